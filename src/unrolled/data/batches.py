@@ -1,0 +1,182 @@
+"""Lanes of a stream with carried state, or padded rows of short documents; seeded, endless, resumable.
+
+`Lanes` cuts the text into B contiguous lanes that are read side by side, a chunk of T steps at a time; the state of the
+model is carried from chunk to chunk. A lane that reaches the start of the next one simply reads on, so every symbol is
+used in every epoch and only the end of the whole text breaks a lane: there it starts from zero at the beginning again.
+`Rows` lays short documents side by side, each from zero, grouped by length so that little is padded.
+
+Both own a cursor of a few integers from which they go on exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.data.vocab import Ids
+
+IGNORED = -1
+"""Target of a step whose output is not looked at."""
+
+LONGEST_ROW = 1024
+"""Longer documents are read as streams: their steps would be backpropagated through, and kept, all at once."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One chunk, time first: `inputs`, `targets` `(T, B)`, ids; `targets` is `IGNORED` where nothing is to be predicted.
+
+    `resets` is `(T, B)`, true where the state is zero before the step, or None if nowhere. With `carried` the state of the
+    batch before goes on; without, every row starts from zero. `symbols` counts the targets that are not ignored.
+    """
+
+    inputs: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+    resets: npt.NDArray[np.bool_] | None
+    carried: bool
+    symbols: int
+
+
+class Batches(Protocol):
+    """An endless source of batches that knows where it is."""
+
+    batch: int
+    steps: int
+    symbols: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches for ever, from the cursor on."""
+        ...
+
+    @property
+    def cursor(self) -> dict[str, int]:
+        """What `seek` needs to go on from here."""
+        ...
+
+    def seek(self, cursor: dict[str, int]) -> None:
+        """Go on from a cursor that was read earlier."""
+        ...
+
+
+class Lanes:
+    """B lanes of a stream of ids, T steps a batch.
+
+    `ids` is `(N,)`; each of its N - 1 neighbouring pairs is trained on once an epoch, and no pair crosses the end of the text.
+    `end` is the id that documents start from (the state is zero before it), or None for one endless text.
+    """
+
+    def __init__(self, ids: Ids, batch: int, steps: int, end: int | None = None) -> None:
+        self.batch, self.steps = fit(len(ids), batch, steps)
+        self.symbols = len(ids) - 1
+        self._ids, self._end = ids, end
+        self._starts = np.arange(self.batch, dtype=np.int64) * self.symbols // self.batch
+        self._read = 0
+
+    @property
+    def cursor(self) -> dict[str, int]:
+        return {"read": self._read}
+
+    def seek(self, cursor: dict[str, int]) -> None:
+        self._read = int(cursor["read"])
+
+    def __iter__(self) -> Iterator[Batch]:
+        ahead = np.arange(self.steps, dtype=np.int64)[:, None]
+        while True:
+            at = (self._starts + self._read + ahead) % self.symbols  # (T, B)
+            inputs = self._ids[at].astype(np.int64)
+            targets = self._ids[at + 1].astype(np.int64)
+            resets = at == 0
+            if self._end is not None:
+                resets |= inputs == self._end
+            carried = self._read > 0
+            self._read += self.steps
+            yield Batch(inputs, targets, resets if resets.any() else None, carried, targets.size)
+
+
+def fit(size: int, batch: int, steps: int) -> tuple[int, int]:
+    """Return batch and steps made small enough for a text of `size` symbols, so that one batch reads no symbol twice."""
+    pairs = max(1, size - 1)
+    batch = max(1, min(batch, pairs // min(steps, pairs)))
+    return batch, min(steps, pairs // batch)
+
+
+class Rows:
+    """Short documents as rows of a batch, each from zero, padded to the longest row beside it.
+
+    `ids` is `END d1 END d2 ... END`. A row's inputs are `END c1 .. cn` and its targets `c1 .. cn END`. A batch has about
+    `batch * steps` symbols. Documents are drawn in a seeded order, other in every epoch, from blocks of the text, so that
+    memory does not grow with the text.
+    """
+
+    BLOCKS_A_WINDOW = 16
+
+    def __init__(self, ids: Ids, batch: int, steps: int, end: int, seed: int) -> None:
+        self.batch, self.steps = batch, steps
+        self.symbols = len(ids) - 1
+        self._ids, self._end, self._seed = ids, end, seed
+        self._block = int(np.clip(len(ids) // 256, 2048, 65536))
+        self._epoch = self._window = self._batch_in_window = 0
+
+    @property
+    def cursor(self) -> dict[str, int]:
+        return {"epoch": self._epoch, "window": self._window, "batch": self._batch_in_window}
+
+    def seek(self, cursor: dict[str, int]) -> None:
+        self._epoch, self._window, self._batch_in_window = cursor["epoch"], cursor["window"], cursor["batch"]
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            blocks = np.random.default_rng([self._seed, self._epoch]).permutation(-(-self.symbols // self._block))
+            groups = [blocks[at : at + self.BLOCKS_A_WINDOW] for at in range(0, len(blocks), self.BLOCKS_A_WINDOW)]
+            while self._window < len(groups):
+                yield from self._window_batches(groups[self._window])
+                self._window, self._batch_in_window = self._window + 1, 0
+            self._epoch, self._window = self._epoch + 1, 0
+
+    def _window_batches(self, blocks: npt.NDArray[Any]) -> Iterator[Batch]:
+        random = np.random.default_rng([self._seed, self._epoch, 1 + self._window])
+        documents = [document for block in blocks for document in self._documents(int(block))]
+        order = random.permutation(len(documents))
+        order = order[np.argsort([len(documents[i]) for i in order], kind="stable")]
+        batches = list(_group([documents[i] for i in order], self.batch * self.steps))
+        turns = random.permutation(len(batches))
+        while self._batch_in_window < len(batches):
+            group = batches[int(turns[self._batch_in_window])]
+            self._batch_in_window += 1
+            yield pad(group, self._end)
+
+    def _documents(self, block: int) -> list[Ids]:
+        """Return the documents that start in a block, each as `END c1 .. cn END`; the last may reach beyond it."""
+        first = block * self._block
+        last = min(first + self._block, self.symbols)
+        piece = self._ids[first : last + LONGEST_ROW + 2]
+        ends = np.flatnonzero(piece == self._end)
+        starting = ends[:-1][ends[:-1] < last - first]
+        return [piece[start : stop + 1] for start, stop in zip(starting, ends[1:], strict=False)]
+
+
+def _group(documents: list[Ids], symbols: int) -> Iterator[list[Ids]]:
+    """Cut documents that are sorted by length into groups of about `symbols`, counting what padding adds."""
+    group: list[Ids] = []
+    for document in documents:
+        if group and (len(group) + 1) * (len(document) - 1) > symbols:
+            yield group
+            group = []
+        group.append(document)
+    if group:
+        yield group
+
+
+def pad(documents: list[Ids], end: int) -> Batch:
+    """Lay documents `END c1 .. cn END` side by side as a batch `(T, B)`, T the longest; what is beyond a row is ignored."""
+    lengths = np.array([len(document) - 1 for document in documents])
+    inputs = np.full((lengths.max(), len(documents)), end, dtype=np.int64)
+    targets = np.full_like(inputs, IGNORED)
+    for row, document in enumerate(documents):
+        inputs[: lengths[row], row] = document[:-1]
+        targets[: lengths[row], row] = document[1:]
+    return Batch(inputs, targets, None, carried=False, symbols=int(lengths.sum()))

@@ -1,0 +1,35 @@
+"""Data that is on every machine already: no download, no licence question."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+from unrolled.errors import DataError, nearest
+
+PREFIX = "builtin:"
+
+
+def python_sources() -> list[Path]:
+    """Return the files of Python's own standard library, sorted: about ten million characters of plain ASCII code.
+
+    Tests and installed packages are left out, and so are the few files with other characters, which would only
+    lengthen the alphabet.
+    """
+    root = Path(sysconfig.get_paths()["stdlib"])
+    skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+    files = [path for path in sorted(root.rglob("*.py")) if not skip & set(path.relative_to(root).parts)]
+    files = [path for path in files if path.read_bytes().isascii()]
+    if not files:
+        raise DataError(f"The built-in corpus needs Python's library as source files, and {root} has none.")
+    return files
+
+
+BUILTINS = {"python": python_sources}
+
+
+def builtin(name: str) -> list[Path]:
+    """Return the files of the built-in corpus `name`, as in `builtin:python`."""
+    if name not in BUILTINS:
+        raise DataError(f"There is no built-in corpus '{name}'{nearest(name, BUILTINS) or '.'} There are: {', '.join(BUILTINS)}.")
+    return BUILTINS[name]()

@@ -1,0 +1,207 @@
+"""What is read: files, folders, standard input, compressed or not, as pieces of symbols.
+
+Text is UTF-8. A byte order mark at the start of a file is dropped and line ends become `\\n`; both are told. Anything
+that is not text is refused with the byte where it goes wrong. A piece is an array of byte values (plain ASCII, or
+`--tokens bytes`) or of code points; nothing here ever holds more than a piece of a file.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import contextlib
+import fnmatch
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from unrolled.data.builtin import PREFIX, builtin
+from unrolled.errors import DataError, StorageError, nearest
+from unrolled.files import make_folder, storage_error
+
+PIECE = 1 << 22
+"""Bytes read at once: large enough to be fast, small against the memory of a small machine."""
+
+Piece = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
+
+_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {
+    ".gz": lambda path: gzip.open(path, "rb"),
+    ".bz2": lambda path: bz2.open(path, "rb"),
+    ".xz": lambda path: lzma.open(path, "rb"),
+    ".zst": lambda path: io.BufferedReader(zstandard.open(path, "rb"), PIECE),
+}
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+
+
+def gather(inputs: Sequence[str], pattern: str = "*", spool: Path | None = None) -> list[Path]:
+    """Return the files that `inputs` name, in order: files, folders (recursively, sorted), `-`, `builtin:NAME`.
+
+    `pattern` chooses among the files of folders; standard input is kept in a file in `spool`, since it is read twice.
+    """
+    paths: list[Path] = []
+    for name in inputs:
+        if name == "-":
+            paths.append(_spool_standard_input(spool or Path(tempfile.gettempdir())))
+        elif name.startswith(PREFIX):
+            paths.extend(builtin(name.removeprefix(PREFIX)))
+        elif Path(name).is_dir():
+            paths.extend(_folder(Path(name), pattern))
+        else:
+            paths.append(_file(Path(name)))
+    return paths
+
+
+def _file(path: Path) -> Path:
+    if not path.exists():
+        folder = path.parent if path.parent.is_dir() else Path()
+        with contextlib.suppress(OSError):
+            raise DataError(f"No such file: {path}{nearest(path.name, os.listdir(folder)) or '.'}")
+        raise DataError(f"No such file: {path}.")
+    if not os.access(path, os.R_OK):
+        raise StorageError(f"Cannot read {path}: permission denied.")
+    return path
+
+
+def _folder(folder: Path, pattern: str) -> list[Path]:
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".") and fnmatch.fnmatch(path.name, pattern)
+    )
+    texts = [path for path in files if _looks_like_text(path)]
+    if not texts:
+        raise DataError(f"The folder {folder} has no text file that matches '{pattern}' ({len(files)} files looked at).")
+    return texts
+
+
+def _looks_like_text(path: Path) -> bool:
+    try:
+        with open_bytes(path) as file:
+            head = file.read(8192)
+    except (OSError, *_DAMAGED):
+        return False
+    return bool(head) and b"\0" not in head
+
+
+def _spool_standard_input(folder: Path) -> Path:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise DataError("'-' reads standard input, and nothing is piped into it. Try: cat book.txt | unrolled train -")
+    make_folder(folder)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="stdin-", dir=folder)
+        with os.fdopen(descriptor, "wb") as file:
+            while piece := sys.stdin.buffer.read(PIECE):
+                file.write(piece)
+    except OSError as error:
+        raise storage_error(error, folder, "keep standard input in") from error
+    return Path(name)
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading its bytes, decompressed if its name says so."""
+    opener = _OPENERS.get(path.suffix.lower())
+    return opener(path) if opener else open(path, "rb")
+
+
+def read_bytes(path: Path) -> Iterator[bytes]:
+    """Yield the (decompressed) bytes of a file in pieces. A damaged or unreadable file is an error with its name."""
+    try:
+        with open_bytes(path) as file:
+            while piece := file.read(PIECE):
+                yield piece
+    except _DAMAGED as error:
+        raise DataError(f"{path} is damaged or not what its ending says: {str(error) or type(error).__name__}.") from error
+    except OSError as error:
+        if path.suffix.lower() in _OPENERS and error.errno is None:
+            raise DataError(f"{path} is damaged or not what its ending says: {error}.") from error
+        raise storage_error(error, path, "read") from error
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """Return a digest of the files' contents in their order (of the bytes on the disk, before decompression)."""
+    digest = hashlib.blake2b(digest_size=20)
+    for path in paths:
+        try:
+            digest.update(path.stat().st_size.to_bytes(8, "little"))
+            with open(path, "rb", buffering=0) as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
+        except OSError as error:
+            raise storage_error(error, path, "read") from error
+    return digest.hexdigest()
+
+
+def read_text(path: Path, notes: dict[str, int]) -> Iterator[Piece]:
+    """Yield the code points of a UTF-8 file in pieces; count in `notes` what was normalised.
+
+    Raises `DataError` with the offset of the first byte that is not UTF-8, or that is NUL.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    newlines = io.IncrementalNewlineDecoder(None, translate=True)
+    offset = 0
+    for piece in read_bytes(path):
+        plain = piece.isascii() and b"\r" not in piece and not decoder.getstate()[0] and not newlines.getstate()[1]
+        if offset == 0:
+            _refuse_other_encodings(path, piece)
+        if (nul := piece.find(b"\0")) >= 0:
+            raise DataError(f"{path} has a NUL byte at offset {offset + nul:,}: not text. To learn any bytes: --tokens bytes")
+        if plain:
+            yield np.frombuffer(piece, dtype=np.uint8)
+        else:
+            yield _code_points(path, piece, offset, decoder, newlines, notes)
+        offset += len(piece)
+    yield _code_points(path, b"", offset, decoder, newlines, notes, final=True)
+    if newlines.newlines and newlines.newlines != "\n":
+        notes["files whose line ends became \\n"] = notes.get("files whose line ends became \\n", 0) + 1
+
+
+def _code_points(
+    path: Path,
+    piece: bytes,
+    offset: int,
+    decoder: codecs.IncrementalDecoder,
+    newlines: io.IncrementalNewlineDecoder,
+    notes: dict[str, int],
+    final: bool = False,
+) -> Piece:
+    pending = len(decoder.getstate()[0])
+    try:
+        text = decoder.decode(piece, final)
+    except UnicodeDecodeError as error:
+        where = offset - pending + error.start
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {where:,}. "
+            "Convert it, or learn its bytes as they are: --tokens bytes"
+        ) from error
+    if offset == 0 and text.startswith("\ufeff"):
+        text = text[1:]
+        notes["byte order marks dropped"] = notes.get("byte order marks dropped", 0) + 1
+    text = str(newlines.decode(text, final))  # type: ignore[arg-type]  # without a decoder inside it takes text
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+def _refuse_other_encodings(path: Path, head: bytes) -> None:
+    for mark, name in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):
+        if head.startswith(mark):
+            raise DataError(f"{path} is {name}, and UTF-8 is expected. Convert it: iconv -f {name} -t UTF-8 {path}")
+
+
+def read_raw(path: Path, notes: dict[str, Any]) -> Iterator[Piece]:
+    """Yield the bytes of a file in pieces, as they are."""
+    for piece in read_bytes(path):
+        yield np.frombuffer(piece, dtype=np.uint8)
+
+
+READERS: dict[str, Callable[[Path, dict[str, int]], Iterator[Piece]]] = {"characters": read_text, "bytes": read_raw}

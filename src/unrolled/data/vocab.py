@@ -1,0 +1,189 @@
+"""Symbols to ids and back: characters or bytes behind the same face.
+
+A vocabulary of documents (`--unit line|file`) has one symbol more, the *end*: it closes every document, and it is also
+what a document starts from, so that a model begins and ends a sample by itself.
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.errors import ModelError
+
+Ids = npt.NDArray[np.integer[Any]]
+CODE_POINTS = 0x110000
+
+
+class Decoder(Protocol):
+    """Turns ids into text as they come; what is not yet a whole character is kept for the next call."""
+
+    def push(self, symbol: int) -> str:
+        """Return the text that `symbol` completes, perhaps none."""
+        ...
+
+    def finish(self) -> str:
+        """Return what is left, with a replacement mark for a character that was cut short."""
+        ...
+
+
+class Vocabulary:
+    """The symbols a model knows; `ids` run from 0 to `size - 1`, and `end` is the last of them, if there is one."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, units: int, has_end: bool) -> None:
+        self.size = units + has_end
+        self.end: int | None = units if has_end else None
+
+    def encode(self, text: str) -> tuple[Ids, int]:
+        """Return the ids of `text` as an array `(N,)`, and how many symbols were left out as unknown."""
+        raise NotImplementedError
+
+    def decoder(self) -> Decoder:
+        """Return a fresh decoder of a stream of ids."""
+        raise NotImplementedError
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`; the end symbol has none."""
+        decoder = self.decoder()
+        return "".join(decoder.push(int(i)) for i in ids) + decoder.finish()
+
+    def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
+        """Return the ids of a prompt, and what each unknown character was replaced by (perhaps by nothing)."""
+        raise NotImplementedError
+
+    def start(self) -> int:
+        """Return the id from which text without a prompt begins."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `vocabulary_from_json` needs to build the same vocabulary."""
+        raise NotImplementedError
+
+
+class Characters(Vocabulary):
+    """Unicode code points, in their order, so that the same text always gives the same ids."""
+
+    kind = "characters"
+
+    def __init__(self, symbols: Sequence[str], has_end: bool = False) -> None:
+        super().__init__(len(symbols), has_end)
+        self.symbols = list(symbols)
+        self._ids = {symbol: index for index, symbol in enumerate(self.symbols)}
+
+    @functools.cached_property
+    def table(self) -> npt.NDArray[np.int32]:
+        """The id of every code point, `(0x110000,)`; -1 where there is none."""
+        table = np.full(CODE_POINTS, -1, dtype=np.int32)
+        table[[ord(symbol) for symbol in self.symbols]] = np.arange(len(self.symbols))
+        return table
+
+    def encode(self, text: str) -> tuple[Ids, int]:
+        ids = self.table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)]
+        known = ids[ids >= 0]
+        return known, len(ids) - len(known)
+
+    def decoder(self) -> Decoder:
+        return _CharacterDecoder(self.symbols)
+
+    def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
+        ids: list[int] = []
+        replaced: dict[str, str] = {}
+        for character in text:
+            known = character if character in self._ids else self.closest(character)
+            if known != character:
+                replaced[character] = known
+            ids.extend(self._ids[part] for part in known)
+        return ids, replaced
+
+    def closest(self, character: str) -> str:
+        """Return the known text nearest to an unknown character: other case, no accent, a compatible form, a blank."""
+        plain = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+        for form in (character.swapcase(), plain, plain.swapcase(), _PLAIN.get(character, ""), " ", "\n"):
+            if form and all(part in self._ids for part in form):
+                return form
+        return ""
+
+    def start(self) -> int:
+        if self.end is not None:
+            return self.end
+        return self._ids.get("\n", self._ids.get(" ", 0))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "symbols": "".join(self.symbols), "end": self.end is not None}
+
+
+class Bytes(Vocabulary):
+    """All 256 bytes: any file at all can be learned, and any prompt is known."""
+
+    kind = "bytes"
+
+    def __init__(self, has_end: bool = False) -> None:
+        super().__init__(256, has_end)
+
+    def encode(self, text: str) -> tuple[Ids, int]:
+        return np.frombuffer(text.encode("utf-8", "surrogateescape"), dtype=np.uint8).astype(np.int64), 0
+
+    def decoder(self) -> Decoder:
+        return _ByteDecoder()
+
+    def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
+        return list(text.encode("utf-8", "surrogateescape")), {}
+
+    def start(self) -> int:
+        return self.end if self.end is not None else ord("\n")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "end": self.end is not None}
+
+
+VOCABULARIES: dict[str, type[Vocabulary]] = {kind.kind: kind for kind in (Characters, Bytes)}
+
+
+def vocabulary_from_json(value: Any) -> Vocabulary:
+    """Build the vocabulary that `to_json` described; anything else is a `ModelError`."""
+    if isinstance(value, dict) and isinstance(value.get("end"), bool):
+        symbols = value.get("symbols")
+        if value.get("kind") == "bytes":
+            return Bytes(value["end"])
+        if value.get("kind") == "characters" and isinstance(symbols, str) and len(set(symbols)) == len(symbols) > 0:
+            return Characters(symbols, value["end"])
+    raise ModelError("The model's vocabulary cannot be read: expected 'characters' or 'bytes' with distinct symbols.")
+
+
+class _CharacterDecoder:
+    def __init__(self, symbols: list[str]) -> None:
+        self._symbols = symbols
+
+    def push(self, symbol: int) -> str:
+        return self._symbols[symbol] if symbol < len(self._symbols) else ""
+
+    def finish(self) -> str:
+        return ""
+
+
+class _ByteDecoder:
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, symbol: int) -> str:
+        return self._decoder.decode(bytes([symbol])) if symbol < 256 else ""
+
+    def finish(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+# Typographic forms that Unicode does not decompose but every reader takes for the plain one.
+_PLAIN = {
+    "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00ab": '"',
+    "\u00bb": '"', "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-",
+    "\u00df": "ss", "\u00e6": "ae", "\u00c6": "AE", "\u0153": "oe", "\u0152": "OE", "\u00f8": "o", "\u00d8": "O",
+    "\u0142": "l", "\u0141": "L", "\u0111": "d", "\u0110": "D", "\t": " ", "\r": "\n", "\u00a0": " ",
+}  # fmt: skip

@@ -1,0 +1,148 @@
+"""Atomic writing: the only place of the program that replaces a file.
+
+A file is written beside its place, flushed to the disk, then renamed over the old one, and the folder's entry is flushed
+too: at every moment there is either the whole old file or the whole new one. Faults of the disk become `StorageError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from unrolled.errors import StorageError
+
+PARTIAL = ".partial-"
+"""Marks a file or folder that is still being written. What a killed process leaves behind carries this in its name."""
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than the system allows",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EIO: "the disk reports an input/output error",
+}
+
+
+def storage_error(error: OSError, path: Path, doing: str) -> StorageError:
+    """Turn a fault of the operating system into one sentence with the path, the reason and the free space."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    message = f"Cannot {doing} {path}: {reason}."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with contextlib.suppress(OSError):
+            message += f" {shutil.disk_usage(_existing(path)).free:,} bytes are free there."
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        message += " Choose another place, for example with --out."
+    return StorageError(message)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; a folder that exists already is fine."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path, "make the folder") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, whole or not at all."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=path.name + PARTIAL, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        flush_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, path, "write") from error
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; on leaving, flush what was put in and rename it to `path`, replacing it.
+
+    If the block raises, nothing appears at `path` and the partial folder is removed.
+    """
+    try:
+        make_folder(path.parent)
+        partial = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
+    except OSError as error:
+        raise storage_error(error, path, "write") from error
+    try:
+        yield partial
+        for file in partial.iterdir():
+            _flush(file)
+        flush_folder(partial)
+        os.chmod(partial, 0o777 & ~_umask())
+        _replace_folder(partial, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, path, "write") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left half-written in `folder` (not below it)."""
+    for path in folder.glob(f"*{PARTIAL}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames inside `folder` last; where folders cannot be opened (Windows), the system does so itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace_folder(partial: Path, path: Path) -> None:
+    """Rename a folder into place. A non-empty folder cannot be renamed over, so an old one steps aside first."""
+    if path.exists():
+        aside = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
+        os.replace(path, aside / "old")
+        os.replace(partial, path)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.replace(partial, path)
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

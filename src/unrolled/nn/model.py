@@ -1,0 +1,110 @@
+"""Embedding -> stack -> head: ids in, one score for every symbol out.
+
+The letters used in shapes, here and everywhere:
+
+    B  lanes or rows of a batch        E  width of a symbol's vector
+    T  steps through time              H  units of a layer
+    V  symbols of the vocabulary       L  layers       G  gates of a cell
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # the field's name for it
+
+from unrolled.errors import UsageError
+from unrolled.nn.cells import CELLS, State
+from unrolled.nn.stack import LockedDropout, Stack, StackState
+from unrolled.options import ModelOptions
+
+UNIFORM = 0.08
+"""Bound of the weights that char-rnn starts from."""
+
+
+class OneHot(nn.Module):
+    """A symbol as a vector of zeros with a single one: char-rnn's input."""
+
+    def __init__(self, symbols: int) -> None:
+        super().__init__()
+        self.symbols = symbols
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return `(..., V)` floats for ids `(...)`."""
+        return F.one_hot(ids, self.symbols).float()
+
+
+class SequenceModel(nn.Module):
+    """A recurrent model of sequences over V symbols, as `options` draw it.
+
+    It knows no vocabulary and no mode: ids in, logits out, the state passed in and handed back.
+    """
+
+    def __init__(self, symbols: int, options: ModelOptions) -> None:
+        super().__init__()
+        self.symbols = symbols
+        self.options = options
+        width = embedding_width(symbols, options)
+        self.embedding: nn.Module = nn.Embedding(symbols, width) if options.embedding != 0 else OneHot(symbols)
+        kind = CELLS[options.cell]
+        sizes = [width] + [options.hidden] * (options.layers - 1)
+        cells = [kind(size, options.hidden, options.two_biases) for size in sizes]
+        self.stack = Stack(list(cells), options.dropout, options.residual)
+        self.head = nn.Linear(options.hidden, symbols)
+        if options.initialisation == "uniform":
+            self._start_uniform()
+
+    @torch.no_grad()
+    def _start_uniform(self) -> None:
+        for name, weight in self.named_parameters():
+            if "norm" not in name:
+                nn.init.uniform_(weight, -UNIFORM, UNIFORM)
+        if self.options.cell == "lstm":
+            size = self.options.hidden
+            for layer in self.stack.layers:
+                layer.cell.bias[size : 2 * size] = 1.0
+
+    def initial_state(self, batch: int) -> StackState:
+        """Return the zero state of `batch` rows."""
+        return self.stack.initial_state(batch)
+
+    def forward(self, ids: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
+        """Read ids `(T, B)` from `state`; return logits `(T, B, V)` and the state after the last step."""
+        ys, state = self.stack.unroll(self.embedding(ids), state, resets)
+        return self.head(ys), state
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, StackState]:
+        """Read one symbol a row, ids `(B,)`; return logits `(B, V)` and the next state."""
+        y, state = self.stack.step(self.embedding(ids), state)
+        return self.head(y), state
+
+    def seed_dropout(self, seed: int) -> None:
+        """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
+        for module in self.modules():
+            if isinstance(module, LockedDropout):
+                if module.generator is None:
+                    module.generator = torch.Generator(self.head.weight.device)
+                seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**63
+                module.generator.manual_seed(seed)
+
+
+def embedding_width(symbols: int, options: ModelOptions) -> int:
+    """Return E: what `--embedding` says, V for one-hot, else the width of a layer."""
+    width = {None: options.hidden, 0: symbols}.get(options.embedding, options.embedding)
+    if options.residual and width != options.hidden:
+        raise UsageError(
+            f"Residual layers need --embedding equal to --hidden ({options.hidden}), or --no-residual; got {width}."
+        )
+    return int(width or 0)
+
+
+def parameter_count(symbols: int, options: ModelOptions) -> int:
+    """Return the number of weights of the model that `options` draw, without building it."""
+    width, size = embedding_width(symbols, options), options.hidden
+    kind = CELLS[options.cell]
+    cells = sum(
+        kind.parameter_count(inputs, size, options.two_biases) for inputs in [width] + [size] * (options.layers - 1)
+    )
+    norms = 2 * size * options.layers if options.residual else 0
+    table = symbols * width if options.embedding != 0 else 0
+    return table + cells + norms + size * symbols + symbols

@@ -1,0 +1,85 @@
+"""Cells on cells, itself a cell: residual, normalisation, dropout."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unrolled.nn.cells import Cell, State
+
+
+class StackState(NamedTuple):
+    """State of a stack: one state a layer, the lowest first."""
+
+    layers: tuple[State, ...]
+
+
+class LockedDropout(nn.Module):
+    """Dropout with one mask for all steps of a chunk (Gal and Ghahramani 2016).
+
+    Locked masks disturb a memory less than fresh ones at every step, and cost T times fewer random numbers. The masks come
+    from a generator of the module's own, so that a training step can be repeated exactly.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, ys: Tensor) -> Tensor:
+        """Silence the same units at every step: `(T, B, H)` or, for one step, `(B, H)`."""
+        if not self.training or self.share == 0:
+            return ys
+        keep = 1 - self.share
+        mask = torch.empty(ys.shape[-2:], device=ys.device, dtype=ys.dtype)
+        return ys * mask.bernoulli_(keep, generator=self.generator).div_(keep)
+
+
+class Layer(nn.Module):
+    """One cell of a stack with what surrounds it: `dropout(cell(x))`, or residual `x + dropout(cell(norm(x)))`."""
+
+    def __init__(self, cell: Cell, dropout: float, residual: bool) -> None:
+        super().__init__()
+        if residual and cell.input_size != cell.hidden_size:
+            raise ValueError(f"A residual layer needs as many inputs as units; got {cell.input_size} and {cell.hidden_size}.")
+        self.cell = cell
+        self.norm = nn.LayerNorm(cell.input_size) if residual else None
+        self.dropout = LockedDropout(dropout)
+
+    def before(self, x: Tensor) -> Tensor:
+        """Return what the cell reads, given the layer's input."""
+        return x if self.norm is None else self.norm(x)
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the layer's output, given its input and the cell's output."""
+        return self.dropout(y) if self.norm is None else x + self.dropout(y)
+
+
+class Stack(Cell):
+    """Layers on layers. The input `(T, B, I)` passes through them from the lowest to the highest, to `(T, B, H)`."""
+
+    def __init__(self, cells: list[Cell], dropout: float = 0.0, residual: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(cell, dropout, residual) for cell in cells])
+        self.input_size, self.hidden_size = cells[0].input_size, cells[-1].hidden_size
+
+    def initial_state(self, batch: int) -> StackState:
+        return StackState(tuple(layer.cell.initial_state(batch) for layer in self.layers))
+
+    def step(self, x: Tensor, state: StackState) -> tuple[Tensor, StackState]:
+        states = []
+        for layer, below in zip(self.layers, state.layers, strict=True):
+            y, after = layer.cell.step(layer.before(x), below)
+            x = layer.after(x, y)
+            states.append(after)
+        return x, StackState(tuple(states))
+
+    def unroll(self, xs: Tensor, state: StackState, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
+        states = []
+        for layer, below in zip(self.layers, state.layers, strict=True):
+            ys, after = layer.cell.unroll(layer.before(xs), below, resets)
+            xs = layer.after(xs, ys)
+            states.append(after)
+        return xs, StackState(tuple(states))

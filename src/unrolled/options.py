@@ -1,0 +1,204 @@
+"""Every setting, once. A field here is the flag, its help, the TOML key, the saved JSON and the keyword in Python.
+
+Each class groups the settings of one room. `option(...)` gives a field its default, help, bounds and old names;
+`check` holds the bounds, `from_dict` reads saved or hand-written settings and names the nearest key for an unknown one.
+This file imports neither torch nor numpy, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from unrolled.errors import UsageError, nearest
+
+Options = TypeVar("Options")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    old_names: tuple[str, ...] = (),
+) -> Any:
+    """Declare one setting: its default, its help, the bounds of a number, and char-rnn's names for it."""
+    bounds = {"above": above, "least": least, "below": below, "most": most}
+    metadata = {"help": help, "old_names": old_names} | {k: v for k, v in bounds.items() if v is not None}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What is read, and how it becomes symbols."""
+
+    tokens: Literal["characters", "bytes"] = option("characters", "What one symbol is.")
+    unit: Literal["stream", "line", "file"] = option(
+        "stream", "One endless text, or documents (lines, files) that each start from zero and end by themselves."
+    )
+    glob: str = option("*", "Which files of a folder are read; '**' is not needed, folders are read recursively.")
+    train_fraction: float = option(
+        0.9, "The first part trains, the rest validates.", above=0, most=1, old_names=("train_frac",)
+    )
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The shape of the network."""
+
+    cell: Literal["rnn", "gru", "gru-before", "lstm"] = option(
+        "lstm", "Kind of cell; 'gru-before' resets before the matrix product, as char-rnn does.", old_names=("model",)
+    )
+    layers: int = option(2, "Number of layers.", least=1, most=64, old_names=("num_layers",))
+    hidden: int = option(256, "Units a layer.", least=1, most=65536, old_names=("rnn_size",))
+    embedding: int | None = option(
+        None, "Width of a symbol's vector; 0 = one-hot as in char-rnn; default: the width of a layer.", least=0, most=65536
+    )
+    dropout: float = option(0.1, "Share of units silenced while training, after each layer.", least=0, below=1)
+    residual: bool = option(True, "x + cell(norm(x)) in each layer; without it, char-rnn's plain stack.")
+    two_biases: bool = option(False, "A second bias in every gate, as Torch's and cuDNN's cells have.")
+    initialisation: Literal["scaled", "uniform"] = option(
+        "scaled", "Weights at the start: scaled by the layer's width, or uniform in +-0.08 as in char-rnn."
+    )
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How it learns. One of minutes, epochs and steps is the budget; the schedule ends exactly with it."""
+
+    minutes: float | None = option(None, "Budget in minutes of training (default: 3, if no budget is given).", above=0)
+    epochs: float | None = option(None, "Budget in passes over the text.", above=0, old_names=("max_epochs",))
+    steps: int | None = option(None, "Budget in steps.", least=1)
+    batch: int = option(32, "Lanes (or rows of text) trained side by side.", least=1, old_names=("batch_size",))
+    bptt: int = option(64, "Steps of backpropagation through time.", least=1, old_names=("seq_length",))
+    optimiser: Literal["adamw", "rmsprop"] = option("adamw", "Rule that turns gradients into changes.")
+    lr: float = option(8e-3, "Highest learning rate.", above=0, old_names=("learning_rate",))
+    schedule: Literal["linear", "decay", "constant"] = option(
+        "linear", "To zero in a straight line; or char-rnn's decay after some epochs; or none."
+    )
+    warmup: int = option(50, "Steps until the highest rate is reached.", least=0)
+    decay: float = option(0.97, "Factor an epoch, for --schedule decay.", above=0, most=1, old_names=("learning_rate_decay",))
+    decay_after: float = option(
+        10, "Epochs before the decay begins.", least=0, old_names=("learning_rate_decay_after",)
+    )
+    weight_decay: float = option(0.1, "Pull of the matrices towards zero (AdamW).", least=0)
+    clip: float = option(1.0, "Limit of the gradient; 0 = none.", least=0, old_names=("grad_clip",))
+    clip_by: Literal["norm", "value"] = option("norm", "Clip the length of the whole gradient, or each element.")
+    seed: int = option(1, "Seed of everything random; -1 draws one and prints it.", least=-1, below=2**63)
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Where it runs. These do not change what is learned, beyond rounding."""
+
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "Numbers in the matrix products; auto: bfloat16 where the processor is fast at it."
+    )
+    threads: int = option(0, "Threads of the processor; 0 = all cores.", least=0, most=4096)
+    kernels: Literal["auto", "reference", "aten"] = option("auto", "Which code runs the recurrent loops.")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where the run is kept and how often it is looked at."""
+
+    out: str | None = option(None, "Run folder (default: runs/NAME of the input).", old_names=("checkpoint_dir",))
+    eval_every: int | None = option(
+        None, "Steps between validations (default: 13 and more over the budget).", least=1, old_names=("eval_val_every",)
+    )
+    save_every: float = option(60.0, "Seconds between checkpoints.", above=0)
+    stop_after: int | None = option(None, "Save and leave after this step, to go on later with --resume.", least=1)
+    sample_length: int = option(300, "Symbols of the live samples; 0 = none.", least=0, most=100000)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How text is drawn."""
+
+    prompt: str = option("", "Text to go on from.", old_names=("primetext", "start_text"))
+    length: int = option(1000, "Most symbols to draw.", least=0, most=2**40)
+    temperature: float = option(1.0, "Below 1 more conservative, above 1 bolder; 0 = always the likeliest.", least=0, most=1e6)
+    top_k: int = option(0, "Draw only among the k likeliest; 0 = all.", least=0)
+    top_p: float = option(1.0, "Draw only among the likeliest that together have this probability.", above=0, most=1)
+    min_p: float = option(0.0, "Drop what is less likely than this share of the likeliest.", least=0, most=1)
+    stop: tuple[str, ...] = option((), "End before any of these strings appears.")
+    count: int = option(1, "How many samples, drawn in one batch; sample i has the seed SEED + i.", least=1, most=1000000)
+    seed: int = option(1, "Seed of the draw; -1 draws one and tells it.", least=-1, below=2**63)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is evaluated, and with how much context."""
+
+    split: Literal["train", "validation", "all"] | None = option(
+        None, "Part of the text (default: validation of the run's own text, all of another)."
+    )
+    window: int | None = option(None, "Start every N symbols from zero (default: the state is carried on).", least=1)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "char-rnn": {
+        "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "residual": False, "two_biases": True,
+        "initialisation": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
+        "optimiser": "rmsprop", "lr": 2e-3, "schedule": "decay", "warmup": 0, "decay": 0.97, "decay_after": 10.0,
+        "weight_decay": 0.0, "clip": 5.0, "clip_by": "value", "seed": 123,
+    },
+}  # fmt: skip
+PRESETS["post-pg"] = PRESETS["char-rnn"] | {"hidden": 512, "batch": 100, "bptt": 100, "dropout": 0.5}
+"""Settings of earlier work, by name: the code's defaults of 2015, and the post's model of Paul Graham's essays."""
+
+
+def check(options: Any) -> None:
+    """Raise `UsageError` if a number of `options` is outside its bounds or not a finite number."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        bounds = {k: v for k, v in field.metadata.items() if k in _HOLDS}
+        if math.isfinite(value) and all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
+            continue
+        expected = " and ".join(f"{_WORDS[name]} {bound:g}" for name, bound in bounds.items())
+        raise UsageError(f"{flag(field.name)} is {value:g}; expected a number {expected or 'that is finite'}.")
+
+
+_HOLDS = {
+    "above": lambda value, bound: value > bound,
+    "least": lambda value, bound: value >= bound,
+    "below": lambda value, bound: value < bound,
+    "most": lambda value, bound: value <= bound,
+}
+_WORDS = {"above": "above", "least": "of at least", "below": "below", "most": "of at most"}
+
+
+def flag(name: str) -> str:
+    """Return the flag of a field, as a user types it."""
+    return "--" + name.replace("_", "-")
+
+
+def from_dict(kind: type[Options], values: dict[str, Any], origin: str) -> Options:
+    """Build options of `kind` from saved or hand-written `values`; an unknown key or wrong type is a `UsageError`."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a dataclass type
+    for name in values:
+        if name not in names:
+            raise UsageError(f"{origin}: unknown setting '{name}'{nearest(name, names)}")
+    options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    check(options)
+    return options
+
+
+def split_by_class(values: dict[str, Any], kinds: tuple[type, ...], origin: str) -> list[dict[str, Any]]:
+    """Deal flat `values` out to the option classes that own each name; a name nobody owns is a `UsageError`."""
+    owners = {field.name: index for index, kind in enumerate(kinds) for field in dataclasses.fields(kind)}
+    dealt: list[dict[str, Any]] = [{} for _ in kinds]
+    for name, value in values.items():
+        name = name.replace("-", "_")
+        if name not in owners:
+            raise UsageError(f"{origin}: unknown setting '{name}'{nearest(name, owners)}")
+        dealt[owners[name]][name] = value
+    return dealt
