@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import secrets
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -202,3 +203,50 @@ def split_by_class(values: dict[str, Any], kinds: tuple[type, ...], origin: str)
             raise UsageError(f"{origin}: unknown setting '{name}'{nearest(name, owners)}")
         dealt[owners[name]][name] = value
     return dealt
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Everything `unrolled train` is asked to do; `inputs` as `data.sources.gather` takes them."""
+
+    inputs: tuple[str, ...] = ()
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    training: TrainingOptions = TrainingOptions()
+    machine: MachineOptions = MachineOptions()
+    run: RunOptions = RunOptions()
+
+    @staticmethod
+    def build(inputs: tuple[str, ...], values: dict[str, Any], origin: str, preset: str | None = None) -> TrainRequest:
+        """Return the defaults, changed by a preset, changed by flat `values` (from Python, TOML or a saved run)."""
+        if preset is not None and preset not in PRESETS:
+            raise UsageError(f"There is no preset '{preset}'{nearest(preset, PRESETS)} Presets: {', '.join(PRESETS)}.")
+        chosen = dict(PRESETS[preset] if preset else {})
+        if any(values.get(name) is not None for name in BUDGETS):
+            chosen = {name: value for name, value in chosen.items() if name not in BUDGETS}
+        dealt = split_by_class(chosen | {name.replace("-", "_"): value for name, value in values.items()}, GROUPS, origin)
+        parts = [from_dict(kind, part, origin) for kind, part in zip(GROUPS, dealt, strict=True)]
+        return TrainRequest(tuple(inputs), *parts)
+
+    def check(self) -> TrainRequest:
+        """Return the request with one budget and, if need be, a drawn seed; raise `UsageError` for what cannot be."""
+        for part in (self.data, self.model, self.training, self.machine, self.run):
+            check(part)
+        given = [flag(name) for name in BUDGETS if getattr(self.training, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} are given, and one budget is expected: choose one.")
+        training = self.training if given else dataclasses.replace(self.training, minutes=DEFAULT_MINUTES)
+        if training.seed < 0:
+            training = dataclasses.replace(training, seed=secrets.randbelow(2**31))
+        return dataclasses.replace(self, inputs=self.inputs or (BUILTIN,), training=training)
+
+    def flat(self) -> dict[str, Any]:
+        """Return all settings as one table, as `build` takes them."""
+        parts = (self.data, self.model, self.training, self.machine, self.run)
+        return {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
+
+
+GROUPS: tuple[type, ...] = (DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
+BUDGETS = ("minutes", "epochs", "steps")
+DEFAULT_MINUTES = 3.0
+BUILTIN = "builtin:python"

@@ -139,7 +139,7 @@ class Rows:
 
     def _window_batches(self, blocks: npt.NDArray[Any]) -> Iterator[Batch]:
         random = np.random.default_rng([self._seed, self._epoch, 1 + self._window])
-        documents = [document for block in blocks for document in self._documents(int(block))]
+        documents = [document for block in blocks for document in self._documents(int(block) * self._block)]
         order = random.permutation(len(documents))
         order = order[np.argsort([len(documents[i]) for i in order], kind="stable")]
         batches = list(_group([documents[i] for i in order], self.batch * self.steps))
@@ -149,14 +149,30 @@ class Rows:
             self._batch_in_window += 1
             yield pad(group, self._end)
 
-    def _documents(self, block: int) -> list[Ids]:
-        """Return the documents that start in a block, each as `END c1 .. cn END`; the last may reach beyond it."""
-        first = block * self._block
-        last = min(first + self._block, self.symbols)
-        piece = self._ids[first : last + LONGEST_ROW + 2]
-        ends = np.flatnonzero(piece == self._end)
-        starting = ends[:-1][ends[:-1] < last - first]
-        return [piece[start : stop + 1] for start, stop in zip(starting, ends[1:], strict=False)]
+    def _documents(self, first: int) -> list[Ids]:
+        return documents_of(self._ids, self._end, first, min(first + self._block, self.symbols))
+
+
+def documents_of(ids: Ids, end: int, first: int, last: int) -> list[Ids]:
+    """Return the documents that start at `first` or later but before `last`, each as `END c1 .. cn END`."""
+    piece = ids[first : last + LONGEST_ROW + 2]
+    ends = np.flatnonzero(piece == end)
+    starting = ends[:-1][ends[:-1] < last - first]
+    return [piece[start : stop + 1] for start, stop in zip(starting, ends[1:], strict=False)]
+
+
+def sorted_rows(ids: Ids, end: int, symbols: int, limit: int | None = None) -> Iterator[Batch]:
+    """Yield every document once, short ones first within each stretch of text, in batches of about `symbols`.
+
+    With `limit`, only about so many symbols are read, from blocks spread evenly over the text.
+    """
+    pairs, block = len(ids) - 1, 65536
+    blocks = np.arange(0, pairs, block)
+    if limit is not None and limit < pairs:
+        blocks = blocks[np.linspace(0, len(blocks) - 1, max(1, min(len(blocks), limit // block))).astype(int)]
+    for first in blocks.tolist():
+        for group in _group(sorted(documents_of(ids, end, first, min(first + block, pairs)), key=len), symbols):
+            yield pad(group, end)
 
 
 def _group(documents: list[Ids], symbols: int) -> Iterator[list[Ids]]:

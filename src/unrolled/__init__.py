@@ -1,0 +1,40 @@
+"""unrolled: recurrent sequence models. Train on a text, sample from it, look inside.
+
+    import unrolled
+    model = unrolled.train("book.txt", minutes=3)
+    print(model.sample("The "))
+
+    rnn = unrolled.RNN(input_size, hidden_size, output_size)      # the blog post's object
+    y = rnn.step(x)
+
+Everything public is in `__all__`; torch is only imported when one of these names is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GRU": "unrolled.nn.stateful",
+    "LSTM": "unrolled.nn.stateful",
+    "Model": "unrolled.api",
+    "RNN": "unrolled.nn.stateful",
+    "UnrolledError": "unrolled.errors",
+    "load": "unrolled.api",
+    "train": "unrolled.api",
+}
+
+__all__ = ["GRU", "LSTM", "Model", "RNN", "UnrolledError", "load", "train"]  # noqa: F822  # found by __getattr__
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'unrolled' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

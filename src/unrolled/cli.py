@@ -1,0 +1,274 @@
+"""The command line: one function a command, one library call each. torch is imported only once arguments are parsed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from unrolled import __version__
+from unrolled.errors import Interrupted, UnrolledError, UsageError, nearest
+from unrolled.flags import Parser
+from unrolled.options import (
+    BUDGETS,
+    GROUPS,
+    PRESETS,
+    EvaluateOptions,
+    MachineOptions,
+    SampleOptions,
+    TrainRequest,
+    from_dict,
+    split_by_class,
+)
+
+HELP = """\
+usage: unrolled COMMAND ...      (unrolled COMMAND --help tells more)
+
+Examples:
+  unrolled train book.txt                  learn to write like a book, in three minutes
+  unrolled train names.txt --unit line     ... or to make up names
+  unrolled sample runs/book --prompt "The "
+  unrolled eval runs/book other.txt        how well does it predict another text?
+
+Commands:
+  train     learn from texts (no INPUT: from a built-in corpus)
+  sample    write with a trained model
+  eval      measure a model on a text, in nats and bits a character
+  doctor    versions, processor, disk and a ten-second self-test
+
+RUN is a run folder or a model file. Results go to stdout, all else to stderr.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 bad data, 4 bad or damaged model,
+5 diverged, 6 no space or I/O, 130/143 stopped but saved, 141 pipe closed.
+Set NO_COLOR to have no colours, --debug to see a traceback.
+"""
+
+TRAIN = """\
+usage: unrolled train [INPUT ...] [flags]
+
+Learn from texts; with no INPUT, from a built-in corpus.
+
+Examples:
+  unrolled train book.txt
+  unrolled train book.txt --minutes 10 --hidden 512
+  unrolled train names.txt --unit line
+  cat *.log | unrolled train - --tokens bytes
+  unrolled train book.txt --preset char-rnn
+  unrolled train --resume runs/book --minutes 20
+"""
+
+SAMPLE = """\
+usage: unrolled sample RUN [flags]
+
+Write with a trained model.
+
+Examples:
+  unrolled sample runs/book
+  unrolled sample runs/book --prompt "Once upon" --temperature 0.7
+  unrolled sample runs/names --count 20 --seed 3
+"""
+
+EVAL = """\
+usage: unrolled eval RUN [INPUT ...] [flags]
+
+Measure how well a model predicts a text, in nats and bits a character.
+
+Examples:
+  unrolled eval runs/book                    its own validation part
+  unrolled eval runs/book other.txt          another text
+  unrolled eval runs/book --window 256       for comparison with windowed models
+"""
+
+DOCTOR = """\
+usage: unrolled doctor [flags]
+
+Versions, processor, disk and a self-test of about ten seconds; paste it into
+a report.
+"""
+
+
+def train(arguments: list[str]) -> int:
+    """Learn from texts."""
+    parser = Parser("train", TRAIN)
+    parser.add_argument("input", nargs="*", help="Files, folders, '-' for standard input, or builtin:python.")
+    parser.value("--preset", "NAME", f"Settings of earlier work: {', '.join(PRESETS)}.")
+    parser.value("--config", "FILE", "TOML file of settings, by the names of the flags.")
+    parser.value("--resume", "RUN", "Run folder to go on with, exactly where it stopped.")
+    for title, kind in zip(("data", "model", "training", "machine", "run"), GROUPS, strict=True):
+        parser.options(title, kind)
+    typed = parser.parse(arguments)
+    inputs, as_json, preset, config, resume = (typed.pop(name) for name in ("input", "json", "preset", "config", "resume"))
+    if resume and (inputs or preset or config):
+        raise UsageError("--resume goes on with the run's own text and settings: leave INPUT, --preset and --config out.")
+    values = _settings_file(config)
+    preset = preset or values.pop("preset", None)
+    if any(name in typed for name in BUDGETS):
+        values = {name: value for name, value in values.items() if name not in BUDGETS}
+    request = TrainRequest.build(inputs, values | typed, config or "the command line", preset)
+    request.check()
+    print(f"unrolled {__version__}: {resume or ', '.join(inputs) or 'the built-in corpus'}", file=sys.stderr, flush=True)
+    return _train(request, typed, resume, as_json)
+
+
+def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_json: bool) -> int:
+    from unrolled import job
+    from unrolled.views.console import clock, observer
+
+    with observer() as watching:
+        work = job.resume(Path(resume), typed, watching) if resume else job.start(request, watching)
+        outcome = work.train()
+    if as_json:
+        print(json.dumps({"version": 1, **dataclasses.asdict(outcome)}), flush=True)
+    loss = "" if outcome.val_bits is None else f"; best validation {outcome.val_bits:.3f} bits ({outcome.val_nats:.4f} nats)"
+    print(
+        f"{outcome.steps:,} steps, {outcome.epochs:.2f} epochs in {clock(outcome.train_seconds)}{loss} a character",
+        file=sys.stderr,
+    )
+    if outcome.stopped is None:
+        print(f"next: unrolled sample {outcome.run}", file=sys.stderr)
+        return 0
+    message = f"stopped and saved; go on with: unrolled train --resume {outcome.run}"
+    if outcome.stopped:
+        raise Interrupted(message, outcome.stopped)
+    print(message, file=sys.stderr)
+    return 0
+
+
+def _settings_file(config: str | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(Path(config).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config {config} cannot be read: {error}.") from error
+
+
+def sample(arguments: list[str]) -> int:
+    """Write with a trained model."""
+    parser = Parser("sample", SAMPLE)
+    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.options("sampling", SampleOptions)
+    parser.options("machine", MachineOptions)
+    typed = parser.parse(arguments)
+    run, as_json = typed.pop("run"), typed.pop("json")
+    settings, machine = split_by_class(typed, (SampleOptions, MachineOptions), "the command line")
+    options = from_dict(SampleOptions, settings, "the command line")
+    from unrolled.api import load
+
+    model = load(run, **machine)
+    for unknown, known in model.replaced(options.prompt).items():
+        print(f"the model never saw {unknown!r}: read as {known!r}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"version": 1, "samples": [dataclasses.asdict(drawn) for drawn in model.samples(**settings)]}))
+    elif options.count == 1:
+        _print_pieces(options.prompt, model.stream(**settings))
+    else:
+        _print_samples(model.samples(**settings), one_a_line=model.saved.unit == "line")
+    return 0
+
+
+def _print_pieces(prompt: str, pieces: Iterator[str]) -> None:
+    show = _shown()
+    sys.stdout.write(show(prompt))
+    for piece in pieces:
+        sys.stdout.write(show(piece))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _print_samples(samples: Iterator[Any], one_a_line: bool) -> None:
+    show = _shown()
+    for drawn in samples:
+        print(show(drawn.text) if one_a_line else f"=== seed {drawn.seed} ===\n{show(drawn.text)}\n", flush=True)
+
+
+def _shown() -> Callable[[str], str]:
+    """Return how text is printed: as it is into a pipe or file, without control characters on a terminal."""
+    from unrolled.views.console import printable
+
+    if sys.stdout.isatty():
+        return printable
+    return lambda text: text.encode("utf-8", "replace").decode("utf-8")
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Measure a model on a text."""
+    parser = Parser("eval", EVAL)
+    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.add_argument("input", nargs="*", help="Texts; default: the run's own.")
+    parser.options("evaluation", EvaluateOptions)
+    parser.options("machine", MachineOptions)
+    typed = parser.parse(arguments)
+    run, inputs, as_json = (typed.pop(name) for name in ("run", "input", "json"))
+    settings, machine = split_by_class(typed, (EvaluateOptions, MachineOptions), "the command line")
+    from_dict(EvaluateOptions, settings, "the command line")
+    from unrolled.api import load
+
+    result, corpus = load(run, **machine).evaluate(*inputs, **settings)
+    if corpus.unknown:
+        print(f"{corpus.unknown:,} characters that the model never saw are left out", file=sys.stderr)
+    if as_json:
+        answer = {"nats_per_character": result.nats, "bits_per_character": result.bits, "characters": result.symbols}
+        answer |= {"context": result.context, "baselines": {}, "unknown": corpus.unknown}
+        print(json.dumps({"version": 1, **answer}))
+    else:
+        loss = f"{result.nats:.4f} nats, {result.bits:.4f} bits a character"
+        print(f"{loss} over {result.symbols:,} characters ({result.context})")
+    return 0
+
+
+def doctor(arguments: list[str]) -> int:
+    """Tell what there is, and try it."""
+    typed = Parser("doctor", DOCTOR).parse(arguments)
+    print(f"unrolled {__version__}: looking around", file=sys.stderr, flush=True)
+    from unrolled.doctor import examine, show
+
+    findings = examine()
+    print(json.dumps({"version": 1, **findings}) if typed["json"] else show(findings))
+    return 0 if findings["self_test"]["passed"] else 1
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "eval": evaluate, "doctor": doctor}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code. A mistake of the user's is one sentence; a bug keeps its traceback."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _dispatch(arguments)
+    except UnrolledError as error:
+        if debug:
+            raise
+        print(f"unrolled: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # SIGPIPE, which Windows does not name
+    except KeyboardInterrupt:
+        print("\nunrolled: interrupted; there was nothing to save yet", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except MemoryError:
+        print("unrolled: out of memory: try a smaller --batch, --bptt or --hidden", file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"unrolled {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise UsageError(f"There is no command '{name}'{nearest(name, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}.")
+    return COMMANDS[name](rest)

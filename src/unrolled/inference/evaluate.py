@@ -1,0 +1,133 @@
+"""How well a model predicts a text, in nats a symbol, with the context said.
+
+`carried`: the state runs on through the whole text. `window=N`: every N symbols start from zero, for comparison with models
+that see windows. Documents always start from zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unrolled.data.batches import IGNORED, LONGEST_ROW, Batch, sorted_rows
+from unrolled.data.vocab import Ids
+from unrolled.nn.cells import State
+from unrolled.nn.machine import Machine
+from unrolled.nn.model import SequenceModel
+from unrolled.nn.loss import cross_entropy
+
+LANE = 4096
+"""A long text is read in lanes of at least so many symbols, side by side."""
+
+LANES = 64
+WARM_UP = 512
+"""Symbols a lane reads before the first that counts, so that its state is the one carried from before (to 1e-4 nats)."""
+
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss over `symbols` predicted symbols; a document's end is one of them, as its line end would be."""
+
+    nats: float
+    symbols: int
+    context: str
+
+    @property
+    def bits(self) -> float:
+        """Bits a symbol."""
+        return self.nats / math.log(2)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: SequenceModel,
+    machine: Machine,
+    ids: Ids,
+    end: int | None = None,
+    longest: int | None = None,
+    window: int | None = None,
+    limit: int | None = None,
+) -> Evaluation:
+    """Return the mean loss of `model` on `ids` `(N,)`, of which each but the first is predicted.
+
+    `end` is the symbol documents start from; if the `longest` of them is short they are read as padded rows. With `limit`, only
+    about so many symbols are read, spread evenly over the text.
+    """
+    if len(ids) < 2:
+        raise ValueError(f"At least two symbols are needed, to predict one from the other; got {len(ids)}.")
+    if window is not None:
+        batches, context = _windows(ids, window, end), f"window={window}"
+    elif end is not None and longest is not None and longest <= LONGEST_ROW:
+        batches, context = sorted_rows(ids, end, LANES * CHUNK, limit), "document"
+    else:
+        batches, context = _lanes(ids, end, limit), "carried" if end is None else "document"
+    was_training = model.training
+    model.eval()
+    nats, symbols = _total(model, machine, batches)
+    model.train(was_training)
+    return Evaluation(nats / symbols, symbols, context)
+
+
+def _total(model: SequenceModel, machine: Machine, batches: Iterator[Batch]) -> tuple[float, int]:
+    total = torch.zeros((), dtype=torch.float64, device=machine.device)
+    symbols = 0
+    state: State = None
+    for batch in batches:
+        inputs, targets = (torch.from_numpy(array).to(machine.device) for array in (batch.inputs, batch.targets))
+        resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(machine.device)
+        state = state if batch.carried else model.initial_state(inputs.shape[1])
+        with machine.autocast():
+            logits, state = model(inputs, state, resets)
+        total += _sum(logits, targets)
+        symbols += batch.symbols
+    return float(total), symbols
+
+
+def _sum(logits: Tensor, targets: Tensor) -> Tensor:
+    return cross_entropy(logits, targets, "sum").double()
+
+
+def _lanes(ids: Ids, end: int | None, limit: int | None) -> Iterator[Batch]:
+    """Read the text in lanes side by side, each warmed up on what comes before it."""
+    pairs = len(ids) - 1
+    lanes = max(1, min(LANES, min(pairs, limit or pairs) // LANE))
+    starts = np.arange(lanes, dtype=np.int64) * pairs // lanes
+    stops = np.append(starts[1:], pairs)
+    if limit is not None and limit < pairs:
+        stops = np.minimum(stops, starts + max(1, limit // lanes))
+    steps = int((stops - starts).max())
+    for first in range(-WARM_UP if lanes > 1 else 0, steps, CHUNK):
+        at = starts + np.arange(first, min(first + CHUNK, steps), dtype=np.int64)[:, None]  # (T, B)
+        read = np.clip(at, 0, pairs - 1)
+        counted = (at >= starts) & (at < stops)
+        inputs = ids[read].astype(np.int64)
+        targets = np.where(counted, ids[read + 1].astype(np.int64), IGNORED)
+        resets = at == 0
+        if end is not None:
+            resets |= inputs == end
+        started = first > (-WARM_UP if lanes > 1 else 0)
+        yield Batch(inputs, targets, resets if resets.any() else None, started, int(counted.sum()))
+
+
+def _windows(ids: Ids, window: int, end: int | None) -> Iterator[Batch]:
+    """Read the text in windows that each start from zero; the last may be shorter."""
+    pairs = len(ids) - 1
+    rows = max(1, LANES * CHUNK // window)
+    for first in range(0, pairs, rows * window):
+        starts = np.arange(first, min(first + rows * window, pairs), window, dtype=np.int64)
+        for chunk in range(0, window, CHUNK):
+            at = starts + np.arange(chunk, min(chunk + CHUNK, window), dtype=np.int64)[:, None]  # (T, B)
+            counted = at < pairs
+            read = np.minimum(at, pairs - 1)
+            inputs = ids[read].astype(np.int64)
+            targets = np.where(counted, ids[read + 1].astype(np.int64), IGNORED)
+            resets = None if end is None else inputs == end
+            if counted.any():
+                yield Batch(inputs, targets, resets, chunk > 0, int(counted.sum()))

@@ -1,0 +1,214 @@
+"""Text from a model: filters, one draw, and a stream of ids that everyone shares.
+
+The filters are pure `logits -> logits` functions, applied in the order of `FILTERS`. The draw takes its random number from a
+stream keyed by (seed, position) and by nothing else, and samples are stepped in groups of a fixed number of lanes, padded
+if need be: so a seed gives the same text alone or among others, streamed or not.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unrolled.data.vocab import Vocabulary
+from unrolled.nn.cells import State, map_state
+from unrolled.nn.model import SequenceModel
+from unrolled.options import SampleOptions
+
+LANES = 4
+"""Samples stepped together. Matrix products of different heights round differently, so the height never changes."""
+
+PROMPT_CHUNK = 1024
+SEED_LIMIT = 2**31
+"""Seeds drawn for `--seed -1` are below this, to be short enough to type."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A finished sample: `text` with its prompt, the `seed` that draws it again, `symbols` drawn, and why it `ended`."""
+
+    text: str
+    prompt: str
+    seed: int
+    symbols: int
+    ended: str
+
+
+def by_temperature(logits: Tensor, options: SampleOptions) -> Tensor:
+    """Divide by the temperature; 0 leaves only the likeliest symbol."""
+    if options.temperature == 0:
+        best = torch.full_like(logits, -torch.inf)
+        return best.scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+    return logits if options.temperature == 1 else logits / options.temperature
+
+
+def by_top_k(logits: Tensor, options: SampleOptions) -> Tensor:
+    """Keep the k likeliest, exactly k even among equals."""
+    if not 0 < options.top_k < logits.shape[-1]:
+        return logits
+    kept = torch.full_like(logits, -torch.inf)
+    values, ids = logits.topk(options.top_k, -1)
+    return kept.scatter(-1, ids, values)
+
+
+def by_top_p(logits: Tensor, options: SampleOptions) -> Tensor:
+    """Keep the fewest likeliest symbols that together have probability p (Holtzman et al. 2020)."""
+    if options.top_p >= 1:
+        return logits
+    values, ids = logits.sort(-1, descending=True)
+    chances = values.softmax(-1)
+    beyond = chances.cumsum(-1) - chances >= options.top_p
+    return torch.empty_like(logits).scatter(-1, ids, values.masked_fill(beyond, -torch.inf))
+
+
+def by_min_p(logits: Tensor, options: SampleOptions) -> Tensor:
+    """Drop symbols whose probability is below a share of the likeliest one's."""
+    if options.min_p == 0:
+        return logits
+    chances = logits.softmax(-1)
+    return logits.masked_fill(chances < options.min_p * chances.amax(-1, keepdim=True), -torch.inf)
+
+
+FILTERS: tuple[Callable[[Tensor, SampleOptions], Tensor], ...] = (by_temperature, by_top_k, by_top_p, by_min_p)
+
+
+def draw(logits: Tensor, numbers: Tensor, options: SampleOptions) -> Tensor:
+    """Filter logits `(B, V)` and draw a symbol a row by its number in [0, 1) `(B,)`: ids `(B,)`."""
+    logits = logits.double()
+    for keep in FILTERS:
+        logits = keep(logits, options)
+    bounds = logits.softmax(-1).cumsum(-1)  # (B, V)
+    level = numbers.unsqueeze(-1) * bounds[:, -1:]
+    # Where the level meets a bound exactly, the symbol after it is meant: one with no probability is never drawn.
+    return torch.searchsorted(bounds, level, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+
+
+class RandomNumbers:
+    """Numbers in [0, 1) for each position of each sample, keyed by (seed, position)."""
+
+    BLOCK = 256
+
+    def __init__(self, seeds: list[int]) -> None:
+        self._seeds = seeds
+        self._first = -self.BLOCK
+        self._block = torch.empty(0)
+
+    def at(self, position: int) -> Tensor:
+        """Return the numbers of all samples at `position`, `(B,)` float64."""
+        if not self._first <= position < self._first + self.BLOCK:
+            self._first = position // self.BLOCK * self.BLOCK
+            streams = [np.random.Philox(key=seed, counter=[0, self._first // self.BLOCK, 0, 0]) for seed in self._seeds]
+            rows = [np.random.Generator(stream).random(self.BLOCK) for stream in streams]
+            self._block = torch.from_numpy(np.stack(rows, axis=1))  # (BLOCK, B)
+        return self._block[position - self._first]
+
+
+def stream_ids(
+    model: SequenceModel, prompt: list[int], seeds: list[int], options: SampleOptions, length: int
+) -> Iterator[list[int]]:
+    """Yield, `length` times, one id for each of `seeds` (at most `LANES`), going on from the ids of a prompt."""
+    device = model.head.weight.device
+    numbers = RandomNumbers(seeds + [0] * (LANES - len(seeds)))
+    with torch.inference_mode():
+        logits, state = read_prompt(model, prompt)
+        logits = logits.expand(LANES, -1)
+        state = map_state(lambda s: s.expand(LANES, -1).contiguous(), state)
+        for position in range(length):
+            ids = draw(logits, numbers.at(position).to(device), options)
+            yield ids[: len(seeds)].tolist()
+            logits, state = model.step(ids, state)
+
+
+def read_prompt(model: SequenceModel, prompt: list[int]) -> tuple[Tensor, State]:
+    """Read a prompt of any length; return the logits `(1, V)` after it and the state of one row."""
+    state: State = model.initial_state(1)
+    ids = torch.tensor(prompt, device=model.head.weight.device).unsqueeze(-1)  # (T, 1)
+    logits = torch.zeros(1, model.symbols, device=ids.device)
+    for start in range(0, len(ids), PROMPT_CHUNK):
+        chunk, state = model(ids[start : start + PROMPT_CHUNK], state)
+        logits = chunk[-1]
+    return logits, state
+
+
+class _Lane:
+    """One sample on its way: its ids become text; what might be the beginning of a stop string is held back."""
+
+    def __init__(self, vocabulary: Vocabulary, stops: tuple[str, ...]) -> None:
+        self.decoder, self.end, self.stops = vocabulary.decoder(), vocabulary.end, tuple(filter(None, stops))
+        self.held, self.symbols, self.ended = "", 0, ""
+
+    def push(self, symbol: int) -> str:
+        """Take one id; return the text that is sure to belong to the sample."""
+        self.symbols += 1
+        if symbol == self.end:
+            self.ended = "end"
+            return self.finish()
+        self.held += self.decoder.push(symbol)
+        found = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
+        if found:
+            self.ended = "stop"
+            self.held = self.held[: min(found)]
+            return self._release(len(self.held))
+        return self._release(len(self.held) - self._could_begin_a_stop())
+
+    def _could_begin_a_stop(self) -> int:
+        sizes = (size for stop in self.stops for size in range(1, len(stop)) if self.held.endswith(stop[:size]))
+        return max(sizes, default=0)
+
+    def _release(self, count: int) -> str:
+        text, self.held = self.held[:count], self.held[count:]
+        return text
+
+    def finish(self) -> str:
+        """Return what was held back."""
+        text, self.held = self.held + self.decoder.finish(), ""
+        return text
+
+
+def prompt_ids(vocabulary: Vocabulary, prompt: str) -> tuple[list[int], dict[str, str]]:
+    """Return the ids a sample starts from, and the characters of the prompt that had to be replaced, by what."""
+    ids, replaced = vocabulary.encode_prompt(prompt)
+    if vocabulary.end is not None or not ids:
+        ids = [vocabulary.start(), *ids]
+    return ids, replaced
+
+
+def first_seed(options: SampleOptions) -> int:
+    """Return the seed to start from; for -1 one is drawn."""
+    return secrets.randbelow(SEED_LIMIT) if options.seed < 0 else options.seed
+
+
+def stream_text(model: SequenceModel, vocabulary: Vocabulary, options: SampleOptions, seed: int) -> Iterator[str]:
+    """Yield one sample, after its prompt, piece by piece as it is drawn."""
+    lane = _Lane(vocabulary, options.stop)
+    ids, _ = prompt_ids(vocabulary, options.prompt)
+    for (symbol,) in stream_ids(model, ids, [seed], options, options.length):
+        if text := lane.push(symbol):
+            yield text
+        if lane.ended:
+            return
+    if text := lane.finish():
+        yield text
+
+
+def generate(model: SequenceModel, vocabulary: Vocabulary, options: SampleOptions, seed: int) -> Iterator[Sample]:
+    """Yield `options.count` whole samples in their order; sample i is the one that the seed `seed + i` draws."""
+    ids, _ = prompt_ids(vocabulary, options.prompt)
+    for first in range(0, options.count, LANES):
+        seeds = [seed + i for i in range(first, min(first + LANES, options.count))]
+        lanes = [_Lane(vocabulary, options.stop) for _ in seeds]
+        texts = [[options.prompt] for _ in seeds]
+        for symbols in stream_ids(model, ids, seeds, options, options.length):
+            for lane, text, symbol in zip(lanes, texts, symbols, strict=True):
+                if not lane.ended:
+                    text.append(lane.push(symbol))
+            if all(lane.ended for lane in lanes):
+                break
+        for own, lane, text in zip(seeds, lanes, texts, strict=True):
+            text.append(lane.finish())
+            yield Sample("".join(text), options.prompt, own, lane.symbols, lane.ended or "length")

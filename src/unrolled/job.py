@@ -1,0 +1,260 @@
+"""A training job: from a request to corpus, model, run folder and trainer, and from a run folder back to where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unrolled import __version__
+from unrolled.data.batches import LONGEST_ROW, Batches, Lanes, Rows
+from unrolled.data.corpus import Corpus, cached_corpus, open_corpus
+from unrolled.data.vocab import Ids
+from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.inference.evaluate import evaluate
+from unrolled.inference.generate import generate
+from unrolled.nn.kernels import use
+from unrolled.nn.machine import Machine, choose_machine
+from unrolled.nn.model import SequenceModel, embedding_width, parameter_count
+from unrolled.options import BUDGETS, DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag
+from unrolled.store.run import Run
+from unrolled.training.loop import Looks, Observer, Trainer
+
+VALIDATION_LIMIT = 131072
+"""Symbols looked at in a validation while training; a longer part is read in pieces spread evenly over it."""
+
+DOCUMENTS_SHOWN = 8
+"""Documents in a live sample."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training came to: the keys of `train --json`. Losses are in nats or bits a symbol; `stopped` is a signal or None.
+
+    `val_nats` is that of the model kept, the best; `train_nats` is the mean of the last steps, with dropout on.
+    """
+
+    run: str
+    model: str
+    steps: int
+    epochs: float
+    train_seconds: float
+    symbols_per_second: float
+    train_nats: float | None
+    val_nats: float | None
+    val_bits: float | None
+    parameters: int
+    device: str
+    precision: str
+    kernels: str
+    seed: int
+    stopped: int | None
+
+
+class Job:
+    """A trainer with what it was made of. `start` and `resume` make one; `train` runs it."""
+
+    def __init__(self, request: TrainRequest, corpus: Corpus, machine: Machine, kernels: str, trainer: Trainer) -> None:
+        self.request, self.corpus, self.machine, self.kernels, self.trainer = request, corpus, machine, kernels, trainer
+
+    def train(self) -> Outcome:
+        """Train to the end of the budget or to a signal; everything is saved either way."""
+        stopped = self.trainer.train()
+        position, run = self.trainer.position, self.trainer.run
+        best = position.best
+        return Outcome(
+            run=str(run.path),
+            model=str(run.model_path),
+            steps=position.spent.steps,
+            epochs=round(position.spent.symbols / self.trainer.batches.symbols, 4),
+            train_seconds=position.spent.seconds,
+            symbols_per_second=position.spent.symbols / max(position.spent.seconds, 1e-9),
+            train_nats=self.trainer.status().train_nats,
+            val_nats=best,
+            val_bits=None if best is None else best / math.log(2),
+            parameters=sum(weight.numel() for weight in self.trainer.model.parameters()),
+            device=str(self.machine.device),
+            precision=self.machine.precision,
+            kernels=self.kernels,
+            seed=self.request.training.seed,
+            stopped=stopped,
+        )
+
+
+def start(request: TrainRequest, observer: Observer) -> Job:
+    """Begin a new run. Nothing is written to the run folder before text, settings and machine are known to be good."""
+    request = request.check()
+    embedding_width(1, request.model)
+    path = Path(request.run.out) if request.run.out else None
+    if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {path}")
+    machine = choose_machine(request.machine)
+    corpus = open_corpus(request.inputs, request.data, report=observer.note)
+    _tell_corpus(corpus, request, observer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.training.seed)
+        model = SequenceModel(corpus.vocabulary.size, request.model)
+    run = Run.create(path or _free_name(request.inputs), _config(request, corpus))
+    return _assemble(request, corpus, machine, model, run, observer)
+
+
+def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
+    """Go on with a run exactly where it stopped. `wanted` may change the budget, the machine and how often it is looked at."""
+    run = Run.open(path)
+    config = run.config
+    try:
+        request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(path / "config.json"))
+        key = str(config["corpus"])
+    except (KeyError, TypeError, UsageError) as error:
+        raise ModelError(f"{path / 'config.json'} is not that of a run this version can go on with: {error}.") from error
+    request = _changed(request, wanted, observer).check()
+    machine = choose_machine(request.machine)
+    corpus = _same_corpus(request, key, observer)
+    saved, tensors, about, passed = run.load_checkpoint()
+    for message in passed:
+        observer.note(message)
+    job = _assemble(request, corpus, machine, saved.model, run, observer)
+    job.trainer.restore(tensors, about)
+    run.write_config(_config(request, corpus))
+    spent = job.trainer.position.spent
+    observer.note(f"going on with {path} from step {spent.steps:,}, after {spent.seconds:,.0f} s of training")
+    if job.trainer.progress >= 1:
+        observer.note("its budget is spent: give more with --minutes, --epochs or --steps")
+    return job
+
+
+def _assemble(
+    request: TrainRequest, corpus: Corpus, machine: Machine, model: SequenceModel, run: Run, observer: Observer
+) -> Job:
+    """Put model, batches and the ways of looking at the model together into a trainer."""
+    train_ids, validation_ids = _split(corpus, request.data, observer)
+    model = model.to(machine.device)
+    machine, kernels = choose_kernel(model, machine, request.machine.kernels, request.machine.precision, observer.note)
+    batches = _batches(corpus, train_ids, request.training)
+    if isinstance(batches, Lanes) and (batches.batch, batches.steps) != (request.training.batch, request.training.bptt):
+        observer.note(f"the text is short: {batches.batch} lanes of {batches.steps} steps")
+    observer.note(
+        f"{parameter_count(model.symbols, request.model):,} parameters on {machine.device}, {machine.precision}, "
+        f"{machine.threads} threads, {kernels} kernels, seed {request.training.seed}"
+    )
+    looks = Looks(_evaluator(model, machine, corpus, validation_ids), _sampler(model, corpus, request.run.sample_length))
+    trainer = Trainer(
+        model, corpus.vocabulary, batches, machine, request.training, request.run, run, observer, looks, corpus.unit
+    )
+    return Job(request, corpus, machine, kernels, trainer)
+
+
+def choose_kernel(
+    model: SequenceModel, machine: Machine, kernels: str, precision: str, note: Callable[[str], None]
+) -> tuple[Machine, str]:
+    """Return the machine and the kernel to use; where bfloat16 is only an offer and would be slow or wrong, float32."""
+    chosen = use(model, kernels, machine.dtype) if precision != "auto" or kernels == "reference" else None
+    if chosen is None:
+        if machine.dtype != torch.float32 and use(model, "auto", machine.dtype) != use(model, "auto", torch.float32):
+            machine = dataclasses.replace(machine, dtype=torch.float32)
+            note("float32, because torch's bfloat16 layers are wrong at this size on the processor")
+        chosen = use(model, kernels, machine.dtype)
+    return machine, chosen
+
+
+def _split(corpus: Corpus, options: DataOptions, observer: Observer) -> tuple[Ids, Ids | None]:
+    train, validation = corpus.split(options.train_fraction)
+    least = 2 if corpus.vocabulary.end is None else 3
+    if len(train) < least:
+        train, validation = corpus.ids, corpus.ids[:0]
+    if len(validation) < least:
+        observer.note("no part is left for validation: the last model is kept, not the best")
+        return train, None
+    return train, validation
+
+
+def _batches(corpus: Corpus, ids: Ids, options: TrainingOptions) -> Batches:
+    end = corpus.vocabulary.end
+    if end is not None and corpus.longest <= LONGEST_ROW:
+        return Rows(ids, options.batch, options.bptt, end, options.seed)
+    return Lanes(ids, options.batch, options.bptt, end)
+
+
+def _evaluator(model: SequenceModel, machine: Machine, corpus: Corpus, ids: Ids | None) -> Callable[[], float] | None:
+    if ids is None:
+        return None
+    end, longest = corpus.vocabulary.end, corpus.longest
+    return lambda: evaluate(model, machine, ids, end, longest, limit=VALIDATION_LIMIT).nats
+
+
+def _sampler(model: SequenceModel, corpus: Corpus, length: int) -> Callable[[], str] | None:
+    if length == 0:
+        return None
+    count = 1 if corpus.vocabulary.end is None or corpus.longest > LONGEST_ROW else DOCUMENTS_SHOWN
+    options = SampleOptions(length=length // count + 1, count=count)
+    return lambda: "\n".join(sample.text for sample in generate(model, corpus.vocabulary, options, seed=1)).strip("\n")
+
+
+def _tell_corpus(corpus: Corpus, request: TrainRequest, observer: Observer) -> None:
+    vocabulary = corpus.vocabulary
+    kinds = vocabulary.size - (vocabulary.end is not None)
+    if len(corpus.ids) < 2:
+        raise DataError("The text has one character: at least two are needed, to predict one from the other.")
+    if kinds == 1 and vocabulary.end is None:
+        raise DataError(f"The text has one kind of symbol only, {vocabulary.decode([0])!r}: there is nothing to predict.")
+    documents = "" if vocabulary.end is None else f", {corpus.documents:,} {corpus.unit}s, the longest {corpus.longest:,}"
+    observer.note(f"{len(corpus.ids):,} symbols of {kinds:,} kinds{documents}")
+    for note in corpus.notes:
+        observer.note(note)
+
+
+def _config(request: TrainRequest, corpus: Corpus) -> dict[str, Any]:
+    inputs = [name if name == "-" or ":" in name else str(Path(name).absolute()) for name in request.inputs]
+    versions = {"unrolled": __version__, "torch": torch.__version__}
+    return {"format": 1, "inputs": inputs, "corpus": corpus.key, "options": request.flat(), "versions": versions}
+
+
+def _free_name(inputs: tuple[str, ...]) -> Path:
+    """Return `runs/NAME`, after the first input, with a number behind it if that is taken."""
+    name = inputs[0]
+    stem = {"-": "stdin"}.get(name, name.split(":")[-1] if ":" in name else Path(name).absolute().name.split(".")[0])
+    path = Path("runs") / (stem or "text")
+    number = 2
+    while path.exists():
+        path = Path("runs") / f"{stem}-{number}"
+        number += 1
+    return path
+
+
+def _changed(request: TrainRequest, wanted: dict[str, Any], observer: Observer) -> TrainRequest:
+    """Return the saved request with what a resume may change; refuse what would make it another training."""
+    saved = request.flat()
+    free = {field.name for part in (request.machine, request.run) for field in dataclasses.fields(part)} - {"out"}
+    changes = {name: value for name, value in wanted.items() if value != saved[name]}
+    refused = [name for name in changes if name not in free and name not in BUDGETS]
+    if refused:
+        told = ", ".join(f"{flag(name)} was {saved[name]!r}, now {changes[name]!r}" for name in refused)
+        raise UsageError(f"A resumed run keeps its settings: {told}. Leave these out, or start a new run.")
+    budget = {name: value for name, value in changes.items() if name in BUDGETS and value is not None}
+    if budget:
+        changes |= {name: budget.get(name) for name in BUDGETS}
+        observer.note("the budget changed: " + ", ".join(f"{flag(name)} {value:g}" for name, value in budget.items()))
+    return TrainRequest.build(request.inputs, saved | changes, "resume")
+
+
+def _same_corpus(request: TrainRequest, key: str, observer: Observer) -> Corpus:
+    """Return the text the run was trained on: read again, or from the cache if the files are gone."""
+    try:
+        corpus = None if request.inputs == ("-",) else open_corpus(request.inputs, request.data, report=observer.note)
+    except DataError as error:
+        corpus = cached_corpus(key)
+        if corpus is None:
+            raise
+        observer.note(f"{error} The copy that was encoded for this run is used.")
+    if corpus is None:
+        corpus = cached_corpus(key)
+    if corpus is None:
+        raise DataError("The text of this run came from standard input, and its encoded copy is no longer in the cache.")
+    if corpus.key != key:
+        raise DataError(f"The text of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
+    return corpus

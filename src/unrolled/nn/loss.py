@@ -1,0 +1,13 @@
+"""The loss: cross-entropy of every step at once, steps without a target left out."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  # the field's name for it
+
+from unrolled.data.batches import IGNORED
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Return the mean (or sum) of -ln p(target) in nats: logits `(T, B, V)`, targets `(T, B)`, in float32."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)

@@ -1,0 +1,124 @@
+"""One file, one model: weights, vocabulary and configuration, in the safetensors format.
+
+The header's metadata holds one JSON value under `unrolled`: format version, kind, options, vocabulary, a short history, and
+`seal`: the SHA-256 of the whole file with the seal's own digits read as zeros, so that one changed bit anywhere is
+noticed. Nothing here is pickled, and nothing that is read is run.
+
+The same sealed file carries the optimiser's tensors in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from unrolled.data.vocab import Vocabulary, vocabulary_from_json
+from unrolled.errors import ModelError, UsageError
+from unrolled.files import storage_error, write_bytes
+from unrolled.nn.model import SequenceModel, parameter_count
+from unrolled.options import ModelOptions, from_dict
+
+FORMAT = 1
+MODEL_NAME = "model.safetensors"
+LONGEST_HEADER = 64 << 20
+"""Bytes of header beyond which a file is not believed: the largest vocabulary there can be needs a tenth."""
+
+_ZEROS = "0" * 64
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model as it lies in its file. `unit` is what its documents are; `history` is what is worth knowing of its training."""
+
+    model: SequenceModel
+    vocabulary: Vocabulary
+    unit: str = "stream"
+    history: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(path: Path, saved: SavedModel) -> None:
+    """Write the model file `path`, whole or not at all."""
+    about = {
+        "kind": "model",
+        "options": asdict(saved.model.options),
+        "vocabulary": saved.vocabulary.to_json(),
+        "unit": saved.unit,
+        "history": saved.history,
+    }
+    write_sealed(path, saved.model.state_dict(), about)
+
+
+def load_model(path: Path) -> SavedModel:
+    """Read a model file, on the processor, in float32. Raises `ModelError` for anything but a whole, sound model."""
+    tensors, about = read_sealed(path)
+    if about.get("kind") != "model":
+        raise ModelError(f"{path} holds no model but {about.get('kind')!r}.")
+    try:
+        vocabulary = vocabulary_from_json(about["vocabulary"])
+        options = from_dict(ModelOptions, about["options"], "model")
+        if parameter_count(vocabulary.size, options) != sum(tensor.numel() for tensor in tensors.values()):
+            raise ValueError("the weights are not those of its options")
+        if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
+            raise ValueError("the weights are not float32")
+        with torch.device("meta"):
+            model = SequenceModel(vocabulary.size, options)
+        model.load_state_dict(tensors, assign=True)
+        for weight in model.parameters():
+            weight.requires_grad_(True)
+        return SavedModel(model, vocabulary, str(about["unit"]), dict(about["history"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        raise ModelError(f"{path} is no model that this version can read: {error}.") from error
+
+
+def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
+    """Write tensors and a JSON value as a sealed safetensors file."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(plain, {"unrolled": json.dumps({"format": FORMAT, "seal": _ZEROS, **about})})
+    digest = hashlib.sha256(content).hexdigest()
+    write_bytes(path, content.replace(_ZEROS.encode(), digest.encode(), 1))
+
+
+def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a sealed file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or newer than we."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model file {path}.") from error
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+    about = _about(path, content)
+    seal = about.pop("seal", None)
+    if not isinstance(seal, str) or len(seal) != len(_ZEROS):
+        raise ModelError(f"{path} was not written by unrolled: its header has no seal.")
+    if hashlib.sha256(content.replace(seal.encode(), _ZEROS.encode(), 1)).hexdigest() != seal:
+        raise ModelError(f"{path} is damaged: its contents do not match its seal. Take another copy or checkpoint.")
+    try:
+        return safetensors.torch.load(content), about
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} is damaged: {error}.") from error
+
+
+def _about(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the JSON value of the header, its format known to be one that we read."""
+    size = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or not 2 <= size <= min(LONGEST_HEADER, len(content) - 8):
+        raise ModelError(f"{path} is no model file, or only the beginning of one ({len(content):,} bytes).")
+    try:
+        about = dict(json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["unrolled"]))
+        version = int(about["format"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} is no model file of unrolled, or is damaged in its header.") from error
+    if version > FORMAT:
+        raise ModelError(
+            f"{path} has format {version} and this version of unrolled reads up to {FORMAT}: install a newer unrolled."
+        )
+    return about

@@ -1,0 +1,164 @@
+"""The run folder: configuration, logs, samples, the best model, and checkpoints to go on from.
+
+    runs/NAME/
+      config.json          everything the run was asked to do
+      metrics.jsonl        a line per interval and per validation
+      samples.jsonl        what the model wrote at each validation
+      model.safetensors    the best model so far: all that is needed to use it
+      checkpoints/step-N/  model.safetensors, training.safetensors, MANIFEST.json: an exact resume; the last two are kept
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unrolled.errors import ModelError, UsageError, nearest
+from unrolled.files import make_folder, new_folder, remove_partials, storage_error, write_bytes
+from unrolled.store.model_file import MODEL_NAME, SavedModel, load_model, read_sealed, save_model, write_sealed
+
+KEPT = 2
+"""Checkpoints kept: if the last is damaged, there is the one before."""
+
+
+class Run:
+    """A run folder that exists. `create` and `open` are the two ways to one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model_path = path / MODEL_NAME
+        self.metrics = JsonLines(path / "metrics.jsonl")
+        self.samples = JsonLines(path / "samples.jsonl")
+
+    @staticmethod
+    def create(path: Path, config: dict[str, Any]) -> Run:
+        """Make a new run folder. One that exists already, and is not empty, is never overwritten."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {path}")
+        make_folder(path)
+        run = Run(path)
+        run.write_config(config)
+        return run
+
+    @staticmethod
+    def open(path: Path) -> Run:
+        """Open a run folder. Raises `ModelError` if there is none at `path`."""
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{path} is no run folder: it has no config.json{_similar(path)}")
+        remove_partials(path)
+        return Run(path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run was asked to do."""
+        path = self.path / "config.json"
+        try:
+            config = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"{path} cannot be read: {error}.") from error
+        if not isinstance(config, dict):
+            raise ModelError(f"{path} is no JSON object.")
+        return config
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Replace the configuration."""
+        write_bytes(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+    def save_best(self, saved: SavedModel) -> None:
+        """Replace the run's model."""
+        save_model(self.model_path, saved)
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Return the checkpoints as `(step, folder)`, the oldest first."""
+        folders = (self.path / "checkpoints").glob("step-*")
+        found = [(int(path.name[5:]), path) for path in folders if path.name[5:].isdecimal()]
+        return sorted(found)
+
+    def save_checkpoint(self, step: int, saved: SavedModel, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Write a checkpoint, whole or not at all, then remove all but the last few."""
+        with new_folder(self.path / "checkpoints" / f"step-{step}") as folder:
+            save_model(folder / MODEL_NAME, saved)
+            write_sealed(folder / "training.safetensors", tensors, {"kind": "training", **about})
+            digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+            write_bytes(folder / "MANIFEST.json", json.dumps({"step": step, "sha256": digests}).encode())
+        for _, path in self.checkpoints()[:-KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def load_checkpoint(self) -> tuple[SavedModel, dict[str, Tensor], dict[str, Any], list[str]]:
+        """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
+        passed = []
+        remove_partials(self.path / "checkpoints")
+        for _, folder in reversed(self.checkpoints()):
+            try:
+                _check_manifest(folder)
+                tensors, about = read_sealed(folder / "training.safetensors")
+                return load_model(folder / MODEL_NAME), tensors, about, passed
+            except ModelError as error:
+                passed.append(f"Passed over a damaged checkpoint: {error}")
+        raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in passed))
+
+
+def _check_manifest(folder: Path) -> None:
+    try:
+        digests = json.loads((folder / "MANIFEST.json").read_text("utf-8"))["sha256"]
+        for name, digest in digests.items():
+            if hashlib.sha256((folder / Path(name).name).read_bytes()).hexdigest() != digest:
+                raise ModelError(f"{folder / name} does not match its MANIFEST.")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder} has no readable MANIFEST.json.") from error
+
+
+def find_model(path: Path) -> Path:
+    """Return the model file that `RUN` names: a run folder, a checkpoint's folder, or a model file."""
+    if path.is_file():
+        return path
+    if (path / MODEL_NAME).is_file():
+        return path / MODEL_NAME
+    if (path / "config.json").is_file():
+        raise ModelError(f"{path} has no model yet: it stopped before its first validation. Go on: --resume {path}")
+    raise ModelError(f"{path} is no run folder and no model file{_similar(path)}")
+
+
+def _similar(path: Path) -> str:
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = [folder.name for folder in path.parent.iterdir() if (folder / "config.json").is_file()]
+    return nearest(path.name, names) or (f". Runs there: {', '.join(sorted(names)[:5])}." if names else ".")
+
+
+class JsonLines:
+    """A log of one JSON object a line, appended to as training goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record; it reaches the system at once, so that a killed process loses at most its last line."""
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise storage_error(error, self.path, "write") from error
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield the records; a last line that was cut short is left out."""
+        if not self.path.exists():
+            return
+        with open(self.path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    record = json.loads(line)
+                    if isinstance(record, dict):
+                        yield record
+
+    def keep_until(self, step: int) -> None:
+        """Drop the records after `step`: a resumed run writes them again."""
+        kept: Iterable[dict[str, Any]] = (record for record in self.read() if record.get("step", 0) <= step)
+        write_bytes(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept).encode())

@@ -1,0 +1,293 @@
+"""The training loop: one step after the other until the budget is spent, looked at, logged and saved on the way.
+
+Everything the loop knows is in its `Position` and in tensors, and everything random follows from the seed and the step, so that
+training that was stopped and resumed is the same, bit for bit, as training that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from unrolled.data.batches import Batch, Batches
+from unrolled.data.vocab import Vocabulary
+from unrolled.errors import DivergedError, ModelError
+from unrolled.nn.cells import State, map_state, state_tensors
+from unrolled.nn.machine import Machine
+from unrolled.nn.model import SequenceModel
+from unrolled.options import RunOptions, TrainingOptions
+from unrolled.store.model_file import SavedModel
+from unrolled.store.run import Run
+from unrolled.nn.loss import cross_entropy
+from unrolled.training.optim import clip_gradient, make_optimiser, state_from_tensors, state_to_tensors
+from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
+from unrolled.training.signals import StopSignals
+
+LOG_EVERY = 10
+"""Steps between two lines of metrics."""
+
+MILESTONES = (0.02, 0.05, *(n / 10 for n in range(1, 11)))
+"""Shares of the budget after which the model is validated and writes a sample: early ones show it learning to write."""
+
+MINUTES_BETWEEN = 5.0
+"""Long runs are validated at least so often."""
+
+
+@dataclass
+class Position:
+    """Where training stands; all of it is saved. `best` is the lowest validation loss, in nats a symbol."""
+
+    spent: Spent = field(default_factory=Spent)
+    cursor: dict[str, int] = field(default_factory=dict)
+    looks: int = 0
+    best: float | None = None
+    best_step: int = 0
+    train_nats: float | None = None
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Position:
+        """Read a position as `asdict` wrote it."""
+        return Position(**{**value, "spent": Spent(**value["spent"])})
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a person wants to know while it runs. Rates are symbols a second; `eta` is in seconds of training."""
+
+    step: int
+    progress: float
+    epochs: float
+    seconds: float
+    eta: float
+    rate: float
+    lr: float
+    train_nats: float | None
+    gradient_norm: float | None
+    best: float | None
+
+
+class Observer(Protocol):
+    """Who watches: the console, a notebook, a test."""
+
+    def stepped(self, status: Callable[[], Status]) -> None:
+        """Is called after every step; asking for the status costs a little."""
+        ...
+
+    def looked(self, status: Status, val_nats: float | None, sample: str | None) -> None:
+        """Is called after every validation."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Is told what a user should know."""
+        ...
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How the loop looks at its model: `evaluate() -> nats a symbol`, `sample() -> text`; None where there is nothing to see."""
+
+    evaluate: Callable[[], float] | None
+    sample: Callable[[], str] | None
+
+
+class Trainer:
+    """Trains `model` on `batches` into `run`. `train` runs to the end of the budget or to a signal."""
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        vocabulary: Vocabulary,
+        batches: Batches,
+        machine: Machine,
+        options: TrainingOptions,
+        run_options: RunOptions,
+        run: Run,
+        observer: Observer,
+        looks: Looks,
+        unit: str = "stream",
+    ) -> None:
+        self.model, self.vocabulary, self.batches, self.machine, self.unit = model, vocabulary, batches, machine, unit
+        self.options, self.run_options, self.run, self.observer, self.looks = options, run_options, run, observer, looks
+        self.optimiser = make_optimiser(model, options)
+        self.budget: Budget = make_budget(options, batches.symbols)
+        parts = round(self.budget.total / 60 / MINUTES_BETWEEN) if self.budget.unit == "seconds" else 1
+        self._shares = sorted({*MILESTONES, *((n + 1) / parts for n in range(parts))})
+        self.position = Position()
+        self.carried: State = model.initial_state(batches.batch)
+        self._window = torch.zeros(3, dtype=torch.float64, device=machine.device)  # loss, symbols, gradient norm
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent."""
+        return self.budget.progress(self.position.spent)
+
+    def train(self) -> int | None:
+        """Train until the budget is spent; return None, or the number of the signal that stopped it (0: `stop_after`).
+
+        Either way everything is saved. Raises `DivergedError` if the loss is no longer finite; what was saved stays good.
+        """
+        self.model.train()
+        iterator = iter(self.batches)
+        with StopSignals() as stop:
+            while self.progress < 1:
+                self._timed_step(iterator)
+                self.observer.stepped(self.status)
+                if self.position.spent.steps % LOG_EVERY == 0:
+                    self._log()
+                if self._look_is_due():
+                    self._look()
+                reached = self.position.spent.steps == self.run_options.stop_after
+                if (stop.number is not None or reached) and self.progress < 1:
+                    self.save()
+                    return stop.number or 0
+                if time.monotonic() - self._saved_at > self.run_options.save_every:
+                    self.save()
+            self.save()
+        return None
+
+    def _timed_step(self, iterator: Any) -> None:
+        started = time.perf_counter()
+        self.step(next(iterator))
+        self.position.spent.seconds += time.perf_counter() - started
+
+    def step(self, batch: Batch) -> None:
+        """Take one training step: forward, backward, clip, update."""
+        spent, device = self.position.spent, self.machine.device
+        rate = learning_rate(self.options, spent, self.progress, self.batches.symbols)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.model.seed_dropout(self.options.seed * 1_000_003 + spent.steps)
+        inputs, targets = (torch.from_numpy(ids).to(device, non_blocking=True) for ids in (batch.inputs, batch.targets))
+        resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(device)
+        state = self.carried if batch.carried else self.model.initial_state(inputs.shape[1])
+        with self.machine.autocast():
+            logits, state = self.model(inputs, state, resets)
+        loss = cross_entropy(logits, targets)
+        self.optimiser.zero_grad(set_to_none=False)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = clip_gradient(self.model, self.options)
+        self.optimiser.step()
+        self.carried = map_state(Tensor.detach, state)
+        self._window += torch.stack([loss.detach() * batch.symbols, loss.new_tensor(batch.symbols), norm]).double()
+        spent.steps += 1
+        spent.symbols += batch.symbols
+        self.position.cursor = self.batches.cursor
+
+    def status(self) -> Status:
+        """Return where training stands; the loss is the mean since the last line of metrics."""
+        spent = self.position.spent
+        loss, symbols, norm = self._window.tolist()
+        steps = (spent.steps - 1) % LOG_EVERY + 1
+        return Status(
+            step=spent.steps,
+            progress=min(1.0, self.progress),
+            epochs=spent.symbols / self.batches.symbols,
+            seconds=spent.seconds,
+            eta=max(0.0, spent.seconds / max(self.progress, 1e-9) - spent.seconds),
+            rate=spent.symbols / max(spent.seconds, 1e-9),
+            lr=self.optimiser.param_groups[0]["lr"],
+            train_nats=loss / symbols if symbols else self.position.train_nats,
+            gradient_norm=norm / steps if symbols else None,
+            best=self.position.best,
+        )
+
+    def _log(self) -> None:
+        status = self.status()
+        self._check_finite(status)
+        self.position.train_nats = status.train_nats
+        self._window.zero_()
+        record = asdict(status)
+        self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("progress", "eta")}})
+
+    def _check_finite(self, status: Status) -> None:
+        values = (status.train_nats, status.gradient_norm)
+        if any(value is not None and not math.isfinite(value) for value in values):
+            raise self._diverged(status.step, status.train_nats)
+
+    def _diverged(self, step: int, nats: float | None) -> DivergedError:
+        kept = f"The best model so far is in {self.run.model_path}" if self.run.model_path.exists() else "Nothing was kept"
+        return DivergedError(
+            f"Training diverged at step {step}: the loss is {nats}. {kept}. Try a lower rate than --lr {self.options.lr:g}."
+        )
+
+    def _look_is_due(self) -> bool:
+        """Say whether a share of the budget, or a step of --eval-every, was reached; the end is always looked at."""
+        if self.run_options.eval_every is not None:
+            return self.progress >= 1 or self.position.spent.steps % self.run_options.eval_every == 0
+        passed = sum(share <= self.progress for share in self._shares)
+        due, self.position.looks = passed > self.position.looks, passed
+        return due
+
+    def _look(self) -> None:
+        """Validate, keep the model if it is the best so far, and let it write."""
+        status = self.status()
+        self._check_finite(status)
+        position, step = self.position, self.position.spent.steps
+        self.model.eval()
+        val_nats = self.looks.evaluate() if self.looks.evaluate else None
+        if val_nats is not None and not math.isfinite(val_nats):
+            raise self._diverged(step, val_nats)
+        if val_nats is None or position.best is None or val_nats < position.best:
+            position.best, position.best_step = val_nats, step
+            self.run.save_best(self.saved())
+        text = self.looks.sample() if self.looks.sample else None
+        self.model.train()
+        if val_nats is not None:
+            bits = val_nats / math.log(2)
+            self.run.metrics.append(
+                {"event": "validation", "step": step, "val_nats": val_nats, "val_bits": bits, "seconds": status.seconds}
+            )
+        if text is not None:
+            self.run.samples.append({"step": step, "seconds": status.seconds, "val_nats": val_nats, "text": text})
+        self.observer.looked(status, val_nats, text)
+
+    def saved(self) -> SavedModel:
+        """Return the model as it is now, with what is worth knowing of its training."""
+        position = self.position
+        history = {
+            "steps": position.spent.steps,
+            "epochs": position.spent.symbols / self.batches.symbols,
+            "seconds": position.spent.seconds,
+            "val_nats": position.best if position.best_step == position.spent.steps else None,
+        }
+        return SavedModel(self.model, self.vocabulary, self.unit, history)
+
+    def save(self) -> None:
+        """Write a checkpoint of everything; and the model, if none was good enough to be kept yet."""
+        step = self.position.spent.steps
+        if step == self._saved_step:
+            return
+        self._check_finite(self.status())
+        tensors = {f"optimiser/{name}": value for name, value in state_to_tensors(self.optimiser, self.model).items()}
+        tensors |= {f"carried/{index}": tensor for index, tensor in enumerate(state_tensors(self.carried))}
+        tensors["window"] = self._window
+        self.run.save_checkpoint(step, self.saved(), tensors, {"position": asdict(self.position)})
+        if not self.run.model_path.exists():
+            self.run.save_best(self.saved())
+        self._saved_at, self._saved_step = time.monotonic(), step
+
+    def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Go on from a checkpoint's tensors and position; the model's weights are those of the checkpoint already."""
+        try:
+            self.position = Position.from_json(about["position"])
+            prefix = "optimiser/"
+            moments = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            state_from_tensors(self.optimiser, self.model, moments)
+            count = len(state_tensors(self.carried))
+            carried = iter([tensors[f"carried/{index}"] for index in range(count)])
+            self.carried = map_state(lambda s: next(carried).to(s.device), self.carried)
+            self._window = tensors["window"].to(self.machine.device)
+            self.batches.seek(self.position.cursor)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"The checkpoint of {self.run.path} lacks what a resume needs: {error}.") from error
+        for log in (self.run.metrics, self.run.samples):
+            log.keep_until(self.position.spent.steps)
+        self._saved_step = self.position.spent.steps
