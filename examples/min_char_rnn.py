@@ -106,9 +106,7 @@ class Adagrad:
             params[name] -= self.rate * grad / np.sqrt(self.memory[name] + 1e-8)
 
 
-def sample(
-    params: Params, h: Array, first: int, length: int, rng: np.random.Generator, temperature: float = 1.0
-) -> list[int]:
+def sample(params: Params, h: Array, first: int, length: int, rng: np.random.Generator, temperature: float = 1.0) -> list[int]:
     """Draw ids that follow the id first, read in state h (H,), by feeding each drawn id back in.
 
     A temperature below 1 favours likely characters (safe, repetitive); above 1 the text grows wilder.

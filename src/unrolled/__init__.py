@@ -27,7 +27,7 @@ _HOMES = {
     "train": "unrolled.api",
 }
 
-__all__ = ["GRU", "LSTM", "Model", "RNN", "UnrolledError", "load", "train"]  # noqa: F822  # found by __getattr__
+__all__ = ["GRU", "LSTM", "Model", "RNN", "UnrolledError", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from unrolled.views.console import Plain, Quiet
 
 
 class Model:
-    """A trained model with all it needs: sample from it, evaluate it. `path` is its file, `run` its run folder, if it has one."""
+    """A trained model with all it needs to sample and be evaluated. `path` is its file, `run` its run folder, if any."""
 
     def __init__(self, path: Path, machine: MachineOptions | None = None) -> None:
         self.path = find_model(path)
@@ -79,7 +79,9 @@ class Model:
         first, last = corpus.split(data.train_fraction)
         ids = {"train": first, "validation": last, "all": corpus.ids}[split]
         if len(ids) < 2:
-            raise DataError(f"There are {len(ids)} known symbols to evaluate ({corpus.unknown} unknown); at least 2 are needed.")
+            raise DataError(
+                f"There are {len(ids)} known symbols to evaluate ({corpus.unknown} unknown); at least 2 are needed."
+            )
         end, longest = self.vocabulary.end, corpus.longest
         return evaluate(self.network, self.machine, ids, end, longest, chosen.window), corpus
 
@@ -88,7 +90,7 @@ class Model:
         if self.run is not None:
             options = TrainRequest.build((), self.run.config["options"], str(self.run.path)).data
         kind = self.vocabulary.to_json()["kind"]
-        return dataclasses.replace(options, tokens=kind, unit=self.saved.unit)
+        return from_dict(DataOptions, {**dataclasses.asdict(options), "tokens": kind, "unit": self.saved.unit}, str(self.path))
 
     def _own_inputs(self) -> tuple[str, ...]:
         if self.run is None:
@@ -102,8 +104,9 @@ class Model:
 def train(*inputs: str, preset: str | None = None, resume: str | None = None, progress: bool = True, **options: Any) -> Model:
     """Train on texts (files, folders; none: a built-in corpus) and return the best model.
 
-    Options are those of `unrolled train`: `minutes=3`, `hidden=512`, `cell="gru"`, `unit="line"`, `out="runs/x"` ... A stop signal
-    (Ctrl-C) saves, and the model trained so far is returned; `model.outcome.stopped` tells. `resume` goes on with a run.
+    Options are those of `unrolled train`: `minutes=3`, `hidden=512`, `cell="gru"`, `unit="line"`, `out="runs/x"` ... A stop
+    signal (Ctrl-C) saves, and the model trained so far is returned; `model.outcome.stopped` tells. `resume` goes on with a
+    run.
     """
     observer: Observer = Plain() if progress else Quiet()
     if resume is not None:

@@ -214,7 +214,11 @@ def evaluate(arguments: list[str]) -> int:
     if corpus.unknown:
         print(f"{corpus.unknown:,} characters that the model never saw are left out", file=sys.stderr)
     if as_json:
-        answer = {"nats_per_character": result.nats, "bits_per_character": result.bits, "characters": result.symbols}
+        answer: dict[str, Any] = {
+            "nats_per_character": result.nats,
+            "bits_per_character": result.bits,
+            "characters": result.symbols,
+        }
         answer |= {"context": result.context, "baselines": {}, "unknown": corpus.unknown}
         print(json.dumps({"version": 1, **answer}))
     else:

@@ -24,9 +24,14 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, command: str, about: str) -> None:
         super().__init__(
-            prog=f"unrolled {command}", usage=argparse.SUPPRESS, description=about, add_help=False, allow_abbrev=False,
-            formatter_class=lambda prog: _Formatter(prog, max_help_position=30, width=WIDTH), argument_default=argparse.SUPPRESS,
-        )  # fmt: skip
+            prog=f"unrolled {command}",
+            usage=argparse.SUPPRESS,
+            description=about,
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=lambda prog: _Formatter(prog, max_help_position=30, width=WIDTH),
+            argument_default=argparse.SUPPRESS,
+        )
         self._old_names: dict[str, str] = {}
         self._general = self.add_argument_group("general")
         self.switch("--json", "Print one JSON document on stdout, and nothing else there.")
@@ -77,11 +82,11 @@ class Parser(argparse.ArgumentParser):
             name = name.replace("_", "-")
             name = self._old_names.get(name, name)
             action = self._option_string_actions.get(name)
-            following = arguments[index + 1] if index + 1 < len(arguments) else None
-            if action is not None and action.nargs != 0 and not equals and following is not None:
-                if following.split("=")[0].replace("_", "-") not in self._option_string_actions:
-                    equals, value = "=", following
-                    next(waiting)
+            following = (arguments + [""])[index + 1]
+            takes_value = action is not None and action.nargs != 0 and not equals and index + 1 < len(arguments)
+            if takes_value and following.split("=")[0].replace("_", "-") not in self._option_string_actions:
+                equals, value = "=", following
+                next(waiting)
             result.append(name + equals + value)
         return result
 

@@ -84,9 +84,7 @@ class TrainingOptions:
     )
     warmup: int = option(50, "Steps until the highest rate is reached.", least=0)
     decay: float = option(0.97, "Factor an epoch, for --schedule decay.", above=0, most=1, old_names=("learning_rate_decay",))
-    decay_after: float = option(
-        10, "Epochs before the decay begins.", least=0, old_names=("learning_rate_decay_after",)
-    )
+    decay_after: float = option(10, "Epochs before the decay begins.", least=0, old_names=("learning_rate_decay_after",))
     weight_decay: float = option(0.1, "Pull of the matrices towards zero (AdamW).", least=0)
     clip: float = option(1.0, "Limit of the gradient; 0 = none.", least=0, old_names=("grad_clip",))
     clip_by: Literal["norm", "value"] = option("norm", "Clip the length of the whole gradient, or each element.")
@@ -225,7 +223,7 @@ class TrainRequest:
         if any(values.get(name) is not None for name in BUDGETS):
             chosen = {name: value for name, value in chosen.items() if name not in BUDGETS}
         dealt = split_by_class(chosen | {name.replace("-", "_"): value for name, value in values.items()}, GROUPS, origin)
-        parts = [from_dict(kind, part, origin) for kind, part in zip(GROUPS, dealt, strict=True)]
+        parts: list[Any] = [from_dict(kind, part, origin) for kind, part in zip(GROUPS, dealt, strict=True)]
         return TrainRequest(tuple(inputs), *parts)
 
     def check(self) -> TrainRequest:

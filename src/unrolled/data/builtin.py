@@ -31,5 +31,7 @@ BUILTINS = {"python": python_sources}
 def builtin(name: str) -> list[Path]:
     """Return the files of the built-in corpus `name`, as in `builtin:python`."""
     if name not in BUILTINS:
-        raise DataError(f"There is no built-in corpus '{name}'{nearest(name, BUILTINS) or '.'} There are: {', '.join(BUILTINS)}.")
+        raise DataError(
+            f"There is no built-in corpus '{name}'{nearest(name, BUILTINS) or '.'} There are: {', '.join(BUILTINS)}."
+        )
     return BUILTINS[name]()

@@ -144,8 +144,8 @@ def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | No
     try:
         with open(folder / "ids.bin", "wb") as file:
             for ids in writer.encode(paths, notes):
-                crc = zlib.crc32(ids, crc)
-                file.write(ids)
+                crc = zlib.crc32(ids.data, crc)
+                file.write(ids.data)
     except OSError as error:
         raise storage_error(error, folder, "write the encoded text to") from error
     if writer.size <= has_end:

@@ -21,7 +21,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ PIECE = 1 << 22
 
 Piece = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 
-_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {
+_OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": lambda path: gzip.open(path, "rb"),
     ".bz2": lambda path: bz2.open(path, "rb"),
     ".xz": lambda path: lzma.open(path, "rb"),
@@ -112,7 +112,7 @@ def _spool_standard_input(folder: Path) -> Path:
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading its bytes, decompressed if its name says so."""
     opener = _OPENERS.get(path.suffix.lower())
-    return opener(path) if opener else open(path, "rb")
+    return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
 
 
 def read_bytes(path: Path) -> Iterator[bytes]:
@@ -188,7 +188,7 @@ def _code_points(
     if offset == 0 and text.startswith("\ufeff"):
         text = text[1:]
         notes["byte order marks dropped"] = notes.get("byte order marks dropped", 0) + 1
-    text = str(newlines.decode(text, final))  # type: ignore[arg-type]  # without a decoder inside it takes text
+    text = str(newlines.decode(text, final))
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
 
 

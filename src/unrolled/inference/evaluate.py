@@ -17,9 +17,9 @@ from torch import Tensor
 from unrolled.data.batches import IGNORED, LONGEST_ROW, Batch, sorted_rows
 from unrolled.data.vocab import Ids
 from unrolled.nn.cells import State
+from unrolled.nn.loss import cross_entropy
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
-from unrolled.nn.loss import cross_entropy
 
 LANE = 4096
 """A long text is read in lanes of at least so many symbols, side by side."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # the field's name for it
+from torch.nn import functional as F
 
 State: TypeAlias = Any
 """A named tuple of tensors `(B, H)`, or of such tuples. It is passed in and handed back, never hidden in a module."""

@@ -9,12 +9,14 @@ The letters used in shapes, here and everywhere:
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # the field's name for it
+from torch.nn import functional as F
 
 from unrolled.errors import UsageError
-from unrolled.nn.cells import CELLS, State
+from unrolled.nn.cells import CELLS, GatedCell, State
 from unrolled.nn.stack import LockedDropout, Stack, StackState
 from unrolled.options import ModelOptions
 
@@ -61,8 +63,8 @@ class SequenceModel(nn.Module):
                 nn.init.uniform_(weight, -UNIFORM, UNIFORM)
         if self.options.cell == "lstm":
             size = self.options.hidden
-            for layer in self.stack.layers:
-                layer.cell.bias[size : 2 * size] = 1.0
+            for layer in self.stack.each_layer():
+                cast(GatedCell, layer.cell).bias[size : 2 * size] = 1.0
 
     def initial_state(self, batch: int) -> StackState:
         """Return the zero state of `batch` rows."""
@@ -102,9 +104,7 @@ def parameter_count(symbols: int, options: ModelOptions) -> int:
     """Return the number of weights of the model that `options` draw, without building it."""
     width, size = embedding_width(symbols, options), options.hidden
     kind = CELLS[options.cell]
-    cells = sum(
-        kind.parameter_count(inputs, size, options.two_biases) for inputs in [width] + [size] * (options.layers - 1)
-    )
+    cells = sum(kind.parameter_count(inputs, size, options.two_biases) for inputs in [width] + [size] * (options.layers - 1))
     norms = 2 * size * options.layers if options.residual else 0
     table = symbols * width if options.embedding != 0 else 0
     return table + cells + norms + size * symbols + symbols

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +50,12 @@ class Layer(nn.Module):
 
     def before(self, x: Tensor) -> Tensor:
         """Return what the cell reads, given the layer's input."""
-        return x if self.norm is None else self.norm(x)
+        return x if self.norm is None else cast(Tensor, self.norm(x))
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the layer's output, given its input and the cell's output."""
-        return self.dropout(y) if self.norm is None else x + self.dropout(y)
+        dropped = cast(Tensor, self.dropout(y))
+        return dropped if self.norm is None else x + dropped
 
 
 class Stack(Cell):
@@ -65,12 +66,16 @@ class Stack(Cell):
         self.layers = nn.ModuleList([Layer(cell, dropout, residual) for cell in cells])
         self.input_size, self.hidden_size = cells[0].input_size, cells[-1].hidden_size
 
+    def each_layer(self) -> list[Layer]:
+        """Return the layers, the lowest first."""
+        return [cast(Layer, layer) for layer in self.layers]
+
     def initial_state(self, batch: int) -> StackState:
-        return StackState(tuple(layer.cell.initial_state(batch) for layer in self.layers))
+        return StackState(tuple(layer.cell.initial_state(batch) for layer in self.each_layer()))
 
     def step(self, x: Tensor, state: StackState) -> tuple[Tensor, StackState]:
         states = []
-        for layer, below in zip(self.layers, state.layers, strict=True):
+        for layer, below in zip(self.each_layer(), state.layers, strict=True):
             y, after = layer.cell.step(layer.before(x), below)
             x = layer.after(x, y)
             states.append(after)
@@ -78,7 +83,7 @@ class Stack(Cell):
 
     def unroll(self, xs: Tensor, state: StackState, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
         states = []
-        for layer, below in zip(self.layers, state.layers, strict=True):
+        for layer, below in zip(self.each_layer(), state.layers, strict=True):
             ys, after = layer.cell.unroll(layer.before(xs), below, resets)
             xs = layer.after(xs, ys)
             states.append(after)

@@ -3,9 +3,9 @@
     rnn = unrolled.RNN(input_size, hidden_size, output_size)
     y = rnn.step(x)
 
-`x` is a vector `(I,)` or a batch `(B, I)`, of numpy or torch, and `y` comes back in kind, `(O,)` or `(B, O)`. The state is inside
-the object, zero at the start. Stacking is `rnn2.step(rnn1.step(x))`. Source: Karpathy, "The Unreasonable Effectiveness of
-Recurrent Neural Networks" (2015).
+`x` is a vector `(I,)` or a batch `(B, I)`, of numpy or torch, and `y` comes back in kind, `(O,)` or `(B, O)`. The state is
+inside the object, zero at the start. Stacking is `rnn2.step(rnn1.step(x))`. Source: Karpathy, "The Unreasonable
+Effectiveness of Recurrent Neural Networks" (2015).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # the field's name for it
+from torch.nn import functional as F
 
 from unrolled.nn.cells import Cell, GRUCell, LSTMCell, RNNState, State, map_state
 

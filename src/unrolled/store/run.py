@@ -1,11 +1,11 @@
 """The run folder: configuration, logs, samples, the best model, and checkpoints to go on from.
 
-    runs/NAME/
-      config.json          everything the run was asked to do
-      metrics.jsonl        a line per interval and per validation
-      samples.jsonl        what the model wrote at each validation
-      model.safetensors    the best model so far: all that is needed to use it
-      checkpoints/step-N/  model.safetensors, training.safetensors, MANIFEST.json: an exact resume; the last two are kept
+runs/NAME/
+  config.json          everything the run was asked to do
+  metrics.jsonl        a line per interval and per validation
+  samples.jsonl        what the model wrote at each validation
+  model.safetensors    the best model so far: all that is needed to use it
+  checkpoints/step-N/  model.safetensors, training.safetensors, MANIFEST.json: an exact resume; the last two are kept
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Run:
 
     def load_checkpoint(self) -> tuple[SavedModel, dict[str, Tensor], dict[str, Any], list[str]]:
         """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
-        passed = []
+        passed: list[str] = []
         remove_partials(self.path / "checkpoints")
         for _, folder in reversed(self.checkpoints()):
             try:

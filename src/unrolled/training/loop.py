@@ -19,12 +19,12 @@ from unrolled.data.batches import Batch, Batches
 from unrolled.data.vocab import Vocabulary
 from unrolled.errors import DivergedError, ModelError
 from unrolled.nn.cells import State, map_state, state_tensors
+from unrolled.nn.loss import cross_entropy
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
 from unrolled.options import RunOptions, TrainingOptions
 from unrolled.store.model_file import SavedModel
 from unrolled.store.run import Run
-from unrolled.nn.loss import cross_entropy
 from unrolled.training.optim import clip_gradient, make_optimiser, state_from_tensors, state_to_tensors
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.training.signals import StopSignals
@@ -90,7 +90,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Looks:
-    """How the loop looks at its model: `evaluate() -> nats a symbol`, `sample() -> text`; None where there is nothing to see."""
+    """How the loop looks at its model: `evaluate() -> nats a symbol`, `sample() -> text`; None for what is not wanted."""
 
     evaluate: Callable[[], float] | None
     sample: Callable[[], str] | None

@@ -1,7 +1,7 @@
 """The hot loops: several ways of unrolling the same cell, each held equal to the reference in outputs and gradients.
 
-    reference   `step` in a loop: the definition, any cell, any device, slow
-    aten        torch's fused layers (oneDNN, cuDNN), where they compute the same and compute it right
+reference   `step` in a loop: the definition, any cell, any device, slow
+aten        torch's fused layers (oneDNN, cuDNN), where they compute the same and compute it right
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def use(model: SequenceModel, name: str, dtype: torch.dtype) -> str:
     Returns the name of the kernel chosen. Raises `UsageError` if the kernel named cannot do this model right.
     """
     device = model.head.weight.device
-    reasons = [reason for layer in model.stack.layers if (reason := aten.refusal(layer.cell, dtype, device))]
+    reasons = [reason for layer in model.stack.each_layer() if (reason := aten.refusal(layer.cell, dtype, device))]
     if name == "auto":
         name = "reference" if reasons else "aten"
     elif name == "aten" and reasons:
         raise UsageError(f"--kernels aten cannot run this model: {reasons[0]}.")
-    for layer in model.stack.layers:
+    for layer in model.stack.each_layer():
         layer.cell.kernel = KERNELS[name]
     return name

@@ -28,10 +28,12 @@ def refusal(cell: Cell, dtype: torch.dtype, device: torch.device) -> str | None:
 
 def unroll(cell: Cell, xs: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
     """Unroll `cell` as `unroll_by_step` does, through torch's fused layer. Autocast's type is used, if it is on."""
+    if not isinstance(cell, GatedCell):
+        raise ValueError(f"The aten kernel unrolls gated cells; got {type(cell).__name__}.")
     kind = xs.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else cell.weight_h.dtype
-    reason = refusal(cell, dtype, xs.device) if isinstance(cell, GatedCell) else "it is no gated cell"
-    if reason is not None or not isinstance(cell, GatedCell):
+    reason = refusal(cell, dtype, xs.device)
+    if reason is not None:
         raise ValueError(f"The aten kernel cannot unroll this cell: {reason}.")
     with torch.autocast(kind, enabled=False):
         weights = [weight.to(dtype) for weight in (cell.weight_x, cell.weight_h, *_biases(cell))]

@@ -1,0 +1,242 @@
+"""Every cell, every kernel: one step, a loop of steps, chunks and the fused layers are the same thing."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unrolled.errors import UsageError
+from unrolled.nn.cells import CELLS, GatedCell, GRUState, LSTMCell, LSTMState, map_state, state_tensors, unroll_by_step
+from unrolled.nn.kernels import KERNELS, aten, use
+from unrolled.nn.model import SequenceModel, parameter_count
+from unrolled.nn.stack import LockedDropout, Stack
+from unrolled.options import PRESETS, ModelOptions
+
+T, B, E, H, V = 7, 3, 5, 6, 11
+FLOAT64: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
+
+
+def make(cell: str, two_biases: bool = False) -> GatedCell:
+    torch.manual_seed(1)
+    made = CELLS[cell](E, H, two_biases).double()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    return made
+
+
+def inputs(cell: GatedCell, grad: bool = False) -> tuple[Tensor, Any]:
+    torch.manual_seed(2)
+    state = map_state(lambda s: torch.randn(B, H, dtype=torch.float64).requires_grad_(grad), cell.initial_state(B))
+    return torch.randn(T, B, E, dtype=torch.float64, requires_grad=grad), state
+
+
+def some_resets() -> Tensor:
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    resets[0, 2] = resets[3, 0] = resets[3, 1] = resets[6, 1] = True
+    return resets
+
+
+def everything(cell: GatedCell, kernel: Any, resets: Tensor | None) -> list[Tensor]:
+    """Return outputs, last state, and the gradients of inputs, first state and weights, of a loss that uses all of them."""
+    xs, state = inputs(cell, grad=True)
+    ys, last = kernel(cell, xs, state, resets)
+    weights = torch.linspace(-1, 1, ys.numel(), dtype=ys.dtype).view_as(ys)
+    loss = (ys * weights).sum() + sum(tensor.sin().sum() for tensor in state_tensors(last))
+    grads = torch.autograd.grad(loss, [xs, *state_tensors(state), *cell.parameters()])
+    return [ys, *state_tensors(last), *grads]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("two_biases", [False, True])
+def test_whole_equals_chunks_equals_steps(cell: str, two_biases: bool) -> None:
+    made = make(cell, two_biases)
+    xs, state = inputs(made)
+    whole, last = made.unroll(xs, state)
+    first, middle = made.unroll(xs[:3], state)
+    second, end = made.unroll(xs[3:], middle)
+    torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=0)
+    torch.testing.assert_close(state_tensors(end), state_tensors(last), rtol=0, atol=0)
+    for t in range(T):
+        y, state = made.step(xs[t], state)
+        torch.testing.assert_close(y, whole[t], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_do_not_see_each_other(cell: str) -> None:
+    made = make(cell)
+    xs, state = inputs(made)
+    whole, _ = made.unroll(xs, state)
+    for row in range(B):
+        alone, _ = made.unroll(xs[:, row : row + 1], map_state(lambda s, row=row: s[row : row + 1], state))
+        torch.testing.assert_close(alone[:, 0], whole[:, row], **FLOAT64)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_reset_is_a_fresh_start(cell: str) -> None:
+    made = make(cell)
+    xs, state = inputs(made)
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    resets[3, 1] = True
+    ys, _ = made.unroll(xs, state, resets)
+    fresh, _ = made.unroll(xs[3:], made.initial_state(B))
+    torch.testing.assert_close(ys[3:, 1], fresh[:, 1], **FLOAT64)
+    without, _ = made.unroll(xs, state)
+    torch.testing.assert_close(ys[:, 0], without[:, 0], **FLOAT64)
+
+
+@pytest.mark.parametrize("resets", [None, some_resets()], ids=["no resets", "resets"])
+@pytest.mark.parametrize("two_biases", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "reference"])
+def test_kernels_equal_the_reference_in_everything(kernel: str, cell: str, two_biases: bool, resets: Tensor | None) -> None:
+    made = make(cell, two_biases)
+    if aten.refusal(made, torch.float64, torch.device("cpu")):
+        with pytest.raises(ValueError, match="no fused layer"):
+            KERNELS[kernel](made, *inputs(made), resets)
+        return
+    expected = everything(made, unroll_by_step, resets)
+    torch.testing.assert_close(everything(made, KERNELS[kernel], resets), expected, **FLOAT64)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
+    torch.manual_seed(0)
+    model = SequenceModel(V, ModelOptions(cell=cell, hidden=96, dropout=0))  # type: ignore[arg-type]  # a key of CELLS
+    ids = torch.randint(V, (20, 4))
+    found = []
+    for kernel, dtype in (("reference", torch.float32), ("aten", torch.bfloat16)):
+        use(model, kernel, dtype)
+        model.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            logits, state = model(ids, model.initial_state(4))
+        logits.float().square().mean().backward()
+        assert all(tensor.dtype == torch.float32 for tensor in state_tensors(state))
+        found.append([weight.grad.clone() for weight in model.parameters() if weight.grad is not None])
+    for exact, rough in zip(*found, strict=True):
+        assert (exact - rough).norm() <= 0.05 * exact.norm()
+
+
+def test_sizes_with_wrong_gradients_in_torch_are_refused() -> None:
+    bfloat16, cpu = torch.bfloat16, torch.device("cpu")
+    for size, refused in ((512, False), (1000, False), (1024, True), (2048, True)):
+        with torch.device("meta"):
+            cell = LSTMCell(8, size)
+        assert bool(aten.refusal(cell, bfloat16, cpu)) == refused
+        assert aten.refusal(cell, torch.float32, cpu) is None
+    with torch.device("meta"):
+        model = SequenceModel(V, ModelOptions(hidden=1024))
+    model.head.to_empty(device="cpu")
+    with pytest.raises(UsageError, match="1024 units"):
+        use(model, "aten", bfloat16)
+    assert use(model, "auto", bfloat16) == "reference"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_are_those_of_the_equations(cell: str) -> None:
+    made = make(cell)
+    xs, state = inputs(made, grad=True)
+
+    def run(xs: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        ys, last = made.unroll(xs, type(made.initial_state(1))(*state), some_resets()[:4])
+        return (ys, *state_tensors(last))
+
+    assert torch.autograd.gradcheck(run, (xs[:4].detach().requires_grad_(), *state_tensors(state)))
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("rnn", nn.RNN), ("gru", nn.GRU), ("lstm", nn.LSTM)])
+def test_cells_are_torchs_with_two_biases(cell: str, kind: Any) -> None:
+    made = make(cell, two_biases=True)
+    theirs = kind(E, H).double()
+    assert made.bias_h is not None
+    with torch.no_grad():
+        for own, their in zip((made.weight_x, made.weight_h, made.bias, made.bias_h), theirs.parameters(), strict=True):
+            their.copy_(own)
+    xs, state = inputs(made)
+    hidden = tuple(s.unsqueeze(0) for s in state)
+    expected, _ = theirs(xs, hidden if cell == "lstm" else hidden[0])
+    torch.testing.assert_close(made.unroll(xs, state)[0], expected, **FLOAT64)
+
+
+def test_gru_before_is_the_published_equation() -> None:
+    cell = make("gru-before")
+    xs, state = inputs(cell)
+    x, h = xs[0], state.h
+    (wr, wz, wn), (ur, uz, un), (br, bz, bn) = (m.chunk(3) for m in (cell.weight_x, cell.weight_h, cell.bias))
+    r, z = torch.sigmoid(x @ wr.T + h @ ur.T + br), torch.sigmoid(x @ wz.T + h @ uz.T + bz)
+    n = torch.tanh(x @ wn.T + (r * h) @ un.T + bn)
+    torch.testing.assert_close(cell.step(x, GRUState(h))[0], (1 - z) * n + z * h, **FLOAT64)
+    after = make("gru")
+    assert not torch.allclose(after.step(x, GRUState(h))[0], cell.step(x, GRUState(h))[0])
+
+
+def test_the_forget_gate_starts_open() -> None:
+    for initialisation in ("scaled", "uniform"):
+        model = SequenceModel(V, ModelOptions(hidden=H, initialisation=initialisation, residual=False))
+        for layer in model.stack.each_layer():
+            bias = layer.cell.bias
+            assert isinstance(bias, Tensor)
+            assert (bias[H : 2 * H] == 1).all()
+            assert (bias[:H].abs() < 0.5).all()
+
+
+def test_states_are_named_and_zero_at_first() -> None:
+    state = LSTMCell(E, H).initial_state(B)
+    assert isinstance(state, LSTMState)
+    assert state.h.shape == state.c.shape == (B, H)
+    assert not state.c.any()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ModelOptions(hidden=H),
+        ModelOptions(cell="gru", hidden=H, layers=3, two_biases=True),
+        ModelOptions(cell="rnn", hidden=H, embedding=4, residual=False),
+        ModelOptions(cell="gru-before", hidden=H, embedding=0, residual=False),
+    ],
+)
+def test_the_formula_counts_the_weights(options: ModelOptions) -> None:
+    model = SequenceModel(V, options)
+    assert sum(weight.numel() for weight in model.parameters()) == parameter_count(V, options)
+
+
+def test_the_char_rnn_preset_is_char_rnns_model() -> None:
+    names = ModelOptions.__dataclass_fields__
+    options = ModelOptions(**{name: value for name, value in PRESETS["char-rnn"].items() if name in names})
+    assert parameter_count(65, options) == 240_321
+    model = SequenceModel(65, options)
+    assert all(weight.abs().max() <= 1 for weight in model.parameters())
+    assert model.embedding(torch.tensor([[3]])).sum() == 1
+
+
+def test_a_residual_layer_adds_to_what_it_reads() -> None:
+    torch.manual_seed(0)
+    plain = Stack([LSTMCell(H, H)], residual=False)
+    residual = Stack([LSTMCell(H, H)], residual=True)
+    residual.each_layer()[0].cell.load_state_dict(plain.each_layer()[0].cell.state_dict())
+    xs = torch.randn(T, B, H)
+    normed = nn.functional.layer_norm(xs, (H,))
+    expected = xs + plain.unroll(normed, plain.initial_state(B))[0]
+    torch.testing.assert_close(residual.unroll(xs, residual.initial_state(B))[0], expected)
+
+
+def test_dropout_locks_its_mask_over_time_and_repeats_by_seed() -> None:
+    dropout = LockedDropout(0.5)
+    dropout.generator = torch.Generator().manual_seed(3)
+    ys = dropout(torch.ones(T, B, 100))
+    assert set(ys.unique().tolist()) == {0.0, 2.0}
+    assert (ys == ys[0]).all()
+    assert not (ys[0, 0] == ys[0, 1]).all()
+    dropout.generator.manual_seed(3)
+    assert (dropout(torch.ones(T, B, 100)) == ys).all()
+    assert (dropout.eval()(torch.ones(T, B, 4)) == 1).all()
+
+
+def test_wrong_shapes_are_told() -> None:
+    cell = make("lstm")
+    with pytest.raises(ValueError, match=r"\(T, B, 5\), time first; got \(7, 3, 4\)"):
+        cell.unroll(torch.zeros(7, 3, 4), cell.initial_state(3))
+    with pytest.raises(ValueError, match=r"resets must be"):
+        cell.unroll(*inputs(cell), resets=torch.zeros(B, T, dtype=torch.bool))
