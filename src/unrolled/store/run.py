@@ -143,7 +143,7 @@ class JsonLines:
         """Add one record; it reaches the system at once, so that a killed process loses at most its last line."""
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(_line(record))
         except OSError as error:
             raise storage_error(error, self.path, "write") from error
 
@@ -161,4 +161,10 @@ class JsonLines:
     def keep_until(self, step: int) -> None:
         """Drop the records after `step`: a resumed run writes them again."""
         kept: Iterable[dict[str, Any]] = (record for record in self.read() if record.get("step", 0) <= step)
-        write_bytes(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept).encode())
+        write_bytes(self.path, "".join(map(_line, kept)).encode())
+
+
+def _line(record: dict[str, Any]) -> str:
+    """Return a record as one line, also for readers that take U+2028 and its kind for line ends."""
+    text = json.dumps(record, ensure_ascii=False)
+    return "".join(f"\\u{ord(c):04x}" if c in "\x85\u2028\u2029" else c for c in text) + "\n"
