@@ -77,7 +77,8 @@ def test_no_damaged_file_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\0" * 7, b"\xff" * 200, b"\x80\x04cos\nsystem\n", (2**62).to_bytes(8, "little") + b"{}", b"PK\x03\x04" * 50]
+    "content",
+    [b"", b"\0" * 7, b"\xff" * 200, b"\x80\x04cos\nsystem\n", (2**62).to_bytes(8, "little") + b"{}", b"PK\x03\x04" * 50],
 )
 def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m").write_bytes(content)
@@ -101,7 +102,9 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "m")
     with pytest.raises(ModelError, match="unknown setting 'hiden'; did you mean 'hidden'"):
         write_sealed(
-            tmp_path / "n", saved.model.state_dict(), about | {"options": {"hiden": 6}, "vocabulary": saved.vocabulary.to_json()}
+            tmp_path / "n",
+            saved.model.state_dict(),
+            about | {"options": {"hiden": 6}, "vocabulary": saved.vocabulary.to_json()},
         )
         load_model(tmp_path / "n")
 

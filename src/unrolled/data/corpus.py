@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.data.sources import PIECE, READERS, Piece, fingerprint, gather
+from unrolled.data.sources import PIECE, READERS, Piece, fingerprint, gather, is_spooled
 from unrolled.data.vocab import CODE_POINTS, Bytes, Characters, Ids, Vocabulary, vocabulary_from_json
-from unrolled.errors import DataError
+from unrolled.errors import DataError, ModelError
 from unrolled.files import make_folder, new_folder, remove_partials, storage_error
 from unrolled.options import DataOptions
 
@@ -75,13 +75,13 @@ def open_corpus(
     cache = cache_folder()
     paths = gather(inputs, options.glob, cache)
     try:
+        before = _stamps(paths)
         recipe = [FORMAT, fingerprint(paths), options.tokens, options.unit, vocabulary and vocabulary.to_json()]
         key = hashlib.blake2b(json.dumps(recipe).encode(), digest_size=16).hexdigest()
         known = cached_corpus(key)
         if known is not None:
             return known
         remove_partials(cache)
-        before = _stamps(paths)
         size = sum(stamp[0] for stamp in before)
         report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {size:,} bytes, for the first time")
         with new_folder(cache / key) as folder:
@@ -90,8 +90,8 @@ def open_corpus(
             shutil.rmtree(cache / key, ignore_errors=True)
             raise DataError("The text changed while it was read. Run again once nothing writes to it.")
     finally:
-        for path, name in zip(paths, inputs, strict=False):
-            if name == "-" and len(inputs) == 1:
+        for path in paths:
+            if is_spooled(path, cache):
                 path.unlink(missing_ok=True)
     encoded = cached_corpus(key)
     if encoded is None:
@@ -100,8 +100,11 @@ def open_corpus(
 
 
 def _stamps(paths: Iterable[Path]) -> list[tuple[int, int]]:
-    """Return size and time of change of each file: enough to notice writing that goes on while we read."""
-    return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, paths)]
+    """Return size and time of change of each file: enough to notice writing that goes on while we read. Gone: nothing."""
+    try:
+        return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, paths)]
+    except OSError:
+        return []
 
 
 def cached_corpus(key: str) -> Corpus | None:
@@ -110,19 +113,25 @@ def cached_corpus(key: str) -> Corpus | None:
     try:
         head = json.loads((folder / "corpus.json").read_text("utf-8"))
         ids = np.memmap(folder / "ids.bin", dtype=head["dtype"], mode="r", shape=(head["size"],))
-        if _checksum(folder / "ids.bin") != head["crc32"]:
+        if head["digest"] != _digest(head) or _checksum(folder / "ids.bin") != head["crc32"]:
             raise ValueError("checksum")
         vocabulary = vocabulary_from_json(head["vocabulary"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    counts = {name: int(head[name]) for name in ("documents", "longest", "unknown")}
+    counts = {name: head[name] for name in ("documents", "longest", "unknown")}
     return Corpus(ids, vocabulary, head["unit"], key, notes=tuple(head["notes"]), **counts)
 
 
+def _digest(head: dict[str, Any]) -> str:
+    content = json.dumps({name: value for name, value in head.items() if name != "digest"})
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
 def _checksum(path: Path) -> int:
+    """Return the CRC-32 of a file."""
     crc = 0
     with open(path, "rb", buffering=0) as file:
         while piece := file.read(PIECE):
@@ -148,6 +157,8 @@ def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | No
                 file.write(ids.data)
     except OSError as error:
         raise storage_error(error, folder, "write the encoded text to") from error
+    if writer.size <= has_end and writer.unknown:
+        raise DataError(f"The model knows none of the {writer.unknown:,} symbols in {_names(paths)}.")
     if writer.size <= has_end:
         raise DataError(f"There is no text in {_names(paths)}: nothing to learn from.")
     head = {
@@ -155,7 +166,7 @@ def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | No
         "documents": writer.documents, "longest": writer.longest, "unknown": writer.unknown,
         "vocabulary": vocabulary.to_json(), "notes": [f"{count:,} {what}" for what, count in notes.items()],
     }  # fmt: skip
-    (folder / "corpus.json").write_text(json.dumps(head), "utf-8")
+    (folder / "corpus.json").write_text(json.dumps(head | {"digest": _digest(head)}), "utf-8")
 
 
 def _names(paths: list[Path]) -> str:

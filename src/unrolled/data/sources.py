@@ -40,37 +40,39 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": lambda path: gzip.open(path, "rb"),
     ".bz2": lambda path: bz2.open(path, "rb"),
     ".xz": lambda path: lzma.open(path, "rb"),
-    ".zst": lambda path: io.BufferedReader(zstandard.open(path, "rb"), PIECE),
+    ".zst": lambda path: io.BufferedReader(_Zstandard(open(path, "rb"))),
 }
+_SPOOLED = "unrolled-stdin-"
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
 def gather(inputs: Sequence[str], pattern: str = "*", spool: Path | None = None) -> list[Path]:
     """Return the files that `inputs` name, in order: files, folders (recursively, sorted), `-`, `builtin:NAME`.
 
-    `pattern` chooses among the files of folders; standard input is kept in a file in `spool`, since it is read twice.
+    `pattern` chooses among the files of folders; standard input is kept in a file in `spool`, since it is read twice, and
+    read only when all else was found. Whoever asked removes that file (see `is_spooled`).
     """
-    paths: list[Path] = []
-    for name in inputs:
-        if name == "-":
-            paths.append(_spool_standard_input(spool or Path(tempfile.gettempdir())))
-        elif name.startswith(PREFIX):
-            paths.extend(builtin(name.removeprefix(PREFIX)))
-        elif Path(name).is_dir():
-            paths.extend(_folder(Path(name), pattern))
-        else:
-            paths.append(_file(Path(name)))
-    return paths
+    named = [[] if name == "-" else _named(name, pattern) for name in inputs]
+    spool = spool or Path(tempfile.gettempdir())
+    return [path for paths in named for path in paths or [_spool_standard_input(spool)]]
+
+
+def _named(name: str, pattern: str) -> list[Path]:
+    if name.startswith(PREFIX):
+        return builtin(name.removeprefix(PREFIX))
+    return _folder(Path(name), pattern) if os.path.isdir(name) else [_file(Path(name))]
 
 
 def _file(path: Path) -> Path:
-    if not path.exists():
-        folder = path.parent if path.parent.is_dir() else Path()
+    if not os.path.exists(path):  # pathlib's own raises for a name that is too long
+        folder = path.parent if os.path.isdir(path.parent) else Path()
         with contextlib.suppress(OSError):
             raise DataError(f"No such file: {path}{nearest(path.name, os.listdir(folder)) or '.'}")
         raise DataError(f"No such file: {path}.")
     if not os.access(path, os.R_OK):
         raise StorageError(f"Cannot read {path}: permission denied.")
+    if not path.is_file():
+        raise DataError(f"{path} is a pipe or a device, and text is read more than once. Try: cat {path} | unrolled train -")
     return path
 
 
@@ -78,12 +80,16 @@ def _folder(folder: Path, pattern: str) -> list[Path]:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".") and fnmatch.fnmatch(path.name, pattern)
+        if path.is_file() and not _is_hidden(path.relative_to(folder)) and fnmatch.fnmatch(path.name, pattern)
     )
     texts = [path for path in files if _looks_like_text(path)]
     if not texts:
         raise DataError(f"The folder {folder} has no text file that matches '{pattern}' ({len(files)} files looked at).")
     return texts
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _looks_like_text(path: Path) -> bool:
@@ -100,19 +106,62 @@ def _spool_standard_input(folder: Path) -> Path:
         raise DataError("'-' reads standard input, and nothing is piped into it. Try: cat book.txt | unrolled train -")
     make_folder(folder)
     try:
-        descriptor, name = tempfile.mkstemp(prefix="stdin-", dir=folder)
-        with os.fdopen(descriptor, "wb") as file:
-            while piece := sys.stdin.buffer.read(PIECE):
-                file.write(piece)
+        descriptor, name = tempfile.mkstemp(prefix=_SPOOLED, dir=folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                while piece := sys.stdin.buffer.read(PIECE):
+                    file.write(piece)
+        except BaseException:
+            os.unlink(name)
+            raise
     except OSError as error:
         raise storage_error(error, folder, "keep standard input in") from error
     return Path(name)
+
+
+def is_spooled(path: Path, spool: Path) -> bool:
+    """Return whether `gather` made this file in `spool` to keep standard input in."""
+    return path.parent == spool and path.name.startswith(_SPOOLED)
 
 
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading its bytes, decompressed if its name says so."""
     opener = _OPENERS.get(path.suffix.lower())
     return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
+
+
+class _Zstandard(io.RawIOBase):
+    """The bytes of a .zst file, all frames of it. zstandard's own reader takes a file that was cut short for a whole one."""
+
+    STEP = 1024  # read at once; it may hold no more than 32 MB, even if somebody meant it to, and larger steps are no faster
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._packed = self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._packed or self._file.read(self.STEP)
+            if not packed and self._frame:
+                raise EOFError("Compressed file ended before the end of its last frame")
+            if not packed:
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready, self._packed = self._frame.decompress(packed), self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def read_bytes(path: Path) -> Iterator[bytes]:
@@ -130,11 +179,12 @@ def read_bytes(path: Path) -> Iterator[bytes]:
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """Return a digest of the files' contents in their order (of the bytes on the disk, before decompression)."""
+    """Return a digest of the files' contents in their order: of the bytes on the disk, and of how they are decompressed."""
     digest = hashlib.blake2b(digest_size=20)
     for path in paths:
         try:
-            digest.update(path.stat().st_size.to_bytes(8, "little"))
+            packing = path.suffix.lower() if path.suffix.lower() in _OPENERS else ""
+            digest.update(f"{packing} {path.stat().st_size};".encode())
             with open(path, "rb", buffering=0) as file:
                 while piece := file.read(PIECE):
                     digest.update(piece)

@@ -105,8 +105,12 @@ class Characters(Vocabulary):
 
     def closest(self, character: str) -> str:
         """Return the known text nearest to an unknown character: other case, no accent, a compatible form, a blank."""
+        if unicodedata.combining(character):
+            return ""  # an accent by itself, over the letter before it
         plain = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
-        for form in (character.swapcase(), plain, plain.swapcase(), _PLAIN.get(character, ""), " ", "\n"):
+        swapped = character.swapcase()
+        other_case = swapped if len(swapped) == 1 else ""  # Unicode's other case of a sharp s or of a ligature is two letters
+        for form in (other_case, plain, _PLAIN.get(character, ""), plain.swapcase(), " ", "\n"):
             if form and all(part in self._ids for part in form):
                 return form
         return ""

@@ -1,0 +1,112 @@
+"""Losses: lanes are the carried state to a hair, windows start from zero, documents too, by hand and by the program."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from unrolled.data.vocab import Ids
+from unrolled.inference import evaluate as module
+from unrolled.inference.evaluate import Evaluation, evaluate
+from unrolled.nn.machine import Machine
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions
+
+V, END = 7, 6
+CPU = Machine(torch.device("cpu"), torch.float32, 2)
+
+
+@pytest.fixture(scope="module")
+def model() -> SequenceModel:
+    torch.manual_seed(0)
+    model = SequenceModel(V, ModelOptions(hidden=12, dropout=0.5))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.7)
+    return model
+
+
+def text(size: int, seed: int = 0) -> Ids:
+    return np.random.default_rng(seed).integers(0, END, size).astype(np.uint8)
+
+
+def by_hand(model: SequenceModel, ids: Ids, window: int | None = None, end: int | None = None) -> float:
+    """Step through the text one symbol at a time."""
+    model.eval()
+    state, total = model.initial_state(1), 0.0
+    with torch.no_grad():
+        for position, (symbol, target) in enumerate(zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True)):
+            if (window and position % window == 0) or symbol == end:
+                state = model.initial_state(1)
+            logits, state = model.step(torch.tensor([symbol]), state)
+            total -= float(logits.log_softmax(-1)[0, target])
+    return total / (len(ids) - 1)
+
+
+@pytest.mark.parametrize("size", [2, 3, 100, 257, 300])
+def test_carried_is_the_state_run_through(model: SequenceModel, size: int) -> None:
+    ids = text(size)
+    result = evaluate(model, CPU, ids)
+    assert result.symbols == size - 1
+    assert result.context == "carried"
+    assert result.nats == pytest.approx(by_hand(model, ids), abs=1e-5)
+
+
+def test_lanes_agree_with_one_long_read(model: SequenceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LANE", 200)
+    monkeypatch.setattr(module, "WARM_UP", 150)
+    ids = text(1501)
+    result = evaluate(model, CPU, ids)
+    assert result.symbols == 1500
+    assert result.nats == pytest.approx(by_hand(model, ids), abs=1e-4)
+
+
+@pytest.mark.parametrize("window", [1, 5, 64, 300, 5000])
+def test_windows_start_from_zero(model: SequenceModel, window: int) -> None:
+    ids = text(777)
+    result = evaluate(model, CPU, ids, window=window)
+    assert (result.symbols, result.context) == (776, f"window={window}")
+    assert result.nats == pytest.approx(by_hand(model, ids, window=window), abs=1e-5)
+
+
+@pytest.mark.parametrize("longest", [12, 10**6])
+def test_documents_start_from_zero_as_rows_and_as_streams(model: SequenceModel, longest: int) -> None:
+    random = np.random.default_rng(1)
+    documents = [[END], *([*random.integers(0, END, random.integers(1, 12)), END] for _ in range(60))]
+    ids = np.concatenate(documents).astype(np.uint8)
+    result = evaluate(model, CPU, ids, END, longest)
+    assert (result.symbols, result.context) == (len(ids) - 1, "document")
+    assert result.nats == pytest.approx(by_hand(model, ids, end=END), abs=1e-5)
+
+
+def test_a_limit_reads_evenly_spread_pieces(model: SequenceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LANE", 50)
+    ids = text(20000)
+    whole, part = evaluate(model, CPU, ids), evaluate(model, CPU, ids, limit=2000)
+    assert 1900 <= part.symbols <= 2000
+    assert part.nats == pytest.approx(whole.nats, rel=0.1)
+
+
+def test_evaluation_leaves_the_model_as_it_was(model: SequenceModel) -> None:
+    model.train()
+    first, second = (evaluate(model, CPU, text(400)).nats for _ in range(2))
+    assert first == second
+    assert model.training
+
+
+def test_bits_are_nats_by_ln_2() -> None:
+    assert Evaluation(math.log(2), 1, "").bits == pytest.approx(1.0)
+
+
+def test_an_untrained_model_knows_nothing() -> None:
+    model = SequenceModel(V, ModelOptions(hidden=4))
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.zero_()
+    assert evaluate(model, CPU, text(500)).nats == pytest.approx(math.log(V), rel=1e-5)
+
+
+def test_one_symbol_is_too_few(model: SequenceModel) -> None:
+    with pytest.raises(ValueError, match="At least two symbols"):
+        evaluate(model, CPU, text(1))

@@ -1,0 +1,170 @@
+"""Drawing: each filter is what it says, the same seed is the same text, a sample knows where to end."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unrolled.data.vocab import Bytes, Characters, Vocabulary
+from unrolled.inference.generate import (
+    FILTERS,
+    LANES,
+    RandomNumbers,
+    by_min_p,
+    by_temperature,
+    by_top_k,
+    by_top_p,
+    draw,
+    generate,
+    prompt_ids,
+    read_prompt,
+    stream_text,
+)
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions, SampleOptions
+
+LETTERS = "\n abcdeABC\u00e9"
+
+
+def network(vocabulary: Vocabulary, seed: int = 0) -> SequenceModel:
+    torch.manual_seed(seed)
+    model = SequenceModel(vocabulary.size, ModelOptions(hidden=10, dropout=0.3)).eval()
+    with torch.no_grad():
+        model.head.weight.mul_(3)
+    return model
+
+
+def odds(*chances: float) -> torch.Tensor:
+    return torch.tensor([chances], dtype=torch.float64).log()
+
+
+def kept(logits: torch.Tensor) -> list[int]:
+    return [int(i) for i in torch.isfinite(logits[0]).nonzero()]
+
+
+def test_filters_keep_what_they_say() -> None:
+    logits = odds(0.1, 0.4, 0.2, 0.3)
+    assert kept(by_top_k(logits, SampleOptions(top_k=2))) == [1, 3]
+    assert kept(by_top_k(logits, SampleOptions(top_k=0))) == [0, 1, 2, 3]
+    assert kept(by_top_k(odds(0.25, 0.25, 0.25, 0.25), SampleOptions(top_k=3))).__len__() == 3
+    assert kept(by_top_p(logits, SampleOptions(top_p=0.7))) == [1, 3]
+    assert kept(by_top_p(logits, SampleOptions(top_p=0.71))) == [1, 2, 3]
+    assert kept(by_top_p(logits, SampleOptions(top_p=1e-9))) == [1]
+    assert kept(by_min_p(logits, SampleOptions(min_p=0.5))) == [1, 2, 3]
+    assert kept(by_min_p(logits, SampleOptions(min_p=1.0))) == [1]
+    assert kept(by_temperature(logits, SampleOptions(temperature=0))) == [1]
+    assert by_temperature(logits, SampleOptions(temperature=0.5))[0].tolist() == pytest.approx((2 * logits[0]).tolist())
+    assert [f.__name__ for f in FILTERS] == ["by_temperature", "by_top_k", "by_top_p", "by_min_p"]
+
+
+def test_draws_follow_the_odds_and_never_take_the_impossible() -> None:
+    logits = odds(0.0, 0.5, 0.0, 0.3, 0.2, 0.0).expand(20000, -1)
+    numbers = torch.from_numpy(np.random.default_rng(0).random(20000))
+    counts = torch.bincount(draw(logits, numbers, SampleOptions()), minlength=6) / 20000
+    assert counts.tolist() == pytest.approx([0, 0.5, 0, 0.3, 0.2, 0], abs=0.02)
+    edges = torch.tensor([0.0, 0.5, 0.8, 1 - 1e-16], dtype=torch.float64)
+    assert draw(logits[:4], edges, SampleOptions()).tolist() == [1, 3, 4, 4]
+
+
+def test_random_numbers_are_keyed_by_seed_and_position() -> None:
+    one, other = RandomNumbers([5, 6]), RandomNumbers([6, 5, 7])
+    for position in (0, 255, 256, 1000, 3):
+        assert one.at(position)[0] == other.at(position)[1]
+        assert one.at(position)[1] == other.at(position)[0]
+    drawn = torch.stack([one.at(position) for position in range(2000)])
+    assert 0 <= drawn.min() < drawn.max() < 1
+    assert drawn.unique().numel() == 4000
+    assert drawn.mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {}, {"temperature": 0.5}, {"temperature": 0}, {"top_k": 3}, {"top_p": 0.8, "min_p": 0.05}, {"prompt": "abc\u00e9"}, {"stop": ("a ", "bb")},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    "vocabulary", [Characters(LETTERS), Characters(LETTERS, True), Bytes()], ids=["text", "lines", "bytes"]
+)
+def test_the_same_seed_is_the_same_text_alone_streamed_or_among_others(
+    settings: dict[str, Any], vocabulary: Vocabulary
+) -> None:
+    model = network(vocabulary)
+    many = list(generate(model, vocabulary, SampleOptions(length=60, count=LANES + 3, **settings), seed=40))
+    assert [sample.seed for sample in many] == list(range(40, 47))
+    for index, sample in enumerate(many):
+        options = SampleOptions(length=60, **settings)
+        (alone,) = generate(model, vocabulary, options, seed=40 + index)
+        assert alone == sample
+        prompt = settings.get("prompt", "")
+        assert prompt + "".join(stream_text(model, vocabulary, options, seed=40 + index)) == sample.text
+    if settings.get("temperature") != 0:
+        assert len({sample.text for sample in many}) > 1
+
+
+def test_a_document_ends_by_itself() -> None:
+    vocabulary = Characters("ab", True)
+    model = network(vocabulary)
+    samples = list(generate(model, vocabulary, SampleOptions(length=500, count=20), seed=1))
+    assert {sample.ended for sample in samples} == {"end"}
+    assert all(len(sample.text) == sample.symbols - 1 for sample in samples)
+    (short,) = generate(model, vocabulary, SampleOptions(length=0), seed=1)
+    assert (short.text, short.ended) == ("", "length")
+
+
+def test_stop_strings_are_not_part_of_the_text() -> None:
+    vocabulary = Characters("ab")
+    model = network(vocabulary)
+    free = next(generate(model, vocabulary, SampleOptions(length=200), seed=3)).text
+    for stop in ("ab", "aab", "bba"):
+        at = free.find(stop)
+        assert at >= 0
+        sample = next(generate(model, vocabulary, SampleOptions(length=200, stop=(stop,)), seed=3))
+        assert (sample.text, sample.ended) == (free[:at], "stop")
+        assert "".join(stream_text(model, vocabulary, SampleOptions(length=200, stop=(stop,)), seed=3)) == free[:at]
+    (never,) = generate(model, vocabulary, SampleOptions(length=50, stop=("zz", free[40:50] + "z")), seed=3)
+    assert never.text == free[:50]
+
+
+def test_prompts_of_any_length_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = Characters(LETTERS)
+    model = network(vocabulary)
+    ids, _ = prompt_ids(vocabulary, "abcde " * 40)
+    with torch.no_grad():
+        whole, _ = read_prompt(model, ids)
+        monkeypatch.setattr("unrolled.inference.generate.PROMPT_CHUNK", 7)
+        chunks, _ = read_prompt(model, ids)
+    torch.testing.assert_close(whole, chunks)
+
+
+def test_prompts_are_mapped_and_start_documents() -> None:
+    lines = Characters(LETTERS.replace("\n", ""), True)
+    assert prompt_ids(lines, "")[0] == [lines.end]
+    assert prompt_ids(lines, "ab")[0][0] == lines.end
+    text = Characters(LETTERS)
+    assert prompt_ids(text, "")[0] == [text.encode("\n")[0][0]]
+    ids, replaced = prompt_ids(text, "\u00c9\u00e8D\u65e5")
+    assert (text.decode(ids), replaced) == ("\u00e9ed ", {"\u00c9": "\u00e9", "\u00e8": "e", "D": "d", "\u65e5": " "})
+
+
+def test_bytes_come_out_as_whole_characters() -> None:
+    vocabulary = Bytes()
+    model = network(vocabulary)
+    pieces = list(stream_text(model, vocabulary, SampleOptions(length=300), seed=1))
+    ids = [int(b) for b in "".join(pieces).encode("utf-8", "replace")]
+    assert ids
+    assert "".join(pieces) == next(generate(model, vocabulary, SampleOptions(length=300), seed=1)).text
+
+
+def test_infinitesimal_temperature_is_the_likeliest() -> None:
+    vocabulary = Characters(LETTERS)
+    model = network(vocabulary)
+    texts = {
+        next(generate(model, vocabulary, SampleOptions(length=40, temperature=t), seed=s)).text
+        for t in (0, 1e-5)
+        for s in (1, 2)
+    }
+    assert len(texts) == 1
+    assert math.isfinite(len(texts))

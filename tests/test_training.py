@@ -1,0 +1,248 @@
+"""How it learns: exact budgets, exact resumes, exact clipping; nothing of validation in training."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unrolled import job
+from unrolled.data.batches import Lanes
+from unrolled.data.corpus import open_corpus
+from unrolled.errors import DataError, DivergedError, UsageError
+from unrolled.nn.loss import cross_entropy
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
+from unrolled.store.model_file import load_model, read_sealed
+from unrolled.training.optim import OPTIMISERS, clip_gradient, make_optimiser
+from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
+from unrolled.views.console import Quiet
+
+SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
+
+
+def start(text: Path, out: str, **values: Any) -> job.Job:
+    return job.start(TrainRequest.build((str(text),), SMALL | {"out": out} | values, "test"), Quiet())
+
+
+def resume(out: str, **wanted: Any) -> job.Job:
+    return job.resume(Path(out), wanted, Quiet())
+
+
+def logs(out: str) -> list[dict[str, Any]]:
+    """Return metrics and samples without what a clock decides."""
+    lines = (Path(out) / "metrics.jsonl").read_text("utf-8") + (Path(out) / "samples.jsonl").read_text("utf-8")
+    records = [json.loads(line) for line in lines.splitlines()]
+    return [{k: v for k, v in record.items() if k not in ("seconds", "rate")} for record in records]
+
+
+def same_run(one: str, other: str, step: int) -> None:
+    """Hold two runs equal in weights, optimiser, carried state, position, logs and samples, bit for bit."""
+    for name in ("model.safetensors", "training.safetensors"):
+        (left, about), (right, others) = (
+            read_sealed(Path(run) / "checkpoints" / f"step-{step}" / name) for run in (one, other)
+        )
+        assert left.keys() == right.keys()
+        assert all(torch.equal(left[key], right[key]) for key in left)
+        if "position" in about:
+            about["position"]["spent"]["seconds"] = others["position"]["spent"]["seconds"] = 0
+            assert about["position"] == others["position"]
+    assert logs(one) == logs(other)
+
+
+CASES = [
+    {"cell": "lstm", "dropout": 0.2},
+    {"cell": "gru", "optimiser": "rmsprop"},
+    {"cell": "rnn", "unit": "line"},
+    {"cell": "lstm", "unit": "file", "precision": "bfloat16", "dropout": 0.1},
+    {"cell": "gru-before", "tokens": "bytes", "residual": False, "schedule": "decay", "decay_after": 0.0},
+]
+
+
+@pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize("stop", [1, 17, 30])
+def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dict[str, Any], stop: int) -> None:
+    start(book, "straight", steps=60, **settings).train()
+    first = start(book, "broken", steps=60, stop_after=stop, **settings).train()
+    assert (first.stopped, first.steps) == (0, stop)
+    second = resume("broken", stop_after=None).train()
+    assert (second.stopped, second.steps) == (None, 60)
+    same_run("straight", "broken", 60)
+
+
+def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None:
+    start(book, "r", steps=10).train()
+    with pytest.raises(UsageError, match=r"--hidden was 12, now 13, --lr was 0.008, now 0.1"):
+        resume("r", hidden=13, lr=0.1, save_every=5.0)
+    outcome = resume("r", steps=20, threads=2).train()
+    assert outcome.steps == 20
+    assert resume("r").train().steps == 20
+
+
+def test_a_resume_notices_edited_text(book: Path) -> None:
+    start(book, "r", steps=20, stop_after=10).train()
+    text = book.read_text("utf-8")
+    book.write_text(text.replace("fox", "cat", 1), "utf-8")
+    with pytest.raises(DataError, match="has changed since"):
+        resume("r")
+    book.unlink()
+    assert resume("r", stop_after=None).train().steps == 20
+
+
+def test_the_forget_bias_is_not_overwritten_on_resume(book: Path) -> None:
+    start(book, "r", steps=20, stop_after=10).train()
+    work = resume("r")
+    bias = work.trainer.model.stack.each_layer()[0].cell.bias
+    assert isinstance(bias, torch.Tensor)
+    assert not (bias[12:24] == 1).all()
+
+
+def test_moments_survive_a_change_of_rate(book: Path) -> None:
+    work = start(book, "r", steps=100)
+    batches = iter(work.trainer.batches)
+    for _ in range(3):
+        work.trainer.step(next(batches))
+    weight = work.trainer.model.head.weight
+    before = work.trainer.optimiser.state[weight]["exp_avg"].clone()
+    rate = work.trainer.optimiser.param_groups[0]["lr"]
+    work.trainer.step(next(batches))
+    assert work.trainer.optimiser.param_groups[0]["lr"] != rate
+    assert work.trainer.optimiser.state[weight]["step"].item() == 4
+    assert torch.cosine_similarity(before.flatten(), work.trainer.optimiser.state[weight]["exp_avg"].flatten(), dim=0) > 0.5
+
+
+def test_state_is_carried_and_never_shuffled_between_lanes(book: Path) -> None:
+    """Training chunks from the carried state is reading each lane on: the same outputs as one long read."""
+    work = start(book, "r", steps=5)
+    trainer, batches = work.trainer, iter(work.trainer.batches)
+    model, state = trainer.model.eval(), trainer.model.initial_state(4)
+    pieces, read = [], []
+    for _ in range(3):
+        batch = next(batches)
+        logits, state = model(torch.from_numpy(batch.inputs), state)
+        pieces.append(logits)
+        read.append(torch.from_numpy(batch.inputs))
+    whole, _ = model(torch.cat(read), model.initial_state(4))
+    torch.testing.assert_close(torch.cat(pieces), whole)
+
+
+def test_validation_is_not_trained_on(book: Path) -> None:
+    corpus = open_corpus([str(book)], TrainRequest().data)
+    work = start(book, "r", steps=5)
+    assert isinstance(work.trainer.batches, Lanes)
+    cut = int(len(corpus.ids) * 0.9)
+    epoch = math.ceil(work.trainer.batches.symbols / (4 * 8))
+    for batch in itertools.islice(work.trainer.batches, 2 * epoch):
+        assert batch.inputs.max() < corpus.vocabulary.size
+    np.testing.assert_array_equal(work.trainer.batches._ids, corpus.ids[:cut])
+
+
+def test_the_best_model_is_kept(book: Path) -> None:
+    work = start(book, "r", steps=60, lr=0.02)
+    losses = iter([3.0, 1.0, 2.0, *[5.0] * 20])
+    looks = work.trainer.looks
+    work.trainer.looks = type(looks)(lambda: next(losses), looks.sample)
+    outcome = work.train()
+    assert outcome.val_nats == 1.0
+    best_step = [record for record in logs("r") if record.get("event") == "validation" and record["val_nats"] == 1.0][0]["step"]
+    assert load_model(Path("r/model.safetensors")).history["steps"] == best_step < 60
+
+
+def test_divergence_is_told_and_never_saved(book: Path) -> None:
+    with pytest.raises(DivergedError, match="lower rate than --lr 1e"):
+        start(book, "r", steps=200, lr=1e30, clip=0.0, warmup=0).train()
+    for path in Path("r").rglob("model.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_model(path).model.state_dict().values())
+
+
+def test_it_learns_and_beats_its_letters(book: Path) -> None:
+    outcome = start(book, "r", steps=300, hidden=48).train()
+    ids = open_corpus([str(book)], TrainRequest().data).ids
+    counts = np.bincount(ids)
+    chances = counts[counts > 0] / len(ids)
+    assert outcome.val_nats is not None
+    assert outcome.val_nats < 0.5 * -(chances * np.log(chances)).sum()
+    assert outcome.val_bits == pytest.approx(outcome.val_nats / math.log(2))
+
+
+def test_minutes_are_minutes_of_training(book: Path) -> None:
+    outcome = start(book, "r", minutes=0.03).train()
+    assert 1.8 <= outcome.train_seconds < 2.3
+    rates = [record["lr"] for record in logs("r") if record.get("event") == "train"]
+    assert rates[-1] < 0.05 * max(rates)
+
+
+def test_epochs_are_passes(book: Path) -> None:
+    work = start(book, "r", epochs=2.0)
+    outcome = work.train()
+    assert outcome.epochs == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize("budget", [{"steps": 100}, {"epochs": 2.0}, {"minutes": 1.0}])
+def test_linear_ends_at_zero_exactly_with_the_budget(budget: dict[str, Any]) -> None:
+    options = TrainingOptions(**budget, lr=1.0, warmup=10)
+    total = make_budget(options, symbols=500)
+    spent = [Spent(steps=n, seconds=60 * n / 100, symbols=10 * n) for n in range(101)]
+    rates = [learning_rate(options, s, total.progress(s), 500) for s in spent]
+    assert rates[-1] == 0.0
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[50] == pytest.approx(0.5)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
+
+
+def test_decay_is_char_rnns() -> None:
+    options = TrainingOptions(schedule="decay", lr=2e-3, warmup=0, decay=0.97, decay_after=10)
+    rates = [learning_rate(options, Spent(symbols=100 * epoch), 0.5, 100) for epoch in (0, 9, 10, 11, 20)]
+    assert rates == pytest.approx([2e-3, 2e-3, 2e-3 * 0.97, 2e-3 * 0.97**2, 2e-3 * 0.97**11])
+
+
+def test_a_short_budget_warms_up_in_a_tenth() -> None:
+    options = TrainingOptions(steps=20, lr=1.0, warmup=1000)
+    assert learning_rate(options, Spent(steps=2), Budget("steps", 20).progress(Spent(steps=2)), 1) == pytest.approx(0.9)
+
+
+def test_clipping_by_norm_and_by_value() -> None:
+    model = SequenceModel(5, ModelOptions(hidden=4))
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, 7.0)
+    count = sum(weight.numel() for weight in model.parameters())
+    assert clip_gradient(model, TrainingOptions(clip=5, clip_by="value")).item() == pytest.approx(7 * count**0.5, rel=1e-5)
+    assert all((weight.grad == 5).all() for weight in model.parameters() if weight.grad is not None)
+    clip_gradient(model, TrainingOptions(clip=1.0))
+    norm = torch.nn.utils.get_total_norm([w.grad for w in model.parameters() if w.grad is not None])
+    assert norm.item() == pytest.approx(1.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_optimisers_hold_every_weight_once(name: str) -> None:
+    model = SequenceModel(5, ModelOptions(hidden=4))
+    optimiser = make_optimiser(model, TrainingOptions(optimiser=name))  # type: ignore[arg-type]  # a key of OPTIMISERS
+    held = [id(weight) for group in optimiser.param_groups for weight in group["params"]]
+    assert sorted(held) == sorted(id(weight) for weight in model.parameters())
+
+
+def test_ignored_steps_cost_nothing() -> None:
+    logits, targets = torch.randn(4, 3, 5), torch.randint(5, (4, 3))
+    half = targets.clone()
+    half[2:] = -1
+    torch.testing.assert_close(cross_entropy(logits, half), cross_entropy(logits[:2], targets[:2]))
+
+
+@pytest.mark.parametrize("text", ["ab", "abc", "ab" * 5, "\u65e5\u672c" * 20, "a\n" * 30])
+def test_tiny_texts_train(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tiny.txt"
+    path.write_text(text, "utf-8")
+    outcome = start(path, "r", steps=12, batch=32, bptt=64).train()
+    assert outcome.steps == 12
+    assert load_model(Path(outcome.model)).vocabulary.size == len(set(text))
+
+
+@pytest.mark.parametrize("unit", ["line", "file"])
+def test_tiny_documents_train(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "tiny.txt"
+    path.write_text("anna\nbob\n", "utf-8")
+    assert start(path, "r", steps=12, unit=unit).train().steps == 12
