@@ -1,5 +1,6 @@
 """What the tests share: a cache of their own, small texts, and the command line called in this process."""
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from unrolled.cli import main
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny models gain nothing from more, and threads that wait for each other are slow
+
+from unrolled.cli import main  # after the number of threads is set
 
 
 @pytest.fixture(autouse=True)

@@ -80,8 +80,14 @@ def test_random_numbers_are_keyed_by_seed_and_position() -> None:
 
 
 OPTIONS: list[dict[str, Any]] = [
-    {}, {"temperature": 0.5}, {"temperature": 0}, {"top_k": 3}, {"top_p": 0.8, "min_p": 0.05}, {"prompt": "abc\u00e9"}, {"stop": ("a ", "bb")},
-]  # fmt: skip
+    {},
+    {"temperature": 0.5},
+    {"temperature": 0},
+    {"top_k": 3},
+    {"top_p": 0.8, "min_p": 0.05},
+    {"prompt": "abc\u00e9"},
+    {"stop": ("a ", "bb")},
+]
 
 
 @pytest.mark.parametrize("settings", OPTIONS, ids=str)

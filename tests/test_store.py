@@ -100,12 +100,9 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     write_sealed(tmp_path / "m", saved.model.state_dict(), about | {"vocabulary": saved.vocabulary.to_json()})
     with pytest.raises(ModelError, match="the weights are not those of its options"):
         load_model(tmp_path / "m")
+    about["options"] = {"hiden": 6}
+    write_sealed(tmp_path / "n", saved.model.state_dict(), about | {"vocabulary": saved.vocabulary.to_json()})
     with pytest.raises(ModelError, match="unknown setting 'hiden'; did you mean 'hidden'"):
-        write_sealed(
-            tmp_path / "n",
-            saved.model.state_dict(),
-            about | {"options": {"hiden": 6}, "vocabulary": saved.vocabulary.to_json()},
-        )
         load_model(tmp_path / "n")
 
 
@@ -128,19 +125,19 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
     for name in ("fsync", "replace", "chmod", "open"):
         monkeypatch.setattr(os, name, failing(getattr(os, name)))
-    failures = 0
+    failures = []
     for fail_at in range(1, 40):
         calls.update(count=0, fail_at=fail_at)
         try:
             save_model(path, small(1))
         except StorageError as error:
-            failures += 1
-            assert "the disk is full" in str(error)
-            assert path.read_bytes() in (before, after)
-            path.write_bytes(before)
+            failures.append(str(error))
+        assert path.read_bytes() in (before, after)
+        path.write_bytes(before)
         if calls["count"] < fail_at:
             break
-    assert failures >= 4
+    assert all("the disk is full" in failure for failure in failures)
+    assert len(failures) >= 4
     assert not list(tmp_path.glob(f"*{files.PARTIAL}*"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from unrolled import job
 from unrolled.data.corpus import Corpus, open_corpus
-from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.errors import DataError, UsageError
 from unrolled.inference.evaluate import Evaluation, evaluate
 from unrolled.inference.generate import Sample, first_seed, generate, prompt_ids, stream_text
 from unrolled.job import Outcome
@@ -123,6 +123,4 @@ def load(path: str | Path, **options: Any) -> Model:
     """Load a model from a run folder, a checkpoint or a model file. Options: device, precision, threads, kernels."""
     machine = from_dict(MachineOptions, options, "load")
     check(machine)
-    if not Path(path).exists():
-        raise ModelError(f"There is no run folder or model file {path}.")
     return Model(Path(path), machine)

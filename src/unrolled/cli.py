@@ -32,7 +32,7 @@ HELP = """\
 usage: unrolled COMMAND ...      (unrolled COMMAND --help tells more)
 
 Examples:
-  unrolled train book.txt                  learn to write like a book, in three minutes
+  unrolled train book.txt                  learn to write like a book
   unrolled train names.txt --unit line     ... or to make up names
   unrolled sample runs/book --prompt "The "
   unrolled eval runs/book other.txt        how well does it predict another text?
@@ -96,7 +96,7 @@ a report.
 def train(arguments: list[str]) -> int:
     """Learn from texts."""
     parser = Parser("train", TRAIN)
-    parser.add_argument("input", nargs="*", help="Files, folders, '-' for standard input, or builtin:python.")
+    parser.add_argument("input", nargs="*", default=[], help="Files, folders, '-' for standard input, or builtin:python.")
     parser.value("--preset", "NAME", f"Settings of earlier work: {', '.join(PRESETS)}.")
     parser.value("--config", "FILE", "TOML file of settings, by the names of the flags.")
     parser.value("--resume", "RUN", "Run folder to go on with, exactly where it stopped.")
@@ -201,7 +201,7 @@ def evaluate(arguments: list[str]) -> int:
     """Measure a model on a text."""
     parser = Parser("eval", EVAL)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
-    parser.add_argument("input", nargs="*", help="Texts; default: the run's own.")
+    parser.add_argument("input", nargs="*", default=[], help="Texts; default: the run's own.")
     parser.options("evaluation", EvaluateOptions)
     parser.options("machine", MachineOptions)
     typed = parser.parse(arguments)

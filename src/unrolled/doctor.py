@@ -103,7 +103,7 @@ def _kernel_difference(cell: str) -> float:
         gradients = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
         results.append([logits, *state_tensors(state), *gradients])
     pairs = zip(*results, strict=True)
-    return max(float((one - other).abs().max()) for one, other in pairs)
+    return max(float((one - other).detach().abs().max()) for one, other in pairs)
 
 
 def _learn() -> tuple[float, float, bool]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import textwrap
 import types
 import typing
 from typing import Any, Literal, NoReturn
@@ -47,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
     def options(self, title: str, kind: type[Any]) -> None:
         """Add the flags of an option class."""
-        group = self.add_argument_group(title, inspect.cleandoc(kind.__doc__ or "").split("\n")[0])
+        group = self.add_argument_group(title, textwrap.fill(inspect.cleandoc(kind.__doc__ or "").split("\n")[0], WIDTH - 4))
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             text = field.metadata["help"].replace("%", "%%")

@@ -99,8 +99,10 @@ def start(request: TrainRequest, observer: Observer) -> Job:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
         model = SequenceModel(corpus.vocabulary.size, request.model)
+    model = model.to(machine.device)
+    machine, kernels = choose_kernel(model, machine, request.machine.kernels, request.machine.precision, observer.note)
     run = Run.create(path or _free_name(request.inputs), _config(request, corpus))
-    return _assemble(request, corpus, machine, model, run, observer)
+    return _assemble(request, corpus, machine, kernels, model, run, observer)
 
 
 def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
@@ -118,7 +120,9 @@ def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
     saved, tensors, about, passed = run.load_checkpoint()
     for message in passed:
         observer.note(message)
-    job = _assemble(request, corpus, machine, saved.model, run, observer)
+    model = saved.model.to(machine.device)
+    machine, kernels = choose_kernel(model, machine, request.machine.kernels, request.machine.precision, observer.note)
+    job = _assemble(request, corpus, machine, kernels, model, run, observer)
     job.trainer.restore(tensors, about)
     run.write_config(_config(request, corpus))
     spent = job.trainer.position.spent
@@ -129,12 +133,16 @@ def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
 
 
 def _assemble(
-    request: TrainRequest, corpus: Corpus, machine: Machine, model: SequenceModel, run: Run, observer: Observer
+    request: TrainRequest,
+    corpus: Corpus,
+    machine: Machine,
+    kernels: str,
+    model: SequenceModel,
+    run: Run,
+    observer: Observer,
 ) -> Job:
     """Put model, batches and the ways of looking at the model together into a trainer."""
     train_ids, validation_ids = _split(corpus, request.data, observer)
-    model = model.to(machine.device)
-    machine, kernels = choose_kernel(model, machine, request.machine.kernels, request.machine.precision, observer.note)
     batches = _batches(corpus, train_ids, request.training)
     if isinstance(batches, Lanes) and (batches.batch, batches.steps) != (request.training.batch, request.training.bptt):
         observer.note(f"the text is short: {batches.batch} lanes of {batches.steps} steps")

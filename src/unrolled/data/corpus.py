@@ -147,6 +147,8 @@ def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | No
         vocabulary = Bytes(has_end) if options.tokens == "bytes" else _scan_alphabet(paths, options)
     elif (vocabulary.end is not None) != has_end:
         raise DataError("The model and the text disagree on documents: use the --unit the model was trained with.")
+    elif vocabulary.kind != options.tokens:
+        raise DataError(f"The model reads {vocabulary.kind}, and the text is to be read as {options.tokens}: choose --tokens.")
     writer = _Encoder(vocabulary, options)
     make_folder(folder)
     crc = 0

@@ -1,0 +1,81 @@
+"""Python's three lines, and the promise that importing costs nothing."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unrolled
+from unrolled.errors import UsageError
+
+SMALL: dict[str, Any] = {"hidden": 16, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False}
+
+
+def test_three_lines_do_the_whole_thing(book: Path) -> None:
+    model = unrolled.train(str(book), steps=40, **SMALL)
+    text = model.sample("The ", length=30)
+    assert text.startswith("The ")
+    assert len(text) == 34
+    loaded = unrolled.load("runs/book")
+    assert loaded.sample("The ", length=30) == text == "The " + "".join(loaded.stream("The ", length=30))
+    result, corpus = loaded.evaluate()
+    assert model.outcome is not None
+    assert model.outcome.val_nats is not None
+    assert result.nats == pytest.approx(model.outcome.val_nats, abs=1e-3)
+    assert corpus.unknown == 0
+    shape = f"2x16 lstm, {loaded.parameters:,} parameters, {loaded.vocabulary.size} symbols"
+    assert repr(loaded) == f"<unrolled.Model {shape}, runs/book/model.safetensors>"
+
+
+def test_a_stopped_run_goes_on(book: Path) -> None:
+    first = unrolled.train(str(book), steps=20, stop_after=5, **SMALL)
+    assert first.outcome is not None
+    assert (first.outcome.steps, first.outcome.stopped) == (5, 0)
+    again = unrolled.train(resume="runs/book", stop_after=None, progress=False)
+    assert again.outcome is not None
+    assert (again.outcome.steps, again.outcome.stopped) == (20, None)
+
+
+def test_a_model_file_is_all_that_is_needed(book: Path, tmp_path: Path) -> None:
+    unrolled.train(str(book), steps=5, **SMALL)
+    moved = tmp_path / "elsewhere.safetensors"
+    moved.write_bytes(Path("runs/book/model.safetensors").read_bytes())
+    model = unrolled.load(moved)
+    assert len(model.sample(length=10)) == 10
+    with pytest.raises(UsageError, match="name the text"):
+        model.evaluate()
+    assert model.evaluate(str(book))[0].nats > 0
+
+
+def test_two_models_share_nothing(book: Path) -> None:
+    one = unrolled.train(str(book), steps=5, out="one", **SMALL)
+    text = one.sample(length=20)
+    unrolled.train(str(book), steps=5, out="two", seed=9, **SMALL)
+    assert one.sample(length=20) == text
+
+
+def test_unknown_options_name_the_nearest(book: Path) -> None:
+    with pytest.raises(UsageError, match="unknown setting 'minuts'; did you mean 'minutes'"):
+        unrolled.train(str(book), minuts=3)
+    model = unrolled.train(str(book), steps=3, **SMALL)
+    with pytest.raises(UsageError, match="unknown setting 'temprature'"):
+        model.sample(temprature=3)
+
+
+def test_all_is_what_can_be_had_and_sorted() -> None:
+    assert list(unrolled.__all__) == sorted(unrolled.__all__)
+    for name in unrolled.__all__:
+        assert getattr(unrolled, name) is not None
+        assert name in dir(unrolled)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        unrolled.nothing  # noqa: B018
+
+
+def test_importing_starts_nothing() -> None:
+    code = "import sys, threading, unrolled; print('torch' in sys.modules, threading.active_count())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False 1\n"
+    assert importlib.import_module("unrolled").__version__

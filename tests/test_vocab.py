@@ -1,0 +1,182 @@
+"""Symbols to ids and back: nothing is lost, nothing depends on the order of the text, nothing unknown passes in silence."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unrolled.data.corpus import open_corpus
+from unrolled.data.vocab import Bytes, Characters, Vocabulary, vocabulary_from_json
+from unrolled.errors import ModelError
+from unrolled.options import DataOptions
+
+TEXTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
+KINDS = pytest.mark.parametrize("kind", ["characters", "bytes"])
+ENDS = pytest.mark.parametrize("end", [False, True])
+
+
+def make(kind: str, text: str, end: bool) -> Vocabulary:
+    return Bytes(end) if kind == "bytes" else Characters(sorted(set(text)), end)
+
+
+@KINDS
+@ENDS
+@given(text=TEXTS)
+def test_any_text_comes_back(kind: str, end: bool, text: str) -> None:
+    vocabulary = make(kind, text, end)
+    ids, unknown = vocabulary.encode(text)
+    assert vocabulary.decode(ids) == text
+    assert unknown == 0
+    assert len(ids) == len(text if kind == "characters" else text.encode())
+    assert 0 <= ids.min() <= ids.max() < vocabulary.size - end
+
+
+@KINDS
+@ENDS
+@given(text=TEXTS)
+def test_json_gives_the_same_vocabulary(kind: str, end: bool, text: str) -> None:
+    vocabulary = make(kind, text, end)
+    again = vocabulary_from_json(json.loads(json.dumps(vocabulary.to_json())))
+    assert type(again) is type(vocabulary)
+    assert (again.size, again.end, again.start()) == (vocabulary.size, vocabulary.end, vocabulary.start())
+    assert again.encode(text)[0].tolist() == vocabulary.encode(text)[0].tolist()
+
+
+@given(known=TEXTS, text=TEXTS)
+def test_unknown_characters_are_left_out_and_counted(known: str, text: str) -> None:
+    ids, unknown = make("characters", known, False).encode(text)
+    kept = [character for character in text if character in known]
+    assert make("characters", known, False).decode(ids) == "".join(kept)
+    assert unknown == len(text) - len(kept)
+
+
+@KINDS
+def test_the_end_is_the_last_id_and_has_no_text(kind: str) -> None:
+    without, vocabulary = make(kind, "abc", False), make(kind, "abc", True)
+    ids = vocabulary.encode("cab")[0].tolist()
+    assert without.end is None
+    assert vocabulary.end == vocabulary.size - 1 == without.size
+    assert vocabulary.decode([vocabulary.end, *ids, vocabulary.end]) == "cab"
+    assert without.encode("cab")[0].tolist() == ids, "an end moves no other id"
+
+
+def test_ids_follow_code_points_whatever_the_order_of_the_text() -> None:
+    text = "zebra \U0001f600\n\u65e5\u00e9Za 0"
+    seen = set()
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(text, len(text))
+        Path("text.txt").write_text("".join(shuffled), "utf-8", newline="")
+        vocabulary = open_corpus(["text.txt"], DataOptions()).vocabulary
+        assert isinstance(vocabulary, Characters)
+        assert vocabulary.symbols == sorted(set(text), key=ord)
+        seen.add(tuple(vocabulary.encode(text)[0].tolist()))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("known", "start"),
+    [("ab\n ", "\n"), ("ab ", " "), ("ab", "a")],
+)
+def test_text_without_a_prompt_starts_as_after_a_line(known: str, start: str) -> None:
+    vocabulary = make("characters", known, False)
+    assert vocabulary.decode([vocabulary.start()]) == start
+    assert make("characters", known, True).start() == len(known), "documents start from the end symbol"
+
+
+def test_bytes_start_as_after_a_line() -> None:
+    assert Bytes().decode([Bytes().start()]) == "\n"
+    assert Bytes(True).start() == Bytes(True).end == 256
+
+
+# known, unknown, what it becomes
+CLOSEST = {
+    "other case": ("abc", "B", "b"),
+    "other case of another script": ("\u0434", "\u0414", "\u0434"),
+    "no accent": ("aeo", "\u00e9", "e"),
+    "no accent, other case": ("aeo", "\u00c9", "e"),
+    "other case before no accent": ("e\u00e9", "\u00c9", "\u00e9"),
+    "an accent by itself": ("e ", "\u0301", ""),
+    "single quote": ("a'", "\u2019", "'"),
+    "double quote": ('a"', "\u201c", '"'),
+    "dash": ("a-", "\u2014", "-"),
+    "ellipsis": ("a.", "\u2026", "..."),
+    "ligature": ("FfIi", "\ufb01", "fi"),
+    "sharp s": ("Ss", "\u00df", "ss"),
+    "sharp s in capitals": ("S", "\u00df", "SS"),
+    "full width": ("A", "\uff21", "A"),
+    "no-break blank": ("a ", "\u00a0", " "),
+    "tab": ("a ", "\t", " "),
+    "carriage return": ("a\n", "\r", "\n"),
+    "blank": ("a \n", "\u65e5", " "),
+    "line end, where there is no blank": ("a\n", "\u65e5", "\n"),
+    "nothing": ("abc", "\u65e5", ""),
+    "lone surrogate": ("a ", "\ud800", " "),
+}
+
+
+@pytest.mark.parametrize("case", CLOSEST)
+def test_the_closest_known_text(case: str) -> None:
+    known, character, expected = CLOSEST[case]
+    vocabulary = Characters(sorted(known))
+    assert vocabulary.closest(character) == expected
+    ids, replaced = vocabulary.encode_prompt(known + character)
+    assert vocabulary.decode(ids) == known + expected
+    assert replaced == {character: expected}
+
+
+@ENDS
+@given(known=TEXTS, prompt=st.text())
+def test_any_prompt_has_ids_and_every_replacement_is_told(end: bool, known: str, prompt: str) -> None:
+    vocabulary = Characters(sorted(set(known)), end)
+    ids, replaced = vocabulary.encode_prompt(prompt)
+    assert replaced.keys() == set(prompt) - set(known)
+    assert vocabulary.decode(ids) == "".join(replaced.get(character, character) for character in prompt)
+    assert all(0 <= i < vocabulary.size - end for i in ids)
+
+
+@given(data=st.binary())
+def test_bytes_know_every_prompt_a_shell_can_pass(data: bytes) -> None:
+    ids, replaced = Bytes().encode_prompt(data.decode("utf-8", "surrogateescape"))
+    assert bytes(ids) == data
+    assert replaced == {}
+
+
+UTF8 = st.lists(st.one_of(st.binary(max_size=3), st.text(max_size=2).map(lambda t: t.encode("utf-8", "surrogatepass"))))
+
+
+@settings(max_examples=300)
+@given(parts=UTF8)
+def test_bytes_decoded_as_they_come_are_bytes_decoded_at_once(parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    decoder, sent = Bytes().decoder(), ""
+    for cut, symbol in enumerate(data):
+        assert Bytes().decode(data[:cut]) == data[:cut].decode("utf-8", "replace")
+        sent += decoder.push(symbol)
+        assert data.decode("utf-8", "replace").startswith(sent), "what was sent is never taken back"
+    assert sent + decoder.finish() == data.decode("utf-8", "replace")
+
+
+def test_a_character_is_sent_with_its_last_byte() -> None:
+    decoder = Bytes().decoder()
+    assert [decoder.push(byte) for byte in "a\u65e5".encode()] == ["a", "", "", "\u65e5"]
+    assert decoder.finish() == ""
+
+
+NOT_VOCABULARIES: list[Any] = [
+    None, 3, "abc", [], {}, ["characters"],
+    {"kind": "characters"}, {"kind": "characters", "symbols": "ab"}, {"kind": "characters", "end": False},
+    {"kind": "characters", "symbols": "", "end": False}, {"kind": "characters", "symbols": "aba", "end": False},
+    {"kind": "characters", "symbols": ["a", "b"], "end": False}, {"kind": "characters", "symbols": "ab", "end": 1},
+    {"kind": "characters", "symbols": None, "end": True}, {"kind": "bytes"}, {"kind": "bytes", "end": None},
+    {"kind": "words", "symbols": "ab", "end": False}, {"kind": ["bytes"], "end": False}, {"symbols": "ab", "end": False},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NOT_VOCABULARIES, ids=repr)
+def test_what_is_no_vocabulary_is_refused(value: Any) -> None:
+    with pytest.raises(ModelError, match="vocabulary"):
+        vocabulary_from_json(value)
