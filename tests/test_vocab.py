@@ -14,7 +14,7 @@ from unrolled.data.vocab import Bytes, Characters, Vocabulary, vocabulary_from_j
 from unrolled.errors import ModelError
 from unrolled.options import DataOptions
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 KINDS = pytest.mark.parametrize("kind", ["characters", "bytes"])
 ENDS = pytest.mark.parametrize("end", [False, True])
 

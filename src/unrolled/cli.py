@@ -35,7 +35,7 @@ Examples:
   unrolled train book.txt                  learn to write like a book
   unrolled train names.txt --unit line     ... or to make up names
   unrolled sample runs/book --prompt "The "
-  unrolled eval runs/book other.txt        how well does it predict another text?
+  unrolled eval runs/book other.txt        how well it predicts another text
 
 Commands:
   train     learn from texts (no INPUT: from a built-in corpus)

@@ -10,6 +10,7 @@ Both own a cursor of a few integers from which they go on exactly.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ from unrolled.data.vocab import Ids
 
 IGNORED = -1
 """Target of a step whose output is not looked at."""
+
+PAGES_KEPT = 256
+"""Batches between two times of forgetting the pages that were read."""
 
 LONGEST_ROW = 1024
 """Longer documents are read as streams: their steps would be backpropagated through, and kept, all at once."""
@@ -39,6 +43,16 @@ class Batch:
     resets: npt.NDArray[np.bool_] | None
     carried: bool
     symbols: int
+
+
+def forget_pages(ids: Ids) -> None:
+    """Take the pages of a memory-mapped text out of this process; they stay in the system's cache.
+
+    A lane touches a page or two at a time, but the system maps what lies around them, and it all counts as our memory.
+    """
+    mapping = getattr(ids, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class Batches(Protocol):
@@ -94,6 +108,8 @@ class Lanes:
                 resets |= inputs == self._end
             carried = self._read > 0
             self._read += self.steps
+            if self._read // self.steps % PAGES_KEPT == 0:
+                forget_pages(self._ids)
             yield Batch(inputs, targets, resets if resets.any() else None, carried, targets.size)
 
 

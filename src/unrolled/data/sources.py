@@ -60,15 +60,16 @@ def gather(inputs: Sequence[str], pattern: str = "*", spool: Path | None = None)
 def _named(name: str, pattern: str) -> list[Path]:
     if name.startswith(PREFIX):
         return builtin(name.removeprefix(PREFIX))
-    return _folder(Path(name), pattern) if os.path.isdir(name) else [_file(Path(name))]
+    return _folder(Path(name), pattern) if os.path.isdir(name) else [_file(name)]
 
 
-def _file(path: Path) -> Path:
-    if not os.path.exists(path):  # pathlib's own raises for a name that is too long
+def _file(name: str) -> Path:
+    path = Path(name)
+    if not os.path.exists(name):  # pathlib's own raises for a long name, and takes an empty one for the working folder
         folder = path.parent if os.path.isdir(path.parent) else Path()
         with contextlib.suppress(OSError):
-            raise DataError(f"No such file: {path}{nearest(path.name, os.listdir(folder)) or '.'}")
-        raise DataError(f"No such file: {path}.")
+            raise DataError(f"No such file: {name or repr(name)}{nearest(path.name, os.listdir(folder)) or '.'}")
+        raise DataError(f"No such file: {name or repr(name)}.")
     if not os.access(path, os.R_OK):
         raise StorageError(f"Cannot read {path}: permission denied.")
     if not path.is_file():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.data.batches import IGNORED, LONGEST_ROW, Batch, sorted_rows
+from unrolled.data.batches import IGNORED, LONGEST_ROW, Batch, forget_pages, sorted_rows
 from unrolled.data.vocab import Ids
 from unrolled.nn.cells import State
 from unrolled.nn.loss import cross_entropy
@@ -72,6 +72,7 @@ def evaluate(
     model.eval()
     nats, symbols = _total(model, machine, batches)
     model.train(was_training)
+    forget_pages(ids)
     return Evaluation(nats / symbols, symbols, context)
 
 

@@ -25,7 +25,7 @@ from unrolled.nn.model import SequenceModel
 from unrolled.options import RunOptions, TrainingOptions
 from unrolled.store.model_file import SavedModel
 from unrolled.store.run import Run
-from unrolled.training.optim import clip_gradient, make_optimiser, state_from_tensors, state_to_tensors
+from unrolled.training.optim import clip_gradient, make_optimiser
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.training.signals import StopSignals
 
@@ -119,6 +119,7 @@ class Trainer:
         parts = round(self.budget.total / 60 / MINUTES_BETWEEN) if self.budget.unit == "seconds" else 1
         self._shares = sorted({*MILESTONES, *((n + 1) / parts for n in range(parts))})
         self.position = Position()
+        self.rate = 0.0
         self.carried: State = model.initial_state(batches.batch)
         self._window = torch.zeros(3, dtype=torch.float64, device=machine.device)  # loss, symbols, gradient norm
         self._saved_at = time.monotonic()
@@ -161,9 +162,7 @@ class Trainer:
     def step(self, batch: Batch) -> None:
         """Take one training step: forward, backward, clip, update."""
         spent, device = self.position.spent, self.machine.device
-        rate = learning_rate(self.options, spent, self.progress, self.batches.symbols)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        self.rate = learning_rate(self.options, spent, self.progress, self.batches.symbols)
         self.model.seed_dropout(self.options.seed * 1_000_003 + spent.steps)
         inputs, targets = (torch.from_numpy(ids).to(device, non_blocking=True) for ids in (batch.inputs, batch.targets))
         resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(device)
@@ -171,10 +170,10 @@ class Trainer:
         with self.machine.autocast():
             logits, state = self.model(inputs, state, resets)
         loss = cross_entropy(logits, targets)
-        self.optimiser.zero_grad(set_to_none=False)
+        self.optimiser.zero_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_gradient(self.model, self.options)
-        self.optimiser.step()
+        norm = clip_gradient(self.model.parameters(), self.options)
+        self.optimiser.step(self.rate)
         self.carried = map_state(Tensor.detach, state)
         self._window += torch.stack([loss.detach() * batch.symbols, loss.new_tensor(batch.symbols), norm]).double()
         spent.steps += 1
@@ -193,7 +192,7 @@ class Trainer:
             seconds=spent.seconds,
             eta=max(0.0, spent.seconds / max(self.progress, 1e-9) - spent.seconds),
             rate=spent.symbols / max(spent.seconds, 1e-9),
-            lr=self.optimiser.param_groups[0]["lr"],
+            lr=self.rate,
             train_nats=loss / symbols if symbols else self.position.train_nats,
             gradient_norm=norm / steps if symbols else None,
             best=self.position.best,
@@ -266,7 +265,7 @@ class Trainer:
         if step == self._saved_step:
             return
         self._check_finite(self.status())
-        tensors = {f"optimiser/{name}": value for name, value in state_to_tensors(self.optimiser, self.model).items()}
+        tensors = {f"optimiser/{name}": value for name, value in self.optimiser.to_tensors().items()}
         tensors |= {f"carried/{index}": tensor for index, tensor in enumerate(state_tensors(self.carried))}
         tensors["window"] = self._window
         self.run.save_checkpoint(step, self.saved(), tensors, {"position": asdict(self.position)})
@@ -280,7 +279,7 @@ class Trainer:
             self.position = Position.from_json(about["position"])
             prefix = "optimiser/"
             moments = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            state_from_tensors(self.optimiser, self.model, moments)
+            self.optimiser.from_tensors(moments)
             count = len(state_tensors(self.carried))
             carried = iter([tensors[f"carried/{index}"] for index in range(count)])
             self.carried = map_state(lambda s: next(carried).to(s.device), self.carried)
