@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unrolled.data.batches import IGNORED, LONGEST_ROW, Batch, Batches, Lanes, Rows, documents_of, fit, pad, sorted_rows
+from unrolled.data.batches import (
+    IGNORED,
+    LONGEST_ROW,
+    Batch,
+    Batches,
+    Lanes,
+    Rows,
+    documents_of,
+    fit,
+    forget_pages,
+    pad,
+    sorted_rows,
+)
 from unrolled.data.vocab import Ids
 
 Document = tuple[int, ...]
@@ -202,7 +214,17 @@ def test_ids_on_the_disk_are_read_like_ids_in_memory(tmp_path: Path, end: int | 
         (Rows(ids, 3, 5, END, seed=2), Rows(disk, 3, 5, END, seed=2)),
     ]
     for memory, mapped in pairs:
-        assert all(same(one, other) for one, other in zip(take(memory, 40), take(mapped, 40), strict=True))
+        assert all(same(one, other) for one, other in zip(take(memory, 600), take(mapped, 600), strict=True))
+
+
+def test_pages_that_were_forgotten_are_read_again(tmp_path: Path) -> None:
+    ids = np.arange(1 << 20, dtype=np.uint32)
+    ids.tofile(tmp_path / "ids.bin")
+    disk = np.memmap(tmp_path / "ids.bin", ids.dtype, "r")
+    for part in (disk, disk[5:], ids):
+        before = part.copy()
+        forget_pages(part)
+        assert np.array_equal(part, before)
 
 
 # Rows
@@ -266,19 +288,31 @@ def test_every_document_of_a_large_text_is_read_once_in_batches_of_the_size_aske
         assert sum(cells) < 1.2 * rows.symbols, "little is padded"
 
 
-def test_the_order_is_that_of_the_seed_and_other_in_every_epoch() -> None:
-    def orders(seed: int) -> list[list[Document]]:
-        rows = Rows(stream(MANY, END), 8, 64, END, seed)
-        return [order_of(epoch(rows)) for _ in range(3)]
+def orders(documents: list[Document], seed: int) -> list[list[Document]]:
+    """Return the documents of three epochs."""
+    rows = Rows(stream(documents, END), 8, 64, END, seed)
+    return [order_of(epoch(rows)) for _ in range(3)]
 
-    first, again, other = orders(7), orders(7), orders(8)
-    assert first == again
+
+@pytest.mark.parametrize("documents", [FEW * 5, MANY], ids=["one window", "windows"])
+def test_the_order_is_that_of_the_seed_and_other_in_every_epoch(documents: list[Document]) -> None:
+    first, other = orders(documents, 7), orders(documents, 8)
+    assert first == orders(documents, 7)
     assert len({tuple(order) for order in [*first, *other]}) == 6
-    lengths = [len(document) for document in first[0]]
-    assert lengths != sorted(lengths), "batches of short and of long documents are mixed"
-    neighbours = dict(zip(MANY, MANY[1:], strict=False))
-    kept = sum(neighbours.get(one) == next_one for one, next_one in itertools.pairwise(first[0]))
-    assert kept < len(MANY) / 20, "the order of the text is not that of training"
+
+
+def test_short_and_long_documents_are_mixed() -> None:
+    order = orders(FEW * 5, 7)[0]
+    lengths = [len(document) for document in order]
+    assert lengths != sorted(lengths)
+
+
+def test_the_order_of_the_text_is_not_that_of_training() -> None:
+    first, second, _ = orders(MANY, 7)
+    neighbours = set(itertools.pairwise(MANY))
+    assert sum(pair in neighbours for pair in itertools.pairwise(first)) < len(MANY) / 20
+    beginning = len(MANY) // 4
+    assert len({*first[:beginning]} & {*second[:beginning]}) < beginning / 2, "an epoch begins with other parts of the text"
 
 
 def test_any_seed_that_the_options_allow_is_taken() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unrolled.data import corpus as corpus_module
@@ -214,10 +214,15 @@ def test_a_pipe_is_refused_since_text_is_read_twice() -> None:
 @pytest.mark.parametrize("size", [5, 1 << 22])
 def test_compressed_text_is_the_text(ending: str, size: int) -> None:
     text = ("na\u00efve\r\n\u65e5\U0001f600\n" * 50).encode()
-    with pieces_of(size):
-        plain = everything(read(put("a.txt", text), unit="line"))
-        assert everything(read(put("b" + ending, PACKERS[ending](text)), unit="line")) == plain
-        assert everything(read(put("c" + ending.upper(), PACKERS[ending](text)), unit="line")) == plain
+    results = []
+    for name, content in [
+        ("a.txt", text),
+        ("b" + ending, PACKERS[ending](text)),
+        ("c" + ending.upper(), PACKERS[ending](text)),
+    ]:
+        with pieces_of(size):
+            results.append(everything(read(put(name, content), unit="line")))
+    assert results[0] == results[1] == results[2]
 
 
 @PACKED
@@ -293,6 +298,9 @@ def expected_documents(text: str, unit: str) -> list[str]:
 @UNITS
 @settings(max_examples=40, deadline=None)
 @given(text=TEXTS, size=PIECES)
+@example(text="aba\rabab\r", size=4)
+@example(text="aba\r\nab ", size=4)
+@example(text="aba\u65e5aba\u65e5", size=4)
 def test_a_text_read_in_pieces_is_the_text_read_at_once(unit: str, text: str, size: int) -> None:
     expected = expected_documents(text, unit)
     results = []
@@ -313,6 +321,8 @@ def test_a_text_read_in_pieces_is_the_text_read_at_once(unit: str, text: str, si
 
 @settings(max_examples=60, deadline=None)
 @given(before=TEXTS, bad=st.sampled_from([b"\xff", b"\x80", b"\xc3", b"\xe6\x97", b"\xf0\x9f\x98"]), after=TEXTS, size=PIECES)
+@example(before="aba", bad=b"\xc3", after="abababab", size=4)
+@example(before="ab", bad=b"\xe6\x97", after="", size=4)
 def test_bytes_that_are_not_utf8_are_told_with_their_place(before: str, bad: bytes, after: str, size: int) -> None:
     where = len(before.encode())
     with pieces_of(size), pytest.raises(DataError) as refused:

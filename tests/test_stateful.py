@@ -95,3 +95,13 @@ def test_gradients_reach_back_to_the_last_detach() -> None:
     rnn.detach()
     rnn.step(torch.ones(4)).sum().backward()
     assert late.grad is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_matrices_start_at_random(kind: type[Stateful]) -> None:
+    one, same, other = (dict(kind(4, 3, 5, seed=seed).named_parameters()) for seed in (1, 1, 2))
+    for name, weight in one.items():
+        assert torch.equal(weight, same[name])
+        if weight.dim() == 2:
+            assert not torch.equal(weight, other[name])
+            assert weight.std() > 0.1

@@ -98,7 +98,7 @@ CLOSEST = {
     "other case of another script": ("\u0434", "\u0414", "\u0434"),
     "no accent": ("aeo", "\u00e9", "e"),
     "no accent, other case": ("aeo", "\u00c9", "e"),
-    "other case before no accent": ("e\u00e9", "\u00c9", "\u00e9"),
+    "other case before no accent": ("Ee\u00e9", "\u00c9", "\u00e9"),
     "an accent by itself": ("e ", "\u0301", ""),
     "single quote": ("a'", "\u2019", "'"),
     "double quote": ('a"', "\u201c", '"'),

@@ -74,9 +74,8 @@ class Model:
         """
         chosen = from_dict(EvaluateOptions, options, "evaluate")
         split = chosen.split or ("all" if inputs else "validation")
-        data = self._data_options()
-        corpus = open_corpus(inputs or self._own_inputs(), data, self.vocabulary)
-        first, last = corpus.split(data.train_fraction)
+        fraction, corpus = self._read(inputs)
+        first, last = corpus.split(fraction)
         ids = {"train": first, "validation": last, "all": corpus.ids}[split]
         if len(ids) < 2:
             raise DataError(
@@ -85,20 +84,19 @@ class Model:
         end, longest = self.vocabulary.end, corpus.longest
         return evaluate(self.network, self.machine, ids, end, longest, chosen.window), corpus
 
-    def _data_options(self) -> DataOptions:
-        options = DataOptions()
-        if self.run is not None:
-            options = TrainRequest.build((), self.run.config["options"], str(self.run.path)).data
-        kind = self.vocabulary.to_json()["kind"]
-        return from_dict(DataOptions, {**dataclasses.asdict(options), "tokens": kind, "unit": self.saved.unit}, str(self.path))
-
-    def _own_inputs(self) -> tuple[str, ...]:
+    def _read(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
+        """Return the share that trains, and the text: `inputs` in the model's symbols, or what the run was trained on."""
+        if self.run is None:
+            request, key = TrainRequest(), ""
+        else:
+            request, key = job.saved_request(self.run)
+        if inputs:
+            own = {"tokens": self.vocabulary.to_json()["kind"], "unit": self.saved.unit}
+            data = from_dict(DataOptions, dataclasses.asdict(request.data) | own, str(self.path))
+            return data.train_fraction, open_corpus(inputs, data, self.vocabulary)
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: name the text to evaluate it on.")
-        inputs = tuple(self.run.config["inputs"])
-        if inputs == ("-",):
-            raise UsageError("The model's text came from standard input: name the text to evaluate it on.")
-        return inputs
+        return request.data.train_fraction, job.same_corpus(request, key, lambda note: None)
 
 
 def train(*inputs: str, preset: str | None = None, resume: str | None = None, progress: bool = True, **options: Any) -> Model:

@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,9 +97,15 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove what killed processes left half-written in `folder` (not below it)."""
+def remove_partials(folder: Path, older_than: float = 0.0) -> None:
+    """Remove what killed processes left half-written in `folder` (not below it).
+
+    Where other processes may be writing at this moment, `older_than` seconds spares theirs.
+    """
     for path in folder.glob(f"*{PARTIAL}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime < older_than:
+                continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -13,6 +13,7 @@ import torch
 
 from unrolled import __version__
 from unrolled.data.batches import LONGEST_ROW, Batches, Lanes, Rows
+from unrolled.data.builtin import PREFIX
 from unrolled.data.corpus import Corpus, cached_corpus, open_corpus
 from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, ModelError, UsageError
@@ -108,15 +109,10 @@ def start(request: TrainRequest, observer: Observer) -> Job:
 def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
     """Go on with a run exactly where it stopped. `wanted` may change the budget, the machine and how often it is looked at."""
     run = Run.open(path)
-    config = run.config
-    try:
-        request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(path / "config.json"))
-        key = str(config["corpus"])
-    except (KeyError, TypeError, UsageError) as error:
-        raise ModelError(f"{path / 'config.json'} is not that of a run this version can go on with: {error}.") from error
+    request, key = saved_request(run)
     request = _changed(request, wanted, observer).check()
     machine = choose_machine(request.machine)
-    corpus = _same_corpus(request, key, observer)
+    corpus = same_corpus(request, key, observer.note)
     saved, tensors, about, passed = run.load_checkpoint()
     for message in passed:
         observer.note(message)
@@ -130,6 +126,16 @@ def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
     if job.trainer.progress >= 1:
         observer.note("its budget is spent: give more with --minutes, --epochs or --steps")
     return job
+
+
+def saved_request(run: Run) -> tuple[TrainRequest, str]:
+    """Return what a run was asked to do, and the key of its text."""
+    config = run.config
+    try:
+        request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
+        return request, str(config["corpus"])
+    except (KeyError, TypeError, UsageError) as error:
+        raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
 
 def _assemble(
@@ -217,7 +223,7 @@ def _tell_corpus(corpus: Corpus, request: TrainRequest, observer: Observer) -> N
 
 
 def _config(request: TrainRequest, corpus: Corpus) -> dict[str, Any]:
-    inputs = [name if name == "-" or ":" in name else str(Path(name).absolute()) for name in request.inputs]
+    inputs = [name if name == "-" or name.startswith(PREFIX) else str(Path(name).absolute()) for name in request.inputs]
     versions = {"unrolled": __version__, "torch": torch.__version__}
     return {"format": 1, "inputs": inputs, "corpus": corpus.key, "options": request.flat(), "versions": versions}
 
@@ -225,7 +231,9 @@ def _config(request: TrainRequest, corpus: Corpus) -> dict[str, Any]:
 def _free_name(inputs: tuple[str, ...]) -> Path:
     """Return `runs/NAME`, after the first input, with a number behind it if that is taken."""
     name = inputs[0]
-    stem = {"-": "stdin"}.get(name, name.split(":")[-1] if ":" in name else Path(name).absolute().name.split(".")[0])
+    stem = {"-": "stdin"}.get(
+        name, name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
+    )
     path = Path("runs") / (stem or "text")
     number = 2
     while path.exists():
@@ -250,15 +258,15 @@ def _changed(request: TrainRequest, wanted: dict[str, Any], observer: Observer) 
     return TrainRequest.build(request.inputs, saved | changes, "resume")
 
 
-def _same_corpus(request: TrainRequest, key: str, observer: Observer) -> Corpus:
+def same_corpus(request: TrainRequest, key: str, note: Callable[[str], None]) -> Corpus:
     """Return the text the run was trained on: read again, or from the cache if the files are gone."""
     try:
-        corpus = None if request.inputs == ("-",) else open_corpus(request.inputs, request.data, report=observer.note)
+        corpus = None if request.inputs == ("-",) else open_corpus(request.inputs, request.data, report=note)
     except DataError as error:
         corpus = cached_corpus(key)
         if corpus is None:
             raise
-        observer.note(f"{error} The copy that was encoded for this run is used.")
+        note(f"{error} The copy that was encoded for this run is used.")
     if corpus is None:
         corpus = cached_corpus(key)
     if corpus is None:

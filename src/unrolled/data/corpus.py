@@ -28,6 +28,7 @@ from unrolled.errors import DataError, ModelError
 from unrolled.files import make_folder, new_folder, remove_partials, storage_error
 from unrolled.options import DataOptions
 
+A_DAY = 86400.0
 FORMAT = 1
 Report = Callable[[str], None]
 
@@ -81,7 +82,7 @@ def open_corpus(
         known = cached_corpus(key)
         if known is not None:
             return known
-        remove_partials(cache)
+        remove_partials(cache, older_than=A_DAY)
         size = sum(stamp[0] for stamp in before)
         report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {size:,} bytes, for the first time")
         with new_folder(cache / key) as folder:

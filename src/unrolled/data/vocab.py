@@ -133,13 +133,13 @@ class Bytes(Vocabulary):
         super().__init__(256, has_end)
 
     def encode(self, text: str) -> tuple[Ids, int]:
-        return np.frombuffer(text.encode("utf-8", "surrogateescape"), dtype=np.uint8).astype(np.int64), 0
+        return np.frombuffer(_utf8(text), dtype=np.uint8).astype(np.int64), 0
 
     def decoder(self) -> Decoder:
         return _ByteDecoder()
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
-        return list(text.encode("utf-8", "surrogateescape")), {}
+        return list(_utf8(text)), {}
 
     def start(self) -> int:
         return self.end if self.end is not None else ord("\n")
@@ -160,6 +160,14 @@ def vocabulary_from_json(value: Any) -> Vocabulary:
         if value.get("kind") == "characters" and isinstance(symbols, str) and len(set(symbols)) == len(symbols) > 0:
             return Characters(symbols, value["end"])
     raise ModelError("The model's vocabulary cannot be read: expected 'characters' or 'bytes' with distinct symbols.")
+
+
+def _utf8(text: str) -> bytes:
+    """Return the bytes of a text; those that came in undecoded come out as they were, other lone surrogates as `?`."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 class _CharacterDecoder:
