@@ -77,7 +77,7 @@ class TrainingOptions:
     steps: int | None = option(None, "Budget in steps.", least=1)
     batch: int = option(32, "Lanes (or rows of text) trained side by side.", least=1, old_names=("batch_size",))
     bptt: int = option(64, "Steps of backpropagation through time.", least=1, old_names=("seq_length",))
-    optimiser: Literal["adamw", "rmsprop"] = option("adamw", "Rule that turns gradients into changes.")
+    optimiser: Literal["adamw", "muon", "rmsprop"] = option("adamw", "Rule that turns gradients into changes.")
     lr: float = option(8e-3, "Highest learning rate.", above=0, old_names=("learning_rate",))
     schedule: Literal["linear", "decay", "constant"] = option(
         "linear", "To zero in a straight line; or char-rnn's decay after some epochs; or none."

@@ -68,10 +68,13 @@ class AdamW(Optimiser):
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        gradients = self._gradients()
+        self._adamw(range(len(self.steps)), rate)
+
+    def _adamw(self, indices: Iterable[int], rate: float) -> None:
+        gradients, indices = self._gradients(), list(indices)
         pulled = [weight.dim() > 1 and not name.startswith("embedding") for name, weight in self.weights.items()]
         for group, decay in ((True, self.options.weight_decay), (False, 0.0)):
-            chosen = [index for index, own in enumerate(pulled) if own == group]
+            chosen = [index for index in indices if pulled[index] == group]
             weights = list(self.weights.values())
             adamw(
                 [weights[i] for i in chosen],
@@ -89,6 +92,56 @@ class AdamW(Optimiser):
                 eps=1e-8,
                 maximize=False,
             )
+
+
+class Muon(AdamW):
+    """Muon (Jordan et al. 2024) for the square blocks of the recurrent matrices, one a gate; AdamW for all else.
+
+    The momentum of each block is replaced by the nearest orthogonal matrix, found by five Newton-Schulz steps, all blocks of
+    the model in one batched product.
+    """
+
+    momentum = 0.95
+    share_of_rate = 2.5
+    """Muon's learning rate, as a multiple of AdamW's."""
+
+    def __init__(self, model: nn.Module, options: TrainingOptions) -> None:
+        super().__init__(model, options)
+        names = list(self.weights)
+        cells = [i for i, name in enumerate(names) if name.endswith(("weight_x", "weight_h"))]
+        self._blocks = [i for i in cells if self.weights[names[i]].shape[0] % self.weights[names[i]].shape[1] == 0]
+        self._others = [i for i in range(len(names)) if i not in self._blocks]
+        for index in self._blocks:
+            self.memory["square"][index] = torch.empty(0)
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        self._adamw(self._others, rate)
+        weights, gradients = list(self.weights.values()), self._gradients()
+        by_size: dict[int, list[int]] = {}
+        for index in self._blocks:
+            by_size.setdefault(weights[index].shape[1], []).append(index)
+        for size, group in by_size.items():
+            directions = []
+            for index in group:
+                mean = self.memory["mean"][index].lerp_(gradients[index], 1 - self.momentum)
+                directions.append(gradients[index].lerp(mean, self.momentum).view(-1, size, size))
+                self.steps[index] += 1
+            turned = orthogonalise(torch.cat(directions)).split([len(part) for part in directions])
+            for index, part in zip(group, turned, strict=True):
+                weights[index].mul_(1 - rate * self.options.weight_decay)
+                weights[index].sub_(part.reshape_as(weights[index]), alpha=rate * self.share_of_rate)
+
+
+def orthogonalise(blocks: Tensor) -> Tensor:
+    """Return the nearest orthogonal matrix of each block `(N, H, H)`, roughly: singular values between 0.7 and 1.2."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = blocks.bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x.float()
 
 
 class RMSProp(Optimiser):
@@ -115,7 +168,7 @@ class RMSProp(Optimiser):
         )
 
 
-OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "rmsprop": RMSProp}
+OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "muon": Muon, "rmsprop": RMSProp}
 
 
 def make_optimiser(model: nn.Module, options: TrainingOptions) -> Optimiser:
