@@ -131,22 +131,22 @@ def test_presets_train(cli: Cli, book: Path, preset: str) -> None:
 
 BAD_FLAGS = [
     (["train", "BOOK", "--lerning-rate", "1"], "Unknown flag --lerning-rate; did you mean '--learning-rate'?"),
-    (["train", "BOOK", "--hidden", "0"], "--hidden is 0; expected a number of at least 1"),
-    (["train", "BOOK", "--lr", "nan"], "--lr is nan; expected a number above 0"),
-    (["train", "BOOK", "--minutes", "-1"], "--minutes is -1; expected a number above 0"),
+    (["train", "BOOK", "--hidden", "0"], "--hidden is 0; expected a finite number of at least 1 and of at most 65,536."),
+    (["train", "BOOK", "--lr", "nan"], "--lr is nan; expected a finite number above 0"),
+    (["train", "BOOK", "--minutes", "-1"], "--minutes is -1; expected a finite number above 0"),
     (["train", "BOOK", "--minutes", "3", "--steps", "4"], "--minutes and --steps are given, and one budget is expected"),
-    (["train", "BOOK", "--cell", "lst"], "invalid choice: 'lst'"),
-    (["train", "BOOK", "--hidden", "abc"], "invalid int value: 'abc'"),
-    (["train", "BOOK", "--hidden"], "Argument --hidden: expected one argument"),
+    (["train", "BOOK", "--cell", "lst"], "--cell: 'lst' is none of"),
+    (["train", "BOOK", "--hidden", "abc"], "--hidden: 'abc' is no whole number."),
+    (["train", "BOOK", "--hidden"], "--hidden: a value is missing behind it."),
     (["train", "BOOK", "--embedding", "5"], "Residual layers need --embedding equal to --hidden (256)"),
     (["train", "BOOK", "--preset", "charrnn"], "There is no preset 'charrnn'; did you mean 'char-rnn'?"),
     (["train", "BOOK", "--device", "abacus"], "--device abacus is not on this machine; it has:"),
     (["train", "BOOK", "--kernels", "aten", "--cell", "gru-before"], "--kernels aten cannot run this model"),
     (["trian", "BOOK"], "There is no command 'trian'; did you mean 'train'?"),
     (["sample"], "following arguments are required: RUN"),
-    (["sample", "runs/x", "--temperature", "-1"], "--temperature is -1; expected a number of at least 0"),
-    (["sample", "runs/x", "--top-p", "2"], "--top-p is 2; expected a number above 0 and of at most 1"),
-    (["eval", "runs/x", "--window", "0"], "--window is 0; expected a number of at least 1"),
+    (["sample", "runs/x", "--temperature", "-1"], "--temperature is -1; expected a finite number of at least 0"),
+    (["sample", "runs/x", "--top-p", "2"], "--top-p is 2; expected a finite number above 0 and of at most 1"),
+    (["eval", "runs/x", "--window", "0"], "--window is 0; expected a finite number of at least 1"),
 ]
 
 
@@ -166,7 +166,7 @@ BAD_TEXTS = [
     (b"aaaaaaaa", "The text has one kind of symbol only, 'a'"),
     (b"fine so far \xff\xfe", "is not UTF-8: byte 0xff at offset 12"),
     ("hello".encode("utf-16"), "is UTF-16, and UTF-8 is expected"),
-    (b"one\0two", "has a NUL byte at offset 3"),
+    (b"one\0two", "has a NUL byte at offset 3: it is not UTF-8 text"),
 ]
 
 
@@ -350,6 +350,117 @@ def test_two_stops_and_one_go_are_bit_equal_from_the_command_line(cli: Cli, book
     one, two = (safetensors.torch.load_file(Path(name) / "checkpoints/step-40/model.safetensors") for name in ("one", "two"))
     assert all(one[name].equal(two[name]) for name in one)
     assert Path("one/samples.jsonl").read_text().count("\n") == Path("two/samples.jsonl").read_text().count("\n")
+
+
+BAD_SETTINGS = [
+    ('residual = "no"', "--residual is 'no'; expected true or false."),
+    ('schedule = "cosine"', "--schedule is 'cosine'; expected one of linear, decay, constant."),
+    ('cell = "foo"', "--cell is 'foo'; expected one of rnn, gru, gru-before, lstm."),
+    ("hidden = 16.5", "--hidden is 16.5; expected a whole number."),
+    ("hidden = true", "--hidden is True; expected a whole number."),
+    ('seed = "x"', "--seed is 'x'; expected a whole number."),
+    ("eval_every = 2.5", "--eval-every is 2.5; expected a whole number."),
+    ("preset = 3", "There is no preset 3. Presets:"),
+    ("hidden = ", "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("content", "sentence"), BAD_SETTINGS, ids=lambda v: v.split()[0])
+def test_settings_of_a_file_are_checked_like_flags(cli: Cli, book: Path, tmp_path: Path, content: str, sentence: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(content, "utf-8")
+    done = cli("train", book, "--config", path)
+    assert (done.code, sentence in done.err) == (2, True), done.err
+    path.write_text("rnn_size = 8\nsteps = 2\n", "utf-8")
+    assert cli("train", book, "--config", path, "--sample-length", 0).code == 0
+    assert json.loads(Path("runs/book/config.json").read_text())["options"]["hidden"] == 8
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "all"])
+def test_eval_takes_each_split(cli: Cli, run: str, split: str) -> None:
+    assert cli("eval", run, "--split", split).code == 0
+    assert cli("eval", run, "--split", "foo").code == 2
+
+
+def test_bits_are_a_characters_also_where_symbols_are_bytes(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "greek.txt"
+    path.write_text("\u03b1\u03b2\u03b3 \u03b4\u03b5\u03b6\n" * 400, "utf-8")
+    assert cli("train", path, "--tokens", "bytes", *SMALL, "--steps", 30, "--out", "r").code == 0
+    answer = json.loads(cli("eval", "r", "--split", "all", "--json").out)
+    assert answer["characters"] == 400 * 8 - 1
+    path.write_bytes(b"\xff\x80abc" * 200)
+    answer = json.loads(cli("eval", "r", path, "--json").out)
+    assert answer["characters"] == 1000 - 1
+
+
+def test_a_run_folder_is_nobodys_text(cli: Cli, tmp_path: Path) -> None:
+    Path("text.txt").write_text("hello world " * 50, "utf-8")
+    assert cli("train", ".", *SMALL, "--steps", 10, "--stop-after", 5).code == 0
+    name = Path.cwd().name
+    done = cli("train", "--resume", f"runs/{name}")
+    assert (done.code, "from step 5" in done.err) == (0, True), done.err
+
+
+def test_a_pattern_in_quotes_is_a_glob(cli: Cli, book: Path) -> None:
+    assert cli("train", str(book.parent / "b*.txt"), *SMALL, "--steps", 2).code == 0
+    assert cli("train", str(book.parent / "x*.txt"), *SMALL, "--steps", 2).code == 3
+
+
+def test_stop_after_stops_once(cli: Cli, book: Path) -> None:
+    assert cli("train", book, *SMALL, "--steps", 20, "--stop-after", 5, "--out", "r").code == 0
+    assert cli("train", "--resume", "r", "--stop-after", 10).code == 0
+    done = cli("train", "--resume", "r", "--json")
+    assert json.loads(done.out)["steps"] == 20
+
+
+def test_a_run_that_never_began_is_begun_again(cli: Cli, book: Path) -> None:
+    Path("r").mkdir()
+    Path("r/config.json").write_text("{}")
+    assert cli("train", book, *SMALL, "--steps", 2, "--out", "r").code == 0
+    done = cli("train", book, *SMALL, "--steps", 2, "--out", "r")
+    assert (done.code, "go on with it: --resume r" in done.err) == (2, True)
+    done = cli("train", book, *SMALL, "--steps", 2, "--out", book)
+    assert (done.code, "and is no run" in done.err) == (2, True)
+
+
+def test_two_processes_do_not_train_one_run(cli: Cli, book: Path) -> None:
+    process = subprocess.Popen(command("train", book, *SMALL, "--steps", 100000, "--save-every", 0.2), **RUNNING)
+    wait_until(lambda: any(Path("runs/book/checkpoints").glob("step-*")))
+    done = cli("train", "--resume", "runs/book")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert (done.code, "being trained by another process" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [["sample", "RUN", "--length", 2000], ["eval", "RUN", "--json"], ["train", "--help"]])
+def test_a_full_disk_behind_the_output_is_told(run: str, arguments: list[Any]) -> None:
+    with open("/dev/full", "w") as full:
+        words = [run if word == "RUN" else word for word in arguments]
+        done = subprocess.run(command(*words), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 6
+    assert done.stderr == "unrolled: the result cannot be written: No space left on device\n"
+
+
+def test_too_large_a_model_is_one_sentence(cli: Cli, book: Path) -> None:
+    done = cli("train", book, "--hidden", 65536, "--layers", 64, "--steps", 1)
+    assert (done.code, "out of memory" in done.err) == (1, True)
+
+
+def test_a_drawn_seed_is_told(cli: Cli, run: str) -> None:
+    done = cli("sample", run, "--length", 20, "--seed", -1)
+    seed = re.fullmatch(r"seed (\d+)\n", done.err)
+    assert seed is not None
+    assert cli("sample", run, "--length", 20, "--seed", seed[1]).out == done.out
+
+
+def test_ctrl_c_before_training_leaves_one_line(book: Path) -> None:
+    for delay in (0.2, 0.5, 0.9):
+        process = subprocess.Popen(command("train", book, "--hidden", 16, "--steps", 10**6), **RUNNING)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode in (130, -signal.SIGINT), err
+        assert "Traceback" not in err or process.returncode == -signal.SIGINT, err
 
 
 def test_no_file_of_a_run_is_left_half_written(run: str) -> None:

@@ -640,7 +640,7 @@ def corpus_of(documents: list[str], fraction: float, size: int) -> tuple[Corpus,
     ids = [vocabulary.end] if len(documents) > 1 else []
     for document in documents:
         ids += vocabulary.encode(document)[0].tolist() + [vocabulary.end] * (len(documents) > 1)
-    corpus = Corpus(np.array(ids, np.uint8), vocabulary, "line", "", len(documents), 0, 0, ())
+    corpus = Corpus(np.array(ids, np.uint8), vocabulary, "line", "", "", True, len(documents), 0, 0, ())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "PIECE", size)
         first, last = corpus.split(fraction)

@@ -96,7 +96,7 @@ def test_evaluation_leaves_the_model_as_it_was(model: SequenceModel) -> None:
 
 
 def test_bits_are_nats_by_ln_2() -> None:
-    assert Evaluation(math.log(2), 1, "").bits == pytest.approx(1.0)
+    assert Evaluation(math.log(2), 1, 1, "").bits == pytest.approx(1.0)
 
 
 def test_an_untrained_model_knows_nothing() -> None:

@@ -176,7 +176,9 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
-    Run.create(tmp_path / "r", {"a": 1})
+    Run.create(tmp_path / "r", {"a": 0})
+    run = Run.create(tmp_path / "r", {"a": 1})  # nothing was learned in it yet
+    run.save_best(small())
     with pytest.raises(UsageError, match="exists already"):
         Run.create(tmp_path / "r", {})
     assert Run.open(tmp_path / "r").config == {"a": 1}

@@ -18,7 +18,7 @@ from unrolled.nn.loss import cross_entropy
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.store.model_file import load_model, read_sealed
-from unrolled.training.optim import OPTIMISERS, clip_gradient, make_optimiser
+from unrolled.training.optim import OPTIMISERS, Muon, clip_gradient, make_optimiser, orthogonalise
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.views.console import Quiet
 
@@ -57,7 +57,7 @@ def same_run(one: str, other: str, step: int) -> None:
 CASES = [
     {"cell": "lstm", "dropout": 0.2},
     {"cell": "gru", "optimiser": "rmsprop"},
-    {"cell": "rnn", "unit": "line"},
+    {"cell": "rnn", "unit": "line", "optimiser": "muon"},
     {"cell": "lstm", "unit": "file", "precision": "bfloat16", "dropout": 0.1},
     {"cell": "gru-before", "tokens": "bytes", "residual": False, "schedule": "decay", "decay_after": 0.0},
 ]
@@ -145,7 +145,7 @@ def test_the_best_model_is_kept(book: Path) -> None:
     work = start(book, "r", steps=60, lr=0.02)
     losses = iter([3.0, 1.0, 2.0, *[5.0] * 20])
     looks = work.trainer.looks
-    work.trainer.looks = type(looks)(lambda: next(losses), looks.sample)
+    work.trainer.looks = type(looks)(lambda check: next(losses), looks.sample)
     outcome = work.train()
     assert outcome.val_nats == 1.0
     best_step = [record for record in logs("r") if record.get("event") == "validation" and record["val_nats"] == 1.0][0]["step"]
@@ -220,7 +220,33 @@ def test_clipping_by_norm_and_by_value() -> None:
     assert norm.item() == pytest.approx(1.0, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
+    torch.manual_seed(0)
+    blocks = torch.randn(3, 32, 32)
+    values = torch.linalg.svdvals(orthogonalise(blocks))
+    assert 0.3 < values.min() < values.max() < 1.3
+    models = [SequenceModel(5, ModelOptions(hidden=8)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    before = {name: weight.clone() for name, weight in models[0].named_parameters()}
+    for model, name in zip(models, ("muon", "adamw"), strict=True):
+        torch.manual_seed(1)
+        for weight in model.parameters():
+            weight.grad = torch.randn_like(weight)
+        make_optimiser(model, TrainingOptions(optimiser=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]
+    adamw = dict(models[1].named_parameters())
+    for name, weight in models[0].named_parameters():
+        if name.endswith(("weight_x", "weight_h")):
+            turned = (before[name] - weight).view(4, 8, 8) / (0.01 * Muon.share_of_rate)
+            assert 0.3 < torch.linalg.svdvals(turned).min() < torch.linalg.svdvals(turned).max() < 1.3
+        else:
+            assert torch.equal(weight, adamw[name])
+
+
+def test_every_optimiser_is_tested() -> None:
+    assert set(OPTIMISERS) == {"adamw", "muon", "rmsprop"}
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop"])
 def test_optimisers_are_torchs(name: str) -> None:
     """The same changes as torch's optimiser objects make, over five steps of changing rate."""
     torch.manual_seed(0)

@@ -82,21 +82,22 @@ class Model:
                 f"There are {len(ids)} known symbols to evaluate ({corpus.unknown} unknown); at least 2 are needed."
             )
         end, longest = self.vocabulary.end, corpus.longest
-        return evaluate(self.network, self.machine, ids, end, longest, chosen.window), corpus
+        begins = self.vocabulary.begins_character() if corpus.is_text else None
+        return evaluate(self.network, self.machine, ids, end, longest, chosen.window, begins=begins), corpus
 
     def _read(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
         """Return the share that trains, and the text: `inputs` in the model's symbols, or what the run was trained on."""
         if self.run is None:
-            request, key = TrainRequest(), ""
+            request, key, text = TrainRequest(), "", ""
         else:
-            request, key = job.saved_request(self.run)
+            request, key, text = job.saved_request(self.run)
         if inputs:
             own = {"tokens": self.vocabulary.to_json()["kind"], "unit": self.saved.unit}
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | own, str(self.path))
             return data.train_fraction, open_corpus(inputs, data, self.vocabulary)
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: name the text to evaluate it on.")
-        return request.data.train_fraction, job.same_corpus(request, key, lambda note: None)
+        return request.data.train_fraction, job.same_corpus(request, key, text, lambda note: None)
 
 
 def train(*inputs: str, preset: str | None = None, resume: str | None = None, progress: bool = True, **options: Any) -> Model:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
+import shlex
 import signal
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from unrolled import __version__
-from unrolled.errors import Interrupted, UnrolledError, UsageError, nearest
+from unrolled.errors import Interrupted, StorageError, UnrolledError, UsageError, nearest
 from unrolled.flags import Parser
 from unrolled.options import (
     BUDGETS,
@@ -125,15 +128,18 @@ def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_
         outcome = work.train()
     if as_json:
         print(json.dumps({"version": 1, **dataclasses.asdict(outcome)}), flush=True)
-    loss = "" if outcome.val_bits is None else f"; best validation {outcome.val_bits:.3f} bits ({outcome.val_nats:.4f} nats)"
+    loss = ""
+    if outcome.val_nats is not None:
+        loss = f"\nbest validation: {outcome.val_bits:.3f} bits, {outcome.val_nats:.4f} nats a character"
     print(
-        f"{outcome.steps:,} steps, {outcome.epochs:.2f} epochs in {clock(outcome.train_seconds)}{loss} a character",
+        f"{outcome.steps:,} steps, {outcome.epochs:.2f} epochs in {clock(outcome.train_seconds)}{loss}",
         file=sys.stderr,
     )
+    run = shlex.quote(outcome.run)
     if outcome.stopped is None:
-        print(f"next: unrolled sample {outcome.run}", file=sys.stderr)
+        print(f"next: unrolled sample {run}", file=sys.stderr)
         return 0
-    message = f"stopped and saved; go on with: unrolled train --resume {outcome.run}"
+    message = f"stopped and saved; go on with: unrolled train --resume {run}"
     if outcome.stopped:
         raise Interrupted(message, outcome.stopped)
     print(message, file=sys.stderr)
@@ -146,7 +152,8 @@ def _settings_file(config: str | None) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(config).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"--config {config} cannot be read: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"--config {config} cannot be read: {reason}.") from error
 
 
 def sample(arguments: list[str]) -> int:
@@ -160,10 +167,14 @@ def sample(arguments: list[str]) -> int:
     settings, machine = split_by_class(typed, (SampleOptions, MachineOptions), "the command line")
     options = from_dict(SampleOptions, settings, "the command line")
     from unrolled.api import load
+    from unrolled.inference.generate import first_seed
 
     model = load(run, **machine)
     for unknown, known in model.replaced(options.prompt).items():
-        print(f"the model never saw {unknown!r}: read as {known!r}", file=sys.stderr)
+        print(f"the model never saw {unknown!r}: {f'read as {known!r}' if known else 'left out'}", file=sys.stderr)
+    if options.seed < 0:
+        settings["seed"] = first_seed(options)
+        print(f"seed {settings['seed']}", file=sys.stderr)
     if as_json:
         print(json.dumps({"version": 1, "samples": [dataclasses.asdict(drawn) for drawn in model.samples(**settings)]}))
     elif options.count == 1:
@@ -217,13 +228,13 @@ def evaluate(arguments: list[str]) -> int:
         answer: dict[str, Any] = {
             "nats_per_character": result.nats,
             "bits_per_character": result.bits,
-            "characters": result.symbols,
+            "characters": result.characters,
         }
         answer |= {"context": result.context, "baselines": {}, "unknown": corpus.unknown}
         print(json.dumps({"version": 1, **answer}))
     else:
         loss = f"{result.nats:.4f} nats, {result.bits:.4f} bits a character"
-        print(f"{loss} over {result.symbols:,} characters ({result.context})")
+        print(f"{loss} over {result.characters:,} characters ({result.context})")
     return 0
 
 
@@ -247,25 +258,68 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return _dispatch(arguments)
+        with _quiet_interrupt():
+            try:
+                return _dispatch(arguments)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
     except UnrolledError as error:
         if debug:
             raise
         print(f"unrolled: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, MemoryError, RuntimeError) as error:
+        if debug:
+            raise
+        return _fault(error)
+
+
+def _fault(error: Exception) -> int:
+    """Tell of a fault of the machine in one sentence and return its exit code; raise what is a bug again."""
+    if isinstance(error, BrokenPipeError):
+        _drop_output()
         return 128 + 13  # SIGPIPE, which Windows does not name
-    except KeyboardInterrupt:
-        print("\nunrolled: interrupted; there was nothing to save yet", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except MemoryError:
-        print("unrolled: out of memory: try a smaller --batch, --bptt or --hidden", file=sys.stderr)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT):
+        _drop_output()
+        print(f"unrolled: the result cannot be written: {error.strerror}", file=sys.stderr)
+        return 6
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error).lower():
+        print("unrolled: out of memory: try a smaller --batch, --bptt, --hidden or --layers", file=sys.stderr)
         return 1
+    raise error
+
+
+def _drop_output() -> None:
+    """Let what is still in stdout's buffer go nowhere, so that leaving does not fail once more."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _quiet_interrupt() -> Iterator[None]:
+    """Make Ctrl-C leave at once with one line while there is nothing to save; training has signals of its own.
+
+    An exception would not do: one that comes up inside the import of torch is lost there, or breaks it.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        os.write(2, b"\nunrolled: interrupted\n")
+        os._exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if sys.stdout is None:
+        raise StorageError("There is no standard output to write a result to: it is closed.")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0 if arguments else 2

@@ -113,6 +113,8 @@ def _learn() -> tuple[float, float, bool]:
         text.write_text(SENTENCE * 300, "utf-8")
         values = {"minutes": SECONDS / 60, "hidden": 64, "sample_length": 0, "out": str(Path(folder) / "run")}
         outcome = job.start(TrainRequest.build((str(text),), values, "doctor"), Quiet()).train()
+        if outcome.stopped is not None:
+            raise KeyboardInterrupt
         saved = load_model(Path(outcome.model))
         texts = [next(generate(saved.model, saved.vocabulary, SampleOptions(length=50), seed=1)).text for _ in range(2)]
     return outcome.symbols_per_second, outcome.val_bits or 0.0, texts[0] == texts[1]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import re
+import sys
 import textwrap
 import types
 import typing
@@ -18,6 +20,14 @@ from unrolled.errors import UsageError, nearest
 from unrolled.options import flag
 
 WIDTH = 80
+_WORDS = (
+    (r"^argument ", ""),
+    (r"invalid int value: (.*)", r"\1 is no whole number"),
+    (r"invalid float value: (.*)", r"\1 is no number"),
+    (r"invalid choice: ('[^']*') \(choose from (.*)\)", r"\1 is none of \2"),
+    (r"expected one argument", "a value is missing behind it"),
+)
+"""What argparse says, and how we say it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,8 +77,14 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"Unknown {what} {name}{nearest(name, known) or '.'} See {self.prog} --help")
         return dict(vars(values))
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print without argparse's forgiveness: a help that cannot be written is an error."""
+        (file or sys.stderr).write(message)
+
     def error(self, message: str) -> NoReturn:
         """Turn argparse's complaint into ours."""
+        for theirs, ours in _WORDS:
+            message = re.sub(theirs, ours, message)
         raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help")
 
     def _normalised(self, arguments: list[str]) -> list[str]:
@@ -109,7 +125,7 @@ def _shown(default: Any) -> str:
 
 def _how(hint: Any) -> dict[str, Any]:
     """Return what argparse needs to know of a field's type."""
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}

@@ -23,7 +23,7 @@ from unrolled.nn.kernels import use
 from unrolled.nn.machine import Machine, choose_machine
 from unrolled.nn.model import SequenceModel, embedding_width, parameter_count
 from unrolled.options import BUDGETS, DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag
-from unrolled.store.run import Run
+from unrolled.store.run import Run, refuse_taken
 from unrolled.training.loop import Looks, Observer, Trainer
 
 VALIDATION_LIMIT = 131072
@@ -65,7 +65,11 @@ class Job:
 
     def train(self) -> Outcome:
         """Train to the end of the budget or to a signal; everything is saved either way."""
-        stopped = self.trainer.train()
+        self.trainer.run.lock()
+        try:
+            stopped = self.trainer.train()
+        finally:
+            self.trainer.run.release()
         position, run = self.trainer.position, self.trainer.run
         best = position.best
         return Outcome(
@@ -92,8 +96,8 @@ def start(request: TrainRequest, observer: Observer) -> Job:
     request = request.check()
     embedding_width(1, request.model)
     path = Path(request.run.out) if request.run.out else None
-    if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {path}")
+    if path is not None:
+        refuse_taken(path)
     machine = choose_machine(request.machine)
     corpus = open_corpus(request.inputs, request.data, report=observer.note)
     _tell_corpus(corpus, request, observer)
@@ -109,31 +113,42 @@ def start(request: TrainRequest, observer: Observer) -> Job:
 def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
     """Go on with a run exactly where it stopped. `wanted` may change the budget, the machine and how often it is looked at."""
     run = Run.open(path)
-    request, key = saved_request(run)
+    run.lock()
+    try:
+        return _resume(run, wanted, observer)
+    except BaseException:
+        run.release()
+        raise
+
+
+def _resume(run: Run, wanted: dict[str, Any], observer: Observer) -> Job:
+    request, key, text = saved_request(run)
     request = _changed(request, wanted, observer).check()
     machine = choose_machine(request.machine)
-    corpus = same_corpus(request, key, observer.note)
+    corpus = same_corpus(request, key, text, observer.note)
     saved, tensors, about, passed = run.load_checkpoint()
     for message in passed:
         observer.note(message)
+    if saved.vocabulary.to_json() != corpus.vocabulary.to_json():
+        raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = saved.model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine.kernels, request.machine.precision, observer.note)
     job = _assemble(request, corpus, machine, kernels, model, run, observer)
     job.trainer.restore(tensors, about)
     run.write_config(_config(request, corpus))
     spent = job.trainer.position.spent
-    observer.note(f"going on with {path} from step {spent.steps:,}, after {spent.seconds:,.0f} s of training")
+    observer.note(f"going on with {run.path} from step {spent.steps:,}, after {spent.seconds:,.0f} s of training")
     if job.trainer.progress >= 1:
         observer.note("its budget is spent: give more with --minutes, --epochs or --steps")
     return job
 
 
-def saved_request(run: Run) -> tuple[TrainRequest, str]:
-    """Return what a run was asked to do, and the key of its text."""
+def saved_request(run: Run) -> tuple[TrainRequest, str, str]:
+    """Return what a run was asked to do, the key of its encoded text in the cache, and the digest of the text itself."""
     config = run.config
     try:
         request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
-        return request, str(config["corpus"])
+        return request, str(config["corpus"]), str(config["text"])
     except (KeyError, TypeError, UsageError) as error:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
@@ -158,7 +173,17 @@ def _assemble(
     )
     looks = Looks(_evaluator(model, machine, corpus, validation_ids), _sampler(model, corpus, request.run.sample_length))
     trainer = Trainer(
-        model, corpus.vocabulary, batches, machine, request.training, request.run, run, observer, looks, corpus.unit
+        model,
+        corpus.vocabulary,
+        batches,
+        machine,
+        request.training,
+        request.run,
+        run,
+        observer,
+        looks,
+        corpus.unit,
+        _symbols_per_character(corpus),
     )
     return Job(request, corpus, machine, kernels, trainer)
 
@@ -174,6 +199,12 @@ def choose_kernel(
             note("float32, because torch's bfloat16 layers are wrong at this size on the processor")
         chosen = use(model, kernels, machine.dtype)
     return machine, chosen
+
+
+def _symbols_per_character(corpus: Corpus) -> float:
+    """Return how many symbols a character has, by the first million: 1, or more where symbols are bytes of UTF-8."""
+    begins = corpus.vocabulary.begins_character()[corpus.ids[: 1 << 20]]
+    return 1.0 if not corpus.is_text or not begins.any() else float(1 / begins.mean())
 
 
 def _split(corpus: Corpus, options: DataOptions, observer: Observer) -> tuple[Ids, Ids | None]:
@@ -194,11 +225,18 @@ def _batches(corpus: Corpus, ids: Ids, options: TrainingOptions) -> Batches:
     return Lanes(ids, options.batch, options.bptt, end)
 
 
-def _evaluator(model: SequenceModel, machine: Machine, corpus: Corpus, ids: Ids | None) -> Callable[[], float] | None:
+def _evaluator(
+    model: SequenceModel, machine: Machine, corpus: Corpus, ids: Ids | None
+) -> Callable[[Callable[[], None]], float] | None:
     if ids is None:
         return None
     end, longest = corpus.vocabulary.end, corpus.longest
-    return lambda: evaluate(model, machine, ids, end, longest, limit=VALIDATION_LIMIT).nats
+    begins = corpus.vocabulary.begins_character() if corpus.is_text else None
+
+    def look(check: Callable[[], None]) -> float:
+        return evaluate(model, machine, ids, end, longest, limit=VALIDATION_LIMIT, begins=begins, check=check).nats
+
+    return look
 
 
 def _sampler(model: SequenceModel, corpus: Corpus, length: int) -> Callable[[], str] | None:
@@ -225,7 +263,9 @@ def _tell_corpus(corpus: Corpus, request: TrainRequest, observer: Observer) -> N
 def _config(request: TrainRequest, corpus: Corpus) -> dict[str, Any]:
     inputs = [name if name == "-" or name.startswith(PREFIX) else str(Path(name).absolute()) for name in request.inputs]
     versions = {"unrolled": __version__, "torch": torch.__version__}
-    return {"format": 1, "inputs": inputs, "corpus": corpus.key, "options": request.flat(), "versions": versions}
+    # What stopped this run is not asked of the next one.
+    options = request.flat() | {"stop_after": None}
+    return {"format": 1, "inputs": inputs, "text": corpus.text, "corpus": corpus.key, "options": options, "versions": versions}
 
 
 def _free_name(inputs: tuple[str, ...]) -> Path:
@@ -258,10 +298,10 @@ def _changed(request: TrainRequest, wanted: dict[str, Any], observer: Observer) 
     return TrainRequest.build(request.inputs, saved | changes, "resume")
 
 
-def same_corpus(request: TrainRequest, key: str, note: Callable[[str], None]) -> Corpus:
+def same_corpus(request: TrainRequest, key: str, text: str, note: Callable[[str], None]) -> Corpus:
     """Return the text the run was trained on: read again, or from the cache if the files are gone."""
     try:
-        corpus = None if request.inputs == ("-",) else open_corpus(request.inputs, request.data, report=note)
+        corpus = None if "-" in request.inputs else open_corpus(request.inputs, request.data, report=note)
     except DataError as error:
         corpus = cached_corpus(key)
         if corpus is None:
@@ -271,6 +311,6 @@ def same_corpus(request: TrainRequest, key: str, note: Callable[[str], None]) ->
         corpus = cached_corpus(key)
     if corpus is None:
         raise DataError("The text of this run came from standard input, and its encoded copy is no longer in the cache.")
-    if corpus.key != key:
+    if corpus.text != text:
         raise DataError(f"The text of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
     return corpus

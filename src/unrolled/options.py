@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import secrets
+import types
+import typing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -154,18 +156,37 @@ PRESETS["post-pg"] = PRESETS["char-rnn"] | {"hidden": 512, "batch": 100, "bptt":
 
 
 def check(options: Any) -> None:
-    """Raise `UsageError` if a number of `options` is outside its bounds or not a finite number."""
+    """Raise `UsageError` if a setting has the wrong type, is none of its choices, or a number is out of bounds."""
+    hints = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
+        expected = _misfit(hints[field.name], value)
+        if expected:
+            raise UsageError(f"{flag(field.name)} is {value!r}; expected {expected}.")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         bounds = {k: v for k, v in field.metadata.items() if k in _HOLDS}
         if math.isfinite(value) and all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
             continue
-        expected = " and ".join(f"{_WORDS[name]} {bound:g}" for name, bound in bounds.items())
-        raise UsageError(f"{flag(field.name)} is {value:g}; expected a number {expected or 'that is finite'}.")
+        expected = " and ".join(f"{_WORDS[name]} {bound:,.12g}" for name, bound in bounds.items())
+        raise UsageError(f"{flag(field.name)} is {value:.12g}; expected a finite number {expected}".rstrip() + ".")
 
 
+def _misfit(hint: Any, value: Any) -> str:
+    """Return what was expected, if `value` is not of the type `hint`; an empty string if it is."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        misfits = [_misfit(part, value) for part in typing.get_args(hint)]
+        return "" if "" in misfits else misfits[0]
+    if typing.get_origin(hint) is Literal:
+        return "" if value in typing.get_args(hint) else "one of " + ", ".join(typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return "" if isinstance(value, tuple) and all(isinstance(part, str) for part in value) else "a list of texts"
+    if hint is float:
+        return "" if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
+    return "" if type(value) is hint else _KINDS.get(hint, "nothing")
+
+
+_KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", str: "a text"}
 _HOLDS = {
     "above": lambda value, bound: value > bound,
     "least": lambda value, bound: value >= bound,
@@ -193,10 +214,13 @@ def from_dict(kind: type[Options], values: dict[str, Any], origin: str) -> Optio
 
 def split_by_class(values: dict[str, Any], kinds: tuple[type, ...], origin: str) -> list[dict[str, Any]]:
     """Deal flat `values` out to the option classes that own each name; a name nobody owns is a `UsageError`."""
-    owners = {field.name: index for index, kind in enumerate(kinds) for field in dataclasses.fields(kind)}
+    fields = [(index, field) for index, kind in enumerate(kinds) for field in dataclasses.fields(kind)]
+    owners = {field.name: index for index, field in fields}
+    new_names = {old: field.name for _, field in fields for old in field.metadata["old_names"]}
     dealt: list[dict[str, Any]] = [{} for _ in kinds]
     for name, value in values.items():
         name = name.replace("-", "_")
+        name = new_names.get(name, name)
         if name not in owners:
             raise UsageError(f"{origin}: unknown setting '{name}'{nearest(name, owners)}")
         dealt[owners[name]][name] = value
@@ -217,8 +241,9 @@ class TrainRequest:
     @staticmethod
     def build(inputs: tuple[str, ...], values: dict[str, Any], origin: str, preset: str | None = None) -> TrainRequest:
         """Return the defaults, changed by a preset, changed by flat `values` (from Python, TOML or a saved run)."""
-        if preset is not None and preset not in PRESETS:
-            raise UsageError(f"There is no preset '{preset}'{nearest(preset, PRESETS)} Presets: {', '.join(PRESETS)}.")
+        if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
+            near = nearest(preset, PRESETS) if isinstance(preset, str) else ""
+            raise UsageError(f"There is no preset {preset!r}{near or '.'} Presets: {', '.join(PRESETS)}.")
         chosen = dict(PRESETS[preset] if preset else {})
         if any(values.get(name) is not None for name in BUDGETS):
             chosen = {name: value for name, value in chosen.items() if name not in BUDGETS}

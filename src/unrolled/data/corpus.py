@@ -10,6 +10,7 @@ Blank lines are no documents.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.data.sources import PIECE, READERS, Piece, fingerprint, gather, is_spooled
+from unrolled.data.sources import PIECE, READERS, Piece, fingerprint, gather, is_spooled, shown
 from unrolled.data.vocab import CODE_POINTS, Bytes, Characters, Ids, Vocabulary, vocabulary_from_json
 from unrolled.errors import DataError, ModelError
 from unrolled.files import make_folder, new_folder, remove_partials, storage_error
@@ -35,12 +36,17 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Corpus:
-    """An encoded text: `ids` is `(N,)` on the disk, `longest` the longest document, `unknown` what was left out."""
+    """An encoded text: `ids` is `(N,)` on the disk, `longest` the longest document, `unknown` what was left out.
+
+    `text` is the digest of the files it was made from. `is_text` says that its symbols are characters, or bytes of UTF-8.
+    """
 
     ids: Ids
     vocabulary: Vocabulary
     unit: str
     key: str
+    text: str
+    is_text: bool
     documents: int
     longest: int
     unknown: int
@@ -86,7 +92,7 @@ def open_corpus(
         size = sum(stamp[0] for stamp in before)
         report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {size:,} bytes, for the first time")
         with new_folder(cache / key) as folder:
-            _encode(paths, options, vocabulary, folder)
+            _encode(paths, options, vocabulary, folder, str(recipe[1]))
         if _stamps(paths) != before:
             shutil.rmtree(cache / key, ignore_errors=True)
             raise DataError("The text changed while it was read. Run again once nothing writes to it.")
@@ -122,8 +128,8 @@ def cached_corpus(key: str) -> Corpus | None:
     except (OSError, ValueError, KeyError, TypeError, ModelError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    counts = {name: head[name] for name in ("documents", "longest", "unknown")}
-    return Corpus(ids, vocabulary, head["unit"], key, notes=tuple(head["notes"]), **counts)
+    about = {name: head[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
+    return Corpus(ids, vocabulary, key=key, notes=tuple(head["notes"]), **about)
 
 
 def _digest(head: dict[str, Any]) -> str:
@@ -140,7 +146,7 @@ def _checksum(path: Path) -> int:
     return crc
 
 
-def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | None, folder: Path) -> None:
+def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | None, folder: Path, text: str) -> None:
     """Write `ids.bin` and `corpus.json` for the text of `paths` into `folder`."""
     notes: dict[str, int] = {}
     has_end = options.unit != "stream"
@@ -165,7 +171,8 @@ def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | No
     if writer.size <= has_end:
         raise DataError(f"There is no text in {_names(paths)}: nothing to learn from.")
     head = {
-        "format": FORMAT, "dtype": writer.dtype.str, "size": writer.size, "crc32": crc, "unit": options.unit,
+        "format": FORMAT, "text": text, "is_text": writer.is_text,
+        "dtype": writer.dtype.str, "size": writer.size, "crc32": crc, "unit": options.unit,
         "documents": writer.documents, "longest": writer.longest, "unknown": writer.unknown,
         "vocabulary": vocabulary.to_json(), "notes": [f"{count:,} {what}" for what, count in notes.items()],
     }  # fmt: skip
@@ -173,7 +180,7 @@ def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | No
 
 
 def _names(paths: list[Path]) -> str:
-    return str(paths[0]) if len(paths) == 1 else f"these {len(paths)} files"
+    return shown(paths[0]) if len(paths) == 1 else f"these {len(paths)} files"
 
 
 def _scan_alphabet(paths: Iterable[Path], options: DataOptions) -> Characters:
@@ -212,6 +219,7 @@ class _Encoder:
         self.table = table
         self.bytes_table = table[:256].tobytes() if bits == 8 else None
         self.size = self.unknown = self.documents = self.longest = 0
+        self.is_text = True
         self._last = -1
         self._open = 0
 
@@ -223,12 +231,22 @@ class _Encoder:
         for path in paths:
             if self.size and self.options.unit == "stream" and not self.complete and self._last != line_end != self.missing:
                 yield self._count(np.array([line_end], dtype=self.dtype))
+            decoder = codecs.getincrementaldecoder("utf-8")()
             for piece in READERS[self.options.tokens](path, notes):
+                self._watch_text(decoder, piece)
                 ids = self._keep(self._look_up(piece))
                 if len(ids):
                     yield self._count(ids)
             if self.end is not None and self._last != self.end:
                 yield self._count(np.array([self.end], dtype=self.dtype))
+
+    def _watch_text(self, decoder: codecs.IncrementalDecoder, piece: Piece) -> None:
+        """Notice bytes that are not UTF-8: then there are no characters to measure by."""
+        if self.complete and self.is_text:
+            try:
+                decoder.decode(piece.tobytes())
+            except UnicodeDecodeError:
+                self.is_text = False
 
     def _look_up(self, piece: Piece) -> Ids:
         if piece.dtype == np.uint8 and self.bytes_table is not None:

@@ -11,6 +11,7 @@ import bz2
 import codecs
 import contextlib
 import fnmatch
+import glob
 import gzip
 import hashlib
 import io
@@ -60,7 +61,14 @@ def gather(inputs: Sequence[str], pattern: str = "*", spool: Path | None = None)
 def _named(name: str, pattern: str) -> list[Path]:
     if name.startswith(PREFIX):
         return builtin(name.removeprefix(PREFIX))
-    return _folder(Path(name), pattern) if os.path.isdir(name) else [_file(name)]
+    if os.path.isdir(name):
+        return _folder(Path(name), pattern)
+    if glob.has_magic(name) and not os.path.exists(name):
+        found = [Path(path) for path in sorted(glob.glob(name, recursive=True)) if os.path.isfile(path)]
+        if not found:
+            raise DataError(f"No file matches {name}.")
+        return found
+    return [_file(name)]
 
 
 def _file(name: str) -> Path:
@@ -78,10 +86,15 @@ def _file(name: str) -> Path:
 
 
 def _folder(folder: Path, pattern: str) -> list[Path]:
+    # What this program wrote itself is nobody's text: a run folder inside the folder is passed over.
+    runs = {path.parent for path in folder.rglob("config.json") if (path.parent / "checkpoints").is_dir()}
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and not _is_hidden(path.relative_to(folder)) and fnmatch.fnmatch(path.name, pattern)
+        if path.is_file()
+        and not _is_hidden(path.relative_to(folder))
+        and not runs.intersection(path.parents)
+        and fnmatch.fnmatch(path.name, pattern)
     )
     texts = [path for path in files if _looks_like_text(path)]
     if not texts:
@@ -123,6 +136,11 @@ def _spool_standard_input(folder: Path) -> Path:
 def is_spooled(path: Path, spool: Path) -> bool:
     """Return whether `gather` made this file in `spool` to keep standard input in."""
     return path.parent == spool and path.name.startswith(_SPOOLED)
+
+
+def shown(path: Path) -> str:
+    """Return how a file is called when a person is told of it."""
+    return "Standard input" if path.name.startswith(_SPOOLED) else str(path)
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -207,7 +225,10 @@ def read_text(path: Path, notes: dict[str, int]) -> Iterator[Piece]:
         if offset == 0:
             _refuse_other_encodings(path, piece)
         if (nul := piece.find(b"\0")) >= 0:
-            raise DataError(f"{path} has a NUL byte at offset {offset + nul:,}: not text. To learn any bytes: --tokens bytes")
+            raise DataError(
+                f"{shown(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text (UTF-16 perhaps?). "
+                "To learn any bytes: --tokens bytes"
+            )
         if plain:
             yield np.frombuffer(piece, dtype=np.uint8)
         else:
@@ -233,7 +254,7 @@ def _code_points(
     except UnicodeDecodeError as error:
         where = offset - pending + error.start
         raise DataError(
-            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {where:,}. "
+            f"{shown(path)} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {where:,}. "
             "Convert it, or learn its bytes as they are: --tokens bytes"
         ) from error
     if offset == 0 and text.startswith("\ufeff"):

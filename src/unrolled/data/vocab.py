@@ -63,6 +63,10 @@ class Vocabulary:
         """Return the id from which text without a prompt begins."""
         raise NotImplementedError
 
+    def begins_character(self) -> npt.NDArray[np.bool_]:
+        """Return, for each id, whether it begins a character (an end counts as one, as its line end would), `(V,)`."""
+        return np.ones(self.size, dtype=bool)
+
     def to_json(self) -> dict[str, Any]:
         """Return what `vocabulary_from_json` needs to build the same vocabulary."""
         raise NotImplementedError
@@ -143,6 +147,11 @@ class Bytes(Vocabulary):
 
     def start(self) -> int:
         return self.end if self.end is not None else ord("\n")
+
+    def begins_character(self) -> npt.NDArray[np.bool_]:
+        ids = np.arange(self.size)
+        begins: npt.NDArray[np.bool_] = (ids & 0xC0 != 0x80) | (ids > 0xFF)
+        return begins
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "end": self.end is not None}

@@ -7,10 +7,11 @@ that see windows. Documents always start from zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -33,15 +34,20 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss over `symbols` predicted symbols; a document's end is one of them, as its line end would be."""
+    """Mean loss in `nats` a character over `symbols` predicted symbols, which are `characters` characters.
+
+    A document's end is one, as its line end would be. Where the symbols are bytes, characters are fewer, and the loss of one
+    is the sum over its bytes.
+    """
 
     nats: float
     symbols: int
+    characters: int
     context: str
 
     @property
     def bits(self) -> float:
-        """Bits a symbol."""
+        """Bits a character."""
         return self.nats / math.log(2)
 
 
@@ -54,8 +60,13 @@ def evaluate(
     longest: int | None = None,
     window: int | None = None,
     limit: int | None = None,
+    begins: npt.NDArray[np.bool_] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Return the mean loss of `model` on `ids` `(N,)`, of which each but the first is predicted.
+
+    `begins` `(V,)` says which symbols begin a character; without it, each is one. `check` is called between batches, and
+    may raise to give up.
 
     `end` is the symbol documents start from; if the `longest` of them is short they are read as padded rows. With `limit`, only
     about so many symbols are read, spread evenly over the text.
@@ -70,17 +81,27 @@ def evaluate(
         batches, context = _lanes(ids, end, limit), "carried" if end is None else "document"
     was_training = model.training
     model.eval()
-    nats, symbols = _total(model, machine, batches)
-    model.train(was_training)
+    try:
+        nats, symbols, characters = _total(model, machine, batches, begins, check)
+    finally:
+        model.train(was_training)
     forget_pages(ids)
-    return Evaluation(nats / symbols, symbols, context)
+    return Evaluation(nats / max(1, characters), symbols, characters, context)
 
 
-def _total(model: SequenceModel, machine: Machine, batches: Iterator[Batch]) -> tuple[float, int]:
+def _total(
+    model: SequenceModel,
+    machine: Machine,
+    batches: Iterator[Batch],
+    begins: npt.NDArray[np.bool_] | None,
+    check: Callable[[], None],
+) -> tuple[float, int, int]:
+    """Return the sum of the losses, and how many symbols and characters they are of."""
     total = torch.zeros((), dtype=torch.float64, device=machine.device)
-    symbols = 0
+    symbols = characters = 0
     state: State = None
     for batch in batches:
+        check()
         inputs, targets = (torch.from_numpy(array).to(machine.device) for array in (batch.inputs, batch.targets))
         resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(machine.device)
         state = state if batch.carried else model.initial_state(inputs.shape[1])
@@ -88,7 +109,9 @@ def _total(model: SequenceModel, machine: Machine, batches: Iterator[Batch]) -> 
             logits, state = model(inputs, state, resets)
         total += _sum(logits, targets)
         symbols += batch.symbols
-    return float(total), symbols
+        counted = batch.targets[batch.targets != IGNORED]
+        characters += batch.symbols if begins is None else int(begins[counted].sum())
+    return float(total), symbols, characters
 
 
 def _sum(logits: Tensor, targets: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,6 +35,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: int | None = None
         self.model_path = path / MODEL_NAME
         self.metrics = JsonLines(path / "metrics.jsonl")
         self.samples = JsonLines(path / "samples.jsonl")
@@ -40,12 +43,34 @@ class Run:
     @staticmethod
     def create(path: Path, config: dict[str, Any]) -> Run:
         """Make a new run folder. One that exists already, and is not empty, is never overwritten."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {path}")
-        make_folder(path)
+        refuse_taken(path)
+        make_folder(path / "checkpoints")
         run = Run(path)
+        for log in (run.metrics, run.samples):
+            log.path.unlink(missing_ok=True)
         run.write_config(config)
         return run
+
+    def lock(self) -> None:
+        """Keep the run to this process until it ends. Raises `UsageError` if another one is training it."""
+        if self._lock is not None:
+            return
+        try:
+            import fcntl
+        except ImportError:  # Windows: two trainings of one run are the user's to avoid
+            return
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            raise UsageError(f"{self.path} is being trained by another process. Wait for it, or start a new run.") from error
+
+    def release(self) -> None:
+        """Let other processes train the run again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     @staticmethod
     def open(path: Path) -> Run:
@@ -115,6 +140,16 @@ def _check_manifest(folder: Path) -> None:
         raise ModelError(f"{folder} has no readable MANIFEST.json.") from error
 
 
+def refuse_taken(path: Path) -> None:
+    """Raise `UsageError` if there is something at `path`, other than a run that never got as far as a checkpoint."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / "config.json").is_file():
+        raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
+    if (path / MODEL_NAME).exists() or any((path / "checkpoints").glob("step-*")):
+        raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {shlex.quote(str(path))}")
+
+
 def find_model(path: Path) -> Path:
     """Return the model file that `RUN` names: a run folder, a checkpoint's folder, or a model file."""
     if path.is_file():
@@ -122,7 +157,7 @@ def find_model(path: Path) -> Path:
     if (path / MODEL_NAME).is_file():
         return path / MODEL_NAME
     if (path / "config.json").is_file():
-        raise ModelError(f"{path} has no model yet: it stopped before its first validation. Go on: --resume {path}")
+        raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. Train it again: --out {path}")
     raise ModelError(f"{path} is no run folder and no model file{_similar(path)}")
 
 

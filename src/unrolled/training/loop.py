@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unrolled.data.batches import Batch, Batches
 from unrolled.data.vocab import Vocabulary
-from unrolled.errors import DivergedError, ModelError
+from unrolled.errors import DivergedError, Interrupted, ModelError
 from unrolled.nn.cells import State, map_state, state_tensors
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.machine import Machine
@@ -46,6 +46,7 @@ class Position:
     spent: Spent = field(default_factory=Spent)
     cursor: dict[str, int] = field(default_factory=dict)
     looks: int = 0
+    looked_at: int = 0
     best: float | None = None
     best_step: int = 0
     train_nats: float | None = None
@@ -90,9 +91,12 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Looks:
-    """How the loop looks at its model: `evaluate() -> nats a symbol`, `sample() -> text`; None for what is not wanted."""
+    """How the loop looks at its model: `evaluate(check) -> nats a character`, `sample() -> text`; None if not wanted.
 
-    evaluate: Callable[[], float] | None
+    `evaluate` calls `check` now and then, which raises `Interrupted` when a stop was asked for.
+    """
+
+    evaluate: Callable[[Callable[[], None]], float] | None
     sample: Callable[[], str] | None
 
 
@@ -111,10 +115,12 @@ class Trainer:
         observer: Observer,
         looks: Looks,
         unit: str = "stream",
+        symbols_per_character: float = 1.0,
     ) -> None:
         self.model, self.vocabulary, self.batches, self.machine, self.unit = model, vocabulary, batches, machine, unit
         self.options, self.run_options, self.run, self.observer, self.looks = options, run_options, run, observer, looks
         self.optimiser = make_optimiser(model, options)
+        self.symbols_per_character = symbols_per_character
         self.budget: Budget = make_budget(options, batches.symbols)
         parts = round(self.budget.total / 60 / MINUTES_BETWEEN) if self.budget.unit == "seconds" else 1
         self._shares = sorted({*MILESTONES, *((n + 1) / parts for n in range(parts))})
@@ -137,21 +143,25 @@ class Trainer:
         """
         self.model.train()
         iterator = iter(self.batches)
-        with StopSignals() as stop:
-            while self.progress < 1:
-                self._timed_step(iterator)
-                self.observer.stepped(self.status)
-                if self.position.spent.steps % LOG_EVERY == 0:
-                    self._log()
-                if self._look_is_due():
-                    self._look()
-                reached = self.position.spent.steps == self.run_options.stop_after
-                if (stop.number is not None or reached) and self.progress < 1:
-                    self.save()
-                    return stop.number or 0
-                if time.monotonic() - self._saved_at > self.run_options.save_every:
-                    self.save()
-            self.save()
+        with StopSignals(self.observer.note) as stop:
+            try:
+                self._look_if_due(stop.check)
+                while self.progress < 1:
+                    self._timed_step(iterator)
+                    self.observer.stepped(self.status)
+                    if self.position.spent.steps % LOG_EVERY == 0:
+                        self._log()
+                    stop.check()
+                    self._look_if_due(stop.check)
+                    if self.position.spent.steps == self.run_options.stop_after and self.progress < 1:
+                        self.save()
+                        return 0
+                    if time.monotonic() - self._saved_at > self.run_options.save_every:
+                        self.save()
+                self.save()
+            except Interrupted:
+                self.save()
+                return stop.number
         return None
 
     def _timed_step(self, iterator: Any) -> None:
@@ -193,7 +203,7 @@ class Trainer:
             eta=max(0.0, spent.seconds / max(self.progress, 1e-9) - spent.seconds),
             rate=spent.symbols / max(spent.seconds, 1e-9),
             lr=self.rate,
-            train_nats=loss / symbols if symbols else self.position.train_nats,
+            train_nats=loss / symbols * self.symbols_per_character if symbols else self.position.train_nats,
             gradient_norm=norm / steps if symbols else None,
             best=self.position.best,
         )
@@ -217,26 +227,38 @@ class Trainer:
             f"Training diverged at step {step}: the loss is {nats}. {kept}. Try a lower rate than --lr {self.options.lr:g}."
         )
 
-    def _look_is_due(self) -> bool:
-        """Say whether a share of the budget, or a step of --eval-every, was reached; the end is always looked at."""
-        if self.run_options.eval_every is not None:
-            return self.progress >= 1 or self.position.spent.steps % self.run_options.eval_every == 0
-        passed = sum(share <= self.progress for share in self._shares)
-        due, self.position.looks = passed > self.position.looks, passed
-        return due
+    def _look_if_due(self, check: Callable[[], None]) -> None:
+        """Look at the model at the shares of the budget, or the steps of --eval-every, that ask for it, and at the end.
 
-    def _look(self) -> None:
+        A look that was given up because of a signal is due again when the run is resumed, so that nothing differs.
+        """
+        position, step = self.position, self.position.spent.steps
+        passed = sum(share <= self.progress for share in self._shares)
+        if self.run_options.eval_every is None:
+            due = passed > position.looks
+        else:
+            due = self.progress >= 1 or step % self.run_options.eval_every == 0
+        if due and step > position.looked_at:
+            self._look(check)
+            position.looks, position.looked_at = passed, step
+            self._saved_step = -1
+
+    def _look(self, check: Callable[[], None]) -> None:
         """Validate, keep the model if it is the best so far, and let it write."""
         status = self.status()
         self._check_finite(status)
         position, step = self.position, self.position.spent.steps
         self.model.eval()
-        val_nats = self.looks.evaluate() if self.looks.evaluate else None
+        try:
+            val_nats = self.looks.evaluate(check) if self.looks.evaluate else None
+        finally:
+            self.model.train()
         if val_nats is not None and not math.isfinite(val_nats):
             raise self._diverged(step, val_nats)
         if val_nats is None or position.best is None or val_nats < position.best:
             position.best, position.best_step = val_nats, step
             self.run.save_best(self.saved())
+        self.model.eval()
         text = self.looks.sample() if self.looks.sample else None
         self.model.train()
         if val_nats is not None:

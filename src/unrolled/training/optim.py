@@ -15,6 +15,7 @@ from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
 from unrolled.errors import ModelError
+from unrolled.nn.machine import fast_bfloat16
 from unrolled.options import TrainingOptions
 
 
@@ -127,16 +128,18 @@ class Muon(AdamW):
                 mean = self.memory["mean"][index].lerp_(gradients[index], 1 - self.momentum)
                 directions.append(gradients[index].lerp(mean, self.momentum).view(-1, size, size))
                 self.steps[index] += 1
-            turned = orthogonalise(torch.cat(directions)).split([len(part) for part in directions])
-            for index, part in zip(group, turned, strict=True):
-                weights[index].mul_(1 - rate * self.options.weight_decay)
-                weights[index].sub_(part.reshape_as(weights[index]), alpha=rate * self.share_of_rate)
+            turned = orthogonalise(torch.cat(directions))
+            first = 0
+            for index, part in zip(group, directions, strict=True):
+                own = turned[first : first + len(part)].reshape_as(weights[index])
+                weights[index].mul_(1 - rate * self.options.weight_decay).sub_(own, alpha=rate * self.share_of_rate)
+                first += len(part)
 
 
 def orthogonalise(blocks: Tensor) -> Tensor:
     """Return the nearest orthogonal matrix of each block `(N, H, H)`, roughly: singular values between 0.7 and 1.2."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = blocks.bfloat16()
+    x = blocks.to(torch.bfloat16 if fast_bfloat16(blocks.device) else torch.float32)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT

@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
-from types import FrameType
+from collections.abc import Callable
 from typing import Any, Self
+
+from unrolled.errors import Interrupted
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
     """While the block runs, `number` is the first stop signal that came, or None. A second one ends the process.
 
-    Files are replaced atomically, so leaving at once tears nothing. Outside the main thread signals are not ours to take.
+    Python runs signal handlers between its own instructions, and one of torch's may take seconds; so signals are read from a
+    pipe by a thread, which sees each of them at once. Files are replaced atomically, so leaving at once tears nothing.
+    Outside the main thread signals are not ours to take. `told` is called with a sentence when the first one comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[str], None] = lambda message: None) -> None:
         self.number: int | None = None
+        self._told = told
         self._before: dict[int, Any] = {}
+        self._old_pipe = -1
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._stop)
+            self._read, self._write = socket.socketpair()
+            self._write.setblocking(False)
+            self._old_pipe = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+            for number in STOPS:
+                self._before[number] = signal.signal(number, lambda number, frame: None)
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        if self._before:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._old_pipe)
+            self._write.close()
+            self._watcher.join()
+            self._read.close()
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def check(self) -> None:
+        """Raise `Interrupted` if a stop was asked for: work that can be done again later is given up."""
         if self.number is not None:
-            os._exit(128 + number)
-        self.number = number
+            raise Interrupted("Stopped.", self.number)
+
+    def _watch(self) -> None:
+        while numbers := self._read.recv(16):
+            for number in numbers:
+                if number not in STOPS:
+                    continue
+                if self.number is not None:
+                    os._exit(128 + number)
+                self.number = number
+                self._told("stopping: this step is finished and saved; a second signal leaves at once")

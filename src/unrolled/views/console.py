@@ -27,6 +27,9 @@ INTERVAL = 5.0
 """Seconds between two plain lines; the first comes sooner."""
 
 FIRST = 1.0
+SHOWN = 120
+"""Characters of a live sample in a plain line; all of it is in samples.jsonl."""
+
 REFRESH = 0.25
 
 
@@ -36,8 +39,10 @@ def printable(text: str) -> str:
 
 
 def bits(nats: float | None) -> str:
-    """Return a loss in bits a symbol, or a dash."""
-    return "-" if nats is None else f"{nats / math.log(2):.3f}"
+    """Return a loss in bits, or a dash."""
+    if nats is None:
+        return "-"
+    return f"{nats / math.log(2):.3f}" if nats < 100 else "exploding"
 
 
 def clock(seconds: float) -> str:
@@ -86,7 +91,8 @@ class Plain(Quiet):
         if val_nats is not None:
             self._write(f"step={status.step} done={status.progress:.0%} val_bits={bits(val_nats)} val_nats={val_nats:.4f}")
         if sample is not None:
-            self._write(f"step={status.step} sample={json.dumps(printable(sample), ensure_ascii=False)}")
+            short = sample if len(sample) <= SHOWN else sample[:SHOWN] + "..."
+            self._write(f"step={status.step} sample={json.dumps(printable(short), ensure_ascii=False)}")
 
     def note(self, message: str) -> None:
         self._write(message)
@@ -130,8 +136,8 @@ class Bar(Quiet):
         head.add_column(justify="right")
         head.add_row(ProgressBar(total=1.0, completed=now.progress), f"{now.progress:.0%}  {clock(now.eta)} left")
         numbers = (
-            f"bits a symbol: train {bits(now.train_nats)}, validation {bits(self._val)}   {now.rate:,.0f} symbols/s   "
-            f"step {now.step:,}   epoch {now.epochs:.2f}"
+            f"bits: train {bits(now.train_nats)}  validation {bits(self._val)}  "
+            f"{now.rate:,.0f} symbols/s  step {now.step:,}  epoch {now.epochs:.2f}"
         )
         room = max(3, self._console.height - 6)
         lines = printable(self._sample).splitlines()[:room]
