@@ -30,7 +30,7 @@ from unrolled.files import make_folder, new_folder, remove_partials, storage_err
 from unrolled.options import DataOptions
 
 A_DAY = 86400.0
-FORMAT = 1
+FORMAT = 2
 Report = Callable[[str], None]
 
 
@@ -123,13 +123,13 @@ def cached_corpus(key: str) -> Corpus | None:
         if head["digest"] != _digest(head) or _checksum(folder / "ids.bin") != head["crc32"]:
             raise ValueError("checksum")
         vocabulary = vocabulary_from_json(head["vocabulary"])
+        about = {name: head[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
+        return Corpus(ids, vocabulary, key=key, notes=tuple(head["notes"]), **about)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, ModelError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    about = {name: head[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
-    return Corpus(ids, vocabulary, key=key, notes=tuple(head["notes"]), **about)
 
 
 def _digest(head: dict[str, Any]) -> str:
