@@ -316,6 +316,17 @@ def test_nothing_heavy_is_imported_before_arguments_are_parsed() -> None:
     assert done.stdout == "False False\n"
 
 
+def test_torchs_compiler_is_never_imported(book: Path) -> None:
+    """It costs a second and 70 MB, and several of torch's conveniences import it unasked."""
+    code = (
+        "import sys, unrolled; m = unrolled.train(sys.argv[1], steps=20, hidden=8, progress=False, out='r');"
+        "m = unrolled.load('r'); m.sample(length=5); m.evaluate(); unrolled.train(resume='r', steps=21, progress=False);"
+        "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(book)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
 def test_no_arguments_train_on_the_built_in_corpus(cli: Cli) -> None:
     done = cli("train", *SMALL, "--steps", 3, "--json")
     assert json.loads(done.out)["run"] == "runs/python"

@@ -69,7 +69,7 @@ def load_model(path: Path) -> SavedModel:
             raise ValueError("the weights are not those of its options")
         if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
             raise ValueError("the weights are not float32")
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initialisers import its compiler: 0.9 s
             model = SequenceModel(vocabulary.size, options)
         model.load_state_dict(tensors, assign=True)
         for weight in model.parameters():

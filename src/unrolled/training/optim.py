@@ -109,9 +109,14 @@ class Muon(AdamW):
     def __init__(self, model: nn.Module, options: TrainingOptions) -> None:
         super().__init__(model, options)
         names = list(self.weights)
-        cells = [i for i, name in enumerate(names) if name.endswith(("weight_x", "weight_h"))]
-        self._blocks = [i for i in cells if self.weights[names[i]].shape[0] % self.weights[names[i]].shape[1] == 0]
-        self._others = [i for i in range(len(names)) if i not in self._blocks]
+        squares = {name for name in names if name.endswith("weight_h")}
+        squares |= {
+            name
+            for name in names
+            if name.endswith("weight_x") and self.weights[name].shape == self.weights[name[:-1] + "h"].shape
+        }
+        self._blocks = [i for i, name in enumerate(names) if name in squares]
+        self._others = [i for i, name in enumerate(names) if name not in squares]
         for index in self._blocks:
             self.memory["square"][index] = torch.empty(0)
 
