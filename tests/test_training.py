@@ -22,7 +22,7 @@ from unrolled.training.optim import OPTIMISERS, Muon, clip_gradient, make_optimi
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.views.console import Quiet
 
-SMALL: dict[str, Any] = {"optimiser": "adamw", "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
+SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
 
 
 def start(text: Path, out: str, **values: Any) -> job.Job:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -20,7 +20,7 @@ from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.inference.evaluate import evaluate
 from unrolled.inference.generate import generate
 from unrolled.nn.kernels import use
-from unrolled.nn.machine import Machine, choose_machine, fast_bfloat16
+from unrolled.nn.machine import Machine, choose_machine
 from unrolled.nn.model import SequenceModel, embedding_width, parameter_count
 from unrolled.options import BUDGETS, DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag
 from unrolled.store.run import Run, refuse_taken
@@ -106,10 +106,6 @@ def start(request: TrainRequest, observer: Observer) -> Job:
         model = SequenceModel(corpus.vocabulary.size, request.model)
     model = model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine.kernels, request.machine.precision, observer.note)
-    if request.training.optimiser == "auto":
-        # Muon learns more in a step and takes longer over it: it pays where its products are fast.
-        name: Literal["muon", "adamw"] = "muon" if fast_bfloat16(machine.device) else "adamw"
-        request = dataclasses.replace(request, training=dataclasses.replace(request.training, optimiser=name))
     run = Run.create(path or _free_name(request.inputs), _config(request, corpus))
     return _assemble(request, corpus, machine, kernels, model, run, observer)
 

@@ -62,7 +62,7 @@ class ModelOptions:
     embedding: int | None = option(
         None, "Width of a symbol's vector; 0 = one-hot as in char-rnn; default: the width of a layer.", least=0, most=65536
     )
-    dropout: float = option(0.15, "Share of units silenced while training, after each layer.", least=0, below=1)
+    dropout: float = option(0.1, "Share of units silenced while training, after each layer.", least=0, below=1)
     residual: bool = option(True, "x + cell(norm(x)) in each layer; without it, char-rnn's plain stack.")
     two_biases: bool = option(False, "A second bias in every gate, as Torch's and cuDNN's cells have.")
     initialisation: Literal["scaled", "uniform"] = option(
@@ -79,8 +79,8 @@ class TrainingOptions:
     steps: int | None = option(None, "Budget in steps.", least=1)
     batch: int = option(32, "Lanes (or rows of text) trained side by side.", least=1, old_names=("batch_size",))
     bptt: int = option(64, "Steps of backpropagation through time.", least=1, old_names=("seq_length",))
-    optimiser: Literal["auto", "adamw", "muon", "rmsprop"] = option(
-        "auto", "Rule that turns gradients into changes; auto: muon where bfloat16 is fast, else adamw."
+    optimiser: Literal["adamw", "muon", "rmsprop"] = option(
+        "adamw", "Rule that turns gradients into changes; muon learns small texts better where bfloat16 is fast."
     )
     lr: float = option(8e-3, "Highest learning rate.", above=0, old_names=("learning_rate",))
     schedule: Literal["linear", "decay", "constant"] = option(
