@@ -17,10 +17,10 @@ from unrolled.data.batches import (
     Batch,
     Batches,
     Lanes,
+    Reader,
     Rows,
     documents_of,
     fit,
-    forget_pages,
     pad,
     sorted_rows,
 )
@@ -217,14 +217,25 @@ def test_ids_on_the_disk_are_read_like_ids_in_memory(tmp_path: Path, end: int | 
         assert all(same(one, other) for one, other in zip(take(memory, 600), take(mapped, 600), strict=True))
 
 
-def test_pages_that_were_forgotten_are_read_again(tmp_path: Path) -> None:
-    ids = np.arange(1 << 20, dtype=np.uint32)
+@pytest.mark.parametrize("end", [None, END])
+def test_a_large_text_is_read_through_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: int | None) -> None:
+    ids = stream(FEW, END).astype(np.uint16)
     ids.tofile(tmp_path / "ids.bin")
     disk = np.memmap(tmp_path / "ids.bin", ids.dtype, "r")
-    for part in (disk, disk[5:], ids):
-        before = part.copy()
-        forget_pages(part)
-        assert np.array_equal(part, before)
+    monkeypatch.setattr(Reader, "SMALL", 0)
+    for part in (slice(None), slice(7, -9)):
+        pairs: list[tuple[Batches, Batches]] = [
+            (Lanes(ids[part], 3, 5, end), Lanes(disk[part], 3, 5, end)),
+            (Rows(ids[part], 3, 5, END, seed=2), Rows(disk[part], 3, 5, END, seed=2)),
+        ]
+        for memory, filed in pairs:
+            assert all(same(one, other) for one, other in zip(take(memory, 600), take(filed, 600), strict=True))
+        reader = Reader(disk[part])
+        assert np.array_equal(reader.read(2, 10**9), ids[part][2:])
+        repeated = np.array([[0, 3], [0, 4], [1, 0]])
+        inputs, targets = reader.pairs(repeated)
+        assert np.array_equal(inputs, ids[part][repeated])
+        assert np.array_equal(targets, ids[part][repeated + 1])
 
 
 # Rows
@@ -325,7 +336,7 @@ def test_a_document_belongs_to_the_block_it_starts_in(documents: list[Document],
     ids = stream(documents, END)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(ids) - 1)))) if len(ids) > 1 else []
     borders = [0, *(cut for cut in cuts if cut < len(ids) - 1), len(ids) - 1]
-    found = [d for first, last in itertools.pairwise(borders) for d in documents_of(ids, END, first, last)]
+    found = [d for first, last in itertools.pairwise(borders) for d in documents_of(Reader(ids), END, first, last)]
     assert [tuple(document.tolist()) for document in found] == [(END, *document, END) for document in documents]
 
 
@@ -337,7 +348,7 @@ def test_the_longest_row_is_whole_wherever_its_block_ends(before: int) -> None:
     starts = np.flatnonzero(ids == END)
     assert rows._block == 2048
     assert abs(int(starts[1 + bool(before)]) - rows._block) <= 3, "the second document starts at the end of a block"
-    cut = [documents_of(ids, END, at, min(at + 2048, rows.symbols)) for at in range(0, rows.symbols, 2048)]
+    cut = [documents_of(Reader(ids), END, at, min(at + 2048, rows.symbols)) for at in range(0, rows.symbols, 2048)]
     found = [tuple(document[1:-1].tolist()) for part in cut for document in part]
     assert found[bool(before) :] == documents
 

@@ -66,11 +66,11 @@ class Model:
         """Return the characters of a prompt that the model never saw, each with what it is read as."""
         return prompt_ids(self.vocabulary, prompt)[1]
 
-    def evaluate(self, *inputs: str, **options: Any) -> tuple[Evaluation, Corpus]:
-        """Return the loss on `inputs` (files, folders), or on the run's own text, and the text as it was read.
+    def evaluate(self, *inputs: str, **options: Any) -> Evaluation:
+        """Return the loss on `inputs` (files, folders), or on the run's own text.
 
         `split`: train, validation or all; `window`: start every N symbols from zero. What the model's vocabulary lacks is left
-        out and counted in the corpus' `unknown`.
+        out and counted as `unknown`.
         """
         chosen = from_dict(EvaluateOptions, options, "evaluate")
         split = chosen.split or ("all" if inputs else "validation")
@@ -83,7 +83,8 @@ class Model:
             )
         end, longest = self.vocabulary.end, corpus.longest
         begins = self.vocabulary.begins_character() if corpus.is_text else None
-        return evaluate(self.network, self.machine, ids, end, longest, chosen.window, begins=begins), corpus
+        result = evaluate(self.network, self.machine, ids, end, longest, chosen.window, begins=begins)
+        return dataclasses.replace(result, unknown=corpus.unknown)
 
     def _read(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
         """Return the share that trains, and the text: `inputs` in the model's symbols, or what the run was trained on."""

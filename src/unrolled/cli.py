@@ -221,16 +221,16 @@ def evaluate(arguments: list[str]) -> int:
     from_dict(EvaluateOptions, settings, "the command line")
     from unrolled.api import load
 
-    result, corpus = load(run, **machine).evaluate(*inputs, **settings)
-    if corpus.unknown:
-        print(f"{corpus.unknown:,} characters that the model never saw are left out", file=sys.stderr)
+    result = load(run, **machine).evaluate(*inputs, **settings)
+    if result.unknown:
+        print(f"{result.unknown:,} characters that the model never saw are left out", file=sys.stderr)
     if as_json:
         answer: dict[str, Any] = {
             "nats_per_character": result.nats,
             "bits_per_character": result.bits,
             "characters": result.characters,
         }
-        answer |= {"context": result.context, "baselines": {}, "unknown": corpus.unknown}
+        answer |= {"context": result.context, "baselines": {}, "unknown": result.unknown}
         print(json.dumps({"version": 1, **answer}))
     else:
         loss = f"{result.nats:.4f} nats, {result.bits:.4f} bits a character"

@@ -10,7 +10,9 @@ Both own a cursor of a few integers from which they go on exactly.
 
 from __future__ import annotations
 
-import mmap
+import itertools
+import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,9 +24,6 @@ from unrolled.data.vocab import Ids
 
 IGNORED = -1
 """Target of a step whose output is not looked at."""
-
-PAGES_KEPT = 256
-"""Batches between two times of forgetting the pages that were read."""
 
 LONGEST_ROW = 1024
 """Longer documents are read as streams: their steps would be backpropagated through, and kept, all at once."""
@@ -45,14 +44,50 @@ class Batch:
     symbols: int
 
 
-def forget_pages(ids: Ids) -> None:
-    """Take the pages of a memory-mapped text out of this process; they stay in the system's cache.
+class Reader:
+    """Reads stretches of a text `(N,)`. A large one on the disk is read through its file instead of its mapping.
 
-    A lane touches a page or two at a time, but the system maps what lies around them, and it all counts as our memory.
+    Each lane that touches a mapping makes the system map up to two megabytes around it, which count as this process's own:
+    100 MB for the lanes of training and validation, measured. A read of a hundred bytes costs a microsecond.
     """
-    mapping = getattr(ids, "_mmap", None)
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+
+    SMALL = 16 << 20
+    """Bytes of a text that may as well be mapped whole."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
+        self._file: int | None = None
+        mapping, name = getattr(ids, "_mmap", None), getattr(ids, "filename", None)
+        if mapping is not None and name is not None and ids.nbytes > self.SMALL and hasattr(os, "pread"):
+            self._file = os.open(name, os.O_RDONLY)
+            self._first = _address(ids) - _address(np.frombuffer(mapping, dtype=np.uint8))
+            weakref.finalize(self, os.close, self._file)
+
+    def read(self, start: int, stop: int) -> Ids:
+        """Return the ids from `start` to before `stop`, or to the end of the text."""
+        stop = min(stop, len(self._ids))
+        if self._file is None:
+            return self._ids[start:stop]
+        size = self._ids.itemsize
+        content = os.pread(self._file, max(0, stop - start) * size, self._first + start * size)
+        return np.frombuffer(content, dtype=self._ids.dtype)
+
+    def pairs(self, at: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the ids at positions `(T, B)` and those one further on; down a column, positions rise, or start again."""
+        if self._file is None:
+            return self._ids[at].astype(np.int64), self._ids[at + 1].astype(np.int64)
+        inputs, targets = np.empty_like(at), np.empty_like(at)
+        for lane, column in enumerate(at.T):
+            cuts = [0, *(np.flatnonzero(np.diff(column) < 0) + 1).tolist(), len(column)]
+            for first, last in itertools.pairwise(cuts):
+                own = column[first:last] - column[first]
+                piece = self.read(int(column[first]), int(column[last - 1]) + 2)
+                inputs[first:last, lane], targets[first:last, lane] = piece[own], piece[own + 1]
+        return inputs, targets
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 class Batches(Protocol):
@@ -86,7 +121,7 @@ class Lanes:
     def __init__(self, ids: Ids, batch: int, steps: int, end: int | None = None) -> None:
         self.batch, self.steps = fit(len(ids), batch, steps)
         self.symbols = len(ids) - 1
-        self._ids, self._end = ids, end
+        self._reader, self._end = Reader(ids), end
         self._starts = np.arange(self.batch, dtype=np.int64) * self.symbols // self.batch
         self._read = 0
 
@@ -101,15 +136,12 @@ class Lanes:
         ahead = np.arange(self.steps, dtype=np.int64)[:, None]
         while True:
             at = (self._starts + self._read + ahead) % self.symbols  # (T, B)
-            inputs = self._ids[at].astype(np.int64)
-            targets = self._ids[at + 1].astype(np.int64)
+            inputs, targets = self._reader.pairs(at)
             resets = at == 0
             if self._end is not None:
                 resets |= inputs == self._end
             carried = self._read > 0
             self._read += self.steps
-            if self._read // self.steps % PAGES_KEPT == 0:
-                forget_pages(self._ids)
             yield Batch(inputs, targets, resets if resets.any() else None, carried, targets.size)
 
 
@@ -133,7 +165,7 @@ class Rows:
     def __init__(self, ids: Ids, batch: int, steps: int, end: int, seed: int) -> None:
         self.batch, self.steps = batch, steps
         self.symbols = len(ids) - 1
-        self._ids, self._end, self._seed = ids, end, seed
+        self._reader, self._end, self._seed = Reader(ids), end, seed
         self._block = int(np.clip(len(ids) // 256, 2048, 65536))
         self._epoch = self._window = self._batch_in_window = 0
 
@@ -166,12 +198,12 @@ class Rows:
             yield pad(group, self._end)
 
     def _documents(self, first: int) -> list[Ids]:
-        return documents_of(self._ids, self._end, first, min(first + self._block, self.symbols))
+        return documents_of(self._reader, self._end, first, min(first + self._block, self.symbols))
 
 
-def documents_of(ids: Ids, end: int, first: int, last: int) -> list[Ids]:
+def documents_of(reader: Reader, end: int, first: int, last: int) -> list[Ids]:
     """Return the documents that start at `first` or later but before `last`, each as `END c1 .. cn END`."""
-    piece = ids[first : last + LONGEST_ROW + 2]
+    piece = reader.read(first, last + LONGEST_ROW + 2)
     ends = np.flatnonzero(piece == end)
     starting = ends[:-1][ends[:-1] < last - first]
     return [piece[start : stop + 1] for start, stop in zip(starting, ends[1:], strict=False)]
@@ -182,12 +214,12 @@ def sorted_rows(ids: Ids, end: int, symbols: int, limit: int | None = None) -> I
 
     With `limit`, only about so many symbols are read, from blocks spread evenly over the text.
     """
-    pairs, block = len(ids) - 1, 65536
+    reader, pairs, block = Reader(ids), len(ids) - 1, 65536
     blocks = np.arange(0, pairs, block)
     if limit is not None and limit < pairs:
         blocks = blocks[np.linspace(0, len(blocks) - 1, max(1, min(len(blocks), limit // block))).astype(int)]
     for first in blocks.tolist():
-        for group in _group(sorted(documents_of(ids, end, first, min(first + block, pairs)), key=len), symbols):
+        for group in _group(sorted(documents_of(reader, end, first, min(first + block, pairs)), key=len), symbols):
             yield pad(group, end)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unrolled.data.batches import IGNORED, LONGEST_ROW, Batch, forget_pages, sorted_rows
+from unrolled.data.batches import IGNORED, LONGEST_ROW, Batch, Reader, sorted_rows
 from unrolled.data.vocab import Ids
 from unrolled.nn.cells import State
 from unrolled.nn.loss import cross_entropy
@@ -29,7 +29,7 @@ LANES = 64
 WARM_UP = 512
 """Symbols a lane reads before the first that counts, so that its state is the one carried from before (to 1e-4 nats)."""
 
-CHUNK = 256
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,14 @@ class Evaluation:
     """Mean loss in `nats` a character over `symbols` predicted symbols, which are `characters` characters.
 
     A document's end is one, as its line end would be. Where the symbols are bytes, characters are fewer, and the loss of one
-    is the sum over its bytes.
+    is the sum over its bytes. `unknown` counts the characters of the text that the model has no symbol for; they are left out.
     """
 
     nats: float
     symbols: int
     characters: int
     context: str
+    unknown: int = 0
 
     @property
     def bits(self) -> float:
@@ -85,7 +86,6 @@ def evaluate(
         nats, symbols, characters = _total(model, machine, batches, begins, check)
     finally:
         model.train(was_training)
-    forget_pages(ids)
     return Evaluation(nats / max(1, characters), symbols, characters, context)
 
 
@@ -120,7 +120,7 @@ def _sum(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _lanes(ids: Ids, end: int | None, limit: int | None) -> Iterator[Batch]:
     """Read the text in lanes side by side, each warmed up on what comes before it."""
-    pairs = len(ids) - 1
+    reader, pairs = Reader(ids), len(ids) - 1
     lanes = max(1, min(LANES, min(pairs, limit or pairs) // LANE))
     starts = np.arange(lanes, dtype=np.int64) * pairs // lanes
     stops = np.append(starts[1:], pairs)
@@ -131,8 +131,8 @@ def _lanes(ids: Ids, end: int | None, limit: int | None) -> Iterator[Batch]:
         at = starts + np.arange(first, min(first + CHUNK, steps), dtype=np.int64)[:, None]  # (T, B)
         read = np.clip(at, 0, pairs - 1)
         counted = (at >= starts) & (at < stops)
-        inputs = ids[read].astype(np.int64)
-        targets = np.where(counted, ids[read + 1].astype(np.int64), IGNORED)
+        inputs, following = reader.pairs(read)
+        targets = np.where(counted, following, IGNORED)
         resets = at == 0
         if end is not None:
             resets |= inputs == end
@@ -142,7 +142,7 @@ def _lanes(ids: Ids, end: int | None, limit: int | None) -> Iterator[Batch]:
 
 def _windows(ids: Ids, window: int, end: int | None) -> Iterator[Batch]:
     """Read the text in windows that each start from zero; the last may be shorter."""
-    pairs = len(ids) - 1
+    reader, pairs = Reader(ids), len(ids) - 1
     rows = max(1, LANES * CHUNK // window)
     for first in range(0, pairs, rows * window):
         starts = np.arange(first, min(first + rows * window, pairs), window, dtype=np.int64)
@@ -150,8 +150,8 @@ def _windows(ids: Ids, window: int, end: int | None) -> Iterator[Batch]:
             at = starts + np.arange(chunk, min(chunk + CHUNK, window), dtype=np.int64)[:, None]  # (T, B)
             counted = at < pairs
             read = np.minimum(at, pairs - 1)
-            inputs = ids[read].astype(np.int64)
-            targets = np.where(counted, ids[read + 1].astype(np.int64), IGNORED)
+            inputs, following = reader.pairs(read)
+            targets = np.where(counted, following, IGNORED)
             resets = None if end is None else inputs == end
             if counted.any():
                 yield Batch(inputs, targets, resets, chunk > 0, int(counted.sum()))
