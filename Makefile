@@ -10,8 +10,8 @@ READY := .venv/ready
 
 train: $(READY)
 	$(BIN)/unrolled train --minutes 1
-	@run=$$(ls -td runs/python* | head -n 1); echo "\n$$run writes:\n"; $(BIN)/unrolled sample $$run --length 600; \
-	echo "\nnext: $(BIN)/unrolled sample $$run --prompt 'def ' --temperature 0.5"
+	@run=$$(ls -td runs/python* | head -n 1); printf '\n%s writes:\n\n' $$run; $(BIN)/unrolled sample $$run --length 600; \
+	printf "\nnext: $(BIN)/unrolled sample %s --prompt 'def ' --temperature 0.5\n" $$run
 
 test: $(READY)
 	$(BIN)/pytest

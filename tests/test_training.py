@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 from unrolled import job
 from unrolled.data.batches import Lanes
 from unrolled.data.corpus import open_corpus
-from unrolled.errors import DataError, DivergedError, UsageError
+from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.store.model_file import load_model, read_sealed
+from unrolled.training.loop import Looks
 from unrolled.training.optim import OPTIMISERS, Muon, clip_gradient, make_optimiser, orthogonalise
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.views.console import Quiet
@@ -71,6 +73,26 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dic
     assert (first.stopped, first.steps) == (0, stop)
     second = resume("broken", stop_after=None).train()
     assert (second.stopped, second.steps) == (None, 60)
+    same_run("straight", "broken", 60)
+
+
+@pytest.mark.parametrize("every", [None, 7])
+def test_a_look_that_a_signal_cut_short_is_made_on_resume(book: Path, every: int | None) -> None:
+    start(book, "straight", steps=60, eval_every=every).train()
+    trainer = start(book, "broken", steps=60, eval_every=every).trainer
+    looks, count = trainer.looks, itertools.count()
+
+    def evaluate(check: Callable[[], None]) -> float:
+        if next(count) == 3:
+            raise Interrupted("stop", 2)
+        assert looks.evaluate is not None
+        return looks.evaluate(check)
+
+    trainer.looks = Looks(evaluate, looks.sample)
+    trainer.train()
+    trainer.run.release()
+    assert trainer.position.spent.steps < 60
+    resume("broken").train()
     same_run("straight", "broken", 60)
 
 
