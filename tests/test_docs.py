@@ -14,6 +14,7 @@ def test_the_readme_tree_is_the_tree() -> None:
     tree = README.split("## The house")[1].split("## ")[0]
     named = set(re.findall(r"\b([a-z_]+\.py)\b", tree))
     there = {path.name for path in (ROOT / "src").rglob("*.py")} | {path.name for path in (ROOT / "examples").glob("*.py")}
+    there |= {path.name for path in (ROOT / "benchmarks").glob("*.py")}
     there -= {"__init__.py", "__main__.py", "aten.py"}
     assert named - {"test_floors.py"} == there
 

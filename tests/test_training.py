@@ -254,7 +254,7 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
         torch.manual_seed(1)
         for weight in model.parameters():
             weight.grad = torch.randn_like(weight)
-        make_optimiser(model, TrainingOptions(optimiser=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]
+        make_optimiser(model, TrainingOptions(optimiser=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]  # a key
     adamw = dict(models[1].named_parameters())
     for name, weight in models[0].named_parameters():
         if name.endswith(("weight_x", "weight_h")):

@@ -55,7 +55,7 @@ def show(findings: dict[str, Any]) -> str:
     """Return the findings as lines that can be pasted."""
     lines = []
     for name, value in findings.items():
-        text = ", ".join(f"{k} {_short(v)}" for k, v in value.items()) if isinstance(value, dict) else _short(value)
+        text = ", ".join(f"{k} {_short(v)}" for k, v in value.items() if v != "") if isinstance(value, dict) else _short(value)
         lines.append(f"{name:<14} {text}")
     return "\n".join(lines)
 

@@ -35,7 +35,8 @@ DOCUMENTS_SHOWN = 8
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training came to: the keys of `train --json`. Losses are in nats or bits a symbol; `stopped` is a signal or None.
+    """What training came to: the keys of `train --json`. Losses are in nats or bits a character; `stopped` is a signal,
+    0 after `--stop-after`, or None.
 
     `val_nats` is that of the model kept, the best; `train_nats` is the mean of the last steps, with dropout on.
     """

@@ -41,7 +41,7 @@ MINUTES_BETWEEN = 5.0
 
 @dataclass
 class Position:
-    """Where training stands; all of it is saved. `best` is the lowest validation loss, in nats a symbol."""
+    """Where training stands; all of it is saved. `best` is the lowest validation loss, in nats a character."""
 
     spent: Spent = field(default_factory=Spent)
     cursor: dict[str, int] = field(default_factory=dict)
@@ -181,7 +181,7 @@ class Trainer:
             logits, state = self.model(inputs, state, resets)
         loss = cross_entropy(logits, targets)
         self.optimiser.zero_gradients()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         norm = clip_gradient(self.model.parameters(), self.options)
         self.optimiser.step(self.rate)
         self.carried = map_state(Tensor.detach, state)

@@ -66,6 +66,6 @@ def _fused(cell: GatedCell, xs: Tensor, state: State, weights: list[Tensor]) -> 
     hidden = [s.unsqueeze(0).contiguous() for s in state]  # (layers = 1, B, H)
     first = hidden if isinstance(cell, LSTMCell) else hidden[0]
     layer = _LAYERS[type(cell)]
-    # has_biases, num_layers, dropout, train, bidirectional, batch_first
+    # has_biases, num_layers, dropout, train, bidirectional, batch_first; torch types each of the three otherwise
     ys, *last = layer(xs, first, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)  # type: ignore[operator]
     return ys, (LSTMState if isinstance(cell, LSTMCell) else type(state))(*(s.squeeze(0) for s in last))
