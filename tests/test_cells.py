@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.errors import UsageError
+from unrolled.job import choose_kernel
 from unrolled.nn.cells import CELLS, GatedCell, GRUState, LSTMCell, LSTMState, map_state, state_tensors, unroll_by_step
-from unrolled.nn.kernels import KERNELS, aten, use
+from unrolled.nn.kernels import KERNELS, aten, guard, use
+from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel, parameter_count
 from unrolled.nn.stack import LockedDropout, Stack
-from unrolled.options import PRESETS, ModelOptions
+from unrolled.options import PRESETS, MachineOptions, ModelOptions, TrainingOptions
 
 T, B, E, H, V = 7, 3, 5, 6, 11
 FLOAT64: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
@@ -92,7 +94,7 @@ def test_a_reset_is_a_fresh_start(cell: str) -> None:
 @pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "reference"])
 def test_kernels_equal_the_reference_in_everything(kernel: str, cell: str, two_biases: bool, resets: Tensor | None) -> None:
     made = make(cell, two_biases)
-    if aten.refusal(made, torch.float64, torch.device("cpu")):
+    if aten.refusal(made):
         with pytest.raises(ValueError, match="no fused layer"):
             KERNELS[kernel](made, *inputs(made), resets)
         return
@@ -107,7 +109,7 @@ def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
     ids = torch.randint(V, (20, 4))
     found = []
     for kernel, dtype in (("reference", torch.float32), ("aten", torch.bfloat16)):
-        use(model, kernel, dtype)
+        use(model, kernel)
         model.zero_grad()
         with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             logits, state = model(ids, model.initial_state(4))
@@ -118,19 +120,49 @@ def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
         assert (exact - rough).norm() <= 0.05 * exact.norm()
 
 
-def test_sizes_with_wrong_gradients_in_torch_are_refused() -> None:
-    bfloat16, cpu = torch.bfloat16, torch.device("cpu")
-    for size, refused in ((512, False), (1000, False), (1024, True), (2048, True)):
-        with torch.device("meta"):
-            cell = LSTMCell(8, size)
-        assert bool(aten.refusal(cell, bfloat16, cpu)) == refused
-        assert aten.refusal(cell, torch.float32, cpu) is None
-    with torch.device("meta"):
-        model = SequenceModel(V, ModelOptions(hidden=1024))
-    model.head.to_empty(device="cpu")
-    with pytest.raises(UsageError, match="1024 units"):
-        use(model, "aten", bfloat16)
-    assert use(model, "auto", bfloat16) == "reference"
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_the_guard_finds_torchs_layers_right(cell: str, dtype: torch.dtype) -> None:
+    model = SequenceModel(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
+    assert guard.fault(model, dtype, batch=4, steps=64) is None
+
+
+@pytest.mark.parametrize(("cell", "size"), [("lstm", 1024), ("lstm", 2048)])
+def test_the_guard_speaks_up_exactly_where_torch_is_wrong(cell: str, size: int) -> None:
+    """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some processors; what this one does, the guard sees."""
+    made = CELLS[cell](64, size)
+    worst = guard.difference(made, torch.bfloat16, batch=16, steps=4)
+    model = SequenceModel(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
+    assert (guard.fault(model, torch.bfloat16, 16, 4) is None) == (worst < 0.05)
+    assert guard.fault(model, torch.float32, 16, 4) is None
+
+
+def wrong_in(dtypes: set[torch.dtype]) -> Any:
+    """Return an aten kernel whose gradients are a third too long in some number formats; its values are right."""
+
+    def unroll(cell: Any, xs: Tensor, state: Any, resets: Tensor | None = None) -> Any:
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        ys, last = unroll_by_step(cell, xs, state, resets)
+        return (ys + (ys - ys.detach()) / 3 if dtype in dtypes else ys), last
+
+    return unroll
+
+
+def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SequenceModel(V, ModelOptions(hidden=8))
+    notes: list[str] = []
+    machine = Machine(torch.device("cpu"), torch.bfloat16, 1)
+    monkeypatch.setattr(aten, "unroll", wrong_in({torch.bfloat16}))
+    chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+    assert (chosen.dtype, kernels) == (torch.float32, "aten")
+    assert "float32, because torch's bfloat16 layers" in notes[0]
+    assert choose_kernel(model, machine, MachineOptions(), notes.append)[0].dtype == torch.bfloat16  # values are right
+    monkeypatch.setattr(aten, "unroll", wrong_in({torch.bfloat16, torch.float32}))
+    _, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+    assert kernels == "reference"
+    assert "reference kernel" in notes[-1]
+    with pytest.raises(UsageError, match="wrong gradients here with 8 units: 2[0-9]% off"):
+        choose_kernel(model, machine, MachineOptions(kernels="aten"), notes.append, TrainingOptions())
 
 
 @pytest.mark.parametrize("cell", CELLS)

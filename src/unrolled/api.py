@@ -32,9 +32,7 @@ class Model:
         options = machine or MachineOptions()
         here = choose_machine(options)
         self.network = self.saved.model.to(here.device).eval()
-        self.machine, self.kernels = job.choose_kernel(
-            self.network, here, options.kernels, options.precision, lambda note: None
-        )
+        self.machine, self.kernels = job.choose_kernel(self.network, here, options, lambda note: None)
         folder = self.path.parent
         self.run = Run(folder) if (folder / "config.json").is_file() else None
 

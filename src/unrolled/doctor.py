@@ -96,7 +96,7 @@ def _kernel_difference(cell: str) -> float:
         ids = torch.randint(7, (6, 3))
     results = []
     for kernel in KERNELS:
-        use(model, kernel, torch.float64)
+        use(model, kernel)
         model.zero_grad()
         logits, state = model(ids, model.initial_state(3))
         logits.square().sum().backward()

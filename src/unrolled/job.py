@@ -19,10 +19,10 @@ from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.inference.evaluate import evaluate
 from unrolled.inference.generate import generate
-from unrolled.nn.kernels import use
+from unrolled.nn.kernels import guard, use
 from unrolled.nn.machine import Machine, choose_machine
 from unrolled.nn.model import SequenceModel, embedding_width, parameter_count
-from unrolled.options import BUDGETS, DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag
+from unrolled.options import BUDGETS, DataOptions, MachineOptions, SampleOptions, TrainingOptions, TrainRequest, flag
 from unrolled.store.run import Run, refuse_taken
 from unrolled.training.loop import Looks, Observer, Trainer
 
@@ -106,7 +106,7 @@ def start(request: TrainRequest, observer: Observer) -> Job:
         torch.manual_seed(request.training.seed)
         model = SequenceModel(corpus.vocabulary.size, request.model)
     model = model.to(machine.device)
-    machine, kernels = choose_kernel(model, machine, request.machine.kernels, request.machine.precision, observer.note)
+    machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
     run = Run.create(path or _free_name(request.inputs), _config(request, corpus))
     return _assemble(request, corpus, machine, kernels, model, run, observer)
 
@@ -133,7 +133,7 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer) -> Job:
     if saved.vocabulary.to_json() != corpus.vocabulary.to_json():
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = saved.model.to(machine.device)
-    machine, kernels = choose_kernel(model, machine, request.machine.kernels, request.machine.precision, observer.note)
+    machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
     job = _assemble(request, corpus, machine, kernels, model, run, observer)
     job.trainer.restore(tensors, about)
     run.write_config(_config(request, corpus))
@@ -190,16 +190,29 @@ def _assemble(
 
 
 def choose_kernel(
-    model: SequenceModel, machine: Machine, kernels: str, precision: str, note: Callable[[str], None]
+    model: SequenceModel,
+    machine: Machine,
+    asked: MachineOptions,
+    note: Callable[[str], None],
+    training: TrainingOptions | None = None,
 ) -> tuple[Machine, str]:
-    """Return the machine and the kernel to use; where bfloat16 is only an offer and would be slow or wrong, float32."""
-    chosen = use(model, kernels, machine.dtype) if precision != "auto" or kernels == "reference" else None
-    if chosen is None:
-        if machine.dtype != torch.float32 and use(model, "auto", machine.dtype) != use(model, "auto", torch.float32):
-            machine = dataclasses.replace(machine, dtype=torch.float32)
-            note("float32, because torch's bfloat16 layers are wrong at this size on the processor")
-        chosen = use(model, kernels, machine.dtype)
-    return machine, chosen
+    """Return the machine and the kernel to use; for `training`, one whose gradients were found right at the sizes in use.
+
+    Where bfloat16 is only an offer and slow or wrong, float32. Raises `UsageError` if what was asked for is wrong here.
+    """
+    kernels = use(model, asked.kernels)
+    fault = None
+    if training is not None and kernels != "reference":
+        fault = guard.fault(model, machine.dtype, training.batch, training.bptt)
+    if asked.precision == "auto" and machine.dtype != torch.float32 and (fault or kernels == "reference"):
+        note(f"float32, because {fault or 'the reference kernel is slow in bfloat16'}")
+        return choose_kernel(model, dataclasses.replace(machine, dtype=torch.float32), asked, note, training)
+    if fault and asked.kernels != "auto":
+        raise UsageError(f"--kernels {kernels} cannot train this model: {fault}.")
+    if fault:
+        note(f"reference kernel, which is slow, because {fault}")
+        kernels = use(model, "reference")
+    return machine, kernels
 
 
 def _symbols_per_character(corpus: Corpus) -> float:

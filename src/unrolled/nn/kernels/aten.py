@@ -10,20 +10,12 @@ from torch import Tensor
 
 from unrolled.nn.cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell, State, map_state
 
-WRONG_MULTIPLE = 1024
-"""torch 2.13: the bfloat16 LSTM on the processor has wrong input gradients if H is a multiple of this."""
-
 _LAYERS = {RNNCell: torch.rnn_tanh, GRUCell: torch.gru, LSTMCell: torch.lstm}
 
 
-def refusal(cell: Cell, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Say why torch's layers cannot run this cell right in `dtype`, or return None if they can."""
-    if type(cell) not in _LAYERS:
-        return f"torch has no fused layer for {type(cell).__name__}"
-    wrong = cell.hidden_size % WRONG_MULTIPLE == 0 and isinstance(cell, LSTMCell)
-    if wrong and dtype == torch.bfloat16 and device.type == "cpu":
-        return f"torch's bfloat16 LSTM has wrong gradients on the processor with {cell.hidden_size} units"
-    return None
+def refusal(cell: Cell) -> str | None:
+    """Say why torch's layers cannot run this cell, or return None if they can."""
+    return None if type(cell) in _LAYERS else f"torch has no fused layer for {type(cell).__name__}"
 
 
 def unroll(cell: Cell, xs: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
@@ -32,7 +24,7 @@ def unroll(cell: Cell, xs: Tensor, state: State, resets: Tensor | None = None) -
         raise ValueError(f"The aten kernel unrolls gated cells; got {type(cell).__name__}.")
     kind = xs.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else cell.weight_h.dtype
-    reason = refusal(cell, dtype, xs.device)
+    reason = refusal(cell)
     if reason is not None:
         raise ValueError(f"The aten kernel cannot unroll this cell: {reason}.")
     with torch.autocast(kind, enabled=False):

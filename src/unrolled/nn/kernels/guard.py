@@ -1,0 +1,54 @@
+"""Whether torch's fused layers can be trusted here: their gradients against the definition's, at the very sizes in use.
+
+Forward values of a fused layer can be right while its gradients are wrong: torch 2.13's bfloat16 LSTM is so on processors with
+AMX, if H is a multiple of 1024. A table of known faults would miss the next one; a comparison does not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unrolled.nn.cells import GatedCell, state_tensors, unroll_by_step
+from unrolled.nn.kernels import aten
+from unrolled.nn.model import SequenceModel
+
+STEPS = 8
+"""Steps compared; a wrong product is wrong at each."""
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
+"""Largest difference allowed, as a share of the gradient's length: rounding gives 1e-6, and 0.005 in bfloat16."""
+
+
+def fault(model: SequenceModel, dtype: torch.dtype, batch: int, steps: int) -> str | None:
+    """Say what is wrong with the aten kernel for training `model` in `dtype` with `batch` lanes, or return None."""
+    cells = {(layer.cell.input_size, layer.cell.hidden_size): layer.cell for layer in model.stack.each_layer()}
+    for cell in cells.values():
+        if not isinstance(cell, GatedCell):
+            continue
+        worst = difference(cell, dtype, batch, min(steps, STEPS))
+        if not worst <= TOLERANCE[dtype]:
+            name = str(dtype).removeprefix("torch.")
+            return f"torch's {name} layers have wrong gradients here with {cell.hidden_size} units: {worst:.0%} off"
+    return None
+
+
+def difference(cell: GatedCell, dtype: torch.dtype, batch: int, steps: int) -> float:
+    """Return how far outputs and gradients of the aten kernel are from the definition's in float32.
+
+    The largest of the differences, each as a share of the length of what it should be; `nan` if any is.
+    """
+    device = cell.weight_h.device
+    draw = torch.Generator().manual_seed(0)
+    xs = torch.randn(steps, batch, cell.input_size, generator=draw).to(device)
+    pull = torch.randn(steps, batch, cell.hidden_size, generator=draw).to(device)
+    results: list[list[Tensor]] = []
+    for kernel, number in ((unroll_by_step, torch.float32), (aten.unroll, dtype)):
+        inputs = xs.clone().requires_grad_()
+        with torch.autocast(device.type, dtype=number, enabled=number != torch.float32):
+            ys, state = kernel(cell, inputs, cell.initial_state(batch), None)
+        loss = (ys.float() * pull).sum() + sum((s.float().sum() for s in state_tensors(state)), torch.zeros((), device=device))
+        gradients = torch.autograd.grad(loss, [inputs, *cell.parameters()])
+        results.append([ys.detach().float(), *gradients])
+    shares = [float((one - other).norm() / one.norm().clamp_min(1e-12)) for one, other in zip(*results, strict=True)]
+    return max(shares) if all(share == share for share in shares) else float("nan")
