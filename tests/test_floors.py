@@ -14,7 +14,7 @@ ORDER = {  # within a room, the order the data passes
     "data": ["vocab", "builtin", "sources", "corpus", "batches"],
     "nn": ["cells", "stack", "loss", "model", "machine", "stateful", "kernels"],
     "store": ["model_file", "run"],
-    "training": ["optim", "schedule", "signals", "loop"],
+    "training": ["optim", "learner", "schedule", "signals", "loop"],
     "inference": ["generate", "evaluate"],
     "views": ["console"],
 }

@@ -128,11 +128,11 @@ def test_moments_survive_a_change_of_rate(book: Path) -> None:
     batches = iter(work.trainer.batches)
     for _ in range(3):
         work.trainer.step(next(batches))
-    before = work.trainer.optimiser.to_tensors()["head.weight/mean"].clone()
+    before = work.trainer.learner.optimiser.to_tensors()["head.weight/mean"].clone()
     rate = work.trainer.rate
     work.trainer.step(next(batches))
     assert work.trainer.rate != rate
-    after = work.trainer.optimiser.to_tensors()
+    after = work.trainer.learner.optimiser.to_tensors()
     assert after["head.weight/step"].item() == 4
     assert torch.cosine_similarity(before.flatten(), after["head.weight/mean"].flatten(), dim=0) > 0.5
 

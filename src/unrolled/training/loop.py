@@ -18,14 +18,12 @@ from torch import Tensor
 from unrolled.data.batches import Batch, Batches
 from unrolled.data.vocab import Vocabulary
 from unrolled.errors import DivergedError, Interrupted, ModelError
-from unrolled.nn.cells import State, map_state, state_tensors
-from unrolled.nn.loss import cross_entropy
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
 from unrolled.options import RunOptions, TrainingOptions
 from unrolled.store.model_file import SavedModel
 from unrolled.store.run import Run
-from unrolled.training.optim import clip_gradient, make_optimiser
+from unrolled.training.learner import Learner
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.training.signals import StopSignals
 
@@ -119,14 +117,13 @@ class Trainer:
     ) -> None:
         self.model, self.vocabulary, self.batches, self.machine, self.unit = model, vocabulary, batches, machine, unit
         self.options, self.run_options, self.run, self.observer, self.looks = options, run_options, run, observer, looks
-        self.optimiser = make_optimiser(model, options)
+        self.learner = Learner(model, machine, options, batches.batch)
         self.symbols_per_character = symbols_per_character
         self.budget: Budget = make_budget(options, batches.symbols)
         parts = round(self.budget.total / 60 / MINUTES_BETWEEN) if self.budget.unit == "seconds" else 1
         self._shares = sorted({*MILESTONES, *((n + 1) / parts for n in range(parts))})
         self.position = Position()
         self.rate = 0.0
-        self.carried: State = model.initial_state(batches.batch)
         self._window = torch.zeros(3, dtype=torch.float64, device=machine.device)  # loss, symbols, gradient norm
         self._saved_at = time.monotonic()
         self._saved_step = -1
@@ -170,22 +167,11 @@ class Trainer:
         self.position.spent.seconds += time.perf_counter() - started
 
     def step(self, batch: Batch) -> None:
-        """Take one training step: forward, backward, clip, update."""
-        spent, device = self.position.spent, self.machine.device
+        """Take one training step at the rate that the schedule asks for."""
+        spent = self.position.spent
         self.rate = learning_rate(self.options, spent, self.progress, self.batches.symbols)
-        self.model.seed_dropout(self.options.seed * 1_000_003 + spent.steps)
-        inputs, targets = (torch.from_numpy(ids).to(device, non_blocking=True) for ids in (batch.inputs, batch.targets))
-        resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(device)
-        state = self.carried if batch.carried else self.model.initial_state(inputs.shape[1])
-        with self.machine.autocast():
-            logits, state = self.model(inputs, state, resets)
-        loss = cross_entropy(logits, targets)
-        self.optimiser.zero_gradients()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        norm = clip_gradient(self.model.parameters(), self.options)
-        self.optimiser.step(self.rate)
-        self.carried = map_state(Tensor.detach, state)
-        self._window += torch.stack([loss.detach() * batch.symbols, loss.new_tensor(batch.symbols), norm]).double()
+        loss, norm = self.learner.step(batch, self.rate, self.options.seed * 1_000_003 + spent.steps)
+        self._window += torch.stack([loss * batch.symbols, loss.new_tensor(batch.symbols), norm]).double()
         spent.steps += 1
         spent.symbols += batch.symbols
         self.position.cursor = self.batches.cursor
@@ -287,9 +273,7 @@ class Trainer:
         if step == self._saved_step:
             return
         self._check_finite(self.status())
-        tensors = {f"optimiser/{name}": value for name, value in self.optimiser.to_tensors().items()}
-        tensors |= {f"carried/{index}": tensor for index, tensor in enumerate(state_tensors(self.carried))}
-        tensors["window"] = self._window
+        tensors = self.learner.to_tensors() | {"window": self._window}
         self.run.save_checkpoint(step, self.saved(), tensors, {"position": asdict(self.position)})
         if not self.run.model_path.exists():
             self.run.save_best(self.saved())
@@ -299,12 +283,7 @@ class Trainer:
         """Go on from a checkpoint's tensors and position; the model's weights are those of the checkpoint already."""
         try:
             self.position = Position.from_json(about["position"])
-            prefix = "optimiser/"
-            moments = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            self.optimiser.from_tensors(moments)
-            count = len(state_tensors(self.carried))
-            carried = iter([tensors[f"carried/{index}"] for index in range(count)])
-            self.carried = map_state(lambda s: next(carried).to(s.device), self.carried)
+            self.learner.from_tensors(tensors)
             self._window = tensors["window"].to(self.machine.device)
             self.batches.seek(self.position.cursor)
         except (KeyError, TypeError, ValueError) as error:

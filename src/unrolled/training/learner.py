@@ -1,0 +1,59 @@
+"""One training step: forward, backward, clip, update. All that a step changes lives here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unrolled.data.batches import Batch
+from unrolled.errors import ModelError
+from unrolled.nn.cells import State, map_state, state_tensors
+from unrolled.nn.loss import cross_entropy
+from unrolled.nn.machine import Machine
+from unrolled.nn.model import SequenceModel
+from unrolled.options import TrainingOptions
+from unrolled.training.optim import clip_gradient, make_optimiser
+
+
+class Learner:
+    """A model, its optimiser, and the state carried from one chunk of `batch` lanes to the next."""
+
+    def __init__(self, model: SequenceModel, machine: Machine, options: TrainingOptions, batch: int) -> None:
+        self.model, self.machine, self.options = model, machine, options
+        self.optimiser = make_optimiser(model, options)
+        self.carried: State = model.initial_state(batch)
+
+    def step(self, batch: Batch, rate: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Learn from one batch at the learning rate `rate`; return its loss in nats a symbol and the gradient's length.
+
+        `seed` is that of the dropout masks: the same seed, batch and state make the same step.
+        """
+        device = self.machine.device
+        self.model.seed_dropout(seed)
+        inputs, targets = (torch.from_numpy(ids).to(device, non_blocking=True) for ids in (batch.inputs, batch.targets))
+        resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(device)
+        state = self.carried if batch.carried else self.model.initial_state(inputs.shape[1])
+        with self.machine.autocast():
+            logits, state = self.model(inputs, state, resets)
+        loss = cross_entropy(logits, targets)
+        self.optimiser.zero_gradients()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        norm = clip_gradient(self.model.parameters(), self.options)
+        self.optimiser.step(rate)
+        self.carried = map_state(Tensor.detach, state)
+        return loss.detach(), norm
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return what a step changes beside the weights: the optimiser's memory and the carried state."""
+        tensors = {f"optimiser/{name}": value for name, value in self.optimiser.to_tensors().items()}
+        return tensors | {f"carried/{index}": tensor for index, tensor in enumerate(state_tensors(self.carried))}
+
+    def from_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `to_tensors` gave; raise `ModelError` if it is not that of this model and optimiser."""
+        prefix = "optimiser/"
+        self.optimiser.from_tensors({n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)})
+        try:
+            carried = iter([tensors[f"carried/{index}"] for index in range(len(state_tensors(self.carried)))])
+        except KeyError as error:
+            raise ModelError(f"The checkpoint lacks the state that this model carries: {error}.") from error
+        self.carried = map_state(lambda s: next(carried).to(s.device), self.carried)
