@@ -8,15 +8,16 @@ import pytest
 ROOT = Path(__file__).parent.parent / "src" / "unrolled"
 FLOORS = [
     {"errors"}, {"options", "files"}, {"data"}, {"nn"}, {"store"}, {"training", "inference"}, {"views"},
-    {"job"}, {"api", "doctor"}, {"flags"}, {"cli"}, {"__main__"},
+    {"material"}, {"job"}, {"api", "doctor"}, {"bench"}, {"flags"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 ORDER = {  # within a room, the order the data passes
     "data": ["vocab", "builtin", "sources", "corpus", "batches"],
     "nn": ["cells", "stack", "loss", "model", "machine", "stateful", "kernels"],
     "store": ["model_file", "run"],
-    "training": ["optim", "learner", "schedule", "signals", "loop"],
+    "training": ["optim", "learner", "pace", "schedule", "recipe", "verdict", "signals", "loop"],
     "inference": ["generate", "evaluate"],
     "views": ["console"],
+    "bench": ["peers", "subjects", "worker", "learning", "picture"],
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 

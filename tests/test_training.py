@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from unrolled import job
+from unrolled.api import load
 from unrolled.data.batches import Lanes
 from unrolled.data.corpus import open_corpus
 from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
@@ -169,9 +170,12 @@ def test_the_best_model_is_kept(book: Path) -> None:
     looks = work.trainer.looks
     work.trainer.looks = type(looks)(lambda check: next(losses), looks.sample)
     outcome = work.train()
-    assert outcome.val_nats == 1.0
+    assert work.trainer.position.best == 1.0
     best_step = [record for record in logs("r") if record.get("event") == "validation" and record["val_nats"] == 1.0][0]["step"]
-    assert load_model(Path("r/model.safetensors")).history["steps"] == best_step < 60
+    kept = load_model(Path("r/model.safetensors"))
+    assert kept.history["steps"] == best_step < 60
+    assert outcome.val_nats == kept.history["val_nats"] == pytest.approx(load("r").evaluate().nats, abs=1e-6)
+    assert outcome.verdict.startswith("Overfit")
 
 
 def test_divergence_is_told_and_never_saved(book: Path) -> None:

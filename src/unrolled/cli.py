@@ -23,6 +23,7 @@ from unrolled.options import (
     BUDGETS,
     GROUPS,
     PRESETS,
+    BenchOptions,
     EvaluateOptions,
     MachineOptions,
     SampleOptions,
@@ -44,6 +45,7 @@ Commands:
   train     learn from texts (no INPUT: from a built-in corpus)
   sample    write with a trained model
   eval      measure a model on a text, in nats and bits a character
+  bench     speed and learning against what people write instead
   doctor    versions, processor, disk and a ten-second self-test
 
 RUN is a run folder or a model file. Results go to stdout, all else to stderr.
@@ -86,6 +88,19 @@ Examples:
   unrolled eval runs/book                    its own validation part
   unrolled eval runs/book other.txt          another text
   unrolled eval runs/book --window 256       for comparison with windowed models
+"""
+
+BENCH = """\
+usage: unrolled bench [PART ...] [flags]
+
+Measure this package against what people write instead, side by side on this
+machine. PART: training, sampling, encoding (all three if none is named; some
+three minutes), and learning, which takes four times --seconds.
+
+Examples:
+  unrolled bench
+  unrolled bench training --rounds 9
+  unrolled bench learning --text book.txt --seconds 60 --picture loss.svg
 """
 
 DOCTOR = """\
@@ -135,6 +150,8 @@ def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_
         f"{outcome.steps:,} steps, {outcome.epochs:.2f} epochs in {clock(outcome.train_seconds)}{loss}",
         file=sys.stderr,
     )
+    if outcome.verdict:
+        print(outcome.verdict, file=sys.stderr)
     run = shlex.quote(outcome.run)
     if outcome.stopped is None:
         print(f"next: unrolled sample {run}", file=sys.stderr)
@@ -238,6 +255,24 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
+def bench(arguments: list[str]) -> int:
+    """Measure this package against what people write instead."""
+    parser = Parser("bench", BENCH)
+    parser.add_argument("part", nargs="*", default=[], help="training, sampling, encoding, learning.")
+    parser.options("benchmark", BenchOptions)
+    typed = parser.parse(arguments)
+    parts, as_json = typed.pop("part"), typed.pop("json")
+    options = from_dict(BenchOptions, typed, "the command line")
+    from unrolled.bench import PARTS, run
+
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise UsageError(f"bench has no part '{unknown[0]}'{nearest(unknown[0], PARTS) or '.'} Parts: {', '.join(PARTS)}.")
+    results = run(parts, options, note=lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True))
+    print(json.dumps({"version": 1, **results}))
+    return 0
+
+
 def doctor(arguments: list[str]) -> int:
     """Tell what there is, and try it."""
     typed = Parser("doctor", DOCTOR).parse(arguments)
@@ -249,7 +284,13 @@ def doctor(arguments: list[str]) -> int:
     return 0 if findings["self_test"]["passed"] else 1
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "sample": sample, "eval": evaluate, "doctor": doctor}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "sample": sample,
+    "eval": evaluate,
+    "bench": bench,
+    "doctor": doctor,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

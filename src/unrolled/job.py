@@ -12,25 +12,24 @@ from typing import Any
 import torch
 
 from unrolled import __version__
-from unrolled.data.batches import LONGEST_ROW, Batches, Lanes, Rows
+from unrolled.data.batches import Lanes
 from unrolled.data.builtin import PREFIX
 from unrolled.data.corpus import Corpus, cached_corpus, open_corpus
-from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, ModelError, UsageError
-from unrolled.inference.evaluate import evaluate
-from unrolled.inference.generate import generate
+from unrolled.material import Material
 from unrolled.nn.kernels import guard, use
-from unrolled.nn.machine import Machine, choose_machine
+from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster
 from unrolled.nn.model import SequenceModel, embedding_width, parameter_count
-from unrolled.options import BUDGETS, DataOptions, MachineOptions, SampleOptions, TrainingOptions, TrainRequest, flag
+from unrolled.options import BUDGETS, MachineOptions, TrainingOptions, TrainRequest, flag
+from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
 from unrolled.training.loop import Looks, Observer, Trainer
+from unrolled.training.pace import measure
+from unrolled.training.recipe import Text, choose
+from unrolled.training.verdict import verdict
 
-VALIDATION_LIMIT = 131072
-"""Symbols looked at in a validation while training; a longer part is read in pieces spread evenly over it."""
-
-DOCUMENTS_SHOWN = 8
-"""Documents in a live sample."""
+JUDGED = 262144
+"""Symbols of each part that the model kept is measured on in the end; of a longer part, pieces spread evenly over it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Outcome:
     """What training came to: the keys of `train --json`. Losses are in nats or bits a character; `stopped` is a signal,
     0 after `--stop-after`, or None.
 
-    `val_nats` is that of the model kept, the best; `train_nats` is the mean of the last steps, with dropout on.
+    `val_nats` is that of the model kept, the best; `train_nats` is the mean of the last steps, with dropout on. `verdict` says
+    in words what came of it, if it went to the end.
     """
 
     run: str
@@ -56,23 +56,24 @@ class Outcome:
     kernels: str
     seed: int
     stopped: int | None
+    verdict: str
 
 
 class Job:
     """A trainer with what it was made of. `start` and `resume` make one; `train` runs it."""
 
-    def __init__(self, request: TrainRequest, corpus: Corpus, machine: Machine, kernels: str, trainer: Trainer) -> None:
-        self.request, self.corpus, self.machine, self.kernels, self.trainer = request, corpus, machine, kernels, trainer
+    def __init__(self, request: TrainRequest, material: Material, machine: Machine, kernels: str, trainer: Trainer) -> None:
+        self.request, self.material, self.machine, self.kernels, self.trainer = request, material, machine, kernels, trainer
 
     def train(self) -> Outcome:
         """Train to the end of the budget or to a signal; everything is saved either way."""
         self.trainer.run.lock()
         try:
             stopped = self.trainer.train()
+            best, words = (self.trainer.position.best, "") if stopped is not None else self._judge()
         finally:
             self.trainer.run.release()
         position, run = self.trainer.position, self.trainer.run
-        best = position.best
         return Outcome(
             run=str(run.path),
             model=str(run.model_path),
@@ -89,7 +90,22 @@ class Job:
             kernels=self.kernels,
             seed=self.request.training.seed,
             stopped=stopped,
+            verdict=words,
         )
+
+    def _judge(self) -> tuple[float | None, str]:
+        """Measure the model that was kept on more text than the looks did; return its loss, and the verdict in words."""
+        material, run, position = self.material, self.trainer.run, self.trainer.position
+        saved = load_model(run.model_path)
+        model = saved.model.to(self.machine.device)
+        use(model, self.kernels)
+        ids = material.validation
+        train = material.loss(model, self.machine, material.train, self.request.run.eval_symbols)
+        val = None if ids is None else material.loss(model, self.machine, ids, max(JUDGED, self.request.run.eval_symbols))
+        saved.history["val_nats"] = val
+        run.save_best(saved)
+        epochs = position.spent.symbols / self.trainer.batches.symbols
+        return val, verdict(train, val, position.best_step / max(1, position.spent.steps), epochs)
 
 
 def start(request: TrainRequest, observer: Observer) -> Job:
@@ -101,14 +117,15 @@ def start(request: TrainRequest, observer: Observer) -> Job:
         refuse_taken(path)
     machine = choose_machine(request.machine)
     corpus = open_corpus(request.inputs, request.data, report=observer.note)
-    _tell_corpus(corpus, request, observer)
+    material = Material(corpus, request.data, observer.note)
+    request, machine = _complete(request, material, machine, observer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
         model = SequenceModel(corpus.vocabulary.size, request.model)
     model = model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
     run = Run.create(path or _free_name(request.inputs), _config(request, corpus))
-    return _assemble(request, corpus, machine, kernels, model, run, observer)
+    return _assemble(request, material, machine, kernels, model, run, observer)
 
 
 def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
@@ -134,7 +151,7 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer) -> Job:
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = saved.model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
-    job = _assemble(request, corpus, machine, kernels, model, run, observer)
+    job = _assemble(request, Material(corpus, request.data, lambda note: None), machine, kernels, model, run, observer)
     job.trainer.restore(tensors, about)
     run.write_config(_config(request, corpus))
     spent = job.trainer.position.spent
@@ -156,7 +173,7 @@ def saved_request(run: Run) -> tuple[TrainRequest, str, str]:
 
 def _assemble(
     request: TrainRequest,
-    corpus: Corpus,
+    material: Material,
     machine: Machine,
     kernels: str,
     model: SequenceModel,
@@ -164,18 +181,19 @@ def _assemble(
     observer: Observer,
 ) -> Job:
     """Put model, batches and the ways of looking at the model together into a trainer."""
-    train_ids, validation_ids = _split(corpus, request.data, observer)
-    batches = _batches(corpus, train_ids, request.training)
+    batches = material.batches(request.training)
     if isinstance(batches, Lanes) and (batches.batch, batches.steps) != (request.training.batch, request.training.bptt):
         observer.note(f"the text is short: {batches.batch} lanes of {batches.steps} steps")
     observer.note(
         f"{parameter_count(model.symbols, request.model):,} parameters on {machine.device}, {machine.precision}, "
         f"{machine.threads} threads, {kernels} kernels, {request.training.optimiser}, seed {request.training.seed}"
     )
-    looks = Looks(_evaluator(model, machine, corpus, validation_ids), _sampler(model, corpus, request.run.sample_length))
+    looks = Looks(
+        material.evaluator(model, machine, request.run.eval_symbols), material.sampler(model, request.run.sample_length)
+    )
     trainer = Trainer(
         model,
-        corpus.vocabulary,
+        material.corpus.vocabulary,
         batches,
         machine,
         request.training,
@@ -183,10 +201,26 @@ def _assemble(
         run,
         observer,
         looks,
-        corpus.unit,
-        _symbols_per_character(corpus),
+        material.corpus.unit,
+        material.symbols_per_character(),
     )
-    return Job(request, corpus, machine, kernels, trainer)
+    return Job(request, material, machine, kernels, trainer)
+
+
+def _complete(request: TrainRequest, material: Material, machine: Machine, observer: Observer) -> tuple[TrainRequest, Machine]:
+    """Let the recipe fill in what was not given; return the request and the machine with as many threads as are fastest."""
+    vocabulary = material.corpus.vocabulary
+
+    def pace(wanted: TrainRequest) -> float:
+        kernels = request.machine.kernels
+        return measure(vocabulary.size, wanted.model, wanted.training, machine, kernels=kernels)
+
+    text = Text(symbols=len(material.train) - 1, kinds=vocabulary.size)
+    request, sentence = choose(request, text, pace)
+    observer.note(sentence)
+    if request.training.minutes is not None and request.machine.threads == 0 and machine.threads > 1:
+        machine = fewer_threads_if_faster(machine, lambda: pace(request))
+    return request, machine
 
 
 def choose_kernel(
@@ -213,65 +247,6 @@ def choose_kernel(
         note(f"reference kernel, which is slow, because {fault}")
         kernels = use(model, "reference")
     return machine, kernels
-
-
-def _symbols_per_character(corpus: Corpus) -> float:
-    """Return how many symbols a character has, by the first million: 1, or more where symbols are bytes of UTF-8."""
-    begins = corpus.vocabulary.begins_character()[corpus.ids[: 1 << 20]]
-    return 1.0 if not corpus.is_text or not begins.any() else float(1 / begins.mean())
-
-
-def _split(corpus: Corpus, options: DataOptions, observer: Observer) -> tuple[Ids, Ids | None]:
-    train, validation = corpus.split(options.train_fraction)
-    least = 2 if corpus.vocabulary.end is None else 3
-    if len(train) < least:
-        train, validation = corpus.ids, corpus.ids[:0]
-    if len(validation) < least:
-        observer.note("no part is left for validation: the last model is kept, not the best")
-        return train, None
-    return train, validation
-
-
-def _batches(corpus: Corpus, ids: Ids, options: TrainingOptions) -> Batches:
-    end = corpus.vocabulary.end
-    if end is not None and corpus.longest <= LONGEST_ROW:
-        return Rows(ids, options.batch, options.bptt, end, options.seed)
-    return Lanes(ids, options.batch, options.bptt, end)
-
-
-def _evaluator(
-    model: SequenceModel, machine: Machine, corpus: Corpus, ids: Ids | None
-) -> Callable[[Callable[[], None]], float] | None:
-    if ids is None:
-        return None
-    end, longest = corpus.vocabulary.end, corpus.longest
-    begins = corpus.vocabulary.begins_character() if corpus.is_text else None
-
-    def look(check: Callable[[], None]) -> float:
-        return evaluate(model, machine, ids, end, longest, limit=VALIDATION_LIMIT, begins=begins, check=check).nats
-
-    return look
-
-
-def _sampler(model: SequenceModel, corpus: Corpus, length: int) -> Callable[[], str] | None:
-    if length == 0:
-        return None
-    count = 1 if corpus.vocabulary.end is None or corpus.longest > LONGEST_ROW else DOCUMENTS_SHOWN
-    options = SampleOptions(length=length // count + 1, count=count)
-    return lambda: "\n".join(sample.text for sample in generate(model, corpus.vocabulary, options, seed=1)).strip("\n")
-
-
-def _tell_corpus(corpus: Corpus, request: TrainRequest, observer: Observer) -> None:
-    vocabulary = corpus.vocabulary
-    kinds = vocabulary.size - (vocabulary.end is not None)
-    if len(corpus.ids) < 2:
-        raise DataError("The text has one character: at least two are needed, to predict one from the other.")
-    if kinds == 1 and vocabulary.end is None:
-        raise DataError(f"The text has one kind of symbol only, {vocabulary.decode([0])!r}: there is nothing to predict.")
-    documents = "" if vocabulary.end is None else f", {corpus.documents:,} {corpus.unit}s, the longest {corpus.longest:,}"
-    observer.note(f"{len(corpus.ids):,} symbols of {kinds:,} kinds{documents}")
-    for note in corpus.notes:
-        observer.note(note)
 
 
 def _config(request: TrainRequest, corpus: Corpus) -> dict[str, Any]:

@@ -115,6 +115,9 @@ class RunOptions:
     eval_every: int | None = option(
         None, "Steps between validations (default: 13 and more over the budget).", least=1, old_names=("eval_val_every",)
     )
+    eval_symbols: int = option(
+        32768, "Most symbols of the validation part that a look reads; the model kept is measured on up to 262,144.", least=2
+    )
     save_every: float = option(60.0, "Seconds between checkpoints.", above=0)
     stop_after: int | None = option(None, "Save and leave after this step, to go on later with --resume.", least=1)
     sample_length: int = option(300, "Symbols of the live samples; 0 = none.", least=0, most=100000)
@@ -143,6 +146,17 @@ class EvaluateOptions:
         None, "Part of the text (default: validation of the run's own text, all of another)."
     )
     window: int | None = option(None, "Start every N symbols from zero (default: the state is carried on).", least=1)
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What `unrolled bench` measures, and for how long."""
+
+    rounds: int = option(5, "Rounds in which the contenders take turns; medians of them are told.", least=1, most=1000)
+    seconds: float = option(60.0, "Seconds each contender of `learning` learns for.", above=0)
+    text: str = option("builtin:python", "Text of `learning`.")
+    seed: int = option(1, "Seed of `learning`.", least=0)
+    picture: str | None = option(None, "Write loss against seconds to this SVG file.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -239,6 +253,8 @@ class TrainRequest:
     training: TrainingOptions = TrainingOptions()
     machine: MachineOptions = MachineOptions()
     run: RunOptions = RunOptions()
+    given: frozenset[str] = frozenset()
+    """Names of the settings that somebody chose; the recipe may choose the others."""
 
     @staticmethod
     def build(inputs: tuple[str, ...], values: dict[str, Any], origin: str, preset: str | None = None) -> TrainRequest:
@@ -251,7 +267,8 @@ class TrainRequest:
             chosen = {name: value for name, value in chosen.items() if name not in BUDGETS}
         dealt = split_by_class(chosen | {name.replace("-", "_"): value for name, value in values.items()}, GROUPS, origin)
         parts: list[Any] = [from_dict(kind, part, origin) for kind, part in zip(GROUPS, dealt, strict=True)]
-        return TrainRequest(tuple(inputs), *parts)
+        request = TrainRequest(tuple(inputs), *parts)
+        return dataclasses.replace(request, given=frozenset(name for part in dealt for name in part))
 
     def check(self) -> TrainRequest:
         """Return the request with one budget and, if need be, a drawn seed; raise `UsageError` for what cannot be."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +47,20 @@ def choose_machine(options: MachineOptions) -> Machine:
     else:
         dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
     return Machine(device, dtype, torch.get_num_threads())
+
+
+def fewer_threads_if_faster(machine: Machine, pace: Callable[[], float]) -> Machine:
+    """Return the machine with one thread, if `pace` says that is faster than all of them.
+
+    It is so for small layers, and beside a busy process: threads that wait for each other dozens of times a step lose most
+    of it when one of them is put off.
+    """
+    many = pace()
+    torch.set_num_threads(1)
+    if pace() > many:
+        return dataclasses.replace(machine, threads=1)
+    torch.set_num_threads(machine.threads)
+    return machine
 
 
 def _device(name: str) -> torch.device:

@@ -33,6 +33,12 @@ LOG_EVERY = 10
 MILESTONES = (0.02, 0.05, *(n / 10 for n in range(1, 11)))
 """Shares of the budget after which the model is validated and writes a sample: early ones show it learning to write."""
 
+FEWER = (0.04, 0.15, 0.35, 0.6, 0.8, 0.92, 1.0)
+"""The same for a short budget, of which looking may take no more than a twentieth."""
+
+SHORT = 100.0
+"""Seconds up to which a budget is short."""
+
 MINUTES_BETWEEN = 5.0
 """Long runs are validated at least so often."""
 
@@ -98,6 +104,14 @@ class Looks:
     sample: Callable[[], str] | None
 
 
+def milestones(budget: Budget) -> list[float]:
+    """Return the shares of a budget after which the model is looked at, the last of them 1."""
+    if budget.unit != "seconds":
+        return sorted(MILESTONES)
+    parts = round(budget.total / 60 / MINUTES_BETWEEN)
+    return sorted({*(FEWER if budget.total <= SHORT else MILESTONES), *((n + 1) / parts for n in range(parts))})
+
+
 class Trainer:
     """Trains `model` on `batches` into `run`. `train` runs to the end of the budget or to a signal."""
 
@@ -120,8 +134,7 @@ class Trainer:
         self.learner = Learner(model, machine, options, batches.batch)
         self.symbols_per_character = symbols_per_character
         self.budget: Budget = make_budget(options, batches.symbols)
-        parts = round(self.budget.total / 60 / MINUTES_BETWEEN) if self.budget.unit == "seconds" else 1
-        self._shares = sorted({*MILESTONES, *((n + 1) / parts for n in range(parts))})
+        self._shares = milestones(self.budget)
         self.position = Position()
         self.rate = 0.0
         self._window = torch.zeros(3, dtype=torch.float64, device=machine.device)  # loss, symbols, gradient norm

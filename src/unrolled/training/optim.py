@@ -98,8 +98,8 @@ class AdamW(Optimiser):
 class Muon(AdamW):
     """Muon (Jordan et al. 2024) for the square blocks of the recurrent matrices, one a gate; AdamW for all else.
 
-    The momentum of each block is replaced by the nearest orthogonal matrix, found by five Newton-Schulz steps, all blocks of
-    the model in one batched product.
+    The momentum of each block is replaced by the nearest orthogonal matrix, found by three polynomial steps, all blocks of the
+    model in one batched product.
     """
 
     momentum = 0.95
@@ -141,12 +141,21 @@ class Muon(AdamW):
                 first += len(part)
 
 
+POLAR = ((8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518))
+"""Coefficients of x, x^3 and x^5, each step's the best for what the step before leaves (Amsel et al. 2025, Polar Express).
+
+Three such steps are nearer to the polar factor than five of Muon's first, equal ones, at three fifths of the cost.
+"""
+
+POLAR_MARGIN = 1.02
+"""Keeps the largest singular value below one where bfloat16 rounds up."""
+
+
 def orthogonalise(blocks: Tensor) -> Tensor:
-    """Return the nearest orthogonal matrix of each block `(N, H, H)`, roughly: singular values between 0.7 and 1.2."""
-    a, b, c = 3.4445, -4.7750, 2.0315
+    """Return the nearest orthogonal matrix of each block `(N, H, H)`, roughly: most singular values between 0.7 and 1.2."""
     x = blocks.to(torch.bfloat16 if fast_bfloat16(blocks.device) else torch.float32)
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(5):
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * POLAR_MARGIN + 1e-7)
+    for a, b, c in POLAR:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x.float()

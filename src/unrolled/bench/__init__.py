@@ -1,0 +1,142 @@
+"""`unrolled bench`: this package against what people write instead, side by side in one run, on this machine.
+
+Two contenders take turns, and what is reported are ratios of medians: other work on the machine then falls on both alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from unrolled.bench import learning
+from unrolled.bench.picture import draw
+from unrolled.bench.worker import Contender
+from unrolled.files import write_bytes
+from unrolled.options import BenchOptions
+
+SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64))
+"""Layers, units, lanes and steps of the training steps compared."""
+
+SYMBOLS = 96
+ROUND_SECONDS = 0.4
+"""A round repeats its work until it takes about so long."""
+
+
+def race(contenders: dict[str, tuple[str, dict[str, Any]]], rounds: int) -> dict[str, float]:
+    """Return the work a second of each contender: medians over rounds taken in turn.
+
+    `contenders` gives each a subject of `bench.subjects` and its parameters. One runs at a time: the others wait for input and
+    use no processor.
+    """
+    with ExitStack() as stack:
+        running = {name: stack.enter_context(Contender(subject, **given)) for name, (subject, given) in contenders.items()}
+        counts = {name: max(1, round(ROUND_SECONDS / contender.round())) for name, contender in running.items()}
+        timings: dict[str, list[float]] = {name: [] for name in running}
+        for _ in range(rounds):
+            for name, contender in running.items():
+                timings[name].append(contender.round(counts[name]))
+        return {name: contender.work / statistics.median(timings[name]) for name, contender in running.items()}
+
+
+def peaks(rounds: int) -> dict[str, float]:
+    """Return the floating-point operations a second of large matrix products, the best of some sizes, by precision."""
+    rates: dict[str, float] = {}
+    for precision in ("float32", "bfloat16"):
+        sizes = {str(size): ("product", {"size": size, "precision": precision}) for size in (1024, 2048)}
+        rates[precision] = max(race(sizes, rounds).values())
+    return rates
+
+
+def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return one row a size: characters a second of a training step of ours and of the peers', and what of the peak it is."""
+    best = peaks(rounds)
+    rows = []
+    for layers, hidden, batch, bptt in SIZES:
+        shape = {"layers": layers, "hidden": hidden, "batch": batch, "bptt": bptt}
+        rates = race(
+            {
+                "ours": ("our step", shape | {"optimiser": "adamw"}),
+                "ours, muon": ("our step", shape | {"optimiser": "muon"}),
+                "float32": ("peer step", shape | {"autocast": False}),
+                "bfloat16": ("peer step", shape | {"autocast": True}),
+            },
+            rounds,
+        )
+        operations = 6.0 * (8 * layers * hidden**2 + SYMBOLS * hidden)  # a symbol: two a weight, forward and twice backward
+        rows.append(
+            shape
+            | {f"characters_per_second_{name}".replace(", ", "_"): rate for name, rate in rates.items()}
+            | {f"times_{peer}": rates["ours"] / rates[peer] for peer in ("float32", "bfloat16")}
+            | {"share_of_peak": rates["ours"] * operations / max(best.values())}
+        )
+        last = rows[-1]
+        note(
+            f"training {layers}x{hidden}, {batch} lanes, {bptt} steps: {rates['ours']:>9,.0f} characters/s, "
+            f"{last['times_float32']:.2f} times nn.LSTM in float32, {last['times_bfloat16']:.2f} times it in bfloat16, "
+            f"{last['share_of_peak']:.0%} of the matrix peak"
+        )
+    return rows
+
+
+def sampling(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return one row for one stream and one for 64: characters a second of ours and of the peers' loops."""
+    rows = []
+    for streams, length in ((1, 300), (64, 100)):
+        given = {"layers": 2, "hidden": 256, "streams": streams, "length": length}
+        rates = race(
+            {
+                "ours": ("our sampling", given),
+                "lstm": ("peer sampling", given | {"cells": False}),
+                "cells": ("peer sampling", given | {"cells": True}),
+            },
+            rounds,
+        )
+        rows.append(given | {f"characters_per_second_{name}": rate for name, rate in rates.items()})
+        note(
+            f"sampling 2x256, {streams} streams: {rates['ours']:>9,.0f} characters/s, "
+            f"{rates['ours'] / rates['lstm']:.2f} times a loop over nn.LSTM, "
+            f"{rates['ours'] / rates['cells']:.2f} times a loop over nn.LSTMCell"
+        )
+    return rows
+
+
+def encoding(rounds: int, note: Callable[[str], None]) -> dict[str, Any]:
+    """Return megabytes a second of text made into symbols: by ours, file and cache included, and by a dictionary."""
+    given = {"megabytes": 20}
+    rates = race({"ours": ("our encoding", given), "dictionary": ("peer encoding", given)}, rounds)
+    ratio = rates["ours"] / rates["dictionary"]
+    note(f"encoding: {rates['ours']:,.0f} MB/s, {ratio:.1f} times a dictionary and a list")
+    return {f"megabytes_per_second_{name}": rate for name, rate in rates.items()}
+
+
+def learn(options: BenchOptions, note: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return one row a contender: its curve, and its losses at the end; draw the picture, if one is wanted."""
+    rows = []
+    note(
+        f"loss after {options.seconds:g} s on {options.text}, in nats a character: with the context carried on, "
+        f"in windows of {learning.WINDOW} (the GPT: of its 64)"
+    )
+    for name, contender in learning.CONTENDERS.items():
+        row = {"name": name} | contender(options.text, options.seconds, options.seed)
+        carried = "      " if row["carried"] is None else f"{row['carried']:.4f}"
+        note(f"  {name:<28} {carried}  {row['windowed']:.4f}   {row['parameters']:>9,} parameters")
+        rows.append(row)
+    if options.picture:
+        write_bytes(Path(options.picture), draw({row["name"]: row["curve"] for row in rows}).encode())
+    return rows
+
+
+PARTS: dict[str, Callable[[BenchOptions, Callable[[str], None]], Any]] = {
+    "training": lambda options, note: training(options.rounds, note),
+    "sampling": lambda options, note: sampling(options.rounds, note),
+    "encoding": lambda options, note: encoding(options.rounds, note),
+    "learning": learn,
+}
+
+
+def run(parts: list[str], options: BenchOptions, note: Callable[[str], None]) -> dict[str, Any]:
+    """Measure the parts named (all but learning, if none is) and return their results; `note` is told each line."""
+    return {part: PARTS[part](options, note) for part in parts or [name for name in PARTS if name != "learning"]}

@@ -1,0 +1,158 @@
+"""What is timed: one class a subject, ours and the peers'. A subject is called for a round, and says how much it does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unrolled.bench.peers import PlainLSTM, PlainLSTMCells
+from unrolled.data.batches import Batch
+from unrolled.data.corpus import open_corpus
+from unrolled.data.vocab import Characters
+from unrolled.inference.generate import generate
+from unrolled.job import choose_kernel
+from unrolled.nn.machine import choose_machine
+from unrolled.nn.model import SequenceModel
+from unrolled.options import DataOptions, MachineOptions, ModelOptions, SampleOptions, TrainingOptions
+from unrolled.training.learner import Learner
+
+SYMBOLS = 96
+"""Kinds of symbols, about those of a text in English."""
+
+LINE = "The quick brown fox jumps over the lazy dog; 0123456789, and THE DOG sleeps on (for now).\n"
+
+
+class Subject(Protocol):
+    """Something to time. `work` is what one call does: symbols, megabytes, floating-point operations."""
+
+    work: float
+
+    def __call__(self) -> None:
+        """Do it once."""
+        ...
+
+
+class OurStep:
+    """A training step of this package, as `unrolled train --optimiser adamw` takes it, on symbols drawn at random."""
+
+    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, optimiser: Any, precision: Any = "auto") -> None:
+        options = MachineOptions(precision=precision)
+        training = TrainingOptions(batch=batch, bptt=bptt, optimiser=optimiser)
+        model = SequenceModel(SYMBOLS, ModelOptions(layers=layers, hidden=hidden, dropout=0.0)).train()
+        machine, _ = choose_kernel(model, choose_machine(options), options, lambda note: None, training)
+        ids = np.random.default_rng(0).integers(SYMBOLS, size=(2, bptt, batch))
+        self.batch, self.work = Batch(ids[0], ids[1], None, True, ids[0].size), float(ids[0].size)
+        self.learner = Learner(model, machine, training, batch)
+
+    def __call__(self) -> None:
+        self.learner.step(self.batch, 1e-4, 0)
+
+
+class PeerStep:
+    """A training step with `nn.LSTM`, Adam and the usual clipping; in bfloat16 by `torch.autocast` around the forward pass."""
+
+    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, autocast: bool) -> None:
+        self.model, self.autocast = PlainLSTM(SYMBOLS, hidden, hidden, layers), autocast
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=2e-3)
+        self.ids = torch.randint(SYMBOLS, (2, bptt, batch))
+        self.state: tuple[Tensor, Tensor] | None = None
+        self.work = float(batch * bptt)
+
+    def __call__(self) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+            logits, state = self.model(self.ids[0], self.state)
+            loss = F.cross_entropy(logits.flatten(0, 1), self.ids[1].flatten())
+        self.state = (state[0].detach(), state[1].detach())
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimiser.step()
+
+
+class Product:
+    """A large matrix product: what the processor can do, in floating-point operations."""
+
+    def __init__(self, size: int, precision: str) -> None:
+        dtype = getattr(torch, precision)
+        self.one, self.other = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+        self.out = torch.empty(size, size, dtype=dtype)
+        self.work = 2.0 * size**3
+
+    def __call__(self) -> None:
+        torch.mm(self.one, self.other, out=self.out)
+
+
+class OurSampling:
+    """`unrolled sample`: embedding, layers, head, draw, and text."""
+
+    def __init__(self, layers: int, hidden: int, streams: int, length: int) -> None:
+        choose_machine(MachineOptions())
+        self.model = SequenceModel(SYMBOLS, ModelOptions(layers=layers, hidden=hidden)).eval()
+        self.vocabulary = Characters([chr(32 + index) for index in range(SYMBOLS)])
+        self.options = SampleOptions(length=length, count=streams)
+        self.work = float(streams * length)
+
+    def __call__(self) -> None:
+        for _ in generate(self.model, self.vocabulary, self.options, seed=1):
+            pass
+
+
+class PeerSampling:
+    """A loop over `nn.LSTM` with one step a call, or over `nn.LSTMCell`, drawing with `torch.multinomial`."""
+
+    def __init__(self, layers: int, hidden: int, streams: int, length: int, cells: bool) -> None:
+        kind: Any = PlainLSTMCells if cells else PlainLSTM
+        self.model, self.cells, self.streams, self.length = kind(SYMBOLS, hidden, hidden, layers).eval(), cells, streams, length
+        self.work = float(streams * length)
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        ids, state, texts = torch.zeros(self.streams, dtype=torch.long), None, [""] * self.streams
+        for _ in range(self.length):
+            logits, state = self.model(ids if self.cells else ids[None], state)
+            ids = torch.multinomial(F.softmax(logits if self.cells else logits[0], -1), 1)[:, 0]
+            texts = [text + chr(32 + index) for text, index in zip(texts, ids.tolist(), strict=True)]
+
+
+class OurEncoding:
+    """Text to symbols, as `unrolled train` reads a file it never saw; in megabytes."""
+
+    def __init__(self, megabytes: int) -> None:
+        self.text, self.work = LINE * (megabytes * 1_000_000 // len(LINE)), float(megabytes)
+        self.round = 0
+
+    def __call__(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text.txt"
+            path.write_text(self.text[self.round :], "ascii")  # another text each time, so that no cache knows it
+            self.round += 1
+            open_corpus([str(path)], DataOptions())
+
+
+class PeerEncoding:
+    """Text to symbols as tutorials do it: a dictionary and a list comprehension; in megabytes."""
+
+    def __init__(self, megabytes: int) -> None:
+        self.text, self.work = LINE * (megabytes * 1_000_000 // len(LINE)), float(megabytes)
+
+    def __call__(self) -> None:
+        index = {character: number for number, character in enumerate(sorted(set(self.text)))}
+        torch.tensor([index[character] for character in self.text])
+
+
+SUBJECTS: dict[str, Callable[..., Subject]] = {
+    "our step": OurStep,
+    "peer step": PeerStep,
+    "product": Product,
+    "our sampling": OurSampling,
+    "peer sampling": PeerSampling,
+    "our encoding": OurEncoding,
+    "peer encoding": PeerEncoding,
+}

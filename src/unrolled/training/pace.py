@@ -1,0 +1,44 @@
+"""How fast this machine trains: a few steps of the very kind that are to come, on symbols drawn at random."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from unrolled.data.batches import Batch
+from unrolled.nn.kernels import use
+from unrolled.nn.machine import Machine
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions, TrainingOptions
+from unrolled.training.learner import Learner
+
+WARM_UP = 2
+"""Steps before the clock starts: the first ones prepare memory and code."""
+
+
+LONGEST = 1.0
+"""Seconds after which no further step is taken, however few there were."""
+
+
+def measure(
+    symbols: int, shape: ModelOptions, options: TrainingOptions, machine: Machine, seconds: float = 0.25, kernels: str = "auto"
+) -> float:
+    """Return the symbols that a training step learns from in a second: the median of the steps of some `seconds`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SequenceModel(symbols, shape).to(machine.device)
+    use(model, kernels)
+    learner = Learner(model.train(), machine, options, options.batch)
+    draw = np.random.default_rng(0)
+    ids = draw.integers(symbols, size=(2, options.bptt, options.batch))
+    batch = Batch(ids[0], ids[1], None, True, ids[0].size)
+    timings: list[float] = []
+    while len(timings) < WARM_UP + 1 or (sum(timings) < LONGEST and (len(timings) < WARM_UP + 4 or sum(timings) < seconds)):
+        started = time.perf_counter()
+        loss, _ = learner.step(batch, 0.0, len(timings))
+        float(loss)  # waits for a GPU
+        timings.append(time.perf_counter() - started)
+    return float(ids[0].size / statistics.median(timings[WARM_UP:]))
