@@ -18,7 +18,7 @@ from unrolled.data.corpus import Corpus, cached_corpus, open_corpus
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.material import Material
 from unrolled.nn.kernels import guard, use
-from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster
+from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster, running
 from unrolled.nn.model import SequenceModel, embedding_width, parameter_count
 from unrolled.options import BUDGETS, MachineOptions, TrainingOptions, TrainRequest, flag
 from unrolled.store.model_file import load_model
@@ -69,8 +69,9 @@ class Job:
         """Train to the end of the budget or to a signal; everything is saved either way."""
         self.trainer.run.lock()
         try:
-            stopped = self.trainer.train()
-            best, words = (self.trainer.position.best, "") if stopped is not None else self._judge()
+            with running(self.machine):
+                stopped = self.trainer.train()
+                best, words = (self.trainer.position.best, "") if stopped is not None else self._judge()
         finally:
             self.trainer.run.release()
         position, run = self.trainer.position, self.trainer.run
@@ -217,9 +218,12 @@ def _complete(request: TrainRequest, material: Material, machine: Machine, obser
 
     text = Text(symbols=len(material.train) - 1, kinds=vocabulary.size)
     request, sentence = choose(request, text, pace)
-    observer.note(sentence)
+    if sentence:
+        observer.note(sentence)
     if request.training.minutes is not None and request.machine.threads == 0 and machine.threads > 1:
         machine = fewer_threads_if_faster(machine, lambda: pace(request))
+        kept = dataclasses.replace(request.machine, threads=machine.threads)  # for a resume
+        request = dataclasses.replace(request, machine=kept)
     return request, machine
 
 

@@ -20,7 +20,8 @@ class Contender:
 
     def __init__(self, subject: str, **parameters: Any) -> None:
         self.name = subject
-        command = [sys.executable, "-m", "unrolled.bench.worker", subject, json.dumps(parameters)]
+        serving = "from unrolled.bench.worker import serve; serve()"
+        command = [sys.executable, "-c", serving, subject, json.dumps(parameters)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.work = self._answer()
 
@@ -58,7 +59,3 @@ def serve() -> None:
         for _ in range(int(line)):
             subject()
         print((time.perf_counter() - started) / int(line), flush=True)
-
-
-if __name__ == "__main__":
-    serve()

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import dataclasses
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,18 +49,29 @@ def choose_machine(options: MachineOptions) -> Machine:
     return Machine(device, dtype, torch.get_num_threads())
 
 
+@contextlib.contextmanager
+def running(machine: Machine) -> Iterator[None]:
+    """Run with the machine's number of threads, and leave torch's as it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(machine.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def fewer_threads_if_faster(machine: Machine, pace: Callable[[], float]) -> Machine:
     """Return the machine with one thread, if `pace` says that is faster than all of them.
 
     It is so for small layers, and beside a busy process: threads that wait for each other dozens of times a step lose most
     of it when one of them is put off.
     """
-    many = pace()
-    torch.set_num_threads(1)
-    if pace() > many:
-        return dataclasses.replace(machine, threads=1)
-    torch.set_num_threads(machine.threads)
-    return machine
+    alone = dataclasses.replace(machine, threads=1)
+    rates = []
+    for candidate in (machine, alone):
+        with running(candidate):
+            rates.append(pace())
+    return alone if rates[1] > rates[0] else machine
 
 
 def _device(name: str) -> torch.device:

@@ -15,6 +15,9 @@ from typing import Any
 from unrolled.options import TrainRequest
 from unrolled.training.schedule import make_budget
 
+CHOSEN = ("hidden", "dropout", "optimiser")
+"""The settings that the recipe chooses."""
+
 Pace = Callable[[TrainRequest], float]
 """Measures the symbols a second that a request would train."""
 
@@ -24,8 +27,8 @@ WIDTHS = ((0.0, 128), (6e5, 256), (3e7, 384), (8e7, 512))
 SMALL_TEXT = 60_000
 """Symbols below which more than the least units only learn the text by heart."""
 
-WORTH = 1.8
-"""A step of Muon teaches as much as so many of AdamW."""
+WORTH = {"adamw": 1.0, "muon": 1.8}
+"""What a step of an optimiser teaches, in steps of AdamW."""
 
 DROPOUTS = ((0.0, 0.0), (2.0, 0.05), (5.0, 0.15), (8.0, 0.25), (20.0, 0.35), (60.0, 0.5))
 """Share of units silenced, by how often the text is read; straight lines in the logarithm between."""
@@ -44,12 +47,14 @@ def choose(request: TrainRequest, text: Text, pace: Pace) -> tuple[TrainRequest,
 
     `pace` is asked only for a budget in minutes: one in steps or epochs makes the same run on every machine.
     """
+    if request.given.issuperset(CHOSEN):
+        return request, ""
     budget = make_budget(request.training, text.symbols)
     if budget.unit == "seconds":
-        rates = {name: pace(_with(request, hidden=256, optimiser=name)) for name in ("adamw", "muon")}
-        optimiser = "muon" if rates["muon"] * WORTH >= rates["adamw"] else "adamw"
-        request = _with(request, optimiser=optimiser)
-        request = _with(request, hidden=width(rates[request.training.optimiser] * budget.total, text.symbols))
+        candidates = [_with(request, hidden=256, optimiser=name) for name in WORTH]
+        rates = {candidate.training.optimiser: pace(candidate) for candidate in candidates}
+        best = max(rates, key=lambda name: rates[name] * WORTH.get(name, 1.0))
+        request = _with(request, optimiser=best, hidden=width(rates[best] * budget.total, text.symbols))
         rate = pace(request)
         reads, why = rate * budget.total, f"{budget.total / 60:.3g} minutes at {rate:,.0f} symbols/s"
     else:

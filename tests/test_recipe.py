@@ -1,0 +1,168 @@
+"""What is chosen when nobody says, and what is said of it in the end."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unrolled import job
+from unrolled.api import load
+from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster
+from unrolled.options import BUDGETS, PRESETS, TrainRequest
+from unrolled.training.loop import milestones
+from unrolled.training.pace import measure
+from unrolled.training.recipe import CHOSEN, Text, choose, dropout, width
+from unrolled.training.schedule import Budget
+from unrolled.training.verdict import verdict
+from unrolled.views.console import Quiet
+
+BOOK = Text(symbols=1_000_000, kinds=65)
+
+
+def request(**values: Any) -> TrainRequest:
+    return TrainRequest.build((), values, "test").check()
+
+
+def at(rate: float, muon: float = 0.8) -> Callable[[TrainRequest], float]:
+    """Return the pace of a machine that trains 256 units at `rate` symbols a second with AdamW."""
+    return lambda asked: rate * (256 / asked.model.hidden) ** 2 * (muon if asked.training.optimiser == "muon" else 1.0)
+
+
+def never(asked: TrainRequest) -> float:
+    raise AssertionError("a budget in steps or epochs must not depend on the machine's speed")
+
+
+def test_more_time_means_wider_layers_and_more_passes_more_dropout() -> None:
+    found = [choose(request(minutes=minutes), BOOK, at(70_000))[0] for minutes in (0.02, 1, 3, 30, 300)]
+    widths = [asked.model.hidden for asked in found]
+    dropouts = [asked.model.dropout for asked in found]
+    assert widths == sorted(widths)
+    assert dropouts == sorted(dropouts)
+    assert widths[0] < widths[2] < widths[-1]
+    assert dropouts[0] < dropouts[2] < dropouts[-1]
+
+
+def test_a_slow_machine_gets_a_smaller_network() -> None:
+    fast, slow = (choose(request(minutes=1), BOOK, at(rate))[0].model.hidden for rate in (70_000, 3_000))
+    assert slow < fast
+
+
+def test_a_large_text_gets_no_dropout_and_a_small_one_a_small_network() -> None:
+    large, _ = choose(request(minutes=3), Text(10**9, 96), at(70_000))
+    small, _ = choose(request(minutes=3), Text(18_000, 60), at(70_000))
+    assert large.model.dropout == 0
+    assert small.model.hidden < large.model.hidden
+    assert small.model.dropout >= 0.3
+
+
+def test_muon_is_chosen_where_it_is_not_too_slow() -> None:
+    assert choose(request(minutes=1), BOOK, at(70_000, muon=0.8))[0].training.optimiser == "muon"
+    assert choose(request(minutes=1), BOOK, at(70_000, muon=0.3))[0].training.optimiser == "adamw"
+
+
+@pytest.mark.parametrize("given", [{"hidden": 48}, {"dropout": 0.77}, {"optimiser": "rmsprop"}, {"hidden": 33, "dropout": 0.0}])
+def test_what_was_given_is_never_touched(given: dict[str, Any]) -> None:
+    chosen, sentence = choose(request(minutes=3, **given), BOOK, at(70_000))
+    assert {name: chosen.flat()[name] for name in given} == given
+    assert sentence
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_never_touched(preset: str) -> None:
+    asked = TrainRequest.build((), {}, "test", preset).check()
+    assert choose(asked, BOOK, never) == (asked, "")
+
+
+def test_nothing_is_measured_for_a_budget_in_steps_or_epochs() -> None:
+    for budget in ({"steps": 1000}, {"epochs": 3.0}):
+        chosen, sentence = choose(request(**budget), BOOK, never)
+        assert chosen.model.hidden in {units for units in (128, 256, 384, 512)}
+        assert "times" in sentence or "%" in sentence
+
+
+def test_the_recipe_chooses_settings_only() -> None:
+    asked = request(minutes=3)
+    chosen, _ = choose(asked, BOOK, at(70_000))
+    changed = {name for name, value in chosen.flat().items() if value != asked.flat()[name]}
+    assert changed <= set(CHOSEN)
+    assert not set(CHOSEN) & set(BUDGETS)
+
+
+def test_rules_are_steady() -> None:
+    shares = [dropout(epochs / 4) for epochs in range(2000)]
+    assert shares == sorted(shares)
+    assert 0 == shares[0] < shares[-1] < 0.7
+    assert max(later - earlier for earlier, later in zip(shares[:-1], shares[1:], strict=True)) < 0.05
+    assert [width(reads, 10**6) for reads in (0, 10**12)] == [128, 512]
+
+
+def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[..., Any]) -> None:
+    done = cli("train", book, "--steps", 12, "--stop-after", 6, "--batch", 4, "--bptt", 8, "--sample-length", 0, "--out", "r")
+    told = re.search(r"2 layers of (\d+) units, dropout ([\d.]+), 4 lanes of 8 steps, (\w+): in 12 steps", done.err)
+    assert told, done.err
+    saved = json.loads(Path("r/config.json").read_text("utf-8"))["options"]
+    assert (str(saved["hidden"]), f"{saved['dropout']:g}", saved["optimiser"]) == told.groups()
+    again = cli("train", "--resume", "r", "--json")
+    assert json.loads(again.out)["steps"] == 12
+    assert "layers of" not in again.err
+
+
+def test_a_run_in_minutes_measures_this_machine(book: Path) -> None:
+    class Notes(Quiet):
+        lines: list[str] = []
+
+        def note(self, message: str) -> None:
+            self.lines.append(message)
+
+    values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4}
+    outcome = job.start(TrainRequest.build((str(book),), values, "test"), Notes()).train()
+    assert any("symbols/s" in line for line in Notes.lines)
+    assert load("r").network.options.hidden == 128  # a small text
+    assert outcome.verdict
+
+
+def test_pace_counts_symbols_and_leaves_the_random_numbers_alone() -> None:
+    asked = request(steps=1, hidden=16, batch=4, bptt=8)
+    before = torch.random.get_rng_state()
+    rate = measure(9, asked.model, asked.training, choose_machine(asked.machine), seconds=0.05)
+    assert 100 < rate < 1e8
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("losses", "best_at", "epochs", "word"),
+    [
+        ((1.0, None), 1.0, 1.0, "not known"),
+        ((0.4, 1.9), 0.3, 50.0, "Overfit"),
+        ((1.0, 1.4), 1.0, 9.0, "Limited by the text"),
+        ((1.35, 1.4), 1.0, 9.0, "Underfit"),
+        ((1.0, 1.4), 1.0, 0.4, "Underfit"),  # another part of the text, not learned by heart
+    ],
+)
+def test_the_verdict_names_what_holds_it_back(
+    losses: tuple[float, float | None], best_at: float, epochs: float, word: str
+) -> None:
+    words = verdict(*losses, best_at, epochs)
+    assert word in words
+    assert "  " not in words
+
+
+def test_short_budgets_are_looked_at_less() -> None:
+    short, usual, long = (milestones(Budget("seconds", seconds)) for seconds in (60, 180, 3600))
+    assert len(short) < len(usual) < len(long)
+    assert short[-1] == usual[-1] == long[-1] == 1
+    assert max(later - earlier for earlier, later in zip(long[:-1], long[1:], strict=True)) * 3600 < 360
+
+
+def test_threads_are_those_that_are_faster_and_torchs_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = [3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: counts[-1])
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    machine = Machine(torch.device("cpu"), torch.float32, 3)
+    assert fewer_threads_if_faster(machine, lambda: {3: 10.0, 1: 20.0}[counts[-1]]).threads == 1
+    assert fewer_threads_if_faster(machine, lambda: {3: 20.0, 1: 10.0}[counts[-1]]).threads == 3
+    assert counts[-1] == 3
