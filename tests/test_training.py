@@ -252,7 +252,7 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
     torch.manual_seed(0)
     blocks = torch.randn(3, 32, 32)
     values = torch.linalg.svdvals(orthogonalise(blocks))
-    assert 0.1 < values.min() < values.max() < 2
+    assert 0.1 < values.min() < 0.7 < values.median() < values.max() < 2
     models = [SequenceModel(5, ModelOptions(hidden=8)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     before = {name: weight.clone() for name, weight in models[0].named_parameters()}
@@ -265,7 +265,8 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
     for name, weight in models[0].named_parameters():
         if name.endswith(("weight_x", "weight_h")):
             turned = (before[name] - weight).view(4, 8, 8) / (0.01 * Muon.share_of_rate)
-            assert 0.1 < torch.linalg.svdvals(turned).min() < torch.linalg.svdvals(turned).max() < 2.1
+            values = torch.linalg.svdvals(turned)
+            assert 0.5 < values.median() < values.max() < 2.1
         else:
             assert torch.equal(weight, adamw[name])
 
