@@ -8,7 +8,17 @@ from torch import Tensor, nn
 
 from unrolled.errors import UsageError
 from unrolled.job import choose_kernel
-from unrolled.nn.cells import CELLS, GatedCell, GRUState, LSTMCell, LSTMState, map_state, state_tensors, unroll_by_step
+from unrolled.nn.cells import (
+    CELLS,
+    GatedCell,
+    Gathered,
+    GRUState,
+    LSTMCell,
+    LSTMState,
+    map_state,
+    state_tensors,
+    unroll_by_step,
+)
 from unrolled.nn.kernels import KERNELS, aten, guard, use
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel, parameter_count
@@ -118,6 +128,24 @@ def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
         found.append([weight.grad.clone() for weight in model.parameters() if weight.grad is not None])
     for exact, rough in zip(*found, strict=True):
         assert (exact - rough).norm() <= 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 40])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: int) -> None:
+    made = make(cell)
+    if kernel != "reference" and aten.refusal(made):
+        return
+    torch.manual_seed(3)
+    table = torch.randn(rows, E, dtype=torch.float64, requires_grad=True)
+    ids = torch.randint(rows, (T, B))
+    found = []
+    for xs, run in ((Gathered(ids, table).dense(), unroll_by_step), (Gathered(ids, table), KERNELS[kernel])):
+        ys, last = run(made, xs, made.initial_state(B), some_resets())
+        loss = (ys * torch.linspace(-1, 1, ys.numel(), dtype=ys.dtype).view_as(ys)).sum()
+        found.append([ys, *state_tensors(last), *torch.autograd.grad(loss, [table, *made.parameters()])])
+    torch.testing.assert_close(found[1], found[0], **FLOAT64)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

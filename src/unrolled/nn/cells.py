@@ -17,7 +17,29 @@ State: TypeAlias = Any
 """A named tuple of tensors `(B, H)`, or of such tuples. It is passed in and handed back, never hidden in a module."""
 
 S = TypeVar("S")
-Kernel: TypeAlias = Callable[["Cell", Tensor, State, Tensor | None], tuple[Tensor, State]]
+
+
+class Gathered(NamedTuple):
+    """Inputs that are rows of a table: `ids` `(T, B)` of `rows` `(V, I)`, which stands for `rows[ids]` `(T, B, I)`.
+
+    A kernel may multiply the V rows by its weights instead of the T B inputs.
+    """
+
+    ids: Tensor
+    rows: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(T, B, I)`."""
+        return (*self.ids.shape, self.rows.shape[1])
+
+    def dense(self) -> Tensor:
+        """Return the inputs themselves, `(T, B, I)`."""
+        return F.embedding(self.ids, self.rows)
+
+
+Inputs: TypeAlias = Tensor | Gathered
+Kernel: TypeAlias = Callable[["Cell", Inputs, State, Tensor | None], tuple[Tensor, State]]
 
 
 class RNNState(NamedTuple):
@@ -52,9 +74,14 @@ def state_tensors(state: State) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) else [tensor for part in state for tensor in state_tensors(part)]
 
 
-def unroll_by_step(cell: Cell, xs: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+def dense(xs: Inputs) -> Tensor:
+    """Return inputs as a tensor `(T, B, I)`, whatever they came as."""
+    return xs.dense() if isinstance(xs, Gathered) else xs
+
+
+def unroll_by_step(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
     """The definition of unrolling: `step` in a loop, the state zero before a step where `resets` is true."""
-    ys = []
+    xs, ys = dense(xs), []
     for t in range(len(xs)):
         if resets is not None:
             keep = ~resets[t].unsqueeze(-1)  # (B, 1)
@@ -80,12 +107,12 @@ class Cell(nn.Module):
         """Take one step: `x` `(B, I)` -> output `(B, H)` and the next state."""
         raise NotImplementedError
 
-    def unroll(self, xs: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-        """Take T steps: `xs` `(T, B, I)` -> outputs `(T, B, H)` and the last state.
+    def unroll(self, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        """Take T steps: `xs` `(T, B, I)`, perhaps as `Gathered` -> outputs `(T, B, H)` and the last state.
 
         `resets` `(T, B)` bool: where true, the state is zero before that step. Raises `ValueError` for wrong shapes.
         """
-        if xs.dim() != 3 or xs.shape[2] != self.input_size:
+        if len(xs.shape) != 3 or xs.shape[2] != self.input_size:
             raise ValueError(f"unroll takes inputs (T, B, {self.input_size}), time first; got {tuple(xs.shape)}.")
         if resets is not None and resets.shape != xs.shape[:2]:
             raise ValueError(f"resets must be (T, B) = {tuple(xs.shape[:2])}; got {tuple(resets.shape)}.")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.errors import UsageError
-from unrolled.nn.cells import CELLS, GatedCell, State
+from unrolled.nn.cells import CELLS, GatedCell, Gathered, State
 from unrolled.nn.stack import LockedDropout, Stack, StackState
 from unrolled.options import ModelOptions
 
@@ -72,7 +72,9 @@ class SequenceModel(nn.Module):
 
     def forward(self, ids: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
         """Read ids `(T, B)` from `state`; return logits `(T, B, V)` and the state after the last step."""
-        ys, state = self.stack.unroll(self.embedding(ids), state, resets)
+        table = self.embedding.weight if isinstance(self.embedding, nn.Embedding) else None
+        xs = self.embedding(ids) if table is None else Gathered(ids, table)
+        ys, state = self.stack.unroll(xs, state, resets)
         return self.head(ys), state
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, StackState]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn.cells import Cell, State
+from unrolled.nn.cells import Cell, Gathered, Inputs, State, dense
 
 
 class StackState(NamedTuple):
@@ -52,6 +52,10 @@ class Layer(nn.Module):
         """Return what the cell reads, given the layer's input."""
         return x if self.norm is None else cast(Tensor, self.norm(x))
 
+    def before_all(self, xs: Inputs) -> Inputs:
+        """Return what the cell reads over time: the table normalised once, if the inputs are rows of one."""
+        return Gathered(xs.ids, self.before(xs.rows)) if isinstance(xs, Gathered) else self.before(xs)
+
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the layer's output, given its input and the cell's output."""
         dropped = cast(Tensor, self.dropout(y))
@@ -81,10 +85,10 @@ class Stack(Cell):
             states.append(after)
         return x, StackState(tuple(states))
 
-    def unroll(self, xs: Tensor, state: StackState, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
+    def unroll(self, xs: Inputs, state: StackState, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
         states = []
         for layer, below in zip(self.each_layer(), state.layers, strict=True):
-            ys, after = layer.cell.unroll(layer.before(xs), below, resets)
-            xs = layer.after(xs, ys)
+            ys, after = layer.cell.unroll(layer.before_all(xs), below, resets)
+            xs = layer.after(dense(xs), ys)
             states.append(after)
-        return xs, StackState(tuple(states))
+        return dense(xs), StackState(tuple(states))
