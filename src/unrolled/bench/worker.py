@@ -5,6 +5,7 @@ Peers run as their users run them, so they must not share a process with ours, w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -27,16 +28,17 @@ class Contender:
 
     def round(self, count: int = 1) -> float:
         """Do the work `count` times; return the seconds one took."""
-        if self._process.stdin is None:
-            raise UnrolledError("The benchmark's process cannot be written to.")
-        self._process.stdin.write(f"{count}\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it died, as its silence will tell
+            if self._process.stdin is not None:
+                self._process.stdin.write(f"{count}\n")
+                self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> float:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
-            raise UnrolledError(f"The benchmark's process for '{self.name}' ended with code {self._process.wait()}.")
+            self._process.communicate()
+            raise UnrolledError(f"The benchmark's process for '{self.name}' ended with code {self._process.returncode}.")
         return float(line)
 
     def __enter__(self) -> Self:
