@@ -20,7 +20,11 @@ def test_the_readme_tree_is_the_tree() -> None:
 
 
 def test_commands_and_flags_in_the_documents_exist() -> None:
-    fields = {name for kind in (*GROUPS, SampleOptions, EvaluateOptions, BenchOptions) for name in vars(kind).get("__dataclass_fields__", {})}
+    fields = {
+        name
+        for kind in (*GROUPS, SampleOptions, EvaluateOptions, BenchOptions)
+        for name in vars(kind).get("__dataclass_fields__", {})
+    }
     known = {f"--{name.replace('_', '-')}" for name in fields} | {"--json", "--preset", "--config", "--resume", "--help"}
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
         text = path.read_text("utf-8")
