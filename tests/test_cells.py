@@ -300,3 +300,24 @@ def test_wrong_shapes_are_told() -> None:
         cell.unroll(torch.zeros(7, 3, 4), cell.initial_state(3))
     with pytest.raises(ValueError, match=r"resets must be"):
         cell.unroll(*inputs(cell), resets=torch.zeros(B, T, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("embedding", [None, 0])
+def test_hidden_symbols_read_as_nothing_and_the_mask_repeats_by_seed(embedding: int | None) -> None:
+    options = ModelOptions(hidden=8, symbol_dropout=0.4, dropout=0, embedding=embedding, residual=embedding is None)
+    model = SequenceModel(V, options).train()
+    ids = torch.randint(V, (50, 40))
+    found = []
+    for seed in (1, 1, 2):
+        model.seed_dropout(seed)
+        hidden, table = model.symbol_dropout(ids, model.table())
+        found.append(hidden)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert 0.35 < (found[0] == V).float().mean() < 0.45
+    assert torch.equal(found[0][found[0] < V], ids[found[0] < V])
+    assert table[V].abs().sum() == 0
+    torch.testing.assert_close(table[:V] * 0.6, model.table())
+    model.eval()
+    assert model.symbol_dropout(ids, model.table())[0] is ids
+    torch.testing.assert_close(model(ids, model.initial_state(40))[0][0], model.step(ids[0], model.initial_state(40))[0])

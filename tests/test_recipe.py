@@ -15,7 +15,7 @@ from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster
 from unrolled.options import BUDGETS, PRESETS, TrainRequest
 from unrolled.training.loop import milestones
 from unrolled.training.pace import measure
-from unrolled.training.recipe import CHOSEN, Text, choose, dropout, width
+from unrolled.training.recipe import CHOSEN, DROPOUTS, SYMBOL_DROPOUTS, Text, choose, share, width
 from unrolled.training.schedule import Budget
 from unrolled.training.verdict import verdict
 from unrolled.views.console import Quiet
@@ -93,16 +93,19 @@ def test_the_recipe_chooses_settings_only() -> None:
 
 
 def test_rules_are_steady() -> None:
-    shares = [dropout(epochs / 4) for epochs in range(2000)]
-    assert shares == sorted(shares)
-    assert 0 == shares[0] < shares[-1] < 0.7
-    assert max(later - earlier for earlier, later in zip(shares[:-1], shares[1:], strict=True)) < 0.05
+    for points in (DROPOUTS, SYMBOL_DROPOUTS):
+        shares = [share(points, weight / 8) for weight in range(4000)]
+        assert shares == sorted(shares)
+        assert 0 == shares[0] < shares[-1] < 0.7
+        assert max(later - earlier for earlier, later in zip(shares[:-1], shares[1:], strict=True)) < 0.02
     assert [width(reads, 10**6) for reads in (0, 10**12)] == [128, 512]
 
 
 def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[..., Any]) -> None:
     done = cli("train", book, "--steps", 12, "--stop-after", 6, "--batch", 4, "--bptt", 8, "--sample-length", 0, "--out", "r")
-    told = re.search(r"2 layers of (\d+) units, dropout ([\d.]+), 4 lanes of 8 steps, (\w+): in 12 steps", done.err)
+    told = re.search(
+        r"2 layers of (\d+) units, dropout ([\d.]+) \(of symbols [\d.]+\), 4 lanes of 8 steps, (\w+): in 12 steps", done.err
+    )
     assert told, done.err
     saved = json.loads(Path("r/config.json").read_text("utf-8"))["options"]
     assert (str(saved["hidden"]), f"{saved['dropout']:g}", saved["optimiser"]) == told.groups()

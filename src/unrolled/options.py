@@ -63,6 +63,9 @@ class ModelOptions:
         None, "Width of a symbol's vector; 0 = one-hot as in char-rnn; default: the width of a layer.", least=0, most=65536
     )
     dropout: float = option(0.1, "Share of units silenced while training, after each layer.", least=0, below=1)
+    symbol_dropout: float = option(
+        0.0, "Share of symbols hidden from the network while training, for texts read many times.", least=0, below=1
+    )
     residual: bool = option(True, "x + cell(norm(x)) in each layer; without it, char-rnn's plain stack.")
     two_biases: bool = option(False, "A second bias in every gate, as Torch's and cuDNN's cells have.")
     initialisation: Literal["scaled", "uniform"] = option(
@@ -161,7 +164,7 @@ class BenchOptions:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "char-rnn": {
-        "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "residual": False, "two_biases": True,
+        "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "symbol_dropout": 0.0, "residual": False, "two_biases": True,
         "initialisation": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
         "optimiser": "rmsprop", "lr": 2e-3, "schedule": "decay", "warmup": 0, "decay": 0.97, "decay_after": 10.0,
         "weight_decay": 0.0, "clip": 5.0, "clip_by": "value", "seed": 123,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from unrolled.errors import UsageError
 from unrolled.nn.cells import CELLS, GatedCell, Gathered, State
-from unrolled.nn.stack import LockedDropout, Stack, StackState
+from unrolled.nn.stack import SeededDropout, Stack, StackState, SymbolDropout
 from unrolled.options import ModelOptions
 
 UNIFORM = 0.08
@@ -51,6 +51,7 @@ class SequenceModel(nn.Module):
         kind = CELLS[options.cell]
         sizes = [width] + [options.hidden] * (options.layers - 1)
         cells = [kind(size, options.hidden, options.two_biases) for size in sizes]
+        self.symbol_dropout = SymbolDropout(options.symbol_dropout)
         self.stack = Stack(list(cells), options.dropout, options.residual)
         self.head = nn.Linear(options.hidden, symbols)
         if options.initialisation == "uniform":
@@ -66,15 +67,20 @@ class SequenceModel(nn.Module):
             for layer in self.stack.each_layer():
                 cast(GatedCell, layer.cell).bias[size : 2 * size] = 1.0
 
+    def table(self) -> Tensor:
+        """Return the vectors of the symbols, `(V, E)`."""
+        if isinstance(self.embedding, nn.Embedding):
+            return self.embedding.weight
+        return torch.eye(self.symbols, device=self.head.weight.device, dtype=self.head.weight.dtype)
+
     def initial_state(self, batch: int) -> StackState:
         """Return the zero state of `batch` rows."""
         return self.stack.initial_state(batch)
 
     def forward(self, ids: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
         """Read ids `(T, B)` from `state`; return logits `(T, B, V)` and the state after the last step."""
-        table = self.embedding.weight if isinstance(self.embedding, nn.Embedding) else None
-        xs = self.embedding(ids) if table is None else Gathered(ids, table)
-        ys, state = self.stack.unroll(xs, state, resets)
+        ids, table = self.symbol_dropout(ids, self.table())
+        ys, state = self.stack.unroll(Gathered(ids, table), state, resets)
         return self.head(ys), state
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, StackState]:
@@ -85,7 +91,7 @@ class SequenceModel(nn.Module):
     def seed_dropout(self, seed: int) -> None:
         """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
         for module in self.modules():
-            if isinstance(module, LockedDropout):
+            if isinstance(module, SeededDropout):
                 if module.generator is None:
                     module.generator = torch.Generator(self.head.weight.device)
                 seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**63

@@ -16,21 +16,41 @@ class StackState(NamedTuple):
     layers: tuple[State, ...]
 
 
-class LockedDropout(nn.Module):
-    """Dropout with one mask for all steps of a chunk (Gal and Ghahramani 2016).
-
-    Locked masks disturb a memory less than fresh ones at every step, and cost T times fewer random numbers. The masks come
-    from a generator of the module's own, so that a training step can be repeated exactly.
-    """
+class SeededDropout(nn.Module):
+    """Silences a `share` while training, by random numbers of its own, so that a training step can be repeated exactly."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
         self.generator: torch.Generator | None = None
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is silenced now."""
+        return self.training and self.share > 0
+
+
+class SymbolDropout(SeededDropout):
+    """Hides whole symbols (Gal and Ghahramani 2016): what is hidden reads as one symbol more, whose vector is zero."""
+
+    def forward(self, ids: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ids and the table `(V, E)` they are rows of, changed: `(V + 1, E)`, scaled to the same mean."""
+        if not self.active:
+            return ids, table
+        hidden = torch.empty(ids.shape, device=ids.device).bernoulli_(self.share, generator=self.generator).bool()
+        nothing = table.new_zeros(1, table.shape[1])
+        return ids.masked_fill(hidden, len(table)), torch.cat([table / (1 - self.share), nothing])
+
+
+class LockedDropout(SeededDropout):
+    """Dropout with one mask for all steps of a chunk (Gal and Ghahramani 2016).
+
+    Locked masks disturb a memory less than fresh ones at every step, and cost T times fewer random numbers.
+    """
+
     def forward(self, ys: Tensor) -> Tensor:
         """Silence the same units at every step: `(T, B, H)` or, for one step, `(B, H)`."""
-        if not self.training or self.share == 0:
+        if not self.active:
             return ys
         keep = 1 - self.share
         mask = torch.empty(ys.shape[-2:], device=ys.device, dtype=ys.dtype)

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from unrolled.nn.model import parameter_count
 from unrolled.options import TrainRequest
 from unrolled.training.schedule import make_budget
 
-CHOSEN = ("hidden", "dropout", "optimiser")
+CHOSEN = ("hidden", "batch", "dropout", "symbol_dropout", "optimiser")
 """The settings that the recipe chooses."""
 
 Pace = Callable[[TrainRequest], float]
@@ -30,8 +31,13 @@ SMALL_TEXT = 60_000
 WORTH = {"adamw": 1.0, "muon": 1.8}
 """What a step of an optimiser teaches, in steps of AdamW."""
 
-DROPOUTS = ((0.0, 0.0), (2.0, 0.05), (5.0, 0.15), (8.0, 0.25), (20.0, 0.35), (60.0, 0.5))
-"""Share of units silenced, by how often the text is read; straight lines in the logarithm between."""
+DROPOUTS = ((3.5, 0.0), (6.0, 0.15), (10.0, 0.25), (30.0, 0.35), (100.0, 0.5))
+SYMBOL_DROPOUTS = ((3.5, 0.0), (11.0, 0.03), (90.0, 0.12), (240.0, 0.3))
+"""Shares of units, and of symbols, silenced, by the pressure to learn by heart (see `pressure`); straight lines over its logarithm
+between the points."""
+
+WIDE, MANY_LANES = 384, 64
+"""From so many units on, more lanes: their products fill the processor better, and the optimiser's share of a step is less."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +60,22 @@ def choose(request: TrainRequest, text: Text, pace: Pace) -> tuple[TrainRequest,
         candidates = [_with(request, hidden=256, optimiser=name) for name in WORTH]
         rates = {candidate.training.optimiser: pace(candidate) for candidate in candidates}
         best = max(rates, key=lambda name: rates[name] * WORTH.get(name, 1.0))
-        request = _with(request, optimiser=best, hidden=width(rates[best] * budget.total, text.symbols))
+        request = _sized(_with(request, optimiser=best), width(rates[best] * budget.total, text.symbols))
         rate = pace(request)
         reads, why = rate * budget.total, f"{budget.total / 60:.3g} minutes at {rate:,.0f} symbols/s"
     else:
         lanes = request.training.batch * request.training.bptt
         reads = budget.total * lanes if budget.unit == "steps" else budget.total
-        request = _with(request, optimiser="muon", hidden=width(reads, text.symbols))
+        request = _sized(_with(request, optimiser="muon"), width(reads, text.symbols))
         why = f"{budget.total:,.0f} {budget.unit}"
     epochs = reads / text.symbols
-    request = _with(request, dropout=dropout(epochs))
+    weight = pressure(epochs, parameter_count(text.kinds, request.model), text.symbols)
+    request = _with(request, dropout=share(DROPOUTS, weight), symbol_dropout=share(SYMBOL_DROPOUTS, weight))
     model, training = request.model, request.training
     read = f"read {epochs:.2g} times" if epochs >= 1 else f"{epochs:.0%} read"
     return request, (
-        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g}, {training.batch} lanes of "
-        f"{training.bptt} steps, {training.optimiser}: in {why} the text is {read}"
+        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.symbol_dropout:g}), "
+        f"{training.batch} lanes of {training.bptt} steps, {training.optimiser}: in {why} the text is {read}"
     )
 
 
@@ -79,14 +86,24 @@ def width(reads: float, symbols: int) -> int:
     return [units for least, units in WIDTHS if reads >= least][-1]
 
 
-def dropout(epochs: float) -> float:
-    """Return the share of units to silence if the text is read `epochs` times, in steps of 0.01."""
-    points = [(math.log(1 + least), share) for least, share in DROPOUTS]
-    at = math.log(1 + epochs)
+def pressure(epochs: float, parameters: int, symbols: int) -> float:
+    """Return how much a network is pressed to learn by heart: how often it reads, times the root of its weights a symbol."""
+    return epochs * math.sqrt(parameters / symbols)
+
+
+def share(points: tuple[tuple[float, float], ...], weight: float) -> float:
+    """Return the share that `points` of (pressure, share) give at `weight`, in steps of 0.01."""
+    if weight <= points[0][0]:
+        return points[0][1]
     for (left, low), (right, high) in zip(points[:-1], points[1:], strict=True):
-        if at < right:
-            return round(low + (high - low) * (at - left) / (right - left), 2)
+        if weight < right:
+            return round(low + (high - low) * math.log(weight / left) / math.log(right / left), 2)
     return points[-1][1]
+
+
+def _sized(request: TrainRequest, units: int) -> TrainRequest:
+    request = _with(request, hidden=units)
+    return _with(request, batch=MANY_LANES) if request.model.hidden >= WIDE else request
 
 
 def _with(request: TrainRequest, **values: Any) -> TrainRequest:
