@@ -164,8 +164,8 @@ class BenchOptions:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "char-rnn": {
-        "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "symbol_dropout": 0.0, "residual": False, "two_biases": True,
-        "initialisation": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
+        "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "symbol_dropout": 0.0, "residual": False,
+        "two_biases": True, "initialisation": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
         "optimiser": "rmsprop", "lr": 2e-3, "schedule": "decay", "warmup": 0, "decay": 0.97, "decay_after": 10.0,
         "weight_decay": 0.0, "clip": 5.0, "clip_by": "value", "seed": 123,
     },

@@ -33,8 +33,8 @@ WORTH = {"adamw": 1.0, "muon": 1.8}
 
 DROPOUTS = ((3.5, 0.0), (6.0, 0.15), (10.0, 0.25), (30.0, 0.35), (100.0, 0.5))
 SYMBOL_DROPOUTS = ((3.5, 0.0), (11.0, 0.03), (90.0, 0.12), (240.0, 0.3))
-"""Shares of units, and of symbols, silenced, by the pressure to learn by heart (see `pressure`); straight lines over its logarithm
-between the points."""
+"""Shares of units, and of symbols, silenced, by the pressure to learn by heart (see `pressure`); straight lines over its
+logarithm between the points."""
 
 WIDE, MANY_LANES = 384, 64
 """From so many units on, more lanes: their products fill the processor better, and the optimiser's share of a step is less."""
