@@ -149,7 +149,7 @@ def test_pace_counts_symbols_and_leaves_the_random_numbers_alone() -> None:
 def test_the_verdict_names_what_holds_it_back(
     losses: tuple[float, float | None], best_at: float, epochs: float, word: str
 ) -> None:
-    words = verdict(*losses, best_at, epochs)
+    words = verdict(*losses, best_at, epochs, symbols=1_000_000)
     assert word in words
     assert "  " not in words
 

@@ -110,7 +110,8 @@ class Job:
         saved.history["val_nats"] = val
         run.save_best(saved)
         epochs = position.spent.symbols / self.trainer.batches.symbols
-        return val, verdict(train, val, position.best_step / max(1, position.spent.steps), epochs)
+        best_at = position.best_step / max(1, position.spent.steps)
+        return val, verdict(train, val, best_at, epochs, self.trainer.batches.symbols)
 
 
 def start(request: TrainRequest, observer: Observer) -> Job:

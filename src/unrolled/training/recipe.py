@@ -62,7 +62,7 @@ def choose(request: TrainRequest, text: Text, pace: Pace) -> tuple[TrainRequest,
         best = max(rates, key=lambda name: rates[name] * WORTH.get(name, 1.0))
         request = _sized(_with(request, optimiser=best), width(rates[best] * budget.total, text.symbols))
         rate = pace(request)
-        reads, why = rate * budget.total, f"{budget.total / 60:.3g} minutes at {rate:,.0f} symbols/s"
+        reads, why = rate * budget.total, f"{budget.total / 60:.3g} min at {rate:,.0f} symbols/s"
     else:
         lanes = request.training.batch * request.training.bptt
         reads = budget.total * lanes if budget.unit == "steps" else budget.total
