@@ -15,7 +15,7 @@ ORDER = {  # within a room, the order the data passes
     "nn": ["cells", "stack", "loss", "model", "machine", "stateful", "kernels"],
     "store": ["model_file", "run"],
     "training": ["optim", "learner", "pace", "schedule", "recipe", "verdict", "signals", "loop"],
-    "inference": ["generate", "evaluate", "calibrate"],
+    "inference": ["generate", "evaluate"],
     "views": ["console"],
     "bench": ["peers", "subjects", "worker", "learning", "picture"],
 }

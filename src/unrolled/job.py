@@ -16,7 +16,6 @@ from unrolled.data.batches import Lanes
 from unrolled.data.builtin import PREFIX
 from unrolled.data.corpus import Corpus, cached_corpus, open_corpus
 from unrolled.errors import DataError, ModelError, UsageError
-from unrolled.inference.calibrate import calibrate
 from unrolled.material import Material
 from unrolled.nn.kernels import guard, use
 from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster, running
@@ -96,15 +95,12 @@ class Job:
         )
 
     def _judge(self) -> tuple[float | None, str]:
-        """Calibrate the best model and measure it on more text than the looks did; return its loss, and the verdict."""
+        """Measure the model that was kept on more text than the looks did; return its loss, and the verdict in words."""
         material, run, position = self.material, self.trainer.run, self.trainer.position
         saved = load_model(run.model_path)
         model = saved.model.to(self.machine.device)
         use(model, self.kernels)
-        kept, ids = material.kept, material.validation
-        if kept is not None:
-            divisor = calibrate(model, lambda: material.loss(model, self.machine, kept, len(kept)))
-            saved.history["calibration"] = divisor
+        ids = material.validation
         train = material.loss(model, self.machine, material.train, self.request.run.eval_symbols)
         val = None if ids is None else material.loss(model, self.machine, ids, max(JUDGED, self.request.run.eval_symbols))
         saved.history["val_nats"] = val

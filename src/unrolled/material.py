@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from unrolled.data.batches import LONGEST_ROW, Batches, Lanes, Rows
-from unrolled.data.corpus import Corpus, split
+from unrolled.data.corpus import Corpus
 from unrolled.data.vocab import Ids
 from unrolled.errors import DataError
 from unrolled.inference.evaluate import evaluate
@@ -17,17 +17,11 @@ from unrolled.options import DataOptions, SampleOptions, TrainingOptions
 DOCUMENTS_SHOWN = 8
 """Documents in a live sample."""
 
-KEPT, LEAST_KEPT, MOST_KEPT, MOST_SHARE_KEPT = 0.01, 8192, 32768, 0.03
-"""Share, least and most symbols of the training part that are kept from training to calibrate on; none, if that is more than
-the last share."""
-
 Check = Callable[[], None]
 
 
 class Material:
-    """A corpus, cut into `train`, `kept` (the last hundredth of the first part, to calibrate on) and `validation`.
-
-    The latter two are None where nothing is left for them.
+    """A corpus, cut into `train` and `validation`; the latter is None where nothing is left for it.
 
     Raises `DataError` for a text from which nothing can be learned.
     """
@@ -41,10 +35,6 @@ class Material:
             train, validation = corpus.ids, corpus.ids[:0]
         if len(validation) < least:
             note("no part is left for validation: the last model is kept, not the best")
-        kept = min(max(int(KEPT * len(train)), LEAST_KEPT), MOST_KEPT)
-        self.kept: Ids | None = None
-        if len(validation) >= least and kept <= MOST_SHARE_KEPT * len(train):
-            train, self.kept = split(train, len(train) - kept, corpus.vocabulary.end)
         self.train: Ids = train
         self.validation: Ids | None = validation if len(validation) >= least else None
         self.in_rows = corpus.vocabulary.end is not None and corpus.longest <= LONGEST_ROW

@@ -54,15 +54,12 @@ class Corpus:
 
     def split(self, train_fraction: float) -> tuple[Ids, Ids]:
         """Return the first part, to train on, and the rest; documents stay whole, and both parts start with an end."""
-        return split(self.ids, int(len(self.ids) * train_fraction), self.vocabulary.end)
-
-
-def split(ids: Ids, cut: int, end: int | None) -> tuple[Ids, Ids]:
-    """Return `ids` `(N,)` before and after about `cut`; documents, ended by `end`, stay whole, both parts start with one."""
-    if end is None or cut >= len(ids):
-        return ids[:cut], ids[cut:]
-    cut += next((int(at[0]) for at in _positions(ids[cut:], end) if len(at)), 0)
-    return ids[: cut + 1], ids[cut:]
+        cut = int(len(self.ids) * train_fraction)
+        end = self.vocabulary.end
+        if end is None or cut >= len(self.ids):
+            return self.ids[:cut], self.ids[cut:]
+        cut += next((int(at[0]) for at in _positions(self.ids[cut:], end) if len(at)), 0)
+        return self.ids[: cut + 1], self.ids[cut:]
 
 
 def cache_folder() -> Path:
