@@ -71,6 +71,13 @@ def test_what_was_given_is_never_touched(given: dict[str, Any]) -> None:
     assert sentence
 
 
+def test_a_given_embedding_decides_the_width_of_residual_layers() -> None:
+    chosen, _ = choose(request(minutes=0.02, embedding=256), BOOK, at(70_000))
+    assert chosen.model.hidden == 256
+    chosen, _ = choose(request(minutes=0.02, embedding=64, residual=False), BOOK, at(70_000))
+    assert chosen.model.hidden == 128
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_never_touched(preset: str) -> None:
     asked = TrainRequest.build((), {}, "test", preset).check()

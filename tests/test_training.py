@@ -16,10 +16,13 @@ from unrolled.api import load
 from unrolled.data.batches import Lanes
 from unrolled.data.corpus import open_corpus
 from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
+from unrolled.nn.cells import map_state, state_tensors
 from unrolled.nn.loss import cross_entropy
+from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.store.model_file import load_model, read_sealed
+from unrolled.training.learner import Learner
 from unrolled.training.loop import Looks
 from unrolled.training.optim import OPTIMISERS, Muon, clip_gradient, make_optimiser, orthogonalise
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
@@ -151,6 +154,22 @@ def test_state_is_carried_and_never_shuffled_between_lanes(book: Path) -> None:
         read.append(torch.from_numpy(batch.inputs))
     whole, _ = model(torch.cat(read), model.initial_state(4))
     torch.testing.assert_close(torch.cat(pieces), whole)
+
+
+def test_some_lanes_begin_anew_and_the_seed_says_which() -> None:
+    model = SequenceModel(5, ModelOptions(hidden=4, layers=1))
+    machine = Machine(torch.device("cpu"), torch.float32, 1)
+    learner = Learner(model, machine, TrainingOptions(reset_probability=0.3), batch=1000)
+    learner.carried = map_state(torch.ones_like, learner.carried)
+    drawn = [state_tensors(learner._partly_reset(seed)) for seed in (1, 1, 2)]
+    for h, c in drawn:
+        assert torch.equal(h, c)  # a lane is reset as a whole
+        assert (h == h[:, :1]).all()
+        assert 0.65 < h.mean() < 0.75
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert not torch.equal(drawn[0][0], drawn[2][0])
+    never = Learner(model, machine, TrainingOptions(reset_probability=0.0), batch=3)
+    assert never._partly_reset(1) is never.carried
 
 
 def test_validation_is_not_trained_on(book: Path) -> None:

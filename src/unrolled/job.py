@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from unrolled.material import Material
 from unrolled.nn.kernels import guard, use
 from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster, running
 from unrolled.nn.model import SequenceModel, embedding_width, parameter_count
-from unrolled.options import BUDGETS, MachineOptions, TrainingOptions, TrainRequest, flag
+from unrolled.options import BUDGETS, MachineOptions, ModelOptions, TrainingOptions, TrainRequest, flag
 from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
 from unrolled.training.loop import Looks, Observer, Trainer
@@ -213,9 +214,12 @@ def _complete(request: TrainRequest, material: Material, machine: Machine, obser
     """Let the recipe fill in what was not given; return the request and the machine with as many threads as are fastest."""
     vocabulary = material.corpus.vocabulary
 
+    @functools.cache
+    def measured(model: ModelOptions, training: TrainingOptions, threads: int) -> float:
+        return measure(vocabulary.size, model, training, machine, kernels=request.machine.kernels)
+
     def pace(wanted: TrainRequest) -> float:
-        kernels = request.machine.kernels
-        return measure(vocabulary.size, wanted.model, wanted.training, machine, kernels=kernels)
+        return measured(wanted.model, wanted.training, torch.get_num_threads())
 
     text = Text(symbols=len(material.train) - 1, kinds=vocabulary.size)
     request, sentence = choose(request, text, pace)

@@ -82,6 +82,12 @@ class TrainingOptions:
     steps: int | None = option(None, "Budget in steps.", least=1)
     batch: int = option(32, "Lanes (or rows of text) trained side by side.", least=1, old_names=("batch_size",))
     bptt: int = option(64, "Steps of backpropagation through time.", least=1, old_names=("seq_length",))
+    reset_probability: float = option(
+        0.03,
+        "Chance of a lane to start a chunk from zero, so that short contexts are learned as well as long ones.",
+        least=0,
+        most=1,
+    )
     optimiser: Literal["adamw", "muon", "rmsprop"] = option(
         "adamw", "Rule that turns gradients into changes; muon learns small texts better where bfloat16 is fast."
     )
@@ -166,6 +172,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "char-rnn": {
         "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "symbol_dropout": 0.0, "residual": False,
         "two_biases": True, "initialisation": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
+        "reset_probability": 0.0,
         "optimiser": "rmsprop", "lr": 2e-3, "schedule": "decay", "warmup": 0, "decay": 0.97, "decay_after": 10.0,
         "weight_decay": 0.0, "clip": 5.0, "clip_by": "value", "seed": 123,
     },

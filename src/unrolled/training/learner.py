@@ -32,7 +32,7 @@ class Learner:
         self.model.seed_dropout(seed)
         inputs, targets = (torch.from_numpy(ids).to(device, non_blocking=True) for ids in (batch.inputs, batch.targets))
         resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(device)
-        state = self.carried if batch.carried else self.model.initial_state(inputs.shape[1])
+        state = self._partly_reset(seed) if batch.carried else self.model.initial_state(inputs.shape[1])
         with self.machine.autocast():
             logits, state = self.model(inputs, state, resets)
         loss = cross_entropy(logits, targets)
@@ -42,6 +42,16 @@ class Learner:
         self.optimiser.step(rate)
         self.carried = map_state(Tensor.detach, state)
         return loss.detach(), norm
+
+    def _partly_reset(self, seed: int) -> State:
+        """Return the carried state, zero in a few lanes, so that the network also learns to begin, as sampling must."""
+        share = self.options.reset_probability
+        if share == 0:
+            return self.carried
+        lanes = len(state_tensors(self.carried)[0])
+        kept = torch.rand(lanes, 1, generator=torch.Generator().manual_seed(seed)) >= share
+        kept = kept.to(self.machine.device)
+        return map_state(lambda s: s * kept, self.carried)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return what a step changes beside the weights: the optimiser's memory and the carried state."""

@@ -57,7 +57,7 @@ def choose(request: TrainRequest, text: Text, pace: Pace) -> tuple[TrainRequest,
         return request, ""
     budget = make_budget(request.training, text.symbols)
     if budget.unit == "seconds":
-        candidates = [_with(request, hidden=256, optimiser=name) for name in WORTH]
+        candidates = [_with(_sized(request, 256), optimiser=name) for name in WORTH]
         rates = {candidate.training.optimiser: pace(candidate) for candidate in candidates}
         best = max(rates, key=lambda name: rates[name] * WORTH.get(name, 1.0))
         request = _sized(_with(request, optimiser=best), width(rates[best] * budget.total, text.symbols))
@@ -102,7 +102,8 @@ def share(points: tuple[tuple[float, float], ...], weight: float) -> float:
 
 
 def _sized(request: TrainRequest, units: int) -> TrainRequest:
-    request = _with(request, hidden=units)
+    fixed = request.model.residual and request.model.embedding is not None  # a residual layer is as wide as the embedding
+    request = request if fixed else _with(request, hidden=units)
     return _with(request, batch=MANY_LANES) if request.model.hidden >= WIDE else request
 
 

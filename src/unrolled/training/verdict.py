@@ -36,4 +36,4 @@ def verdict(train: float, val: float | None, best_at: float, epochs: float, symb
 def gain(val: float, epochs: float, symbols: int) -> float:
     """Return, roughly, by how much twice the time would lower the loss `val`: a law laid through runs on two texts (LOG.md)."""
     read = max(1e5, epochs * symbols)
-    return 0.085 * val * (1e6 / read) ** 0.35 / (1 + epochs / 4)
+    return float(0.085 * val * (1e6 / read) ** 0.35 / (1 + epochs / 4))
