@@ -135,6 +135,20 @@ def test_a_run_in_minutes_measures_this_machine(book: Path) -> None:
     assert outcome.verdict
 
 
+def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more(
+    book: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ("--hidden", 16, "--batch", 4, "--bptt", 8, "--sample-length", 20)
+    monkeypatch.setattr("unrolled.nn.machine.instruction_sets", lambda: ["avx2"])
+    done = cli("train", book, *small, "--minutes", 0.01, "--out", "r", "--json")
+    answer = json.loads(done.out)
+    assert (done.code, answer["precision"], answer["kernels"]) == (0, "float32", "aten")
+    assert "warn" not in done.err.lower()
+    told = cli("train", book, *small, "--steps", 5, "--precision", "float32", "--out", "s", "--json")
+    assert json.loads(told.out)["precision"] == "float32"
+    assert "warn" not in told.err.lower()
+
+
 def test_pace_counts_symbols_and_leaves_the_random_numbers_alone() -> None:
     asked = request(steps=1, hidden=16, batch=4, bptt=8)
     before = torch.random.get_rng_state()

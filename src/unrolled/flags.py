@@ -62,7 +62,9 @@ class Parser(argparse.ArgumentParser):
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             text = field.metadata["help"].replace("%", "%%")
-            if field.default is not None and field.default != () and field.default != "":
+            if field.metadata["chosen"]:
+                text += " (default: the recipe chooses)"
+            elif field.default is not None and field.default != () and field.default != "":
                 text += f" (default: {_shown(field.default)})"
             group.add_argument(flag(field.name), help=text, **_how(hints[field.name]))
             self._old_names |= {flag(name): flag(field.name) for name in field.metadata["old_names"]}

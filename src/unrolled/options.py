@@ -29,10 +29,14 @@ def option(
     below: float | None = None,
     most: float | None = None,
     old_names: tuple[str, ...] = (),
+    chosen: bool = False,
 ) -> Any:
-    """Declare one setting: its default, its help, the bounds of a number, and char-rnn's names for it."""
+    """Declare one setting: its default, its help, the bounds of a number, char-rnn's names for it.
+
+    What is `chosen` is the recipe's to choose where it was not given; the default is for objects made without one.
+    """
     bounds = {"above": above, "least": least, "below": below, "most": most}
-    metadata = {"help": help, "old_names": old_names} | {k: v for k, v in bounds.items() if v is not None}
+    metadata = {"help": help, "old_names": old_names, "chosen": chosen} | {k: v for k, v in bounds.items() if v is not None}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -58,13 +62,13 @@ class ModelOptions:
         "lstm", "Kind of cell; 'gru-before' resets before the matrix product, as char-rnn does.", old_names=("model",)
     )
     layers: int = option(2, "Number of layers.", least=1, most=64, old_names=("num_layers",))
-    hidden: int = option(256, "Units a layer.", least=1, most=65536, old_names=("rnn_size",))
+    hidden: int = option(256, "Units a layer.", least=1, most=65536, old_names=("rnn_size",), chosen=True)
     embedding: int | None = option(
         None, "Width of a symbol's vector; 0 = one-hot as in char-rnn; default: the width of a layer.", least=0, most=65536
     )
-    dropout: float = option(0.1, "Share of units silenced while training, after each layer.", least=0, below=1)
+    dropout: float = option(0.1, "Share of units silenced while training, after each layer.", least=0, below=1, chosen=True)
     symbol_dropout: float = option(
-        0.0, "Share of symbols hidden from the network while training, for texts read many times.", least=0, below=1
+        0.0, "Share of symbols hidden while training, for texts read many times.", least=0, below=1, chosen=True
     )
     residual: bool = option(True, "x + cell(norm(x)) in each layer; without it, char-rnn's plain stack.")
     two_biases: bool = option(False, "A second bias in every gate, as Torch's and cuDNN's cells have.")
@@ -80,7 +84,7 @@ class TrainingOptions:
     minutes: float | None = option(None, "Budget in minutes of training (default: 3, if no budget is given).", above=0)
     epochs: float | None = option(None, "Budget in passes over the text.", above=0, old_names=("max_epochs",))
     steps: int | None = option(None, "Budget in steps.", least=1)
-    batch: int = option(32, "Lanes (or rows of text) trained side by side.", least=1, old_names=("batch_size",))
+    batch: int = option(32, "Lanes (or rows of text) trained side by side.", least=1, old_names=("batch_size",), chosen=True)
     bptt: int = option(64, "Steps of backpropagation through time.", least=1, old_names=("seq_length",))
     reset_probability: float = option(
         0.03,
@@ -88,9 +92,7 @@ class TrainingOptions:
         least=0,
         most=1,
     )
-    optimiser: Literal["adamw", "muon", "rmsprop"] = option(
-        "adamw", "Rule that turns gradients into changes; muon learns small texts better where bfloat16 is fast."
-    )
+    optimiser: Literal["adamw", "muon", "rmsprop"] = option("adamw", "Rule that turns gradients into changes.", chosen=True)
     lr: float = option(8e-3, "Highest learning rate.", above=0, old_names=("learning_rate",))
     schedule: Literal["linear", "decay", "constant"] = option(
         "linear", "To zero in a straight line; or char-rnn's decay after some epochs; or none."
@@ -112,7 +114,7 @@ class MachineOptions:
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "auto", "Numbers in the matrix products; auto: bfloat16 where the processor is fast at it."
     )
-    threads: int = option(0, "Threads of the processor; 0 = all cores.", least=0, most=4096)
+    threads: int = option(0, "Threads of the processor; 0 = all, or one if that is faster.", least=0, most=4096)
     kernels: Literal["auto", "reference", "aten"] = option("auto", "Which code runs the recurrent loops.")
 
 
@@ -122,7 +124,7 @@ class RunOptions:
 
     out: str | None = option(None, "Run folder (default: runs/NAME of the input).", old_names=("checkpoint_dir",))
     eval_every: int | None = option(
-        None, "Steps between validations (default: 13 and more over the budget).", least=1, old_names=("eval_val_every",)
+        None, "Steps between validations (default: 7 and more over the budget).", least=1, old_names=("eval_val_every",)
     )
     eval_symbols: int = option(
         32768, "Most symbols of the validation part that a look reads; the model kept is measured on up to 262,144.", least=2

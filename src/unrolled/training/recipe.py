@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from unrolled.nn.model import parameter_count
-from unrolled.options import TrainRequest
+from unrolled.options import GROUPS, TrainRequest
 from unrolled.training.schedule import make_budget
 
-CHOSEN = ("hidden", "batch", "dropout", "symbol_dropout", "optimiser")
+CHOSEN = tuple(field.name for kind in GROUPS for field in dataclasses.fields(kind) if field.metadata["chosen"])
 """The settings that the recipe chooses."""
 
 Pace = Callable[[TrainRequest], float]
