@@ -87,10 +87,7 @@ class TrainingOptions:
     batch: int = option(32, "Lanes (or rows of text) trained side by side.", least=1, old_names=("batch_size",), chosen=True)
     bptt: int = option(64, "Steps of backpropagation through time.", least=1, old_names=("seq_length",))
     reset_probability: float = option(
-        0.03,
-        "Chance of a lane to start a chunk from zero, so that short contexts are learned as well as long ones.",
-        least=0,
-        most=1,
+        0.0, "Chance of a lane to start a chunk from zero, so that beginnings are learned too.", least=0, most=1, chosen=True
     )
     optimiser: Literal["adamw", "muon", "rmsprop"] = option("adamw", "Rule that turns gradients into changes.", chosen=True)
     lr: float = option(8e-3, "Highest learning rate.", above=0, old_names=("learning_rate",))

@@ -36,6 +36,9 @@ SYMBOL_DROPOUTS = ((3.5, 0.0), (11.0, 0.03), (90.0, 0.12), (240.0, 0.3))
 """Shares of units, and of symbols, silenced, by the pressure to learn by heart (see `pressure`); straight lines over its
 logarithm between the points."""
 
+RESETS = ((3.5, 0.03), (10.0, 0.01))
+"""Chance of a lane to start from zero, in the same way: it costs a network that has time to learn long contexts."""
+
 WIDE, MANY_LANES = 384, 64
 """From so many units on, more lanes: their products fill the processor better, and the optimiser's share of a step is less."""
 
@@ -70,7 +73,12 @@ def choose(request: TrainRequest, text: Text, pace: Pace) -> tuple[TrainRequest,
         why = f"{budget.total:,.0f} {budget.unit}"
     epochs = reads / text.symbols
     weight = pressure(epochs, parameter_count(text.kinds, request.model), text.symbols)
-    request = _with(request, dropout=share(DROPOUTS, weight), symbol_dropout=share(SYMBOL_DROPOUTS, weight))
+    request = _with(
+        request,
+        dropout=share(DROPOUTS, weight),
+        symbol_dropout=share(SYMBOL_DROPOUTS, weight),
+        reset_probability=share(RESETS, weight),
+    )
     model, training = request.model, request.training
     read = f"read {epochs:.2g} times" if epochs >= 1 else f"{epochs:.0%} read"
     return request, (
@@ -92,12 +100,13 @@ def pressure(epochs: float, parameters: int, symbols: int) -> float:
 
 
 def share(points: tuple[tuple[float, float], ...], weight: float) -> float:
-    """Return the share that `points` of (pressure, share) give at `weight`, in steps of 0.01."""
+    """Return the share that `points` of (pressure, share) give at `weight`, rounded to two digits."""
     if weight <= points[0][0]:
         return points[0][1]
     for (left, low), (right, high) in zip(points[:-1], points[1:], strict=True):
         if weight < right:
-            return round(low + (high - low) * math.log(weight / left) / math.log(right / left), 2)
+            between = low + (high - low) * math.log(weight / left) / math.log(right / left)
+            return round(between, 2 if between >= 0.1 else 3)
     return points[-1][1]
 
 
