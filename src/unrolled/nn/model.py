@@ -24,6 +24,10 @@ UNIFORM = 0.08
 """Bound of the weights that char-rnn starts from."""
 
 
+SMALL_EMBEDDING = 0.1
+"""Size of a symbol's numbers at the start under residual layers: larger ones drown what the layers add to them (LOG.md)."""
+
+
 class OneHot(nn.Module):
     """A symbol as a vector of zeros with a single one: char-rnn's input."""
 
@@ -56,6 +60,9 @@ class SequenceModel(nn.Module):
         self.head = nn.Linear(options.hidden, symbols)
         if options.initialisation == "uniform":
             self._start_uniform()
+        elif options.residual:
+            with torch.no_grad():
+                self.table().mul_(SMALL_EMBEDDING)
 
     @torch.no_grad()
     def _start_uniform(self) -> None:

@@ -36,7 +36,7 @@ SYMBOL_DROPOUTS = ((3.5, 0.0), (11.0, 0.03), (90.0, 0.12), (240.0, 0.3))
 """Shares of units, and of symbols, silenced, by the pressure to learn by heart (see `pressure`); straight lines over its
 logarithm between the points."""
 
-RESETS = ((3.5, 0.03), (10.0, 0.01))
+RESETS = ((3.5, 0.03), (10.0, 0.015))
 """Chance of a lane to start from zero, in the same way: it costs a network that has time to learn long contexts."""
 
 WIDE, MANY_LANES = 384, 64
