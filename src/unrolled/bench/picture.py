@@ -46,7 +46,7 @@ def _grid(place: Callable[[float, float], tuple[float, float]], last: float, low
         parts.append(f'<text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{tenth / 10:.1f}</text>')
     for share in (0, 0.25, 0.5, 0.75, 1):
         x, y = place(share * last, low)
-        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle" fill="#555">{share * last:.4g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle" fill="#555">{share * last:.3g}</text>')
     x, y = place(last / 2, low)
     parts.append(f'<text x="{x:.1f}" y="{y + 38:.1f}" text-anchor="middle" fill="#555">seconds of training</text>')
     parts.append(
