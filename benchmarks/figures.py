@@ -1,22 +1,20 @@
-"""The figures of the README that `train --json` and `eval` do not print: encoding, memory, sampling.
+"""The figures of a large text that no other command prints: encoding and memory.
 
-    python benchmarks/figures.py RUN [--megabytes 1024]
+    python benchmarks/figures.py [--megabytes 1024]
 
 Encoding is timed on one core, on ASCII text made here; memory is the peak of a fresh process that trains on that text for
-fifteen seconds; sampling is the median of three. The last line is JSON.
+fifteen seconds. The last line is JSON.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from unrolled.api import load
 from unrolled.data.corpus import open_corpus
 from unrolled.options import DataOptions
 
@@ -44,24 +42,9 @@ def memory(text: Path) -> dict[str, float]:
     return {"peak_memory_mb": usage.ru_maxrss / 1e3}
 
 
-def sampling(run: str) -> dict[str, float]:
-    """Return characters a second of one stream and of 64."""
-    model = load(run)
-    rates = {}
-    for count, length in ((1, 3000), (64, 300)):
-        timings = []
-        for _ in range(3):
-            started = time.perf_counter()
-            list(model.samples(length=length, count=count))
-            timings.append(time.perf_counter() - started)
-        rates[f"sampling_{count}_characters_per_second"] = count * length / statistics.median(timings)
-    return rates
-
-
 def main() -> None:
     """Measure all, print a table and a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
     parser.add_argument("--megabytes", type=int, default=1024)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +53,7 @@ def main() -> None:
         with open(text, "w", encoding="ascii") as file:
             for _ in range(arguments.megabytes):
                 file.write(LINE * ((1 << 20) // len(LINE)))
-        figures = encoding(text) | memory(text) | sampling(arguments.run)
+        figures = encoding(text) | memory(text)
     for name, value in figures.items():
         print(f"{name:<40} {value:,.1f}")
     print(json.dumps(figures))

@@ -17,7 +17,7 @@ from unrolled.bench.peers import PlainLSTM, PlainLSTMCells, SmallGPT
 from unrolled.bench.picture import draw
 from unrolled.bench.subjects import SUBJECTS
 from unrolled.bench.worker import Contender
-from unrolled.errors import UnrolledError
+from unrolled.errors import DataError, UnrolledError
 
 TINY: dict[str, dict[str, Any]] = {
     "our step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "optimiser": "adamw"},
@@ -130,3 +130,14 @@ def test_parts_are_named(cli: Callable[..., Any]) -> None:
     assert done.code == 2
     assert "'training'" in done.err
     assert set(PARTS) == {"training", "sampling", "encoding", "learning"}
+
+
+def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(
+    tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    (tmp_path / "short.txt").write_text("too short. " * 40, "utf-8")
+    with pytest.raises(DataError, match="440 symbols; the peers need 2,833"):
+        learning.plain_lstm(str(tmp_path / "short.txt"), 0.1, 1)
+    done = cli("bench", "learning", "--picture", "no/such/folder.svg")
+    assert done.code == 2
+    assert "no folder" in done.err

@@ -87,7 +87,7 @@ def test_a_preset_is_never_touched(preset: str) -> None:
 def test_nothing_is_measured_for_a_budget_in_steps_or_epochs() -> None:
     for budget in ({"steps": 1000}, {"epochs": 3.0}):
         chosen, sentence = choose(request(**budget), BOOK, never)
-        assert chosen.model.hidden in {units for units in (128, 256, 384, 512)}
+        assert chosen.model.hidden in (128, 256, 384, 512)
         assert "times" in sentence or "%" in sentence
 
 

@@ -29,6 +29,9 @@ from unrolled.training.pace import measure
 from unrolled.training.recipe import Text, choose
 from unrolled.training.verdict import verdict
 
+LONG_STEP = 0.2
+"""Seconds of a step from which on all threads are faster than one, and measuring would only take time."""
+
 JUDGED = 262144
 """Symbols of each part that the model kept is measured on in the end; of a longer part, pieces spread evenly over it."""
 
@@ -225,7 +228,9 @@ def _complete(request: TrainRequest, material: Material, machine: Machine, obser
     request, sentence = choose(request, text, pace)
     if sentence:
         observer.note(sentence)
-    if request.training.minutes is not None and request.machine.threads == 0 and machine.threads > 1:
+    step = request.training.batch * request.training.bptt
+    small = request.training.minutes is not None and step / pace(request) < LONG_STEP
+    if small and request.machine.threads == 0 and machine.threads > 1:
         machine = fewer_threads_if_faster(machine, lambda: pace(request))
         kept = dataclasses.replace(request.machine, threads=machine.threads)  # for a resume
         request = dataclasses.replace(request, machine=kept)

@@ -13,14 +13,15 @@ from typing import Any
 
 from unrolled.bench import learning
 from unrolled.bench.picture import draw
+from unrolled.bench.subjects import SYMBOLS
 from unrolled.bench.worker import Contender
+from unrolled.errors import UsageError
 from unrolled.files import write_bytes
 from unrolled.options import BenchOptions
 
 SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64))
 """Layers, units, lanes and steps of the training steps compared."""
 
-SYMBOLS = 96
 ROUND_SECONDS = 0.4
 """A round repeats its work until it takes about so long."""
 
@@ -115,6 +116,8 @@ def encoding(rounds: int, note: Callable[[str], None]) -> dict[str, Any]:
 def learn(options: BenchOptions, note: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return one row a contender: its curve, and its losses at the end; draw the picture, if one is wanted."""
     rows = []
+    if options.picture and not Path(options.picture).absolute().parent.is_dir():
+        raise UsageError(f"--picture {options.picture} has no folder to be written to.")
     note(
         f"loss after {options.seconds:g} s on {options.text}, in nats a character: with the context carried on, "
         f"in windows of {learning.WINDOW} (the GPT: of its 64)"

@@ -22,6 +22,7 @@ from unrolled.api import load
 from unrolled.bench.peers import PlainLSTM, SmallGPT
 from unrolled.data.corpus import open_corpus
 from unrolled.data.vocab import Ids
+from unrolled.errors import DataError, Interrupted
 from unrolled.options import DataOptions, TrainRequest
 from unrolled.training.loop import Status
 from unrolled.views.console import Quiet
@@ -33,6 +34,8 @@ Curve = list[tuple[float, float]]
 """Seconds of learning, and nats a character."""
 
 WINDOW = 256
+LEAST = 50 * 51
+"""Symbols that fill the tutorials' 50 lanes of 50 steps once."""
 
 
 class Recorder(Quiet):
@@ -53,12 +56,14 @@ def ours(text: str, seconds: float, seed: int, **settings: Any) -> dict[str, Any
         preset = values.pop("preset", None)
         recorder = Recorder()
         outcome = job.start(TrainRequest.build((text,), values, "bench", preset), recorder).train()
+        if outcome.stopped is not None:
+            raise Interrupted("the benchmark was stopped", outcome.stopped)
         model = load(outcome.model)
         losses = {"carried": model.evaluate().nats, "windowed": model.evaluate(window=WINDOW).nats}
     return {"curve": recorder.curve, "parameters": outcome.parameters, **losses}
 
 
-def plain_lstm(text: str, seconds: float, seed: int, autocast: bool = False) -> dict[str, Any]:
+def plain_lstm(text: str, seconds: float, seed: int) -> dict[str, Any]:
     """Train the tutorials' model: embedding 64, two layers of 256, Adam at 0.002, clip 5, 50 lanes of 50 steps."""
     torch.manual_seed(seed)
     train, validation, symbols = _split(text)
@@ -72,10 +77,9 @@ def plain_lstm(text: str, seconds: float, seed: int, autocast: bool = False) -> 
         nonlocal state, place
         if place + 51 > len(lanes):
             state, place = None, 0
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            logits, state = model(lanes[place : place + 50], state)
+        logits, state = model(lanes[place : place + 50], state)
         state, place = tuple(tensor.detach() for tensor in state), place + 50
-        loss = F.cross_entropy(logits.float().flatten(0, 1), lanes[place - 49 : place + 1].flatten())
+        loss = F.cross_entropy(logits.flatten(0, 1), lanes[place - 49 : place + 1].flatten())
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -135,6 +139,8 @@ def _size(model: torch.nn.Module) -> dict[str, int]:
 def _split(text: str) -> tuple[Ids, Ids, int]:
     corpus = open_corpus([text], DataOptions())
     train, validation = corpus.split(DataOptions().train_fraction)
+    if len(validation) <= WINDOW or len(train) < LEAST:
+        raise DataError(f"{text} has {len(corpus.ids):,} symbols; the peers need {10 * LEAST // 9:,} to learn from.")
     return np.asarray(train), np.asarray(validation), corpus.vocabulary.size
 
 

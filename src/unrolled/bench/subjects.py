@@ -42,8 +42,8 @@ class Subject(Protocol):
 class OurStep:
     """A training step of this package, as `unrolled train --optimiser adamw` takes it, on symbols drawn at random."""
 
-    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, optimiser: Any, precision: Any = "auto") -> None:
-        options = MachineOptions(precision=precision)
+    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, optimiser: Any) -> None:
+        options = MachineOptions()
         training = TrainingOptions(batch=batch, bptt=bptt, optimiser=optimiser)
         model = SequenceModel(SYMBOLS, ModelOptions(layers=layers, hidden=hidden, dropout=0.0)).train()
         machine, _ = choose_kernel(model, choose_machine(options), options, lambda note: None, training)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -23,7 +24,9 @@ class Contender:
         self.name = subject
         serving = "from unrolled.bench.worker import serve; serve()"
         command = [sys.executable, "-c", serving, subject, json.dumps(parameters)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # In a session of its own it hears no Ctrl-C: it leaves when its input ends, as it does when we are gone.
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
         self.work = self._answer()
 
     def round(self, count: int = 1) -> float:
@@ -60,4 +63,7 @@ def serve() -> None:
         started = time.perf_counter()
         for _ in range(int(line)):
             subject()
-        print((time.perf_counter() - started) / int(line), flush=True)
+        try:
+            print((time.perf_counter() - started) / int(line), flush=True)
+        except BrokenPipeError:
+            os._exit(0)  # nobody is left to hear it

@@ -36,9 +36,9 @@ def measure(
     ids = draw.integers(symbols, size=(2, options.bptt, options.batch))
     batch = Batch(ids[0], ids[1], None, True, ids[0].size)
     timings: list[float] = []
-    while len(timings) < WARM_UP + 1 or (sum(timings) < LONGEST and (len(timings) < WARM_UP + 4 or sum(timings) < seconds)):
+    while not timings or (sum(timings) < LONGEST and (len(timings) < WARM_UP + 4 or sum(timings) < seconds)):
         started = time.perf_counter()
         loss, _ = learner.step(batch, 0.0, len(timings))
         float(loss)  # waits for a GPU
         timings.append(time.perf_counter() - started)
-    return float(ids[0].size / statistics.median(timings[WARM_UP:]))
+    return float(ids[0].size / statistics.median(timings[WARM_UP:] or timings[-1:]))

@@ -80,11 +80,17 @@ def choose(request: TrainRequest, text: Text, pace: Pace) -> tuple[TrainRequest,
         reset_probability=share(RESETS, weight),
     )
     model, training = request.model, request.training
-    read = f"read {epochs:.2g} times" if epochs >= 1 else f"{epochs:.0%} read"
     return request, (
         f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.symbol_dropout:g}), "
-        f"{training.batch} lanes of {training.bptt} steps, {training.optimiser}: in {why} the text is {read}"
+        f"{training.batch} lanes of {training.bptt} steps, {training.optimiser}: in {why} the text is {passes(epochs)}"
     )
+
+
+def passes(epochs: float) -> str:
+    """Return in words how often a text is read."""
+    if epochs >= 1:
+        return f"read {epochs:.2g} times" if epochs < 99.5 else f"read {epochs:,.0f} times"
+    return f"{epochs:.0%} read" if epochs >= 0.01 else "less than 1% read"
 
 
 def width(reads: float, symbols: int) -> int:

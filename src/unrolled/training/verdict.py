@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unrolled.training.recipe import passes
+
 OVERFIT = 0.9
 """If the best model came before this share of the steps, the rest was memorising."""
 
@@ -26,7 +28,7 @@ def verdict(train: float, val: float | None, best_at: float, epochs: float, symb
             f"Overfit: {losses}. It was best after {best_at:.0%} of the time, and that model is kept. More time would not "
             "help; more text or more --dropout would."
         )
-    read = f"which it has read {epochs:.2g} times" if epochs >= 1 else f"of which it has read {epochs:.0%}"
+    read = f"the text was {passes(epochs)}"
     twice = f"Twice the time would bring about {gain(val, epochs, symbols):.2f} nats"
     if epochs >= EPOCHS_TO_MEMORISE and (val - train) / val > GAP:
         return f"Limited by the text: {losses}; {read}. {twice}; more text would bring more."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unrolled.nn.cells import GatedCell, state_tensors, unroll_by_step
+from unrolled.nn.cells import GatedCell, Gathered, state_tensors, unroll_by_step
 from unrolled.nn.kernels import aten
 from unrolled.nn.model import SequenceModel
 
@@ -22,31 +22,37 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 
 def fault(model: SequenceModel, dtype: torch.dtype, batch: int, steps: int) -> str | None:
     """Say what is wrong with the aten kernel for training `model` in `dtype` with `batch` lanes, or return None."""
-    cells = {(layer.cell.input_size, layer.cell.hidden_size): layer.cell for layer in model.stack.each_layer()}
-    for cell in cells.values():
-        if not isinstance(cell, GatedCell):
-            continue
-        worst = difference(cell, dtype, batch, min(steps, STEPS))
+    cells: dict[tuple[int, int, int], GatedCell] = {}
+    for index, layer in enumerate(model.stack.each_layer()):
+        if isinstance(layer.cell, GatedCell):
+            rows = 0 if index else model.symbols
+            cells[layer.cell.input_size, layer.cell.hidden_size, rows] = layer.cell
+    for (_, _, rows), cell in cells.items():
+        worst = difference(cell, dtype, batch, min(steps, STEPS), rows)
         if not worst <= TOLERANCE[dtype]:
             name = str(dtype).removeprefix("torch.")
             return f"torch's {name} layers have wrong gradients here with {cell.hidden_size} units: {worst:.0%} off"
     return None
 
 
-def difference(cell: GatedCell, dtype: torch.dtype, batch: int, steps: int) -> float:
+def difference(cell: GatedCell, dtype: torch.dtype, batch: int, steps: int, rows: int = 0) -> float:
     """Return how far outputs and gradients of the aten kernel are from the definition's in float32.
+
+    With `rows`, the inputs are rows of a table of so many, as those of the first layer are.
 
     The largest of the differences, each as a share of the length of what it should be; `nan` if any is.
     """
     device = cell.weight_h.device
     draw = torch.Generator().manual_seed(0)
-    xs = torch.randn(steps, batch, cell.input_size, generator=draw).to(device)
+    shape = (rows, cell.input_size) if rows else (steps, batch, cell.input_size)
+    xs = torch.randn(*shape, generator=draw).to(device)
+    ids = torch.randint(max(rows, 1), (steps, batch), generator=draw).to(device)
     pull = torch.randn(steps, batch, cell.hidden_size, generator=draw).to(device)
     results: list[list[Tensor]] = []
     for kernel, number in ((unroll_by_step, torch.float32), (aten.unroll, dtype)):
         inputs = xs.clone().requires_grad_()
         with torch.autocast(device.type, dtype=number, enabled=number != torch.float32):
-            ys, state = kernel(cell, inputs, cell.initial_state(batch), None)
+            ys, state = kernel(cell, Gathered(ids, inputs) if rows else inputs, cell.initial_state(batch), None)
         loss = (ys.float() * pull).sum() + sum((s.float().sum() for s in state_tensors(state)), torch.zeros((), device=device))
         gradients = torch.autograd.grad(loss, [inputs, *cell.parameters()])
         results.append([ys.detach().float(), *gradients])
