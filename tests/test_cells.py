@@ -189,7 +189,7 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.
     _, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
     assert kernels == "reference"
     assert "reference kernel" in notes[-1]
-    with pytest.raises(UsageError, match="wrong gradients here with 8 units: 2[0-9]% off"):
+    with pytest.raises(UsageError, match=r"wrong gradients here with 8 units: ([6-9]|[1-9][0-9])% off"):
         choose_kernel(model, machine, MachineOptions(kernels="aten"), notes.append, TrainingOptions())
 
 
