@@ -40,7 +40,7 @@ def test_train_prints_one_document_and_the_next_command(cli: Cli, book: Path) ->
     answer = json.loads(done.out)
     assert list(answer) == [
         "version", "run", "model", "steps", "epochs", "train_seconds", "symbols_per_second", "train_nats", "val_nats",
-        "val_bits", "parameters", "device", "precision", "kernels", "seed", "stopped", "verdict",
+        "val_bits", "parameters", "device", "precision", "kernels", "seed", "stopped", "verdict", "unit",
     ]  # fmt: skip
     assert (answer["run"], answer["steps"]) == ("runs/book", 30)
     assert "next: unrolled sample runs/book" in done.err

@@ -17,7 +17,7 @@ from unrolled.errors import ModelError, StorageError, UsageError
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions
 from unrolled.store import model_file
-from unrolled.store.model_file import SavedModel, load_model, read_sealed, save_model, write_sealed
+from unrolled.store.model_file import SavedModel, load_text_model, read_sealed, save_model, write_sealed
 from unrolled.store.run import JsonLines, Run, find_model
 
 
@@ -32,7 +32,7 @@ def small(seed: int = 0, end: bool = False) -> SavedModel:
 def test_a_model_comes_back_bit_equal(tmp_path: Path, end: bool) -> None:
     saved = small(end=end)
     save_model(tmp_path / "m.safetensors", saved)
-    loaded = load_model(tmp_path / "m.safetensors")
+    loaded = load_text_model(tmp_path / "m.safetensors")
     for name, tensor in saved.model.state_dict().items():
         assert torch.equal(tensor, loaded.model.state_dict()[name])
     assert loaded.model.options == saved.model.options
@@ -50,7 +50,7 @@ def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
 def test_bytes_need_no_symbols(tmp_path: Path) -> None:
     model = SequenceModel(257, ModelOptions(hidden=4, layers=1))
     save_model(tmp_path / "m", SavedModel(model, Bytes(True)))
-    assert load_model(tmp_path / "m").vocabulary.end == 256
+    assert load_text_model(tmp_path / "m").vocabulary.end == 256
 
 
 def test_no_damaged_file_loads(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_no_damaged_file_loads(tmp_path: Path) -> None:
             continue
         path.write_bytes(bad)
         with pytest.raises(ModelError):
-            load_model(path)
+            load_text_model(path)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_no_damaged_file_loads(tmp_path: Path) -> None:
 def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m").write_bytes(content)
     with pytest.raises(ModelError):
-        load_model(tmp_path / "m")
+        load_text_model(tmp_path / "m")
 
 
 def test_a_newer_format_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_a_newer_format_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     save_model(tmp_path / "m", small())
     monkeypatch.undo()
     with pytest.raises(ModelError, match="format 2 and this version of unrolled reads up to 1: install a newer"):
-        load_model(tmp_path / "m")
+        load_text_model(tmp_path / "m")
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     about = {"kind": "model", "options": {"hidden": 7, "layers": 1}, "unit": "stream", "history": {}}
     write_sealed(tmp_path / "m", saved.model.state_dict(), about | {"vocabulary": saved.vocabulary.to_json()})
     with pytest.raises(ModelError, match="the weights are not those of its options"):
-        load_model(tmp_path / "m")
+        load_text_model(tmp_path / "m")
     about["options"] = {"hiden": 6}
     write_sealed(tmp_path / "n", saved.model.state_dict(), about | {"vocabulary": saved.vocabulary.to_json()})
     with pytest.raises(ModelError, match="unknown setting 'hiden'; did you mean 'hidden'"):
-        load_model(tmp_path / "n")
+        load_text_model(tmp_path / "n")
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_run_names_a_folder_a_checkpoint_or_a_file(tmp_path: Path) -> None:
     run.save_best(small())
     run.save_checkpoint(1, small(), {}, {})
     assert find_model(run.path) == find_model(run.model_path) == run.model_path
-    assert load_model(find_model(run.path / "checkpoints" / "step-1")).vocabulary.size == 4
+    assert load_text_model(find_model(run.path / "checkpoints" / "step-1")).vocabulary.size == 4
     with pytest.raises(ModelError, match="no run folder and no model file"):
         find_model(tmp_path / "none")
 
@@ -233,4 +233,4 @@ def test_sealed_files_hold_other_kinds_too(tmp_path: Path) -> None:
     assert tensors["a"].tolist() == [0, 1, 2]
     assert about["x"] == [1.5]
     with pytest.raises(ModelError, match="holds no model"):
-        load_model(tmp_path / "t")
+        load_text_model(tmp_path / "t")

@@ -21,7 +21,7 @@ from unrolled.nn.loss import cross_entropy
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
-from unrolled.store.model_file import load_model, read_sealed
+from unrolled.store.model_file import load_text_model, read_sealed
 from unrolled.training.learner import Learner
 from unrolled.training.loop import Looks
 from unrolled.training.optim import OPTIMISERS, Muon, clip_gradient, make_optimiser, orthogonalise
@@ -122,8 +122,7 @@ def test_a_resume_notices_edited_text(book: Path) -> None:
 def test_the_forget_bias_is_not_overwritten_on_resume(book: Path) -> None:
     start(book, "r", steps=20, stop_after=10).train()
     work = resume("r")
-    bias = work.trainer.model.stack.each_layer()[0].cell.bias
-    assert isinstance(bias, torch.Tensor)
+    bias = work.trainer.model.cells()[0].bias
     assert not (bias[12:24] == 1).all()
 
 
@@ -148,10 +147,10 @@ def test_state_is_carried_and_never_shuffled_between_lanes(book: Path) -> None:
     model, state = trainer.model.eval(), trainer.model.initial_state(4)
     pieces, read = [], []
     for _ in range(3):
-        batch = next(batches)
-        logits, state = model(torch.from_numpy(batch.inputs), state)
+        inputs = torch.from_numpy(next(batches).arrays()["inputs"])
+        logits, state = model(inputs, state)
         pieces.append(logits)
-        read.append(torch.from_numpy(batch.inputs))
+        read.append(inputs)
     whole, _ = model(torch.cat(read), model.initial_state(4))
     torch.testing.assert_close(torch.cat(pieces), whole)
 
@@ -191,7 +190,7 @@ def test_the_best_model_is_kept(book: Path) -> None:
     outcome = work.train()
     assert work.trainer.position.best == 1.0
     best_step = [record for record in logs("r") if record.get("event") == "validation" and record["val_nats"] == 1.0][0]["step"]
-    kept = load_model(Path("r/model.safetensors"))
+    kept = load_text_model(Path("r/model.safetensors"))
     assert kept.history["steps"] == best_step < 60
     assert (
         outcome.val_nats == kept.history["val_nats"] == pytest.approx(load("r", precision="float32").evaluate().nats, abs=1e-5)
@@ -203,7 +202,7 @@ def test_divergence_is_told_and_never_saved(book: Path) -> None:
     with pytest.raises(DivergedError, match="lower rate than --lr 1e"):
         start(book, "r", steps=200, lr=1e30, clip=0.0, warmup=0).train()
     for path in Path("r").rglob("model.safetensors"):
-        assert all(tensor.isfinite().all() for tensor in load_model(path).model.state_dict().values())
+        assert all(tensor.isfinite().all() for tensor in load_text_model(path).model.state_dict().values())
 
 
 def test_it_learns_and_beats_its_letters(book: Path) -> None:
@@ -334,7 +333,7 @@ def test_tiny_texts_train(tmp_path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
     outcome = start(path, "r", steps=12, batch=32, bptt=64).train()
     assert outcome.steps == 12
-    assert load_model(Path(outcome.model)).vocabulary.size == len(set(text))
+    assert load_text_model(Path(outcome.model)).vocabulary.size == len(set(text))
 
 
 @pytest.mark.parametrize("unit", ["line", "file"])

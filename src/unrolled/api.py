@@ -1,50 +1,68 @@
-"""The same calls from Python: `train`, `load`, `Model`. The command line makes these calls and no others."""
+"""The same calls from Python: `train`, `load`, `Model`, `TableModel`. The command line makes these calls and no others."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from unrolled import job
+from unrolled.data.cells import Cell, empty
 from unrolled.data.corpus import Corpus, open_corpus
-from unrolled.errors import DataError, UsageError
+from unrolled.data.pairs import cells
+from unrolled.data.table import Row, Table, is_builtin_table, open_table
+from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.inference.answer import Answer, Answerer, judge
 from unrolled.inference.evaluate import Evaluation, evaluate
 from unrolled.inference.generate import Sample, first_seed, generate, prompt_ids, stream_text
+from unrolled.inference.metrics import Report
 from unrolled.job import Outcome
+from unrolled.material.table import reopen_rows
+from unrolled.material.text import same_corpus
 from unrolled.nn.machine import choose_machine
-from unrolled.options import DataOptions, EvaluateOptions, MachineOptions, SampleOptions, TrainRequest, check, from_dict
-from unrolled.store.model_file import load_model
+from unrolled.options import (
+    DataOptions,
+    EvaluateOptions,
+    MachineOptions,
+    PredictOptions,
+    SampleOptions,
+    TrainRequest,
+    check,
+    from_dict,
+)
+from unrolled.store.model_file import Saved, SavedModel, SavedPairs, load_model
 from unrolled.store.run import Run, find_model
 from unrolled.training.loop import Observer
 from unrolled.views.console import Plain, Quiet
 
 
-class Model:
-    """A trained model with all it needs to sample and be evaluated. `path` is its file, `run` its run folder, if any."""
+class Trained:
+    """A trained model and where it came from. `path` is its file, `run` its run folder, if any."""
 
-    def __init__(self, path: Path, machine: MachineOptions | None = None) -> None:
-        self.path = find_model(path)
-        self.saved = load_model(self.path)
-        self.vocabulary, self.history = self.saved.vocabulary, self.saved.history
+    def __init__(self, path: Path, saved: Saved, machine: MachineOptions | None = None) -> None:
+        self.path, self.history = path, saved.history
         self.outcome: Outcome | None = None
         options = machine or MachineOptions()
         here = choose_machine(options)
-        self.network = self.saved.model.to(here.device).eval()
-        self.machine, self.kernels = job.choose_kernel(self.network, here, options, lambda note: None)
+        network = saved.model.to(here.device).eval()
+        self.machine, self.kernels = job.choose_kernel(network, here, options, lambda note: None)
+        self.parameters = sum(weight.numel() for weight in network.parameters())
         folder = self.path.parent
         self.run = Run(folder) if (folder / "config.json").is_file() else None
+
+
+class Model(Trained):
+    """A trained model of texts, with all it needs to sample and be evaluated."""
+
+    def __init__(self, path: Path, saved: SavedModel, machine: MachineOptions | None = None) -> None:
+        super().__init__(path, saved, machine)
+        self.saved, self.network, self.vocabulary = saved, saved.model, saved.vocabulary
 
     def __repr__(self) -> str:
         options = self.network.options
         shape = f"{options.layers}x{options.hidden} {options.cell}"
         return f"<unrolled.Model {shape}, {self.parameters:,} parameters, {self.vocabulary.size} symbols, {self.path}>"
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return sum(weight.numel() for weight in self.network.parameters())
 
     def sample(self, prompt: str = "", **options: Any) -> str:
         """Return one sample, its prompt included. Options are those of `unrolled sample`: length, temperature, seed ..."""
@@ -87,16 +105,88 @@ class Model:
     def _read(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
         """Return the share that trains, and the text: `inputs` in the model's symbols, or what the run was trained on."""
         if self.run is None:
-            request, key, text = TrainRequest(), "", ""
+            request, origin = TrainRequest(), {"text": "", "corpus": ""}
         else:
-            request, key, text = job.saved_request(self.run)
+            request, origin = job.saved_request(self.run)
         if inputs:
             own = {"tokens": self.vocabulary.to_json()["kind"], "unit": self.saved.unit}
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | own, str(self.path))
             return data.train_fraction, open_corpus(inputs, data, self.vocabulary)
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: name the text to evaluate it on.")
-        return request.data.train_fraction, job.same_corpus(request, key, text, lambda note: None)
+        return request.data.train_fraction, same_corpus(request, origin, lambda note: None)
+
+
+class TableModel(Trained):
+    """A trained model of a table's two columns: it answers rows, and is judged by tables that have both columns."""
+
+    def __init__(self, path: Path, saved: SavedPairs, machine: MachineOptions | None = None) -> None:
+        super().__init__(path, saved, machine)
+        self.saved, self.network, self.task = saved, saved.model, saved.task
+
+    def __repr__(self) -> str:
+        task, options = self.task, self.network.options
+        columns = f"{task.source.name}:{task.source.kind} -> {task.target.name}:{task.target.kind}"
+        return (
+            f"<unrolled.TableModel {columns}, {options.layers}x{options.hidden}, {self.parameters:,} parameters, {self.path}>"
+        )
+
+    def answers(self, values: Iterable[Any], **options: Any) -> list[Answer]:
+        """Return what is answered to source values (texts, numbers, lists, arrays ...), with probabilities.
+
+        Options are those of `unrolled predict`: beam, length_penalty, temperature, seed.
+        """
+        rows = (Cell(value, f"value {number}") for number, value in enumerate(values, 1))
+        return list(self._answerer(options).stream(rows))
+
+    def predict(self, values: Iterable[Any], **options: Any) -> list[str]:
+        """Return the answers as texts."""
+        return [answer.text for answer in self.answers(values, **options)]
+
+    def answer_table(self, name: str, **options: Any) -> tuple[Table, Iterator[tuple[Row, Answer]]]:
+        """Open a table that has the source column; return it, and its rows with an answer each, as they come."""
+        table = open_table(name, part="test")
+        table.require(self.task.source.name)
+        return table, self._answered(table, options)
+
+    def _answered(self, table: Table, options: dict[str, Any]) -> Iterator[tuple[Row, Answer]]:
+        waiting: list[Row] = []
+
+        def sources() -> Iterator[Cell]:
+            for line, row in table.rows():
+                waiting.append(row)
+                yield Cell(row[self.task.source.name], f"{table.name}, line {line:,}", table.folder)
+
+        for answer in self._answerer(options).stream(sources()):
+            yield waiting.pop(0), answer
+
+    def evaluate(self, name: str | None = None, **options: Any) -> Report:
+        """Return the metrics on a table, or, without one, on the rows that the run held out (of a built-in table: its test)."""
+        if name is None:
+            if self.run is None:
+                raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
+            request, origin = job.saved_request(self.run)
+            if not any(is_builtin_table(given) for given in request.inputs):
+                material = reopen_rows(request, origin, self.saved, lambda note: None)
+                chosen = from_dict(PredictOptions, options, "evaluate")
+                return material.report(self.network, self.machine, chosen)
+            name = request.inputs[0]
+        table = open_table(name, part="test")
+        for column in (self.task.source.name, self.task.target.name):
+            table.require(column)
+        rows = [
+            row
+            for _, row in cells(table, (self.task.source.name, self.task.target.name))
+            if not any(empty(c.value) for c in row)
+        ]
+        if not rows:
+            raise DataError(f"{table.name} has no row in which both columns hold something.")
+        sources, truths = [row[0] for row in rows], [row[1] for row in rows]
+        return judge(self.task, sources, truths, list(self._answerer(options).stream(sources)))
+
+    def _answerer(self, options: dict[str, Any]) -> Answerer:
+        chosen = from_dict(PredictOptions, options, "predict")
+        return Answerer(self.network, self.task, self.machine, chosen)
 
 
 def train(*inputs: str, preset: str | None = None, resume: str | None = None, progress: bool = True, **options: Any) -> Model:
@@ -106,19 +196,64 @@ def train(*inputs: str, preset: str | None = None, resume: str | None = None, pr
     signal (Ctrl-C) saves, and the model trained so far is returned; `model.outcome.stopped` tells. `resume` goes on with a
     run.
     """
+    return _of_texts(_train(inputs, preset, resume, progress, options))
+
+
+def train_table(
+    table: str, source: str | None = None, target: str | None = None, progress: bool = True, **options: Any
+) -> TableModel:
+    """Train on two columns of a table (a file, or `builtin:NAME`, which knows its columns) and return the best model.
+
+    `source` and `target` are columns, as NAME or NAME:KIND; the mode follows. Options are those of `unrolled train`.
+    """
+    columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
+    return _of_tables(_train((table,), None, None, progress, {**columns, **options}))
+
+
+def _train(
+    inputs: tuple[str, ...], preset: str | None, resume: str | None, progress: bool, options: dict[str, Any]
+) -> Model | TableModel:
     observer: Observer = Plain() if progress else Quiet()
     if resume is not None:
         work = job.resume(Path(resume), options, observer)
     else:
         work = job.start(TrainRequest.build(tuple(map(str, inputs)), options, "train", preset), observer)
     outcome = work.train()
-    model = Model(Path(outcome.model), work.request.machine)
+    model = open_model(Path(outcome.model), work.request.machine)
     model.outcome = outcome
     return model
 
 
 def load(path: str | Path, **options: Any) -> Model:
-    """Load a model from a run folder, a checkpoint or a model file. Options: device, precision, threads, kernels."""
+    """Load a model of texts from a run folder, a checkpoint or a model file. Options: device, precision, threads, kernels."""
+    return _of_texts(open_model(Path(path), _machine(options)))
+
+
+def load_table(path: str | Path, **options: Any) -> TableModel:
+    """Load a model of a table, as `load` does one of texts."""
+    return _of_tables(open_model(Path(path), _machine(options)))
+
+
+def open_model(path: Path, machine: MachineOptions) -> Model | TableModel:
+    """Load a model of either kind."""
+    path = find_model(path)
+    saved = load_model(path)
+    return Model(path, saved, machine) if isinstance(saved, SavedModel) else TableModel(path, saved, machine)
+
+
+def _machine(options: dict[str, Any]) -> MachineOptions:
     machine = from_dict(MachineOptions, options, "load")
     check(machine)
-    return Model(Path(path), machine)
+    return machine
+
+
+def _of_texts(model: Model | TableModel) -> Model:
+    if isinstance(model, Model):
+        return model
+    raise ModelError(f"{model.path} answers rows of a table: use `unrolled predict`, or unrolled.load_table.")
+
+
+def _of_tables(model: Model | TableModel) -> TableModel:
+    if isinstance(model, TableModel):
+        return model
+    raise ModelError(f"{model.path} was trained on a text, and predicts no column: use `unrolled sample`, or unrolled.load.")

@@ -14,7 +14,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unrolled import __version__
 from unrolled.errors import Interrupted, StorageError, UnrolledError, UsageError, nearest
@@ -26,11 +26,15 @@ from unrolled.options import (
     BenchOptions,
     EvaluateOptions,
     MachineOptions,
+    PredictOptions,
     SampleOptions,
     TrainRequest,
     from_dict,
     split_by_class,
 )
+
+if TYPE_CHECKING:
+    from unrolled.api import TableModel
 
 HELP = """\
 usage: unrolled COMMAND ...      (unrolled COMMAND --help tells more)
@@ -38,13 +42,17 @@ usage: unrolled COMMAND ...      (unrolled COMMAND --help tells more)
 Examples:
   unrolled train book.txt                  learn to write like a book
   unrolled train names.txt --unit line     ... or to make up names
+  unrolled train questions.csv --source question --target label
+                                           ... or to answer, from a table
   unrolled sample runs/book --prompt "The "
   unrolled eval runs/book other.txt        how well it predicts another text
+  unrolled predict runs/questions new.csv > out.csv
 
 Commands:
-  train     learn from texts (no INPUT: from a built-in corpus)
+  train     learn from texts, or a table (no INPUT: from a built-in corpus)
   sample    write with a trained model
-  eval      measure a model on a text, in nats and bits a character
+  predict   answer the rows of a table
+  eval      measure a model on a text or a table, beside baselines
   bench     speed and learning against what people write instead
   doctor    versions, processor, disk and a ten-second self-test
 
@@ -57,10 +65,16 @@ Set NO_COLOR to have no colours, --debug to see a traceback.
 TRAIN = """\
 usage: unrolled train [INPUT ...] [flags]
 
-Learn from texts; with no INPUT, from a built-in corpus.
+Learn from texts; with no INPUT, from a built-in corpus. With --source and
+--target, learn one column of a table (CSV, TSV, JSON lines, Parquet) from
+another; what kind each is, is found by looking, or said: COLUMN:KIND.
 
 Examples:
   unrolled train book.txt
+  unrolled train questions.csv --source question --target label
+  unrolled train pairs.tsv --source de --target en --minutes 20
+  unrolled train pictures.csv --source file:image --target caption
+  unrolled train builtin:dates
   unrolled train book.txt --minutes 10 --hidden 512
   unrolled train names.txt --unit line
   cat *.log | unrolled train - --tokens bytes
@@ -79,15 +93,30 @@ Examples:
   unrolled sample runs/names --count 20 --seed 3
 """
 
+PREDICT = """\
+usage: unrolled predict RUN INPUT [flags]
+
+Answer every row of a table that has the source column. The table comes back
+on stdout, as CSV, with the columns 'predicted' and 'probability' behind it.
+
+Examples:
+  unrolled predict runs/questions new.csv > out.csv
+  unrolled predict runs/questions new.csv --probabilities
+  unrolled predict runs/pairs new.tsv --beam 1
+  unrolled predict runs/painter labels.csv --pictures painted
+"""
+
 EVAL = """\
 usage: unrolled eval RUN [INPUT ...] [flags]
 
-Measure how well a model predicts a text, in nats and bits a character.
+Measure how well a model predicts a text, in nats and bits a character; or how
+often it is right about a table, beside baselines.
 
 Examples:
   unrolled eval runs/book                    its own validation part
   unrolled eval runs/book other.txt          another text
   unrolled eval runs/book --window 256       for comparison with windowed models
+  unrolled eval runs/questions test.csv      a table with both columns
 """
 
 BENCH = """\
@@ -118,7 +147,8 @@ def train(arguments: list[str]) -> int:
     parser.value("--preset", "NAME", f"Settings of earlier work: {', '.join(PRESETS)}.")
     parser.value("--config", "FILE", "TOML file of settings, by the names of the flags.")
     parser.value("--resume", "RUN", "Run folder to go on with, exactly where it stopped.")
-    for title, kind in zip(("data", "model", "training", "machine", "run"), GROUPS, strict=True):
+    titles = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network")
+    for title, kind in zip(titles, GROUPS, strict=True):
         parser.options(title, kind)
     typed = parser.parse(arguments)
     inputs, as_json, preset, config, resume = (typed.pop(name) for name in ("input", "json", "preset", "config", "resume"))
@@ -145,7 +175,7 @@ def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_
         print(json.dumps({"version": 1, **dataclasses.asdict(outcome)}), flush=True)
     loss = ""
     if outcome.val_nats is not None:
-        loss = f"\nbest validation: {outcome.val_bits:.3f} bits, {outcome.val_nats:.4f} nats a character"
+        loss = f"\nbest validation: {outcome.val_bits:.3f} bits, {outcome.val_nats:.4f} nats a {outcome.unit}"
     print(
         f"{outcome.steps:,} steps, {outcome.epochs:.2f} epochs in {clock(outcome.train_seconds)}{loss}",
         file=sys.stderr,
@@ -154,7 +184,8 @@ def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_
         print(outcome.verdict, file=sys.stderr)
     run = shlex.quote(outcome.run)
     if outcome.stopped is None:
-        print(f"next: unrolled sample {run}", file=sys.stderr)
+        verb = "sample" if outcome.unit == "character" else "eval"
+        print(f"next: unrolled {verb} {run}", file=sys.stderr)
         return 0
     message = f"stopped and saved; go on with: unrolled train --resume {run}"
     if outcome.stopped:
@@ -236,9 +267,12 @@ def evaluate(arguments: list[str]) -> int:
     run, inputs, as_json = (typed.pop(name) for name in ("run", "input", "json"))
     settings, machine = split_by_class(typed, (EvaluateOptions, MachineOptions), "the command line")
     from_dict(EvaluateOptions, settings, "the command line")
-    from unrolled.api import load
+    from unrolled.api import TableModel, open_model
 
-    result = load(run, **machine).evaluate(*inputs, **settings)
+    model = open_model(Path(run), from_dict(MachineOptions, machine, "the command line"))
+    if isinstance(model, TableModel):
+        return _evaluate_table(model, inputs, settings, as_json)
+    result = model.evaluate(*inputs, **settings)
     if result.unknown:
         print(f"{result.unknown:,} characters that the model never saw are left out", file=sys.stderr)
     if as_json:
@@ -252,6 +286,35 @@ def evaluate(arguments: list[str]) -> int:
     else:
         loss = f"{result.nats:.4f} nats, {result.bits:.4f} bits a character"
         print(f"{loss} over {result.characters:,} characters ({result.context})")
+    return 0
+
+
+def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, Any], as_json: bool) -> int:
+    if settings or len(inputs) > 1:
+        raise UsageError("A model of a table is evaluated on one table, or on the rows it held out: leave the rest out.")
+    report = model.evaluate(*inputs)
+    print(json.dumps({"version": 1, **report.to_json()["metrics"], **report.to_json()}) if as_json else report.table())
+    return 0
+
+
+def predict(arguments: list[str]) -> int:
+    """Answer the rows of a table."""
+    parser = Parser("predict", PREDICT)
+    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.add_argument("input", metavar="INPUT", help="Table with the source column.")
+    parser.options("answers", PredictOptions)
+    parser.options("machine", MachineOptions)
+    typed = parser.parse(arguments)
+    run, name, as_json = (typed.pop(name) for name in ("run", "input", "json"))
+    settings, machine = split_by_class(typed, (PredictOptions, MachineOptions), "the command line")
+    options = from_dict(PredictOptions, settings, "the command line")
+    from unrolled.api import load_table
+    from unrolled.views.answers import as_csv, as_document
+
+    model = load_table(run, **machine)
+    table, rows = model.answer_table(name, **settings)
+    write = as_document if as_json else as_csv
+    write(sys.stdout, table, model.task, rows, options)
     return 0
 
 
@@ -287,6 +350,7 @@ def doctor(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "sample": sample,
+    "predict": predict,
     "eval": evaluate,
     "bench": bench,
     "doctor": doctor,

@@ -22,7 +22,7 @@ from unrolled.nn.kernels import KERNELS, use
 from unrolled.nn.machine import choose_machine, fast_bfloat16, instruction_sets
 from unrolled.nn.model import SequenceModel
 from unrolled.options import MachineOptions, ModelOptions, SampleOptions, TrainRequest
-from unrolled.store.model_file import load_model
+from unrolled.store.model_file import load_text_model
 from unrolled.views.console import Quiet
 
 PACKAGES = ("torch", "numpy", "safetensors", "rich", "zstandard")
@@ -115,6 +115,6 @@ def _learn() -> tuple[float, float, bool]:
         outcome = job.start(TrainRequest.build((str(text),), values, "doctor"), Quiet()).train()
         if outcome.stopped is not None:
             raise KeyboardInterrupt
-        saved = load_model(Path(outcome.model))
+        saved = load_text_model(Path(outcome.model))
         texts = [next(generate(saved.model, saved.vocabulary, SampleOptions(length=50), seed=1)).text for _ in range(2)]
     return outcome.symbols_per_second, outcome.val_bits or 0.0, texts[0] == texts[1]

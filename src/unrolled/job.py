@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,25 +14,21 @@ import torch
 from unrolled import __version__
 from unrolled.data.batches import Lanes
 from unrolled.data.builtin import PREFIX
-from unrolled.data.corpus import Corpus, cached_corpus, open_corpus
-from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.data.table import is_builtin_table
+from unrolled.errors import ModelError, UsageError
 from unrolled.material import Material
+from unrolled.material.table import open_rows, reopen_rows
+from unrolled.material.text import open_text, reopen_text
 from unrolled.nn.kernels import guard, use
 from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster, running
-from unrolled.nn.model import SequenceModel, embedding_width, parameter_count
-from unrolled.options import BUDGETS, MachineOptions, ModelOptions, TrainingOptions, TrainRequest, flag
+from unrolled.nn.network import Network
+from unrolled.options import BUDGETS, MachineOptions, TrainingOptions, TrainRequest, flag
 from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
 from unrolled.training.loop import Looks, Observer, Trainer
-from unrolled.training.pace import measure
-from unrolled.training.recipe import Text, choose
-from unrolled.training.verdict import verdict
 
 LONG_STEP = 0.2
 """Seconds of a step from which on all threads are faster than one, and measuring would only take time."""
-
-JUDGED = 262144
-"""Symbols of each part that the model kept is measured on in the end; of a longer part, pieces spread evenly over it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Outcome:
     0 after `--stop-after`, or None.
 
     `val_nats` is that of the model kept, the best; `train_nats` is the mean of the last steps, with dropout on. `verdict` says
-    in words what came of it, if it went to the end.
+    in words what came of it, if it went to the end; `unit` is what a loss is of: a character, or a target of a table.
     """
 
     run: str
@@ -61,6 +56,7 @@ class Outcome:
     seed: int
     stopped: int | None
     verdict: str
+    unit: str
 
 
 class Job:
@@ -96,41 +92,38 @@ class Job:
             seed=self.request.training.seed,
             stopped=stopped,
             verdict=words,
+            unit=self.material.unit,
         )
 
     def _judge(self) -> tuple[float | None, str]:
-        """Measure the model that was kept on more text than the looks did; return its loss, and the verdict in words."""
-        material, run, position = self.material, self.trainer.run, self.trainer.position
+        """Measure the model that was kept; return its loss, and what came of it in words."""
+        run, position = self.trainer.run, self.trainer.position
         saved = load_model(run.model_path)
         model = saved.model.to(self.machine.device)
         use(model, self.kernels)
-        ids = material.validation
-        train = material.loss(model, self.machine, material.train, self.request.run.eval_symbols)
-        val = None if ids is None else material.loss(model, self.machine, ids, max(JUDGED, self.request.run.eval_symbols))
-        saved.history["val_nats"] = val
-        run.save_best(saved)
         epochs = position.spent.symbols / self.trainer.batches.symbols
         best_at = position.best_step / max(1, position.spent.steps)
-        return val, verdict(train, val, best_at, epochs, self.trainer.batches.symbols)
+        val, words = self.material.judge(model, self.machine, self.request.run.eval_symbols, best_at, epochs)
+        saved.history["val_nats"] = val
+        run.save_best(saved)
+        return val, words
 
 
 def start(request: TrainRequest, observer: Observer) -> Job:
     """Begin a new run. Nothing is written to the run folder before text, settings and machine are known to be good."""
     request = request.check()
-    embedding_width(1, request.model)
     path = Path(request.run.out) if request.run.out else None
     if path is not None:
         refuse_taken(path)
     machine = choose_machine(request.machine)
-    corpus = open_corpus(request.inputs, request.data, report=observer.note)
-    material = Material(corpus, request.data, observer.note)
+    material: Material = open_rows(request, observer.note) if is_table(request) else open_text(request, observer.note)
     request, machine = _complete(request, material, machine, observer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
-        model = SequenceModel(corpus.vocabulary.size, request.model)
+        model = material.network(request)
     model = model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
-    run = Run.create(path or _free_name(request.inputs), _config(request, corpus))
+    run = Run.create(path or _free_name(request.inputs), _config(request, material))
     return _assemble(request, material, machine, kernels, model, run, observer)
 
 
@@ -146,20 +139,24 @@ def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
 
 
 def _resume(run: Run, wanted: dict[str, Any], observer: Observer) -> Job:
-    request, key, text = saved_request(run)
+    request, origin = saved_request(run)
     request = _changed(request, wanted, observer).check()
     machine = choose_machine(request.machine)
-    corpus = same_corpus(request, key, text, observer.note)
     saved, tensors, about, passed = run.load_checkpoint()
     for message in passed:
         observer.note(message)
-    if saved.vocabulary.to_json() != corpus.vocabulary.to_json():
+    material: Material
+    if is_table(request):
+        material = reopen_rows(request, origin, saved, observer.note)
+    else:
+        material = reopen_text(request, origin, observer.note)
+    if not material.fits(saved):
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = saved.model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
-    job = _assemble(request, Material(corpus, request.data, lambda note: None), machine, kernels, model, run, observer)
+    job = _assemble(request, material, machine, kernels, model, run, observer)
     job.trainer.restore(tensors, about)
-    run.write_config(_config(request, corpus))
+    run.write_config(_config(request, material))
     spent = job.trainer.position.spent
     observer.note(f"going on with {run.path} from step {spent.steps:,}, after {spent.seconds:,.0f} s of training")
     if job.trainer.progress >= 1:
@@ -167,12 +164,17 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer) -> Job:
     return job
 
 
-def saved_request(run: Run) -> tuple[TrainRequest, str, str]:
-    """Return what a run was asked to do, the key of its encoded text in the cache, and the digest of the text itself."""
+def is_table(request: TrainRequest) -> bool:
+    """Return whether a request is to learn from a table's columns, and not from a text."""
+    return request.table.source is not None or any(is_builtin_table(name) for name in request.inputs)
+
+
+def saved_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
+    """Return what a run was asked to do, and where its text or table came from."""
     config = run.config
     try:
         request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
-        return request, str(config["corpus"]), str(config["text"])
+        return request, {"corpus": str(config["corpus"]), "text": str(config["text"])}
     except (KeyError, TypeError, UsageError) as error:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
@@ -182,7 +184,7 @@ def _assemble(
     material: Material,
     machine: Machine,
     kernels: str,
-    model: SequenceModel,
+    model: Network,
     run: Run,
     observer: Observer,
 ) -> Job:
@@ -191,15 +193,15 @@ def _assemble(
     if isinstance(batches, Lanes) and (batches.batch, batches.steps) != (request.training.batch, request.training.bptt):
         observer.note(f"the text is short: {batches.batch} lanes of {batches.steps} steps")
     observer.note(
-        f"{parameter_count(model.symbols, request.model):,} parameters on {machine.device}, {machine.precision}, "
+        f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
         f"{machine.threads} threads, {kernels} kernels, {request.training.optimiser}, seed {request.training.seed}"
     )
     looks = Looks(
-        material.evaluator(model, machine, request.run.eval_symbols), material.sampler(model, request.run.sample_length)
+        material.evaluator(model, machine, request.run.eval_symbols),
+        material.sampler(model, machine, request.run.sample_length),
     )
     trainer = Trainer(
         model,
-        material.corpus.vocabulary,
         batches,
         machine,
         request.training,
@@ -207,27 +209,19 @@ def _assemble(
         run,
         observer,
         looks,
-        material.corpus.unit,
-        material.symbols_per_character(),
+        lambda history: material.saved(model, history),
+        material.symbols_per_character,
     )
     return Job(request, material, machine, kernels, trainer)
 
 
 def _complete(request: TrainRequest, material: Material, machine: Machine, observer: Observer) -> tuple[TrainRequest, Machine]:
     """Let the recipe fill in what was not given; return the request and the machine with as many threads as are fastest."""
-    vocabulary = material.corpus.vocabulary
-
-    @functools.cache
-    def measured(model: ModelOptions, training: TrainingOptions, threads: int) -> float:
-        return measure(vocabulary.size, model, training, machine, kernels=request.machine.kernels)
+    request = material.complete(request, machine, observer.note)
 
     def pace(wanted: TrainRequest) -> float:
-        return measured(wanted.model, wanted.training, torch.get_num_threads())
+        return material.pace(wanted, machine)
 
-    text = Text(symbols=len(material.train) - 1, kinds=vocabulary.size)
-    request, sentence = choose(request, text, pace)
-    if sentence:
-        observer.note(sentence)
     step = request.training.batch * request.training.bptt
     small = request.training.minutes is not None and step / pace(request) < LONG_STEP
     if small and request.machine.threads == 0 and machine.threads > 1:
@@ -238,7 +232,7 @@ def _complete(request: TrainRequest, material: Material, machine: Machine, obser
 
 
 def choose_kernel(
-    model: SequenceModel,
+    model: Network,
     machine: Machine,
     asked: MachineOptions,
     note: Callable[[str], None],
@@ -263,12 +257,12 @@ def choose_kernel(
     return machine, kernels
 
 
-def _config(request: TrainRequest, corpus: Corpus) -> dict[str, Any]:
+def _config(request: TrainRequest, material: Material) -> dict[str, Any]:
     inputs = [name if name == "-" or name.startswith(PREFIX) else str(Path(name).absolute()) for name in request.inputs]
     versions = {"unrolled": __version__, "torch": torch.__version__}
     # What stopped this run is not asked of the next one.
     options = request.flat() | {"stop_after": None}
-    return {"format": 1, "inputs": inputs, "text": corpus.text, "corpus": corpus.key, "options": options, "versions": versions}
+    return {"format": 1, "inputs": inputs, **material.origin, "options": options, "versions": versions}
 
 
 def _free_name(inputs: tuple[str, ...]) -> Path:
@@ -299,21 +293,3 @@ def _changed(request: TrainRequest, wanted: dict[str, Any], observer: Observer) 
         changes |= {name: budget.get(name) for name in BUDGETS}
         observer.note("the budget changed: " + ", ".join(f"{flag(name)} {value:g}" for name, value in budget.items()))
     return TrainRequest.build(request.inputs, saved | changes, "resume")
-
-
-def same_corpus(request: TrainRequest, key: str, text: str, note: Callable[[str], None]) -> Corpus:
-    """Return the text the run was trained on: read again, or from the cache if the files are gone."""
-    try:
-        corpus = None if "-" in request.inputs else open_corpus(request.inputs, request.data, report=note)
-    except DataError as error:
-        corpus = cached_corpus(key)
-        if corpus is None:
-            raise
-        note(f"{error} The copy that was encoded for this run is used.")
-    if corpus is None:
-        corpus = cached_corpus(key)
-    if corpus is None:
-        raise DataError("The text of this run came from standard input, and its encoded copy is no longer in the cache.")
-    if corpus.text != text:
-        raise DataError(f"The text of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-    return corpus

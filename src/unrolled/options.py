@@ -44,7 +44,9 @@ def option(
 class DataOptions:
     """What is read, and how it becomes symbols."""
 
-    tokens: Literal["characters", "bytes"] = option("characters", "What one symbol is.")
+    tokens: Literal["characters", "bytes", "words", "bpe"] = option(
+        "characters", "What one symbol is. Words and bpe are for tables, where words are the default if they repeat."
+    )
     unit: Literal["stream", "line", "file"] = option(
         "stream", "One endless text, or documents (lines, files) that each start from zero and end by themselves."
     )
@@ -52,6 +54,15 @@ class DataOptions:
     train_fraction: float = option(
         0.9, "The first part trains, the rest validates.", above=0, most=1, old_names=("train_frac",)
     )
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Which columns of a table are read, and which is to be said. The mode follows from the two."""
+
+    source: str | None = option(None, "Column that is read, as NAME or NAME:KIND; without it, INPUT is a text.")
+    target: str | None = option(None, "Column that is learned. KIND: text, label, number, labels, image, vector, frames.")
+    validation: str | None = option(None, "Table to validate on (default: rows held out, see --train-fraction).")
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,20 @@ class ModelOptions:
     two_biases: bool = option(False, "A second bias in every gate, as Torch's and cuDNN's cells have.")
     initialisation: Literal["scaled", "uniform"] = option(
         "scaled", "Weights at the start: scaled by the layer's width, or uniform in +-0.08 as in char-rnn."
+    )
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """The network of a table, beyond its layers."""
+
+    bidirectional: bool = option(True, "Read the source from both ends; without it, as it comes.")
+    pool: Literal["last", "mean", "max", "attention"] = option("attention", "How what was read becomes one vector.")
+    attention: bool = option(True, "Look back at the whole source at every step that is written.")
+    read: Literal["whole", "columns", "rows", "pixels"] = option("whole", "A picture at once, or as a sequence.")
+    pictures: Literal["convolution", "flat"] = option("convolution", "How a whole picture is seen.")
+    label_smoothing: float = option(
+        0.0, "Probability kept back from the right symbol while training.", least=0, below=1, chosen=True
     )
 
 
@@ -154,6 +179,18 @@ class EvaluateOptions:
         None, "Part of the text (default: validation of the run's own text, all of another)."
     )
     window: int | None = option(None, "Start every N symbols from zero (default: the state is carried on).", least=1)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a labelled model answers."""
+
+    beam: int = option(5, "Hypotheses of beam search, where text is written; 1 = greedy.", least=1, most=1000)
+    length_penalty: float = option(1.0, "Above 0, longer texts are favoured (Wu et al. 2016).", least=0, most=10)
+    temperature: float | None = option(None, "Draw what is written instead of searching for the best.", least=0, most=1e6)
+    seed: int = option(1, "Seed of the draws.", least=0, below=2**62)
+    probabilities: bool = option(False, "A column for the probability of every label.")
+    pictures: str | None = option(None, "Folder for painted pictures, as PNG files (default: numbers in the cell).")
 
 
 @dataclass(frozen=True)
@@ -262,6 +299,8 @@ class TrainRequest:
     training: TrainingOptions = TrainingOptions()
     machine: MachineOptions = MachineOptions()
     run: RunOptions = RunOptions()
+    table: TableOptions = TableOptions()
+    pair: PairOptions = PairOptions()
     given: frozenset[str] = frozenset()
     """Names of the settings that somebody chose; the recipe may choose the others."""
 
@@ -281,7 +320,7 @@ class TrainRequest:
 
     def check(self) -> TrainRequest:
         """Return the request with one budget and, if need be, a drawn seed; raise `UsageError` for what cannot be."""
-        for part in (self.data, self.model, self.training, self.machine, self.run):
+        for part in self.parts():
             check(part)
         given = [flag(name) for name in BUDGETS if getattr(self.training, name) is not None]
         if len(given) > 1:
@@ -291,13 +330,18 @@ class TrainRequest:
             training = dataclasses.replace(training, seed=secrets.randbelow(2**31))
         return dataclasses.replace(self, inputs=self.inputs or (BUILTIN,), training=training)
 
+    def parts(self) -> tuple[Any, ...]:
+        """Return the settings by class, in the order of `GROUPS`."""
+        return (self.data, self.model, self.training, self.machine, self.run, self.table, self.pair)
+
     def flat(self) -> dict[str, Any]:
         """Return all settings as one table, as `build` takes them."""
-        parts = (self.data, self.model, self.training, self.machine, self.run)
-        return {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
+        return {name: value for part in self.parts() for name, value in dataclasses.asdict(part).items()}
 
 
-GROUPS: tuple[type, ...] = (DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
+GROUPS: tuple[type, ...] = (
+    DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions, TableOptions, PairOptions,
+)  # fmt: skip
 BUDGETS = ("minutes", "epochs", "steps")
 DEFAULT_MINUTES = 3.0
 BUILTIN = "builtin:python"

@@ -43,6 +43,39 @@ class Batch:
     carried: bool
     symbols: int
 
+    @property
+    def rows(self) -> int:
+        """Number of lanes or rows side by side."""
+        return int(self.inputs.shape[1])
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what a network learns from, by name; `resets` only where there are some."""
+        resets = {} if self.resets is None else {"resets": self.resets}
+        return {"inputs": self.inputs, "targets": self.targets, **resets}
+
+
+class AnyBatch(Protocol):
+    """What training asks of a batch, whatever it is made of."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows side by side."""
+        ...
+
+    @property
+    def symbols(self) -> int:
+        """Number of targets."""
+        ...
+
+    @property
+    def carried(self) -> bool:
+        """Whether the state of the batch before goes on."""
+        ...
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what a network learns from, by name."""
+        ...
+
 
 class Reader:
     """Reads stretches of a text `(N,)`. A large one on the disk is read through its file instead of its mapping.
@@ -97,7 +130,7 @@ class Batches(Protocol):
     steps: int
     symbols: int
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[AnyBatch]:
         """Yield batches for ever, from the cursor on."""
         ...
 

@@ -44,7 +44,8 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".zst": lambda path: io.BufferedReader(_Zstandard(open(path, "rb"))),
 }
 _SPOOLED = "unrolled-stdin-"
-_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+"""What a damaged compressed file raises."""
 
 
 def gather(inputs: Sequence[str], pattern: str = "*", spool: Path | None = None) -> list[Path]:
@@ -68,10 +69,11 @@ def _named(name: str, pattern: str) -> list[Path]:
         if not found:
             raise DataError(f"No file matches {name}.")
         return found
-    return [_file(name)]
+    return [existing_file(name)]
 
 
-def _file(name: str) -> Path:
+def existing_file(name: str) -> Path:
+    """Return the path of a file that is there and can be read; else an error that names the nearest one."""
     path = Path(name)
     if not os.path.exists(name):  # pathlib's own raises for a long name, and takes an empty one for the working folder
         folder = path.parent if os.path.isdir(path.parent) else Path()
@@ -110,7 +112,7 @@ def _looks_like_text(path: Path) -> bool:
     try:
         with open_bytes(path) as file:
             head = file.read(8192)
-    except (OSError, *_DAMAGED):
+    except (OSError, *DAMAGED):
         return False
     return bool(head) and b"\0" not in head
 
@@ -189,7 +191,7 @@ def read_bytes(path: Path) -> Iterator[bytes]:
         with open_bytes(path) as file:
             while piece := file.read(PIECE):
                 yield piece
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise DataError(f"{path} is damaged or not what its ending says: {str(error) or type(error).__name__}.") from error
     except OSError as error:
         if path.suffix.lower() in _OPENERS and error.errno is None:

@@ -9,6 +9,7 @@ The letters used in shapes, here and everywhere:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 
 from unrolled.errors import UsageError
 from unrolled.nn.cells import CELLS, GatedCell, Gathered, State
-from unrolled.nn.stack import SeededDropout, Stack, StackState, SymbolDropout
+from unrolled.nn.loss import cross_entropy
+from unrolled.nn.stack import Stack, StackState, SymbolDropout, seed_dropout
 from unrolled.options import ModelOptions
 
 UNIFORM = 0.08
@@ -90,6 +92,20 @@ class SequenceModel(nn.Module):
         ys, state = self.stack.unroll(Gathered(ids, table), state, resets)
         return self.head(ys), state
 
+    def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
+        """Return the mean loss in nats a symbol of a batch of `inputs`, `targets` and perhaps `resets`, and the last state."""
+        logits, state = self(batch["inputs"], state, batch.get("resets"))
+        return cross_entropy(logits, batch["targets"]), state
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    def cells(self) -> list[GatedCell]:
+        """Return the recurrent cells, the lowest layer first."""
+        return [cast(GatedCell, layer.cell) for layer in self.stack.each_layer()]
+
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, StackState]:
         """Read one symbol a row, ids `(B,)`; return logits `(B, V)` and the next state."""
         y, state = self.stack.step(self.embedding(ids), state)
@@ -97,12 +113,7 @@ class SequenceModel(nn.Module):
 
     def seed_dropout(self, seed: int) -> None:
         """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
-        for module in self.modules():
-            if isinstance(module, SeededDropout):
-                if module.generator is None:
-                    module.generator = torch.Generator(self.head.weight.device)
-                seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**63
-                module.generator.manual_seed(seed)
+        seed_dropout(self, seed, self.device)
 
 
 def embedding_width(symbols: int, options: ModelOptions) -> int:

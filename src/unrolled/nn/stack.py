@@ -30,6 +30,16 @@ class SeededDropout(nn.Module):
         return self.training and self.share > 0
 
 
+def seed_dropout(model: nn.Module, seed: int, device: torch.device) -> None:
+    """Give every dropout of a model its own stream of random numbers, all of them following from `seed`."""
+    for module in model.modules():
+        if isinstance(module, SeededDropout):
+            if module.generator is None:
+                module.generator = torch.Generator(device)
+            seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**63
+            module.generator.manual_seed(seed)
+
+
 class SymbolDropout(SeededDropout):
     """Hides whole symbols (Gal and Ghahramani 2016): what is hidden reads as one symbol more, whose vector is zero."""
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from unrolled.data.task import PairShape, Task
 from unrolled.data.vocab import Vocabulary, vocabulary_from_json
 from unrolled.errors import ModelError, UsageError
 from unrolled.files import storage_error, write_bytes
 from unrolled.nn.model import SequenceModel, parameter_count
-from unrolled.options import ModelOptions, from_dict
+from unrolled.nn.pairs import PairModel
+from unrolled.options import ModelOptions, PairOptions, from_dict
 
 FORMAT = 1
 MODEL_NAME = "model.safetensors"
@@ -37,46 +40,94 @@ _ZEROS = "0" * 64
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model as it lies in its file. `unit` is what its documents are; `history` is what is worth knowing of its training."""
+    """A model of texts as it lies in its file. `unit` is what its documents are; `history` is worth knowing of its training."""
 
     model: SequenceModel
     vocabulary: Vocabulary
     unit: str = "stream"
     history: dict[str, Any] = field(default_factory=dict)
 
+    def about(self) -> dict[str, Any]:
+        """Return all but the weights."""
+        meaning = {"vocabulary": self.vocabulary.to_json(), "unit": self.unit}
+        return {"kind": "model", "options": asdict(self.model.options), **meaning, "history": self.history}
 
-def save_model(path: Path, saved: SavedModel) -> None:
+
+@dataclass(frozen=True)
+class SavedPairs:
+    """A model of a table's two columns as it lies in its file."""
+
+    model: PairModel
+    task: Task
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def about(self) -> dict[str, Any]:
+        """Return all but the weights."""
+        options = {"options": asdict(self.model.options), "pair": asdict(self.model.pair)}
+        return {"kind": "pairs", **options, "task": self.task.to_json(), "history": self.history}
+
+
+Saved = SavedModel | SavedPairs
+
+
+def save_model(path: Path, saved: Saved) -> None:
     """Write the model file `path`, whole or not at all."""
-    about = {
-        "kind": "model",
-        "options": asdict(saved.model.options),
-        "vocabulary": saved.vocabulary.to_json(),
-        "unit": saved.unit,
-        "history": saved.history,
-    }
-    write_sealed(path, saved.model.state_dict(), about)
+    write_sealed(path, saved.model.state_dict(), saved.about())
 
 
-def load_model(path: Path) -> SavedModel:
+def load_model(path: Path) -> Saved:
     """Read a model file, on the processor, in float32. Raises `ModelError` for anything but a whole, sound model."""
     tensors, about = read_sealed(path)
-    if about.get("kind") != "model":
+    build = _BUILDERS.get(str(about.get("kind")))
+    if build is None:
         raise ModelError(f"{path} holds no model but {about.get('kind')!r}.")
     try:
-        vocabulary = vocabulary_from_json(about["vocabulary"])
-        options = from_dict(ModelOptions, about["options"], "model")
-        if parameter_count(vocabulary.size, options) != sum(tensor.numel() for tensor in tensors.values()):
-            raise ValueError("the weights are not those of its options")
         if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
             raise ValueError("the weights are not float32")
         with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initialisers import its compiler: 0.9 s
-            model = SequenceModel(vocabulary.size, options)
-        model.load_state_dict(tensors, assign=True)
-        for weight in model.parameters():
+            saved = build(tensors, about)
+        saved.model.load_state_dict(tensors, assign=True)
+        for weight in saved.model.parameters():
             weight.requires_grad_(True)
-        return SavedModel(model, vocabulary, str(about["unit"]), dict(about["history"]))
+        return saved
     except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
         raise ModelError(f"{path} is no model that this version can read: {error}.") from error
+
+
+def load_text_model(path: Path) -> SavedModel:
+    """Read a model file that is to be one of texts, as `load_model` does."""
+    saved = load_model(path)
+    if not isinstance(saved, SavedModel):
+        raise ModelError(f"{path} is a model of a table, and one of texts is expected.")
+    return saved
+
+
+def _text(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> SavedModel:
+    vocabulary = vocabulary_from_json(about["vocabulary"])
+    options = from_dict(ModelOptions, about["options"], "model")
+    if parameter_count(vocabulary.size, options) != sum(tensor.numel() for tensor in tensors.values()):
+        raise ValueError("the weights are not those of its options")
+    return SavedModel(SequenceModel(vocabulary.size, options), vocabulary, str(about["unit"]), dict(about["history"]))
+
+
+def _pairs(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> SavedPairs:
+    task = Task.from_json(about["task"])
+    options = from_dict(ModelOptions, about["options"], "model")
+    pair = from_dict(PairOptions, about["pair"], "model")
+    _fits(tensors, task.shape, options)
+    return SavedPairs(PairModel(task.shape, options, pair), task, dict(about["history"]))
+
+
+def _fits(tensors: Mapping[str, Tensor], shape: PairShape, options: ModelOptions) -> None:
+    """Raise `ValueError` before anything is built that could be larger than the file it comes from."""
+    weights = sum(tensor.numel() for tensor in tensors.values())
+    drawn = max(1, shape.source_size, shape.target_size, math.prod(shape.picture or (0,)), shape.written)
+    wide = tensors["reader.norm.weight"].numel() == options.hidden and options.hidden**2 <= weights
+    if not wide or options.layers > len(tensors) or drawn > max(weights, 1 << 24):
+        raise ValueError("the weights are not those of its options")
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Tensor], dict[str, Any]], Saved]] = {"model": _text, "pairs": _pairs}
 
 
 def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unrolled.errors import ModelError, UsageError, nearest
 from unrolled.files import make_folder, new_folder, remove_partials, storage_error, write_bytes
-from unrolled.store.model_file import MODEL_NAME, SavedModel, load_model, read_sealed, save_model, write_sealed
+from unrolled.store.model_file import MODEL_NAME, Saved, load_model, read_sealed, save_model, write_sealed
 
 KEPT = 2
 """Checkpoints kept: if the last is damaged, there is the one before."""
@@ -96,7 +96,7 @@ class Run:
         """Replace the configuration."""
         write_bytes(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
-    def save_best(self, saved: SavedModel) -> None:
+    def save_best(self, saved: Saved) -> None:
         """Replace the run's model."""
         save_model(self.model_path, saved)
 
@@ -106,7 +106,7 @@ class Run:
         found = [(int(path.name[5:]), path) for path in folders if path.name[5:].isdecimal()]
         return sorted(found)
 
-    def save_checkpoint(self, step: int, saved: SavedModel, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    def save_checkpoint(self, step: int, saved: Saved, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, then remove all but the last few."""
         with new_folder(self.path / "checkpoints" / f"step-{step}") as folder:
             save_model(folder / MODEL_NAME, saved)
@@ -116,7 +116,7 @@ class Run:
         for _, path in self.checkpoints()[:-KEPT]:
             shutil.rmtree(path, ignore_errors=True)
 
-    def load_checkpoint(self) -> tuple[SavedModel, dict[str, Tensor], dict[str, Any], list[str]]:
+    def load_checkpoint(self) -> tuple[Saved, dict[str, Tensor], dict[str, Any], list[str]]:
         """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
         passed: list[str] = []
         remove_partials(self.path / "checkpoints")

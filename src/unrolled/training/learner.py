@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unrolled.data.batches import Batch
+from unrolled.data.batches import AnyBatch
 from unrolled.errors import ModelError
 from unrolled.nn.cells import State, map_state, state_tensors
-from unrolled.nn.loss import cross_entropy
 from unrolled.nn.machine import Machine
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.network import Network
 from unrolled.options import TrainingOptions
 from unrolled.training.optim import clip_gradient, make_optimiser
 
@@ -18,24 +17,22 @@ from unrolled.training.optim import clip_gradient, make_optimiser
 class Learner:
     """A model, its optimiser, and the state carried from one chunk of `batch` lanes to the next."""
 
-    def __init__(self, model: SequenceModel, machine: Machine, options: TrainingOptions, batch: int) -> None:
+    def __init__(self, model: Network, machine: Machine, options: TrainingOptions, batch: int) -> None:
         self.model, self.machine, self.options = model, machine, options
         self.optimiser = make_optimiser(model, options)
         self.carried: State = model.initial_state(batch)
 
-    def step(self, batch: Batch, rate: float, seed: int) -> tuple[Tensor, Tensor]:
+    def step(self, batch: AnyBatch, rate: float, seed: int) -> tuple[Tensor, Tensor]:
         """Learn from one batch at the learning rate `rate`; return its loss in nats a symbol and the gradient's length.
 
         `seed` is that of the dropout masks: the same seed, batch and state make the same step.
         """
         device = self.machine.device
         self.model.seed_dropout(seed)
-        inputs, targets = (torch.from_numpy(ids).to(device, non_blocking=True) for ids in (batch.inputs, batch.targets))
-        resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(device)
-        state = self._partly_reset(seed) if batch.carried else self.model.initial_state(inputs.shape[1])
+        tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.arrays().items()}
+        state = self._partly_reset(seed) if batch.carried else self.model.initial_state(batch.rows)
         with self.machine.autocast():
-            logits, state = self.model(inputs, state, resets)
-        loss = cross_entropy(logits, targets)
+            loss, state = self.model.loss(tensors, state)
         self.optimiser.zero_gradients()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         norm = clip_gradient(self.model.parameters(), self.options)

@@ -15,13 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from unrolled.data.batches import Batch, Batches
-from unrolled.data.vocab import Vocabulary
+from unrolled.data.batches import AnyBatch, Batches
 from unrolled.errors import DivergedError, Interrupted, ModelError
 from unrolled.nn.machine import Machine
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.network import Network
 from unrolled.options import RunOptions, TrainingOptions
-from unrolled.store.model_file import SavedModel
+from unrolled.store.model_file import Saved
 from unrolled.store.run import Run
 from unrolled.training.learner import Learner
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
@@ -117,8 +116,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: SequenceModel,
-        vocabulary: Vocabulary,
+        model: Network,
         batches: Batches,
         machine: Machine,
         options: TrainingOptions,
@@ -126,10 +124,10 @@ class Trainer:
         run: Run,
         observer: Observer,
         looks: Looks,
-        unit: str = "stream",
+        keep: Callable[[dict[str, Any]], Saved],
         symbols_per_character: float = 1.0,
     ) -> None:
-        self.model, self.vocabulary, self.batches, self.machine, self.unit = model, vocabulary, batches, machine, unit
+        self.model, self.batches, self.machine, self._keep = model, batches, machine, keep
         self.options, self.run_options, self.run, self.observer, self.looks = options, run_options, run, observer, looks
         self.learner = Learner(model, machine, options, batches.batch)
         self.symbols_per_character = symbols_per_character
@@ -179,7 +177,7 @@ class Trainer:
         self.step(next(iterator))
         self.position.spent.seconds += time.perf_counter() - started
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: AnyBatch) -> None:
         """Take one training step at the rate that the schedule asks for."""
         spent = self.position.spent
         self.rate = learning_rate(self.options, spent, self.progress, self.batches.symbols)
@@ -269,7 +267,7 @@ class Trainer:
             self.run.samples.append({"step": step, "seconds": status.seconds, "val_nats": val_nats, "text": text})
         self.observer.looked(status, val_nats, text)
 
-    def saved(self) -> SavedModel:
+    def saved(self) -> Saved:
         """Return the model as it is now, with what is worth knowing of its training."""
         position = self.position
         history = {
@@ -278,7 +276,7 @@ class Trainer:
             "seconds": position.spent.seconds,
             "val_nats": position.best if position.best_step == position.spent.steps else None,
         }
-        return SavedModel(self.model, self.vocabulary, self.unit, history)
+        return self._keep(history)
 
     def save(self) -> None:
         """Write a checkpoint of everything; and the model, if none was good enough to be kept yet."""

@@ -73,7 +73,7 @@ class AdamW(Optimiser):
 
     def _adamw(self, indices: Iterable[int], rate: float) -> None:
         gradients, indices = self._gradients(), list(indices)
-        pulled = [weight.dim() > 1 and not name.startswith("embedding") for name, weight in self.weights.items()]
+        pulled = [weight.dim() > 1 and "embedding" not in name for name, weight in self.weights.items()]
         for group, decay in ((True, self.options.weight_decay), (False, 0.0)):
             chosen = [index for index in indices if pulled[index] == group]
             weights = list(self.weights.values())

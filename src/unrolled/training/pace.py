@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from unrolled.data.batches import Batch
+from unrolled.data.batches import AnyBatch, Batch
 from unrolled.nn.kernels import use
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
@@ -31,14 +33,19 @@ def measure(
         torch.manual_seed(0)
         model = SequenceModel(symbols, shape).to(machine.device)
     use(model, kernels)
-    learner = Learner(model.train(), machine, options, options.batch)
     draw = np.random.default_rng(0)
     ids = draw.integers(symbols, size=(2, options.bptt, options.batch))
     batch = Batch(ids[0], ids[1], None, True, ids[0].size)
+    learner = Learner(model.train(), machine, options, options.batch)
+    return batch.symbols / statistics.median(timed(learner, itertools.repeat(batch), seconds))
+
+
+def timed(learner: Learner, batches: Iterator[AnyBatch], seconds: float = 0.25) -> list[float]:
+    """Return how long each of some steps took, in all about `seconds`, those that warm up left out."""
     timings: list[float] = []
     while not timings or (sum(timings) < LONGEST and (len(timings) < WARM_UP + 4 or sum(timings) < seconds)):
         started = time.perf_counter()
-        loss, _ = learner.step(batch, 0.0, len(timings))
+        loss, _ = learner.step(next(batches), 0.0, len(timings))
         float(loss)  # waits for a GPU
         timings.append(time.perf_counter() - started)
-    return float(ids[0].size / statistics.median(timings[WARM_UP:] or timings[-1:]))
+    return timings[WARM_UP:] or timings[-1:]

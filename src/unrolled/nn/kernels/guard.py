@@ -12,6 +12,7 @@ from torch import Tensor
 from unrolled.nn.cells import GatedCell, Gathered, state_tensors, unroll_by_step
 from unrolled.nn.kernels import aten
 from unrolled.nn.model import SequenceModel
+from unrolled.nn.network import Network
 
 STEPS = 8
 """Steps compared; a wrong product is wrong at each."""
@@ -20,13 +21,12 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 """Largest difference allowed, as a share of the gradient's length: rounding gives 1e-6, and 0.005 in bfloat16."""
 
 
-def fault(model: SequenceModel, dtype: torch.dtype, batch: int, steps: int) -> str | None:
+def fault(model: Network, dtype: torch.dtype, batch: int, steps: int) -> str | None:
     """Say what is wrong with the aten kernel for training `model` in `dtype` with `batch` lanes, or return None."""
     cells: dict[tuple[int, int, int], GatedCell] = {}
-    for index, layer in enumerate(model.stack.each_layer()):
-        if isinstance(layer.cell, GatedCell):
-            rows = 0 if index else model.symbols
-            cells[layer.cell.input_size, layer.cell.hidden_size, rows] = layer.cell
+    for index, cell in enumerate(model.cells()):
+        rows = model.symbols if index == 0 and isinstance(model, SequenceModel) else 0
+        cells[cell.input_size, cell.hidden_size, rows] = cell
     for (_, _, rows), cell in cells.items():
         worst = difference(cell, dtype, batch, min(steps, STEPS), rows)
         if not worst <= TOLERANCE[dtype]:

@@ -1,0 +1,166 @@
+"""One cell of a table, and the ways to read it: as text, words, a number, an array, a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.errors import DataError, nearest
+
+Array = npt.NDArray[Any]
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
+MOST_PIXELS = 1 << 24
+_SEPARATORS = re.compile(r"[,;\s]+")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value with where it was found: `table, line N`; a path in it is relative to `folder`."""
+
+    value: Any
+    where: str
+    folder: Path = Path()
+
+
+def empty(value: Any) -> bool:
+    """Return whether a cell has nothing in it."""
+    return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, list) and not value)
+
+
+def text_of(cell: Cell) -> str:
+    """Return a cell as text; a number as it is written, true and false in lower case."""
+    value = cell.value
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float | np.generic):
+        return json.dumps(value.item() if isinstance(value, np.generic) else value)
+    if value is None:
+        return ""
+    raise DataError(f"{cell.where}: a text is expected, and this is {_told(value)}.")
+
+
+def words_of(cell: Cell) -> list[str]:
+    """Return the elements of a list, or the words of a text; a text may hold a list in brackets."""
+    value = unfolded(cell.value)
+    if isinstance(value, list | np.ndarray):
+        return [text_of(Cell(part, cell.where)) for part in value]
+    return text_of(Cell(value, cell.where)).split()
+
+
+def unfolded(value: Any) -> Any:
+    """Return the list that a text in brackets stands for; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def number_of(cell: Cell) -> float:
+    """Return a cell as a finite number."""
+    try:
+        number = float(cell.value)
+    except (TypeError, ValueError):
+        raise DataError(f"{cell.where}: a number is expected, and this is {_told(cell.value)}.") from None
+    if not math.isfinite(number):
+        raise DataError(f"{cell.where}: a finite number is expected, and this is {cell.value}.")
+    return number
+
+
+def numbers_of(cell: Cell) -> Array:
+    """Return a cell as numbers `(D,)`: a list, an array's file, or numbers with blanks or commas between them."""
+    values = array_of(cell)
+    return values.ravel()
+
+
+def array_of(cell: Cell) -> Array:
+    """Return a cell as a float64 array of any shape: nested lists, a `.npy` file, or numbers in one text."""
+    value = unfolded(cell.value)
+    if isinstance(value, str):
+        if value.lower().endswith(".npy"):
+            value = _load_array(cell)
+        else:
+            value = _SEPARATORS.split(value.strip())
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        told = f"numbers are expected, as many in each place, and this is {_told(cell.value)}"
+        raise DataError(f"{cell.where}: {told}.") from None
+    if array.ndim == 0:
+        array = array[None]
+    if array.size == 0 or not np.isfinite(array).all():
+        raise DataError(f"{cell.where}: finite numbers are expected, and this is {_told(cell.value)}.")
+    return array
+
+
+def picture_of(cell: Cell) -> Array:
+    """Return a picture as a float64 array `(H, W, C)`: of a file, of nested lists, or of H W numbers if it is square."""
+    value = unfolded(cell.value)
+    if isinstance(value, str) and value.lower().endswith(PICTURES):
+        values = _load_picture(cell)
+    else:
+        values = array_of(cell)
+    if values.ndim == 1:
+        side = math.isqrt(len(values))
+        if side * side != len(values):
+            raise DataError(f"{cell.where}: {len(values)} numbers are no square picture; give them as a list of rows.")
+        values = values.reshape(side, side)
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or values.shape[2] > 4:
+        raise DataError(f"{cell.where}: a picture is (height, width) or (height, width, channels); this is {values.shape}.")
+    return values
+
+
+def _load_picture(cell: Cell) -> Array:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError(f"{cell.where}: pictures need the package Pillow: pip install 'unrolled[data]'") from error
+    path = _found(cell)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(path) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise DataError(f"{cell.where}: {path} has {image.width} x {image.height} pixels, which is too many.")
+                grey = image.mode in ("1", "L", "I", "F", "I;16", "LA")
+                return np.asarray(image.convert("L" if grey else "RGB"), dtype=np.float64)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged picture may raise anything in Pillow
+        raise DataError(f"{cell.where}: {path} is no picture that can be read: {error}.") from error
+
+
+def _load_array(cell: Cell) -> Array:
+    path = _found(cell)
+    try:
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise DataError(f"{cell.where}: {path} is no .npy file of numbers: {error}.") from error
+    return np.asarray(array)
+
+
+def _found(cell: Cell) -> Path:
+    """Return the path a cell names: beside the table, or from the working folder."""
+    for path in (cell.folder / cell.value, Path(cell.value)):
+        if path.is_file():
+            return path
+    folder = (cell.folder / cell.value).parent
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    raise DataError(f"{cell.where}: there is no file {cell.value}{nearest(Path(cell.value).name, names) or '.'}")
+
+
+def _told(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:40] + "..."

@@ -1,0 +1,235 @@
+"""Rows of a table, streamed: CSV, TSV, JSON lines, Parquet, or a table that is built in. Nothing here holds more than a row.
+
+A CSV file may use commas, semicolons or tabs; a TSV file has no quotes; both begin with a header, and any of them may be
+compressed. A row knows its line, so that whoever finds a fault in it can say where.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unrolled.data.builtin import PREFIX
+from unrolled.data.builtin_tables import TABLES, BuiltinTable
+from unrolled.data.sources import DAMAGED, existing_file, fingerprint, open_bytes
+from unrolled.errors import DataError, UsageError, nearest
+from unrolled.files import storage_error
+
+Row = dict[str, Any]
+"""Cells by column: text from CSV and TSV, any JSON value or array from the others."""
+
+PARTS = ("train", "test")
+"""What a built-in table has: `builtin:NAME` is the first while training and the second everywhere else."""
+
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+_HEAD = 1 << 16
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be read as often as need be. `rows` yields `(line, row)`; paths in cells are relative to `folder`."""
+
+    name: str
+    columns: tuple[str, ...]
+    folder: Path
+    rows: Callable[[], Iterator[tuple[int, Row]]]
+    digest: Callable[[], str]
+    builtin: BuiltinTable | None = None
+
+    def require(self, column: str) -> None:
+        """Raise `UsageError` if there is no such column."""
+        if column not in self.columns:
+            near = nearest(column, self.columns) or "."
+            raise UsageError(f"{self.name} has no column '{column}'{near} Its columns: {', '.join(self.columns)}.")
+
+
+def open_table(name: str, part: str = "train") -> Table:
+    """Open a table by its path, or `builtin:NAME`, of which `part` is read unless it is named: `builtin:NAME:test`.
+
+    Raises `DataError` for one that is empty, has no header, or names a column twice.
+    """
+    if name.startswith(PREFIX):
+        return _builtin(name, part)
+    path = existing_file(name)
+    reader = _READERS.get(_ending(path)) or _guessed(path)
+    rows = reader(path)
+    first = next(iter(rows()), None)
+    if first is None:
+        raise DataError(f"{path} has no rows.")
+    columns = tuple(first[1])
+    return Table(str(path), columns, path.absolute().parent, rows, lambda: fingerprint([path]))
+
+
+def is_builtin_table(name: str) -> bool:
+    """Return whether `name` is a built-in table, perhaps with its part, and no built-in text."""
+    return name.startswith(PREFIX) and name.removeprefix(PREFIX).partition(":")[0] in TABLES
+
+
+def _builtin(name: str, part: str) -> Table:
+    short, _, named = name.removeprefix(PREFIX).partition(":")
+    part = named or part
+    if short not in TABLES or part not in PARTS:
+        near = nearest(short, TABLES) or "."
+        raise DataError(
+            f"There is no built-in table '{name}'{near} There are: {', '.join(TABLES)}; each has the parts {', '.join(PARTS)}."
+        )
+    table = TABLES[short]
+
+    def rows() -> Iterator[tuple[int, Row]]:
+        return enumerate(table.rows(part), 1)
+
+    def digest() -> str:
+        total = hashlib.blake2b(digest_size=20)
+        for _, row in rows():
+            for cell in row.values():
+                total.update(cell.tobytes() if isinstance(cell, np.ndarray) else repr(cell).encode())
+        return total.hexdigest()
+
+    return Table(f"{PREFIX}{short}:{part}", table.columns, Path(), rows, digest, table)
+
+
+def _ending(path: Path) -> str:
+    name = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    return name.suffix.lower()
+
+
+def _guessed(path: Path) -> Callable[[Path], Callable[[], Iterator[tuple[int, Row]]]]:
+    """Return the reader for a file whose ending says nothing, by its first line."""
+    first = _head(path).lstrip("\ufeff").split("\n", 1)[0]
+    if first.lstrip().startswith("{"):
+        return _json_lines
+    return _tsv if "\t" in first else _csv
+
+
+def _head(path: Path) -> str:
+    """Return the first line or so of a file."""
+    with _faults(path), open_bytes(path) as file:
+        return file.read(_HEAD).decode("utf-8", "replace")
+
+
+class _faults:
+    """Turns what can go wrong while a table is read into one sentence with the line, as far as it is known."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.line = path, 0
+
+    def __enter__(self) -> _faults:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        where = f"{self.path}, line {self.line + 1:,}" if self.line else str(self.path)
+        if isinstance(error, UnicodeDecodeError):
+            raise DataError(f"{where}, or soon after it, is not UTF-8. Convert the file: iconv -t UTF-8") from error
+        if isinstance(error, csv.Error):
+            raise DataError(f"{where}: {error}.") from error
+        if isinstance(error, DAMAGED):
+            raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
+        if isinstance(error, OSError):
+            raise storage_error(error, self.path, "read") from error
+
+
+def _csv(path: Path) -> Callable[[], Iterator[tuple[int, Row]]]:
+    """Commas, semicolons or tabs, whichever the header has most of; quotes as spreadsheets write them."""
+    header = _head(path).split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)
+    return lambda: _separated(path, delimiter, csv.QUOTE_MINIMAL)
+
+
+def _tsv(path: Path) -> Callable[[], Iterator[tuple[int, Row]]]:
+    """Tabs; a quotation mark is one, since a text may well begin with it."""
+    return lambda: _separated(path, "\t", csv.QUOTE_NONE)
+
+
+def _separated(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, Row]]:
+    csv.field_size_limit(2**31 - 1)  # a cell may be a long text; the default refuses one of 131,072 characters
+    with _faults(path) as faults, open_bytes(path) as file:
+        # Lines end at \n or \r\n only: a text may hold other line ends of Unicode, or a lone \r.
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        strict = quoting == csv.QUOTE_MINIMAL
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # int is one
+        header = next(reader, None)
+        if not header:
+            raise DataError(f"{path} is empty: a header with the columns' names is expected, then a row a line.")
+        _refuse_twins(path, header)
+        for cells in reader:
+            faults.line = reader.line_num
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{path}, line {reader.line_num:,}: {_count(len(cells), 'cell')}, and the header has "
+                    f"{_count(len(header), 'column')} ({', '.join(header)})."
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+
+
+def _refuse_twins(path: Path, header: list[str]) -> None:
+    for index, column in enumerate(header):
+        if column in header[:index]:
+            raise DataError(f"{path} has two columns named '{column}': rename one of them.")
+
+
+def _json_lines(path: Path) -> Callable[[], Iterator[tuple[int, Row]]]:
+    return lambda: _objects(path)
+
+
+def _objects(path: Path) -> Iterator[tuple[int, Row]]:
+    with _faults(path) as faults, open_bytes(path) as file:
+        first: Row | None = None
+        for line, text in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig", newline="\n"), 1):
+            faults.line = line
+            if not text.strip():
+                continue
+            row = _object(path, line, text)
+            first = first or row
+            for column in first:
+                row.setdefault(column, None)
+            yield line, row
+
+
+def _object(path: Path, line: int, text: str) -> Row:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = error if isinstance(error, ValueError) else "nested too deeply"
+        raise DataError(f"{path}, line {line:,} is no JSON: {reason}.") from error
+    if not isinstance(row, dict):
+        told = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"
+        raise DataError(f"{path}, line {line:,}: {told}.")
+    return row
+
+
+def _parquet(path: Path) -> Callable[[], Iterator[tuple[int, Row]]]:
+    return lambda: _parquet_rows(path)
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise DataError(f"{path} needs a package that reads Parquet: pip install 'unrolled[data]'") from error
+    try:
+        file = parquet.ParquetFile(path)
+        batches = file.iter_batches(batch_size=1024)
+        yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are these
+        raise DataError(f"{path} is no sound Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+_READERS = {".csv": _csv, ".tsv": _tsv, ".tab": _tsv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
+
+TABLE_ENDINGS = tuple(_READERS)
+"""Files that are tables by their name."""
