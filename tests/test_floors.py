@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "src" / "unrolled"
 FLOORS = [
     {"errors"}, {"options", "files"}, {"data"}, {"nn"}, {"store"}, {"training", "inference"}, {"views"},
-    {"material"}, {"job"}, {"api", "doctor"}, {"bench"}, {"flags"}, {"cli"}, {"__main__"},
+    {"material"}, {"job"}, {"api", "doctor"}, {"bench"}, {"flags", "usage"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 ORDER = {  # within a room, the order the data passes
     "data": [
@@ -47,7 +47,7 @@ ORDER = {  # within a room, the order the data passes
     "store": ["model_file", "run"],
     "training": ["optim", "learner", "pace", "schedule", "recipe", "pair_recipe", "verdict", "signals", "loop"],
     "inference": ["generate", "evaluate", "metrics", "decode", "answer", "loss"],
-    "material": ["text", "table"],
+    "material": ["contract", "text", "table"],
     "views": ["console", "answers"],
     "bench": ["peers", "subjects", "worker", "learning", "picture"],
 }

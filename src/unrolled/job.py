@@ -16,7 +16,7 @@ from unrolled.data.batches import Lanes
 from unrolled.data.builtin import PREFIX
 from unrolled.data.table import is_builtin_table
 from unrolled.errors import ModelError, UsageError
-from unrolled.material import Material
+from unrolled.material.contract import Material
 from unrolled.material.table import open_rows, reopen_rows
 from unrolled.material.text import open_text, reopen_text
 from unrolled.nn.kernels import guard, use

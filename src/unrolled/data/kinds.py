@@ -24,6 +24,7 @@ ALIGNED = 2_000
 
 MOST_DISTINCT = 10_000
 FEW_LABELS = 1_000
+FEW_NAMES = 50
 A_LABEL = 4
 """Rows a label must have on the average, for a column of texts to be labels."""
 
@@ -109,6 +110,10 @@ class Profile:
         few = len(self.distinct) <= FEW_LABELS and mean >= A_LABEL and self.word_count <= 6 * min(self.rows, LOOKED_AT)
         return "label" if few else "text"
 
+    def is_name(self) -> bool:
+        """Return whether cells that repeat are names of a few things, and not texts that happen to be the same."""
+        return len(self.distinct) <= FEW_NAMES and self.word_count <= 2 * min(self.rows, LOOKED_AT)
+
     def _array_kind(self) -> str:
         same = len(self.shapes) == 1
         shape = next(iter(self.shapes))
@@ -154,7 +159,7 @@ class Pair:
         words = as_list if as_list is not None else text_of(Cell(labels, target.where)).split()
         self._several |= len(words) > 1
         self._labels.update(words[:1000])
-        if _is_array(value):
+        if _is_array(value) and (not isinstance(value, list) or _numeric(value)):
             steps = len(array_of(source))
             self._beside = {"characters": False, "words": False, "list": self._beside["list"] and steps == len(words)}
             return
@@ -165,12 +170,16 @@ class Pair:
         self._beside["words"] &= parts == len(words)
         self._beside["characters"] &= len(text) == letters
 
-    def beside(self) -> str | None:
-        """Return what of the source each label stands beside: "list" elements, "words", "characters", or None."""
-        few = len(self._labels) <= max(50, self._compared // 4) and self._compared > 1
-        for name in ("list", "words", "characters"):
-            if self._beside[name] and (few or self.target.lists) and (self._several or name == "characters"):
-                if name == "characters" and not self.target.lists and self.target.longest < 2:
+    def beside(self, said: bool) -> str | None:
+        """Return what of the source each label stands beside: "list" elements, "words", "characters", or None.
+
+        If nobody `said` that the target is labels, there must be few of them as well.
+        """
+        few = said or len(self._labels) <= max(50, self._compared // 4) and self._compared > 1
+        one_word = not self._several and self._beside["characters"]
+        for name in ("list", "characters") if one_word else ("list", "words", "characters"):
+            if self._beside[name] and (few or self.target.lists) and (said or self._several or name == "characters"):
+                if not said and name == "characters" and not self.target.lists and self.target.longest < 2:
                     continue
                 return name
         return None
@@ -178,15 +187,15 @@ class Pair:
 
 def choose_kinds(pair: Pair, said: tuple[str | None, str | None]) -> tuple[Chosen, Chosen]:
     """Return the kinds of source and target: what was said, else what was found."""
-    beside = pair.beside() if said[1] in (None, "labels") and said[0] != "label" else None
+    beside = pair.beside(said[1] == "labels") if said[1] in (None, "labels") and said[0] != "label" else None
     source, target = said[0], said[1]
     if target is None:
         target = "labels" if beside else pair.target.basic()
     if source is None:
         source = pair.source.basic()
-        if source == "vector" and target == "labels":
-            source = "frames"
-        if source == "label" and target != "image" and len(pair.source.distinct) > 50:
+        if target == "labels" and source in ("vector", "label"):
+            source = "frames" if source == "vector" else "text"
+        if source == "label" and target != "image" and not pair.source.is_name():
             source = "text"
     return _source(pair, source, target, beside), _target(pair, target, beside)
 

@@ -6,12 +6,13 @@ compressed. A row knows its line, so that whoever finds a fault in it can say wh
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from unrolled.files import storage_error
 Row = dict[str, Any]
 """Cells by column: text from CSV and TSV, any JSON value or array from the others."""
 
+Numbered = Generator[tuple[int, Row], None, None]
+"""Rows with their lines; closed by whoever does not read them to the end."""
+
 PARTS = ("train", "test")
 """What a built-in table has: `builtin:NAME` is the first while training and the second everywhere else."""
 
@@ -41,7 +45,7 @@ class Table:
     name: str
     columns: tuple[str, ...]
     folder: Path
-    rows: Callable[[], Iterator[tuple[int, Row]]]
+    rows: Callable[[], Numbered]
     digest: Callable[[], str]
     builtin: BuiltinTable | None = None
 
@@ -62,7 +66,8 @@ def open_table(name: str, part: str = "train") -> Table:
     path = existing_file(name)
     reader = _READERS.get(_ending(path)) or _guessed(path)
     rows = reader(path)
-    first = next(iter(rows()), None)
+    with contextlib.closing(rows()) as opened:
+        first = next(opened, None)
     if first is None:
         raise DataError(f"{path} has no rows.")
     columns = tuple(first[1])
@@ -84,8 +89,8 @@ def _builtin(name: str, part: str) -> Table:
         )
     table = TABLES[short]
 
-    def rows() -> Iterator[tuple[int, Row]]:
-        return enumerate(table.rows(part), 1)
+    def rows() -> Numbered:
+        yield from enumerate(table.rows(part), 1)
 
     def digest() -> str:
         total = hashlib.blake2b(digest_size=20)
@@ -102,7 +107,7 @@ def _ending(path: Path) -> str:
     return name.suffix.lower()
 
 
-def _guessed(path: Path) -> Callable[[Path], Callable[[], Iterator[tuple[int, Row]]]]:
+def _guessed(path: Path) -> Callable[[Path], Callable[[], Numbered]]:
     """Return the reader for a file whose ending says nothing, by its first line."""
     first = _head(path).lstrip("\ufeff").split("\n", 1)[0]
     if first.lstrip().startswith("{"):
@@ -121,12 +126,14 @@ class _faults:
 
     def __init__(self, path: Path) -> None:
         self.path, self.line = path, 0
+        self.reader: Any = None
 
     def __enter__(self) -> _faults:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        where = f"{self.path}, line {self.line + 1:,}" if self.line else str(self.path)
+        line = self.reader.line_num if self.reader is not None else self.line + 1
+        where = f"{self.path}, line {line:,}"
         if isinstance(error, UnicodeDecodeError):
             raise DataError(f"{where}, or soon after it, is not UTF-8. Convert the file: iconv -t UTF-8") from error
         if isinstance(error, csv.Error):
@@ -137,31 +144,30 @@ class _faults:
             raise storage_error(error, self.path, "read") from error
 
 
-def _csv(path: Path) -> Callable[[], Iterator[tuple[int, Row]]]:
+def _csv(path: Path) -> Callable[[], Numbered]:
     """Commas, semicolons or tabs, whichever the header has most of; quotes as spreadsheets write them."""
     header = _head(path).split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     return lambda: _separated(path, delimiter, csv.QUOTE_MINIMAL)
 
 
-def _tsv(path: Path) -> Callable[[], Iterator[tuple[int, Row]]]:
+def _tsv(path: Path) -> Callable[[], Numbered]:
     """Tabs; a quotation mark is one, since a text may well begin with it."""
     return lambda: _separated(path, "\t", csv.QUOTE_NONE)
 
 
-def _separated(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, Row]]:
+def _separated(path: Path, delimiter: str, quoting: int) -> Numbered:
     csv.field_size_limit(2**31 - 1)  # a cell may be a long text; the default refuses one of 131,072 characters
-    with _faults(path) as faults, open_bytes(path) as file:
-        # Lines end at \n or \r\n only: a text may hold other line ends of Unicode, or a lone \r.
-        lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    # Lines end at \n or \r\n only: a text may hold other line ends of Unicode, or a lone \r.
+    with _faults(path) as faults, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as lines:
         strict = quoting == csv.QUOTE_MINIMAL
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # int is one
+        faults.reader = reader
         header = next(reader, None)
         if not header:
             raise DataError(f"{path} is empty: a header with the columns' names is expected, then a row a line.")
         _refuse_twins(path, header)
         for cells in reader:
-            faults.line = reader.line_num
             if not cells:
                 continue
             if len(cells) != len(header):
@@ -178,14 +184,14 @@ def _refuse_twins(path: Path, header: list[str]) -> None:
             raise DataError(f"{path} has two columns named '{column}': rename one of them.")
 
 
-def _json_lines(path: Path) -> Callable[[], Iterator[tuple[int, Row]]]:
+def _json_lines(path: Path) -> Callable[[], Numbered]:
     return lambda: _objects(path)
 
 
-def _objects(path: Path) -> Iterator[tuple[int, Row]]:
-    with _faults(path) as faults, open_bytes(path) as file:
+def _objects(path: Path) -> Numbered:
+    with _faults(path) as faults, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="\n") as lines:
         first: Row | None = None
-        for line, text in enumerate(io.TextIOWrapper(file, encoding="utf-8-sig", newline="\n"), 1):
+        for line, text in enumerate(lines, 1):
             faults.line = line
             if not text.strip():
                 continue
@@ -208,11 +214,11 @@ def _object(path: Path, line: int, text: str) -> Row:
     return row
 
 
-def _parquet(path: Path) -> Callable[[], Iterator[tuple[int, Row]]]:
+def _parquet(path: Path) -> Callable[[], Numbered]:
     return lambda: _parquet_rows(path)
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
+def _parquet_rows(path: Path) -> Numbered:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:

@@ -18,7 +18,7 @@ from unrolled.errors import DataError, UsageError, nearest
 from unrolled.inference.answer import Answer, Answerer, judge, learn_baselines
 from unrolled.inference.loss import calibrate, mean_loss
 from unrolled.inference.metrics import Report
-from unrolled.material import Check, Note
+from unrolled.material.contract import Check, Note
 from unrolled.nn.kernels import use
 from unrolled.nn.machine import Machine
 from unrolled.nn.pairs import PairModel, refuse_options

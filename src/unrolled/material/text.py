@@ -14,7 +14,7 @@ from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, UsageError
 from unrolled.inference.evaluate import evaluate
 from unrolled.inference.generate import generate
-from unrolled.material import Check, Note
+from unrolled.material.contract import Check, Note
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel, embedding_width
 from unrolled.options import DataOptions, PairOptions, SampleOptions, TrainingOptions, TrainRequest, flag

@@ -122,7 +122,7 @@ def _fits(tensors: Mapping[str, Tensor], shape: PairShape, options: ModelOptions
     """Raise `ValueError` before anything is built that could be larger than the file it comes from."""
     weights = sum(tensor.numel() for tensor in tensors.values())
     drawn = max(1, shape.source_size, shape.target_size, math.prod(shape.picture or (0,)), shape.written)
-    wide = tensors["reader.norm.weight"].numel() == options.hidden and options.hidden**2 <= weights
+    wide = tensors["reader.norm.weight"].numel() == options.hidden and options.hidden**2 <= max(weights, 1 << 24)
     if not wide or options.layers > len(tensors) or drawn > max(weights, 1 << 24):
         raise ValueError("the weights are not those of its options")
 

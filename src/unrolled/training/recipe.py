@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from unrolled.nn.model import parameter_count
-from unrolled.options import GROUPS, TrainRequest
+from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.training.schedule import make_budget
 
-CHOSEN = tuple(field.name for kind in GROUPS for field in dataclasses.fields(kind) if field.metadata["chosen"])
+CHOSEN = tuple(
+    field.name for kind in (ModelOptions, TrainingOptions) for field in dataclasses.fields(kind) if field.metadata["chosen"]
+)
 """The settings that the recipe chooses."""
 
 Pace = Callable[[TrainRequest], float]
