@@ -147,7 +147,8 @@ def test_a_beam_of_one_takes_the_likeliest_each_time(tmp_path: Path) -> None:
     found = search(model, batch, PredictOptions(beam=1), 6)
     with torch.no_grad():
         memory = model.remember(batch)
-        state, texts = model.writer.initial_state(memory), [[] for _ in range(8)]  # type: list[list[int]]
+        state = model.writer.initial_state(memory)
+        texts: list[list[int]] = [[] for _ in range(8)]
         ended = [False] * 8
         for at in range(6):
             scores, layers, _ = model.writer.step(state, memory, at)

@@ -217,15 +217,10 @@ def _assemble(
 
 def _complete(request: TrainRequest, material: Material, machine: Machine, observer: Observer) -> tuple[TrainRequest, Machine]:
     """Let the recipe fill in what was not given; return the request and the machine with as many threads as are fastest."""
+    timed = request.training.minutes is not None
     request = material.complete(request, machine, observer.note)
-
-    def pace(wanted: TrainRequest) -> float:
-        return material.pace(wanted, machine)
-
-    step = request.training.batch * request.training.bptt
-    small = request.training.minutes is not None and step / pace(request) < LONG_STEP
-    if small and request.machine.threads == 0 and machine.threads > 1:
-        machine = fewer_threads_if_faster(machine, lambda: pace(request))
+    if timed and request.machine.threads == 0 and machine.threads > 1 and material.step_seconds(request, machine) < LONG_STEP:
+        machine = fewer_threads_if_faster(machine, lambda: material.pace(request, machine))
         kept = dataclasses.replace(request.machine, threads=machine.threads)  # for a resume
         request = dataclasses.replace(request, machine=kept)
     return request, machine

@@ -29,6 +29,10 @@ class Material(Protocol):
         """Measure the targets a second that a request would train here."""
         ...
 
+    def step_seconds(self, request: TrainRequest, machine: Machine) -> float:
+        """Measure how long a step of a request takes here."""
+        ...
+
     def network(self, request: TrainRequest) -> Network:
         """Draw a new network."""
         ...

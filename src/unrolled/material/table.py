@@ -99,10 +99,15 @@ class TableMaterial:
         """Let the recipe fill in what was not given."""
         read = self.pairs.source.lengths[self.train]
         rows = Rows(len(self.train), int(read.sum()), self.batches(request.training).symbols)
-        request, sentence = choose_pairs(request, self.task.shape, rows, lambda wanted: self.pace(wanted, machine))
+        shape = self.task.shape
+        request, sentence = choose_pairs(request, shape, rows, lambda wanted: self.pace(wanted, machine), self._weights)
         if sentence:
             note(sentence)
         return request
+
+    def _weights(self, request: TrainRequest) -> int:
+        with torch.random.fork_rng(devices=[]):
+            return sum(weight.numel() for weight in self.network(request).parameters())
 
     def pace(self, request: TrainRequest, machine: Machine) -> float:
         """Return the targets a second that a request would train here, measured on rows of the table."""
@@ -123,6 +128,11 @@ class TableMaterial:
             timings = timed(Learner(model.train(), machine, request.training, batches.batch), counted(), 0.6)
             self._paces[key] = sum(taken[-len(timings) :]) / sum(timings)
         return self._paces[key]
+
+    def step_seconds(self, request: TrainRequest, machine: Machine) -> float:
+        """Return how long a step of a request takes here, on the average of the rows."""
+        batches = self.batches(request.training)
+        return batches.symbols / len(self.train) * batches.batch / self.pace(request, machine)
 
     def network(self, request: TrainRequest) -> PairModel:
         """Draw a new network."""

@@ -80,6 +80,10 @@ class TextMaterial:
             self._paces[key] = measure(size, request.model, request.training, machine, kernels=request.machine.kernels)
         return self._paces[key]
 
+    def step_seconds(self, request: TrainRequest, machine: Machine) -> float:
+        """Return how long a step of a request takes here."""
+        return request.training.batch * request.training.bptt / self.pace(request, machine)
+
     def network(self, request: TrainRequest) -> SequenceModel:
         """Draw a new network."""
         return SequenceModel(self.corpus.vocabulary.size, request.model)

@@ -62,18 +62,26 @@ class Numbers(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A picture `(1, B, H, W, C)` to a grid of vectors `(S, B, units)`, by a few convolutions of torch's."""
+    """A picture `(1, B, H, W, C)` to a grid of vectors `(S, B, units)`, by a few convolutions of torch's.
+
+    They are normalised once a size only: after each convolution it took a third of a step (LOG.md).
+    """
 
     def __init__(self, picture: tuple[int, ...], width: int) -> None:
         super().__init__()
-        side, channels, layers = max(picture[:2]), 32, [nn.Conv2d(picture[2], 32, 3, padding=1), nn.GroupNorm(8, 32), nn.GELU()]
+        side, channels = max(picture[:2]), 32
+        layers: list[nn.Module] = [nn.Conv2d(picture[2], channels, 3, padding=1), nn.ReLU()]
         halved = 0
         while side > SMALLEST_GRID or halved == 0:
             wider = min(128, 2 * channels)
-            layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1), nn.GroupNorm(8, wider), nn.GELU()]
-            layers += [nn.Conv2d(wider, wider, 3, padding=1), nn.GroupNorm(8, wider), nn.GELU()]
+            layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(wider, wider, 3, padding=1), nn.GroupNorm(8, wider), nn.ReLU()]
             side, channels, halved = -(-side // 2), wider, halved + 1
         self.layers = nn.Sequential(*layers)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # there is one
         cells = 1
         for size in picture[:2]:
             for _ in range(halved):

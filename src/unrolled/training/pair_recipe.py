@@ -16,19 +16,27 @@ from unrolled.options import BUDGETS, TrainRequest
 from unrolled.training.recipe import passes
 from unrolled.training.schedule import make_budget
 
-WIDTHS = ((0.0, 128), (3e5, 256))
-"""Units a layer, by the steps of the training rows, read and written: the last line that is reached."""
+NARROW, WIDE, SMALL = 128, 256, 3e4
+"""Units a layer: the wide ones for rows of so many steps in all, read and written, that can be read `WORTH_WIDE` times."""
 
-ENOUGH = ((0.0, 60.0), (2e4, 40.0), (2e6, 25.0))
+WORTH_WIDE = 4.0
+"""In less, a narrow network gets further: dates after 45 s are right at 97% with 128 units, at 80% with 256 (LOG.md)."""
+
+FEW_ROWS = 20_000
+
+ENOUGH = ((0.0, 40.0), (2e6, 25.0))
 """Passes over the rows after which more time brings little, by the rows' targets; if no budget is given, it ends there."""
 
-DROPOUTS = ((2.0, 0.1), (10.0, 0.3), (40.0, 0.4))
-HIDING = ((2.0, 0.02), (20.0, 0.1))
-"""Shares of units, and of symbols, silenced, by passes over the rows; straight lines over its logarithm between the points."""
+DROPOUTS = ((5.0, 0.1), (20.0, 0.3), (50.0, 0.4), (200.0, 0.5))
+HIDING = ((5.0, 0.02), (50.0, 0.1), (200.0, 0.2))
+"""Shares of units, and of symbols, silenced, by the pressure to learn by heart: passes times the root of the weights a target.
+
+Straight lines over its logarithm between the points.
+"""
 
 SMOOTHING = 0.1
-RATE = 4e-3
-"""Learning rate of tables: attention and convolutions want half of what recurrent layers of a text bear."""
+RATES = ((0.0, 2e-3), (2e5, 4e-3))
+"""Learning rate, by the steps of the training rows: few rows are learned by heart before a high one has settled."""
 
 
 @dataclass(frozen=True)
@@ -41,33 +49,56 @@ class Rows:
 
 
 def choose_pairs(
-    request: TrainRequest, shape: PairShape, rows: Rows, pace: Callable[[TrainRequest], float]
+    request: TrainRequest,
+    shape: PairShape,
+    rows: Rows,
+    pace: Callable[[TrainRequest], float],
+    weights: Callable[[TrainRequest], int],
 ) -> tuple[TrainRequest, str]:
-    """Return the request with what was not given filled in, and a sentence that says what was chosen and why."""
-    steps = rows.read + rows.targets
-    request = _with(request, hidden=[units for least, units in WIDTHS if steps >= least][-1], optimiser="adamw", lr=RATE)
-    small = rows.rows < 2000
-    request = _with(request, batch=16 if small else 32 if rows.rows < 20_000 else 64, reset_probability=0.0)
+    """Return the request with what was not given filled in, and a sentence that says what was chosen and why.
+
+    `pace` measures the targets a second, `weights` counts the weights that a request would train.
+    """
+    steps, picture = rows.read + rows.targets, bool(shape.picture)
+    rate = RATES[0][1] if picture else reached(RATES, steps)
+    few = rows.rows < FEW_ROWS or picture
+    request = _with(request, lr=rate, optimiser="adamw", batch=16 if rows.rows < 2000 else 32 if few else 64)
+    request = _with(request, hidden=NARROW if picture or steps < SMALL else WIDE, reset_probability=0.0)
     request = _with(request, label_smoothing=SMOOTHING if shape.target_form == "symbols" and not shape.written else 0.0)
     budget = make_budget(request.training, rows.targets)
     if budget.unit == "seconds":
-        rate = pace(request)
-        epochs = rate * budget.total / rows.targets
-        most = [passes for least, passes in ENOUGH if rows.targets >= least][-1]
-        why = f"{budget.total / 60:.3g} min at {rate:,.0f} targets/s"
-        if not request.given & set(BUDGETS) and epochs > most:
-            request = dataclasses.replace(request, training=dataclasses.replace(request.training, minutes=None, epochs=most))
-            epochs, why = most, f"less than {budget.total / 60:.3g} min"
+        request, epochs, why = _within(request, budget.total, rows, pace)
     else:
-        per_step = rows.targets * min(1.0, request.training.batch / rows.rows)
-        epochs = budget.total * per_step / rows.targets if budget.unit == "steps" else budget.total / rows.targets
+        share = min(1.0, request.training.batch / rows.rows)
+        epochs = budget.total * share if budget.unit == "steps" else budget.total / rows.targets
         why = f"{budget.total:,.0f} steps" if budget.unit == "steps" else f"{epochs:.3g} epochs"
-    request = _with(request, dropout=along(DROPOUTS, epochs), symbol_dropout=along(HIDING, epochs))
+    weight = epochs * math.sqrt(weights(request) / rows.targets)
+    request = _with(request, dropout=along(DROPOUTS, weight), symbol_dropout=along(HIDING, weight))
     model, training = request.model, request.training
     return request, (
         f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.symbol_dropout:g}), "
         f"{training.batch} rows a batch, {training.optimiser}: in {why} the table is {passes(epochs)}"
     )
+
+
+def _within(
+    request: TrainRequest, seconds: float, rows: Rows, pace: Callable[[TrainRequest], float]
+) -> tuple[TrainRequest, float, str]:
+    """Return the request as it fits a budget of time, how often it reads the rows, and why."""
+    rate = pace(request)
+    if rate * seconds / rows.targets < WORTH_WIDE and request.model.hidden == WIDE:
+        request = _with(request, hidden=NARROW)
+        rate = pace(request)
+    epochs, most = rate * seconds / rows.targets, reached(ENOUGH, rows.targets)
+    if request.given & set(BUDGETS) or epochs <= most:
+        return request, epochs, f"{seconds / 60:.3g} min at {rate:,.0f} targets/s"
+    training = dataclasses.replace(request.training, minutes=None, epochs=most)
+    return dataclasses.replace(request, training=training), most, f"less than {seconds / 60:.3g} min"
+
+
+def reached(lines: tuple[tuple[float, float], ...], at: float) -> float:
+    """Return the value of the last line whose bound is reached."""
+    return [value for least, value in lines if at >= least][-1]
 
 
 def along(points: tuple[tuple[float, float], ...], at: float) -> float:
