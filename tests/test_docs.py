@@ -1,10 +1,11 @@
 """What the documents say is so: files, commands, flags and tests that they name exist."""
 
 import re
+import typing
 from pathlib import Path
 
 from unrolled.cli import COMMANDS
-from unrolled.options import GROUPS, PRESETS, BenchOptions, EvaluateOptions, SampleOptions
+from unrolled.options import GROUPS, PRESETS, BenchOptions, EvaluateOptions, PredictOptions, SampleOptions
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -22,9 +23,11 @@ def test_the_readme_tree_is_the_tree() -> None:
 def test_commands_and_flags_in_the_documents_exist() -> None:
     fields = {
         name
-        for kind in (*GROUPS, SampleOptions, EvaluateOptions, BenchOptions)
+        for kind in (*GROUPS, SampleOptions, PredictOptions, EvaluateOptions, BenchOptions)
         for name in vars(kind).get("__dataclass_fields__", {})
     }
+    switches = {name for kind in GROUPS for name, hint in typing.get_type_hints(kind).items() if hint is bool}
+    fields |= {f"no_{name}" for name in switches}
     known = {f"--{name.replace('_', '-')}" for name in fields} | {"--json", "--preset", "--config", "--resume", "--help"}
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
         text = path.read_text("utf-8")

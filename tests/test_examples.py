@@ -1,8 +1,12 @@
 """The examples do what they say; the worked example of the post is a test."""
 
+import dataclasses
 import importlib.util
+import itertools
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +15,8 @@ import pytest
 import torch
 
 import unrolled
+from unrolled.data.builtin import PREFIX
+from unrolled.data.builtin_tables import TABLES, Row
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -88,3 +94,23 @@ def test_examples_run(name: str) -> None:
     done = subprocess.run([sys.executable, EXAMPLES / f"{name}.py", *arguments], capture_output=True, text=True, check=True)
     assert done.stdout
     assert not done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "modes").glob("*.toml")), ids=lambda path: path.stem)
+def test_an_example_of_each_mode_trains(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table that the comment names is cut short here; what comes of all of it is measured, not tested."""
+    words = path.read_text("utf-8").split()
+    name = words[words.index("train") + 1].removeprefix(PREFIX)
+    table = TABLES[name]
+
+    def few(part: str) -> Iterator[Row]:
+        return itertools.islice(table.rows(part), 40)
+
+    monkeypatch.setitem(TABLES, name, dataclasses.replace(table, rows=few))
+    settings = tomllib.loads(path.read_text("utf-8"))
+    minutes = settings.pop("minutes")
+    assert 0 < minutes <= 3
+    model = unrolled.train_table(PREFIX + name, **settings, steps=2, hidden=8, out="r", progress=False)
+    mode = model.task.mode.name
+    assert path.stem in (mode, "painter")
+    assert model.evaluate().rows == 40

@@ -132,7 +132,7 @@ def test_a_wide_beam_finds_the_best_of_all(tmp_path: Path, penalty: float) -> No
     texts = [ids for length in range(limit + 1) for ids in itertools.product(range(symbols), repeat=length)]
 
     def worth(ids: tuple[int, ...]) -> float:
-        return chance(model, batch, ids) / ((5 + len(ids) + 1) / 6) ** penalty
+        return float(chance(model, batch, ids) / ((5 + len(ids) + 1) / 6) ** penalty)
 
     best = max(texts, key=worth)
     found = search(model, batch, PredictOptions(beam=200, length_penalty=penalty), limit)[0]

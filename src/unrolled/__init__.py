@@ -4,6 +4,9 @@
     model = unrolled.train("book.txt", minutes=3)
     print(model.sample("The "))
 
+    model = unrolled.train_table("questions.csv", source="question", target="label")
+    print(model.predict(["Who wrote Hamlet?"]))
+
     rnn = unrolled.RNN(input_size, hidden_size, output_size)      # the blog post's object
     y = rnn.step(x)
 
@@ -22,12 +25,17 @@ _HOMES = {
     "LSTM": "unrolled.nn.stateful",
     "Model": "unrolled.api",
     "RNN": "unrolled.nn.stateful",
+    "TableModel": "unrolled.api",
     "UnrolledError": "unrolled.errors",
     "load": "unrolled.api",
+    "load_table": "unrolled.api",
     "train": "unrolled.api",
+    "train_table": "unrolled.api",
 }
 
-__all__ = ["GRU", "LSTM", "Model", "RNN", "UnrolledError", "load", "train"]
+__all__ = [
+    "GRU", "LSTM", "Model", "RNN", "TableModel", "UnrolledError", "load", "load_table", "train", "train_table",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from unrolled import job
 from unrolled.data.cells import Cell, empty
 from unrolled.data.corpus import Corpus, open_corpus
@@ -142,6 +144,17 @@ class TableModel(Trained):
     def predict(self, values: Iterable[Any], **options: Any) -> list[str]:
         """Return the answers as texts."""
         return [answer.text for answer in self.answers(values, **options)]
+
+    def attention(self, value: Any, **options: Any) -> tuple[Answer, NDArray[Any]]:
+        """Return the answer to one source value, and the weights `(M, S)` with which its M symbols looked at the S steps.
+
+        Raises `UsageError` for a model that does not write, or was trained with --no-attention.
+        """
+        answerer = self._answerer({"beam": 5, **options})
+        answer, weights = answerer.looked(Cell(value, "value"))
+        if weights is None:
+            raise UsageError(f"{self.path} looks at nothing while it answers: it has no attention over a source.")
+        return answer, weights
 
     def answer_table(self, name: str, **options: Any) -> tuple[Table, Iterator[tuple[Row, Answer]]]:
         """Open a table that has the source column; return it, and its rows with an answer each, as they come."""

@@ -257,6 +257,8 @@ def _config(request: TrainRequest, material: Material) -> dict[str, Any]:
     versions = {"unrolled": __version__, "torch": torch.__version__}
     # What stopped this run is not asked of the next one.
     options = request.flat() | {"stop_after": None}
+    if request.table.validation is not None and not request.table.validation.startswith(PREFIX):
+        options["validation"] = str(Path(request.table.validation).absolute())
     return {"format": 1, "inputs": inputs, **material.origin, "options": options, "versions": versions}
 
 

@@ -92,7 +92,10 @@ class TextColumn(Column):
             for text in texts:
                 counts.update(split_words(text, how["spaces"]))
             return cls(name, Words.of(counts, how["spaces"], how["read"]))
-        return cls(name, Characters(sorted(set().union(*texts))))
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text)
+        return cls(name, Characters(sorted(characters)))
 
     def encode(self, cell: Cell) -> Array:
         text, vocabulary = text_of(cell), self.vocabulary

@@ -19,6 +19,7 @@ from unrolled.errors import UsageError, nearest
 LOOKED_AT = 20_000
 """Rows whose words are counted; of a longer table, the first."""
 
+SPARSE = 16
 ALIGNED = 2_000
 """Rows that are compared with the other column's, step by step."""
 
@@ -141,12 +142,15 @@ class Pair:
     def __init__(self, source: str, target: str) -> None:
         self.source, self.target = Profile(source), Profile(target)
         self._beside = {"characters": True, "words": True, "list": True}
-        self._compared = 0
+        self._met = self._compared = 0
         self._several = False
         self._labels: set[str] = set()
 
     def add(self, source: Cell, target: Cell) -> None:
-        """Look at one row, both cells of which hold something."""
+        """Look at one row, both cells of which hold something; of the rows of a large table, at one in `SPARSE`."""
+        self._met += 1
+        if self._met > LOOKED_AT and self._met % SPARSE:
+            return
         self.source.add(source)
         self.target.add(target)
         if self._compared < ALIGNED and any(self._beside.values()):

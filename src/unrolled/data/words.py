@@ -30,8 +30,11 @@ BPE_SIZE = 8000
 """Pieces that byte-pair encoding learns."""
 
 _MARK = "\0"
-_TOKEN = re.compile(r" ?\w+(?:['\u2019]\w+)*| ?[^\w\s]|\s")
-"""A word, a mark of punctuation, or white space that is not the one blank before a word or mark, which is part of it."""
+_TOKEN = re.compile(r" ?[^\W\d]+(?:['\u2019][^\W\d]+)*| ?\d+| ?[^\w\s]|\s")
+"""Letters, a number, a mark, or white space that is not the one blank before them, which is part of them.
+
+Numbers stand alone even where letters touch them: a whole Japanese date would be one word, and hardly ever the same twice.
+"""
 
 
 def split_words(text: str, spaces: bool) -> list[str]:

@@ -84,6 +84,15 @@ class Answerer:
                 found[place] = answer
         return found
 
+    @torch.inference_mode()
+    def looked(self, cell: Cell) -> tuple[Answer, Array | None]:
+        """Return the answer of one cell, and the weights `(M, S)` with which the source was looked at, if it was."""
+        answer = self.answers([cell])[0]
+        if self.model.writer is None or not len(answer.values):
+            return answer, None
+        found = looked_at(self.model, self.batch([source_steps(self.task, cell)]), [Written(answer.values, 0.0)])
+        return answer, None if found is None else found[0]
+
     def batch(self, steps: list[Array]) -> dict[str, Tensor]:
         """Return sources side by side, as the model reads them."""
         laid = Pairs.lay_sources(self.task, steps)

@@ -25,7 +25,11 @@ WORTH_WIDE = 4.0
 FEW_ROWS = 20_000
 
 ENOUGH = ((0.0, 40.0), (2e6, 25.0))
-"""Passes over the rows after which more time brings little, by the rows' targets; if no budget is given, it ends there."""
+"""Passes over the rows after which more time brings little, by the rows' targets; if no budget is given, it ends there,
+
+or where the pressure to learn by heart (see `DROPOUTS`) reaches `MOST_PRESSURE`: then the rows are the limit, and not the time.
+"""
+MOST_PRESSURE = 300.0
 
 DROPOUTS = ((5.0, 0.1), (20.0, 0.3), (50.0, 0.4), (200.0, 0.5))
 HIDING = ((5.0, 0.02), (50.0, 0.1), (200.0, 0.2))
@@ -67,7 +71,7 @@ def choose_pairs(
     request = _with(request, label_smoothing=SMOOTHING if shape.target_form == "symbols" and not shape.written else 0.0)
     budget = make_budget(request.training, rows.targets)
     if budget.unit == "seconds":
-        request, epochs, why = _within(request, budget.total, rows, pace)
+        request, epochs, why = _within(request, budget.total, rows, pace, weights)
     else:
         share = min(1.0, request.training.batch / rows.rows)
         epochs = budget.total * share if budget.unit == "steps" else budget.total / rows.targets
@@ -82,17 +86,22 @@ def choose_pairs(
 
 
 def _within(
-    request: TrainRequest, seconds: float, rows: Rows, pace: Callable[[TrainRequest], float]
+    request: TrainRequest,
+    seconds: float,
+    rows: Rows,
+    pace: Callable[[TrainRequest], float],
+    weights: Callable[[TrainRequest], int],
 ) -> tuple[TrainRequest, float, str]:
     """Return the request as it fits a budget of time, how often it reads the rows, and why."""
     rate = pace(request)
     if rate * seconds / rows.targets < WORTH_WIDE and request.model.hidden == WIDE:
         request = _with(request, hidden=NARROW)
         rate = pace(request)
-    epochs, most = rate * seconds / rows.targets, reached(ENOUGH, rows.targets)
+    epochs = rate * seconds / rows.targets
+    most = min(reached(ENOUGH, rows.targets), MOST_PRESSURE / math.sqrt(weights(request) / rows.targets))
     if request.given & set(BUDGETS) or epochs <= most:
         return request, epochs, f"{seconds / 60:.3g} min at {rate:,.0f} targets/s"
-    training = dataclasses.replace(request.training, minutes=None, epochs=most)
+    training = dataclasses.replace(request.training, minutes=None, epochs=round(most, 1))
     return dataclasses.replace(request, training=training), most, f"less than {seconds / 60:.3g} min"
 
 
