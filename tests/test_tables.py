@@ -152,6 +152,7 @@ def test_a_label_in_the_test_that_training_never_saw_counts_as_wrong_and_is_told
         ("a,b\nx,1\ny,2\n", ("--target", "b"), 2, "--target is for tables"),
         ("a,b\nx,1\ny,2\n", ("--tokens", "words"), 2, "--tokens words is for tables"),
         ("a,b\nx,1\ny,2\n", ("--read", "columns"), 2, "--read is for tables"),
+        ("a,b\nx,1\ny,2\n", ("b.csv", "--source", "a", "--target", "b"), 2, "One table is expected"),
     ],
 )
 def test_bad_input_is_one_sentence(cli: Cli, text: str, flags: tuple[str, ...], code: int, match: str) -> None:
@@ -160,6 +161,21 @@ def test_bad_input_is_one_sentence(cli: Cli, text: str, flags: tuple[str, ...], 
     assert done.code == code, done.err
     assert match in done.err
     assert not Path("r").exists()
+
+
+def test_a_table_without_columns_is_a_text_and_that_is_told(cli: Cli) -> None:
+    path, source, target = table("many-to-one")
+    done = cli("train", path, *TINY, "--steps", 2, "--out", "r")
+    assert "to learn one of its columns from another: --source COLUMN --target COLUMN" in done.err
+    assert "standard input only once" in cli("train", "-", "--source", source, "--target", target).err
+
+
+def test_tokens_hold_for_the_texts_of_a_table(cli: Cli) -> None:
+    path, source, target = table("many-to-one")
+    for tokens in ("characters", "bytes", "words", "bpe"):
+        flags = ("--source", source, "--target", target, "--tokens", tokens, *TINY, "--steps", 2, "--out", tokens)
+        assert f"text as {tokens}" in cli("train", path, *flags).err
+        assert cli("eval", tokens, path).code == 0
 
 
 def test_the_wrong_kind_of_model_is_told(cli: Cli, book: Path) -> None:

@@ -191,7 +191,12 @@ def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, An
     if settings or len(inputs) > 1:
         raise UsageError("A model of a table is evaluated on one table, or on the rows it held out: leave the rest out.")
     report = model.evaluate(*inputs)
-    print(json.dumps({"version": 1, **report.to_json()["metrics"], **report.to_json()}) if as_json else report.table())
+    if not as_json:
+        print(report.table())
+        return 0
+    metrics = dict(report.to_json()["metrics"])
+    wrong = metrics.get("character_error_rate", 1 - metrics["accuracy"] if "accuracy" in metrics else None)
+    print(json.dumps({"version": 1, **metrics, "error_rate": wrong, **report.to_json()}))
     return 0
 
 

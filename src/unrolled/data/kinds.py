@@ -189,8 +189,8 @@ class Pair:
         return None
 
 
-def choose_kinds(pair: Pair, said: tuple[str | None, str | None]) -> tuple[Chosen, Chosen]:
-    """Return the kinds of source and target: what was said, else what was found."""
+def choose_kinds(pair: Pair, said: tuple[str | None, str | None], tokens: str | None = None) -> tuple[Chosen, Chosen]:
+    """Return the kinds of source and target: what was said, else what was found; texts in `tokens`, if that was said."""
     beside = pair.beside(said[1] == "labels") if said[1] in (None, "labels") and said[0] != "label" else None
     source, target = said[0], said[1]
     if target is None:
@@ -201,6 +201,8 @@ def choose_kinds(pair: Pair, said: tuple[str | None, str | None]) -> tuple[Chose
             source = "frames" if source == "vector" else "text"
         if source == "label" and target != "image" and not pair.source.is_name():
             source = "text"
+    if tokens is not None:
+        source, target = (tokens if kind == "text" else kind for kind in (source, target))
     return _source(pair, source, target, beside), _target(pair, target, beside)
 
 

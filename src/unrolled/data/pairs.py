@@ -207,8 +207,11 @@ def cells(table: Table, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[C
         yield line, tuple(Cell(row[column], where, table.folder) for column in columns)
 
 
-def find_task(table: Table, source: str, target: str) -> tuple[Task, str]:
-    """Look through a table once or twice; return what is to be learned from its two columns, and a sentence about them."""
+def find_task(table: Table, source: str, target: str, tokens: str | None = None) -> tuple[Task, str]:
+    """Look through a table; return what is to be learned from its two columns, and a sentence about them.
+
+    `tokens` says what a symbol of a text is, where the column itself does not.
+    """
     said = (parse_column(source, "source"), parse_column(target, "target"))
     names = tuple(name if name in table.columns else spec for (name, _), spec in zip(said, (source, target), strict=True))
     kinds = tuple(None if name == spec else kind for name, spec, (_, kind) in zip(names, (source, target), said, strict=True))
@@ -220,7 +223,7 @@ def find_task(table: Table, source: str, target: str) -> tuple[Task, str]:
             pair.add(one, other)
     if pair.source.rows == 0:
         raise DataError(f"{table.name} has no row in which both '{names[0]}' and '{names[1]}' hold something.")
-    chosen = choose_kinds(pair, (kinds[0], kinds[1]))
+    chosen = choose_kinds(pair, (kinds[0], kinds[1]), tokens)
     task = Task(_fit(table, names, 0, chosen[0]), _fit(table, names, 1, chosen[1]))
     return task, f"{task.source.describe()} -> {task.target.describe()}: {task.mode.name}"
 

@@ -63,6 +63,8 @@ def open_table(name: str, part: str = "train") -> Table:
     """
     if name.startswith(PREFIX):
         return _builtin(name, part)
+    if name == "-":
+        raise UsageError("A table is read more than once, and standard input only once: write it into a file first.")
     path = existing_file(name)
     reader = _READERS.get(_ending(path)) or _guessed(path)
     rows = reader(path)

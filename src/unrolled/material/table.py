@@ -47,7 +47,8 @@ class TableMaterial:
         self.shown: list[tuple[Cell, Cell]] = []
         source, target = _columns(request, self.table)
         if task is None:
-            task, sentence = find_task(self.table, source, target)
+            tokens = request.data.tokens if "tokens" in request.given else None
+            task, sentence = find_task(self.table, source, target, tokens)
             note(sentence)
         self.pairs, self.train, self.held = self._read(task, request, note)
         self.validation: Pairs | None = self.pairs

@@ -10,6 +10,7 @@ import torch
 
 from unrolled.data.batches import LONGEST_ROW, Batches, Lanes, Rows
 from unrolled.data.corpus import Corpus, cached_corpus, open_corpus
+from unrolled.data.table import TABLE_ENDINGS
 from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, UsageError
 from unrolled.inference.evaluate import evaluate
@@ -154,6 +155,8 @@ def open_text(request: TrainRequest, note: Note) -> TextMaterial:
     if request.data.tokens not in ("characters", "bytes"):
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as characters or bytes.")
     embedding_width(1, request.model)
+    if any(name.lower().endswith(TABLE_ENDINGS) for name in request.inputs):
+        note("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")
     return TextMaterial(open_corpus(request.inputs, request.data, report=note), request.data, note)
 
 
