@@ -168,7 +168,7 @@ class TableModel(Trained):
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 waiting.append(row)
-                yield Cell(row[self.task.source.name], f"{table.name}, line {line:,}", table.folder)
+                yield Cell(row[self.task.source.name], table.name, line, table.folder)
 
         for answer in self._answerer(options).stream(sources()):
             yield waiting.pop(0), answer

@@ -6,9 +6,8 @@ import json
 import math
 import re
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +20,18 @@ MOST_PIXELS = 1 << 24
 _SEPARATORS = re.compile(r"[,;\s]+")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A value with where it was found: `table, line N`; a path in it is relative to `folder`."""
+class Cell(NamedTuple):
+    """A value with where it was found; a path in it is relative to `folder`. There is one for each, so it is to be cheap."""
 
     value: Any
-    where: str
+    origin: str
+    line: int = 0
     folder: Path = Path()
+
+    @property
+    def where(self) -> str:
+        """Where the cell is, for a message: `table, line N`."""
+        return f"{self.origin}, line {self.line:,}" if self.line else self.origin
 
 
 def empty(value: Any) -> bool:
@@ -51,8 +55,8 @@ def words_of(cell: Cell) -> list[str]:
     """Return the elements of a list, or the words of a text; a text may hold a list in brackets."""
     value = unfolded(cell.value)
     if isinstance(value, list | np.ndarray):
-        return [text_of(Cell(part, cell.where)) for part in value]
-    return text_of(Cell(value, cell.where)).split()
+        return [text_of(Cell(part, *cell[1:])) for part in value]
+    return text_of(Cell(value, *cell[1:])).split()
 
 
 def unfolded(value: Any) -> Any:

@@ -78,7 +78,7 @@ class Profile:
                 self.shapes[array.shape] += 1
                 self.whole_arrays &= bool((array == np.rint(array)).all())
             return
-        text = text_of(Cell(value, cell.where))
+        text = text_of(Cell(value, *cell[1:]))
         if text.lower().endswith(PICTURES) and len(text.splitlines()) == 1:
             self.pictures += 1
         if len(self.distinct) < MOST_DISTINCT:
@@ -160,16 +160,16 @@ class Pair:
         self._compared += 1
         value, labels = unfolded(source.value), unfolded(target.value)
         as_list = [str(part) for part in labels] if isinstance(labels, list | np.ndarray) else None
-        words = as_list if as_list is not None else text_of(Cell(labels, target.where)).split()
+        words = as_list if as_list is not None else text_of(Cell(labels, *target[1:])).split()
         self._several |= len(words) > 1
         self._labels.update(words[:1000])
         if _is_array(value) and (not isinstance(value, list) or _numeric(value)):
             steps = len(array_of(source))
             self._beside = {"characters": False, "words": False, "list": self._beside["list"] and steps == len(words)}
             return
-        text = "" if isinstance(value, list) else text_of(Cell(value, source.where))
+        text = "" if isinstance(value, list) else text_of(Cell(value, *source[1:]))
         parts = len(value) if isinstance(value, list) else len(text.split())
-        letters = len(labels) if as_list is not None else len(text_of(Cell(labels, target.where)))
+        letters = len(labels) if as_list is not None else len(text_of(Cell(labels, *target[1:])))
         self._beside["list"] &= isinstance(value, list) and parts == len(words)
         self._beside["words"] &= parts == len(words)
         self._beside["characters"] &= len(text) == letters

@@ -77,7 +77,7 @@ class Pairs:
         if len(read) == 0 or len(written) == 0:
             self.left_out.append(line)
             return
-        self.task.check_aligned(read, written, source.where)
+        self.task.check_aligned(read, written, source)
         beside = self.task.mode.writes == "beside"
         steps = max(len(read), len(written))
         if steps > LONGEST and not beside:
@@ -203,8 +203,7 @@ def grouped(
 def cells(table: Table, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[Cell, ...]]]:
     """Yield `(line, cells)` of some columns of a table."""
     for line, row in table.rows():
-        where = f"{table.name}, line {line:,}"
-        yield line, tuple(Cell(row[column], where, table.folder) for column in columns)
+        yield line, tuple(Cell(row[column], table.name, line, table.folder) for column in columns)
 
 
 def find_task(table: Table, source: str, target: str, tokens: str | None = None) -> tuple[Task, str]:

@@ -74,12 +74,12 @@ class Task:
             return self.target.show(self.target.paint(written, PAINT_LEVELS))
         return self.target.show(written)
 
-    def check_aligned(self, source: Array, target: Array, where: str) -> None:
+    def check_aligned(self, source: Array, target: Array, cell: Cell) -> None:
         """Raise `DataError` if labels are not as many as the steps they stand beside."""
         if self.mode.writes == "beside" and len(source) != len(target):
             raise DataError(
-                f"{where}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} labels: "
-                "each step needs one."
+                f"{cell.where}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} "
+                "labels: each step needs one."
             )
 
     def to_json(self) -> dict[str, Any]:

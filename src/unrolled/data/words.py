@@ -6,6 +6,7 @@ ending, capitals, digits), so that new words mean something; on the side that is
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -78,10 +79,11 @@ class Words(Vocabulary):
 
     def lookup(self, word: str) -> int | None:
         """Return the id of a word, of it in lower case, or of its look."""
-        for form in (word, word.lower(), *looks(word)):
-            if form in self._ids:
-                return self._ids[form]
-        return None
+        known = self._ids.get(word)
+        if known is not None:
+            return known
+        forms = itertools.chain((word.lower(),), looks(word))
+        return next((self._ids[form] for form in forms if form in self._ids), None)
 
     def encode(self, text: str) -> tuple[Ids, int]:
         ids = [self.lookup(word) for word in split_words(text, self.spaces)]

@@ -47,6 +47,7 @@ class TableMaterial:
         self.shown: list[tuple[Cell, Cell]] = []
         source, target = _columns(request, self.table)
         if task is None:
+            note(f"looking at {self.table.name}")
             tokens = request.data.tokens if "tokens" in request.given else None
             task, sentence = find_task(self.table, source, target, tokens)
             note(sentence)
