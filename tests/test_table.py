@@ -126,6 +126,13 @@ def repeated(source: list[Any], target: list[Any], times: int = 40) -> list[dict
         (repeated(["some words here", "and others"], [0, 1]), ("text", "label", "many-to-one")),
         (repeated(["some words here", "and others"], [0.25, 1.5]), ("text", "number", "many-to-one")),
         (repeated([["a", "b"], ["b"]], ["x", "y"]), ("labels", "label", "many-to-one")),
+        (repeated([[[1, 2, 3, 4]] * 4, [[0, 1, 0, 1]] * 4], [[0, 1, 1, 0], [1, 1, 0, 0]]), ("frames", "labels", "synced")),
+        (repeated([[[1, 2, 3, 4]] * 4, [[0, 1, 0, 1]] * 4], ["a", "b"]), ("image", "label", "one-to-one")),
+        (repeated(["x y z", "z y"], ["1 0 1", "0 0"]), ("text", "labels", "synced")),
+        (
+            [{"s": f"{n % 28 + 1} 6 19{n:02}", "t": f"19{n:02}-06-{n % 28 + 1:02}"} for n in range(99)],
+            ("text", "text", "many-to-many"),
+        ),
     ],
 )
 def test_kinds_are_found_by_looking(tmp_path: Path, rows: list[dict[str, Any]], expected: tuple[str, str, str]) -> None:

@@ -14,7 +14,7 @@ from test_training import same_run
 
 import unrolled
 from unrolled import job
-from unrolled.errors import DataError
+from unrolled.errors import DataError, UsageError
 from unrolled.material.table import TableMaterial
 from unrolled.options import TrainRequest
 from unrolled.training.pair_recipe import choose_pairs
@@ -252,8 +252,18 @@ def test_from_python() -> None:
     assert answer.probability is not None
     assert answer.probability > 0.5
     assert model.evaluate(str(path)).metrics["accuracy"] > 0.9
+    with pytest.raises(UsageError, match="looks at nothing"):
+        model.attention("a red dog sleeps")
     with pytest.raises(DataError, match="no row"):
         model.evaluate(str(write_csv(Path("e.csv"), [{"text": "", "label": ""}])))
+
+
+def test_what_a_writer_looked_at_can_be_shown() -> None:
+    path, source, target = table("many-to-many", 60)
+    model = unrolled.train_table(str(path), source, target, hidden=16, steps=20, lr=0.02, out="r", threads=1, progress=False)
+    answer, weights = model.attention("abcd", beam=2)
+    assert weights.shape == (len(answer.values), 4)
+    assert weights.sum(1).tolist() == pytest.approx([1.0] * len(weights), abs=1e-4)
 
 
 def test_a_built_in_table_is_evaluated_on_rows_that_no_training_sees(cli: Cli) -> None:

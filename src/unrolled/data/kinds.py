@@ -19,6 +19,9 @@ from unrolled.errors import UsageError, nearest
 LOOKED_AT = 20_000
 """Rows whose words are counted; of a longer table, the first."""
 
+SURELY_NUMBERS = 5
+"""Whole numbers that a text must be, to be read as an array: three may be a date."""
+
 SPARSE = 16
 ALIGNED = 2_000
 """Rows that are compared with the other column's, step by step."""
@@ -197,8 +200,8 @@ def choose_kinds(pair: Pair, said: tuple[str | None, str | None], tokens: str | 
         target = "labels" if beside else pair.target.basic()
     if source is None:
         source = pair.source.basic()
-        if target == "labels" and source in ("vector", "label"):
-            source = "frames" if source == "vector" else "text"
+        if target == "labels" and source in ("vector", "image", "label"):
+            source = "text" if source == "label" else "frames"
         if source == "label" and target != "image" and not pair.source.is_name():
             source = "text"
     if tokens is not None:
@@ -244,7 +247,8 @@ def _is_array(value: Any) -> bool:
     if value.lower().endswith(".npy"):
         return True
     parts = value.replace(",", " ").replace(";", " ").split()
-    return len(parts) >= 3 and all(_number(part) is not None for part in parts)
+    many = len(parts) >= (3 if "." in value else SURELY_NUMBERS)
+    return many and all(_number(part) is not None for part in parts)
 
 
 def _numeric(value: list[Any]) -> bool:
