@@ -40,7 +40,7 @@ class PairShape:
 
 @dataclass(frozen=True)
 class Task:
-    """Source and target column. `known` holds what the training rows were like, for baselines: see `inference.judge`."""
+    """Source and target column. `known` holds what the training rows were like, for baselines: see `inference.answer`."""
 
     source: Column
     target: Column

@@ -14,7 +14,7 @@ from unrolled.data.columns import LabelColumn
 from unrolled.data.pairs import PairBatches, Pairs, cells, find_task, read_pairs
 from unrolled.data.table import Table, open_table
 from unrolled.data.task import Task
-from unrolled.errors import DataError, UsageError, nearest
+from unrolled.errors import DataError, UsageError
 from unrolled.inference.answer import Answer, Answerer, judge, learn_baselines
 from unrolled.inference.loss import calibrate, mean_loss
 from unrolled.inference.metrics import Report
@@ -245,10 +245,8 @@ def _columns(request: TrainRequest, table: Table) -> tuple[str, str]:
     target = request.table.target or (own.target if own else None)
     if source is None or target is None:
         missing = "--source" if source is None else "--target"
-        other = target if source is None else source
-        near = nearest(other or "", table.columns)
-        told = f"{missing} is missing{near}. Columns: {', '.join(table.columns)}"
-        raise UsageError(f"A table needs both --source and --target; {told}.")
+        columns = ", ".join(table.columns)
+        raise UsageError(f"A table needs both --source and --target; {missing} is missing. Columns: {columns}.")
     return source, target
 
 

@@ -149,20 +149,14 @@ def open_text(request: TrainRequest, note: Note) -> TextMaterial:
     """Read the text that a request names. Raises `UsageError` for settings that only tables have."""
     only_tables = set(PairOptions.__dataclass_fields__) | {"target", "validation"}
     asked = sorted(only_tables & request.given)
-    if asked and any(name in request.given and _differs(request, name) for name in asked):
-        name = next(name for name in asked if _differs(request, name))
-        raise UsageError(f"{flag(name)} is for tables, and a text is to be learned: name a column to read with --source.")
+    if asked:
+        raise UsageError(f"{flag(asked[0])} is for tables, and a text is to be learned: name a column to read with --source.")
     if request.data.tokens not in ("characters", "bytes"):
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as characters or bytes.")
     embedding_width(1, request.model)
     if any(name.lower().endswith(TABLE_ENDINGS) for name in request.inputs):
         note("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")
     return TextMaterial(open_corpus(request.inputs, request.data, report=note), request.data, note)
-
-
-def _differs(request: TrainRequest, name: str) -> bool:
-    default = TrainRequest().flat()
-    return bool(request.flat()[name] != default[name])
 
 
 def reopen_text(request: TrainRequest, origin: dict[str, Any], note: Note) -> TextMaterial:

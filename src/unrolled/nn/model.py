@@ -19,15 +19,11 @@ from torch.nn import functional as F
 from unrolled.errors import UsageError
 from unrolled.nn.cells import CELLS, GatedCell, Gathered, State
 from unrolled.nn.loss import cross_entropy
-from unrolled.nn.stack import Stack, StackState, SymbolDropout, seed_dropout
+from unrolled.nn.stack import SMALL_EMBEDDING, Stack, StackState, SymbolDropout, seed_dropout
 from unrolled.options import ModelOptions
 
 UNIFORM = 0.08
 """Bound of the weights that char-rnn starts from."""
-
-
-SMALL_EMBEDDING = 0.1
-"""Size of a symbol's numbers at the start under residual layers: larger ones drown what the layers add to them (LOG.md)."""
 
 
 class OneHot(nn.Module):

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from unrolled.nn.attention import Pool
 from unrolled.nn.cells import CELLS, Cell, GatedCell
-from unrolled.nn.stack import LockedDropout, SeededDropout, Stack
+from unrolled.nn.stack import SMALL_EMBEDDING, LockedDropout, SeededDropout, Stack
 from unrolled.options import ModelOptions, PairOptions
 
-SMALL_EMBEDDING = 0.1
 SMALLEST_GRID = 8
 """A picture is halved until its longer side is no more than this: the cells that attention looks at."""
 

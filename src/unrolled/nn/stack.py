@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from unrolled.nn.cells import Cell, Gathered, Inputs, State, dense
 
+SMALL_EMBEDDING = 0.1
+"""Size of a symbol's numbers at the start under residual layers: larger ones drown what the layers add to them (LOG.md)."""
+
 
 class StackState(NamedTuple):
     """State of a stack: one state a layer, the lowest first."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from unrolled.nn.attention import Attention
 from unrolled.nn.cells import CELLS, State, map_state, state_tensors
-from unrolled.nn.reader import SMALL_EMBEDDING, SymbolHiding, spread
-from unrolled.nn.stack import Stack, StackState
+from unrolled.nn.reader import SymbolHiding, spread
+from unrolled.nn.stack import SMALL_EMBEDDING, Stack, StackState
 from unrolled.options import ModelOptions
 
 

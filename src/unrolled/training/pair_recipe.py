@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from unrolled.data.task import PairShape
 from unrolled.options import BUDGETS, TrainRequest
-from unrolled.training.recipe import passes
+from unrolled.training.recipe import fill, passes, share
 from unrolled.training.schedule import make_budget
 
 NARROW, WIDE, SMALL = 128, 256, 3e4
@@ -66,18 +66,18 @@ def choose_pairs(
     steps, picture = rows.read + rows.targets, bool(shape.picture)
     rate = RATES[0][1] if picture else reached(RATES, steps)
     few = rows.rows < FEW_ROWS or picture
-    request = _with(request, lr=rate, optimiser="adamw", batch=16 if rows.rows < 2000 else 32 if few else 64)
-    request = _with(request, hidden=NARROW if picture or steps < SMALL else WIDE, reset_probability=0.0)
-    request = _with(request, label_smoothing=SMOOTHING if shape.target_form == "symbols" and not shape.written else 0.0)
+    request = fill(request, lr=rate, optimiser="adamw", batch=16 if rows.rows < 2000 else 32 if few else 64)
+    request = fill(request, hidden=NARROW if picture or steps < SMALL else WIDE, reset_probability=0.0)
+    request = fill(request, label_smoothing=SMOOTHING if shape.target_form == "symbols" and not shape.written else 0.0)
     budget = make_budget(request.training, rows.targets)
     if budget.unit == "seconds":
         request, epochs, why = _within(request, budget.total, rows, pace, weights)
     else:
-        share = min(1.0, request.training.batch / rows.rows)
-        epochs = budget.total * share if budget.unit == "steps" else budget.total / rows.targets
+        step = min(1.0, request.training.batch / rows.rows)
+        epochs = budget.total * step if budget.unit == "steps" else budget.total / rows.targets
         why = f"{budget.total:,.0f} steps" if budget.unit == "steps" else f"{epochs:.3g} epochs"
     weight = epochs * math.sqrt(weights(request) / rows.targets)
-    request = _with(request, dropout=along(DROPOUTS, weight), symbol_dropout=along(HIDING, weight))
+    request = fill(request, dropout=share(DROPOUTS, weight), symbol_dropout=share(HIDING, weight))
     model, training = request.model, request.training
     return request, (
         f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.symbol_dropout:g}), "
@@ -95,7 +95,7 @@ def _within(
     """Return the request as it fits a budget of time, how often it reads the rows, and why."""
     rate = pace(request)
     if rate * seconds / rows.targets < WORTH_WIDE and request.model.hidden == WIDE:
-        request = _with(request, hidden=NARROW)
+        request = fill(request, hidden=NARROW)
         rate = pace(request)
     epochs = rate * seconds / rows.targets
     most = min(reached(ENOUGH, rows.targets), MOST_PRESSURE / math.sqrt(weights(request) / rows.targets))
@@ -108,23 +108,3 @@ def _within(
 def reached(lines: tuple[tuple[float, float], ...], at: float) -> float:
     """Return the value of the last line whose bound is reached."""
     return [value for least, value in lines if at >= least][-1]
-
-
-def along(points: tuple[tuple[float, float], ...], at: float) -> float:
-    """Return the value that `points` give at `at`, by straight lines over its logarithm, rounded to two digits."""
-    if at <= points[0][0]:
-        return points[0][1]
-    for (left, low), (right, high) in zip(points[:-1], points[1:], strict=True):
-        if at < right:
-            return round(low + (high - low) * math.log(at / left) / math.log(right / left), 2)
-    return points[-1][1]
-
-
-def _with(request: TrainRequest, **values: object) -> TrainRequest:
-    """Return the request with `values` set, but for those that were given."""
-    parts = {}
-    for name in ("model", "training", "pair"):
-        part = getattr(request, name)
-        own = {key: value for key, value in values.items() if hasattr(part, key) and key not in request.given}
-        parts[name] = dataclasses.replace(part, **own)
-    return dataclasses.replace(request, **parts)

@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from unrolled.nn.model import parameter_count
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
@@ -62,20 +61,20 @@ def choose(request: TrainRequest, text: Text, pace: Pace) -> tuple[TrainRequest,
         return request, ""
     budget = make_budget(request.training, text.symbols)
     if budget.unit == "seconds":
-        candidates = [_with(_sized(request, 256), optimiser=name) for name in WORTH]
+        candidates = [fill(_sized(request, 256), optimiser=name) for name in WORTH]
         rates = {candidate.training.optimiser: pace(candidate) for candidate in candidates}
         best = max(rates, key=lambda name: rates[name] * WORTH.get(name, 1.0))
-        request = _sized(_with(request, optimiser=best), width(rates[best] * budget.total, text.symbols))
+        request = _sized(fill(request, optimiser=best), width(rates[best] * budget.total, text.symbols))
         rate = pace(request)
         reads, why = rate * budget.total, f"{budget.total / 60:.3g} min at {rate:,.0f} symbols/s"
     else:
         lanes = request.training.batch * request.training.bptt
         reads = budget.total * lanes if budget.unit == "steps" else budget.total
-        request = _sized(_with(request, optimiser="muon"), width(reads, text.symbols))
+        request = _sized(fill(request, optimiser="muon"), width(reads, text.symbols))
         why = f"{budget.total:,.0f} {budget.unit}"
     epochs = reads / text.symbols
     weight = pressure(epochs, parameter_count(text.kinds, request.model), text.symbols)
-    request = _with(
+    request = fill(
         request,
         dropout=share(DROPOUTS, weight),
         symbol_dropout=share(SYMBOL_DROPOUTS, weight),
@@ -120,16 +119,15 @@ def share(points: tuple[tuple[float, float], ...], weight: float) -> float:
 
 def _sized(request: TrainRequest, units: int) -> TrainRequest:
     fixed = request.model.residual and request.model.embedding is not None  # a residual layer is as wide as the embedding
-    request = request if fixed else _with(request, hidden=units)
-    return _with(request, batch=MANY_LANES) if request.model.hidden >= WIDE else request
+    request = request if fixed else fill(request, hidden=units)
+    return fill(request, batch=MANY_LANES) if request.model.hidden >= WIDE else request
 
 
-def _with(request: TrainRequest, **values: Any) -> TrainRequest:
+def fill(request: TrainRequest, **values: object) -> TrainRequest:
     """Return the request with `values` set, but for those that were given."""
-    model = {name: value for name, value in values.items() if name not in request.given and hasattr(request.model, name)}
-    training = {name: value for name, value in values.items() if name not in request.given and hasattr(request.training, name)}
-    return dataclasses.replace(
-        request,
-        model=dataclasses.replace(request.model, **model),
-        training=dataclasses.replace(request.training, **training),
-    )
+    parts = {}
+    for name in ("model", "training", "pair"):
+        part = getattr(request, name)
+        own = {key: value for key, value in values.items() if hasattr(part, key) and key not in request.given}
+        parts[name] = dataclasses.replace(part, **own)
+    return dataclasses.replace(request, **parts)
