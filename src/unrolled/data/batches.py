@@ -185,7 +185,22 @@ def fit(size: int, batch: int, steps: int) -> tuple[int, int]:
     return batch, min(steps, pairs // batch)
 
 
-class Rows:
+class InWindows:
+    """A cursor for rows in a seeded order: the epoch, a window of it, whose rows are sorted by length, and a batch of that."""
+
+    _epoch = _window = _batch_in_window = 0
+
+    @property
+    def cursor(self) -> dict[str, int]:
+        """What `seek` needs to go on from here."""
+        return {"epoch": self._epoch, "window": self._window, "batch": self._batch_in_window}
+
+    def seek(self, cursor: dict[str, int]) -> None:
+        """Go on from a cursor that was read earlier."""
+        self._epoch, self._window, self._batch_in_window = cursor["epoch"], cursor["window"], cursor["batch"]
+
+
+class Rows(InWindows):
     """Short documents as rows of a batch, each from zero, padded to the longest row beside it.
 
     `ids` is `END d1 END d2 ... END`. A row's inputs are `END c1 .. cn` and its targets `c1 .. cn END`. A batch has about
@@ -200,14 +215,6 @@ class Rows:
         self.symbols = len(ids) - 1
         self._reader, self._end, self._seed = Reader(ids), end, seed
         self._block = int(np.clip(len(ids) // 256, 2048, 65536))
-        self._epoch = self._window = self._batch_in_window = 0
-
-    @property
-    def cursor(self) -> dict[str, int]:
-        return {"epoch": self._epoch, "window": self._window, "batch": self._batch_in_window}
-
-    def seek(self, cursor: dict[str, int]) -> None:
-        self._epoch, self._window, self._batch_in_window = cursor["epoch"], cursor["window"], cursor["batch"]
 
     def __iter__(self) -> Iterator[Batch]:
         while True:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.data.batches import IGNORED, LONGEST_ROW
+from unrolled.data.batches import IGNORED, LONGEST_ROW, InWindows
 from unrolled.data.cells import Cell, empty
 from unrolled.data.columns import KINDS, Column
 from unrolled.data.kinds import Chosen, Pair, choose_kinds, parse_column
@@ -148,7 +148,7 @@ def pad(rows: list[Array], filling: float) -> Array:
     return laid
 
 
-class PairBatches:
+class PairBatches(InWindows):
     """Endless batches of the rows `index`, of at most `batch` rows and about `batch * steps` steps; seeded, resumable."""
 
     WINDOW = 64
@@ -162,14 +162,6 @@ class PairBatches:
         self.symbols = int(written.sum()) + pairs.ends * len(index)
         if pairs.task.shape.target_form == "numbers":
             self.symbols = len(index)
-        self._epoch = self._window = self._batch_in_window = 0
-
-    @property
-    def cursor(self) -> dict[str, int]:
-        return {"epoch": self._epoch, "window": self._window, "batch": self._batch_in_window}
-
-    def seek(self, cursor: dict[str, int]) -> None:
-        self._epoch, self._window, self._batch_in_window = cursor["epoch"], cursor["window"], cursor["batch"]
 
     def __iter__(self) -> Iterator[PairBatch]:
         size = self.batch * self.WINDOW

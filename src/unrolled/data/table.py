@@ -135,7 +135,7 @@ class _faults:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         line = self.reader.line_num if self.reader is not None else self.line + 1
-        where = f"{self.path}, line {line:,}"
+        where = f"{self.path}, line {line:,}" if line else str(self.path)
         if isinstance(error, UnicodeDecodeError):
             raise DataError(f"{where}, or soon after it, is not UTF-8. Convert the file: iconv -t UTF-8") from error
         if isinstance(error, csv.Error):
