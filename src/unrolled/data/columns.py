@@ -1,6 +1,7 @@
 """Kinds of columns: how a cell of a table becomes an array, and how what a network writes becomes a cell again.
 
-A column is made once, from all rows of the table that is trained on, and lies in the model's file. Its `form` is what a network sees:
+A column is made once, from all rows of the table that is trained on, and lies in the model's file. Its `form` is what a
+network sees:
 
     symbols   ids `(N,)`            text, labels, label (N = 1)
     numbers   floats `(N, D)`       frames, vector and number (N = 1), brought to mean 0 and deviation 1
