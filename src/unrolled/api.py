@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from unrolled import job
-from unrolled.data.cells import Cell, empty
-from unrolled.data.corpus import Corpus, open_corpus
-from unrolled.data.pairs import cells
-from unrolled.data.table import Row, Table, is_builtin_table, open_table
+from unrolled.data.cells import Cell
+from unrolled.data.corpus import Corpus
+from unrolled.data.table import Row, Table, open_table
+from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, ModelError, UsageError
-from unrolled.inference.answer import Answer, Answerer, judge
+from unrolled.inference.answer import Answer, Answerer
+from unrolled.inference.cause import hold_from
 from unrolled.inference.evaluate import Evaluation, evaluate
-from unrolled.inference.generate import Sample, first_seed, generate, prompt_ids, stream_text
+from unrolled.inference.generate import Sample, first_seed, prompt_ids, stream_text
+from unrolled.inference.lines import Scoring
 from unrolled.inference.metrics import Report
+from unrolled.inference.row_trace import RowTrace, row_trace
+from unrolled.inference.trace import Trace, trace
 from unrolled.job import Outcome
-from unrolled.material.table import reopen_rows
-from unrolled.material.text import same_corpus
 from unrolled.nn.machine import choose_machine
 from unrolled.options import (
-    DataOptions,
     EvaluateOptions,
+    ExplainOptions,
     MachineOptions,
     PredictOptions,
+    ReportOptions,
     SampleOptions,
+    ScoreOptions,
     TrainRequest,
     check,
     from_dict,
 )
 from unrolled.store.model_file import Saved, SavedModel, SavedPairs, load_model
 from unrolled.store.run import Run, find_model
+from unrolled.study.baselines import Baselines, baselines
+from unrolled.study.explain import Explored, Note, explore
+from unrolled.study.explain_rows import explore_rows
+from unrolled.study.logs import Written, write_report
+from unrolled.study.report import TextReport
+from unrolled.study.report_rows import report_rows
+from unrolled.study.rows import RowSubject
+from unrolled.study.scores import Scored, open_scoring, score_text
+from unrolled.study.subject import Subject
+from unrolled.study.writing import draw_samples
 from unrolled.training.loop import Observer
 from unrolled.views.console import Plain, Quiet
 
@@ -60,6 +74,7 @@ class Model(Trained):
     def __init__(self, path: Path, saved: SavedModel, machine: MachineOptions | None = None) -> None:
         super().__init__(path, saved, machine)
         self.saved, self.network, self.vocabulary = saved, saved.model, saved.vocabulary
+        self.subject = Subject(self.path, saved, self.machine, self.run)
 
     def __repr__(self) -> str:
         options = self.network.options
@@ -73,12 +88,13 @@ class Model(Trained):
     def samples(self, prompt: str = "", **options: Any) -> Iterator[Sample]:
         """Yield `count` samples with their seeds; sample i is what the seed `seed + i` draws, alone or among others."""
         chosen = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
-        return generate(self.network, self.vocabulary, chosen, first_seed(chosen))
+        return draw_samples(self.subject, chosen, first_seed(chosen))
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """Yield one sample after its prompt, piece by piece as it is drawn; memory and time a symbol do not grow."""
         chosen = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
-        return stream_text(self.network, self.vocabulary, chosen, first_seed(chosen))
+        holds = [hold_from(unit) for unit in chosen.clamp]
+        return stream_text(self.network, self.vocabulary, chosen, first_seed(chosen), holds)
 
     def replaced(self, prompt: str) -> dict[str, str]:
         """Return the characters of a prompt that the model never saw, each with what it is read as."""
@@ -91,10 +107,7 @@ class Model(Trained):
         out and counted as `unknown`.
         """
         chosen = from_dict(EvaluateOptions, options, "evaluate")
-        split = chosen.split or ("all" if inputs else "validation")
-        fraction, corpus = self._read(inputs)
-        first, last = corpus.split(fraction)
-        ids = {"train": first, "validation": last, "all": corpus.ids}[split]
+        ids, corpus = self._part(inputs, chosen)
         if len(ids) < 2:
             raise DataError(
                 f"There are {len(ids)} known symbols to evaluate ({corpus.unknown} unknown); at least 2 are needed."
@@ -104,19 +117,51 @@ class Model(Trained):
         result = evaluate(self.network, self.machine, ids, end, longest, chosen.window, begins=begins)
         return dataclasses.replace(result, unknown=corpus.unknown)
 
-    def _read(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
-        """Return the share that trains, and the text: `inputs` in the model's symbols, or what the run was trained on."""
+    def _part(self, inputs: tuple[str, ...], chosen: EvaluateOptions) -> tuple[Ids, Corpus]:
+        """Return the ids that are to be evaluated, and the text they are of."""
+        fraction, corpus = self.subject.corpus(inputs)
+        first, last = corpus.split(fraction)
+        split = chosen.split or ("all" if inputs else "validation")
+        return {"train": first, "validation": last, "all": corpus.ids}[split], corpus
+
+    def baselines(self, *inputs: str, note: Note = lambda message: None, **options: Any) -> Baselines:
+        """Return what n-grams, xz and chance make of the text that `evaluate` measures, counted in the run's training text."""
+        chosen = from_dict(EvaluateOptions, options, "evaluate")
         if self.run is None:
-            request, origin = TrainRequest(), {"text": "", "corpus": ""}
-        else:
-            request, origin = job.saved_request(self.run)
-        if inputs:
-            own = {"tokens": self.vocabulary.to_json()["kind"], "unit": self.saved.unit}
-            data = from_dict(DataOptions, dataclasses.asdict(request.data) | own, str(self.path))
-            return data.train_fraction, open_corpus(inputs, data, self.vocabulary)
-        if self.run is None:
-            raise UsageError(f"{self.path} is a model without its run folder: name the text to evaluate it on.")
-        return request.data.train_fraction, same_corpus(request, origin, lambda note: None)
+            raise UsageError(f"{self.path} is a model without its run folder: n-grams need the text it was trained on.")
+        ids, _ = self._part(inputs, chosen)
+        follows = not inputs and chosen.split in (None, "validation")
+        return baselines(self.vocabulary, self.subject.parts()[0], ids, chosen.order, follows, note)
+
+    def trace(self, text: str, clamp: Sequence[str] = ()) -> Trace:
+        """Return what every unit does while the model reads a text: states, gates, odds, as arrays `(T, L, H)`.
+
+        What the model never saw is read as the closest it knows. `clamp` holds units, as `--clamp` does.
+        """
+        return trace(self.network, self.subject.reading(text), [hold_from(unit) for unit in clamp])
+
+    def score(self, text: str, clamp: Sequence[str] = ()) -> Scored:
+        """Return how surprising each character of a text is, in bits."""
+        return score_text(self.subject, text, [hold_from(unit) for unit in clamp])
+
+    def scoring(self, name: str | None = None, **options: Any) -> Scoring:
+        """Return a text of any length being scored line by line: a file, a folder, `-`, or what the run held out.
+
+        Options are those of `unrolled score`: against, clamp.
+        """
+        return open_scoring(self.subject, name, from_dict(ScoreOptions, options, "score"))
+
+    def explain(self, name: str | None = None, note: Note = lambda message: None, **options: Any) -> Explored:
+        """Look inside the model while it reads a text (a file or `-`; None: what its run held out), and write the explorer.
+
+        Options are those of `unrolled explain`: length, clamp, out, arrays ... `note` is told what goes on.
+        """
+        return explore(self.subject, name, from_dict(ExplainOptions, options, "explain"), note)
+
+    def report(self, note: Note = lambda message: None, **options: Any) -> Written:
+        """Put the run on one page, and return what is on it. Options are those of `unrolled report`: out, order, samples."""
+        chosen = from_dict(ReportOptions, options, "report")
+        return write_report(self.run, self.path, chosen, lambda: TextReport(self.subject, chosen, note).data())
 
 
 class TableModel(Trained):
@@ -125,6 +170,7 @@ class TableModel(Trained):
     def __init__(self, path: Path, saved: SavedPairs, machine: MachineOptions | None = None) -> None:
         super().__init__(path, saved, machine)
         self.saved, self.network, self.task = saved, saved.model, saved.task
+        self.subject = RowSubject(self.path, saved, self.machine, self.run)
 
     def __repr__(self) -> str:
         task, options = self.task, self.network.options
@@ -175,31 +221,27 @@ class TableModel(Trained):
 
     def evaluate(self, name: str | None = None, **options: Any) -> Report:
         """Return the metrics on a table, or, without one, on the rows that the run held out (of a built-in table: its test)."""
-        if name is None:
-            if self.run is None:
-                raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
-            request, origin = job.saved_request(self.run)
-            if not any(is_builtin_table(given) for given in request.inputs):
-                material = reopen_rows(request, origin, self.saved, lambda note: None)
-                chosen = from_dict(PredictOptions, options, "evaluate")
-                return material.report(self.network, self.machine, chosen)
-            name = request.inputs[0]
-        table = open_table(name, part="test")
-        for column in (self.task.source.name, self.task.target.name):
-            table.require(column)
-        rows = [
-            row
-            for _, row in cells(table, (self.task.source.name, self.task.target.name))
-            if not any(empty(c.value) for c in row)
-        ]
-        if not rows:
-            raise DataError(f"{table.name} has no row in which both columns hold something.")
-        sources, truths = [row[0] for row in rows], [row[1] for row in rows]
-        return judge(self.task, sources, truths, list(self._answerer(options).stream(sources)))
+        return self.subject.judged(name, from_dict(PredictOptions, options, "predict")).report
+
+    def trace(self, value: Any, **options: Any) -> RowTrace:
+        """Return what goes on inside while the model reads one source value and answers: states, gates, attention.
+
+        Options are those of `unrolled predict`.
+        """
+        return row_trace(self._answerer({"beam": 5, **options}), Cell(value, "value"))
+
+    def explain(self, name: str | None = None, note: Note = lambda message: None, **options: Any) -> Explored:
+        """Look inside the model while it reads rows (of a table; None: those its run held out), and write the explorer."""
+        return explore_rows(self.subject, name, from_dict(ExplainOptions, options, "explain"), note)
+
+    def report(self, note: Note = lambda message: None, **options: Any) -> Written:
+        """Put the run on one page: settings, curves, metrics beside baselines, confusion, attention, errors."""
+        chosen = from_dict(ReportOptions, options, "report")
+        return write_report(self.run, self.path, chosen, lambda: report_rows(self.subject, note))
 
     def _answerer(self, options: dict[str, Any]) -> Answerer:
         chosen = from_dict(PredictOptions, options, "predict")
-        return Answerer(self.network, self.task, self.machine, chosen)
+        return self.subject.answerer(chosen)
 
 
 def train(*inputs: str, preset: str | None = None, resume: str | None = None, progress: bool = True, **options: Any) -> Model:

@@ -168,6 +168,8 @@ class SampleOptions:
     min_p: float = option(0.0, "Drop what is less likely than this share of the likeliest.", least=0, most=1)
     stop: tuple[str, ...] = option((), "End before any of these strings appears.")
     count: int = option(1, "How many samples, drawn in one batch; sample i has the seed SEED + i.", least=1, most=1000000)
+    clamp: tuple[str, ...] = option((), "Hold a unit, LAYER.UNIT=VALUE (from 0; without =VALUE, silenced); may be repeated.")
+    novel_only: bool = option(False, "Only samples that are no copies of the training text: its documents, or long runs.")
     seed: int = option(1, "Seed of the draw; -1 draws one and tells it.", least=-1, below=2**63)
 
 
@@ -179,6 +181,43 @@ class EvaluateOptions:
         None, "Part of the text (default: validation of the run's own text, all of another)."
     )
     window: int | None = option(None, "Start every N symbols from zero (default: the state is carried on).", least=1)
+    baselines: bool = option(False, "Put counting baselines beside: uniform, n-grams (Kneser-Ney), xz.")
+    order: int = option(20, "Longest n-gram of --baselines.", least=1, most=20)
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How surprising a text is, and to whom."""
+
+    by: Literal["line", "character"] = option("line", "What is told: lines, or every character.")
+    top: int = option(20, "Lines that are shown, the most surprising first; 0 = only the sums.", least=0, most=1000000)
+    against: tuple[str, ...] = option((), "Another model to put beside (RUN; may be repeated): who wrote this?")
+    clamp: tuple[str, ...] = option((), "Put the model with a unit held beside: LAYER.UNIT=VALUE; all that are given at once.")
+    html: str | None = option(None, "Write the heat map of the text's beginning, and the lines, to this HTML file.")
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """What the neuron explorer shows."""
+
+    length: int = option(5000, "Most symbols of the text that are shown.", least=10, most=200000)
+    clamp: tuple[str, ...] = option((), "Show what holding this unit changes, LAYER.UNIT=VALUE (default: the clearest ones).")
+    probe_length: int = option(30000, "Symbols that units are held against features on.", least=100, most=200000)
+    out: str | None = option(None, "The HTML file (default: explain.html in the run folder, else here).")
+    arrays: str | None = option(None, "Write every signal, (T, L, H), and the logits to this .npz file too.")
+    terminal: bool = option(False, "Colour the text here, by --unit, instead of writing a page.")
+    unit: str | None = option(None, "LAYER.UNIT that colours the text on a terminal (default: the clearest detector).")
+    seed: int = option(1, "Seed of the samples and of the chance level.", least=0, below=2**62)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What the page of a run says."""
+
+    out: str | None = option(None, "The HTML file (default: report.html in the run folder).")
+    order: int = option(20, "Longest n-gram of the counting baseline.", least=1, most=20)
+    samples: int = option(5, "Samples that are searched for copies of the training text.", least=1, most=100)
+    seed: int = option(1, "Seed of the samples.", least=0, below=2**62)
 
 
 @dataclass(frozen=True)

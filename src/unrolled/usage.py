@@ -11,12 +11,17 @@ Examples:
   unrolled sample runs/book --prompt "The "
   unrolled eval runs/book other.txt        how well it predicts another text
   unrolled predict runs/questions new.csv > out.csv
+  unrolled explain runs/book               what its neurons follow, as a page
+  unrolled score runs/log new.log          the most surprising lines first
 
 Commands:
   train     learn from texts, or a table (no INPUT: from a built-in corpus)
   sample    write with a trained model
   predict   answer the rows of a table
   eval      measure a model on a text or a table, beside baselines
+  score     how surprising each line or character of a text is
+  explain   see inside: the text coloured by a neuron, guesses, detectors
+  report    a run on one page
   bench     speed and learning against what people write instead
   doctor    versions, processor, disk and a ten-second self-test
 
@@ -54,7 +59,8 @@ Write with a trained model.
 Examples:
   unrolled sample runs/book
   unrolled sample runs/book --prompt "Once upon" --temperature 0.7
-  unrolled sample runs/names --count 20 --seed 3
+  unrolled sample runs/names --count 20 --seed 3 --novel-only
+  unrolled sample runs/book --clamp 1.22=-1
 """
 
 PREDICT = """\
@@ -80,7 +86,51 @@ Examples:
   unrolled eval runs/book                    its own validation part
   unrolled eval runs/book other.txt          another text
   unrolled eval runs/book --window 256       for comparison with windowed models
+  unrolled eval runs/book --baselines        beside n-grams, xz and chance
   unrolled eval runs/questions test.csv      a table with both columns
+"""
+
+SCORE = """\
+usage: unrolled score RUN [INPUT|-] [flags]
+
+How surprising each line of a text is to a model, in bits; the most surprising
+lines first. With no INPUT, the text that the run held out. A log of any length
+streams through it. --against puts other models beside: who wrote this?
+
+Examples:
+  unrolled score runs/log new.log --top 50
+  cat new.log | unrolled score runs/log - --json > scores.json
+  unrolled score runs/austen letter.txt --against runs/bronte
+  unrolled score runs/book --clamp 1.22=0        what a unit is worth, in bits
+  unrolled score runs/book page.txt --html heat.html
+"""
+
+EXPLAIN = """\
+usage: unrolled explain RUN [INPUT|-] [flags]
+
+See inside a model while it reads: one HTML page, offline, with the text
+coloured by any neuron, the five likeliest next characters under each, what
+each neuron follows, and what holding one changes. With no INPUT, the text
+that the run held out.
+
+Examples:
+  unrolled explain runs/book
+  unrolled explain runs/book page.txt --out page.html --length 2000
+  unrolled explain runs/book --clamp 1.22=-1
+  unrolled explain runs/book --terminal --unit 0.117
+  unrolled explain runs/book --arrays states.npz
+"""
+
+REPORT = """\
+usage: unrolled report RUN [flags]
+
+A run on one HTML page, offline: its settings, loss, samples as it learned,
+scores beside counting baselines, where the bits go, what it copied, what its
+neurons follow, how far back it remembers, and what to try next.
+
+Examples:
+  unrolled report runs/book
+  unrolled report runs/questions --out report.html
 """
 
 BENCH = """\

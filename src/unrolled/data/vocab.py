@@ -59,8 +59,23 @@ class Vocabulary:
         """Return the ids of a prompt, and what each unknown character was replaced by (perhaps by nothing)."""
         raise NotImplementedError
 
+    def align(self, points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Return an id for every symbol of `points` `(N,)` (code points, or bytes), and whether it is the symbol's own.
+
+        An unknown symbol is read as the closest known one, so that ids and text stay side by side.
+        """
+        raise NotImplementedError
+
+    def points(self, text: str) -> npt.NDArray[Any]:
+        """Return the symbols of a text as `align` takes them: code points, or bytes."""
+        raise NotImplementedError
+
     def start(self) -> int:
         """Return the id from which text without a prompt begins."""
+        raise NotImplementedError
+
+    def shown(self) -> list[str]:
+        """Return each symbol as a text `(V,)`: that of an end is empty, and that of part of a character a number."""
         raise NotImplementedError
 
     def begins_character(self) -> npt.NDArray[np.bool_]:
@@ -89,8 +104,23 @@ class Characters(Vocabulary):
         table[[ord(symbol) for symbol in self.symbols]] = np.arange(len(self.symbols))
         return table
 
+    def points(self, text: str) -> npt.NDArray[Any]:
+        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+    def align(self, points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        ids = self.table[points].astype(np.int64)
+        known = ids >= 0
+        if not known.all():
+            for point in np.unique(points[~known]):
+                like = self.closest(chr(point))
+                ids[points == point] = self._ids[like[0]] if like else self.start()
+        return ids, known
+
+    def shown(self) -> list[str]:
+        return self.symbols + [""] * (self.end is not None)
+
     def encode(self, text: str) -> tuple[Ids, int]:
-        ids = self.table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)]
+        ids = self.table[self.points(text)]
         known = ids[ids >= 0]
         return known, len(ids) - len(known)
 
@@ -136,8 +166,17 @@ class Bytes(Vocabulary):
     def __init__(self, has_end: bool = False) -> None:
         super().__init__(256, has_end)
 
+    def points(self, text: str) -> npt.NDArray[Any]:
+        return np.frombuffer(_utf8(text), dtype=np.uint8)
+
+    def align(self, points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        return points.astype(np.int64), np.ones(len(points), dtype=bool)
+
+    def shown(self) -> list[str]:
+        return [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in range(256)] + [""] * (self.end is not None)
+
     def encode(self, text: str) -> tuple[Ids, int]:
-        return np.frombuffer(_utf8(text), dtype=np.uint8).astype(np.int64), 0
+        return self.points(text).astype(np.int64), 0
 
     def decoder(self) -> Decoder:
         return _ByteDecoder()

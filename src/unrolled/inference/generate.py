@@ -8,7 +8,7 @@ if need be: so a seed gives the same text alone or among others, streamed or not
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unrolled.data.vocab import Vocabulary
 from unrolled.nn.cells import State, map_state
+from unrolled.nn.hold import Hold, holding
 from unrolled.nn.model import SequenceModel
 from unrolled.options import SampleOptions
 
@@ -109,12 +110,20 @@ class RandomNumbers:
 
 
 def stream_ids(
-    model: SequenceModel, prompt: list[int], seeds: list[int], options: SampleOptions, length: int
+    model: SequenceModel,
+    prompt: list[int],
+    seeds: list[int],
+    options: SampleOptions,
+    length: int,
+    holds: Sequence[Hold] = (),
 ) -> Iterator[list[int]]:
-    """Yield, `length` times, one id for each of `seeds` (at most `LANES`), going on from the ids of a prompt."""
+    """Yield, `length` times, one id for each of `seeds` (at most `LANES`), going on from the ids of a prompt.
+
+    `holds` are units held at a value meanwhile; nobody else may use the model until the stream ends or is closed.
+    """
     device = model.head.weight.device
     numbers = RandomNumbers(seeds + [0] * (LANES - len(seeds)))
-    with torch.inference_mode():
+    with torch.inference_mode(), holding(model.stack, holds):
         logits, state = read_prompt(model, prompt)
         logits = logits.expand(LANES, -1)
         state = map_state(lambda s: s.expand(LANES, -1).contiguous(), state)
@@ -183,11 +192,13 @@ def first_seed(options: SampleOptions) -> int:
     return secrets.randbelow(SEED_LIMIT) if options.seed < 0 else options.seed
 
 
-def stream_text(model: SequenceModel, vocabulary: Vocabulary, options: SampleOptions, seed: int) -> Iterator[str]:
+def stream_text(
+    model: SequenceModel, vocabulary: Vocabulary, options: SampleOptions, seed: int, holds: Sequence[Hold] = ()
+) -> Iterator[str]:
     """Yield one sample, after its prompt, piece by piece as it is drawn."""
     lane = _Lane(vocabulary, options.stop)
     ids, _ = prompt_ids(vocabulary, options.prompt)
-    for (symbol,) in stream_ids(model, ids, [seed], options, options.length):
+    for (symbol,) in stream_ids(model, ids, [seed], options, options.length, holds):
         if text := lane.push(symbol):
             yield text
         if lane.ended:
@@ -196,14 +207,16 @@ def stream_text(model: SequenceModel, vocabulary: Vocabulary, options: SampleOpt
         yield text
 
 
-def generate(model: SequenceModel, vocabulary: Vocabulary, options: SampleOptions, seed: int) -> Iterator[Sample]:
+def generate(
+    model: SequenceModel, vocabulary: Vocabulary, options: SampleOptions, seed: int, holds: Sequence[Hold] = ()
+) -> Iterator[Sample]:
     """Yield `options.count` whole samples in their order; sample i is the one that the seed `seed + i` draws."""
     ids, _ = prompt_ids(vocabulary, options.prompt)
     for first in range(0, options.count, LANES):
         seeds = [seed + i for i in range(first, min(first + LANES, options.count))]
         lanes = [_Lane(vocabulary, options.stop) for _ in seeds]
         texts = [[options.prompt] for _ in seeds]
-        for symbols in stream_ids(model, ids, seeds, options, options.length):
+        for symbols in stream_ids(model, ids, seeds, options, options.length, holds):
             for lane, text, symbol in zip(lanes, texts, symbols, strict=True):
                 if not lane.ended:
                     text.append(lane.push(symbol))

@@ -194,12 +194,6 @@ class TableMaterial:
         answers = list(Answerer(model, self.task, machine, options).stream(sources))
         return judge(self.task, sources, truths, answers), answers
 
-    def report(self, model: PairModel, machine: Machine, options: PredictOptions) -> Report:
-        """Return the metrics on all rows held out."""
-        if not self.shown:
-            raise DataError("The run held no rows out: name a table to evaluate it on.")
-        return self._answered(model, machine, self.shown, options)[0]
-
     def judge(self, model: PairModel, machine: Machine, limit: int, best_at: float, epochs: float) -> tuple[float | None, str]:
         """Measure the model that was kept on the rows held out; return its loss, and its metrics in words."""
         if self.validation is None:

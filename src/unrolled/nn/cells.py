@@ -129,6 +129,8 @@ class GatedCell(Cell):
     """
 
     gates: ClassVar[int]
+    gate_names: ClassVar[tuple[str, ...]] = ()
+    """The gates that `gates_at` gives, in its order; a cell whose only gate is its output names none."""
 
     def __init__(self, input_size: int, hidden_size: int, two_biases: bool = False) -> None:
         super().__init__()
@@ -148,6 +150,10 @@ class GatedCell(Cell):
         self.bias.zero_()
         if self.bias_h is not None:
             self.bias_h.zero_()
+
+    def gates_at(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        """Return the open gates, each `(..., H)`, for inputs `x` `(..., I)` and the state's `h` `(..., H)` before them."""
+        return ()
 
     @classmethod
     def parameter_count(cls, input_size: int, hidden_size: int, two_biases: bool = False) -> int:
@@ -181,16 +187,19 @@ class GRUCell(GatedCell):
     """
 
     gates = 3
+    gate_names = ("r", "z", "n")
 
     def initial_state(self, batch: int) -> GRUState:
         return GRUState(self.weight_h.new_zeros(batch, self.hidden_size))
 
-    def step(self, x: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
-        r_x, z_x, n_x = F.linear(x, self.weight_x, self.bias).chunk(3, -1)  # each (B, H)
-        r_h, z_h, n_h = F.linear(state.h, self.weight_h, self.bias_h).chunk(3, -1)
+    def gates_at(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        r_x, z_x, n_x = F.linear(x, self.weight_x, self.bias).chunk(3, -1)  # each (..., H)
+        r_h, z_h, n_h = F.linear(h, self.weight_h, self.bias_h).chunk(3, -1)
         r = torch.sigmoid(r_x + r_h)
-        z = torch.sigmoid(z_x + z_h)
-        n = torch.tanh(n_x + r * n_h)
+        return r, torch.sigmoid(z_x + z_h), torch.tanh(n_x + r * n_h)
+
+    def step(self, x: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
+        _, z, n = self.gates_at(x, state.h)
         h = (1 - z) * n + z * state.h
         return h, GRUState(h)
 
@@ -201,16 +210,13 @@ class GRUBeforeCell(GRUCell):
     r, z as in `GRUCell`;  n = tanh(W_xn x + b_n + W_hn (r h) + b_hn);  h' = (1 - z) n + z h,  y = h'
     """
 
-    def step(self, x: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
+    def gates_at(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         size = self.hidden_size
-        r_x, z_x, n_x = F.linear(x, self.weight_x, self.bias).chunk(3, -1)  # each (B, H)
+        r_x, z_x, n_x = F.linear(x, self.weight_x, self.bias).chunk(3, -1)  # each (..., H)
         bias_rz, bias_n = (None, None) if self.bias_h is None else (self.bias_h[: 2 * size], self.bias_h[2 * size :])
-        r_h, z_h = F.linear(state.h, self.weight_h[: 2 * size], bias_rz).chunk(2, -1)
+        r_h, z_h = F.linear(h, self.weight_h[: 2 * size], bias_rz).chunk(2, -1)
         r = torch.sigmoid(r_x + r_h)
-        z = torch.sigmoid(z_x + z_h)
-        n = torch.tanh(n_x + F.linear(r * state.h, self.weight_h[2 * size :], bias_n))
-        h = (1 - z) * n + z * state.h
-        return h, GRUState(h)
+        return r, torch.sigmoid(z_x + z_h), torch.tanh(n_x + F.linear(r * h, self.weight_h[2 * size :], bias_n))
 
 
 class LSTMCell(GatedCell):
@@ -224,6 +230,7 @@ class LSTMCell(GatedCell):
     """
 
     gates = 4
+    gate_names = ("i", "f", "g", "o")
 
     @torch.no_grad()
     def reset_parameters(self, bound: float) -> None:
@@ -234,11 +241,14 @@ class LSTMCell(GatedCell):
         zero = self.weight_h.new_zeros(batch, self.hidden_size)
         return LSTMState(zero, zero)
 
+    def gates_at(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        i, f, g, o = (F.linear(x, self.weight_x, self.bias) + F.linear(h, self.weight_h, self.bias_h)).chunk(4, -1)
+        return torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        gates = F.linear(x, self.weight_x, self.bias) + F.linear(state.h, self.weight_h, self.bias_h)
-        i, f, g, o = gates.chunk(4, -1)  # each (B, H)
-        c = torch.sigmoid(f) * state.c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
+        i, f, g, o = self.gates_at(x, state.h)  # each (B, H)
+        c = f * state.c + i * g
+        h = o * torch.tanh(c)
         return h, LSTMState(h, c)
 
 

@@ -1,0 +1,105 @@
+"""What a run folder remembers of a training, and the page that is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unrolled import __version__
+from unrolled.errors import UsageError
+from unrolled.files import write_bytes
+from unrolled.job import saved_request
+from unrolled.options import ReportOptions
+from unrolled.store.run import Run
+from unrolled.views.report import report_page
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that was written to `page`, and all that is on it."""
+
+    page: Path
+    data: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return where it is, and what is on it."""
+        return {"page": str(self.page), **self.data}
+
+    def summary(self) -> str:
+        """Return the headline and where the page is."""
+        lines = [
+            f"{one['name']}: {one['value']}" + (f" ({one['note']})" if one["note"] else "") for one in self.data["headline"]
+        ]
+        lines += [self.data.get("verdict") or "", *(f"* {one}" for one in self.data.get("advice", []))]
+        return "\n".join([line for line in lines if line] + [f"page: {self.page}"])
+
+
+def write_report(run: Run | None, path: Path, options: ReportOptions, measure: Callable[[], dict[str, Any]]) -> Written:
+    """Measure what a run is to report and write its page. Raises `UsageError` for a model without one."""
+    if run is None:
+        raise UsageError(f"{path} is a model without its run folder: there is nothing to report.")
+    data = measure()
+    page = Path(options.out) if options.out else run.path / "report.html"
+    write_bytes(page, report_page(data).encode())
+    return Written(page, data)
+
+
+def run_parts(run: Run | None, symbols: int) -> dict[str, Any]:
+    """Return what the logs of a run say: settings, curves, samples. `symbols` is the size of an epoch."""
+    if run is None:
+        return {}
+    request, _ = saved_request(run)
+    groups = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network")
+    settings = [
+        {"group": name, "rows": [[key, _value(value), ""] for key, value in dataclasses.asdict(part).items()]}
+        for name, part in zip(groups, request.parts(), strict=True)
+    ]
+    records = list(run.metrics.read())
+    trained = [record for record in records if record.get("event") == "train"]
+
+    def curve(key: str, found: Iterable[dict[str, Any]]) -> list[list[float]]:
+        known = [one for one in found if one.get(key) is not None]
+        rows = [[one["step"], one["seconds"], _symbols(one, trained, symbols), one[key]] for one in known]
+        return [row for row in rows if all(map(math.isfinite, row))]
+
+    validation = [record for record in records if record.get("event") == "validation"]
+    return {
+        "settings": settings,
+        "curves": {
+            "unit": "character",
+            "train": curve("train_nats", trained),
+            "validation": curve("val_nats", validation),
+            "lr": curve("lr", trained),
+            "gradient_norm": curve("gradient_norm", trained),
+        },
+        "samples": [
+            {"step": one["step"], "seconds": one["seconds"], "val_nats": one["val_nats"], "text": one["text"]}
+            for one in run.samples.read()
+        ],
+    }
+
+
+def _symbols(record: dict[str, Any], trained: list[dict[str, Any]], symbols: int) -> float:
+    """Return how many symbols were read by a record: a validation's are those of the step it was made at."""
+    if "epochs" in record:
+        return float(record["epochs"] * symbols)
+    if not trained:
+        return 0.0
+    last = trained[-1]
+    return float(last["epochs"] * symbols * record["step"] / max(1, last["step"]))
+
+
+def _value(value: Any) -> str:
+    return "" if value is None else (f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def made() -> str:
+    """Return when a page was made, and by what."""
+    return f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M} by unrolled {__version__}"

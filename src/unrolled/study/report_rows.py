@@ -1,0 +1,81 @@
+"""The report of a run on a table: metrics beside baselines, confusion, attention, and errors worth looking at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unrolled.data.cells import Cell, text_of
+from unrolled.data.columns import ImageColumn, TextColumn
+from unrolled.options import PredictOptions
+from unrolled.study.logs import Note, made, run_parts
+from unrolled.study.rows import Judged, RowSubject
+
+ERRORS = 30
+MAPS = 6
+LONGEST_MAP = 60
+"""Symbols beyond which an attention map is too large to read."""
+
+SHOWN = 300
+"""Characters of a cell that are shown."""
+
+
+def report_rows(subject: RowSubject, note: Note) -> dict[str, Any]:
+    """Measure what a model of a table does on the rows its run held out, and return it as the page takes it."""
+    note("answers to the rows held out")
+    judged = subject.judged(None, PredictOptions())
+    report, history = judged.report, subject.saved.history
+    head = report.headline
+    beside = [f"{name}: {own[head]:.3f}" for name, own in report.baselines.items() if head in own]
+    seconds = float(history.get("seconds") or 0.0)
+    parts = run_parts(subject.run, 1)
+    parts["curves"]["unit"] = "target"
+    return {
+        "title": subject.name,
+        "subtitle": subject.shape,
+        "made": made(),
+        "command": f"unrolled predict {subject.path.parent} TABLE",
+        "headline": [
+            {"name": head.replace("_", " "), "value": f"{report.metrics[head]:.3f}", "note": "; ".join(beside)},
+            {"name": "rows held out", "value": f"{report.rows:,}", "note": ""},
+            {"name": "training", "value": f"{seconds / 60:.1f} min", "note": f"{float(history.get('epochs') or 0):.2f} passes"},
+        ],
+        "verdict": history.get("verdict") or "",
+        **parts,
+        "table": report.to_json(),
+        "attention": _maps(subject, judged),
+        "errors": _errors(judged),
+    }
+
+
+def _errors(judged: Judged) -> list[dict[str, Any]]:
+    """Return the rows that were answered wrong, those it was surest of first."""
+    wrong = [
+        {"source": _shown(source), "truth": _shown(truth), "predicted": answer.text[:SHOWN], "probability": answer.probability}
+        for source, truth, answer in zip(judged.sources, judged.truths, judged.answers, strict=True)
+        if answer.probability is not None and text_of(truth) != answer.text
+    ]
+    return sorted(wrong, key=lambda row: -row["probability"])[:ERRORS]
+
+
+def _maps(subject: RowSubject, judged: Judged) -> list[dict[str, Any]]:
+    """Return what the first rows' answers looked at, symbol by symbol."""
+    source, target = subject.task.source, subject.task.target
+    if isinstance(target, ImageColumn) or not isinstance(target, TextColumn) or not isinstance(source, TextColumn):
+        return []
+    answerer, maps = subject.answerer(PredictOptions()), []
+    for cell, truth in zip(judged.sources, judged.truths, strict=True):
+        symbols = list(source.symbols(cell))
+        if len(symbols) > LONGEST_MAP:
+            continue
+        answer, weights = answerer.looked(cell)
+        if weights is None or len(maps) == MAPS:
+            break
+        written = [target.show(answer.values[index : index + 1]) for index in range(len(answer.values))]
+        maps.append({"source": symbols, "target": written, "weights": weights.round(4).tolist(), "truth": _shown(truth)})
+    return maps
+
+
+def _shown(cell: Cell) -> str:
+    """Return a cell as a person reads it; numbers of a picture are only named."""
+    text = text_of(cell)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
