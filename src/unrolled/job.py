@@ -104,7 +104,7 @@ class Job:
         epochs = position.spent.symbols / self.trainer.batches.symbols
         best_at = position.best_step / max(1, position.spent.steps)
         val, words = self.material.judge(model, self.machine, self.request.run.eval_symbols, best_at, epochs)
-        saved.history |= {"val_nats": val, "verdict": words}
+        saved.history.update(val_nats=val, verdict=words)
         run.save_best(saved)
         return val, words
 

@@ -200,7 +200,7 @@ class ScoreOptions:
 class ExplainOptions:
     """What the neuron explorer shows."""
 
-    length: int = option(5000, "Most symbols of the text that are shown.", least=10, most=200000)
+    length: int = option(3000, "Most symbols of the text that are shown.", least=10, most=200000)
     clamp: tuple[str, ...] = option((), "Show what holding this unit changes, LAYER.UNIT=VALUE (default: the clearest ones).")
     probe_length: int = option(30000, "Symbols that units are held against features on.", least=100, most=200000)
     out: str | None = option(None, "The HTML file (default: explain.html in the run folder, else here).")

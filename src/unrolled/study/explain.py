@@ -74,6 +74,7 @@ class Explored:
             effects=[self._effect(one) for one in self.effects],
             ends=ends,
             end_ids=[] if self.end is None else [self.end],
+            labels=not self.predicts,
         )
 
     @property

@@ -49,7 +49,7 @@ def report_rows(subject: RowSubject, note: Note) -> dict[str, Any]:
 
 def _errors(judged: Judged) -> list[dict[str, Any]]:
     """Return the rows that were answered wrong, those it was surest of first."""
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"source": _shown(source), "truth": _shown(truth), "predicted": answer.text[:SHOWN], "probability": answer.probability}
         for source, truth, answer in zip(judged.sources, judged.truths, judged.answers, strict=True)
         if answer.probability is not None and text_of(truth) != answer.text
@@ -62,7 +62,8 @@ def _maps(subject: RowSubject, judged: Judged) -> list[dict[str, Any]]:
     source, target = subject.task.source, subject.task.target
     if isinstance(target, ImageColumn) or not isinstance(target, TextColumn) or not isinstance(source, TextColumn):
         return []
-    answerer, maps = subject.answerer(PredictOptions()), []
+    answerer = subject.answerer(PredictOptions())
+    maps: list[dict[str, Any]] = []
     for cell, truth in zip(judged.sources, judged.truths, strict=True):
         symbols = list(source.symbols(cell))
         if len(symbols) > LONGEST_MAP:

@@ -1,0 +1,51 @@
+"""The report of a training run: what was learned, how well, and what is inside, on one page that opens anywhere.
+
+The samples in the order of training are those of Karpathy's post (The Unreasonable Effectiveness of Recurrent Neural
+Networks, 2015); the plots of gates and of what the losses are made of follow Karpathy, Johnson and Fei-Fei (Visualizing and
+Understanding Recurrent Networks, 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from unrolled.views.page import page
+
+STYLES = ("page.css", "report.css")
+SCRIPTS = (
+    "page.js",
+    "report_charts.js",
+    "report_curves.js",
+    "report_samples.js",
+    "report_matrix.js",
+    "report_tables.js",
+    "report_inside.js",
+    "report.js",
+)
+
+
+def report_page(data: dict[str, Any]) -> str:
+    """Return the report of a run as one HTML page.
+
+    Args:
+        data: What the page shows, by section; one that is missing, None or empty is not on the page. `title` must be there.
+            Numbers may be NaN or infinite: they are shown as unknown. The scripts of the page name the keys of each section.
+    """
+    return page(f"{data['title']} - report", STYLES, SCRIPTS, known(data), "report.html")
+
+
+def known(value: Any) -> Any:
+    """Return data as JSON can have it: numpy's as Python's, and None for a number that is not finite."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): known(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [known(part) for part in value]
+    return value
