@@ -14,10 +14,10 @@ import torch
 
 from unrolled.bench import PARTS, learning, race
 from unrolled.bench.peers import PlainLSTM, PlainLSTMCells, SmallGPT
-from unrolled.bench.picture import draw
 from unrolled.bench.subjects import SUBJECTS
 from unrolled.bench.worker import Contender
 from unrolled.errors import DataError, UnrolledError
+from unrolled.views.curves import draw
 
 TINY: dict[str, dict[str, Any]] = {
     "our step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "optimiser": "adamw"},

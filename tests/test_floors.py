@@ -70,10 +70,22 @@ ORDER = {  # within a room, the order the data passes
         "memory",
     ],
     "material": ["contract", "text", "table"],
-    "views": ["console", "answers", "shades", "page", "explorer", "report"],
-    "study": ["subject", "rows", "scores", "writing", "explain", "explain_rows", "baselines", "logs", "report", "report_rows"],
+    "views": ["console", "answers", "curves", "shades", "page", "explorer", "report"],
+    "study": [
+        "notebook",
+        "subject",
+        "rows",
+        "scores",
+        "writing",
+        "explain",
+        "explain_rows",
+        "baselines",
+        "logs",
+        "report",
+        "report_rows",
+    ],
     "commands": ["train", "write", "judge", "inside", "machine"],
-    "bench": ["peers", "subjects", "worker", "learning", "picture"],
+    "bench": ["peers", "subjects", "worker", "learning"],
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 

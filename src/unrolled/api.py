@@ -38,11 +38,12 @@ from unrolled.options import (
     from_dict,
 )
 from unrolled.store.model_file import Saved, SavedModel, SavedPairs, load_model
-from unrolled.store.run import Run, find_model
+from unrolled.store.run import find_model
 from unrolled.study.baselines import Baselines, baselines
 from unrolled.study.explain import Explored, Note, explore
 from unrolled.study.explain_rows import explore_rows
 from unrolled.study.logs import Written, write_report
+from unrolled.study.notebook import ShownRun, ShownSample, ShownTrace, facts
 from unrolled.study.report import TextReport
 from unrolled.study.report_rows import report_rows
 from unrolled.study.rows import RowSubject
@@ -65,7 +66,12 @@ class Trained:
         self.machine, self.kernels = job.choose_kernel(network, here, options, lambda note: None)
         self.parameters = sum(weight.numel() for weight in network.parameters())
         folder = self.path.parent
-        self.run = Run(folder) if (folder / "config.json").is_file() else None
+        self.run = ShownRun(folder) if (folder / "config.json").is_file() else None
+
+    def _repr_html_(self) -> str:
+        nats = self.history.get("val_nats")
+        loss = [("loss on what was held out", f"{nats:.4f} nats")] if isinstance(nats, float) else []
+        return facts([("model", repr(self)), ("parameters", f"{self.parameters:,}"), *loss], self.run)
 
 
 class Model(Trained):
@@ -88,7 +94,8 @@ class Model(Trained):
     def samples(self, prompt: str = "", **options: Any) -> Iterator[Sample]:
         """Yield `count` samples with their seeds; sample i is what the seed `seed + i` draws, alone or among others."""
         chosen = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
-        return draw_samples(self.subject, chosen, first_seed(chosen))
+        for sample in draw_samples(self.subject, chosen, first_seed(chosen)):
+            yield ShownSample(**vars(sample), colour=lambda text: self.score(text)._repr_html_())
 
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """Yield one sample after its prompt, piece by piece as it is drawn; memory and time a symbol do not grow."""
@@ -138,7 +145,8 @@ class Model(Trained):
 
         What the model never saw is read as the closest it knows. `clamp` holds units, as `--clamp` does.
         """
-        return trace(self.network, self.subject.reading(text), [hold_from(unit) for unit in clamp])
+        found = trace(self.network, self.subject.reading(text), [hold_from(unit) for unit in clamp])
+        return ShownTrace(**vars(found))
 
     def score(self, text: str, clamp: Sequence[str] = ()) -> Scored:
         """Return how surprising each character of a text is, in bits."""

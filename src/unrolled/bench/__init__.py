@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.bench import learning
-from unrolled.bench.picture import draw
 from unrolled.bench.subjects import SYMBOLS
 from unrolled.bench.worker import Contender
 from unrolled.errors import UsageError
 from unrolled.files import write_bytes
 from unrolled.options import BenchOptions
+from unrolled.views.curves import draw
 
 SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64))
 """Layers, units, lanes and steps of the training steps compared."""

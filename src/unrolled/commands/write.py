@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ def sample(arguments: list[str]) -> int:
         settings["seed"] = first_seed(options)
         print(f"seed {settings['seed']}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"version": 1, "samples": [dataclasses.asdict(drawn) for drawn in model.samples(**settings)]}))
+        print(json.dumps({"version": 1, "samples": [drawn.to_json() for drawn in model.samples(**settings)]}))
     elif options.count == 1:
         _print_pieces(options.prompt, model.stream(**settings))
     else:

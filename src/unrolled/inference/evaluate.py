@@ -29,6 +29,9 @@ LANES = 64
 WARM_UP = 512
 """Symbols a lane reads before the first that counts, so that its state is the one carried from before (to 1e-4 nats)."""
 
+STRETCH = 1024
+"""Where only some of a text is read, it is in so short stretches: many of them, since parts of a text differ (LOG.md)."""
+
 CHUNK = 64
 
 
@@ -121,7 +124,7 @@ def _sum(logits: Tensor, targets: Tensor) -> Tensor:
 def _lanes(ids: Ids, end: int | None, limit: int | None) -> Iterator[Batch]:
     """Read the text in lanes side by side, each warmed up on what comes before it."""
     reader, pairs = Reader(ids), len(ids) - 1
-    lanes = max(1, min(LANES, min(pairs, limit or pairs) // LANE))
+    lanes = max(1, min(LANES, pairs // LANE if limit is None or limit >= pairs else limit // STRETCH))
     starts = np.arange(lanes, dtype=np.int64) * pairs // lanes
     stops = np.append(starts[1:], pairs)
     if limit is not None and limit < pairs:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,12 @@ class Sample:
     seed: int
     symbols: int
     ended: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "text": self.text, "prompt": self.prompt, "seed": self.seed, "symbols": self.symbols, "ended": self.ended,
+        }  # fmt: skip
 
 
 def by_temperature(logits: Tensor, options: SampleOptions) -> Tensor:

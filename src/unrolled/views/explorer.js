@@ -66,7 +66,7 @@ function showView() {
   byId("text").hidden = prediction;
   byId("columns").hidden = !prediction;
   byId("dense").hidden = prediction;
-  byId("heads-group").hidden = !prediction;
+  byId("heads-group").hidden = !prediction || !hasView("surprise");
   byId("samples").hidden = byId("cause-card").hidden = !cause;
   byId("signals").hidden = model.signals.length < 2 || !(state.view === "neuron" || (prediction && state.heads === "unit"));
   for (const button of byId("heads").children) button.ariaPressed = String(button.dataset.heads === state.heads);
@@ -224,6 +224,7 @@ async function start() {
   model = await load(JSON.parse(byId("data").textContent));
   marks = new Uint8Array(model.count);
   state.signal = model.signals.find((signal) => signal.name === "c") ?? model.signals[0];  // what the probes looked at
+  if (!hasView("surprise")) state.heads = "unit";
   setUpViews();
   write(byId("title"), model.title, { most: 200 });
   write(byId("subtitle"), model.subtitle || " ", { most: 300 });

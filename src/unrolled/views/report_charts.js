@@ -39,9 +39,23 @@ function share(value) {
   return `${(100 * value).toFixed(near ? 1 : 0)}%`;
 }
 
+// ---- texts
+
+// An empty text is said to be empty: page.js takes it for a byte within a character.
+const put = (target, text, options = {}) => ((text ?? "") === "" ? target : write(target, String(text), options));
+
+// A text as data has it, set off from the page's own words. Symbol: one symbol of a vocabulary, whose blanks are shown.
+function face(text, { most = 60, symbol = false } = {}) {
+  const made = element("span", { className: "face code" });
+  if (symbol || (text ?? "") !== "") return write(made, String(text ?? ""), { compact: symbol, most, end: true });
+  made.classList.add("soft");
+  made.append("(empty)");
+  return made;
+}
+
 // A short text on one line, as characters only: for a place where a box has no room.
-function plainText(text, most = 14) {
-  return write(document.createElement("span"), String(text), { compact: true, most, end: true }).textContent;
+function plainText(text, { most = 14, symbol = false } = {}) {
+  return face(text, { most, symbol }).textContent.replaceAll("\n", "");
 }
 
 // ---- scales
@@ -62,6 +76,13 @@ function logTicks([low, high], most) {
   const all = [];
   for (let power = first; power <= last; power += skip) for (const factor of factors) all.push(Number((factor * 10 ** power).toPrecision(3)));
   return all.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+}
+
+// From the least to the most of some values, and a share of that beyond.
+function domainOf(values, pad = 0) {
+  const sure = values.filter(known);
+  const [low, high] = [sure.reduce((a, b) => Math.min(a, b), Infinity), sure.reduce((a, b) => Math.max(a, b), -Infinity)];
+  return low > high ? [0, 1] : [low - (high - low) * pad, high + (high - low) * pad];
 }
 
 // A function from value to pixel, with its ticks. domain: [least, most]; range: pixels.
@@ -156,29 +177,35 @@ function dots(made, points, className) {
   return svg("path", { d: path.join(""), class: `dots ${className}` });
 }
 
-// Horizontal dashed lines with their names at the right, kept apart from each other.
-function references(made, list, of) {
-  const placed = list.map(({ name, value }) => ({ name, y: made.y(of(value)) })).sort((a, b) => a.y - b.y);
-  let free = made.top - 2;
-  return placed.flatMap(({ name, y }) => {
-    const at = Math.max(y - 4, free + 13);
-    free = at;
+// Horizontal dashed lines of [name, value], with their names beyond the right end, kept apart from each other.
+function references(made, list) {
+  const placed = list.map(([name, value]) => ({ name, y: made.y(value) })).filter(({ y }) => y >= made.top).sort((a, b) => a.y - b.y);
+  let free = -Infinity;
+  return placed.flatMap(({ name, y }, at) => {
+    const below = placed.slice(at + 1).filter((other) => other.y - y < 13).length;
+    free = Math.max(y + 4 - below * 6, free + 12);
     return [
       svg("line", { x1: made.left, x2: made.right, y1: y, y2: y, class: "reference" }),
-      svg("text", { x: made.right, y: at, class: "tick end halo" }, plainText(name, 30)),
+      svg("text", { x: made.right + 5, y: free, class: "tick" }, plainText(name)),
     ];
   });
 }
 
-// A box that draws itself: draw(width, height) returns an SVG. told: the chart in a sentence.
-function chart(told, height, draw) {
+// What is drawn outside the axes is cut off: a drawing within the drawing, a little larger than its axes.
+function clipped({ left, right, top, bottom }, ...parts) {
+  const [x, y, width, height] = [left - 8, top - 4, right - left + 16, bottom - top + 12];
+  return svg("svg", { x, y, width, height, viewBox: `${x} ${y} ${width} ${height}` }, ...parts);
+}
+
+// A box that draws itself: draw(width, height) returns an SVG. sentence: what it shows, to be heard.
+function chart(sentence, height, draw) {
   const box = element("div", { className: "chart" });
   let width = 0;
   const redraw = () => {
     if (!width) return;
     const drawing = draw(width, height);
     drawing.setAttribute("role", "img");
-    drawing.setAttribute("aria-label", told);
+    drawing.setAttribute("aria-label", sentence);
     box.replaceChildren(drawing);
   };
   const fit = () => {
@@ -198,7 +225,7 @@ function choices(label, options, chosen, choose) {
   const group = element("div", { className: "choices", role: "group", ariaLabel: label });
   const show = (value) => { for (const button of group.children) button.ariaPressed = String(button.dataset.value === String(value)); };
   for (const [value, name] of options) {
-    const button = element("button", { type: "button" }, write(element("span"), String(name), { most: 40 }));
+    const button = element("button", { type: "button" }, put(element("span"), name, { most: 40 }));
     button.dataset.value = value;
     button.addEventListener("click", () => { show(value); choose(value); });
     group.append(button);
@@ -208,7 +235,7 @@ function choices(label, options, chosen, choose) {
 }
 
 const legend = (...names) => element("p", { className: "legend" },
-  ...names.map(([className, name]) => element("span", { className: `key ${className}` }, write(element("span"), String(name)))));
+  ...names.map(([className, name]) => element("span", { className: `key ${className}` }, put(element("span"), name))));
 
 // A longer text as it is: lines and tabs stay, what cannot be seen stands in boxes.
 function prose(text, className = "prose code") {
@@ -220,5 +247,6 @@ function prose(text, className = "prose code") {
   return pane;
 }
 
-const told = (text, className = "") => write(element("p", { className }), String(text), { most: 2000 });
+// A sentence that comes from data.
+const told = (text, className = "") => put(element("p", { className }), text, { most: 2000 });
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];

@@ -1,6 +1,7 @@
 // The curves of a run: loss, learning rate and size of the gradient over one axis, with a cursor that reads them.
 
 const AXES = [["seconds", "Time", 1], ["symbols", "Read", 2], ["steps", "Steps", 0]];
+const STEEP = 0.1; // the share of a run that a close-up leaves out
 const SERIES = { train: "training", validation: "validation", lr: "learning rate", gradient_norm: "gradient norm" };
 
 // The samples of the run: which one is shown, and who wants to know.
@@ -29,6 +30,8 @@ class Curves {
     this.samples = samples;
     this.axis = this.axes()[0]?.[0] ?? "steps";
     this.bits = false;
+    this.close = false;
+    this.margin = { ...MARGIN, right: this.references.reduce((most, { name }) => Math.max(most, plainText(name).length * 6 + 12), MARGIN.right) };
     this.guide = this.rows.train.length > this.rows.validation.length ? this.rows.train : this.rows.validation;
     if (!this.guide.length) this.guide = Object.values(this.rows).find((rows) => rows.length) ?? [];
     this.place = this.guide.length - 1;
@@ -97,16 +100,24 @@ class Curves {
 
   drawLoss(width, height, bare) {
     const series = ["train", "validation"].map((name) => this.points(name, (nats) => this.loss(nats)));
-    const heights = [...series.flat().map((point) => point[1]), ...this.references.map(({ nats }) => this.loss(nats))];
-    const [low, high] = [heights.reduce((a, b) => Math.min(a, b)), heights.reduce((a, b) => Math.max(a, b))];
-    const pad = (high - low) * 0.04;
-    const title = `${this.bits ? "bits" : "nats"} a ${this.unit}`;
-    const made = frame(width, height, { x: this.spanOfX(), y: { domain: [low - pad, high + pad], title }, bare });
-    made.root.append(line(made, series[0], "second"), line(made, series[1], "first"));
-    if (series[1].length <= 60) made.root.append(dots(made, series[1], "first"));
-    made.root.append(...references(made, this.references.map(({ name, nats }) => ({ name, value: nats })), (nats) => this.loss(nats)));
-    made.root.append(this.cursor("loss", made), ...this.marks(made));
+    const drawn = this.close ? series.map((points) => this.late(points)) : series;
+    const lines = this.references.map(({ name, nats }) => [name, this.loss(nats)]);
+    const domain = domainOf([...drawn.flat().map((point) => point[1]), ...lines.map((one) => one[1])], 0.04);
+    const made = this.frame(width, height, { domain, title: `${this.bits ? "bits" : "nats"} a ${this.unit}` }, bare);
+    const parts = [line(made, series[0], "second"), line(made, series[1], "first")];
+    if (series[1].length <= 60) parts.push(dots(made, series[1], "first"));
+    made.root.append(...references(made, lines), clipped(made, ...parts, ...this.marks(made)), this.cursor("loss", made));
     return made.root;
+  }
+
+  // What comes after the first steep fall.
+  late(points) {
+    const from = this.spanOfX().domain[1] * STEEP;
+    return points.filter(([x]) => x >= from);
+  }
+
+  frame(width, height, y, bare) {
+    return frame(width, height, { x: this.spanOfX(), y, bare, margin: this.margin });
   }
 
   drawSmall(name, width, height, bare) {
@@ -115,7 +126,7 @@ class Curves {
     const most = values.reduce((a, b) => Math.max(a, b), 0);
     const log = name === "gradient_norm" && most > 20 * median(values);
     const domain = log ? [values.reduce((a, b) => Math.min(a, b)), most] : [0, most * 1.06 || 1];
-    const made = frame(width, height, { x: this.spanOfX(), y: { domain, log, title: SERIES[name] }, bare });
+    const made = this.frame(width, height, { domain, log, title: SERIES[name] }, bare);
     made.root.append(line(made, log ? points.filter((point) => point[1] > 0) : points, "third"), this.cursor(name, made));
     return made.root;
   }
@@ -210,7 +221,12 @@ class Curves {
     this.focus.addEventListener("pointerleave", () => this.read(this.guide.length - 1));
     player.watchers.push(() => this.charts[0].redraw());
     this.read(this.guide.length - 1);
-    return [element("div", { className: "controls" }, xs, ys), this.readout, this.focus];
+    return [element("div", { className: "controls" }, xs, ys, this.closer()), this.readout, this.focus];
+  }
+
+  closer() {
+    const options = [["whole", "Whole"], ["close", "Close-up"]];
+    return choices("How much of the loss is shown", options, "whole", (range) => { this.close = range === "close"; this.redraw(); });
   }
 
   pressed(event) {

@@ -1,22 +1,24 @@
 // Heat maps of up to some hundred rows and columns: the confusion matrix and the attention maps.
 
 const LEVELS = 16;
-const CELLS = { least: 11, most: 34, room: 620 };
+const CELLS = { least: 11, most: 34, room: 520 };
 const LETTER = 6.6; // pixels that a letter of a label takes at most
 
-// spec: { rows, columns: labels; of(row, column): [class, strength 0..1] or null; told(row, column): sentence; name }
+// spec: { rows, columns: labels; of(row, column): [class, strength 0..1] or null; told(row, column): sentence; name;
+// symbol: whether labels are symbols of a vocabulary; largest: pixels of a cell at most }
 class Matrix {
   constructor(spec) {
     Object.assign(this, spec);
     const most = Math.max(this.rows.length, this.columns.length);
     this.cell = Math.round(Math.max(CELLS.least, Math.min(this.largest ?? CELLS.most, CELLS.room / most)));
-    this.labels = { row: this.rows.map((text) => plainText(text)), column: this.columns.map((text) => plainText(text)) };
+    this.labels = { row: this.rows.map((text) => plainText(text, this)), column: this.columns.map((text) => plainText(text, this)) };
+    this.upright = this.labels.column.every((label) => label.length * LETTER <= this.cell);
     this.at = [0, 0];
     this.readout = element("p", { className: "readout number", textContent: "Point at a cell, or use the arrow keys." });
   }
 
   parts() {
-    const [left, top] = [this.room(this.labels.row), this.room(this.labels.column)];
+    const [left, top] = [this.room(this.labels.row), this.upright ? 18 : this.room(this.labels.column)];
     const grid = element("div", { className: "matrix" }, element("span", { className: "corner" }), this.columnLabels(top), this.rowLabels(left), this.cells());
     grid.style.gridTemplateColumns = `${left}px max-content`;
     const box = element("div", { className: "matrix-box", tabIndex: 0, role: "application", ariaLabel: `${this.name}; arrow keys move from cell to cell` }, grid);
@@ -33,6 +35,7 @@ class Matrix {
   columnLabels(height) {
     const width = this.columns.length * this.cell;
     const texts = this.labels.column.map((label, at) => {
+      if (this.upright) return svg("text", { x: (at + 0.5) * this.cell, y: height - 5, class: "label middle" }, label);
       const x = (at + 0.5) * this.cell + 4;
       return svg("text", { x, y: height - 5, transform: `rotate(-90 ${x} ${height - 5})`, class: "label" }, label);
     });
@@ -78,7 +81,6 @@ class Matrix {
     this.at = [Math.max(0, Math.min(this.rows.length - 1, row)), Math.max(0, Math.min(this.columns.length - 1, column))];
     this.frame.setAttribute("x", this.at[1] * this.cell - 0.5);
     this.frame.setAttribute("y", this.at[0] * this.cell - 0.5);
-    write(this.readout, "");
     this.readout.replaceChildren(...this.told(...this.at));
   }
 
@@ -100,8 +102,6 @@ class Matrix {
 
 const outside = (start, end, low, high) => (start < low ? start - low : end > high ? end - high : 0);
 
-const face = (text, most = 60) => write(element("span", { className: "face code" }), String(text ?? ""), { compact: true, most, end: true });
-
 // ---- confusion
 
 function confusionSection(counts, { table }) {
@@ -109,7 +109,7 @@ function confusionSection(counts, { table }) {
   const sums = counts.map((row) => row.reduce((sum, count) => sum + (count ?? 0), 0));
   const of = (row, column) => [row === column ? "right" : "wrong", Math.sqrt((counts[row][column] ?? 0) / (sums[row] || 1))];
   const tell = (row, column) => [
-    face(labels[row], 30), element("span", {}, row === column ? "answered right " : "answered as "), ...(row === column ? [] : [face(labels[column], 30)]),
+    face(labels[row]), element("span", {}, row === column ? "answered right " : "answered as "), ...(row === column ? [] : [face(labels[column])]),
     element("b", {}, `${whole(counts[row][column] ?? 0)} times`), element("span", {}, `${share((counts[row][column] ?? 0) / (sums[row] || 1))} of ${whole(sums[row])}`),
   ];
   const name = `Confusion matrix of ${labels.length} labels, true labels down, answers across`;
@@ -122,7 +122,7 @@ function confusionSection(counts, { table }) {
 function largestErrors(counts, labels, sums) {
   const all = counts.flatMap((row, at) => row.map((count, column) => [count ?? 0, at, column]).filter(([count, , column]) => count > 0 && column !== at));
   const rows = all.sort((a, b) => b[0] - a[0]).slice(0, 10).map(([count, row, column]) => element("li", {},
-    element("span", {}, face(labels[row], 24), " as ", face(labels[column], 24)),
+    element("span", {}, face(labels[row], { most: 24 }), " as ", face(labels[column], { most: 24 })),
     element("span", { className: "soft number" }, `${whole(count)} times, ${share(count / sums[row])}`)));
   const list = rows.length ? element("ol", { className: "pairs" }, ...rows) : told("It made no error.", "soft");
   return element("div", { className: "largest" }, element("h3", { textContent: "Most frequent errors" }), list);
@@ -136,14 +136,14 @@ function attentionSection(maps) {
 
 function attentionMap({ source = [], target = [], weights = [], truth }, number) {
   const of = (row, column) => ["look", weights[row]?.[column] ?? 0];
-  const tell = (row, column) => [element("span", {}, "writing"), face(target[row]), element("span", {}, "it looked at"), face(source[column]),
+  const tell = (row, column) => [element("span", {}, "writing"), face(target[row], { symbol: true }), element("span", {}, "it looked at"), face(source[column], { symbol: true }),
     element("b", {}, share(weights[row]?.[column]))];
-  const matrix = new Matrix({ rows: target, columns: source, of, told: tell, name: `Attention map ${number + 1}`, largest: 20 });
+  const matrix = new Matrix({ rows: target, columns: source, of, told: tell, name: `Attention map ${number + 1}`, largest: 22, symbol: true });
   const written = target.join("");
-  const caption = element("figcaption", {}, face(source.join(""), 80), element("span", { className: "soft" }, " \u2192 "), face(written, 80));
+  const caption = element("figcaption", {}, face(source.join(""), { most: 80 }), element("span", { className: "soft" }, " \u2192 "), face(written, { most: 80 }));
   if (truth !== undefined && truth !== null) {
     caption.append(written === truth ? element("span", { className: "good" }, " right")
-      : element("span", { className: "soft" }, " truth: ", face(truth, 80)));
+      : element("span", { className: "soft" }, " truth: ", face(truth, { most: 80 })));
   }
   return element("figure", {}, caption, ...matrix.parts());
 }

@@ -51,6 +51,6 @@ def _grid(place: Callable[[float, float], tuple[float, float]], last: float, low
     parts.append(f'<text x="{x:.1f}" y="{y + 38:.1f}" text-anchor="middle" fill="#555">seconds of training</text>')
     parts.append(
         f'<text x="16" y="{HEIGHT / 2:.0f}" transform="rotate(-90 16 {HEIGHT / 2:.0f})" text-anchor="middle" fill="#555">'
-        "validation loss, nats a character</text>"
+        "loss, nats a character</text>"
     )
     return "\n".join(parts)
