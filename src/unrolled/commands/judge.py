@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from unrolled.api import TableModel
     from unrolled.inference.lines import Line, Scoring
 
+SHOWN_LINES = 1000
+"""Lines of the beginning that a heat map shows."""
+
 
 def evaluate(arguments: list[str]) -> int:
     """Measure a model on a text."""
@@ -84,10 +87,14 @@ def score(arguments: list[str]) -> int:
     run, name, as_json = (typed.pop(key) for key in ("run", "input", "json"))
     settings, machine = split_by_class(typed, (ScoreOptions, MachineOptions), "the command line")
     options = from_dict(ScoreOptions, settings, "the command line")
+    if options.html is not None and as_json:
+        raise UsageError("--html writes a page and --json a document: choose one.")
     from unrolled.api import load
 
     scoring = load(run, **machine).scoring(name, against=options.against, clamp=options.clamp)
-    if as_json:
+    if options.html is not None:
+        _score_page(scoring, options, name)
+    elif as_json:
         _score_json(scoring, options, all_lines="top" not in settings)
     elif options.by == "character":
         _score_characters(scoring)
@@ -156,6 +163,17 @@ def _score_lines(scoring: Scoring, top: int) -> None:
     print(_sums(scoring))
     if found:
         lines_table(scoring.names, found, sys.stdout.isatty())
+
+
+def _score_page(scoring: Scoring, options: ScoreOptions, name: str | None) -> None:
+    from unrolled.files import write_bytes
+    from unrolled.views.heat import heat_page
+
+    beginning, top = scoring.beginning_and_top(SHOWN_LINES, options.top)
+    title = name if name is not None else "what the run held out"
+    write_bytes(Path(options.html or ""), heat_page(title, scoring.names, scoring.totals, beginning, top).encode())
+    print(_sums(scoring))
+    print(f"page: {options.html}")
 
 
 def _sums(scoring: Scoring) -> str:

@@ -11,30 +11,55 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.data.reading import LINE_FEED
-from unrolled.data.vocab import Vocabulary
+from unrolled.data.vocab import Bytes, Vocabulary
 from unrolled.inference.score import Bits, Block, Points, Scorer, score
 
 SHOWN = 400
 """Symbols of a line that are kept to be shown."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
-    """A line of a text, its end included: its `number` from 1, `bits` for each model, and the text as far as it is shown.
+    """A line of a text, its end included: its `number` from 1, `bits` for each model, and the points it begins with.
 
     `surprise` says how far the first model's bits lie above the text's mean, for the line's length: excess bits over the root
     of the number of symbols, in which neither long nor short lines come first for their length.
     """
 
     number: int
-    text: str
     characters: int
     symbols: int
     bits: tuple[float, ...]
     unknown: int
     surprise: float
-    symbol_bits: Bits
-    """The first model's bits of the symbols that are shown, nan for one that nothing comes before."""
+    points: Points
+    point_bits: Bits
+    of_bytes: bool
+
+    @property
+    def text(self) -> str:
+        """The text, as far as it is shown; without its end."""
+        return "".join(self.shown()[0])
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there is more of it than is shown."""
+        return self.symbols > len(self.points) + 1
+
+    def shown(self) -> tuple[list[str], Bits]:
+        """Return the characters that are shown and the first model's bits of each; nan where nothing comes before."""
+        whole = len(self.points) > 0 and self.points[-1] == LINE_FEED
+        points, bits = (self.points[:-1], self.point_bits[:-1]) if whole else (self.points, self.point_bits)
+        if not self.of_bytes:
+            return list(points.astype(np.uint32).tobytes().decode("utf-32-le", "replace")), bits
+        decoder, characters, sums, held = Bytes().decoder(), list[str](), list[float](), 0.0
+        for point, own in zip(points.tolist(), bits.tolist(), strict=True):
+            held += own
+            if text := decoder.push(point):
+                characters, sums, held = [*characters, text], [*sums, held], 0.0
+        if rest := decoder.finish():
+            characters, sums = [*characters, rest], [*sums, held]
+        return characters, np.array(sums)
 
 
 @dataclass
@@ -112,13 +137,14 @@ class LineReader:
         for index in np.flatnonzero(surprise > least):
             yield Line(
                 first + int(index) + 1,
-                self._text(sums.heads[index]),
                 int(sums.characters[index]),
                 int(symbols[index]),
                 tuple(bits[:, index].tolist()),
                 int(sums.unknown[index]),
                 float(surprise[index]),
+                sums.heads[index],
                 sums.head_bits[index],
+                self.of_bytes,
             )
 
     def _count(self, sums: _Sums, closed: int) -> None:
@@ -130,9 +156,6 @@ class LineReader:
         for model in range(len(totals.bits)):
             totals.bits[model] += float(sums.bits[model, :closed].sum())
             totals.best[model] += int(winners[model])
-
-    def _text(self, points: Points) -> str:
-        return text_of(points[:-1] if len(points) and points[-1] == LINE_FEED else points, self.of_bytes)
 
 
 @dataclass
@@ -162,13 +185,6 @@ class _Sums:
         one = slice(index, index + 1)
         heads, head_bits = self.heads[one], self.head_bits[one]
         return _Sums(heads, head_bits, self.bits[:, one], self.characters[one], self.symbols[one], self.unknown[one])
-
-
-def text_of(points: Points, are_bytes: bool) -> str:
-    """Return the text of points."""
-    if are_bytes:
-        return points.astype(np.uint8).tobytes().decode("utf-8", "replace")
-    return points.astype(np.uint32).tobytes().decode("utf-32-le", "replace")
 
 
 class Scoring:
@@ -211,6 +227,18 @@ class Scoring:
             keep(self._reader.read(block, heap[0][0] if len(heap) >= count > 0 else -math.inf))
         keep(self._reader.finish())
         return [line for _, _, line in sorted(heap, key=lambda item: item[:2], reverse=True)]
+
+    def beginning_and_top(self, beginning: int, count: int) -> tuple[list[Line], list[Line]]:
+        """Read the text to its end and return the lines it begins with, and the most surprising, the most surprising first."""
+        first: list[Line] = []
+
+        def passed() -> Iterator[Line]:
+            for line in self.lines():
+                if len(first) < beginning:
+                    first.append(line)
+                yield line
+
+        return first, heapq.nlargest(count, passed(), key=lambda line: (line.surprise, -line.number))
 
     def symbols(self) -> Iterator[tuple[str, tuple[float, ...]]]:
         """Yield the text of every symbol, with its bits for each model; nan where nothing comes before.

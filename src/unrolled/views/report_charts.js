@@ -21,8 +21,8 @@ function short(value) {
   for (const [least, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
     if (size >= least) return `${Number((value / (unit === "k" ? 1e3 : least)).toPrecision(3))}${unit}`;
   }
-  if (size > 0 && size < 1e-3) return value.toExponential(Number.isInteger(Math.log10(size)) ? 0 : 1).replace("-", "\u2212");
-  return Number(value.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 6 }).replace("-", "\u2212");
+  if (size > 0 && size < 1e-4) return value.toExponential(Number.isInteger(Math.log10(size)) ? 0 : 1).replace("-", "\u2212");
+  return Number(value.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 7 }).replace("-", "\u2212");
 }
 
 function duration(seconds) {
@@ -108,7 +108,7 @@ function frame(width, height, { x, y, bare = false, margin = MARGIN }) {
   const [left, right] = [margin.left, width - margin.right];
   const made = {
     root: svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "drawing" }),
-    x: scaleOf(x, [left, right], Math.max(2, Math.floor((right - left) / 80))),
+    x: scaleOf(x, [left, right], Math.max(2, Math.floor((right - left) / 64))),
     y: scaleOf(y, [bottom, margin.top], Math.max(2, Math.floor((bottom - margin.top) / 38))),
     left, right, top: margin.top, bottom,
   };

@@ -24,7 +24,7 @@ function rowAt(rows, step) {
 
 class Curves {
   constructor(data, samples) {
-    this.unit = data.unit || "symbol";
+    this.unit = plainText(data.unit || "symbol", { most: 20 });
     this.rows = Object.fromEntries(Object.keys(SERIES).map((name) => [name, (data[name] ?? []).filter((row) => known(row[3]))]));
     this.references = (data.references ?? []).filter((reference) => known(reference.nats));
     this.samples = samples;
@@ -32,10 +32,15 @@ class Curves {
     this.bits = false;
     this.close = false;
     this.margin = { ...MARGIN, right: this.references.reduce((most, { name }) => Math.max(most, plainText(name).length * 6 + 12), MARGIN.right) };
-    this.guide = this.rows.train.length > this.rows.validation.length ? this.rows.train : this.rows.validation;
-    if (!this.guide.length) this.guide = Object.values(this.rows).find((rows) => rows.length) ?? [];
+    this.guide = this.steps();
     this.place = this.guide.length - 1;
     this.frames = [];
+  }
+
+  // A row for each step that any series has: where the cursor can stand.
+  steps() {
+    const all = new Map(Object.values(this.rows).flat().map((row) => [row[0], row]));
+    return [...all.values()].filter((row) => known(row[0])).sort((a, b) => a[0] - b[0]);
   }
 
   axes() {

@@ -119,7 +119,7 @@ function detectorTable(rows) {
 
 function reachSection({ contexts = [], nats = [], enough, gradient = [] }, all) {
   const parts = [];
-  const unit = all.curves?.unit || "symbol";
+  const unit = plainText(all.curves?.unit || "symbol", { most: 20 });
   const losses = contexts.map((context, at) => [context, nats[at]]).filter((point) => point.every(known));
   const shares = gradient.map((value, at) => [at + 1, value]).filter(([, value]) => known(value) && value > 0);
   if (losses.length > 1) parts.push(contextChart(losses, enough, unit));

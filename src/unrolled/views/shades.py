@@ -63,9 +63,9 @@ def lines_table(names: Sequence[str], lines: Sequence[Line], in_colour: bool) ->
     for line in lines:
         means = " ".join(f"{bits / max(1, line.symbols):7.2f}" for bits in line.bits)
         head = f"{line.number:>9} {means}  "
-        body = Text(printable(line.text))
-        if in_colour and len(line.text) <= len(line.symbol_bits):
-            body = coloured(list(line.text), line.symbol_bits[: len(line.text)], by_surprise)
+        body = coloured(*line.shown(), by_surprise) if in_colour else Text(printable(line.text))
+        if line.is_cut:
+            body.append(" ...", style="dim")
         console.print(Text(head) + body)
 
 
