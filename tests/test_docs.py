@@ -5,9 +5,20 @@ import typing
 from pathlib import Path
 
 from unrolled.cli import COMMANDS
-from unrolled.options import GROUPS, PRESETS, BenchOptions, EvaluateOptions, PredictOptions, SampleOptions
+from unrolled.options import (
+    GROUPS,
+    PRESETS,
+    BenchOptions,
+    EvaluateOptions,
+    ExplainOptions,
+    PredictOptions,
+    ReportOptions,
+    SampleOptions,
+    ScoreOptions,
+)
 
 ROOT = Path(__file__).parent.parent
+OTHERS = (SampleOptions, PredictOptions, EvaluateOptions, ScoreOptions, ExplainOptions, ReportOptions, BenchOptions)
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -23,7 +34,7 @@ def test_the_readme_tree_is_the_tree() -> None:
 def test_commands_and_flags_in_the_documents_exist() -> None:
     fields = {
         name
-        for kind in (*GROUPS, SampleOptions, PredictOptions, EvaluateOptions, BenchOptions)
+        for kind in (*GROUPS, *OTHERS)
         for name in vars(kind).get("__dataclass_fields__", {})
     }
     switches = {name for kind in GROUPS for name, hint in typing.get_type_hints(kind).items() if hint is bool}

@@ -174,6 +174,7 @@ def saved_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
     config = run.config
     try:
         request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
+        request = dataclasses.replace(request, given=frozenset(map(str, config.get("given", []))))
         return request, {"corpus": str(config["corpus"]), "text": str(config["text"])}
     except (KeyError, TypeError, UsageError) as error:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
@@ -259,7 +260,8 @@ def _config(request: TrainRequest, material: Material) -> dict[str, Any]:
     options = request.flat() | {"stop_after": None}
     if request.table.validation is not None and not request.table.validation.startswith(PREFIX):
         options["validation"] = str(Path(request.table.validation).absolute())
-    return {"format": 1, "inputs": inputs, **material.origin, "options": options, "versions": versions}
+    given = sorted(request.given)
+    return {"format": 1, "inputs": inputs, **material.origin, "options": options, "given": given, "versions": versions}
 
 
 def _free_name(inputs: tuple[str, ...]) -> Path:
@@ -289,4 +291,5 @@ def _changed(request: TrainRequest, wanted: dict[str, Any], observer: Observer) 
     if budget:
         changes |= {name: budget.get(name) for name in BUDGETS}
         observer.note("the budget changed: " + ", ".join(f"{flag(name)} {value:g}" for name, value in budget.items()))
-    return TrainRequest.build(request.inputs, saved | changes, "resume")
+    changed = TrainRequest.build(request.inputs, saved | changes, "resume")
+    return dataclasses.replace(changed, given=request.given | set(budget) | (set(changes) - set(BUDGETS)))

@@ -13,8 +13,8 @@ from typing import Any
 from unrolled import __version__
 from unrolled.errors import UsageError
 from unrolled.files import write_bytes
-from unrolled.job import saved_request
-from unrolled.options import ReportOptions
+from unrolled.job import is_table, saved_request
+from unrolled.options import ReportOptions, TrainRequest
 from unrolled.store.run import Run
 from unrolled.views.report import report_page
 
@@ -51,23 +51,24 @@ def write_report(run: Run | None, path: Path, options: ReportOptions, measure: C
     return Written(page, data)
 
 
-def run_parts(run: Run | None, symbols: int) -> dict[str, Any]:
-    """Return what the logs of a run say: settings, curves, samples. `symbols` is the size of an epoch."""
+def run_parts(run: Run | None, symbols: int | None) -> dict[str, Any]:
+    """Return what the logs of a run say: settings, curves, samples. `symbols` is the size of an epoch, if it is known."""
     if run is None:
         return {}
     request, _ = saved_request(run)
     groups = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network")
     settings = [
-        {"group": name, "rows": [[key, _value(value), ""] for key, value in dataclasses.asdict(part).items()]}
+        {"group": name, "rows": [_setting(field, getattr(part, field.name), request) for field in dataclasses.fields(part)]}
         for name, part in zip(groups, request.parts(), strict=True)
+        if is_table(request) or not name.startswith("tables")
     ]
     records = list(run.metrics.read())
     trained = [record for record in records if record.get("event") == "train"]
 
-    def curve(key: str, found: Iterable[dict[str, Any]]) -> list[list[float]]:
+    def curve(key: str, found: Iterable[dict[str, Any]]) -> list[list[Any]]:
         known = [one for one in found if one.get(key) is not None]
         rows = [[one["step"], one["seconds"], _symbols(one, trained, symbols), one[key]] for one in known]
-        return [row for row in rows if all(map(math.isfinite, row))]
+        return [row for row in rows if math.isfinite(row[1]) and math.isfinite(row[3])]
 
     validation = [record for record in records if record.get("event") == "validation"]
     return {
@@ -86,8 +87,24 @@ def run_parts(run: Run | None, symbols: int) -> dict[str, Any]:
     }
 
 
-def _symbols(record: dict[str, Any], trained: list[dict[str, Any]], symbols: int) -> float:
+def spent(run: Run | None) -> dict[str, str]:
+    """Return how long a run has trained, as a headline."""
+    trained = [one for one in run.metrics.read() if one.get("event") == "train"] if run else []
+    last = trained[-1] if trained else {}
+    minutes, passes = float(last.get("seconds") or 0) / 60, float(last.get("epochs") or 0)
+    return {"name": "training", "value": f"{minutes:.1f} min", "note": f"{passes:.2f} passes"}
+
+
+def _setting(field: dataclasses.Field[Any], value: Any, request: TrainRequest) -> list[str]:
+    """Return a setting's name, value, and who chose it."""
+    chosen = "chosen by the recipe" if field.metadata.get("chosen") else ""
+    return [field.name, _value(value), "given" if field.name in request.given else chosen]
+
+
+def _symbols(record: dict[str, Any], trained: list[dict[str, Any]], symbols: int | None) -> float | None:
     """Return how many symbols were read by a record: a validation's are those of the step it was made at."""
+    if symbols is None:
+        return None
     if "epochs" in record:
         return float(record["epochs"] * symbols)
     if not trained:

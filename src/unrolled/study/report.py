@@ -21,7 +21,7 @@ from unrolled.inference.trace import Trace, trace
 from unrolled.options import ReportOptions, SampleOptions
 from unrolled.study.baselines import MOST_COUNTED, Baselines, baselines, samples
 from unrolled.study.explain import one_each
-from unrolled.study.logs import Note, made, run_parts
+from unrolled.study.logs import Note, made, run_parts, spent
 from unrolled.study.subject import Subject
 
 LOOKED_AT = 30_000
@@ -96,8 +96,6 @@ class TextReport:
         self, result: Evaluation, counted: Baselines, memory: dict[str, Any], findings: Findings
     ) -> list[dict[str, str]]:
         order, best = counted.best
-        history = self.subject.saved.history
-        seconds = float(history.get("seconds") or 0.0)
         return [
             {"name": "held-out text", "value": f"{result.nats:.3f} nats", "note": f"{result.bits:.3f} bits a character"},
             {
@@ -105,7 +103,7 @@ class TextReport:
                 "value": f"{best:.3f} nats",
                 "note": f"{best - result.nats:+.3f} to the network",
             },
-            {"name": "training", "value": f"{seconds / 60:.1f} min", "note": f"{float(history.get('epochs') or 0):.2f} passes"},
+            spent(self.subject.run),
             {"name": "longest copied run", "value": f"{memory['longest']} symbols", "note": "in samples"},
             {"name": "detectors", "value": f"{findings.share:.0%}", "note": "of the units follow something"},
         ]

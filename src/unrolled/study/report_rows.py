@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from unrolled.data.cells import Cell, text_of
 from unrolled.data.columns import ImageColumn, TextColumn
 from unrolled.options import PredictOptions
-from unrolled.study.logs import Note, made, run_parts
+from unrolled.study.logs import Note, made, run_parts, spent
 from unrolled.study.rows import Judged, RowSubject
 
 ERRORS = 30
@@ -26,8 +28,7 @@ def report_rows(subject: RowSubject, note: Note) -> dict[str, Any]:
     report, history = judged.report, subject.saved.history
     head = report.headline
     beside = [f"{name}: {own[head]:.3f}" for name, own in report.baselines.items() if head in own]
-    seconds = float(history.get("seconds") or 0.0)
-    parts = run_parts(subject.run, 1)
+    parts = run_parts(subject.run, None)
     parts["curves"]["unit"] = "target"
     return {
         "title": subject.name,
@@ -37,7 +38,7 @@ def report_rows(subject: RowSubject, note: Note) -> dict[str, Any]:
         "headline": [
             {"name": head.replace("_", " "), "value": f"{report.metrics[head]:.3f}", "note": "; ".join(beside)},
             {"name": "rows held out", "value": f"{report.rows:,}", "note": ""},
-            {"name": "training", "value": f"{seconds / 60:.1f} min", "note": f"{float(history.get('epochs') or 0):.2f} passes"},
+            spent(subject.run),
         ],
         "verdict": history.get("verdict") or "",
         **parts,
@@ -52,7 +53,7 @@ def _errors(judged: Judged) -> list[dict[str, Any]]:
     wrong: list[dict[str, Any]] = [
         {"source": _shown(source), "truth": _shown(truth), "predicted": answer.text[:SHOWN], "probability": answer.probability}
         for source, truth, answer in zip(judged.sources, judged.truths, judged.answers, strict=True)
-        if answer.probability is not None and text_of(truth) != answer.text
+        if answer.probability is not None and _shown(truth) != answer.text[:SHOWN]
     ]
     return sorted(wrong, key=lambda row: -row["probability"])[:ERRORS]
 
@@ -77,6 +78,7 @@ def _maps(subject: RowSubject, judged: Judged) -> list[dict[str, Any]]:
 
 
 def _shown(cell: Cell) -> str:
-    """Return a cell as a person reads it; numbers of a picture are only named."""
-    text = text_of(cell)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    """Return a cell as a person reads it, its beginning at most; of numbers only how many they are."""
+    if isinstance(cell.value, np.ndarray):
+        return "numbers, " + " x ".join(map(str, cell.value.shape))
+    return (cell.value if isinstance(cell.value, str) else text_of(cell))[:SHOWN]

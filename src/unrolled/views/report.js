@@ -84,6 +84,12 @@ function fill(id, [of, make], all) {
   else section.remove();
 }
 
+// Some of what is said about a chart holds only of some runs.
+function setUpHints(all) {
+  const holds = { references: filled(all.curves?.references), texts: !filled(all.table) };
+  for (const hint of document.querySelectorAll("[data-for]")) if (!holds[hint.dataset.for]) hint.remove();
+}
+
 function setUpContents() {
   const links = new Map();
   for (const section of byId("sections").children) {
@@ -118,6 +124,7 @@ function start() {
   if (filled(all.made)) write(byId("made"), String(all.made), { most: 300 });
   byId("app").hidden = false;
   for (const [id, spec] of Object.entries(SECTIONS)) fill(id, spec, all);
+  setUpHints(all);
   setUpContents();
   setUpPrint();
 }

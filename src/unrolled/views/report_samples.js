@@ -6,6 +6,7 @@ function samplesSection(samples) {
   player.samples = samples;
   player.at = samples.length - 1;
   const pane = element("div", { className: "stage", tabIndex: 0, role: "region", ariaLabel: "The sample" });
+  pane.style.height = `${heightOf(samples)}px`;
   const where = element("p", { className: "readout number" });
   const slider = element("input", { type: "range", min: 0, max: samples.length - 1, step: 1, ariaLabel: "Sample" });
   const show = () => {
@@ -20,6 +21,12 @@ function samplesSection(samples) {
   const controls = playerControls(slider);
   show();
   return samples.length > 1 ? [controls, where, pane] : [where, pane];
+}
+
+// One height for all samples, so that the page stands still as they change; the longest scrolls.
+function heightOf(samples) {
+  const lines = samples.map(({ text }) => String(text ?? "").split("\n").reduce((sum, one) => sum + Math.ceil((one.length + 1) / 90), 0));
+  return Math.min(340, Math.max(120, Math.max(...lines) * 21 + 26));
 }
 
 function whereOf(sample) {
