@@ -48,7 +48,7 @@ ORDER = {  # within a room, the order the data passes
         "kernels",
     ],
     "store": ["model_file", "run"],
-    "training": ["optim", "learner", "pace", "schedule", "recipe", "pair_recipe", "verdict", "signals", "loop"],
+    "training": ["distributed", "optim", "learner", "pace", "schedule", "recipe", "pair_recipe", "verdict", "signals", "loop"],
     "inference": [
         "generate",
         "evaluate",

@@ -100,6 +100,8 @@ class Model(Trained):
     def stream(self, prompt: str = "", **options: Any) -> Iterator[str]:
         """Yield one sample after its prompt, piece by piece as it is drawn; memory and time a symbol do not grow."""
         chosen = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        if chosen.novel_only:
+            raise UsageError("Whether a sample is novel is known when it is whole: ask `samples`, and not `stream`.")
         holds = [hold_from(unit) for unit in chosen.clamp]
         return stream_text(self.network, self.vocabulary, chosen, first_seed(chosen), holds)
 
@@ -136,9 +138,9 @@ class Model(Trained):
         chosen = from_dict(EvaluateOptions, options, "evaluate")
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: n-grams need the text it was trained on.")
-        ids, _ = self._part(inputs, chosen)
+        ids, corpus = self._part(inputs, chosen)
         follows = not inputs and chosen.split in (None, "validation")
-        return baselines(self.vocabulary, self.subject.parts()[0], ids, chosen.order, follows, note)
+        return baselines(self.vocabulary, self.subject.parts()[0], ids, chosen.order, follows, note, corpus.is_text)
 
     def trace(self, text: str, clamp: Sequence[str] = ()) -> Trace:
         """Return what every unit does while the model reads a text: states, gates, odds, as arrays `(T, L, H)`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from unrolled.nn.network import Network
 from unrolled.options import BUDGETS, MachineOptions, TrainingOptions, TrainRequest, flag
 from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
+from unrolled.training.distributed import OwnBatches, Ranks, join
 from unrolled.training.loop import Looks, Observer, Trainer
+from unrolled.views.console import Quiet
 
 LONG_STEP = 0.2
 """Seconds of a step from which on all threads are faster than one, and measuring would only take time."""
@@ -64,14 +67,19 @@ class Job:
 
     def __init__(self, request: TrainRequest, material: Material, machine: Machine, kernels: str, trainer: Trainer) -> None:
         self.request, self.material, self.machine, self.kernels, self.trainer = request, material, machine, kernels, trainer
+        self.ranks = trainer.ranks
 
     def train(self) -> Outcome:
         """Train to the end of the budget or to a signal; everything is saved either way."""
-        self.trainer.run.lock()
+        if self.ranks.first:
+            self.trainer.run.lock()
         try:
             with running(self.machine):
                 stopped = self.trainer.train()
-                best, words = (self.trainer.position.best, "") if stopped is not None else self._judge()
+                best, words = self.trainer.position.best, ""
+                if stopped is None and self.ranks.first:
+                    best, words = self._judge()
+                self.ranks.total([0.0])  # nobody leaves while another still needs it
         finally:
             self.trainer.run.release()
         position, run = self.trainer.position, self.trainer.run
@@ -111,37 +119,45 @@ class Job:
 
 def start(request: TrainRequest, observer: Observer) -> Job:
     """Begin a new run. Nothing is written to the run folder before text, settings and machine are known to be good."""
-    request = request.check()
+    request, ranks = request.check(), join()
+    observer = observer if ranks.first else Quiet()
+    if ranks.restarts and (before := _started(request)) is not None:
+        return resume(before, {}, observer)
     path = Path(request.run.out) if request.run.out else None
-    if path is not None:
+    if path is not None and ranks.first:
         refuse_taken(path)
-    machine = choose_machine(request.machine)
-    material: Material = open_rows(request, observer.note) if is_table(request) else open_text(request, observer.note)
-    request, machine = _complete(request, material, machine, observer)
+    machine = choose_machine(request.machine, ranks.local, ranks.on_machine)
+    material: Material = ranks.in_turn(
+        lambda: open_rows(request, observer.note) if is_table(request) else open_text(request, observer.note)
+    )
+    request, machine = _completed_together(request, material, machine, observer, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
         model = material.network(request)
     model = model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
-    run = Run.create(path or _free_name(request.inputs), _config(request, material))
-    return _assemble(request, material, machine, kernels, model, run, observer)
+    name = ranks.share(lambda: str(Run.create(path or _free_name(request.inputs), _config(request, material)).path))
+    return _assemble(request, material, machine, kernels, model, Run(Path(name)), observer, ranks)
 
 
 def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
     """Go on with a run exactly where it stopped. `wanted` may change the budget, the machine and how often it is looked at."""
-    run = Run.open(path)
-    run.lock()
+    ranks = join()
+    observer = observer if ranks.first else Quiet()
+    run = ranks.in_turn(lambda: Run.open(path))
+    if ranks.first:
+        run.lock()
     try:
-        return _resume(run, wanted, observer)
+        return _resume(run, wanted, observer, ranks)
     except BaseException:
         run.release()
         raise
 
 
-def _resume(run: Run, wanted: dict[str, Any], observer: Observer) -> Job:
+def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks) -> Job:
     request, origin = saved_request(run)
     request = _changed(request, wanted, observer).check()
-    machine = choose_machine(request.machine)
+    machine = choose_machine(request.machine, ranks.local, ranks.on_machine)
     saved, tensors, about, passed = run.load_checkpoint()
     for message in passed:
         observer.note(message)
@@ -154,9 +170,10 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer) -> Job:
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = saved.model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
-    job = _assemble(request, material, machine, kernels, model, run, observer)
+    job = _assemble(request, material, machine, kernels, model, run, observer, ranks)
     job.trainer.restore(tensors, about)
-    run.write_config(_config(request, material))
+    if ranks.first:
+        run.write_config(_config(request, material))
     spent = job.trainer.position.spent
     observer.note(f"going on with {run.path} from step {spent.steps:,}, after {spent.seconds:,.0f} s of training")
     if job.trainer.progress >= 1:
@@ -188,9 +205,12 @@ def _assemble(
     model: Network,
     run: Run,
     observer: Observer,
+    ranks: Ranks,
 ) -> Job:
     """Put model, batches and the ways of looking at the model together into a trainer."""
     batches = material.batches(request.training)
+    if isinstance(batches, Lanes) and batches.batch % ranks.size:
+        raise UsageError(f"{batches.batch} lanes cannot be shared among {ranks.size} processes: choose another --batch.")
     if isinstance(batches, Lanes) and (batches.batch, batches.steps) != (request.training.batch, request.training.bptt):
         observer.note(f"the text is short: {batches.batch} lanes of {batches.steps} steps")
     observer.note(
@@ -203,7 +223,7 @@ def _assemble(
     )
     trainer = Trainer(
         model,
-        batches,
+        batches if ranks.size == 1 else OwnBatches(batches, ranks),
         machine,
         request.training,
         request.run,
@@ -212,15 +232,50 @@ def _assemble(
         looks,
         lambda history: material.saved(model, history),
         material.symbols_per_character,
+        ranks,
     )
     return Job(request, material, machine, kernels, trainer)
+
+
+def _started(request: TrainRequest) -> Path | None:
+    """Return the run that this very job had begun before its processes were started anew; None if it saved nothing yet."""
+    if request.run.out:
+        found = [Path(request.run.out)]
+    else:
+        found = sorted(Path("runs").glob(f"{_stem(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    saved = [path for path in found if any((path / "checkpoints").glob("step-*"))]
+    return saved[0] if saved else None
+
+
+def _completed_together(
+    request: TrainRequest, material: Material, machine: Machine, observer: Observer, ranks: Ranks
+) -> tuple[TrainRequest, Machine]:
+    """Let the first rank's recipe choose for all."""
+    if ranks.size == 1:
+        return _complete(request, material, machine, observer)
+    machine = dataclasses.replace(machine, ranks=ranks.size)
+
+    def chosen() -> str:
+        own, _ = _complete(request, material, machine, observer)
+        lanes = -(-own.training.batch // ranks.size) * ranks.size
+        return json.dumps({**own.flat(), "batch": lanes, "given": sorted(own.given)})
+
+    values = json.loads(ranks.share(chosen))
+    given = frozenset(values.pop("given"))
+    return dataclasses.replace(TrainRequest.build(request.inputs, values, "the first rank"), given=given), machine
 
 
 def _complete(request: TrainRequest, material: Material, machine: Machine, observer: Observer) -> tuple[TrainRequest, Machine]:
     """Let the recipe fill in what was not given; return the request and the machine with as many threads as are fastest."""
     timed = request.training.minutes is not None
     request = material.complete(request, machine, observer.note)
-    if timed and request.machine.threads == 0 and machine.threads > 1 and material.step_seconds(request, machine) < LONG_STEP:
+    if (
+        timed
+        and machine.ranks == 1
+        and request.machine.threads == 0
+        and machine.threads > 1
+        and material.step_seconds(request, machine) < LONG_STEP
+    ):
         machine = fewer_threads_if_faster(machine, lambda: material.pace(request, machine))
         kept = dataclasses.replace(request.machine, threads=machine.threads)  # for a resume
         request = dataclasses.replace(request, machine=kept)
@@ -266,16 +321,20 @@ def _config(request: TrainRequest, material: Material) -> dict[str, Any]:
 
 def _free_name(inputs: tuple[str, ...]) -> Path:
     """Return `runs/NAME`, after the first input, with a number behind it if that is taken."""
-    name = inputs[0]
-    stem = {"-": "stdin"}.get(
-        name, name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
-    )
-    path = Path("runs") / (stem or "text")
+    stem = _stem(inputs)
+    path = Path("runs") / stem
     number = 2
     while path.exists():
         path = Path("runs") / f"{stem}-{number}"
         number += 1
     return path
+
+
+def _stem(inputs: tuple[str, ...]) -> str:
+    """Return what a run is called after its first input."""
+    name = inputs[0]
+    plain = name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
+    return {"-": "stdin"}.get(name, plain) or "text"
 
 
 def _changed(request: TrainRequest, wanted: dict[str, Any], observer: Observer) -> TrainRequest:

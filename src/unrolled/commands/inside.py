@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from unrolled.errors import UsageError
 from unrolled.flags import Parser
 from unrolled.options import ExplainOptions, MachineOptions, ReportOptions, from_dict, split_by_class
 from unrolled.usage import EXPLAIN, REPORT
@@ -22,6 +23,8 @@ def explain(arguments: list[str]) -> int:
     run, name, as_json = (typed.pop(key) for key in ("run", "input", "json"))
     settings, machine = split_by_class(typed, (ExplainOptions, MachineOptions), "the command line")
     options = from_dict(ExplainOptions, settings, "the command line")
+    if options.unit is not None and not options.terminal:
+        raise UsageError("--unit colours a text on the terminal: add --terminal. On the page, any unit can be chosen.")
     from unrolled.api import open_model
 
     model = open_model(Path(run), from_dict(MachineOptions, machine, "the command line"))

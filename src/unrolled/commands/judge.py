@@ -109,7 +109,11 @@ def _score_json(scoring: Scoring, options: ScoreOptions, all_lines: bool) -> Non
     items: Iterable[dict[str, Any]]
     if options.by == "character":
         items = (
-            {"text": text, "bits": None if math.isnan(bits[0]) else bits[0], **({"all_bits": bits} if many else {})}
+            {
+                "text": text,
+                "bits": None if math.isnan(bits[0]) else bits[0],
+                **({"all_bits": [None if math.isnan(own) else own for own in bits]} if many else {}),
+            }
             for text, bits in scoring.symbols()
         )
     else:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unrolled import __version__
 from unrolled.errors import Interrupted, UsageError
 from unrolled.flags import Parser
 from unrolled.options import BUDGETS, GROUPS, PRESETS, TrainRequest
 from unrolled.usage import TRAIN
+
+if TYPE_CHECKING:
+    from unrolled.job import Outcome
 
 
 def train(arguments: list[str]) -> int:
@@ -37,7 +41,8 @@ def train(arguments: list[str]) -> int:
         values = {name: value for name, value in values.items() if name not in BUDGETS}
     request = TrainRequest.build(inputs, values | typed, config or "the command line", preset)
     request.check()
-    print(f"unrolled {__version__}: {resume or ', '.join(inputs) or 'the built-in corpus'}", file=sys.stderr, flush=True)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"unrolled {__version__}: {resume or ', '.join(inputs) or 'the built-in corpus'}", file=sys.stderr, flush=True)
     return _train(request, typed, resume, as_json)
 
 
@@ -48,6 +53,8 @@ def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_
     with observer() as watching:
         work = job.resume(Path(resume), typed, watching) if resume else job.start(request, watching)
         outcome = work.train()
+    if not work.ranks.first:
+        return _left(outcome)
     if as_json:
         print(json.dumps({"version": 1, **dataclasses.asdict(outcome)}), flush=True)
     loss = ""
@@ -68,6 +75,13 @@ def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_
     if outcome.stopped:
         raise Interrupted(message, outcome.stopped)
     print(message, file=sys.stderr)
+    return 0
+
+
+def _left(outcome: Outcome) -> int:
+    """Leave one of several processes in silence: the first one talks."""
+    if outcome.stopped:
+        raise Interrupted("stopped", outcome.stopped)
     return 0
 
 

@@ -34,7 +34,10 @@ def sample(arguments: list[str]) -> int:
     if as_json:
         print(json.dumps({"version": 1, "samples": [drawn.to_json() for drawn in model.samples(**settings)]}))
     elif options.count == 1:
-        _print_pieces(options.prompt, model.stream(**settings))
+        if options.novel_only:
+            _print_pieces(next(model.samples(**settings)).text, iter(()))
+        else:
+            _print_pieces(options.prompt, model.stream(**settings))
     else:
         _print_samples(model.samples(**settings), one_a_line=model.saved.unit == "line")
     return 0

@@ -34,7 +34,8 @@ class Batch:
     """One chunk, time first: `inputs`, `targets` `(T, B)`, ids; `targets` is `IGNORED` where nothing is to be predicted.
 
     `resets` is `(T, B)`, true where the state is zero before the step, or None if nowhere. With `carried` the state of the
-    batch before goes on; without, every row starts from zero. `symbols` counts the targets that are not ignored.
+    batch before goes on; without, every row starts from zero. `symbols` counts the targets that are not ignored, and `weight`
+    multiplies the loss: other than 1 where the batch is one process's part of a larger one.
     """
 
     inputs: npt.NDArray[np.int64]
@@ -42,6 +43,7 @@ class Batch:
     resets: npt.NDArray[np.bool_] | None
     carried: bool
     symbols: int
+    weight: float = 1.0
 
     @property
     def rows(self) -> int:
@@ -70,6 +72,11 @@ class AnyBatch(Protocol):
     @property
     def carried(self) -> bool:
         """Whether the state of the batch before goes on."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """What the loss is multiplied by."""
         ...
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -157,6 +164,10 @@ class Lanes:
         self._reader, self._end = Reader(ids), end
         self._starts = np.arange(self.batch, dtype=np.int64) * self.symbols // self.batch
         self._read = 0
+
+    def keep(self, lanes: slice) -> None:
+        """Read these lanes only: the others are another process's."""
+        self._starts = self._starts[lanes]
 
     @property
     def cursor(self) -> dict[str, int]:

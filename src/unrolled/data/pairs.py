@@ -37,7 +37,7 @@ class PairBatch:
     `lengths` `(B,)` its steps.
 
     `target` is ids `(M, B)`, `IGNORED` beyond a row's end, or numbers `(1, B, D)`. `index` `(B,)` numbers the rows;
-    `symbols` counts the targets that are not ignored.
+    `symbols` counts the targets that are not ignored, and `weight` multiplies the loss (see `batches.Batch`).
     """
 
     source: Array
@@ -46,6 +46,7 @@ class PairBatch:
     index: npt.NDArray[np.int64]
     symbols: int
     carried: bool = False
+    weight: float = 1.0
 
     @property
     def rows(self) -> int:

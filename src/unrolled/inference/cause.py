@@ -24,6 +24,7 @@ from unrolled.nn.model import SequenceModel
 from unrolled.options import SampleOptions
 
 LANES = 256
+LARGEST = float(np.finfo(np.float32).max)
 """Units silenced side by side, one a lane."""
 
 Bits = npt.NDArray[np.float64]
@@ -47,7 +48,7 @@ class Effect:
         return float(np.nanmean(self.changes)) if len(self.changes) > 1 else 0.0
 
 
-def hold_from(text: str) -> Hold:
+def hold_from(text: str, flag: str = "--clamp") -> Hold:
     """Return the hold that `layer.unit=value` says; without a value it is silenced. Raises `UsageError` for anything else."""
     name, equals, value = text.partition("=")
     layer, dot, unit = name.partition(".")
@@ -55,8 +56,8 @@ def hold_from(text: str) -> Hold:
         found = Hold(int(layer), int(unit), float(value) if equals else 0.0)
     except ValueError:
         found = Hold(0, 0, math.nan)
-    if not dot or not math.isfinite(found.value):
-        raise UsageError(f"--clamp takes LAYER.UNIT=VALUE, such as 0.17=-1 (layers and units count from 0); got {text!r}.")
+    if not dot or not abs(found.value) <= LARGEST:
+        raise UsageError(f"{flag} takes LAYER.UNIT=VALUE, such as 0.17=-1 (layers and units count from 0); got {text!r}.")
     return found
 
 

@@ -130,14 +130,17 @@ def stream_ids(
     """
     device = model.head.weight.device
     numbers = RandomNumbers(seeds + [0] * (LANES - len(seeds)))
-    with torch.inference_mode(), holding(model.stack, holds):
-        logits, state = read_prompt(model, prompt)
-        logits = logits.expand(LANES, -1)
-        state = map_state(lambda s: s.expand(LANES, -1).contiguous(), state)
+    with holding(model.stack, holds):
+        with torch.inference_mode():  # never around a yield: it would hold for whoever reads the stream, too
+            logits, state = read_prompt(model, prompt)
+            logits = logits.expand(LANES, -1)
+            state = map_state(lambda s: s.expand(LANES, -1).contiguous(), state)
         for position in range(length):
-            ids = draw(logits, numbers.at(position).to(device), options)
+            with torch.inference_mode():
+                ids = draw(logits, numbers.at(position).to(device), options)
             yield ids[: len(seeds)].tolist()
-            logits, state = model.step(ids, state)
+            with torch.inference_mode():
+                logits, state = model.step(ids, state)
 
 
 def read_prompt(model: SequenceModel, prompt: list[int]) -> tuple[Tensor, State]:

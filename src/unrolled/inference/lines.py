@@ -86,7 +86,6 @@ class LineReader:
 
     def __init__(self, models: int, vocabulary: Vocabulary) -> None:
         self.totals = Totals([0.0] * models, [0] * models)
-        self._begins = vocabulary.begins_character()
         self.of_bytes = vocabulary.kind == "bytes"
         self._open: _Sums | None = None
 
@@ -109,7 +108,8 @@ class LineReader:
         """Yield the last line, if the text does not end with a line end."""
         if self._open is not None:
             sums, self._open = self._open, None
-            yield from self._lines(sums, 1, self.totals.bits[0] / max(1, self.totals.symbols), -math.inf)
+            rate = self.totals.bits[0] / self.totals.symbols if self.totals.symbols else None
+            yield from self._lines(sums, 1, rate, -math.inf)
 
     def _sums(self, block: Block, starts: npt.NDArray[np.int64]) -> _Sums:
         counted = ~np.isnan(block.bits[0])
@@ -238,7 +238,7 @@ class Scoring:
                     first.append(line)
                 yield line
 
-        return first, heapq.nlargest(count, passed(), key=lambda line: (line.surprise, -line.number))
+        return first, heapq.nlargest(max(count, 1), passed(), key=lambda line: (line.surprise, -line.number))[:count]
 
     def symbols(self) -> Iterator[tuple[str, tuple[float, ...]]]:
         """Yield the text of every symbol, with its bits for each model; nan where nothing comes before.

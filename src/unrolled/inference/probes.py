@@ -151,7 +151,13 @@ def _ranks(states: Floats) -> Floats:
     """Return for states `(T, L, H)` the rank of each unit's value among its own, around zero: `(T, U)`."""
     flat = states.reshape(len(states), -1)
     order, ranks = flat.argsort(0), np.empty(flat.shape, dtype=np.float32)
-    np.put_along_axis(ranks, order, np.arange(len(flat), dtype=np.float32)[:, None] - (len(flat) - 1) / 2, 0)
+    ordered, at = np.take_along_axis(flat, order, 0), np.arange(len(flat))[:, None]
+    begins = np.ones(flat.shape, dtype=bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    ends = np.roll(begins, -1, 0)
+    first = np.maximum.accumulate(np.where(begins, at, 0), 0)
+    last = np.minimum.accumulate(np.where(ends, at, len(flat))[::-1], 0)[::-1]
+    np.put_along_axis(ranks, order, ((first + last) / 2 - (len(flat) - 1) / 2).astype(np.float32), 0)
     return ranks
 
 

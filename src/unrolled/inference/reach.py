@@ -50,11 +50,16 @@ class Reach:
 
 
 def reach(
-    model: SequenceModel, machine: Machine, ids: npt.NDArray[np.int64], check: Callable[[], None] = lambda: None
+    model: SequenceModel,
+    machine: Machine,
+    ids: npt.NDArray[np.int64],
+    end: int | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Reach | None:
     """Measure how far back a model remembers on ids `(N,)`; None for a text that is shorter than a few contexts.
 
-    Every context is tried at the same places, so that the losses can be compared.
+    Every context is tried at the same places, so that the losses can be compared; where a document begins with `end`, nothing
+    before it is seen.
     """
     contexts = tuple(length for length in CONTEXTS if length <= len(ids) // 4)
     if not contexts:
@@ -66,7 +71,8 @@ def reach(
             check()
             inputs = torch.from_numpy(ids[places - length + np.arange(length)[:, None]]).to(machine.device)
             with machine.autocast():
-                logits, _ = model(inputs, model.initial_state(len(places)))
+                resets = None if end is None else inputs == end
+                logits, _ = model(inputs, model.initial_state(len(places)), resets)
             wanted = torch.from_numpy(ids[places]).to(machine.device)
             nats.append(float(F.cross_entropy(logits[-1].float(), wanted)))
     return Reach(contexts, np.array(nats), _gradient(model, ids, places, min(DISTANCES, contexts[-1])))

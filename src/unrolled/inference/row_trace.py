@@ -61,7 +61,9 @@ def row_trace(answerer: Answerer, cell: Cell) -> RowTrace:
                 chances = scores[:, 0, :-1].softmax(-1).float().cpu().numpy()
         else:
             ids = torch.from_numpy(np.asarray(answer.values, dtype=np.int64)).to(model.device).unsqueeze(-1)
-            model.writer(ids, model.remember(batch))
+            memory = model.remember(batch)
+            if len(ids):
+                model.writer(ids, memory)
     symbols = list(source.symbols(cell)) if isinstance(source, TextColumn) else []
     return RowTrace(symbols, answer, _reader(model, heard), _writer(model, heard), chances, weights)
 

@@ -74,7 +74,11 @@ def trace(model: SequenceModel, reading: Reading, holds: Sequence[Hold] = ()) ->
     pieces = list(stream(model, reading, holds))
     if not pieces:
         empty = np.zeros((0, len(model.cells()), model.options.hidden), dtype=np.float32)
-        return Trace(reading, empty, None, {}, np.zeros((0, model.symbols), dtype=np.float32))
+        kind = model.cells()[0]
+        memory = empty if isinstance(kind, LSTMCell) else None
+        return Trace(
+            reading, empty, memory, dict.fromkeys(kind.gate_names, empty), np.zeros((0, model.symbols), dtype=np.float32)
+        )
     first = pieces[0]
     return Trace(
         reading,
@@ -89,12 +93,14 @@ def stream(model: SequenceModel, reading: Reading, holds: Sequence[Hold] = (), s
     """Yield the trace of a text in pieces of `steps`, so that memory does not grow with it. The state is carried on."""
     ids = torch.from_numpy(reading.ids).to(model.device)
     resets = None if reading.begins is None else torch.from_numpy(reading.begins).to(model.device)
-    with torch.inference_mode(), holding(model.stack, holds):
-        state = model.initial_state(1)
+    with holding(model.stack, holds):
+        with torch.inference_mode():
+            state = model.initial_state(1)
         for start in range(0, len(ids), steps):
             piece = slice(start, start + steps)
             own = None if resets is None else resets[piece].unsqueeze(-1)
-            signals, logits, state = _look(model, ids[piece].unsqueeze(-1), state, own)
+            with torch.inference_mode():
+                signals, logits, state = _look(model, ids[piece].unsqueeze(-1), state, own)
             part = Reading(
                 reading.ids[piece],
                 reading.shown[piece],

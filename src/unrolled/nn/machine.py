@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ class Machine:
     device: torch.device
     dtype: torch.dtype
     threads: int
+    ranks: int = 1
+    """Processes that train together, each on such a machine."""
 
     @property
     def precision(self) -> str:
@@ -36,11 +39,19 @@ class Machine:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
 
-def choose_machine(options: MachineOptions) -> Machine:
-    """Turn `auto` into what this computer has. Raises `UsageError` for a device that is not here."""
+def choose_machine(options: MachineOptions, local: int = 0, processes: int = 1) -> Machine:
+    """Turn `auto` into what this computer has. Raises `UsageError` for a device that is not here.
+
+    Of several `processes` here, this is number `local`: each has a GPU of its own, or a share of the threads.
+    """
     if options.threads:
         torch.set_num_threads(options.threads)
+    elif processes > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
     device = _device(options.device)
+    if processes > 1 and device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local % torch.cuda.device_count())
+        torch.cuda.set_device(device)
     keep_memory()
     if options.precision == "auto":
         dtype = torch.bfloat16 if fast_bfloat16(device) else torch.float32

@@ -56,7 +56,9 @@ class Baselines:
         return "\n".join(lines + [f"{name:34} {own:8.4f} {own / math.log(2):8.4f}" for name, own in rows])
 
 
-def baselines(vocabulary: Vocabulary, train: Ids, test: Ids, order: int, follows: bool, note: Note) -> Baselines:
+def baselines(
+    vocabulary: Vocabulary, train: Ids, test: Ids, order: int, follows: bool, note: Note, is_text: bool = True
+) -> Baselines:
     """Measure the baselines on the ids of a text, `follows` saying whether it goes on from the training text.
 
     The first symbol is not predicted, as it is not by a network. Of a long text its first few million symbols are measured.
@@ -65,7 +67,7 @@ def baselines(vocabulary: Vocabulary, train: Ids, test: Ids, order: int, follows
     train, test = np.asarray(train[-MOST_COUNTED:]), np.asarray(test[:MOST_MEASURED])
     note(f"counting n-grams up to {order} in {len(train):,} symbols, and xz")
     context = np.concatenate([train[-order:], test[:1]]) if follows else test[:1]
-    begins = vocabulary.begins_character()
+    begins = vocabulary.begins_character() if is_text else np.ones(vocabulary.size, dtype=bool)
     predicted = test[1:]
     per_character = len(predicted) / max(1, int(begins[predicted].sum()))
     ngrams = {n: nats * per_character for n, nats in table(train, predicted, vocabulary.size, range(1, order + 1), context)}

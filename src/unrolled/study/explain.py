@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from unrolled.data.reading import Reading
-from unrolled.errors import DataError
+from unrolled.errors import DataError, UsageError
 from unrolled.files import storage_error, write_bytes
 from unrolled.inference.cause import Effect, effect, hold_from, importance
 from unrolled.inference.probes import Findings, Probe, probe
@@ -117,7 +117,7 @@ class Explored:
         """Colour the text on the terminal by a unit: the one that is named, or the clearest detector."""
         found = self.trace
         if unit is not None:
-            layer, number, _, _ = hold_from(unit)
+            layer, number, _, _ = hold_from(unit, "--unit")
             _check_unit(found, layer, number)
             head = f"unit {layer}.{number}"
         else:
@@ -205,7 +205,7 @@ def _holds(findings: Findings | None, found: Trace) -> list[Hold]:
 def _check_unit(found: Trace, layer: int, unit: int) -> None:
     _, layers, size = found.h.shape
     if not (0 <= layer < layers and 0 <= unit < size):
-        raise DataError(f"There is no unit {layer}.{unit}: layers are 0 to {layers - 1}, units 0 to {size - 1}.")
+        raise UsageError(f"There is no unit {layer}.{unit}: layers are 0 to {layers - 1}, units 0 to {size - 1}.")
 
 
 def _write_arrays(path: Path, found: Trace, note: Note) -> None:

@@ -61,7 +61,7 @@ class TextReport:
         memory, written = self._memory()
         self.note(f"what units follow, on {len(self.looked.reading):,} symbols, and how far back they remember")
         findings = probe(self.looked, one_each(self.looked.reading), seed=self.options.seed)
-        back = reach(subject.model, subject.machine, np.asarray(self.held[:REACHED]).astype(np.int64))
+        back = reach(subject.model, subject.machine, np.asarray(self.held[:REACHED]).astype(np.int64), subject.vocabulary.end)
         parts = run_parts(subject.run, len(self.train))
         parts["curves"]["references"] = [
             {"name": f"{counted.best[0]}-gram", "nats": counted.best[1]}, {"name": "xz", "nats": counted.xz},
@@ -101,7 +101,7 @@ class TextReport:
             {
                 "name": f"best n-gram ({order})",
                 "value": f"{best:.3f} nats",
-                "note": f"{best - result.nats:+.3f} to the network",
+                "note": f"{abs(best - result.nats):.3f} {'more' if best > result.nats else 'less'} than the network",
             },
             spent(self.subject.run),
             {"name": "longest copied run", "value": f"{memory['longest']} symbols", "note": "in samples"},

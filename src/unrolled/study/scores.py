@@ -13,7 +13,7 @@ from unrolled.data.reading import Reading
 from unrolled.errors import UsageError
 from unrolled.inference.cause import hold_from
 from unrolled.inference.lines import Scoring
-from unrolled.inference.score import Scorer
+from unrolled.inference.score import UNKNOWN_BITS, Scorer
 from unrolled.inference.trace import trace
 from unrolled.nn.hold import Hold
 from unrolled.options import ScoreOptions
@@ -54,7 +54,9 @@ class Scored:
 def score_text(subject: Subject, text: str, holds: Sequence[Hold] = ()) -> Scored:
     """Return the bits of every symbol of a text that is at hand."""
     reading = subject.reading(text)
-    return Scored(reading, trace(subject.model, reading, holds).bits())
+    bits = trace(subject.model, reading, holds).bits()
+    bits[~reading.known] = UNKNOWN_BITS
+    return Scored(reading, bits)
 
 
 def open_scoring(subject: Subject, name: str | None, options: ScoreOptions) -> Scoring:

@@ -11,14 +11,22 @@ from unrolled.nn.cells import State, map_state, state_tensors
 from unrolled.nn.machine import Machine
 from unrolled.nn.network import Network
 from unrolled.options import TrainingOptions
+from unrolled.training.distributed import ALONE, Ranks, shared_loss
 from unrolled.training.optim import clip_gradient, make_optimiser
+
+APART = 15_485_863
+"""Between the dropout seeds of two ranks: they must not silence the same units of different lanes."""
 
 
 class Learner:
-    """A model, its optimiser, and the state carried from one chunk of `batch` lanes to the next."""
+    """A model, its optimiser, and the state carried from one chunk of `batch` lanes to the next.
 
-    def __init__(self, model: Network, machine: Machine, options: TrainingOptions, batch: int) -> None:
-        self.model, self.machine, self.options = model, machine, options
+    Among several `ranks`, `batch` is this one's lanes.
+    """
+
+    def __init__(self, model: Network, machine: Machine, options: TrainingOptions, batch: int, ranks: Ranks = ALONE) -> None:
+        self.model, self.machine, self.options, self.ranks = model, machine, options, ranks
+        self._loss = shared_loss(model, ranks)
         self.optimiser = make_optimiser(model, options)
         self.carried: State = model.initial_state(batch)
 
@@ -28,13 +36,14 @@ class Learner:
         `seed` is that of the dropout masks: the same seed, batch and state make the same step.
         """
         device = self.machine.device
-        self.model.seed_dropout(seed)
+        self.model.seed_dropout(seed + self.ranks.rank * APART)
         tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.arrays().items()}
         state = self._partly_reset(seed) if batch.carried else self.model.initial_state(batch.rows)
         with self.machine.autocast():
-            loss, state = self.model.loss(tensors, state)
+            loss, state = self._loss(tensors, state)
         self.optimiser.zero_gradients()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        weighted = loss if batch.weight == 1 else loss * batch.weight
+        weighted.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         norm = clip_gradient(self.model.parameters(), self.options)
         self.optimiser.step(rate)
         self.carried = map_state(Tensor.detach, state)
@@ -45,15 +54,16 @@ class Learner:
         share = self.options.reset_probability
         if share == 0:
             return self.carried
-        lanes = len(state_tensors(self.carried)[0])
+        lanes = len(state_tensors(self.carried)[0]) * self.ranks.size
         kept = torch.rand(lanes, 1, generator=torch.Generator().manual_seed(seed)) >= share
-        kept = kept.to(self.machine.device)
+        kept = kept[self.ranks.own(lanes)].to(self.machine.device)
         return map_state(lambda s: s * kept, self.carried)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return what a step changes beside the weights: the optimiser's memory and the carried state."""
+        """Return what a step changes beside the weights: the optimiser's memory and the carried state, of all ranks."""
         tensors = {f"optimiser/{name}": value for name, value in self.optimiser.to_tensors().items()}
-        return tensors | {f"carried/{index}": tensor for index, tensor in enumerate(state_tensors(self.carried))}
+        carried = [self.ranks.lanes(tensor) for tensor in state_tensors(self.carried)]
+        return tensors | {f"carried/{index}": tensor for index, tensor in enumerate(carried)}
 
     def from_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `to_tensors` gave; raise `ModelError` if it is not that of this model and optimiser."""
@@ -63,4 +73,8 @@ class Learner:
             carried = iter([tensors[f"carried/{index}"] for index in range(len(state_tensors(self.carried)))])
         except KeyError as error:
             raise ModelError(f"The checkpoint lacks the state that this model carries: {error}.") from error
-        self.carried = map_state(lambda s: next(carried).to(s.device), self.carried)
+        self.carried = map_state(lambda s: self._own(next(carried)).to(s.device), self.carried)
+
+    def _own(self, carried: Tensor) -> Tensor:
+        """Return this rank's lanes of a state `(B, H)` that all carry together."""
+        return carried[self.ranks.own(len(carried))]

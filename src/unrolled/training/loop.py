@@ -22,9 +22,10 @@ from unrolled.nn.network import Network
 from unrolled.options import RunOptions, TrainingOptions
 from unrolled.store.model_file import Saved
 from unrolled.store.run import Run
+from unrolled.training.distributed import ALONE, Ranks
 from unrolled.training.learner import Learner
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
-from unrolled.training.signals import StopSignals
+from unrolled.training.signals import STOPS, StopSignals
 
 LOG_EVERY = 10
 """Steps between two lines of metrics."""
@@ -126,10 +127,11 @@ class Trainer:
         looks: Looks,
         keep: Callable[[dict[str, Any]], Saved],
         symbols_per_character: float = 1.0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.batches, self.machine, self._keep = model, batches, machine, keep
         self.options, self.run_options, self.run, self.observer, self.looks = options, run_options, run, observer, looks
-        self.learner = Learner(model, machine, options, batches.batch)
+        self.learner, self.ranks = Learner(model, machine, options, batches.batch, ranks), ranks
         self.symbols_per_character = symbols_per_character
         self.budget: Budget = make_budget(options, batches.symbols)
         self._shares = milestones(self.budget)
@@ -138,6 +140,7 @@ class Trainer:
         self._window = torch.zeros(3, dtype=torch.float64, device=machine.device)  # loss, symbols, gradient norm
         self._saved_at = time.monotonic()
         self._saved_step = -1
+        self._stopped: int | None = None
 
     @property
     def progress(self) -> float:
@@ -153,39 +156,59 @@ class Trainer:
         iterator = iter(self.batches)
         with StopSignals(self.observer.note) as stop:
             try:
-                self._look_if_due(stop.check)
+                self._look_if_due(stop)
                 while self.progress < 1:
-                    self._timed_step(iterator)
+                    due = self._timed_step(iterator, stop)
                     self.observer.stepped(self.status)
                     if self.position.spent.steps % LOG_EVERY == 0:
                         self._log()
-                    stop.check()
-                    self._look_if_due(stop.check)
+                    self._leave_if_stopped()
+                    self._look_if_due(stop)
                     if self.position.spent.steps == self.run_options.stop_after and self.progress < 1:
                         self.save()
                         return 0
-                    if time.monotonic() - self._saved_at > self.run_options.save_every:
+                    if due:
                         self.save()
                 self.save()
             except Interrupted:
                 self.save()
-                return stop.number
+                return self._stopped
         return None
 
-    def _timed_step(self, iterator: Any) -> None:
+    def _timed_step(self, iterator: Any, stop: StopSignals) -> bool:
+        """Take a step, agree with the other ranks on where all stand, and return whether it is time to save."""
         started = time.perf_counter()
-        self.step(next(iterator))
-        self.position.spent.seconds += time.perf_counter() - started
+        batch = next(iterator)
+        loss = self.step(batch)
+        seconds = time.perf_counter() - started
+        due = time.monotonic() - self._saved_at > self.run_options.save_every
+        if self.ranks.size == 1:
+            self._stopped, symbols = stop.number, float(batch.symbols)
+            self._window[0] += loss * batch.symbols
+        else:
+            own = [seconds * self.ranks.first, float(due) * self.ranks.first, float(stop.number or 0)]
+            own += [float(batch.symbols), float(loss) * batch.symbols]
+            seconds, saves, stops, symbols, nats = self.ranks.total(own)
+            due, self._stopped = saves > 0, (stop.number or STOPS[-1]) if stops else None
+            self._window[0] += nats
+        self._window[1] += symbols
+        self.position.spent.seconds += seconds
+        self.position.spent.symbols += round(symbols)
+        return due
 
-    def step(self, batch: AnyBatch) -> None:
-        """Take one training step at the rate that the schedule asks for."""
+    def _leave_if_stopped(self) -> None:
+        if self._stopped is not None:
+            raise Interrupted("Stopped.", self._stopped)
+
+    def step(self, batch: AnyBatch) -> Tensor:
+        """Take one training step at the rate that the schedule asks for; return its loss, in nats a symbol."""
         spent = self.position.spent
         self.rate = learning_rate(self.options, spent, self.progress, self.batches.symbols)
         loss, norm = self.learner.step(batch, self.rate, self.options.seed * 1_000_003 + spent.steps)
-        self._window += torch.stack([loss * batch.symbols, loss.new_tensor(batch.symbols), norm]).double()
+        self._window[2] += norm
         spent.steps += 1
-        spent.symbols += batch.symbols
         self.position.cursor = self.batches.cursor
+        return loss
 
     def status(self) -> Status:
         """Return where training stands; the loss is the mean since the last line of metrics."""
@@ -211,7 +234,8 @@ class Trainer:
         self.position.train_nats = status.train_nats
         self._window.zero_()
         record = asdict(status)
-        self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("progress", "eta")}})
+        if self.ranks.first:
+            self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("progress", "eta")}})
 
     def _check_finite(self, status: Status) -> None:
         values = (status.train_nats, status.gradient_norm)
@@ -224,7 +248,7 @@ class Trainer:
             f"Training diverged at step {step}: the loss is {nats}. {kept}. Try a lower rate than --lr {self.options.lr:g}."
         )
 
-    def _look_if_due(self, check: Callable[[], None]) -> None:
+    def _look_if_due(self, stop: StopSignals) -> None:
         """Look at the model at the shares of the budget, or the steps of --eval-every, that ask for it, and at the end.
 
         A look that was given up because of a signal is due again when the run is resumed, so that nothing differs.
@@ -236,9 +260,20 @@ class Trainer:
         else:
             due = self.progress >= 1 or step % self.run_options.eval_every == 0
         if due and step > position.looked_at:
-            self._look(check)
+            self._look_among_ranks(stop)
             position.looks, position.looked_at = passed, step
             self._saved_step = -1
+
+    def _look_among_ranks(self, stop: StopSignals) -> None:
+        """Let the first rank look, and all of them know whether it was stopped meanwhile."""
+        if self.ranks.first:
+            try:
+                self._look(stop.check)
+            except Interrupted as stopped:
+                self._stopped = stopped.exit_code - 128
+        if self.ranks.total([float(self._stopped or 0)])[0]:
+            self._stopped = self._stopped or STOPS[-1]
+            self._leave_if_stopped()
 
     def _look(self, check: Callable[[], None]) -> None:
         """Validate, keep the model if it is the best so far, and let it write."""
@@ -285,9 +320,10 @@ class Trainer:
             return
         self._check_finite(self.status())
         tensors = self.learner.to_tensors() | {"window": self._window}
-        self.run.save_checkpoint(step, self.saved(), tensors, {"position": asdict(self.position)})
-        if not self.run.model_path.exists():
-            self.run.save_best(self.saved())
+        if self.ranks.first:
+            self.run.save_checkpoint(step, self.saved(), tensors, {"position": asdict(self.position)})
+            if not self.run.model_path.exists():
+                self.run.save_best(self.saved())
         self._saved_at, self._saved_step = time.monotonic(), step
 
     def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -299,6 +335,6 @@ class Trainer:
             self.batches.seek(self.position.cursor)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The checkpoint of {self.run.path} lacks what a resume needs: {error}.") from error
-        for log in (self.run.metrics, self.run.samples):
+        for log in (self.run.metrics, self.run.samples) if self.ranks.first else ():
             log.keep_until(self.position.spent.steps)
         self._saved_step = self.position.spent.steps

@@ -28,16 +28,20 @@ LONGEST = 1.0
 def measure(
     symbols: int, shape: ModelOptions, options: TrainingOptions, machine: Machine, seconds: float = 0.25, kernels: str = "auto"
 ) -> float:
-    """Return the symbols that a training step learns from in a second: the median of the steps of some `seconds`."""
+    """Return the symbols that a training step learns from in a second: the median of the steps of some `seconds`.
+
+    Among several ranks, a step is measured on this one's lanes, and all are taken to be as fast.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = SequenceModel(symbols, shape).to(machine.device)
     use(model, kernels)
     draw = np.random.default_rng(0)
-    ids = draw.integers(symbols, size=(2, options.bptt, options.batch))
+    lanes = -(-options.batch // machine.ranks)
+    ids = draw.integers(symbols, size=(2, options.bptt, lanes))
     batch = Batch(ids[0], ids[1], None, True, ids[0].size)
-    learner = Learner(model.train(), machine, options, options.batch)
-    return batch.symbols / statistics.median(timed(learner, itertools.repeat(batch), seconds))
+    learner = Learner(model.train(), machine, options, lanes)
+    return machine.ranks * batch.symbols / statistics.median(timed(learner, itertools.repeat(batch), seconds))
 
 
 def timed(learner: Learner, batches: Iterator[AnyBatch], seconds: float = 0.25) -> list[float]:

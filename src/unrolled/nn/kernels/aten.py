@@ -21,6 +21,7 @@ from unrolled.nn.cells import (
     State,
     dense,
     map_state,
+    unroll_by_step,
 )
 
 _LAYERS = {RNNCell: torch.rnn_tanh, GRUCell: torch.gru, LSTMCell: torch.lstm}
@@ -43,6 +44,8 @@ def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -
     """
     if not isinstance(cell, GatedCell):
         raise ValueError(f"The aten kernel unrolls gated cells; got {type(cell).__name__}.")
+    if xs.shape[0] == 0:
+        return unroll_by_step(cell, xs, state, resets)  # torch's layers refuse no steps
     kind = cell.weight_h.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else cell.weight_h.dtype
     reason = refusal(cell)
