@@ -28,6 +28,7 @@ from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
 from unrolled.training.distributed import OwnBatches, Ranks, join
 from unrolled.training.loop import Looks, Observer, Trainer
+from unrolled.training.recipe import fill
 from unrolled.views.console import Quiet
 
 LONG_STEP = 0.2
@@ -243,7 +244,7 @@ def _started(request: TrainRequest) -> Path | None:
         found = [Path(request.run.out)]
     else:
         found = sorted(Path("runs").glob(f"{_stem(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    saved = [path for path in found if any((path / "checkpoints").glob("step-*"))]
+    saved = [path for path in found if Run(path).checkpoints()]
     return saved[0] if saved else None
 
 
@@ -257,8 +258,8 @@ def _completed_together(
 
     def chosen() -> str:
         own, _ = _complete(request, material, machine, observer)
-        lanes = -(-own.training.batch // ranks.size) * ranks.size
-        return json.dumps({**own.flat(), "batch": lanes, "given": sorted(own.given)})
+        shared = own if "batch" in own.given else fill(own, batch=-(-own.training.batch // ranks.size) * ranks.size)
+        return json.dumps({**shared.flat(), "given": sorted(own.given)})
 
     values = json.loads(ranks.share(chosen))
     given = frozenset(values.pop("given"))

@@ -111,9 +111,15 @@ def join() -> Ranks:
 
     if not group.is_available():
         raise UsageError("This build of torch cannot train with several processes: it has no torch.distributed.")
-    if not group.is_initialized():
-        group.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     environment = os.environ
+    if not group.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store, rank, _ = next(group.rendezvous("env://"))
+        # torchrun's store outlives a restart, and with it the addresses of processes that are gone (torch 2.13): a rank that
+        # starts first would call on the dead. So every attempt has names of its own.
+        prefix = f"attempt-{environment.get(RESTARTS, '0')}"
+        fresh = group.PrefixStore(prefix, store)  # type: ignore[attr-defined]  # documented, and not in its list of names
+        group.init_process_group(backend, store=fresh, rank=rank, world_size=size)
     return Ranks(
         group.get_rank(), size, int(environment.get("LOCAL_RANK", "0")), int(environment.get("LOCAL_WORLD_SIZE", str(size)))
     )
