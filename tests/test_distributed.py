@@ -84,7 +84,7 @@ def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     rows = [f"{'ab' * (i % 5 + 1)} {i % 3},{'x' if i % 3 else 'y'}" for i in range(60)]
     table.write_text("text,label\n" + "\n".join(rows) + "\n")
-    own = "--source text --target label --hidden 16 --precision float32 --batch 5 --dropout 0 --symbol-dropout 0".split()
+    own = ("--source", "text", "--target", "label", *ARGUMENTS[:2], "--batch", "5", *ARGUMENTS[6:12])
     train(1, table, *own, "--steps", 6, "--out", "one")
     train(2, table, *own, "--steps", 6, "--out", "two")
     one, two = weights("one"), weights("two")

@@ -32,14 +32,17 @@ def test_the_readme_tree_is_the_tree() -> None:
 
 
 def test_commands_and_flags_in_the_documents_exist() -> None:
-    fields = {
-        name
-        for kind in (*GROUPS, *OTHERS)
-        for name in vars(kind).get("__dataclass_fields__", {})
-    }
+    fields = {name for kind in (*GROUPS, *OTHERS) for name in vars(kind).get("__dataclass_fields__", {})}
     switches = {name for kind in GROUPS for name, hint in typing.get_type_hints(kind).items() if hint is bool}
     fields |= {f"no_{name}" for name in switches}
-    known = {f"--{name.replace('_', '-')}" for name in fields} | {"--json", "--preset", "--config", "--resume", "--help"}
+    known = {f"--{name.replace('_', '-')}" for name in fields} | {
+        "--json",
+        "--allow-change",
+        "--preset",
+        "--config",
+        "--resume",
+        "--help",
+    }
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
         text = path.read_text("utf-8")
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known, path

@@ -280,7 +280,8 @@ def _train(
 ) -> Model | TableModel:
     observer: Observer = Plain() if progress else Quiet()
     if resume is not None:
-        work = job.resume(Path(resume), options, observer)
+        allow = bool(options.pop("allow_change", False))
+        work = job.resume(Path(resume), options, observer, allow)
     else:
         work = job.start(TrainRequest.build(tuple(map(str, inputs)), options, "train", preset), observer)
     outcome = work.train()

@@ -16,7 +16,7 @@ from unrolled.commands.judge import evaluate, score
 from unrolled.commands.machine import bench, doctor
 from unrolled.commands.train import train
 from unrolled.commands.write import predict, sample
-from unrolled.errors import StorageError, UnrolledError, UsageError, nearest
+from unrolled.errors import StorageError, UnrolledError, UsageError, is_out_of_memory, nearest
 from unrolled.usage import HELP
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -64,7 +64,7 @@ def _fault(error: Exception) -> int:
         _drop_output()
         print(f"unrolled: the result cannot be written: {error.strerror}", file=sys.stderr)
         return 6
-    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         print("unrolled: out of memory: try a smaller --batch, --bptt, --hidden or --layers", file=sys.stderr)
         return 1
     raise error

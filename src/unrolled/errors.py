@@ -62,6 +62,12 @@ class Interrupted(UnrolledError):
         self.exit_code = 128 + signal_number
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a fault is that there was not enough memory, of the machine or of a GPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the choice closest to `word`, or an empty string if none is close."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)

@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 
-from unrolled import __version__
 from unrolled.data.batches import Lanes
 from unrolled.data.builtin import PREFIX
 from unrolled.data.table import is_builtin_table
 from unrolled.errors import ModelError, UsageError
+from unrolled.kept import changed, conditions, config, refuse_other_conditions, saved_request
 from unrolled.material.contract import Material
 from unrolled.material.table import open_rows, reopen_rows
 from unrolled.material.text import open_text, reopen_text
 from unrolled.nn.kernels import guard, use
 from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster, running
 from unrolled.nn.network import Network
-from unrolled.options import BUDGETS, MachineOptions, TrainingOptions, TrainRequest, flag
+from unrolled.options import MachineOptions, TrainingOptions, TrainRequest
 from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
 from unrolled.training.distributed import OwnBatches, Ranks, join
@@ -137,27 +137,34 @@ def start(request: TrainRequest, observer: Observer) -> Job:
         model = material.network(request)
     model = model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
-    name = ranks.share(lambda: str(Run.create(path or _free_name(request.inputs), _config(request, material)).path))
+    name = ranks.share(
+        lambda: str(
+            Run.create(path or _free_name(request.inputs), config(request, material.origin, conditions(machine, kernels))).path
+        )
+    )
     return _assemble(request, material, machine, kernels, model, Run(Path(name)), observer, ranks)
 
 
-def resume(path: Path, wanted: dict[str, Any], observer: Observer) -> Job:
-    """Go on with a run exactly where it stopped. `wanted` may change the budget, the machine and how often it is looked at."""
+def resume(path: Path, wanted: dict[str, Any], observer: Observer, allow: bool = False) -> Job:
+    """Go on with a run exactly where it stopped. `wanted` may change the budget, the machine and how often it is looked at.
+
+    With `allow`, rates and their like may change too, and so may what the run runs on; it is then another run from here on.
+    """
     ranks = join()
     observer = observer if ranks.first else Quiet()
     run = ranks.in_turn(lambda: Run.open(path))
     if ranks.first:
         run.lock()
     try:
-        return _resume(run, wanted, observer, ranks)
+        return _resume(run, wanted, observer, ranks, allow)
     except BaseException:
         run.release()
         raise
 
 
-def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks) -> Job:
+def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks, allow: bool) -> Job:
     request, origin = saved_request(run)
-    request = _changed(request, wanted, observer).check()
+    request = changed(request, wanted, observer.note, allow).check()
     machine = choose_machine(request.machine, ranks.local, ranks.on_machine)
     saved, tensors, about, passed = run.load_checkpoint()
     for message in passed:
@@ -171,10 +178,12 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks) 
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = saved.model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
+    now = conditions(machine, kernels)
+    refuse_other_conditions(run.config.get("conditions"), now, set(wanted), allow, observer.note)
     job = _assemble(request, material, machine, kernels, model, run, observer, ranks)
     job.trainer.restore(tensors, about)
     if ranks.first:
-        run.write_config(_config(request, material))
+        run.write_config(config(request, material.origin, now))
     spent = job.trainer.position.spent
     observer.note(f"going on with {run.path} from step {spent.steps:,}, after {spent.seconds:,.0f} s of training")
     if job.trainer.progress >= 1:
@@ -185,17 +194,6 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks) 
 def is_table(request: TrainRequest) -> bool:
     """Return whether a request is to learn from a table's columns, and not from a text."""
     return request.table.source is not None or any(is_builtin_table(name) for name in request.inputs)
-
-
-def saved_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
-    """Return what a run was asked to do, and where its text or table came from."""
-    config = run.config
-    try:
-        request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
-        request = dataclasses.replace(request, given=frozenset(map(str, config.get("given", []))))
-        return request, {"corpus": str(config["corpus"]), "text": str(config["text"])}
-    except (KeyError, TypeError, UsageError) as error:
-        raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
 
 def _assemble(
@@ -309,17 +307,6 @@ def choose_kernel(
     return machine, kernels
 
 
-def _config(request: TrainRequest, material: Material) -> dict[str, Any]:
-    inputs = [name if name == "-" or name.startswith(PREFIX) else str(Path(name).absolute()) for name in request.inputs]
-    versions = {"unrolled": __version__, "torch": torch.__version__}
-    # What stopped this run is not asked of the next one.
-    options = request.flat() | {"stop_after": None}
-    if request.table.validation is not None and not request.table.validation.startswith(PREFIX):
-        options["validation"] = str(Path(request.table.validation).absolute())
-    given = sorted(request.given)
-    return {"format": 1, "inputs": inputs, **material.origin, "options": options, "given": given, "versions": versions}
-
-
 def _free_name(inputs: tuple[str, ...]) -> Path:
     """Return `runs/NAME`, after the first input, with a number behind it if that is taken."""
     stem = _stem(inputs)
@@ -336,20 +323,3 @@ def _stem(inputs: tuple[str, ...]) -> str:
     name = inputs[0]
     plain = name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
     return {"-": "stdin"}.get(name, plain) or "text"
-
-
-def _changed(request: TrainRequest, wanted: dict[str, Any], observer: Observer) -> TrainRequest:
-    """Return the saved request with what a resume may change; refuse what would make it another training."""
-    saved = request.flat()
-    free = {field.name for part in (request.machine, request.run) for field in dataclasses.fields(part)} - {"out"}
-    changes = {name: value for name, value in wanted.items() if value != saved[name]}
-    refused = [name for name in changes if name not in free and name not in BUDGETS]
-    if refused:
-        told = ", ".join(f"{flag(name)} was {saved[name]!r}, now {changes[name]!r}" for name in refused)
-        raise UsageError(f"A resumed run keeps its settings: {told}. Leave these out, or start a new run.")
-    budget = {name: value for name, value in changes.items() if name in BUDGETS and value is not None}
-    if budget:
-        changes |= {name: budget.get(name) for name in BUDGETS}
-        observer.note("the budget changed: " + ", ".join(f"{flag(name)} {value:g}" for name, value in budget.items()))
-    changed = TrainRequest.build(request.inputs, saved | changes, "resume")
-    return dataclasses.replace(changed, given=request.given | set(budget) | (set(changes) - set(BUDGETS)))

@@ -28,11 +28,15 @@ def train(arguments: list[str]) -> int:
     parser.value("--preset", "NAME", f"Settings of earlier work: {', '.join(PRESETS)}.")
     parser.value("--config", "FILE", "TOML file of settings, by the names of the flags.")
     parser.value("--resume", "RUN", "Run folder to go on with, exactly where it stopped.")
+    parser.switch("--allow-change", "Go on though versions, machine or rates are others than before.")
     titles = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network")
     for title, kind in zip(titles, GROUPS, strict=True):
         parser.options(title, kind)
     typed = parser.parse(arguments)
     inputs, as_json, preset, config, resume = (typed.pop(name) for name in ("input", "json", "preset", "config", "resume"))
+    allow = typed.pop("allow_change")
+    if allow and not resume:
+        raise UsageError("--allow-change is for --resume: a new run has nothing that could have changed.")
     if resume and (inputs or preset or config):
         raise UsageError("--resume goes on with the run's own text and settings: leave INPUT, --preset and --config out.")
     values = _settings_file(config)
@@ -43,15 +47,15 @@ def train(arguments: list[str]) -> int:
     request.check()
     if os.environ.get("RANK", "0") == "0":
         print(f"unrolled {__version__}: {resume or ', '.join(inputs) or 'the built-in corpus'}", file=sys.stderr, flush=True)
-    return _train(request, typed, resume, as_json)
+    return _train(request, typed, resume, as_json, allow)
 
 
-def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_json: bool) -> int:
+def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_json: bool, allow: bool) -> int:
     from unrolled import job
     from unrolled.views.console import clock, observer
 
     with observer() as watching:
-        work = job.resume(Path(resume), typed, watching) if resume else job.start(request, watching)
+        work = job.resume(Path(resume), typed, watching, allow) if resume else job.start(request, watching)
         outcome = work.train()
     if not work.ranks.first:
         return _left(outcome)

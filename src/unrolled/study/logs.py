@@ -13,7 +13,8 @@ from typing import Any
 from unrolled import __version__
 from unrolled.errors import UsageError
 from unrolled.files import write_bytes
-from unrolled.job import is_table, saved_request
+from unrolled.job import is_table
+from unrolled.kept import saved_request
 from unrolled.options import ReportOptions, TrainRequest
 from unrolled.store.run import Run
 from unrolled.views.report import report_page

@@ -12,7 +12,7 @@ from unrolled.data.task import Task
 from unrolled.errors import DataError, UsageError
 from unrolled.inference.answer import Answer, Answerer, judge
 from unrolled.inference.metrics import Report
-from unrolled.job import saved_request
+from unrolled.kept import saved_request
 from unrolled.material.table import reopen_rows
 from unrolled.nn.machine import Machine
 from unrolled.options import PredictOptions

@@ -16,7 +16,7 @@ from unrolled.data.reading import LINE_FEED, Reading, read, reread
 from unrolled.data.sources import READERS, gather
 from unrolled.data.vocab import Characters, Ids, Vocabulary
 from unrolled.errors import DataError, UsageError
-from unrolled.job import saved_request
+from unrolled.kept import saved_request
 from unrolled.material.text import same_corpus
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel

@@ -111,10 +111,12 @@ def join() -> Ranks:
 
     if not group.is_available():
         raise UsageError("This build of torch cannot train with several processes: it has no torch.distributed.")
+    from torch.distributed.rendezvous import rendezvous
+
     environment = os.environ
     if not group.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        store, rank, _ = next(group.rendezvous("env://"))
+        store, rank, _ = next(rendezvous("env://"))
         # torchrun's store outlives a restart, and with it the addresses of processes that are gone (torch 2.13): a rank that
         # starts first would call on the dead. So every attempt has names of its own.
         prefix = f"attempt-{environment.get(RESTARTS, '0')}"

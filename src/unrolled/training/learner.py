@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
 from unrolled.data.batches import AnyBatch
-from unrolled.errors import ModelError
+from unrolled.errors import ModelError, is_out_of_memory
 from unrolled.nn.cells import State, map_state, state_tensors
 from unrolled.nn.machine import Machine
 from unrolled.nn.network import Network
 from unrolled.options import TrainingOptions
-from unrolled.training.distributed import ALONE, Ranks, shared_loss
+from unrolled.training.distributed import ALONE, Ranks, part_of, shared_loss
 from unrolled.training.optim import clip_gradient, make_optimiser
 
 APART = 15_485_863
@@ -21,7 +23,8 @@ APART = 15_485_863
 class Learner:
     """A model, its optimiser, and the state carried from one chunk of `batch` lanes to the next.
 
-    Among several `ranks`, `batch` is this one's lanes.
+    Among several `ranks`, `batch` is this one's lanes. A batch for which there is not enough memory is learned from in `splits`
+    parts, whose gradients are added up: the same step, a little slower.
     """
 
     def __init__(self, model: Network, machine: Machine, options: TrainingOptions, batch: int, ranks: Ranks = ALONE) -> None:
@@ -29,25 +32,53 @@ class Learner:
         self._loss = shared_loss(model, ranks)
         self.optimiser = make_optimiser(model, options)
         self.carried: State = model.initial_state(batch)
+        self.splits = 1
 
     def step(self, batch: AnyBatch, rate: float, seed: int) -> tuple[Tensor, Tensor]:
         """Learn from one batch at the learning rate `rate`; return its loss in nats a symbol and the gradient's length.
 
         `seed` is that of the dropout masks: the same seed, batch and state make the same step.
         """
-        device = self.machine.device
-        self.model.seed_dropout(seed + self.ranks.rank * APART)
-        tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.arrays().items()}
-        state = self._partly_reset(seed) if batch.carried else self.model.initial_state(batch.rows)
-        with self.machine.autocast():
-            loss, state = self._loss(tensors, state)
-        self.optimiser.zero_gradients()
-        weighted = loss if batch.weight == 1 else loss * batch.weight
-        weighted.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        before = self._partly_reset(seed) if batch.carried else self.model.initial_state(batch.rows)
+        while True:
+            self.model.seed_dropout(seed + self.ranks.rank * APART)
+            self.optimiser.zero_gradients()
+            try:
+                loss, after = self._gradients(batch, before)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or self.ranks.size > 1 or self.splits >= batch.rows:
+                    raise
+                self.splits *= 2
         norm = clip_gradient(self.model.parameters(), self.options)
         self.optimiser.step(rate)
-        self.carried = map_state(Tensor.detach, state)
-        return loss.detach(), norm
+        self.carried = after
+        return loss, norm
+
+    def _gradients(self, batch: AnyBatch, before: State) -> tuple[Tensor, State]:
+        """Add the gradients of a batch to the weights'; return its loss, and the state after it, both detached."""
+        if self.splits == 1:
+            return self._part(batch, before)
+        losses, states = [], []
+        for index in range(self.splits):
+            part = Ranks(index, self.splits)
+            rows = part.own(batch.rows)
+            if rows.start < rows.stop:
+                own = part_of(batch, part)
+                own = dataclasses.replace(own, weight=own.weight / self.splits)
+                loss, after = self._part(own, map_state(lambda s, rows=rows: s[rows], before))
+                losses.append(loss * own.weight)
+                states.append(after)
+        return torch.stack(losses).sum(), map_state(lambda *parts: torch.cat(parts), states[0], *states[1:])
+
+    def _part(self, batch: AnyBatch, before: State) -> tuple[Tensor, State]:
+        device = self.machine.device
+        tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.arrays().items()}
+        with self.machine.autocast():
+            loss, state = self._loss(tensors, before)
+        weighted = loss if batch.weight == 1 else loss * batch.weight
+        weighted.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return loss.detach(), map_state(Tensor.detach, state)
 
     def _partly_reset(self, seed: int) -> State:
         """Return the carried state, zero in a few lanes, so that the network also learns to begin, as sampling must."""
@@ -62,7 +93,7 @@ class Learner:
     def to_tensors(self) -> dict[str, Tensor]:
         """Return what a step changes beside the weights: the optimiser's memory and the carried state, of all ranks."""
         tensors = {f"optimiser/{name}": value for name, value in self.optimiser.to_tensors().items()}
-        carried = [self.ranks.lanes(tensor) for tensor in state_tensors(self.carried)]
+        carried = [self.ranks.lanes(tensor).clone() for tensor in state_tensors(self.carried)]  # h and c may be one zero
         return tensors | {f"carried/{index}": tensor for index, tensor in enumerate(carried)}
 
     def from_tensors(self, tensors: dict[str, Tensor]) -> None:

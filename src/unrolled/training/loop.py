@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +26,12 @@ from unrolled.training.distributed import ALONE, Ranks
 from unrolled.training.learner import Learner
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.training.signals import STOPS, StopSignals
+
+MOST_SLOWED = 3
+"""Times that training goes back to its last checkpoint, at half of the rate, before it gives up."""
+
+EXPLODED = 1.2
+"""A training loss so many times that of the first steps is no learning any more."""
 
 LOG_EVERY = 10
 """Steps between two lines of metrics."""
@@ -45,7 +51,10 @@ MINUTES_BETWEEN = 5.0
 
 @dataclass
 class Position:
-    """Where training stands; all of it is saved. `best` is the lowest validation loss, in nats a character."""
+    """Where training stands; all of it is saved. `best` is the lowest validation loss, in nats a character.
+
+    `first_nats` is the training loss of the first steps; `slowed` counts how often the rate was lowered after a divergence.
+    """
 
     spent: Spent = field(default_factory=Spent)
     cursor: dict[str, int] = field(default_factory=dict)
@@ -54,6 +63,8 @@ class Position:
     best: float | None = None
     best_step: int = 0
     train_nats: float | None = None
+    first_nats: float | None = None
+    slowed: int = 0
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Position:
@@ -153,33 +164,63 @@ class Trainer:
         Either way everything is saved. Raises `DivergedError` if the loss is no longer finite; what was saved stays good.
         """
         self.model.train()
-        iterator = iter(self.batches)
         with StopSignals(self.observer.note) as stop:
             try:
+                if self._saved_step < 0:
+                    self.position.cursor = self.batches.cursor
+                    self.save()
                 self._look_if_due(stop)
-                while self.progress < 1:
-                    due = self._timed_step(iterator, stop)
-                    self.observer.stepped(self.status)
-                    if self.position.spent.steps % LOG_EVERY == 0:
-                        self._log()
-                    self._leave_if_stopped()
-                    self._look_if_due(stop)
-                    if self.position.spent.steps == self.run_options.stop_after and self.progress < 1:
-                        self.save()
-                        return 0
-                    if due:
-                        self.save()
-                self.save()
+                while True:
+                    try:
+                        return self._train_on(iter(self.batches), stop)
+                    except DivergedError as error:
+                        self._roll_back(error)
             except Interrupted:
                 self.save()
                 return self._stopped
+
+    def _train_on(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> int | None:
+        """Train until the budget is spent, and return None, or 0 at `stop_after`."""
+        while self.progress < 1:
+            due = self._timed_step(iterator, stop)
+            self.observer.stepped(self.status)
+            if self.position.spent.steps % LOG_EVERY == 0:
+                self._log()
+            self._leave_if_stopped()
+            self._look_if_due(stop)
+            if self.position.spent.steps == self.run_options.stop_after and self.progress < 1:
+                self.save()
+                return 0
+            if due:
+                self.save()
+        self.save()
         return None
 
-    def _timed_step(self, iterator: Any, stop: StopSignals) -> bool:
+    def _roll_back(self, error: DivergedError) -> None:
+        """Go back to the last checkpoint and go on at half of the rate; raise the error again once that was tried often enough.
+
+        The time that was lost stays spent, so that a budget in minutes ends when it should.
+        """
+        slowed, seconds, step = self.position.slowed + 1, self.position.spent.seconds, self.position.spent.steps
+        if slowed > MOST_SLOWED:
+            raise error
+        saved, tensors, about, _ = self.run.load_checkpoint()
+        self.model.load_state_dict(saved.model.state_dict())
+        self.restore(tensors, about)
+        self.position.slowed, self.position.spent.seconds = slowed, max(seconds, self.position.spent.seconds)
+        back = self.position.spent.steps
+        told = f"training diverged at step {step}: back to step {back}, at 1/{2**slowed} of the rate"
+        if self.ranks.first:
+            self.run.metrics.append({"event": "rollback", "step": back, "diverged_at": step, "rate": 0.5**slowed})
+        self.observer.note(told)
+
+    def _timed_step(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> bool:
         """Take a step, agree with the other ranks on where all stand, and return whether it is time to save."""
         started = time.perf_counter()
-        batch = next(iterator)
+        batch, splits = next(iterator), self.learner.splits
         loss = self.step(batch)
+        if self.learner.splits > splits:
+            self.observer.note(f"out of memory: a batch is learned from in {self.learner.splits} parts from here on")
         seconds = time.perf_counter() - started
         due = time.monotonic() - self._saved_at > self.run_options.save_every
         if self.ranks.size == 1:
@@ -203,7 +244,7 @@ class Trainer:
     def step(self, batch: AnyBatch) -> Tensor:
         """Take one training step at the rate that the schedule asks for; return its loss, in nats a symbol."""
         spent = self.position.spent
-        self.rate = learning_rate(self.options, spent, self.progress, self.batches.symbols)
+        self.rate = learning_rate(self.options, spent, self.progress, self.batches.symbols) * 0.5**self.position.slowed
         loss, norm = self.learner.step(batch, self.rate, self.options.seed * 1_000_003 + spent.steps)
         self._window[2] += norm
         spent.steps += 1
@@ -232,15 +273,24 @@ class Trainer:
         status = self.status()
         self._check_finite(status)
         self.position.train_nats = status.train_nats
+        if self.position.first_nats is None:
+            self.position.first_nats = status.train_nats
         self._window.zero_()
         record = asdict(status)
         if self.ranks.first:
             self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("progress", "eta")}})
 
     def _check_finite(self, status: Status) -> None:
+        """Raise `DivergedError` if loss, gradient or a weight is no number, or the loss is far above what it began with."""
         values = (status.train_nats, status.gradient_norm)
         if any(value is not None and not math.isfinite(value) for value in values):
             raise self._diverged(status.step, status.train_nats)
+        first = self.position.first_nats
+        if first is not None and status.train_nats is not None and status.train_nats > EXPLODED * first + 1:
+            raise self._diverged(status.step, status.train_nats)
+        finite = torch.stack([weight.detach().isfinite().all() for weight in self.model.parameters()]).all()
+        if not bool(finite):
+            raise self._diverged(status.step, math.nan)
 
     def _diverged(self, step: int, nats: float | None) -> DivergedError:
         kept = f"The best model so far is in {self.run.model_path}" if self.run.model_path.exists() else "Nothing was kept"
@@ -322,7 +372,7 @@ class Trainer:
         tensors = self.learner.to_tensors() | {"window": self._window}
         if self.ranks.first:
             self.run.save_checkpoint(step, self.saved(), tensors, {"position": asdict(self.position)})
-            if not self.run.model_path.exists():
+            if step and not self.run.model_path.exists():
                 self.run.save_best(self.saved())
         self._saved_at, self._saved_step = time.monotonic(), step
 
