@@ -19,10 +19,13 @@ from torch.nn import functional as F
 from unrolled.data.batches import LONGEST_ROW
 from unrolled.data.reading import LINE_FEED
 from unrolled.data.vocab import CODE_POINTS, Vocabulary
-from unrolled.inference.evaluate import CHUNK, LANE, LANES, WARM_UP
+from unrolled.inference.evaluate import CHUNK, LANES, WARM_UP
 from unrolled.nn.hold import Hold, holding
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
+
+LANE = 8192
+"""Symbols of a lane: long, so that what is read to warm it up is a small share."""
 
 BLOCK = LANE * LANES
 """Symbols worked on at once."""
@@ -84,7 +87,7 @@ class Scorer:
         nats = np.full(len(ids), np.nan)
         if pairs <= begin:
             return nats
-        lanes = max(1, min(LANES, (pairs - begin) // LANE))
+        lanes = max(1, min(LANES, (pairs - begin) // (LANE // 2)))
         starts = begin + np.arange(lanes) * (pairs - begin) // lanes
         stops = np.append(starts[1:], pairs)
         state = self.model.initial_state(lanes)
