@@ -43,7 +43,12 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def opened(
-    browser: Browser, path: Path, at: str = "", size: tuple[int, int] = (1400, 900), dark: bool = False
+    browser: Browser,
+    path: Path,
+    at: str = "",
+    size: tuple[int, int] = (1400, 900),
+    dark: bool = False,
+    ready: str = "#text .piece span",
 ) -> Iterator[Page]:
     """Open a page file; when done, refuse anything that it said on the console or asked of a network.
 
@@ -51,6 +56,7 @@ def opened(
         at: The fragment of the address, with its "#".
         size: Width and height of the window.
         dark: Whether the reader's system is dark.
+        ready: What is there once the page has drawn itself.
     """
     told: list[str] = []
     viewport: ViewportSize = {"width": size[0], "height": size[1]}
@@ -60,7 +66,7 @@ def opened(
     page.on("pageerror", lambda error: told.append(f"error: {error}"))
     page.on("request", lambda request: told.append(request.url))
     page.goto(path.as_uri() + at)
-    page.wait_for_selector("#text .piece span", timeout=20_000)
+    page.wait_for_selector(ready, timeout=20_000)
     yield page
     context.close()
     rest = [line for line in told if line != path.as_uri() and not line.startswith(("data:", "blob:"))]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.data.cells import Cell, text_of
-from unrolled.data.columns import ImageColumn, TextColumn
+from unrolled.data.columns import ImageColumn, LabelsColumn, TextColumn
+from unrolled.inference.answer import Answer
 from unrolled.options import PredictOptions
 from unrolled.study.logs import Note, made, run_parts, spent
 from unrolled.study.rows import Judged, RowSubject
@@ -44,24 +45,34 @@ def report_rows(subject: RowSubject, note: Note) -> dict[str, Any]:
         **parts,
         "table": report.to_json(),
         "attention": _maps(subject, judged),
-        "errors": _errors(judged),
+        "errors": _errors(subject, judged),
     }
 
 
-def _errors(judged: Judged) -> list[dict[str, Any]]:
-    """Return the rows that were answered wrong, those it was surest of first."""
+def _errors(subject: RowSubject, judged: Judged) -> list[dict[str, Any]]:
+    """Return the rows that were answered wrong, those it was surest of first; a picture that is painted has no one answer."""
+    if isinstance(subject.task.target, ImageColumn):
+        return []
     wrong: list[dict[str, Any]] = [
         {"source": _shown(source), "truth": _shown(truth), "predicted": answer.text[:SHOWN], "probability": answer.probability}
         for source, truth, answer in zip(judged.sources, judged.truths, judged.answers, strict=True)
-        if answer.probability is not None and _shown(truth) != answer.text[:SHOWN]
+        if answer.probability is not None and _is_wrong(subject, truth, answer)
     ]
     return sorted(wrong, key=lambda row: -row["probability"])[:ERRORS]
+
+
+def _is_wrong(subject: RowSubject, truth: Cell, answer: Answer) -> bool:
+    if isinstance(subject.task.target, LabelsColumn):
+        return not np.array_equal(answer.values, subject.task.encode_target(truth))
+    return text_of(truth) != answer.text
 
 
 def _maps(subject: RowSubject, judged: Judged) -> list[dict[str, Any]]:
     """Return what the first rows' answers looked at, symbol by symbol."""
     source, target = subject.task.source, subject.task.target
     if isinstance(target, ImageColumn) or not isinstance(target, TextColumn) or not isinstance(source, TextColumn):
+        return []
+    if not subject.saved.model.pair.attention:
         return []
     answerer = subject.answerer(PredictOptions())
     maps: list[dict[str, Any]] = []
@@ -70,8 +81,10 @@ def _maps(subject: RowSubject, judged: Judged) -> list[dict[str, Any]]:
         if len(symbols) > LONGEST_MAP:
             continue
         answer, weights = answerer.looked(cell)
-        if weights is None or len(maps) == MAPS:
+        if len(maps) == MAPS:
             break
+        if weights is None:  # nothing was written
+            continue
         written = [target.show(answer.values[index : index + 1]) for index in range(len(answer.values))]
         maps.append({"source": symbols, "target": written, "weights": weights.round(4).tolist(), "truth": _shown(truth)})
     return maps
@@ -81,4 +94,6 @@ def _shown(cell: Cell) -> str:
     """Return a cell as a person reads it, its beginning at most; of numbers only how many they are."""
     if isinstance(cell.value, np.ndarray):
         return "numbers, " + " x ".join(map(str, cell.value.shape))
-    return (cell.value if isinstance(cell.value, str) else text_of(cell))[:SHOWN]
+    if isinstance(cell.value, list):
+        return " ".join(map(str, cell.value))[:SHOWN]
+    return text_of(cell)[:SHOWN]
