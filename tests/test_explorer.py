@@ -133,8 +133,8 @@ def test_signals_keep_their_values_within_half_a_level(length: int) -> None:
 def test_zero_stays_zero_and_nothing_stays_nothing() -> None:
     state = np.array([[0.0], [np.nan], [2.0], [-2.0]])
     made = ExplorerData("", "", list("abcd"), 1, 1, {"h": state, "g": state}, state[:, 0], ["a"], np.zeros((4, 1), int), state)
-    for spec, middle in zip(payload(made)["signals"], (127, 7), strict=True):
-        assert levels_of(spec, 4)[0].tolist() == [middle, 2 * middle + 1, 2 * middle, 0]
+    for spec, middle, missing in zip(payload(made)["signals"], (31, 7), (255, 15), strict=True):
+        assert levels_of(spec, 4)[0].tolist() == [middle, missing, 2 * middle, 0]
     assert unpacked(payload(made)["surprise"], "<u2").tolist() == [0, 65535, 2000, 0]
 
 

@@ -31,6 +31,7 @@ SCRIPTS = (
 )
 SIGNED = {"h", "c", "g", "n"}
 FINE = {"h", "c"}
+FINE_TOP = 62  # 254 would be seen by nobody, and makes the page a fifth larger
 SURPRISE_STEPS, SURPRISE_MISSING = 1000, 65535
 CHANGE_STEPS, CHANGE_MISSING = 100, -32768
 
@@ -130,17 +131,17 @@ def payload(view: ExplorerData) -> dict[str, Any]:
 
 
 def signal(name: str, array: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """Return a signal in few bits: the state and the memory in 8, gates in 4; a unit's timeline in one piece.
+    """Return a signal in few levels: 63 of the state and the memory, 15 or 16 of gates; a unit's timeline in one piece.
 
     Signed values have an odd number of levels, so that 0 stays 0. Differences along the text deflate better than the
     levels of a state that moves slowly, and worse where it jumps, so the shorter of the two is kept.
     """
     fine, signed = name in FINE, name in SIGNED
     missing = 255 if fine else 15
-    top = missing - 1 if fine or signed else missing
+    top = FINE_TOP if fine else missing - signed
     values = np.tanh(array) if name == "c" else array
     scaled = (values + 1) / 2 if signed else values
-    levels = steps(scaled, top, (0, top), missing if top < missing else 0).astype(np.uint8).T
+    levels = steps(scaled, top, (0, top), missing if fine or signed else 0).astype(np.uint8).T
     raw = np.ascontiguousarray(levels) if fine else nibbles(levels)
     packed = pack(raw)
     moved = pack(np.diff(raw, axis=1, prepend=np.uint8(0))) if fine else packed
