@@ -18,6 +18,12 @@ from unrolled.options import (
 )
 
 ROOT = Path(__file__).parent.parent
+LAUNCHERS = {
+    *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--max-restarts"),
+    *("--nodes", "--ntasks-per-node"),
+}
+"""Flags of torchrun and srun, which docs/scaling.md names."""
+
 OTHERS = (SampleOptions, PredictOptions, EvaluateOptions, ScoreOptions, ExplainOptions, ReportOptions, BenchOptions)
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -35,14 +41,18 @@ def test_commands_and_flags_in_the_documents_exist() -> None:
     fields = {name for kind in (*GROUPS, *OTHERS) for name in vars(kind).get("__dataclass_fields__", {})}
     switches = {name for kind in GROUPS for name, hint in typing.get_type_hints(kind).items() if hint is bool}
     fields |= {f"no_{name}" for name in switches}
-    known = {f"--{name.replace('_', '-')}" for name in fields} | {
-        "--json",
-        "--allow-change",
-        "--preset",
-        "--config",
-        "--resume",
-        "--help",
-    }
+    known = (
+        {f"--{name.replace('_', '-')}" for name in fields}
+        | {
+            "--json",
+            "--allow-change",
+            "--preset",
+            "--config",
+            "--resume",
+            "--help",
+        }
+        | LAUNCHERS
+    )
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
         text = path.read_text("utf-8")
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known, path
