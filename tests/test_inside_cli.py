@@ -189,7 +189,7 @@ def test_a_unit_that_makes_no_sense_is_told_with_its_flag(cli: Cli, runs: dict[s
 
 def test_a_model_without_its_run_explains_a_text_and_asks_for_one(cli: Cli, runs: dict[str, str], short: Path) -> None:
     done = cli("explain", runs["moved"], *EXACT)
-    assert (done.code, "is a model without its run folder: name a text." in done.err) == (2, True)
+    assert (done.code, "is a model without its run folder: name the text." in done.err) == (2, True)
     done = cli("explain", runs["moved"], short, *EXACT)
     assert done.code == 0, done.err
     assert "too short to tell what units follow: 312 symbols, and 2,000 are needed" in done.err

@@ -69,7 +69,7 @@ class Subject:
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | own, str(self.path))
             return data.train_fraction, open_corpus(inputs, data, self.vocabulary)
         if self.run is None:
-            raise UsageError(f"{self.path} is a model without its run folder: name a text.")
+            raise UsageError(f"{self.path} is a model without its run folder: name the text.")
         return request.data.train_fraction, same_corpus(request, origin, lambda note: None)
 
     def parts(self) -> tuple[Ids, Ids]:
