@@ -10,7 +10,11 @@ import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models gain nothing from more, and threads that wait for each other are slow
 
+from browser import browser
+
 from unrolled.cli import main  # after the number of threads is set
+
+__all__ = ["browser"]  # one for all tests: Playwright runs once in a process
 
 
 @pytest.fixture(autouse=True)

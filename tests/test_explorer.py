@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from browser import browser, opened
+from browser import opened
 from numpy.typing import NDArray
 
 from unrolled.views.explorer import SCRIPTS, STYLES, ExplorerData, explorer_page, payload
@@ -22,8 +22,6 @@ from unrolled.views.page import FOLDER, embedded, pack, page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-__all__ = ["browser"]  # a fixture: used by name
 
 LINES = (
     'He said "yes, I will" and left (by the door).\n'

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import browser, opened
+from browser import opened
 from conftest import Done, sentences
 from playwright.sync_api import Browser
 from tables import MODES, write_jsonl
 
 import unrolled
-
-__all__ = ["browser"]  # a fixture: used by name
 
 Cli = Callable[..., Done]
 SMALL: dict[str, Any] = {"hidden": 16, "progress": False, "threads": 1, "precision": "float32"}

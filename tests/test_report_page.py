@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from browser import browser
 
 from unrolled.views.report import known, report_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-__all__ = ["browser"]  # a fixture: used by name
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\u202e\u200b\0 عربى\ud800"
 TEXT = 'ROMEO:\nWhat light is this? "It is the east", he said,\n\tand Juliet is the sun.\n\n'
