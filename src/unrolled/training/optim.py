@@ -17,6 +17,7 @@ from torch.optim.rmsprop import rmsprop
 from unrolled.errors import ModelError
 from unrolled.nn.machine import fast_bfloat16
 from unrolled.options import TrainingOptions
+from unrolled.training.distributed import ALONE, Ranks
 
 
 class Optimiser:
@@ -24,8 +25,8 @@ class Optimiser:
 
     moments: tuple[str, ...]
 
-    def __init__(self, model: nn.Module, options: TrainingOptions) -> None:
-        self.options = options
+    def __init__(self, model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> None:
+        self.options, self.ranks = options, ranks
         self.weights = dict(model.named_parameters())
         device = next(iter(self.weights.values())).device
         self.memory = {name: [torch.zeros_like(w) for w in self.weights.values()] for name in self.moments}
@@ -106,8 +107,8 @@ class Muon(AdamW):
     share_of_rate = 2.5
     """Muon's learning rate, as a multiple of AdamW's."""
 
-    def __init__(self, model: nn.Module, options: TrainingOptions) -> None:
-        super().__init__(model, options)
+    def __init__(self, model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> None:
+        super().__init__(model, options, ranks)
         names = list(self.weights)
         squares = {name for name in names if name.endswith("weight_h")}
         squares |= {
@@ -133,12 +134,22 @@ class Muon(AdamW):
                 mean = self.memory["mean"][index].lerp_(gradients[index], 1 - self.momentum)
                 directions.append(gradients[index].lerp(mean, self.momentum).view(-1, size, size))
                 self.steps[index] += 1
-            turned = orthogonalise(torch.cat(directions))
+            turned = self._turned(torch.cat(directions))
             first = 0
             for index, part in zip(group, directions, strict=True):
                 own = turned[first : first + len(part)].reshape_as(weights[index])
                 weights[index].mul_(1 - rate * self.options.weight_decay).sub_(own, alpha=rate * self.share_of_rate)
                 first += len(part)
+
+
+    def _turned(self, blocks: Tensor) -> Tensor:
+        """Return the nearest orthogonal matrices of blocks `(N, H, H)`; several ranks that can share them evenly do."""
+        if self.ranks.size == 1 or len(blocks) % self.ranks.size:
+            return orthogonalise(blocks)
+        own = _polar(blocks[self.ranks.own(len(blocks))])
+        if own.dtype == torch.bfloat16:  # gloo has no such numbers, but it sends bytes; half of them is half of the wait
+            return self.ranks.lanes(own.view(torch.uint8)).view(torch.bfloat16).float()
+        return self.ranks.lanes(own).float()
 
 
 POLAR = ((8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518))
@@ -153,12 +164,17 @@ POLAR_MARGIN = 1.02
 
 def orthogonalise(blocks: Tensor) -> Tensor:
     """Return the nearest orthogonal matrix of each block `(N, H, H)`, roughly: singular values from 0.2 to 1.9, most near 1."""
+    return _polar(blocks).float()
+
+
+def _polar(blocks: Tensor) -> Tensor:
+    """Return what `orthogonalise` does, in the numbers that it is worked out in."""
     x = blocks.to(torch.bfloat16 if fast_bfloat16(blocks.device) else torch.float32)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * POLAR_MARGIN + 1e-7)
     for a, b, c in POLAR:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.float()
+    return x
 
 
 class RMSProp(Optimiser):
@@ -188,9 +204,9 @@ class RMSProp(Optimiser):
 OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "muon": Muon, "rmsprop": RMSProp}
 
 
-def make_optimiser(model: nn.Module, options: TrainingOptions) -> Optimiser:
-    """Return the optimiser that `options` name, over all weights of `model`."""
-    return OPTIMISERS[options.optimiser](model, options)
+def make_optimiser(model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> Optimiser:
+    """Return the optimiser that `options` name, over all weights of `model`; `ranks` take the same step together."""
+    return OPTIMISERS[options.optimiser](model, options, ranks)
 
 
 def clip_gradient(weights: Iterable[Tensor], options: TrainingOptions) -> Tensor:
