@@ -20,6 +20,8 @@ from unrolled.errors import StorageError
 PARTIAL = ".partial-"
 """Marks a file or folder that is still being written. What a killed process leaves behind carries this in its name."""
 
+_OLD = "old"
+
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -100,17 +102,32 @@ def new_folder(path: Path) -> Iterator[Path]:
 def remove_partials(folder: Path, older_than: float = 0.0) -> None:
     """Remove what killed processes left half-written in `folder` (not below it).
 
-    Where other processes may be writing at this moment, `older_than` seconds spares theirs.
+    What had stepped aside for something that never came is put back. Where other processes may be writing at this moment,
+    `older_than` seconds spares theirs.
     """
     for path in folder.glob(f"*{PARTIAL}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime < older_than:
                 continue
+        home = folder / path.name.split(PARTIAL)[0]
+        if (path / _OLD).exists() and not home.exists():
+            with contextlib.suppress(OSError):
+                os.replace(path / _OLD, home)
+                flush_folder(folder)
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it can be; while it is half removed, it has the name of what is still being written."""
+    with contextlib.suppress(OSError):
+        aside = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
+        with contextlib.suppress(OSError):
+            os.replace(path, aside / "gone")
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def flush_folder(folder: Path) -> None:
@@ -133,14 +150,24 @@ def _flush(file: Path) -> None:
 
 
 def _replace_folder(partial: Path, path: Path) -> None:
-    """Rename a folder into place. A non-empty folder cannot be renamed over, so an old one steps aside first."""
-    if path.exists():
-        aside = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
-        os.replace(path, aside / "old")
+    """Rename a folder into place. A non-empty folder cannot be renamed over, so an old one steps aside first.
+
+    If the new one then cannot follow, the old one goes back; after a kill in between, `remove_partials` puts it back.
+    """
+    if not path.exists():
         os.replace(partial, path)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
+        return
+    aside = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
+    try:
+        os.replace(path, aside / _OLD)
         os.replace(partial, path)
+    except OSError:
+        if not path.exists():
+            os.replace(aside / _OLD, path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _existing(path: Path) -> Path:

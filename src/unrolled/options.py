@@ -8,8 +8,8 @@ This file imports neither torch nor numpy, so that `--help` is instant.
 from __future__ import annotations
 
 import dataclasses
-import math
 import secrets
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -267,10 +267,12 @@ def check(options: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         bounds = {k: v for k, v in field.metadata.items() if k in _HOLDS}
-        if math.isfinite(value) and all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
+        small = abs(value) <= _LARGEST  # a whole number may be too large for a float
+        if small and all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
             continue
         expected = " and ".join(f"{_WORDS[name]} {bound:,.12g}" for name, bound in bounds.items())
-        raise UsageError(f"{flag(field.name)} is {value:.12g}; expected a finite number {expected}".rstrip() + ".")
+        told = f"{value:.12g}" if small or isinstance(value, float) else "a number of too many digits"
+        raise UsageError(f"{flag(field.name)} is {told}; expected a finite number {expected}".rstrip() + ".")
 
 
 def _misfit(hint: Any, value: Any) -> str:
@@ -287,6 +289,7 @@ def _misfit(hint: Any, value: Any) -> str:
     return "" if type(value) is hint else _KINDS.get(hint, "nothing")
 
 
+_LARGEST = sys.float_info.max
 _KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", str: "a text"}
 _HOLDS = {
     "above": lambda value, bound: value > bound,

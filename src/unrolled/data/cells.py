@@ -73,7 +73,7 @@ def number_of(cell: Cell) -> float:
     """Return a cell as a finite number."""
     try:
         number = float(cell.value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{cell.where}: a number is expected, and this is {_told(cell.value)}.") from None
     if not math.isfinite(number):
         raise DataError(f"{cell.where}: a finite number is expected, and this is {cell.value}.")
@@ -96,7 +96,7 @@ def array_of(cell: Cell) -> Array:
             value = _SEPARATORS.split(value.strip())
     try:
         array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         told = f"numbers are expected, as many in each place, and this is {_told(cell.value)}"
         raise DataError(f"{cell.where}: {told}.") from None
     if array.ndim == 0:
@@ -142,17 +142,24 @@ def _load_picture(cell: Cell) -> Array:
     except DataError:
         raise
     except Exception as error:  # a damaged picture may raise anything in Pillow
-        raise DataError(f"{cell.where}: {path} is no picture that can be read: {error}.") from error
+        raise DataError(f"{cell.where}: {path} is no picture that can be read: {_first_line(error)}.") from error
 
 
 def _load_array(cell: Cell) -> Array:
     path = _found(cell)
     try:
-        with open(path, "rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise DataError(f"{cell.where}: {path} is no .npy file of numbers: {error}.") from error
-    return np.asarray(array)
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            array = np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except Exception as error:  # a damaged header may raise anything in numpy
+        raise DataError(f"{cell.where}: {path} is no .npy file of numbers: {_first_line(error)}.") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{cell.where}: {path} holds no real numbers but {array.dtype}.")
+    return array
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _found(cell: Cell) -> Path:
@@ -166,5 +173,8 @@ def _found(cell: Cell) -> Path:
 
 
 def _told(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # too deep, or a whole number of thousands of digits
+        text = type(value).__name__
     return text if len(text) <= 40 else text[:40] + "..."

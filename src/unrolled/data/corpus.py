@@ -25,7 +25,7 @@ import numpy as np
 
 from unrolled.data.sources import PIECE, READERS, Piece, fingerprint, gather, is_spooled, shown
 from unrolled.data.vocab import CODE_POINTS, Bytes, Characters, Ids, Vocabulary, vocabulary_from_json
-from unrolled.errors import DataError, ModelError
+from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.files import make_folder, new_folder, remove_partials, storage_error
 from unrolled.options import DataOptions
 
@@ -102,7 +102,7 @@ def open_corpus(
                 path.unlink(missing_ok=True)
     encoded = cached_corpus(key)
     if encoded is None:
-        raise DataError(f"The encoded text in {cache / key} was damaged at once. Check the disk, and run again.")
+        raise StorageError(f"The encoded text in {cache / key} was damaged at once. Check the disk, and run again.")
     return encoded
 
 

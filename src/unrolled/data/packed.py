@@ -62,9 +62,9 @@ class Packed:
                 self._file = tempfile.NamedTemporaryFile(prefix="unrolled-rows-", delete=False)
                 weakref.finalize(self, _remove, self._file.name)
                 for earlier in self._pieces:
-                    earlier.tofile(self._file)
+                    self._file.write(earlier.data)
                 self._pieces = []
-            piece.tofile(self._file)
+            self._file.write(piece.data)  # numpy's own `tofile` is silent about a disk that is full
         except OSError as error:
             raise storage_error(error, Path(tempfile.gettempdir()), "keep the rows in") from error
 
@@ -75,7 +75,10 @@ class Packed:
         self.starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
         tail = self._tail or ()
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:
+                raise storage_error(error, Path(tempfile.gettempdir()), "keep the rows in") from error
             self._items = np.memmap(self._file.name, dtype=self._dtype, mode="r").reshape(-1, *tail)
         elif self._pieces:
             self._items = np.concatenate(self._pieces).reshape(-1, *tail)

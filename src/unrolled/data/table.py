@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import itertools
@@ -37,6 +38,10 @@ PARTS = ("train", "test")
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _HEAD = 1 << 16
 
+MOST_NAMED = 100
+LONGEST = 1 << 23
+"""Characters of a cell, and of a row of JSON; beyond that a file is made to harm, or no table."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -52,8 +57,10 @@ class Table:
     def require(self, column: str) -> None:
         """Raise `UsageError` if there is no such column."""
         if column not in self.columns:
-            near = nearest(column, self.columns) or "."
-            raise UsageError(f"{self.name} has no column '{column}'{near} Its columns: {', '.join(self.columns)}.")
+            few = self.columns[:MOST_NAMED]
+            more = f" and {len(self.columns) - len(few):,} more" if len(self.columns) > len(few) else ""
+            near = nearest(column, few) or "."
+            raise UsageError(f"{self.name} has no column '{column}'{near} Its columns: {', '.join(few)}{more}.")
 
 
 def open_table(name: str, part: str = "train") -> Table:
@@ -142,6 +149,8 @@ class _faults:
             raise DataError(f"{where}: {error}.") from error
         if isinstance(error, DAMAGED):
             raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
+        if isinstance(error, OSError) and error.errno is None:  # of bz2
+            raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
         if isinstance(error, OSError):
             raise storage_error(error, self.path, "read") from error
 
@@ -159,11 +168,12 @@ def _tsv(path: Path) -> Callable[[], Numbered]:
 
 
 def _separated(path: Path, delimiter: str, quoting: int) -> Numbered:
-    csv.field_size_limit(2**31 - 1)  # a cell may be a long text; the default refuses one of 131,072 characters
+    csv.field_size_limit(LONGEST)  # a cell may be a long text; the default refuses one of 131,072 characters
     # Lines end at \n or \r\n only: a text may hold other line ends of Unicode, or a lone \r.
     with _faults(path) as faults, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as lines:
         strict = quoting == csv.QUOTE_MINIMAL
-        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # int is one
+        pieces = iter(functools.partial(lines.readline, LONGEST + 2), "")
+        reader = csv.reader(pieces, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # int is one
         faults.reader = reader
         header = next(reader, None)
         if not header:
@@ -175,15 +185,17 @@ def _separated(path: Path, delimiter: str, quoting: int) -> Numbered:
             if len(cells) != len(header):
                 raise DataError(
                     f"{path}, line {reader.line_num:,}: {_count(len(cells), 'cell')}, and the header has "
-                    f"{_count(len(header), 'column')} ({', '.join(header)})."
+                    f"{_count(len(header), 'column')} ({', '.join(header[:MOST_NAMED])})."
                 )
             yield reader.line_num, dict(zip(header, cells, strict=True))
 
 
 def _refuse_twins(path: Path, header: list[str]) -> None:
-    for index, column in enumerate(header):
-        if column in header[:index]:
+    met: set[str] = set()
+    for column in header:
+        if column in met:
             raise DataError(f"{path} has two columns named '{column}': rename one of them.")
+        met.add(column)
 
 
 def _json_lines(path: Path) -> Callable[[], Numbered]:
@@ -193,8 +205,10 @@ def _json_lines(path: Path) -> Callable[[], Numbered]:
 def _objects(path: Path) -> Numbered:
     with _faults(path) as faults, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="\n") as lines:
         first: Row | None = None
-        for line, text in enumerate(lines, 1):
+        for line, text in enumerate(iter(functools.partial(lines.readline, LONGEST + 1), ""), 1):
             faults.line = line
+            if len(text) > LONGEST:
+                raise DataError(f"{path}, line {line:,}: a row of more than {LONGEST:,} characters is not read.")
             if not text.strip():
                 continue
             row = _object(path, line, text)
@@ -229,8 +243,8 @@ def _parquet_rows(path: Path) -> Numbered:
         file = parquet.ParquetFile(path)
         batches = file.iter_batches(batch_size=1024)
         yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are these
-        raise DataError(f"{path} is no sound Parquet file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged file may raise anything in pyarrow
+        raise DataError(f"{path} is no sound Parquet file: {(str(error) or type(error).__name__).splitlines()[0]}") from error
 
 
 def _count(number: int, noun: str) -> str:

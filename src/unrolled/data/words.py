@@ -138,11 +138,11 @@ class Pieces(Vocabulary):
         tokenizer.decoder = library.decoders.ByteLevel()
         alphabet = library.pre_tokenizers.ByteLevel.alphabet()
         trainer = library.trainers.BpeTrainer(vocab_size=BPE_SIZE, show_progress=False, initial_alphabet=alphabet)
-        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.train_from_iterator(map(_encodable, texts), trainer)
         return Pieces(tokenizer.to_str())
 
     def encode(self, text: str) -> tuple[Ids, int]:
-        return np.array(self._tokenizer.encode(text).ids, dtype=np.int64), 0
+        return np.array(self._tokenizer.encode(_encodable(text)).ids, dtype=np.int64), 0
 
     def decode(self, ids: Iterable[int]) -> str:
         return str(self._tokenizer.decode([int(i) for i in ids]))
@@ -167,6 +167,11 @@ class _PieceDecoder:
 
     def finish(self) -> str:
         return self._pieces.decode(self._ids)
+
+
+def _encodable(text: str) -> str:
+    """Return a text that has bytes: half a surrogate pair, as JSON may hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _tokenizers() -> Any:

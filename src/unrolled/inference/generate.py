@@ -7,8 +7,9 @@ if need be: so a seed gives the same text alone or among others, streamed or not
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +124,7 @@ def stream_ids(
     options: SampleOptions,
     length: int,
     holds: Sequence[Hold] = (),
-) -> Iterator[list[int]]:
+) -> Generator[list[int], None, None]:
     """Yield, `length` times, one id for each of `seeds` (at most `LANES`), going on from the ids of a prompt.
 
     `holds` are units held at a value meanwhile; nobody else may use the model until the stream ends or is closed.
@@ -218,20 +219,30 @@ def stream_text(
 
 
 def generate(
-    model: SequenceModel, vocabulary: Vocabulary, options: SampleOptions, seed: int, holds: Sequence[Hold] = ()
+    model: SequenceModel,
+    vocabulary: Vocabulary,
+    options: SampleOptions,
+    seed: int,
+    holds: Sequence[Hold] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Sample]:
-    """Yield `options.count` whole samples in their order; sample i is the one that the seed `seed + i` draws."""
+    """Yield `options.count` whole samples in their order; sample i is the one that the seed `seed + i` draws.
+
+    `check` is called before every symbol, and may raise.
+    """
     ids, _ = prompt_ids(vocabulary, options.prompt)
     for first in range(0, options.count, LANES):
         seeds = [seed + i for i in range(first, min(first + LANES, options.count))]
         lanes = [_Lane(vocabulary, options.stop) for _ in seeds]
         texts = [[options.prompt] for _ in seeds]
-        for symbols in stream_ids(model, ids, seeds, options, options.length, holds):
-            for lane, text, symbol in zip(lanes, texts, symbols, strict=True):
-                if not lane.ended:
-                    text.append(lane.push(symbol))
-            if all(lane.ended for lane in lanes):
-                break
+        with contextlib.closing(stream_ids(model, ids, seeds, options, options.length, holds)) as stream:
+            for symbols in stream:
+                check()
+                for lane, text, symbol in zip(lanes, texts, symbols, strict=True):
+                    if not lane.ended:
+                        text.append(lane.push(symbol))
+                if all(lane.ended for lane in lanes):
+                    break
         for own, lane, text in zip(seeds, lanes, texts, strict=True):
             text.append(lane.finish())
             yield Sample("".join(text), options.prompt, own, lane.symbols, lane.ended or "length")

@@ -53,7 +53,7 @@ class Material(Protocol):
         """Return a function that gives the loss on the validation part; None if there is none."""
         ...
 
-    def sampler(self, model: Any, machine: Machine, length: int) -> Callable[[], str] | None:
+    def sampler(self, model: Any, machine: Machine, length: int) -> Callable[[Check], str] | None:
         """Return a function that shows what the model can do by now; None for nothing."""
         ...
 

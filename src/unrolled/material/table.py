@@ -170,11 +170,11 @@ class TableMaterial:
         measure = calibrate if self.task.target.kind in ("label", "labels") else mean_loss
         return lambda check: measure(model, pairs, index, machine, check)
 
-    def sampler(self, model: PairModel, machine: Machine, length: int) -> Callable[[], str] | None:
+    def sampler(self, model: PairModel, machine: Machine, length: int) -> Callable[[Check], str] | None:
         """Return a function that answers a few held-out rows, the right answer behind each; None for none."""
         if length == 0 or not self.shown:
             return None
-        return lambda: self._show(model, machine)
+        return lambda check: self._show(model, machine)
 
     def _show(self, model: PairModel, machine: Machine) -> str:
         few = self.shown[: SHOWN if model.writer is not None else 256]

@@ -127,14 +127,19 @@ class TextMaterial:
         end, longest = corpus.vocabulary.end, corpus.longest
         return evaluate(model, machine, ids, end, longest, limit=limit, begins=begins, check=check).nats
 
-    def sampler(self, model: SequenceModel, machine: Machine, length: int) -> Callable[[], str] | None:
+    def sampler(self, model: SequenceModel, machine: Machine, length: int) -> Callable[[Check], str] | None:
         """Return a function that writes some `length` symbols; None for none."""
         if length == 0:
             return None
         count = DOCUMENTS_SHOWN if self.in_rows else 1
         options = SampleOptions(length=length // count + 1, count=count)
         vocabulary = self.corpus.vocabulary
-        return lambda: "\n".join(sample.text for sample in generate(model, vocabulary, options, seed=1)).strip("\n")
+
+        def write(check: Check) -> str:
+            samples = generate(model, vocabulary, options, seed=1, check=check)
+            return "\n".join(sample.text for sample in samples).strip("\n")
+
+        return write
 
     def judge(
         self, model: SequenceModel, machine: Machine, limit: int, best_at: float, epochs: float

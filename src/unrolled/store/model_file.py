@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ FORMAT = 1
 MODEL_NAME = "model.safetensors"
 LONGEST_HEADER = 64 << 20
 """Bytes of header beyond which a file is not believed: the largest vocabulary there can be needs a tenth."""
+
+MOST_PARTS = 500_000
+"""Members of objects and lists in a header beyond which it is not parsed: a table's words and labels need a tenth."""
 
 _ZEROS = "0" * 64
 
@@ -90,7 +94,7 @@ def load_model(path: Path) -> Saved:
         for weight in saved.model.parameters():
             weight.requires_grad_(True)
         return saved
-    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, UsageError) as error:
         raise ModelError(f"{path} is no model that this version can read: {error}.") from error
 
 
@@ -140,15 +144,10 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: dict[str, Any
 
 def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a sealed file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or newer than we."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no model file {path}.") from error
-    except OSError as error:
-        raise storage_error(error, path, "read") from error
+    content = _read(path)
     about = _about(path, content)
     seal = about.pop("seal", None)
-    if not isinstance(seal, str) or len(seal) != len(_ZEROS):
+    if not isinstance(seal, str) or len(seal) != len(_ZEROS) or not seal.isascii():
         raise ModelError(f"{path} was not written by unrolled: its header has no seal.")
     if hashlib.sha256(content.replace(seal.encode(), _ZEROS.encode(), 1)).hexdigest() != seal:
         raise ModelError(f"{path} is damaged: its contents do not match its seal. Take another copy or checkpoint.")
@@ -158,15 +157,33 @@ def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ModelError(f"{path} is damaged: {error}.") from error
 
 
+def _read(path: Path) -> bytes:
+    """Return what is in a file that begins like a model, so that whatever else is large is not read to its end."""
+    if path.exists() and not path.is_file():  # a device would never end
+        raise ModelError(f"{path} is no file.")
+    try:
+        with open(path, "rb") as file:
+            length, head = os.fstat(file.fileno()).st_size, file.read(9)
+            size = int.from_bytes(head[:8], "little")
+            if head[8:] != b"{" or not 2 <= size <= min(LONGEST_HEADER, length - 8):
+                raise ModelError(f"{path} is no model file, or only the beginning of one ({length:,} bytes).")
+            header = file.read(size - 1)
+            if sum(map(header.count, (b",", b"[", b"{"))) > MOST_PARTS:
+                raise ModelError(f"{path} is no model file: its header has too many parts.")
+            return head + header + file.read()
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model file {path}.") from error
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+
+
 def _about(path: Path, content: bytes) -> dict[str, Any]:
     """Return the JSON value of the header, its format known to be one that we read."""
     size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or not 2 <= size <= min(LONGEST_HEADER, len(content) - 8):
-        raise ModelError(f"{path} is no model file, or only the beginning of one ({len(content):,} bytes).")
     try:
         about = dict(json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["unrolled"]))
         version = int(about["format"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is no model file of unrolled, or is damaged in its header.") from error
     if version > FORMAT:
         raise ModelError(

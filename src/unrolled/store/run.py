@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import shlex
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,13 @@ from typing import Any
 from torch import Tensor
 
 from unrolled.errors import ModelError, UsageError, nearest
-from unrolled.files import make_folder, new_folder, remove_partials, storage_error, write_bytes
+from unrolled.files import PARTIAL, make_folder, new_folder, remove_folder, remove_partials, storage_error, write_bytes
 from unrolled.store.model_file import MODEL_NAME, Saved, load_model, read_sealed, save_model, write_sealed
 
+TRAINING_NAME = "training.safetensors"
+_ESCAPED = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
+
+LONGEST_MANIFEST = 1 << 16
 KEPT = 2
 """Checkpoints kept: if the last is damaged, there is the one before."""
 
@@ -47,19 +52,29 @@ class Run:
         make_folder(path / "checkpoints")
         run = Run(path)
         for log in (run.metrics, run.samples):
-            log.path.unlink(missing_ok=True)
+            log.clear()
         run.write_config(config)
         return run
 
     def lock(self) -> None:
-        """Keep the run to this process until it ends. Raises `UsageError` if another one is training it."""
-        if self._lock is not None:
-            return
+        """Keep the run to this process until it ends, and clean away what a killed one left half-written.
+
+        Raises `UsageError` if another process is training it.
+        """
+        if self._lock is None:
+            self._take()
+            for folder in (self.path, self.path / "checkpoints"):
+                remove_partials(folder)
+
+    def _take(self) -> None:
         try:
             import fcntl
         except ImportError:  # Windows: two trainings of one run are the user's to avoid
             return
-        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            self._lock = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise storage_error(error, self.path, "open") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -77,7 +92,6 @@ class Run:
         """Open a run folder. Raises `ModelError` if there is none at `path`."""
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} is no run folder: it has no config.json{_similar(path)}")
-        remove_partials(path)
         return Run(path)
 
     @property
@@ -86,7 +100,9 @@ class Run:
         path = self.path / "config.json"
         try:
             config = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise storage_error(error, path, "read") from error
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"{path} cannot be read: {error}.") from error
         if not isinstance(config, dict):
             raise ModelError(f"{path} is no JSON object.")
@@ -102,51 +118,66 @@ class Run:
 
     def checkpoints(self) -> list[tuple[int, Path]]:
         """Return the checkpoints as `(step, folder)`, the oldest first."""
-        folders = (self.path / "checkpoints").glob("step-*")
-        found = [(int(path.name[5:]), path) for path in folders if path.name[5:].isdecimal()]
-        return sorted(found)
+        folder = self.path / "checkpoints"
+        try:
+            names = os.listdir(folder) if folder.is_dir() else []
+        except OSError as error:
+            raise storage_error(error, folder, "look into") from error
+        return sorted((int(name[5:]), folder / name) for name in names if name.startswith("step-") and name[5:].isdecimal())
 
     def save_checkpoint(self, step: int, saved: Saved, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, then remove all but the last few."""
         with new_folder(self.path / "checkpoints" / f"step-{step}") as folder:
             save_model(folder / MODEL_NAME, saved)
-            write_sealed(folder / "training.safetensors", tensors, {"kind": "training", **about})
-            digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+            write_sealed(folder / TRAINING_NAME, tensors, {"kind": "training", **about})
+            digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
             write_bytes(folder / "MANIFEST.json", json.dumps({"step": step, "sha256": digests}).encode())
         for _, path in self.checkpoints()[:-KEPT]:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)
 
     def load_checkpoint(self) -> tuple[Saved, dict[str, Tensor], dict[str, Any], list[str]]:
         """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
         passed: list[str] = []
-        remove_partials(self.path / "checkpoints")
-        for _, folder in reversed(self.checkpoints()):
+        for step, folder in reversed(self.checkpoints()):
             try:
-                _check_manifest(folder)
-                tensors, about = read_sealed(folder / "training.safetensors")
+                _check_manifest(step, folder)
+                tensors, about = read_sealed(folder / TRAINING_NAME)
                 return load_model(folder / MODEL_NAME), tensors, about, passed
             except ModelError as error:
                 passed.append(f"Passed over a damaged checkpoint: {error}")
         raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in passed))
 
 
-def _check_manifest(folder: Path) -> None:
+def _check_manifest(step: int, folder: Path) -> None:
+    """Hold that a checkpoint is one: of this step, all its files there, and no other than were written together."""
+    manifest = folder / "MANIFEST.json"
     try:
-        digests = json.loads((folder / "MANIFEST.json").read_text("utf-8"))["sha256"]
+        if not manifest.is_file() or manifest.stat().st_size > LONGEST_MANIFEST:
+            raise ValueError("no manifest")
+        about = json.loads(manifest.read_text("utf-8"))
+        digests = dict(about["sha256"])
+        if about["step"] != step or digests.keys() != {MODEL_NAME, TRAINING_NAME}:
+            raise ValueError("of something else")
         for name, digest in digests.items():
-            if hashlib.sha256((folder / Path(name).name).read_bytes()).hexdigest() != digest:
+            if not (folder / name).is_file() or _sha256(folder / name) != digest:
                 raise ModelError(f"{folder / name} does not match its MANIFEST.")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{folder} has no readable MANIFEST.json.") from error
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_taken(path: Path) -> None:
     """Raise `UsageError` if there is something at `path`, other than a run that never got as far as a checkpoint."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not (path / "config.json").is_file():
+    begun = path.is_dir() and all(part.name == "checkpoints" or PARTIAL in part.name for part in path.iterdir())
+    if not (path / "config.json").is_file() and not begun:
         raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
-    if (path / MODEL_NAME).exists() or any((path / "checkpoints").glob("step-*")):
+    if (path / MODEL_NAME).exists() or Run(path).checkpoints():
         raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {shlex.quote(str(path))}")
 
 
@@ -182,24 +213,39 @@ class JsonLines:
         except OSError as error:
             raise storage_error(error, self.path, "write") from error
 
+    def clear(self) -> None:
+        """Remove all records."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, self.path, "remove") from error
+
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the records; a last line that was cut short is left out."""
-        if not self.path.exists():
+        """Yield the records; a line that was cut short or damaged is left out."""
+        if not self.path.is_file():  # a device would never end
             return
-        with open(self.path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                with contextlib.suppress(ValueError):
-                    record = json.loads(line)
-                    if isinstance(record, dict):
-                        yield record
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    with contextlib.suppress(ValueError, RecursionError):
+                        record = json.loads(line)
+                        if isinstance(record, dict):
+                            yield record
+        except OSError as error:
+            raise storage_error(error, self.path, "read") from error
 
     def keep_until(self, step: int) -> None:
         """Drop the records after `step`: a resumed run writes them again."""
-        kept: Iterable[dict[str, Any]] = (record for record in self.read() if record.get("step", 0) <= step)
+        kept: Iterable[dict[str, Any]] = (record for record in self.read() if _step(record) <= step)
         write_bytes(self.path, "".join(map(_line, kept)).encode())
 
 
+def _step(record: dict[str, Any]) -> float:
+    step = record.get("step", 0)
+    return step if isinstance(step, int | float) else math.inf
+
+
 def _line(record: dict[str, Any]) -> str:
-    """Return a record as one line, also for readers that take U+2028 and its kind for line ends."""
+    """Return a record as one line, also for readers that take U+2028 and its kind for line ends; half a pair is escaped."""
     text = json.dumps(record, ensure_ascii=False)
-    return "".join(f"\\u{ord(c):04x}" if c in "\x85\u2028\u2029" else c for c in text) + "\n"
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,11 @@ def run_parts(run: Run | None, symbols: int | None) -> dict[str, Any]:
         for name, part in zip(groups, request.parts(), strict=True)
         if is_table(request) or not name.startswith("tables")
     ]
-    records = list(run.metrics.read())
-    trained = [record for record in records if record.get("event") == "train"]
+    records = list(_sound(run.metrics.read()))
+    trained = [record for record in records if record.get("event") == "train" and _is_number(record.get("epochs"))]
 
     def curve(key: str, found: Iterable[dict[str, Any]]) -> list[list[Any]]:
-        known = [one for one in found if one.get(key) is not None]
+        known = [one for one in found if _is_number(one.get(key))]
         rows = [[one["step"], one["seconds"], _symbols(one, trained, symbols), one[key]] for one in known]
         return [row for row in rows if math.isfinite(row[1]) and math.isfinite(row[3])]
 
@@ -82,18 +83,28 @@ def run_parts(run: Run | None, symbols: int | None) -> dict[str, Any]:
             "gradient_norm": curve("gradient_norm", trained),
         },
         "samples": [
-            {"step": one["step"], "seconds": one["seconds"], "val_nats": one["val_nats"], "text": one["text"]}
-            for one in run.samples.read()
+            {"step": one["step"], "seconds": one["seconds"], "val_nats": one.get("val_nats"), "text": one["text"]}
+            for one in _sound(run.samples.read())
+            if isinstance(one.get("text"), str) and (one.get("val_nats") is None or _is_number(one["val_nats"]))
         ],
     }
 
 
 def spent(run: Run | None) -> dict[str, str]:
     """Return how long a run has trained, as a headline."""
-    trained = [one for one in run.metrics.read() if one.get("event") == "train"] if run else []
+    trained = [one for one in _sound(run.metrics.read()) if one.get("event") == "train"] if run else []
     last = trained[-1] if trained else {}
-    minutes, passes = float(last.get("seconds") or 0) / 60, float(last.get("epochs") or 0)
-    return {"name": "training", "value": f"{minutes:.1f} min", "note": f"{passes:.2f} passes"}
+    minutes, passes = float(last.get("seconds") or 0) / 60, last.get("epochs")
+    return {"name": "training", "value": f"{minutes:.1f} min", "note": f"{passes if _is_number(passes) else 0:.2f} passes"}
+
+
+def _sound(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the records that say when they were made; others were not written by us."""
+    return (one for one in records if _is_number(one.get("step")) and _is_number(one.get("seconds")))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _setting(field: dataclasses.Field[Any], value: Any, request: TrainRequest) -> list[str]:

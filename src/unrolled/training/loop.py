@@ -106,13 +106,13 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Looks:
-    """How the loop looks at its model: `evaluate(check) -> nats a character`, `sample() -> text`; None if not wanted.
+    """How the loop looks at its model: `evaluate(check) -> nats a character`, `sample(check) -> text`; None if not wanted.
 
-    `evaluate` calls `check` now and then, which raises `Interrupted` when a stop was asked for.
+    Both call `check` now and then, which raises `Interrupted` when a stop was asked for.
     """
 
     evaluate: Callable[[Callable[[], None]], float] | None
-    sample: Callable[[], str] | None
+    sample: Callable[[Callable[[], None]], str] | None
 
 
 def milestones(budget: Budget) -> list[float]:
@@ -245,7 +245,7 @@ class Trainer:
         """Take one training step at the rate that the schedule asks for; return its loss, in nats a symbol."""
         spent = self.position.spent
         self.rate = learning_rate(self.options, spent, self.progress, self.batches.symbols) * 0.5**self.position.slowed
-        loss, norm = self.learner.step(batch, self.rate, self.options.seed * 1_000_003 + spent.steps)
+        loss, norm = self.learner.step(batch, self.rate, (self.options.seed * 1_000_003 + spent.steps) % (1 << 63))
         self._window[2] += norm
         spent.steps += 1
         self.position.cursor = self.batches.cursor
@@ -341,8 +341,10 @@ class Trainer:
             position.best, position.best_step = val_nats, step
             self.run.save_best(self.saved())
         self.model.eval()
-        text = self.looks.sample() if self.looks.sample else None
-        self.model.train()
+        try:
+            text = self.looks.sample(check) if self.looks.sample else None
+        finally:
+            self.model.train()
         if val_nats is not None:
             bits = val_nats / math.log(2)
             self.run.metrics.append(

@@ -141,7 +141,6 @@ class Muon(AdamW):
                 weights[index].mul_(1 - rate * self.options.weight_decay).sub_(own, alpha=rate * self.share_of_rate)
                 first += len(part)
 
-
     def _turned(self, blocks: Tensor) -> Tensor:
         """Return the nearest orthogonal matrices of blocks `(N, H, H)`; several ranks that can share them evenly do."""
         if self.ranks.size == 1 or len(blocks) % self.ranks.size:

@@ -1,0 +1,215 @@
+"""Any bytes train, any prompt samples: whatever a file holds, it is learned, or refused in one sentence that says where."""
+
+import codecs
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from unrolled import api, job
+from unrolled.data import sources
+from unrolled.data.sources import read_text
+from unrolled.data.vocab import Bytes
+from unrolled.errors import DataError
+from unrolled.options import TrainRequest
+from unrolled.views.console import Quiet
+
+EXAMPLES_P, EXAMPLES_N = 500, 5_000
+STREAMS_P, STREAMS_N = 2_000, 100_000
+
+SMALL: dict[str, Any] = {
+    "hidden": 4, "layers": 1, "batch": 2, "bptt": 4, "steps": 2, "sample_length": 3, "eval_symbols": 20, "precision": "float32",
+    "threads": 1, "kernels": "reference", "optimiser": "adamw", "lr": 0.01,
+}  # fmt: skip
+
+ODD = [
+    b"", b"a", b"\0", b"\0\0", b"\n", b"\r", b"\r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbfab", b"\xef\xbb", b"\xff\xfea\0b\0",
+    b"\xfe\xff\0a\0b", b"\xff\xfe\0\0a\0\0\0", b"aaaa", b"ab", b"\xc3", b"\xc3\xa9", b"\xed\xa0\x80", b"\xf4\x90\x80\x80",
+    b"\xc0\x80", "\U0001f469\u200d\U0001f469\u200d\U0001f467".encode(), "\u202e\u05d0\u05d1 abc".encode(), b"\x1b[31m\x07\x08",
+    "\u2028\u2029\x85\x0b\x0c\x1c".encode(), b"a\rb\rc", b"\n\n\n\n", b" \t \t", "e\u0301\u0301\u0301".encode(), b"\x80abc",
+    bytes(range(256)), b"ab" * 600, b"x" * 3000 + b"y", "\u0000\u0001\u0002".encode(), "\U0010ffff\ufffe\ufdd0".encode(),
+]  # fmt: skip
+TEXTS = st.one_of(
+    st.sampled_from(ODD),
+    st.binary(max_size=60),
+    st.text(min_size=2, max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.text(st.sampled_from("ab\n\r\ufeff\u00e9\u65e5\U0001f600\x85\u2028 "), min_size=2, max_size=30).map(str.encode),
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=2, max_size=60).map(str.encode),
+    st.tuples(st.sampled_from(ODD), st.binary(max_size=8), st.sampled_from(ODD)).map(b"".join),
+)
+PROMPTS = st.one_of(
+    st.text(max_size=12), st.sampled_from(["", "\ud800", "\0", "\x1b[2J", "\u0301", "\U0001f469\u200d", "a" * 300])
+)
+LENIENT: dict[str, Any] = {
+    "deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large], "database": None,
+    "derandomize": True,
+}  # fmt: skip
+
+TALLY = {"trained": 0, "refused": 0}
+
+
+@contextmanager
+def somewhere() -> Iterator[None]:
+    """Work in a folder of its own with a cache of its own, without waiting for the disk."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNROLLED_CACHE", f"{folder}/cache")
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.chdir(folder)
+        yield
+
+
+def trains(**values: Any) -> None:
+    request = TrainRequest.build(("t",), SMALL | {"out": "r"} | values, "test")
+    assert job.start(request, Quiet()).train().steps == 2
+
+
+def samples(prompt: str) -> None:
+    model = api.load("r", threads=1, precision="float32", kernels="reference")
+    sample = model.sample(prompt, length=4, seed=1)
+    assert sample.startswith(prompt)
+    assert model.sample(prompt, length=4, seed=1) == sample
+
+
+def trains_or_is_refused(content: bytes, prompt: str, unit: str) -> None:
+    """Hold that characters are learned or refused with exit code 3, and bytes always learned, if there are two."""
+    with somewhere():
+        Path("t").write_bytes(content)
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            text, wrong = "", error.start
+        else:
+            wrong = content.find(b"\0")
+        told = refusal(unit)
+        if told is None:
+            TALLY["trained"] += 1
+            assert wrong < 0
+            samples(prompt)
+            return
+        TALLY["refused"] += 1
+        assert "\n" not in told
+        assert told.endswith((".", "bytes", "UTF-8 t", "?"))
+        kinds = set(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+        assert wrong >= 0 or len(kinds) < 2 or content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), told
+        if wrong >= 0 and "at offset" in told:
+            assert any(f"at offset {at:,}" in told for at in (wrong, content.find(0))), told
+        assert not Path("r").exists(), "nothing is left"
+
+
+def refusal(unit: str) -> str | None:
+    """Train on characters; return why not, or None. What is refused is the data's fault: exit code 3."""
+    try:
+        trains(unit=unit)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def bytes_train(content: bytes, prompt: str, unit: str) -> None:
+    """Hold that two bytes are enough to be learned as they are, whatever they are."""
+    with somewhere():
+        Path("t").write_bytes(content)
+        nothing = not (content.strip(b"\n") if unit == "line" else content)
+        if nothing or (unit == "stream" and len(content) < 2):
+            with pytest.raises(DataError, match="no text in t|one character"):
+                trains(tokens="bytes", unit=unit)
+            return
+        trains(tokens="bytes", unit=unit)
+        samples(prompt)
+
+
+UNITS = st.sampled_from(["stream", "stream", "line", "file"])
+
+
+@settings(max_examples=EXAMPLES_P * 7 // 10, **LENIENT)
+@given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
+@example(content=b"\xe6\x97", prompt="", unit="stream")
+@example(content=b"ab\0", prompt="", unit="stream")
+def test_any_file_trains_as_characters_or_is_refused(content: bytes, prompt: str, unit: str) -> None:
+    trains_or_is_refused(content, prompt, unit)
+
+
+@settings(max_examples=EXAMPLES_P * 3 // 10, **LENIENT)
+@given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
+def test_any_file_trains_as_bytes(content: bytes, prompt: str, unit: str) -> None:
+    bytes_train(content, prompt, unit)
+
+
+@pytest.mark.long
+@settings(max_examples=EXAMPLES_N, **LENIENT)
+@given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
+def test_many_files_train_as_characters_or_are_refused(content: bytes, prompt: str, unit: str) -> None:
+    trains_or_is_refused(content, prompt, unit)
+
+
+@pytest.mark.long
+@settings(max_examples=EXAMPLES_N, **LENIENT)
+@given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
+def test_many_files_train_as_bytes(content: bytes, prompt: str, unit: str) -> None:
+    bytes_train(content, prompt, unit)
+
+
+def test_what_was_tried() -> None:
+    print(f"\nfiles as characters: {TALLY}")
+
+
+def random_bytes(draw: random.Random) -> bytes:
+    """Return bytes that are nearly UTF-8: characters of every length, cut ones, bytes that are never right."""
+    parts = []
+    for _ in range(draw.randint(0, 12)):
+        kind = draw.randrange(6)
+        least, most = draw.choice([(0, 0x80), (0x80, 0x800), (0x800, 0xD800), (0x10000, 0x110000)])
+        encoded = chr(draw.randrange(least, most)).encode()
+        if kind == 0:
+            encoded = encoded[: draw.randint(0, len(encoded))]
+        elif kind == 1:
+            encoded = draw.randbytes(draw.randint(1, 4))
+        elif kind == 2:
+            encoded = draw.choice([b"\r", b"\n", b"\r\n", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"])
+        parts.append(encoded)
+    return b"".join(parts)
+
+
+def decode_streams(count: int, seed: int, folder: Path) -> None:
+    """Hold that bytes decoded one by one, and files read in pieces, are what they are when decoded at once."""
+    draw, path = random.Random(seed), folder / "stream"
+    sound = 0
+    for _ in range(count):
+        data = random_bytes(draw)
+        decoder = Bytes().decoder()
+        pieces = [decoder.push(byte) for byte in data]
+        cut = draw.randint(0, len(data))
+        assert "".join(pieces) + decoder.finish() == data.decode("utf-8", "replace")
+        assert Bytes().decode(data[:cut]) == data[:cut].decode("utf-8", "replace")
+        path.write_bytes(data)
+        try:
+            whole: str | None = data.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError:
+            whole = None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sources, "PIECE", draw.randint(4, 9))
+            try:
+                points = np.concatenate([np.zeros(0, np.uint32), *read_text(path, {})])
+            except DataError:
+                assert whole is None or "\0" in whole or data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            else:
+                sound += 1
+                assert "".join(map(chr, points.tolist())) == whole
+    print(f"\n{count:,} streams of bytes cut anywhere, {sound:,} of them sound UTF-8: all as decoded at once")
+
+
+def test_a_stream_cut_anywhere_is_decoded_as_the_whole(tmp_path: Path) -> None:
+    decode_streams(STREAMS_P, 0, tmp_path)
+
+
+@pytest.mark.long
+def test_many_streams_cut_anywhere_are_decoded_as_the_whole(tmp_path: Path) -> None:
+    decode_streams(STREAMS_N, 1, tmp_path)
