@@ -18,11 +18,11 @@ from unrolled.options import (
 )
 
 ROOT = Path(__file__).parent.parent
-LAUNCHERS = {
+OTHER_PROGRAMS = {
     *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--max-restarts"),
-    *("--nodes", "--ntasks-per-node"),
+    *("--nodes", "--ntasks-per-node", "--scoring"),
 }
-"""Flags of torchrun and srun, which docs/scaling.md names."""
+"""Flags of torchrun, srun and benchmarks/figures.py, which the documents name."""
 
 OTHERS = (SampleOptions, PredictOptions, EvaluateOptions, ScoreOptions, ExplainOptions, ReportOptions, BenchOptions)
 README = (ROOT / "README.md").read_text("utf-8")
@@ -51,7 +51,7 @@ def test_commands_and_flags_in_the_documents_exist() -> None:
             "--resume",
             "--help",
         }
-        | LAUNCHERS
+        | OTHER_PROGRAMS
     )
     for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
         text = path.read_text("utf-8")
