@@ -26,7 +26,7 @@ EXAMPLES_P, EXAMPLES_N = 500, 5_000
 STREAMS_P, STREAMS_N = 2_000, 100_000
 
 SMALL: dict[str, Any] = {
-    "hidden": 4, "layers": 1, "batch": 2, "bptt": 4, "steps": 2, "sample_length": 3, "eval_symbols": 20, "precision": "float32",
+    "hidden": 4, "layers": 1, "batch": 2, "bptt": 4, "steps": 2, "sample_length": 1, "eval_symbols": 20, "precision": "float32",
     "threads": 1, "kernels": "reference", "optimiser": "adamw", "lr": 0.01,
 }  # fmt: skip
 
@@ -73,9 +73,7 @@ def trains(**values: Any) -> None:
 
 def samples(prompt: str) -> None:
     model = api.load("r", threads=1, precision="float32", kernels="reference")
-    sample = model.sample(prompt, length=4, seed=1)
-    assert sample.startswith(prompt)
-    assert model.sample(prompt, length=4, seed=1) == sample
+    assert model.sample(prompt, length=4).startswith(prompt)
 
 
 def trains_or_is_refused(content: bytes, prompt: str, unit: str) -> None:
@@ -129,7 +127,7 @@ def bytes_train(content: bytes, prompt: str, unit: str) -> None:
 UNITS = st.sampled_from(["stream", "stream", "line", "file"])
 
 
-@settings(max_examples=EXAMPLES_P * 7 // 10, **LENIENT)
+@settings(max_examples=EXAMPLES_P * 8 // 10, **LENIENT)
 @given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
 @example(content=b"\xe6\x97", prompt="", unit="stream")
 @example(content=b"ab\0", prompt="", unit="stream")
@@ -137,7 +135,7 @@ def test_any_file_trains_as_characters_or_is_refused(content: bytes, prompt: str
     trains_or_is_refused(content, prompt, unit)
 
 
-@settings(max_examples=EXAMPLES_P * 3 // 10, **LENIENT)
+@settings(max_examples=EXAMPLES_P * 2 // 10, **LENIENT)
 @given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
 def test_any_file_trains_as_bytes(content: bytes, prompt: str, unit: str) -> None:
     bytes_train(content, prompt, unit)

@@ -20,8 +20,8 @@ import pytest
 import torch
 from test_kill import (
     COMMON,
+    LONG,
     RUNS,
-    STEPS,
     Calls,
     Forks,
     check_sound,
@@ -105,9 +105,9 @@ FREE = re.compile(r"[\d,]+ bytes are free there\.")
 def test_files_that_may_not_grow(forks: Forks, place: Path, kind: str) -> None:
     """RLIMIT_FSIZE: a limit that no program can get around, at sizes that stop logs, models and checkpoints."""
     straight, broken = place / "straight", place / "broken"
-    assert forks.call(train_undisturbed, kind, straight, 40).code == 0
+    assert forks.call(train_undisturbed, kind, straight, 20).code == 0
     refused = 0
-    done = forks.call(main, [*flags(kind, broken, 40), "--stop-after", "5"])
+    done = forks.call(main, [*flags(kind, broken, 20), "--stop-after", "2"])
     assert done.code == 0, done.err
     for size in SIZES:
         before = check_sound(broken)
@@ -120,9 +120,9 @@ def test_files_that_may_not_grow(forks: Forks, place: Path, kind: str) -> None:
             told = one_line(left.err, broken)
             assert "larger than the system allows" in told, told
             assert FREE.search(told), told
-    done = forks.call(train, kind, broken, 40)
+    done = forks.call(train, kind, broken, 20)
     assert done.code == 0, done.err
-    same_end(straight, broken, 40)
+    same_end(straight, broken, 20)
     assert refused >= 3
     print(f"\n{kind}: {refused} of {len(SIZES)} limits were met and told; the run ended as the undisturbed one")
 
@@ -162,14 +162,18 @@ def failing(at: int, number: int, arguments: list[str]) -> Any:
     return {"code": code, "struck": calls.struck}
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOSPC, pytest.param(errno.EIO, marks=LONG), pytest.param(errno.EDQUOT, marks=LONG)],
+    ids=errno.errorcode.get,
+)
 def test_a_disk_that_fails_from_some_write_on(forks: Forks, place: Path, number: int) -> None:
     path, kind = place / "failing", "text"
     straight = place / "straight"
-    assert forks.call(train_undisturbed, kind, straight, STEPS[kind]).code == 0
-    assert forks.call(main, [*flags(kind, path, STEPS[kind]), "--stop-after", "2"]).code == 0
+    assert forks.call(train_undisturbed, kind, straight, 30).code == 0
+    assert forks.call(main, [*flags(kind, path, 30), "--stop-after", "2"]).code == 0
     stopped = 0
-    for at in range(1, 60, 7 if number == errno.ENOSPC else 29):
+    for at in range(1, 60, 7):
         before = check_sound(path)
         left = forks.call(failing, at, number, ["train", "--resume", str(path)])
         assert left.value is not None, left.err
@@ -181,9 +185,9 @@ def test_a_disk_that_fails_from_some_write_on(forks: Forks, place: Path, number:
         assert left.value["code"] == 6, left.err
         told = one_line(left.err, path)
         assert bool(FREE.search(told)) == (number != errno.EIO), told
-    done = forks.call(train, kind, path, STEPS[kind])
+    done = forks.call(train, kind, path, 30)
     assert done.code == 0, done.err
-    same_end(straight, path, STEPS[kind])
+    same_end(straight, path, 30)
     print(f"\n{errno.errorcode[number]}: {stopped} disks failed and were told; the run ended as the undisturbed one")
 
 
@@ -214,7 +218,7 @@ def drop_capabilities() -> None:
 @pytest.mark.parametrize("writable", ["nothing", "the run", "checkpoints"])
 def test_a_read_only_folder(forks: Forks, place: Path, writable: str) -> None:
     path = place / "readonly"
-    assert forks.call(main, [*flags("text", path, 30), "--stop-after", "5"]).code == 0
+    assert forks.call(main, [*flags("text", path, 30), "--stop-after", "2"]).code == 0
     before = check_sound(path)
     allowed = {"nothing": [], "the run": [str(path)], "checkpoints": [str(path / "checkpoints")]}[writable]
     left = forks.call(without_rights, ["train", "--resume", str(path)], allowed)

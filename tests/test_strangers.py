@@ -340,7 +340,7 @@ def read_mutants(name: str, count: int, seed: int, folder: str) -> dict[str, Any
 
 def hold_mutants(forks: Forks, name: str, count: int, seed: int) -> None:
     folder = Path(tempfile.mkdtemp(dir=forks.folder))
-    left = forks.call(read_mutants, name, count, seed, folder)
+    left = forks.call(read_mutants, name, count, seed, folder, most=60 + count / 50)
     shutil.rmtree(folder)
     assert left.value is not None, (left.code, left.err)
     found = left.value
@@ -360,6 +360,22 @@ def test_damaged_files_are_read_or_refused(forks: Forks, name: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_many_damaged_files_are_read_or_refused(forks: Forks, name: str) -> None:
     hold_mutants(forks, name, MUTANTS_N, seed=1)
+
+
+@pytest.mark.parametrize("name", ["size", "dtype", "crc32", "vocabulary", "digest"])
+def test_an_odd_head_of_the_cache_is_damage(tmp_path: Path, name: str) -> None:
+    (tmp_path / "t.txt").write_text("abcd", "utf-8")
+    for value in (10**30, -1, 2**63, 1.5, "x", None, [3], {"a": 1}, True, math.inf, math.nan):
+        corpus = open_corpus([str(tmp_path / "t.txt")], DataOptions())
+        head = cache_folder() / corpus.key / "corpus.json"
+        head.write_text(json.dumps(json.loads(head.read_text()) | {name: value}))
+        assert cached_corpus(corpus.key) is None, value
+        assert not head.exists()
+    for content in ("[" * 100_000, "[]", "3", '{"digest": {}}'):
+        head.parent.mkdir()
+        head.write_text(content)
+        assert cached_corpus(corpus.key) is None, content[:9]
+        assert not head.exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------------

@@ -26,13 +26,15 @@ LONGEST_QUOTE = 400
 class Feature:
     """Something to follow: its `name`, what it `means`, and `of` a text, an array of one value a character.
 
-    `plain` is what the character itself says: to follow it takes no memory.
+    `plain` is what the character itself says: to follow it takes no memory. `near` is what the last few characters say: it
+    takes little, and every unit that looks at line ends seems to follow it.
     """
 
     name: str
     means: str
     of: Callable[[str], Values]
     plain: bool = False
+    near: bool = False
 
 
 def spans(pattern: str, flags: int = 0) -> Callable[[str], Truths]:
@@ -169,9 +171,9 @@ FEATURES: tuple[Feature, ...] = (
     Feature("position in line", "characters since the line end", column),
     Feature("distance to line end", "characters until the next line end: what only the layout gives away", to_line_end),
     Feature("end of line near", "at most 5 characters before a line end", lambda text: to_line_end(text) <= 5),
-    Feature("start of line", "at a line end and the 3 characters after it", lambda text: column(text) <= 3),
+    Feature("start of line", "at a line end and the 3 characters after it", lambda text: column(text) <= 3, near=True),
     Feature("previous line's length", "how long the line before was", line_length_so_far),
-    Feature("empty line", "at a line end that follows another", spans(r"(?<=\n)\n")),
+    Feature("empty line", "at a line end that follows another", spans(r"(?<=\n)\n"), near=True),
     Feature("indentation", "blanks that the line began with", indentation),
     Feature("in indentation", "in the blanks that a line begins with", in_indentation),
     Feature("inside a word", "at a letter", characters(str.isalpha), plain=True),

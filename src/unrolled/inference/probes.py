@@ -61,7 +61,8 @@ class Probe:
 class Findings:
     """`features` holds the best unit of each feature, the clearest first; `units` what each unit follows best, in order.
 
-    Features that the character itself tells come last. `share` is the share of units that are detectors of anything.
+    Features that the character itself tells come last. `share` is the share of units that are detectors of anything but what
+    the last few characters tell.
     """
 
     features: list[Probe]
@@ -95,10 +96,11 @@ def probe(found: Trace, text: str, check: Callable[[], None] = lambda: None, see
     )
     best = [board.probe(index, int(np.abs(first[index]).argmax())) for index in range(len(values))]
     best.sort(key=lambda one: (one.plain, not one.strong, one.p > 0.05, -board.height(one)))
-    plain = np.array([feature.plain for feature in board.features])
-    clearest = (np.abs(first) / board.floors()[:, None] - plain[:, None]).argmax(0)
+    light = np.array([feature.plain or feature.near for feature in board.features])
+    clearest = (np.abs(first) / board.floors()[:, None] - light[:, None]).argmax(0)
     units = [board.probe(int(index), unit) for unit, index in enumerate(clearest)]
-    return Findings(best, units, sum(one.strong for one in units) / len(units))
+    near = {feature.name for feature in board.features if feature.near}
+    return Findings(best, units, sum(one.strong and one.feature not in near for one in units) / len(units))
 
 
 @dataclass(frozen=True)
