@@ -721,6 +721,36 @@ def test_each_call_that_fails_while_a_text_is_encoded(tmp_path: Path, number: in
     print(f"\n{errno.errorcode[number]}: {refused} calls failed and were told, and the text is encoded after each")
 
 
+def encode_together(turns: int) -> list[str]:
+    """Let two processes read the same new text at the same moment, again and again; return what went wrong."""
+    from unrolled.data.corpus import open_corpus
+    from unrolled.options import DataOptions
+
+    without_waiting()
+    faults = Path("faults.txt")
+    for turn in range(turns):
+        Path("both.txt").write_text(f"abc {turn} " * 50, "utf-8")
+        start, children = time.time() + 0.05, []
+        for _ in range(2):
+            children.append(os.fork())
+            if children[-1] == 0:
+                while time.time() < start:
+                    pass
+                try:
+                    open_corpus(["both.txt"], DataOptions())
+                except BaseException as error:
+                    with open(faults, "a", encoding="utf-8") as file:
+                        file.write(f"{error!r}\n")
+                os._exit(0)
+        for child in children:
+            os.waitpid(child, 0)
+    return faults.read_text("utf-8").splitlines() if faults.exists() else []
+
+
+def test_two_processes_may_read_a_new_text_at_once(forks: Forks) -> None:
+    assert forks.call(encode_together, 40).value == []
+
+
 def test_who_may_not_train_a_run_touches_nothing_in_it(tmp_path: Path) -> None:
     """Another process that wants to resume, while this one trains, must not clean away what is being written."""
     lay_texts(Path.cwd())

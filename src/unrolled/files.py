@@ -75,10 +75,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, first_wins: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on leaving, flush what was put in and rename it to `path`, replacing it.
 
-    If the block raises, nothing appears at `path` and the partial folder is removed.
+    With `first_wins`, one that another process put there meanwhile stays. If the block raises, nothing appears at `path` and
+    the partial folder is removed.
     """
     try:
         make_folder(path.parent)
@@ -91,7 +92,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             _flush(file)
         flush_folder(partial)
         os.chmod(partial, 0o777 & ~_umask())
-        _replace_folder(partial, path)
+        if not (first_wins and path.exists()):
+            _replace_folder(partial, path, first_wins)
         flush_folder(path.parent)
     except OSError as error:
         raise storage_error(error, path, "write") from error
@@ -149,13 +151,17 @@ def _flush(file: Path) -> None:
         os.close(descriptor)
 
 
-def _replace_folder(partial: Path, path: Path) -> None:
+def _replace_folder(partial: Path, path: Path, first_wins: bool) -> None:
     """Rename a folder into place. A non-empty folder cannot be renamed over, so an old one steps aside first.
 
     If the new one then cannot follow, the old one goes back; after a kill in between, `remove_partials` puts it back.
     """
-    if not path.exists():
-        os.replace(partial, path)
+    if first_wins or not path.exists():
+        try:
+            os.replace(partial, path)
+        except OSError:
+            if not (first_wins and path.exists()):
+                raise
         return
     aside = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
     try:

@@ -91,7 +91,7 @@ def open_corpus(
         remove_partials(cache, older_than=A_DAY)
         size = sum(stamp[0] for stamp in before)
         report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {size:,} bytes, for the first time")
-        with new_folder(cache / key) as folder:
+        with new_folder(cache / key, first_wins=True) as folder:  # two processes may read one text at the same time
             _encode(paths, options, vocabulary, folder, str(recipe[1]))
         if _stamps(paths) != before:
             shutil.rmtree(cache / key, ignore_errors=True)
@@ -117,19 +117,26 @@ def _stamps(paths: Iterable[Path]) -> list[tuple[int, int]]:
 def cached_corpus(key: str) -> Corpus | None:
     """Return the cached entry `key` if it is there and undamaged; a damaged one is removed."""
     folder = cache_folder() / key
-    try:
-        head = json.loads((folder / "corpus.json").read_text("utf-8"))
-        ids = np.memmap(folder / "ids.bin", dtype=head["dtype"], mode="r", shape=(head["size"],))
-        if head["digest"] != _digest(head) or _checksum(folder / "ids.bin") != head["crc32"]:
-            raise ValueError("checksum")
-        vocabulary = vocabulary_from_json(head["vocabulary"])
-        about = {name: head[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
-        return Corpus(ids, vocabulary, key=key, notes=tuple(head["notes"]), **about)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, ModelError):
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
+    for _ in range(2):  # one that another process made meanwhile is whole when it is looked at again
+        try:
+            return _read_entry(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ModelError):
+            break
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _read_entry(folder: Path) -> Corpus:
+    head = json.loads((folder / "corpus.json").read_text("utf-8"))
+    if head["digest"] != _digest(head) or _checksum(folder / "ids.bin") != head["crc32"]:
+        raise ValueError("checksum")
+    ids = np.memmap(folder / "ids.bin", dtype=head["dtype"], mode="r", shape=(head["size"],))
+    vocabulary = vocabulary_from_json(head["vocabulary"])
+    about = {name: head[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
+    return Corpus(ids, vocabulary, key=folder.name, notes=tuple(head["notes"]), **about)
 
 
 def _digest(head: dict[str, Any]) -> str:
