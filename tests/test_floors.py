@@ -53,6 +53,7 @@ ORDER = {  # within a room, the order the data passes
     "inference": [
         "generate",
         "evaluate",
+        "judgement",
         "metrics",
         "decode",
         "answer",

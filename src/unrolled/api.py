@@ -19,8 +19,8 @@ from unrolled.inference.answer import Answer, Answerer
 from unrolled.inference.cause import hold_from
 from unrolled.inference.evaluate import Evaluation, evaluate
 from unrolled.inference.generate import Sample, first_seed, prompt_ids, stream_text
+from unrolled.inference.judgement import Report
 from unrolled.inference.lines import Scoring
-from unrolled.inference.metrics import Report
 from unrolled.inference.row_trace import RowTrace, row_trace
 from unrolled.inference.trace import Trace, trace
 from unrolled.job import Outcome

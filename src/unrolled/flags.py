@@ -17,7 +17,7 @@ import typing
 from typing import Any, Literal, NoReturn
 
 from unrolled.errors import UsageError, nearest
-from unrolled.options import flag
+from unrolled.options import MachineOptions, flag, from_dict, split_by_class
 
 WIDTH = 80
 _WORDS = (
@@ -79,6 +79,11 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(f"Unknown {what} {name}{nearest(name, known) or '.'} See {self.prog} --help")
         return dict(vars(values))
 
+    def dealt(self, typed: dict[str, Any], kind: type[Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Return the options of a command, checked; what was typed of them; and what was typed of the machine."""
+        settings, machine = split_by_class(typed, (kind, MachineOptions), "the command line")
+        return from_dict(kind, settings, "the command line"), settings, machine
+
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print without argparse's forgiveness: a help that cannot be written is an error."""
         (file or sys.stderr).write(message)
@@ -108,6 +113,11 @@ class Parser(argparse.ArgumentParser):
                 next(waiting)
             result.append(name + equals + value)
         return result
+
+
+def note(message: str) -> None:
+    """Tell a user something beside the result."""
+    print(message, file=sys.stderr, flush=True)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unrolled.errors import UsageError
-from unrolled.flags import Parser
-from unrolled.options import EvaluateOptions, MachineOptions, ScoreOptions, from_dict, split_by_class
+from unrolled.flags import Parser, note
+from unrolled.options import EvaluateOptions, MachineOptions, ScoreOptions, from_dict
 from unrolled.usage import EVAL, SCORE
 
 if TYPE_CHECKING:
@@ -31,15 +31,14 @@ def evaluate(arguments: list[str]) -> int:
     parser.options("machine", MachineOptions)
     typed = parser.parse(arguments)
     run, inputs, as_json = (typed.pop(name) for name in ("run", "input", "json"))
-    settings, machine = split_by_class(typed, (EvaluateOptions, MachineOptions), "the command line")
-    from_dict(EvaluateOptions, settings, "the command line")
+    _, settings, machine = parser.dealt(typed, EvaluateOptions)
     from unrolled.api import TableModel, open_model
 
     model = open_model(Path(run), from_dict(MachineOptions, machine, "the command line"))
     if isinstance(model, TableModel):
         return _evaluate_table(model, inputs, settings, as_json)
     result = model.evaluate(*inputs, **settings)
-    beside = model.baselines(*inputs, note=_note, **settings) if settings.get("baselines") else None
+    beside = model.baselines(*inputs, note=note, **settings) if settings.get("baselines") else None
     if result.unknown:
         print(f"{result.unknown:,} characters that the model never saw are left out", file=sys.stderr)
     if as_json:
@@ -57,10 +56,6 @@ def evaluate(arguments: list[str]) -> int:
         if beside is not None:
             print(beside.table(result.nats))
     return 0
-
-
-def _note(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, Any], as_json: bool) -> int:
@@ -85,8 +80,7 @@ def score(arguments: list[str]) -> int:
     parser.options("machine", MachineOptions)
     typed = parser.parse(arguments)
     run, name, as_json = (typed.pop(key) for key in ("run", "input", "json"))
-    settings, machine = split_by_class(typed, (ScoreOptions, MachineOptions), "the command line")
-    options = from_dict(ScoreOptions, settings, "the command line")
+    options, settings, machine = parser.dealt(typed, ScoreOptions)
     if options.html is not None and as_json:
         raise UsageError("--html writes a page and --json a document: choose one.")
     from unrolled.api import load

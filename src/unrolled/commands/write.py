@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from unrolled.flags import Parser
-from unrolled.options import MachineOptions, PredictOptions, SampleOptions, from_dict, split_by_class
+from unrolled.options import MachineOptions, PredictOptions, SampleOptions
 from unrolled.usage import PREDICT, SAMPLE
 
 
@@ -20,8 +20,7 @@ def sample(arguments: list[str]) -> int:
     parser.options("machine", MachineOptions)
     typed = parser.parse(arguments)
     run, as_json = typed.pop("run"), typed.pop("json")
-    settings, machine = split_by_class(typed, (SampleOptions, MachineOptions), "the command line")
-    options = from_dict(SampleOptions, settings, "the command line")
+    options, settings, machine = parser.dealt(typed, SampleOptions)
     from unrolled.api import load
     from unrolled.inference.generate import first_seed
 
@@ -76,8 +75,7 @@ def predict(arguments: list[str]) -> int:
     parser.options("machine", MachineOptions)
     typed = parser.parse(arguments)
     run, name, as_json = (typed.pop(name) for name in ("run", "input", "json"))
-    settings, machine = split_by_class(typed, (PredictOptions, MachineOptions), "the command line")
-    options = from_dict(PredictOptions, settings, "the command line")
+    options, settings, machine = parser.dealt(typed, PredictOptions)
     from unrolled.api import load_table
     from unrolled.views.answers import as_csv, as_document
 

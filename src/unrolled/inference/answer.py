@@ -21,7 +21,8 @@ from unrolled.data.pairs import Pairs, grouped, source_steps
 from unrolled.data.task import Task
 from unrolled.data.words import Words
 from unrolled.inference.decode import Written, drawn, looked_at, search
-from unrolled.inference.metrics import Report, StepCounts, judge_labels, judge_numbers, judge_sequences, judge_steps
+from unrolled.inference.judgement import Report
+from unrolled.inference.metrics import StepCounts, judge_labels, judge_numbers, judge_sequences, judge_steps
 from unrolled.nn.machine import Machine
 from unrolled.nn.pairs import PairModel
 from unrolled.options import PredictOptions, SampleOptions

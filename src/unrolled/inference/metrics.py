@@ -10,23 +10,19 @@ import importlib
 import itertools
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
+from unrolled.inference.judgement import Integers, Report, plural, printable
+
 Floats = npt.NDArray[np.floating[Any]]
 
 CONFUSION_LABELS = 256
 """With more labels than this, no confusion matrix is kept: nobody reads it, and it grows with the square."""
-
-TABLE_LABELS = 20
-"""With more labels than this, the confusion matrix is not printed: it is wider than a terminal."""
 
 PAIRS_COUNTED = 200_000
 """Kinds of (symbol, label) pairs that `StepCounts` keeps, so that its memory is bounded."""
@@ -39,60 +35,6 @@ SENTENCE_WORDS = 3
 
 BLEU_WORDS = 4
 """BLEU compares runs of up to so many words (Papineni et al., 2002); a text with fewer scores zero, however right."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What came of judging predictions.
-
-    `metrics` by name, of which the first is the headline; `baselines` holds the same numbers for each named guess.
-    `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are there for labelled tasks of few labels.
-    `steps` counts the labels of all `rows` together, where a row has several.
-    """
-
-    metrics: dict[str, float]
-    baselines: dict[str, dict[str, float]]
-    rows: int
-    labels: tuple[str, ...] = ()
-    confusion: Integers | None = field(default=None, compare=False)  # arrays have no single answer to ==
-    notes: tuple[str, ...] = ()
-    steps: int | None = None
-
-    @property
-    def headline(self) -> str:
-        """The name of the metric to look at first."""
-        return next(iter(self.metrics))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values; a number that is not finite is null, as JSON has no other word for it."""
-        return {
-            "headline": self.headline,
-            "metrics": _finite(self.metrics),
-            "baselines": {name: _finite(metrics) for name, metrics in self.baselines.items()},
-            "rows": self.rows,
-            "steps": self.steps,
-            "labels": list(self.labels),
-            "confusion": None if self.confusion is None else self.confusion.tolist(),
-            "notes": list(self.notes),
-        }
-
-    def table(self) -> str:
-        """Return the report as plain text for people, in aligned columns, without a line end after the last line."""
-        size = _plural(self.rows, "row") + ("" if self.steps is None else f", {_plural(self.steps, 'step')}")
-        lines = [["metric", "model", *self.baselines]]
-        for name, value in self.metrics.items():
-            others = [metrics.get(name) for metrics in self.baselines.values()]
-            lines.append([name, *(_shown(name, number) for number in (value, *others))])
-        blocks = [f"{size}\n" + _columns(lines)]
-        if self.confusion is not None:
-            names = [_printable(label) for label in self.labels]
-            if len(names) <= TABLE_LABELS:
-                blocks.append("rows: truth, columns: predicted\n" + _columns(_matrix(names, self.confusion)))
-            if len(names) > 2:
-                blocks.append(_columns(_per_label(names, self.confusion)))
-        if self.notes:
-            blocks.append("\n".join(self.notes))
-        return "\n\n".join(blocks)
 
 
 class StepCounts:
@@ -176,7 +118,7 @@ def judge_steps(
         _same_steps(truth, source, "source symbols")
         guesses["by symbol"] = [winners.get(symbol, usual) for symbol in itertools.chain.from_iterable(source)]
         if train.missed:
-            notes.append(f"by symbol: {_plural(train.missed, 'training step')} came too late to be counted, all of rare kinds")
+            notes.append(f"by symbol: {plural(train.missed, 'training step')} came too late to be counted, all of rare kinds")
     lengths = np.array([len(row) for row in truth], np.int64)
     return _judge(steps, list(itertools.chain.from_iterable(predicted)), guesses, train.labels, lengths, notes)
 
@@ -193,7 +135,7 @@ def judge_numbers(truth: Floats, predicted: Floats, train_mean: Floats) -> Repor
     if not truth.size or not np.isfinite(truth).all():
         raise ValueError(f"The truth must be finite numbers, at least one; got an array {truth.shape}.")
     lost = int((~np.isfinite(predicted)).any(axis=1).sum())
-    notes = (f"predictions of {_plural(lost, 'row')} are not finite numbers, so the error is infinite",) if lost else ()
+    notes = (f"predictions of {plural(lost, 'row')} are not finite numbers, so the error is infinite",) if lost else ()
     baselines = {"mean": _number_metrics(truth, np.broadcast_to(train_mean, truth.shape))}
     return Report(_number_metrics(truth, predicted), baselines, len(truth), notes=notes)
 
@@ -302,9 +244,9 @@ def _judge(
     told, unit, side = list(notes), "row" if lengths is None else "step", len(labels)
     unseen = np.array([not seen.get(label) for label in index])[true] & (true != given)
     if lost := int(unseen.sum()):
-        names = [f"'{_printable(labels[code])}'" for code in np.unique(true[unseen])]
+        names = [f"'{printable(labels[code])}'" for code in np.unique(true[unseen])]
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if names[5:] else "")
-        told.append(f"{_plural(lost, unit)} with a label that training never saw, counted as wrong: {shown}")
+        told.append(f"{plural(lost, unit)} with a label that training never saw, counted as wrong: {shown}")
     rows, steps = (len(truth), None) if lengths is None else (len(lengths), len(truth))
     beside = dict(zip(guesses, baselines, strict=True))
     if side > CONFUSION_LABELS:
@@ -371,62 +313,3 @@ def _same_steps(truth: Sequence[Sequence[str]], others: Sequence[Sequence[str]],
             raise ValueError(f"Row {number} must have as many labels as {of}; got {len(row):,} and {len(other):,}.")
     if not any(map(len, truth)):
         raise ValueError("At least one step is needed to judge; every row is empty.")
-
-
-def _plural(count: int, unit: str) -> str:
-    return f"{count:,} {unit}" + ("" if count == 1 else "s")
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-
-
-def _shown(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    if name in ("bleu", "chrf") or 10 <= abs(value) < 1e6:
-        return f"{value:,.2f}"
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 10 else f"{value:.3g}"
-
-
-def _matrix(names: Sequence[str], confusion: Integers) -> list[list[str]]:
-    """Return the confusion matrix with its headings, cut so that it fits a terminal while it can."""
-    room = min(12, max(4, 76 // len(names) - 2))
-    rows = [[_cut(name, 20), *map(str, counts)] for name, counts in zip(names, confusion.tolist(), strict=True)]
-    return [["", *(_cut(name, room) for name in names)], *rows]
-
-
-def _per_label(names: Sequence[str], confusion: Integers) -> list[list[str]]:
-    """Return precision, recall, F1 and the truth's count of each label; what has no meaning is a dash."""
-    lines = [["label", "precision", "recall", "f1", "count"]]
-    columns = (np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1))
-    for name, hits, predicted, true in zip(names, *(column.tolist() for column in columns), strict=True):
-        parts = ((hits, predicted), (hits, true), (2 * hits, predicted + true))
-        lines.append([_cut(name, 30), *(f"{part / whole:.3f}" if whole else "-" for part, whole in parts), f"{true:,}"])
-    return lines
-
-
-def _columns(lines: Sequence[Sequence[str]]) -> str:
-    """Return the lines with columns two spaces apart, the first to the left and the numbers to the right."""
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    padded = []
-    for cells in lines:
-        first, *others = (" " * (width - _width(cell)) for width, cell in zip(widths, cells, strict=True))
-        padded.append("  ".join([cells[0] + first, *map(str.__add__, others, cells[1:])]))
-    return "\n".join(padded)
-
-
-def _printable(label: str) -> str:
-    """Return the label with what a terminal would obey, or not show, written out; an empty one is two quotes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in label) or "''"
-
-
-def _width(text: str) -> int:
-    """Return how many columns of a terminal the text takes: two for wide East Asian characters, none for accents."""
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
-
-
-def _cut(text: str, room: int) -> str:
-    while _width(text) > room:
-        text = text.removesuffix("…")[:-1] + "…"
-    return text

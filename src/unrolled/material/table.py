@@ -16,8 +16,8 @@ from unrolled.data.table import Table, open_table
 from unrolled.data.task import Task
 from unrolled.errors import DataError, UsageError
 from unrolled.inference.answer import Answer, Answerer, judge, learn_baselines
+from unrolled.inference.judgement import Report
 from unrolled.inference.loss import calibrate, mean_loss
-from unrolled.inference.metrics import Report
 from unrolled.material.contract import Check, Note
 from unrolled.nn.kernels import use
 from unrolled.nn.machine import Machine

@@ -11,7 +11,7 @@ from unrolled.data.table import is_builtin_table, open_table
 from unrolled.data.task import Task
 from unrolled.errors import DataError, UsageError
 from unrolled.inference.answer import Answer, Answerer, judge
-from unrolled.inference.metrics import Report
+from unrolled.inference.judgement import Report
 from unrolled.kept import saved_request
 from unrolled.material.table import reopen_rows
 from unrolled.nn.machine import Machine
