@@ -1,0 +1,158 @@
+// The layer's kernels for Python: shapes are checked here, and nowhere below.
+#include "border.hpp"
+#include "kernels.hpp"
+#include "processor.hpp"
+
+namespace unrolled {
+
+namespace {
+
+using namespace nb::literals;
+
+constexpr long kLargest = 1L << 20;
+
+int rounded_up(long value, int to) { return static_cast<int>((value + to - 1) / to * to); }
+
+LayerShape shape_of(int kind, long steps, long rows, long units, int threads) {
+  require(kind >= kRNN && kind <= kLSTM, "kind must be 0 (RNN), 1 (GRU) or 2 (LSTM).");
+  require(steps >= 1 && steps < kLargest && rows >= 1 && rows < kLargest && units >= 1 && units < kLargest,
+          "A layer needs at least one step, one row and one unit, and fewer than a million of each.");
+  require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024.");
+  return {kind, static_cast<int>(steps), static_cast<int>(rows), rounded_up(rows, 16),
+          static_cast<int>(units), rounded_up(units, 32), threads};
+}
+
+const LayerKernels& kernels_for(bool bfloat16) {
+  const LayerKernels& found = bfloat16 ? kernels().bfloat16 : kernels().float32;
+  require(found.forward != nullptr, "This processor has no products in bfloat16.");
+  return found;
+}
+
+Number type_of(bool bfloat16) { return bfloat16 ? Number::kBfloat16 : Number::kFloat32; }
+Number saved_type_of(bool bfloat16) { return bfloat16 ? Number::kHalf : Number::kFloat32; }
+
+void check_ids(const int64_t* ids, size_t count, long symbols) {
+  for (size_t i = 0; i < count; ++i)
+    require(ids[i] >= 0 && ids[i] < symbols, "ids must be rows of the table.");
+}
+
+void pack_forward(int kind, const Array& weight, const Array& to, long units, int threads) {
+  const bool narrow = is(to, Number::kBfloat16);
+  const LayerShape shape = shape_of(kind, 1, 1, units, threads);
+  const int gates = gates_of(kind);
+  const auto* from = static_cast<const float*>(numbers(weight, "weight", Number::kFloat32, {gates * units, -1}));
+  const int depth = static_cast<int>(weight.shape(1)), padded = rounded_up(depth, 32);
+  void* into = numbers(to, "to", type_of(narrow), {static_cast<long>(shape.groups()) * gates, padded, 16});
+  const LayerKernels& use = kernels_for(narrow);
+  nb::gil_scoped_release release;
+  use.pack_forward(shape, from, depth, padded, into);
+}
+
+void pack_backward(int kind, const Array& weight, const Array& to, int threads) {
+  const bool narrow = is(to, Number::kBfloat16);
+  require(weight.ndim() == 2, "weight must be (G H, H).");
+  const LayerShape shape = shape_of(kind, 1, 1, static_cast<long>(weight.shape(1)), threads);
+  const long gates = gates_of(kind);
+  const auto* from = static_cast<const float*>(numbers(weight, "weight", Number::kFloat32, {gates * shape.units, shape.units}));
+  void* into = numbers(to, "to", type_of(narrow), {shape.groups(), gates * shape.padded_units, 16});
+  const LayerKernels& use = kernels_for(narrow);
+  nb::gil_scoped_release release;
+  use.pack_backward(shape, from, into);
+}
+
+using Maybe = std::optional<Array>;
+
+void layer_forward(int kind, int threads, const Maybe& xs, const Maybe& weight_x, const Maybe& ids, const Maybe& table,
+                   const Array& weight_h, const Array& bias, const Maybe& resets, const Array& h_first,
+                   const Maybe& c_first, const Array& hs, const Maybe& saved, const Array& ys, const Array& h_last,
+                   const Maybe& c_last) {
+  require(ys.ndim() == 3 && hs.ndim() == 3, "ys and hs must have three axes.");
+  const long steps = ys.shape(0), rows = ys.shape(1), units = ys.shape(2);
+  const LayerShape s = shape_of(kind, steps, rows, units, threads);
+  const bool narrow = is(ys, Number::kBfloat16);
+  const Number type = type_of(narrow);
+  const long gates = gates_of(kind), tiles = s.groups() * gates;
+  LayerForward a{};
+  a.shape = s;
+  require(xs.has_value() != ids.has_value() && xs.has_value() == weight_x.has_value() && ids.has_value() == table.has_value(),
+          "A layer reads either xs, with weight_x, or ids of a table.");
+  if (xs) {
+    a.xs = numbers(xs, "xs", type, {steps, s.padded_rows, -1});
+    a.stride_x = xs->shape(2);
+    a.weight_x = numbers(weight_x, "weight_x", type, {tiles, -1, 16});
+    require(weight_x->shape(1) % 32 == 0 && weight_x->shape(1) <= a.stride_x, "weight_x must be as deep as xs is wide.");
+    a.padded_inputs = static_cast<int>(weight_x->shape(1));
+  } else {
+    a.ids = static_cast<const int64_t*>(numbers(ids, "ids", Number::kInt64, {steps, rows}));
+    a.table = static_cast<const float*>(numbers(table, "table", Number::kFloat32, {-1, gates, s.padded_units}));
+    check_ids(a.ids, static_cast<size_t>(steps) * rows, static_cast<long>(table->shape(0)));
+  }
+  a.weight_h = numbers(weight_h, "weight_h", type, {tiles, s.padded_units, 16});
+  a.bias = static_cast<const float*>(numbers(bias, "bias", Number::kFloat32, {gates + (kind == kGRU), s.padded_units}));
+  a.resets = static_cast<const uint8_t*>(numbers(resets, "resets", Number::kByte, {steps, rows}));
+  a.h_first = static_cast<const float*>(numbers(h_first, "h_first", Number::kFloat32, {rows, units}));
+  a.h_last = static_cast<float*>(numbers(h_last, "h_last", Number::kFloat32, {rows, units}));
+  require((kind == kLSTM) == c_first.has_value() && (kind == kLSTM) == c_last.has_value(), "An LSTM, and only that, has a c.");
+  a.c_first = static_cast<const float*>(numbers(c_first, "c_first", Number::kFloat32, {rows, units}));
+  a.c_last = static_cast<float*>(numbers(c_last, "c_last", Number::kFloat32, {rows, units}));
+  a.hs = numbers(hs, "hs", type, {steps + 1, s.padded_rows, -1});
+  a.stride_h = hs.shape(2);
+  require(a.stride_h >= static_cast<size_t>(s.padded_units), "hs must have room for the padded units.");
+  a.saved = numbers(saved, "saved", saved_type_of(narrow), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
+  a.ys = numbers(ys, "ys", type, {steps, rows, units});
+  const LayerKernels& use = kernels_for(narrow);
+  nb::gil_scoped_release release;
+  use.forward(a);
+}
+
+void layer_backward(int kind, int threads, const Array& weight_back, const Maybe& resets, const Array& saved,
+                    const Array& dys, const Array& dh_last, const Maybe& dc_last, const Maybe& ids, const Maybe& dtable,
+                    const Array& dgates, const Array& dbias, const Array& dh_first, const Maybe& dc_first) {
+  require(dys.ndim() == 3 && dgates.ndim() == 3, "dys and dgates must have three axes.");
+  const long steps = dys.shape(0), rows = dys.shape(1), units = dys.shape(2);
+  const LayerShape s = shape_of(kind, steps, rows, units, threads);
+  const bool narrow = is(dys, Number::kBfloat16);
+  const Number type = type_of(narrow);
+  const long gates = gates_of(kind), blocks = blocks_of(kind);
+  LayerBackward a{};
+  a.shape = s;
+  a.weight_back = numbers(weight_back, "weight_back", type, {s.groups(), gates * s.padded_units, 16});
+  a.resets = static_cast<const uint8_t*>(numbers(resets, "resets", Number::kByte, {steps, rows}));
+  a.saved = numbers(saved, "saved", saved_type_of(narrow), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
+  a.dys = numbers(dys, "dys", type, {steps, rows, units});
+  a.dh_last = static_cast<const float*>(numbers(dh_last, "dh_last", Number::kFloat32, {rows, units}));
+  a.dh_first = static_cast<float*>(numbers(dh_first, "dh_first", Number::kFloat32, {rows, units}));
+  require((kind == kLSTM) == dc_first.has_value() && (kind == kLSTM) == dc_last.has_value(), "An LSTM, and only that, has a c.");
+  a.dc_last = static_cast<const float*>(numbers(dc_last, "dc_last", Number::kFloat32, {rows, units}));
+  a.dc_first = static_cast<float*>(numbers(dc_first, "dc_first", Number::kFloat32, {rows, units}));
+  require(ids.has_value() == dtable.has_value(), "ids and dtable go together.");
+  if (ids) {
+    a.ids = static_cast<const int64_t*>(numbers(ids, "ids", Number::kInt64, {steps, rows}));
+    a.dtable = static_cast<float*>(numbers(dtable, "dtable", Number::kFloat32, {-1, gates, s.padded_units}));
+    check_ids(a.ids, static_cast<size_t>(steps) * rows, static_cast<long>(dtable->shape(0)));
+  }
+  a.dgates = numbers(dgates, "dgates", type, {steps, s.padded_rows, -1});
+  a.stride_g = dgates.shape(2);
+  require(a.stride_g >= static_cast<size_t>(blocks) * s.padded_units, "dgates must have room for all gates.");
+  a.dbias = static_cast<float*>(numbers(dbias, "dbias", Number::kFloat32, {blocks, s.padded_units}));
+  const LayerKernels& use = kernels_for(narrow);
+  nb::gil_scoped_release release;
+  use.backward(a);
+}
+
+}  // namespace
+
+void bind_layer(nb::module_& module) {
+  module.def("pack_forward", pack_forward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "units"_a, "threads"_a);
+  module.def("pack_backward", pack_backward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "threads"_a);
+  module.def("layer_forward", layer_forward, "kind"_a, "threads"_a, "xs"_a.noconvert().none(), "weight_x"_a.noconvert().none(),
+             "ids"_a.noconvert().none(), "table"_a.noconvert().none(), "weight_h"_a.noconvert(), "bias"_a.noconvert(),
+             "resets"_a.noconvert().none(), "h_first"_a.noconvert(), "c_first"_a.noconvert().none(), "hs"_a.noconvert(),
+             "saved"_a.noconvert().none(), "ys"_a.noconvert(), "h_last"_a.noconvert(), "c_last"_a.noconvert().none());
+  module.def("layer_backward", layer_backward, "kind"_a, "threads"_a, "weight_back"_a.noconvert(),
+             "resets"_a.noconvert().none(), "saved"_a.noconvert(), "dys"_a.noconvert(), "dh_last"_a.noconvert(),
+             "dc_last"_a.noconvert().none(), "ids"_a.noconvert().none(), "dtable"_a.noconvert().none(),
+             "dgates"_a.noconvert(), "dbias"_a.noconvert(), "dh_first"_a.noconvert(), "dc_first"_a.noconvert().none());
+}
+
+}  // namespace unrolled

@@ -1,0 +1,77 @@
+// Arrays of Python, checked: what is not as expected is a ValueError that says so.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <initializer_list>
+#include <optional>
+#include <string>
+
+namespace unrolled {
+
+namespace nb = nanobind;
+
+using Array = nb::ndarray<nb::device::cpu, nb::c_contig>;
+
+enum class Number { kFloat32, kBfloat16, kHalf, kInt64, kInt8, kByte, kFloat64 };
+
+inline bool is(const Array& array, Number number) {
+  const nb::dlpack::dtype type = array.dtype();
+  const auto code = static_cast<nb::dlpack::dtype_code>(type.code);
+  using Code = nb::dlpack::dtype_code;
+  switch (number) {
+    case Number::kFloat32: return code == Code::Float && type.bits == 32;
+    case Number::kFloat64: return code == Code::Float && type.bits == 64;
+    case Number::kHalf: return code == Code::Float && type.bits == 16;
+    case Number::kBfloat16: return code == Code::Bfloat && type.bits == 16;
+    case Number::kInt64: return code == Code::Int && type.bits == 64;
+    case Number::kInt8: return code == Code::Int && type.bits == 8;
+    case Number::kByte: return (code == Code::Bool || code == Code::UInt) && type.bits == 8;
+  }
+  return false;
+}
+
+inline const char* name_of(Number number) {
+  switch (number) {
+    case Number::kFloat32: return "float32";
+    case Number::kFloat64: return "float64";
+    case Number::kHalf: return "float16";
+    case Number::kBfloat16: return "bfloat16";
+    case Number::kInt64: return "int64";
+    case Number::kInt8: return "int8";
+    case Number::kByte: return "bool";
+  }
+  return "";
+}
+
+// The numbers of an array that has this type and shape; ValueError otherwise. A size of -1 may be anything.
+inline void* numbers(const Array& array, const char* name, Number number, std::initializer_list<long> shape) {
+  bool right = is(array, number) && array.ndim() == shape.size();
+  std::size_t axis = 0;
+  std::string wanted;
+  for (long size : shape) {
+    right = right && (size < 0 || array.shape(axis) == static_cast<std::size_t>(size));
+    wanted += (axis++ ? ", " : "") + (size < 0 ? std::string("any") : std::to_string(size));
+  }
+  if (!right) {
+    std::string came;
+    for (std::size_t i = 0; i < array.ndim(); ++i) came += (i ? ", " : "") + std::to_string(array.shape(i));
+    throw nb::value_error((std::string(name) + " must be contiguous " + name_of(number) + " (" + wanted + "); got (" + came +
+                           ") of " + std::to_string(array.dtype().bits) + " bits.")
+                              .c_str());
+  }
+  return array.data();
+}
+
+inline void* numbers(const std::optional<Array>& array, const char* name, Number number, std::initializer_list<long> shape) {
+  return array ? numbers(*array, name, number, shape) : nullptr;
+}
+
+inline void require(bool holds, const char* message) {
+  if (!holds) throw nb::value_error(message);
+}
+
+}  // namespace unrolled

@@ -1,0 +1,20 @@
+// The table of kernels that each instruction set has.
+#pragma once
+
+#include "layer.hpp"
+
+namespace unrolled {
+
+struct LayerKernels {
+  void (*pack_forward)(const LayerShape&, const float* weight, int depth, int padded, void* to);
+  void (*pack_backward)(const LayerShape&, const float* weight, void* to);
+  void (*forward)(const LayerForward&);
+  void (*backward)(const LayerBackward&);
+};
+
+struct Kernels {
+  LayerKernels float32;
+  LayerKernels bfloat16;  // null where the processor has no products in bfloat16
+};
+
+}  // namespace unrolled

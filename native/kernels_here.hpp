@@ -1,0 +1,26 @@
+// The kernels, compiled for the instruction set of the file that includes this one.
+#pragma once
+
+#include "kernels.hpp"
+#include "layer_body.hpp"
+#include "pack.hpp"
+
+namespace unrolled {
+namespace UNROLLED_SET {
+
+template <typename T>
+constexpr LayerKernels layer_kernels() {
+  return {pack_forward<T>, pack_backward<T>, layer_forward<T>, layer_backward<T>};
+}
+
+static const Kernels kKernels = {
+    layer_kernels<float>(),
+#if defined(__AVX512BF16__)
+    layer_kernels<bfloat16>(),
+#else
+    {},
+#endif
+};
+
+}  // namespace UNROLLED_SET
+}  // namespace unrolled

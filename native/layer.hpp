@@ -1,0 +1,64 @@
+// One recurrent layer through time: what its kernels are given. All memory is the caller's; sizes were checked.
+//
+//   T steps   B rows, Bp padded to 16   H units, Hp padded to 32   G gates   I inputs, padded to 32   V symbols
+//
+// Weights are packed as product.hpp says, a tile for each 16 units of each gate: tile = (unit / 16) * G + gate.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace unrolled {
+
+enum Kind { kRNN = 0, kGRU = 1, kLSTM = 2 };
+
+// Gates in the products; numbers a unit saves for the way back; blocks of gradients, where a GRU's gate n has two sides.
+constexpr int gates_of(int kind) { return kind == kRNN ? 1 : kind == kGRU ? 3 : 4; }
+constexpr int slots_of(int kind) { return kind == kRNN ? 1 : kind == kGRU ? 5 : 6; }
+constexpr int blocks_of(int kind) { return kind == kRNN ? 1 : 4; }
+
+struct LayerShape {
+  int kind, steps, rows, padded_rows, units, padded_units, threads;
+  int groups() const { return padded_units / 16; }
+};
+
+// Numbers named T are floats or, in the bfloat16 kernels, bfloat16; numbers named S are floats or half precision.
+struct LayerForward {
+  LayerShape shape;
+  const void* xs;          // T (T, Bp, stride_x), or null: then
+  size_t stride_x;         //
+  int padded_inputs;       //
+  const int64_t* ids;      // (T, B) rows of
+  const float* table;      // (V, G, Hp), the products of the inputs with the weights
+  const void* weight_x;    // T, packed, `padded_inputs` deep
+  const void* weight_h;    // T, packed, Hp deep
+  const float* bias;       // (G, Hp), and a GRU's bias inside the reset gate behind it
+  const uint8_t* resets;   // (T, B) or null
+  const float* h_first;    // (B, H)
+  const float* c_first;    // (B, H), LSTM
+  void* hs;                // T (T + 1, Bp, stride_h): what enters each step, zero where it is reset
+  size_t stride_h;         //
+  void* saved;             // S (T, Hp / 16, Bp, slots, 16), or null if there is no way back
+  void* ys;                // T (T, B, H)
+  float* h_last;           // (B, H)
+  float* c_last;           // (B, H), LSTM
+};
+
+struct LayerBackward {
+  LayerShape shape;
+  const void* weight_back;  // T, weight_h packed with the gates as depth: G Hp deep, a tile for each 16 units
+  const uint8_t* resets;    // (T, B) or null
+  const void* saved;        // as above
+  const void* dys;          // T (T, B, H)
+  const float* dh_last;     // (B, H)
+  const float* dc_last;     // (B, H), LSTM
+  const int64_t* ids;       // (T, B) or null
+  float* dtable;            // (V, G, Hp), zero at first, or null
+  void* dgates;             // T (T, Bp, stride_g): LSTM i f g o; GRU n (state's side) r z n (input's side)
+  size_t stride_g;          //
+  float* dbias;             // (blocks, Hp), in that order
+  float* dh_first;          // (B, H)
+  float* dc_first;          // (B, H), LSTM
+};
+
+}  // namespace unrolled

@@ -1,0 +1,179 @@
+// Matrix products with one side packed: c = a b, for the rows of one step or of many.
+//
+// `a` has rows of K numbers, `lda` apart. `b` is packed in tiles of 16 columns, each K x 16 numbers:
+//   float32   tile[k][16]
+//   bfloat16  tile[k / 2][16][2], the pairs that the processor multiplies at once; K a multiple of 32
+// `c` comes in tiles of 16 columns as well, each row 16 floats: c[tile][row][16].
+#pragma once
+
+#include <cstddef>
+
+#include "vector.hpp"
+
+namespace unrolled {
+namespace UNROLLED_SET {
+
+// Rows at once, and tiles at once: as many sums as there are registers for.
+#if defined(__AVX512F__)
+constexpr int kRows = 6, kTiles = 4;
+#elif defined(__AVX2__)
+constexpr int kRows = 6, kTiles = 1;
+#elif defined(__aarch64__)
+constexpr int kRows = 6, kTiles = 1;
+#else
+constexpr int kRows = 2, kTiles = 1;
+#endif
+
+template <int R, int N>
+static inline void block(const float* a, size_t lda, int K, const float* b, size_t tile, float* c, size_t c_tile) {
+  Vec sums[R][N][kParts] = {};
+  for (int k = 0; k < K; ++k) {
+    Vec column[N][kParts];
+    for (int n = 0; n < N; ++n)
+      for (int i = 0; i < kParts; ++i) column[n][i] = load(b + n * tile + static_cast<size_t>(k) * kLanes + i * kWidth);
+    for (int r = 0; r < R; ++r) {
+      const Vec value = all(a[r * lda + k]);
+      for (int n = 0; n < N; ++n)
+        for (int i = 0; i < kParts; ++i) sums[r][n][i] = multiply_add(value, column[n][i], sums[r][n][i]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n)
+      for (int i = 0; i < kParts; ++i) store(c + n * c_tile + r * kLanes + i * kWidth, sums[r][n][i]);
+}
+
+#if defined(__AVX512BF16__)
+static inline int pair_at(const bfloat16* from) {
+  int bits;
+  std::memcpy(&bits, from, 4);
+  return bits;
+}
+
+template <int R, int N>
+static inline void block(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile) {
+  __m512 sums[R][N];
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) sums[r][n] = _mm512_setzero_ps();
+  for (int k = 0; k < K; k += 2) {
+    __m512bh column[N];
+    for (int n = 0; n < N; ++n)
+      column[n] = (__m512bh)_mm512_loadu_si512(b + n * tile + static_cast<size_t>(k) * kLanes);
+    for (int r = 0; r < R; ++r) {
+      const __m512bh value = (__m512bh)_mm512_set1_epi32(pair_at(a + r * lda + k));
+      for (int n = 0; n < N; ++n) sums[r][n] = _mm512_dpbf16_ps(sums[r][n], value, column[n]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) store(c + n * c_tile + r * kLanes, sums[r][n]);
+}
+#endif
+
+template <int N, typename T>
+static inline void some_rows(const T* a, size_t lda, int rows, int K, const T* b, size_t tile, float* c, size_t c_tile) {
+  int row = 0;
+  for (; row + kRows <= rows; row += kRows) block<kRows, N>(a + row * lda, lda, K, b, tile, c + row * kLanes, c_tile);
+  for (; row + 2 <= rows; row += 2) block<2, N>(a + row * lda, lda, K, b, tile, c + row * kLanes, c_tile);
+  for (; row < rows; ++row) block<1, N>(a + row * lda, lda, K, b, tile, c + row * kLanes, c_tile);
+}
+
+template <typename T>
+static inline void product_by_lanes(const T* a, size_t lda, int rows, int K, const T* b, int tiles, float* c,
+                                    size_t c_tile) {
+  const size_t tile = static_cast<size_t>(K) * kLanes;
+  int n = 0;
+  for (; n + kTiles <= tiles; n += kTiles) some_rows<kTiles>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n < tiles; ++n) some_rows<1>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
+}
+
+static inline void product(const float* a, size_t lda, int rows, int K, const float* b, int tiles, float* c, size_t c_tile) {
+  product_by_lanes(a, lda, rows, K, b, tiles, c, c_tile);
+}
+
+#if defined(__AVX512BF16__) && !defined(__AMX_TILE__)
+static inline void product(const bfloat16* a, size_t lda, int rows, int K, const bfloat16* b, int tiles, float* c,
+                           size_t c_tile) {
+  product_by_lanes(a, lda, rows, K, b, tiles, c, c_tile);
+}
+#endif
+
+#if defined(__AMX_TILE__)
+// Tile registers 0 to 3 hold sums, 4 and 5 rows of a, 6 and 7 columns of b; all are 16 rows of 64 bytes.
+struct alignas(64) TileConfiguration {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// Tile registers are set up while one of these lives; each thread needs its own.
+struct Tiles {
+  Tiles() {
+    static const TileConfiguration configuration;
+    _tile_loadconfig(&configuration);
+  }
+  ~Tiles() { _tile_release(); }
+  Tiles(const Tiles&) = delete;
+  Tiles& operator=(const Tiles&) = delete;
+};
+
+// Adds to what c holds, if `more`.
+template <int M, int N>
+static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile,
+                         bool more) {
+  const size_t stride = lda * sizeof(bfloat16);
+  if (more) {
+    _tile_loadd(0, c, 64);
+    if constexpr (N > 1) _tile_loadd(1, c + c_tile, 64);
+    if constexpr (M > 1) _tile_loadd(2, c + 16 * kLanes, 64);
+    if constexpr (M > 1 && N > 1) _tile_loadd(3, c + c_tile + 16 * kLanes, 64);
+  } else {
+    _tile_zero(0);
+    if constexpr (N > 1) _tile_zero(1);
+    if constexpr (M > 1) _tile_zero(2);
+    if constexpr (M > 1 && N > 1) _tile_zero(3);
+  }
+  for (int k = 0; k < K; k += 32) {
+    _tile_loadd(4, a + k, stride);
+    _tile_loadd(6, b + static_cast<size_t>(k) * kLanes, 64);
+    if constexpr (N > 1) _tile_loadd(7, b + tile + static_cast<size_t>(k) * kLanes, 64);
+    if constexpr (M > 1) _tile_loadd(5, a + 16 * lda + k, stride);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (N > 1) _tile_dpbf16ps(1, 4, 7);
+    if constexpr (M > 1) _tile_dpbf16ps(2, 5, 6);
+    if constexpr (M > 1 && N > 1) _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, c, 64);
+  if constexpr (N > 1) _tile_stored(1, c + c_tile, 64);
+  if constexpr (M > 1) _tile_stored(2, c + 16 * kLanes, 64);
+  if constexpr (M > 1 && N > 1) _tile_stored(3, c + c_tile + 16 * kLanes, 64);
+}
+
+constexpr int kDeep = 512;  // so many rows of two tiles of b stay in the first-level cache while all rows of a pass by
+
+template <int N>
+static inline void tiled_rows(const bfloat16* a, size_t lda, int rows, int K, const bfloat16* b, size_t tile, float* c,
+                              size_t c_tile) {
+  for (int k = 0; k < K; k += kDeep) {
+    const int deep = K - k < kDeep ? K - k : kDeep;
+    const bfloat16* from = b + static_cast<size_t>(k) * kLanes;
+    int row = 0;
+    for (; row + 32 <= rows; row += 32)
+      tiled<2, N>(a + row * lda + k, lda, deep, from, tile, c + row * kLanes, c_tile, k > 0);
+    for (; row < rows; row += 16)
+      tiled<1, N>(a + row * lda + k, lda, deep, from, tile, c + row * kLanes, c_tile, k > 0);
+  }
+}
+
+// Rows are a multiple of 16 here; the caller pads.
+static inline void product(const bfloat16* a, size_t lda, int rows, int K, const bfloat16* b, int tiles, float* c,
+                           size_t c_tile) {
+  const size_t tile = static_cast<size_t>(K) * kLanes;
+  int n = 0;
+  for (; n + 2 <= tiles; n += 2) tiled_rows<2>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n < tiles; ++n) tiled_rows<1>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
+}
+#else
+struct Tiles {};
+#endif
+
+}  // namespace UNROLLED_SET
+}  // namespace unrolled

@@ -1,0 +1,255 @@
+// Steps of a whole network: see step.hpp for what is where.
+//
+// Each thread has some units of every layer, for all their gates, and some symbols of the head; the threads meet after each
+// layer, after the head and after the draw. What a layer reads is written to the other half of a pair of buffers than the one
+// that is being read, so that nobody need wait in between.
+#pragma once
+
+#include "draw_body.hpp"
+#include "step.hpp"
+#include "step_product.hpp"
+
+namespace unrolled {
+namespace UNROLLED_SET {
+
+enum Slot { kSumsSlot = 4, kNormedSlot = 5, kDrawSlot = 6 };  // of thread_memory; the layer's kernels have the others
+
+constexpr int kSumsAtOnce = 256;  // sums of 16 columns that are made before cells take them: they stay in the first cache
+
+// The gates' sums of one unit block and row, and what it had before: h, and an LSTM's c in place.
+template <int kind, bool exact>
+static inline Lanes cell_step(const Lanes* from_x, const Lanes* from_h, const float* inside, const float* h, float* c) {
+  if constexpr (kind == kRNN) {
+    return tangent<exact>(from_x[0] + from_h[0]);
+  } else if constexpr (kind == kGRU) {
+    const Lanes r = sigmoid<exact>(from_x[0] + from_h[0]), z = sigmoid<exact>(from_x[1] + from_h[1]);
+    const Lanes n = tangent<exact>(fma(r, from_h[2] + read(inside), from_x[2]));
+    return fma(z, read(h) - n, n);
+  } else {
+    const Lanes i = sigmoid<exact>(from_x[0] + from_h[0]), f = sigmoid<exact>(from_x[1] + from_h[1]);
+    const Lanes g = tangent<exact>(from_x[2] + from_h[2]), o = sigmoid<exact>(from_x[3] + from_h[3]);
+    const Lanes after = fma(f, read(c), i * g);
+    write(c, after);
+    return o * tangent<exact>(after);
+  }
+}
+
+static inline float total(const Lanes& value) {
+  alignas(64) float parts[kLanes];
+  write(parts, value);
+  float sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += parts[i];
+  return sum;
+}
+
+// LayerNorm of `units` numbers, zero behind them up to K; `weight` and `bias` are zero there as well.
+static inline void normalise(const float* x, const float* weight, const float* bias, float epsilon, int units, int K,
+                             float* to) {
+  Lanes sums = splat(0.0f);
+  for (int k = 0; k < units; k += kLanes) sums = sums + read(x + k);
+  const float mean = total(sums) / static_cast<float>(units);
+  sums = splat(0.0f);
+  const Lanes middle = splat(mean);
+  int k = 0;
+  for (; k + kLanes <= units; k += kLanes) {
+    const Lanes off = read(x + k) - middle;
+    sums = fma(off, off, sums);
+  }
+  float squares = total(sums);
+  for (; k < units; ++k) squares += (x[k] - mean) * (x[k] - mean);
+  const Lanes scale = splat(1.0f / std::sqrt(squares / static_cast<float>(units) + epsilon));
+  for (k = 0; k < K; k += kLanes) {
+    const bool inside = k < units;  // x has fewer numbers than K
+    const Lanes off = inside ? read(x + k) - middle : splat(0.0f);
+    write(to + k, inside ? fma(off * scale, read(weight + k), read(bias + k)) : splat(0.0f));
+  }
+}
+
+template <typename P, int kind>
+class Steps {
+ public:
+  Steps(const StepCall& call, const Place& place)
+      : call_(call), model_(*call.model), state_(*call.state), place_(place), K_(model_.head.K),
+        width_(model_.groups() * kColumns), setup_(call.rows) {
+    share(model_.groups(), place, first_, last_);
+    share(model_.symbol_tiles(), place, first_tile_, last_tile_);
+    share(call.rows, place, first_row_, last_row_);
+    const size_t padded = (static_cast<size_t>(call.rows) + 15) / 16 * 16;
+    room_ = static_cast<int>(call.rows == 1 ? 1 : padded);
+    at_once_ = std::max(1, kSumsAtOnce / (room_ * gates_of(kind)));
+    c_tile_ = static_cast<size_t>(room_) * kLanes;
+    const size_t tiles = static_cast<size_t>(at_once_) * gates_of(kind);
+    sums_h_ = static_cast<float*>(thread_memory(kSumsSlot, 2 * tiles * c_tile_ * sizeof(float)));
+    sums_x_ = sums_h_ + tiles * c_tile_;
+    auto* normed = static_cast<char*>(thread_memory(kNormedSlot, padded * (K_ * P::bytes + 4) + K_ * 4));
+    line_ = reinterpret_cast<float*>(normed);
+    normed += K_ * 4;
+    normed_ = {normed, K_ * P::bytes, reinterpret_cast<float*>(normed + padded * K_ * P::bytes)};
+    const size_t symbols = static_cast<size_t>(model_.symbols);
+    values_ = static_cast<double*>(thread_memory(kDrawSlot, symbols * (2 * sizeof(double) + sizeof(int32_t))));
+  }
+
+  void run() {
+    take_up();
+    for (int step = 0; step < call_.steps; ++step) {
+      if (call_.given == nullptr) draw_all(step);
+      for (int layer = 0; layer < model_.layers; ++layer) layer_step(step, layer);
+      if (call_.given == nullptr || step == call_.steps - 1) head();
+    }
+  }
+
+ private:
+  Rows h_rows(int layer, int half) const {
+    const size_t at = (static_cast<size_t>(half) * model_.layers + layer) * state_.padded + call_.first;
+    return {state_.read.as<char>() + at * K_ * P::bytes, K_ * P::bytes, state_.scale.as<float>() + call_.first};
+  }
+  float* in(const Memory& of, int layer, int row) const {
+    return of.as<float>() + (static_cast<size_t>(layer) * state_.padded + call_.first + row) * width_;
+  }
+  float* logits(int tile) const {
+    return state_.logits.as<float>() + (static_cast<size_t>(tile) * state_.padded + call_.first) * kLanes;
+  }
+  int32_t* symbols() const { return state_.symbol.as<int32_t>() + call_.first; }
+
+  // The state comes in float32, whatever the instruction set reads; it is also kept so.
+  void take_up() {
+    for (int layer = 0; layer < model_.layers; ++layer) {
+      const Rows rows = h_rows(layer, 1);
+      for (int row = 0; row < call_.rows; ++row)
+        for (int group = first_; group < last_; ++group)
+          P::put(rows, row, group * kLanes, read(in(state_.h, layer, row) + group * kLanes));
+    }
+    place_.barrier.wait();
+  }
+
+  void draw_all(int step) {
+    const size_t at = static_cast<size_t>(step) * call_.stride + call_.first;
+    const int count = model_.symbols;
+    double* chances = values_ + count;
+    for (int row = first_row_; row < last_row_; ++row) {
+      for (int symbol = 0; symbol < count; ++symbol)
+        values_[symbol] = logits(symbol / kLanes)[row * kLanes + symbol % kLanes];
+      const int drawn = draw(values_, count, call_.numbers[at + row], call_.filters, chances,
+                             reinterpret_cast<int32_t*>(chances + count));
+      symbols()[row] = drawn;
+      call_.drawn[at + row] = drawn;
+    }
+    place_.barrier.wait();
+  }
+
+  int symbol(int step, int row) const {
+    if (call_.given == nullptr) return symbols()[row];
+    return static_cast<int>(call_.given[static_cast<size_t>(step) * call_.stride + call_.first + row]);
+  }
+
+  // What runs past layer `layer`, normalised by its norm; by none for the head.
+  Rows normalised(int layer) {
+    for (int row = 0; row < call_.rows; ++row) {
+      const float* x = in(state_.x, layer & 1, row);
+      if (layer < model_.layers) {
+        const StepLayer& own = model_.layer[layer];
+        normalise(x, own.norm_weight.as<float>(), own.norm_bias.as<float>(), model_.epsilon, model_.units, K_, line_);
+      } else {
+        for (int k = 0; k < K_; ++k) line_[k] = k < width_ ? x[k] : 0.0f;
+      }
+      P::put_row(normed_, row, line_, K_);
+    }
+    return normed_;
+  }
+
+  void layer_step(int step, int layer) {
+    const StepLayer& own = model_.layer[layer];
+    const int half = (step + 1) & 1;  // what was written at the step before
+    const Rows before = h_rows(layer, half);
+    const Rows below = layer == 0 ? Rows{} : model_.residual ? normalised(layer) : h_rows(layer - 1, half ^ 1);
+    constexpr int G = gates_of(kind);
+    for (int group = first_; group < last_; group += at_once_) {
+      const int count = std::min(at_once_, last_ - group);
+      P::multiply(before, call_.rows, own.h, group * G, count * G, sums_h_, c_tile_);
+      if (layer > 0) P::multiply(below, call_.rows, own.x, group * G, count * G, sums_x_, c_tile_);
+      for (int i = 0; i < count; ++i)
+        for (int row = 0; row < call_.rows; ++row) unit_block(step, layer, group + i, i * G, row);
+    }
+    place_.barrier.wait();
+  }
+
+  void unit_block(int step, int layer, int group, int tile, int row) {
+    constexpr int G = gates_of(kind);
+    const StepLayer& own = model_.layer[layer];
+    const int unit = group * kLanes, id = layer == 0 ? symbol(step, row) : 0;
+    const float* table = model_.table.template as<float>() + (static_cast<size_t>(id) * model_.groups() + group) * G * kLanes;
+    Lanes from_h[G], from_x[G];
+    for (int g = 0; g < G; ++g) {
+      const size_t at = (tile + g) * c_tile_ + row * kLanes;
+      from_h[g] = read(sums_h_ + at);
+      from_x[g] = layer == 0 ? read(table + g * kLanes)
+                             : read(sums_x_ + at) + read(own.bias.template as<float>() + (group * G + g) * kLanes);
+    }
+    float* kept = in(state_.h, layer, row) + unit;
+    const float* inside = kind == kGRU ? own.bias_inside.template as<float>() + unit : nullptr;
+    const Lanes h = cell_step<kind, P::exact>(from_x, from_h, inside, kept,
+                                              kind == kLSTM ? in(state_.c, layer, row) + unit : nullptr);
+    write(kept, h);
+    P::put(h_rows(layer, step & 1), row, unit, h);
+    if (!model_.residual) return;
+    const float* past = layer == 0 ? model_.embedding.template as<float>() + static_cast<size_t>(id) * width_
+                                   : in(state_.x, layer & 1, row);
+    write(in(state_.x, (layer + 1) & 1, row) + unit, read(past + unit) + h);
+  }
+
+  void head() {
+    const int layers = model_.layers;
+    if (first_tile_ < last_tile_) {
+      const Rows below = model_.residual ? normalised(layers) : h_rows(layers - 1, last_half());
+      P::multiply(below, call_.rows, model_.head, first_tile_, last_tile_ - first_tile_, logits(first_tile_),
+                  static_cast<size_t>(state_.padded) * kLanes);
+      for (int tile = first_tile_; tile < last_tile_; ++tile) {
+        const Lanes bias = read(model_.head_bias.template as<float>() + tile * kLanes);
+        for (int row = 0; row < call_.rows; ++row) write(logits(tile) + row * kLanes, read(logits(tile) + row * kLanes) + bias);
+      }
+    }
+    place_.barrier.wait();
+  }
+
+  int last_half() const { return half_; }
+
+  const StepCall& call_;
+  const StepModel& model_;
+  const StepState& state_;
+  const Place& place_;
+  const int K_, width_;
+  typename P::Setup setup_;
+  int first_, last_, first_tile_, last_tile_, first_row_, last_row_, room_, at_once_, half_ = 0;
+  size_t c_tile_;
+  float *sums_h_, *sums_x_, *line_;
+  Rows normed_;
+  double* values_;
+};
+
+template <typename P>
+static void step_in(const StepCall& call, const Place& place) {
+  switch (call.model->kind) {
+    case kRNN: return Steps<P, kRNN>(call, place).run();
+    case kGRU: return Steps<P, kGRU>(call, place).run();
+    default: return Steps<P, kLSTM>(call, place).run();
+  }
+}
+
+static void step_run(const StepCall& call, const Place& place) {
+  switch (call.model->precision) {
+    case kInFloat32: return step_in<InFloat32>(call, place);
+    case kInBfloat16: return step_in<InBfloat16>(call, place);
+    default: return step_in<InInt8>(call, place);
+  }
+}
+
+static float step_read(const float* from, size_t count) {
+  constexpr int kChains = 4;
+  Lanes sums[kChains] = {};
+  for (size_t i = 0; i + kChains * kLanes <= count; i += kChains * kLanes)
+    for (int chain = 0; chain < kChains; ++chain) sums[chain] = sums[chain] + read(from + i + chain * kLanes);
+  return total(sums[0] + sums[1] + sums[2] + sums[3]);
+}
+
+}  // namespace UNROLLED_SET
+}  // namespace unrolled

@@ -1,0 +1,269 @@
+// Products of the streams' rows with weights in tiles, by precision; weights are read once, whatever the number of rows.
+//
+// Every sum is added up in an order that the number of rows does not change: what a stream draws is the same alone and among
+// others. A `Rows` has what products read; a precision says how rows are written and multiplied.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "product.hpp"
+#include "step.hpp"
+
+namespace unrolled {
+namespace UNROLLED_SET {
+
+struct Rows {
+  char* data;
+  size_t stride;  // bytes
+  float* scales;  // int8: of each row
+};
+
+// One row needs as many sums at once as many rows have, or it waits for each addition.
+constexpr int kTilesOfOne = kWidth == 4 ? 2 : 4;
+
+template <typename T>
+static inline void by_lanes(const T* a, size_t lda, int rows, int K, const T* b, int tiles, float* c, size_t c_tile) {
+  if (rows > 1) return product_by_lanes(a, lda, rows, K, b, tiles, c, c_tile);
+  const size_t tile = static_cast<size_t>(K) * kLanes;
+  int n = 0;
+  for (; n + kTilesOfOne <= tiles; n += kTilesOfOne)
+    block<1, kTilesOfOne>(a, lda, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n < tiles; ++n) block<1, 1>(a, lda, K, b + n * tile, tile, c + n * c_tile, c_tile);
+}
+
+struct InFloat32 {
+  static constexpr bool exact = true;
+  static constexpr size_t bytes = 4;  // of a number that is read
+  struct Setup {
+    explicit Setup(int) {}
+  };
+  static void put(const Rows& rows, int row, int k, const Lanes& value) {
+    write(reinterpret_cast<float*>(rows.data + row * rows.stride) + k, value);
+  }
+  static void put_row(const Rows& rows, int row, const float* values, int K) {
+    for (int k = 0; k < K; k += kLanes) put(rows, row, k, read(values + k));
+  }
+  static void multiply(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
+    by_lanes(reinterpret_cast<const float*>(a.data), a.stride / 4, rows, w.K,
+             reinterpret_cast<const float*>(w.data + first * w.tile), tiles, c, c_tile);
+  }
+};
+
+#if defined(__AMX_TILE__)
+// Tile registers for fewer than 16 rows: 0 to 3 hold sums, 4 the rows, 5 to 7 weights.
+struct FewTiles {
+  explicit FewTiles(int rows) {
+    TileConfiguration configuration;
+    if (rows < kRowBlock)
+      for (int tile = 0; tile < 5; ++tile) configuration.rows[tile] = static_cast<uint8_t>(rows);
+    _tile_loadconfig(&configuration);
+  }
+  ~FewTiles() { _tile_release(); }
+  FewTiles(const FewTiles&) = delete;
+  FewTiles& operator=(const FewTiles&) = delete;
+};
+
+template <int N>
+static inline void few_rows(const bfloat16* a, size_t stride, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile) {
+  _tile_zero(0);
+  if constexpr (N > 1) _tile_zero(1);
+  if constexpr (N > 2) _tile_zero(2);
+  if constexpr (N > 3) _tile_zero(3);
+  for (int k = 0; k < K; k += 32) {
+    const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
+    _tile_loadd(4, a + k, stride);
+    _tile_loadd(5, column, 64);
+    _tile_dpbf16ps(0, 4, 5);
+    if constexpr (N > 1) _tile_loadd(6, column + tile, 64);
+    if constexpr (N > 1) _tile_dpbf16ps(1, 4, 6);
+    if constexpr (N > 2) _tile_loadd(7, column + 2 * tile, 64);
+    if constexpr (N > 2) _tile_dpbf16ps(2, 4, 7);
+    if constexpr (N > 3) _tile_loadd(5, column + 3 * tile, 64);
+    if constexpr (N > 3) _tile_dpbf16ps(3, 4, 5);
+  }
+  _tile_stored(0, c, 64);
+  if constexpr (N > 1) _tile_stored(1, c + c_tile, 64);
+  if constexpr (N > 2) _tile_stored(2, c + 2 * c_tile, 64);
+  if constexpr (N > 3) _tile_stored(3, c + 3 * c_tile, 64);
+}
+
+static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
+                                size_t c_tile) {
+  if (rows >= kRowBlock) return product(a, stride / 2, rows, K, b, tiles, c, c_tile);
+  const size_t tile = static_cast<size_t>(K) * kLanes;
+  int n = 0;
+  for (; n + 4 <= tiles; n += 4) few_rows<4>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n + 2 <= tiles; n += 2) few_rows<2>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n < tiles; ++n) few_rows<1>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);
+}
+#elif defined(__AVX512BF16__)
+static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
+                                size_t c_tile) {
+  by_lanes(a, stride / 2, rows, K, b, tiles, c, c_tile);
+}
+#else
+// Without products in bfloat16, weights are widened as they come: half the bytes all the same.
+template <int R, int N>
+static inline void widening(const float* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile) {
+  Vec sums[R][N][kParts] = {};
+  for (int k = 0; k < K; k += 2) {
+    for (int n = 0; n < N; ++n) {
+      for (int i = 0; i < kParts; ++i) {
+        const Vec loaded = load(reinterpret_cast<const float*>(b + n * tile + static_cast<size_t>(k) * kLanes) + i * kWidth);
+        const VecInt pairs = reinterpret_cast<VecInt>(loaded);
+        const Vec even = reinterpret_cast<Vec>(pairs << 16), odd = reinterpret_cast<Vec>(pairs & ~0xffff);
+        for (int r = 0; r < R; ++r) {
+          sums[r][n][i] = multiply_add(all(a[r * lda + k]), even, sums[r][n][i]);
+          sums[r][n][i] = multiply_add(all(a[r * lda + k + 1]), odd, sums[r][n][i]);
+        }
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n)
+      for (int i = 0; i < kParts; ++i) store(c + n * c_tile + r * kLanes + i * kWidth, sums[r][n][i]);
+}
+
+static inline void for_bfloat16(const float* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
+                                size_t c_tile) {
+  const size_t lda = stride / 4, tile = static_cast<size_t>(K) * kLanes;
+  int n = 0;
+  if (rows == 1)
+    for (; n + kTilesOfOne <= tiles; n += kTilesOfOne)
+      widening<1, kTilesOfOne>(a, lda, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n < tiles; ++n) {
+    int row = 0;
+    for (; row + 4 <= rows; row += 4)
+      widening<4, 1>(a + row * lda, lda, K, b + n * tile, tile, c + n * c_tile + row * kLanes, c_tile);
+    for (; row < rows; ++row)
+      widening<1, 1>(a + row * lda, lda, K, b + n * tile, tile, c + n * c_tile + row * kLanes, c_tile);
+  }
+}
+#endif
+
+struct InBfloat16 {
+  static constexpr bool exact = false;
+#if defined(__AVX512BF16__)
+  using Number = bfloat16;
+#else
+  using Number = float;
+#endif
+  static constexpr size_t bytes = sizeof(Number);
+#if defined(__AMX_TILE__)
+  using Setup = FewTiles;
+#else
+  using Setup = InFloat32::Setup;
+#endif
+  static void put(const Rows& rows, int row, int k, const Lanes& value) {
+    write(reinterpret_cast<Number*>(rows.data + row * rows.stride) + k, value);
+  }
+  static void put_row(const Rows& rows, int row, const float* values, int K) {
+    for (int k = 0; k < K; k += kLanes) put(rows, row, k, read(values + k));
+  }
+  static void multiply(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
+    for_bfloat16(reinterpret_cast<const Number*>(a.data), a.stride, rows, w.K,
+                 reinterpret_cast<const bfloat16*>(w.data + first * w.tile), tiles, c, c_tile);
+  }
+};
+
+// int8 weights times numbers of 16 bits, which are two rows of bytes: 256 high + low, from 0 to 65535, zero at 32768. Sums
+// of whole numbers are exact, so that only the weights are rounded, and the order of adding does not matter.
+constexpr float kWhole = 32767.0f;
+
+static inline float from_whole(int32_t high, int32_t low, int32_t middle, float scale) {
+  return (static_cast<float>(high - middle) * 256.0f + static_cast<float>(low)) * scale;
+}
+
+#if defined(__AVX512VNNI__)
+static inline __m512i four_bytes(const uint8_t* from) {
+  int bits;
+  std::memcpy(&bits, from, 4);
+  return _mm512_set1_epi32(bits);
+}
+
+template <int N>
+static inline void whole(const uint8_t* high, const uint8_t* low, float scale, const Packed& w, int tile, float* c,
+                         size_t c_tile) {
+  __m512i sums[2][N];
+  for (int n = 0; n < N; ++n) sums[0][n] = sums[1][n] = _mm512_setzero_si512();
+  const char* from = w.data + tile * w.tile;
+  for (int k = 0; k < w.K; k += 4) {
+    const __m512i upper = four_bytes(high + k), lower = four_bytes(low + k);
+    for (int n = 0; n < N; ++n) {
+      const __m512i column = _mm512_loadu_si512(from + n * w.tile + static_cast<size_t>(k) * kLanes);
+      sums[0][n] = _mm512_dpbusd_epi32(sums[0][n], upper, column);
+      sums[1][n] = _mm512_dpbusd_epi32(sums[1][n], lower, column);
+    }
+  }
+  for (int n = 0; n < N; ++n) {
+    const __m512i above = _mm512_sub_epi32(sums[0][n], _mm512_loadu_si512(w.middle + (tile + n) * kLanes));
+    const Vec both = multiply_add(_mm512_cvtepi32_ps(above), all(256.0f), _mm512_cvtepi32_ps(sums[1][n]));
+    store(c + n * c_tile, both * load(w.scales + (tile + n) * kLanes) * all(scale));
+  }
+}
+#else
+template <int N>
+static inline void whole(const uint8_t* high, const uint8_t* low, float scale, const Packed& w, int tile, float* c,
+                         size_t c_tile) {
+  for (int n = 0; n < N; ++n) {
+    int32_t sums[2][kLanes] = {};
+    const auto* from = reinterpret_cast<const int8_t*>(w.data + (tile + n) * w.tile);
+    for (int k = 0; k < w.K; k += 4)
+      for (int lane = 0; lane < kLanes; ++lane)
+        for (int i = 0; i < 4; ++i) {
+          const int32_t weight = from[static_cast<size_t>(k) * kLanes + lane * 4 + i];
+          sums[0][lane] += high[k + i] * weight;
+          sums[1][lane] += low[k + i] * weight;
+        }
+    const int first = (tile + n) * kLanes;
+    for (int lane = 0; lane < kLanes; ++lane)
+      c[n * c_tile + lane] =
+          from_whole(sums[0][lane], sums[1][lane], w.middle[first + lane], w.scales[first + lane]) * scale;
+  }
+}
+#endif
+
+struct InInt8 {
+  static constexpr bool exact = false;
+  static constexpr size_t bytes = 2;
+  using Setup = InFloat32::Setup;
+  static void put_number(const Rows& rows, int row, int k, float value, float per_unit) {
+    const size_t K = rows.stride / 2;
+    auto* high = reinterpret_cast<uint8_t*>(rows.data + row * rows.stride);
+    const float scaled = value * per_unit;
+    const float bounded = scaled > kWhole ? kWhole : scaled >= -kWhole ? scaled : -kWhole;  // what is no number, too
+    const int number = static_cast<int>(std::nearbyint(bounded)) + 32768;
+    high[k] = static_cast<uint8_t>(number >> 8);
+    high[K + k] = static_cast<uint8_t>(number & 255);
+  }
+  // Outputs of cells are from -1 to 1, and the scales of their rows 1 / kWhole.
+  static void put(const Rows& rows, int row, int k, const Lanes& value) {
+    alignas(64) float values[kLanes];
+    write(values, value);
+    for (int i = 0; i < kLanes; ++i) put_number(rows, row, k + i, values[i], kWhole);
+  }
+  static void put_row(const Rows& rows, int row, const float* values, int K) {
+    float most = 1e-30f;
+    for (int k = 0; k < K; ++k) most = std::max(most, std::fabs(values[k]));
+    for (int k = 0; k < K; ++k) put_number(rows, row, k, values[k], kWhole / most);
+    rows.scales[row] = most / kWhole;
+  }
+  static void multiply(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
+    for (int n = 0; n < tiles;) {
+      const int step = tiles - n >= 4 ? 4 : 1;
+      for (int row = 0; row < rows; ++row) {
+        const auto* high = reinterpret_cast<const uint8_t*>(a.data + row * a.stride);
+        float* to = c + n * c_tile + row * kLanes;
+        if (step == 4)
+          whole<4>(high, high + a.stride / 2, a.scales[row], w, first + n, to, c_tile);
+        else
+          whole<1>(high, high + a.stride / 2, a.scales[row], w, first + n, to, c_tile);
+      }
+      n += step;
+    }
+  }
+};
+
+}  // namespace UNROLLED_SET
+}  // namespace unrolled
