@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layer.hpp"
+#include "step.hpp"
 
 namespace unrolled {
 
@@ -15,6 +16,7 @@ struct LayerKernels {
 struct Kernels {
   LayerKernels float32;
   LayerKernels bfloat16;  // null where the processor has no products in bfloat16
+  StepKernels step;
 };
 
 }  // namespace unrolled

@@ -4,6 +4,7 @@
 #include "kernels.hpp"
 #include "layer_body.hpp"
 #include "pack.hpp"
+#include "step_body.hpp"
 
 namespace unrolled {
 namespace UNROLLED_SET {
@@ -20,6 +21,7 @@ static const Kernels kKernels = {
 #else
     {},
 #endif
+    {step_run, step_read},
 };
 
 }  // namespace UNROLLED_SET

@@ -7,6 +7,7 @@
 
 namespace unrolled {
 void bind_layer(nb::module_&);
+void bind_step(nb::module_&);
 }
 
 NB_MODULE(_native, module) {
@@ -23,4 +24,5 @@ NB_MODULE(_native, module) {
   });
   module.def("adopt_openmp", [](const std::string& path) { return adopt_openmp(path.c_str()); });
   bind_layer(module);
+  bind_step(module);
 }

@@ -51,7 +51,7 @@ bool has_avx512() {
   return has_avx2() && saves(0xe6) && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31);
 }
 
-bool has_avx512_bf16() { return has_avx512() && bit(leaf(7, 1).a, 5); }
+bool has_avx512_bf16() { return has_avx512() && bit(leaf(7, 1).a, 5) && bit(leaf(7).c, 11); }  // with VNNI
 
 // Linux gives the tile registers to a process that asks for them.
 bool has_amx() {

@@ -94,7 +94,7 @@ class Steps {
     for (int step = 0; step < call_.steps; ++step) {
       if (call_.given == nullptr) draw_all(step);
       for (int layer = 0; layer < model_.layers; ++layer) layer_step(step, layer);
-      if (call_.given == nullptr || step == call_.steps - 1) head();
+      if (call_.given == nullptr || step == call_.steps - 1) head(step);
     }
   }
 
@@ -118,8 +118,15 @@ class Steps {
       for (int row = 0; row < call_.rows; ++row)
         for (int group = first_; group < last_; ++group)
           P::put(rows, row, group * kLanes, read(in(state_.h, layer, row) + group * kLanes));
+      if (place_.index == 0) clear_padding(rows), clear_padding(h_rows(layer, 0));
     }
     place_.barrier.wait();
+  }
+
+  // Weights are zero there, but zero times what is no number is none.
+  void clear_padding(const Rows& rows) {
+    for (int row = 0; row < call_.rows; ++row)
+      for (int k = width_; k < K_; k += kLanes) P::put(rows, row, k, splat(0.0f));
   }
 
   void draw_all(int step) {
@@ -177,41 +184,39 @@ class Steps {
     constexpr int G = gates_of(kind);
     const StepLayer& own = model_.layer[layer];
     const int unit = group * kLanes, id = layer == 0 ? symbol(step, row) : 0;
-    const float* table = model_.table.template as<float>() + (static_cast<size_t>(id) * model_.groups() + group) * G * kLanes;
+    const float* table = model_.table.as<float>() + (static_cast<size_t>(id) * model_.groups() + group) * G * kLanes;
     Lanes from_h[G], from_x[G];
     for (int g = 0; g < G; ++g) {
       const size_t at = (tile + g) * c_tile_ + row * kLanes;
       from_h[g] = read(sums_h_ + at);
       from_x[g] = layer == 0 ? read(table + g * kLanes)
-                             : read(sums_x_ + at) + read(own.bias.template as<float>() + (group * G + g) * kLanes);
+                             : read(sums_x_ + at) + read(own.bias.as<float>() + (group * G + g) * kLanes);
     }
     float* kept = in(state_.h, layer, row) + unit;
-    const float* inside = kind == kGRU ? own.bias_inside.template as<float>() + unit : nullptr;
+    const float* inside = kind == kGRU ? own.bias_inside.as<float>() + unit : nullptr;
     const Lanes h = cell_step<kind, P::exact>(from_x, from_h, inside, kept,
                                               kind == kLSTM ? in(state_.c, layer, row) + unit : nullptr);
     write(kept, h);
     P::put(h_rows(layer, step & 1), row, unit, h);
     if (!model_.residual) return;
-    const float* past = layer == 0 ? model_.embedding.template as<float>() + static_cast<size_t>(id) * width_
+    const float* past = layer == 0 ? model_.embedding.as<float>() + static_cast<size_t>(id) * width_
                                    : in(state_.x, layer & 1, row);
     write(in(state_.x, (layer + 1) & 1, row) + unit, read(past + unit) + h);
   }
 
-  void head() {
+  void head(int step) {
     const int layers = model_.layers;
     if (first_tile_ < last_tile_) {
-      const Rows below = model_.residual ? normalised(layers) : h_rows(layers - 1, last_half());
+      const Rows below = model_.residual ? normalised(layers) : h_rows(layers - 1, step & 1);
       P::multiply(below, call_.rows, model_.head, first_tile_, last_tile_ - first_tile_, logits(first_tile_),
                   static_cast<size_t>(state_.padded) * kLanes);
       for (int tile = first_tile_; tile < last_tile_; ++tile) {
-        const Lanes bias = read(model_.head_bias.template as<float>() + tile * kLanes);
+        const Lanes bias = read(model_.head_bias.as<float>() + tile * kLanes);
         for (int row = 0; row < call_.rows; ++row) write(logits(tile) + row * kLanes, read(logits(tile) + row * kLanes) + bias);
       }
     }
     place_.barrier.wait();
   }
-
-  int last_half() const { return half_; }
 
   const StepCall& call_;
   const StepModel& model_;
@@ -219,7 +224,7 @@ class Steps {
   const Place& place_;
   const int K_, width_;
   typename P::Setup setup_;
-  int first_, last_, first_tile_, last_tile_, first_row_, last_row_, room_, at_once_, half_ = 0;
+  int first_, last_, first_tile_, last_tile_, first_row_, last_row_, room_, at_once_;
   size_t c_tile_;
   float *sums_h_, *sums_x_, *line_;
   Rows normed_;

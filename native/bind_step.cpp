@@ -1,0 +1,241 @@
+// The step of a whole network for Python: sizes, types and symbols are checked here, and nowhere below.
+#include <nanobind/stl/vector.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "border.hpp"
+#include "kernels.hpp"
+#include "processor.hpp"
+#include "step.hpp"
+#include "step_pack.hpp"
+
+namespace unrolled {
+
+namespace {
+
+using namespace nb::literals;
+using Maybe = std::optional<Array>;
+
+constexpr int kMostUnits = 1 << 16, kMostLayers = 1 << 10, kMostSymbols = 1 << 22, kMostStreams = 1 << 12;
+constexpr int kMostThreads = 1 << 10;
+constexpr std::size_t kMostBytes = std::size_t{1} << 40;
+
+const float* floats(const Array& array, const char* name, std::initializer_list<long> shape) {
+  return static_cast<const float*>(numbers(array, name, Number::kFloat32, shape));
+}
+
+void copy_padded(const float* from, long rows, long count, float* to, long stride) {
+  for (long row = 0; row < rows; ++row) std::memcpy(to + row * stride, from + row * count, sizeof(float) * static_cast<std::size_t>(count));
+}
+
+// A network and its streams. `fill_*` give it its weights, once each; then it reads and draws.
+class Stepper {
+ public:
+  Stepper(int kind, int precision, int units, int layers, int symbols, bool residual, float epsilon, int streams) {
+    require(kind >= kRNN && kind <= kLSTM, "kind must be 0 (RNN), 1 (GRU) or 2 (LSTM).");
+    require(precision >= kInFloat32 && precision <= kInInt8, "precision must be 0 (float32), 1 (bfloat16) or 2 (int8).");
+    require(units > 0 && units <= kMostUnits && layers > 0 && layers <= kMostLayers && symbols > 0 && symbols <= kMostSymbols &&
+                streams > 0 && streams <= kMostStreams,
+            "A network has from one to 65,536 units, 1,024 layers, 4,194,304 symbols and 4,096 streams.");
+    model_.kind = kind, model_.precision = precision, model_.units = units, model_.layers = layers;
+    model_.symbols = symbols, model_.residual = residual, model_.epsilon = epsilon;
+    require(static_cast<double>(symbols) * units * gates_of(kind) * 4 < static_cast<double>(kMostBytes), "This is too large.");
+    lay_out(model_);
+    const std::size_t R = static_cast<std::size_t>((streams + kRowBlock - 1) / kRowBlock * kRowBlock);
+    const std::size_t L = static_cast<std::size_t>(layers), W = static_cast<std::size_t>(model_.groups()) * kColumns;
+    state_.streams = streams;
+    state_.padded = static_cast<int>(R);
+    state_.h = Memory(L * R * W * 4);
+    state_.c = Memory(L * R * W * 4);
+    state_.read = Memory(2 * L * R * static_cast<std::size_t>(depth(model_)) * 4);
+    state_.x = Memory(2 * R * W * 4);
+    state_.scale = Memory(R * 4);
+    state_.logits = Memory(static_cast<std::size_t>(model_.symbol_tiles()) * kColumns * R * 4);
+    state_.symbol = Memory(R * 4);
+    for (std::size_t row = 0; row < R; ++row) state_.scale.as<float>()[row] = 1 / 32767.0f;
+  }
+
+  void fill_layer(int index, const Array& weight_h, const Maybe& weight_x, const Maybe& bias, const Maybe& bias_inside,
+                  const Maybe& norm_weight, const Maybe& norm_bias) {
+    StepLayer& own = at(index);
+    const long H = model_.units, G = gates_of(model_.kind);
+    require(weight_x.has_value() == (index > 0) && bias.has_value() == (index > 0),
+            "A layer has weight_x and bias, but the first: its are in the table.");
+    require(norm_weight.has_value() == (index > 0 && model_.residual) && norm_bias.has_value() == norm_weight.has_value(),
+            "A residual layer has a norm, but the first: its is in the table.");
+    require(!bias_inside || model_.kind == kGRU, "Only a GRU has a bias inside its reset gate.");
+    pack_gates(model_, own.h, floats(weight_h, "weight_h", {G * H, H}));
+    if (weight_x) pack_gates(model_, own.x, floats(*weight_x, "weight_x", {G * H, H}));
+    if (bias) order_gates(model_, floats(*bias, "bias", {G * H}), own.bias.as<float>());
+    if (bias_inside) copy_padded(floats(*bias_inside, "bias_inside", {H}), 1, H, own.bias_inside.as<float>(), H);
+    if (norm_weight) copy_padded(floats(*norm_weight, "norm_weight", {H}), 1, H, own.norm_weight.as<float>(), H);
+    if (norm_bias) copy_padded(floats(*norm_bias, "norm_bias", {H}), 1, H, own.norm_bias.as<float>(), H);
+  }
+
+  void fill_ends(const Array& table, const Maybe& embedding, const Array& head, const Array& head_bias) {
+    const long H = model_.units, G = gates_of(model_.kind), V = model_.symbols;
+    const long width = static_cast<long>(model_.groups()) * kColumns;
+    require(embedding.has_value() == model_.residual, "A residual network has an embedding beside the table, others none.");
+    const float* from = floats(table, "table", {V, G * H});
+    for (long symbol = 0; symbol < V; ++symbol)
+      order_gates(model_, from + symbol * G * H, model_.table.as<float>() + symbol * G * width);
+    if (embedding) copy_padded(floats(*embedding, "embedding", {V, H}), V, H, model_.embedding.as<float>(), width);
+    pack_head(model_, floats(head, "head", {V, H}));
+    copy_padded(floats(head_bias, "head_bias", {V}), 1, V, model_.head_bias.as<float>(), V);
+  }
+
+  // Read symbols (T, B): the first B streams go on, and logits tells what each expects after the last.
+  void read(const Array& ids, int threads) {
+    const auto* given = static_cast<const int64_t*>(numbers(ids, "ids", Number::kInt64, {-1, -1}));
+    StepCall call = call_for(ids, threads);
+    call.given = given;
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      require(given[i] >= 0 && given[i] < model_.symbols, "ids must be from 0 to the number of symbols less one.");
+    run(call, threads);
+  }
+
+  // Draw symbols into `drawn` (T, B) by `numbers` (T, B) in [0, 1), each read on by its stream.
+  void draw(const Array& by, const Array& drawn, double temperature, int64_t top_k, double top_p, double min_p, int threads) {
+    const auto* from = static_cast<const double*>(numbers(by, "numbers", Number::kFloat64, {-1, -1}));
+    StepCall call = call_for(by, threads);
+    call.numbers = from;
+    call.drawn = static_cast<int64_t*>(numbers(drawn, "drawn", Number::kInt64, {call.steps, call.rows}));
+    require(temperature >= 0 && top_k >= 0 && top_p > 0 && min_p >= 0, "temperature, top_k, top_p or min_p is out of range.");
+    for (std::size_t i = 0; i < by.size(); ++i) require(from[i] >= 0 && from[i] < 1, "numbers must be in [0, 1).");
+    call.filters = {temperature, top_p, min_p, top_k};
+    run(call, threads);
+  }
+
+  void logits(const Array& to) {
+    const long rows = check_rows(to, 2);
+    auto* out = static_cast<float*>(numbers(to, "logits", Number::kFloat32, {rows, model_.symbols}));
+    std::lock_guard<std::mutex> lock(busy_);
+    for (long row = 0; row < rows; ++row)
+      for (int symbol = 0; symbol < model_.symbols; ++symbol)
+        out[row * model_.symbols + symbol] = *logit(row, symbol);
+  }
+
+  // What a layer remembers: `h`, and an LSTM's `c`, (B, H) each, copied out or in.
+  void state(int layer, const Array& h, const Maybe& c, bool in) {
+    at(layer);
+    const long rows = check_rows(h, 2), H = model_.units;
+    require(c.has_value() == (model_.kind == kLSTM), "An LSTM has h and c, others h only.");
+    auto* own_h = static_cast<float*>(numbers(h, "h", Number::kFloat32, {rows, H}));
+    auto* own_c = static_cast<float*>(numbers(c, "c", Number::kFloat32, {rows, H}));
+    std::lock_guard<std::mutex> lock(busy_);
+    for (long row = 0; row < rows; ++row) {
+      copy(place(state_.h, layer, row), own_h + row * H, in);
+      if (own_c != nullptr) copy(place(state_.c, layer, row), own_c + row * H, in);
+    }
+  }
+
+  // Every stream goes on from where the first one is.
+  void spread() {
+    std::lock_guard<std::mutex> lock(busy_);
+    const std::size_t width = static_cast<std::size_t>(model_.groups()) * kColumns * 4;
+    for (long row = 1; row < state_.streams; ++row) {
+      for (int layer = 0; layer < model_.layers; ++layer) {
+        std::memcpy(place(state_.h, layer, row), place(state_.h, layer, 0), width);
+        std::memcpy(place(state_.c, layer, row), place(state_.c, layer, 0), width);
+      }
+      for (int symbol = 0; symbol < model_.symbols; ++symbol) *logit(row, symbol) = *logit(0, symbol);
+    }
+  }
+
+  std::size_t weight_bytes() const { return model_.weight_bytes(); }
+
+ private:
+  StepLayer& at(int layer) {
+    require(layer >= 0 && layer < model_.layers, "There is no such layer.");
+    return model_.layer[static_cast<std::size_t>(layer)];
+  }
+  float* place(const Memory& of, int layer, long row) const {
+    return of.as<float>() + (static_cast<long>(layer) * state_.padded + row) * model_.groups() * kColumns;
+  }
+  float* logit(long row, int symbol) const {
+    return state_.logits.as<float>() + (static_cast<long>(symbol / kColumns) * state_.padded + row) * kColumns + symbol % kColumns;
+  }
+  void copy(float* own, float* other, bool in) const {
+    std::memcpy(in ? own : other, in ? other : own, sizeof(float) * static_cast<std::size_t>(model_.units));
+  }
+  long check_rows(const Array& array, std::size_t axes) const {
+    require(array.ndim() == axes && array.shape(0) >= 1 && array.shape(0) <= static_cast<std::size_t>(state_.streams),
+            "The rows of an array must be streams, and at least one.");
+    return static_cast<long>(array.shape(0));
+  }
+  StepCall call_for(const Array& array, int threads) const {
+    require(threads >= 1 && threads <= kMostThreads, "threads must be from 1 to 1024.");
+    require(array.shape(1) >= 1 && array.shape(1) <= static_cast<std::size_t>(state_.streams),
+            "The second axis of an array must be streams, and at least one.");
+    require(array.shape(0) < (std::size_t{1} << 30), "These are too many steps for one call.");
+    StepCall call{};
+    call.model = &model_, call.state = &state_;
+    call.steps = static_cast<int>(array.shape(0));
+    call.rows = call.stride = static_cast<int>(array.shape(1));
+    return call;
+  }
+
+  void run(const StepCall& call, int threads) {
+    const auto step = kernels().step.run;
+    nb::gil_scoped_release release;
+    std::lock_guard<std::mutex> lock(busy_);
+    together(threads, [&](const Place& place) { step(call, place); });
+  }
+
+  StepModel model_;
+  StepState state_;
+  std::mutex busy_;
+};
+
+// Bytes a second that so many threads read, each its share of `bytes`, over and over: what memory gives to weights.
+double memory_rate(std::size_t bytes, int threads, double seconds) {
+  require(bytes >= 4096 && bytes <= (std::size_t{1} << 34), "bytes must be from 4,096 to 2^34.");
+  require(threads >= 1 && threads <= kMostThreads, "threads must be from 1 to 1024.");
+  require(seconds > 0 && seconds <= 60, "seconds must be above 0 and up to 60.");
+  const auto add = kernels().step.read;
+  nb::gil_scoped_release release;
+  Memory memory(bytes);
+  std::vector<double> rates(static_cast<std::size_t>(threads), 0.0);
+  together(threads, [&](const Place& place) {
+    using Clock = std::chrono::steady_clock;
+    int first, last;
+    share(static_cast<int>(bytes / 4096), place, first, last);
+    const float* from = memory.as<float>() + static_cast<std::size_t>(first) * 1024;
+    const std::size_t count = static_cast<std::size_t>(last - first) * 1024;
+    volatile float sum = add(from, count);
+    place.barrier.wait();
+    const auto start = Clock::now();
+    double spent = 0;
+    std::size_t rounds = 0;
+    while (spent < seconds) {
+      for (int i = 0; i < 16; ++i, ++rounds) sum = sum + add(from, count);
+      spent = std::chrono::duration<double>(Clock::now() - start).count();
+    }
+    rates[static_cast<std::size_t>(place.index)] = static_cast<double>(rounds * count * 4) / spent;
+  });
+  double rate = 0;
+  for (double own : rates) rate += own;
+  return rate;
+}
+
+}  // namespace
+
+void bind_step(nb::module_& module) {
+  nb::class_<Stepper>(module, "Stepper")
+      .def(nb::init<int, int, int, int, int, bool, float, int>(), "kind"_a, "precision"_a, "units"_a, "layers"_a, "symbols"_a,
+           "residual"_a, "epsilon"_a, "streams"_a)
+      .def("fill_layer", &Stepper::fill_layer, "index"_a, "weight_h"_a, "weight_x"_a.none(), "bias"_a.none(),
+           "bias_inside"_a.none(), "norm_weight"_a.none(), "norm_bias"_a.none())
+      .def("fill_ends", &Stepper::fill_ends, "table"_a, "embedding"_a.none(), "head"_a, "head_bias"_a)
+      .def("read", &Stepper::read, "ids"_a, "threads"_a)
+      .def("draw", &Stepper::draw, "numbers"_a, "drawn"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "threads"_a)
+      .def("logits", &Stepper::logits, "to"_a)
+      .def("state", &Stepper::state, "layer"_a, "h"_a, "c"_a.none(), "into"_a)
+      .def("spread", &Stepper::spread)
+      .def_prop_ro("weight_bytes", &Stepper::weight_bytes);
+  module.def("memory_rate", &memory_rate, "bytes"_a, "threads"_a, "seconds"_a);
+}
+
+}  // namespace unrolled
