@@ -1,11 +1,14 @@
 """Several processes train what one would: the same weights, the same files, after a loss of any of them too."""
 
+import copy
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,11 @@ from safetensors.torch import load_file
 
 from unrolled.data.batches import IGNORED, Batch
 from unrolled.data.pairs import PairBatch
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions, TrainingOptions
 from unrolled.store.run import Run
 from unrolled.training.distributed import Ranks, part_of
+from unrolled.training.optim import Muon
 
 ARGUMENTS = (
     *("--hidden", "16", "--batch", "6", "--bptt", "16", "--precision", "float32", "--dropout", "0", "--symbol-dropout", "0"),
@@ -78,6 +84,45 @@ def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
         assert difference("one", "two") < 1e-6
     assert done.stdout.count('"version"') == 1
     assert done.stderr.count("best validation") == 1
+
+
+class Together(Ranks):
+    """Two ranks that are threads of this process: what one gathers is what both gave, in their order."""
+
+    def __init__(self, rank: int, given: list[torch.Tensor], meet: threading.Barrier) -> None:
+        super().__init__(rank, 2)
+        self._given, self._meet = given, meet
+
+    def gather(self, own: torch.Tensor) -> torch.Tensor:
+        self._given[self.rank] = own
+        self._meet.wait()
+        whole = torch.cat(self._given)
+        self._meet.wait()
+        return whole
+
+
+def turned(ranks: Ranks, model: SequenceModel) -> dict[str, torch.Tensor]:
+    """Take a few steps of Muon with gradients that are everybody's; return weights, and what a checkpoint would hold."""
+    optimiser = Muon(model, TrainingOptions(), ranks)
+    draw = torch.Generator().manual_seed(2)
+    for _ in range(3):
+        for weight in model.parameters():
+            weight.grad = torch.randn(weight.shape, generator=draw)
+        optimiser.step(0.01)
+    return dict(model.state_dict()) | optimiser.to_tensors()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_blocks_that_ranks_turn_for_each_other_are_the_same(cell: str) -> None:
+    model = SequenceModel(5, ModelOptions(hidden=6, layers=1, cell=cell))  # type: ignore[arg-type]
+    models = [copy.deepcopy(model) for _ in range(2)]
+    alone = turned(Ranks(), model)
+    given, meet = [torch.empty(0)] * 2, threading.Barrier(2, timeout=60)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda rank: turned(Together(rank, given, meet), models[rank]), range(2)))
+    for other in both:
+        assert other.keys() == alone.keys()
+        assert all(torch.equal(other[name], alone[name]) for name in alone)
 
 
 def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:

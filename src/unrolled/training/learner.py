@@ -29,7 +29,7 @@ class Learner:
 
     def __init__(self, model: Network, machine: Machine, options: TrainingOptions, batch: int, ranks: Ranks = ALONE) -> None:
         self.model, self.machine, self.options, self.ranks = model, machine, options, ranks
-        self._loss = shared_loss(model, ranks)
+        self._loss = shared_loss(model, ranks, machine.dtype)
         self.optimiser = make_optimiser(model, options, ranks)
         self.carried: State = model.initial_state(batch)
         self.splits = 1

@@ -8,6 +8,7 @@ so that it is stored without pickle.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,10 @@ class Optimiser:
                 weight.grad.zero_()
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return what is remembered, as `weight/moment`."""
+        """Return what is remembered, as `weight/moment`; all ranks must ask."""
+        return self._remembered()
+
+    def _remembered(self) -> dict[str, Tensor]:
         remembered = {f"{name}/step": step for name, step in zip(self.weights, self.steps, strict=True)}
         for moment, tensors in self.memory.items():
             remembered |= {f"{name}/{moment}": tensor for name, tensor in zip(self.weights, tensors, strict=True)}
@@ -52,7 +56,7 @@ class Optimiser:
 
     def from_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `to_tensors` gave; raise `ModelError` if it is not that of this optimiser."""
-        own = self.to_tensors()
+        own = self._remembered()
         if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in tensors.items()}:
             raise ModelError(f"The checkpoint's optimiser is not the {self.options.optimiser} of this model.")
         for name, tensor in own.items():
@@ -96,6 +100,24 @@ class AdamW(Optimiser):
             )
 
 
+@dataclass(frozen=True)
+class _Squares:
+    """Weights made of square blocks of one size: how many each has, and which of them, of which weights, are this rank's own.
+
+    They are `shared` if every rank turns as many of them.
+    """
+
+    size: int
+    indices: list[int]
+    counts: list[int]
+    shared: bool
+    own: list[tuple[int, slice]]
+
+    def blocks(self, tensor: Tensor) -> Tensor:
+        """Return a weight, or what belongs to one, as blocks `(N, H, H)`."""
+        return tensor.view(-1, self.size, self.size)
+
+
 class Muon(AdamW):
     """Muon (Jordan et al. 2024) for the square blocks of the recurrent matrices, one a gate; AdamW for all else.
 
@@ -116,39 +138,56 @@ class Muon(AdamW):
             for name in names
             if name.endswith("weight_x") and self.weights[name].shape == self.weights[name[:-1] + "h"].shape
         }
-        self._blocks = [i for i, name in enumerate(names) if name in squares]
         self._others = [i for i, name in enumerate(names) if name not in squares]
-        for index in self._blocks:
+        by_size: dict[int, list[int]] = {}
+        for index in (i for i, name in enumerate(names) if name in squares):
             self.memory["square"][index] = torch.empty(0)
+            by_size.setdefault(self.weights[names[index]].shape[1], []).append(index)
+        self._groups = [self._dealt_out(size, indices) for size, indices in by_size.items()]
+
+    def _dealt_out(self, size: int, indices: list[int]) -> _Squares:
+        """Return the blocks of some weights, dealt out evenly among the ranks; all to each of them if that cannot be."""
+        weights = list(self.weights.values())
+        counts = [len(weights[index]) // size for index in indices]
+        shared = self.ranks.size > 1 and sum(counts) % self.ranks.size == 0
+        mine, own, first = self.ranks.own(sum(counts)) if shared else slice(0, sum(counts)), [], 0
+        for index, count in zip(indices, counts, strict=True):
+            part = slice(max(0, mine.start - first), min(count, mine.stop - first))
+            if part.start < part.stop:
+                own.append((index, part))
+            first += count
+        return _Squares(size, indices, counts, shared, own)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return what is remembered; of blocks that ranks turn for each other, what each of them remembers."""
+        for group in self._groups:
+            if group.shared:
+                means = self.memory["mean"]
+                whole = self.ranks.gather(torch.cat([group.blocks(means[index])[part] for index, part in group.own]))
+                for index, own in zip(group.indices, torch.split(whole, group.counts), strict=True):
+                    group.blocks(means[index]).copy_(own)
+        return super().to_tensors()
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         self._adamw(self._others, rate)
         weights, gradients = list(self.weights.values()), self._gradients()
-        by_size: dict[int, list[int]] = {}
-        for index in self._blocks:
-            by_size.setdefault(weights[index].shape[1], []).append(index)
-        for size, group in by_size.items():
-            directions = []
-            for index in group:
-                mean = self.memory["mean"][index].lerp_(gradients[index], 1 - self.momentum)
-                directions.append(gradients[index].lerp(mean, self.momentum).view(-1, size, size))
+        for group in self._groups:
+            turned = self._turned(group, gradients)
+            for index, own in zip(group.indices, torch.split(turned, group.counts), strict=True):
+                weights[index].mul_(1 - rate * self.options.weight_decay)
+                group.blocks(weights[index]).sub_(own, alpha=rate * self.share_of_rate)
                 self.steps[index] += 1
-            turned = self._turned(torch.cat(directions))
-            first = 0
-            for index, part in zip(group, directions, strict=True):
-                own = turned[first : first + len(part)].reshape_as(weights[index])
-                weights[index].mul_(1 - rate * self.options.weight_decay).sub_(own, alpha=rate * self.share_of_rate)
-                first += len(part)
 
-    def _turned(self, blocks: Tensor) -> Tensor:
-        """Return the nearest orthogonal matrices of blocks `(N, H, H)`; several ranks that can share them evenly do."""
-        if self.ranks.size == 1 or len(blocks) % self.ranks.size:
-            return orthogonalise(blocks)
-        own = _polar(blocks[self.ranks.own(len(blocks))])
-        if own.dtype == torch.bfloat16:  # gloo has no such numbers, but it sends bytes; half of them is half of the wait
-            return self.ranks.lanes(own.view(torch.uint8)).view(torch.bfloat16).float()
-        return self.ranks.lanes(own).float()
+    def _turned(self, group: _Squares, gradients: list[Tensor]) -> Tensor:
+        """Return the orthogonal direction `(N, H, H)` of every block; a rank keeps the momentum of those that it turns."""
+        directions = []
+        for index, part in group.own:
+            gradient = group.blocks(gradients[index])[part]
+            mean = group.blocks(self.memory["mean"][index])[part].lerp_(gradient, 1 - self.momentum)
+            directions.append(gradient.lerp(mean, self.momentum))
+        turned = _polar(torch.cat(directions))
+        return (self.ranks.gather(turned) if group.shared else turned).float()
 
 
 POLAR = ((8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518))
