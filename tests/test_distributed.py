@@ -76,12 +76,13 @@ def words(tmp_path: Path) -> Path:
 )
 def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
     train(1, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "one")
-    done = train(2, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "two", "--json")
+    done = train(2, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "two", "--json", "--log-to", "tensorboard")
     if settings == ("--unit", "line"):  # rows begin from zero: what is carried is nobody's
         names = [name for name in weights("one") if not name.startswith("carried") and name != "window"]
         assert max(float((weights("one")[name] - weights("two")[name]).abs().max()) for name in names) < 1e-6
     else:
         assert difference("one", "two") < 1e-6
+    assert len(list(Path("two", "tensorboard").iterdir())) == 1
     assert done.stdout.count('"version"') == 1
     assert done.stderr.count("best validation") == 1
 

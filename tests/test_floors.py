@@ -48,7 +48,7 @@ ORDER = {  # within a room, the order the data passes
         "stateful",
         "kernels",
     ],
-    "store": ["model_file", "run"],
+    "store": ["model_file", "run", "board"],
     "training": ["distributed", "optim", "learner", "pace", "schedule", "recipe", "pair_recipe", "verdict", "signals", "loop"],
     "inference": [
         "generate",

@@ -24,6 +24,7 @@ from unrolled.nn.kernels import guard, use
 from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster, running
 from unrolled.nn.network import Network
 from unrolled.options import MachineOptions, TrainingOptions, TrainRequest
+from unrolled.store.board import Board, require_board
 from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
 from unrolled.training.distributed import OwnBatches, Ranks, join
@@ -127,6 +128,8 @@ def start(request: TrainRequest, observer: Observer) -> Job:
     path = Path(request.run.out) if request.run.out else None
     if path is not None and ranks.first:
         refuse_taken(path)
+    if request.run.log_to == "tensorboard":
+        require_board()
     machine = choose_machine(request.machine, ranks.local, ranks.on_machine)
     material: Material = ranks.in_turn(
         lambda: open_rows(request, observer.note) if is_table(request) else open_text(request, observer.note)
@@ -216,6 +219,8 @@ def _assemble(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
         f"{machine.threads} threads, {kernels} kernels, {request.training.optimiser}, seed {request.training.seed}"
     )
+    if request.run.log_to == "tensorboard" and ranks.first:
+        Board(run)
     looks = Looks(
         material.evaluator(model, machine, request.run.eval_symbols),
         material.sampler(model, machine, request.run.sample_length),

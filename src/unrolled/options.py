@@ -154,6 +154,8 @@ class RunOptions:
     save_every: float = option(60.0, "Seconds between checkpoints.", above=0)
     stop_after: int | None = option(None, "Save and leave after this step, to go on later with --resume.", least=1)
     sample_length: int = option(300, "Symbols of the live samples; 0 = none.", least=0, most=100000)
+    # torchrun takes --log for one of its own flags, so that is a second name
+    log_to: Literal["none", "tensorboard"] = option("none", "Keep the metrics for another program, too.", old_names=("log",))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ runs/NAME/
   config.json          everything the run was asked to do
   metrics.jsonl        a line per interval and per validation
   samples.jsonl        what the model wrote at each validation
+  tensorboard/         a copy of the two for TensorBoard, if that was asked for (store/board.py)
   model.safetensors    the best model so far: all that is needed to use it
   checkpoints/step-N/  model.safetensors, training.safetensors, MANIFEST.json: an exact resume; the last two are kept
 """
@@ -19,7 +20,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -199,11 +200,24 @@ def _similar(path: Path) -> str:
     return nearest(path.name, names) or (f". Runs there: {', '.join(sorted(names)[:5])}." if names else ".")
 
 
+class Follower(Protocol):
+    """Who keeps a copy of a log."""
+
+    def added(self, record: dict[str, Any]) -> None:
+        """Is told of a record when it is in the log."""
+        ...
+
+    def cut(self) -> None:
+        """Is told when records were dropped."""
+        ...
+
+
 class JsonLines:
     """A log of one JSON object a line, appended to as training goes on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.follower: Follower | None = None
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record; it reaches the system at once, so that a killed process loses at most its last line."""
@@ -212,6 +226,8 @@ class JsonLines:
                 file.write(_line(record))
         except OSError as error:
             raise storage_error(error, self.path, "write") from error
+        if self.follower is not None:
+            self.follower.added(record)
 
     def clear(self) -> None:
         """Remove all records."""
@@ -238,6 +254,8 @@ class JsonLines:
         """Drop the records after `step`: a resumed run writes them again."""
         kept: Iterable[dict[str, Any]] = (record for record in self.read() if _step(record) <= step)
         write_bytes(self.path, "".join(map(_line, kept)).encode())
+        if self.follower is not None:
+            self.follower.cut()
 
 
 def _step(record: dict[str, Any]) -> float:
