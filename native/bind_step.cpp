@@ -54,6 +54,7 @@ class Stepper {
     state_.scale = Memory(R * 4);
     state_.logits = Memory(static_cast<std::size_t>(model_.symbol_tiles()) * kColumns * R * 4);
     state_.symbol = Memory(R * 4);
+    mark_ = Memory((2 * L * W + static_cast<std::size_t>(model_.symbol_tiles()) * kColumns) * 4);
     for (std::size_t row = 0; row < R; ++row) state_.scale.as<float>()[row] = 1 / 32767.0f;
   }
 
@@ -131,22 +132,41 @@ class Stepper {
     }
   }
 
-  // Every stream goes on from where the first one is.
-  void spread() {
+  // Remember where the first stream is, for `restart`.
+  void mark() {
     std::lock_guard<std::mutex> lock(busy_);
-    const std::size_t width = static_cast<std::size_t>(model_.groups()) * kColumns * 4;
-    for (long row = 1; row < state_.streams; ++row) {
-      for (int layer = 0; layer < model_.layers; ++layer) {
-        std::memcpy(place(state_.h, layer, row), place(state_.h, layer, 0), width);
-        std::memcpy(place(state_.c, layer, row), place(state_.c, layer, 0), width);
-      }
-      for (int symbol = 0; symbol < model_.symbols; ++symbol) *logit(row, symbol) = *logit(0, symbol);
-    }
+    each_part(0, [](float* own, float* marked, std::size_t bytes) { std::memcpy(marked, own, bytes); });
+  }
+
+  // The first stream begins from zero.
+  void clear() {
+    std::lock_guard<std::mutex> lock(busy_);
+    each_part(0, [](float* own, float*, std::size_t bytes) { std::memset(own, 0, bytes); });
+  }
+
+  // Every stream goes on from the mark; from zero, if there is none.
+  void restart() {
+    std::lock_guard<std::mutex> lock(busy_);
+    for (long row = 0; row < state_.streams; ++row)
+      each_part(row, [](float* own, float* marked, std::size_t bytes) { std::memcpy(own, marked, bytes); });
   }
 
   std::size_t weight_bytes() const { return model_.weight_bytes(); }
 
  private:
+  // Calls `visit` with all that a stream has, and with its place in the mark.
+  template <typename Visit>
+  void each_part(long row, Visit&& visit) {
+    const int width = model_.groups() * kColumns;
+    float* marked = mark_.as<float>();
+    for (int layer = 0; layer < model_.layers; ++layer) {
+      visit(place(state_.h, layer, row), marked, sizeof(float) * static_cast<std::size_t>(width));
+      visit(place(state_.c, layer, row), marked + width, sizeof(float) * static_cast<std::size_t>(width));
+      marked += 2 * width;
+    }
+    for (int tile = 0; tile < model_.symbol_tiles(); ++tile, marked += kColumns)
+      visit(logit(row, tile * kColumns), marked, sizeof(float) * kColumns);
+  }
   StepLayer& at(int layer) {
     require(layer >= 0 && layer < model_.layers, "There is no such layer.");
     return model_.layer[static_cast<std::size_t>(layer)];
@@ -186,6 +206,7 @@ class Stepper {
 
   StepModel model_;
   StepState state_;
+  Memory mark_;  // of the first stream: h and c of each layer, logits
   std::mutex busy_;
 };
 
@@ -233,7 +254,9 @@ void bind_step(nb::module_& module) {
       .def("draw", &Stepper::draw, "numbers"_a, "drawn"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "threads"_a)
       .def("logits", &Stepper::logits, "to"_a)
       .def("state", &Stepper::state, "layer"_a, "h"_a, "c"_a.none(), "into"_a)
-      .def("spread", &Stepper::spread)
+      .def("mark", &Stepper::mark)
+      .def("clear", &Stepper::clear)
+      .def("restart", &Stepper::restart)
       .def_prop_ro("weight_bytes", &Stepper::weight_bytes);
   module.def("memory_rate", &memory_rate, "bytes"_a, "threads"_a, "seconds"_a);
 }

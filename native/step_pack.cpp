@@ -57,7 +57,8 @@ float pack_int8(const float* row, int count, int column, char* tile, int32_t& su
   sum = 0;
   for (int k = 0; k < count; ++k) {
     const float scaled = row[k] * (127.0f / most);
-    const int whole = scaled >= -127.0f && scaled <= 127.0f ? static_cast<int>(std::nearbyint(scaled)) : 0;
+    const float bounded = scaled > 127.0f ? 127.0f : scaled >= -127.0f ? scaled : -127.0f;  // what is no number, too
+    const int whole = static_cast<int>(std::nearbyint(bounded));
     to[(static_cast<std::size_t>(k / 4) * kColumns + column) * 4 + k % 4] = static_cast<int8_t>(whole);
     sum += whole;
   }

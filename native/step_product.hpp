@@ -22,14 +22,40 @@ struct Rows {
 // One row needs as many sums at once as many rows have, or it waits for each addition.
 constexpr int kTilesOfOne = kWidth == 4 ? 2 : 4;
 
+template <int N>
+static inline void one_row(const float* a, int K, const float* b, size_t tile, float* c, size_t c_tile) {
+  Vec sums[N][kParts] = {};
+  for (int k = 0; k < K; ++k)
+    for (int n = 0; n < N; ++n)
+      for (int i = 0; i < kParts; ++i)
+        sums[n][i] = multiply_add(all(a[k]), load(b + n * tile + static_cast<size_t>(k) * kLanes + i * kWidth), sums[n][i]);
+  for (int n = 0; n < N; ++n)
+    for (int i = 0; i < kParts; ++i) store(c + n * c_tile + i * kWidth, sums[n][i]);
+}
+
+#if defined(__AVX512BF16__)
+template <int N>
+static inline void one_row(const bfloat16* a, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile) {
+  __m512 sums[N];
+  for (int n = 0; n < N; ++n) sums[n] = _mm512_setzero_ps();
+  for (int k = 0; k < K; k += 2) {
+    const __m512bh value = (__m512bh)_mm512_set1_epi32(pair_at(a + k));
+    for (int n = 0; n < N; ++n) {
+      const __m512i column = _mm512_loadu_si512(b + n * tile + static_cast<size_t>(k) * kLanes);
+      sums[n] = _mm512_dpbf16_ps(sums[n], value, (__m512bh)column);
+    }
+  }
+  for (int n = 0; n < N; ++n) store(c + n * c_tile, sums[n]);
+}
+#endif
+
 template <typename T>
 static inline void by_lanes(const T* a, size_t lda, int rows, int K, const T* b, int tiles, float* c, size_t c_tile) {
   if (rows > 1) return product_by_lanes(a, lda, rows, K, b, tiles, c, c_tile);
   const size_t tile = static_cast<size_t>(K) * kLanes;
   int n = 0;
-  for (; n + kTilesOfOne <= tiles; n += kTilesOfOne)
-    block<1, kTilesOfOne>(a, lda, K, b + n * tile, tile, c + n * c_tile, c_tile);
-  for (; n < tiles; ++n) block<1, 1>(a, lda, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n + kTilesOfOne <= tiles; n += kTilesOfOne) one_row<kTilesOfOne>(a, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n < tiles; ++n) one_row<1>(a, K, b + n * tile, tile, c + n * c_tile, c_tile);
 }
 
 struct InFloat32 {

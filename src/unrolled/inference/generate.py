@@ -1,8 +1,9 @@
 """Text from a model: filters, one draw, and a stream of ids that everyone shares.
 
 The filters are pure `logits -> logits` functions, applied in the order of `FILTERS`. The draw takes its random number from a
-stream keyed by (seed, position) and by nothing else, and samples are stepped in groups of a fixed number of lanes, padded
-if need be: so a seed gives the same text alone or among others, streamed or not.
+stream keyed by (seed, position) and by nothing else. The native step gives each sample the same alone or among others; where
+there is none, samples are stepped in groups of a fixed number of lanes, padded if need be. So a seed gives the same text alone
+or among others, streamed or not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,11 +21,18 @@ from torch import Tensor
 from unrolled.data.vocab import Vocabulary
 from unrolled.nn.cells import State, map_state
 from unrolled.nn.hold import Hold, holding
+from unrolled.nn.kernels.step import NativeStep, Precision, refusal
 from unrolled.nn.model import SequenceModel
 from unrolled.options import SampleOptions
 
 LANES = 4
 """Samples stepped together. Matrix products of different heights round differently, so the height never changes."""
+
+NATIVE_LANES = 64
+"""Samples that the native step takes together: it reads the weights once for all of them."""
+
+LONGEST_BLOCK = 64
+"""Symbols of a sample that are drawn in one native call."""
 
 PROMPT_CHUNK = 1024
 SEED_LIMIT = 2**31
@@ -109,12 +117,27 @@ class RandomNumbers:
 
     def at(self, position: int) -> Tensor:
         """Return the numbers of all samples at `position`, `(B,)` float64."""
+        return self.block(position, 1)[0]
+
+    def block(self, position: int, count: int) -> Tensor:
+        """Return the numbers at `count` positions, `(count, B)`; none may be beyond the `BLOCK` that the first is in."""
         if not self._first <= position < self._first + self.BLOCK:
             self._first = position // self.BLOCK * self.BLOCK
             streams = [np.random.Philox(key=seed, counter=[0, self._first // self.BLOCK, 0, 0]) for seed in self._seeds]
             rows = [np.random.Generator(stream).random(self.BLOCK) for stream in streams]
             self._block = torch.from_numpy(np.stack(rows, axis=1))  # (BLOCK, B)
-        return self._block[position - self._first]
+        return self._block[position - self._first : position - self._first + count]
+
+
+Blocks: TypeAlias = Generator[list[list[int]], None, None]
+"""The next ids of each sample, some at a time."""
+
+
+def native_step(model: SequenceModel, streams: int, holds: Sequence[Hold], precision: Precision | None) -> NativeStep | None:
+    """Return the native step for so many streams at once; None where the model is stepped as it is defined."""
+    if precision is None or holds or refusal(model) is not None:
+        return None
+    return NativeStep(model, min(streams, NATIVE_LANES), precision)
 
 
 def stream_ids(
@@ -122,13 +145,20 @@ def stream_ids(
     prompt: list[int],
     seeds: list[int],
     options: SampleOptions,
-    length: int,
     holds: Sequence[Hold] = (),
-) -> Generator[list[int], None, None]:
-    """Yield, `length` times, one id for each of `seeds` (at most `LANES`), going on from the ids of a prompt.
+    native: NativeStep | None = None,
+) -> Blocks:
+    """Yield `options.length` ids for each of `seeds`, in blocks, going on from the ids of a prompt.
 
-    `holds` are units held at a value meanwhile; nobody else may use the model until the stream ends or is closed.
+    There are as many seeds at most as `native` has streams; without it, `LANES`. `holds` are units held at a value meanwhile;
+    nobody else may use the model until the stream ends or is closed.
     """
+    return _by_model(model, prompt, seeds, options, holds) if native is None else _by_kernel(native, prompt, seeds, options)
+
+
+def _by_model(
+    model: SequenceModel, prompt: list[int], seeds: list[int], options: SampleOptions, holds: Sequence[Hold]
+) -> Blocks:
     device = model.head.weight.device
     numbers = RandomNumbers(seeds + [0] * (LANES - len(seeds)))
     with holding(model.stack, holds):
@@ -136,12 +166,27 @@ def stream_ids(
             logits, state = read_prompt(model, prompt)
             logits = logits.expand(LANES, -1)
             state = map_state(lambda s: s.expand(LANES, -1).contiguous(), state)
-        for position in range(length):
+        for position in range(options.length):
             with torch.inference_mode():
                 ids = draw(logits, numbers.at(position).to(device), options)
-            yield ids[: len(seeds)].tolist()
+            yield [[symbol] for symbol in ids[: len(seeds)].tolist()]
             with torch.inference_mode():
                 logits, state = model.step(ids, state)
+
+
+def _by_kernel(native: NativeStep, prompt: list[int], seeds: list[int], options: SampleOptions) -> Blocks:
+    if native.read_so_far != prompt:
+        native.clear()
+        for start in range(0, len(prompt), PROMPT_CHUNK):
+            native.read(torch.tensor(prompt[start : start + PROMPT_CHUNK]).unsqueeze(-1))
+        native.mark(prompt)
+    native.restart()
+    numbers, position = RandomNumbers(seeds), 0
+    while position < options.length:
+        # The first symbol comes at once. Blocks double up to the longest, so none has numbers of two blocks of theirs.
+        count = min(max(position, 1), LONGEST_BLOCK, options.length - position)
+        yield native.draw(numbers.block(position, count), options).T.tolist()
+        position += count
 
 
 def read_prompt(model: SequenceModel, prompt: list[int]) -> tuple[Tensor, State]:
@@ -162,8 +207,19 @@ class _Lane:
         self.decoder, self.end, self.stops = vocabulary.decoder(), vocabulary.end, tuple(filter(None, stops))
         self.held, self.symbols, self.ended = "", 0, ""
 
-    def push(self, symbol: int) -> str:
-        """Take one id; return the text that is sure to belong to the sample."""
+    def push(self, ids: list[int]) -> str:
+        """Take the next ids; return the text that is sure to belong to the sample. Those after its end are passed over."""
+        if self.stops:
+            return "".join(self._push_one(symbol) for symbol in ids if not self.ended)
+        if self.ended:
+            return ""
+        if self.end in ids:
+            self.ended, ids = "end", ids[: ids.index(self.end) + 1]
+        self.symbols += len(ids)
+        text = "".join(map(self.decoder.push, ids))
+        return text + self.finish() if self.ended else text
+
+    def _push_one(self, symbol: int) -> str:
         self.symbols += 1
         if symbol == self.end:
             self.ended = "end"
@@ -204,13 +260,18 @@ def first_seed(options: SampleOptions) -> int:
 
 
 def stream_text(
-    model: SequenceModel, vocabulary: Vocabulary, options: SampleOptions, seed: int, holds: Sequence[Hold] = ()
+    model: SequenceModel,
+    vocabulary: Vocabulary,
+    options: SampleOptions,
+    seed: int,
+    holds: Sequence[Hold] = (),
+    precision: Precision | None = "float32",
 ) -> Iterator[str]:
-    """Yield one sample, after its prompt, piece by piece as it is drawn."""
+    """Yield one sample, after its prompt, piece by piece as it is drawn. `precision` is as `generate` has it."""
     lane = _Lane(vocabulary, options.stop)
     ids, _ = prompt_ids(vocabulary, options.prompt)
-    for (symbol,) in stream_ids(model, ids, [seed], options, options.length, holds):
-        if text := lane.push(symbol):
+    for (symbols,) in stream_ids(model, ids, [seed], options, holds, native_step(model, 1, holds, precision)):
+        if text := lane.push(symbols):
             yield text
         if lane.ended:
             return
@@ -225,22 +286,25 @@ def generate(
     seed: int,
     holds: Sequence[Hold] = (),
     check: Callable[[], None] = lambda: None,
+    precision: Precision | None = "float32",
 ) -> Iterator[Sample]:
     """Yield `options.count` whole samples in their order; sample i is the one that the seed `seed + i` draws.
 
-    `check` is called before every symbol, and may raise.
+    `check` is called before every block of symbols, and may raise. `precision` is that of the native step's weights; with None,
+    with units held and where there is no native step, the model is stepped as it is defined.
     """
     ids, _ = prompt_ids(vocabulary, options.prompt)
-    for first in range(0, options.count, LANES):
-        seeds = [seed + i for i in range(first, min(first + LANES, options.count))]
+    native = native_step(model, options.count, holds, precision)
+    width = LANES if native is None else native.streams
+    for first in range(0, options.count, width):
+        seeds = [seed + i for i in range(first, min(first + width, options.count))]
         lanes = [_Lane(vocabulary, options.stop) for _ in seeds]
         texts = [[options.prompt] for _ in seeds]
-        with contextlib.closing(stream_ids(model, ids, seeds, options, options.length, holds)) as stream:
-            for symbols in stream:
+        with contextlib.closing(stream_ids(model, ids, seeds, options, holds, native)) as stream:
+            for block in stream:
                 check()
-                for lane, text, symbol in zip(lanes, texts, symbols, strict=True):
-                    if not lane.ended:
-                        text.append(lane.push(symbol))
+                for lane, text, symbols in zip(lanes, texts, block, strict=True):
+                    text.append(lane.push(symbols))
                 if all(lane.ended for lane in lanes):
                     break
         for own, lane, text in zip(seeds, lanes, texts, strict=True):
