@@ -21,6 +21,7 @@ ORDER = {  # within a room, the order the data passes
         "glyphs",
         "builtin_tables",
         "sources",
+        "identity",
         "cells",
         "columns",
         "kinds",

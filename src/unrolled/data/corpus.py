@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.data.sources import PIECE, READERS, Piece, fingerprint, gather, is_spooled, shown
+from unrolled.data.identity import identity
+from unrolled.data.sources import PIECE, READERS, Piece, gather, is_spooled, shown
 from unrolled.data.vocab import CODE_POINTS, Bytes, Characters, Ids, Vocabulary, vocabulary_from_json
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.files import make_folder, new_folder, remove_partials, storage_error
@@ -83,7 +84,7 @@ def open_corpus(
     paths = gather(inputs, options.glob, cache)
     try:
         before = _stamps(paths)
-        recipe = [FORMAT, fingerprint(paths), options.tokens, options.unit, vocabulary and vocabulary.to_json()]
+        recipe = [FORMAT, identity(paths, cache), options.tokens, options.unit, vocabulary and vocabulary.to_json()]
         key = hashlib.blake2b(json.dumps(recipe).encode(), digest_size=16).hexdigest()
         known = cached_corpus(key)
         if known is not None:
