@@ -18,7 +18,7 @@ from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.inference.answer import Answer, Answerer
 from unrolled.inference.cause import hold_from
 from unrolled.inference.evaluate import Evaluation, evaluate
-from unrolled.inference.generate import Sample, first_seed, prompt_ids, stream_text
+from unrolled.inference.generate import Sample, first_seed, prompt_ids, stepping, stream_text
 from unrolled.inference.judgement import Report
 from unrolled.inference.lines import Scoring
 from unrolled.inference.row_trace import RowTrace, row_trace
@@ -103,7 +103,12 @@ class Model(Trained):
         if chosen.novel_only:
             raise UsageError("Whether a sample is novel is known when it is whole: ask `samples`, and not `stream`.")
         holds = [hold_from(unit) for unit in chosen.clamp]
-        return stream_text(self.network, self.vocabulary, chosen, first_seed(chosen), holds)
+        return stream_text(self.network, self.vocabulary, chosen, first_seed(chosen), holds, self.subject.sampling)
+
+    def sampling(self, **options: Any) -> dict[str, str]:
+        """Return with which `step` and which `precision` samples are drawn: native, with its instruction set, or reference."""
+        chosen = from_dict(SampleOptions, options, "sample")
+        return stepping(self.network, chosen, chosen.clamp, self.subject.sampling)
 
     def replaced(self, prompt: str) -> dict[str, str]:
         """Return the characters of a prompt that the model never saw, each with what it is read as."""

@@ -31,7 +31,8 @@ def sample(arguments: list[str]) -> int:
         settings["seed"] = first_seed(options)
         print(f"seed {settings['seed']}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"version": 1, "samples": [drawn.to_json() for drawn in model.samples(**settings)]}))
+        samples = [drawn.to_json() for drawn in model.samples(**settings)]
+        print(json.dumps({"version": 1, "samples": samples, **model.sampling(**settings)}))
     elif options.count == 1:
         if options.novel_only:
             _print_pieces(next(model.samples(**settings)).text, iter(()))

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from unrolled.data.vocab import Vocabulary
+from unrolled.errors import UsageError
 from unrolled.nn.cells import State, map_state
 from unrolled.nn.hold import Hold, holding
+from unrolled.nn.kernels.library import library
 from unrolled.nn.kernels.step import NativeStep, Precision, refusal
 from unrolled.nn.model import SequenceModel
 from unrolled.options import SampleOptions
@@ -133,11 +135,37 @@ Blocks: TypeAlias = Generator[list[list[int]], None, None]
 """The next ids of each sample, some at a time."""
 
 
-def native_step(model: SequenceModel, streams: int, holds: Sequence[Hold], precision: Precision | None) -> NativeStep | None:
+def native_precision(
+    model: SequenceModel, options: SampleOptions, holds: Sequence[object], precision: Precision | None
+) -> Precision | None:
+    """Return the numbers of the native step's weights, or None where the model is stepped as it is defined.
+
+    Raises `UsageError` if that is so but int8 was asked for.
+    """
+    reason = "units are held" if holds else refusal(model)
+    if precision is None:
+        reason = "the reference kernel was asked for"
+    if options.int8 and reason:
+        raise UsageError(f"--int8 needs the native step, which cannot be used here: {reason}.")
+    return None if reason else "int8" if options.int8 else precision
+
+
+def stepping(
+    model: SequenceModel, options: SampleOptions, holds: Sequence[object], precision: Precision | None
+) -> dict[str, str]:
+    """Return with which `step` and which `precision` of the weights samples are drawn, in words."""
+    native = native_precision(model, options, holds, precision)
+    if native is None:
+        return {"step": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
+    return {"step": f"native ({library().set_in_use()})", "precision": native}
+
+
+def native_step(
+    model: SequenceModel, streams: int, options: SampleOptions, holds: Sequence[Hold], precision: Precision | None
+) -> NativeStep | None:
     """Return the native step for so many streams at once; None where the model is stepped as it is defined."""
-    if precision is None or holds or refusal(model) is not None:
-        return None
-    return NativeStep(model, min(streams, NATIVE_LANES), precision)
+    native = native_precision(model, options, holds, precision)
+    return None if native is None else NativeStep(model, min(streams, NATIVE_LANES), native)
 
 
 def stream_ids(
@@ -270,7 +298,7 @@ def stream_text(
     """Yield one sample, after its prompt, piece by piece as it is drawn. `precision` is as `generate` has it."""
     lane = _Lane(vocabulary, options.stop)
     ids, _ = prompt_ids(vocabulary, options.prompt)
-    for (symbols,) in stream_ids(model, ids, [seed], options, holds, native_step(model, 1, holds, precision)):
+    for (symbols,) in stream_ids(model, ids, [seed], options, holds, native_step(model, 1, options, holds, precision)):
         if text := lane.push(symbols):
             yield text
         if lane.ended:
@@ -294,7 +322,7 @@ def generate(
     with units held and where there is no native step, the model is stepped as it is defined.
     """
     ids, _ = prompt_ids(vocabulary, options.prompt)
-    native = native_step(model, options.count, holds, precision)
+    native = native_step(model, options.count, options, holds, precision)
     width = LANES if native is None else native.streams
     for first in range(0, options.count, width):
         seeds = [seed + i for i in range(first, min(first + width, options.count))]

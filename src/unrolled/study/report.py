@@ -127,7 +127,7 @@ class TextReport:
         vocabulary, train = subject.vocabulary, self.train[-SEARCHED:]
         count = options.samples if vocabulary.end is None else DOCUMENTS
         asked = SampleOptions(length=SAMPLE_LENGTH, count=count)
-        drawn = list(generate(subject.model, vocabulary, asked, options.seed))
+        drawn = list(generate(subject.model, vocabulary, asked, options.seed, precision=subject.sampling))
         ids = [vocabulary.align(vocabulary.points(sample.text))[0] for sample in drawn]
         found = [memorised(train, own) for own in ids]
         longest = max(range(len(found)), key=lambda index: found[index].longest)

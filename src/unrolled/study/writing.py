@@ -30,7 +30,7 @@ def draw_samples(subject: Subject, options: SampleOptions, seed: int) -> Iterato
     """
     holds = [hold_from(text) for text in options.clamp]
     if not options.novel_only:
-        yield from generate(subject.model, subject.vocabulary, options, seed, holds)
+        yield from generate(subject.model, subject.vocabulary, options, seed, holds, precision=subject.sampling)
         return
     train = subject.parts()[0]
     drawn = given = 0
@@ -41,7 +41,8 @@ def draw_samples(subject: Subject, options: SampleOptions, seed: int) -> Iterato
                 "or another --prompt."
             )
         wanted = replace(options, count=min(max(options.count - given, 4), TRIES * options.count - drawn))
-        samples = list(generate(subject.model, subject.vocabulary, wanted, seed + drawn, holds))
+        drawing = generate(subject.model, subject.vocabulary, wanted, seed + drawn, holds, precision=subject.sampling)
+        samples = list(drawing)
         drawn += len(samples)
         for sample, known in zip(samples, _copied(subject, train, samples), strict=True):
             if not known and given < options.count:

@@ -53,7 +53,9 @@ class NativeStep:
     Raises `ValueError` where `refusal` names a reason, and for wrong sizes and symbols.
     """
 
-    def __init__(self, model: SequenceModel, streams: int, precision: Precision = "float32", threads: int | None = None) -> None:
+    def __init__(
+        self, model: SequenceModel, streams: int, precision: Precision = "float32", threads: int | None = None
+    ) -> None:
         reason = refusal(model)
         if reason is not None:
             raise ValueError(f"The native step cannot run this model: {reason}.")
