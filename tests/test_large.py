@@ -2,10 +2,11 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -106,16 +107,24 @@ def lines_of(path: Path, size: int) -> None:
             file.write(draw.choice(blocks))
 
 
+@pytest.fixture
+def cleared(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is emptied afterwards: pytest keeps those of its last runs, and this one's are large."""
+    yield tmp_path
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
 def started(*arguments: object) -> tuple[float, float, str]:
     """Train a few steps; return the seconds until the first one, the peak memory in MB, and what was said."""
     command = [sys.executable, "-m", "unrolled", "train", *map(str, arguments)]
     begun, said, first = time.perf_counter(), "", float("inf")
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    for line in process.stderr:
-        said += line
-        if line.startswith("step=1 "):
-            first = time.perf_counter() - begun
+    with process.stderr as lines:
+        for line in lines:
+            said += line
+            if line.startswith("step=1 "):
+                first = time.perf_counter() - begun
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0
     return first, usage.ru_maxrss / 1e3, said
@@ -124,11 +133,11 @@ def started(*arguments: object) -> tuple[float, float, str]:
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux tells it")
 @pytest.mark.parametrize("ending", ["txt", "txt.zst"])
-def test_four_gigabytes_in_the_memory_of_a_small_text(tmp_path: Path, ending: str) -> None:
-    text = tmp_path / "text.txt"
+def test_four_gigabytes_in_the_memory_of_a_small_text(cleared: Path, ending: str) -> None:
+    text = cleared / "text.txt"
     lines_of(text, 4 << 30)
     if ending.endswith(".zst"):
-        packed = tmp_path / "text.txt.zst"
+        packed = cleared / "text.txt.zst"
         with open(text, "rb") as plain, open(packed, "wb") as file:
             zstandard.ZstdCompressor(level=1, threads=-1).copy_stream(plain, file)
         text.unlink()
