@@ -13,13 +13,21 @@ constexpr long kLargest = 1L << 20;
 
 int rounded_up(long value, int to) { return static_cast<int>((value + to - 1) / to * to); }
 
-LayerShape shape_of(int kind, long steps, long rows, long units, int threads) {
+// By rows where each thread has a tile of them and its cache holds all weights beside what passes through it: 512 KiB, of 2 MiB
+// that a core of a server has and 1 MiB or less elsewhere.
+int parts_of(int kind, long rows, long units, int threads, bool narrow) {
+  const long bytes = gates_of(kind) * static_cast<long>(rounded_up(units, 32)) * rounded_up(units, 32) * (narrow ? 2 : 4);
+  return threads > 1 && rounded_up(rows, 16) / 16 >= threads && bytes <= 1L << 19 ? threads : 1;
+}
+
+LayerShape shape_of(int kind, long steps, long rows, long units, int threads, int parts = 1) {
   require(kind >= kRNN && kind <= kLSTM, "kind must be 0 (RNN), 1 (GRU) or 2 (LSTM).");
   require(steps >= 1 && steps < kLargest && rows >= 1 && rows < kLargest && units >= 1 && units < kLargest,
           "A layer needs at least one step, one row and one unit, and fewer than a million of each.");
   require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024.");
+  require(parts >= 1 && parts <= rounded_up(rows, 16) / 16, "parts must be from 1 to a sixteenth of the rows.");
   return {kind, static_cast<int>(steps), static_cast<int>(rows), rounded_up(rows, 16),
-          static_cast<int>(units), rounded_up(units, 32), threads};
+          static_cast<int>(units), rounded_up(units, 32), threads, parts};
 }
 
 const LayerKernels& kernels_for(bool bfloat16) {
@@ -62,13 +70,13 @@ void pack_backward(int kind, const Array& weight, const Array& to, int threads) 
 
 using Maybe = std::optional<Array>;
 
-void layer_forward(int kind, int threads, const Maybe& xs, const Maybe& weight_x, const Maybe& ids, const Maybe& table,
+void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Maybe& weight_x, const Maybe& ids, const Maybe& table,
                    const Array& weight_h, const Array& bias, const Maybe& resets, const Array& h_first,
                    const Maybe& c_first, const Array& hs, const Maybe& saved, const Array& ys, const Array& h_last,
                    const Maybe& c_last) {
   require(ys.ndim() == 3 && hs.ndim() == 3, "ys and hs must have three axes.");
   const long steps = ys.shape(0), rows = ys.shape(1), units = ys.shape(2);
-  const LayerShape s = shape_of(kind, steps, rows, units, threads);
+  const LayerShape s = shape_of(kind, steps, rows, units, threads, parts);
   const bool narrow = is(ys, Number::kBfloat16);
   const Number type = type_of(narrow);
   const long gates = gates_of(kind), tiles = s.groups() * gates;
@@ -108,9 +116,10 @@ void layer_forward(int kind, int threads, const Maybe& xs, const Maybe& weight_x
 void layer_backward(int kind, int threads, const Array& weight_back, const Maybe& resets, const Array& saved,
                     const Array& dys, const Array& dh_last, const Maybe& dc_last, const Maybe& ids, const Maybe& dtable,
                     const Array& dgates, const Array& dbias, const Array& dh_first, const Maybe& dc_first) {
-  require(dys.ndim() == 3 && dgates.ndim() == 3, "dys and dgates must have three axes.");
-  const long steps = dys.shape(0), rows = dys.shape(1), units = dys.shape(2);
-  const LayerShape s = shape_of(kind, steps, rows, units, threads);
+  require(dys.ndim() == 3 && dgates.ndim() == 3 && dbias.ndim() == 3, "dys, dgates and dbias must have three axes.");
+  const long steps = dys.shape(0), rows = dys.shape(1), units = dys.shape(2), parts = dbias.shape(0);
+  require(parts <= 1024, "dbias has too many parts.");
+  const LayerShape s = shape_of(kind, steps, rows, units, threads, static_cast<int>(parts));
   const bool narrow = is(dys, Number::kBfloat16);
   const Number type = type_of(narrow);
   const long gates = gates_of(kind), blocks = blocks_of(kind);
@@ -128,13 +137,14 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   require(ids.has_value() == dtable.has_value(), "ids and dtable go together.");
   if (ids) {
     a.ids = static_cast<const int64_t*>(numbers(ids, "ids", Number::kInt64, {steps, rows}));
-    a.dtable = static_cast<float*>(numbers(dtable, "dtable", Number::kFloat32, {-1, gates, s.padded_units}));
-    check_ids(a.ids, static_cast<size_t>(steps) * rows, static_cast<long>(dtable->shape(0)));
+    a.dtable = static_cast<float*>(numbers(dtable, "dtable", Number::kFloat32, {parts, -1, gates, s.padded_units}));
+    a.symbols = dtable->shape(1);
+    check_ids(a.ids, static_cast<size_t>(steps) * rows, static_cast<long>(a.symbols));
   }
   a.dgates = numbers(dgates, "dgates", type, {steps, s.padded_rows, -1});
   a.stride_g = dgates.shape(2);
   require(a.stride_g >= static_cast<size_t>(blocks) * s.padded_units, "dgates must have room for all gates.");
-  a.dbias = static_cast<float*>(numbers(dbias, "dbias", Number::kFloat32, {blocks, s.padded_units}));
+  a.dbias = static_cast<float*>(numbers(dbias, "dbias", Number::kFloat32, {parts, blocks, s.padded_units}));
   const LayerKernels& use = kernels_for(narrow);
   nb::gil_scoped_release release;
   use.backward(a);
@@ -143,9 +153,10 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
 }  // namespace
 
 void bind_layer(nb::module_& module) {
+  module.def("layer_parts", parts_of, "kind"_a, "rows"_a, "units"_a, "threads"_a, "narrow"_a);
   module.def("pack_forward", pack_forward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "units"_a, "threads"_a);
   module.def("pack_backward", pack_backward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "threads"_a);
-  module.def("layer_forward", layer_forward, "kind"_a, "threads"_a, "xs"_a.noconvert().none(), "weight_x"_a.noconvert().none(),
+  module.def("layer_forward", layer_forward, "kind"_a, "threads"_a, "parts"_a, "xs"_a.noconvert().none(), "weight_x"_a.noconvert().none(),
              "ids"_a.noconvert().none(), "table"_a.noconvert().none(), "weight_h"_a.noconvert(), "bias"_a.noconvert(),
              "resets"_a.noconvert().none(), "h_first"_a.noconvert(), "c_first"_a.noconvert().none(), "hs"_a.noconvert(),
              "saved"_a.noconvert().none(), "ys"_a.noconvert(), "h_last"_a.noconvert(), "c_last"_a.noconvert().none());

@@ -17,8 +17,9 @@ constexpr int gates_of(int kind) { return kind == kRNN ? 1 : kind == kGRU ? 3 : 
 constexpr int slots_of(int kind) { return kind == kRNN ? 1 : kind == kGRU ? 5 : 6; }
 constexpr int blocks_of(int kind) { return kind == kRNN ? 1 : 4; }
 
+// `parts` is how many threads share the rows, each with all units; 1 if they share the units instead, see layer_body.hpp.
 struct LayerShape {
-  int kind, steps, rows, padded_rows, units, padded_units, threads;
+  int kind, steps, rows, padded_rows, units, padded_units, threads, parts;
   int groups() const { return padded_units / 16; }
 };
 
@@ -53,10 +54,11 @@ struct LayerBackward {
   const float* dh_last;     // (B, H)
   const float* dc_last;     // (B, H), LSTM
   const int64_t* ids;       // (T, B) or null
-  float* dtable;            // (V, G, Hp), zero at first, or null
+  float* dtable;            // (parts, V, G, Hp), zero at first, or null
+  size_t symbols;           // V
   void* dgates;             // T (T, Bp, stride_g): LSTM i f g o; GRU n (state's side) r z n (input's side)
   size_t stride_g;          //
-  float* dbias;             // (blocks, Hp), in that order
+  float* dbias;             // (parts, blocks, Hp), in that order
   float* dh_first;          // (B, H)
   float* dc_first;          // (B, H), LSTM
 };

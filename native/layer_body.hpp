@@ -1,7 +1,9 @@
 // A recurrent layer forward and backward through time. See layer.hpp for what is where.
 //
-// One parallel region for the whole sequence. Each thread owns some units, for all their gates, so that the arithmetic of a
-// cell is done on its sums while they are hot; the threads meet once a step, since the next product needs all units.
+// One parallel region for the whole sequence, the arithmetic of a cell done on its sums while they are hot. Threads share a
+// layer in one of two ways. By rows: each has some rows and all units, and never meets another; but each reads all weights at
+// every step, which must fit its cache. By units: each has some units of all gates and reads their weights alone; but all
+// meet once a step, since the next product needs all units, and read each other's.
 #pragma once
 
 #include <type_traits>
@@ -24,40 +26,64 @@ constexpr int groups_at_once(int kind) { return kind == kRNN ? 4 : kind == kGRU 
 
 constexpr size_t kInputScratch = 1 << 20;  // bytes of input products that a thread makes ahead: they should stay in its cache
 
-// What a thread has of its own. `first` to `last` are its groups.
+// What a thread has of its own: groups `first` to `last`, rows `row` to `row_end`, of which those from `rows_end` on only fill
+// up the last tile.
 struct Own {
-  int first, last;
-  float* carry;   // (groups, B, 16): an LSTM's c, a GRU's h; on the way back what flows into the step before
-  float* sums;    // the products of some groups with the state
-  float* inputs;  // the products of all own tiles with the inputs of some steps
+  int first, last, row, rows_end, row_end;
+  float* carry;   // (groups, rows, 16): an LSTM's c, a GRU's h; on the way back what flows into the step before
+  float* sums;    // (tiles, rows, 16), the products of some groups with the state
+  float* inputs;  // (tiles, steps, rows, 16), the products of all own tiles with the inputs of some steps
+  int groups() const { return last - first; }
+  int rows() const { return row_end - row; }
+  size_t step() const { return static_cast<size_t>(rows()) * kLanes; }  // floats of a tile
+  size_t at(int group, int r) const { return (group - first) * step() + static_cast<size_t>(r - row) * kLanes; }
 };
 
-// Copies (B, H) into the groups of a thread, or back.
-template <typename Copy>
-static void each_own(const LayerShape& shape, const Own& own, Copy&& copy) {
-  for (int group = own.first; group < own.last; ++group) {
-    const int unit = group * kLanes;
-    const int count = shape.units - unit < kLanes ? shape.units - unit : kLanes;
-    if (count <= 0) break;
-    for (int row = 0; row < shape.rows; ++row)
-      copy(own.carry + (static_cast<size_t>(group - own.first) * shape.rows + row) * kLanes,
-           static_cast<size_t>(row) * shape.units + unit, row, count);
+// Calls `work` for each share that this thread has: one of the units, or some of the rows.
+template <typename F>
+static void each_share(const LayerShape& s, const Place& place, F&& work) {
+  Own own{};
+  if (s.parts == 1) {
+    share(s.groups(), place, own.first, own.last);
+    own.rows_end = s.rows;
+    own.row_end = s.padded_rows;
+    return work(own, 0);
+  }
+  own.last = s.groups();
+  for (int part = place.index; part < s.parts; part += place.size) {
+    Barrier alone(1);
+    share(s.padded_rows / 16, Place{part, s.parts, alone}, own.row, own.row_end);
+    own.row *= 16;
+    own.row_end *= 16;
+    own.rows_end = own.row_end < s.rows ? own.row_end : s.rows;
+    work(own, part);
   }
 }
 
-static inline int count_at(const LayerShape& shape, int unit) {
+UNROLLED_INLINE int count_at(const LayerShape& shape, int unit) {
   const int left = shape.units - unit;
   return left < 0 ? 0 : left < kLanes ? left : kLanes;
 }
 
-// What enters a step, and zero for the rows that only fill up the last tile.
+// Calls `copy` for each 16 units of each row of a thread that are there.
+template <typename Copy>
+static void each_own(const LayerShape& s, const Own& own, Copy&& copy) {
+  for (int group = own.first; group < own.last; ++group) {
+    const int unit = group * kLanes, count = count_at(s, unit);
+    for (int row = own.row; row < own.rows_end && count > 0; ++row)
+      copy(group, row, static_cast<size_t>(row) * s.units + unit, count);
+  }
+}
+
+// Rows that only fill up the last tile are zero, so that they add nothing to the gradients of the weights.
 template <typename T>
-static inline void clear_padding(T* rows, size_t stride, const LayerShape& shape, int column) {
-  for (int row = shape.rows; row < shape.padded_rows; ++row) write(rows + row * stride + column, splat(0.0f));
+UNROLLED_INLINE void clear_padding(T* rows, size_t stride, const Own& own, int column) {
+  for (int row = own.rows_end < own.row ? own.row : own.rows_end; row < own.row_end; ++row)
+    write(rows + row * stride + column, splat(0.0f));
 }
 
 template <int K, typename T>
-static inline Lanes cell(const Lanes* sums, const Lanes* xs, const Lanes* bias, float* carry, bool reset, Saved<T>* saved) {
+UNROLLED_INLINE Lanes cell(const Lanes* sums, const Lanes* xs, const Lanes* bias, float* carry, bool reset, Saved<T>* saved) {
   constexpr bool E = kExact<T>;
   const Lanes before = reset ? splat(0.0f) : read(carry);
   if constexpr (K == kRNN) {
@@ -107,7 +133,6 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
   constexpr int G = gates_of(K);
   const LayerShape& s = a.shape;
   const int unit = group * kLanes, count = count_at(s, unit);
-  const size_t sum_gate = static_cast<size_t>(s.padded_rows) * kLanes;
   const bool final = t + 1 == s.steps;
   T* next = static_cast<T*>(a.hs) + (static_cast<size_t>(t) + 1) * s.padded_rows * a.stride_h;
   Saved<T>* saved = static_cast<Saved<T>*>(a.saved);
@@ -115,8 +140,8 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
     saved += (static_cast<size_t>(t) * s.groups() + group) * s.padded_rows * slots_of(K) * kLanes;
   Lanes bias[G + 1];
   for (int g = 0; g < G + (K == kGRU); ++g) bias[g] = read(a.bias + static_cast<size_t>(g) * s.padded_units + unit);
-  for (int row = 0; row < s.rows; ++row) {
-    const float* x = xs + static_cast<size_t>(row) * kLanes;
+  for (int row = own.row; row < own.rows_end; ++row) {
+    const float* x = xs + static_cast<size_t>(row - own.row) * kLanes;
     size_t apart = x_gate;
     if (a.ids != nullptr) {
       apart = static_cast<size_t>(s.padded_units);
@@ -124,12 +149,12 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
     }
     Lanes sum[G], in[G];
     for (int g = 0; g < G; ++g) {
-      sum[g] = read(sums + g * sum_gate + row * kLanes);
+      sum[g] = read(sums + g * own.step() + static_cast<size_t>(row - own.row) * kLanes);
       in[g] = read(x + g * apart);
     }
     const size_t at = static_cast<size_t>(t) * s.rows + row;
     const bool reset = a.resets != nullptr && a.resets[at];
-    float* carry = own.carry + (static_cast<size_t>(group - own.first) * s.rows + row) * kLanes;
+    float* carry = own.carry + own.at(group, row);
     const Lanes h =
         cell<K, T>(sum, in, bias, carry, reset, saved == nullptr ? nullptr : saved + row * slots_of(K) * kLanes);
     const bool reset_next = !final && a.resets != nullptr && a.resets[at + s.rows];
@@ -138,7 +163,7 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
     write_some(static_cast<T*>(a.ys) + at * s.units + unit, h, count);
     if (final) write_some(a.h_last + static_cast<size_t>(row) * s.units + unit, h, count);
   }
-  clear_padding(next, a.stride_h, s, unit);
+  clear_padding(next, a.stride_h, own, unit);
 }
 
 template <int K, typename T>
@@ -147,8 +172,8 @@ static void start_forward(const LayerForward& a, const Own& own) {
   T* hs = static_cast<T*>(a.hs);
   for (int group = own.first; group < own.last; ++group) {
     const int unit = group * kLanes, count = count_at(s, unit);
-    for (int row = 0; row < s.rows; ++row) {
-      float* carry = own.carry + (static_cast<size_t>(group - own.first) * s.rows + row) * kLanes;
+    for (int row = own.row; row < own.rows_end; ++row) {
+      float* carry = own.carry + own.at(group, row);
       const size_t at = static_cast<size_t>(row) * s.units + unit;
       Lanes h = splat(0.0f), c = h;
       if (count > 0) {
@@ -159,55 +184,63 @@ static void start_forward(const LayerForward& a, const Own& own) {
       const bool reset = a.resets != nullptr && a.resets[row];
       write(hs + row * a.stride_h + unit, reset ? splat(0.0f) : h);
     }
-    clear_padding(hs, a.stride_h, s, unit);
+    clear_padding(hs, a.stride_h, own, unit);
   }
+}
+
+// How many steps' input products a thread makes ahead: by rows they do not lie side by side.
+static int steps_ahead(const LayerForward& a, const Own& own, int gates) {
+  if (a.xs == nullptr || own.groups() == 0 || a.shape.parts > 1) return 1;
+  const int ahead = static_cast<int>(kInputScratch / (own.step() * own.groups() * gates * sizeof(float)));
+  return ahead < 1 ? 1 : ahead > a.shape.steps ? a.shape.steps : ahead;
+}
+
+template <int K, typename T>
+static void forward_share(const LayerForward& a, Own& own, Barrier& barrier) {
+  constexpr int G = gates_of(K), Q = groups_at_once(K);
+  const LayerShape& s = a.shape;
+  const int ahead = steps_ahead(a, own, G), tiles = own.groups() * G;
+  const size_t x_gate = own.step() * ahead;
+  own.carry = static_cast<float*>(thread_memory(0, (own.groups() + 1) * own.step() * sizeof(float)));
+  own.sums = static_cast<float*>(thread_memory(1, own.step() * Q * G * sizeof(float)));
+  if (a.xs != nullptr) own.inputs = static_cast<float*>(thread_memory(2, x_gate * (tiles + 1) * sizeof(float)));
+  start_forward<K, T>(a, own);
+  barrier.wait();
+  const size_t tile_h = static_cast<size_t>(s.padded_units) * kLanes;
+  const size_t tile_x = static_cast<size_t>(a.padded_inputs) * kLanes;
+  for (int t = 0; t < s.steps; ++t) {
+    const size_t first_row = static_cast<size_t>(t) * s.padded_rows + own.row;
+    if (a.xs != nullptr && t % ahead == 0) {
+      const int steps = s.steps - t < ahead ? s.steps - t : ahead;
+      product(static_cast<const T*>(a.xs) + first_row * a.stride_x, a.stride_x, steps * own.rows(), a.padded_inputs,
+              static_cast<const T*>(a.weight_x) + own.first * G * tile_x, tiles, own.inputs, x_gate);
+    }
+    const T* h = static_cast<const T*>(a.hs) + first_row * a.stride_h;
+    for (int group = own.first; group < own.last; group += Q) {
+      const int some = own.last - group < Q ? own.last - group : Q;
+      product(h, a.stride_h, own.rows(), s.padded_units, static_cast<const T*>(a.weight_h) + group * G * tile_h, some * G,
+              own.sums, own.step());
+      for (int one = 0; one < some; ++one) {
+        const float* xs = nullptr;
+        if (a.xs != nullptr) xs = own.inputs + (group + one - own.first) * G * x_gate + (t % ahead) * own.step();
+        cells_forward<K, T>(a, own, t, group + one, own.sums + one * G * own.step(), xs, x_gate);
+      }
+    }
+    barrier.wait();
+  }
+  if constexpr (K == kLSTM)
+    each_own(s, own, [&](int group, int row, size_t at, int count) {
+      write_some(a.c_last + at, read(own.carry + own.at(group, row)), count);
+    });
 }
 
 template <int K, typename T>
 static void forward_of(const LayerForward& a) {
-  constexpr int G = gates_of(K), Q = groups_at_once(K);
-  const LayerShape& s = a.shape;
-  together(s.threads, [&](const Place& place) {
-    Own own;
-    share(s.groups(), place, own.first, own.last);
-    const int groups = own.last - own.first;
-    const size_t step_floats = static_cast<size_t>(s.padded_rows) * kLanes;
-    int ahead = 1;
-    if (a.xs != nullptr && groups > 0) {
-      ahead = static_cast<int>(kInputScratch / (step_floats * groups * G * sizeof(float)));
-      ahead = ahead < 1 ? 1 : ahead > s.steps ? s.steps : ahead;
-    }
-    own.carry = static_cast<float*>(thread_memory(0, (static_cast<size_t>(groups) * s.rows + 1) * kLanes * sizeof(float)));
-    own.sums = static_cast<float*>(thread_memory(1, step_floats * Q * G * sizeof(float)));
-    const size_t x_gate = step_floats * ahead;
-    if (a.xs != nullptr) own.inputs = static_cast<float*>(thread_memory(2, x_gate * (groups * G + 1) * sizeof(float)));
+  together(a.shape.threads, [&](const Place& place) {
     [[maybe_unused]] Tiles tiles;
-    start_forward<K, T>(a, own);
-    place.barrier.wait();
-    const size_t tile_h = static_cast<size_t>(s.padded_units) * kLanes;
-    const size_t tile_x = static_cast<size_t>(a.padded_inputs) * kLanes;
-    for (int t = 0; t < s.steps; ++t) {
-      if (a.xs != nullptr && t % ahead == 0) {
-        const int steps = s.steps - t < ahead ? s.steps - t : ahead;
-        product(static_cast<const T*>(a.xs) + static_cast<size_t>(t) * s.padded_rows * a.stride_x, a.stride_x,
-                steps * s.padded_rows, a.padded_inputs, static_cast<const T*>(a.weight_x) + own.first * G * tile_x,
-                groups * G, own.inputs, x_gate);
-      }
-      const T* h = static_cast<const T*>(a.hs) + static_cast<size_t>(t) * s.padded_rows * a.stride_h;
-      for (int group = own.first; group < own.last; group += Q) {
-        const int some = own.last - group < Q ? own.last - group : Q;
-        product(h, a.stride_h, s.padded_rows, s.padded_units, static_cast<const T*>(a.weight_h) + group * G * tile_h,
-                some * G, own.sums, step_floats);
-        for (int one = 0; one < some; ++one) {
-          const float* xs = nullptr;
-          if (a.xs != nullptr) xs = own.inputs + (group + one - own.first) * G * x_gate + (t % ahead) * step_floats;
-          cells_forward<K, T>(a, own, t, group + one, own.sums + one * G * step_floats, xs, x_gate);
-        }
-      }
-      place.barrier.wait();
-    }
-    if constexpr (K == kLSTM)
-      each_own(s, own, [&](float* carry, size_t at, int, int count) { write_some(a.c_last + at, read(carry), count); });
+    Barrier alone(1);
+    each_share(a.shape, place,
+               [&](Own& own, int) { forward_share<K, T>(a, own, a.shape.parts == 1 ? place.barrier : alone); });
   });
 }
 
@@ -221,7 +254,7 @@ static void layer_forward(const LayerForward& a) {
 // The gradients before the gates of one row's 16 units, given that of h; `carry` is what flows into the step before beside
 // the product: dc, or a GRU's share of dh.
 template <int K, typename T>
-static inline void cell_back(const Saved<T>* saved, const Lanes& dh, float* carry, Lanes* out) {
+UNROLLED_INLINE void cell_back(const Saved<T>* saved, const Lanes& dh, float* carry, Lanes* out) {
   if constexpr (K == kRNN) {
     const Lanes h = read(saved);
     out[0] = dh * complement(h * h);
@@ -247,10 +280,10 @@ static inline void cell_back(const Saved<T>* saved, const Lanes& dh, float* carr
   }
 }
 
-static inline void add_to(float* sum, const Lanes& value) { write(sum, read(sum) + value); }
+UNROLLED_INLINE void add_to(float* sum, const Lanes& value) { write(sum, read(sum) + value); }
 
 template <int K, typename T>
-static void cells_backward(const LayerBackward& a, const Own& own, int t, int group, float* dbias) {
+static void cells_backward(const LayerBackward& a, const Own& own, int t, int group, float* dbias, float* dtable) {
   constexpr int G = gates_of(K), N = blocks_of(K), kSlots = slots_of(K);
   const LayerShape& s = a.shape;
   const int unit = group * kLanes, count = count_at(s, unit);
@@ -259,10 +292,10 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
   T* to = static_cast<T*>(a.dgates) + static_cast<size_t>(t) * s.padded_rows * a.stride_g + unit;
   Lanes bias[N];
   for (int n = 0; n < N; ++n) bias[n] = read(dbias + n * kLanes);
-  for (int row = 0; row < s.rows; ++row) {
+  for (int row = own.row; row < own.rows_end; ++row) {
     const size_t at = static_cast<size_t>(t) * s.rows + row;
-    float* carry = own.carry + (static_cast<size_t>(group - own.first) * s.rows + row) * kLanes;
-    Lanes dh = read(own.sums + (static_cast<size_t>(group - own.first) * s.padded_rows + row) * kLanes);
+    float* carry = own.carry + own.at(group, row);
+    Lanes dh = read(own.sums + own.at(group, row));
     if (t + 1 < s.steps) {
       if (K != kLSTM) dh = dh + read(carry);
       if (a.resets != nullptr && a.resets[at + s.rows]) {  // the step after began from zero
@@ -277,77 +310,79 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
       write(to + row * a.stride_g + static_cast<size_t>(n) * s.padded_units, out[n]);
       bias[n] = bias[n] + out[n];
     }
-    if (a.dtable != nullptr) {
-      float* into = a.dtable + static_cast<size_t>(a.ids[at]) * G * s.padded_units + unit;
+    if (dtable != nullptr) {
+      float* into = dtable + static_cast<size_t>(a.ids[at]) * G * s.padded_units + unit;
       for (int g = 0; g < G; ++g) add_to(into + static_cast<size_t>(g) * s.padded_units, out[N - G + g]);
     }
   }
   for (int n = 0; n < N; ++n) {
     write(dbias + n * kLanes, bias[n]);
-    clear_padding(to, a.stride_g, s, n * s.padded_units);
+    clear_padding(to, a.stride_g, own, n * s.padded_units);
   }
 }
 
 // Before the last step: what comes from beyond the end.
 template <int K>
 static void start_backward(const LayerBackward& a, const Own& own, float* dbias) {
-  const LayerShape& s = a.shape;
+  for (int n = 0; n < own.groups() * blocks_of(K); ++n) write(dbias + n * kLanes, splat(0.0f));
   for (int group = own.first; group < own.last; ++group) {
-    const int unit = group * kLanes, count = count_at(s, unit), own_group = group - own.first;
-    for (int n = 0; n < blocks_of(K); ++n) write(dbias + (own_group * blocks_of(K) + n) * kLanes, splat(0.0f));
-    for (int row = 0; row < s.rows; ++row) {
-      const size_t at = static_cast<size_t>(row) * s.units + unit;
+    const int unit = group * kLanes, count = count_at(a.shape, unit);
+    for (int row = own.row; row < own.rows_end; ++row) {
+      const size_t at = static_cast<size_t>(row) * a.shape.units + unit;
       const Lanes zero = splat(0.0f);
-      write(own.sums + (static_cast<size_t>(own_group) * s.padded_rows + row) * kLanes,
-            count > 0 ? read_some(a.dh_last + at, count) : zero);
-      write(own.carry + (static_cast<size_t>(own_group) * s.rows + row) * kLanes,
-            K == kLSTM && count > 0 ? read_some(a.dc_last + at, count) : zero);
+      write(own.sums + own.at(group, row), count > 0 ? read_some(a.dh_last + at, count) : zero);
+      write(own.carry + own.at(group, row), K == kLSTM && count > 0 ? read_some(a.dc_last + at, count) : zero);
     }
   }
 }
 
-// After the first step: what flows into the state before it.
+// After the first step: what flows into the state before it, and the sums over all steps.
 template <int K>
-static void end_backward(const LayerBackward& a, const Own& own, const float* dbias) {
+static void end_backward(const LayerBackward& a, const Own& own, const float* dbias, int part) {
   const LayerShape& s = a.shape;
-  each_own(s, own, [&](float* carry, size_t at, int row, int count) {
-    const int group = static_cast<int>(at % s.units) / kLanes;
+  each_own(s, own, [&](int group, int row, size_t at, int count) {
     const bool reset = a.resets != nullptr && a.resets[row];
-    Lanes dh = read(own.sums + (static_cast<size_t>(group - own.first) * s.padded_rows + row) * kLanes);
-    if (K != kLSTM) dh = dh + read(carry);
+    const Lanes carry = read(own.carry + own.at(group, row));
+    Lanes dh = read(own.sums + own.at(group, row));
+    if (K != kLSTM) dh = dh + carry;
     write_some(a.dh_first + at, reset ? splat(0.0f) : dh, count);
-    if (K == kLSTM) write_some(a.dc_first + at, reset ? splat(0.0f) : read(carry), count);
+    if (K == kLSTM) write_some(a.dc_first + at, reset ? splat(0.0f) : carry, count);
   });
   for (int group = own.first; group < own.last; ++group)
     for (int n = 0; n < blocks_of(K); ++n)
-      write(a.dbias + static_cast<size_t>(n) * s.padded_units + group * kLanes,
+      write(a.dbias + (static_cast<size_t>(part) * blocks_of(K) + n) * s.padded_units + group * kLanes,
             read(dbias + ((group - own.first) * blocks_of(K) + n) * kLanes));
 }
 
 template <int K, typename T>
-static void backward_of(const LayerBackward& a) {
-  constexpr int G = gates_of(K);
+static void backward_share(const LayerBackward& a, Own& own, int part, Barrier& barrier) {
+  constexpr int G = gates_of(K), N = blocks_of(K);
   const LayerShape& s = a.shape;
-  together(s.threads, [&](const Place& place) {
-    Own own;
-    share(s.groups(), place, own.first, own.last);
-    const int groups = own.last - own.first;
-    const size_t step_floats = static_cast<size_t>(s.padded_rows) * kLanes;
-    own.carry = static_cast<float*>(thread_memory(0, (static_cast<size_t>(groups) * s.rows + 1) * kLanes * sizeof(float)));
-    own.sums = static_cast<float*>(thread_memory(1, step_floats * (groups + 1) * sizeof(float)));
-    float* dbias = static_cast<float*>(thread_memory(2, (groups + 1) * blocks_of(K) * kLanes * sizeof(float)));
+  own.carry = static_cast<float*>(thread_memory(0, (own.groups() + 1) * own.step() * sizeof(float)));
+  own.sums = static_cast<float*>(thread_memory(1, (own.groups() + 1) * own.step() * sizeof(float)));
+  float* dbias = static_cast<float*>(thread_memory(2, (own.groups() + 1) * N * kLanes * sizeof(float)));
+  float* dtable = a.dtable == nullptr ? nullptr : a.dtable + part * a.symbols * G * s.padded_units;
+  start_backward<K>(a, own, dbias);
+  const int deep = G * s.padded_units;
+  const T* weights = static_cast<const T*>(a.weight_back) + static_cast<size_t>(own.first) * deep * kLanes;
+  for (int t = s.steps - 1; t >= 0; --t) {
+    for (int group = own.first; group < own.last; ++group)
+      cells_backward<K, T>(a, own, t, group, dbias + (group - own.first) * N * kLanes, dtable);
+    barrier.wait();
+    product(static_cast<const T*>(a.dgates) + (static_cast<size_t>(t) * s.padded_rows + own.row) * a.stride_g, a.stride_g,
+            own.rows(), deep, weights, own.groups(), own.sums, own.step());
+  }
+  end_backward<K>(a, own, dbias, part);
+}
+
+template <int K, typename T>
+static void backward_of(const LayerBackward& a) {
+  together(a.shape.threads, [&](const Place& place) {
     [[maybe_unused]] Tiles tiles;
-    start_backward<K>(a, own, dbias);
-    const int deep = G * s.padded_units;
-    const T* weights = static_cast<const T*>(a.weight_back) + static_cast<size_t>(own.first) * deep * kLanes;
-    for (int t = s.steps - 1; t >= 0; --t) {
-      for (int group = own.first; group < own.last; ++group)
-        cells_backward<K, T>(a, own, t, group, dbias + (group - own.first) * blocks_of(K) * kLanes);
-      place.barrier.wait();
-      product(static_cast<const T*>(a.dgates) + static_cast<size_t>(t) * s.padded_rows * a.stride_g, a.stride_g,
-              s.padded_rows, deep, weights, groups, own.sums, step_floats);
-    }
-    end_backward<K>(a, own, dbias);
+    Barrier alone(1);
+    each_share(a.shape, place, [&](Own& own, int part) {
+      backward_share<K, T>(a, own, part, a.shape.parts == 1 ? place.barrier : alone);
+    });
   });
 }
 

@@ -24,9 +24,15 @@ constexpr int kRows = 6, kTiles = 1;
 constexpr int kRows = 2, kTiles = 1;
 #endif
 
+// Sums of R rows and N tiles. Adds to what c holds, if `more`.
 template <int R, int N>
-static inline void block(const float* a, size_t lda, int K, const float* b, size_t tile, float* c, size_t c_tile) {
+static inline void block(const float* a, size_t lda, int K, const float* b, size_t tile, float* c, size_t c_tile,
+                         bool more = false) {
   Vec sums[R][N][kParts] = {};
+  if (more)
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n)
+        for (int i = 0; i < kParts; ++i) sums[r][n][i] = load(c + n * c_tile + r * kLanes + i * kWidth);
   for (int k = 0; k < K; ++k) {
     Vec column[N][kParts];
     for (int n = 0; n < N; ++n)
@@ -50,10 +56,11 @@ static inline int pair_at(const bfloat16* from) {
 }
 
 template <int R, int N>
-static inline void block(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile) {
+static inline void block(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile,
+                         bool more = false) {
   __m512 sums[R][N];
   for (int r = 0; r < R; ++r)
-    for (int n = 0; n < N; ++n) sums[r][n] = _mm512_setzero_ps();
+    for (int n = 0; n < N; ++n) sums[r][n] = more ? load(c + n * c_tile + r * kLanes) : _mm512_setzero_ps();
   for (int k = 0; k < K; k += 2) {
     __m512bh column[N];
     for (int n = 0; n < N; ++n)
@@ -68,12 +75,21 @@ static inline void block(const bfloat16* a, size_t lda, int K, const bfloat16* b
 }
 #endif
 
+constexpr int kNear = 2048;  // bytes of a column of b that stay in the first-level cache while all rows of a pass by
+
 template <int N, typename T>
 static inline void some_rows(const T* a, size_t lda, int rows, int K, const T* b, size_t tile, float* c, size_t c_tile) {
-  int row = 0;
-  for (; row + kRows <= rows; row += kRows) block<kRows, N>(a + row * lda, lda, K, b, tile, c + row * kLanes, c_tile);
-  for (; row + 2 <= rows; row += 2) block<2, N>(a + row * lda, lda, K, b, tile, c + row * kLanes, c_tile);
-  for (; row < rows; ++row) block<1, N>(a + row * lda, lda, K, b, tile, c + row * kLanes, c_tile);
+  constexpr int kDeep = kNear / (N * static_cast<int>(sizeof(T)));
+  for (int k = 0; k < K; k += kDeep) {
+    const int deep = K - k < kDeep ? K - k : kDeep;
+    const T *from = b + static_cast<size_t>(k) * kLanes, *at = a + k;
+    int row = 0;
+    for (; row + kRows <= rows; row += kRows)
+      block<kRows, N>(at + row * lda, lda, deep, from, tile, c + row * kLanes, c_tile, k > 0);
+    for (; row + 2 <= rows; row += 2)
+      block<2, N>(at + row * lda, lda, deep, from, tile, c + row * kLanes, c_tile, k > 0);
+    for (; row < rows; ++row) block<1, N>(at + row * lda, lda, deep, from, tile, c + row * kLanes, c_tile, k > 0);
+  }
 }
 
 template <typename T>
@@ -147,13 +163,13 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
   if constexpr (M > 1 && N > 1) _tile_stored(3, c + c_tile + 16 * kLanes, 64);
 }
 
-constexpr int kDeep = 512;  // so many rows of two tiles of b stay in the first-level cache while all rows of a pass by
+constexpr int kTileDeep = 512;  // the same for two tiles of b
 
 template <int N>
 static inline void tiled_rows(const bfloat16* a, size_t lda, int rows, int K, const bfloat16* b, size_t tile, float* c,
                               size_t c_tile) {
-  for (int k = 0; k < K; k += kDeep) {
-    const int deep = K - k < kDeep ? K - k : kDeep;
+  for (int k = 0; k < K; k += kTileDeep) {
+    const int deep = K - k < kTileDeep ? K - k : kTileDeep;
     const bfloat16* from = b + static_cast<size_t>(k) * kLanes;
     int row = 0;
     for (; row + 32 <= rows; row += 32)

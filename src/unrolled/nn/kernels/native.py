@@ -90,8 +90,9 @@ class _Layer(torch.autograd.Function):
         last = [torch.empty(rows, units) for _ in first]
         ids = None if ids is None else ids.contiguous()
         resets = None if resets is None else resets.contiguous()
+        parts = native.layer_parts(kind, rows, units, threads, dtype == torch.bfloat16)
         native.layer_forward(
-            kind, threads, xs,
+            kind, threads, parts, xs,
             None if weight_x is None else _packed(native, kind, weight_x, units, dtype, threads),
             ids, None if ids is None else _spread(inputs, gates, units, padded[1]),
             _packed(native, kind, weight_h, units, dtype, threads),
@@ -99,7 +100,7 @@ class _Layer(torch.autograd.Function):
             first[0].detach().contiguous(), first[1].detach().contiguous() if kind == 2 else None,
             hs, saved, ys, last[0], last[1] if kind == 2 else None,
         )  # fmt: skip
-        ctx.kind, ctx.dtype, ctx.sizes = kind, dtype, (steps, rows, units, *padded)
+        ctx.kind, ctx.dtype, ctx.parts, ctx.sizes = kind, dtype, parts, (steps, rows, units, *padded)
         ctx.save_for_backward(ids, resets, inputs if ids is not None else None, weight_x, weight_h, bias_h)
         ctx.kept = (xs, hs, saved)
         return ys, *last
@@ -113,9 +114,9 @@ class _Layer(torch.autograd.Function):
         xs, hs, saved = ctx.kept
         gates, blocks = GATES[kind], BLOCKS[kind]
         dgates = torch.empty(steps, padded_rows, blocks * padded + LINE, dtype=dtype)
-        dbias = torch.empty(blocks, padded)
+        dbias = torch.empty(ctx.parts, blocks, padded)
         dfirst = [torch.empty(rows, units) for _ in dlast]
-        dtable = None if ids is None else torch.zeros(len(table), gates, padded)
+        dtable = None if ids is None else torch.zeros(ctx.parts, len(table), gates, padded)
         back = torch.empty(padded // 16, gates * padded, 16, dtype=dtype)
         native.pack_backward(kind, weight_h.detach(), back, threads)
         native.layer_backward(
@@ -131,7 +132,7 @@ class _Layer(torch.autograd.Function):
             dweight_h = dweight_h.roll(-1, 0)  # n r z, as the state's side has them
         dinputs = dweight_x = None
         if dtable is not None:
-            dinputs = dtable[:, :, :units].reshape(table.shape)
+            dinputs = _sum(dtable)[:, :, :units].reshape(table.shape)
         else:
             if needs_weight_x:
                 width = weight_x.shape[1]
@@ -140,13 +141,18 @@ class _Layer(torch.autograd.Function):
             if needs_inputs:
                 dinputs = (of_input @ _spread(weight_x.T, gates, units, padded).flatten(1).T.to(dtype)).float()
                 dinputs = dinputs.view(steps, padded_rows, -1)[:, :rows]
-        dbias = dbias[:, :units]
+        dbias = _sum(dbias)[:, :units]
         of_bias = dbias[blocks - gates :].flatten()
         of_bias_h = None
         if bias_h is not None:
             of_bias_h = of_bias if kind != 1 else torch.cat([dbias[1:3].flatten(), dbias[0]])
         return (None, None, None, None, None, dinputs, dweight_x, dweight_h.float().reshape(weight_h.shape),
                 of_bias, of_bias_h, *dfirst)  # fmt: skip
+
+
+def _sum(parts: Tensor) -> Tensor:
+    """Return the sum over the first axis: what the threads that share the rows each had."""
+    return parts[0] if len(parts) == 1 else parts.sum(0)
 
 
 def _padded(rows: int, units: int) -> tuple[int, int]:
