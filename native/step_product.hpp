@@ -114,11 +114,57 @@ static inline void few_rows(const bfloat16* a, size_t stride, int K, const bfloa
   if constexpr (N > 3) _tile_stored(3, c + 3 * c_tile, 64);
 }
 
+// Sixteen rows or 32, by one or two tiles. Meanwhile the next tiles are called for, `lines` of them at a time: weights come from
+// afar, and while tiles are multiplied nothing else would ask for them.
+template <int M, int N>
+static inline void block_of_rows(const bfloat16* a, size_t stride, int K, const bfloat16* b, size_t tile, float* c,
+                                 size_t c_tile, const char* ahead, int lines) {
+  const bfloat16* lower = a + 16 * (stride / 2);
+  _tile_zero(0);
+  if constexpr (N > 1) _tile_zero(1);
+  if constexpr (M > 1) _tile_zero(2);
+  if constexpr (M > 1 && N > 1) _tile_zero(3);
+  for (int k = 0; k < K; k += 32) {
+    const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
+    for (int line = 0; line < lines; ++line, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
+    _tile_loadd(4, a + k, stride);
+    _tile_loadd(6, column, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (N > 1) _tile_loadd(7, column + tile, 64);
+    if constexpr (N > 1) _tile_dpbf16ps(1, 4, 7);
+    if constexpr (M > 1) _tile_loadd(5, lower + k, stride);
+    if constexpr (M > 1) _tile_dpbf16ps(2, 5, 6);
+    if constexpr (M > 1 && N > 1) _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, c, 64);
+  if constexpr (N > 1) _tile_stored(1, c + c_tile, 64);
+  if constexpr (M > 1) _tile_stored(2, c + 16 * kLanes, 64);
+  if constexpr (M > 1 && N > 1) _tile_stored(3, c + c_tile + 16 * kLanes, 64);
+}
+
+template <int N>
+static inline void many_rows(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, size_t tile, float* c,
+                             size_t c_tile) {
+  const int blocks = (rows + 31) / 32, lines = (16 * N + blocks - 1) / blocks;
+  const char* ahead = reinterpret_cast<const char*>(b + N * tile);
+  for (int row = 0; row < rows; row += 32, ahead += static_cast<size_t>(lines) * 2 * static_cast<size_t>(K)) {
+    const bfloat16* at = a + row * (stride / 2);
+    if (rows - row > kRowBlock)
+      block_of_rows<2, N>(at, stride, K, b, tile, c + row * kLanes, c_tile, ahead, lines);
+    else
+      block_of_rows<1, N>(at, stride, K, b, tile, c + row * kLanes, c_tile, ahead, lines);
+  }
+}
+
 static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
                                 size_t c_tile) {
-  if (rows >= kRowBlock) return product(a, stride / 2, rows, K, b, tiles, c, c_tile);
   const size_t tile = static_cast<size_t>(K) * kLanes;
   int n = 0;
+  if (rows >= kRowBlock) {  // there is room for 16 times so many
+    for (; n + 2 <= tiles; n += 2) many_rows<2>(a, stride, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
+    for (; n < tiles; ++n) many_rows<1>(a, stride, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
+    return;
+  }
   for (; n + 4 <= tiles; n += 4) few_rows<4>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);
   for (; n + 2 <= tiles; n += 2) few_rows<2>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);
   for (; n < tiles; ++n) few_rows<1>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);

@@ -27,7 +27,10 @@ MOST_TABLE = 1 << 30
 """Bytes of the table of first-layer products from which on it is not made."""
 
 WORTH_SHARING = 1 << 20
-"""Bytes of weights from which on threads share a step: below, they would mostly wait for each other (LOG.md)."""
+"""Bytes of weights, times streams by `SHARED_STREAMS`, from which on threads share a step: below, they would mostly wait for
+each other (LOG.md)."""
+
+SHARED_STREAMS = 8
 
 
 def refusal(model: SequenceModel) -> str | None:
@@ -70,7 +73,7 @@ class NativeStep:
         numbers = PRECISIONS.index(precision)
         self._own = library().Stepper(kind, numbers, size, len(cells), model.symbols, residual, epsilon, streams)
         self._fill()
-        sharing = self._own.weight_bytes >= WORTH_SHARING
+        sharing = self.weight_bytes * max(1, streams // SHARED_STREAMS) >= WORTH_SHARING
         self.threads = threads or (torch.get_num_threads() if sharing else 1)
 
     @torch.no_grad()
