@@ -2,6 +2,7 @@
 #define UNROLLED_SET packing
 #include "step_pack.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "vector.hpp"
@@ -38,41 +39,57 @@ void each_matrix(StepModel& model, Visit&& visit) {
   visit(model.head, model.symbol_tiles());
 }
 
-void pack_float32(const float* row, int count, int column, char* tile) {
+// The rows of a matrix that are the columns of one tile; none where it is only filled up.
+struct Columns {
+  const float* row[kColumns] = {};
+};
+
+void pack_float32(const Columns& from, int count, char* tile) {
   auto* to = reinterpret_cast<float*>(tile);
-  for (int k = 0; k < count; ++k) to[static_cast<std::size_t>(k) * kColumns + column] = row[k];
+  for (int k = 0; k < count; ++k)
+    for (int column = 0; column < kColumns; ++column)
+      if (from.row[column] != nullptr) to[static_cast<std::size_t>(k) * kColumns + column] = from.row[column][k];
 }
 
-void pack_bfloat16(const float* row, int count, int column, char* tile) {
+void pack_bfloat16(const Columns& from, int count, char* tile) {
   auto* to = reinterpret_cast<packing::bfloat16*>(tile);
   for (int k = 0; k < count; ++k)
-    to[(static_cast<std::size_t>(k / 2) * kColumns + column) * 2 + k % 2] = packing::narrow(row[k]);
+    for (int column = 0; column < kColumns; ++column)
+      if (from.row[column] != nullptr)
+        to[(static_cast<std::size_t>(k / 2) * kColumns + column) * 2 + k % 2] = packing::narrow(from.row[column][k]);
 }
 
-// Symmetric, the largest weight of a column at 127; returns the scale, and the sum of the whole numbers.
-float pack_int8(const float* row, int count, int column, char* tile, int32_t& sum) {
+// Symmetric, the largest weight of a column at 127. Rounding is by adding what leaves no bits for a fraction.
+int whole(float weight, float per_unit) {
+  const float scaled = weight * per_unit;
+  const float bounded = scaled > 127.0f ? 127.0f : scaled >= -127.0f ? scaled : -127.0f;  // what is no number, too
+  return static_cast<int>((bounded + 12582912.0f) - 12582912.0f);
+}
+
+void pack_int8(const Columns& from, int count, char* tile, float* scales, int32_t* middle) {
   auto* to = reinterpret_cast<int8_t*>(tile);
-  float most = 1e-30f;
-  for (int k = 0; k < count; ++k) most = std::fabs(row[k]) > most ? std::fabs(row[k]) : most;
-  sum = 0;
-  for (int k = 0; k < count; ++k) {
-    const float scaled = row[k] * (127.0f / most);
-    const float bounded = scaled > 127.0f ? 127.0f : scaled >= -127.0f ? scaled : -127.0f;  // what is no number, too
-    const int whole = static_cast<int>(std::nearbyint(bounded));
-    to[(static_cast<std::size_t>(k / 4) * kColumns + column) * 4 + k % 4] = static_cast<int8_t>(whole);
-    sum += whole;
+  for (int column = 0; column < kColumns; ++column) {
+    const float* row = from.row[column];
+    if (row == nullptr) continue;
+    float most = 1e-30f;
+    for (int k = 0; k < count; ++k) most = std::fabs(row[k]) > most ? std::fabs(row[k]) : most;
+    int32_t sum = 0;
+    for (int k = 0; k < count; ++k) {
+      const int number = whole(row[k], 127.0f / most);
+      to[(static_cast<std::size_t>(k / 4) * kColumns + column) * 4 + k % 4] = static_cast<int8_t>(number);
+      sum += number;
+    }
+    scales[column] = most / 127.0f;
+    middle[column] = 128 * sum;
   }
-  return most / 127.0f;
 }
 
-void pack_row(StepModel& model, Packed& matrix, int tile, int column, const float* row) {
+void pack_tile(StepModel& model, Packed& matrix, int tile, const Columns& from) {
   char* to = const_cast<char*>(matrix.data) + static_cast<std::size_t>(tile) * matrix.tile;
-  if (model.precision == kInFloat32) return pack_float32(row, model.units, column, to);
-  if (model.precision == kInBfloat16) return pack_bfloat16(row, model.units, column, to);
-  const std::size_t at = static_cast<std::size_t>(tile) * kColumns + static_cast<std::size_t>(column);
-  int32_t sum = 0;
-  const_cast<float*>(matrix.scales)[at] = pack_int8(row, model.units, column, to, sum);
-  const_cast<int32_t*>(matrix.middle)[at] = 128 * sum;
+  if (model.precision == kInFloat32) return pack_float32(from, model.units, to);
+  if (model.precision == kInBfloat16) return pack_bfloat16(from, model.units, to);
+  const std::size_t at = static_cast<std::size_t>(tile) * kColumns;
+  pack_int8(from, model.units, to, const_cast<float*>(matrix.scales) + at, const_cast<int32_t*>(matrix.middle) + at);
 }
 
 }  // namespace
@@ -108,15 +125,21 @@ void lay_out(StepModel& model) {
 
 void pack_gates(StepModel& model, Packed& matrix, const float* weight) {
   const int G = gates_of(model.kind), H = model.units;
-  for (int gate = 0; gate < G; ++gate)
-    for (int unit = 0; unit < H; ++unit)
-      pack_row(model, matrix, unit / kColumns * G + gate, unit % kColumns,
-               weight + (static_cast<std::size_t>(gate) * H + unit) * H);
+  for (int tile = 0; tile < matrix.tiles; ++tile) {
+    Columns from;
+    for (int unit = tile / G * kColumns; unit < std::min(H, (tile / G + 1) * kColumns); ++unit)
+      from.row[unit % kColumns] = weight + (static_cast<std::size_t>(tile % G) * H + unit) * H;
+    pack_tile(model, matrix, tile, from);
+  }
 }
 
 void pack_head(StepModel& model, const float* weight) {
-  for (int symbol = 0; symbol < model.symbols; ++symbol)
-    pack_row(model, model.head, symbol / kColumns, symbol % kColumns, weight + static_cast<std::size_t>(symbol) * model.units);
+  for (int tile = 0; tile < model.head.tiles; ++tile) {
+    Columns from;
+    for (int symbol = tile * kColumns; symbol < std::min(model.symbols, (tile + 1) * kColumns); ++symbol)
+      from.row[symbol % kColumns] = weight + static_cast<std::size_t>(symbol) * model.units;
+    pack_tile(model, model.head, tile, from);
+  }
 }
 
 void order_gates(const StepModel& model, const float* from, float* to) {

@@ -23,7 +23,7 @@ TINY: dict[str, dict[str, Any]] = {
     "our step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "optimiser": "adamw"},
     "peer step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "autocast": True},
     "product": {"size": 16, "precision": "float32"},
-    "our sampling": {"layers": 1, "hidden": 8, "streams": 2, "length": 3},
+    "our sampling": {"layers": 1, "hidden": 8, "streams": 2, "length": 3, "precision": "bfloat16"},
     "peer sampling": {"layers": 1, "hidden": 8, "streams": 2, "length": 3, "cells": True},
     "our encoding": {"megabytes": 1},
     "peer encoding": {"megabytes": 1},

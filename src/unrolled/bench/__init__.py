@@ -16,11 +16,17 @@ from unrolled.bench.subjects import SYMBOLS
 from unrolled.bench.worker import Contender
 from unrolled.errors import UsageError
 from unrolled.files import write_bytes
-from unrolled.options import BenchOptions
+from unrolled.nn.kernels.library import library
+from unrolled.nn.kernels.step import PRECISIONS, NativeStep
+from unrolled.nn.model import SequenceModel
+from unrolled.options import BenchOptions, ModelOptions
 from unrolled.views.curves import draw
 
 SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64))
 """Layers, units, lanes and steps of the training steps compared."""
+
+SAMPLED = (128, 256, 512)
+"""Units of the two layers that are sampled from."""
 
 ROUND_SECONDS = 0.4
 """A round repeats its work until it takes about so long."""
@@ -83,25 +89,45 @@ def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
 
 
 def sampling(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Return one row for one stream and one for 64: characters a second of ours and of the peers' loops."""
+    """Return one row for each of some sizes, with one stream and 64: characters a second of ours and of the peers' loops.
+
+    `share_of_memory` is what the weights that are read in a second are of what the same threads can read from a block as large.
+    """
     rows = []
-    for streams, length in ((1, 300), (64, 100)):
-        given = {"layers": 2, "hidden": 256, "streams": streams, "length": length}
-        rates = race(
-            {
-                "ours": ("our sampling", given),
-                "lstm": ("peer sampling", given | {"cells": False}),
-                "cells": ("peer sampling", given | {"cells": True}),
-            },
-            rounds,
-        )
-        rows.append(given | {f"characters_per_second_{name}": rate for name, rate in rates.items()})
-        note(
-            f"sampling 2x256, {streams} streams: {rates['ours']:>9,.0f} characters/s, "
-            f"{rates['ours'] / rates['lstm']:.2f} times a loop over nn.LSTM, "
-            f"{rates['ours'] / rates['cells']:.2f} times a loop over nn.LSTMCell"
-        )
+    for hidden in SAMPLED:
+        for streams, length, peers in ((1, 2000, 300), (64, 400, 60)):
+            given = {"layers": 2, "hidden": hidden, "streams": streams}
+            ours = {name: ("our sampling", given | {"length": length, "precision": name}) for name in _precisions()}
+            loops = {name: ("peer sampling", given | {"length": peers, "cells": name == "cells"}) for name in ("lstm", "cells")}
+            rates = race(ours | loops, rounds)
+            shares = {name: rates[name] / streams / _steps_of_memory(hidden, streams, name) for name in ours if name}
+            rows.append(
+                given
+                | {f"characters_per_second_{name or 'reference'}": rate for name, rate in rates.items()}
+                | {f"times_{peer}": max(rates[name] for name in ours) / rates[peer] for peer in loops}
+                | {f"share_of_memory_{name}": share for name, share in shares.items()}
+            )
+            for name in ours:
+                note(
+                    f"sampling 2x{hidden}, {streams} streams, {name or 'reference'}: {rates[name]:>9,.0f} characters/s, "
+                    f"{rates[name] / rates['lstm']:.1f} times a loop over nn.LSTM, "
+                    f"{rates[name] / rates['cells']:.1f} times a loop over nn.LSTMCell"
+                    + (f", {shares[name]:.0%} of what memory allows" if name else "")
+                )
     return rows
+
+
+def _precisions() -> tuple[str, ...]:
+    """Return those of the native step, or nothing's name where there is none."""
+    return PRECISIONS if library() is not None else ("",)
+
+
+def _steps_of_memory(hidden: int, streams: int, precision: Any) -> float:
+    """Return the steps a second in which the weights could be read, and nothing done with them: the median of three."""
+    model = SequenceModel(SYMBOLS, ModelOptions(layers=2, hidden=hidden)).eval()
+    step = NativeStep(model, streams, precision)
+    rates = [library().memory_rate(step.weight_bytes, step.threads, 0.1) for _ in range(3)]
+    return float(statistics.median(rates)) / step.weight_bytes
 
 
 def encoding(rounds: int, note: Callable[[str], None]) -> dict[str, Any]:

@@ -90,9 +90,10 @@ class Product:
 
 
 class OurSampling:
-    """`unrolled sample`: embedding, layers, head, draw, and text."""
+    """`unrolled sample`: embedding, layers, head, draw, and text. `precision` is the native step's; empty, there is none."""
 
-    def __init__(self, layers: int, hidden: int, streams: int, length: int) -> None:
+    def __init__(self, layers: int, hidden: int, streams: int, length: int, precision: str) -> None:
+        self.precision: Any = precision or None
         choose_machine(MachineOptions())
         self.model = SequenceModel(SYMBOLS, ModelOptions(layers=layers, hidden=hidden)).eval()
         self.vocabulary = Characters([chr(32 + index) for index in range(SYMBOLS)])
@@ -100,7 +101,7 @@ class OurSampling:
         self.work = float(streams * length)
 
     def __call__(self) -> None:
-        for _ in generate(self.model, self.vocabulary, self.options, seed=1):
+        for _ in generate(self.model, self.vocabulary, self.options, seed=1, precision=self.precision):
             pass
 
 
