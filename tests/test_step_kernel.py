@@ -119,7 +119,8 @@ def test_logits_and_states_are_those_of_the_definition(cell: str, kind: dict[str
 def drawn(model: SequenceModel, numbers: torch.Tensor, precision: Precision, threads: int, blocks: list[int]) -> Any:
     step = NativeStep(model, numbers.shape[1], precision, threads)
     step.read(torch.arange(numbers.shape[1]).unsqueeze(0) % SYMBOLS)
-    pieces = [step.draw(part, SampleOptions(top_p=0.95)) for part in numbers.split(blocks)]
+    parts = torch.split(numbers, blocks)
+    pieces = [step.draw(part, SampleOptions(top_p=0.95)) for part in parts]
     return torch.cat(pieces), step.logits(), state_tensors(step.state)
 
 
