@@ -20,9 +20,9 @@ from unrolled.options import (
 ROOT = Path(__file__).parent.parent
 OTHER_PROGRAMS = {
     *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--max-restarts"),
-    *("--nodes", "--ntasks-per-node", "--scoring"),
+    *("--nodes", "--ntasks-per-node", "--scoring", "--measure"),
 }
-"""Flags of torchrun, srun and benchmarks/figures.py, which the documents name."""
+"""Flags of torchrun, srun, benchmarks/figures.py and benchmarks/scaling.py, which the documents name."""
 
 OTHERS = (SampleOptions, PredictOptions, EvaluateOptions, ScoreOptions, ExplainOptions, ReportOptions, BenchOptions)
 README = (ROOT / "README.md").read_text("utf-8")
