@@ -56,16 +56,17 @@ void pack_forward(int kind, const Array& weight, const Array& to, long units, in
   use.pack_forward(shape, from, depth, padded, into);
 }
 
-void pack_backward(int kind, const Array& weight, const Array& to, int threads) {
+void pack_backward(int kind, const Array& weight, const Array& to, long units, bool of_state, int threads) {
   const bool narrow = is(to, Number::kBfloat16);
-  require(weight.ndim() == 2, "weight must be (G H, H).");
-  const LayerShape shape = shape_of(kind, 1, 1, static_cast<long>(weight.shape(1)), threads);
+  const LayerShape shape = shape_of(kind, 1, 1, units, threads);
   const long gates = gates_of(kind);
-  const auto* from = static_cast<const float*>(numbers(weight, "weight", Number::kFloat32, {gates * shape.units, shape.units}));
-  void* into = numbers(to, "to", type_of(narrow), {shape.groups(), gates * shape.padded_units, 16});
+  const auto* from = static_cast<const float*>(numbers(weight, "weight", Number::kFloat32, {gates * units, -1}));
+  const long columns = static_cast<long>(weight.shape(1));
+  require(columns >= 1 && columns < kLargest, "weight must have columns, fewer than a million.");
+  void* into = numbers(to, "to", type_of(narrow), {rounded_up(columns, 32) / 16, gates * shape.padded_units, 16});
   const LayerKernels& use = kernels_for(narrow);
   nb::gil_scoped_release release;
-  use.pack_backward(shape, from, into);
+  use.pack_backward(shape, from, static_cast<int>(columns), of_state, into);
 }
 
 using Maybe = std::optional<Array>;
@@ -150,12 +151,70 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   use.backward(a);
 }
 
+bool has_gradients() { return kernels().bfloat16.weight_gradients != nullptr; }
+
+Source source_of(const Array& values, const Array& gradient, const char* name, long rows, int first, int last) {
+  const auto* from = numbers(values, name, Number::kBfloat16, {-1, -1, -1});
+  require(static_cast<long>(values.shape(0) * values.shape(1)) >= rows, "A source must have as many rows as dgates.");
+  auto* into = static_cast<float*>(numbers(gradient, "gradient", Number::kFloat32, {last - first, -1}));
+  const std::size_t width = gradient.shape(1);
+  require(width % 32 == 0 && width > 0 && width <= values.shape(2), "A gradient must be as wide as its source, to 32.");
+  return {from, values.shape(2), width, first, last, into};
+}
+
+void weight_gradients(int kind, int threads, long padded_units, const Array& dgates, const Array& hs, const Array& dweight_h,
+                      const Maybe& xs, const Maybe& dweight_x) {
+  require(has_gradients(), "This processor has no such kernel: use torch's products.");
+  require(kind >= kRNN && kind <= kLSTM && threads >= 1 && threads <= 1024, "kind or threads are not right.");
+  require(padded_units > 0 && padded_units % 32 == 0 && padded_units < kLargest, "padded_units must be a multiple of 32.");
+  const int units = static_cast<int>(padded_units), gates = gates_of(kind), blocks = blocks_of(kind);
+  WeightGradients a{};
+  a.threads = threads;
+  a.dgates = numbers(dgates, "dgates", Number::kBfloat16, {-1, -1, -1});
+  a.rows = dgates.shape(0) * dgates.shape(1);
+  a.stride_g = dgates.shape(2);
+  require(a.stride_g >= static_cast<std::size_t>(blocks) * units, "dgates must have room for all gates.");
+  const long rows = static_cast<long>(a.rows);
+  a.source[a.sources++] = source_of(hs, dweight_h, "hs", rows, 0, gates * units);
+  require(xs.has_value() == dweight_x.has_value(), "xs and dweight_x go together.");
+  if (xs) a.source[a.sources++] = source_of(*xs, *dweight_x, "xs", rows, (blocks - gates) * units, blocks * units);
+  nb::gil_scoped_release release;
+  kernels().bfloat16.weight_gradients(a);
+}
+
+void input_gradients(int kind, int threads, const Array& dgates, const Array& weight_back, const Array& dinputs) {
+  require(has_gradients(), "This processor has no such kernel: use torch's products.");
+  require(kind >= kRNN && kind <= kLSTM && threads >= 1 && threads <= 1024, "kind or threads are not right.");
+  InputGradients a{};
+  a.threads = threads;
+  a.dgates = numbers(dgates, "dgates", Number::kBfloat16, {-1, -1, -1});
+  a.rows = dgates.shape(0) * dgates.shape(1);
+  a.stride_g = dgates.shape(2);
+  a.weight_back = numbers(weight_back, "weight_back", Number::kBfloat16, {-1, -1, 16});
+  a.deep = static_cast<int>(weight_back.shape(1));
+  a.first = a.deep / gates_of(kind) * (blocks_of(kind) - gates_of(kind));
+  a.width = weight_back.shape(0) * 16;
+  require(a.deep % 32 == 0 && a.rows % 16 == 0 && weight_back.shape(0) % 2 == 0, "Rows and widths must be padded.");
+  require(static_cast<std::size_t>(a.first + a.deep) <= a.stride_g, "weight_back must be as deep as dgates.");
+  a.dinputs = static_cast<float*>(
+      numbers(dinputs, "dinputs", Number::kFloat32,
+              {static_cast<long>(dgates.shape(0)), static_cast<long>(dgates.shape(1)), static_cast<long>(a.width)}));
+  nb::gil_scoped_release release;
+  kernels().bfloat16.input_gradients(a);
+}
+
 }  // namespace
 
 void bind_layer(nb::module_& module) {
   module.def("layer_parts", parts_of, "kind"_a, "rows"_a, "units"_a, "threads"_a, "narrow"_a);
   module.def("pack_forward", pack_forward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "units"_a, "threads"_a);
-  module.def("pack_backward", pack_backward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "threads"_a);
+  module.def("pack_backward", pack_backward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "units"_a, "of_state"_a,
+             "threads"_a);
+  module.def("has_gradients", has_gradients);
+  module.def("weight_gradients", weight_gradients, "kind"_a, "threads"_a, "padded_units"_a, "dgates"_a.noconvert(),
+             "hs"_a.noconvert(), "dweight_h"_a.noconvert(), "xs"_a.noconvert().none(), "dweight_x"_a.noconvert().none());
+  module.def("input_gradients", input_gradients, "kind"_a, "threads"_a, "dgates"_a.noconvert(), "weight_back"_a.noconvert(),
+             "dinputs"_a.noconvert());
   module.def("layer_forward", layer_forward, "kind"_a, "threads"_a, "parts"_a, "xs"_a.noconvert().none(), "weight_x"_a.noconvert().none(),
              "ids"_a.noconvert().none(), "table"_a.noconvert().none(), "weight_h"_a.noconvert(), "bias"_a.noconvert(),
              "resets"_a.noconvert().none(), "h_first"_a.noconvert(), "c_first"_a.noconvert().none(), "hs"_a.noconvert(),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.hpp"
+#include "gradients_body.hpp"
 #include "layer_body.hpp"
 #include "pack.hpp"
 #include "step_body.hpp"
@@ -11,13 +12,18 @@ namespace UNROLLED_SET {
 
 template <typename T>
 constexpr LayerKernels layer_kernels() {
-  return {pack_forward<T>, pack_backward<T>, layer_forward<T>, layer_backward<T>};
+  return {pack_forward<T>, pack_backward<T>, layer_forward<T>, layer_backward<T>, nullptr, nullptr};
 }
 
 static const Kernels kKernels = {
     layer_kernels<float>(),
 #if defined(__AVX512BF16__)
+#if defined(__AMX_TILE__)
+    {pack_forward<bfloat16>, pack_backward<bfloat16>, layer_forward<bfloat16>, layer_backward<bfloat16>, weight_gradients,
+     input_gradients},
+#else
     layer_kernels<bfloat16>(),
+#endif
 #else
     {},
 #endif

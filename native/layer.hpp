@@ -63,4 +63,30 @@ struct LayerBackward {
   float* dc_first;          // (B, H), LSTM
 };
 
+// The products over all steps that give the gradients of weights: dgates (rows, stride_g)^T times what entered the steps.
+// Rows are T Bp; columns of dgates that belong to a source are `first` to `last`, multiples of 32.
+struct Source {
+  const void* values;  // T (rows, stride), the first `width` of which count, a multiple of 32
+  size_t stride, width;
+  int first, last;
+  float* gradient;  // (last - first, width)
+};
+
+struct WeightGradients {
+  int threads;
+  size_t rows, stride_g;
+  const void* dgates;
+  int sources;
+  Source source[2];  // the state, and perhaps the inputs
+};
+
+// And of the inputs: dinputs (rows, width) = dgates[:, first:] times weight_x, packed with the gates as depth.
+struct InputGradients {
+  int threads;
+  size_t rows, stride_g, width;
+  int first, deep;
+  const void *dgates, *weight_back;
+  float* dinputs;
+};
+
 }  // namespace unrolled

@@ -52,23 +52,23 @@ static void pack_columns(const float* from, int unit, int units, int depth, int 
       put(tile, k, lane, k < depth && lane < lanes ? from[static_cast<size_t>(unit + lane) * depth + k] : 0.0f);
 }
 
-// One gate's depth of a tile for the way back: a row for each unit of the gate, `from` (H, H), a column for each 16 units.
+// One gate's depth of a tile for the way back: a row for each unit of the gate, `from` (H, columns), 16 columns of it.
 template <typename T>
-static void pack_rows(const float* from, int unit, int units, int padded, T* tile) {
-  const int lanes = units - unit < kLanes ? units - unit : kLanes;
+static void pack_rows(const float* from, int column, int columns, int units, int padded, T* tile) {
+  const int lanes = columns - column < kLanes ? columns - column : kLanes;
   int k = 0;
 #if defined(__AVX512BF16__)
   if constexpr (!kIsFloat<T>) {
     if (lanes == kLanes)
       for (; k + 2 <= units; k += 2) {
-        const float* row = from + static_cast<size_t>(k) * units + unit;
-        _mm512_storeu_si512(tile + static_cast<size_t>(k) * kLanes, pairs_of(row, row + units));
+        const float* row = from + static_cast<size_t>(k) * columns + column;
+        _mm512_storeu_si512(tile + static_cast<size_t>(k) * kLanes, pairs_of(row, row + columns));
       }
   }
 #endif
   for (; k < padded; ++k)
     for (int lane = 0; lane < kLanes; ++lane)
-      put(tile, k, lane, k < units && lane < lanes ? from[static_cast<size_t>(k) * units + unit + lane] : 0.0f);
+      put(tile, k, lane, k < units && lane < lanes ? from[static_cast<size_t>(k) * columns + column + lane] : 0.0f);
 }
 
 // `weight` (G H, depth) to the tiles of a forward product, `padded` deep.
@@ -85,18 +85,19 @@ static void pack_forward(const LayerShape& s, const float* weight, int depth, in
   });
 }
 
-// `weight` (G H, H) to the tiles of the product on the way back; a GRU's gate n comes first there.
+// `weight` (G H, columns) to the tiles of a product on the way back. Of the weights of a GRU's state, where columns are units,
+// gate n comes first: see `dgates` in layer.hpp.
 template <typename T>
-static void pack_backward(const LayerShape& s, const float* weight, void* to) {
-  const int G = gates_of(s.kind);
+static void pack_backward(const LayerShape& s, const float* weight, int columns, bool of_state, void* to) {
+  const int G = gates_of(s.kind), tiles = (columns + 31) / 32 * 2;
   together(s.threads, [&](const Place& place) {
     int first, last;
-    share(s.groups(), place, first, last);
-    for (int group = first; group < last; ++group)
+    share(tiles, place, first, last);
+    for (int tile = first; tile < last; ++tile)
       for (int g = 0; g < G; ++g) {
-        const int gate = s.kind == kGRU ? (g + 2) % 3 : g;
-        pack_rows(weight + static_cast<size_t>(gate) * s.units * s.units, group * kLanes, s.units, s.padded_units,
-                  static_cast<T*>(to) + (static_cast<size_t>(group) * G + g) * s.padded_units * kLanes);
+        const int gate = s.kind == kGRU && of_state ? (g + 2) % 3 : g;
+        pack_rows(weight + static_cast<size_t>(gate) * s.units * columns, tile * kLanes, columns, s.units, s.padded_units,
+                  static_cast<T*>(to) + (static_cast<size_t>(tile) * G + g) * s.padded_units * kLanes);
       }
   });
 }

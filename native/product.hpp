@@ -131,16 +131,18 @@ struct Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
+// M by N tiles of 16 x 16 sums; those of c are rows `c_row` floats apart, a tile of columns `c_tile` floats from the one before.
 // Adds to what c holds, if `more`.
 template <int M, int N>
 static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile,
-                         bool more) {
-  const size_t stride = lda * sizeof(bfloat16);
+                         bool more, size_t c_row = kLanes) {
+  const size_t stride = lda * sizeof(bfloat16), c_stride = c_row * sizeof(float);
+  float* below = c + 16 * c_row;
   if (more) {
-    _tile_loadd(0, c, 64);
-    if constexpr (N > 1) _tile_loadd(1, c + c_tile, 64);
-    if constexpr (M > 1) _tile_loadd(2, c + 16 * kLanes, 64);
-    if constexpr (M > 1 && N > 1) _tile_loadd(3, c + c_tile + 16 * kLanes, 64);
+    _tile_loadd(0, c, c_stride);
+    if constexpr (N > 1) _tile_loadd(1, c + c_tile, c_stride);
+    if constexpr (M > 1) _tile_loadd(2, below, c_stride);
+    if constexpr (M > 1 && N > 1) _tile_loadd(3, below + c_tile, c_stride);
   } else {
     _tile_zero(0);
     if constexpr (N > 1) _tile_zero(1);
@@ -157,10 +159,10 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
     if constexpr (M > 1) _tile_dpbf16ps(2, 5, 6);
     if constexpr (M > 1 && N > 1) _tile_dpbf16ps(3, 5, 7);
   }
-  _tile_stored(0, c, 64);
-  if constexpr (N > 1) _tile_stored(1, c + c_tile, 64);
-  if constexpr (M > 1) _tile_stored(2, c + 16 * kLanes, 64);
-  if constexpr (M > 1 && N > 1) _tile_stored(3, c + c_tile + 16 * kLanes, 64);
+  _tile_stored(0, c, c_stride);
+  if constexpr (N > 1) _tile_stored(1, c + c_tile, c_stride);
+  if constexpr (M > 1) _tile_stored(2, below, c_stride);
+  if constexpr (M > 1 && N > 1) _tile_stored(3, below + c_tile, c_stride);
 }
 
 constexpr int kTileDeep = 512;  // the same for two tiles of b

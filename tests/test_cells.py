@@ -19,7 +19,7 @@ from unrolled.nn.cells import (
     state_tensors,
     unroll_by_step,
 )
-from unrolled.nn.kernels import KERNELS, aten, guard, use
+from unrolled.nn.kernels import KERNELS, candidates, guard, native, refusal, use
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel, parameter_count
 from unrolled.nn.stack import LockedDropout, Stack
@@ -104,9 +104,13 @@ def test_a_reset_is_a_fresh_start(cell: str) -> None:
 @pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "reference"])
 def test_kernels_equal_the_reference_in_everything(kernel: str, cell: str, two_biases: bool, resets: Tensor | None) -> None:
     made = make(cell, two_biases)
-    if aten.refusal(made):
-        with pytest.raises(ValueError, match="no fused layer"):
+    if kernel == "native":  # float32 is all it has; tests/test_native.py holds it equal
+        made = made.float()
+    if refusal(kernel, made):
+        with pytest.raises(ValueError, match=r"no (fused|native) layer|not built here"):
             KERNELS[kernel](made, *inputs(made), resets)
+        return
+    if kernel == "native":
         return
     expected = everything(made, unroll_by_step, resets)
     torch.testing.assert_close(everything(made, KERNELS[kernel], resets), expected, **FLOAT64)
@@ -135,7 +139,7 @@ def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: int) -> None:
     made = make(cell)
-    if kernel != "reference" and aten.refusal(made):
+    if refusal(kernel, made):
         return
     torch.manual_seed(3)
     table = torch.randn(rows, E, dtype=torch.float64, requires_grad=True)
@@ -149,24 +153,26 @@ def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: in
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel", ["native", "aten"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_the_guard_finds_torchs_layers_right(cell: str, dtype: torch.dtype) -> None:
+def test_the_guard_finds_fused_layers_right(cell: str, kernel: str, dtype: torch.dtype) -> None:
     model = SequenceModel(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
-    assert guard.fault(model, dtype, batch=4, steps=64) is None
+    if kernel in candidates(model, dtype):
+        assert guard.fault(model, kernel, dtype, batch=4, steps=64) is None
 
 
 @pytest.mark.parametrize(("cell", "size"), [("lstm", 1024), ("lstm", 2048)])
 def test_the_guard_speaks_up_exactly_where_torch_is_wrong(cell: str, size: int) -> None:
     """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some processors; what this one does, the guard sees."""
     made = CELLS[cell](64, size)
-    worst = guard.difference(made, torch.bfloat16, batch=16, steps=4)
+    worst = guard.difference(made, "aten", torch.bfloat16, batch=16, steps=4)
     model = SequenceModel(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
-    assert (guard.fault(model, torch.bfloat16, 16, 4) is None) == (worst < 0.05)
-    assert guard.fault(model, torch.float32, 16, 4) is None
+    assert (guard.fault(model, "aten", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
+    assert guard.fault(model, "aten", torch.float32, 16, 4) is None
 
 
 def wrong_in(dtypes: set[torch.dtype]) -> Any:
-    """Return an aten kernel whose gradients are a third too long in some number formats; its values are right."""
+    """Return a kernel whose gradients are a third too long in some number formats; its values are right."""
 
     def unroll(cell: Any, xs: Tensor, state: Any, resets: Tensor | None = None) -> Any:
         dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
@@ -180,12 +186,23 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.
     model = SequenceModel(V, ModelOptions(hidden=8))
     notes: list[str] = []
     machine = Machine(torch.device("cpu"), torch.bfloat16, 1)
-    monkeypatch.setattr(aten, "unroll", wrong_in({torch.bfloat16}))
+    fused = [name for name in ("native", "aten") if not refusal(name, model.cells()[0])]
+
+    def spoil(names: list[str], *dtypes: torch.dtype) -> None:
+        for name in names:
+            monkeypatch.setitem(KERNELS, name, wrong_in(set(dtypes)))
+
+    if "native" in fused and native.has_bfloat16():
+        spoil(["native"], torch.bfloat16)
+        chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+        assert (chosen.dtype, kernels) == (torch.bfloat16, "aten")
+        assert "aten kernels, because the native bfloat16 layers" in notes.pop()
+    spoil(fused, torch.bfloat16)
     chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
-    assert (chosen.dtype, kernels) == (torch.float32, "aten")
+    assert (chosen.dtype, kernels) == (torch.float32, fused[0])
     assert "float32, because torch's bfloat16 layers" in notes[0]
     assert choose_kernel(model, machine, MachineOptions(), notes.append)[0].dtype == torch.bfloat16  # values are right
-    monkeypatch.setattr(aten, "unroll", wrong_in({torch.bfloat16, torch.float32}))
+    spoil(fused, torch.bfloat16, torch.float32)
     _, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
     assert kernels == "reference"
     assert "reference kernel" in notes[-1]

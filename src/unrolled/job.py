@@ -20,7 +20,7 @@ from unrolled.kept import changed, conditions, config, refuse_other_conditions, 
 from unrolled.material.contract import Material
 from unrolled.material.table import open_rows, reopen_rows
 from unrolled.material.text import open_text, reopen_text
-from unrolled.nn.kernels import guard, use
+from unrolled.nn.kernels import KERNELS, candidates, guard, use
 from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster, running
 from unrolled.nn.network import Network
 from unrolled.options import MachineOptions, TrainingOptions, TrainRequest
@@ -110,7 +110,7 @@ class Job:
         run, position = self.trainer.run, self.trainer.position
         saved = load_model(run.model_path)
         model = saved.model.to(self.machine.device)
-        use(model, self.kernels)
+        use(model, self.kernels, self.machine.dtype)
         epochs = position.spent.symbols / self.trainer.batches.symbols
         best_at = position.best_step / max(1, position.spent.steps)
         val, words = self.material.judge(model, self.machine, self.request.run.eval_symbols, best_at, epochs)
@@ -180,7 +180,8 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks, 
     if not material.fits(saved):
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = saved.model.to(machine.device)
-    machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
+    asked = _as_before(model, request.machine, run)
+    machine, kernels = choose_kernel(model, machine, asked, observer.note, request.training)
     now = conditions(machine, kernels)
     refuse_other_conditions(run.config.get("conditions"), now, set(wanted), allow, observer.note)
     job = _assemble(request, material, machine, kernels, model, run, observer, ranks)
@@ -192,6 +193,15 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks, 
     if job.trainer.progress >= 1:
         observer.note("its budget is spent: give more with --minutes, --epochs or --steps")
     return job
+
+
+def _as_before(model: Network, asked: MachineOptions, run: Run) -> MachineOptions:
+    """Return the options with the kernel that the run had, where any would do and that one still can."""
+    before = run.config.get("conditions")
+    name = before.get("kernels") if isinstance(before, dict) else None
+    if asked.kernels != "auto" or name not in KERNELS or name not in candidates(model):
+        return asked
+    return dataclasses.replace(asked, kernels=name)
 
 
 def is_table(request: TrainRequest) -> bool:
@@ -297,19 +307,27 @@ def choose_kernel(
 
     Where bfloat16 is only an offer and slow or wrong, float32. Raises `UsageError` if what was asked for is wrong here.
     """
-    kernels = use(model, asked.kernels)
-    fault = None
-    if training is not None and kernels != "reference":
-        fault = guard.fault(model, machine.dtype, training.batch, training.bptt)
-    if asked.precision == "auto" and machine.dtype != torch.float32 and (fault or kernels == "reference"):
-        note(f"float32, because {fault or 'the reference kernel is slow in bfloat16'}")
-        return choose_kernel(model, dataclasses.replace(machine, dtype=torch.float32), asked, note, training)
-    if fault and asked.kernels != "auto":
-        raise UsageError(f"--kernels {kernels} cannot train this model: {fault}.")
-    if fault:
-        note(f"reference kernel, which is slow, because {fault}")
-        kernels = use(model, "reference")
-    return machine, kernels
+    dtypes = [machine.dtype]
+    if asked.precision == "auto" and machine.dtype != torch.float32:
+        dtypes.append(torch.float32)
+    auto, why = asked.kernels == "auto", ""
+    attempts = [(d, name) for d in dtypes for name in (candidates(model, d) if auto else [use(model, asked.kernels)])]
+    for dtype, name in attempts:
+        if name == "reference":
+            continue
+        fault = None if training is None else guard.fault(model, name, dtype, training.batch, training.bptt)
+        if fault is None:
+            if why:
+                note(f"{'float32' if dtype != machine.dtype else name + ' kernels'}, because {why}")
+            return dataclasses.replace(machine, dtype=dtype), use(model, name)
+        why = fault
+    if asked.kernels not in ("auto", "reference"):
+        raise UsageError(f"--kernels {asked.kernels} cannot train this model: {why}.")
+    if why:
+        note(f"reference kernel, which is slow, because {why}")
+    elif dtypes[-1] != machine.dtype:
+        note("float32, because the reference kernel is slow in bfloat16")
+    return dataclasses.replace(machine, dtype=dtypes[-1]), use(model, "reference")
 
 
 def _free_name(inputs: tuple[str, ...]) -> Path:

@@ -12,6 +12,7 @@ import torch
 from unrolled import __version__
 from unrolled.data.builtin import PREFIX
 from unrolled.errors import ModelError, UsageError
+from unrolled.nn.kernels.library import library
 from unrolled.nn.machine import Machine
 from unrolled.options import BUDGETS, TrainRequest, flag
 from unrolled.store.run import Run
@@ -43,6 +44,7 @@ def conditions(machine: Machine, kernels: str) -> dict[str, Any]:
         "device": machine.device.type,
         "precision": machine.precision,
         "kernels": kernels,
+        **({"instructions": library().set_in_use()} if kernels == "native" else {}),
         "threads": machine.threads,
         "processes": machine.ranks,
     }

@@ -137,7 +137,7 @@ class MachineOptions:
         "auto", "Numbers in the matrix products; auto: bfloat16 where the processor is fast at it."
     )
     threads: int = option(0, "Threads of the processor; 0 = all, or one if that is faster.", least=0, most=4096)
-    kernels: Literal["auto", "reference", "aten"] = option("auto", "Which code runs the recurrent loops.")
+    kernels: Literal["auto", "native", "aten", "reference"] = option("auto", "Which code runs the recurrent loops.")
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class TableMaterial:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 model = self.network(request).to(machine.device)
-            use(model, request.machine.kernels)
+            use(model, request.machine.kernels, machine.dtype)
             batches = self.batches(request.training)
             taken: list[int] = []
 

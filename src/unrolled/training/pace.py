@@ -35,7 +35,7 @@ def measure(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = SequenceModel(symbols, shape).to(machine.device)
-    use(model, kernels)
+    use(model, kernels, machine.dtype)
     draw = np.random.default_rng(0)
     lanes = -(-options.batch // machine.ranks)
     ids = draw.integers(symbols, size=(2, options.bptt, lanes))

@@ -1,30 +1,51 @@
 """The hot loops: several ways of unrolling the same cell, each held equal to the reference in outputs and gradients.
 
+native      ours in C++, for processors, where it was built
+aten        torch's fused layers (oneDNN, cuDNN), where they compute the same
 reference   `step` in a loop: the definition, any cell, any device, slow
-aten        torch's fused layers (oneDNN, cuDNN), where they compute the same and `guard` found it right
+
+Whether their gradients are right on this machine, at the sizes in use, is `guard`'s to say.
 """
 
 from __future__ import annotations
 
+import torch
+
 from unrolled.errors import UsageError
-from unrolled.nn.cells import Kernel, unroll_by_step
-from unrolled.nn.kernels import aten
+from unrolled.nn.cells import Cell, GatedCell, Kernel, LSTMCell, unroll_by_step
+from unrolled.nn.kernels import aten, native
 from unrolled.nn.network import Network
 
-KERNELS: dict[str, Kernel] = {"reference": unroll_by_step, "aten": aten.unroll}
+KERNELS: dict[str, Kernel] = {"native": native.unroll, "aten": aten.unroll, "reference": unroll_by_step}
+
+WIDE_FLOAT32 = 384
+"""Units from which torch's LSTM in float32 is faster than ours: 0.86 at 512, ours 1.2 to 1.4 times as fast below (LOG.md)."""
 
 
-def use(model: Network, name: str) -> str:
-    """Make `model` unroll with the kernel `name`, or the fastest one that can, for `auto`.
+def refusal(name: str, cell: Cell) -> str | None:
+    """Say why the kernel `name` cannot run this cell, or return None if it can."""
+    return {"native": native.refusal, "aten": aten.refusal}.get(name, lambda _: None)(cell)
 
-    Returns the name of the kernel chosen. Raises `UsageError` if the kernel named cannot run this model. Whether its gradients
-    are right on this machine is `guard`'s to say.
+
+def candidates(model: Network, dtype: torch.dtype = torch.float32) -> list[str]:
+    """Return the kernels that can run `model` in `dtype`, the fastest first; the last is the reference."""
+    cells: list[GatedCell] = model.cells()
+    found = [name for name in KERNELS if not any(refusal(name, cell) for cell in cells)]
+    wide = dtype == torch.float32 and any(isinstance(cell, LSTMCell) and cell.hidden_size >= WIDE_FLOAT32 for cell in cells)
+    if "native" in found and "aten" in found and (wide or (dtype == torch.bfloat16 and not native.has_bfloat16())):
+        found.remove("native")
+    return found
+
+
+def use(model: Network, name: str, dtype: torch.dtype = torch.float32) -> str:
+    """Make `model` unroll with the kernel `name`, or for `auto` with the fastest that can, in `dtype`.
+
+    Returns the name of the kernel chosen. Raises `UsageError` if the kernel named cannot run this model.
     """
-    reasons = [reason for cell in model.cells() if (reason := aten.refusal(cell))]
     if name == "auto":
-        name = "reference" if reasons else "aten"
-    elif name == "aten" and reasons:
-        raise UsageError(f"--kernels aten cannot run this model: {reasons[0]}.")
+        name = candidates(model, dtype)[0]
     for cell in model.cells():
+        if reason := refusal(name, cell):
+            raise UsageError(f"--kernels {name} cannot run this model: {reason}.")
         cell.kernel = KERNELS[name]
     return name

@@ -1,4 +1,4 @@
-"""Whether torch's fused layers can be trusted here: their gradients against the definition's, at the very sizes in use.
+"""Whether fused layers can be trusted here: their gradients against the definition's, at the very sizes in use.
 
 Forward values of a fused layer can be right while its gradients are wrong: torch 2.13's bfloat16 LSTM is so on processors with
 AMX, if H is a multiple of 1024. A table of known faults would miss the next one; a comparison does not.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unrolled.nn.cells import GatedCell, Gathered, state_tensors, unroll_by_step
-from unrolled.nn.kernels import aten
+from unrolled.nn.kernels import KERNELS
 from unrolled.nn.model import SequenceModel
 from unrolled.nn.network import Network
 
@@ -21,22 +21,25 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 """Largest difference allowed, as a share of the gradient's length: rounding gives 1e-6, and 0.005 in bfloat16."""
 
 
-def fault(model: Network, dtype: torch.dtype, batch: int, steps: int) -> str | None:
-    """Say what is wrong with the aten kernel for training `model` in `dtype` with `batch` lanes, or return None."""
+OWNERS = {"aten": "torch's", "native": "the native"}
+
+
+def fault(model: Network, kernel: str, dtype: torch.dtype, batch: int, steps: int) -> str | None:
+    """Say what is wrong with a `kernel` for training `model` in `dtype` with `batch` lanes, or return None."""
     cells: dict[tuple[int, int, int], GatedCell] = {}
     for index, cell in enumerate(model.cells()):
         rows = model.symbols if index == 0 and isinstance(model, SequenceModel) else 0
         cells[cell.input_size, cell.hidden_size, rows] = cell
     for (_, _, rows), cell in cells.items():
-        worst = difference(cell, dtype, batch, min(steps, STEPS), rows)
+        worst = difference(cell, kernel, dtype, batch, min(steps, STEPS), rows)
         if not worst <= TOLERANCE[dtype]:
-            name = str(dtype).removeprefix("torch.")
-            return f"torch's {name} layers have wrong gradients here with {cell.hidden_size} units: {worst:.0%} off"
+            layers = f"{OWNERS.get(kernel, kernel)} {str(dtype).removeprefix('torch.')} layers"
+            return f"{layers} have wrong gradients here with {cell.hidden_size} units: {worst:.0%} off"
     return None
 
 
-def difference(cell: GatedCell, dtype: torch.dtype, batch: int, steps: int, rows: int = 0) -> float:
-    """Return how far outputs and gradients of the aten kernel are from the definition's in float32.
+def difference(cell: GatedCell, kernel: str, dtype: torch.dtype, batch: int, steps: int, rows: int = 0) -> float:
+    """Return how far outputs and gradients of a `kernel` are from the definition's in float32.
 
     With `rows`, the inputs are rows of a table of so many, as those of the first layer are.
 
@@ -49,10 +52,10 @@ def difference(cell: GatedCell, dtype: torch.dtype, batch: int, steps: int, rows
     ids = torch.randint(max(rows, 1), (steps, batch), generator=draw).to(device)
     pull = torch.randn(steps, batch, cell.hidden_size, generator=draw).to(device)
     results: list[list[Tensor]] = []
-    for kernel, number in ((unroll_by_step, torch.float32), (aten.unroll, dtype)):
+    for unroll, number in ((unroll_by_step, torch.float32), (KERNELS[kernel], dtype)):
         inputs = xs.clone().requires_grad_()
         with torch.autocast(device.type, dtype=number, enabled=number != torch.float32):
-            ys, state = kernel(cell, Gathered(ids, inputs) if rows else inputs, cell.initial_state(batch), None)
+            ys, state = unroll(cell, Gathered(ids, inputs) if rows else inputs, cell.initial_state(batch), None)
         loss = (ys.float() * pull).sum() + sum((s.float().sum() for s in state_tensors(state)), torch.zeros((), device=device))
         gradients = torch.autograd.grad(loss, [inputs, *cell.parameters()])
         results.append([ys.detach().float(), *gradients])

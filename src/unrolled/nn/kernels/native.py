@@ -14,7 +14,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unrolled.nn.cells import Cell, GatedCell, Gathered, GRUCell, Inputs, LSTMCell, LSTMState, RNNCell, State, dense, unroll_by_step
+from unrolled.nn.cells import (
+    Cell,
+    GatedCell,
+    Gathered,
+    GRUCell,
+    Inputs,
+    LSTMCell,
+    LSTMState,
+    RNNCell,
+    State,
+    dense,
+    unroll_by_step,
+)
 from unrolled.nn.kernels.library import library, why_absent
 
 KINDS: dict[type[Cell], int] = {RNNCell: 0, GRUCell: 1, LSTMCell: 2}
@@ -47,7 +59,7 @@ def has_bfloat16() -> bool:
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-    """Unroll `cell` as `unroll_by_step` does. Autocast's type is used, if it is on; outputs are of that type, states float32."""
+    """Unroll `cell` as `unroll_by_step` does. In autocast's type, if it is on, as the outputs are; states are float32."""
     if (reason := refusal(cell)) is not None:
         raise ValueError(f"The native kernel cannot unroll this cell: {reason}.")
     if xs.shape[0] == 0 or xs.shape[1] == 0:
@@ -81,6 +93,10 @@ class _Layer(torch.autograd.Function):
         padded, gates = _padded(rows, units), GATES[kind]
         new = functools.partial(torch.empty, dtype=dtype)
         xs = None if ids is not None else _widened(inputs, padded[0], dtype)
+        picks, table = ids, inputs
+        if xs is not None and dtype == torch.float32:  # torch's large products are at the processor's peak in float32
+            picks = torch.arange(steps * rows).view(steps, rows)
+            table = inputs.detach().reshape(steps * rows, -1) @ cast(Tensor, weight_x).detach().T
         hs = new(steps + 1, padded[0], padded[1] + LINE)
         ys = new(steps, rows, units)
         saved = None
@@ -88,13 +104,14 @@ class _Layer(torch.autograd.Function):
             saved = torch.empty(steps, padded[1] // 16, padded[0], SLOTS[kind], 16,
                                 dtype=torch.float16 if dtype == torch.bfloat16 else torch.float32)  # fmt: skip
         last = [torch.empty(rows, units) for _ in first]
-        ids = None if ids is None else ids.contiguous()
+        picks = None if picks is None else picks.contiguous()
+        ids = picks if ids is not None else None
         resets = None if resets is None else resets.contiguous()
         parts = native.layer_parts(kind, rows, units, threads, dtype == torch.bfloat16)
         native.layer_forward(
-            kind, threads, parts, xs,
-            None if weight_x is None else _packed(native, kind, weight_x, units, dtype, threads),
-            ids, None if ids is None else _spread(inputs, gates, units, padded[1]),
+            kind, threads, parts, None if picks is not None else xs,
+            None if picks is not None else _packed(native, kind, cast(Tensor, weight_x), units, dtype, threads),
+            picks, None if picks is None else _spread(table, gates, units, padded[1]),
             _packed(native, kind, weight_h, units, dtype, threads),
             _all_biases(kind, bias, bias_h, padded[1]), resets,
             first[0].detach().contiguous(), first[1].detach().contiguous() if kind == 2 else None,
@@ -117,37 +134,67 @@ class _Layer(torch.autograd.Function):
         dbias = torch.empty(ctx.parts, blocks, padded)
         dfirst = [torch.empty(rows, units) for _ in dlast]
         dtable = None if ids is None else torch.zeros(ctx.parts, len(table), gates, padded)
-        back = torch.empty(padded // 16, gates * padded, 16, dtype=dtype)
-        native.pack_backward(kind, weight_h.detach(), back, threads)
         native.layer_backward(
-            kind, threads, back, resets, saved, dys.to(dtype).contiguous(), dlast[0].contiguous(),
-            dlast[1].contiguous() if kind == 2 else None, ids, dtable, dgates, dbias, dfirst[0],
-            dfirst[1] if kind == 2 else None,
+            kind, threads, _packed_back(native, kind, weight_h, units, True, dtype, threads), resets, saved,
+            dys.to(dtype).contiguous(), dlast[0].contiguous(), dlast[1].contiguous() if kind == 2 else None,
+            ids, dtable, dgates, dbias, dfirst[0], dfirst[1] if kind == 2 else None,
         )  # fmt: skip
-        needs_inputs, needs_weight_x = ctx.needs_input_grad[5:7]
-        flat = dgates.flatten(0, 1)
-        of_state, of_input = flat[:, : gates * padded], flat[:, (blocks - gates) * padded : blocks * padded]
-        dweight_h = (of_state.T @ hs[:-1].flatten(0, 1)[:, :padded]).view(gates, padded, padded)[:, :units, :units]
+        dweight_h, dweight_x = _weight_gradients(kind, dgates, hs, xs if ctx.needs_input_grad[6] else None, padded, threads)
+        dweight_h = dweight_h[:, :units, :units]
         if kind == 1:
             dweight_h = dweight_h.roll(-1, 0)  # n r z, as the state's side has them
-        dinputs = dweight_x = None
+        dinputs = None
         if dtable is not None:
             dinputs = _sum(dtable)[:, :, :units].reshape(table.shape)
-        else:
-            if needs_weight_x:
-                width = weight_x.shape[1]
-                dweight_x = (of_input.T @ xs.flatten(0, 1)[:, :width]).view(gates, padded, width)[:, :units]
-                dweight_x = dweight_x.float().reshape(weight_x.shape)
-            if needs_inputs:
-                dinputs = (of_input @ _spread(weight_x.T, gates, units, padded).flatten(1).T.to(dtype)).float()
-                dinputs = dinputs.view(steps, padded_rows, -1)[:, :rows]
-        dbias = _sum(dbias)[:, :units]
-        of_bias = dbias[blocks - gates :].flatten()
-        of_bias_h = None
-        if bias_h is not None:
-            of_bias_h = of_bias if kind != 1 else torch.cat([dbias[1:3].flatten(), dbias[0]])
-        return (None, None, None, None, None, dinputs, dweight_x, dweight_h.float().reshape(weight_h.shape),
+        elif ctx.needs_input_grad[5]:
+            dinputs = _input_gradients(kind, dgates, weight_x, units, threads)[:, :rows, : weight_x.shape[1]]
+        if dweight_x is not None:
+            dweight_x = dweight_x[:, :units, : weight_x.shape[1]].reshape(weight_x.shape)
+        of_bias, of_bias_h = _bias_gradients(kind, _sum(dbias)[:, :units], bias_h is not None)
+        return (None, None, None, None, None, dinputs, dweight_x, dweight_h.reshape(weight_h.shape),
                 of_bias, of_bias_h, *dfirst)  # fmt: skip
+
+
+def _weight_gradients(
+    kind: int, dgates: Tensor, hs: Tensor, xs: Tensor | None, padded: int, threads: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradients of the weights of the state `(G, Hp, Hp)` and of the inputs `(G, Hp, Ip)`, in float32."""
+    native, gates, blocks = cast(Any, library()), GATES[kind], BLOCKS[kind]
+    width = None if xs is None else xs.shape[2] - LINE
+    if dgates.dtype == torch.bfloat16 and native.has_gradients():
+        of_state = torch.empty(gates * padded, padded)
+        of_input = None if width is None else torch.empty(gates * padded, width)
+        native.weight_gradients(kind, threads, padded, dgates, hs[:-1], of_state, xs, of_input)
+    else:
+        flat = dgates.flatten(0, 1)
+        of_state = (flat[:, : gates * padded].T @ hs[:-1].flatten(0, 1)[:, :padded]).float()
+        of_input = None
+        if xs is not None:
+            of_input = (flat[:, (blocks - gates) * padded : blocks * padded].T @ xs.flatten(0, 1)[:, :width]).float()
+    shaped = None if of_input is None else of_input.view(gates, padded, -1)
+    return of_state.view(gates, padded, padded), shaped
+
+
+def _input_gradients(kind: int, dgates: Tensor, weight_x: Tensor, units: int, threads: int) -> Tensor:
+    """Return the gradients of the inputs, `(T, Bp, I or more)`, in float32."""
+    native, gates, blocks = cast(Any, library()), GATES[kind], BLOCKS[kind]
+    padded = _padded(1, units)[1]
+    if dgates.dtype == torch.bfloat16 and native.has_gradients():
+        back = _packed_back(native, kind, weight_x, units, False, dgates.dtype, threads)
+        dinputs = torch.empty(*dgates.shape[:2], 16 * len(back))
+        native.input_gradients(kind, threads, dgates, back, dinputs)
+        return dinputs
+    of_input = dgates.flatten(0, 1)[:, (blocks - gates) * padded : blocks * padded]
+    weights = _spread(weight_x.T, gates, units, padded).flatten(1).T.to(dgates.dtype)
+    return (of_input @ weights).float().view(*dgates.shape[:2], -1)
+
+
+def _bias_gradients(kind: int, dbias: Tensor, two: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the gradients of the biases `(G H,)` of the inputs' side and, if there are `two`, of the state's."""
+    of_bias = dbias[BLOCKS[kind] - GATES[kind] :].flatten()
+    if not two:
+        return of_bias, None
+    return of_bias, of_bias if kind != 1 else torch.cat([dbias[1:3].flatten(), dbias[0]])
 
 
 def _sum(parts: Tensor) -> Tensor:
@@ -165,6 +212,16 @@ def _packed(native: Any, kind: int, weight: Tensor, units: int, dtype: torch.dty
     depth = -(-weight.shape[1] // 32) * 32
     tiles = torch.empty(_padded(1, units)[1] // 16 * GATES[kind], depth, 16, dtype=dtype)
     native.pack_forward(kind, weight.detach().contiguous(), tiles, units, threads)
+    return tiles
+
+
+def _packed_back(
+    native: Any, kind: int, weight: Tensor, units: int, of_state: bool, dtype: torch.dtype, threads: int
+) -> Tensor:
+    """Return a weight `(G H, columns)` in the order in which a product on the way back reads it."""
+    deep = GATES[kind] * _padded(1, units)[1]
+    tiles = torch.empty(-(-weight.shape[1] // 32) * 2, deep, 16, dtype=dtype)
+    native.pack_backward(kind, weight.detach().contiguous(), tiles, units, of_state, threads)
     return tiles
 
 
@@ -203,4 +260,3 @@ def _widened(xs: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
     if padded > width:
         wide[:, :own, width:padded].zero_()
     return wide
-
