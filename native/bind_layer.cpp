@@ -78,7 +78,7 @@ void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Mayb
   require(ys.ndim() == 3 && hs.ndim() == 3, "ys and hs must have three axes.");
   const long steps = ys.shape(0), rows = ys.shape(1), units = ys.shape(2);
   const LayerShape s = shape_of(kind, steps, rows, units, threads, parts);
-  const bool narrow = is(ys, Number::kBfloat16);
+  const bool narrow = is(hs, Number::kBfloat16);
   const Number type = type_of(narrow);
   const long gates = gates_of(kind), tiles = s.groups() * gates;
   LayerForward a{};
@@ -108,7 +108,7 @@ void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Mayb
   a.stride_h = hs.shape(2);
   require(a.stride_h >= static_cast<size_t>(s.padded_units), "hs must have room for the padded units.");
   a.saved = numbers(saved, "saved", saved_type_of(narrow), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
-  a.ys = numbers(ys, "ys", type, {steps, rows, units});
+  a.ys = static_cast<float*>(numbers(ys, "ys", Number::kFloat32, {steps, rows, units}));
   const LayerKernels& use = kernels_for(narrow);
   nb::gil_scoped_release release;
   use.forward(a);
@@ -121,7 +121,7 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   const long steps = dys.shape(0), rows = dys.shape(1), units = dys.shape(2), parts = dbias.shape(0);
   require(parts <= 1024, "dbias has too many parts.");
   const LayerShape s = shape_of(kind, steps, rows, units, threads, static_cast<int>(parts));
-  const bool narrow = is(dys, Number::kBfloat16);
+  const bool narrow = is(dgates, Number::kBfloat16);
   const Number type = type_of(narrow);
   const long gates = gates_of(kind), blocks = blocks_of(kind);
   LayerBackward a{};
@@ -129,7 +129,7 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   a.weight_back = numbers(weight_back, "weight_back", type, {s.groups(), gates * s.padded_units, 16});
   a.resets = static_cast<const uint8_t*>(numbers(resets, "resets", Number::kByte, {steps, rows}));
   a.saved = numbers(saved, "saved", saved_type_of(narrow), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
-  a.dys = numbers(dys, "dys", type, {steps, rows, units});
+  a.dys = static_cast<const float*>(numbers(dys, "dys", Number::kFloat32, {steps, rows, units}));
   a.dh_last = static_cast<const float*>(numbers(dh_last, "dh_last", Number::kFloat32, {rows, units}));
   a.dh_first = static_cast<float*>(numbers(dh_first, "dh_first", Number::kFloat32, {rows, units}));
   require((kind == kLSTM) == dc_first.has_value() && (kind == kLSTM) == dc_last.has_value(), "An LSTM, and only that, has a c.");

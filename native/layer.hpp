@@ -40,7 +40,7 @@ struct LayerForward {
   void* hs;                // T (T + 1, Bp, stride_h): what enters each step, zero where it is reset
   size_t stride_h;         //
   void* saved;             // S (T, Hp / 16, Bp, slots, 16), or null if there is no way back
-  void* ys;                // T (T, B, H)
+  float* ys;               // (T, B, H)
   float* h_last;           // (B, H)
   float* c_last;           // (B, H), LSTM
 };
@@ -50,7 +50,7 @@ struct LayerBackward {
   const void* weight_back;  // T, weight_h packed with the gates as depth: G Hp deep, a tile for each 16 units
   const uint8_t* resets;    // (T, B) or null
   const void* saved;        // as above
-  const void* dys;          // T (T, B, H)
+  const float* dys;         // (T, B, H)
   const float* dh_last;     // (B, H)
   const float* dc_last;     // (B, H), LSTM
   const int64_t* ids;       // (T, B) or null

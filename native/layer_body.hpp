@@ -160,7 +160,7 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
     const bool reset_next = !final && a.resets != nullptr && a.resets[at + s.rows];
     write(next + row * a.stride_h + unit, reset_next ? splat(0.0f) : h);
     if (count == 0) continue;
-    write_some(static_cast<T*>(a.ys) + at * s.units + unit, h, count);
+    write_some(a.ys + at * s.units + unit, h, count);
     if (final) write_some(a.h_last + static_cast<size_t>(row) * s.units + unit, h, count);
   }
   clear_padding(next, a.stride_h, own, unit);
@@ -303,7 +303,7 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
         write(carry, dh);
       }
     }
-    if (count > 0) dh = dh + read_some(static_cast<const T*>(a.dys) + at * s.units + unit, count);
+    if (count > 0) dh = dh + read_some(a.dys + at * s.units + unit, count);
     Lanes out[N];
     cell_back<K, T>(saved + static_cast<size_t>(row) * kSlots * kLanes, dh, carry, out);
     for (int n = 0; n < N; ++n) {

@@ -111,7 +111,7 @@ def _text(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> SavedModel:
     options = from_dict(ModelOptions, about["options"], "model")
     if parameter_count(vocabulary.size, options) != sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError("the weights are not those of its options")
-    return SavedModel(SequenceModel(vocabulary.size, options), vocabulary, str(about["unit"]), dict(about["history"]))
+    return SavedModel(SequenceModel(vocabulary.size, options).eval(), vocabulary, str(about["unit"]), dict(about["history"]))
 
 
 def _pairs(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> SavedPairs:
@@ -119,7 +119,7 @@ def _pairs(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> SavedPairs:
     options = from_dict(ModelOptions, about["options"], "model")
     pair = from_dict(PairOptions, about["pair"], "model")
     _fits(tensors, task.shape, options)
-    return SavedPairs(PairModel(task.shape, options, pair), task, dict(about["history"]))
+    return SavedPairs(PairModel(task.shape, options, pair).eval(), task, dict(about["history"]))
 
 
 def _fits(tensors: Mapping[str, Tensor], shape: PairShape, options: ModelOptions) -> None:

@@ -39,9 +39,14 @@ class Optimiser:
         raise NotImplementedError
 
     def zero_gradients(self) -> None:
-        """Set the gradients to zero and keep their memory, which would be mapped afresh at every step otherwise."""
+        """Forget the gradients: the next ones take their place, and nothing is cleared or added to.
+
+        Among several ranks they are set to zero, since those are kept in the memory that is exchanged.
+        """
         for weight in self.weights.values():
-            if weight.grad is not None:
+            if self.ranks.size == 1:
+                weight.grad = None
+            elif weight.grad is not None:
                 weight.grad.zero_()
 
     def to_tensors(self) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ Resets inside a chunk are part of the loop, so that a chunk is never cut.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, cast
 
 import torch
@@ -59,7 +58,7 @@ def has_bfloat16() -> bool:
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-    """Unroll `cell` as `unroll_by_step` does. In autocast's type, if it is on, as the outputs are; states are float32."""
+    """Unroll `cell` as `unroll_by_step` does. Products are in autocast's type, if that is on; all else is float32."""
     if (reason := refusal(cell)) is not None:
         raise ValueError(f"The native kernel cannot unroll this cell: {reason}.")
     if xs.shape[0] == 0 or xs.shape[1] == 0:
@@ -68,7 +67,8 @@ def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -
     narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16()
     with torch.autocast("cpu", enabled=False):
         if isinstance(xs, Gathered) and len(xs.rows) * FEW_ROWS <= xs.ids.numel():
-            inputs, ids, weight_x = xs.rows.float() @ cell.weight_x.T, xs.ids, None
+            number = torch.bfloat16 if narrow else torch.float32
+            inputs, ids, weight_x = (xs.rows.to(number) @ cell.weight_x.to(number).T).float(), xs.ids, None
         else:
             inputs, ids, weight_x = dense(xs), None, cell.weight_x
         first = [s.float() for s in state]
@@ -91,14 +91,13 @@ class _Layer(torch.autograd.Function):
         units = weight_h.shape[1]
         steps, rows = inputs.shape[:2] if ids is None else ids.shape
         padded, gates = _padded(rows, units), GATES[kind]
-        new = functools.partial(torch.empty, dtype=dtype)
         xs = None if ids is not None else _widened(inputs, padded[0], dtype)
         picks, table = ids, inputs
         if xs is not None and dtype == torch.float32:  # torch's large products are at the processor's peak in float32
             picks = torch.arange(steps * rows).view(steps, rows)
             table = inputs.detach().reshape(steps * rows, -1) @ cast(Tensor, weight_x).detach().T
-        hs = new(steps + 1, padded[0], padded[1] + LINE)
-        ys = new(steps, rows, units)
+        hs = torch.empty(steps + 1, padded[0], padded[1] + LINE, dtype=dtype)
+        ys = torch.empty(steps, rows, units)
         saved = None
         if record:
             saved = torch.empty(steps, padded[1] // 16, padded[0], SLOTS[kind], 16,
@@ -136,7 +135,7 @@ class _Layer(torch.autograd.Function):
         dtable = None if ids is None else torch.zeros(ctx.parts, len(table), gates, padded)
         native.layer_backward(
             kind, threads, _packed_back(native, kind, weight_h, units, True, dtype, threads), resets, saved,
-            dys.to(dtype).contiguous(), dlast[0].contiguous(), dlast[1].contiguous() if kind == 2 else None,
+            dys.contiguous(), dlast[0].contiguous(), dlast[1].contiguous() if kind == 2 else None,
             ids, dtable, dgates, dbias, dfirst[0], dfirst[1] if kind == 2 else None,
         )  # fmt: skip
         dweight_h, dweight_x = _weight_gradients(kind, dgates, hs, xs if ctx.needs_input_grad[6] else None, padded, threads)
