@@ -203,6 +203,26 @@ void input_gradients(int kind, int threads, const Array& dgates, const Array& we
   kernels().bfloat16.input_gradients(a);
 }
 
+bool has_polar(long size) { return kernels().polar != nullptr && size > 0 && size % 32 == 0 && size <= 4096; }
+
+void polar(const Array& squares, const Array& coefficients, float margin, const Array& to, int threads) {
+  Polar a{};
+  a.from = static_cast<const float*>(numbers(squares, "squares", Number::kFloat32, {-1, -1, -1}));
+  const long count = static_cast<long>(squares.shape(0)), size = static_cast<long>(squares.shape(1));
+  require(has_polar(size), "This processor has no such kernel, or the size is no multiple of 32.");
+  require(count < kLargest && threads >= 1 && threads <= 1024, "There are too many squares, or threads.");
+  numbers(squares, "squares", Number::kFloat32, {count, size, size});
+  a.to = numbers(to, "to", Number::kBfloat16, {count, size, size});
+  a.coefficients = static_cast<const float*>(numbers(coefficients, "coefficients", Number::kFloat32, {-1, 3}));
+  a.steps = static_cast<int>(coefficients.shape(0));
+  a.squares = static_cast<int>(count);
+  a.size = static_cast<int>(size);
+  a.margin = margin;
+  a.threads = threads;
+  nb::gil_scoped_release release;
+  kernels().polar(a);
+}
+
 }  // namespace
 
 void bind_layer(nb::module_& module) {
@@ -211,6 +231,9 @@ void bind_layer(nb::module_& module) {
   module.def("pack_backward", pack_backward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "units"_a, "of_state"_a,
              "threads"_a);
   module.def("has_gradients", has_gradients);
+  module.def("has_polar", has_polar, "size"_a);
+  module.def("polar", polar, "squares"_a.noconvert(), "coefficients"_a.noconvert(), "margin"_a, "to"_a.noconvert(),
+             "threads"_a);
   module.def("weight_gradients", weight_gradients, "kind"_a, "threads"_a, "padded_units"_a, "dgates"_a.noconvert(),
              "hs"_a.noconvert(), "dweight_h"_a.noconvert(), "xs"_a.noconvert().none(), "dweight_x"_a.noconvert().none());
   module.def("input_gradients", input_gradients, "kind"_a, "threads"_a, "dgates"_a.noconvert(), "weight_back"_a.noconvert(),

@@ -19,6 +19,7 @@ struct Kernels {
   LayerKernels float32;
   LayerKernels bfloat16;  // null where the processor has no products in bfloat16
   StepKernels step;
+  void (*polar)(const Polar&);  // null where torch's products do as well
 };
 
 }  // namespace unrolled

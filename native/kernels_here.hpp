@@ -5,6 +5,7 @@
 #include "gradients_body.hpp"
 #include "layer_body.hpp"
 #include "pack.hpp"
+#include "polar_body.hpp"
 #include "step_body.hpp"
 
 namespace unrolled {
@@ -28,6 +29,11 @@ static const Kernels kKernels = {
     {},
 #endif
     {step_run, step_read},
+#if defined(__AMX_TILE__)
+    polar,
+#else
+    nullptr,
+#endif
 };
 
 }  // namespace UNROLLED_SET

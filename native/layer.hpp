@@ -89,4 +89,13 @@ struct InputGradients {
   float* dinputs;
 };
 
+// The nearest orthogonal matrices of squares `from` (squares, size, size), by `steps` polynomials a x + b x^3 + c x^5.
+struct Polar {
+  int threads, squares, size, steps;
+  float margin;               // of the length that each square is divided by
+  const float* coefficients;  // (steps, 3)
+  const float* from;
+  void* to;  // bfloat16
+};
+
 }  // namespace unrolled

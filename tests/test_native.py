@@ -18,6 +18,7 @@ from unrolled.nn.kernels import candidates, native
 from unrolled.nn.kernels.library import SETTING, library, why_absent
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions
+from unrolled.training import optim
 
 NATIVE: Any = library()
 SETS: list[str] = NATIVE.sets() if NATIVE is not None else []
@@ -148,6 +149,25 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
             assert difference("lstm", (96, rows, 3), torch.float32, (True, True, False)) < BOUNDS[torch.float32]
     finally:
         torch.set_num_threads(before)
+
+
+@built
+@pytest.mark.parametrize("size", [32, 96, 256, 544])
+def test_squares_are_turned_as_torch_turns_them(size: int) -> None:
+    torch.manual_seed(size)
+    blocks = torch.randn(5, size, size) @ torch.randn(size, size) / size
+    if not NATIVE.has_polar(size):
+        return  # only tile registers have this kernel, and torch's way is what it is held against
+    turned = optim.orthogonalise(blocks)
+    NATIVE.use_set("plain")
+    expected = optim.orthogonalise(blocks)
+    assert (turned - expected).norm() < 0.08 * expected.norm(), "nine products in a row, each rounded to bfloat16"
+    assert torch.equal(turned, _with_best(lambda: optim.orthogonalise(blocks)))
+
+
+def _with_best(work: Any) -> Any:
+    NATIVE.use_set("")
+    return work()
 
 
 @built

@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
 from unrolled.errors import ModelError
+from unrolled.nn.kernels.library import library
 from unrolled.nn.machine import fast_bfloat16
 from unrolled.options import TrainingOptions
 from unrolled.training.distributed import ALONE, Ranks
@@ -212,6 +213,11 @@ def orthogonalise(blocks: Tensor) -> Tensor:
 
 def _polar(blocks: Tensor) -> Tensor:
     """Return what `orthogonalise` does, in the numbers that it is worked out in."""
+    native = library()
+    if native is not None and blocks.device.type == "cpu" and native.has_polar(blocks.shape[-1]):
+        turned = torch.empty(blocks.shape, dtype=torch.bfloat16)
+        native.polar(blocks.contiguous(), torch.tensor(POLAR), POLAR_MARGIN, turned, torch.get_num_threads())
+        return turned
     x = blocks.to(torch.bfloat16 if fast_bfloat16(blocks.device) else torch.float32)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * POLAR_MARGIN + 1e-7)
     for a, b, c in POLAR:

@@ -1,0 +1,117 @@
+// The nearest orthogonal matrix of each of many squares, by odd polynomials of degree five (Muon's step), in tile registers.
+//
+// torch's batched product of such squares leaves the tiles waiting; here a thread keeps one square in its cache from its
+// gradient to its direction. Products are in bfloat16 with sums in float32, as torch's are.
+#pragma once
+
+#include "gradients_body.hpp"
+#include "layer.hpp"
+
+#if defined(__AMX_TILE__)
+namespace unrolled {
+namespace UNROLLED_SET {
+
+// A thread's room for one square of H rows: matrices of rows `lda` apart, one packed as columns, and sums.
+struct PolarRoom {
+  int H;
+  size_t lda;
+  bfloat16 *x, *square, *factor, *packed;
+  float* sums;
+};
+
+static PolarRoom polar_room(int H) {
+  const size_t lda = H + 32, matrix = H * lda * sizeof(bfloat16), packed = static_cast<size_t>(H) * H * sizeof(bfloat16);
+  auto* memory = static_cast<char*>(thread_memory(3, 3 * matrix + 3 * packed));
+  const auto at = [&](size_t offset) { return reinterpret_cast<bfloat16*>(memory + offset); };
+  return {H, lda, at(0), at(matrix), at(2 * matrix), at(3 * matrix), reinterpret_cast<float*>(memory + 3 * matrix + packed)};
+}
+
+// sums = a times what is packed.
+static void multiply(const PolarRoom& room, const bfloat16* a) {
+  const size_t tile = static_cast<size_t>(room.H) * kLanes;
+  for (int n = 0; n < room.H / kLanes; n += 2)
+    for (int k = 0; k < room.H; k += kTileDeep) {
+      const int deep = room.H - k < kTileDeep ? room.H - k : kTileDeep;
+      for (int row = 0; row < room.H; row += 32)
+        tiled<2, 2>(a + row * room.lda + k, room.lda, deep, room.packed + n * tile + static_cast<size_t>(k) * kLanes, tile,
+                    room.sums + static_cast<size_t>(row) * room.H + n * kLanes, kLanes, k > 0, room.H);
+    }
+}
+
+// to = scale from + more sums, rounded.
+static void combine(const PolarRoom& room, float scale, const bfloat16* from, float more, bfloat16* to) {
+  for (int row = 0; row < room.H; ++row)
+    for (int column = 0; column < room.H; column += kLanes) {
+      const size_t at = row * room.lda + column;
+      const Lanes sum = read(room.sums + static_cast<size_t>(row) * room.H + column);
+      write(to + at, fma(splat(more), sum, splat(scale) * read(from + at)));
+    }
+}
+
+static void pack_columns_of(const PolarRoom& room, const bfloat16* from) {
+  for (int n = 0; n < room.H; n += kLanes)
+    pack_pairs(from + n, room.lda, room.H, room.H, room.packed + static_cast<size_t>(n) * room.H);
+}
+
+// The same of what is `from` turned: pairs of numbers along its rows.
+static void pack_rows_of(const PolarRoom& room, const bfloat16* from) {
+  for (int n = 0; n < room.H; n += kLanes)
+    for (int k = 0; k < room.H; k += 32) {
+      __m512i words[16];
+      for (int i = 0; i < 16; ++i) words[i] = _mm512_loadu_si512(from + (n + i) * room.lda + k);
+      turn_words(words);
+      bfloat16* tile = room.packed + static_cast<size_t>(n) * room.H + static_cast<size_t>(k) * kLanes;
+      for (int i = 0; i < 16; ++i) _mm512_storeu_si512(tile + i * 32, words[i]);
+    }
+}
+
+static void polar_of(const Polar& a, const PolarRoom& room, const float* from, bfloat16* to) {
+  const int H = room.H;
+  double total = 0.0;
+  for (int row = 0; row < H; ++row) {
+    float part = 0.0f;
+    Lanes sum = splat(0.0f);
+    for (int column = 0; column < H; column += kLanes) {
+      const Lanes value = read(from + static_cast<size_t>(row) * H + column);
+      sum = fma(value, value, sum);
+    }
+    alignas(64) float sixteen[kLanes];
+    write(sixteen, sum);
+    for (float one : sixteen) part += one;
+    total += part;
+  }
+  const float scale = 1.0f / (static_cast<float>(__builtin_sqrt(total)) * a.margin + 1e-7f);
+  for (int row = 0; row < H; ++row)
+    for (int column = 0; column < H; column += kLanes)
+      write(room.x + row * room.lda + column, splat(scale) * read(from + static_cast<size_t>(row) * H + column));
+  for (int step = 0; step < a.steps; ++step) {
+    const float *c = a.coefficients + 3 * step, zero = 0.0f;
+    pack_rows_of(room, room.x);
+    multiply(room, room.x);
+    combine(room, zero, room.x, 1.0f, room.square);  // x x^T
+    pack_columns_of(room, room.square);
+    multiply(room, room.square);
+    combine(room, c[1], room.square, c[2], room.factor);  // b s + c s s
+    pack_columns_of(room, room.x);
+    multiply(room, room.factor);
+    combine(room, c[0], room.x, 1.0f, room.x);  // a x + (b s + c s s) x
+  }
+  for (int row = 0; row < H; ++row)
+    std::memcpy(to + static_cast<size_t>(row) * H, room.x + row * room.lda, H * sizeof(bfloat16));
+}
+
+static void polar(const Polar& a) {
+  together(a.threads, [&](const Place& place) {
+    Tiles tiles;
+    int first, last;
+    share(a.squares, place, first, last);
+    const PolarRoom room = polar_room(a.size);
+    const size_t apart = static_cast<size_t>(a.size) * a.size;
+    for (int index = first; index < last; ++index)
+      polar_of(a, room, a.from + index * apart, static_cast<bfloat16*>(a.to) + index * apart);
+  });
+}
+
+}  // namespace UNROLLED_SET
+}  // namespace unrolled
+#endif
