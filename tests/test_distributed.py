@@ -57,11 +57,12 @@ def weights(run: str) -> dict[str, torch.Tensor]:
 
 
 def difference(one: str, other: str) -> float:
-    """Return the largest difference between two runs' weights, optimisers and carried states."""
+    """Return the largest difference between two runs' weights, optimisers and carried states; above one, as a share."""
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     assert all(first[name].shape == second[name].shape for name in first)
-    return max(float((first[name] - second[name]).abs().max()) for name in first if name != "window" and first[name].numel())
+    names = [name for name in first if name != "window" and first[name].numel()]
+    return max(float(((first[name] - second[name]) / first[name].abs().clamp_min(1)).abs().max()) for name in names)
 
 
 @pytest.fixture
