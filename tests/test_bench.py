@@ -22,13 +22,22 @@ from unrolled.views.curves import draw
 TINY: dict[str, dict[str, Any]] = {
     "our step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "optimiser": "adamw"},
     "peer step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "autocast": True},
+    "layer": {"cell": "gru", "hidden": 8, "batch": 2, "bptt": 4, "kernel": "reference", "precision": "bfloat16"},
     "product": {"size": 16, "precision": "float32"},
     "our sampling": {"layers": 1, "hidden": 8, "streams": 2, "length": 3, "precision": "bfloat16"},
     "peer sampling": {"layers": 1, "hidden": 8, "streams": 2, "length": 3, "cells": True},
     "our encoding": {"megabytes": 1},
     "peer encoding": {"megabytes": 1},
 }
-WORK = {"our step": 8, "peer step": 8, "product": 2 * 16**3, "our sampling": 6, "peer sampling": 6, "our encoding": 1}
+WORK = {
+    "our step": 8,
+    "peer step": 8,
+    "layer": 8,
+    "product": 2 * 16**3,
+    "our sampling": 6,
+    "peer sampling": 6,
+    "our encoding": 1,
+}
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -129,7 +138,7 @@ def test_parts_are_named(cli: Callable[..., Any]) -> None:
     done = cli("bench", "trainin")
     assert done.code == 2
     assert "'training'" in done.err
-    assert set(PARTS) == {"training", "sampling", "encoding", "learning"}
+    assert set(PARTS) == {"training", "kernels", "sampling", "encoding", "learning"}
 
 
 def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(

@@ -138,11 +138,13 @@ usage: unrolled bench [PART ...] [flags]
 
 Measure this package against what people write instead, side by side on this
 machine. PART: training, sampling, encoding (all three if none is named; some
-three minutes), and learning, which takes four times --seconds.
+three minutes); kernels, a layer by each of them; and learning, which takes
+four times --seconds.
 
 Examples:
   unrolled bench
   unrolled bench training --rounds 9
+  unrolled bench kernels
   unrolled bench learning --text book.txt --seconds 60 --picture loss.svg
 """
 

@@ -5,6 +5,7 @@ Two contenders take turns, and what is reported are ratios of medians: other wor
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,6 +17,8 @@ from unrolled.bench.subjects import SYMBOLS
 from unrolled.bench.worker import Contender
 from unrolled.errors import UsageError
 from unrolled.files import write_bytes
+from unrolled.nn.cells import CELLS
+from unrolled.nn.kernels import KERNELS, native
 from unrolled.nn.kernels.library import library
 from unrolled.nn.kernels.step import PRECISIONS, NativeStep
 from unrolled.nn.model import SequenceModel
@@ -27,6 +30,9 @@ SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 6
 
 SAMPLED = (128, 256, 512)
 """Units of the two layers that are sampled from."""
+
+SLOW_REFERENCE = 256
+"""Units beyond which the reference kernel would take most of the time of a benchmark."""
 
 ROUND_SECONDS = 0.4
 """A round repeats its work until it takes about so long."""
@@ -86,6 +92,34 @@ def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
             f"{last['share_of_peak']:.0%} of the matrix peak"
         )
     return rows
+
+
+def kernels(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return one row a cell, size and precision: characters a second of a layer by each kernel, and what of the peak that is.
+
+    The share is that of the precision's own matrix peak, which torch's large products reach.
+    """
+    best, rows = peaks(rounds), []
+    for cell, (_, hidden, batch, bptt), precision in itertools.product(("lstm", "gru", "rnn"), SIZES[:3], best):
+        given = {"cell": cell, "hidden": hidden, "batch": batch, "bptt": bptt, "precision": precision}
+        names = [name for name in KERNELS if name != "native" or (library() is not None and _native_has(precision))]
+        if hidden > SLOW_REFERENCE:
+            names.remove("reference")
+        rates = race({name: ("layer", given | {"kernel": name}) for name in names}, rounds)
+        operations = 12.0 * CELLS[cell].gates * hidden**2  # a symbol: two matrices, two a weight, forward and twice backward
+        shares = {name: rate * operations / best[precision] for name, rate in rates.items()}
+        rows.append(
+            given
+            | {f"characters_per_second_{name}": rate for name, rate in rates.items()}
+            | {f"share_of_peak_{name}": share for name, share in shares.items()}
+        )
+        told = ", ".join(f"{name} {rate:,.0f} characters/s ({shares[name]:.0%} of the peak)" for name, rate in rates.items())
+        note(f"layer {cell} {hidden}, {batch} lanes, {bptt} steps, {precision}: {told}")
+    return rows
+
+
+def _native_has(precision: str) -> bool:
+    return precision == "float32" or native.has_bfloat16()
 
 
 def sampling(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -160,12 +194,19 @@ def learn(options: BenchOptions, note: Callable[[str], None]) -> list[dict[str, 
 
 PARTS: dict[str, Callable[[BenchOptions, Callable[[str], None]], Any]] = {
     "training": lambda options, note: training(options.rounds, note),
+    "kernels": lambda options, note: kernels(options.rounds, note),
     "sampling": lambda options, note: sampling(options.rounds, note),
     "encoding": lambda options, note: encoding(options.rounds, note),
     "learning": learn,
 }
 
 
+USUAL = ("training", "sampling", "encoding")
+"""What is measured when no part is named: some minutes."""
+
+
 def run(parts: list[str], options: BenchOptions, note: Callable[[str], None]) -> dict[str, Any]:
-    """Measure the parts named (all but learning, if none is) and return their results; `note` is told each line."""
-    return {part: PARTS[part](options, note) for part in parts or [name for name in PARTS if name != "learning"]}
+    """Measure the parts named (all but learning and kernels, if none is) and return their results; `note` is told each line."""
+    return {
+        part: PARTS[part](options, note) for part in parts or [name for name in PARTS if name not in ("learning", "kernels")]
+    }

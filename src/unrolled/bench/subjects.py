@@ -18,6 +18,8 @@ from unrolled.data.corpus import open_corpus
 from unrolled.data.vocab import Characters
 from unrolled.inference.generate import generate
 from unrolled.job import choose_kernel
+from unrolled.nn.cells import CELLS
+from unrolled.nn.kernels import KERNELS
 from unrolled.nn.machine import choose_machine
 from unrolled.nn.model import SequenceModel
 from unrolled.options import DataOptions, MachineOptions, ModelOptions, SampleOptions, TrainingOptions
@@ -74,6 +76,23 @@ class PeerStep:
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimiser.step()
+
+
+class LayerPass:
+    """One recurrent layer forward and backward through time by one of our kernels, all gradients taken."""
+
+    def __init__(self, cell: str, hidden: int, batch: int, bptt: int, kernel: str, precision: str) -> None:
+        choose_machine(MachineOptions())  # its allocator keeps its memory, for every kernel alike
+        self.cell, self.run = CELLS[cell](hidden, hidden), KERNELS[kernel]
+        self.narrow = precision == "bfloat16"
+        self.xs = torch.randn(bptt, batch, hidden, requires_grad=True)
+        self.pull = torch.randn(bptt, batch, hidden)
+        self.work = float(batch * bptt)
+
+    def __call__(self) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
+            ys, _ = self.run(self.cell, self.xs, self.cell.initial_state(self.xs.shape[1]), None)
+        ys.backward(self.pull.to(ys.dtype))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 class Product:
@@ -151,6 +170,7 @@ class PeerEncoding:
 SUBJECTS: dict[str, Callable[..., Subject]] = {
     "our step": OurStep,
     "peer step": PeerStep,
+    "layer": LayerPass,
     "product": Product,
     "our sampling": OurSampling,
     "peer sampling": PeerSampling,

@@ -15,7 +15,7 @@ from unrolled.usage import BENCH, DOCTOR
 def bench(arguments: list[str]) -> int:
     """Measure this package against what people write instead."""
     parser = Parser("bench", BENCH)
-    parser.add_argument("part", nargs="*", default=[], help="training, sampling, encoding, learning.")
+    parser.add_argument("part", nargs="*", default=[], help="training, kernels, sampling, encoding, learning.")
     parser.options("benchmark", BenchOptions)
     typed = parser.parse(arguments)
     parts, as_json = typed.pop("part"), typed.pop("json")
