@@ -166,6 +166,13 @@ def symbol(page: Page, place: int) -> Any:
     return page.locator("#text .piece > span").nth(place)
 
 
+def painted(page: Page, place: int, pattern: str) -> None:
+    """Wait until a symbol has a class like `pattern`: a busy browser says what it shows before it has painted it all."""
+    query = "document.querySelectorAll('#text .piece > span')[place].className"
+    seen = f"([place, pattern]) => new RegExp(`^${{pattern}}$`).test({query})"
+    page.wait_for_function(seen, arg=[place, pattern], timeout=5000)
+
+
 def name(page: Page) -> str:
     return page.locator("#unit-name").inner_text()
 
@@ -231,7 +238,7 @@ def test_predictions_stand_under_their_symbols(shown: Page) -> None:
     assert (column.locator("b").get_attribute("class") or "") == "u1"
     shown.keyboard.press("3")
     assert shown.locator("#caption").inner_text() == "Surprise of each symbol"
-    assert re.match("s[0-9]+$", symbol(shown, 5).get_attribute("class") or "")
+    painted(shown, 5, "s[0-9]+")
 
 
 def test_causes_are_shown(shown: Page) -> None:
@@ -240,7 +247,7 @@ def test_causes_are_shown(shown: Page) -> None:
     assert shown.locator("#effects li").count() == 2
     shown.locator("#effects button").nth(1).click()
     assert "−1.00" in shown.locator("#caption").inner_text()
-    assert symbol(shown, 4).get_attribute("class") == "e0"
+    painted(shown, 4, "e0")
     assert symbol(shown, 5).get_attribute("class") == ""
 
 

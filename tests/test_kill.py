@@ -862,10 +862,12 @@ def test_runs_stopped_by_signals_end_as_undisturbed_ones(forks: Forks, kind: str
 
 
 def sample_for_long(out: str) -> int:
-    """Train a few steps and then write a sample that takes half a minute."""
+    """Train a few steps and then write a sample that takes half a minute, as the definition writes it."""
     name, own = RUNS["text"]
     values = (
-        COMMON | own | {"out": out, "steps": 50, "sample_length": 100_000, "hidden": 512, "eval_every": 50, "save_every": 1e9}
+        COMMON
+        | own
+        | {"out": out, "steps": 50, "sample_length": 100_000, "kernels": "reference", "eval_every": 50, "save_every": 1e9}
     )
     work = job.start(TrainRequest.build((name,), values, "test"), Quiet())
     outcome = work.train()
@@ -876,7 +878,7 @@ def sample_for_long(out: str) -> int:
 def test_a_signal_while_a_sample_is_written_does_not_wait_for_it(forks: Forks, number: int) -> None:
     lay_texts(forks.folder)
     path = forks.folder / f"sampling-{number}"
-    left = forks.call(sample_for_long, path, after=8.0, number=number)
+    left = forks.call(sample_for_long, path, after=5.0, number=number)
     assert left.code == 128 + number, left.err
     assert left.seconds < 1.0, "a signal waited for the sample"
     assert check_sound(path)[-1] == 50

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unrolled.data.vocab import Vocabulary
 from unrolled.errors import UsageError
-from unrolled.nn.cells import State, map_state
+from unrolled.nn.cells import State, map_state, unroll_by_step
 from unrolled.nn.hold import Hold, holding
 from unrolled.nn.kernels.library import library
 from unrolled.nn.kernels.step import NativeStep, Precision, refusal
@@ -148,6 +148,13 @@ def native_precision(
     if options.int8 and reason:
         raise UsageError(f"--int8 needs the native step, which cannot be used here: {reason}.")
     return None if reason else "int8" if options.int8 else precision
+
+
+def step_precision(model: SequenceModel, dtype: torch.dtype) -> Precision | None:
+    """Return the numbers to sample with where products are in `dtype`; None where the reference kernel was asked for."""
+    if model.cells()[0].kernel is unroll_by_step:
+        return None
+    return "bfloat16" if dtype == torch.bfloat16 else "float32"
 
 
 def stepping(

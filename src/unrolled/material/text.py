@@ -14,7 +14,7 @@ from unrolled.data.table import TABLE_ENDINGS
 from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, UsageError
 from unrolled.inference.evaluate import evaluate
-from unrolled.inference.generate import generate
+from unrolled.inference.generate import generate, step_precision
 from unrolled.material.contract import Check, Note
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel, embedding_width
@@ -136,7 +136,8 @@ class TextMaterial:
         vocabulary = self.corpus.vocabulary
 
         def write(check: Check) -> str:
-            samples = generate(model, vocabulary, options, seed=1, check=check)
+            precision = step_precision(model, torch.float32)  # weights that change are packed anew each time
+            samples = generate(model, vocabulary, options, seed=1, check=check, precision=precision)
             return "\n".join(sample.text for sample in samples).strip("\n")
 
         return write

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from unrolled.data.corpus import Corpus, open_corpus
 from unrolled.data.reading import LINE_FEED, Reading, read, reread
 from unrolled.data.sources import READERS, gather
 from unrolled.data.vocab import Characters, Ids, Vocabulary
 from unrolled.errors import DataError, UsageError
+from unrolled.inference.generate import step_precision
 from unrolled.kept import saved_request
 from unrolled.material.text import same_corpus
-from unrolled.nn.cells import unroll_by_step
 from unrolled.nn.kernels.step import Precision
 from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
@@ -52,9 +51,7 @@ class Subject:
     @property
     def sampling(self) -> Precision | None:
         """The numbers it samples with in the native step; None for the definition, where the reference kernel was asked for."""
-        if self.model.cells()[0].kernel is unroll_by_step:
-            return None
-        return "bfloat16" if self.machine.dtype == torch.bfloat16 else "float32"
+        return step_precision(self.model, self.machine.dtype)
 
     @property
     def name(self) -> str:
