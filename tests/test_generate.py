@@ -174,3 +174,20 @@ def test_infinitesimal_temperature_is_the_likeliest() -> None:
     }
     assert len(texts) == 1
     assert math.isfinite(len(texts))
+
+
+@pytest.mark.parametrize("precision", ["float32", None])
+def test_a_check_that_raises_stops_a_sample_within_a_block(precision: Any) -> None:
+    """A signal is heard between blocks, by the native step as by the definition, however long the sample is to be."""
+    vocabulary, calls = Characters(list(LETTERS)), 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise KeyboardInterrupt
+
+    endless = SampleOptions(length=100_000)
+    with pytest.raises(KeyboardInterrupt):
+        list(generate(network(vocabulary), vocabulary, endless, seed=1, check=check, precision=precision))
+    assert calls == 20, "nothing more is drawn after it"

@@ -1,8 +1,8 @@
 """Our own layers in C++ (`native/`), for processors: forward and backward through time, in float32 and bfloat16.
 
-One parallel region for a whole sequence; weights packed once; each thread owns some units of all gates and does the cell's
-arithmetic while their sums are hot. What the processor offers (AMX, AVX-512 BF16, AVX-512, AVX2, NEON) is found at run time.
-Resets inside a chunk are part of the loop, so that a chunk is never cut.
+One parallel region for a whole sequence; weights packed once; threads share the rows of small layers and the units of large
+ones, and do a cell's arithmetic while its sums are hot. What the processor offers is found at run time: AMX, AVX-512 BF16,
+AVX-512, AVX2, or plain vectors. Resets inside a chunk are part of the loop, so that a chunk is never cut.
 """
 
 from __future__ import annotations
