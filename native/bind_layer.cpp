@@ -9,10 +9,6 @@ namespace {
 
 using namespace nb::literals;
 
-constexpr long kLargest = 1L << 20;
-
-int rounded_up(long value, int to) { return static_cast<int>((value + to - 1) / to * to); }
-
 // By rows where each thread has a tile of them and its cache holds all weights beside what passes through it: 512 KiB, of 2 MiB
 // that a core of a server has and 1 MiB or less elsewhere.
 int parts_of(int kind, long rows, long units, int threads, bool narrow) {
@@ -69,11 +65,9 @@ void pack_backward(int kind, const Array& weight, const Array& to, long units, b
   use.pack_backward(shape, from, static_cast<int>(columns), of_state, into);
 }
 
-using Maybe = std::optional<Array>;
-
 void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Maybe& weight_x, const Maybe& ids, const Maybe& table,
                    const Array& weight_h, const Array& bias, const Maybe& resets, const Array& h_first,
-                   const Maybe& c_first, const Array& hs, const Maybe& saved, const Array& ys, const Array& h_last,
+                   const Maybe& c_first, const Maybe& mask, const Maybe& below, const Array& hs, const Maybe& saved, const Array& ys, const Array& h_last,
                    const Maybe& c_last) {
   require(ys.ndim() == 3 && hs.ndim() == 3, "ys and hs must have three axes.");
   const long steps = ys.shape(0), rows = ys.shape(1), units = ys.shape(2);
@@ -104,6 +98,9 @@ void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Mayb
   require((kind == kLSTM) == c_first.has_value() && (kind == kLSTM) == c_last.has_value(), "An LSTM, and only that, has a c.");
   a.c_first = static_cast<const float*>(numbers(c_first, "c_first", Number::kFloat32, {rows, units}));
   a.c_last = static_cast<float*>(numbers(c_last, "c_last", Number::kFloat32, {rows, units}));
+  a.mask = static_cast<const float*>(numbers(mask, "mask", Number::kFloat32, {rows, units}));
+  const long below_rows = ids ? static_cast<long>(table->shape(0)) : steps * rows;
+  a.below = static_cast<const float*>(numbers(below, "below", Number::kFloat32, {below_rows, units}));
   a.hs = numbers(hs, "hs", type, {steps + 1, s.padded_rows, -1});
   a.stride_h = hs.shape(2);
   require(a.stride_h >= static_cast<size_t>(s.padded_units), "hs must have room for the padded units.");
@@ -115,8 +112,9 @@ void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Mayb
 }
 
 void layer_backward(int kind, int threads, const Array& weight_back, const Maybe& resets, const Array& saved,
-                    const Array& dys, const Array& dh_last, const Maybe& dc_last, const Maybe& ids, const Maybe& dtable,
-                    const Array& dgates, const Array& dbias, const Array& dh_first, const Maybe& dc_first) {
+                    const Maybe& mask, const Array& dys, const Array& dh_last, const Maybe& dc_last, const Maybe& ids,
+                    const Maybe& dtable, const Maybe& dbelow, const Array& dgates, const Array& dbias,
+                    const Array& dh_first, const Maybe& dc_first) {
   require(dys.ndim() == 3 && dgates.ndim() == 3 && dbias.ndim() == 3, "dys, dgates and dbias must have three axes.");
   const long steps = dys.shape(0), rows = dys.shape(1), units = dys.shape(2), parts = dbias.shape(0);
   require(parts <= 1024, "dbias has too many parts.");
@@ -129,6 +127,7 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   a.weight_back = numbers(weight_back, "weight_back", type, {s.groups(), gates * s.padded_units, 16});
   a.resets = static_cast<const uint8_t*>(numbers(resets, "resets", Number::kByte, {steps, rows}));
   a.saved = numbers(saved, "saved", saved_type_of(narrow), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
+  a.mask = static_cast<const float*>(numbers(mask, "mask", Number::kFloat32, {rows, units}));
   a.dys = static_cast<const float*>(numbers(dys, "dys", Number::kFloat32, {steps, rows, units}));
   a.dh_last = static_cast<const float*>(numbers(dh_last, "dh_last", Number::kFloat32, {rows, units}));
   a.dh_first = static_cast<float*>(numbers(dh_first, "dh_first", Number::kFloat32, {rows, units}));
@@ -136,11 +135,14 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   a.dc_last = static_cast<const float*>(numbers(dc_last, "dc_last", Number::kFloat32, {rows, units}));
   a.dc_first = static_cast<float*>(numbers(dc_first, "dc_first", Number::kFloat32, {rows, units}));
   require(ids.has_value() == dtable.has_value(), "ids and dtable go together.");
+  require(ids.has_value() || !dbelow.has_value(), "dbelow needs ids.");
   if (ids) {
     a.ids = static_cast<const int64_t*>(numbers(ids, "ids", Number::kInt64, {steps, rows}));
     a.dtable = static_cast<float*>(numbers(dtable, "dtable", Number::kFloat32, {parts, -1, gates, s.padded_units}));
     a.symbols = dtable->shape(1);
     check_ids(a.ids, static_cast<size_t>(steps) * rows, static_cast<long>(a.symbols));
+    const long symbols = static_cast<long>(a.symbols);
+    a.dbelow = static_cast<float*>(numbers(dbelow, "dbelow", Number::kFloat32, {parts, symbols, s.padded_units}));
   }
   a.dgates = numbers(dgates, "dgates", type, {steps, s.padded_rows, -1});
   a.stride_g = dgates.shape(2);
@@ -203,26 +205,6 @@ void input_gradients(int kind, int threads, const Array& dgates, const Array& we
   kernels().bfloat16.input_gradients(a);
 }
 
-bool has_polar(long size) { return kernels().polar != nullptr && size > 0 && size % 32 == 0 && size <= 4096; }
-
-void polar(const Array& squares, const Array& coefficients, float margin, const Array& to, int threads) {
-  Polar a{};
-  a.from = static_cast<const float*>(numbers(squares, "squares", Number::kFloat32, {-1, -1, -1}));
-  const long count = static_cast<long>(squares.shape(0)), size = static_cast<long>(squares.shape(1));
-  require(has_polar(size), "This processor has no such kernel, or the size is no multiple of 32.");
-  require(count < kLargest && threads >= 1 && threads <= 1024, "There are too many squares, or threads.");
-  numbers(squares, "squares", Number::kFloat32, {count, size, size});
-  a.to = numbers(to, "to", Number::kBfloat16, {count, size, size});
-  a.coefficients = static_cast<const float*>(numbers(coefficients, "coefficients", Number::kFloat32, {-1, 3}));
-  a.steps = static_cast<int>(coefficients.shape(0));
-  a.squares = static_cast<int>(count);
-  a.size = static_cast<int>(size);
-  a.margin = margin;
-  a.threads = threads;
-  nb::gil_scoped_release release;
-  kernels().polar(a);
-}
-
 }  // namespace
 
 void bind_layer(nb::module_& module) {
@@ -231,21 +213,20 @@ void bind_layer(nb::module_& module) {
   module.def("pack_backward", pack_backward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "units"_a, "of_state"_a,
              "threads"_a);
   module.def("has_gradients", has_gradients);
-  module.def("has_polar", has_polar, "size"_a);
-  module.def("polar", polar, "squares"_a.noconvert(), "coefficients"_a.noconvert(), "margin"_a, "to"_a.noconvert(),
-             "threads"_a);
   module.def("weight_gradients", weight_gradients, "kind"_a, "threads"_a, "padded_units"_a, "dgates"_a.noconvert(),
              "hs"_a.noconvert(), "dweight_h"_a.noconvert(), "xs"_a.noconvert().none(), "dweight_x"_a.noconvert().none());
   module.def("input_gradients", input_gradients, "kind"_a, "threads"_a, "dgates"_a.noconvert(), "weight_back"_a.noconvert(),
              "dinputs"_a.noconvert());
   module.def("layer_forward", layer_forward, "kind"_a, "threads"_a, "parts"_a, "xs"_a.noconvert().none(), "weight_x"_a.noconvert().none(),
              "ids"_a.noconvert().none(), "table"_a.noconvert().none(), "weight_h"_a.noconvert(), "bias"_a.noconvert(),
-             "resets"_a.noconvert().none(), "h_first"_a.noconvert(), "c_first"_a.noconvert().none(), "hs"_a.noconvert(),
+             "resets"_a.noconvert().none(), "h_first"_a.noconvert(), "c_first"_a.noconvert().none(),
+             "mask"_a.noconvert().none(), "below"_a.noconvert().none(), "hs"_a.noconvert(),
              "saved"_a.noconvert().none(), "ys"_a.noconvert(), "h_last"_a.noconvert(), "c_last"_a.noconvert().none());
   module.def("layer_backward", layer_backward, "kind"_a, "threads"_a, "weight_back"_a.noconvert(),
-             "resets"_a.noconvert().none(), "saved"_a.noconvert(), "dys"_a.noconvert(), "dh_last"_a.noconvert(),
+             "resets"_a.noconvert().none(), "saved"_a.noconvert(), "mask"_a.noconvert().none(), "dys"_a.noconvert(), "dh_last"_a.noconvert(),
              "dc_last"_a.noconvert().none(), "ids"_a.noconvert().none(), "dtable"_a.noconvert().none(),
-             "dgates"_a.noconvert(), "dbias"_a.noconvert(), "dh_first"_a.noconvert(), "dc_first"_a.noconvert().none());
+             "dbelow"_a.noconvert().none(), "dgates"_a.noconvert(), "dbias"_a.noconvert(),
+             "dh_first"_a.noconvert(), "dc_first"_a.noconvert().none());
 }
 
 }  // namespace unrolled

@@ -1,6 +1,7 @@
 // The step of a whole network for Python: sizes, types and symbols are checked here, and nowhere below.
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -16,10 +17,10 @@ namespace unrolled {
 namespace {
 
 using namespace nb::literals;
-using Maybe = std::optional<Array>;
 
 constexpr int kMostUnits = 1 << 16, kMostLayers = 1 << 10, kMostSymbols = 1 << 22, kMostStreams = 1 << 12;
 constexpr int kMostThreads = 1 << 10;
+constexpr std::size_t kOwnWeights = std::size_t{7} << 18;  // bytes that stay in a core's second-level cache of 2 MiB
 constexpr std::size_t kMostBytes = std::size_t{1} << 40;
 
 const float* floats(const Array& array, const char* name, std::initializer_list<long> shape) {
@@ -30,37 +31,24 @@ void copy_padded(const float* from, long rows, long count, float* to, long strid
   for (long row = 0; row < rows; ++row) std::memcpy(to + row * stride, from + row * count, sizeof(float) * static_cast<std::size_t>(count));
 }
 
-// A network and its streams. `fill_*` give it its weights, once each; then it reads and draws.
-class Stepper {
+// The weights of a network, packed. `fill_*` give it them, once each; then any number of streams may read them.
+class StepWeights {
  public:
-  Stepper(int kind, int precision, int units, int layers, int symbols, bool residual, float epsilon, int streams) {
+  StepWeights(int kind, int precision, int units, int layers, int symbols, bool residual, float epsilon) {
     require(kind >= kRNN && kind <= kLSTM, "kind must be 0 (RNN), 1 (GRU) or 2 (LSTM).");
     require(precision >= kInFloat32 && precision <= kInInt8, "precision must be 0 (float32), 1 (bfloat16) or 2 (int8).");
-    require(units > 0 && units <= kMostUnits && layers > 0 && layers <= kMostLayers && symbols > 0 && symbols <= kMostSymbols &&
-                streams > 0 && streams <= kMostStreams,
-            "A network has from one to 65,536 units, 1,024 layers, 4,194,304 symbols and 4,096 streams.");
+    require(units > 0 && units <= kMostUnits && layers > 0 && layers <= kMostLayers && symbols > 0 && symbols <= kMostSymbols,
+            "A network has from one to 65,536 units, 1,024 layers and 4,194,304 symbols.");
     model_.kind = kind, model_.precision = precision, model_.units = units, model_.layers = layers;
     model_.symbols = symbols, model_.residual = residual, model_.epsilon = epsilon;
     require(static_cast<double>(symbols) * units * gates_of(kind) * 4 < static_cast<double>(kMostBytes), "This is too large.");
     lay_out(model_);
-    const std::size_t R = static_cast<std::size_t>((streams + kRowBlock - 1) / kRowBlock * kRowBlock);
-    const std::size_t L = static_cast<std::size_t>(layers), W = static_cast<std::size_t>(model_.groups()) * kColumns;
-    state_.streams = streams;
-    state_.padded = static_cast<int>(R);
-    state_.h = Memory(L * R * W * 4);
-    state_.c = Memory(L * R * W * 4);
-    state_.read = Memory(2 * L * R * static_cast<std::size_t>(depth(model_)) * 4);
-    state_.x = Memory(2 * R * W * 4);
-    state_.scale = Memory(R * 4);
-    state_.logits = Memory(static_cast<std::size_t>(model_.symbol_tiles()) * kColumns * R * 4);
-    state_.symbol = Memory(R * 4);
-    mark_ = Memory((2 * L * W + static_cast<std::size_t>(model_.symbol_tiles()) * kColumns) * 4);
-    for (std::size_t row = 0; row < R; ++row) state_.scale.as<float>()[row] = 1 / 32767.0f;
   }
 
   void fill_layer(int index, const Array& weight_h, const Maybe& weight_x, const Maybe& bias, const Maybe& bias_inside,
                   const Maybe& norm_weight, const Maybe& norm_bias) {
-    StepLayer& own = at(index);
+    require(index >= 0 && index < model_.layers, "There is no such layer.");
+    StepLayer& own = model_.layer[static_cast<std::size_t>(index)];
     const long H = model_.units, G = gates_of(model_.kind);
     require(weight_x.has_value() == (index > 0) && bias.has_value() == (index > 0),
             "A layer has weight_x and bias, but the first: its are in the table.");
@@ -85,6 +73,33 @@ class Stepper {
     if (embedding) copy_padded(floats(*embedding, "embedding", {V, H}), V, H, model_.embedding.as<float>(), width);
     pack_head(model_, floats(head, "head", {V, H}));
     copy_padded(floats(head_bias, "head_bias", {V}), 1, V, model_.head_bias.as<float>(), V);
+  }
+
+  std::size_t weight_bytes() const { return model_.weight_bytes(); }
+  const StepModel& model() const { return model_; }
+
+ private:
+  StepModel model_;
+};
+
+// Streams that read and draw by the weights of a network, which must outlive them.
+class Stepper {
+ public:
+  Stepper(const StepWeights& weights, int streams) : model_(weights.model()) {
+    require(streams > 0 && streams <= kMostStreams, "There are from one to 4,096 streams.");
+    const std::size_t R = static_cast<std::size_t>((streams + kRowBlock - 1) / kRowBlock * kRowBlock);
+    const std::size_t L = static_cast<std::size_t>(model_.layers), W = static_cast<std::size_t>(model_.groups()) * kColumns;
+    state_.streams = streams;
+    state_.padded = static_cast<int>(R);
+    state_.h = Memory(L * R * W * 4);
+    state_.c = Memory(L * R * W * 4);
+    state_.read = Memory(2 * L * R * static_cast<std::size_t>(depth(model_)) * 4);
+    state_.x = Memory(2 * R * W * 4);
+    state_.scale = Memory(R * 4);
+    state_.logits = Memory(static_cast<std::size_t>(model_.symbol_tiles()) * kColumns * R * 4);
+    state_.symbol = Memory(R * 4);
+    mark_ = Memory((2 * L * W + static_cast<std::size_t>(model_.symbol_tiles()) * kColumns) * 4);
+    for (std::size_t row = 0; row < R; ++row) state_.scale.as<float>()[row] = 1 / 32767.0f;
   }
 
   // Read symbols (T, B): the first B streams go on, and logits tells what each expects after the last.
@@ -120,7 +135,7 @@ class Stepper {
 
   // What a layer remembers: `h`, and an LSTM's `c`, (B, H) each, copied out or in.
   void state(int layer, const Array& h, const Maybe& c, bool in) {
-    at(layer);
+    require(layer >= 0 && layer < model_.layers, "There is no such layer.");
     const long rows = check_rows(h, 2), H = model_.units;
     require(c.has_value() == (model_.kind == kLSTM), "An LSTM has h and c, others h only.");
     auto* own_h = static_cast<float*>(numbers(h, "h", Number::kFloat32, {rows, H}));
@@ -151,8 +166,6 @@ class Stepper {
       each_part(row, [](float* own, float* marked, std::size_t bytes) { std::memcpy(own, marked, bytes); });
   }
 
-  std::size_t weight_bytes() const { return model_.weight_bytes(); }
-
  private:
   // Calls `visit` with all that a stream has, and with its place in the mark.
   template <typename Visit>
@@ -166,10 +179,6 @@ class Stepper {
     }
     for (int tile = 0; tile < model_.symbol_tiles(); ++tile, marked += kColumns)
       visit(logit(row, tile * kColumns), marked, sizeof(float) * kColumns);
-  }
-  StepLayer& at(int layer) {
-    require(layer >= 0 && layer < model_.layers, "There is no such layer.");
-    return model_.layer[static_cast<std::size_t>(layer)];
   }
   float* place(const Memory& of, int layer, long row) const {
     return of.as<float>() + (static_cast<long>(layer) * state_.padded + row) * model_.groups() * kColumns;
@@ -201,10 +210,21 @@ class Stepper {
     const auto step = kernels().step.run;
     nb::gil_scoped_release release;
     std::lock_guard<std::mutex> lock(busy_);
-    together(threads, [&](const Place& place) { step(call, place); });
+    // Threads share the units of each layer; or the streams, and then they never meet, where each can have all weights near.
+    const bool by_streams = threads > 1 && call.rows >= 2 * kRowBlock && model_.weight_bytes() <= kOwnWeights;
+    together(threads, [&](const Place& place) {
+      if (!by_streams) return step(call, place);
+      int first, last;
+      share((call.rows + kRowBlock - 1) / kRowBlock, place, first, last);
+      StepCall own = call;
+      own.first = first * kRowBlock;
+      own.rows = std::min(last * kRowBlock, call.rows) - own.first;
+      Barrier alone(1);
+      if (own.rows > 0) step(own, Place{0, 1, alone});
+    });
   }
 
-  StepModel model_;
+  const StepModel& model_;
   StepState state_;
   Memory mark_;  // of the first stream: h and c of each layer, logits
   std::mutex busy_;
@@ -244,20 +264,22 @@ double memory_rate(std::size_t bytes, int threads, double seconds) {
 }  // namespace
 
 void bind_step(nb::module_& module) {
-  nb::class_<Stepper>(module, "Stepper")
-      .def(nb::init<int, int, int, int, int, bool, float, int>(), "kind"_a, "precision"_a, "units"_a, "layers"_a, "symbols"_a,
-           "residual"_a, "epsilon"_a, "streams"_a)
-      .def("fill_layer", &Stepper::fill_layer, "index"_a, "weight_h"_a, "weight_x"_a.none(), "bias"_a.none(),
+  nb::class_<StepWeights>(module, "StepWeights")
+      .def(nb::init<int, int, int, int, int, bool, float>(), "kind"_a, "precision"_a, "units"_a, "layers"_a, "symbols"_a,
+           "residual"_a, "epsilon"_a)
+      .def("fill_layer", &StepWeights::fill_layer, "index"_a, "weight_h"_a, "weight_x"_a.none(), "bias"_a.none(),
            "bias_inside"_a.none(), "norm_weight"_a.none(), "norm_bias"_a.none())
-      .def("fill_ends", &Stepper::fill_ends, "table"_a, "embedding"_a.none(), "head"_a, "head_bias"_a)
+      .def("fill_ends", &StepWeights::fill_ends, "table"_a, "embedding"_a.none(), "head"_a, "head_bias"_a)
+      .def_prop_ro("weight_bytes", &StepWeights::weight_bytes);
+  nb::class_<Stepper>(module, "Stepper")
+      .def(nb::init<const StepWeights&, int>(), "weights"_a, "streams"_a, nb::keep_alive<1, 2>())
       .def("read", &Stepper::read, "ids"_a, "threads"_a)
       .def("draw", &Stepper::draw, "numbers"_a, "drawn"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "threads"_a)
       .def("logits", &Stepper::logits, "to"_a)
       .def("state", &Stepper::state, "layer"_a, "h"_a, "c"_a.none(), "into"_a)
       .def("mark", &Stepper::mark)
       .def("clear", &Stepper::clear)
-      .def("restart", &Stepper::restart)
-      .def_prop_ro("weight_bytes", &Stepper::weight_bytes);
+      .def("restart", &Stepper::restart);
   module.def("memory_rate", &memory_rate, "bytes"_a, "threads"_a, "seconds"_a);
 }
 

@@ -70,6 +70,12 @@ inline void* numbers(const std::optional<Array>& array, const char* name, Number
   return array ? numbers(*array, name, number, shape) : nullptr;
 }
 
+constexpr long kLargest = 1L << 20;
+
+inline int rounded_up(long value, int to) { return static_cast<int>((value + to - 1) / to * to); }
+
+using Maybe = std::optional<Array>;
+
 inline void require(bool holds, const char* message) {
   if (!holds) throw nb::value_error(message);
 }

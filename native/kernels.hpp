@@ -3,6 +3,7 @@
 
 #include "layer.hpp"
 #include "step.hpp"
+#include "update.hpp"
 
 namespace unrolled {
 
@@ -13,6 +14,9 @@ struct LayerKernels {
   void (*backward)(const LayerBackward&);
   void (*weight_gradients)(const WeightGradients&);  // null where torch's products do as well
   void (*input_gradients)(const InputGradients&);    // the same
+  void (*norm_forward)(const NormForward&);
+  void (*norm_backward)(const NormBackward&);
+  void (*head)(const Head&);
 };
 
 struct Kernels {
@@ -20,6 +24,9 @@ struct Kernels {
   LayerKernels bfloat16;  // null where the processor has no products in bfloat16
   StepKernels step;
   void (*polar)(const Polar&);  // null where torch's products do as well
+  void (*muon)(const Muon&);    // the same
+  void (*adamw)(const AdamW&);
+  void (*squares)(int threads, int tensors, const float* const* values, const std::size_t* sizes, double* sums);  // a piece each
 };
 
 }  // namespace unrolled

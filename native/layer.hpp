@@ -37,10 +37,12 @@ struct LayerForward {
   const uint8_t* resets;   // (T, B) or null
   const float* h_first;    // (B, H)
   const float* c_first;    // (B, H), LSTM
+  const float* mask;       // (B, H) or null: what outputs are multiplied by
+  const float* below;      // (T, B, H), or (V, H) rows that ids pick, or null: what is added to them then
   void* hs;                // T (T + 1, Bp, stride_h): what enters each step, zero where it is reset
   size_t stride_h;         //
   void* saved;             // S (T, Hp / 16, Bp, slots, 16), or null if there is no way back
-  float* ys;               // (T, B, H)
+  float* ys;               // (T, B, H): h, or below + mask h
   float* h_last;           // (B, H)
   float* c_last;           // (B, H), LSTM
 };
@@ -50,11 +52,13 @@ struct LayerBackward {
   const void* weight_back;  // T, weight_h packed with the gates as depth: G Hp deep, a tile for each 16 units
   const uint8_t* resets;    // (T, B) or null
   const void* saved;        // as above
+  const float* mask;        // as above
   const float* dys;         // (T, B, H)
   const float* dh_last;     // (B, H)
   const float* dc_last;     // (B, H), LSTM
   const int64_t* ids;       // (T, B) or null
   float* dtable;            // (parts, V, G, Hp), zero at first, or null
+  float* dbelow;            // (parts, V, Hp), zero at first, or null
   size_t symbols;           // V
   void* dgates;             // T (T, Bp, stride_g): LSTM i f g o; GRU n (state's side) r z n (input's side)
   size_t stride_g;          //
@@ -89,13 +93,44 @@ struct InputGradients {
   float* dinputs;
 };
 
-// The nearest orthogonal matrices of squares `from` (squares, size, size), by `steps` polynomials a x + b x^3 + c x^5.
-struct Polar {
-  int threads, squares, size, steps;
-  float margin;               // of the length that each square is divided by
-  const float* coefficients;  // (steps, 3)
-  const float* from;
-  void* to;  // bfloat16
+// Layer normalisation of the rows of all steps, as a layer's inputs: `to` is padded as `xs` is.
+struct NormForward {
+  int threads, steps, rows, padded_rows, units;
+  float epsilon;
+  const float *from, *weight, *bias;  // (T, B, H), (H,), (H,)
+  void* to;                           // T (T, Bp, stride)
+  size_t stride;                      // units up to it are zero
+  float* moments;                     // (T, B, 2): mean, and one over the deviation
+};
+
+// And back: from = the gradient of what lies beyond, plus that of the normalised rows turned back.
+struct NormBackward {
+  int threads, steps, rows, padded_rows, units;
+  const float *from, *moments, *weight;
+  const float* dto;   // (T, Bp, stride)
+  size_t stride;      //
+  const float* dys;   // (T, B, H)
+  float* dfrom;       // (T, B, H)
+  float* dweights;    // (threads, 2, H), zero at first: of weight and bias
+};
+
+// Linear scores of V symbols, padded to 32, and their cross-entropy with targets; all gradients in the same pass.
+struct Head {
+  int threads;
+  size_t rows;                       // N; Np padded to 16
+  int units, padded_units, symbols, padded_symbols;
+  const float* xs;                   // (N, H)
+  const void *weight, *weight_back;  // T, packed: Hp deep, and Vp deep
+  const float* bias;                 // (Vp,), far below zero where there is no symbol
+  const int64_t* targets;            // (N,), below zero where there is none
+  float scale;                       // of the gradients
+  void* narrowed;                    // T (Np, stride_x): xs
+  size_t stride_x;                   //
+  void* dscores;                     // T (Np, stride_d)
+  size_t stride_d;                   //
+  float* losses;                     // (N,), in nats; zero without a target
+  float* dxs;                        // (N, H)
+  float* dbias;                      // (threads, Vp), zero at first
 };
 
 }  // namespace unrolled

@@ -126,6 +126,15 @@ UNROLLED_INLINE Lanes cell(const Lanes* sums, const Lanes* xs, const Lanes* bias
   }
 }
 
+// What a layer gives out where its cell gives h.
+UNROLLED_INLINE Lanes around(const LayerForward& a, int row, size_t at, int unit, int count, Lanes h) {
+  const size_t units = static_cast<size_t>(a.shape.units);
+  if (a.mask != nullptr) h = h * read_some(a.mask + row * units + unit, count);
+  if (a.below == nullptr) return h;
+  const size_t pick = a.ids == nullptr ? at : static_cast<size_t>(a.ids[at]);
+  return h + read_some(a.below + pick * units + unit, count);
+}
+
 // The cells of one group at step `t`, for all rows. `sums` and `xs` are (gate, row, 16); `x_gate` lies between gates.
 template <int K, typename T>
 static void cells_forward(const LayerForward& a, const Own& own, int t, int group, const float* sums, const float* xs,
@@ -160,7 +169,7 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
     const bool reset_next = !final && a.resets != nullptr && a.resets[at + s.rows];
     write(next + row * a.stride_h + unit, reset_next ? splat(0.0f) : h);
     if (count == 0) continue;
-    write_some(a.ys + at * s.units + unit, h, count);
+    write_some(a.ys + at * s.units + unit, around(a, row, at, unit, count, h), count);
     if (final) write_some(a.h_last + static_cast<size_t>(row) * s.units + unit, h, count);
   }
   clear_padding(next, a.stride_h, own, unit);
@@ -283,7 +292,8 @@ UNROLLED_INLINE void cell_back(const Saved<T>* saved, const Lanes& dh, float* ca
 UNROLLED_INLINE void add_to(float* sum, const Lanes& value) { write(sum, read(sum) + value); }
 
 template <int K, typename T>
-static void cells_backward(const LayerBackward& a, const Own& own, int t, int group, float* dbias, float* dtable) {
+static void cells_backward(const LayerBackward& a, const Own& own, int t, int group, float* dbias, float* dtable,
+                           float* dbelow) {
   constexpr int G = gates_of(K), N = blocks_of(K), kSlots = slots_of(K);
   const LayerShape& s = a.shape;
   const int unit = group * kLanes, count = count_at(s, unit);
@@ -303,7 +313,12 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
         write(carry, dh);
       }
     }
-    if (count > 0) dh = dh + read_some(a.dys + at * s.units + unit, count);
+    if (count > 0) {
+      Lanes dy = read_some(a.dys + at * s.units + unit, count);
+      if (dbelow != nullptr) add_to(dbelow + static_cast<size_t>(a.ids[at]) * s.padded_units + unit, dy);
+      if (a.mask != nullptr) dy = dy * read_some(a.mask + static_cast<size_t>(row) * s.units + unit, count);
+      dh = dh + dy;
+    }
     Lanes out[N];
     cell_back<K, T>(saved + static_cast<size_t>(row) * kSlots * kLanes, dh, carry, out);
     for (int n = 0; n < N; ++n) {
@@ -362,12 +377,13 @@ static void backward_share(const LayerBackward& a, Own& own, int part, Barrier& 
   own.sums = static_cast<float*>(thread_memory(1, (own.groups() + 1) * own.step() * sizeof(float)));
   float* dbias = static_cast<float*>(thread_memory(2, (own.groups() + 1) * N * kLanes * sizeof(float)));
   float* dtable = a.dtable == nullptr ? nullptr : a.dtable + part * a.symbols * G * s.padded_units;
+  float* dbelow = a.dbelow == nullptr ? nullptr : a.dbelow + part * a.symbols * s.padded_units;
   start_backward<K>(a, own, dbias);
   const int deep = G * s.padded_units;
   const T* weights = static_cast<const T*>(a.weight_back) + static_cast<size_t>(own.first) * deep * kLanes;
   for (int t = s.steps - 1; t >= 0; --t) {
     for (int group = own.first; group < own.last; ++group)
-      cells_backward<K, T>(a, own, t, group, dbias + (group - own.first) * N * kLanes, dtable);
+      cells_backward<K, T>(a, own, t, group, dbias + (group - own.first) * N * kLanes, dtable, dbelow);
     barrier.wait();
     product(static_cast<const T*>(a.dgates) + (static_cast<size_t>(t) * s.padded_rows + own.row) * a.stride_g, a.stride_g,
             own.rows(), deep, weights, own.groups(), own.sums, own.step());

@@ -6,8 +6,10 @@
 #include "team.hpp"
 
 namespace unrolled {
+void bind_around(nb::module_&);
 void bind_layer(nb::module_&);
 void bind_step(nb::module_&);
+void bind_update(nb::module_&);
 }
 
 NB_MODULE(_native, module) {
@@ -23,6 +25,8 @@ NB_MODULE(_native, module) {
     require(use_set(name.c_str()), "There is no such instruction set on this processor.");
   });
   module.def("adopt_openmp", [](const std::string& path) { return adopt_openmp(path.c_str()); });
+  bind_around(module);
   bind_layer(module);
   bind_step(module);
+  bind_update(module);
 }

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "gradients_body.hpp"
-#include "layer.hpp"
+#include "update.hpp"
 
 #if defined(__AMX_TILE__)
 namespace unrolled {
@@ -65,7 +65,8 @@ static void pack_rows_of(const PolarRoom& room, const bfloat16* from) {
     }
 }
 
-static void polar_of(const Polar& a, const PolarRoom& room, const float* from, bfloat16* to) {
+// Leaves what it found in `room.x`.
+static void polar_of(const Polar& a, const PolarRoom& room, const float* from) {
   const int H = room.H;
   double total = 0.0;
   for (int row = 0; row < H; ++row) {
@@ -96,8 +97,6 @@ static void polar_of(const Polar& a, const PolarRoom& room, const float* from, b
     multiply(room, room.factor);
     combine(room, c[0], room.x, 1.0f, room.x);  // a x + (b s + c s s) x
   }
-  for (int row = 0; row < H; ++row)
-    std::memcpy(to + static_cast<size_t>(row) * H, room.x + row * room.lda, H * sizeof(bfloat16));
 }
 
 static void polar(const Polar& a) {
@@ -107,8 +106,39 @@ static void polar(const Polar& a) {
     share(a.squares, place, first, last);
     const PolarRoom room = polar_room(a.size);
     const size_t apart = static_cast<size_t>(a.size) * a.size;
-    for (int index = first; index < last; ++index)
-      polar_of(a, room, a.from + index * apart, static_cast<bfloat16*>(a.to) + index * apart);
+    for (int index = first; index < last; ++index) {
+      polar_of(a, room, a.from + index * apart);
+      bfloat16* to = static_cast<bfloat16*>(a.to) + index * apart;
+      for (int row = 0; row < a.size; ++row)
+        std::memcpy(to + static_cast<size_t>(row) * a.size, room.x + row * room.lda, a.size * sizeof(bfloat16));
+    }
+  });
+}
+
+static void muon_of(const Muon& a, const PolarRoom& room, const float* gradient, float* mean, float* weight) {
+  const size_t count = static_cast<size_t>(room.H) * room.H;
+  const Lanes scale = splat(a.scale), share = splat(1.0f - a.momentum), keep = splat(a.keep), rate = splat(-a.rate);
+  for (size_t at = 0; at < count; at += kLanes) {
+    const Lanes g = read(gradient + at) * scale, before = read(mean + at);
+    const Lanes m = fma(share, g - before, before);
+    write(mean + at, m);
+    write(room.sums + at, fma(share, g - m, m));  // ahead of the momentum, as Nesterov's
+  }
+  polar_of(a.polar, room, room.sums);
+  for (int row = 0; row < room.H; ++row)
+    for (int column = 0; column < room.H; column += kLanes) {
+      float* to = weight + static_cast<size_t>(row) * room.H + column;
+      write(to, fma(rate, read(room.x + row * room.lda + column), keep * read(to)));
+    }
+}
+
+static void muon(const Muon& a) {
+  together(a.polar.threads, [&](const Place& place) {
+    Tiles tiles;
+    int first, last;
+    share(a.polar.squares, place, first, last);
+    const PolarRoom room = polar_room(a.polar.size);
+    for (int i = first; i < last; ++i) muon_of(a, room, a.gradients[i], a.means[i], a.weights[i]);
   });
 }
 

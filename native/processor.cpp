@@ -56,7 +56,7 @@ bool has_avx512_bf16() { return has_avx512() && bit(leaf(7, 1).a, 5) && bit(leaf
 // Linux gives the tile registers to a process that asks for them.
 bool has_amx() {
   const Leaf seven = leaf(7);
-  if (!has_avx512_bf16() || !saves(0x600e6) || !bit(seven.d, 22) || !bit(seven.d, 24)) return false;
+  if (!has_avx512_bf16() || !saves(0x600e6) || !bit(seven.d, 22) || !bit(seven.d, 24) || !bit(seven.d, 25)) return false;
 #if defined(__linux__)
   constexpr long kRequest = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;

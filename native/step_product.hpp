@@ -254,6 +254,12 @@ static inline __m512i four_bytes(const uint8_t* from) {
   return _mm512_set1_epi32(bits);
 }
 
+// Sums of high and of low bytes as what they stand for.
+static inline Vec in_floats(__m512i high, __m512i low, __m512i middle, Vec of_column, float of_row) {
+  const Vec above = _mm512_cvtepi32_ps(_mm512_sub_epi32(high, middle));
+  return multiply_add(above, all(256.0f), _mm512_cvtepi32_ps(low)) * of_column * all(of_row);
+}
+
 template <int N>
 static inline void whole(const uint8_t* high, const uint8_t* low, float scale, const Packed& w, int tile, float* c,
                          size_t c_tile) {
@@ -268,11 +274,9 @@ static inline void whole(const uint8_t* high, const uint8_t* low, float scale, c
       sums[1][n] = _mm512_dpbusd_epi32(sums[1][n], lower, column);
     }
   }
-  for (int n = 0; n < N; ++n) {
-    const __m512i above = _mm512_sub_epi32(sums[0][n], _mm512_loadu_si512(w.middle + (tile + n) * kLanes));
-    const Vec both = multiply_add(_mm512_cvtepi32_ps(above), all(256.0f), _mm512_cvtepi32_ps(sums[1][n]));
-    store(c + n * c_tile, both * load(w.scales + (tile + n) * kLanes) * all(scale));
-  }
+  for (int n = 0; n < N; ++n)
+    store(c + n * c_tile, in_floats(sums[0][n], sums[1][n], _mm512_loadu_si512(w.middle + (tile + n) * kLanes),
+                                    load(w.scales + (tile + n) * kLanes), scale));
 }
 #else
 template <int N>
@@ -296,32 +300,85 @@ static inline void whole(const uint8_t* high, const uint8_t* low, float scale, c
 }
 #endif
 
+#if defined(__AMX_INT8__)
+// Sixteen rows, of which `rows` count, by one or two tiles of weights: tile registers 0 to 3 hold sums, of high and low bytes.
+template <int N>
+static inline void whole_rows(const uint8_t* a, size_t stride, const float* scales, int rows, const Packed& w, int tile,
+                              float* c, size_t c_tile) {
+  const size_t K = stride / 2;
+  const char* b = w.data + tile * w.tile;
+  _tile_zero(0);
+  _tile_zero(1);
+  if constexpr (N > 1) _tile_zero(2);
+  if constexpr (N > 1) _tile_zero(3);
+  for (size_t k = 0; k < K; k += 64) {
+    _tile_loadd(4, a + k, stride);
+    _tile_loadd(5, a + K + k, stride);
+    _tile_loadd(6, b + k * kLanes, 64);
+    _tile_dpbusd(0, 4, 6);
+    _tile_dpbusd(1, 5, 6);
+    if constexpr (N > 1) _tile_loadd(7, b + w.tile + k * kLanes, 64);
+    if constexpr (N > 1) _tile_dpbusd(2, 4, 7);
+    if constexpr (N > 1) _tile_dpbusd(3, 5, 7);
+  }
+  alignas(64) int32_t sums[2 * N][kRowBlock][kLanes];
+  _tile_stored(0, sums[0], 64);
+  _tile_stored(1, sums[1], 64);
+  if constexpr (N > 1) _tile_stored(2, sums[2], 64);
+  if constexpr (N > 1) _tile_stored(3, sums[3], 64);
+  for (int n = 0; n < N; ++n) {
+    const __m512i middle = _mm512_loadu_si512(w.middle + (tile + n) * kLanes);
+    const Vec of_column = load(w.scales + (tile + n) * kLanes);
+    for (int row = 0; row < rows; ++row)
+      store(c + n * c_tile + row * kLanes, in_floats(_mm512_load_si512(sums[2 * n][row]), _mm512_load_si512(sums[2 * n + 1][row]),
+                                                     middle, of_column, scales[row]));
+  }
+}
+#endif
+
 struct InInt8 {
   static constexpr bool exact = false;
   static constexpr size_t bytes = 2;
+#if defined(__AMX_INT8__)
+  using Setup = FewTiles;
+#else
   using Setup = InFloat32::Setup;
-  static void put_number(const Rows& rows, int row, int k, float value, float per_unit) {
+#endif
+  // Sixteen numbers from k on; what is no number becomes the least one.
+  static void put_scaled(const Rows& rows, int row, int k, const Lanes& scaled) {
     const size_t K = rows.stride / 2;
     auto* high = reinterpret_cast<uint8_t*>(rows.data + row * rows.stride);
-    const float scaled = value * per_unit;
-    const float bounded = scaled > kWhole ? kWhole : scaled >= -kWhole ? scaled : -kWhole;  // what is no number, too
-    const int number = static_cast<int>(std::nearbyint(bounded)) + 32768;
-    high[k] = static_cast<uint8_t>(number >> 8);
-    high[K + k] = static_cast<uint8_t>(number & 255);
+#if defined(__AVX512F__)
+    const __m512 least = _mm512_set1_ps(-kWhole), most = _mm512_set1_ps(kWhole);
+    const __m512 bounded = _mm512_min_ps(most, _mm512_max_ps(scaled.part[0], least));
+    const __m512i number = _mm512_add_epi32(_mm512_cvtps_epi32(bounded), _mm512_set1_epi32(32768));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(high + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(number, 8)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(high + K + k), _mm512_cvtepi32_epi8(number));
+#else
+    alignas(64) float values[kLanes];
+    write(values, scaled);
+    for (int i = 0; i < kLanes; ++i) {
+      const float bounded = values[i] > kWhole ? kWhole : values[i] >= -kWhole ? values[i] : -kWhole;
+      const int number = static_cast<int>(std::nearbyint(bounded)) + 32768;
+      high[k + i] = static_cast<uint8_t>(number >> 8);
+      high[K + k + i] = static_cast<uint8_t>(number & 255);
+    }
+#endif
   }
   // Outputs of cells are from -1 to 1, and the scales of their rows 1 / kWhole.
-  static void put(const Rows& rows, int row, int k, const Lanes& value) {
-    alignas(64) float values[kLanes];
-    write(values, value);
-    for (int i = 0; i < kLanes; ++i) put_number(rows, row, k + i, values[i], kWhole);
-  }
+  static void put(const Rows& rows, int row, int k, const Lanes& value) { put_scaled(rows, row, k, value * splat(kWhole)); }
   static void put_row(const Rows& rows, int row, const float* values, int K) {
-    float most = 1e-30f;
-    for (int k = 0; k < K; ++k) most = std::max(most, std::fabs(values[k]));
-    for (int k = 0; k < K; ++k) put_number(rows, row, k, values[k], kWhole / most);
+    Lanes most16 = splat(1e-30f);
+    for (int k = 0; k < K; k += kLanes) most16 = larger(most16, larger(read(values + k), splat(0.0f) - read(values + k)));
+    const float most = largest_of(most16);
+    const Lanes per_unit = splat(kWhole / most);
+    for (int k = 0; k < K; k += kLanes) put_scaled(rows, row, k, read(values + k) * per_unit);
     rows.scales[row] = most / kWhole;
   }
   static void multiply(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
+#if defined(__AMX_INT8__)
+    if (rows >= kRowBlock) return multiply_rows(a, rows, w, first, tiles, c, c_tile);
+#endif
     for (int n = 0; n < tiles;) {
       const int step = tiles - n >= 4 ? 4 : 1;
       for (int row = 0; row < rows; ++row) {
@@ -335,6 +392,20 @@ struct InInt8 {
       n += step;
     }
   }
+#if defined(__AMX_INT8__)
+  static void multiply_rows(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
+    for (int n = 0; n < tiles; n += 2)
+      for (int row = 0; row < rows; row += kRowBlock) {
+        const auto* from = reinterpret_cast<const uint8_t*>(a.data + row * a.stride);
+        const int count = rows - row < kRowBlock ? rows - row : kRowBlock;
+        float* to = c + n * c_tile + row * kLanes;
+        if (tiles - n > 1)
+          whole_rows<2>(from, a.stride, a.scales + row, count, w, first + n, to, c_tile);
+        else
+          whole_rows<1>(from, a.stride, a.scales + row, count, w, first + n, to, c_tile);
+      }
+  }
+#endif
 };
 
 }  // namespace UNROLLED_SET

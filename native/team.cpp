@@ -4,8 +4,9 @@
 #include <sched.h>
 
 #include <cstdlib>
-#include <memory>
+#include <exception>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -33,6 +34,7 @@ int (*team_size)() = nullptr;
 
 void Barrier::wait() {
   if (size_ == 1) return;
+  if (broken_.load(std::memory_order_acquire)) throw Broken();
   const unsigned round = round_.load(std::memory_order_acquire);
   if (waiting_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
     waiting_.store(0, std::memory_order_relaxed);
@@ -40,6 +42,7 @@ void Barrier::wait() {
     return;
   }
   for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+    if (broken_.load(std::memory_order_acquire)) throw Broken();
     if (spins < kSpins)
       pause();
     else
@@ -60,43 +63,69 @@ bool adopt_openmp(const char* path) {
   return true;
 }
 
+namespace {
+
+// Threads that are about to work: how many there are is known only when they have come.
+class Team {
+ public:
+  Team(Work work, void* context) : work_(work), context_(context) {}
+  ~Team() { delete barrier_.load(); }
+
+  // What each thread does. The first one says how many there are.
+  void take_part(int index, int size) noexcept {
+    Barrier* barrier = nullptr;
+    if (index == 0) begin(size);
+    while ((barrier = barrier_.load(std::memory_order_acquire)) == nullptr) pause();
+    try {
+      work_(Place{index, size_, *barrier}, context_);
+    } catch (const Broken&) {  // another thread's failure is the reason
+    } catch (...) {
+      if (!failed_.exchange(true)) failure_ = std::current_exception();
+      barrier->break_up();
+    }
+  }
+
+  void begin(int size) {
+    size_ = size;
+    barrier_.store(new Barrier(size), std::memory_order_release);
+  }
+
+  void end() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  const Work work_;
+  void* const context_;
+  int size_ = 0;
+  std::atomic<Barrier*> barrier_{nullptr};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr failure_;
+};
+
+}  // namespace
+
 void run_together(int threads, Work work, void* context) {
   if (threads <= 1) {
     Barrier barrier(1);
     work(Place{0, 1, barrier}, context);
     return;
   }
+  Team team(work, context);
   if (gomp_parallel != nullptr) {
-    // The library may grant fewer threads than were asked for, and a barrier must know how many; so the team is counted first.
-    struct Counted {
-      Work work;
-      void* context;
-      std::atomic<Barrier*> barrier{nullptr};
-    } counted{work, context};
-    gomp_parallel(
-        [](void* argument) {
-          auto& counted = *static_cast<Counted*>(argument);
-          const int index = thread_number(), size = team_size();
-          Barrier* barrier = nullptr;
-          if (index == 0) {
-            barrier = new Barrier(size);
-            counted.barrier.store(barrier, std::memory_order_release);
-          } else {
-            while ((barrier = counted.barrier.load(std::memory_order_acquire)) == nullptr) pause();
-          }
-          counted.work(Place{index, size, *barrier}, counted.context);
-        },
-        &counted, static_cast<unsigned>(threads), 0);
-    delete counted.barrier.load();
-    return;
+    gomp_parallel([](void* own) { static_cast<Team*>(own)->take_part(thread_number(), team_size()); }, &team,
+                  static_cast<unsigned>(threads), 0);
+  } else {
+    std::vector<std::thread> others;
+    others.reserve(static_cast<std::size_t>(threads - 1));
+    try {
+      for (int index = 1; index < threads; ++index) others.emplace_back([&team, index] { team.take_part(index, 0); });
+    } catch (const std::system_error&) {  // no more of them: those that came do it all
+    }
+    team.take_part(0, static_cast<int>(others.size()) + 1);
+    for (auto& other : others) other.join();
   }
-  Barrier barrier(threads);
-  std::vector<std::thread> others;
-  others.reserve(static_cast<std::size_t>(threads - 1));
-  for (int index = 1; index < threads; ++index)
-    others.emplace_back([=, &barrier] { work(Place{index, threads, barrier}, context); });
-  work(Place{0, threads, barrier}, context);
-  for (auto& other : others) other.join();
+  team.end();
 }
 
 void* thread_memory(int slot, std::size_t bytes) {

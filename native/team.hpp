@@ -6,17 +6,22 @@
 
 namespace unrolled {
 
+struct Broken {};
+
 // A meeting point of `size` threads that is passed thousands of times a second: it spins first, and yields when others
 // do not come because the machine is busy.
 class Barrier {
  public:
   explicit Barrier(int size) : size_(size) {}
   void wait();
+  // A thread failed and will not come: the others' waits throw `Broken`.
+  void break_up() { broken_.store(true, std::memory_order_release); }
 
  private:
   const int size_;
   alignas(64) std::atomic<int> waiting_{0};
   alignas(64) std::atomic<unsigned> round_{0};
+  std::atomic<bool> broken_{false};
 };
 
 struct Place {
@@ -27,7 +32,8 @@ struct Place {
 
 using Work = void (*)(const Place&, void*);
 
-// Run `work` on up to `threads` threads, and return when all are done. There may be fewer: `Place` tells.
+// Run `work` on up to `threads` threads, and return when all are done. There may be fewer: `Place` tells. What one of them
+// throws is thrown here.
 void run_together(int threads, Work work, void* context);
 
 // The same with a callable.

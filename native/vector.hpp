@@ -189,6 +189,39 @@ UNROLLED_INLINE Lanes complement(const Lanes& a) {  // 1 - a
   UNROLLED_EACH out.part[i] = all(1.0f) - a.part[i];
   return out;
 }
+UNROLLED_INLINE Lanes larger(const Lanes& a, const Lanes& b) {  // a where one is no number
+  Lanes out;
+  UNROLLED_EACH out.part[i] = b.part[i] > a.part[i] ? b.part[i] : a.part[i];
+  return out;
+}
+template <typename F>
+UNROLLED_INLINE float across(const Lanes& a, F&& both) {  // in pairs, the same on every processor
+  alignas(64) float all16[kLanes];
+  for (int i = 0; i < kParts; ++i) store(all16 + i * kWidth, a.part[i]);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) all16[i] = both(all16[i], all16[i + half]);
+  return all16[0];
+}
+UNROLLED_INLINE float sum_of(const Lanes& a) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(a.part[0]);
+#else
+  return across(a, [](float x, float y) { return x + y; });
+#endif
+}
+UNROLLED_INLINE float largest_of(const Lanes& a) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(a.part[0]);
+#else
+  return across(a, [](float x, float y) { return x < y ? y : x; });
+#endif
+}
+template <bool Exact>
+UNROLLED_INLINE Lanes exponential(const Lanes& x) {
+  Lanes out;
+  UNROLLED_EACH out.part[i] = exponential<Exact>(x.part[i]);
+  return out;
+}
 template <bool Exact>
 UNROLLED_INLINE Lanes sigmoid(const Lanes& x) {
   Lanes out;

@@ -197,7 +197,8 @@ def test_wrong_shapes_are_refused_at_the_border() -> None:
     good: dict[str, Any] = {
         "kind": 2, "threads": 1, "parts": 1, "xs": None, "weight_x": None, "ids": torch.zeros(3, 2, dtype=torch.int64),
         "table": torch.zeros(5, 4, 32), "weight_h": tiles, "bias": torch.zeros(4, 32), "resets": None, "h_first": zero,
-        "c_first": zero, "hs": torch.zeros(4, 16, 64), "saved": None, "ys": torch.zeros(3, 2, 16), "h_last": zero,
+        "c_first": zero, "mask": None, "below": None, "hs": torch.zeros(4, 16, 64),
+        "saved": None, "ys": torch.zeros(3, 2, 16), "h_last": zero,
         "c_last": zero,
     }  # fmt: skip
     NATIVE.layer_forward(**good)
@@ -235,3 +236,34 @@ def test_what_native_layers_cannot_run_goes_another_way() -> None:
         assert "native" not in candidates(model.double())
     assert "native" not in candidates(SequenceModel(5, ModelOptions(hidden=512)).float())[:1], "torch is faster there"
     assert LSTMCell in native.KINDS
+
+
+@built
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are set in Linux's way")
+def test_memory_that_is_not_there_is_an_error_and_not_the_end() -> None:
+    """Threads that wait for one that failed are let go, and the next call works."""
+    code = (
+        "import resource, sys, torch\n"
+        "from unrolled.nn.kernels.library import library\n"
+        "native, rows = library(), 400_000\n"
+        "def run(rows, units):\n"
+        "    zero = torch.zeros(rows, units)\n"
+        "    made = dict(kind=0, threads=2, parts=int(sys.argv[1]), xs=None, weight_x=None,\n"
+        "        ids=torch.zeros(1, rows, dtype=torch.int64), table=torch.zeros(5, 1, 32), weight_h=torch.zeros(2, 32, 16),\n"
+        "        bias=torch.zeros(1, 32), resets=None, h_first=zero, c_first=None, mask=None, below=None,\n"
+        "        hs=torch.zeros(2, -(-rows // 16) * 16, 64), saved=None, ys=torch.zeros(1, rows, units), h_last=zero.clone(),\n"
+        "        c_last=None)\n"
+        "    return lambda: native.layer_forward(**made)\n"
+        "small, large = run(32, 32), run(rows, 32)\n"
+        "small()\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (10 << 20), resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    large()\n"
+        "except MemoryError:\n"
+        "    small()\n"
+        "    print('said so')\n"
+    )
+    for parts in ("1", "2"):
+        done = subprocess.run([sys.executable, "-c", code, parts], capture_output=True, text=True, check=False, timeout=120)
+        assert done.stdout == "said so\n", done.stderr

@@ -26,10 +26,12 @@ from unrolled.inference.generate import (
 )
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.hold import Hold
+from unrolled.nn.kernels import step as step_module
 from unrolled.nn.kernels.library import library, why_absent
 from unrolled.nn.kernels.step import PRECISIONS, NativeStep, Precision, refusal
 from unrolled.nn.model import SequenceModel
-from unrolled.options import ModelOptions, SampleOptions
+from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
+from unrolled.training.optim import make_optimiser
 
 SYMBOLS = 23
 SETS = library().sets() if library() is not None else ["none"]
@@ -268,7 +270,8 @@ def test_numbers_that_are_none_end_nothing() -> None:
 
 @natively
 def test_wrong_sizes_types_and_symbols_are_errors() -> None:
-    step, own = NativeStep(network(), 3), library().Stepper(2, 0, 17, 2, SYMBOLS, True, 1e-5, 3)
+    step, packed = NativeStep(network(), 3), library().StepWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
+    own = library().Stepper(packed, 3)
     ids, numbers = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.float64)
     weight, bias = torch.zeros(68, 17), torch.zeros(68)
     wrong: list[Callable[[], Any]] = [
@@ -291,17 +294,17 @@ def test_wrong_sizes_types_and_symbols_are_errors() -> None:
         lambda: own.state(2, torch.zeros(3, 17), torch.zeros(3, 17), True),
         lambda: own.state(0, torch.zeros(3, 17), None, True),
         lambda: own.state(0, torch.zeros(3, 16), torch.zeros(3, 16), True),
-        lambda: own.fill_layer(0, weight[:67], None, None, None, None, None),
-        lambda: own.fill_layer(0, weight, weight, None, None, None, None),
-        lambda: own.fill_layer(1, weight, weight, bias, None, None, None),
-        lambda: own.fill_layer(1, weight.double(), weight, bias, None, torch.zeros(17), torch.zeros(17)),
-        lambda: own.fill_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
-        lambda: own.fill_ends(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
-        lambda: own.fill_ends(torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
-        lambda: library().Stepper(3, 0, 17, 2, SYMBOLS, True, 1e-5, 3),
-        lambda: library().Stepper(2, 3, 17, 2, SYMBOLS, True, 1e-5, 3),
-        lambda: library().Stepper(2, 0, 0, 2, SYMBOLS, True, 1e-5, 3),
-        lambda: library().Stepper(2, 0, 17, 2, SYMBOLS, True, 1e-5, -1),
+        lambda: packed.fill_layer(0, weight[:67], None, None, None, None, None),
+        lambda: packed.fill_layer(0, weight, weight, None, None, None, None),
+        lambda: packed.fill_layer(1, weight, weight, bias, None, None, None),
+        lambda: packed.fill_layer(1, weight.double(), weight, bias, None, torch.zeros(17), torch.zeros(17)),
+        lambda: packed.fill_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
+        lambda: packed.fill_ends(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
+        lambda: packed.fill_ends(torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
+        lambda: library().StepWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: library().StepWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: library().StepWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
+        lambda: library().Stepper(packed, -1),
         lambda: library().memory_rate(1, 1, 0.1),
     ]
     for call in wrong:
@@ -309,3 +312,26 @@ def test_wrong_sizes_types_and_symbols_are_errors() -> None:
             call()
     step.read(ids[:0])  # nothing to read is nothing wrong
     assert step.draw(numbers[:0], SampleOptions()).shape == (0, 3)
+
+
+@natively
+def test_weights_are_packed_once_and_again_when_they_change() -> None:
+    model = network()
+    first = NativeStep(model, 1)
+    numbers = torch.rand(30, 1, dtype=torch.float64)
+    drawn = first.draw(numbers, SampleOptions())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_module, "_pack", lambda *_: pytest.fail("packed again"))
+        assert torch.equal(NativeStep(model, 2).draw(numbers.expand(-1, 2).contiguous(), SampleOptions())[:, :1], drawn)
+    with torch.no_grad():
+        model.head.weight.neg_()
+    assert not torch.equal(NativeStep(model, 1).draw(numbers, SampleOptions()), drawn)
+    assert torch.equal(first.draw(numbers[:0], SampleOptions()), drawn[:0]), "what was packed for the first is still there"
+    optimiser = make_optimiser(model, TrainingOptions(optimiser="muon"))
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimiser.step(0.1)
+    step = NativeStep(model, 1)
+    step.read(torch.zeros(1, 1, dtype=torch.int64))
+    exact, _ = model.step(torch.zeros(1, dtype=torch.int64), model.initial_state(1))
+    assert torch.allclose(step.logits(), exact, atol=1e-5), "a native optimiser's changes are seen, too"

@@ -10,7 +10,7 @@ import codecs
 import functools
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +21,20 @@ Ids = npt.NDArray[np.integer[Any]]
 CODE_POINTS = 0x110000
 
 
-class Decoder(Protocol):
+class Decoder:
     """Turns ids into text as they come; what is not yet a whole character is kept for the next call."""
 
     def push(self, symbol: int) -> str:
         """Return the text that `symbol` completes, perhaps none."""
-        ...
+        raise NotImplementedError
+
+    def push_all(self, symbols: list[int]) -> str:
+        """Return what `push` returns for each of `symbols`, together."""
+        return "".join(map(self.push, symbols))
 
     def finish(self) -> str:
         """Return what is left, with a replacement mark for a character that was cut short."""
-        ...
+        raise NotImplementedError
 
 
 class Vocabulary:
@@ -53,7 +57,7 @@ class Vocabulary:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; the end symbol has none."""
         decoder = self.decoder()
-        return "".join(decoder.push(int(i)) for i in ids) + decoder.finish()
+        return decoder.push_all([int(i) for i in ids]) + decoder.finish()
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         """Return the ids of a prompt, and what each unknown character was replaced by (perhaps by nothing)."""
@@ -218,23 +222,30 @@ def _utf8(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-class _CharacterDecoder:
+class _CharacterDecoder(Decoder):
     def __init__(self, symbols: list[str]) -> None:
         self._symbols = symbols
 
     def push(self, symbol: int) -> str:
         return self._symbols[symbol] if symbol < len(self._symbols) else ""
 
+    def push_all(self, symbols: list[int]) -> str:
+        count = len(self._symbols)
+        return "".join([self._symbols[symbol] for symbol in symbols if symbol < count])
+
     def finish(self) -> str:
         return ""
 
 
-class _ByteDecoder:
+class _ByteDecoder(Decoder):
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, symbol: int) -> str:
         return self._decoder.decode(bytes([symbol])) if symbol < 256 else ""
+
+    def push_all(self, symbols: list[int]) -> str:
+        return self._decoder.decode(bytes([symbol for symbol in symbols if symbol < 256]))
 
     def finish(self) -> str:
         return self._decoder.decode(b"", final=True)

@@ -102,7 +102,7 @@ class Words(Vocabulary):
         return {"kind": self.kind, "symbols": self.symbols, "spaces": self.spaces}
 
 
-class _WordDecoder:
+class _WordDecoder(Decoder):
     def __init__(self, words: Words) -> None:
         self._words, self._begun = words, False
 
@@ -154,7 +154,7 @@ class Pieces(Vocabulary):
         return {"kind": self.kind, "definition": json.loads(self.definition)}
 
 
-class _PieceDecoder:
+class _PieceDecoder(Decoder):
     """A character may be cut by a border of pieces, so nothing is told before the end."""
 
     def __init__(self, pieces: Pieces) -> None:

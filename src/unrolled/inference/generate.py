@@ -251,7 +251,7 @@ class _Lane:
         if self.end in ids:
             self.ended, ids = "end", ids[: ids.index(self.end) + 1]
         self.symbols += len(ids)
-        text = "".join(map(self.decoder.push, ids))
+        text = self.decoder.push_all(ids)
         return text + self.finish() if self.ended else text
 
     def _push_one(self, symbol: int) -> str:

@@ -42,6 +42,9 @@ Inputs: TypeAlias = Tensor | Gathered
 Kernel: TypeAlias = Callable[["Cell", Inputs, State, Tensor | None], tuple[Tensor, State]]
 
 
+ResidualKernel: TypeAlias = Callable[["Cell", Inputs, nn.LayerNorm, Tensor | None, State, Tensor | None], tuple[Tensor, State]]
+
+
 class RNNState(NamedTuple):
     """State of a vanilla RNN: `h` `(B, H)`."""
 
@@ -98,6 +101,8 @@ class Cell(nn.Module):
     hidden_size: int
     kernel: Kernel | None = None
     """How this cell is unrolled; `nn.kernels.use` sets it. None means `unroll_by_step`."""
+    residual_kernel: ResidualKernel | None = None
+    """How `xs + mask * cell(norm(xs))` is, in one go; None means as it is written."""
 
     def initial_state(self, batch: int) -> State:
         """Return the zero state of `batch` rows."""

@@ -9,8 +9,8 @@ The letters used in shapes, here and everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,10 @@ from unrolled.options import ModelOptions
 
 UNIFORM = 0.08
 """Bound of the weights that char-rnn starts from."""
+
+
+LossKernel: TypeAlias = Callable[[Tensor, nn.Linear, Tensor], Tensor]
+"""Outputs `(T, B, H)` of the last layer, the head, targets `(T, B)` -> mean loss in nats."""
 
 
 class OneHot(nn.Module):
@@ -43,6 +47,9 @@ class SequenceModel(nn.Module):
 
     It knows no vocabulary and no mode: ids in, logits out, the state passed in and handed back.
     """
+
+    loss_kernel: LossKernel | None = None
+    """How the mean cross-entropy of the head's logits is made while training, in one go; None means as it is written."""
 
     def __init__(self, symbols: int, options: ModelOptions) -> None:
         super().__init__()
@@ -84,14 +91,19 @@ class SequenceModel(nn.Module):
 
     def forward(self, ids: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
         """Read ids `(T, B)` from `state`; return logits `(T, B, V)` and the state after the last step."""
-        ids, table = self.symbol_dropout(ids, self.table())
-        ys, state = self.stack.unroll(Gathered(ids, table), state, resets)
+        ys, state = self._read(ids, state, resets)
         return self.head(ys), state
+
+    def _read(self, ids: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, StackState]:
+        ids, table = self.symbol_dropout(ids, self.table())
+        return self.stack.unroll(Gathered(ids, table), state, resets)
 
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
         """Return the mean loss in nats a symbol of a batch of `inputs`, `targets` and perhaps `resets`, and the last state."""
-        logits, state = self(batch["inputs"], state, batch.get("resets"))
-        return cross_entropy(logits, batch["targets"]), state
+        ys, state = self._read(batch["inputs"], state, batch.get("resets"))
+        if self.loss_kernel is not None and torch.is_grad_enabled():
+            return self.loss_kernel(ys, self.head, batch["targets"]), state
+        return cross_entropy(self.head(ys), batch["targets"]), state
 
     @property
     def device(self) -> torch.device:

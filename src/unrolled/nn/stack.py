@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn.cells import Cell, Gathered, Inputs, State, dense
+from unrolled.nn.cells import Cell, Gathered, Inputs, State, dense, state_tensors
 
 SMALL_EMBEDDING = 0.1
 """Size of a symbol's numbers at the start under residual layers: larger ones drown what the layers add to them (LOG.md)."""
@@ -63,11 +63,15 @@ class LockedDropout(SeededDropout):
 
     def forward(self, ys: Tensor) -> Tensor:
         """Silence the same units at every step: `(T, B, H)` or, for one step, `(B, H)`."""
+        mask = self.mask(ys.shape[-2:], ys.device, ys.dtype)
+        return ys if mask is None else ys * mask
+
+    def mask(self, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        """Return the next mask, of `shape` `(B, H)`: zero, or what keeps the mean. None if nothing is silenced now."""
         if not self.active:
-            return ys
+            return None
         keep = 1 - self.share
-        mask = torch.empty(ys.shape[-2:], device=ys.device, dtype=ys.dtype)
-        return ys * mask.bernoulli_(keep, generator=self.generator).div_(keep)
+        return torch.empty(shape, device=device, dtype=dtype).bernoulli_(keep, generator=self.generator).div_(keep)
 
 
 class Layer(nn.Module):
@@ -93,6 +97,16 @@ class Layer(nn.Module):
         """Return the layer's output, given its input and the cell's output."""
         dropped = cast(Tensor, self.dropout(y))
         return dropped if self.norm is None else x + dropped
+
+    def unroll(self, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        """Return what the layer makes of inputs `(T, B, I)`, `(T, B, H)`, and its cell's last state."""
+        fused = self.cell.residual_kernel
+        if fused is None or self.norm is None:
+            ys, after = self.cell.unroll(self.before_all(xs), state, resets)
+            return self.after(dense(xs), ys), after
+        device = state_tensors(state)[0].device
+        mask = self.dropout.mask(torch.Size((xs.shape[1], self.cell.hidden_size)), device, torch.float32)
+        return fused(self.cell, xs, self.norm, mask, state, resets)
 
 
 class Stack(Cell):
@@ -121,7 +135,6 @@ class Stack(Cell):
     def unroll(self, xs: Inputs, state: StackState, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
         states = []
         for layer, below in zip(self.each_layer(), state.layers, strict=True):
-            ys, after = layer.cell.unroll(layer.before_all(xs), below, resets)
-            xs = layer.after(dense(xs), ys)
+            xs, after = layer.unroll(xs, below, resets)
             states.append(after)
         return dense(xs), StackState(tuple(states))

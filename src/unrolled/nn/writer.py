@@ -114,8 +114,7 @@ class Writer(nn.Module):
         weights: Tensor | None = None
         after = []
         for index, (layer, below) in enumerate(zip(self.stack.each_layer(), state.layers, strict=True)):
-            ys, last = layer.cell.unroll(layer.before(xs), below)
-            xs = layer.after(xs, ys)
+            xs, last = layer.unroll(xs, below)
             after.append(last)
             if self.attention:
                 xs, weights = self.attention[index](xs, memory.keys[index], memory.values[index], memory.there)

@@ -50,8 +50,8 @@ class Learner:
                 if not is_out_of_memory(error) or self.ranks.size > 1 or self.splits >= batch.rows:
                     raise
                 self.splits *= 2
-        norm = clip_gradient(self.model.parameters(), self.options)
-        self.optimiser.step(rate)
+        norm, scale = clip_gradient(self.model.parameters(), self.options)
+        self.optimiser.step(rate, scale)
         self.carried = after
         return loss, norm
 

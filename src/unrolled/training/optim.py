@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
@@ -20,6 +22,22 @@ from unrolled.nn.kernels.library import library
 from unrolled.nn.machine import fast_bfloat16
 from unrolled.options import TrainingOptions
 from unrolled.training.distributed import ALONE, Ranks
+
+EPSILON = 1e-8
+"""What AdamW adds to the root of the mean square."""
+
+
+def native_for(tensors: Iterable[Tensor]) -> Any:
+    """Return the native library if its kernels can work on these tensors, else None."""
+    fit = all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
+    return library() if fit else None
+
+
+def _changing(weights: list[Tensor]) -> list[Tensor]:
+    """Return weights that a native kernel is about to change, and let those who remember them see it."""
+    for weight in weights:
+        increment_version(weight)
+    return [weight.detach() for weight in weights]
 
 
 class Optimiser:
@@ -35,8 +53,8 @@ class Optimiser:
         self.steps = [torch.zeros((), dtype=torch.float32, device=device) for _ in self.weights]
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Change the weights by their gradients, at the learning rate `rate`."""
+    def step(self, rate: float, scale: float = 1.0) -> None:
+        """Change the weights by their gradients times `scale`, at the learning rate `rate`."""
         raise NotImplementedError
 
     def zero_gradients(self) -> None:
@@ -68,8 +86,11 @@ class Optimiser:
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 
-    def _gradients(self) -> list[Tensor]:
-        return [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights.values()]
+    def _gradients(self, scale: float = 1.0) -> list[Tensor]:
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights.values()]
+        if scale != 1.0:
+            torch._foreach_mul_(gradients, scale)
+        return gradients
 
 
 class AdamW(Optimiser):
@@ -79,29 +100,43 @@ class AdamW(Optimiser):
     betas = (0.9, 0.99)
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        self._adamw(range(len(self.steps)), rate)
+    def step(self, rate: float, scale: float = 1.0) -> None:
+        native = native_for(self.weights.values())
+        gradients = self._gradients(1.0 if native else scale)
+        self._adamw(range(len(self.steps)), gradients, rate, scale, native)
 
-    def _adamw(self, indices: Iterable[int], rate: float) -> None:
-        gradients, indices = self._gradients(), list(indices)
-        pulled = [weight.dim() > 1 and "embedding" not in name for name, weight in self.weights.items()]
-        for group, decay in ((True, self.options.weight_decay), (False, 0.0)):
-            chosen = [index for index in indices if pulled[index] == group]
-            weights = list(self.weights.values())
+    def _adamw(self, indices: Iterable[int], gradients: list[Tensor], rate: float, scale: float, native: Any) -> None:
+        """Take a step with the weights at `indices`. Only the `native` kernel multiplies their gradients by `scale`."""
+        weights, chosen = list(self.weights.items()), list(indices)
+        decays = {
+            index: self.options.weight_decay if weight.dim() > 1 and "embedding" not in name else 0.0
+            for index, (name, weight) in enumerate(weights)
+        }
+        if native is not None:
+            picked = [[tensors[i] for i in chosen] for tensors in (gradients, self.memory["mean"], self.memory["square"])]
+            for index in chosen:
+                self.steps[index] += 1
+            native.adamw(
+                _changing([weights[i][1] for i in chosen]), *picked, [float(self.steps[i]) for i in chosen],
+                [decays[i] for i in chosen], rate, *self.betas, EPSILON, scale, torch.get_num_threads(),
+            )  # fmt: skip
+            return
+        for decay in sorted(set(decays.values())):
+            alike = [index for index in chosen if decays[index] == decay]
             adamw(
-                [weights[i] for i in chosen],
-                [gradients[i] for i in chosen],
-                [self.memory["mean"][i] for i in chosen],
-                [self.memory["square"][i] for i in chosen],
+                [weights[i][1] for i in alike],
+                [gradients[i] for i in alike],
+                [self.memory["mean"][i] for i in alike],
+                [self.memory["square"][i] for i in alike],
                 [],
-                [self.steps[i] for i in chosen],
+                [self.steps[i] for i in alike],
                 fused=gradients[0].device.type in ("cpu", "cuda"),
                 amsgrad=False,
                 beta1=self.betas[0],
                 beta2=self.betas[1],
                 lr=rate,
                 weight_decay=decay,
-                eps=1e-8,
+                eps=EPSILON,
                 maximize=False,
             )
 
@@ -175,15 +210,28 @@ class Muon(AdamW):
         return super().to_tensors()
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        self._adamw(self._others, rate)
-        weights, gradients = list(self.weights.values()), self._gradients()
+    def step(self, rate: float, scale: float = 1.0) -> None:
+        native = native_for(self.weights.values())
+        fused = native is not None and all(native.has_polar(group.size) and not group.shared for group in self._groups)
+        gradients = self._gradients(1.0 if fused else scale)
+        self._adamw(self._others, gradients, rate, scale if fused else 1.0, native)
+        weights = [weight.detach() for weight in self.weights.values()]
+        shrink, turn = rate * self.options.weight_decay, rate * self.share_of_rate
         for group in self._groups:
+            for index in group.indices:
+                self.steps[index] += 1
+            if fused:
+                picked = [[tensors[i] for i in group.indices] for tensors in (weights, gradients, self.memory["mean"])]
+                _changing(picked[0])
+                native.muon(
+                    *picked, group.size, torch.tensor(POLAR), POLAR_MARGIN, scale, self.momentum, shrink, turn,
+                    torch.get_num_threads(),
+                )  # fmt: skip
+                continue
             turned = self._turned(group, gradients)
             for index, own in zip(group.indices, torch.split(turned, group.counts), strict=True):
-                weights[index].mul_(1 - rate * self.options.weight_decay)
-                group.blocks(weights[index]).sub_(own, alpha=rate * self.share_of_rate)
-                self.steps[index] += 1
+                weights[index].mul_(1 - shrink)
+                group.blocks(weights[index]).sub_(own, alpha=turn)
 
     def _turned(self, group: _Squares, gradients: list[Tensor]) -> Tensor:
         """Return the orthogonal direction `(N, H, H)` of every block; a rank keeps the momentum of those that it turns."""
@@ -233,10 +281,10 @@ class RMSProp(Optimiser):
     smoothing = 0.95
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def step(self, rate: float, scale: float = 1.0) -> None:
         rmsprop(
             list(self.weights.values()),
-            self._gradients(),
+            self._gradients(scale),
             self.memory["square"],
             [],
             [],
@@ -258,12 +306,23 @@ def make_optimiser(model: nn.Module, options: TrainingOptions, ranks: Ranks = AL
     return OPTIMISERS[options.optimiser](model, options, ranks)
 
 
-def clip_gradient(weights: Iterable[Tensor], options: TrainingOptions) -> Tensor:
-    """Limit the gradient in place, by its length or element by element; return its length before."""
+@torch.no_grad()
+def clip_gradient(weights: Iterable[Tensor], options: TrainingOptions) -> tuple[Tensor, float]:
+    """Limit the gradient, by its length or element by element.
+
+    Returns its length before, and what is left to do: the number that the optimiser must multiply it by.
+    """
     weights = list(weights)
-    if options.clip and options.clip_by == "norm":
-        return torch.nn.utils.clip_grad_norm_(weights, options.clip)
-    norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    native, by_norm = native_for(gradients), options.clip and options.clip_by == "norm"
+    if native is not None:
+        norm = torch.tensor(native.length(gradients, torch.get_num_threads()))
+    elif by_norm:
+        return torch.nn.utils.clip_grad_norm_(weights, options.clip), 1.0
+    else:
+        norm = torch.nn.utils.get_total_norm(gradients)
+    if by_norm:
+        return norm, min(1.0, options.clip / (float(norm) + 1e-6))
     if options.clip:
         torch.nn.utils.clip_grad_value_(weights, options.clip)
-    return norm
+    return norm, 1.0

@@ -14,6 +14,7 @@ import torch
 from unrolled.errors import UsageError
 from unrolled.nn.cells import Cell, GatedCell, Kernel, LSTMCell, unroll_by_step
 from unrolled.nn.kernels import aten, native
+from unrolled.nn.model import SequenceModel
 from unrolled.nn.network import Network
 
 KERNELS: dict[str, Kernel] = {"native": native.unroll, "aten": aten.unroll, "reference": unroll_by_step}
@@ -48,4 +49,7 @@ def use(model: Network, name: str, dtype: torch.dtype = torch.float32) -> str:
         if reason := refusal(name, cell):
             raise UsageError(f"--kernels {name} cannot run this model: {reason}.")
         cell.kernel = KERNELS[name]
+        cell.residual_kernel = native.unroll_residual if name == "native" else None
+    if isinstance(model, SequenceModel):
+        model.loss_kernel = native.loss if name == "native" else None
     return name

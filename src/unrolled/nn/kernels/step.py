@@ -5,7 +5,8 @@ The weights are read once a step, whatever the number of streams, and a stream's
 
 from __future__ import annotations
 
-from typing import Literal
+import weakref
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -62,37 +63,15 @@ class NativeStep:
         reason = refusal(model)
         if reason is not None:
             raise ValueError(f"The native step cannot run this model: {reason}.")
-        cells, layers = model.cells(), model.stack.each_layer()
-        kind, size = _KINDS[type(cells[0])], cells[0].hidden_size
-        norm = layers[0].norm
-        residual = norm is not None
-        epsilon = norm.eps if isinstance(norm, nn.LayerNorm) else 0.0
         self.model, self.streams, self.precision, self.symbols = model, streams, precision, model.symbols
         self.read_so_far: list[int] = []
-        self._lstm = isinstance(cells[0], LSTMCell)
-        numbers = PRECISIONS.index(precision)
-        self._own = library().Stepper(kind, numbers, size, len(cells), model.symbols, residual, epsilon, streams)
-        self._fill()
+        self._lstm = isinstance(model.cells()[0], LSTMCell)
+        weights = _packed(model, precision)
+        self.weight_bytes = int(weights.weight_bytes)
+        """Bytes of weights that a step reads."""
+        self._own = library().Stepper(weights, streams)
         sharing = self.weight_bytes * max(1, streams // SHARED_STREAMS) >= WORTH_SHARING
         self.threads = threads or (torch.get_num_threads() if sharing else 1)
-
-    @torch.no_grad()
-    def _fill(self) -> None:
-        layers, cells, table = self.model.stack.each_layer(), self.model.cells(), self.model.table().detach()
-        for index, (layer, cell) in enumerate(zip(layers, cells, strict=True)):
-            norm = layer.norm if index else None
-            self._own.fill_layer(
-                index,
-                _plain(cell.weight_h),
-                _plain(cell.weight_x) if index else None,
-                _plain(_bias(cell)) if index else None,
-                _plain(cell.bias_h[2 * cell.hidden_size :]) if isinstance(cell, GRUCell) and cell.bias_h is not None else None,
-                None if norm is None else _plain(norm.weight),
-                None if norm is None else _plain(norm.bias),
-            )
-        first = F.linear(layers[0].before(table), cells[0].weight_x, _bias(cells[0]))  # (V, G H)
-        embedding = _plain(table) if layers[0].norm is not None else None
-        self._own.fill_ends(_plain(first), embedding, _plain(self.model.head.weight), _plain(self.model.head.bias))
 
     def read(self, ids: Tensor) -> None:
         """Read ids `(T, B)` int64, the streams 0 to B-1 each their own."""
@@ -141,10 +120,45 @@ class NativeStep:
         tensors = state_tensors(own)
         self._own.state(index, tensors[0], tensors[1] if self._lstm else None, into)
 
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of weights that a step reads."""
-        return int(self._own.weight_bytes)
+
+_KEPT: weakref.WeakKeyDictionary[SequenceModel, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+"""Of each model what was packed last, and of what: packing takes longer than drawing a line of text."""
+
+
+def _packed(model: SequenceModel, precision: Precision) -> Any:
+    """Return the weights of a model as steps read them: those made last time, if they are still the same."""
+    weights = [*model.parameters()]
+    if any(weight.is_inference() for weight in weights):  # nobody counts their changes
+        return _pack(model, precision)
+    stamp = (precision, [(weight.data_ptr(), weight._version) for weight in weights])
+    kept = _KEPT.get(model)
+    if kept is None or kept[0] != stamp:
+        kept = _KEPT[model] = (stamp, _pack(model, precision))
+    return kept[1]
+
+
+@torch.no_grad()
+def _pack(model: SequenceModel, precision: Precision) -> Any:
+    layers, cells, table = model.stack.each_layer(), model.cells(), model.table().detach()
+    norm, kind = layers[0].norm, _KINDS[type(cells[0])]
+    epsilon = norm.eps if isinstance(norm, nn.LayerNorm) else 0.0
+    packed = library().StepWeights(
+        kind, PRECISIONS.index(precision), cells[0].hidden_size, len(cells), model.symbols, norm is not None, epsilon
+    )
+    for index, (layer, cell) in enumerate(zip(layers, cells, strict=True)):
+        own_norm = layer.norm if index else None
+        packed.fill_layer(
+            index,
+            _plain(cell.weight_h),
+            _plain(cell.weight_x) if index else None,
+            _plain(_bias(cell)) if index else None,
+            _plain(cell.bias_h[2 * cell.hidden_size :]) if isinstance(cell, GRUCell) and cell.bias_h is not None else None,
+            None if own_norm is None else _plain(own_norm.weight),
+            None if own_norm is None else _plain(own_norm.bias),
+        )
+    first = F.linear(layers[0].before(table), cells[0].weight_x, _bias(cells[0]))  # (V, G H)
+    packed.fill_ends(_plain(first), None if norm is None else _plain(table), _plain(model.head.weight), _plain(model.head.bias))
+    return packed
 
 
 def _plain(tensor: Tensor) -> Tensor:
