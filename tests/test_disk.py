@@ -39,7 +39,7 @@ from unrolled.data.packed import Packed
 from unrolled.errors import StorageError
 from unrolled.options import TrainRequest
 from unrolled.store.run import Run
-from unrolled.training.loop import Status
+from unrolled.training.looks import Status
 from unrolled.views.console import Quiet
 
 __all__ = ["forks"]  # a fixture

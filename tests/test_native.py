@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unrolled.nn.cells import CELLS, GatedCell, Gathered, LSTMCell, unroll_by_step
 from unrolled.nn.kernels import candidates, native
+from unrolled.nn.kernels.layer import KINDS as NATIVE_KINDS
 from unrolled.nn.kernels.library import SETTING, library, why_absent
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions
@@ -235,7 +236,7 @@ def test_what_native_layers_cannot_run_goes_another_way() -> None:
         assert ("native" in candidates(model)) == (cell != "gru-before" and NATIVE is not None)
         assert "native" not in candidates(model.double())
     assert "native" not in candidates(SequenceModel(5, ModelOptions(hidden=512)).float())[:1], "torch is faster there"
-    assert LSTMCell in native.KINDS
+    assert LSTMCell in NATIVE_KINDS
 
 
 @built

@@ -39,7 +39,7 @@ def learned(model: SequenceModel, batch: dict[str, Tensor], state: Any) -> list[
     model.seed_dropout(3)
     model.zero_grad()
     loss, last = model.loss(batch, state)
-    (loss * 0.5 + sum(s.float().square().mean() for s in state_tensors(last))).backward()
+    (loss * 0.5 + sum(s.float().square().mean() for s in state_tensors(last))).backward()  # type: ignore[no-untyped-call]
     return [
         loss.detach(),
         *(s.detach() for s in state_tensors(last)),
@@ -100,7 +100,7 @@ def test_the_loss_behind_a_head_is_that_of_its_scores(instructions: str) -> None
             head.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16 and loss_of is native.loss):
                 loss = loss_of(own, head, targets)
-            (3 * loss).backward()
+            (3 * loss).backward()  # type: ignore[no-untyped-call]
             results.append([loss.detach(), own.grad, head.weight.grad.clone(), head.bias.grad.clone()])  # type: ignore[union-attr]
         for one, other in zip(*results, strict=True):
             assert one is not None
@@ -153,7 +153,8 @@ def test_wrong_arrays_are_refused() -> None:
     zeros = [torch.zeros(4)]
     good: list[Any] = [zeros, zeros, zeros, zeros, [1.0], [0.0], 0.1, 0.9, 0.99, 1e-8, 1.0, 1]
     NATIVE.adamw(*good)
-    wrong = ((1, []), (1, [torch.zeros(5)]), (0, [torch.zeros(8)[::2]]), (2, [torch.zeros(4).double()]), (4, []), (11, 0))
+    odd = [torch.zeros(8)[::2]]
+    wrong: list[tuple[int, Any]] = [(1, []), (1, [torch.zeros(5)]), (0, odd), (2, [torch.zeros(4).double()]), (4, []), (11, 0)]
     for place, value in wrong:
         with pytest.raises((ValueError, TypeError)):
             NATIVE.adamw(*[value if index == place else one for index, one in enumerate(good)])

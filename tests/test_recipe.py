@@ -14,7 +14,7 @@ from unrolled.api import load
 from unrolled.nn.kernels.library import library
 from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster
 from unrolled.options import BUDGETS, PRESETS, TrainRequest
-from unrolled.training.loop import milestones
+from unrolled.training.looks import milestones
 from unrolled.training.pace import measure
 from unrolled.training.recipe import CHOSEN, DROPOUTS, SYMBOL_DROPOUTS, Text, choose, share, width
 from unrolled.training.schedule import Budget

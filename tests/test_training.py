@@ -16,6 +16,7 @@ from unrolled.api import load
 from unrolled.data.batches import Lanes
 from unrolled.data.corpus import open_corpus
 from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
+from unrolled.inference.evaluate import evaluate
 from unrolled.nn.cells import map_state, state_tensors
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.machine import Machine
@@ -23,7 +24,7 @@ from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.store.model_file import load_text_model, read_sealed
 from unrolled.training.learner import Learner
-from unrolled.training.loop import Looks
+from unrolled.training.looks import Looks
 from unrolled.training.optim import OPTIMISERS, Muon, clip_gradient, make_optimiser, orthogonalise
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.views.console import Quiet
@@ -86,11 +87,11 @@ def test_a_look_that_a_signal_cut_short_is_made_on_resume(book: Path, every: int
     trainer = start(book, "broken", steps=60, eval_every=every).trainer
     looks, count = trainer.looks, itertools.count()
 
-    def evaluate(check: Callable[[], None]) -> float:
+    def evaluate(check: Callable[[], None], sharpness: float) -> tuple[float, float]:
         if next(count) == 3:
             raise Interrupted("stop", 2)
         assert looks.evaluate is not None
-        return looks.evaluate(check)
+        return looks.evaluate(check, sharpness)
 
     trainer.looks = Looks(evaluate, looks.sample)
     trainer.train()
@@ -182,11 +183,31 @@ def test_validation_is_not_trained_on(book: Path) -> None:
     np.testing.assert_array_equal(work.trainer.batches._reader.read(0, 10**9), corpus.ids[:cut])
 
 
+def test_a_model_that_is_too_sure_of_itself_is_kept_less_sure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters drawn at random can only be learned by heart, and then one is sure of what never comes."""
+    monkeypatch.chdir(tmp_path)
+    text = "".join("abcdefgh"[index] for index in np.random.default_rng(0).integers(8, size=4000))
+    Path("text.txt").write_text(text)
+    given: dict[str, Any] = {"steps": 120, "lr": 0.02, "dropout": 0.0, "hidden": 48, "eval_every": 60}
+    work, raw = (start(Path("text.txt"), out, calibrate=out == "calibrated", **given) for out in ("calibrated", "raw"))
+    work.train()
+    raw.train()
+    for name, tensor in work.trainer.model.state_dict().items():
+        assert torch.equal(tensor, raw.trainer.model.state_dict()[name]), "training itself knows nothing of it"
+    kept, plain = (load_text_model(Path(out) / "model.safetensors") for out in ("calibrated", "raw"))
+    assert plain.history["sharpness"] == 1
+    assert 0 < kept.history["sharpness"] < 0.9
+    held_out = open_corpus(["text.txt"], TrainRequest().data).ids[3600:]
+    losses = [evaluate(saved.model, work.machine, held_out).nats for saved in (kept, plain)]
+    assert losses[0] < losses[1]
+    assert losses[0] < math.log(8) + 0.01, "there is nothing to know but that there are eight"
+
+
 def test_the_best_model_is_kept(book: Path) -> None:
     work = start(book, "r", steps=60, lr=0.02)
     losses = iter([3.0, 1.0, 2.0, *[5.0] * 20])
     looks = work.trainer.looks
-    work.trainer.looks = type(looks)(lambda check: next(losses), looks.sample)
+    work.trainer.looks = type(looks)(lambda check, sharpness: (next(losses), 1.0), looks.sample)
     outcome = work.train()
     assert work.trainer.position.best == 1.0
     best_step = [record for record in logs("r") if record.get("event") == "validation" and record["val_nats"] == 1.0][0]["step"]

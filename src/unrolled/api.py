@@ -50,7 +50,7 @@ from unrolled.study.rows import RowSubject
 from unrolled.study.scores import Scored, open_scoring, score_text
 from unrolled.study.subject import Subject
 from unrolled.study.writing import draw_samples
-from unrolled.training.loop import Observer
+from unrolled.training.looks import Observer
 from unrolled.views.console import Plain, Quiet
 
 

@@ -28,7 +28,8 @@ from unrolled.store.board import Board, require_board
 from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
 from unrolled.training.distributed import OwnBatches, Ranks, join
-from unrolled.training.loop import Looks, Observer, Trainer
+from unrolled.training.looks import Looks, Observer
+from unrolled.training.loop import Trainer
 from unrolled.training.recipe import fill
 from unrolled.views.console import Quiet
 
@@ -232,7 +233,7 @@ def _assemble(
     if request.run.log_to == "tensorboard" and ranks.first:
         Board(run)
     looks = Looks(
-        material.evaluator(model, machine, request.run.eval_symbols),
+        material.evaluator(model, machine, request),
         material.sampler(model, machine, request.run.sample_length),
     )
     trainer = Trainer(
@@ -244,7 +245,7 @@ def _assemble(
         run,
         observer,
         looks,
-        lambda history: material.saved(model, history),
+        lambda history, sharpness: material.saved(model, history, sharpness),
         material.symbols_per_character,
         ranks,
     )

@@ -125,6 +125,7 @@ class TrainingOptions:
     weight_decay: float = option(0.1, "Pull of the matrices towards zero (AdamW).", least=0)
     clip: float = option(1.0, "Limit of the gradient; 0 = none.", least=0, old_names=("grad_clip",))
     clip_by: Literal["norm", "value"] = option("norm", "Clip the length of the whole gradient, or each element.")
+    calibrate: bool = option(True, "Fit how sure the model that is kept is of itself, on the validation part.")
     seed: int = option(1, "Seed of everything random; -1 draws one and prints it.", least=-1, below=2**63)
 
 
@@ -252,7 +253,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "two_biases": True, "initialisation": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
         "reset_probability": 0.0,
         "optimiser": "rmsprop", "lr": 2e-3, "schedule": "decay", "warmup": 0, "decay": 0.97, "decay_after": 10.0,
-        "weight_decay": 0.0, "clip": 5.0, "clip_by": "value", "seed": 123,
+        "weight_decay": 0.0, "clip": 5.0, "clip_by": "value", "calibrate": False, "seed": 123,
     },
 }  # fmt: skip
 PRESETS["post-pg"] = PRESETS["char-rnn"] | {"hidden": 512, "batch": 100, "bptt": 100, "dropout": 0.5}

@@ -24,7 +24,7 @@ from unrolled.data.corpus import open_corpus
 from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, Interrupted
 from unrolled.options import DataOptions, TrainRequest
-from unrolled.training.loop import Status
+from unrolled.training.looks import Status
 from unrolled.views.console import Quiet
 
 POINTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

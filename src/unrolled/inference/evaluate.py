@@ -41,6 +41,8 @@ class Evaluation:
 
     A document's end is one, as its line end would be. Where the symbols are bytes, characters are fewer, and the loss of one
     is the sum over its bytes. `unknown` counts the characters of the text that the model has no symbol for; they are left out.
+
+    `slope` and `curvature` are the loss's first two derivatives by what the scores are multiplied by, where that was asked for.
     """
 
     nats: float
@@ -48,6 +50,8 @@ class Evaluation:
     characters: int
     context: str
     unknown: int = 0
+    slope: float = 0.0
+    curvature: float = 0.0
 
     @property
     def bits(self) -> float:
@@ -66,8 +70,11 @@ def evaluate(
     limit: int | None = None,
     begins: npt.NDArray[np.bool_] | None = None,
     check: Callable[[], None] = lambda: None,
+    sharpness: float | None = None,
 ) -> Evaluation:
     """Return the mean loss of `model` on `ids` `(N,)`, of which each but the first is predicted.
+
+    With `sharpness`, the scores are multiplied by it first, and the derivatives by it come along.
 
     `begins` `(V,)` says which symbols begin a character; without it, each is one. `check` is called between batches, and
     may raise to give up.
@@ -86,10 +93,11 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        nats, symbols, characters = _total(model, machine, batches, begins, check)
+        sums, symbols, characters = _total(model, machine, batches, begins, check, sharpness)
     finally:
         model.train(was_training)
-    return Evaluation(nats / max(1, characters), symbols, characters, context)
+    nats, slope, curvature = (value / max(1, characters) for value in sums)
+    return Evaluation(nats, symbols, characters, context, slope=slope, curvature=curvature)
 
 
 def _total(
@@ -98,9 +106,10 @@ def _total(
     batches: Iterator[Batch],
     begins: npt.NDArray[np.bool_] | None,
     check: Callable[[], None],
-) -> tuple[float, int, int]:
-    """Return the sum of the losses, and how many symbols and characters they are of."""
-    total = torch.zeros((), dtype=torch.float64, device=machine.device)
+    sharpness: float | None,
+) -> tuple[list[float], int, int]:
+    """Return the sums of the losses and their two derivatives, and how many symbols and characters they are of."""
+    total = torch.zeros(3, dtype=torch.float64, device=machine.device)
     symbols = characters = 0
     state: State = None
     for batch in batches:
@@ -110,15 +119,29 @@ def _total(
         state = state if batch.carried else model.initial_state(inputs.shape[1])
         with machine.autocast():
             logits, state = model(inputs, state, resets)
-        total += _sum(logits, targets)
+        total += _sums(logits, targets, sharpness)
         symbols += batch.symbols
         counted = batch.targets[batch.targets != IGNORED]
         characters += batch.symbols if begins is None else int(begins[counted].sum())
-    return float(total), symbols, characters
+    return total.tolist(), symbols, characters
 
 
-def _sum(logits: Tensor, targets: Tensor) -> Tensor:
-    return cross_entropy(logits, targets, "sum").double()
+def _sums(logits: Tensor, targets: Tensor, sharpness: float | None) -> Tensor:
+    """Return the sums over all targets of the loss and its derivatives by `sharpness`, `(3,)`; without one, these are zero.
+
+    The scores' mean under the model, less the target's own, is the first; their variance is the second.
+    """
+    if sharpness is None:
+        zero = torch.zeros((), dtype=torch.float64, device=logits.device)
+        return torch.stack([cross_entropy(logits, targets, "sum").double(), zero, zero])
+    counted = targets != IGNORED
+    scores, own = logits[counted].float(), targets[counted].unsqueeze(-1)  # (N, V), (N, 1)
+    logs = (scores * sharpness).log_softmax(-1)
+    chances = logs.exp()
+    mean = (chances * scores).sum(-1)
+    spread = (chances * scores.square()).sum(-1) - mean.square()
+    parts = (-logs.gather(-1, own), mean - scores.gather(-1, own).squeeze(-1), spread)
+    return torch.stack([part.sum(dtype=torch.float64) for part in parts])
 
 
 def _lanes(ids: Ids, end: int | None, limit: int | None) -> Iterator[Batch]:

@@ -41,16 +41,18 @@ class Material(Protocol):
         """Return the training part, endlessly."""
         ...
 
-    def saved(self, model: Any, history: dict[str, Any]) -> Saved:
-        """Return a network as it is kept in a file."""
+    def saved(self, model: Any, history: dict[str, Any], sharpness: float = 1.0) -> Saved:
+        """Return a network as it is kept in a file, its scores multiplied by `sharpness`."""
         ...
 
     def fits(self, saved: Saved) -> bool:
         """Return whether a saved model has the symbols and columns of this material."""
         ...
 
-    def evaluator(self, model: Any, machine: Machine, limit: int) -> Callable[[Check], float] | None:
-        """Return a function that gives the loss on the validation part; None if there is none."""
+    def evaluator(
+        self, model: Any, machine: Machine, options: TrainRequest
+    ) -> Callable[[Check, float], tuple[float, float]] | None:
+        """Return what `Looks` evaluates a network with, on the validation part; None if there is none."""
         ...
 
     def sampler(self, model: Any, machine: Machine, length: int) -> Callable[[Check], str] | None:

@@ -144,8 +144,8 @@ class TableMaterial:
         """Return the rows that train, like lengths together."""
         return PairBatches(self.pairs, self.train, options.batch, options.bptt, options.seed)
 
-    def saved(self, model: PairModel, history: dict[str, Any]) -> SavedPairs:
-        """Return a network as it is kept in a file."""
+    def saved(self, model: PairModel, history: dict[str, Any], sharpness: float = 1.0) -> SavedPairs:
+        """Return a network as it is kept in a file; how sharp it is, it knows itself."""
         return SavedPairs(model, self.task, history)
 
     def fits(self, saved: Saved) -> bool:
@@ -160,15 +160,18 @@ class TableMaterial:
         """The digest of the table."""
         return {"text": self.table.digest(), "corpus": ""}
 
-    def evaluator(self, model: PairModel, machine: Machine, limit: int) -> Callable[[Check], float] | None:
-        """Return a function that gives the loss on held-out rows, of up to `limit` targets, in nats a target."""
-        pairs = self.validation
+    def evaluator(
+        self, model: PairModel, machine: Machine, options: TrainRequest
+    ) -> Callable[[Check, float], tuple[float, float]] | None:
+        """Return a function that gives the loss on some held-out rows, in nats a target; what it is given comes back."""
+        pairs, limit = self.validation, options.run.eval_symbols
         if pairs is None:
             return None
         targets = np.cumsum(pairs.target.lengths[self.held] + pairs.source.lengths[self.held])
         index = self.held[: max(1, int((targets <= 4 * limit).sum()))]
-        measure = calibrate if self.task.target.kind in ("label", "labels") else mean_loss
-        return lambda check: measure(model, pairs, index, machine, check)
+        labels = self.task.target.kind in ("label", "labels")
+        measure = calibrate if labels and options.training.calibrate else mean_loss
+        return lambda check, sharpness: (measure(model, pairs, index, machine, check), sharpness)
 
     def sampler(self, model: PairModel, machine: Machine, length: int) -> Callable[[Check], str] | None:
         """Return a function that answers a few held-out rows, the right answer behind each; None for none."""

@@ -119,6 +119,16 @@ class SequenceModel(nn.Module):
         y, state = self.stack.step(self.embedding(ids), state)
         return self.head(y), state
 
+    @torch.no_grad()
+    def sharpened(self, by: float) -> SequenceModel:
+        """Return a copy whose logits are multiplied by `by`: surer of itself, or less."""
+        with torch.random.fork_rng(devices=[]):
+            other = SequenceModel(self.symbols, self.options).to(self.device)
+        other.load_state_dict(self.state_dict())
+        other.head.weight.mul_(by)
+        other.head.bias.mul_(by)
+        return other
+
     def seed_dropout(self, seed: int) -> None:
         """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
         seed_dropout(self, seed, self.device)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from unrolled.store.model_file import Saved
 from unrolled.store.run import Run
 from unrolled.training.distributed import ALONE, Ranks
 from unrolled.training.learner import Learner
+from unrolled.training.looks import Looks, Observer, Status, milestones
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.training.signals import STOPS, StopSignals
 
@@ -36,24 +37,13 @@ EXPLODED = 1.2
 LOG_EVERY = 10
 """Steps between two lines of metrics."""
 
-MILESTONES = (0.02, 0.05, *(n / 10 for n in range(1, 11)))
-"""Shares of the budget after which the model is validated and writes a sample: early ones show it learning to write."""
-
-FEWER = (0.04, 0.15, 0.35, 0.6, 0.8, 0.92, 1.0)
-"""The same for a short budget, of which looking may take no more than a twentieth."""
-
-SHORT = 100.0
-"""Seconds up to which a budget is short."""
-
-MINUTES_BETWEEN = 5.0
-"""Long runs are validated at least so often."""
-
 
 @dataclass
 class Position:
     """Where training stands; all of it is saved. `best` is the lowest validation loss, in nats a character.
 
-    `first_nats` is the training loss of the first steps; `slowed` counts how often the rate was lowered after a divergence.
+    `first_nats` is the training loss of the first steps; `slowed` counts how often the rate was lowered after a divergence;
+    `sharpness` is what the scores are best multiplied by, as the last look found.
     """
 
     spent: Spent = field(default_factory=Spent)
@@ -65,62 +55,12 @@ class Position:
     train_nats: float | None = None
     first_nats: float | None = None
     slowed: int = 0
+    sharpness: float = 1.0
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Position:
         """Read a position as `asdict` wrote it."""
         return Position(**{**value, "spent": Spent(**value["spent"])})
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a person wants to know while it runs. Rates are symbols a second; `eta` is in seconds of training."""
-
-    step: int
-    progress: float
-    epochs: float
-    seconds: float
-    eta: float
-    rate: float
-    lr: float
-    train_nats: float | None
-    gradient_norm: float | None
-    best: float | None
-
-
-class Observer(Protocol):
-    """Who watches: the console, a notebook, a test."""
-
-    def stepped(self, status: Callable[[], Status]) -> None:
-        """Is called after every step; asking for the status costs a little."""
-        ...
-
-    def looked(self, status: Status, val_nats: float | None, sample: str | None) -> None:
-        """Is called after every validation."""
-        ...
-
-    def note(self, message: str) -> None:
-        """Is told what a user should know."""
-        ...
-
-
-@dataclass(frozen=True)
-class Looks:
-    """How the loop looks at its model: `evaluate(check) -> nats a character`, `sample(check) -> text`; None if not wanted.
-
-    Both call `check` now and then, which raises `Interrupted` when a stop was asked for.
-    """
-
-    evaluate: Callable[[Callable[[], None]], float] | None
-    sample: Callable[[Callable[[], None]], str] | None
-
-
-def milestones(budget: Budget) -> list[float]:
-    """Return the shares of a budget after which the model is looked at, the last of them 1."""
-    if budget.unit != "seconds":
-        return sorted(MILESTONES)
-    parts = round(budget.total / 60 / MINUTES_BETWEEN)
-    return sorted({*(FEWER if budget.total <= SHORT else MILESTONES), *((n + 1) / parts for n in range(parts))})
 
 
 class Trainer:
@@ -136,7 +76,7 @@ class Trainer:
         run: Run,
         observer: Observer,
         looks: Looks,
-        keep: Callable[[dict[str, Any]], Saved],
+        keep: Callable[[dict[str, Any], float], Saved],
         symbols_per_character: float = 1.0,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -332,14 +272,15 @@ class Trainer:
         position, step = self.position, self.position.spent.steps
         self.model.eval()
         try:
-            val_nats = self.looks.evaluate(check) if self.looks.evaluate else None
+            val_nats, sharpness = self.looks.evaluate(check, position.sharpness) if self.looks.evaluate else (None, 1.0)
         finally:
             self.model.train()
         if val_nats is not None and not math.isfinite(val_nats):
             raise self._diverged(step, val_nats)
+        position.sharpness = sharpness
         if val_nats is None or position.best is None or val_nats < position.best:
             position.best, position.best_step = val_nats, step
-            self.run.save_best(self.saved())
+            self.run.save_best(self.saved(sharpness))
         self.model.eval()
         try:
             text = self.looks.sample(check) if self.looks.sample else None
@@ -354,16 +295,17 @@ class Trainer:
             self.run.samples.append({"step": step, "seconds": status.seconds, "val_nats": val_nats, "text": text})
         self.observer.looked(status, val_nats, text)
 
-    def saved(self) -> Saved:
-        """Return the model as it is now, with what is worth knowing of its training."""
+    def saved(self, sharpness: float = 1.0) -> Saved:
+        """Return the model as it is now, its scores times `sharpness`, with what is worth knowing of its training."""
         position = self.position
         history = {
             "steps": position.spent.steps,
             "epochs": position.spent.symbols / self.batches.symbols,
             "seconds": position.spent.seconds,
             "val_nats": position.best if position.best_step == position.spent.steps else None,
+            "sharpness": sharpness,
         }
-        return self._keep(history)
+        return self._keep(history, sharpness)
 
     def save(self) -> None:
         """Write a checkpoint of everything; and the model, if none was good enough to be kept yet."""

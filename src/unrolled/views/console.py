@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from unrolled.training.loop import Status
+    from unrolled.training.looks import Status
 
 INTERVAL = 5.0
 """Seconds between two plain lines; the first comes sooner."""

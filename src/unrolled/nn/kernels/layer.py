@@ -97,7 +97,8 @@ class NativeLayer(torch.autograd.Function):
             dweight_h = dweight_h.roll(-1, 0)  # n r z, as the state's side has them
         if dweight_x is not None:
             dweight_x = dweight_x[:, :units, : weight_x.shape[1]].reshape(weight_x.shape)
-        dinputs, dnorm = None if dtable is None else _sum(dtable)[:, :, :units].reshape(inputs.shape), (None, None)
+        dnorm: tuple[Tensor | None, Tensor | None] = (None, None)
+        dinputs = None if dtable is None else _sum(dtable)[:, :, :units].reshape(inputs.shape)
         if norm_weight is not None:
             dnormed = _input_gradients(kind, dgates, weight_x, units, threads)
             dinputs, dnorm = _norm_gradients(inputs, moments, norm_weight, dnormed, dys, threads)
