@@ -57,8 +57,9 @@ def loss(ys: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
 
     Targets below zero do not count.
     """
+    number = _number()
     with torch.autocast("cpu", enabled=False):
-        return cast(Tensor, HeadLoss.apply(_number(), ys, head.weight, head.bias, targets))  # type: ignore[no-untyped-call]
+        return cast(Tensor, HeadLoss.apply(number, ys, head.weight, head.bias, targets))  # type: ignore[no-untyped-call]
 
 
 def _number() -> torch.dtype:
