@@ -153,6 +153,24 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   use.backward(a);
 }
 
+void input_products(int kind, int threads, const Array& xs, const Array& weight_x, const Array& table) {
+  require(table.ndim() == 3 && xs.ndim() == 2, "table must have three axes, and xs two.");
+  require(kind >= kRNN && kind <= kLSTM && table.shape(2) % 32 == 0, "kind or table are not right.");
+  const bool narrow = is(xs, Number::kBfloat16);
+  InputProducts a{};
+  a.shape = shape_of(kind, 1, static_cast<long>(table.shape(0)), static_cast<long>(table.shape(2)), threads);
+  const long gates = gates_of(kind);
+  a.xs = numbers(xs, "xs", type_of(narrow), {a.shape.padded_rows, -1});
+  a.stride_x = xs.shape(1);
+  a.weight_x = numbers(weight_x, "weight_x", type_of(narrow), {a.shape.groups() * gates, -1, 16});
+  require(weight_x.shape(1) % 32 == 0 && weight_x.shape(1) <= a.stride_x, "weight_x must be as deep as xs is wide.");
+  a.padded_inputs = static_cast<int>(weight_x.shape(1));
+  a.table = static_cast<float*>(numbers(table, "table", Number::kFloat32, {a.shape.rows, gates, a.shape.padded_units}));
+  const LayerKernels& use = kernels_for(narrow);
+  nb::gil_scoped_release release;
+  use.input_products(a);
+}
+
 bool has_gradients() { return kernels().bfloat16.weight_gradients != nullptr; }
 
 Source source_of(const Array& values, const Array& gradient, const char* name, long rows, int first, int last) {
@@ -212,6 +230,8 @@ void bind_layer(nb::module_& module) {
   module.def("pack_forward", pack_forward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "units"_a, "threads"_a);
   module.def("pack_backward", pack_backward, "kind"_a, "weight"_a.noconvert(), "to"_a.noconvert(), "units"_a, "of_state"_a,
              "threads"_a);
+  module.def("input_products", input_products, "kind"_a, "threads"_a, "xs"_a.noconvert(), "weight_x"_a.noconvert(),
+             "table"_a.noconvert());
   module.def("has_gradients", has_gradients);
   module.def("weight_gradients", weight_gradients, "kind"_a, "threads"_a, "padded_units"_a, "dgates"_a.noconvert(),
              "hs"_a.noconvert(), "dweight_h"_a.noconvert(), "xs"_a.noconvert().none(), "dweight_x"_a.noconvert().none());

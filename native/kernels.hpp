@@ -14,6 +14,7 @@ struct LayerKernels {
   void (*backward)(const LayerBackward&);
   void (*weight_gradients)(const WeightGradients&);  // null where torch's products do as well
   void (*input_gradients)(const InputGradients&);    // the same
+  void (*input_products)(const InputProducts&);
   void (*norm_forward)(const NormForward&);
   void (*norm_backward)(const NormBackward&);
   void (*head)(const Head&);

@@ -16,8 +16,8 @@ namespace UNROLLED_SET {
 
 template <typename T>
 constexpr LayerKernels layer_kernels() {
-  LayerKernels table{pack_forward<T>, pack_backward<T>, layer_forward<T>, layer_backward<T>, nullptr, nullptr,
-                     norm_forward<T>, norm_backward,    head<T>};
+  LayerKernels table{pack_forward<T>, pack_backward<T>, layer_forward<T>, layer_backward<T>, nullptr,
+                     nullptr,         input_products<T>, norm_forward<T>,  norm_backward,     head<T>};
 #if defined(__AMX_TILE__)
   if (!kIsFloat<T>) {
     table.weight_gradients = weight_gradients;

@@ -93,6 +93,16 @@ struct InputGradients {
   float* dinputs;
 };
 
+// The products of some inputs with a layer's weights, as the table that a forward pass picks from.
+struct InputProducts {
+  LayerShape shape;      // its rows are those of the inputs
+  const void* xs;        // T (Bp, stride_x)
+  size_t stride_x;       //
+  int padded_inputs;     //
+  const void* weight_x;  // T, packed
+  float* table;          // (B, G, Hp)
+};
+
 // Layer normalisation of the rows of all steps, as a layer's inputs: `to` is padded as `xs` is.
 struct NormForward {
   int threads, steps, rows, padded_rows, units;

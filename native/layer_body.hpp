@@ -260,6 +260,27 @@ static void layer_forward(const LayerForward& a) {
   if (a.shape.kind == kLSTM) forward_of<kLSTM, T>(a);
 }
 
+template <typename T>
+static void input_products(const InputProducts& a) {
+  const LayerShape& s = a.shape;
+  const int G = gates_of(s.kind);
+  const size_t tile = static_cast<size_t>(a.padded_inputs) * kLanes, apart = static_cast<size_t>(s.padded_rows) * kLanes;
+  together(s.threads, [&](const Place& place) {
+    [[maybe_unused]] Tiles tiles;
+    int first, last;
+    share(s.groups(), place, first, last);
+    auto* sums = static_cast<float*>(thread_memory(1, apart * G * sizeof(float)));
+    for (int group = first; group < last; ++group) {
+      product(static_cast<const T*>(a.xs), a.stride_x, s.padded_rows, a.padded_inputs,
+              static_cast<const T*>(a.weight_x) + group * G * tile, G, sums, apart);
+      for (int row = 0; row < s.rows; ++row)
+        for (int g = 0; g < G; ++g)
+          write(a.table + (static_cast<size_t>(row) * G + g) * s.padded_units + group * kLanes,
+                read(sums + g * apart + row * kLanes));
+    }
+  });
+}
+
 // The gradients before the gates of one row's 16 units, given that of h; `carry` is what flows into the step before beside
 // the product: dc, or a GRU's share of dh.
 template <int K, typename T>

@@ -13,8 +13,10 @@ from unrolled.nn.cells import (
     GatedCell,
     Gathered,
     GRUState,
+    Inputs,
     LSTMCell,
     LSTMState,
+    dense,
     map_state,
     state_tensors,
     unroll_by_step,
@@ -182,6 +184,27 @@ def wrong_in(dtypes: set[torch.dtype]) -> Any:
     return unroll
 
 
+def residual(unroll: Any) -> Any:
+    """Return a kernel of a whole residual layer, of one of a cell alone."""
+
+    def run(cell: Any, xs: Inputs, norm: nn.LayerNorm, mask: Tensor | None, state: Any, resets: Tensor | None = None) -> Any:
+        below = dense(xs)
+        ys, last = unroll(cell, norm(below), state, resets)
+        return below + ys, last
+
+    return run
+
+
+def test_a_wrong_loss_behind_the_head_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SequenceModel(V, ModelOptions(hidden=8))
+    if refusal("native", model.cells()[0]):
+        return
+    assert guard.fault(model, "native", torch.float32, 4, 4) is None
+    right = native.loss
+    monkeypatch.setattr(native, "loss", lambda ys, head, targets: right(ys, head, targets) + 0.1 * ys.square().mean())
+    assert "native float32 loss has wrong gradients here" in (guard.fault(model, "native", torch.float32, 4, 4) or "")
+
+
 def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
     model = SequenceModel(V, ModelOptions(hidden=8))
     notes: list[str] = []
@@ -191,6 +214,8 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.
     def spoil(names: list[str], *dtypes: torch.dtype) -> None:
         for name in names:
             monkeypatch.setitem(KERNELS, name, wrong_in(set(dtypes)))
+        if "native" in names:
+            monkeypatch.setattr(native, "unroll_residual", residual(wrong_in(set(dtypes))))
 
     if "native" in fused and native.has_bfloat16():
         spoil(["native"], torch.bfloat16)

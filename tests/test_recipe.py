@@ -106,7 +106,8 @@ def test_rules_are_steady() -> None:
         assert shares == sorted(shares)
         assert 0 == shares[0] < shares[-1] < 0.7
         assert max(later - earlier for earlier, later in zip(shares[:-1], shares[1:], strict=True)) < 0.02
-    assert [width(reads, 10**6) for reads in (0, 10**12)] == [128, 512]
+    assert [width(reads, 10**7) for reads in (0, 10**12)] == [128, 512]
+    assert width(10**12, 10**6) == 384, "more only learn a small text by heart"
 
 
 def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[..., Any]) -> None:

@@ -22,55 +22,52 @@ LINE = 32
 """Numbers between the rows of a buffer beyond what is needed: rows that are a power of two apart share a place in the cache."""
 
 
-class Around(NamedTuple):
-    """What is around a layer: it gives out `below + mask * h`, and reads its inputs normalised.
+_NOTHING: tuple[Tensor | None, Tensor | None] = (None, None)
 
-    With `norm_weight` `(I,)` the inputs are normalised first, and are themselves what is added; otherwise `below` is, which
-    `ids` pick from: `(V, H)`. `mask` is `(B, H)`. Whatever is None is not done.
+
+class Around(NamedTuple):
+    """What is around a layer: it reads its inputs normalised, and gives out `inputs + mask * h`; `mask` is `(B, H)`.
+
+    Without `norm_weight` `(I,)` inputs are read as they are, and not added. Without `mask`, it is one.
     """
 
     epsilon: float = 0.0
     norm_weight: Tensor | None = None
     norm_bias: Tensor | None = None
-    below: Tensor | None = None
     mask: Tensor | None = None
 
 
 class NativeLayer(torch.autograd.Function):
-    """A layer's forward and backward pass. `inputs` is `(T, B, I)`, or `(V, G H)` products that `ids` `(T, B)` pick from."""
+    """A layer's forward and backward pass. Inputs are `(T, B, I)`, or rows `(1, V, I)` that `ids` `(T, B)` pick from."""
 
     @staticmethod
     def forward(
         ctx: Any, kind: int, dtype: torch.dtype, record: bool, ids: Tensor | None, resets: Tensor | None,
-        inputs: Tensor, weight_x: Tensor | None, weight_h: Tensor, bias: Tensor, bias_h: Tensor | None,
-        epsilon: float, norm_weight: Tensor | None, norm_bias: Tensor | None, below: Tensor | None, mask: Tensor | None,
-        *first: Tensor,
+        inputs: Tensor, weight_x: Tensor, weight_h: Tensor, bias: Tensor, bias_h: Tensor | None,
+        epsilon: float, norm_weight: Tensor | None, norm_bias: Tensor | None, mask: Tensor | None, *first: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         native, threads, units = cast(Any, library()), torch.get_num_threads(), weight_h.shape[1]
         steps, rows = inputs.shape[:2] if ids is None else ids.shape
-        padded, inputs, xs, moments = padded_sizes(rows, units), inputs.detach().contiguous(), None, None
-        if ids is None:
-            xs, moments = _widened(inputs, padded[0], dtype, epsilon, norm_weight, norm_bias)
+        padded, inputs = padded_sizes(rows, units), inputs.detach().contiguous()
+        xs, moments = _widened(inputs, dtype, epsilon, norm_weight, norm_bias)
         hs = torch.empty(steps + 1, padded[0], padded[1] + LINE, dtype=dtype)
         ys, last, saved = torch.empty(steps, rows, units), [torch.empty(rows, units) for _ in first], None
         if record:
             saved = torch.empty(steps, padded[1] // 16, padded[0], SLOTS[kind], 16,
                                 dtype=torch.float16 if dtype == torch.bfloat16 else torch.float32)  # fmt: skip
         ids, resets = (None if given is None else given.contiguous() for given in (ids, resets))
-        added = below if norm_weight is None else inputs.view(-1, units)
         parts = native.layer_parts(kind, rows, units, threads, dtype == torch.bfloat16)
         native.layer_forward(
-            kind, threads, parts, *_read_by(kind, inputs, xs, ids, weight_x, rows, units, dtype, threads),
+            kind, threads, parts, *_read_by(kind, inputs, xs, ids, weight_x, units, threads),
             packed_weight(native, kind, weight_h, units, dtype, threads),
             _all_biases(kind, bias, bias_h, padded[1]), resets,
             first[0].detach().contiguous(), first[1].detach().contiguous() if kind == 2 else None,
-            mask, None if added is None else added.detach().contiguous(), hs, saved, ys,
+            mask, None if norm_weight is None else inputs.view(-1, units), hs, saved, ys,
             last[0], last[1] if kind == 2 else None,
         )  # fmt: skip
         ctx.kind, ctx.dtype, ctx.parts, ctx.sizes = kind, dtype, parts, (steps, rows, units, *padded)
-        kept = inputs if ids is not None or norm_weight is not None else None
-        ctx.save_for_backward(ids, resets, kept, weight_x, weight_h, bias_h, norm_weight, mask)
-        ctx.kept = (xs, hs, saved, moments, below is not None)
+        ctx.save_for_backward(ids, resets, inputs, weight_x, weight_h, bias_h, norm_weight, mask)
+        ctx.kept = (xs, hs, saved, moments)
         return ys, *last
 
     @staticmethod
@@ -79,50 +76,64 @@ class NativeLayer(torch.autograd.Function):
         native, threads = cast(Any, library()), torch.get_num_threads()
         kind, dtype, (steps, rows, units, padded_rows, padded) = ctx.kind, ctx.dtype, ctx.sizes
         ids, resets, inputs, weight_x, weight_h, bias_h, norm_weight, mask = ctx.saved_tensors
-        xs, hs, saved, moments, added = ctx.kept
-        gates, dys = GATES[kind], dys.contiguous()
+        xs, hs, saved, moments = ctx.kept
+        dys, symbols = dys.contiguous(), inputs.shape[1]
         dgates = torch.empty(steps, padded_rows, BLOCKS[kind] * padded + LINE, dtype=dtype)
         dbias = torch.empty(ctx.parts, BLOCKS[kind], padded)
         dfirst = [torch.empty(rows, units) for _ in dlast]
-        dtable = None if ids is None else torch.zeros(ctx.parts, len(inputs), gates, padded)
-        dbelow = torch.zeros(ctx.parts, len(inputs), padded) if added else None
+        dtable = None if ids is None else torch.zeros(ctx.parts, symbols, GATES[kind], padded)
+        dbelow = None if ids is None or norm_weight is None else torch.zeros(ctx.parts, symbols, padded)
         native.layer_backward(
             kind, threads, packed_back(native, kind, weight_h, units, True, dtype, threads), resets, saved,
             mask, dys, dlast[0].contiguous(), dlast[1].contiguous() if kind == 2 else None,
             ids, dtable, dbelow, dgates, dbias, dfirst[0], dfirst[1] if kind == 2 else None,
         )  # fmt: skip
-        dweight_h, dweight_x = weight_gradients(kind, dgates, hs[:-1], xs if ctx.needs_input_grad[6] else None, padded, threads)
+        dweight_h, dweight_x = weight_gradients(kind, dgates, hs[:-1], None if ids is not None else xs, padded, threads)
         dweight_h = dweight_h[:, :units, :units]
         if kind == 1:
             dweight_h = dweight_h.roll(-1, 0)  # n r z, as the state's side has them
-        if dweight_x is not None:
-            dweight_x = dweight_x[:, :units, : weight_x.shape[1]].reshape(weight_x.shape)
-        dnorm: tuple[Tensor | None, Tensor | None] = (None, None)
-        dinputs = None if dtable is None else _sum(dtable)[:, :, :units].reshape(inputs.shape)
-        if norm_weight is not None:
-            dnormed = _input_gradients(kind, dgates, weight_x, units, threads)
-            dinputs, dnorm = _norm_gradients(inputs, moments, norm_weight, dnormed, dys, threads)
-        elif dtable is None and ctx.needs_input_grad[5]:
-            dinputs = _input_gradients(kind, dgates, weight_x, units, threads)[:, :rows, : weight_x.shape[1]]
+        of_read, laid_out = dgates, kind
+        if dtable is not None:  # from here on the table's rows are the inputs
+            of_read, laid_out = _narrowed(dtable, dtype), 0
+            dweight_x = weight_gradients(0, of_read, xs, None, GATES[kind] * padded, threads)[0].view(GATES[kind], padded, -1)
+        if dbelow is not None:
+            dys = _sum(dbelow)[None, :, :units].contiguous()
+        dweight_x = cast(Tensor, dweight_x)[:, :units, : inputs.shape[2]].reshape(weight_x.shape)
+        dinputs, dnorm = None, _NOTHING
+        if ctx.needs_input_grad[5] or norm_weight is not None:
+            dinputs = _input_gradients(laid_out, kind, of_read, weight_x, units, threads)
+            if norm_weight is not None:
+                dinputs, dnorm = _norm_gradients(inputs, moments, norm_weight, dinputs, dys, threads)
+            else:
+                dinputs = dinputs[:, :symbols, : inputs.shape[2]]
         return (None, None, None, None, None, dinputs, dweight_x, dweight_h.reshape(weight_h.shape),
-                *_bias_gradients(kind, _sum(dbias)[:, :units], bias_h is not None), None, *dnorm,
-                None if dbelow is None else _sum(dbelow)[:, :units], None, *dfirst)  # fmt: skip
+                *_bias_gradients(kind, _sum(dbias)[:, :units], bias_h is not None), None, *dnorm, None, *dfirst)  # fmt: skip
 
 
 def _read_by(
-    kind: int, inputs: Tensor, xs: Tensor | None, ids: Tensor | None, weight_x: Tensor | None, rows: int, units: int,
-    dtype: torch.dtype, threads: int,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    kind: int, inputs: Tensor, xs: Tensor, ids: Tensor | None, weight_x: Tensor, units: int, threads: int
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Return what the layer reads: inputs with their packed weights, or ids with the table of products that they pick from."""
-    gates, padded = GATES[kind], padded_sizes(1, units)[1]
-    if ids is not None or xs is None:
-        return None, None, ids, _spread(inputs, gates, units, padded)
-    weight = cast(Tensor, weight_x)
-    if dtype != torch.float32:
-        return xs, packed_weight(cast(Any, library()), kind, weight, units, dtype, threads), None, None
-    read = xs[:, :rows, : inputs.shape[2]].reshape(len(xs) * rows, -1)  # torch's large products are at the peak in float32
-    picks = torch.arange(len(read)).view(len(xs), rows)
-    return None, None, picks, _spread(read @ weight.detach().T, gates, units, padded)
+    native, gates, padded = cast(Any, library()), GATES[kind], padded_sizes(1, units)[1]
+    if xs.dtype == torch.float32:  # torch's large products are at the processor's peak there
+        rows = inputs.shape[1]
+        read = xs[:, :rows, : inputs.shape[2]].reshape(len(xs) * rows, -1)
+        picks = torch.arange(len(read)).view(len(xs), rows) if ids is None else ids
+        return None, None, picks, _spread(read @ weight_x.detach().T, gates, units, padded)
+    weights = packed_weight(native, kind, weight_x, units, xs.dtype, threads)
+    if ids is None:
+        return xs, weights, None, None
+    table = torch.empty(inputs.shape[1], gates, padded)
+    native.input_products(kind, threads, xs[0], weights, table)
+    return None, None, ids, table
+
+
+def _narrowed(dtable: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the gradient of a table, `(parts, V, G, Hp)`, as gates' are laid out, `(1, Vp, G Hp and a line more)`."""
+    rows, width = dtable.shape[1], dtable.shape[2] * dtable.shape[3]
+    narrow = torch.zeros(1, padded_sizes(rows, 1)[0], width + LINE, dtype=dtype)
+    narrow[0, :rows, :width] = _sum(dtable).flatten(1)
+    return narrow
 
 
 def _norm_gradients(
@@ -155,16 +166,17 @@ def weight_gradients(
     return of_state.view(gates, padded, wide), shaped
 
 
-def _input_gradients(kind: int, dgates: Tensor, weight_x: Tensor, units: int, threads: int) -> Tensor:
-    """Return the gradients of the inputs, `(T, Bp, I or more)`, in float32."""
-    native, gates, blocks = cast(Any, library()), GATES[kind], BLOCKS[kind]
+def _input_gradients(laid_out: int, kind: int, dgates: Tensor, weight_x: Tensor, units: int, threads: int) -> Tensor:
+    """Return the gradients of the inputs, `(T, Bp, I or more)`, in float32; `dgates` may be laid out as another kind's."""
+    native, gates = cast(Any, library()), GATES[kind]
     padded = padded_sizes(1, units)[1]
     if dgates.dtype == torch.bfloat16 and native.has_gradients():
         back = packed_back(native, kind, weight_x, units, False, dgates.dtype, threads)
         dinputs = torch.empty(*dgates.shape[:2], 16 * len(back))
-        native.input_gradients(kind, threads, dgates, back, dinputs)
+        native.input_gradients(laid_out, threads, dgates, back, dinputs)
         return dinputs
-    of_input = dgates.flatten(0, 1)[:, (blocks - gates) * padded : blocks * padded]
+    first = (BLOCKS[laid_out] - GATES[laid_out]) * padded
+    of_input = dgates.flatten(0, 1)[:, first : first + gates * padded]
     weights = _spread(weight_x.T, gates, units, padded).flatten(1).T.to(dgates.dtype)
     return (of_input @ weights).float().view(*dgates.shape[:2], -1)
 
@@ -228,14 +240,14 @@ def _all_biases(kind: int, bias: Tensor, bias_h: Tensor | None, padded: int) -> 
 
 
 def _widened(
-    xs: Tensor, rows: int, dtype: torch.dtype, epsilon: float, norm_weight: Tensor | None, norm_bias: Tensor | None
+    xs: Tensor, dtype: torch.dtype, epsilon: float, norm_weight: Tensor | None, norm_bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return inputs `(T, B, I)` as `(T, rows, I padded and a line more)`, zero beyond what was there; normalised, if they are.
+    """Return inputs `(T, B, I)` as `(T, Bp, I padded and a line more)`, zero beyond what was there; normalised, if they are.
 
     Then their means and one over their deviations come with them, `(T, B, 2)`.
     """
     steps, own, width = xs.shape
-    padded = -(-width // 32) * 32
+    rows, padded = padded_sizes(own, width)
     wide = torch.empty(steps, rows, padded + LINE, dtype=dtype)
     if norm_weight is not None and norm_bias is not None:
         moments, threads = torch.empty(steps, own, 2), torch.get_num_threads()

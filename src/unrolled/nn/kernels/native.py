@@ -76,22 +76,15 @@ def _unroll(
     cell, number = cast(GatedCell, cell), _number()
     if xs.shape[0] == 0 or xs.shape[1] == 0:
         return unroll_by_step(cell, xs, state, resets)
+    ids = None
+    if isinstance(xs, Gathered) and len(xs.rows) * FEW_ROWS <= xs.ids.numel():
+        ids, inputs = xs.ids, xs.rows.unsqueeze(0)
+    else:
+        inputs = dense(xs)
+    around = Around(mask=mask) if norm is None else Around(norm.eps, norm.weight, norm.bias, mask)
     with torch.autocast("cpu", enabled=False):
-        ids, inputs, weight_x, around = _read(cell, xs, norm, mask, number)
         ys, *last = NativeLayer.apply(
-            KINDS[type(cell)], number, torch.is_grad_enabled(), ids, resets, inputs, weight_x, cell.weight_h, cell.bias,
-            cell.bias_h, *around, *[s.float() for s in state],
+            KINDS[type(cell)], number, torch.is_grad_enabled(), ids, resets, inputs.float(), cell.weight_x, cell.weight_h,
+            cell.bias, cell.bias_h, *around, *[s.float() for s in state],
         )  # type: ignore[no-untyped-call]  # fmt: skip
     return ys, LSTMState(*last) if isinstance(cell, LSTMCell) else type(state)(last[0])
-
-
-def _read(
-    cell: GatedCell, xs: Inputs, norm: nn.LayerNorm | None, mask: Tensor | None, number: torch.dtype
-) -> tuple[Tensor | None, Tensor, Tensor | None, Around]:
-    """Return ids, inputs, the weights they still need, and what is around: see `NativeLayer`."""
-    if isinstance(xs, Gathered) and len(xs.rows) * FEW_ROWS <= xs.ids.numel():
-        rows = xs.rows if norm is None else norm(xs.rows)
-        table = (rows.to(number) @ cell.weight_x.to(number).T).float()
-        return xs.ids, table, None, Around(below=None if norm is None else xs.rows, mask=mask)
-    around = Around(mask=mask) if norm is None else Around(norm.eps, norm.weight, norm.bias, mask=mask)
-    return None, dense(xs), cell.weight_x, around
