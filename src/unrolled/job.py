@@ -65,6 +65,10 @@ class Outcome:
     unit: str
 
 
+WORTH_TELLING = 0.03
+"""How far from one a sharpness is mentioned."""
+
+
 class Job:
     """A trainer with what it was made of. `start` and `resume` make one; `train` runs it."""
 
@@ -115,6 +119,10 @@ class Job:
         epochs = position.spent.symbols / self.trainer.batches.symbols
         best_at = position.best_step / max(1, position.spent.steps)
         val, words = self.material.judge(model, self.machine, self.request.run.eval_symbols, best_at, epochs)
+        sharpness = float(saved.history.get("sharpness", 1.0))
+        if abs(sharpness - 1) > WORTH_TELLING:
+            than = "less" if sharpness < 1 else "more"
+            words += f" Its scores are kept times {sharpness:.2f}: {than} sure of itself, it was best on text it never saw."
         saved.history.update(val_nats=val, verdict=words)
         run.save_best(saved)
         return val, words
