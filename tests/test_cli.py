@@ -243,6 +243,7 @@ def test_a_signal_saves_and_leaves_and_resume_goes_on(cli: Cli, book: Path, numb
     assert "stopped and saved; go on with: unrolled train --resume runs/book" in err
     step = max(int(path.name[5:]) for path in Path("runs/book/checkpoints").iterdir())
     done = cli("train", "--resume", "runs/book", "--steps", step + 5, "--json")
+    assert done.code == 0, done.err
     assert json.loads(done.out)["steps"] == step + 5
     assert cli("sample", "runs/book", "--length", 5).code == 0
 
