@@ -167,6 +167,10 @@ SHARPER = 0.15
 """Most that a sharpness changes at one look: where it is far off, its curve is no parabola."""
 
 
+SHARPEST = 5.0
+"""A sharpness is from a fifth to this: a network that has learned nothing yet has no best one."""
+
+
 def sharper(found: Evaluation, sharpness: float) -> tuple[float, float]:
     """Return the loss at the best sharpness near `sharpness`, at which `found` was measured, and that sharpness.
 
@@ -174,6 +178,7 @@ def sharper(found: Evaluation, sharpness: float) -> tuple[float, float]:
     times becomes too sure of itself on text that it never saw).
     """
     step = min(SHARPER, max(-SHARPER, -found.slope / max(found.curvature, 1e-9)))
+    step = min(SHARPEST, max(1 / SHARPEST, sharpness + step)) - sharpness
     return found.nats + found.slope * step + found.curvature * step**2 / 2, sharpness + step
 
 

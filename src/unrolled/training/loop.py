@@ -290,7 +290,6 @@ class Trainer:
             self.model.train()
         if val_nats is not None and not math.isfinite(val_nats):
             raise self._diverged(step, val_nats)
-        position.sharpness = sharpness
         if val_nats is None or position.best is None or val_nats < position.best:
             position.best, position.best_step = val_nats, step
             self.run.save_best(self.saved(sharpness))
@@ -307,6 +306,7 @@ class Trainer:
         if text is not None:
             self.run.samples.append({"step": step, "seconds": status.seconds, "val_nats": val_nats, "text": text})
         self.observer.looked(status, val_nats, text)
+        position.sharpness = sharpness  # not before: a look that is given up begins anew, from the same one
 
     def saved(self, sharpness: float = 1.0) -> Saved:
         """Return the model as it is now, its scores times `sharpness`, with what is worth knowing of its training."""
