@@ -9,15 +9,6 @@ namespace {
 
 using namespace nb::literals;
 
-const LayerKernels& kernels_for(const Array& array) {
-  const bool narrow = is(array, Number::kBfloat16);
-  const LayerKernels& found = narrow ? kernels().bfloat16 : kernels().float32;
-  require(found.forward != nullptr, "This processor has no products in bfloat16.");
-  return found;
-}
-
-Number type_of(const Array& array) { return is(array, Number::kBfloat16) ? Number::kBfloat16 : Number::kFloat32; }
-
 template <typename Norm>
 void take_sizes(Norm& a, const Array& rows, int threads) {
   require(rows.ndim() == 3, "Rows must have three axes.");
@@ -30,10 +21,6 @@ void take_sizes(Norm& a, const Array& rows, int threads) {
   a.rows = static_cast<int>(rows.shape(1));
   a.padded_rows = rounded_up(a.rows, 16);
   a.units = static_cast<int>(rows.shape(2));
-}
-
-const float* floats(const Array& array, const char* name, std::initializer_list<long> shape) {
-  return static_cast<const float*>(numbers(array, name, Number::kFloat32, shape));
 }
 
 float* floats_to(const Array& array, const char* name, std::initializer_list<long> shape) {

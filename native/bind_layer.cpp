@@ -26,14 +26,7 @@ LayerShape shape_of(int kind, long steps, long rows, long units, int threads, in
           static_cast<int>(units), rounded_up(units, 32), threads, parts};
 }
 
-const LayerKernels& kernels_for(bool bfloat16) {
-  const LayerKernels& found = bfloat16 ? kernels().bfloat16 : kernels().float32;
-  require(found.forward != nullptr, "This processor has no products in bfloat16.");
-  return found;
-}
-
-Number type_of(bool bfloat16) { return bfloat16 ? Number::kBfloat16 : Number::kFloat32; }
-Number saved_type_of(bool bfloat16) { return bfloat16 ? Number::kHalf : Number::kFloat32; }
+Number saved_type_of(const Array& array) { return is(array, Number::kBfloat16) ? Number::kHalf : Number::kFloat32; }
 
 void check_ids(const int64_t* ids, size_t count, long symbols) {
   for (size_t i = 0; i < count; ++i)
@@ -41,39 +34,36 @@ void check_ids(const int64_t* ids, size_t count, long symbols) {
 }
 
 void pack_forward(int kind, const Array& weight, const Array& to, long units, int threads) {
-  const bool narrow = is(to, Number::kBfloat16);
-  const LayerShape shape = shape_of(kind, 1, 1, units, threads);
+    const LayerShape shape = shape_of(kind, 1, 1, units, threads);
   const int gates = gates_of(kind);
   const auto* from = static_cast<const float*>(numbers(weight, "weight", Number::kFloat32, {gates * units, -1}));
   const int depth = static_cast<int>(weight.shape(1)), padded = rounded_up(depth, 32);
-  void* into = numbers(to, "to", type_of(narrow), {static_cast<long>(shape.groups()) * gates, padded, 16});
-  const LayerKernels& use = kernels_for(narrow);
+  void* into = numbers(to, "to", type_of(to), {static_cast<long>(shape.groups()) * gates, padded, 16});
+  const LayerKernels& use = kernels_for(to);
   nb::gil_scoped_release release;
   use.pack_forward(shape, from, depth, padded, into);
 }
 
 void pack_backward(int kind, const Array& weight, const Array& to, long units, bool of_state, int threads) {
-  const bool narrow = is(to, Number::kBfloat16);
-  const LayerShape shape = shape_of(kind, 1, 1, units, threads);
+    const LayerShape shape = shape_of(kind, 1, 1, units, threads);
   const long gates = gates_of(kind);
   const auto* from = static_cast<const float*>(numbers(weight, "weight", Number::kFloat32, {gates * units, -1}));
   const long columns = static_cast<long>(weight.shape(1));
   require(columns >= 1 && columns < kLargest, "weight must have columns, fewer than a million.");
-  void* into = numbers(to, "to", type_of(narrow), {rounded_up(columns, 32) / 16, gates * shape.padded_units, 16});
-  const LayerKernels& use = kernels_for(narrow);
+  void* into = numbers(to, "to", type_of(to), {rounded_up(columns, 32) / 16, gates * shape.padded_units, 16});
+  const LayerKernels& use = kernels_for(to);
   nb::gil_scoped_release release;
   use.pack_backward(shape, from, static_cast<int>(columns), of_state, into);
 }
 
 void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Maybe& weight_x, const Maybe& ids, const Maybe& table,
                    const Array& weight_h, const Array& bias, const Maybe& resets, const Array& h_first,
-                   const Maybe& c_first, const Maybe& mask, const Maybe& below, const Array& hs, const Maybe& saved, const Array& ys, const Array& h_last,
-                   const Maybe& c_last) {
+                   const Maybe& c_first, const Maybe& mask, const Maybe& below, const Array& hs, const Maybe& saved,
+                   const Array& ys, const Array& h_last, const Maybe& c_last) {
   require(ys.ndim() == 3 && hs.ndim() == 3, "ys and hs must have three axes.");
   const long steps = ys.shape(0), rows = ys.shape(1), units = ys.shape(2);
   const LayerShape s = shape_of(kind, steps, rows, units, threads, parts);
-  const bool narrow = is(hs, Number::kBfloat16);
-  const Number type = type_of(narrow);
+  const Number type = type_of(hs);
   const long gates = gates_of(kind), tiles = s.groups() * gates;
   LayerForward a{};
   a.shape = s;
@@ -104,9 +94,9 @@ void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Mayb
   a.hs = numbers(hs, "hs", type, {steps + 1, s.padded_rows, -1});
   a.stride_h = hs.shape(2);
   require(a.stride_h >= static_cast<size_t>(s.padded_units), "hs must have room for the padded units.");
-  a.saved = numbers(saved, "saved", saved_type_of(narrow), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
+  a.saved = numbers(saved, "saved", saved_type_of(hs), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
   a.ys = static_cast<float*>(numbers(ys, "ys", Number::kFloat32, {steps, rows, units}));
-  const LayerKernels& use = kernels_for(narrow);
+  const LayerKernels& use = kernels_for(hs);
   nb::gil_scoped_release release;
   use.forward(a);
 }
@@ -119,14 +109,13 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   const long steps = dys.shape(0), rows = dys.shape(1), units = dys.shape(2), parts = dbias.shape(0);
   require(parts <= 1024, "dbias has too many parts.");
   const LayerShape s = shape_of(kind, steps, rows, units, threads, static_cast<int>(parts));
-  const bool narrow = is(dgates, Number::kBfloat16);
-  const Number type = type_of(narrow);
+  const Number type = type_of(dgates);
   const long gates = gates_of(kind), blocks = blocks_of(kind);
   LayerBackward a{};
   a.shape = s;
   a.weight_back = numbers(weight_back, "weight_back", type, {s.groups(), gates * s.padded_units, 16});
   a.resets = static_cast<const uint8_t*>(numbers(resets, "resets", Number::kByte, {steps, rows}));
-  a.saved = numbers(saved, "saved", saved_type_of(narrow), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
+  a.saved = numbers(saved, "saved", saved_type_of(dgates), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
   a.mask = static_cast<const float*>(numbers(mask, "mask", Number::kFloat32, {rows, units}));
   a.dys = static_cast<const float*>(numbers(dys, "dys", Number::kFloat32, {steps, rows, units}));
   a.dh_last = static_cast<const float*>(numbers(dh_last, "dh_last", Number::kFloat32, {rows, units}));
@@ -148,7 +137,7 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   a.stride_g = dgates.shape(2);
   require(a.stride_g >= static_cast<size_t>(blocks) * s.padded_units, "dgates must have room for all gates.");
   a.dbias = static_cast<float*>(numbers(dbias, "dbias", Number::kFloat32, {parts, blocks, s.padded_units}));
-  const LayerKernels& use = kernels_for(narrow);
+  const LayerKernels& use = kernels_for(dgates);
   nb::gil_scoped_release release;
   use.backward(a);
 }
@@ -156,17 +145,16 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
 void input_products(int kind, int threads, const Array& xs, const Array& weight_x, const Array& table) {
   require(table.ndim() == 3 && xs.ndim() == 2, "table must have three axes, and xs two.");
   require(kind >= kRNN && kind <= kLSTM && table.shape(2) % 32 == 0, "kind or table are not right.");
-  const bool narrow = is(xs, Number::kBfloat16);
   InputProducts a{};
   a.shape = shape_of(kind, 1, static_cast<long>(table.shape(0)), static_cast<long>(table.shape(2)), threads);
   const long gates = gates_of(kind);
-  a.xs = numbers(xs, "xs", type_of(narrow), {a.shape.padded_rows, -1});
+  a.xs = numbers(xs, "xs", type_of(xs), {a.shape.padded_rows, -1});
   a.stride_x = xs.shape(1);
-  a.weight_x = numbers(weight_x, "weight_x", type_of(narrow), {a.shape.groups() * gates, -1, 16});
+  a.weight_x = numbers(weight_x, "weight_x", type_of(xs), {a.shape.groups() * gates, -1, 16});
   require(weight_x.shape(1) % 32 == 0 && weight_x.shape(1) <= a.stride_x, "weight_x must be as deep as xs is wide.");
   a.padded_inputs = static_cast<int>(weight_x.shape(1));
   a.table = static_cast<float*>(numbers(table, "table", Number::kFloat32, {a.shape.rows, gates, a.shape.padded_units}));
-  const LayerKernels& use = kernels_for(narrow);
+  const LayerKernels& use = kernels_for(xs);
   nb::gil_scoped_release release;
   use.input_products(a);
 }

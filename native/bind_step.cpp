@@ -23,10 +23,6 @@ constexpr int kMostThreads = 1 << 10;
 constexpr std::size_t kOwnWeights = std::size_t{7} << 18;  // bytes that stay in a core's second-level cache of 2 MiB
 constexpr std::size_t kMostBytes = std::size_t{1} << 40;
 
-const float* floats(const Array& array, const char* name, std::initializer_list<long> shape) {
-  return static_cast<const float*>(numbers(array, name, Number::kFloat32, shape));
-}
-
 void copy_padded(const float* from, long rows, long count, float* to, long stride) {
   for (long row = 0; row < rows; ++row) std::memcpy(to + row * stride, from + row * count, sizeof(float) * static_cast<std::size_t>(count));
 }

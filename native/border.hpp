@@ -10,6 +10,9 @@
 #include <optional>
 #include <string>
 
+#include "kernels.hpp"
+#include "processor.hpp"
+
 namespace unrolled {
 
 namespace nb = nanobind;
@@ -78,6 +81,19 @@ using Maybe = std::optional<Array>;
 
 inline void require(bool holds, const char* message) {
   if (!holds) throw nb::value_error(message);
+}
+
+// The kernels for an array's type, which is float32 or bfloat16; ValueError where there are none.
+inline const LayerKernels& kernels_for(const Array& array) {
+  const LayerKernels& found = is(array, Number::kBfloat16) ? kernels().bfloat16 : kernels().float32;
+  require(found.forward != nullptr, "This processor has no products in bfloat16.");
+  return found;
+}
+
+inline Number type_of(const Array& array) { return is(array, Number::kBfloat16) ? Number::kBfloat16 : Number::kFloat32; }
+
+inline const float* floats(const Array& array, const char* name, std::initializer_list<long> shape) {
+  return static_cast<const float*>(numbers(array, name, Number::kFloat32, shape));
 }
 
 }  // namespace unrolled

@@ -70,16 +70,12 @@ static void polar_of(const Polar& a, const PolarRoom& room, const float* from) {
   const int H = room.H;
   double total = 0.0;
   for (int row = 0; row < H; ++row) {
-    float part = 0.0f;
     Lanes sum = splat(0.0f);
     for (int column = 0; column < H; column += kLanes) {
       const Lanes value = read(from + static_cast<size_t>(row) * H + column);
       sum = fma(value, value, sum);
     }
-    alignas(64) float sixteen[kLanes];
-    write(sixteen, sum);
-    for (float one : sixteen) part += one;
-    total += part;
+    total += sum_of(sum);
   }
   const float scale = 1.0f / (static_cast<float>(__builtin_sqrt(total)) * a.margin + 1e-7f);
   for (int row = 0; row < H; ++row)

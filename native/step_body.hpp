@@ -6,6 +6,7 @@
 #pragma once
 
 #include "draw_body.hpp"
+#include "norm_body.hpp"
 #include "step.hpp"
 #include "step_product.hpp"
 
@@ -34,31 +35,13 @@ static inline Lanes cell_step(const Lanes* from_x, const Lanes* from_h, const fl
   }
 }
 
-static inline float total(const Lanes& value) {
-  alignas(64) float parts[kLanes];
-  write(parts, value);
-  float sum = 0;
-  for (int i = 0; i < kLanes; ++i) sum += parts[i];
-  return sum;
-}
-
 // LayerNorm of `units` numbers, zero behind them up to K; `weight` and `bias` are zero there as well.
 static inline void normalise(const float* x, const float* weight, const float* bias, float epsilon, int units, int K,
                              float* to) {
-  Lanes sums = splat(0.0f);
-  for (int k = 0; k < units; k += kLanes) sums = sums + read(x + k);
-  const float mean = total(sums) / static_cast<float>(units);
-  sums = splat(0.0f);
-  const Lanes middle = splat(mean);
-  int k = 0;
-  for (; k + kLanes <= units; k += kLanes) {
-    const Lanes off = read(x + k) - middle;
-    sums = fma(off, off, sums);
-  }
-  float squares = total(sums);
-  for (; k < units; ++k) squares += (x[k] - mean) * (x[k] - mean);
-  const Lanes scale = splat(1.0f / std::sqrt(squares / static_cast<float>(units) + epsilon));
-  for (k = 0; k < K; k += kLanes) {
+  float moments[2];
+  moments_of(x, units, epsilon, moments);
+  const Lanes middle = splat(moments[0]), scale = splat(moments[1]);
+  for (int k = 0; k < K; k += kLanes) {
     const bool inside = k < units;  // x has fewer numbers than K
     const Lanes off = inside ? read(x + k) - middle : splat(0.0f);
     write(to + k, inside ? fma(off * scale, read(weight + k), read(bias + k)) : splat(0.0f));
@@ -253,7 +236,7 @@ static float step_read(const float* from, size_t count) {
   Lanes sums[kChains] = {};
   for (size_t i = 0; i + kChains * kLanes <= count; i += kChains * kLanes)
     for (int chain = 0; chain < kChains; ++chain) sums[chain] = sums[chain] + read(from + i + chain * kLanes);
-  return total(sums[0] + sums[1] + sums[2] + sums[3]);
+  return sum_of(sums[0] + sums[1] + sums[2] + sums[3]);
 }
 
 }  // namespace UNROLLED_SET

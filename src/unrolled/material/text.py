@@ -166,7 +166,6 @@ class TextMaterial:
 SHARPER = 0.15
 """Most that a sharpness changes at one look: where it is far off, its curve is no parabola."""
 
-
 SHARPEST = 5.0
 """A sharpness is from a fifth to this: a network that has learned nothing yet has no best one."""
 
