@@ -2,10 +2,12 @@
 
     torchrun --nproc-per-node 2 benchmarks/scaling.py --measure > benchmarks/costs.json
     python benchmarks/scaling.py benchmarks/costs.json
+    torchrun --nproc-per-node 2 benchmarks/scaling.py --beside
 
 `--measure` times the parts of a step, and whole steps of one rank and of two, one thread each. The costs in a file make a
 table: what share of N times one rank's speed N ranks reach, with the lanes of a rank kept (weak) or those of all together
-(strong), over networks of several speeds. Each rank has a processor of its own.
+(strong), over networks of several speeds. Each rank has a processor of its own. `--beside` compares two processes of one thread
+with one process of two, on the same two cores, a few steps of each in turn.
 """
 
 import argparse
@@ -17,6 +19,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unrolled.data.batches import Batch
+    from unrolled.training.distributed import Ranks
+    from unrolled.training.learner import Learner
 
 RANKS = (8, 16, 32, 64, 128, 256, 512)
 NETWORKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}
@@ -29,6 +37,7 @@ class Costs:
     The pass forward and back takes `fixed + lanes * lane`. `update` is what every rank does alike after it; `turning` is Muon's
     work on all blocks, which ranks share where they divide evenly. `gradients` are the bytes averaged, `turned` those gathered.
     A message takes `latency` and its bytes over `bandwidth`. Ranks differ by `spread` of a step, and the slowest sets the pace.
+    `handed` is what two ranks of one machine need instead, in memory that they share: gradients, blocks, the five numbers.
     """
 
     fixed: float
@@ -41,6 +50,7 @@ class Costs:
     latency: float
     bandwidth: float
     spread: float
+    handed: float
     lanes: int
 
     def compute(self, lanes: float) -> float:
@@ -83,9 +93,9 @@ def efficiency(costs: Costs, ranks: int, weak: bool, overlap: float = 0.5) -> fl
 
 
 def predicted(costs: Costs) -> dict[str, float]:
-    """Return the seconds of a step of one rank and of two that share its lanes and one machine, where nothing overlaps."""
-    draw = random.Random(0)
-    return {"1": costs.step(1, costs.lanes, draw), "2": costs.step(2, costs.lanes // 2, draw, overlap=0.0)}
+    """Return the seconds of a step of one rank, and of two that share its lanes and one machine: they do not wait by chance."""
+    one = costs.step(1, costs.lanes, random.Random(0))
+    return {"1": one, "2": costs.compute(costs.lanes / 2) + costs.update + costs.turning / 2 + costs.handed}
 
 
 def table(costs: Costs) -> str:
@@ -100,8 +110,44 @@ def table(costs: Costs) -> str:
     return "\n".join(lines)
 
 
-def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
-    """Return what a step of two layers of `hidden` units costs, and the seconds of whole steps of one rank and of two."""
+def beside(hidden: int, lanes: int, steps: int, rounds: int = 40, turns: int = 5) -> list[str]:
+    """Return a line for two processes that share `lanes`, and for two of as many each: symbols a second over one process's."""
+    import torch
+
+    from unrolled.training.distributed import ALONE, join
+
+    ranks = join()
+    if ranks.size != 2:
+        raise SystemExit("--beside wants two processes: torchrun --nproc-per-node 2")
+    kinds = {"one": learner_of(hidden, lanes, steps, ALONE)}
+    for own in (lanes // 2, lanes):
+        kinds[f"two, {own} lanes each"] = learner_of(hidden, own, steps, ranks)
+    rates: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, (learner, batch) in kinds.items():
+            alone, took = name == "one", []
+            ranks.total([0.0])
+            if alone and not ranks.first:
+                continue
+            torch.set_num_threads(2 if alone else 1)
+            for _ in range(turns):
+                started = time.perf_counter()
+                loss, _ = learner.step(batch, 0.0, 0)
+                own = [0.0] * 4 + [float(loss)]
+                _ = own if alone else ranks.total(own)
+                took.append(time.perf_counter() - started)
+            rates[name].append((1 if alone else 2) * batch.symbols / statistics.median(took))
+    ranks.close()
+    lines = [f"one process of two threads, {lanes} lanes: {statistics.median(rates['one']):,.0f} symbols a second"]
+    for name in list(kinds)[1:]:
+        ratios = [two / one for one, two in zip(rates["one"][5:], rates[name][5:], strict=True)] if ranks.first else [0.0] * 4
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        lines.append(f"{name}: {middle:.2f} times as many (quartiles {low:.2f}, {high:.2f})")
+    return lines if ranks.first else []
+
+
+def learner_of(hidden: int, lanes: int, steps: int, ranks: "Ranks") -> "tuple[Learner, Batch]":
+    """Return what takes steps with two layers of `hidden` units on so many lanes, and what it learns from."""
     import numpy as np
     import torch
 
@@ -110,32 +156,49 @@ def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
     from unrolled.nn.machine import choose_machine
     from unrolled.nn.model import SequenceModel
     from unrolled.options import MachineOptions, ModelOptions, TrainingOptions
-    from unrolled.training.distributed import ALONE, Ranks, join
     from unrolled.training.learner import Learner
-    from unrolled.training.optim import clip_gradient, orthogonalise
 
-    ranks, machine = join(), choose_machine(MachineOptions(threads=1))
-    if ranks.size != 2:
-        raise SystemExit("--measure wants two processes: torchrun --nproc-per-node 2")
+    torch.manual_seed(0)
     model = SequenceModel(65, ModelOptions(hidden=hidden, dropout=0.1)).train()
     use(model, "auto")
     options = TrainingOptions(batch=lanes, bptt=steps, optimiser="muon")
+    ids = np.random.default_rng(1).integers(65, size=(2, steps, lanes))
+    learner = Learner(model, choose_machine(MachineOptions(threads=1)), options, lanes, ranks)
+    return learner, Batch(ids[0], ids[1], None, True, ids[0].size)
 
-    def learner(count: int, among: Ranks = ALONE) -> tuple[Learner, Batch]:
-        ids = np.random.default_rng(1).integers(65, size=(2, steps, count))
-        return Learner(model, machine, options, count, among), Batch(ids[0], ids[1], None, True, ids[0].size)
 
-    (few, half), (alone, full), (pair, own) = learner(lanes // 2), learner(lanes), learner(lanes // 2, ranks)
-    squares, gradients = torch.randn(16, hidden, hidden), torch.zeros(sum(weight.numel() for weight in model.parameters()))
+def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
+    """Return what a step of two layers of `hidden` units costs, and the seconds of whole steps of one rank and of two."""
+    import torch
+
+    from unrolled.training.distributed import ALONE, Ranks, join
+    from unrolled.training.optim import clip_gradient, orthogonalise
+
+    ranks = join()
+    if ranks.size != 2:
+        raise SystemExit("--measure wants two processes: torchrun --nproc-per-node 2")
+    afar = Ranks(ranks.rank, ranks.size)  # these two as if they were on two machines
+    few, half = learner_of(hidden, lanes // 2, steps, ALONE)
+    alone, full = learner_of(hidden, lanes, steps, ALONE)
+    pair, own = learner_of(hidden, lanes // 2, steps, ranks)
+    near = ranks.neighbours
+    if near is None:
+        raise SystemExit("--measure wants the native library, and room for shared memory")
+    turned = torch.zeros(8, hidden, hidden, dtype=torch.bfloat16)
+    squares, gradients = (
+        torch.randn(16, hidden, hidden),
+        torch.zeros(sum(weight.numel() for weight in alone.model.parameters())),
+    )
     alone.step(full, 0.0, 0)
     work: dict[str, Callable[[], object]] = {
         "half": lambda: few._gradients(half, few.carried),
         "full": lambda: alone._gradients(full, alone.carried),
-        "clip": lambda: clip_gradient(model.parameters(), options),
+        "clip": lambda: clip_gradient(alone.model.parameters(), alone.options),
         "update": lambda: alone.optimiser.step(0.0),
         "turning": lambda: orthogonalise(squares),
-        "agreed": lambda: ranks.total([0.0] * 5),
-        "exchanged": lambda: ranks.mean(gradients, machine.dtype),
+        "agreed": lambda: afar.total([0.0] * 5),
+        "exchanged": lambda: afar.gather(gradients),
+        "handed": lambda: (near.mean(gradients, alone.machine.dtype), near.gather(turned), near.total([0.0] * 5)),
         "one": lambda: alone.step(full, 0.0, 0),
         "two": lambda: (pair.step(own, 0.0, 0), ranks.total([0.0] * 5)),
     }
@@ -172,6 +235,7 @@ def summary(seconds: dict[str, list[float]], sizes: dict[str, int]) -> dict[str,
         "turning": took["turning"],
         "latency": took["agreed"] / 2,
         "bandwidth": sizes["gradients"] / max(1e-9, took["exchanged"] - took["agreed"]),
+        "handed": took["handed"],
         "spread": (quarters[2] - quarters[0]) / 1.35 / took["full"],
     }
     return {"costs": costs | sizes, "steps": {"1": took["one"], "2": took["two"]}}
@@ -182,10 +246,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("costs", nargs="?", type=Path)
     parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--beside", action="store_true")
     arguments = parser.parse_args()
     if arguments.measure:
         if found := measure(256, 32, 64):
             print(json.dumps(found))
+    elif arguments.beside:
+        print("".join(f"{line}\n" for line in beside(256, 32, 64)), end="")
     elif arguments.costs:
         measured = json.loads(arguments.costs.read_text("utf-8"))
         costs = Costs(**measured["costs"])
@@ -193,7 +260,7 @@ def main() -> None:
             print(f"{ranks} rank(s), {costs.lanes} lanes: {1e3 * step:.1f} ms, measured {1e3 * measured['steps'][ranks]:.1f}")
         print(f"\n{table(costs)}")
     else:
-        parser.error("give a file of costs, or --measure")
+        parser.error("give a file of costs, --measure or --beside")
 
 
 if __name__ == "__main__":

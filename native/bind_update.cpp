@@ -5,6 +5,7 @@
 
 #include "border.hpp"
 #include "kernels.hpp"
+#include "meeting.hpp"
 #include "processor.hpp"
 
 namespace unrolled {
@@ -32,6 +33,14 @@ std::vector<float*> alike(const Arrays& arrays, const char* name, const Arrays& 
     found.push_back(static_cast<float*>(arrays[i].data()));
   }
   return found;
+}
+
+bool meet_others(const Array& board, int rank, std::int64_t round, double seconds) {
+  auto* rounds = static_cast<std::int64_t*>(numbers(board, "board", Number::kInt64, {-1}));
+  const int ranks = static_cast<int>(board.size());
+  require(rank >= 0 && rank < ranks, "rank must be one of the board's.");
+  nb::gil_scoped_release release;
+  return meet(rounds, ranks, rank, round, seconds);
 }
 
 void check_threads(int threads) { require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024."); }
@@ -99,27 +108,72 @@ void polar(const Array& squares, const Array& coefficients, float margin, const 
   kernels().polar(a);
 }
 
-void muon(const Arrays& weights, const Arrays& gradients, const Arrays& means, long size, const Array& coefficients,
-          float margin, double scale, double momentum, double decay, double rate, int threads) {
-  const std::vector<float*> to = alike(weights, "weights", weights), from = alike(gradients, "gradients", weights);
-  const std::vector<float*> mean = alike(means, "means", weights);
-  std::vector<float*> square_to, square_mean;
-  std::vector<const float*> square_from;
+// Where each square of some arrays begins, one array after the other.
+std::vector<float*> squares_in(const Arrays& arrays, const char* name, long size) {
   require(has_polar(size), "This processor has no such kernel, or the size is no multiple of 32.");
   const std::size_t apart = static_cast<std::size_t>(size) * size;
-  for (std::size_t i = 0; i < to.size(); ++i) {
-    require(weights[i].size() % apart == 0, "weights must be made of squares of that size.");
-    for (std::size_t at = 0; at < weights[i].size(); at += apart) {
-      square_to.push_back(to[i] + at);
-      square_from.push_back(from[i] + at);
-      square_mean.push_back(mean[i] + at);
-    }
+  std::vector<float*> found;
+  for (const Array& array : arrays) {
+    require(size_of(array, name) % apart == 0, (std::string(name) + " must be made of squares of that size.").c_str());
+    for (std::size_t at = 0; at < array.size(); at += apart) found.push_back(static_cast<float*>(array.data()) + at);
   }
-  const Muon a{polar_of(static_cast<long>(square_to.size()), size, coefficients, margin, threads),
-               square_from.data(), square_mean.data(), square_to.data(), static_cast<float>(scale),
+  return found;
+}
+
+void muon(const Arrays& weights, const Arrays& gradients, const Arrays& means, long size, const Array& coefficients,
+          float margin, double scale, double momentum, double decay, double rate, int threads) {
+  alike(gradients, "gradients", weights);
+  alike(means, "means", weights);
+  const std::vector<float*> to = squares_in(weights, "weights", size), mean = squares_in(means, "means", size);
+  const std::vector<float*> from = squares_in(gradients, "gradients", size);
+  const Muon a{polar_of(static_cast<long>(to.size()), size, coefficients, margin, threads),
+               from.data(), mean.data(), to.data(), static_cast<float>(scale),
                static_cast<float>(momentum), static_cast<float>(1.0 - decay), static_cast<float>(rate)};
   nb::gil_scoped_release release;
   kernels().muon(a);
+}
+
+void directions(const Arrays& gradients, const Arrays& means, long size, const Array& coefficients, float margin, double scale,
+                double momentum, const Array& to, int threads) {
+  alike(means, "means", gradients);
+  const std::vector<float*> from = squares_in(gradients, "gradients", size), mean = squares_in(means, "means", size);
+  const long count = static_cast<long>(from.size());
+  Polar polar = polar_of(count, size, coefficients, margin, threads);
+  polar.to = numbers(to, "to", Number::kBfloat16, {count, size, size});
+  const Muon a{polar, from.data(), mean.data(), nullptr, static_cast<float>(scale), static_cast<float>(momentum), 1.0f, 0.0f};
+  nb::gil_scoped_release release;
+  kernels().muon(a);
+}
+
+void turn(const Arrays& weights, const Array& directions, double decay, double rate, int threads) {
+  check_threads(threads);
+  require(kernels().turn != nullptr, "This processor has no such kernel.");
+  const std::vector<float*> to = alike(weights, "weights", weights);
+  std::vector<std::size_t> sizes;
+  std::size_t total = 0;
+  for (const Array& weight : weights) {
+    sizes.push_back(weight.size());
+    total += weight.size();
+  }
+  require(is(directions, Number::kBfloat16) && directions.size() == total, "directions must be bfloat16, one for each weight.");
+  const Turn a{threads, static_cast<int>(to.size()), to.data(), sizes.data(), directions.data(),
+               static_cast<float>(1.0 - decay), static_cast<float>(-rate)};
+  nb::gil_scoped_release release;
+  kernels().turn(a);
+}
+
+void mean(const Arrays& parts, const Array& to, int threads) {
+  check_threads(threads);
+  require(!parts.empty(), "There must be something to take the mean of.");
+  const Number type = type_of(parts[0]);
+  require(type == Number::kFloat32 || kernels().bfloat16.forward != nullptr, "This processor reads no bfloat16.");
+  const long size = static_cast<long>(to.size());
+  std::vector<const void*> from;
+  for (const Array& part : parts) from.push_back(numbers(part, "parts", type, {size}));
+  const Mean a{threads, static_cast<int>(from.size()), from.data(), type == Number::kBfloat16,
+               static_cast<float*>(numbers(to, "to", Number::kFloat32, {size})), static_cast<std::size_t>(size)};
+  nb::gil_scoped_release release;
+  kernels().mean(a);
 }
 
 }  // namespace
@@ -133,6 +187,11 @@ void bind_update(nb::module_& module) {
              "threads"_a);
   module.def("muon", muon, "weights"_a.noconvert(), "gradients"_a.noconvert(), "means"_a.noconvert(), "size"_a, "coefficients"_a.noconvert(), "margin"_a,
              "scale"_a, "momentum"_a, "decay"_a, "rate"_a, "threads"_a);
+  module.def("directions", directions, "gradients"_a.noconvert(), "means"_a.noconvert(), "size"_a, "coefficients"_a.noconvert(),
+             "margin"_a, "scale"_a, "momentum"_a, "to"_a.noconvert(), "threads"_a);
+  module.def("turn", turn, "weights"_a.noconvert(), "directions"_a.noconvert(), "decay"_a, "rate"_a, "threads"_a);
+  module.def("meet", meet_others, "board"_a.noconvert(), "rank"_a, "round"_a, "seconds"_a);
+  module.def("mean", mean, "parts"_a.noconvert(), "to"_a.noconvert(), "threads"_a);
 }
 
 }  // namespace unrolled

@@ -26,8 +26,10 @@ struct Kernels {
   StepKernels step;
   void (*polar)(const Polar&);  // null where torch's products do as well
   void (*muon)(const Muon&);    // the same
+  void (*turn)(const Turn&);    // the same
   void (*adamw)(const AdamW&);
   void (*squares)(int threads, int tensors, const float* const* values, const std::size_t* sizes, double* sums);  // a piece each
+  void (*mean)(const Mean&);
 };
 
 }  // namespace unrolled

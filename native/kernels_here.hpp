@@ -36,11 +36,11 @@ static const Kernels kKernels = {
 #endif
     {step_run, step_read},
 #if defined(__AMX_TILE__)
-    polar, muon,
+    polar, muon, turn_weights,
 #else
-    nullptr, nullptr,
+    nullptr, nullptr, nullptr,
 #endif
-    adamw, squares,
+    adamw, squares, mean,
 };
 
 }  // namespace UNROLLED_SET

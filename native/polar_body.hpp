@@ -4,8 +4,10 @@
 // gradient to its direction. Products are in bfloat16 with sums in float32, as torch's are.
 #pragma once
 
+#include <vector>
+
 #include "gradients_body.hpp"
-#include "update.hpp"
+#include "update_body.hpp"
 
 #if defined(__AMX_TILE__)
 namespace unrolled {
@@ -95,6 +97,12 @@ static void polar_of(const Polar& a, const PolarRoom& room, const float* from) {
   }
 }
 
+static void leave(const PolarRoom& room, void* to, int index) {
+  auto* square = static_cast<bfloat16*>(to) + static_cast<size_t>(index) * room.H * room.H;
+  for (int row = 0; row < room.H; ++row)
+    std::memcpy(square + static_cast<size_t>(row) * room.H, room.x + row * room.lda, room.H * sizeof(bfloat16));
+}
+
 static void polar(const Polar& a) {
   together(a.threads, [&](const Place& place) {
     Tiles tiles;
@@ -104,16 +112,15 @@ static void polar(const Polar& a) {
     const size_t apart = static_cast<size_t>(a.size) * a.size;
     for (int index = first; index < last; ++index) {
       polar_of(a, room, a.from + index * apart);
-      bfloat16* to = static_cast<bfloat16*>(a.to) + index * apart;
-      for (int row = 0; row < a.size; ++row)
-        std::memcpy(to + static_cast<size_t>(row) * a.size, room.x + row * room.lda, a.size * sizeof(bfloat16));
+      leave(room, a.to, index);
     }
   });
 }
 
-static void muon_of(const Muon& a, const PolarRoom& room, const float* gradient, float* mean, float* weight) {
+// Leaves the direction in `room.x`.
+static void direction_of(const Muon& a, const PolarRoom& room, const float* gradient, float* mean) {
   const size_t count = static_cast<size_t>(room.H) * room.H;
-  const Lanes scale = splat(a.scale), share = splat(1.0f - a.momentum), keep = splat(a.keep), rate = splat(-a.rate);
+  const Lanes scale = splat(a.scale), share = splat(1.0f - a.momentum);
   for (size_t at = 0; at < count; at += kLanes) {
     const Lanes g = read(gradient + at) * scale, before = read(mean + at);
     const Lanes m = fma(share, g - before, before);
@@ -121,6 +128,10 @@ static void muon_of(const Muon& a, const PolarRoom& room, const float* gradient,
     write(room.sums + at, fma(share, g - m, m));  // ahead of the momentum, as Nesterov's
   }
   polar_of(a.polar, room, room.sums);
+}
+
+static void change(const Muon& a, const PolarRoom& room, float* weight) {
+  const Lanes keep = splat(a.keep), rate = splat(-a.rate);
   for (int row = 0; row < room.H; ++row)
     for (int column = 0; column < room.H; column += kLanes) {
       float* to = weight + static_cast<size_t>(row) * room.H + column;
@@ -134,7 +145,29 @@ static void muon(const Muon& a) {
     int first, last;
     share(a.polar.squares, place, first, last);
     const PolarRoom room = polar_room(a.polar.size);
-    for (int i = first; i < last; ++i) muon_of(a, room, a.gradients[i], a.means[i], a.weights[i]);
+    for (int i = first; i < last; ++i) {
+      direction_of(a, room, a.gradients[i], a.means[i]);
+      if (a.polar.to != nullptr)
+        leave(room, a.polar.to, i);
+      else
+        change(a, room, a.weights[i]);
+    }
+  });
+}
+
+static void turn_weights(const Turn& a) {
+  const auto* directions = static_cast<const bfloat16*>(a.directions);
+  std::vector<size_t> starts(1, 0);
+  for (int i = 0; i < a.count; ++i) starts.push_back(starts.back() + a.sizes[i]);
+  together(a.threads, [&](const Place& place) {
+    const Lanes keep = splat(a.keep), rate = splat(a.rate);
+    each_piece([&](int i) { return a.sizes[i]; }, a.count, place, [&](int, int i, size_t from, size_t to) {
+      for (size_t at = from; at < to; at += kLanes) {
+        const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
+        const Lanes before = read_some(a.weights[i] + at, count);
+        write_some(a.weights[i] + at, fma(rate, read_some(directions + starts[i] + at, count), keep * before), count);
+      }
+    });
   });
 }
 

@@ -16,14 +16,6 @@ namespace {
 
 constexpr int kSpins = 4000;  // some 100 microseconds, many times what a step takes
 
-inline void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
 // GNU's OpenMP, as torch's Linux wheels carry it. The functions are those that compilers call for `#pragma omp parallel`.
 void (*gomp_parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
 int (*thread_number)() = nullptr;

@@ -6,6 +6,15 @@
 
 namespace unrolled {
 
+// Tells the processor that a loop only waits.
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 struct Broken {};
 
 // A meeting point of `size` threads that is passed thousands of times a second: it spins first, and yields when others

@@ -14,7 +14,8 @@ struct Polar {
   void* to;  // bfloat16
 };
 
-// One step of Muon: of each square, momentum, direction and change while it is in a thread's cache.
+// One step of Muon: of each square, momentum, direction and change while it is in a thread's cache. With a place for them in
+// `polar.to`, directions are left there, and the weights as they are.
 struct Muon {
   Polar polar;  // its sizes and coefficients
   const float* const* gradients;  // a pointer for each square
@@ -35,6 +36,24 @@ struct Moved {
   float *mean, *square;
   std::size_t size;
   float decay, of_mean, of_square;
+};
+
+// weights = keep weights + rate directions, those of all weights one after the other in bfloat16.
+struct Turn {
+  int threads, count;
+  float* const* weights;
+  const std::size_t* sizes;
+  const void* directions;
+  float keep, rate;
+};
+
+// The mean of what several processes have, each `size` numbers, in float32 or bfloat16.
+struct Mean {
+  int threads, count;
+  const void* const* from;
+  bool bfloat16;
+  float* to;
+  std::size_t size;
 };
 
 struct AdamW {

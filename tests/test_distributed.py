@@ -41,8 +41,10 @@ def command(ranks: int, *arguments: object, restarts: int = 0) -> list[str]:
     return [*launcher, f"--max-restarts={restarts}", "-m", "unrolled", "train", *map(str, arguments)]
 
 
-def train(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(ranks, *arguments), capture_output=True, text=True, timeout=LIMIT)
+def train(ranks: int, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command(ranks, *arguments), capture_output=True, text=True, timeout=LIMIT, env={**os.environ, **environment}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -92,6 +94,12 @@ def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
     assert done.stderr.count("best validation") == 1
 
 
+def test_two_processes_are_one_without_shared_memory(words: Path) -> None:
+    for ranks, name in ((1, "one"), (2, "two")):
+        train(ranks, words, *ARGUMENTS, "--steps", 8, "--out", name, UNROLLED_INSTRUCTIONS="none")  # they meet through gloo
+    assert difference("one", "two") < 1e-6
+
+
 class Together(Ranks):
     """Two ranks that are threads of this process: what one gathers is what both gave, in their order."""
 
@@ -118,9 +126,10 @@ def turned(ranks: Ranks, model: SequenceModel) -> dict[str, torch.Tensor]:
     return dict(model.state_dict()) | optimiser.to_tensors()
 
 
+@pytest.mark.parametrize("hidden", [6, 64])  # 64: by the native kernels where there are some
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_blocks_that_ranks_turn_for_each_other_are_the_same(cell: str) -> None:
-    model = SequenceModel(5, ModelOptions(hidden=6, layers=1, cell=cell))  # type: ignore[arg-type]
+def test_blocks_that_ranks_turn_for_each_other_are_the_same(cell: str, hidden: int) -> None:
+    model = SequenceModel(5, ModelOptions(hidden=hidden, layers=1, cell=cell))  # type: ignore[arg-type]
     models = [copy.deepcopy(model) for _ in range(2)]
     alone = turned(Ranks(), model)
     given, meet = [torch.empty(0)] * 2, threading.Barrier(2, timeout=60)
@@ -173,6 +182,7 @@ def kills(words: Path, count: int, steps: int) -> None:
     print(f"{killed} ranks killed, nothing lost")
     assert killed == count
     assert difference("calm", "shot") == 0
+    assert not list(Path("/dev/shm").glob("unrolled-ranks-*"))
 
 
 def wait_for(true: Any) -> None:
@@ -211,6 +221,14 @@ def test_a_stop_saves_once_and_resumes(words: Path) -> None:
     assert not list(Path("broken").rglob("*.partial-*"))
     train(1, "--resume", "broken")
     assert difference("straight", "broken") < 1e-3  # 300 steps of AdamW make more of the last digits
+
+
+def test_a_short_text_is_shared_by_fewer_lanes(tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text(sentences(300)[:1100], "utf-8")  # fifteen lanes of 64 steps
+    settings = ("--hidden", "8", "--steps", "2", "--sample-length", "5")
+    assert "lanes of" in train(2, text, *settings, "--out", "two").stderr
+    assert len(weights("two")["carried/0"]) % 2 == 0
 
 
 def test_lanes_that_cannot_be_shared_are_told(words: Path) -> None:

@@ -92,6 +92,19 @@ def test_nothing_is_measured_for_a_budget_in_steps_or_epochs() -> None:
         assert "times" in sentence or "%" in sentence
 
 
+def test_every_process_has_the_lanes_of_one() -> None:
+    for ranks, rate in ((1, 0.008), (2, 0.008 * 2**0.5), (4, 0.016), (64, 0.016)):
+        chosen, _ = choose(request(minutes=1), BOOK, at(70_000), ranks)
+        assert chosen.training.batch == 32 * ranks
+        assert chosen.training.lr == pytest.approx(rate)
+        wide, _ = choose(request(steps=10, hidden=512), BOOK, never, ranks)
+        assert wide.training.batch == 64 * ranks
+        given, _ = choose(request(minutes=1, batch=24), BOOK, at(70_000), ranks)
+        assert (given.training.batch, given.training.lr) == (24, 0.008)
+        given, _ = choose(request(minutes=1, lr=0.005), BOOK, at(70_000), ranks)
+        assert given.training.lr == 0.005
+
+
 def test_the_recipe_chooses_settings_only() -> None:
     asked = request(minutes=3)
     chosen, _ = choose(asked, BOOK, at(70_000))

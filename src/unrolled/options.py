@@ -115,7 +115,9 @@ class TrainingOptions:
         0.0, "Chance of a lane to start a chunk from zero, so that beginnings are learned too.", least=0, most=1, chosen=True
     )
     optimiser: Literal["adamw", "muon", "rmsprop"] = option("adamw", "Rule that turns gradients into changes.", chosen=True)
-    lr: float = option(8e-3, "Highest learning rate (of tables: the recipe chooses).", above=0, old_names=("learning_rate",))
+    lr: float = option(
+        8e-3, "Highest learning rate (of tables, and of processes: the recipe chooses).", above=0, old_names=("learning_rate",)
+    )
     schedule: Literal["linear", "decay", "constant"] = option(
         "linear", "To zero in a straight line; or char-rnn's decay after some epochs; or none."
     )

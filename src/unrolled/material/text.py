@@ -68,7 +68,7 @@ class TextMaterial:
     def complete(self, request: TrainRequest, machine: Machine, note: Note) -> TrainRequest:
         """Let the recipe fill in what was not given."""
         text = Text(symbols=len(self.train) - 1, kinds=self.corpus.vocabulary.size)
-        request, sentence = choose(request, text, lambda wanted: self.pace(wanted, machine))
+        request, sentence = choose(request, text, lambda wanted: self.pace(wanted, machine), machine.ranks)
         if sentence:
             note(sentence)
         return request

@@ -19,14 +19,16 @@ from unrolled.data.batches import Batch, Batches, Lanes
 from unrolled.data.pairs import PairBatch
 from unrolled.errors import UsageError
 from unrolled.nn.cells import State
+from unrolled.nn.kernels.library import library
 from unrolled.nn.network import Network
+from unrolled.training.neighbours import Neighbours, introduce
 
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 """How often torchrun has started all ranks anew because one of them was lost."""
 
 
 BUCKET = 128
-"""Megabytes of gradients that a pair averages at once: all of them, unless the model is large."""
+"""Megabytes of gradients that neighbours average at once: all of them, unless the model is large."""
 
 
 class Ranks:
@@ -37,16 +39,19 @@ class Ranks:
 
     def __init__(self, rank: int = 0, size: int = 1, local: int = 0, on_machine: int = 1) -> None:
         self.rank, self.size, self.local, self.on_machine = rank, size, local, on_machine
+        self.neighbours: Neighbours | None = None
 
     @property
     def first(self) -> bool:
         """Whether this is the one that looks, writes and talks."""
         return self.rank == 0
 
-    @property
-    def pair(self) -> bool:
-        """Whether these are two processes that share the processor of one machine."""
-        return self.size == self.on_machine == 2 and not torch.cuda.is_available()
+    def introduce(self, wanted: int) -> None:
+        """Let ranks that all share one machine's processor speak through its memory, `wanted` bytes at once; all must ask."""
+        native = library()
+        alike = self.size == self.on_machine > 1 and native is not None and not torch.cuda.is_available()
+        if self.neighbours is None and alike:
+            self.neighbours = introduce(self.rank, self.size, wanted, native, self.share, self.total)
 
     @property
     def restarts(self) -> int:
@@ -57,6 +62,8 @@ class Ranks:
         """Return the sums of every rank's values; all ranks must ask."""
         if self.size == 1:
             return values
+        if self.neighbours is not None:
+            return self.neighbours.total(values)
         import torch.distributed as group
 
         numbers = torch.tensor(values, dtype=torch.float64)
@@ -96,28 +103,13 @@ class Ranks:
         """Return every rank's `(N, ...)` one after the other, bit for bit; all must have as many."""
         if self.size == 1:
             return own
+        if self.neighbours is not None:
+            return self.neighbours.gather(own)
         import torch.distributed as group
 
         whole = own.new_empty(self.size * len(own), *own.shape[1:])
-        parts = list(_as_bytes(whole).chunk(self.size))
-        mine = _as_bytes(own.contiguous())
-        if self.pair:  # sent straight over, it takes a third of the time of gloo's ring
-            sent, got = group.isend(mine, 1 - self.rank), group.irecv(parts[1 - self.rank], 1 - self.rank)
-            parts[self.rank].copy_(mine)
-            for work in (sent, got):
-                if work is not None:
-                    work.wait()
-        else:
-            group.all_gather(parts, mine)
+        group.all_gather(list(_as_bytes(whole).chunk(self.size)), _as_bytes(own.contiguous()))
         return whole
-
-    def mean(self, own: Tensor, sent: torch.dtype) -> None:
-        """Make `own` `(N,)` the mean over all ranks; its numbers travel as `sent`, and every rank adds up the same ones."""
-        parts = self.gather(own.to(sent)).view(self.size, -1)
-        own.copy_(parts[0])
-        for part in parts[1:]:
-            own.add_(part)
-        own.div_(self.size)
 
     def own(self, lanes: int) -> slice:
         """Return this rank's part of so many lanes or rows."""
@@ -128,6 +120,7 @@ class Ranks:
         if self.size > 1:
             import torch.distributed as group
 
+            self.neighbours = None
             group.destroy_process_group()
 
 
@@ -234,29 +227,30 @@ def shared_loss(
 ) -> Callable[[Mapping[str, Tensor], State], tuple[Tensor, State]]:
     """Return the loss of a network; among several ranks, one whose gradients are averaged over them.
 
-    That happens while the backward pass still runs, but for a pair on one processor: their exchange is work for the same
-    cores, and in the background it makes everything slower (LOG.md). They do it at once, in numbers of the kind `sent`.
+    That happens while the backward pass still runs, but for neighbours on one processor: their exchange is work for the same
+    cores. They do it at once, in numbers of the kind `sent`.
     """
     if ranks.size == 1:
         return network.loss
     from torch.nn.parallel import DistributedDataParallel
 
     device = network.device
+    ranks.introduce(sum(weight.numel() for weight in network.parameters()) * sent.itemsize)
     shared = DistributedDataParallel(
         _Loss(network),
         device_ids=[device.index] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        bucket_cap_mb=BUCKET if ranks.pair else None,
+        bucket_cap_mb=BUCKET if ranks.neighbours else None,
     )
-    if ranks.pair:
+    if ranks.neighbours:
         # torch wants the hook's types themselves where it has any, and in this file they are strings
-        shared.register_comm_hook(None, lambda state, bucket: _averaged(bucket.buffer(), ranks, sent))
+        shared.register_comm_hook(ranks.neighbours, lambda near, bucket: _averaged(bucket.buffer(), near, sent))
     return shared
 
 
-def _averaged(gradients: Tensor, ranks: Ranks, sent: torch.dtype) -> torch.futures.Future[Tensor]:
+def _averaged(gradients: Tensor, neighbours: Neighbours, sent: torch.dtype) -> torch.futures.Future[Tensor]:
     """Average the gradients over the ranks, and return them as what torch's hooks return."""
-    ranks.mean(gradients, sent)
+    neighbours.mean(gradients, sent)
     done: torch.futures.Future[Tensor] = torch.futures.Future()
     done.set_result(gradients)
     return done

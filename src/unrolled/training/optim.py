@@ -58,15 +58,9 @@ class Optimiser:
         raise NotImplementedError
 
     def zero_gradients(self) -> None:
-        """Forget the gradients: the next ones take their place, and nothing is cleared or added to.
-
-        Among several ranks they are set to zero, since those are kept in the memory that is exchanged.
-        """
+        """Forget the gradients: the next ones take their place, and nothing is cleared or added to."""
         for weight in self.weights.values():
-            if self.ranks.size == 1:
-                weight.grad = None
-            elif weight.grad is not None:
-                weight.grad.zero_()
+            weight.grad = None
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return what is remembered, as `weight/moment`; all ranks must ask."""
@@ -212,7 +206,7 @@ class Muon(AdamW):
     @torch.no_grad()
     def step(self, rate: float, scale: float = 1.0) -> None:
         native = native_for(self.weights.values())
-        fused = native is not None and all(native.has_polar(group.size) and not group.shared for group in self._groups)
+        fused = native is not None and all(native.has_polar(group.size) for group in self._groups)
         gradients = self._gradients(1.0 if fused else scale)
         self._adamw(self._others, gradients, rate, scale if fused else 1.0, native)
         weights = [weight.detach() for weight in self.weights.values()]
@@ -221,17 +215,27 @@ class Muon(AdamW):
             for index in group.indices:
                 self.steps[index] += 1
             if fused:
-                picked = [[tensors[i] for i in group.indices] for tensors in (weights, gradients, self.memory["mean"])]
-                _changing(picked[0])
-                native.muon(
-                    *picked, group.size, torch.tensor(POLAR), POLAR_MARGIN, scale, self.momentum, shrink, turn,
-                    torch.get_num_threads(),
-                )  # fmt: skip
+                self._change(group, gradients, scale, shrink, turn, native)
                 continue
             turned = self._turned(group, gradients)
             for index, own in zip(group.indices, torch.split(turned, group.counts), strict=True):
                 weights[index].mul_(1 - shrink)
                 group.blocks(weights[index]).sub_(own, alpha=turn)
+
+    def _change(self, group: _Squares, gradients: list[Tensor], scale: float, shrink: float, turn: float, native: Any) -> None:
+        """Take a step with the blocks of a group by the native kernels."""
+        threads, means = torch.get_num_threads(), self.memory["mean"]
+        all_weights = list(self.weights.values())
+        weights = _changing([all_weights[index] for index in group.indices])
+        polar = (group.size, torch.tensor(POLAR), POLAR_MARGIN, scale, self.momentum)
+        if group.shared:
+            own = [[group.blocks(tensors[index])[part] for index, part in group.own] for tensors in (gradients, means)]
+            directions = torch.empty(sum(map(len, own[0])), group.size, group.size, dtype=torch.bfloat16)
+            native.directions(*own, *polar, directions, threads)
+            native.turn(weights, self.ranks.gather(directions), shrink, turn, threads)
+        else:
+            own = [[tensors[index] for index in group.indices] for tensors in (gradients, means)]
+            native.muon(weights, *own, *polar, shrink, turn, threads)
 
     def _turned(self, group: _Squares, gradients: list[Tensor]) -> Tensor:
         """Return the orthogonal direction `(N, H, H)` of every block; a rank keeps the momentum of those that it turns."""

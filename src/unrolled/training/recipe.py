@@ -45,8 +45,13 @@ the dropout at 15 passes; what is beyond was drawn through one run of 77 (LOG.md
 RESETS = ((3.5, 0.03), (10.0, 0.015))
 """Chance of a lane to start from zero, in the same way: it costs a network that has time to learn long contexts."""
 
-WIDE, MANY_LANES = 384, 64
-"""From so many units on, more lanes: their products fill the processor better, and the optimiser's share of a step is less."""
+LANES, WIDE, MANY_LANES = 32, 384, 64
+"""Lanes of each process. From WIDE units on, more: their products fill the processor better, and the optimiser's share of a
+step is less."""
+
+RATE, MOST_FASTER = 8e-3, 2.0
+"""The highest learning rate of one process; that of several grows with the root of their lanes, twofold at most: tried up to
+four times the lanes (LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +62,29 @@ class Text:
     kinds: int
 
 
-def choose(request: TrainRequest, text: Text, pace: Pace) -> tuple[TrainRequest, str]:
+def choose(request: TrainRequest, text: Text, pace: Pace, ranks: int = 1) -> tuple[TrainRequest, str]:
     """Return the request with what was not given filled in, and a sentence that says what was chosen and why.
 
+    `ranks` are the processes that train together: each has as many lanes as one alone would have, unless they were given.
     `pace` is asked only for a budget in minutes: one in steps or epochs makes the same run on every machine.
     """
     if request.given.issuperset(CHOSEN):
         return request, ""
+    request = fill(request, batch=LANES * ranks)
+    if "batch" not in request.given:
+        request = fill(request, lr=RATE * min(ranks**0.5, MOST_FASTER))
     budget = make_budget(request.training, text.symbols)
     if budget.unit == "seconds":
-        candidates = [fill(_sized(request, 256), optimiser=name) for name in WORTH]
+        candidates = [fill(_sized(request, 256, ranks), optimiser=name) for name in WORTH]
         rates = {candidate.training.optimiser: pace(candidate) for candidate in candidates}
         best = max(rates, key=lambda name: rates[name] * WORTH.get(name, 1.0))
-        request = _sized(fill(request, optimiser=best), width(rates[best] * budget.total, text.symbols))
+        request = _sized(fill(request, optimiser=best), width(rates[best] * budget.total, text.symbols), ranks)
         rate = pace(request)
         reads, why = rate * budget.total, f"{budget.total / 60:.3g} min at {rate:,.0f} symbols/s"
     else:
         lanes = request.training.batch * request.training.bptt
         reads = budget.total * lanes if budget.unit == "steps" else budget.total
-        request = _sized(fill(request, optimiser="muon"), width(reads, text.symbols))
+        request = _sized(fill(request, optimiser="muon"), width(reads, text.symbols), ranks)
         why = f"{budget.total:,.0f} {budget.unit}"
     epochs = reads / text.symbols
     weight = pressure(epochs, parameter_count(text.kinds, request.model), text.symbols)
@@ -123,10 +132,10 @@ def share(points: tuple[tuple[float, float], ...], weight: float) -> float:
     return points[-1][1]
 
 
-def _sized(request: TrainRequest, units: int) -> TrainRequest:
+def _sized(request: TrainRequest, units: int, ranks: int) -> TrainRequest:
     fixed = request.model.residual and request.model.embedding is not None  # a residual layer is as wide as the embedding
     request = request if fixed else fill(request, hidden=units)
-    return fill(request, batch=MANY_LANES) if request.model.hidden >= WIDE else request
+    return fill(request, batch=MANY_LANES * ranks) if request.model.hidden >= WIDE else request
 
 
 def fill(request: TrainRequest, **values: object) -> TrainRequest:
