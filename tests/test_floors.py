@@ -29,6 +29,9 @@ ORDER = {  # within a room, the order the data passes
         "packed",
         "table",
         "task",
+        "encoding",
+        "shards",
+        "workshop",
         "corpus",
         "batches",
         "pairs",
@@ -51,6 +54,7 @@ ORDER = {  # within a room, the order the data passes
     ],
     "store": ["model_file", "run", "board"],
     "training": [
+        "neighbours",
         "distributed",
         "optim",
         "learner",

@@ -17,6 +17,11 @@ from pathlib import Path
 
 from unrolled.errors import StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 PARTIAL = ".partial-"
 """Marks a file or folder that is still being written. What a killed process leaves behind carries this in its name."""
 
@@ -74,6 +79,32 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise storage_error(error, path, "write") from error
 
 
+def can_claim() -> bool:
+    """Return whether this system has the locks that `claim` needs."""
+    return fcntl is not None
+
+
+@contextlib.contextmanager
+def claim(path: Path, wait: bool = False, shared: bool = False) -> Iterator[bool]:
+    """Hold the lock file `path` while the block runs, and yield whether it is ours; `wait` until it is.
+
+    Several may hold it at once if all of them ask for it `shared`. The system lets go of it when a process dies. Where there
+    are no such locks everybody is told yes: what is done under one must do no harm if it is done twice.
+    """
+    if fcntl is None:
+        yield True
+        return
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a disk on the network that knows no locks
+            pass
+        yield True
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, first_wins: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on leaving, flush what was put in and rename it to `path`, replacing it.
@@ -99,6 +130,21 @@ def new_folder(path: Path, first_wins: bool = False) -> Iterator[Path]:
         raise storage_error(error, path, "write") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Flush a finished folder and rename it to `path`, if nothing stands there; else it stays where it is."""
+    try:
+        for file in folder.iterdir():
+            if file.is_file():
+                _flush(file)
+        flush_folder(folder)
+        os.chmod(folder, 0o777 & ~_umask())
+        if not path.exists():
+            _replace_folder(folder, path, first_wins=True)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, path, "write") from error
 
 
 def remove_partials(folder: Path, older_than: float = 0.0) -> None:

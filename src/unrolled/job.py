@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from unrolled.data.batches import Lanes
+from unrolled.data.batches import Batches, Lanes
 from unrolled.data.builtin import PREFIX
+from unrolled.data.corpus import is_shared
 from unrolled.data.table import is_builtin_table
 from unrolled.errors import ModelError, UsageError
 from unrolled.kept import changed, conditions, config, refuse_other_conditions, saved_request
@@ -140,9 +141,7 @@ def start(request: TrainRequest, observer: Observer) -> Job:
     if request.run.log_to == "tensorboard":
         require_board()
     machine = choose_machine(request.machine, ranks.local, ranks.on_machine)
-    material: Material = ranks.in_turn(
-        lambda: open_rows(request, observer.note) if is_table(request) else open_text(request, observer.note)
-    )
+    material = _opened(request, observer.note, ranks)
     request, machine = _completed_together(request, material, machine, observer, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
@@ -155,6 +154,18 @@ def start(request: TrainRequest, observer: Observer) -> Job:
         )
     )
     return _assemble(request, material, machine, kernels, model, Run(Path(name)), observer, ranks)
+
+
+def _opened(request: TrainRequest, note: Callable[[str], None], ranks: Ranks) -> Material:
+    """Open what a request names: on the first rank before the others, or on all at once where they share the work.
+
+    Those that wait for the first one wait half an hour at most, which is torch's limit; a large text may take longer.
+    """
+    if is_table(request):
+        return ranks.in_turn(lambda: open_rows(request, note))  # type: ignore[no-any-return]
+    if ranks.size > 1 and ranks.share(lambda: str(is_shared(request.inputs, request.data))) == str(True):
+        return open_text(request, note)
+    return ranks.in_turn(lambda: open_text(request, note))  # type: ignore[no-any-return]
 
 
 def resume(path: Path, wanted: dict[str, Any], observer: Observer, allow: bool = False) -> Job:
@@ -229,9 +240,7 @@ def _assemble(
     ranks: Ranks,
 ) -> Job:
     """Put model, batches and the ways of looking at the model together into a trainer."""
-    batches = material.batches(request.training)
-    if isinstance(batches, Lanes) and batches.batch % ranks.size:
-        raise UsageError(f"{batches.batch} lanes cannot be shared among {ranks.size} processes: choose another --batch.")
+    batches = _shareable(material, request, ranks)
     if isinstance(batches, Lanes) and (batches.batch, batches.steps) != (request.training.batch, request.training.bptt):
         observer.note(f"the text is short: {batches.batch} lanes of {batches.steps} steps")
     observer.note(
@@ -258,6 +267,16 @@ def _assemble(
         ranks,
     )
     return Job(request, material, machine, kernels, trainer)
+
+
+def _shareable(material: Material, request: TrainRequest, ranks: Ranks) -> Batches:
+    """Return the batches of a training, whose lanes can be dealt out: a short text may have fewer than were chosen for it."""
+    batches = material.batches(request.training)
+    if isinstance(batches, Lanes) and (left := batches.batch % ranks.size):
+        if "batch" in request.given or left == batches.batch:
+            raise UsageError(f"{batches.batch} lanes cannot be shared among {ranks.size} processes: choose another --batch.")
+        batches = material.batches(dataclasses.replace(request.training, batch=batches.batch - left))
+    return batches
 
 
 def _started(request: TrainRequest) -> Path | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from unrolled.data.sources import fingerprint, is_spooled
 from unrolled.errors import StorageError
-from unrolled.files import make_folder, write_bytes
+from unrolled.files import PARTIAL, claim, make_folder, write_bytes
 
 LARGE = 256 << 20
 """Bytes from which on a digest is remembered: less is read in half a second."""
@@ -42,15 +42,30 @@ def identity(paths: Sequence[Path], cache: Path) -> str:
         seen = None
     if seen is None:
         return fingerprint(paths)
+    return _remembered(seen) or _learned(paths, seen)
+
+
+def _remembered(seen: Path) -> str | None:
     with contextlib.suppress(OSError, ValueError):
         digest, check = seen.read_text("ascii").split(" ")
         if check == _check(digest, seen.name):
             return digest
-    digest = fingerprint(paths)
-    with contextlib.suppress(OSError, StorageError):  # it is only a memory
-        if _sight(paths) == seen.name:
+    return None
+
+
+def _learned(paths: Sequence[Path], seen: Path) -> str:
+    """Read the files and remember their digest. Of those who want to know at the same time one reads; the others wait."""
+    lock = seen.with_name(f"{seen.name}{PARTIAL}lock")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, StorageError):  # it is only a memory
             make_folder(seen.parent)
-            write_bytes(seen, f"{digest} {_check(digest, seen.name)}".encode())
+            stack.enter_context(claim(lock, wait=True))
+        digest = _remembered(seen) or fingerprint(paths)
+        with contextlib.suppress(OSError, StorageError):
+            if _sight(paths) == seen.name:
+                write_bytes(seen, f"{digest} {_check(digest, seen.name)}".encode())
+        with contextlib.suppress(OSError):
+            lock.unlink(missing_ok=True)
     return digest
 
 

@@ -44,6 +44,7 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".zst": lambda path: io.BufferedReader(_Zstandard(open(path, "rb"))),
 }
 _SPOOLED = "unrolled-stdin-"
+LINE_ENDS = "files whose line ends became \\n"
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 """What a damaged compressed file raises."""
 
@@ -145,6 +146,11 @@ def shown(path: Path) -> str:
     return "Standard input" if path.name.startswith(_SPOOLED) else str(path)
 
 
+def is_packed(path: Path) -> bool:
+    """Return whether a file's name says that it is compressed."""
+    return path.suffix.lower() in _OPENERS
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading its bytes, decompressed if its name says so."""
     opener = _OPENERS.get(path.suffix.lower())
@@ -185,16 +191,23 @@ class _Zstandard(io.RawIOBase):
         super().close()
 
 
-def read_bytes(path: Path) -> Iterator[bytes]:
-    """Yield the (decompressed) bytes of a file in pieces. A damaged or unreadable file is an error with its name."""
+def read_bytes(path: Path, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Yield the (decompressed) bytes of a file in pieces. A damaged or unreadable file is an error with its name.
+
+    Of a file that is not compressed, a part may be read; its pieces end where those of the whole file end.
+    """
     try:
         with open_bytes(path) as file:
-            while piece := file.read(PIECE):
+            if start:
+                file.seek(start)
+            at = start
+            while piece := file.read(PIECE - at % PIECE if stop is None else min(PIECE - at % PIECE, stop - at)):
+                at += len(piece)
                 yield piece
     except DAMAGED as error:
         raise DataError(f"{path} is damaged or not what its ending says: {str(error) or type(error).__name__}.") from error
     except OSError as error:
-        if path.suffix.lower() in _OPENERS and error.errno is None:
+        if is_packed(path) and error.errno is None:
             raise DataError(f"{path} is damaged or not what its ending says: {error}.") from error
         raise storage_error(error, path, "read") from error
 
@@ -204,7 +217,7 @@ def fingerprint(paths: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=20)
     for path in paths:
         try:
-            packing = path.suffix.lower() if path.suffix.lower() in _OPENERS else ""
+            packing = path.suffix.lower() if is_packed(path) else ""
             digest.update(f"{packing} {path.stat().st_size};".encode())
             with open(path, "rb", buffering=0) as file:
                 while piece := file.read(PIECE):
@@ -214,15 +227,15 @@ def fingerprint(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def read_text(path: Path, notes: dict[str, int]) -> Iterator[Piece]:
-    """Yield the code points of a UTF-8 file in pieces; count in `notes` what was normalised.
+def read_text(path: Path, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Piece]:
+    """Yield the code points of a UTF-8 file, or of a part of it, in pieces; count in `notes` what was normalised.
 
-    Raises `DataError` with the offset of the first byte that is not UTF-8, or that is NUL.
+    Raises `DataError` with the offset, in the whole file, of the first byte that is not UTF-8, or that is NUL.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    offset = 0
-    for piece in read_bytes(path):
+    offset = start
+    for piece in read_bytes(path, start, stop):
         plain = piece.isascii() and b"\r" not in piece and not decoder.getstate()[0] and not newlines.getstate()[1]
         if offset == 0:
             _refuse_other_encodings(path, piece)
@@ -238,7 +251,7 @@ def read_text(path: Path, notes: dict[str, int]) -> Iterator[Piece]:
         offset += len(piece)
     yield _code_points(path, b"", offset, decoder, newlines, notes, final=True)
     if newlines.newlines and newlines.newlines != "\n":
-        notes["files whose line ends became \\n"] = notes.get("files whose line ends became \\n", 0) + 1
+        notes[LINE_ENDS] = notes.get(LINE_ENDS, 0) + 1
 
 
 def _code_points(
@@ -272,10 +285,10 @@ def _refuse_other_encodings(path: Path, head: bytes) -> None:
             raise DataError(f"{path} is {name}, and UTF-8 is expected. Convert it: iconv -f {name} -t UTF-8 {path}")
 
 
-def read_raw(path: Path, notes: dict[str, Any]) -> Iterator[Piece]:
-    """Yield the bytes of a file in pieces, as they are."""
-    for piece in read_bytes(path):
+def read_raw(path: Path, notes: dict[str, Any], start: int = 0, stop: int | None = None) -> Iterator[Piece]:
+    """Yield the bytes of a file, or of a part of it, in pieces, as they are."""
+    for piece in read_bytes(path, start, stop):
         yield np.frombuffer(piece, dtype=np.uint8)
 
 
-READERS: dict[str, Callable[[Path, dict[str, int]], Iterator[Piece]]] = {"characters": read_text, "bytes": read_raw}
+READERS: dict[str, Callable[..., Iterator[Piece]]] = {"characters": read_text, "bytes": read_raw}
