@@ -84,12 +84,12 @@ class Stepper {
   Stepper(const StepWeights& weights, int streams) : model_(weights.model()) {
     require(streams > 0 && streams <= kMostStreams, "There are from one to 4,096 streams.");
     const std::size_t R = static_cast<std::size_t>((streams + kRowBlock - 1) / kRowBlock * kRowBlock);
-    const std::size_t L = static_cast<std::size_t>(model_.layers), W = static_cast<std::size_t>(model_.apart());
+    const std::size_t L = static_cast<std::size_t>(model_.layers), W = static_cast<std::size_t>(model_.groups()) * kColumns;
     state_.streams = streams;
     state_.padded = static_cast<int>(R);
     state_.h = Memory(L * R * W * 4);
     state_.c = Memory(L * R * W * 4);
-    state_.read = Memory(2 * L * R * (static_cast<std::size_t>(depth(model_)) * 4 + kPastRow));
+    state_.read = Memory(2 * L * R * static_cast<std::size_t>(depth(model_)) * 4);
     state_.x = Memory(2 * R * W * 4);
     state_.scale = Memory(R * 4);
     state_.logits = Memory(static_cast<std::size_t>(model_.symbol_tiles()) * kColumns * R * 4);
@@ -177,7 +177,7 @@ class Stepper {
       visit(logit(row, tile * kColumns), marked, sizeof(float) * kColumns);
   }
   float* place(const Memory& of, int layer, long row) const {
-    return of.as<float>() + (static_cast<long>(layer) * state_.padded + row) * model_.apart();
+    return of.as<float>() + (static_cast<long>(layer) * state_.padded + row) * model_.groups() * kColumns;
   }
   float* logit(long row, int symbol) const {
     return state_.logits.as<float>() + (static_cast<long>(symbol / kColumns) * state_.padded + row) * kColumns + symbol % kColumns;

@@ -23,7 +23,6 @@ enum Precision { kInFloat32 = 0, kInBfloat16 = 1, kInInt8 = 2 };
 
 constexpr int kColumns = 16;  // of a tile
 constexpr int kRowBlock = 16;
-constexpr std::size_t kPastRow = 64;  // bytes: rows of 512 or 1024 would all want the same few places of the first cache
 
 // Zeroed memory that starts at a cache line; large blocks in large pages, since weights are read from end to end.
 class Memory {
@@ -67,7 +66,6 @@ struct StepModel {
   float epsilon = 0;
   int groups() const { return (units + kColumns - 1) / kColumns; }
   int symbol_tiles() const { return (symbols + kColumns - 1) / kColumns; }
-  int apart() const { return groups() * kColumns + static_cast<int>(kPastRow) / 4; }  // floats from one stream's units to the next's
   std::size_t weight_bytes() const;
 
   std::vector<StepLayer> layer;
@@ -82,9 +80,9 @@ struct StepModel {
 // What streams remember, and room to work in: nothing is allocated while symbols are drawn.
 struct StepState {
   int streams = 0, padded = 0;  // padded to 16
-  Memory h, c;      // float (L, R, apart)
-  Memory read;      // (2, L, R, K) of 4 bytes and a line: h as products read it, this step's and the last one's
-  Memory x;         // float (2, R, apart): what runs past the layers of a residual network
+  Memory h, c;      // float (L, R, Hp)
+  Memory read;      // (2, L, R, K) of 4 bytes: h as products read it, this step's and the last one's
+  Memory x;         // float (2, R, Hp): what runs past the layers of a residual network
   Memory scale;     // float (R): int8, of what is read
   Memory logits;    // float (V / 16, R, 16)
   Memory symbol;    // int32 (R): the last one drawn

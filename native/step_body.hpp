@@ -53,7 +53,7 @@ class Steps {
  public:
   Steps(const StepCall& call, const Place& place)
       : call_(call), model_(*call.model), state_(*call.state), place_(place), K_(model_.head.K),
-        width_(model_.groups() * kColumns), row_(K_ * P::bytes + P::between), setup_(call.rows) {
+        width_(model_.groups() * kColumns), setup_(call.rows) {
     share(model_.groups(), place, first_, last_);
     share(model_.symbol_tiles(), place, first_tile_, last_tile_);
     share(call.rows, place, first_row_, last_row_);
@@ -64,10 +64,10 @@ class Steps {
     const size_t tiles = static_cast<size_t>(at_once_) * gates_of(kind);
     sums_h_ = static_cast<float*>(thread_memory(kSumsSlot, 2 * tiles * c_tile_ * sizeof(float)));
     sums_x_ = sums_h_ + tiles * c_tile_;
-    auto* normed = static_cast<char*>(thread_memory(kNormedSlot, padded * (row_ + 4) + K_ * 4));
+    auto* normed = static_cast<char*>(thread_memory(kNormedSlot, padded * (K_ * P::bytes + 4) + K_ * 4));
     line_ = reinterpret_cast<float*>(normed);
     normed += K_ * 4;
-    normed_ = {normed, row_, reinterpret_cast<float*>(normed + padded * row_)};
+    normed_ = {normed, K_ * P::bytes, reinterpret_cast<float*>(normed + padded * K_ * P::bytes)};
     const size_t symbols = static_cast<size_t>(model_.symbols);
     values_ = static_cast<double*>(thread_memory(kDrawSlot, symbols * (2 * sizeof(double) + sizeof(int32_t))));
   }
@@ -84,10 +84,10 @@ class Steps {
  private:
   Rows h_rows(int layer, int half) const {
     const size_t at = (static_cast<size_t>(half) * model_.layers + layer) * state_.padded + call_.first;
-    return {state_.read.as<char>() + at * row_, row_, state_.scale.as<float>() + call_.first};
+    return {state_.read.as<char>() + at * K_ * P::bytes, K_ * P::bytes, state_.scale.as<float>() + call_.first};
   }
   float* in(const Memory& of, int layer, int row) const {
-    return of.as<float>() + (static_cast<size_t>(layer) * state_.padded + call_.first + row) * model_.apart();
+    return of.as<float>() + (static_cast<size_t>(layer) * state_.padded + call_.first + row) * width_;
   }
   float* logits(int tile) const {
     return state_.logits.as<float>() + (static_cast<size_t>(tile) * state_.padded + call_.first) * kLanes;
@@ -179,7 +179,7 @@ class Steps {
     const float* inside = kind == kGRU ? own.bias_inside.as<float>() + unit : nullptr;
     const Lanes h = cell_step<kind, P::exact>(from_x, from_h, inside, kept,
                                               kind == kLSTM ? in(state_.c, layer, row) + unit : nullptr);
-    if (kind == kGRU || step == call_.steps - 1) write(kept, h);
+    write(kept, h);
     P::put(h_rows(layer, step & 1), row, unit, h);
     if (!model_.residual) return;
     const float* past = layer == 0 ? model_.embedding.as<float>() + static_cast<size_t>(id) * width_
@@ -206,7 +206,6 @@ class Steps {
   const StepState& state_;
   const Place& place_;
   const int K_, width_;
-  const size_t row_;  // bytes of what products read of a stream, to the next one
   typename P::Setup setup_;
   int first_, last_, first_tile_, last_tile_, first_row_, last_row_, room_, at_once_;
   size_t c_tile_;

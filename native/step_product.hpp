@@ -60,8 +60,7 @@ static inline void by_lanes(const T* a, size_t lda, int rows, int K, const T* b,
 
 struct InFloat32 {
   static constexpr bool exact = true;
-  static constexpr size_t bytes = 4;           // of a number that is read
-  static constexpr size_t between = kPastRow;  // bytes behind a row, before the next one
+  static constexpr size_t bytes = 4;  // of a number that is read
   struct Setup {
     explicit Setup(int) {}
   };
@@ -222,7 +221,7 @@ struct InBfloat16 {
 #else
   using Number = float;
 #endif
-  static constexpr size_t bytes = sizeof(Number), between = kPastRow;
+  static constexpr size_t bytes = sizeof(Number);
 #if defined(__AMX_TILE__)
   using Setup = FewTiles;
 #else
@@ -339,7 +338,7 @@ static inline void whole_rows(const uint8_t* a, size_t stride, const float* scal
 
 struct InInt8 {
   static constexpr bool exact = false;
-  static constexpr size_t bytes = 2, between = 0;  // the low bytes begin in the middle of a row
+  static constexpr size_t bytes = 2;
 #if defined(__AMX_INT8__)
   using Setup = FewTiles;
 #else

@@ -54,13 +54,13 @@ class Neighbours:
 
     def mean(self, own: Tensor, sent: torch.dtype) -> None:
         """Make `own`, `(N,)` float32, the mean over all ranks, bit for bit the same on each; numbers travel as `sent`."""
-        for piece in own.split(self.capacity // sent.itemsize):
+        for piece in torch.split(own, self.capacity // sent.itemsize):
             self._native.mean(self.exchange(piece, sent), piece, torch.get_num_threads())
 
     def gather(self, own: Tensor) -> Tensor:
         """Return every rank's `(N, ...)` one after the other; all must have as many."""
         whole = own.new_empty(self.size, *own.shape)
-        into, pieces = whole.view(self.size, -1), own.reshape(-1).split(self.capacity // own.element_size())
+        into, pieces = whole.view(self.size, -1), torch.split(own.reshape(-1), self.capacity // own.element_size())
         first = 0
         for piece in pieces:
             for part, given in zip(into, self.exchange(piece), strict=True):
