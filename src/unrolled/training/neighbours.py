@@ -26,7 +26,8 @@ LARGEST = 64 << 20
 PATIENCE = 0.5
 """Seconds of waiting after which a rank looks whether the others are still there."""
 
-FOLDERS = (Path("/dev/shm"), Path(tempfile.gettempdir()))
+FOLDERS = (Path("/dev/shm"), None)
+"""Where the memory is made: in the first folder that has room; None is the system's for temporary files."""
 
 
 class Neighbours:
