@@ -25,7 +25,7 @@ from unrolled.nn.model import SequenceModel
 from unrolled.options import BenchOptions, ModelOptions
 from unrolled.views.curves import draw
 
-SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64))
+SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64), (2, 256, 64, 128))
 """Layers, units, lanes and steps of the training steps compared."""
 
 SAMPLED = (128, 256, 512)
