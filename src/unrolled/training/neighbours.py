@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unrolled.errors import UnrolledError
+
 HEAD = 1 << 16
 """Bytes before the slots, for each rank's count of meetings and its process."""
 
@@ -75,11 +77,15 @@ class Neighbours:
         return [sum(parts) for parts in zip(*given, strict=True)]
 
     def _meet(self) -> None:
+        """Wait for all ranks; raise `UnrolledError` if one is gone."""
         self._meetings += 1
         while not self._native.meet(self._board, self.rank, self._meetings, PATIENCE):
             for rank, process in enumerate(self._processes.tolist()):
                 if not _lives(process):
-                    raise RuntimeError(f"Rank {rank} is gone.")
+                    raise UnrolledError(
+                        f"Rank {rank} is gone, and what it had learned since the last checkpoint. Go on from there with --resume, "
+                        "or let torchrun start lost ranks anew: --max-restarts."
+                    )
 
 
 def _lives(process: int) -> bool:
