@@ -83,8 +83,8 @@ class Neighbours:
             for rank, process in enumerate(self._processes.tolist()):
                 if not _lives(process):
                     raise UnrolledError(
-                        f"Rank {rank} is gone, and what it had learned since the last checkpoint. Go on from there with --resume, "
-                        "or let torchrun start lost ranks anew: --max-restarts."
+                        f"Rank {rank} is gone, and what it had learned since the last checkpoint. Go on from there with "
+                        "--resume, or let torchrun start lost ranks anew: --max-restarts."
                     )
 
 
