@@ -7,7 +7,8 @@
 `--measure` times the parts of a step, and whole steps of one rank and of two, one thread each. The costs in a file make a
 table: what share of N times one rank's speed N ranks reach, with the lanes of a rank kept (weak) or those of all together
 (strong), over networks of several speeds. Each rank has a processor of its own. `--beside` compares two processes of one thread
-with one process of two, on the same two cores, a few steps of each in turn; the one, whose number of threads changes between turns, is a fifth slower there than in a training.
+with one process of two, on the same two cores, a few steps of each in turn; the one, whose number of threads changes between
+turns, is a fifth slower there than in a training.
 """
 
 import argparse
