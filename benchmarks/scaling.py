@@ -7,16 +7,18 @@
 `--measure` times the parts of a step, and whole steps of one rank and of two, one thread each. The costs in a file make a
 table: what share of N times one rank's speed N ranks reach, with the lanes of a rank kept (weak) or those of all together
 (strong), over networks of several speeds. Each rank has a processor of its own. `--beside` compares two processes of one thread
-with one process of two, on the same two cores, a few steps of each in turn; the one, whose number of threads changes between
-turns, is a fifth slower there than in a training.
+with one process of two, on the same two cores, a few steps of each in turn.
 """
 
 import argparse
 import dataclasses
 import json
 import math
+import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,43 +114,68 @@ def table(costs: Costs) -> str:
     return "\n".join(lines)
 
 
-def beside(hidden: int, lanes: int, steps: int, rounds: int = 40, turns: int = 5) -> list[str]:
-    """Return a line for two processes that share `lanes`, and for two of as many each: symbols a second over one process's."""
-    import torch
+def beside(hidden: int, lanes: int, steps: int, rounds: int = 40) -> list[str]:
+    """Return a line for two processes that share `lanes`, and for two of as many each: symbols a second over one process's.
 
-    from unrolled.training.distributed import ALONE, join
+    The one is a process of its own, as a training is, and waits for its turns.
+    """
+    from unrolled.training.distributed import join
 
     ranks = join()
     if ranks.size != 2:
         raise SystemExit("--beside wants two processes: torchrun --nproc-per-node 2")
-    kinds = {"one": learner_of(hidden, lanes, steps, ALONE)}
-    for own in (lanes // 2, lanes):
-        kinds[f"two, {own} lanes each"] = learner_of(hidden, own, steps, ranks)
-    rates: dict[str, list[float]] = {name: [] for name in kinds}
+    kinds = {f"two, {own} lanes each": learner_of(hidden, own, steps, ranks) for own in (lanes // 2, lanes)}
+    rates: dict[str, list[float]] = {name: [] for name in ("one", *kinds)}
+    one = alone(hidden, lanes, steps) if ranks.first else None
     for _ in range(rounds):
+        if one and one.stdin and one.stdout:
+            one.stdin.write("go\n")
+            one.stdin.flush()
+            rates["one"].append(float(one.stdout.readline()))
+        ranks.total([0.0])
         for name, (learner, batch) in kinds.items():
-            alone, took = name == "one", []
-            ranks.total([0.0])
-            if alone and not ranks.first:
-                continue
-            torch.set_num_threads(2 if alone else 1)
-            for _ in range(turns):
-                started = time.perf_counter()
-                loss, _ = learner.step(batch, 0.0, 0)
-                told = [0.0] * 4 + [float(loss)]
-                _ = told if alone else ranks.total(told)
-                took.append(time.perf_counter() - started)
-            rates[name].append((1 if alone else 2) * batch.symbols / statistics.median(took))
+            rates[name].append(rate_of(learner, batch, ranks))
+    if one:
+        one.communicate()
     ranks.close()
+    if not ranks.first:
+        return []
     lines = [f"one process of two threads, {lanes} lanes: {statistics.median(rates['one']):,.0f} symbols a second"]
-    for name in list(kinds)[1:]:
-        ratios = [two / one for one, two in zip(rates["one"][5:], rates[name][5:], strict=True)] if ranks.first else [0.0] * 4
+    for name in kinds:
+        ratios = [two / one for one, two in zip(rates["one"][5:], rates[name][5:], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         lines.append(f"{name}: {middle:.2f} times as many (quartiles {low:.2f}, {high:.2f})")
-    return lines if ranks.first else []
+    return lines
 
 
-def learner_of(hidden: int, lanes: int, steps: int, ranks: "Ranks") -> "tuple[Learner, Batch]":
+def rate_of(learner: "Learner", batch: "Batch", ranks: "Ranks", turns: int = 5) -> float:
+    """Return the symbols a second that all ranks learn from together: the median of a few steps, after one that warms up."""
+    took = []
+    for _ in range(turns + 1):
+        started = time.perf_counter()
+        loss, _ = learner.step(batch, 0.0, 0)
+        ranks.total([0.0] * 4 + [float(loss)])
+        took.append(time.perf_counter() - started)
+    return ranks.size * batch.symbols / statistics.median(took[1:])
+
+
+def alone(*sizes: int) -> "subprocess.Popen[str]":
+    """Start one process of two threads that says its symbols a second for each line that it is told."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "OMP_NUM_THREADS")}
+    command = [sys.executable, __file__, "--one", *map(str, sizes)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def take_turns(hidden: int, lanes: int, steps: int) -> None:
+    """Be that process."""
+    from unrolled.training.distributed import ALONE
+
+    learner, batch = learner_of(hidden, lanes, steps, ALONE, threads=2)
+    for _ in sys.stdin:
+        print(rate_of(learner, batch, ALONE), flush=True)
+
+
+def learner_of(hidden: int, lanes: int, steps: int, ranks: "Ranks", threads: int = 1) -> "tuple[Learner, Batch]":
     """Return what takes steps with two layers of `hidden` units on so many lanes, and what it learns from."""
     import numpy as np
     import torch
@@ -165,7 +192,7 @@ def learner_of(hidden: int, lanes: int, steps: int, ranks: "Ranks") -> "tuple[Le
     use(model, "auto")
     options = TrainingOptions(batch=lanes, bptt=steps, optimiser="muon")
     ids = np.random.default_rng(1).integers(65, size=(2, steps, lanes))
-    learner = Learner(model, choose_machine(MachineOptions(threads=1)), options, lanes, ranks)
+    learner = Learner(model, choose_machine(MachineOptions(threads=threads)), options, lanes, ranks)
     return learner, Batch(ids[0], ids[1], None, True, ids[0].size)
 
 
@@ -253,10 +280,13 @@ def main() -> None:
     parser.add_argument("costs", nargs="?", type=Path)
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--beside", action="store_true")
+    parser.add_argument("--one", nargs=3, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         if found := measure(256, 32, 64):
             print(json.dumps(found))
+    elif arguments.one:
+        take_turns(*arguments.one)
     elif arguments.beside:
         print("".join(f"{line}\n" for line in beside(256, 32, 64)), end="")
     elif arguments.costs:

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -12,7 +13,7 @@ namespace unrolled {
 namespace {
 
 constexpr int kSpins = 2000, kYields = 2000;  // some 50 microseconds, then about a millisecond
-constexpr auto kNap = std::chrono::microseconds(200);
+constexpr std::chrono::microseconds kNap(50), kLongestNap(2000);  // twice as long each time: a look takes seconds
 
 }  // namespace
 
@@ -20,6 +21,7 @@ bool meet(std::int64_t* board, int ranks, int rank, std::int64_t round, double s
   __atomic_store_n(board + rank, round, __ATOMIC_RELEASE);
   const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   long waits = 0;
+  auto nap = kNap;
   for (int other = 0; other < ranks; ++other)
     for (; __atomic_load_n(board + other, __ATOMIC_ACQUIRE) < round; ++waits) {
       if (waits < kSpins) {
@@ -28,7 +30,8 @@ bool meet(std::int64_t* board, int ranks, int rank, std::int64_t round, double s
         sched_yield();
       } else {
         if (std::chrono::steady_clock::now() > until) return false;
-        std::this_thread::sleep_for(kNap);
+        std::this_thread::sleep_for(nap);
+        nap = std::min(2 * nap, kLongestNap);
       }
     }
   return true;
