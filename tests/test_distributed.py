@@ -232,6 +232,14 @@ def test_a_short_text_is_shared_by_fewer_lanes(tmp_path: Path) -> None:
     assert len(weights("two")["carried/0"]) % 2 == 0
 
 
+def test_what_stops_the_first_rank_is_told_once() -> None:
+    done = subprocess.run(command(2, "missing.txt", "--steps", 2), capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode != 0
+    assert done.stderr.count("No such file: missing.txt") == 1
+    assert "The first rank could not go on" in done.stderr
+    assert "[rank1]" not in done.stderr, "a traceback"
+
+
 def test_lanes_that_cannot_be_shared_are_told(words: Path) -> None:
     done = subprocess.run(
         command(2, words, *ARGUMENTS, "--batch", 7, "--steps", 2, "--out", "run"), capture_output=True, text=True, timeout=LIMIT

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unrolled.data.batches import Batch, Batches, Lanes
 from unrolled.data.pairs import PairBatch
-from unrolled.errors import UsageError
+from unrolled.errors import UnrolledError, UsageError
 from unrolled.nn.cells import State
 from unrolled.nn.kernels.library import library
 from unrolled.nn.network import Network
@@ -76,7 +76,7 @@ class Ranks:
             return make()
         import torch.distributed as group
 
-        content = make().encode() if self.first else b""
+        content = (self._by_first(make) or "").encode()
         length = int(self.total([float(len(content))])[0])
         letters = torch.zeros(length, dtype=torch.uint8)
         if self.first:
@@ -86,9 +86,20 @@ class Ranks:
 
     def in_turn(self, make: Callable[[], Any]) -> Any:
         """Make something on the first rank, then on the others: what it leaves on the disk is there for them."""
-        made = make() if self.first else None
-        self.total([0.0])
+        made = self._by_first(make)
         return made if self.first else make()
+
+    def _by_first(self, make: Callable[[], Any]) -> Any:
+        """Return what the first rank makes, None on the others, which leave in a word if it cannot; all of them wait for it."""
+        made = None
+        try:
+            made = make() if self.first else None
+        except UnrolledError:
+            self.total([1.0])
+            raise
+        if self.total([0.0])[0]:
+            raise UnrolledError("The first rank could not go on, and says why.")
+        return made
 
     def lanes(self, own: Tensor) -> Tensor:
         """Return every rank's `(B, ...)` one after the other; own alone where they have not as many: rows, from zero each."""
