@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import itertools
 import os
 import re
 import subprocess
@@ -22,12 +21,12 @@ SIZES = {  # at least so many rows
     "python-tokens": (3_900, 490),
 }  # fmt: skip
 DIGESTS = """
-import hashlib, itertools
+import hashlib
 from unrolled.data.builtin_tables import TABLES
 for name, table in TABLES.items():
     total = hashlib.sha256()
     for part in ("train", "test"):
-        for row in itertools.islice(table.rows(part), 1500):
+        for row in table.rows(part):
             total.update(repr([cell if isinstance(cell, (str, list)) else cell.tobytes() for cell in row.values()]).encode())
     print(name, total.hexdigest())
 """
@@ -72,7 +71,7 @@ def test_rows_are_the_same_in_another_process() -> None:
     for name, table in TABLES.items():
         total = hashlib.sha256()
         for part in ("train", "test"):
-            for row in itertools.islice(table.rows(part), 1500):
+            for row in table.rows(part):
                 cells = [cell if isinstance(cell, str | list) else cell.tobytes() for cell in row.values()]
                 total.update(repr(cells).encode())
         here.append(f"{name} {total.hexdigest()}")
