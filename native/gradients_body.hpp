@@ -10,7 +10,6 @@ namespace unrolled {
 namespace UNROLLED_SET {
 
 constexpr size_t kPackedBytes = 1 << 20;  // of a source, packed: it stays in the second-level cache
-constexpr size_t kRowBytes = 1 << 19;     // of rows of dgates that pass by all weights
 
 // A 16 x 16 matrix of words, turned in place.
 UNROLLED_INLINE void turn_words(__m512i* rows) {
@@ -87,8 +86,11 @@ static void add_block(const WeightGradients& a, size_t row, size_t rows, int fir
       const size_t tiles = source.width / kLanes;
       if (column >= source.first && column < source.last) {
         float* c = source.gradient + (column - source.first) * source.width;
-        for (size_t n = 0; n < tiles; n += 2)
-          tiled<2, 2>(turned, lda, deep, b + n * tile, tile, c + n * kLanes, kLanes, row > 0, source.width);
+        for (int k = 0; k < deep; k += kTileDeep)
+          for (size_t n = 0; n < tiles; ++n)
+            tiled<2, 1>(turned + k, turned + 16 * lda + k, lda, deep - k < kTileDeep ? deep - k : kTileDeep,
+                        b + n * tile + static_cast<size_t>(k) * kLanes, tile, c + n * kLanes, kLanes, row + k > 0,
+                        source.width);
       }
       b += tiles * tile;
     }
@@ -116,29 +118,13 @@ static void weight_gradients(const WeightGradients& a) {
 }
 
 static void input_gradients(const InputGradients& a) {
-  const size_t tile = static_cast<size_t>(a.deep) * kLanes;
-  size_t chunk = kRowBytes / (a.deep * sizeof(bfloat16)) / 32 * 32;
-  chunk = chunk < 32 ? 32 : chunk;
   together(a.threads, [&](const Place& place) {
     Tiles tiles;
     int first, last;
     share(static_cast<int>(a.rows / 16), place, first, last);
-    for (size_t row = first * 16ul; row < last * 16ul; row += chunk) {
-      const size_t end = row + chunk < last * 16ul ? row + chunk : last * 16ul;
-      for (size_t n = 0; n < a.width / kLanes; n += 2)
-        for (int k = 0; k < a.deep; k += kTileDeep) {
-          const int deep = a.deep - k < kTileDeep ? a.deep - k : kTileDeep;
-          const bfloat16* b = static_cast<const bfloat16*>(a.weight_back) + n * tile + static_cast<size_t>(k) * kLanes;
-          for (size_t r = row; r < end; r += 32) {
-            const bfloat16* from = static_cast<const bfloat16*>(a.dgates) + r * a.stride_g + a.first + k;
-            float* to = a.dinputs + r * a.width + n * kLanes;
-            if (r + 32 <= end)
-              tiled<2, 2>(from, a.stride_g, deep, b, tile, to, kLanes, k > 0, a.width);
-            else
-              tiled<1, 2>(from, a.stride_g, deep, b, tile, to, kLanes, k > 0, a.width);
-          }
-        }
-    }
+    product(static_cast<const bfloat16*>(a.dgates) + first * 16ul * a.stride_g + a.first, a.stride_g, (last - first) * 16, a.deep,
+            static_cast<const bfloat16*>(a.weight_back), static_cast<int>(a.width / kLanes), a.dinputs + first * 16ul * a.width,
+            kLanes, a.width);
   });
 }
 

@@ -30,14 +30,7 @@ static PolarRoom polar_room(int H) {
 
 // sums = a times what is packed.
 static void multiply(const PolarRoom& room, const bfloat16* a) {
-  const size_t tile = static_cast<size_t>(room.H) * kLanes;
-  for (int n = 0; n < room.H / kLanes; n += 2)
-    for (int k = 0; k < room.H; k += kTileDeep) {
-      const int deep = room.H - k < kTileDeep ? room.H - k : kTileDeep;
-      for (int row = 0; row < room.H; row += 32)
-        tiled<2, 2>(a + row * room.lda + k, room.lda, deep, room.packed + n * tile + static_cast<size_t>(k) * kLanes, tile,
-                    room.sums + static_cast<size_t>(row) * room.H + n * kLanes, kLanes, k > 0, room.H);
-    }
+  product(a, room.lda, room.H, room.H, room.packed, room.H / kLanes, room.sums, kLanes, room.H);
 }
 
 // to = scale from + more sums, rounded.

@@ -113,11 +113,11 @@ static inline void product(const bfloat16* a, size_t lda, int rows, int K, const
 #endif
 
 #if defined(__AMX_TILE__)
-// Tile registers 0 to 3 hold sums, 4 and 5 rows of a, 6 and 7 columns of b; all are 16 rows of 64 bytes.
+// Tile registers 0 and 1 hold sums, the others rows of a and columns of b; all are 16 rows of 64 bytes.
 struct alignas(64) TileConfiguration {
   uint8_t palette = 1, start = 0, reserved[14] = {};
-  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16};
 };
 
 // Tile registers are set up while one of these lives; each thread needs its own.
@@ -131,63 +131,68 @@ struct Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
-// M by N tiles of 16 x 16 sums; those of c are rows `c_row` floats apart, a tile of columns `c_tile` floats from the one before.
-// Adds to what c holds, if `more`.
-template <int M, int N>
-static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile,
-                         bool more, size_t c_row = kLanes) {
+constexpr int kAhead = 1024;  // numbers of b that are called for before they are needed: they come from the second-level cache
+
+// M by N tiles of 16 x 16 sums, two at most; those of c are rows `c_row` floats apart, a tile of columns `c_tile` floats from the
+// one before. `below` has the second 16 rows. Adds to what c holds, if `more`.
+//
+// Five registers of eight. Where two threads share a core, as they do on most rented machines, the processor has no others to
+// rename them to: with six and more, every load waits for a product (37 ns a product for 2 x 2 tiles in eight registers, 20 for
+// two in five). Alone they are equals.
+template <int M, int N, int lines = 16>
+static inline void tiled(const bfloat16* a, const bfloat16* below, size_t lda, int K, const bfloat16* b, size_t tile, float* c,
+                         size_t c_tile, bool more, size_t c_row = kLanes, size_t ahead = kAhead) {
+  static_assert(M * N <= 2, "There are two registers for sums.");
   const size_t stride = lda * sizeof(bfloat16), c_stride = c_row * sizeof(float);
-  float* below = c + 16 * c_row;
+  float* second = M > 1 ? c + 16 * c_row : c + c_tile;
   if (more) {
     _tile_loadd(0, c, c_stride);
-    if constexpr (N > 1) _tile_loadd(1, c + c_tile, c_stride);
-    if constexpr (M > 1) _tile_loadd(2, below, c_stride);
-    if constexpr (M > 1 && N > 1) _tile_loadd(3, below + c_tile, c_stride);
+    if constexpr (M * N > 1) _tile_loadd(1, second, c_stride);
   } else {
     _tile_zero(0);
-    if constexpr (N > 1) _tile_zero(1);
-    if constexpr (M > 1) _tile_zero(2);
-    if constexpr (M > 1 && N > 1) _tile_zero(3);
+    if constexpr (M * N > 1) _tile_zero(1);
   }
   for (int k = 0; k < K; k += 32) {
-    _tile_loadd(4, a + k, stride);
-    _tile_loadd(6, b + static_cast<size_t>(k) * kLanes, 64);
-    if constexpr (N > 1) _tile_loadd(7, b + tile + static_cast<size_t>(k) * kLanes, 64);
-    if constexpr (M > 1) _tile_loadd(5, a + 16 * lda + k, stride);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (N > 1) _tile_dpbf16ps(1, 4, 7);
-    if constexpr (M > 1) _tile_dpbf16ps(2, 5, 6);
-    if constexpr (M > 1 && N > 1) _tile_dpbf16ps(3, 5, 7);
+    const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
+    for (int n = 0; n < N; ++n)
+      for (int line = 0; line < lines; ++line) _mm_prefetch(column + n * tile + ahead + line * 32, _MM_HINT_T0);
+    _tile_loadd(2, column, 64);
+    _tile_loadd(3, a + k, stride);
+    if constexpr (M > 1) _tile_loadd(4, below + k, stride);
+    if constexpr (N > 1) _tile_loadd(4, column + tile, 64);
+    _tile_dpbf16ps(0, 3, 2);
+    if constexpr (M > 1) _tile_dpbf16ps(1, 4, 2);
+    if constexpr (N > 1) _tile_dpbf16ps(1, 3, 4);
   }
   _tile_stored(0, c, c_stride);
-  if constexpr (N > 1) _tile_stored(1, c + c_tile, c_stride);
-  if constexpr (M > 1) _tile_stored(2, below, c_stride);
-  if constexpr (M > 1 && N > 1) _tile_stored(3, below + c_tile, c_stride);
+  if constexpr (M * N > 1) _tile_stored(1, second, c_stride);
 }
 
-constexpr int kTileDeep = 512;  // the same for two tiles of b
+constexpr int kTileDeep = 512;  // 32 rows of a so deep stay in the first-level cache while all tiles of b pass by
 
-template <int N>
-static inline void tiled_rows(const bfloat16* a, size_t lda, int rows, int K, const bfloat16* b, size_t tile, float* c,
-                              size_t c_tile) {
+// Two blocks of 16 rows, wherever they are, or one, by all tiles.
+template <int M>
+static inline void tiled_block(const bfloat16* a, const bfloat16* below, size_t lda, int K, const bfloat16* b, int tiles, float* c,
+                               size_t c_tile, size_t c_row = kLanes) {
+  const size_t tile = static_cast<size_t>(K) * kLanes;
   for (int k = 0; k < K; k += kTileDeep) {
     const int deep = K - k < kTileDeep ? K - k : kTileDeep;
     const bfloat16* from = b + static_cast<size_t>(k) * kLanes;
-    int row = 0;
-    for (; row + 32 <= rows; row += 32)
-      tiled<2, N>(a + row * lda + k, lda, deep, from, tile, c + row * kLanes, c_tile, k > 0);
-    for (; row < rows; row += 16)
-      tiled<1, N>(a + row * lda + k, lda, deep, from, tile, c + row * kLanes, c_tile, k > 0);
+    int n = 0;
+    if constexpr (M == 1)
+      for (; n + 2 <= tiles; n += 2)
+        tiled<1, 2>(a + k, nullptr, lda, deep, from + n * tile, tile, c + n * c_tile, c_tile, k > 0, c_row);
+    for (; n < tiles; ++n) tiled<M, 1>(a + k, below + k, lda, deep, from + n * tile, tile, c + n * c_tile, c_tile, k > 0, c_row);
   }
 }
 
 // Rows are a multiple of 16 here; the caller pads.
 static inline void product(const bfloat16* a, size_t lda, int rows, int K, const bfloat16* b, int tiles, float* c,
-                           size_t c_tile) {
-  const size_t tile = static_cast<size_t>(K) * kLanes;
-  int n = 0;
-  for (; n + 2 <= tiles; n += 2) tiled_rows<2>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
-  for (; n < tiles; ++n) tiled_rows<1>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
+                           size_t c_tile, size_t c_row = kLanes) {
+  int row = 0;
+  for (; row + 32 <= rows; row += 32)
+    tiled_block<2>(a + row * lda, a + (row + 16) * lda, lda, K, b, tiles, c + row * c_row, c_tile, c_row);
+  if (row < rows) tiled_block<1>(a + row * lda, a, lda, K, b, tiles, c + row * c_row, c_tile, c_row);
 }
 #else
 struct Tiles {};

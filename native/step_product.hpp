@@ -77,12 +77,12 @@ struct InFloat32 {
 };
 
 #if defined(__AMX_TILE__)
-// Tile registers for fewer than 16 rows: 0 to 3 hold sums, 4 the rows, 5 to 7 weights.
+// Tile registers for fewer than 16 rows: 0 and 1 hold sums, 3 the rows, 2 and 4 weights.
 struct FewTiles {
   explicit FewTiles(int rows) {
     TileConfiguration configuration;
     if (rows < kRowBlock)
-      for (int tile = 0; tile < 5; ++tile) configuration.rows[tile] = static_cast<uint8_t>(rows);
+      for (int tile : {0, 1, 3}) configuration.rows[tile] = static_cast<uint8_t>(rows);
     _tile_loadconfig(&configuration);
   }
   ~FewTiles() { _tile_release(); }
@@ -90,84 +90,19 @@ struct FewTiles {
   FewTiles& operator=(const FewTiles&) = delete;
 };
 
-template <int N>
-static inline void few_rows(const bfloat16* a, size_t stride, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile) {
-  _tile_zero(0);
-  if constexpr (N > 1) _tile_zero(1);
-  if constexpr (N > 2) _tile_zero(2);
-  if constexpr (N > 3) _tile_zero(3);
-  for (int k = 0; k < K; k += 32) {
-    const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
-    _tile_loadd(4, a + k, stride);
-    _tile_loadd(5, column, 64);
-    _tile_dpbf16ps(0, 4, 5);
-    if constexpr (N > 1) _tile_loadd(6, column + tile, 64);
-    if constexpr (N > 1) _tile_dpbf16ps(1, 4, 6);
-    if constexpr (N > 2) _tile_loadd(7, column + 2 * tile, 64);
-    if constexpr (N > 2) _tile_dpbf16ps(2, 4, 7);
-    if constexpr (N > 3) _tile_loadd(5, column + 3 * tile, 64);
-    if constexpr (N > 3) _tile_dpbf16ps(3, 4, 5);
-  }
-  _tile_stored(0, c, 64);
-  if constexpr (N > 1) _tile_stored(1, c + c_tile, 64);
-  if constexpr (N > 2) _tile_stored(2, c + 2 * c_tile, 64);
-  if constexpr (N > 3) _tile_stored(3, c + 3 * c_tile, 64);
-}
-
-// Sixteen rows or 32, by one or two tiles. Meanwhile the next tiles are called for, `lines` of them at a time: weights come from
-// afar, and while tiles are multiplied nothing else would ask for them.
-template <int M, int N>
-static inline void block_of_rows(const bfloat16* a, size_t stride, int K, const bfloat16* b, size_t tile, float* c,
-                                 size_t c_tile, const char* ahead, int lines) {
-  const bfloat16* lower = a + 16 * (stride / 2);
-  _tile_zero(0);
-  if constexpr (N > 1) _tile_zero(1);
-  if constexpr (M > 1) _tile_zero(2);
-  if constexpr (M > 1 && N > 1) _tile_zero(3);
-  for (int k = 0; k < K; k += 32) {
-    const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
-    for (int line = 0; line < lines; ++line, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
-    _tile_loadd(4, a + k, stride);
-    _tile_loadd(6, column, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (N > 1) _tile_loadd(7, column + tile, 64);
-    if constexpr (N > 1) _tile_dpbf16ps(1, 4, 7);
-    if constexpr (M > 1) _tile_loadd(5, lower + k, stride);
-    if constexpr (M > 1) _tile_dpbf16ps(2, 5, 6);
-    if constexpr (M > 1 && N > 1) _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, c, 64);
-  if constexpr (N > 1) _tile_stored(1, c + c_tile, 64);
-  if constexpr (M > 1) _tile_stored(2, c + 16 * kLanes, 64);
-  if constexpr (M > 1 && N > 1) _tile_stored(3, c + c_tile + 16 * kLanes, 64);
-}
-
-template <int N>
-static inline void many_rows(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, size_t tile, float* c,
-                             size_t c_tile) {
-  const int blocks = (rows + 31) / 32, lines = (16 * N + blocks - 1) / blocks;
-  const char* ahead = reinterpret_cast<const char*>(b + N * tile);
-  for (int row = 0; row < rows; row += 32, ahead += static_cast<size_t>(lines) * 2 * static_cast<size_t>(K)) {
-    const bfloat16* at = a + row * (stride / 2);
-    if (rows - row > kRowBlock)
-      block_of_rows<2, N>(at, stride, K, b, tile, c + row * kLanes, c_tile, ahead, lines);
-    else
-      block_of_rows<1, N>(at, stride, K, b, tile, c + row * kLanes, c_tile, ahead, lines);
-  }
-}
-
+// Each tile of weights meets all rows while it is near.
 static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
                                 size_t c_tile) {
-  const size_t tile = static_cast<size_t>(K) * kLanes;
-  int n = 0;
-  if (rows >= kRowBlock) {  // there is room for 16 times so many
-    for (; n + 2 <= tiles; n += 2) many_rows<2>(a, stride, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
-    for (; n < tiles; ++n) many_rows<1>(a, stride, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
-    return;
+  const size_t tile = static_cast<size_t>(K) * kLanes, lda = stride / 2;
+  if (rows <= kRowBlock) return tiled_block<1>(a, a, lda, K, b, tiles, c, c_tile);
+  for (int n = 0; n < tiles; ++n, b += tile, c += c_tile) {
+    tiled<2, 1>(a, a + 16 * lda, lda, K, b, tile, c, c_tile, false);
+    for (int row = 32; row < rows; row += 32)
+      if (rows - row > kRowBlock)
+        tiled<2, 1, 0>(a + row * lda, a + (row + 16) * lda, lda, K, b, tile, c + row * kLanes, c_tile, false);
+      else
+        tiled<1, 1, 0>(a + row * lda, nullptr, lda, K, b, tile, c + row * kLanes, c_tile, false);
   }
-  for (; n + 4 <= tiles; n += 4) few_rows<4>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);
-  for (; n + 2 <= tiles; n += 2) few_rows<2>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);
-  for (; n < tiles; ++n) few_rows<1>(a, stride, K, b + n * tile, tile, c + n * c_tile, c_tile);
 }
 #elif defined(__AVX512BF16__)
 static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
@@ -301,38 +236,31 @@ static inline void whole(const uint8_t* high, const uint8_t* low, float scale, c
 #endif
 
 #if defined(__AMX_INT8__)
-// Sixteen rows, of which `rows` count, by one or two tiles of weights: tile registers 0 to 3 hold sums, of high and low bytes.
-template <int N>
+// Sixteen rows, of which `rows` count, by a tile of weights: registers 0 and 1 hold sums, of high and low bytes.
+template <int lines>
 static inline void whole_rows(const uint8_t* a, size_t stride, const float* scales, int rows, const Packed& w, int tile,
-                              float* c, size_t c_tile) {
+                              float* c) {
   const size_t K = stride / 2;
   const char* b = w.data + tile * w.tile;
   _tile_zero(0);
   _tile_zero(1);
-  if constexpr (N > 1) _tile_zero(2);
-  if constexpr (N > 1) _tile_zero(3);
   for (size_t k = 0; k < K; k += 64) {
-    _tile_loadd(4, a + k, stride);
-    _tile_loadd(5, a + K + k, stride);
-    _tile_loadd(6, b + k * kLanes, 64);
-    _tile_dpbusd(0, 4, 6);
-    _tile_dpbusd(1, 5, 6);
-    if constexpr (N > 1) _tile_loadd(7, b + w.tile + k * kLanes, 64);
-    if constexpr (N > 1) _tile_dpbusd(2, 4, 7);
-    if constexpr (N > 1) _tile_dpbusd(3, 5, 7);
+    const char* column = b + k * kLanes;
+    for (int line = 0; line < lines; ++line) _mm_prefetch(column + kAhead * 2 + line * 64, _MM_HINT_T0);
+    _tile_loadd(2, column, 64);
+    _tile_loadd(3, a + k, stride);
+    _tile_loadd(4, a + K + k, stride);
+    _tile_dpbusd(0, 3, 2);
+    _tile_dpbusd(1, 4, 2);
   }
-  alignas(64) int32_t sums[2 * N][kRowBlock][kLanes];
-  _tile_stored(0, sums[0], 64);
-  _tile_stored(1, sums[1], 64);
-  if constexpr (N > 1) _tile_stored(2, sums[2], 64);
-  if constexpr (N > 1) _tile_stored(3, sums[3], 64);
-  for (int n = 0; n < N; ++n) {
-    const __m512i middle = _mm512_loadu_si512(w.middle + (tile + n) * kLanes);
-    const Vec of_column = load(w.scales + (tile + n) * kLanes);
-    for (int row = 0; row < rows; ++row)
-      store(c + n * c_tile + row * kLanes, in_floats(_mm512_load_si512(sums[2 * n][row]), _mm512_load_si512(sums[2 * n + 1][row]),
-                                                     middle, of_column, scales[row]));
-  }
+  alignas(64) int32_t high[kRowBlock][kLanes], low[kRowBlock][kLanes];
+  _tile_stored(0, high, 64);
+  _tile_stored(1, low, 64);
+  const __m512i middle = _mm512_loadu_si512(w.middle + tile * kLanes);
+  const Vec of_column = load(w.scales + tile * kLanes);
+  for (int row = 0; row < rows; ++row)
+    store(c + row * kLanes,
+          in_floats(_mm512_load_si512(high[row]), _mm512_load_si512(low[row]), middle, of_column, scales[row]));
 }
 #endif
 
@@ -394,15 +322,15 @@ struct InInt8 {
   }
 #if defined(__AMX_INT8__)
   static void multiply_rows(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
-    for (int n = 0; n < tiles; n += 2)
+    for (int n = 0; n < tiles; ++n)
       for (int row = 0; row < rows; row += kRowBlock) {
         const auto* from = reinterpret_cast<const uint8_t*>(a.data + row * a.stride);
         const int count = rows - row < kRowBlock ? rows - row : kRowBlock;
         float* to = c + n * c_tile + row * kLanes;
-        if (tiles - n > 1)
-          whole_rows<2>(from, a.stride, a.scales + row, count, w, first + n, to, c_tile);
+        if (row == 0)
+          whole_rows<16>(from, a.stride, a.scales + row, count, w, first + n, to);
         else
-          whole_rows<1>(from, a.stride, a.scales + row, count, w, first + n, to, c_tile);
+          whole_rows<0>(from, a.stride, a.scales + row, count, w, first + n, to);
       }
   }
 #endif
