@@ -41,19 +41,37 @@ static inline double fading(double x) {
   return x < -708.0 ? 0.0 : p;
 }
 
+constexpr int kDraws = 8;  // numbers that are looked at together: a processor has registers for so many
+
 static inline double largest(const double* values, int count) {
-  double most = kNever;
-  for (int i = 0; i < count; ++i) most = values[i] > most ? values[i] : most;
-  return most;
+  double most[kDraws], all = kNever;
+  for (int j = 0; j < kDraws; ++j) most[j] = kNever;
+  int i = 0;
+  for (; i + kDraws <= count; i += kDraws)
+    for (int j = 0; j < kDraws; ++j) most[j] = values[i + j] > most[j] ? values[i + j] : most[j];
+  for (; i < count; ++i) all = values[i] > all ? values[i] : all;
+  for (int j = 0; j < kDraws; ++j) all = most[j] > all ? most[j] : all;
+  return all;
+}
+
+static inline bool has_no_number(const double* values, int count) {
+  int64_t none = 0;
+  for (int i = 0; i < count; ++i) none |= values[i] != values[i];
+  return none != 0;
 }
 
 // Chances that are not yet divided by their sum, which is returned.
 static inline double weigh(const double* values, int count, double* chances) {
   const double most = largest(values, count);
   for (int i = 0; i < count; ++i) chances[i] = fading(values[i] - most);
-  double sum = 0;
-  for (int i = 0; i < count; ++i) sum += chances[i];
-  return sum;
+  double sums[kDraws] = {}, sum = 0;
+  int i = 0;
+  for (; i + kDraws <= count; i += kDraws)
+    for (int j = 0; j < kDraws; ++j) sums[j] += chances[i + j];
+  for (; i < count; ++i) sum += chances[i];
+  for (int half = kDraws / 2; half > 0; half /= 2)
+    for (int j = 0; j < half; ++j) sums[j] += sums[j + half];
+  return sums[0] + sum;
 }
 
 // Symbols in the order of their likelihood; equals as they come.
@@ -93,26 +111,33 @@ static inline void keep_min_p(double* values, int count, double share, double* c
 // The first symbol at which the sum of the chances passes its share; one that has no chance is never drawn.
 static inline int choose(const double* chances, int count, double level) {
   double sum = 0;
-  int last = count - 1;
-  for (int i = 0; i < count; ++i) {
-    sum += chances[i];
-    if (sum > level) return i;
-    if (chances[i] > 0) last = i;
+  int i = 0;
+  for (; i + kDraws <= count; i += kDraws) {
+    const double* c = chances + i;
+    const double next = sum + (((c[0] + c[1]) + (c[2] + c[3])) + ((c[4] + c[5]) + (c[6] + c[7])));
+    if (next > level) break;
+    sum = next;
   }
+  for (; i < count; ++i) {
+    sum += chances[i];
+    if (sum > level && chances[i] > 0) return i;
+  }
+  int last = count - 1;
+  while (last > 0 && !(chances[last] > 0)) --last;
   return last;
 }
 
 // `values` and `chances` have room for all symbols, `order` too.
 static inline int draw(double* values, int count, double number, const Filters& filters, double* chances, int32_t* order) {
-  int best = 0;
-  for (int i = 0; i < count; ++i) {
-    if (std::isnan(values[i])) return filters.temperature == 0 ? i : count - 1;  // no order, and no odds
-    if (values[i] > values[best]) best = i;
+  if (has_no_number(values, count)) {  // no order, and no odds
+    if (filters.temperature != 0) return count - 1;
+    return static_cast<int>(std::find_if(values, values + count, [](double value) { return std::isnan(value); }) - values);
   }
-  if (filters.temperature == 0) return best;
-  if (filters.temperature != 1)
-    for (int i = 0; i < count; ++i) values[i] /= filters.temperature;
-  if (!(values[best] < std::numeric_limits<double>::infinity())) return best;
+  const double most = largest(values, count), heat = filters.temperature;
+  if (heat == 0 || !(most / heat < std::numeric_limits<double>::infinity()))
+    return static_cast<int>(std::find(values, values + count, most) - values);
+  if (heat != 1)
+    for (int i = 0; i < count; ++i) values[i] /= heat;
   if (filters.top_k > 0 && filters.top_k < count) keep_top_k(values, count, filters.top_k, order);
   if (filters.top_p < 1) keep_top_p(values, count, filters.top_p, chances, order);
   if (filters.min_p > 0) keep_min_p(values, count, filters.min_p, chances);

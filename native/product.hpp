@@ -139,9 +139,9 @@ constexpr int kAhead = 1024;  // numbers of b that are called for before they ar
 // Five registers of eight. Where two threads share a core, as they do on most rented machines, the processor has no others to
 // rename them to: with six and more, every load waits for a product (37 ns a product for 2 x 2 tiles in eight registers, 20 for
 // two in five). Alone they are equals.
-template <int M, int N, int lines = 16>
+template <int M, int N>
 static inline void tiled(const bfloat16* a, const bfloat16* below, size_t lda, int K, const bfloat16* b, size_t tile, float* c,
-                         size_t c_tile, bool more, size_t c_row = kLanes, size_t ahead = kAhead) {
+                         size_t c_tile, bool more, size_t c_row = kLanes) {
   static_assert(M * N <= 2, "There are two registers for sums.");
   const size_t stride = lda * sizeof(bfloat16), c_stride = c_row * sizeof(float);
   float* second = M > 1 ? c + 16 * c_row : c + c_tile;
@@ -155,7 +155,7 @@ static inline void tiled(const bfloat16* a, const bfloat16* below, size_t lda, i
   for (int k = 0; k < K; k += 32) {
     const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
     for (int n = 0; n < N; ++n)
-      for (int line = 0; line < lines; ++line) _mm_prefetch(column + n * tile + ahead + line * 32, _MM_HINT_T0);
+      for (int line = 0; line < 16; ++line) _mm_prefetch(column + n * tile + kAhead + line * 32, _MM_HINT_T0);
     _tile_loadd(2, column, 64);
     _tile_loadd(3, a + k, stride);
     if constexpr (M > 1) _tile_loadd(4, below + k, stride);

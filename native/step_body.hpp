@@ -5,6 +5,8 @@
 // that is being read, so that nobody need wait in between.
 #pragma once
 
+#include <type_traits>
+
 #include "draw_body.hpp"
 #include "norm_body.hpp"
 #include "step.hpp"
@@ -15,37 +17,44 @@ namespace UNROLLED_SET {
 
 enum Slot { kSumsSlot = 4, kNormedSlot = 5, kDrawSlot = 6 };  // of thread_memory; the layer's kernels have the others
 
-constexpr int kSumsAtOnce = 256;  // sums of 16 columns that are made before cells take them: they stay in the first cache
+constexpr int kSumsAtOnce = 512;  // sums of 16 columns that are made before cells take them: they stay near
 
-// The gates' sums of one unit block and row, and what it had before: h, and an LSTM's c in place.
-template <int kind, bool exact>
-static inline Lanes cell_step(const Lanes* from_x, const Lanes* from_h, const float* inside, const float* h, float* c) {
+// The cells of 16 units of R rows, given their gates' sums and what they had before: h, and an LSTM's c in place. `inner` is a
+// GRU's sum inside the reset gate. While one row waits for its last steps, which follow from each other, another's go on.
+template <int kind, bool exact, int R>
+UNROLLED_INLINE void cell_step(const Lanes (&gates)[R][gates_of(kind)], const Lanes (&inner)[R], const float* const (&h)[R],
+                               float* const (&c)[R], Lanes (&out)[R]) {
   if constexpr (kind == kRNN) {
-    return tangent<exact>(from_x[0] + from_h[0]);
+    for (int r = 0; r < R; ++r) out[r] = tangent<exact>(gates[r][0]);
   } else if constexpr (kind == kGRU) {
-    const Lanes r = sigmoid<exact>(from_x[0] + from_h[0]), z = sigmoid<exact>(from_x[1] + from_h[1]);
-    const Lanes n = tangent<exact>(fma(r, from_h[2] + read(inside), from_x[2]));
-    return fma(z, read(h) - n, n);
+    Lanes z[R], sum[R];
+    for (int r = 0; r < R; ++r) {
+      z[r] = sigmoid<exact>(gates[r][1]);
+      sum[r] = fma(sigmoid<exact>(gates[r][0]), inner[r], gates[r][2]);
+    }
+    for (int r = 0; r < R; ++r) {
+      const Lanes n = tangent<exact>(sum[r]);
+      out[r] = fma(z[r], read(h[r]) - n, n);
+    }
   } else {
-    const Lanes i = sigmoid<exact>(from_x[0] + from_h[0]), f = sigmoid<exact>(from_x[1] + from_h[1]);
-    const Lanes g = tangent<exact>(from_x[2] + from_h[2]), o = sigmoid<exact>(from_x[3] + from_h[3]);
-    const Lanes after = fma(f, read(c), i * g);
-    write(c, after);
-    return o * tangent<exact>(after);
+    Lanes o[R], after[R];
+    for (int r = 0; r < R; ++r) {
+      const Lanes i = sigmoid<exact>(gates[r][0]), f = sigmoid<exact>(gates[r][1]), g = tangent<exact>(gates[r][2]);
+      after[r] = fma(f, read(c[r]), i * g);
+      write(c[r], after[r]);
+      o[r] = sigmoid<exact>(gates[r][3]);
+    }
+    for (int r = 0; r < R; ++r) out[r] = o[r] * tangent<exact>(after[r]);
   }
 }
 
-// LayerNorm of `units` numbers, zero behind them up to K; `weight` and `bias` are zero there as well.
-static inline void normalise(const float* x, const float* weight, const float* bias, float epsilon, int units, int K,
-                             float* to) {
+// LayerNorm of `units` numbers; `weight` and `bias` are zero behind them, up to 16.
+static inline void normalise(const float* x, const float* weight, const float* bias, float epsilon, int units, float* to) {
   float moments[2];
   moments_of(x, units, epsilon, moments);
   const Lanes middle = splat(moments[0]), scale = splat(moments[1]);
-  for (int k = 0; k < K; k += kLanes) {
-    const bool inside = k < units;  // x has fewer numbers than K
-    const Lanes off = inside ? read(x + k) - middle : splat(0.0f);
-    write(to + k, inside ? fma(off * scale, read(weight + k), read(bias + k)) : splat(0.0f));
-  }
+  for (int k = 0; k < units; k += kLanes)
+    write(to + k, fma((read(x + k) - middle) * scale, read(weight + k), read(bias + k)));
 }
 
 template <typename P, int kind>
@@ -66,9 +75,10 @@ class Steps {
     sums_x_ = sums_h_ + tiles * c_tile_;
     auto* normed = static_cast<char*>(thread_memory(kNormedSlot, padded * (K_ * P::bytes + 4) + K_ * 4));
     line_ = reinterpret_cast<float*>(normed);
+    std::fill(line_, line_ + K_, 0.0f);
     normed += K_ * 4;
     normed_ = {normed, K_ * P::bytes, reinterpret_cast<float*>(normed + padded * K_ * P::bytes)};
-    const size_t symbols = static_cast<size_t>(model_.symbols);
+    const size_t symbols = static_cast<size_t>(model_.symbol_tiles()) * kLanes;
     values_ = static_cast<double*>(thread_memory(kDrawSlot, symbols * (2 * sizeof(double) + sizeof(int32_t))));
   }
 
@@ -115,10 +125,10 @@ class Steps {
   void draw_all(int step) {
     const size_t at = static_cast<size_t>(step) * call_.stride + call_.first;
     const int count = model_.symbols;
-    double* chances = values_ + count;
+    double* chances = values_ + model_.symbol_tiles() * kLanes;
     for (int row = first_row_; row < last_row_; ++row) {
-      for (int symbol = 0; symbol < count; ++symbol)
-        values_[symbol] = logits(symbol / kLanes)[row * kLanes + symbol % kLanes];
+      for (int tile = 0; tile < model_.symbol_tiles(); ++tile)
+        for (int i = 0; i < kLanes; ++i) values_[tile * kLanes + i] = logits(tile)[row * kLanes + i];
       const int drawn = draw(values_, count, call_.numbers[at + row], call_.filters, chances,
                              reinterpret_cast<int32_t*>(chances + count));
       symbols()[row] = drawn;
@@ -138,9 +148,9 @@ class Steps {
       const float* x = in(state_.x, layer & 1, row);
       if (layer < model_.layers) {
         const StepLayer& own = model_.layer[layer];
-        normalise(x, own.norm_weight.as<float>(), own.norm_bias.as<float>(), model_.epsilon, model_.units, K_, line_);
+        normalise(x, own.norm_weight.as<float>(), own.norm_bias.as<float>(), model_.epsilon, model_.units, line_);
       } else {
-        for (int k = 0; k < K_; ++k) line_[k] = k < width_ ? x[k] : 0.0f;
+        std::copy(x, x + width_, line_);
       }
       P::put_row(normed_, row, line_, K_);
     }
@@ -157,34 +167,63 @@ class Steps {
       const int count = std::min(at_once_, last_ - group);
       P::multiply(before, call_.rows, own.h, group * G, count * G, sums_h_, c_tile_);
       if (layer > 0) P::multiply(below, call_.rows, own.x, group * G, count * G, sums_x_, c_tile_);
-      for (int i = 0; i < count; ++i)
-        for (int row = 0; row < call_.rows; ++row) unit_block(step, layer, group + i, i * G, row);
+      for (int i = 0; i < count; ++i) cells(step, layer, group + i, i * G);
     }
     place_.barrier.wait();
   }
 
-  void unit_block(int step, int layer, int group, int tile, int row) {
+  void cells(int step, int layer, int group, int tile) {
+    if (layer == 0) return model_.residual ? cells_of<true, true>(step, 0, group, tile) : cells_of<true, false>(step, 0, group, tile);
+    return model_.residual ? cells_of<false, true>(step, layer, group, tile) : cells_of<false, false>(step, layer, group, tile);
+  }
+
+  // The cells of 16 units, for all rows, two at a time.
+  template <bool first, bool residual>
+  void cells_of(int step, int layer, int group, int tile) {
     constexpr int G = gates_of(kind);
     const StepLayer& own = model_.layer[layer];
-    const int unit = group * kLanes, id = layer == 0 ? symbol(step, row) : 0;
-    const float* table = model_.table.as<float>() + (static_cast<size_t>(id) * model_.groups() + group) * G * kLanes;
-    Lanes from_h[G], from_x[G];
-    for (int g = 0; g < G; ++g) {
-      const size_t at = (tile + g) * c_tile_ + row * kLanes;
-      from_h[g] = read(sums_h_ + at);
-      from_x[g] = layer == 0 ? read(table + g * kLanes)
-                             : read(sums_x_ + at) + read(own.bias.as<float>() + (group * G + g) * kLanes);
-    }
-    float* kept = in(state_.h, layer, row) + unit;
-    const float* inside = kind == kGRU ? own.bias_inside.as<float>() + unit : nullptr;
-    const Lanes h = cell_step<kind, P::exact>(from_x, from_h, inside, kept,
-                                              kind == kLSTM ? in(state_.c, layer, row) + unit : nullptr);
-    write(kept, h);
-    P::put(h_rows(layer, step & 1), row, unit, h);
-    if (!model_.residual) return;
-    const float* past = layer == 0 ? model_.embedding.as<float>() + static_cast<size_t>(id) * width_
-                                   : in(state_.x, layer & 1, row);
-    write(in(state_.x, (layer + 1) & 1, row) + unit, read(past + unit) + h);
+    const int unit = group * kLanes;
+    const Rows to = h_rows(layer, step & 1);
+    float *h = in(state_.h, layer, 0) + unit, *c = in(state_.c, layer, 0) + unit;
+    const float* past = first ? model_.embedding.as<float>() + unit : in(state_.x, layer & 1, 0) + unit;
+    float* on = in(state_.x, (layer + 1) & 1, 0) + unit;
+    const float *sums_h = sums_h_ + tile * c_tile_, *sums_x = sums_x_ + tile * c_tile_;
+    const float* table = model_.table.as<float>() + static_cast<size_t>(group) * G * kLanes;
+    const size_t width = width_, symbol_width = width * G, c_tile = c_tile_;
+    const int rows = call_.rows;
+    Lanes bias[G], inside = splat(0.0f);
+    for (int g = 0; g < G; ++g) bias[g] = first ? splat(0.0f) : read(own.bias.as<float>() + (group * G + g) * kLanes);
+    if (kind == kGRU) inside = read(own.bias_inside.as<float>() + unit);
+    const auto some = [&](auto count, int row) UNROLLED_LAMBDA {
+      constexpr int R = decltype(count)::value;
+      Lanes gates[R][G], inner[R], out[R];
+      const float* h_of[R];
+      float* c_of[R];
+      size_t id[R] = {};
+      for (int r = 0; r < R; ++r) {
+        const size_t at = static_cast<size_t>(row + r);
+        if (first) id[r] = static_cast<size_t>(symbol(step, row + r));
+        h_of[r] = h + at * width;
+        c_of[r] = c + at * width;
+        for (int g = 0; g < G; ++g) {
+          const Lanes from_h = read(sums_h + g * c_tile + at * kLanes);
+          const Lanes from_x = first ? read(table + id[r] * symbol_width + g * kLanes)
+                                     : read(sums_x + g * c_tile + at * kLanes) + bias[g];
+          if (kind == kGRU && g == 2) inner[r] = from_h + inside;
+          gates[r][g] = kind == kGRU && g == 2 ? from_x : from_x + from_h;
+        }
+      }
+      cell_step<kind, P::exact, R>(gates, inner, h_of, c_of, out);
+      for (int r = 0; r < R; ++r) {
+        const size_t at = static_cast<size_t>(row + r);
+        write(h + at * width, out[r]);
+        P::put(to, row + r, unit, out[r]);
+        if (residual) write(on + at * width, read(past + (first ? id[r] : at) * width) + out[r]);
+      }
+    };
+    int row = 0;
+    for (; row + 2 <= rows; row += 2) some(std::integral_constant<int, 2>(), row);
+    if (row < rows) some(std::integral_constant<int, 1>(), row);
   }
 
   void head(int step) {

@@ -90,19 +90,9 @@ struct FewTiles {
   FewTiles& operator=(const FewTiles&) = delete;
 };
 
-// Each tile of weights meets all rows while it is near.
 static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
                                 size_t c_tile) {
-  const size_t tile = static_cast<size_t>(K) * kLanes, lda = stride / 2;
-  if (rows <= kRowBlock) return tiled_block<1>(a, a, lda, K, b, tiles, c, c_tile);
-  for (int n = 0; n < tiles; ++n, b += tile, c += c_tile) {
-    tiled<2, 1>(a, a + 16 * lda, lda, K, b, tile, c, c_tile, false);
-    for (int row = 32; row < rows; row += 32)
-      if (rows - row > kRowBlock)
-        tiled<2, 1, 0>(a + row * lda, a + (row + 16) * lda, lda, K, b, tile, c + row * kLanes, c_tile, false);
-      else
-        tiled<1, 1, 0>(a + row * lda, nullptr, lda, K, b, tile, c + row * kLanes, c_tile, false);
-  }
+  product(a, stride / 2, (rows + kRowBlock - 1) / kRowBlock * kRowBlock, K, b, tiles, c, c_tile);
 }
 #elif defined(__AVX512BF16__)
 static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
@@ -237,7 +227,6 @@ static inline void whole(const uint8_t* high, const uint8_t* low, float scale, c
 
 #if defined(__AMX_INT8__)
 // Sixteen rows, of which `rows` count, by a tile of weights: registers 0 and 1 hold sums, of high and low bytes.
-template <int lines>
 static inline void whole_rows(const uint8_t* a, size_t stride, const float* scales, int rows, const Packed& w, int tile,
                               float* c) {
   const size_t K = stride / 2;
@@ -246,7 +235,7 @@ static inline void whole_rows(const uint8_t* a, size_t stride, const float* scal
   _tile_zero(1);
   for (size_t k = 0; k < K; k += 64) {
     const char* column = b + k * kLanes;
-    for (int line = 0; line < lines; ++line) _mm_prefetch(column + kAhead * 2 + line * 64, _MM_HINT_T0);
+    for (int line = 0; line < 16; ++line) _mm_prefetch(column + kAhead * 2 + line * 64, _MM_HINT_T0);
     _tile_loadd(2, column, 64);
     _tile_loadd(3, a + k, stride);
     _tile_loadd(4, a + K + k, stride);
@@ -322,16 +311,12 @@ struct InInt8 {
   }
 #if defined(__AMX_INT8__)
   static void multiply_rows(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
-    for (int n = 0; n < tiles; ++n)
-      for (int row = 0; row < rows; row += kRowBlock) {
-        const auto* from = reinterpret_cast<const uint8_t*>(a.data + row * a.stride);
-        const int count = rows - row < kRowBlock ? rows - row : kRowBlock;
-        float* to = c + n * c_tile + row * kLanes;
-        if (row == 0)
-          whole_rows<16>(from, a.stride, a.scales + row, count, w, first + n, to);
-        else
-          whole_rows<0>(from, a.stride, a.scales + row, count, w, first + n, to);
-      }
+    for (int row = 0; row < rows; row += kRowBlock) {
+      const auto* from = reinterpret_cast<const uint8_t*>(a.data + row * a.stride);
+      const int count = rows - row < kRowBlock ? rows - row : kRowBlock;
+      for (int n = 0; n < tiles; ++n)
+        whole_rows(from, a.stride, a.scales + row, count, w, first + n, c + n * c_tile + row * kLanes);
+    }
   }
 #endif
 };
