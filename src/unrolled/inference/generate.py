@@ -111,10 +111,15 @@ class RandomNumbers:
     """Numbers in [0, 1) for each position of each sample, keyed by (seed, position)."""
 
     BLOCK = 256
+    _STRETCH = 1 << 64
+    """Steps of a generator from one block's numbers to the next one's: each has a stretch of the counter of its own."""
+
+    _STEPS = BLOCK // 4
 
     def __init__(self, seeds: list[int]) -> None:
-        self._seeds = seeds
-        self._first = -self.BLOCK
+        zero = np.zeros(4, np.uint64)
+        self._streams = [np.random.Philox(key=np.array([seed, 0], np.uint64), counter=zero) for seed in seeds]
+        self._first, self._next = -self.BLOCK, 0
         self._block = torch.empty(0)
 
     def at(self, position: int) -> Tensor:
@@ -125,8 +130,14 @@ class RandomNumbers:
         """Return the numbers at `count` positions, `(count, B)`; none may be beyond the `BLOCK` that the first is in."""
         if not self._first <= position < self._first + self.BLOCK:
             self._first = position // self.BLOCK * self.BLOCK
-            streams = [np.random.Philox(key=seed, counter=[0, self._first // self.BLOCK, 0, 0]) for seed in self._seeds]
-            rows = [np.random.Generator(stream).random(self.BLOCK) for stream in streams]
+            index = self._first // self.BLOCK
+            if ahead := (index - self._next) * self._STRETCH % (1 << 256):
+                for stream in self._streams:
+                    stream.advance(ahead)
+            rows = [np.random.Generator(stream).random(self.BLOCK) for stream in self._streams]
+            for stream in self._streams:
+                stream.advance(self._STRETCH - self._STEPS)
+            self._next = index + 1
             self._block = torch.from_numpy(np.stack(rows, axis=1))  # (BLOCK, B)
         return self._block[position - self._first : position - self._first + count]
 
