@@ -6,6 +6,7 @@
 // meet once a step, since the next product needs all units, and read each other's.
 #pragma once
 
+#include <initializer_list>
 #include <type_traits>
 
 #include "layer.hpp"
@@ -82,97 +83,118 @@ UNROLLED_INLINE void clear_padding(T* rows, size_t stride, const Own& own, int c
     write(rows + row * stride + column, splat(0.0f));
 }
 
-template <int K, typename T>
-UNROLLED_INLINE Lanes cell(const Lanes* sums, const Lanes* xs, const Lanes* bias, float* carry, bool reset, Saved<T>* saved) {
-  constexpr bool E = kExact<T>;
-  const Lanes before = reset ? splat(0.0f) : read(carry);
-  if constexpr (K == kRNN) {
-    const Lanes h = tangent<E>(sums[0] + xs[0] + bias[0]);
-    if (saved != nullptr) write(saved, h);
-    write(carry, h);
-    return h;
-  } else if constexpr (K == kGRU) {
-    const Lanes r = sigmoid<E>(sums[0] + xs[0] + bias[0]);
-    const Lanes z = sigmoid<E>(sums[1] + xs[1] + bias[1]);
-    const Lanes inner = sums[2] + bias[3];
-    const Lanes n = tangent<E>(fma(r, inner, xs[2] + bias[2]));
-    const Lanes h = fma(z, before - n, n);
-    if (saved != nullptr) {
-      write(saved, r);
-      write(saved + kLanes, z);
-      write(saved + 2 * kLanes, n);
-      write(saved + 3 * kLanes, inner);
-      write(saved + 4 * kLanes, before);
-    }
-    write(carry, h);
-    return h;
-  } else {
-    const Lanes i = sigmoid<E>(sums[0] + xs[0] + bias[0]);
-    const Lanes f = sigmoid<E>(sums[1] + xs[1] + bias[1]);
-    const Lanes g = tangent<E>(sums[2] + xs[2] + bias[2]);
-    const Lanes o = sigmoid<E>(sums[3] + xs[3] + bias[3]);
-    const Lanes c = fma(f, before, i * g);
-    const Lanes t = tangent<E>(c);
-    if (saved != nullptr) {
-      write(saved, i);
-      write(saved + kLanes, f);
-      write(saved + 2 * kLanes, g);
-      write(saved + 3 * kLanes, o);
-      write(saved + 4 * kLanes, t);
-      write(saved + 5 * kLanes, before);
-    }
-    write(carry, c);
-    return o * t;
-  }
-}
+// What the cells of 16 units of R rows read and write. While one row waits for its last steps, which follow from each other,
+// another's go on.
+template <int K, typename T, int R>
+struct Cells {
+  Lanes gates[R][gates_of(K)];  // sums of products and biases; a GRU's third without those inside the reset gate, which are
+  Lanes inner[R];               //
+  float* carry[R];
+  bool reset[R];
+  Saved<T>* saved[R];           // or null
+  Lanes h[R];                   // what comes out
 
-// What a layer gives out where its cell gives h.
-UNROLLED_INLINE Lanes around(const LayerForward& a, int row, size_t at, int unit, int count, Lanes h) {
-  const size_t units = static_cast<size_t>(a.shape.units);
-  if (a.mask != nullptr) h = h * read_some(a.mask + row * units + unit, count);
-  if (a.below == nullptr) return h;
-  const size_t pick = a.ids == nullptr ? at : static_cast<size_t>(a.ids[at]);
-  return h + read_some(a.below + pick * units + unit, count);
-}
+  UNROLLED_INLINE_MEMBER void run() {
+    constexpr bool E = kExact<T>;
+    Lanes before[R];
+    for (int r = 0; r < R; ++r) before[r] = reset[r] ? splat(0.0f) : read(carry[r]);
+    if constexpr (K == kRNN) {
+      for (int r = 0; r < R; ++r) {
+        h[r] = tangent<E>(gates[r][0]);
+        keep(r, {h[r]});
+        write(carry[r], h[r]);
+      }
+    } else if constexpr (K == kGRU) {
+      Lanes reads[R], z[R];
+      for (int r = 0; r < R; ++r) {
+        reads[r] = sigmoid<E>(gates[r][0]);
+        z[r] = sigmoid<E>(gates[r][1]);
+      }
+      for (int r = 0; r < R; ++r) {
+        const Lanes n = tangent<E>(fma(reads[r], inner[r], gates[r][2]));
+        h[r] = fma(z[r], before[r] - n, n);
+        keep(r, {reads[r], z[r], n, inner[r], before[r]});
+        write(carry[r], h[r]);
+      }
+    } else {
+      Lanes o[R], c[R];
+      for (int r = 0; r < R; ++r) {
+        const Lanes i = sigmoid<E>(gates[r][0]), f = sigmoid<E>(gates[r][1]), g = tangent<E>(gates[r][2]);
+        o[r] = sigmoid<E>(gates[r][3]);
+        c[r] = fma(f, before[r], i * g);
+        keep(r, {i, f, g, o[r]});
+        write(carry[r], c[r]);
+      }
+      for (int r = 0; r < R; ++r) {
+        const Lanes t = tangent<E>(c[r]);
+        keep(r, {t, before[r]}, 4);
+        h[r] = o[r] * t;
+      }
+    }
+  }
+
+ private:
+  UNROLLED_INLINE_MEMBER void keep(int r, std::initializer_list<Lanes> values, int slot = 0) {
+    if (saved[r] == nullptr) return;
+    for (const Lanes& value : values) write(saved[r] + kLanes * slot++, value);
+  }
+};
 
 // The cells of one group at step `t`, for all rows. `sums` and `xs` are (gate, row, 16); `x_gate` lies between gates.
 template <int K, typename T>
 static void cells_forward(const LayerForward& a, const Own& own, int t, int group, const float* sums, const float* xs,
                           size_t x_gate) {
-  constexpr int G = gates_of(K);
+  constexpr int G = gates_of(K), kRow = slots_of(K) * kLanes;
   const LayerShape& s = a.shape;
-  const int unit = group * kLanes, count = count_at(s, unit);
+  const int unit = group * kLanes, count = count_at(s, unit), rows = own.rows_end - own.row;
+  const size_t units = static_cast<size_t>(s.units), step = own.step(), first = static_cast<size_t>(own.row);
+  const size_t start = static_cast<size_t>(t) * s.rows + first;  // of what is (T, B)
   const bool final = t + 1 == s.steps;
-  T* next = static_cast<T*>(a.hs) + (static_cast<size_t>(t) + 1) * s.padded_rows * a.stride_h;
+  T* next = static_cast<T*>(a.hs) + (static_cast<size_t>(t) + 1) * s.padded_rows * a.stride_h + unit;
   Saved<T>* saved = static_cast<Saved<T>*>(a.saved);
-  if (saved != nullptr)
-    saved += (static_cast<size_t>(t) * s.groups() + group) * s.padded_rows * slots_of(K) * kLanes;
+  if (saved != nullptr) saved += ((static_cast<size_t>(t) * s.groups() + group) * s.padded_rows + first) * kRow;
+  float* carry = own.carry + own.at(group, own.row);
+  float *ys = a.ys + start * units + unit, *h_last = a.h_last + first * units + unit;
+  const float* mask = a.mask == nullptr ? nullptr : a.mask + first * units + unit;
+  const int64_t* ids = a.ids == nullptr ? nullptr : a.ids + start;
+  const float* below = a.below == nullptr ? nullptr : a.below + (ids == nullptr ? start * units : 0) + unit;
+  const uint8_t* resets = a.resets == nullptr ? nullptr : a.resets + start;
+  const float* table = ids == nullptr ? nullptr : a.table + unit;
+  const size_t apart = ids == nullptr ? x_gate : static_cast<size_t>(s.padded_units);
   Lanes bias[G + 1];
   for (int g = 0; g < G + (K == kGRU); ++g) bias[g] = read(a.bias + static_cast<size_t>(g) * s.padded_units + unit);
-  for (int row = own.row; row < own.rows_end; ++row) {
-    const float* x = xs + static_cast<size_t>(row - own.row) * kLanes;
-    size_t apart = x_gate;
-    if (a.ids != nullptr) {
-      apart = static_cast<size_t>(s.padded_units);
-      x = a.table + static_cast<size_t>(a.ids[static_cast<size_t>(t) * s.rows + row]) * G * apart + unit;
+  const auto some = [&](auto at_once, size_t row) UNROLLED_LAMBDA {
+    constexpr int R = decltype(at_once)::value;
+    Cells<K, T, R> cells;
+    for (int r = 0; r < R; ++r) {
+      const size_t at = row + r;
+      const float* x = ids == nullptr ? xs + at * kLanes : table + static_cast<size_t>(ids[at]) * G * apart;
+      for (int g = 0; g < G; ++g) {
+        const Lanes sum = read(sums + g * step + at * kLanes), in = read(x + g * apart);
+        if (K == kGRU && g == 2) cells.inner[r] = sum + bias[3];
+        cells.gates[r][g] = K == kGRU && g == 2 ? in + bias[2] : sum + in + bias[g];
+      }
+      cells.carry[r] = carry + at * kLanes;
+      cells.reset[r] = resets != nullptr && resets[at];
+      cells.saved[r] = saved == nullptr ? nullptr : saved + at * kRow;
     }
-    Lanes sum[G], in[G];
-    for (int g = 0; g < G; ++g) {
-      sum[g] = read(sums + g * own.step() + static_cast<size_t>(row - own.row) * kLanes);
-      in[g] = read(x + g * apart);
+    cells.run();
+    for (int r = 0; r < R; ++r) {
+      const size_t at = row + r;
+      const bool reset_next = !final && resets != nullptr && resets[at + s.rows];
+      write(next + (first + at) * a.stride_h, reset_next ? splat(0.0f) : cells.h[r]);
+      if (count == 0) continue;
+      Lanes y = cells.h[r];  // what a layer gives out where its cell gives h
+      if (mask != nullptr) y = y * read_some(mask + at * units, count);
+      if (below != nullptr) y = y + read_some(below + (ids == nullptr ? at : static_cast<size_t>(ids[at])) * units, count);
+      write_some(ys + at * units, y, count);
+      if (final) write_some(h_last + at * units, cells.h[r], count);
     }
-    const size_t at = static_cast<size_t>(t) * s.rows + row;
-    const bool reset = a.resets != nullptr && a.resets[at];
-    float* carry = own.carry + own.at(group, row);
-    const Lanes h =
-        cell<K, T>(sum, in, bias, carry, reset, saved == nullptr ? nullptr : saved + row * slots_of(K) * kLanes);
-    const bool reset_next = !final && a.resets != nullptr && a.resets[at + s.rows];
-    write(next + row * a.stride_h + unit, reset_next ? splat(0.0f) : h);
-    if (count == 0) continue;
-    write_some(a.ys + at * s.units + unit, around(a, row, at, unit, count, h), count);
-    if (final) write_some(a.h_last + static_cast<size_t>(row) * s.units + unit, h, count);
-  }
-  clear_padding(next, a.stride_h, own, unit);
+  };
+  int row = 0;
+  for (; row + 2 <= rows; row += 2) some(std::integral_constant<int, 2>(), static_cast<size_t>(row));
+  if (row < rows) some(std::integral_constant<int, 1>(), static_cast<size_t>(row));
+  clear_padding(next - unit, a.stride_h, own, unit);
 }
 
 template <int K, typename T>

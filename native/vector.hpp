@@ -20,6 +20,7 @@
 
 // Compilers think these too long to be worth it, and a call spills every register.
 #define UNROLLED_INLINE static inline __attribute__((always_inline))
+#define UNROLLED_INLINE_MEMBER inline __attribute__((always_inline))
 #define UNROLLED_LAMBDA __attribute__((always_inline))
 
 namespace unrolled {
