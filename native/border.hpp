@@ -1,8 +1,6 @@
 // Arrays of Python, checked: what is not as expected is a ValueError that says so.
 #pragma once
 
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
@@ -10,14 +8,11 @@
 #include <optional>
 #include <string>
 
+#include "array.hpp"
 #include "kernels.hpp"
 #include "processor.hpp"
 
 namespace unrolled {
-
-namespace nb = nanobind;
-
-using Array = nb::ndarray<nb::device::cpu, nb::c_contig>;
 
 enum class Number { kFloat32, kBfloat16, kHalf, kInt64, kInt8, kByte, kFloat64 };
 
