@@ -33,6 +33,33 @@ static void multiply(const PolarRoom& room, const bfloat16* a) {
   product(a, room.lda, room.H, room.H, room.packed, room.H / kLanes, room.sums, kLanes, room.H);
 }
 
+// The same where the product is symmetric: the blocks of 32 rows from the one on the diagonal on.
+static void multiply_symmetric(const PolarRoom& room, const bfloat16* a) {
+  const size_t tile = static_cast<size_t>(room.H) * kLanes;
+  for (int row = 0; row < room.H; row += 32)
+    product(a + row * room.lda, room.lda, 32, room.H, room.packed + row / kLanes * tile, (room.H - row) / kLanes,
+            room.sums + static_cast<size_t>(row) * room.H + row, kLanes, room.H);
+}
+
+// to = scale from + more sums, rounded; of `from` and the sums only what `multiply_symmetric` leaves is read.
+static void combine_symmetric(const PolarRoom& room, float scale, const bfloat16* from, float more, bfloat16* to) {
+  for (int row = 0; row < room.H; row += kLanes)
+    for (int column = row / 32 * 32; column < room.H; column += kLanes) {
+      __m512i words[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const size_t at = (row + i) * room.lda + column;
+        const Lanes sum = read(room.sums + static_cast<size_t>(row + i) * room.H + column);
+        const Lanes value = fma(splat(more), sum, splat(scale) * read(from + at));
+        write(to + at, value);
+        words[i] = _mm512_castps_si512(value.part[0]);
+      }
+      if (column < row / 32 * 32 + 32) continue;
+      turn_words(words);
+      for (int i = 0; i < kLanes; ++i)
+        write(to + (column + i) * room.lda + row, Lanes{{reinterpret_cast<Vec>(words[i])}});
+    }
+}
+
 // to = scale from + more sums, rounded.
 static void combine(const PolarRoom& room, float scale, const bfloat16* from, float more, bfloat16* to) {
   for (int row = 0; row < room.H; ++row)
@@ -79,11 +106,11 @@ static void polar_of(const Polar& a, const PolarRoom& room, const float* from) {
   for (int step = 0; step < a.steps; ++step) {
     const float *c = a.coefficients + 3 * step, zero = 0.0f;
     pack_rows_of(room, room.x);
-    multiply(room, room.x);
-    combine(room, zero, room.x, 1.0f, room.square);  // x x^T
+    multiply_symmetric(room, room.x);
+    combine_symmetric(room, zero, room.x, 1.0f, room.square);  // x x^T
     pack_columns_of(room, room.square);
-    multiply(room, room.square);
-    combine(room, c[1], room.square, c[2], room.factor);  // b s + c s s
+    multiply_symmetric(room, room.square);
+    combine_symmetric(room, c[1], room.square, c[2], room.factor);  // b s + c s s
     pack_columns_of(room, room.x);
     multiply(room, room.factor);
     combine(room, c[0], room.x, 1.0f, room.x);  // a x + (b s + c s s) x
