@@ -178,6 +178,9 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
       cells.reset[r] = resets != nullptr && resets[at];
       cells.saved[r] = saved == nullptr ? nullptr : saved + at * kRow;
     }
+    if (saved != nullptr)  // the next step's place is called for: what is stored where no cache has it waits for memory
+      for (int r = 0; r < R; ++r)
+        for (size_t i = 0; i < kRow; i += 64 / sizeof(Saved<T>)) __builtin_prefetch(cells.saved[r] + s.padded_rows * kRow + i, 1);
     cells.run();
     for (int r = 0; r < R; ++r) {
       const size_t at = row + r;
