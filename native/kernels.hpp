@@ -30,6 +30,7 @@ struct Kernels {
   void (*adamw)(const AdamW&);
   void (*squares)(int threads, int tensors, const float* const* values, const std::size_t* sizes, double* sums);  // a piece each
   void (*mean)(const Mean&);
+  void (*narrow)(const Narrow&);  // null where the processor has no bfloat16
 };
 
 }  // namespace unrolled

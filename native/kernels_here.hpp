@@ -41,6 +41,11 @@ static const Kernels kKernels = {
     nullptr, nullptr, nullptr,
 #endif
     adamw, squares, mean,
+#if defined(__AVX512BF16__)
+    narrow_all,
+#else
+    nullptr,
+#endif
 };
 
 }  // namespace UNROLLED_SET

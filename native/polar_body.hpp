@@ -4,8 +4,6 @@
 // gradient to its direction. Products are in bfloat16 with sums in float32, as torch's are.
 #pragma once
 
-#include <vector>
-
 #include "gradients_body.hpp"
 #include "update_body.hpp"
 
@@ -176,16 +174,14 @@ static void muon(const Muon& a) {
 }
 
 static void turn_weights(const Turn& a) {
-  const auto* directions = static_cast<const bfloat16*>(a.directions);
-  std::vector<size_t> starts(1, 0);
-  for (int i = 0; i < a.count; ++i) starts.push_back(starts.back() + a.sizes[i]);
   together(a.threads, [&](const Place& place) {
     const Lanes keep = splat(a.keep), rate = splat(a.rate);
     each_piece([&](int i) { return a.sizes[i]; }, a.count, place, [&](int, int i, size_t from, size_t to) {
       for (size_t at = from; at < to; at += kLanes) {
         const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
         const Lanes before = read_some(a.weights[i] + at, count);
-        write_some(a.weights[i] + at, fma(rate, read_some(directions + starts[i] + at, count), keep * before), count);
+        const Lanes direction = read_some(static_cast<const bfloat16*>(a.directions[i]) + at, count);
+        write_some(a.weights[i] + at, fma(rate, direction, keep * before), count);
       }
     });
   });

@@ -38,13 +38,21 @@ struct Moved {
   float decay, of_mean, of_square;
 };
 
-// weights = keep weights + rate directions, those of all weights one after the other in bfloat16.
+// weights = keep weights + rate directions, a stretch of `sizes` numbers after the other; directions are bfloat16.
 struct Turn {
   int threads, count;
   float* const* weights;
   const std::size_t* sizes;
-  const void* directions;
+  const void* const* directions;
   float keep, rate;
+};
+
+// Numbers of float32 as bfloat16.
+struct Narrow {
+  int threads;
+  const float* from;
+  void* to;
+  std::size_t size;
 };
 
 // The mean of what several processes have, each `size` numbers, in float32 or bfloat16.

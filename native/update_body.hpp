@@ -94,6 +94,19 @@ static void mean_of(const Mean& a) {
   });
 }
 
+#if defined(__AVX512BF16__)
+static void narrow_all(const Narrow& a) {
+  together(a.threads, [&](const Place& place) {
+    each_piece([&](int) { return a.size; }, 1, place, [&](int, int, size_t from, size_t to) {
+      for (size_t at = from; at < to; at += kLanes) {
+        const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
+        write_some(static_cast<bfloat16*>(a.to) + at, read_some(a.from + at, count), count);
+      }
+    });
+  });
+}
+#endif
+
 static void mean(const Mean& a) {
 #if defined(__AVX512BF16__)
   if (a.bfloat16) return mean_of<bfloat16>(a);

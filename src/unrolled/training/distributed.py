@@ -8,6 +8,7 @@ same steps at the same rates; the first one looks, writes and talks; and all agr
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -121,6 +122,20 @@ class Ranks:
         whole = own.new_empty(self.size * len(own), *own.shape[1:])
         group.all_gather(list(_as_bytes(whole).chunk(self.size)), _as_bytes(own.contiguous()))
         return whole
+
+    def place(self, shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
+        """Return memory for numbers that `parts` is to hand over next."""
+        found = self.neighbours.place(math.prod(shape), kind) if self.neighbours is not None else None
+        return torch.empty(shape, dtype=kind) if found is None else found.view(shape)
+
+    def parts(self, own: Tensor) -> list[Tensor]:
+        """Return every rank's numbers, in some pieces one after the other; all must have as many.
+
+        What neighbours return is good until they have spoken with each other twice more.
+        """
+        if self.neighbours is not None and own.nbytes <= self.neighbours.capacity:
+            return self.neighbours.exchange(own)
+        return [self.gather(own)]
 
     def own(self, lanes: int) -> slice:
         """Return this rank's part of so many lanes or rows."""

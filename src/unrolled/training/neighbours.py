@@ -46,14 +46,25 @@ class Neighbours:
     def exchange(self, own: Tensor, sent: torch.dtype | None = None) -> list[Tensor]:
         """Return what every rank gave, each as flat numbers of the type `sent`; good until the next but one exchange.
 
-        All ranks must give as many, and no more than a slot holds.
+        All ranks must give as many, and no more than a slot holds. What was made in a `place` is there already.
         """
         sent = sent or own.dtype
-        length = own.numel() * sent.itemsize
-        slots = [slot[:length].view(sent) for slot in self._slots[self._meetings % 2]]
-        slots[self.rank].copy_(own.reshape(-1))
+        slots = self._parts(own.numel(), sent)
+        place = slots[self.rank]
+        if sent == torch.bfloat16 and own.dtype == torch.float32 and self._native.has_narrow():
+            self._native.narrow(own.reshape(-1), place, torch.get_num_threads())
+        elif own.data_ptr() != place.data_ptr():
+            place.copy_(own.reshape(-1))
         self._meet()
         return slots
+
+    def place(self, count: int, sent: torch.dtype) -> Tensor | None:
+        """Return where to make `count` numbers that are to be exchanged next; None if they are more than a slot holds."""
+        return self._parts(count, sent)[self.rank] if count * sent.itemsize <= self.capacity else None
+
+    def _parts(self, count: int, sent: torch.dtype) -> list[Tensor]:
+        """Return every rank's slot of this turn, as `count` numbers."""
+        return [slot[: count * sent.itemsize].view(sent) for slot in self._slots[self._meetings % 2]]
 
     def mean(self, own: Tensor, sent: torch.dtype) -> None:
         """Make `own`, `(N,)` float32, the mean over all ranks, bit for bit the same on each; numbers travel as `sent`."""

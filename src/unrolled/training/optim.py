@@ -18,6 +18,7 @@ from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
 from unrolled.errors import ModelError
+from unrolled.nn.kernels.layer import keep_place
 from unrolled.nn.kernels.library import library
 from unrolled.nn.machine import fast_bfloat16
 from unrolled.options import TrainingOptions
@@ -60,6 +61,8 @@ class Optimiser:
     def zero_gradients(self) -> None:
         """Forget the gradients: the next ones take their place, and nothing is cleared or added to."""
         for weight in self.weights.values():
+            if self.ranks.size > 1:
+                keep_place(weight)
             weight.grad = None
 
     def to_tensors(self) -> dict[str, Tensor]:
@@ -230,9 +233,9 @@ class Muon(AdamW):
         polar = (group.size, torch.tensor(POLAR), POLAR_MARGIN, scale, self.momentum)
         if group.shared:
             own = [[group.blocks(tensors[index])[part] for index, part in group.own] for tensors in (gradients, means)]
-            directions = torch.empty(sum(map(len, own[0])), group.size, group.size, dtype=torch.bfloat16)
+            directions = self.ranks.place((sum(map(len, own[0])), group.size, group.size), torch.bfloat16)
             native.directions(*own, *polar, directions, threads)
-            native.turn(weights, self.ranks.gather(directions), shrink, turn, threads)
+            native.turn(weights, self.ranks.parts(directions), shrink, turn, threads)
         else:
             own = [[tensors[index] for index in group.indices] for tensors in (gradients, means)]
             native.muon(weights, *own, *polar, shrink, turn, threads)
