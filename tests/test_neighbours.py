@@ -41,6 +41,21 @@ def test_many_exchanges_in_turn(size: int) -> None:
     assert all(together(size, 4096, do))
 
 
+def test_what_is_made_in_its_place_is_handed_over_as_it_is() -> None:
+    def do(near: Neighbours) -> bool:
+        alike = True
+        for turn in range(50):
+            place = near.place(9, torch.bfloat16)
+            assert place is not None
+            place.fill_(10 * turn + near.rank)
+            given = near.exchange(place)
+            alike &= [part.tolist() for part in given] == [[10.0 * turn + rank] * 9 for rank in range(3)]
+            alike &= given[near.rank].data_ptr() == place.data_ptr()
+        return alike and near.place(4097, torch.uint8) is None
+
+    assert all(together(3, 4096, do))
+
+
 @pytest.mark.parametrize("shape", [(3,), (1, 5), (3000, 2)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8])
 def test_gathered_in_pieces(shape: tuple[int, ...], dtype: torch.dtype) -> None:
