@@ -213,13 +213,12 @@ def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
     near = ranks.neighbours
     if near is None:
         raise SystemExit("--measure wants the native library, and room for shared memory")
-    turned = torch.zeros(8, hidden, hidden, dtype=torch.bfloat16)
     squares = torch.randn(16, hidden, hidden)
     gradients = torch.zeros(sum(weight.numel() for weight in alone.model.parameters()))
 
     def handed() -> None:
         near.mean(gradients, alone.machine.dtype)
-        near.gather(turned)
+        ranks.parts(ranks.place((8, hidden, hidden), torch.bfloat16))
         near.total([0.0] * 5)
 
     alone.step(full, 0.0, 0)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layer.hpp"
+#include "pack.hpp"
 #include "product.hpp"
 #include "team.hpp"
 
@@ -10,30 +11,6 @@ namespace unrolled {
 namespace UNROLLED_SET {
 
 constexpr size_t kPackedBytes = 1 << 20;  // of a source, packed: it stays in the second-level cache
-
-// A 16 x 16 matrix of words, turned in place.
-UNROLLED_INLINE void turn_words(__m512i* rows) {
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    rows[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    rows[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    rows[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    rows[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  for (int i = 0; i < 16; i += 8)
-    for (int j = i; j < i + 4; ++j) {
-      t[j] = _mm512_shuffle_i32x4(rows[j], rows[j + 4], 0x88);
-      t[j + 4] = _mm512_shuffle_i32x4(rows[j], rows[j + 4], 0xdd);
-    }
-  for (int j = 0; j < 8; ++j) {
-    rows[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
-    rows[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
-  }
-}
 
 // Two rows of 16 numbers as 16 pairs; a row that is not there is zero.
 UNROLLED_INLINE __m512i pairs(const bfloat16* row, size_t stride, size_t left) {

@@ -20,18 +20,39 @@ static inline __m512i pairs_of(const float* even, const float* odd) {  // 16 pai
   return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
+// A 16 x 16 matrix of words, turned in place.
+UNROLLED_INLINE void turn_words(__m512i* rows) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    rows[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    rows[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    rows[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    rows[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 16; i += 8)
+    for (int j = i; j < i + 4; ++j) {
+      t[j] = _mm512_shuffle_i32x4(rows[j], rows[j + 4], 0x88);
+      t[j + 4] = _mm512_shuffle_i32x4(rows[j], rows[j + 4], 0xdd);
+    }
+  for (int j = 0; j < 8; ++j) {
+    rows[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
+    rows[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
+  }
+}
+
 // A tile whose columns are rows of `from`, `apart` apart: 32 numbers of each of 16 rows, turned.
 static inline void turn(const float* from, size_t apart, bfloat16* tile) {
-  alignas(64) bfloat16 rows[kLanes][32];
+  __m512i words[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) {
     const float* row = from + lane * apart;
-    _mm512_store_si512(rows[lane], (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + 16), _mm512_loadu_ps(row)));
+    words[lane] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + 16), _mm512_loadu_ps(row));
   }
-  const __m512i first = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                                           _mm512_set1_epi32(16));
-  for (int pair = 0; pair < 16; ++pair)
-    _mm512_storeu_si512(tile + pair * 32,
-                        _mm512_i32gather_epi32(_mm512_add_epi32(first, _mm512_set1_epi32(pair)), rows, 4));
+  turn_words(words);
+  for (int pair = 0; pair < kLanes; ++pair) _mm512_storeu_si512(tile + pair * 32, words[pair]);
 }
 #endif
 
@@ -52,23 +73,27 @@ static void pack_columns(const float* from, int unit, int units, int depth, int 
       put(tile, k, lane, k < depth && lane < lanes ? from[static_cast<size_t>(unit + lane) * depth + k] : 0.0f);
 }
 
-// One gate's depth of a tile for the way back: a row for each unit of the gate, `from` (H, columns), 16 columns of it.
+// One gate's depth of some tiles for the way back, each `apart` behind the one before: a row for each unit of the gate, `from`
+// (H, columns), from `column` on. Rows are read from end to end.
 template <typename T>
-static void pack_rows(const float* from, int column, int columns, int units, int padded, T* tile) {
-  const int lanes = columns - column < kLanes ? columns - column : kLanes;
-  int k = 0;
+static void pack_rows(const float* from, int column, int columns, int units, int padded, int tiles, size_t apart, T* tile) {
+  for (int k = 0; k < padded; k += 2)
+    for (int n = 0; n < tiles; ++n) {
+      const int first = column + n * kLanes, lanes = columns - first < kLanes ? columns - first : kLanes;
+      T* to = tile + n * apart;
 #if defined(__AVX512BF16__)
-  if constexpr (!kIsFloat<T>) {
-    if (lanes == kLanes)
-      for (; k + 2 <= units; k += 2) {
-        const float* row = from + static_cast<size_t>(k) * columns + column;
-        _mm512_storeu_si512(tile + static_cast<size_t>(k) * kLanes, pairs_of(row, row + columns));
+      if constexpr (!kIsFloat<T>) {
+        if (lanes == kLanes && k + 2 <= units) {
+          const float* row = from + static_cast<size_t>(k) * columns + first;
+          _mm512_storeu_si512(to + static_cast<size_t>(k) * kLanes, pairs_of(row, row + columns));
+          continue;
+        }
       }
-  }
 #endif
-  for (; k < padded; ++k)
-    for (int lane = 0; lane < kLanes; ++lane)
-      put(tile, k, lane, k < units && lane < lanes ? from[static_cast<size_t>(k) * columns + column + lane] : 0.0f);
+      for (int row = k; row < k + 2; ++row)
+        for (int lane = 0; lane < kLanes; ++lane)
+          put(to, row, lane, row < units && lane < lanes ? from[static_cast<size_t>(row) * columns + first + lane] : 0.0f);
+    }
 }
 
 // `weight` (G H, depth) to the tiles of a forward product, `padded` deep.
@@ -93,12 +118,12 @@ static void pack_backward(const LayerShape& s, const float* weight, int columns,
   together(s.threads, [&](const Place& place) {
     int first, last;
     share(tiles, place, first, last);
-    for (int tile = first; tile < last; ++tile)
-      for (int g = 0; g < G; ++g) {
-        const int gate = s.kind == kGRU && of_state ? (g + 2) % 3 : g;
-        pack_rows(weight + static_cast<size_t>(gate) * s.units * columns, tile * kLanes, columns, s.units, s.padded_units,
-                  static_cast<T*>(to) + (static_cast<size_t>(tile) * G + g) * s.padded_units * kLanes);
-      }
+    const size_t deep = static_cast<size_t>(s.padded_units) * kLanes;
+    for (int g = 0; g < G; ++g) {
+      const int gate = s.kind == kGRU && of_state ? (g + 2) % 3 : g;
+      pack_rows(weight + static_cast<size_t>(gate) * s.units * columns, first * kLanes, columns, s.units, s.padded_units,
+                last - first, deep * G, static_cast<T*>(to) + (static_cast<size_t>(first) * G + g) * deep);
+    }
   });
 }
 
