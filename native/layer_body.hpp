@@ -346,8 +346,8 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
   const Saved<T>* saved = static_cast<const Saved<T>*>(a.saved) +
                           (static_cast<size_t>(t) * s.groups() + group) * s.padded_rows * kSlots * kLanes;
   T* to = static_cast<T*>(a.dgates) + static_cast<size_t>(t) * s.padded_rows * a.stride_g + unit;
-  Lanes bias[N];
-  for (int n = 0; n < N; ++n) bias[n] = read(dbias + n * kLanes);
+  Lanes bias[N];  // of this step alone: one sum over all steps and rows would be as wrong as it is long
+  for (int n = 0; n < N; ++n) bias[n] = splat(0.0f);
   for (int row = own.row; row < own.rows_end; ++row) {
     const size_t at = static_cast<size_t>(t) * s.rows + row;
     float* carry = own.carry + own.at(group, row);
@@ -377,7 +377,7 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
     }
   }
   for (int n = 0; n < N; ++n) {
-    write(dbias + n * kLanes, bias[n]);
+    add_to(dbias + n * kLanes, bias[n]);
     clear_padding(to, a.stride_g, own, n * s.padded_units);
   }
 }

@@ -120,8 +120,7 @@ def test_every_size_equals_the_definition(instructions: str, units: int) -> None
             continue  # the definition in float64 takes minutes there, and a shorter sequence says the same
         for resets in (False, True):
             found = difference(kind, (units, rows, steps), dtype, (resets, rows == 3, rows == 16))
-            # What 64 steps make of rounding: up to 1.8e-5 in float32, where the definition in float32 has a third to a ninth.
-            assert found < BOUNDS[dtype] * (1 + steps / 16), (kind, dtype, rows, steps, resets)
+            assert found < BOUNDS[dtype] * (1 + steps / 32), (kind, dtype, rows, steps, resets)
 
 
 @built
