@@ -1,6 +1,6 @@
 // An array of Python, for the time of a call.
 //
-// Where an array's type has the functions of DLPack's exchange interface (torch since 2.10), its own function fills in what is
+// Where an array's type has the functions of DLPack's exchange interface (torch 2.13 has them), its own function fills in what is
 // asked here, in a tenth of a microsecond; `__dlpack__` takes six, which a training step would pay for some 200 tensors.
 #pragma once
 

@@ -63,11 +63,7 @@ static void add_block(const WeightGradients& a, size_t row, size_t rows, int fir
       const size_t tiles = source.width / kLanes;
       if (column >= source.first && column < source.last) {
         float* c = source.gradient + (column - source.first) * source.width;
-        for (int k = 0; k < deep; k += kTileDeep)
-          for (size_t n = 0; n < tiles; ++n)
-            tiled<2, 1>(turned + k, turned + 16 * lda + k, lda, deep - k < kTileDeep ? deep - k : kTileDeep,
-                        b + n * tile + static_cast<size_t>(k) * kLanes, tile, c + n * kLanes, kLanes, row + k > 0,
-                        source.width);
+        tiled_block<2>(turned, turned + 16 * lda, lda, deep, b, static_cast<int>(tiles), c, kLanes, source.width, row > 0);
       }
       b += tiles * tile;
     }

@@ -170,10 +170,10 @@ static inline void tiled(const bfloat16* a, const bfloat16* below, size_t lda, i
 
 constexpr int kTileDeep = 512;  // 32 rows of a so deep stay in the first-level cache while all tiles of b pass by
 
-// Two blocks of 16 rows, wherever they are, or one, by all tiles.
+// Two blocks of 16 rows, wherever they are, or one, by all tiles; added to what c holds, if `more`.
 template <int M>
 static inline void tiled_block(const bfloat16* a, const bfloat16* below, size_t lda, int K, const bfloat16* b, int tiles, float* c,
-                               size_t c_tile, size_t c_row = kLanes) {
+                               size_t c_tile, size_t c_row = kLanes, bool more = false) {
   const size_t tile = static_cast<size_t>(K) * kLanes;
   for (int k = 0; k < K; k += kTileDeep) {
     const int deep = K - k < kTileDeep ? K - k : kTileDeep;
@@ -181,8 +181,9 @@ static inline void tiled_block(const bfloat16* a, const bfloat16* below, size_t 
     int n = 0;
     if constexpr (M == 1)
       for (; n + 2 <= tiles; n += 2)
-        tiled<1, 2>(a + k, nullptr, lda, deep, from + n * tile, tile, c + n * c_tile, c_tile, k > 0, c_row);
-    for (; n < tiles; ++n) tiled<M, 1>(a + k, below + k, lda, deep, from + n * tile, tile, c + n * c_tile, c_tile, k > 0, c_row);
+        tiled<1, 2>(a + k, nullptr, lda, deep, from + n * tile, tile, c + n * c_tile, c_tile, more || k > 0, c_row);
+    for (; n < tiles; ++n)
+      tiled<M, 1>(a + k, below + k, lda, deep, from + n * tile, tile, c + n * c_tile, c_tile, more || k > 0, c_row);
   }
 }
 
