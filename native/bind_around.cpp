@@ -17,9 +17,7 @@ void take_sizes(Norm& a, const Array& rows, int threads) {
   require(rows.shape(0) * rows.shape(1) < 1UL << 30, "There are too many rows.");
   require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024.");
   a.threads = threads;
-  a.steps = static_cast<int>(rows.shape(0));
-  a.rows = static_cast<int>(rows.shape(1));
-  a.padded_rows = rounded_up(a.rows, 16);
+  a.rows = rows.shape(0) * rows.shape(1);
   a.units = static_cast<int>(rows.shape(2));
 }
 
@@ -31,12 +29,13 @@ void norm_forward(const Array& from, const Array& weight, const Array& bias, flo
                   const Array& moments, int threads) {
   NormForward a{};
   take_sizes(a, from, threads);
-  a.from = floats(from, "from", {a.steps, a.rows, a.units});
+  const long steps = static_cast<long>(from.shape(0)), rows = static_cast<long>(from.shape(1));
+  a.from = floats(from, "from", {steps, rows, a.units});
   a.weight = floats(weight, "weight", {a.units});
   a.bias = floats(bias, "bias", {a.units});
   a.epsilon = epsilon;
-  a.moments = floats_to(moments, "moments", {a.steps, a.rows, 2});
-  a.to = numbers(to, "to", type_of(to), {a.steps, a.padded_rows, -1});
+  a.moments = floats_to(moments, "moments", {steps, rows, 2});
+  a.to = numbers(to, "to", type_of(to), {steps, rows, -1});
   a.stride = to.shape(2);
   require(a.stride % 16 == 0 && a.stride >= static_cast<std::size_t>(rounded_up(a.units, 16)), "to must have room for 16s.");
   const LayerKernels& use = kernels_for(to);
@@ -49,14 +48,15 @@ void norm_backward(const Array& from, const Array& moments, const Array& weight,
   require(dweights.ndim() == 3, "dweights must have three axes.");
   NormBackward a{};
   take_sizes(a, from, static_cast<int>(dweights.shape(0)));
-  a.from = floats(from, "from", {a.steps, a.rows, a.units});
-  a.moments = floats(moments, "moments", {a.steps, a.rows, 2});
+  const long steps = static_cast<long>(from.shape(0)), rows = static_cast<long>(from.shape(1));
+  a.from = floats(from, "from", {steps, rows, a.units});
+  a.moments = floats(moments, "moments", {steps, rows, 2});
   a.weight = floats(weight, "weight", {a.units});
-  a.dto = floats(dto, "dto", {a.steps, a.padded_rows, -1});
+  a.dto = floats(dto, "dto", {steps, rows, -1});
   a.stride = dto.shape(2);
   require(a.stride >= static_cast<std::size_t>(a.units), "dto must be as wide as its rows.");
-  a.dys = floats(dys, "dys", {a.steps, a.rows, a.units});
-  a.dfrom = floats_to(dfrom, "dfrom", {a.steps, a.rows, a.units});
+  a.dys = floats(dys, "dys", {steps, rows, a.units});
+  a.dfrom = floats_to(dfrom, "dfrom", {steps, rows, a.units});
   a.dweights = floats_to(dweights, "dweights", {a.threads, 2, a.units});
   nb::gil_scoped_release release;
   kernels().float32.norm_backward(a);
@@ -89,9 +89,9 @@ void head(const Array& xs, const Array& weight, const Array& weight_back, const 
   a.targets = static_cast<const int64_t*>(numbers(targets, "targets", Number::kInt64, {rows}));
   check_targets(a.targets, a.rows, symbols);
   a.scale = scale;
-  a.narrowed = numbers(narrowed, "narrowed", type, {rounded_up(rows, 16), -1});
+  a.narrowed = numbers(narrowed, "narrowed", type, {rows, -1});
   a.stride_x = narrowed.shape(1);
-  a.dscores = numbers(dscores, "dscores", type, {rounded_up(rows, 16), -1});
+  a.dscores = numbers(dscores, "dscores", type, {rows, -1});
   a.stride_d = dscores.shape(1);
   require(a.stride_x >= static_cast<std::size_t>(a.padded_units) && a.stride_d >= static_cast<std::size_t>(a.padded_symbols),
           "narrowed and dscores must have room for padded rows.");

@@ -22,8 +22,7 @@ LayerShape shape_of(int kind, long steps, long rows, long units, int threads, in
           "A layer needs at least one step, one row and one unit, and fewer than a million of each.");
   require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024.");
   require(parts >= 1 && parts <= rounded_up(rows, 16) / 16, "parts must be from 1 to a sixteenth of the rows.");
-  return {kind, static_cast<int>(steps), static_cast<int>(rows), rounded_up(rows, 16),
-          static_cast<int>(units), rounded_up(units, 32), threads, parts};
+  return {kind, static_cast<int>(steps), static_cast<int>(rows), static_cast<int>(units), rounded_up(units, 32), threads, parts};
 }
 
 Number saved_type_of(const Array& array) { return is(array, Number::kBfloat16) ? Number::kHalf : Number::kFloat32; }
@@ -70,7 +69,7 @@ void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Mayb
   require(xs.has_value() != ids.has_value() && xs.has_value() == weight_x.has_value() && ids.has_value() == table.has_value(),
           "A layer reads either xs, with weight_x, or ids of a table.");
   if (xs) {
-    a.xs = numbers(xs, "xs", type, {steps, s.padded_rows, -1});
+    a.xs = numbers(xs, "xs", type, {steps, rows, -1});
     a.stride_x = xs->shape(2);
     a.weight_x = numbers(weight_x, "weight_x", type, {tiles, -1, 16});
     require(weight_x->shape(1) % 32 == 0 && weight_x->shape(1) <= a.stride_x, "weight_x must be as deep as xs is wide.");
@@ -91,10 +90,10 @@ void layer_forward(int kind, int threads, int parts, const Maybe& xs, const Mayb
   a.mask = static_cast<const float*>(numbers(mask, "mask", Number::kFloat32, {rows, units}));
   const long below_rows = ids ? static_cast<long>(table->shape(0)) : steps * rows;
   a.below = static_cast<const float*>(numbers(below, "below", Number::kFloat32, {below_rows, units}));
-  a.hs = numbers(hs, "hs", type, {steps + 1, s.padded_rows, -1});
+  a.hs = numbers(hs, "hs", type, {steps + 1, rows, -1});
   a.stride_h = hs.shape(2);
   require(a.stride_h >= static_cast<size_t>(s.padded_units), "hs must have room for the padded units.");
-  a.saved = numbers(saved, "saved", saved_type_of(hs), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
+  a.saved = numbers(saved, "saved", saved_type_of(hs), {steps, s.groups(), rows, slots_of(kind), 16});
   a.ys = static_cast<float*>(numbers(ys, "ys", Number::kFloat32, {steps, rows, units}));
   const LayerKernels& use = kernels_for(hs);
   nb::gil_scoped_release release;
@@ -115,7 +114,7 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
   a.shape = s;
   a.weight_back = numbers(weight_back, "weight_back", type, {s.groups(), gates * s.padded_units, 16});
   a.resets = static_cast<const uint8_t*>(numbers(resets, "resets", Number::kByte, {steps, rows}));
-  a.saved = numbers(saved, "saved", saved_type_of(dgates), {steps, s.groups(), s.padded_rows, slots_of(kind), 16});
+  a.saved = numbers(saved, "saved", saved_type_of(dgates), {steps, s.groups(), rows, slots_of(kind), 16});
   a.mask = static_cast<const float*>(numbers(mask, "mask", Number::kFloat32, {rows, units}));
   a.dys = static_cast<const float*>(numbers(dys, "dys", Number::kFloat32, {steps, rows, units}));
   a.dh_last = static_cast<const float*>(numbers(dh_last, "dh_last", Number::kFloat32, {rows, units}));
@@ -133,7 +132,7 @@ void layer_backward(int kind, int threads, const Array& weight_back, const Maybe
     const long symbols = static_cast<long>(a.symbols);
     a.dbelow = static_cast<float*>(numbers(dbelow, "dbelow", Number::kFloat32, {parts, symbols, s.padded_units}));
   }
-  a.dgates = numbers(dgates, "dgates", type, {steps, s.padded_rows, -1});
+  a.dgates = numbers(dgates, "dgates", type, {steps, rows, -1});
   a.stride_g = dgates.shape(2);
   require(a.stride_g >= static_cast<size_t>(blocks) * s.padded_units, "dgates must have room for all gates.");
   a.dbias = static_cast<float*>(numbers(dbias, "dbias", Number::kFloat32, {parts, blocks, s.padded_units}));
@@ -148,7 +147,7 @@ void input_products(int kind, int threads, const Array& xs, const Array& weight_
   InputProducts a{};
   a.shape = shape_of(kind, 1, static_cast<long>(table.shape(0)), static_cast<long>(table.shape(2)), threads);
   const long gates = gates_of(kind);
-  a.xs = numbers(xs, "xs", type_of(xs), {a.shape.padded_rows, -1});
+  a.xs = numbers(xs, "xs", type_of(xs), {a.shape.rows, -1});
   a.stride_x = xs.shape(1);
   a.weight_x = numbers(weight_x, "weight_x", type_of(xs), {a.shape.groups() * gates, -1, 16});
   require(weight_x.shape(1) % 32 == 0 && weight_x.shape(1) <= a.stride_x, "weight_x must be as deep as xs is wide.");
@@ -202,7 +201,7 @@ void input_gradients(int kind, int threads, const Array& dgates, const Array& we
   a.deep = static_cast<int>(weight_back.shape(1));
   a.first = a.deep / gates_of(kind) * (blocks_of(kind) - gates_of(kind));
   a.width = weight_back.shape(0) * 16;
-  require(a.deep % 32 == 0 && a.rows % 16 == 0 && weight_back.shape(0) % 2 == 0, "Rows and widths must be padded.");
+  require(a.deep % 32 == 0 && weight_back.shape(0) % 2 == 0, "Widths must be padded.");
   require(static_cast<std::size_t>(a.first + a.deep) <= a.stride_g, "weight_back must be as deep as dgates.");
   a.dinputs = static_cast<float*>(
       numbers(dinputs, "dinputs", Number::kFloat32,

@@ -52,7 +52,7 @@ static void narrow_rows(const Head& a, size_t first, size_t last) {
   for (size_t row = first; row < last; ++row) {
     T* to = static_cast<T*>(a.narrowed) + row * a.stride_x;
     for (int unit = 0; unit < a.padded_units; unit += kLanes) {
-      const int left = a.units - unit, count = row >= a.rows || left < 0 ? 0 : left < kLanes ? left : kLanes;
+      const int left = a.units - unit, count = left < 0 ? 0 : left < kLanes ? left : kLanes;
       write(to + unit, count == 0 ? splat(0.0f) : read_some(a.xs + row * a.units + unit, count));
     }
   }
@@ -60,7 +60,6 @@ static void narrow_rows(const Head& a, size_t first, size_t last) {
 
 template <typename T>
 static void head(const Head& a) {
-  const size_t padded_rows = (a.rows + 15) / 16 * 16;
   const int score_tiles = a.padded_symbols / kLanes, unit_tiles = a.padded_units / kLanes;
   const int widest = a.padded_symbols > a.padded_units ? a.padded_symbols : a.padded_units;
   int chunk = static_cast<int>(kScoreBytes / (widest * sizeof(float))) / 16 * 16;
@@ -71,8 +70,8 @@ static void head(const Head& a) {
     auto* scores = static_cast<float*>(thread_memory(0, apart * (widest / kLanes) * sizeof(float)));
     float* dbias = a.dbias + static_cast<size_t>(place.index) * a.padded_symbols;
     int first, last;
-    share(static_cast<int>(padded_rows / 16), place, first, last);
-    const size_t end = last * 16ul;
+    share(static_cast<int>((a.rows + 15) / 16), place, first, last);
+    const size_t end = last * 16ul < a.rows ? last * 16ul : a.rows;
     for (size_t row = first * 16ul; row < end; row += chunk) {
       const int rows = static_cast<int>(end - row < static_cast<size_t>(chunk) ? end - row : chunk);
       narrow_rows<T>(a, row, row + rows);
@@ -80,15 +79,13 @@ static void head(const Head& a) {
               static_cast<const T*>(a.weight), score_tiles, scores, apart);
       T* dscores = static_cast<T*>(a.dscores) + row * a.stride_d;
       for (int r = 0; r < rows; ++r) {
-        const bool there = row + r < a.rows;
-        const float loss = entropy_row(a, scores + r * kLanes, apart, there ? a.targets[row + r] : -1,
-                                       dscores + r * a.stride_d, dbias);
-        if (there) a.losses[row + r] = loss;
+        a.losses[row + r] =
+            entropy_row(a, scores + r * kLanes, apart, a.targets[row + r], dscores + r * a.stride_d, dbias);
       }
       product(dscores, a.stride_d, rows, a.padded_symbols, static_cast<const T*>(a.weight_back), unit_tiles, scores, apart);
       for (int n = 0; n < unit_tiles; ++n) {
         const int left = a.units - n * kLanes, count = left < kLanes ? left : kLanes;
-        for (size_t r = 0; r < static_cast<size_t>(rows) && row + r < a.rows && count > 0; ++r)
+        for (size_t r = 0; r < static_cast<size_t>(rows) && count > 0; ++r)
           write_some(a.dxs + (row + r) * a.units + n * kLanes, read(scores + n * apart + r * kLanes), count);
       }
     }

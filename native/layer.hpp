@@ -1,6 +1,6 @@
 // One recurrent layer through time: what its kernels are given. All memory is the caller's; sizes were checked.
 //
-//   T steps   B rows, Bp padded to 16   H units, Hp padded to 32   G gates   I inputs, padded to 32   V symbols
+//   T steps   B rows   H units, Hp padded to 32   G gates   I inputs, padded to 32   V symbols
 //
 // Weights are packed as product.hpp says, a tile for each 16 units of each gate: tile = (unit / 16) * G + gate.
 #pragma once
@@ -19,14 +19,14 @@ constexpr int blocks_of(int kind) { return kind == kRNN ? 1 : 4; }
 
 // `parts` is how many threads share the rows, each with all units; 1 if they share the units instead, see layer_body.hpp.
 struct LayerShape {
-  int kind, steps, rows, padded_rows, units, padded_units, threads, parts;
+  int kind, steps, rows, units, padded_units, threads, parts;
   int groups() const { return padded_units / 16; }
 };
 
 // Numbers named T are floats or, in the bfloat16 kernels, bfloat16; numbers named S are floats or half precision.
 struct LayerForward {
   LayerShape shape;
-  const void* xs;          // T (T, Bp, stride_x), or null: then
+  const void* xs;          // T (T, B, stride_x), or null: then
   size_t stride_x;         //
   int padded_inputs;       //
   const int64_t* ids;      // (T, B) rows of
@@ -39,9 +39,9 @@ struct LayerForward {
   const float* c_first;    // (B, H), LSTM
   const float* mask;       // (B, H) or null: what outputs are multiplied by
   const float* below;      // (T, B, H), or (V, H) rows that ids pick, or null: what is added to them then
-  void* hs;                // T (T + 1, Bp, stride_h): what enters each step, zero where it is reset
+  void* hs;                // T (T + 1, B, stride_h): what enters each step, zero where it is reset
   size_t stride_h;         //
-  void* saved;             // S (T, Hp / 16, Bp, slots, 16), or null if there is no way back
+  void* saved;             // S (T, Hp / 16, B, slots, 16), or null if there is no way back
   float* ys;               // (T, B, H): h, or below + mask h
   float* h_last;           // (B, H)
   float* c_last;           // (B, H), LSTM
@@ -60,7 +60,7 @@ struct LayerBackward {
   float* dtable;            // (parts, V, G, Hp), zero at first, or null
   float* dbelow;            // (parts, V, Hp), zero at first, or null
   size_t symbols;           // V
-  void* dgates;             // T (T, Bp, stride_g): LSTM i f g o; GRU n (state's side) r z n (input's side)
+  void* dgates;             // T (T, B, stride_g): LSTM i f g o; GRU n (state's side) r z n (input's side)
   size_t stride_g;          //
   float* dbias;             // (parts, blocks, Hp), in that order
   float* dh_first;          // (B, H)
@@ -68,7 +68,7 @@ struct LayerBackward {
 };
 
 // The products over all steps that give the gradients of weights: dgates (rows, stride_g)^T times what entered the steps.
-// Rows are T Bp; columns of dgates that belong to a source are `first` to `last`, multiples of 32.
+// Rows are T B; columns of dgates that belong to a source are `first` to `last`, multiples of 32.
 struct Source {
   const void* values;  // T (rows, stride), the first `width` of which count, a multiple of 32
   size_t stride, width;
@@ -96,47 +96,51 @@ struct InputGradients {
 // The products of some inputs with a layer's weights, as the table that a forward pass picks from.
 struct InputProducts {
   LayerShape shape;      // its rows are those of the inputs
-  const void* xs;        // T (Bp, stride_x)
+  const void* xs;        // T (B, stride_x)
   size_t stride_x;       //
   int padded_inputs;     //
   const void* weight_x;  // T, packed
   float* table;          // (B, G, Hp)
 };
 
-// Layer normalisation of the rows of all steps, as a layer's inputs: `to` is padded as `xs` is.
+// Layer normalisation of the rows of all steps, as a layer's inputs: `to` is as `xs` is there.
 struct NormForward {
-  int threads, steps, rows, padded_rows, units;
+  int threads;
+  size_t rows;  // N, of all steps
+  int units;
   float epsilon;
-  const float *from, *weight, *bias;  // (T, B, H), (H,), (H,)
-  void* to;                           // T (T, Bp, stride)
+  const float *from, *weight, *bias;  // (N, H), (H,), (H,)
+  void* to;                           // T (N, stride)
   size_t stride;                      // units up to it are zero
-  float* moments;                     // (T, B, 2): mean, and one over the deviation
+  float* moments;                     // (N, 2): mean, and one over the deviation
 };
 
 // And back: from = the gradient of what lies beyond, plus that of the normalised rows turned back.
 struct NormBackward {
-  int threads, steps, rows, padded_rows, units;
+  int threads;
+  size_t rows;  // N, of all steps
+  int units;
   const float *from, *moments, *weight;
-  const float* dto;   // (T, Bp, stride)
+  const float* dto;   // (N, stride)
   size_t stride;      //
-  const float* dys;   // (T, B, H)
-  float* dfrom;       // (T, B, H)
+  const float* dys;   // (N, H)
+  float* dfrom;       // (N, H)
   float* dweights;    // (threads, 2, H), zero at first: of weight and bias
 };
 
 // Linear scores of V symbols, padded to 32, and their cross-entropy with targets; all gradients in the same pass.
 struct Head {
   int threads;
-  size_t rows;                       // N; Np padded to 16
+  size_t rows;                       // N
   int units, padded_units, symbols, padded_symbols;
   const float* xs;                   // (N, H)
   const void *weight, *weight_back;  // T, packed: Hp deep, and Vp deep
   const float* bias;                 // (Vp,), far below zero where there is no symbol
   const int64_t* targets;            // (N,), below zero where there is none
   float scale;                       // of the gradients
-  void* narrowed;                    // T (Np, stride_x): xs
+  void* narrowed;                    // T (N, stride_x): xs
   size_t stride_x;                   //
-  void* dscores;                     // T (Np, stride_d)
+  void* dscores;                     // T (N, stride_d)
   size_t stride_d;                   //
   float* losses;                     // (N,), in nats; zero without a target
   float* dxs;                        // (N, H)

@@ -22,15 +22,21 @@ constexpr bool kExact = kIsFloat<T>;
 template <typename T>
 using Saved = std::conditional_t<kExact<T>, float, half>;
 
-// Groups of 16 units whose gates make a product wide enough for the registers.
-constexpr int groups_at_once(int kind) { return kind == kRNN ? 4 : kind == kGRU ? 2 : 1; }
+// Groups of 16 units whose gates make a product wide enough: for the registers, or, where tiles have registers, for the rows
+// that stay in the first-level cache while the weights pass by.
+template <typename T>
+constexpr int groups_at_once(int kind) {
+#if defined(__AMX_TILE__)
+  if (!kExact<T>) return kind == kRNN ? 16 : kind == kGRU ? 5 : 4;
+#endif
+  return kind == kRNN ? 4 : kind == kGRU ? 2 : 1;
+}
 
 constexpr size_t kInputScratch = 1 << 20;  // bytes of input products that a thread makes ahead: they should stay in its cache
 
-// What a thread has of its own: groups `first` to `last`, rows `row` to `row_end`, of which those from `rows_end` on only fill
-// up the last tile.
+// What a thread has of its own: groups `first` to `last`, rows `row` to `row_end`.
 struct Own {
-  int first, last, row, rows_end, row_end;
+  int first, last, row, row_end;
   float* carry;   // (groups, rows, 16): an LSTM's c, a GRU's h; on the way back what flows into the step before
   float* sums;    // (tiles, rows, 16), the products of some groups with the state
   float* inputs;  // (tiles, steps, rows, 16), the products of all own tiles with the inputs of some steps
@@ -46,17 +52,15 @@ static void each_share(const LayerShape& s, const Place& place, F&& work) {
   Own own{};
   if (s.parts == 1) {
     share(s.groups(), place, own.first, own.last);
-    own.rows_end = s.rows;
-    own.row_end = s.padded_rows;
+    own.row_end = s.rows;
     return work(own, 0);
   }
   own.last = s.groups();
   for (int part = place.index; part < s.parts; part += place.size) {
     Barrier alone(1);
-    share(s.padded_rows / 16, Place{part, s.parts, alone}, own.row, own.row_end);
+    share((s.rows + 15) / 16, Place{part, s.parts, alone}, own.row, own.row_end);
     own.row *= 16;
-    own.row_end *= 16;
-    own.rows_end = own.row_end < s.rows ? own.row_end : s.rows;
+    own.row_end = own.row_end * 16 < s.rows ? own.row_end * 16 : s.rows;
     work(own, part);
   }
 }
@@ -71,17 +75,27 @@ template <typename Copy>
 static void each_own(const LayerShape& s, const Own& own, Copy&& copy) {
   for (int group = own.first; group < own.last; ++group) {
     const int unit = group * kLanes, count = count_at(s, unit);
-    for (int row = own.row; row < own.rows_end && count > 0; ++row)
+    for (int row = own.row; row < own.row_end && count > 0; ++row)
       copy(group, row, static_cast<size_t>(row) * s.units + unit, count);
   }
 }
 
-// Rows that only fill up the last tile are zero, so that they add nothing to the gradients of the weights.
-template <typename T>
-UNROLLED_INLINE void clear_padding(T* rows, size_t stride, const Own& own, int column) {
-  for (int row = own.rows_end < own.row ? own.row : own.rows_end; row < own.row_end; ++row)
-    write(rows + row * stride + column, splat(0.0f));
-}
+constexpr size_t kCalled = 4;  // rows ahead of which a table's rows are called for
+
+// How far it is from what belongs to a row and group to what a thread needs next: the same row's next group, or, after its last
+// one, its first one of the step after (`steps` 1) or before (-1). Rows lie so far apart that no cache foresees it.
+struct Soon {
+  ptrdiff_t units, saved, wide;  // in numbers of (T, B, H), of (T, groups, B, a row) and of (T, B, stride)
+  bool fresh;                    // whether it is another line of `wide`, which two groups share
+  Soon(const LayerShape& s, const Own& own, int group, int steps, int saved_row, size_t stride) {
+    const bool last = group + 1 == own.last;
+    const ptrdiff_t groups = last ? own.first - group : 1, rows = last ? steps * s.rows : 0;
+    units = rows * s.units + groups * kLanes;
+    saved = (rows * s.groups() + groups * s.rows) * saved_row;
+    wide = rows * static_cast<ptrdiff_t>(stride) + groups * kLanes;
+    fresh = last || group % 2 == 1;
+  }
+};
 
 // What the cells of 16 units of R rows read and write. While one row waits for its last steps, which follow from each other,
 // another's go on.
@@ -146,13 +160,13 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
                           size_t x_gate) {
   constexpr int G = gates_of(K), kRow = slots_of(K) * kLanes;
   const LayerShape& s = a.shape;
-  const int unit = group * kLanes, count = count_at(s, unit), rows = own.rows_end - own.row;
+  const int unit = group * kLanes, count = count_at(s, unit), rows = own.row_end - own.row;
   const size_t units = static_cast<size_t>(s.units), step = own.step(), first = static_cast<size_t>(own.row);
   const size_t start = static_cast<size_t>(t) * s.rows + first;  // of what is (T, B)
   const bool final = t + 1 == s.steps;
-  T* next = static_cast<T*>(a.hs) + (static_cast<size_t>(t) + 1) * s.padded_rows * a.stride_h + unit;
+  T* next = static_cast<T*>(a.hs) + (static_cast<size_t>(t) + 1) * s.rows * a.stride_h + unit;
   Saved<T>* saved = static_cast<Saved<T>*>(a.saved);
-  if (saved != nullptr) saved += ((static_cast<size_t>(t) * s.groups() + group) * s.padded_rows + first) * kRow;
+  if (saved != nullptr) saved += ((static_cast<size_t>(t) * s.groups() + group) * s.rows + first) * kRow;
   float* carry = own.carry + own.at(group, own.row);
   float *ys = a.ys + start * units + unit, *h_last = a.h_last + first * units + unit;
   const float* mask = a.mask == nullptr ? nullptr : a.mask + first * units + unit;
@@ -163,6 +177,7 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
   const size_t apart = ids == nullptr ? x_gate : static_cast<size_t>(s.padded_units);
   Lanes bias[G + 1];
   for (int g = 0; g < G + (K == kGRU); ++g) bias[g] = read(a.bias + static_cast<size_t>(g) * s.padded_units + unit);
+  const Soon soon(s, own, group, 1, kRow, a.stride_h);
   const auto some = [&](auto at_once, size_t row) UNROLLED_LAMBDA {
     constexpr int R = decltype(at_once)::value;
     Cells<K, T, R> cells;
@@ -178,9 +193,17 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
       cells.reset[r] = resets != nullptr && resets[at];
       cells.saved[r] = saved == nullptr ? nullptr : saved + at * kRow;
     }
-    if (saved != nullptr)  // the next step's place is called for: what is stored where no cache has it waits for memory
-      for (int r = 0; r < R; ++r)
-        for (size_t i = 0; i < kRow; i += 64 / sizeof(Saved<T>)) __builtin_prefetch(cells.saved[r] + s.padded_rows * kRow + i, 1);
+    for (int r = 0; r < R; ++r) {  // what the next group will read and write there: no cache has it, and its rows are far apart
+      const size_t at = row + r;
+      for (size_t i = 0; saved != nullptr && i < kRow; i += 64 / sizeof(Saved<T>))
+        __builtin_prefetch(cells.saved[r] + soon.saved + i, 1);
+      __builtin_prefetch(ys + at * units + soon.units, 1);
+      if (soon.fresh) __builtin_prefetch(next + (first + at) * a.stride_h + soon.wide, 1);
+      if (below != nullptr && ids == nullptr) __builtin_prefetch(below + at * units + soon.units);
+      if (ids == nullptr || at + kCalled >= static_cast<size_t>(rows)) continue;
+      for (int g = 0; g < G; ++g) __builtin_prefetch(table + (static_cast<size_t>(ids[at + kCalled]) * G + g) * apart);
+      if (below != nullptr) __builtin_prefetch(below + static_cast<size_t>(ids[at + kCalled]) * units);
+    }
     cells.run();
     for (int r = 0; r < R; ++r) {
       const size_t at = row + r;
@@ -197,7 +220,6 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
   int row = 0;
   for (; row + 2 <= rows; row += 2) some(std::integral_constant<int, 2>(), static_cast<size_t>(row));
   if (row < rows) some(std::integral_constant<int, 1>(), static_cast<size_t>(row));
-  clear_padding(next - unit, a.stride_h, own, unit);
 }
 
 template <int K, typename T>
@@ -206,7 +228,7 @@ static void start_forward(const LayerForward& a, const Own& own) {
   T* hs = static_cast<T*>(a.hs);
   for (int group = own.first; group < own.last; ++group) {
     const int unit = group * kLanes, count = count_at(s, unit);
-    for (int row = own.row; row < own.rows_end; ++row) {
+    for (int row = own.row; row < own.row_end; ++row) {
       float* carry = own.carry + own.at(group, row);
       const size_t at = static_cast<size_t>(row) * s.units + unit;
       Lanes h = splat(0.0f), c = h;
@@ -218,7 +240,6 @@ static void start_forward(const LayerForward& a, const Own& own) {
       const bool reset = a.resets != nullptr && a.resets[row];
       write(hs + row * a.stride_h + unit, reset ? splat(0.0f) : h);
     }
-    clear_padding(hs, a.stride_h, own, unit);
   }
 }
 
@@ -231,7 +252,7 @@ static int steps_ahead(const LayerForward& a, const Own& own, int gates) {
 
 template <int K, typename T>
 static void forward_share(const LayerForward& a, Own& own, Barrier& barrier) {
-  constexpr int G = gates_of(K), Q = groups_at_once(K);
+  constexpr int G = gates_of(K), Q = groups_at_once<T>(K);
   const LayerShape& s = a.shape;
   const int ahead = steps_ahead(a, own, G), tiles = own.groups() * G;
   const size_t x_gate = own.step() * ahead;
@@ -243,7 +264,7 @@ static void forward_share(const LayerForward& a, Own& own, Barrier& barrier) {
   const size_t tile_h = static_cast<size_t>(s.padded_units) * kLanes;
   const size_t tile_x = static_cast<size_t>(a.padded_inputs) * kLanes;
   for (int t = 0; t < s.steps; ++t) {
-    const size_t first_row = static_cast<size_t>(t) * s.padded_rows + own.row;
+    const size_t first_row = static_cast<size_t>(t) * s.rows + own.row;
     if (a.xs != nullptr && t % ahead == 0) {
       const int steps = s.steps - t < ahead ? s.steps - t : ahead;
       product(static_cast<const T*>(a.xs) + first_row * a.stride_x, a.stride_x, steps * own.rows(), a.padded_inputs,
@@ -289,14 +310,14 @@ template <typename T>
 static void input_products(const InputProducts& a) {
   const LayerShape& s = a.shape;
   const int G = gates_of(s.kind);
-  const size_t tile = static_cast<size_t>(a.padded_inputs) * kLanes, apart = static_cast<size_t>(s.padded_rows) * kLanes;
+  const size_t tile = static_cast<size_t>(a.padded_inputs) * kLanes, apart = static_cast<size_t>(s.rows) * kLanes;
   together(s.threads, [&](const Place& place) {
     [[maybe_unused]] Tiles tiles;
     int first, last;
     share(s.groups(), place, first, last);
     auto* sums = static_cast<float*>(thread_memory(1, apart * G * sizeof(float)));
     for (int group = first; group < last; ++group) {
-      product(static_cast<const T*>(a.xs), a.stride_x, s.padded_rows, a.padded_inputs,
+      product(static_cast<const T*>(a.xs), a.stride_x, s.rows, a.padded_inputs,
               static_cast<const T*>(a.weight_x) + group * G * tile, G, sums, apart);
       for (int row = 0; row < s.rows; ++row)
         for (int g = 0; g < G; ++g)
@@ -344,12 +365,21 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
   const LayerShape& s = a.shape;
   const int unit = group * kLanes, count = count_at(s, unit);
   const Saved<T>* saved = static_cast<const Saved<T>*>(a.saved) +
-                          (static_cast<size_t>(t) * s.groups() + group) * s.padded_rows * kSlots * kLanes;
-  T* to = static_cast<T*>(a.dgates) + static_cast<size_t>(t) * s.padded_rows * a.stride_g + unit;
+                          (static_cast<size_t>(t) * s.groups() + group) * s.rows * kSlots * kLanes;
+  T* to = static_cast<T*>(a.dgates) + static_cast<size_t>(t) * s.rows * a.stride_g + unit;
+  const Soon soon(s, own, group, -1, kSlots * kLanes, a.stride_g);
   Lanes bias[N];  // of this step alone: one sum over all steps and rows would be as wrong as it is long
   for (int n = 0; n < N; ++n) bias[n] = splat(0.0f);
-  for (int row = own.row; row < own.rows_end; ++row) {
+  for (int row = own.row; row < own.row_end; ++row) {
     const size_t at = static_cast<size_t>(t) * s.rows + row;
+    __builtin_prefetch(a.dys + at * s.units + unit + soon.units);
+    for (int n = 0; n < N && soon.fresh; ++n)
+      __builtin_prefetch(to + row * a.stride_g + static_cast<size_t>(n) * s.padded_units + soon.wide, 1);
+    if (dtable != nullptr && row + kCalled < static_cast<size_t>(own.row_end)) {
+      const size_t id = static_cast<size_t>(a.ids[at + kCalled]);
+      for (int g = 0; g < G; ++g) __builtin_prefetch(dtable + (id * G + g) * s.padded_units + unit, 1);
+      if (dbelow != nullptr) __builtin_prefetch(dbelow + id * s.padded_units + unit, 1);
+    }
     float* carry = own.carry + own.at(group, row);
     Lanes dh = read(own.sums + own.at(group, row));
     if (t + 1 < s.steps) {
@@ -378,7 +408,6 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
   }
   for (int n = 0; n < N; ++n) {
     add_to(dbias + n * kLanes, bias[n]);
-    clear_padding(to, a.stride_g, own, n * s.padded_units);
   }
 }
 
@@ -388,7 +417,7 @@ static void start_backward(const LayerBackward& a, const Own& own, float* dbias)
   for (int n = 0; n < own.groups() * blocks_of(K); ++n) write(dbias + n * kLanes, splat(0.0f));
   for (int group = own.first; group < own.last; ++group) {
     const int unit = group * kLanes, count = count_at(a.shape, unit);
-    for (int row = own.row; row < own.rows_end; ++row) {
+    for (int row = own.row; row < own.row_end; ++row) {
       const size_t at = static_cast<size_t>(row) * a.shape.units + unit;
       const Lanes zero = splat(0.0f);
       write(own.sums + own.at(group, row), count > 0 ? read_some(a.dh_last + at, count) : zero);
@@ -431,7 +460,7 @@ static void backward_share(const LayerBackward& a, Own& own, int part, Barrier& 
     for (int group = own.first; group < own.last; ++group)
       cells_backward<K, T>(a, own, t, group, dbias + (group - own.first) * N * kLanes, dtable, dbelow);
     barrier.wait();
-    product(static_cast<const T*>(a.dgates) + (static_cast<size_t>(t) * s.padded_rows + own.row) * a.stride_g, a.stride_g,
+    product(static_cast<const T*>(a.dgates) + (static_cast<size_t>(t) * s.rows + own.row) * a.stride_g, a.stride_g,
             own.rows(), deep, weights, own.groups(), own.sums, own.step());
   }
   end_backward<K>(a, own, dbias, part);

@@ -35,22 +35,18 @@ template <typename T>
 static void norm_forward(const NormForward& a) {
   together(a.threads, [&](const Place& place) {
     int first, last;
-    share(a.steps * a.padded_rows, place, first, last);
-    for (int at = first; at < last; ++at) {
-      const int step = at / a.padded_rows, row = at % a.padded_rows;
-      T* to = static_cast<T*>(a.to) + static_cast<size_t>(at) * a.stride;
+    share(static_cast<int>(a.rows), place, first, last);
+    for (size_t row = first; row < static_cast<size_t>(last); ++row) {
+      T* to = static_cast<T*>(a.to) + row * a.stride;
+      const float* from = a.from + row * a.units;
+      float* moments = a.moments + 2 * row;
+      moments_of(from, a.units, a.epsilon, moments);
+      const Lanes mean = splat(moments[0]), scale = splat(moments[1]);
       size_t unit = 0;
-      if (row < a.rows) {
-        const size_t index = static_cast<size_t>(step) * a.rows + row;
-        const float* from = a.from + index * a.units;
-        float* moments = a.moments + 2 * index;
-        moments_of(from, a.units, a.epsilon, moments);
-        const Lanes mean = splat(moments[0]), scale = splat(moments[1]);
-        for (; unit < static_cast<size_t>(a.units); unit += kLanes) {
-          const int count = left_of(a.units, static_cast<int>(unit));
-          const Lanes x = (read_some(from + unit, count) - mean) * scale;
-          write(to + unit, fma(x, read_some(a.weight + unit, count), read_some(a.bias + unit, count)));
-        }
+      for (; unit < static_cast<size_t>(a.units); unit += kLanes) {
+        const int count = left_of(a.units, static_cast<int>(unit));
+        const Lanes x = (read_some(from + unit, count) - mean) * scale;
+        write(to + unit, fma(x, read_some(a.weight + unit, count), read_some(a.bias + unit, count)));
       }
       for (; unit < a.stride; unit += kLanes) write(to + unit, splat(0.0f));
     }
@@ -86,11 +82,8 @@ static void norm_backward(const NormBackward& a) {
   together(a.threads, [&](const Place& place) {
     float* dweights = a.dweights + static_cast<size_t>(place.index) * 2 * a.units;
     int first, last;
-    share(a.steps * a.rows, place, first, last);
-    for (int index = first; index < last; ++index) {
-      const size_t at = static_cast<size_t>(index / a.rows) * a.padded_rows + index % a.rows;
-      norm_row_back(a, static_cast<size_t>(index), a.dto + at * a.stride, dweights);
-    }
+    share(static_cast<int>(a.rows), place, first, last);
+    for (size_t row = first; row < static_cast<size_t>(last); ++row) norm_row_back(a, row, a.dto + row * a.stride, dweights);
   });
 }
 

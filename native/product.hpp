@@ -113,90 +113,155 @@ static inline void product(const bfloat16* a, size_t lda, int rows, int K, const
 #endif
 
 #if defined(__AMX_TILE__)
-// Tile registers 0 and 1 hold sums, the others rows of a and columns of b; all are 16 rows of 64 bytes.
+// Tile registers of 16 rows of 64 bytes: 0 and 1 hold sums, 2 and 4 columns of b, 3 and 4 rows of a. Registers 5 to 7 have as
+// many rows as are left where a product's are no multiple of 16: 5 those of a, 6 and 7 their sums.
 struct alignas(64) TileConfiguration {
   uint8_t palette = 1, start = 0, reserved[14] = {};
   uint16_t bytes[16] = {64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16};
+  explicit TileConfiguration(int left) {
+    for (int tile = 5; tile < 8 && left > 0; ++tile) bytes[tile] = 64, rows[tile] = static_cast<uint8_t>(left);
+  }
 };
 
 // Tile registers are set up while one of these lives; each thread needs its own.
 struct Tiles {
-  Tiles() {
-    static const TileConfiguration configuration;
-    _tile_loadconfig(&configuration);
-  }
+  explicit Tiles(int rows = 0) { configure(rows % 16); }
   ~Tiles() { _tile_release(); }
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
+
+  // Have the last `left` rows of products, fewer than 16, in registers of their own.
+  static void leave(int left) {
+    if (left != left_now()) configure(left);
+  }
+
+ private:
+  static int& left_now() {
+    static thread_local int left = 0;
+    return left;
+  }
+  static void configure(int left) {
+    const TileConfiguration configuration(left);
+    _tile_loadconfig(&configuration);
+    left_now() = left;
+  }
 };
 
 constexpr int kAhead = 1024;  // numbers of b that are called for before they are needed: they come from the second-level cache
 
-// M by N tiles of 16 x 16 sums, two at most; those of c are rows `c_row` floats apart, a tile of columns `c_tile` floats from the
-// one before. `below` has the second 16 rows. Adds to what c holds, if `more`.
+// Where sums are: rows `row` floats apart, a tile of columns `tile` floats from the one before.
+struct Sums {
+  float* at;
+  size_t row, tile;
+  Sums operator+(size_t floats) const { return {at + floats, row, tile}; }
+};
+
+// M by N tiles of sums, M blocks of 16 rows of a by N tiles of b; the last block has fewer rows, if `Short`. They go `to` a
+// place, and begin with what is in another, `from`, or with zero, where there is none. `Far`: what is behind the tile at `from`
+// in memory is called for, since it is the next one's.
 //
-// Five registers of eight. Where two threads share a core, as they do on most rented machines, the processor has no others to
-// rename them to: with six and more, every load waits for a product (37 ns a product for 2 x 2 tiles in eight registers, 20 for
-// two in five). Alone they are equals.
-template <int M, int N>
-static inline void tiled(const bfloat16* a, const bfloat16* below, size_t lda, int K, const bfloat16* b, size_t tile, float* c,
-                         size_t c_tile, bool more, size_t c_row = kLanes) {
-  static_assert(M * N <= 2, "There are two registers for sums.");
-  const size_t stride = lda * sizeof(bfloat16), c_stride = c_row * sizeof(float);
-  float* second = M > 1 ? c + 16 * c_row : c + c_tile;
-  if (more) {
-    _tile_loadd(0, c, c_stride);
-    if constexpr (M * N > 1) _tile_loadd(1, second, c_stride);
-  } else {
+// Five registers of eight, and two more where rows are left. Where two threads share a core, as they do on most rented
+// machines, the processor has few others to rename them to: with eight every load waits for a product (2 x 2 tiles take 37 ns
+// a product, 2 x 1 in five registers 20). Alone 2 x 2 are a tenth faster.
+template <int M, int N, bool Short = false, bool Far = false>
+static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, const Sums& from, const Sums& to) {
+  static_assert(M * N <= (Short ? 3 : 2), "There are two registers for sums, and one for those of what is left.");
+  const size_t stride = lda * sizeof(bfloat16), row = from.row * sizeof(float);
+  if (from.at == nullptr) {
     _tile_zero(0);
-    if constexpr (M * N > 1) _tile_zero(1);
+    _tile_zero(1);
+    if constexpr (Short) _tile_zero(6);
+    if constexpr (Short) _tile_zero(7);
+  } else if constexpr (M == 1) {
+    if constexpr (Short) _tile_loadd(6, from.at, row);
+    if constexpr (Short && N > 1) _tile_loadd(7, from.at + from.tile, row);
+    if constexpr (!Short) _tile_loadd(0, from.at, row);
+    if constexpr (!Short && N > 1) _tile_loadd(1, from.at + from.tile, row);
+  } else {
+    _tile_loadd(0, from.at, row);
+    if constexpr (M > 2 || !Short) _tile_loadd(1, from.at + 16 * from.row, row);
+    if constexpr (Short) _tile_loadd(6, from.at + (M - 1) * 16 * from.row, row);
   }
   for (int k = 0; k < K; k += 32) {
     const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
     for (int n = 0; n < N; ++n)
       for (int line = 0; line < 16; ++line) _mm_prefetch(column + n * tile + kAhead + line * 32, _MM_HINT_T0);
+    if constexpr (Far)
+      for (int line = 0; line < 4; ++line) __builtin_prefetch(from.at + (M * 16 + k / 8 + line) * from.row, 1);
     _tile_loadd(2, column, 64);
-    _tile_loadd(3, a + k, stride);
-    if constexpr (M > 1) _tile_loadd(4, below + k, stride);
-    if constexpr (N > 1) _tile_loadd(4, column + tile, 64);
-    _tile_dpbf16ps(0, 3, 2);
-    if constexpr (M > 1) _tile_dpbf16ps(1, 4, 2);
-    if constexpr (N > 1) _tile_dpbf16ps(1, 3, 4);
+    if constexpr (M == 1 && Short) {
+      _tile_loadd(5, a + k, stride);
+      if constexpr (N > 1) _tile_loadd(4, column + tile, 64);
+      _tile_dpbf16ps(6, 5, 2);
+      if constexpr (N > 1) _tile_dpbf16ps(7, 5, 4);
+    } else {
+      _tile_loadd(3, a + k, stride);
+      if constexpr (M > 2 || (M > 1 && !Short)) _tile_loadd(4, a + 16 * lda + k, stride);
+      if constexpr (N > 1) _tile_loadd(4, column + tile, 64);
+      if constexpr (Short) _tile_loadd(5, a + (M - 1) * 16 * lda + k, stride);
+      _tile_dpbf16ps(0, 3, 2);
+      if constexpr (M > 2 || (M > 1 && !Short)) _tile_dpbf16ps(1, 4, 2);
+      if constexpr (N > 1) _tile_dpbf16ps(1, 3, 4);
+      if constexpr (Short) _tile_dpbf16ps(6, 5, 2);
+    }
   }
-  _tile_stored(0, c, c_stride);
-  if constexpr (M * N > 1) _tile_stored(1, second, c_stride);
+  const size_t to_row = to.row * sizeof(float);
+  if constexpr (M == 1) {
+    if constexpr (Short) _tile_stored(6, to.at, to_row);
+    if constexpr (Short && N > 1) _tile_stored(7, to.at + to.tile, to_row);
+    if constexpr (!Short) _tile_stored(0, to.at, to_row);
+    if constexpr (!Short && N > 1) _tile_stored(1, to.at + to.tile, to_row);
+  } else {
+    _tile_stored(0, to.at, to_row);
+    if constexpr (M > 2 || !Short) _tile_stored(1, to.at + 16 * to.row, to_row);
+    if constexpr (Short) _tile_stored(6, to.at + (M - 1) * 16 * to.row, to_row);
+  }
 }
 
-constexpr int kTileDeep = 512;  // 32 rows of a so deep stay in the first-level cache while all tiles of b pass by
+constexpr int kTileDeep = 256;  // 32 rows of a so deep stay in the first-level cache, or a thread's half of it, while tiles pass by
 
-// Two blocks of 16 rows, wherever they are, or one, by all tiles; added to what c holds, if `more`.
-template <int M>
-static inline void tiled_block(const bfloat16* a, const bfloat16* below, size_t lda, int K, const bfloat16* b, int tiles, float* c,
-                               size_t c_tile, size_t c_row = kLanes, bool more = false) {
+// M blocks of rows by all tiles.
+template <int M, bool Short = false>
+static inline void tiled_block(const bfloat16* a, size_t lda, int K, const bfloat16* b, int tiles, const Sums& c) {
   const size_t tile = static_cast<size_t>(K) * kLanes;
   for (int k = 0; k < K; k += kTileDeep) {
     const int deep = K - k < kTileDeep ? K - k : kTileDeep;
-    const bfloat16* from = b + static_cast<size_t>(k) * kLanes;
+    const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
+    const auto from = [&](const Sums& to) { return Sums{k == 0 ? nullptr : to.at, to.row, to.tile}; };
     int n = 0;
     if constexpr (M == 1)
-      for (; n + 2 <= tiles; n += 2)
-        tiled<1, 2>(a + k, nullptr, lda, deep, from + n * tile, tile, c + n * c_tile, c_tile, more || k > 0, c_row);
-    for (; n < tiles; ++n)
-      tiled<M, 1>(a + k, below + k, lda, deep, from + n * tile, tile, c + n * c_tile, c_tile, more || k > 0, c_row);
+      for (; n + 2 <= tiles; n += 2) {
+        const Sums to = c + n * c.tile;
+        tiled<1, 2, Short>(a + k, lda, deep, column + n * tile, tile, from(to), to);
+      }
+    for (; n < tiles; ++n) {
+      const Sums to = c + n * c.tile;
+      tiled<M, 1, Short>(a + k, lda, deep, column + n * tile, tile, from(to), to);
+    }
   }
 }
 
-// Rows are a multiple of 16 here; the caller pads.
+// Rows are taken in pairs of blocks of 16; what is left after them goes with the last pair, or block.
 static inline void product(const bfloat16* a, size_t lda, int rows, int K, const bfloat16* b, int tiles, float* c,
                            size_t c_tile, size_t c_row = kLanes) {
-  int row = 0;
-  for (; row + 32 <= rows; row += 32)
-    tiled_block<2>(a + row * lda, a + (row + 16) * lda, lda, K, b, tiles, c + row * c_row, c_tile, c_row);
-  if (row < rows) tiled_block<1>(a + row * lda, a, lda, K, b, tiles, c + row * c_row, c_tile, c_row);
+  const int left = rows % 16, blocks = rows / 16, pairs = left > 0 && blocks % 2 == 0 && blocks > 0 ? blocks / 2 - 1 : blocks / 2;
+  const auto at = [&](int block) { return Sums{c + static_cast<size_t>(block) * 16 * c_row, c_row, c_tile}; };
+  for (int pair = 0; pair < pairs; ++pair) tiled_block<2>(a + pair * 32 * lda, lda, K, b, tiles, at(2 * pair));
+  const bfloat16* last = a + static_cast<size_t>(pairs) * 32 * lda;
+  if (left > 0) {
+    Tiles::leave(left);
+    if (blocks - 2 * pairs == 2) tiled_block<3, true>(last, lda, K, b, tiles, at(2 * pairs));
+    if (blocks - 2 * pairs == 1) tiled_block<2, true>(last, lda, K, b, tiles, at(2 * pairs));
+    if (blocks - 2 * pairs == 0) tiled_block<1, true>(last, lda, K, b, tiles, at(2 * pairs));
+  } else if (blocks > 2 * pairs) {
+    tiled_block<1>(last, lda, K, b, tiles, at(2 * pairs));
+  }
 }
 #else
-struct Tiles {};
+struct Tiles {
+  explicit Tiles(int = 0) {}
+};
 #endif
 
 }  // namespace UNROLLED_SET

@@ -77,22 +77,9 @@ struct InFloat32 {
 };
 
 #if defined(__AMX_TILE__)
-// Tile registers for fewer than 16 rows: 0 and 1 hold sums, 3 the rows, 2 and 4 weights.
-struct FewTiles {
-  explicit FewTiles(int rows) {
-    TileConfiguration configuration;
-    if (rows < kRowBlock)
-      for (int tile : {0, 1, 3}) configuration.rows[tile] = static_cast<uint8_t>(rows);
-    _tile_loadconfig(&configuration);
-  }
-  ~FewTiles() { _tile_release(); }
-  FewTiles(const FewTiles&) = delete;
-  FewTiles& operator=(const FewTiles&) = delete;
-};
-
 static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
                                 size_t c_tile) {
-  product(a, stride / 2, (rows + kRowBlock - 1) / kRowBlock * kRowBlock, K, b, tiles, c, c_tile);
+  product(a, stride / 2, rows, K, b, tiles, c, c_tile);
 }
 #elif defined(__AVX512BF16__)
 static inline void for_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
@@ -148,7 +135,7 @@ struct InBfloat16 {
 #endif
   static constexpr size_t bytes = sizeof(Number);
 #if defined(__AMX_TILE__)
-  using Setup = FewTiles;
+  using Setup = Tiles;
 #else
   using Setup = InFloat32::Setup;
 #endif
@@ -257,7 +244,7 @@ struct InInt8 {
   static constexpr bool exact = false;
   static constexpr size_t bytes = 2;
 #if defined(__AMX_INT8__)
-  using Setup = FewTiles;
+  using Setup = Tiles;
 #else
   using Setup = InFloat32::Setup;
 #endif

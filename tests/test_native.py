@@ -198,16 +198,16 @@ def test_wrong_shapes_are_refused_at_the_border() -> None:
     good: dict[str, Any] = {
         "kind": 2, "threads": 1, "parts": 1, "xs": None, "weight_x": None, "ids": torch.zeros(3, 2, dtype=torch.int64),
         "table": torch.zeros(5, 4, 32), "weight_h": tiles, "bias": torch.zeros(4, 32), "resets": None, "h_first": zero,
-        "c_first": zero, "mask": None, "below": None, "hs": torch.zeros(4, 16, 64),
+        "c_first": zero, "mask": None, "below": None, "hs": torch.zeros(4, 2, 64),
         "saved": None, "ys": torch.zeros(3, 2, 16), "h_last": zero,
         "c_last": zero,
     }  # fmt: skip
     NATIVE.layer_forward(**good)
     wrong: dict[str, Any] = {
         "ids": torch.full((3, 2), 5), "table": torch.zeros(5, 4, 16), "h_first": torch.zeros(2, 17), "c_last": None,
-        "hs": torch.zeros(3, 16, 64), "ys": torch.zeros(3, 2, 16, dtype=torch.float64), "threads": 0, "parts": 2,
+        "hs": torch.zeros(3, 2, 64), "ys": torch.zeros(3, 2, 16, dtype=torch.float64), "threads": 0, "parts": 2,
         "resets": torch.zeros(2, 2, dtype=torch.bool), "bias": torch.zeros(4, 64)[:, ::2], "weight_h": tiles.bfloat16(),
-        "saved": torch.zeros(3, 2, 16, 5, 16), "kind": -1,
+        "saved": torch.zeros(3, 2, 2, 5, 16), "kind": -1,
     }  # fmt: skip
     for name, value in wrong.items():
         with pytest.raises((ValueError, TypeError)):

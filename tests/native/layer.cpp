@@ -31,7 +31,7 @@ struct Case {
   std::vector<uint8_t> resets;
 
   Case(int rows, int units, int threads)
-      : shape{kLSTM, kSteps, rows, (rows + 15) / 16 * 16, units, (units + 31) / 32 * 32, threads, 1} {
+      : shape{kLSTM, kSteps, rows, units, (units + 31) / 32 * 32, threads, 1} {
     const std::size_t padded = static_cast<std::size_t>(shape.padded_units), state = static_cast<std::size_t>(rows * units);
     weight = draw(kGates * static_cast<std::size_t>(units * units), 0.3f);
     table = draw(kSymbols * kGates * padded, 1);
@@ -44,7 +44,7 @@ struct Case {
   }
 
   void by_kernel() {
-    const std::size_t padded = static_cast<std::size_t>(shape.padded_units), rows = static_cast<std::size_t>(shape.padded_rows);
+    const std::size_t padded = static_cast<std::size_t>(shape.padded_units), rows = static_cast<std::size_t>(shape.rows);
     std::vector<float> tiles(padded * padded * kGates), hs((kSteps + 1) * rows * (padded + 32)), last(h.size()), last_c(h.size());
     std::vector<float> saved(kSteps * padded * rows * slots_of(kLSTM));
     kernels().float32.pack_forward(shape, weight.data(), shape.units, shape.padded_units, tiles.data());

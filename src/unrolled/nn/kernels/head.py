@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unrolled.nn.kernels.layer import LINE, packed_back, packed_weight, padded_sizes, weight_gradients
+from unrolled.nn.kernels.layer import LINE, packed_back, packed_weight, padded_to, weight_gradients
 from unrolled.nn.kernels.library import library
 
 NO_SYMBOL = -1e30
@@ -26,11 +26,10 @@ class HeadLoss(torch.autograd.Function):
         native, threads = cast(Any, library()), torch.get_num_threads()
         symbols, units = weight.shape
         xs, picks = ys.detach().float().reshape(-1, units).contiguous(), targets.reshape(-1).contiguous()
-        padded_rows, padded_symbols = padded_sizes(len(xs), symbols)
-        padded = padded_sizes(1, units)[1]
+        padded, padded_symbols = padded_to(units), padded_to(symbols)
         count = int((picks >= 0).sum())
-        narrowed = torch.empty(1, padded_rows, padded + LINE, dtype=dtype)
-        dscores = torch.empty(1, padded_rows, padded_symbols + LINE, dtype=dtype)
+        narrowed = torch.empty(1, len(xs), padded + LINE, dtype=dtype)
+        dscores = torch.empty(1, len(xs), padded_symbols + LINE, dtype=dtype)
         losses, dxs = torch.empty(len(xs)), torch.empty(len(xs), units)
         dbias = torch.zeros(threads, padded_symbols)
         wide = torch.full((padded_symbols,), NO_SYMBOL)

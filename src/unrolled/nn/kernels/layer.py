@@ -1,6 +1,6 @@
 """A native layer as an autograd function, with what is around it; `native` says which cells may have one.
 
-Everything here works on memory that is laid out for the products: rows padded to 16, units to 32, weights in tiles.
+Everything here works on memory that is laid out for the products: units padded to 32, weights in tiles.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ class NativeLayer(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         native, threads, units = cast(Any, library()), torch.get_num_threads(), weight_h.shape[1]
         steps, rows = inputs.shape[:2] if ids is None else ids.shape
-        padded, inputs = padded_sizes(rows, units), inputs.detach().contiguous()
+        padded, inputs = padded_to(units), inputs.detach().contiguous()
         xs, moments = _widened(inputs, dtype, epsilon, norm_weight, norm_bias)
-        hs = torch.empty(steps + 1, padded[0], padded[1] + LINE, dtype=dtype)
+        hs = torch.empty(steps + 1, rows, padded + LINE, dtype=dtype)
         ys, last, saved = torch.empty(steps, rows, units), [torch.empty(rows, units) for _ in first], None
         if record:
-            saved = torch.empty(steps, padded[1] // 16, padded[0], SLOTS[kind], 16,
+            saved = torch.empty(steps, padded // 16, rows, SLOTS[kind], 16,
                                 dtype=torch.float16 if dtype == torch.bfloat16 else torch.float32)  # fmt: skip
         ids, resets = (None if given is None else given.contiguous() for given in (ids, resets))
         parts = native.layer_parts(kind, rows, units, threads, dtype == torch.bfloat16)
         native.layer_forward(
             kind, threads, parts, *_read_by(kind, inputs, xs, ids, weight_x, units, threads),
             packed_weight(native, kind, weight_h, units, dtype, threads),
-            _all_biases(kind, bias, bias_h, padded[1]), resets,
+            _all_biases(kind, bias, bias_h, padded), resets,
             first[0].detach().contiguous(), first[1].detach().contiguous() if kind == 2 else None,
             mask, None if norm_weight is None else inputs.view(-1, units), hs, saved, ys,
             last[0], last[1] if kind == 2 else None,
         )  # fmt: skip
-        ctx.kind, ctx.dtype, ctx.parts, ctx.sizes = kind, dtype, parts, (steps, rows, units, *padded)
+        ctx.kind, ctx.dtype, ctx.parts, ctx.sizes = kind, dtype, parts, (steps, rows, units, padded)
         ctx.save_for_backward(ids, resets, inputs, weight_x, weight_h, bias_h, norm_weight, mask)
         ctx.kept = (xs, hs, saved, moments)
         return ys, *last
@@ -74,11 +74,11 @@ class NativeLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dys: Tensor, *dlast: Tensor) -> tuple[Tensor | None, ...]:
         native, threads = cast(Any, library()), torch.get_num_threads()
-        kind, dtype, (steps, rows, units, padded_rows, padded) = ctx.kind, ctx.dtype, ctx.sizes
+        kind, dtype, (steps, rows, units, padded) = ctx.kind, ctx.dtype, ctx.sizes
         ids, resets, inputs, weight_x, weight_h, bias_h, norm_weight, mask = ctx.saved_tensors
         xs, hs, saved, moments = ctx.kept
         dys, symbols = dys.contiguous(), inputs.shape[1]
-        dgates = torch.empty(steps, padded_rows, BLOCKS[kind] * padded + LINE, dtype=dtype)
+        dgates = torch.empty(steps, rows, BLOCKS[kind] * padded + LINE, dtype=dtype)
         dbias = torch.empty(ctx.parts, BLOCKS[kind], padded)
         dfirst = [torch.empty(rows, units) for _ in dlast]
         dtable = None if ids is None else torch.zeros(ctx.parts, symbols, GATES[kind], padded)
@@ -109,7 +109,7 @@ class NativeLayer(torch.autograd.Function):
             if norm_weight is not None:
                 dinputs, dnorm = _norm_gradients(inputs, moments, norm_weight, dinputs, dys, threads)
             else:
-                dinputs = dinputs[:, :symbols, : inputs.shape[2]]
+                dinputs = dinputs[:, :, : inputs.shape[2]]
         return (None, None, None, None, None, dinputs, dweight_x, dweight_h.reshape(weight_h.shape),
                 *_bias_gradients(kind, _sum(dbias)[:, :units], bias_h is not None), None, *dnorm, None, *dfirst)  # fmt: skip
 
@@ -118,11 +118,10 @@ def _read_by(
     kind: int, inputs: Tensor, xs: Tensor, ids: Tensor | None, weight_x: Tensor, units: int, threads: int
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Return what the layer reads: inputs with their packed weights, or ids with the table of products that they pick from."""
-    native, gates, padded = cast(Any, library()), GATES[kind], padded_sizes(1, units)[1]
+    native, gates, padded = cast(Any, library()), GATES[kind], padded_to(units)
     if xs.dtype == torch.float32:  # torch's large products are at the processor's peak there
-        rows = inputs.shape[1]
-        read = xs[:, :rows, : inputs.shape[2]].reshape(len(xs) * rows, -1)
-        picks = torch.arange(len(read)).view(len(xs), rows) if ids is None else ids
+        read = xs[:, :, : inputs.shape[2]].flatten(0, 1)
+        picks = torch.arange(len(read)).view(xs.shape[:2]) if ids is None else ids
         return None, None, picks, _spread(read @ weight_x.detach().T, gates, units, padded)
     weights = packed_weight(native, kind, weight_x, units, xs.dtype, threads)
     if ids is None:
@@ -133,10 +132,10 @@ def _read_by(
 
 
 def _narrowed(dtable: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the gradient of a table, `(parts, V, G, Hp)`, as gates' are laid out, `(1, Vp, G Hp and a line more)`."""
+    """Return the gradient of a table, `(parts, V, G, Hp)`, as gates' are laid out, `(1, V, G Hp and a line more)`."""
     rows, width = dtable.shape[1], dtable.shape[2] * dtable.shape[3]
-    narrow = torch.zeros(1, padded_sizes(rows, 1)[0], width + LINE, dtype=dtype)
-    narrow[0, :rows, :width] = _sum(dtable).flatten(1)
+    narrow = torch.empty(1, rows, width + LINE, dtype=dtype)
+    narrow[0, :, :width] = _sum(dtable).flatten(1)
     return narrow
 
 
@@ -199,7 +198,7 @@ def weight_gradients(
 def _input_gradients(laid_out: int, kind: int, dgates: Tensor, weight_x: Tensor, units: int, threads: int) -> Tensor:
     """Return the gradients of the inputs, `(T, Bp, I or more)`, in float32; `dgates` may be laid out as another kind's."""
     native, gates = cast(Any, library()), GATES[kind]
-    padded = padded_sizes(1, units)[1]
+    padded = padded_to(units)
     if dgates.dtype == torch.bfloat16 and native.has_gradients():
         back = packed_back(native, kind, weight_x, units, False, dgates.dtype, threads)
         dinputs = torch.empty(*dgates.shape[:2], 16 * len(back))
@@ -224,22 +223,22 @@ def _sum(parts: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else parts.sum(0)
 
 
-def padded_sizes(rows: int, units: int) -> tuple[int, int]:
-    """Return rows and units as the kernels' tiles need them: multiples of 16 and 32."""
-    return -(-rows // 16) * 16, -(-units // 32) * 32
+def padded_to(units: int) -> int:
+    """Return a number of units as the kernels' tiles need it: a multiple of 32."""
+    return -(-units // 32) * 32
 
 
 def packed_weight(native: Any, kind: int, weight: Tensor, units: int, dtype: torch.dtype, threads: int) -> Tensor:
     """Return a weight `(G H, depth)` in the order in which a product reads it."""
     depth = -(-weight.shape[1] // 32) * 32
-    tiles = torch.empty(padded_sizes(1, units)[1] // 16 * GATES[kind], depth, 16, dtype=dtype)
+    tiles = torch.empty(padded_to(units) // 16 * GATES[kind], depth, 16, dtype=dtype)
     native.pack_forward(kind, weight.detach().contiguous(), tiles, units, threads)
     return tiles
 
 
 def packed_back(native: Any, kind: int, weight: Tensor, units: int, of_state: bool, dtype: torch.dtype, threads: int) -> Tensor:
     """Return a weight `(G H, columns)` in the order in which a product on the way back reads it."""
-    deep = GATES[kind] * padded_sizes(1, units)[1]
+    deep = GATES[kind] * padded_to(units)
     tiles = torch.empty(-(-weight.shape[1] // 32) * 2, deep, 16, dtype=dtype)
     native.pack_backward(kind, weight.detach().contiguous(), tiles, units, of_state, threads)
     return tiles
@@ -272,20 +271,18 @@ def _all_biases(kind: int, bias: Tensor, bias_h: Tensor | None, padded: int) -> 
 def _widened(
     xs: Tensor, dtype: torch.dtype, epsilon: float, norm_weight: Tensor | None, norm_bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return inputs `(T, B, I)` as `(T, Bp, I padded and a line more)`, zero beyond what was there; normalised, if they are.
+    """Return inputs `(T, B, I)` as `(T, B, I padded and a line more)`, zero beyond what was there; normalised, if they are.
 
     Then their means and one over their deviations come with them, `(T, B, 2)`.
     """
-    steps, own, width = xs.shape
-    rows, padded = padded_sizes(own, width)
+    steps, rows, width = xs.shape
+    padded = padded_to(width)
     wide = torch.empty(steps, rows, padded + LINE, dtype=dtype)
     if norm_weight is not None and norm_bias is not None:
-        moments, threads = torch.empty(steps, own, 2), torch.get_num_threads()
+        moments, threads = torch.empty(steps, rows, 2), torch.get_num_threads()
         cast(Any, library()).norm_forward(xs, norm_weight.detach(), norm_bias.detach(), epsilon, wide, moments, threads)
         return wide, moments
-    wide[:, :own, :width] = xs
-    if rows > own:
-        wide[:, own:].zero_()
+    wide[:, :, :width] = xs
     if padded > width:
-        wide[:, :own, width:padded].zero_()
+        wide[:, :, width:padded].zero_()
     return wide, None
