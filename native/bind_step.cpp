@@ -215,8 +215,8 @@ class Stepper {
       StepCall own = call;
       own.first = first * kRowBlock;
       own.rows = std::min(last * kRowBlock, call.rows) - own.first;
-      Barrier alone(1);
-      if (own.rows > 0) step(own, Place{0, 1, alone});
+      const Alone alone;
+      if (own.rows > 0) step(own, alone.place);
     });
   }
 

@@ -43,104 +43,110 @@ static void turn_columns(const bfloat16* from, size_t stride, size_t rows, int d
   }
 }
 
-// A thread's share of the gradients: some columns of dgates, and of each source some tiles.
-struct Share {
-  int first, last;                 // columns
-  size_t first_tile[2], tiles[2];  // of each source
-  size_t all_tiles() const { return tiles[0] + tiles[1]; }
+// What a thread packs of each source: its tiles from `first` on.
+struct Tiled {
+  size_t first[2], count[2];
+  size_t all() const { return count[0] + count[1]; }
 };
 
-// The side that is narrower is prepared by every thread, and the other one is shared.
-static Share share_of(const WeightGradients& a, const Place& place) {
-  int columns = 0, width = 0;
-  for (int i = 0; i < a.sources; ++i) {
-    columns = a.source[i].last > columns ? a.source[i].last : columns;
-    width += static_cast<int>(a.source[i].width);
-  }
-  Share own{0, columns, {}, {}};
-  if (columns >= width) {
-    share(columns / 32, place, own.first, own.last);
-    own.first *= 32;
-    own.last *= 32;
-  }
-  for (int i = 0; i < a.sources; ++i) {
-    int first = 0, last = static_cast<int>(a.source[i].width / kLanes);
-    if (columns < width) share(last, place, first, last);
-    own.first_tile[i] = first;
-    own.tiles[i] = last - first;
-  }
-  return own;
-}
-
-// What a thread keeps of a block of rows: its tiles of sources packed, 32 columns of dgates turned; and sums of all blocks,
-// each tile of 32 x 16 a piece of memory, since the gradient's own rows are far apart.
-struct GradientRoom {
-  bfloat16 *packed, *turned;
+// The gradients as a whole, and sums of all blocks of rows so far: each tile of 32 x 16 is a piece of memory, since the
+// gradients' own rows are far apart. If there are more columns than the sources are wide, each thread packs all of the
+// sources and takes columns, as they come; otherwise it packs its share of the sources and takes all columns.
+struct GradientPlan {
+  int columns = 0, tiles = 0;
+  bool by_columns;
   float* sums;
+
+  explicit GradientPlan(const WeightGradients& a) {
+    for (int i = 0; i < a.sources; ++i) {
+      columns = a.source[i].last > columns ? a.source[i].last : columns;
+      tiles += static_cast<int>(a.source[i].width / kLanes);
+    }
+    by_columns = columns >= tiles * kLanes;
+    const size_t numbers = a.rows > kRowsDeep ? static_cast<size_t>(columns) * tiles * kLanes : 0;
+    sums = static_cast<float*>(thread_memory(5, numbers * sizeof(float)));
+  }
+
+  Tiled tiled_of(const WeightGradients& a, const Place& place) const {
+    Tiled own{};
+    for (int i = 0; i < a.sources; ++i) {
+      int first = 0, last = static_cast<int>(a.source[i].width / kLanes);
+      if (!by_columns) share(last, place, first, last);
+      own.first[i] = first;
+      own.count[i] = last - first;
+    }
+    return own;
+  }
 };
 
-// One block of rows. Sums of the last one go to the gradient.
-static void add_block(const WeightGradients& a, const Share& own, size_t row, const GradientRoom& room) {
-  const size_t rows = a.rows - row < kRowsDeep ? a.rows - row : kRowsDeep;
-  const bool last_one = row + rows == a.rows;
+// 32 columns of dgates by a thread's tiles of a block of rows. Sums of the last block go to the gradient.
+static void add_columns(const WeightGradients& a, const GradientPlan& plan, const Tiled& own, size_t row, size_t rows, int column,
+                        const bfloat16* packed, bfloat16* turned) {
   const int deep = static_cast<int>((rows + 31) / 32 * 32);
-  const size_t tile = static_cast<size_t>(deep) * kLanes, lda = deep + 32;
-  bfloat16* to = room.packed;
+  const size_t tile = static_cast<size_t>(deep) * kLanes, lda = deep + 32, piece = 32 * kLanes;
+  const auto* dgates = static_cast<const bfloat16*>(a.dgates) + row * a.stride_g + column;
+  turn_columns(dgates, a.stride_g, rows, deep, turned, lda);
+  turn_columns(dgates + kLanes, a.stride_g, rows, deep, turned + kLanes * lda, lda);
+  float* sums = plan.sums + static_cast<size_t>(column / 32) * plan.tiles * piece;
   for (int i = 0; i < a.sources; ++i) {
     const Source& source = a.source[i];
-    const auto* from = static_cast<const bfloat16*>(source.values) + row * source.stride + own.first_tile[i] * kLanes;
-    for (size_t n = 0; n < own.tiles[i]; ++n, to += tile) pack_pairs(from + n * kLanes, source.stride, rows, deep, to);
-  }
-  const auto* dgates = static_cast<const bfloat16*>(a.dgates) + row * a.stride_g;
-  float* sums = room.sums;
-  for (int column = own.first; column < own.last; column += 32) {
-    turn_columns(dgates + column, a.stride_g, rows, deep, room.turned, lda);
-    turn_columns(dgates + column + kLanes, a.stride_g, rows, deep, room.turned + kLanes * lda, lda);
-    const bfloat16* b = room.packed;
-    for (int i = 0; i < a.sources; ++i) {
-      const Source& source = a.source[i];
-      const bool read = column >= source.first && column < source.last;
-      float* gradient = source.gradient + (column - source.first) * source.width + own.first_tile[i] * kLanes;
-      for (size_t n = 0; n < own.tiles[i]; ++n, b += tile, sums += 32 * kLanes) {
-        if (!read) continue;
-        const Sums kept{sums, kLanes, 0}, nothing{nullptr, kLanes, 0};
-        const Sums to = last_one ? Sums{gradient + n * kLanes, source.width, 0} : kept;
+    if (column >= source.first && column < source.last) {
+      float* gradient = source.gradient + (column - source.first) * source.width + own.first[i] * kLanes;
+      for (size_t n = 0; n < own.count[i]; ++n) {
+        const Sums kept{sums + (own.first[i] + n) * piece, kLanes, 0}, nothing{nullptr, kLanes, 0};
+        const Sums to = row + rows == a.rows ? Sums{gradient + n * kLanes, source.width, 0} : kept;
         if (row == 0)
-          tiled<2, 1>(room.turned, lda, deep, b, tile, nothing, to);
+          tiled<2, 1>(turned, lda, deep, packed + n * tile, tile, nothing, to);
         else
-          tiled<2, 1, false, true>(room.turned, lda, deep, b, tile, kept, to);
+          tiled<2, 1, false, true>(turned, lda, deep, packed + n * tile, tile, kept, to);
       }
     }
+    packed += own.count[i] * tile;
+    sums += source.width / kLanes * piece;
   }
 }
 
 static void weight_gradients(const WeightGradients& a) {
+  const GradientPlan plan(a);
   together(a.threads, [&](const Place& place) {
     Tiles registers;
-    const Share own = share_of(a, place);
-    const size_t columns = own.last - own.first, tiles = own.all_tiles();
-    if (columns * tiles == 0) return;
-    const GradientRoom room{
-        static_cast<bfloat16*>(thread_memory(3, tiles * kRowsDeep * kLanes * sizeof(bfloat16))),
-        static_cast<bfloat16*>(thread_memory(4, (kRowsDeep + 32) * 32 * sizeof(bfloat16))),
-        static_cast<float*>(thread_memory(5, a.rows > kRowsDeep ? columns * tiles * kLanes * sizeof(float) : 0))};
-    for (size_t row = 0; row < a.rows; row += kRowsDeep) add_block(a, own, row, room);
+    const Tiled own = plan.tiled_of(a, place);
+    auto* packed = static_cast<bfloat16*>(thread_memory(3, own.all() * kRowsDeep * kLanes * sizeof(bfloat16)));
+    auto* turned = static_cast<bfloat16*>(thread_memory(4, (kRowsDeep + 32) * 32 * sizeof(bfloat16)));
+    for (size_t row = 0; row < a.rows; row += kRowsDeep) {
+      const size_t rows = a.rows - row < kRowsDeep ? a.rows - row : kRowsDeep;
+      const int deep = static_cast<int>((rows + 31) / 32 * 32);
+      bfloat16* to = packed;
+      for (int i = 0; i < a.sources; ++i) {
+        const Source& source = a.source[i];
+        const auto* from = static_cast<const bfloat16*>(source.values) + row * source.stride + own.first[i] * kLanes;
+        for (size_t n = 0; n < own.count[i]; ++n, to += static_cast<size_t>(deep) * kLanes)
+          pack_pairs(from + n * kLanes, source.stride, rows, deep, to);
+      }
+      const auto add = [&](int index) { add_columns(a, plan, own, row, rows, index * 32, packed, turned); };
+      if (plan.by_columns)
+        each(place, plan.columns / 32, add);
+      else
+        for (int index = 0; index < plan.columns / 32; ++index) add(index);
+    }
   });
 }
+
+constexpr size_t kRowsAtOnce = 128;  // of inputs' gradients
 
 // Weights are taken a panel of columns at a time: all are 2 MiB for 512 units, and would be read anew for each 32 rows.
 static void input_gradients(const InputGradients& a) {
   const size_t tile = static_cast<size_t>(a.deep) * kLanes, all = a.width / kLanes, fit = kPanelBytes / (tile * sizeof(bfloat16));
-  const size_t panel = fit < 4 ? 4 : fit;
+  const size_t panel = fit < 4 ? 4 : fit, panels = (all + panel - 1) / panel, pieces = (a.rows + kRowsAtOnce - 1) / kRowsAtOnce;
   together(a.threads, [&](const Place& place) {
-    Tiles registers(static_cast<int>(a.rows % 16));
-    int first, last;
-    share(static_cast<int>((a.rows + 31) / 32), place, first, last);
-    const size_t start = first * 32ul, end = last * 32ul < a.rows ? last * 32ul : a.rows;
-    const auto* from = static_cast<const bfloat16*>(a.dgates) + start * a.stride_g + a.first;
-    for (size_t n = 0; n < all; n += panel)
-      product(from, a.stride_g, static_cast<int>(end - start), a.deep, static_cast<const bfloat16*>(a.weight_back) + n * tile,
-              static_cast<int>(all - n < panel ? all - n : panel), a.dinputs + start * a.width + n * kLanes, kLanes, a.width);
+    Tiles registers(static_cast<int>(a.rows));
+    each(place, static_cast<int>(panels * pieces), [&](int index) {
+      const size_t n = index / pieces * panel, row = index % pieces * kRowsAtOnce;
+      const size_t rows = a.rows - row < kRowsAtOnce ? a.rows - row : kRowsAtOnce;
+      product(static_cast<const bfloat16*>(a.dgates) + row * a.stride_g + a.first, a.stride_g, static_cast<int>(rows), a.deep,
+              static_cast<const bfloat16*>(a.weight_back) + n * tile, static_cast<int>(all - n < panel ? all - n : panel),
+              a.dinputs + row * a.width + n * kLanes, kLanes, a.width);
+    });
   });
 }
 

@@ -3,7 +3,8 @@
 // One parallel region for the whole sequence, the arithmetic of a cell done on its sums while they are hot. Threads share a
 // layer in one of two ways. By rows: each has some rows and all units, and never meets another; but each reads all weights at
 // every step, which must fit its cache. By units: each has some units of all gates and reads their weights alone; but all
-// meet once a step, since the next product needs all units, and read each other's.
+// meet at every step, since the next product needs all units, and read each other's. What a unit's sums are does not depend on
+// who makes them, so a thread that is ahead may take some of another's.
 #pragma once
 
 #include <initializer_list>
@@ -32,36 +33,42 @@ constexpr int groups_at_once(int kind) {
   return kind == kRNN ? 4 : kind == kGRU ? 2 : 1;
 }
 
-constexpr size_t kInputScratch = 1 << 20;  // bytes of input products that a thread makes ahead: they should stay in its cache
+constexpr size_t kInputScratch = 1 << 21;  // bytes of input products that a thread makes ahead: they should stay in its cache
 
-// What a thread has of its own: groups `first` to `last`, rows `row` to `row_end`.
+// What threads have together that share a layer by units, or one has by itself: all groups, and rows `row` to `row_end`.
 struct Own {
-  int first, last, row, row_end;
+  int groups, row, row_end;
   float* carry;   // (groups, rows, 16): an LSTM's c, a GRU's h; on the way back what flows into the step before
-  float* sums;    // (tiles, rows, 16), the products of some groups with the state
-  float* inputs;  // (tiles, steps, rows, 16), the products of all own tiles with the inputs of some steps
-  int groups() const { return last - first; }
+  float* inputs;  // (tiles, steps, rows, 16), the products of all tiles with the inputs of some steps
+  float* sums;    // (groups, rows, 16), on the way back: the products with the gates' gradients
   int rows() const { return row_end - row; }
   size_t step() const { return static_cast<size_t>(rows()) * kLanes; }  // floats of a tile
-  size_t at(int group, int r) const { return (group - first) * step() + static_cast<size_t>(r - row) * kLanes; }
+  size_t at(int group, int r) const { return group * step() + static_cast<size_t>(r - row) * kLanes; }
 };
 
-// Calls `work` for each share that this thread has: one of the units, or some of the rows.
-template <typename F>
-static void each_share(const LayerShape& s, const Place& place, F&& work) {
-  Own own{};
-  if (s.parts == 1) {
-    share(s.groups(), place, own.first, own.last);
-    own.row_end = s.rows;
-    return work(own, 0);
+// Groups in pieces that threads take one by one: at least `each` for a thread, so that all end together, of at most `most` groups.
+struct Pieces {
+  int groups, size, count;
+  Pieces(int all, int threads, int each, int most) : groups(all), size(threads == 1 ? most : all / (threads * each)) {
+    size = size < 1 ? 1 : size > most ? most : size;
+    count = (groups + size - 1) / size;
   }
-  own.last = s.groups();
+  int first(int piece) const { return piece * size; }
+  int last(int piece) const { return first(piece) + size < groups ? first(piece) + size : groups; }
+};
+
+// Calls `work` with what this thread takes part in: the whole layer, with all other threads, or some of the rows, alone.
+template <typename F>
+static void each_share(const LayerShape& s, const Place& place, const Own& whole, F&& work) {
+  if (s.parts == 1) return work(whole, place, 0);
   for (int part = place.index; part < s.parts; part += place.size) {
-    Barrier alone(1);
-    share((s.rows + 15) / 16, Place{part, s.parts, alone}, own.row, own.row_end);
+    const Alone alone;
+    Own own{};
+    own.groups = s.groups();
+    share((s.rows + 15) / 16, part, s.parts, own.row, own.row_end);
     own.row *= 16;
     own.row_end = own.row_end * 16 < s.rows ? own.row_end * 16 : s.rows;
-    work(own, part);
+    work(own, alone.place, part);
   }
 }
 
@@ -70,26 +77,18 @@ UNROLLED_INLINE int count_at(const LayerShape& shape, int unit) {
   return left < 0 ? 0 : left < kLanes ? left : kLanes;
 }
 
-// Calls `copy` for each 16 units of each row of a thread that are there.
-template <typename Copy>
-static void each_own(const LayerShape& s, const Own& own, Copy&& copy) {
-  for (int group = own.first; group < own.last; ++group) {
-    const int unit = group * kLanes, count = count_at(s, unit);
-    for (int row = own.row; row < own.row_end && count > 0; ++row)
-      copy(group, row, static_cast<size_t>(row) * s.units + unit, count);
-  }
-}
-
 constexpr size_t kCalled = 4;  // rows ahead of which a table's rows are called for
 
-// How far it is from what belongs to a row and group to what a thread needs next: the same row's next group, or, after its last
-// one, its first one of the step after (`steps` 1) or before (-1). Rows lie so far apart that no cache foresees it.
+// How far it is from what belongs to a row and group to what a thread needs next: the same row's next group, or, after its own
+// last one, its first one of the step after (`steps` 1) or before (-1). Rows lie so far apart that no cache foresees it.
 struct Soon {
   ptrdiff_t units, saved, wide;  // in numbers of (T, B, H), of (T, groups, B, a row) and of (T, B, stride)
   bool fresh;                    // whether it is another line of `wide`, which two groups share
-  Soon(const LayerShape& s, const Own& own, int group, int steps, int saved_row, size_t stride) {
-    const bool last = group + 1 == own.last;
-    const ptrdiff_t groups = last ? own.first - group : 1, rows = last ? steps * s.rows : 0;
+  Soon(const LayerShape& s, const Place& place, int group, int steps, int saved_row, size_t stride) {
+    int own_first, own_last;
+    share(s.groups(), place, own_first, own_last);
+    const bool last = group + 1 == own_last;
+    const ptrdiff_t groups = last ? own_first - group : 1, rows = last ? steps * s.rows : 0;
     units = rows * s.units + groups * kLanes;
     saved = (rows * s.groups() + groups * s.rows) * saved_row;
     wide = rows * static_cast<ptrdiff_t>(stride) + groups * kLanes;
@@ -156,8 +155,8 @@ struct Cells {
 
 // The cells of one group at step `t`, for all rows. `sums` and `xs` are (gate, row, 16); `x_gate` lies between gates.
 template <int K, typename T>
-static void cells_forward(const LayerForward& a, const Own& own, int t, int group, const float* sums, const float* xs,
-                          size_t x_gate) {
+static void cells_forward(const LayerForward& a, const Own& own, const Place& place, int t, int group, const float* sums,
+                          const float* xs, size_t x_gate) {
   constexpr int G = gates_of(K), kRow = slots_of(K) * kLanes;
   const LayerShape& s = a.shape;
   const int unit = group * kLanes, count = count_at(s, unit), rows = own.row_end - own.row;
@@ -169,6 +168,7 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
   if (saved != nullptr) saved += ((static_cast<size_t>(t) * s.groups() + group) * s.rows + first) * kRow;
   float* carry = own.carry + own.at(group, own.row);
   float *ys = a.ys + start * units + unit, *h_last = a.h_last + first * units + unit;
+  float* c_last = K == kLSTM ? a.c_last + first * units + unit : nullptr;
   const float* mask = a.mask == nullptr ? nullptr : a.mask + first * units + unit;
   const int64_t* ids = a.ids == nullptr ? nullptr : a.ids + start;
   const float* below = a.below == nullptr ? nullptr : a.below + (ids == nullptr ? start * units : 0) + unit;
@@ -177,7 +177,7 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
   const size_t apart = ids == nullptr ? x_gate : static_cast<size_t>(s.padded_units);
   Lanes bias[G + 1];
   for (int g = 0; g < G + (K == kGRU); ++g) bias[g] = read(a.bias + static_cast<size_t>(g) * s.padded_units + unit);
-  const Soon soon(s, own, group, 1, kRow, a.stride_h);
+  const Soon soon(s, place, group, 1, kRow, a.stride_h);
   const auto some = [&](auto at_once, size_t row) UNROLLED_LAMBDA {
     constexpr int R = decltype(at_once)::value;
     Cells<K, T, R> cells;
@@ -214,7 +214,9 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
       if (mask != nullptr) y = y * read_some(mask + at * units, count);
       if (below != nullptr) y = y + read_some(below + (ids == nullptr ? at : static_cast<size_t>(ids[at])) * units, count);
       write_some(ys + at * units, y, count);
-      if (final) write_some(h_last + at * units, cells.h[r], count);
+      if (!final) continue;
+      write_some(h_last + at * units, cells.h[r], count);
+      if (K == kLSTM) write_some(c_last + at * units, read(cells.carry[r]), count);
     }
   };
   int row = 0;
@@ -223,79 +225,84 @@ static void cells_forward(const LayerForward& a, const Own& own, int t, int grou
 }
 
 template <int K, typename T>
-static void start_forward(const LayerForward& a, const Own& own) {
+static void start_forward(const LayerForward& a, const Own& own, int group) {
   const LayerShape& s = a.shape;
   T* hs = static_cast<T*>(a.hs);
-  for (int group = own.first; group < own.last; ++group) {
-    const int unit = group * kLanes, count = count_at(s, unit);
-    for (int row = own.row; row < own.row_end; ++row) {
-      float* carry = own.carry + own.at(group, row);
-      const size_t at = static_cast<size_t>(row) * s.units + unit;
-      Lanes h = splat(0.0f), c = h;
-      if (count > 0) {
-        h = read_some(a.h_first + at, count);
-        if (K == kLSTM) c = read_some(a.c_first + at, count);
-      }
-      write(carry, K == kLSTM ? c : h);
-      const bool reset = a.resets != nullptr && a.resets[row];
-      write(hs + row * a.stride_h + unit, reset ? splat(0.0f) : h);
+  const int unit = group * kLanes, count = count_at(s, unit);
+  for (int row = own.row; row < own.row_end; ++row) {
+    float* carry = own.carry + own.at(group, row);
+    const size_t at = static_cast<size_t>(row) * s.units + unit;
+    Lanes h = splat(0.0f), c = h;
+    if (count > 0) {
+      h = read_some(a.h_first + at, count);
+      if (K == kLSTM) c = read_some(a.c_first + at, count);
     }
+    write(carry, K == kLSTM ? c : h);
+    const bool reset = a.resets != nullptr && a.resets[row];
+    write(hs + row * a.stride_h + unit, reset ? splat(0.0f) : h);
   }
 }
 
-// How many steps' input products a thread makes ahead: by rows they do not lie side by side.
-static int steps_ahead(const LayerForward& a, const Own& own, int gates) {
-  if (a.xs == nullptr || own.groups() == 0 || a.shape.parts > 1) return 1;
-  const int ahead = static_cast<int>(kInputScratch / (own.step() * own.groups() * gates * sizeof(float)));
+// How many steps' input products are made ahead: by rows they do not lie side by side.
+static int steps_ahead(const LayerForward& a, const Own& own) {
+  if (a.xs == nullptr || a.shape.parts > 1) return 1;
+  const size_t step = own.step() * own.groups * gates_of(a.shape.kind) * sizeof(float);
+  const int ahead = static_cast<int>(kInputScratch * a.shape.threads / step);
   return ahead < 1 ? 1 : ahead > a.shape.steps ? a.shape.steps : ahead;
 }
 
+// Own memory of the calling thread.
+static void make_room(const LayerForward& a, Own& own) {
+  const size_t groups = own.step() * own.groups, tiles = groups * gates_of(a.shape.kind);
+  own.carry = static_cast<float*>(thread_memory(0, groups * sizeof(float)));
+  if (a.xs != nullptr) own.inputs = static_cast<float*>(thread_memory(1, steps_ahead(a, own) * tiles * sizeof(float)));
+}
+
 template <int K, typename T>
-static void forward_share(const LayerForward& a, Own& own, Barrier& barrier) {
-  constexpr int G = gates_of(K), Q = groups_at_once<T>(K);
+static void forward_share(const LayerForward& a, const Own& own, const Place& place) {
+  constexpr int G = gates_of(K);
   const LayerShape& s = a.shape;
-  const int ahead = steps_ahead(a, own, G), tiles = own.groups() * G;
-  const size_t x_gate = own.step() * ahead;
-  own.carry = static_cast<float*>(thread_memory(0, (own.groups() + 1) * own.step() * sizeof(float)));
-  own.sums = static_cast<float*>(thread_memory(1, own.step() * Q * G * sizeof(float)));
-  if (a.xs != nullptr) own.inputs = static_cast<float*>(thread_memory(2, x_gate * (tiles + 1) * sizeof(float)));
-  start_forward<K, T>(a, own);
-  barrier.wait();
-  const size_t tile_h = static_cast<size_t>(s.padded_units) * kLanes;
+  const Pieces pieces(own.groups, place.size, 4, groups_at_once<T>(K));
+  const int ahead = steps_ahead(a, own);
+  const size_t x_gate = own.step() * ahead, tile_h = static_cast<size_t>(s.padded_units) * kLanes;
   const size_t tile_x = static_cast<size_t>(a.padded_inputs) * kLanes;
+  auto* sums = static_cast<float*>(thread_memory(2, own.step() * pieces.size * G * sizeof(float)));
+  each(place, own.groups, [&](int group) { start_forward<K, T>(a, own, group); });
   for (int t = 0; t < s.steps; ++t) {
     const size_t first_row = static_cast<size_t>(t) * s.rows + own.row;
     if (a.xs != nullptr && t % ahead == 0) {
       const int steps = s.steps - t < ahead ? s.steps - t : ahead;
-      product(static_cast<const T*>(a.xs) + first_row * a.stride_x, a.stride_x, steps * own.rows(), a.padded_inputs,
-              static_cast<const T*>(a.weight_x) + own.first * G * tile_x, tiles, own.inputs, x_gate);
+      each(place, pieces.count, [&](int piece) {
+        const int tile = pieces.first(piece) * G;
+        product(static_cast<const T*>(a.xs) + first_row * a.stride_x, a.stride_x, steps * own.rows(), a.padded_inputs,
+                static_cast<const T*>(a.weight_x) + tile * tile_x, pieces.last(piece) * G - tile, own.inputs + tile * x_gate, x_gate);
+      });
     }
     const T* h = static_cast<const T*>(a.hs) + first_row * a.stride_h;
-    for (int group = own.first; group < own.last; group += Q) {
-      const int some = own.last - group < Q ? own.last - group : Q;
-      product(h, a.stride_h, own.rows(), s.padded_units, static_cast<const T*>(a.weight_h) + group * G * tile_h, some * G,
-              own.sums, own.step());
-      for (int one = 0; one < some; ++one) {
-        const float* xs = nullptr;
-        if (a.xs != nullptr) xs = own.inputs + (group + one - own.first) * G * x_gate + (t % ahead) * own.step();
-        cells_forward<K, T>(a, own, t, group + one, own.sums + one * G * own.step(), xs, x_gate);
+    each(place, pieces.count, [&](int piece) {
+      const int first = pieces.first(piece), last = pieces.last(piece);
+      product(h, a.stride_h, own.rows(), s.padded_units, static_cast<const T*>(a.weight_h) + first * G * tile_h, (last - first) * G,
+              sums, own.step());
+      for (int group = first; group < last; ++group) {
+        const float* xs = a.xs == nullptr ? nullptr : own.inputs + group * G * x_gate + (t % ahead) * own.step();
+        cells_forward<K, T>(a, own, place, t, group, sums + (group - first) * G * own.step(), xs, x_gate);
       }
-    }
-    barrier.wait();
-  }
-  if constexpr (K == kLSTM)
-    each_own(s, own, [&](int group, int row, size_t at, int count) {
-      write_some(a.c_last + at, read(own.carry + own.at(group, row)), count);
     });
+  }
 }
 
 template <int K, typename T>
 static void forward_of(const LayerForward& a) {
+  Own whole{};
+  whole.groups = a.shape.groups();
+  whole.row_end = a.shape.rows;
+  if (a.shape.parts == 1) make_room(a, whole);
   together(a.shape.threads, [&](const Place& place) {
-    [[maybe_unused]] Tiles tiles;
-    Barrier alone(1);
-    each_share(a.shape, place,
-               [&](Own& own, int) { forward_share<K, T>(a, own, a.shape.parts == 1 ? place.barrier : alone); });
+    [[maybe_unused]] Tiles registers(a.shape.rows);
+    each_share(a.shape, place, whole, [&](Own own, const Place& at, int) {
+      if (a.shape.parts > 1) make_room(a, own);
+      forward_share<K, T>(a, own, at);
+    });
   });
 }
 
@@ -358,16 +365,21 @@ UNROLLED_INLINE void cell_back(const Saved<T>* saved, const Lanes& dh, float* ca
 
 UNROLLED_INLINE void add_to(float* sum, const Lanes& value) { write(sum, read(sum) + value); }
 
+static float* bias_of(const LayerBackward& a, int part, int block, int unit) {
+  return a.dbias + (static_cast<size_t>(part) * blocks_of(a.shape.kind) + block) * a.shape.padded_units + unit;
+}
+
 template <int K, typename T>
-static void cells_backward(const LayerBackward& a, const Own& own, int t, int group, float* dbias, float* dtable,
-                           float* dbelow) {
+static void cells_backward(const LayerBackward& a, const Own& own, const Place& place, int part, int t, int group) {
   constexpr int G = gates_of(K), N = blocks_of(K), kSlots = slots_of(K);
   const LayerShape& s = a.shape;
   const int unit = group * kLanes, count = count_at(s, unit);
+  float* dtable = a.dtable == nullptr ? nullptr : a.dtable + part * a.symbols * G * s.padded_units;
+  float* dbelow = a.dbelow == nullptr ? nullptr : a.dbelow + part * a.symbols * s.padded_units;
   const Saved<T>* saved = static_cast<const Saved<T>*>(a.saved) +
                           (static_cast<size_t>(t) * s.groups() + group) * s.rows * kSlots * kLanes;
   T* to = static_cast<T*>(a.dgates) + static_cast<size_t>(t) * s.rows * a.stride_g + unit;
-  const Soon soon(s, own, group, -1, kSlots * kLanes, a.stride_g);
+  const Soon soon(s, place, group, -1, kSlots * kLanes, a.stride_g);
   Lanes bias[N];  // of this step alone: one sum over all steps and rows would be as wrong as it is long
   for (int n = 0; n < N; ++n) bias[n] = splat(0.0f);
   for (int row = own.row; row < own.row_end; ++row) {
@@ -407,72 +419,74 @@ static void cells_backward(const LayerBackward& a, const Own& own, int t, int gr
     }
   }
   for (int n = 0; n < N; ++n) {
-    add_to(dbias + n * kLanes, bias[n]);
+    add_to(bias_of(a, part, n, unit), bias[n]);
   }
 }
 
 // Before the last step: what comes from beyond the end.
 template <int K>
-static void start_backward(const LayerBackward& a, const Own& own, float* dbias) {
-  for (int n = 0; n < own.groups() * blocks_of(K); ++n) write(dbias + n * kLanes, splat(0.0f));
-  for (int group = own.first; group < own.last; ++group) {
-    const int unit = group * kLanes, count = count_at(a.shape, unit);
-    for (int row = own.row; row < own.row_end; ++row) {
-      const size_t at = static_cast<size_t>(row) * a.shape.units + unit;
-      const Lanes zero = splat(0.0f);
-      write(own.sums + own.at(group, row), count > 0 ? read_some(a.dh_last + at, count) : zero);
-      write(own.carry + own.at(group, row), K == kLSTM && count > 0 ? read_some(a.dc_last + at, count) : zero);
-    }
+static void start_backward(const LayerBackward& a, const Own& own, int part, int group) {
+  const int unit = group * kLanes, count = count_at(a.shape, unit);
+  for (int n = 0; n < blocks_of(K); ++n) write(bias_of(a, part, n, unit), splat(0.0f));
+  for (int row = own.row; row < own.row_end; ++row) {
+    const size_t at = static_cast<size_t>(row) * a.shape.units + unit;
+    const Lanes zero = splat(0.0f);
+    write(own.sums + own.at(group, row), count > 0 ? read_some(a.dh_last + at, count) : zero);
+    write(own.carry + own.at(group, row), K == kLSTM && count > 0 ? read_some(a.dc_last + at, count) : zero);
   }
 }
 
-// After the first step: what flows into the state before it, and the sums over all steps.
+// After the first step: what flows into the state before it.
 template <int K>
-static void end_backward(const LayerBackward& a, const Own& own, const float* dbias, int part) {
-  const LayerShape& s = a.shape;
-  each_own(s, own, [&](int group, int row, size_t at, int count) {
+static void end_backward(const LayerBackward& a, const Own& own, int group) {
+  const int unit = group * kLanes, count = count_at(a.shape, unit);
+  for (int row = own.row; row < own.row_end && count > 0; ++row) {
+    const size_t at = static_cast<size_t>(row) * a.shape.units + unit;
     const bool reset = a.resets != nullptr && a.resets[row];
     const Lanes carry = read(own.carry + own.at(group, row));
     Lanes dh = read(own.sums + own.at(group, row));
     if (K != kLSTM) dh = dh + carry;
     write_some(a.dh_first + at, reset ? splat(0.0f) : dh, count);
     if (K == kLSTM) write_some(a.dc_first + at, reset ? splat(0.0f) : carry, count);
-  });
-  for (int group = own.first; group < own.last; ++group)
-    for (int n = 0; n < blocks_of(K); ++n)
-      write(a.dbias + (static_cast<size_t>(part) * blocks_of(K) + n) * s.padded_units + group * kLanes,
-            read(dbias + ((group - own.first) * blocks_of(K) + n) * kLanes));
+  }
 }
 
+constexpr int kBackAtOnce = 16;  // groups: the gates' gradients of all rows pass by once for all of them
+
 template <int K, typename T>
-static void backward_share(const LayerBackward& a, Own& own, int part, Barrier& barrier) {
-  constexpr int G = gates_of(K), N = blocks_of(K);
+static void backward_share(const LayerBackward& a, const Own& own, const Place& place, int part) {
   const LayerShape& s = a.shape;
-  own.carry = static_cast<float*>(thread_memory(0, (own.groups() + 1) * own.step() * sizeof(float)));
-  own.sums = static_cast<float*>(thread_memory(1, (own.groups() + 1) * own.step() * sizeof(float)));
-  float* dbias = static_cast<float*>(thread_memory(2, (own.groups() + 1) * N * kLanes * sizeof(float)));
-  float* dtable = a.dtable == nullptr ? nullptr : a.dtable + part * a.symbols * G * s.padded_units;
-  float* dbelow = a.dbelow == nullptr ? nullptr : a.dbelow + part * a.symbols * s.padded_units;
-  start_backward<K>(a, own, dbias);
-  const int deep = G * s.padded_units;
-  const T* weights = static_cast<const T*>(a.weight_back) + static_cast<size_t>(own.first) * deep * kLanes;
+  const Pieces pieces(own.groups, place.size, 2, kBackAtOnce);
+  const int deep = gates_of(K) * s.padded_units;
+  const size_t tile = static_cast<size_t>(deep) * kLanes;
+  each(place, own.groups, [&](int group) { start_backward<K>(a, own, part, group); });
   for (int t = s.steps - 1; t >= 0; --t) {
-    for (int group = own.first; group < own.last; ++group)
-      cells_backward<K, T>(a, own, t, group, dbias + (group - own.first) * N * kLanes, dtable, dbelow);
-    barrier.wait();
-    product(static_cast<const T*>(a.dgates) + (static_cast<size_t>(t) * s.rows + own.row) * a.stride_g, a.stride_g,
-            own.rows(), deep, weights, own.groups(), own.sums, own.step());
+    each(place, own.groups, [&](int group) { cells_backward<K, T>(a, own, place, part, t, group); });
+    each(place, pieces.count, [&](int piece) {
+      const int first = pieces.first(piece), last = pieces.last(piece);
+      product(static_cast<const T*>(a.dgates) + (static_cast<size_t>(t) * s.rows + own.row) * a.stride_g, a.stride_g, own.rows(), deep,
+              static_cast<const T*>(a.weight_back) + first * tile, last - first, own.sums + first * own.step(), own.step());
+    });
   }
-  end_backward<K>(a, own, dbias, part);
+  each(place, own.groups, [&](int group) { end_backward<K>(a, own, group); });
+}
+
+static void make_room(Own& own) {
+  own.carry = static_cast<float*>(thread_memory(0, own.step() * own.groups * sizeof(float)));
+  own.sums = static_cast<float*>(thread_memory(1, own.step() * own.groups * sizeof(float)));
 }
 
 template <int K, typename T>
 static void backward_of(const LayerBackward& a) {
+  Own whole{};
+  whole.groups = a.shape.groups();
+  whole.row_end = a.shape.rows;
+  if (a.shape.parts == 1) make_room(whole);
   together(a.shape.threads, [&](const Place& place) {
-    [[maybe_unused]] Tiles tiles;
-    Barrier alone(1);
-    each_share(a.shape, place, [&](Own& own, int part) {
-      backward_share<K, T>(a, own, part, a.shape.parts == 1 ? place.barrier : alone);
+    [[maybe_unused]] Tiles registers(a.shape.rows);
+    each_share(a.shape, place, whole, [&](Own own, const Place& at, int part) {
+      if (a.shape.parts > 1) make_room(own);
+      backward_share<K, T>(a, own, at, part);
     });
   });
 }

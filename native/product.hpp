@@ -143,6 +143,7 @@ struct Tiles {
   }
   static void configure(int left) {
     const TileConfiguration configuration(left);
+    asm volatile("" : : "r"(&configuration) : "memory");  // GCC takes the next line for one that reads 8 bytes, and keeps the others
     _tile_loadconfig(&configuration);
     left_now() = left;
   }

@@ -42,6 +42,43 @@ void Barrier::wait() {
   }
 }
 
+namespace {
+
+constexpr int kCountBits = 20;
+constexpr uint64_t kCountMask = (1u << kCountBits) - 1;
+
+uint64_t packed(unsigned round, int first, int last) {
+  return static_cast<uint64_t>(round) << 2 * kCountBits | static_cast<uint64_t>(first) << kCountBits | static_cast<uint64_t>(last);
+}
+
+}  // namespace
+
+int Shares::take_of(int owner, bool own, int count, unsigned round) {
+  round &= (1u << (64 - 2 * kCountBits)) - 1;
+  std::atomic<uint64_t>& left = ranges_[static_cast<std::size_t>(owner)].left;
+  uint64_t seen = left.load(std::memory_order_acquire);
+  while (true) {
+    int first, last;
+    if (seen >> 2 * kCountBits == round) {
+      first = static_cast<int>(seen >> kCountBits & kCountMask);
+      last = static_cast<int>(seen & kCountMask);
+    } else {  // whoever comes first in a round begins it
+      share(count, owner, size_, first, last);
+    }
+    if (first >= last) return -1;
+    const uint64_t after = own ? packed(round, first + 1, last) : packed(round, first, last - 1);
+    if (left.compare_exchange_weak(seen, after, std::memory_order_acq_rel, std::memory_order_acquire)) return own ? first : last - 1;
+  }
+}
+
+int Shares::take(int index, int count, unsigned round) {
+  for (int i = 0; i < size_; ++i) {
+    const int taken = take_of((index + i) % size_, i == 0, count, round);
+    if (taken >= 0) return taken;
+  }
+  return -1;
+}
+
 bool adopt_openmp(const char* path) {
   void* library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
   if (library == nullptr) return false;
@@ -57,29 +94,35 @@ bool adopt_openmp(const char* path) {
 
 namespace {
 
+struct Meeting {
+  explicit Meeting(int size) : barrier(size), shares(size) {}
+  Barrier barrier;
+  Shares shares;
+};
+
 // Threads that are about to work: how many there are is known only when they have come.
 class Team {
  public:
   Team(Work work, void* context) : work_(work), context_(context) {}
-  ~Team() { delete barrier_.load(); }
+  ~Team() { delete meeting_.load(); }
 
   // What each thread does. The first one says how many there are.
   void take_part(int index, int size) noexcept {
-    Barrier* barrier = nullptr;
+    Meeting* meeting = nullptr;
     if (index == 0) begin(size);
-    while ((barrier = barrier_.load(std::memory_order_acquire)) == nullptr) pause();
+    while ((meeting = meeting_.load(std::memory_order_acquire)) == nullptr) pause();
     try {
-      work_(Place{index, size_, *barrier}, context_);
+      work_(Place{index, size_, meeting->barrier, meeting->shares}, context_);
     } catch (const Broken&) {  // another thread's failure is the reason
     } catch (...) {
       if (!failed_.exchange(true)) failure_ = std::current_exception();
-      barrier->break_up();
+      meeting->barrier.break_up();
     }
   }
 
   void begin(int size) {
     size_ = size;
-    barrier_.store(new Barrier(size), std::memory_order_release);
+    meeting_.store(new Meeting(size), std::memory_order_release);
   }
 
   void end() const {
@@ -90,7 +133,7 @@ class Team {
   const Work work_;
   void* const context_;
   int size_ = 0;
-  std::atomic<Barrier*> barrier_{nullptr};
+  std::atomic<Meeting*> meeting_{nullptr};
   std::atomic<bool> failed_{false};
   std::exception_ptr failure_;
 };
@@ -99,8 +142,8 @@ class Team {
 
 void run_together(int threads, Work work, void* context) {
   if (threads <= 1) {
-    Barrier barrier(1);
-    work(Place{0, 1, barrier}, context);
+    const Alone alone;
+    work(alone.place, context);
     return;
   }
   Team team(work, context);

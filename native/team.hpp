@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 
 namespace unrolled {
 
@@ -33,10 +35,36 @@ class Barrier {
   std::atomic<bool> broken_{false};
 };
 
+// Things that threads take one by one, each from its own share first, and then from the ends of others': cores are seldom
+// equally fast where others use them, too.
+class Shares {
+ public:
+  explicit Shares(int threads) : size_(threads), ranges_(new Range[static_cast<std::size_t>(threads)]) {}
+  // One of `count` things for thread `index`, or -1 when all are taken. Rounds are told apart by their numbers.
+  int take(int index, int count, unsigned round);
+
+ private:
+  struct alignas(64) Range {
+    std::atomic<uint64_t> left{0};  // round, first and last
+  };
+  int take_of(int owner, bool own, int count, unsigned round);
+  const int size_;
+  std::unique_ptr<Range[]> ranges_;
+};
+
 struct Place {
   int index;         // of this thread
   int size;          // threads there are
   Barrier& barrier;  // of all of them
+  Shares& shares;    // too
+  mutable unsigned round = 0;
+};
+
+// A thread that works alone.
+struct Alone {
+  Barrier barrier{1};
+  Shares shares{1};
+  const Place place{0, 1, barrier, shares};
 };
 
 using Work = void (*)(const Place&, void*);
@@ -54,10 +82,26 @@ void together(int threads, F&& body) {
 // Use the OpenMP library that is already loaded from this file; return whether it has what is needed.
 bool adopt_openmp(const char* path);
 
-// A thread's share of `count` things: [first, last).
-inline void share(int count, const Place& place, int& first, int& last) {
-  first = static_cast<int>(static_cast<long>(count) * place.index / place.size);
-  last = static_cast<int>(static_cast<long>(count) * (place.index + 1) / place.size);
+// The share of `count` things, [first, last), that is the `index`th of `size`.
+inline void share(int count, int index, int size, int& first, int& last) {
+  first = static_cast<int>(static_cast<long>(count) * index / size);
+  last = static_cast<int>(static_cast<long>(count) * (index + 1) / size);
+}
+
+// A thread's.
+inline void share(int count, const Place& place, int& first, int& last) { share(count, place.index, place.size, first, last); }
+
+// Call `work` for each of `count` things, fewer than a million, on whichever thread is free, and return when all are done. All
+// threads must come, with the same count.
+template <typename F>
+void each(const Place& place, int count, F&& work) {
+  if (place.size == 1) {
+    for (int i = 0; i < count; ++i) work(i);
+    return;
+  }
+  ++place.round;
+  for (int i; (i = place.shares.take(place.index, count, place.round)) >= 0;) work(i);
+  place.barrier.wait();
 }
 
 // Memory of this thread that is kept from call to call, aligned to a cache line and not cleared. `slot` tells several apart.
