@@ -138,7 +138,7 @@ struct Tiles {
 
  private:
   static int& left_now() {
-    static thread_local int left = 0;
+    static thread_local int left __attribute__((tls_model("initial-exec"))) = 0;
     return left;
   }
   static void configure(int left) {
@@ -170,10 +170,10 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
   static_assert(M * N <= (Short ? 3 : 2), "There are two registers for sums, and one for those of what is left.");
   const size_t stride = lda * sizeof(bfloat16), row = from.row * sizeof(float);
   if (from.at == nullptr) {
-    _tile_zero(0);
-    _tile_zero(1);
+    if constexpr (M > 1 || !Short) _tile_zero(0);
+    if constexpr (M > 2 || !Short) _tile_zero(1);
     if constexpr (Short) _tile_zero(6);
-    if constexpr (Short) _tile_zero(7);
+    if constexpr (Short && N > 1) _tile_zero(7);
   } else if constexpr (M == 1) {
     if constexpr (Short) _tile_loadd(6, from.at, row);
     if constexpr (Short && N > 1) _tile_loadd(7, from.at + from.tile, row);
@@ -222,12 +222,13 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
 
 constexpr int kTileDeep = 256;  // 32 rows of a so deep stay in the first-level cache, or a thread's half of it, while tiles pass by
 
-// M blocks of rows by all tiles.
+// M blocks of rows by all tiles. Fewer than 16 rows are there as a whole anyway.
 template <int M, bool Short = false>
 static inline void tiled_block(const bfloat16* a, size_t lda, int K, const bfloat16* b, int tiles, const Sums& c) {
   const size_t tile = static_cast<size_t>(K) * kLanes;
-  for (int k = 0; k < K; k += kTileDeep) {
-    const int deep = K - k < kTileDeep ? K - k : kTileDeep;
+  const int most = M == 1 && Short ? K : kTileDeep;
+  for (int k = 0; k < K; k += most) {
+    const int deep = K - k < most ? K - k : most;
     const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
     const auto from = [&](const Sums& to) { return Sums{k == 0 ? nullptr : to.at, to.row, to.tile}; };
     int n = 0;
