@@ -17,6 +17,8 @@ namespace UNROLLED_SET {
 
 enum Slot { kSumsSlot = 4, kNormedSlot = 5, kDrawSlot = 6 };  // of thread_memory; the layer's kernels have the others
 
+// With so many, threads take groups as they come; with fewer, each reads its own weights all the time, since they are near.
+constexpr int kRowsToShare = 16;
 constexpr int kSumsAtOnce = 512;  // sums of 16 columns that are made before cells take them: they stay near
 
 // The cells of 16 units of R rows, given their gates' sums and what they had before: h, and an LSTM's c in place. `inner` is a
@@ -149,10 +151,10 @@ class Steps {
       if (layer < model_.layers) {
         const StepLayer& own = model_.layer[layer];
         normalise(x, own.norm_weight.as<float>(), own.norm_bias.as<float>(), model_.epsilon, model_.units, line_);
-      } else {
+      } else if (width_ < K_) {
         std::copy(x, x + width_, line_);
       }
-      P::put_row(normed_, row, line_, K_);
+      P::put_row(normed_, row, layer == model_.layers && width_ == K_ ? x : line_, K_);
     }
     return normed_;
   }
@@ -163,12 +165,17 @@ class Steps {
     const Rows before = h_rows(layer, half);
     const Rows below = layer == 0 ? Rows{} : model_.residual ? normalised(layer) : h_rows(layer - 1, half ^ 1);
     constexpr int G = gates_of(kind);
-    for (int group = first_; group < last_; group += at_once_) {
-      const int count = std::min(at_once_, last_ - group);
-      P::multiply(before, call_.rows, own.h, group * G, count * G, sums_h_, c_tile_);
-      if (layer > 0) P::multiply(below, call_.rows, own.x, group * G, count * G, sums_x_, c_tile_);
-      for (int i = 0; i < count; ++i) cells(step, layer, group + i, i * G);
+    const auto groups = [&](int first, int last) {
+      P::multiply(before, call_.rows, own.h, first * G, (last - first) * G, sums_h_, c_tile_);
+      if (layer > 0) P::multiply(below, call_.rows, own.x, first * G, (last - first) * G, sums_x_, c_tile_);
+      for (int group = first; group < last; ++group) cells(step, layer, group, (group - first) * G);
+    };
+    if (call_.rows >= kRowsToShare) {
+      const int all = model_.groups(), at_once = at_once_;
+      return each(place_, (all + at_once - 1) / at_once,
+                  [&](int piece) { groups(piece * at_once, std::min(piece * at_once + at_once, all)); });
     }
+    for (int group = first_; group < last_; group += at_once_) groups(group, std::min(group + at_once_, last_));
     place_.barrier.wait();
   }
 
