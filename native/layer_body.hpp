@@ -30,7 +30,7 @@ constexpr int groups_at_once(int kind) {
 #if defined(__AMX_TILE__)
   if (!kExact<T>) return kind == kRNN ? 16 : kind == kGRU ? 5 : 4;
 #endif
-  return kind == kRNN ? 4 : kind == kGRU ? 2 : 1;
+  return kind == kLSTM ? 1 : 4;
 }
 
 constexpr size_t kInputScratch = 1 << 21;  // bytes of input products that a thread makes ahead: they should stay in its cache
@@ -46,11 +46,13 @@ struct Own {
   size_t at(int group, int r) const { return group * step() + static_cast<size_t>(r - row) * kLanes; }
 };
 
-// Groups in pieces that threads take one by one: at least `each` for a thread, so that all end together, of at most `most` groups.
+// Groups in pieces that threads take one by one: at least `each` for a thread, so that all end together, of at most `most` groups;
+// of a multiple of `whole`, what a product takes at once.
 struct Pieces {
   int groups, size, count;
-  Pieces(int all, int threads, int each, int most) : groups(all), size(threads == 1 ? most : all / (threads * each)) {
-    size = size < 1 ? 1 : size > most ? most : size;
+  Pieces(int all, int threads, int each, int most, int whole)
+      : groups(all), size(threads == 1 ? most : (all / (threads * each) + whole - 1) / whole * whole) {
+    size = size < whole ? whole : size > most ? most : size;
     count = (groups + size - 1) / size;
   }
   int first(int piece) const { return piece * size; }
@@ -262,7 +264,7 @@ template <int K, typename T>
 static void forward_share(const LayerForward& a, const Own& own, const Place& place) {
   constexpr int G = gates_of(K);
   const LayerShape& s = a.shape;
-  const Pieces pieces(own.groups, place.size, 4, groups_at_once<T>(K));
+  const Pieces pieces(own.groups, place.size, 4, groups_at_once<T>(K), kExact<T> ? groups_at_once<T>(K) : 1);
   const int ahead = steps_ahead(a, own);
   const size_t x_gate = own.step() * ahead, tile_h = static_cast<size_t>(s.padded_units) * kLanes;
   const size_t tile_x = static_cast<size_t>(a.padded_inputs) * kLanes;
@@ -456,7 +458,7 @@ constexpr int kBackAtOnce = 16;  // groups: the gates' gradients of all rows pas
 template <int K, typename T>
 static void backward_share(const LayerBackward& a, const Own& own, const Place& place, int part) {
   const LayerShape& s = a.shape;
-  const Pieces pieces(own.groups, place.size, 2, kBackAtOnce);
+  const Pieces pieces(own.groups, place.size, 2, kBackAtOnce, kExact<T> ? kTiles : 1);
   const int deep = gates_of(K) * s.padded_units;
   const size_t tile = static_cast<size_t>(deep) * kLanes;
   each(place, own.groups, [&](int group) { start_backward<K>(a, own, part, group); });
