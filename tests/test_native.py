@@ -95,10 +95,34 @@ def precisions(instructions: str) -> list[torch.dtype]:
 @pytest.mark.parametrize("instructions", SETS)
 def test_layers_equal_the_definition(instructions: str, kind: str) -> None:
     NATIVE.use_set(instructions)
-    sizes = [(1, 1, 1), (3, 3, 2), (17, 16, 2), (64, 33, 3), (200, 3, 2), (128, 100, 2)]
+    sizes = [(1, 1, 1), (3, 3, 2), (17, 16, 2), (64, 33, 3), (200, 3, 2), (128, 100, 2), (40, 50, 12)]
     for dtype, size in itertools.product(precisions(instructions), sizes):
         for case in itertools.product((False, True), repeat=3):
             assert difference(kind, size, dtype, cast(Any, case)) < BOUNDS[dtype], (dtype, size, case)
+
+
+@built
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_do_not_depend_on_who_takes_which_piece(kind: str) -> None:
+    """Threads take pieces of each other's shares: five of them on two cores do it at every turn, and one never."""
+    torch.manual_seed(3)
+    units = 544  # too wide to be shared by rows
+    cell, xs = made(kind, 64, units, True), torch.randn(9, 50, 64)
+    first = [torch.randn(50, units) for _ in cell.initial_state(1)]
+    threads = torch.get_num_threads()
+    for dtype in precisions(SETS[-1]):
+        found = []
+        try:
+            for number in (1, 2, 5, 5, 5):
+                torch.set_num_threads(number)
+                with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                    found.append(everything(cell, native.unroll, xs, None, first, torch.rand(9, 50) < 0))
+        finally:
+            torch.set_num_threads(threads)
+        for other in found[1:]:
+            for index, (one, two) in enumerate(zip(found[0], other, strict=True)):
+                if dtype == torch.bfloat16 or index < 1 + len(first):  # in float32 torch makes the weights' gradients
+                    assert torch.equal(one, two), (dtype, index)
 
 
 @built

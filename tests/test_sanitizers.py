@@ -56,7 +56,7 @@ for instructions in sets:
     native.use_set(instructions)
     narrow = [torch.float32, *([torch.bfloat16] if instructions in ("avx512_bf16", "amx") else [])]
     for cell, dtype in itertools.product(("rnn", "gru", "lstm"), narrow):
-        sizes = ((1, 1, 1), (17, 3, 2), (64, 33, 3), (200, 16, 2))
+        sizes = ((1, 1, 1), (17, 3, 2), (64, 33, 3), (200, 16, 2), (40, 50, 12))
         for (units, rows, steps), residual in itertools.product(sizes, (True, False)):
             model = learn(cell, units, rows, steps, 5 + rows, dtype, residual)
         for streams, precision in itertools.product((1, 2, 17, 40), PRECISIONS):
