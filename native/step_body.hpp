@@ -15,7 +15,7 @@
 namespace unrolled {
 namespace UNROLLED_SET {
 
-enum Slot { kSumsSlot = 4, kNormedSlot = 5, kDrawSlot = 6 };  // of thread_memory; the layer's kernels have the others
+enum Slot { kSumsSlot = 4, kNormedSlot = 5, kDrawSlot = 6 };  // of thread_memory; what layers keep there is not needed meanwhile
 
 // With so many, threads take groups as they come; with fewer, each reads its own weights all the time, since they are near.
 constexpr int kRowsToShare = 16;

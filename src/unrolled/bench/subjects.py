@@ -20,7 +20,7 @@ from unrolled.inference.generate import generate
 from unrolled.job import choose_kernel
 from unrolled.nn.cells import CELLS
 from unrolled.nn.kernels import KERNELS
-from unrolled.nn.machine import choose_machine
+from unrolled.nn.machine import choose_machine, keep_memory
 from unrolled.nn.model import SequenceModel
 from unrolled.options import DataOptions, MachineOptions, ModelOptions, SampleOptions, TrainingOptions
 from unrolled.training.learner import Learner
@@ -58,9 +58,14 @@ class OurStep:
 
 
 class PeerStep:
-    """A training step with `nn.LSTM`, Adam and the usual clipping; in bfloat16 by `torch.autocast` around the forward pass."""
+    """A training step with `nn.LSTM`, Adam and the usual clipping; in bfloat16 by `torch.autocast` around the forward pass.
 
-    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, autocast: bool) -> None:
+    `tuned`: with an allocator that keeps its memory, which nobody has who was not told.
+    """
+
+    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, autocast: bool, tuned: bool = False) -> None:
+        if tuned:
+            keep_memory()
         self.model, self.autocast = PlainLSTM(SYMBOLS, hidden, hidden, layers), autocast
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=2e-3)
         self.ids = torch.randint(SYMBOLS, (2, bptt, batch))
