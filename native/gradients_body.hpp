@@ -10,7 +10,7 @@
 namespace unrolled {
 namespace UNROLLED_SET {
 
-constexpr int kRowsDeep = kTileDeep;       // rows of all steps that are packed and multiplied at a time
+constexpr int kRowsDeep = kTileDeep;     // rows of all steps that are packed and multiplied at a time
 constexpr size_t kPanelBytes = 1 << 20;  // of packed weights that stay in the second-level cache while all rows pass by
 
 // Two rows of 16 numbers as 16 pairs; a row that is not there, of `left` ones, is zero.
@@ -132,17 +132,18 @@ static void weight_gradients(const WeightGradients& a) {
   });
 }
 
-constexpr size_t kRowsAtOnce = 128;  // of inputs' gradients
+constexpr size_t kRowsAtOnce = 128, kMostPieces = 1024;  // of inputs' gradients: rows of a piece, or more where pieces were too many
 
 // Weights are taken a panel of columns at a time: all are 2 MiB for 512 units, and would be read anew for each 32 rows.
 static void input_gradients(const InputGradients& a) {
   const size_t tile = static_cast<size_t>(a.deep) * kLanes, all = a.width / kLanes, fit = kPanelBytes / (tile * sizeof(bfloat16));
-  const size_t panel = fit < 4 ? 4 : fit, panels = (all + panel - 1) / panel, pieces = (a.rows + kRowsAtOnce - 1) / kRowsAtOnce;
+  const size_t panel = fit < 4 ? 4 : fit, panels = (all + panel - 1) / panel, piece = a.rows / kMostPieces / 32 * 32 + kRowsAtOnce;
+  const size_t pieces = (a.rows + piece - 1) / piece;
   together(a.threads, [&](const Place& place) {
     Tiles registers(static_cast<int>(a.rows));
     each(place, static_cast<int>(panels * pieces), [&](int index) {
-      const size_t n = index / pieces * panel, row = index % pieces * kRowsAtOnce;
-      const size_t rows = a.rows - row < kRowsAtOnce ? a.rows - row : kRowsAtOnce;
+      const size_t n = index / pieces * panel, row = index % pieces * piece;
+      const size_t rows = a.rows - row < piece ? a.rows - row : piece;
       product(static_cast<const bfloat16*>(a.dgates) + row * a.stride_g + a.first, a.stride_g, static_cast<int>(rows), a.deep,
               static_cast<const bfloat16*>(a.weight_back) + n * tile, static_cast<int>(all - n < panel ? all - n : panel),
               a.dinputs + row * a.width + n * kLanes, kLanes, a.width);

@@ -103,7 +103,7 @@ struct InputProducts {
   float* table;          // (B, G, Hp)
 };
 
-// Layer normalisation of the rows of all steps, as a layer's inputs: `to` is as `xs` is there.
+// Layer normalisation of the rows of all steps, as a layer's inputs: `to` is laid out as `xs` of a layer.
 struct NormForward {
   int threads;
   size_t rows;  // N, of all steps

@@ -156,6 +156,7 @@ struct Sums {
   float* at;
   size_t row, tile;
   Sums operator+(size_t floats) const { return {at + floats, row, tile}; }
+  float* of(int block, int column) const { return at + static_cast<size_t>(block) * 16 * row + static_cast<size_t>(column) * tile; }
 };
 
 // M by N tiles of sums, M blocks of 16 rows of a by N tiles of b; the last block has fewer rows, if `Short`. They go `to` a
@@ -167,23 +168,25 @@ struct Sums {
 // a product, 2 x 1 in five registers 20). Alone 2 x 2 are a tenth faster.
 template <int M, int N, bool Short = false, bool Far = false>
 static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, const Sums& from, const Sums& to) {
-  static_assert(M * N <= (Short ? 3 : 2), "There are two registers for sums, and one for those of what is left.");
-  const size_t stride = lda * sizeof(bfloat16), row = from.row * sizeof(float);
-  if (from.at == nullptr) {
-    if constexpr (M > 1 || !Short) _tile_zero(0);
-    if constexpr (M > 2 || !Short) _tile_zero(1);
-    if constexpr (Short) _tile_zero(6);
-    if constexpr (Short && N > 1) _tile_zero(7);
-  } else if constexpr (M == 1) {
-    if constexpr (Short) _tile_loadd(6, from.at, row);
-    if constexpr (Short && N > 1) _tile_loadd(7, from.at + from.tile, row);
-    if constexpr (!Short) _tile_loadd(0, from.at, row);
-    if constexpr (!Short && N > 1) _tile_loadd(1, from.at + from.tile, row);
-  } else {
-    _tile_loadd(0, from.at, row);
-    if constexpr (M > 2 || !Short) _tile_loadd(1, from.at + 16 * from.row, row);
-    if constexpr (Short) _tile_loadd(6, from.at + (M - 1) * 16 * from.row, row);
-  }
+  constexpr int kFull = Short ? M - 1 : M;
+  static_assert(kFull * N <= 2 && N <= 2, "There are two registers for sums, and two for those of what is left.");
+  const size_t stride = lda * sizeof(bfloat16), from_row = from.row * sizeof(float), to_row = to.row * sizeof(float);
+// Does something with the register of each tile of sums, given its block of rows and its tile of columns.
+#define UNROLLED_EACH_SUM(does)                        \
+  do {                                                 \
+    if constexpr (kFull > 0) does(0, 0, 0);            \
+    if constexpr (kFull > 1) does(1, 1, 0);            \
+    if constexpr (kFull > 0 && N > 1) does(1, 0, 1);   \
+    if constexpr (Short) does(6, M - 1, 0);            \
+    if constexpr (Short && N > 1) does(7, M - 1, 1);   \
+  } while (false)
+#define UNROLLED_ZERO(sum, block, column) _tile_zero(sum)
+#define UNROLLED_LOAD(sum, block, column) _tile_loadd(sum, from.of(block, column), from_row)
+#define UNROLLED_STORE(sum, block, column) _tile_stored(sum, to.of(block, column), to_row)
+  if (from.at == nullptr)
+    UNROLLED_EACH_SUM(UNROLLED_ZERO);
+  else
+    UNROLLED_EACH_SUM(UNROLLED_LOAD);
   for (int k = 0; k < K; k += 32) {
     const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
     for (int n = 0; n < N; ++n)
@@ -191,33 +194,21 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
     if constexpr (Far)
       for (int line = 0; line < 4; ++line) __builtin_prefetch(from.at + (M * 16 + k / 8 + line) * from.row, 1);
     _tile_loadd(2, column, 64);
-    if constexpr (M == 1 && Short) {
-      _tile_loadd(5, a + k, stride);
-      if constexpr (N > 1) _tile_loadd(4, column + tile, 64);
-      _tile_dpbf16ps(6, 5, 2);
-      if constexpr (N > 1) _tile_dpbf16ps(7, 5, 4);
-    } else {
-      _tile_loadd(3, a + k, stride);
-      if constexpr (M > 2 || (M > 1 && !Short)) _tile_loadd(4, a + 16 * lda + k, stride);
-      if constexpr (N > 1) _tile_loadd(4, column + tile, 64);
-      if constexpr (Short) _tile_loadd(5, a + (M - 1) * 16 * lda + k, stride);
-      _tile_dpbf16ps(0, 3, 2);
-      if constexpr (M > 2 || (M > 1 && !Short)) _tile_dpbf16ps(1, 4, 2);
-      if constexpr (N > 1) _tile_dpbf16ps(1, 3, 4);
-      if constexpr (Short) _tile_dpbf16ps(6, 5, 2);
-    }
+    if constexpr (kFull > 0) _tile_loadd(3, a + k, stride);
+    if constexpr (kFull > 1) _tile_loadd(4, a + 16 * lda + k, stride);
+    if constexpr (N > 1) _tile_loadd(4, column + tile, 64);
+    if constexpr (Short) _tile_loadd(5, a + (M - 1) * 16 * lda + k, stride);
+    if constexpr (kFull > 0) _tile_dpbf16ps(0, 3, 2);
+    if constexpr (kFull > 1) _tile_dpbf16ps(1, 4, 2);
+    if constexpr (kFull > 0 && N > 1) _tile_dpbf16ps(1, 3, 4);
+    if constexpr (Short) _tile_dpbf16ps(6, 5, 2);
+    if constexpr (Short && N > 1) _tile_dpbf16ps(7, 5, 4);
   }
-  const size_t to_row = to.row * sizeof(float);
-  if constexpr (M == 1) {
-    if constexpr (Short) _tile_stored(6, to.at, to_row);
-    if constexpr (Short && N > 1) _tile_stored(7, to.at + to.tile, to_row);
-    if constexpr (!Short) _tile_stored(0, to.at, to_row);
-    if constexpr (!Short && N > 1) _tile_stored(1, to.at + to.tile, to_row);
-  } else {
-    _tile_stored(0, to.at, to_row);
-    if constexpr (M > 2 || !Short) _tile_stored(1, to.at + 16 * to.row, to_row);
-    if constexpr (Short) _tile_stored(6, to.at + (M - 1) * 16 * to.row, to_row);
-  }
+  UNROLLED_EACH_SUM(UNROLLED_STORE);
+#undef UNROLLED_EACH_SUM
+#undef UNROLLED_ZERO
+#undef UNROLLED_LOAD
+#undef UNROLLED_STORE
 }
 
 constexpr int kTileDeep = 256;  // 32 rows of a so deep stay in the first-level cache, or a thread's half of it, while tiles pass by

@@ -134,11 +134,7 @@ struct InBfloat16 {
   using Number = float;
 #endif
   static constexpr size_t bytes = sizeof(Number);
-#if defined(__AMX_TILE__)
   using Setup = Tiles;
-#else
-  using Setup = InFloat32::Setup;
-#endif
   static void put(const Rows& rows, int row, int k, const Lanes& value) {
     write(reinterpret_cast<Number*>(rows.data + row * rows.stride) + k, value);
   }
@@ -243,11 +239,7 @@ static inline void whole_rows(const uint8_t* a, size_t stride, const float* scal
 struct InInt8 {
   static constexpr bool exact = false;
   static constexpr size_t bytes = 2;
-#if defined(__AMX_INT8__)
   using Setup = Tiles;
-#else
-  using Setup = InFloat32::Setup;
-#endif
   // Sixteen numbers from k on; what is no number becomes the least one.
   static void put_scaled(const Rows& rows, int row, int k, const Lanes& scaled) {
     const size_t K = rows.stride / 2;

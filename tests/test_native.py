@@ -107,16 +107,16 @@ def test_numbers_do_not_depend_on_who_takes_which_piece(kind: str) -> None:
     """Threads take pieces of each other's shares: five of them on two cores do it at every turn, and one never."""
     torch.manual_seed(3)
     units = 544  # too wide to be shared by rows
-    cell, xs = made(kind, 64, units, True), torch.randn(9, 50, 64)
+    cell, threads = made(kind, 64, units, True), torch.get_num_threads()
     first = [torch.randn(50, units) for _ in cell.initial_state(1)]
-    threads = torch.get_num_threads()
-    for dtype in precisions(SETS[-1]):
+    inputs = (torch.randn(9, 50, 64), None), (torch.randn(7, 64), torch.randint(7, (9, 50)))
+    for dtype, (xs, ids) in itertools.product(precisions(SETS[-1]), inputs):
         found = []
         try:
             for number in (1, 2, 5, 5, 5):
                 torch.set_num_threads(number)
                 with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-                    found.append(everything(cell, native.unroll, xs, None, first, torch.rand(9, 50) < 0))
+                    found.append(everything(cell, native.unroll, xs, ids, first, None))
         finally:
             torch.set_num_threads(threads)
         for other in found[1:]:

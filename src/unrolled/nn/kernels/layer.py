@@ -196,7 +196,7 @@ def weight_gradients(
 
 
 def _input_gradients(laid_out: int, kind: int, dgates: Tensor, weight_x: Tensor, units: int, threads: int) -> Tensor:
-    """Return the gradients of the inputs, `(T, Bp, I or more)`, in float32; `dgates` may be laid out as another kind's."""
+    """Return the gradients of the inputs, `(T, B, I or more)`, in float32; `dgates` may be laid out as another kind's."""
     native, gates = cast(Any, library()), GATES[kind]
     padded = padded_to(units)
     if dgates.dtype == torch.bfloat16 and native.has_gradients():
