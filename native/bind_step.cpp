@@ -92,10 +92,12 @@ class Stepper {
     state_.read = Memory(2 * L * R * static_cast<std::size_t>(depth(model_)) * 4);
     state_.x = Memory(2 * R * W * 4);
     state_.scale = Memory(R * 4);
+    state_.normed = Memory(R * static_cast<std::size_t>(depth(model_)) * 4);
+    state_.normed_scale = Memory(R * 4);
     state_.logits = Memory(static_cast<std::size_t>(model_.symbol_tiles()) * kColumns * R * 4);
     state_.symbol = Memory(R * 4);
     mark_ = Memory((2 * L * W + static_cast<std::size_t>(model_.symbol_tiles()) * kColumns) * 4);
-    for (std::size_t row = 0; row < R; ++row) state_.scale.as<float>()[row] = 1 / 32767.0f;
+    for (std::size_t row = 0; row < R; ++row) state_.scale.as<float>()[row] = 1.0f / kMostWhole;
   }
 
   // Read symbols (T, B): the first B streams go on, and logits tells what each expects after the last.

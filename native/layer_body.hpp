@@ -7,9 +7,9 @@
 // who makes them, so a thread that is ahead may take some of another's.
 #pragma once
 
-#include <initializer_list>
 #include <type_traits>
 
+#include "cell_body.hpp"
 #include "layer.hpp"
 #include "product.hpp"
 #include "team.hpp"
@@ -98,63 +98,6 @@ struct Soon {
   }
 };
 
-// What the cells of 16 units of R rows read and write. While one row waits for its last steps, which follow from each other,
-// another's go on.
-template <int K, typename T, int R>
-struct Cells {
-  Lanes gates[R][gates_of(K)];  // sums of products and biases; a GRU's third without those inside the reset gate, which are
-  Lanes inner[R];               //
-  float* carry[R];
-  bool reset[R];
-  Saved<T>* saved[R];           // or null
-  Lanes h[R];                   // what comes out
-
-  UNROLLED_INLINE_MEMBER void run() {
-    constexpr bool E = kExact<T>;
-    Lanes before[R];
-    for (int r = 0; r < R; ++r) before[r] = reset[r] ? splat(0.0f) : read(carry[r]);
-    if constexpr (K == kRNN) {
-      for (int r = 0; r < R; ++r) {
-        h[r] = tangent<E>(gates[r][0]);
-        keep(r, {h[r]});
-        write(carry[r], h[r]);
-      }
-    } else if constexpr (K == kGRU) {
-      Lanes reads[R], z[R];
-      for (int r = 0; r < R; ++r) {
-        reads[r] = sigmoid<E>(gates[r][0]);
-        z[r] = sigmoid<E>(gates[r][1]);
-      }
-      for (int r = 0; r < R; ++r) {
-        const Lanes n = tangent<E>(fma(reads[r], inner[r], gates[r][2]));
-        h[r] = fma(z[r], before[r] - n, n);
-        keep(r, {reads[r], z[r], n, inner[r], before[r]});
-        write(carry[r], h[r]);
-      }
-    } else {
-      Lanes o[R], c[R];
-      for (int r = 0; r < R; ++r) {
-        const Lanes i = sigmoid<E>(gates[r][0]), f = sigmoid<E>(gates[r][1]), g = tangent<E>(gates[r][2]);
-        o[r] = sigmoid<E>(gates[r][3]);
-        c[r] = fma(f, before[r], i * g);
-        keep(r, {i, f, g, o[r]});
-        write(carry[r], c[r]);
-      }
-      for (int r = 0; r < R; ++r) {
-        const Lanes t = tangent<E>(c[r]);
-        keep(r, {t, before[r]}, 4);
-        h[r] = o[r] * t;
-      }
-    }
-  }
-
- private:
-  UNROLLED_INLINE_MEMBER void keep(int r, std::initializer_list<Lanes> values, int slot = 0) {
-    if (saved[r] == nullptr) return;
-    for (const Lanes& value : values) write(saved[r] + kLanes * slot++, value);
-  }
-};
-
 // The cells of one group at step `t`, for all rows. `sums` and `xs` are (gate, row, 16); `x_gate` lies between gates.
 template <int K, typename T>
 static void cells_forward(const LayerForward& a, const Own& own, const Place& place, int t, int group, const float* sums,
@@ -182,7 +125,8 @@ static void cells_forward(const LayerForward& a, const Own& own, const Place& pl
   const Soon soon(s, place, group, 1, kRow, a.stride_h);
   const auto some = [&](auto at_once, size_t row) UNROLLED_LAMBDA {
     constexpr int R = decltype(at_once)::value;
-    Cells<K, T, R> cells;
+    Cells<K, kExact<T>, R> cells;
+    Saved<T>* kept[R];
     for (int r = 0; r < R; ++r) {
       const size_t at = row + r;
       const float* x = ids == nullptr ? xs + at * kLanes : table + static_cast<size_t>(ids[at]) * G * apart;
@@ -191,14 +135,13 @@ static void cells_forward(const LayerForward& a, const Own& own, const Place& pl
         if (K == kGRU && g == 2) cells.inner[r] = sum + bias[3];
         cells.gates[r][g] = K == kGRU && g == 2 ? in + bias[2] : sum + in + bias[g];
       }
-      cells.carry[r] = carry + at * kLanes;
-      cells.reset[r] = resets != nullptr && resets[at];
-      cells.saved[r] = saved == nullptr ? nullptr : saved + at * kRow;
+      cells.before[r] = resets != nullptr && resets[at] ? splat(0.0f) : read(carry + at * kLanes);
+      kept[r] = saved == nullptr ? nullptr : saved + at * kRow;
     }
     for (int r = 0; r < R; ++r) {  // what the next group will read and write there: no cache has it, and its rows are far apart
       const size_t at = row + r;
       for (size_t i = 0; saved != nullptr && i < kRow; i += 64 / sizeof(Saved<T>))
-        __builtin_prefetch(cells.saved[r] + soon.saved + i, 1);
+        __builtin_prefetch(kept[r] + soon.saved + i, 1);
       __builtin_prefetch(ys + at * units + soon.units, 1);
       if (soon.fresh) __builtin_prefetch(next + (first + at) * a.stride_h + soon.wide, 1);
       if (below != nullptr && ids == nullptr) __builtin_prefetch(below + at * units + soon.units);
@@ -206,9 +149,13 @@ static void cells_forward(const LayerForward& a, const Own& own, const Place& pl
       for (int g = 0; g < G; ++g) __builtin_prefetch(table + (static_cast<size_t>(ids[at + kCalled]) * G + g) * apart);
       if (below != nullptr) __builtin_prefetch(below + static_cast<size_t>(ids[at + kCalled]) * units);
     }
-    cells.run();
+    cells.run([&](int r, int slot, std::initializer_list<Lanes> values) UNROLLED_LAMBDA {
+      if (saved == nullptr) return;
+      for (const Lanes& value : values) write(kept[r] + kLanes * slot++, value);
+    });
     for (int r = 0; r < R; ++r) {
       const size_t at = row + r;
+      write(carry + at * kLanes, cells.after[r]);
       const bool reset_next = !final && resets != nullptr && resets[at + s.rows];
       write(next + (first + at) * a.stride_h, reset_next ? splat(0.0f) : cells.h[r]);
       if (count == 0) continue;
@@ -218,7 +165,7 @@ static void cells_forward(const LayerForward& a, const Own& own, const Place& pl
       write_some(ys + at * units, y, count);
       if (!final) continue;
       write_some(h_last + at * units, cells.h[r], count);
-      if (K == kLSTM) write_some(c_last + at * units, read(cells.carry[r]), count);
+      if (K == kLSTM) write_some(c_last + at * units, cells.after[r], count);
     }
   };
   int row = 0;

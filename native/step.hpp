@@ -23,6 +23,7 @@ enum Precision { kInFloat32 = 0, kInBfloat16 = 1, kInInt8 = 2 };
 
 constexpr int kColumns = 16;  // of a tile
 constexpr int kRowBlock = 16;
+constexpr int kMostWhole = 127, kMiddleWhole = 128;  // int8: numbers are -127 to 127; what they are times begin at zero, so 1 to 255
 
 // Zeroed memory that starts at a cache line; large blocks in large pages, since weights are read from end to end.
 class Memory {
@@ -84,6 +85,8 @@ struct StepState {
   Memory read;      // (2, L, R, K) of 4 bytes: h as products read it, this step's and the last one's
   Memory x;         // float (2, R, Hp): what runs past the layers of a residual network
   Memory scale;     // float (R): int8, of what is read
+  Memory normed;        // (R, K) of 4 bytes: rows that threads normalise for each other, as products read them
+  Memory normed_scale;  // float (R): int8, of those
   Memory logits;    // float (V / 16, R, 16)
   Memory symbol;    // int32 (R): the last one drawn
 };

@@ -7,6 +7,7 @@
 
 #include <type_traits>
 
+#include "cell_body.hpp"
 #include "draw_body.hpp"
 #include "norm_body.hpp"
 #include "step.hpp"
@@ -20,35 +21,6 @@ enum Slot { kSumsSlot = 4, kNormedSlot = 5, kDrawSlot = 6 };  // of thread_memor
 // With so many, threads take groups as they come; with fewer, each reads its own weights all the time, since they are near.
 constexpr int kRowsToShare = 16;
 constexpr int kSumsAtOnce = 512;  // sums of 16 columns that are made before cells take them: they stay near
-
-// The cells of 16 units of R rows, given their gates' sums and what they had before: h, and an LSTM's c in place. `inner` is a
-// GRU's sum inside the reset gate. While one row waits for its last steps, which follow from each other, another's go on.
-template <int kind, bool exact, int R>
-UNROLLED_INLINE void cell_step(const Lanes (&gates)[R][gates_of(kind)], const Lanes (&inner)[R], const float* const (&h)[R],
-                               float* const (&c)[R], Lanes (&out)[R]) {
-  if constexpr (kind == kRNN) {
-    for (int r = 0; r < R; ++r) out[r] = tangent<exact>(gates[r][0]);
-  } else if constexpr (kind == kGRU) {
-    Lanes z[R], sum[R];
-    for (int r = 0; r < R; ++r) {
-      z[r] = sigmoid<exact>(gates[r][1]);
-      sum[r] = fma(sigmoid<exact>(gates[r][0]), inner[r], gates[r][2]);
-    }
-    for (int r = 0; r < R; ++r) {
-      const Lanes n = tangent<exact>(sum[r]);
-      out[r] = fma(z[r], read(h[r]) - n, n);
-    }
-  } else {
-    Lanes o[R], after[R];
-    for (int r = 0; r < R; ++r) {
-      const Lanes i = sigmoid<exact>(gates[r][0]), f = sigmoid<exact>(gates[r][1]), g = tangent<exact>(gates[r][2]);
-      after[r] = fma(f, read(c[r]), i * g);
-      write(c[r], after[r]);
-      o[r] = sigmoid<exact>(gates[r][3]);
-    }
-    for (int r = 0; r < R; ++r) out[r] = o[r] * tangent<exact>(after[r]);
-  }
-}
 
 // LayerNorm of `units` numbers; `weight` and `bias` are zero behind them, up to 16.
 static inline void normalise(const float* x, const float* weight, const float* bias, float epsilon, int units, float* to) {
@@ -80,6 +52,8 @@ class Steps {
     std::fill(line_, line_ + K_, 0.0f);
     normed += K_ * 4;
     normed_ = {normed, K_ * P::bytes, reinterpret_cast<float*>(normed + padded * K_ * P::bytes)};
+    if (shared()) normed_.data = state_.normed.as<char>() + call.first * K_ * P::bytes;
+    if (shared()) normed_.scales = state_.normed_scale.as<float>() + call.first;
     const size_t symbols = static_cast<size_t>(model_.symbol_tiles()) * kLanes;
     values_ = static_cast<double*>(thread_memory(kDrawSlot, symbols * (2 * sizeof(double) + sizeof(int32_t))));
   }
@@ -94,6 +68,9 @@ class Steps {
   }
 
  private:
+  // Whether threads normalise rows for each other, and take groups as they come.
+  bool shared() const { return call_.rows >= kRowsToShare && place_.size > 1; }
+
   Rows h_rows(int layer, int half) const {
     const size_t at = (static_cast<size_t>(half) * model_.layers + layer) * state_.padded + call_.first;
     return {state_.read.as<char>() + at * K_ * P::bytes, K_ * P::bytes, state_.scale.as<float>() + call_.first};
@@ -144,9 +121,10 @@ class Steps {
     return static_cast<int>(call_.given[static_cast<size_t>(step) * call_.stride + call_.first + row]);
   }
 
-  // What runs past layer `layer`, normalised by its norm; by none for the head.
+  // What runs past layer `layer`, normalised by its norm; by none for the head. All threads must come.
   Rows normalised(int layer) {
-    for (int row = 0; row < call_.rows; ++row) {
+    const int first = shared() ? first_row_ : 0, last = shared() ? last_row_ : call_.rows;
+    for (int row = first; row < last; ++row) {
       const float* x = in(state_.x, layer & 1, row);
       if (layer < model_.layers) {
         const StepLayer& own = model_.layer[layer];
@@ -156,6 +134,7 @@ class Steps {
       }
       P::put_row(normed_, row, layer == model_.layers && width_ == K_ ? x : line_, K_);
     }
+    if (shared()) place_.barrier.wait();
     return normed_;
   }
 
@@ -170,7 +149,7 @@ class Steps {
       if (layer > 0) P::multiply(below, call_.rows, own.x, first * G, (last - first) * G, sums_x_, c_tile_);
       for (int group = first; group < last; ++group) cells(step, layer, group, (group - first) * G);
     };
-    if (call_.rows >= kRowsToShare) {
+    if (shared()) {
       const int all = model_.groups(), at_once = at_once_;
       return each(place_, (all + at_once - 1) / at_once,
                   [&](int piece) { groups(piece * at_once, std::min(piece * at_once + at_once, all)); });
@@ -203,29 +182,27 @@ class Steps {
     if (kind == kGRU) inside = read(own.bias_inside.as<float>() + unit);
     const auto some = [&](auto count, int row) UNROLLED_LAMBDA {
       constexpr int R = decltype(count)::value;
-      Lanes gates[R][G], inner[R], out[R];
-      const float* h_of[R];
-      float* c_of[R];
+      Cells<kind, P::exact, R> cells;
       size_t id[R] = {};
       for (int r = 0; r < R; ++r) {
         const size_t at = static_cast<size_t>(row + r);
         if (first) id[r] = static_cast<size_t>(symbol(step, row + r));
-        h_of[r] = h + at * width;
-        c_of[r] = c + at * width;
+        cells.before[r] = read((kind == kLSTM ? c : h) + at * width);
         for (int g = 0; g < G; ++g) {
           const Lanes from_h = read(sums_h + g * c_tile + at * kLanes);
           const Lanes from_x = first ? read(table + id[r] * symbol_width + g * kLanes)
                                      : read(sums_x + g * c_tile + at * kLanes) + bias[g];
-          if (kind == kGRU && g == 2) inner[r] = from_h + inside;
-          gates[r][g] = kind == kGRU && g == 2 ? from_x : from_x + from_h;
+          if (kind == kGRU && g == 2) cells.inner[r] = from_h + inside;
+          cells.gates[r][g] = kind == kGRU && g == 2 ? from_x : from_x + from_h;
         }
       }
-      cell_step<kind, P::exact, R>(gates, inner, h_of, c_of, out);
+      cells.run([](int, int, std::initializer_list<Lanes>) {});
       for (int r = 0; r < R; ++r) {
         const size_t at = static_cast<size_t>(row + r);
-        write(h + at * width, out[r]);
-        P::put(to, row + r, unit, out[r]);
-        if (residual) write(on + at * width, read(past + (first ? id[r] : at) * width) + out[r]);
+        if (kind == kLSTM) write(c + at * width, cells.after[r]);
+        write(h + at * width, cells.h[r]);
+        P::put(to, row + r, unit, cells.h[r]);
+        if (residual) write(on + at * width, read(past + (first ? id[r] : at) * width) + cells.h[r]);
       }
     };
     int row = 0;
@@ -235,8 +212,8 @@ class Steps {
 
   void head(int step) {
     const int layers = model_.layers;
+    const Rows below = model_.residual ? normalised(layers) : h_rows(layers - 1, step & 1);
     if (first_tile_ < last_tile_) {
-      const Rows below = model_.residual ? normalised(layers) : h_rows(layers - 1, step & 1);
       P::multiply(below, call_.rows, model_.head, first_tile_, last_tile_ - first_tile_, logits(first_tile_),
                   static_cast<size_t>(state_.padded) * kLanes);
       for (int tile = first_tile_; tile < last_tile_; ++tile) {

@@ -59,10 +59,11 @@ void pack_bfloat16(const Columns& from, int count, char* tile) {
         to[(static_cast<std::size_t>(k / 2) * kColumns + column) * 2 + k % 2] = packing::narrow(from.row[column][k]);
 }
 
-// Symmetric, the largest weight of a column at 127. Rounding is by adding what leaves no bits for a fraction.
+// Symmetric, the largest weight of a column at the largest number. Rounding is by adding what leaves no bits for a fraction.
 int whole(float weight, float per_unit) {
   const float scaled = weight * per_unit;
-  const float bounded = scaled > 127.0f ? 127.0f : scaled >= -127.0f ? scaled : -127.0f;  // what is no number, too
+  constexpr float kMost = kMostWhole;
+  const float bounded = scaled > kMost ? kMost : scaled >= -kMost ? scaled : -kMost;  // what is no number, too
   return static_cast<int>((bounded + 12582912.0f) - 12582912.0f);
 }
 
@@ -75,12 +76,12 @@ void pack_int8(const Columns& from, int count, char* tile, float* scales, int32_
     for (int k = 0; k < count; ++k) most = std::fabs(row[k]) > most ? std::fabs(row[k]) : most;
     int32_t sum = 0;
     for (int k = 0; k < count; ++k) {
-      const int number = whole(row[k], 127.0f / most);
+      const int number = whole(row[k], kMostWhole / most);
       to[(static_cast<std::size_t>(k / 4) * kColumns + column) * 4 + k % 4] = static_cast<int8_t>(number);
       sum += number;
     }
-    scales[column] = most / 127.0f;
-    middle[column] = 128 * sum;
+    scales[column] = most / kMostWhole;
+    middle[column] = kMiddleWhole * sum;
   }
 }
 

@@ -147,117 +147,97 @@ struct InBfloat16 {
   }
 };
 
-// int8 weights times numbers of 16 bits, which are two rows of bytes: 256 high + low, from 0 to 65535, zero at 32768. Sums
-// of whole numbers are exact, so that only the weights are rounded, and the order of adding does not matter.
-constexpr float kWhole = 32767.0f;
-
-static inline float from_whole(int32_t high, int32_t low, int32_t middle, float scale) {
-  return (static_cast<float>(high - middle) * 256.0f + static_cast<float>(low)) * scale;
-}
+// int8 weights times numbers of 8 bits, from 1 to 255, zero at 128. Sums of whole numbers are exact, so that only weights and
+// what they are times are rounded, and the order of adding does not matter.
+constexpr float kWhole = kMostWhole;
 
 #if defined(__AVX512VNNI__)
-static inline __m512i four_bytes(const uint8_t* from) {
-  int bits;
-  std::memcpy(&bits, from, 4);
-  return _mm512_set1_epi32(bits);
-}
-
-// Sums of high and of low bytes as what they stand for.
-static inline Vec in_floats(__m512i high, __m512i low, __m512i middle, Vec of_column, float of_row) {
-  const Vec above = _mm512_cvtepi32_ps(_mm512_sub_epi32(high, middle));
-  return multiply_add(above, all(256.0f), _mm512_cvtepi32_ps(low)) * of_column * all(of_row);
+// Sums as what they stand for.
+static inline Vec in_floats(__m512i sums, __m512i middle, Vec of_column, float of_row) {
+  return _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, middle)) * (of_column * all(of_row));
 }
 
 template <int N>
-static inline void whole(const uint8_t* high, const uint8_t* low, float scale, const Packed& w, int tile, float* c,
-                         size_t c_tile) {
-  __m512i sums[2][N];
-  for (int n = 0; n < N; ++n) sums[0][n] = sums[1][n] = _mm512_setzero_si512();
+static inline void whole(const uint8_t* a, float scale, const Packed& w, int tile, float* c, size_t c_tile) {
+  __m512i sums[N];
+  for (int n = 0; n < N; ++n) sums[n] = _mm512_setzero_si512();
   const char* from = w.data + tile * w.tile;
   for (int k = 0; k < w.K; k += 4) {
-    const __m512i upper = four_bytes(high + k), lower = four_bytes(low + k);
+    int four;
+    std::memcpy(&four, a + k, 4);
+    const __m512i numbers = _mm512_set1_epi32(four);
     for (int n = 0; n < N; ++n) {
       const __m512i column = _mm512_loadu_si512(from + n * w.tile + static_cast<size_t>(k) * kLanes);
-      sums[0][n] = _mm512_dpbusd_epi32(sums[0][n], upper, column);
-      sums[1][n] = _mm512_dpbusd_epi32(sums[1][n], lower, column);
+      sums[n] = _mm512_dpbusd_epi32(sums[n], numbers, column);
     }
   }
   for (int n = 0; n < N; ++n)
-    store(c + n * c_tile, in_floats(sums[0][n], sums[1][n], _mm512_loadu_si512(w.middle + (tile + n) * kLanes),
+    store(c + n * c_tile, in_floats(sums[n], _mm512_loadu_si512(w.middle + (tile + n) * kLanes),
                                     load(w.scales + (tile + n) * kLanes), scale));
 }
 #else
 template <int N>
-static inline void whole(const uint8_t* high, const uint8_t* low, float scale, const Packed& w, int tile, float* c,
-                         size_t c_tile) {
+static inline void whole(const uint8_t* a, float scale, const Packed& w, int tile, float* c, size_t c_tile) {
   for (int n = 0; n < N; ++n) {
-    int32_t sums[2][kLanes] = {};
+    int32_t sums[kLanes] = {};
     const auto* from = reinterpret_cast<const int8_t*>(w.data + (tile + n) * w.tile);
     for (int k = 0; k < w.K; k += 4)
       for (int lane = 0; lane < kLanes; ++lane)
-        for (int i = 0; i < 4; ++i) {
-          const int32_t weight = from[static_cast<size_t>(k) * kLanes + lane * 4 + i];
-          sums[0][lane] += high[k + i] * weight;
-          sums[1][lane] += low[k + i] * weight;
-        }
+        for (int i = 0; i < 4; ++i) sums[lane] += a[k + i] * from[static_cast<size_t>(k) * kLanes + lane * 4 + i];
     const int first = (tile + n) * kLanes;
     for (int lane = 0; lane < kLanes; ++lane)
-      c[n * c_tile + lane] =
-          from_whole(sums[0][lane], sums[1][lane], w.middle[first + lane], w.scales[first + lane]) * scale;
+      c[n * c_tile + lane] = static_cast<float>(sums[lane] - w.middle[first + lane]) * (w.scales[first + lane] * scale);
   }
 }
 #endif
 
 #if defined(__AMX_INT8__)
-// Sixteen rows, of which `rows` count, by a tile of weights: registers 0 and 1 hold sums, of high and low bytes.
+constexpr int kRowsForTiles = 4;  // fewer are faster one by one
+
+// M blocks of sixteen rows, of which `rows` count, by a tile of weights: registers 0 and 1 hold sums.
+template <int M>
 static inline void whole_rows(const uint8_t* a, size_t stride, const float* scales, int rows, const Packed& w, int tile,
                               float* c) {
-  const size_t K = stride / 2;
   const char* b = w.data + tile * w.tile;
   _tile_zero(0);
-  _tile_zero(1);
-  for (size_t k = 0; k < K; k += 64) {
-    const char* column = b + k * kLanes;
+  if constexpr (M > 1) _tile_zero(1);
+  for (int k = 0; k < w.K; k += 64) {
+    const char* column = b + static_cast<size_t>(k) * kLanes;
     for (int line = 0; line < 16; ++line) _mm_prefetch(column + kAhead * 2 + line * 64, _MM_HINT_T0);
     _tile_loadd(2, column, 64);
     _tile_loadd(3, a + k, stride);
-    _tile_loadd(4, a + K + k, stride);
+    if constexpr (M > 1) _tile_loadd(4, a + kRowBlock * stride + k, stride);
     _tile_dpbusd(0, 3, 2);
-    _tile_dpbusd(1, 4, 2);
+    if constexpr (M > 1) _tile_dpbusd(1, 4, 2);
   }
-  alignas(64) int32_t high[kRowBlock][kLanes], low[kRowBlock][kLanes];
-  _tile_stored(0, high, 64);
-  _tile_stored(1, low, 64);
+  alignas(64) int32_t sums[M * kRowBlock][kLanes];
+  _tile_stored(0, sums[0], 64);
+  if constexpr (M > 1) _tile_stored(1, sums[kRowBlock], 64);
   const __m512i middle = _mm512_loadu_si512(w.middle + tile * kLanes);
   const Vec of_column = load(w.scales + tile * kLanes);
   for (int row = 0; row < rows; ++row)
-    store(c + row * kLanes,
-          in_floats(_mm512_load_si512(high[row]), _mm512_load_si512(low[row]), middle, of_column, scales[row]));
+    store(c + row * kLanes, in_floats(_mm512_load_si512(sums[row]), middle, of_column, scales[row]));
 }
 #endif
 
 struct InInt8 {
   static constexpr bool exact = false;
-  static constexpr size_t bytes = 2;
+  static constexpr size_t bytes = 1;
   using Setup = Tiles;
   // Sixteen numbers from k on; what is no number becomes the least one.
   static void put_scaled(const Rows& rows, int row, int k, const Lanes& scaled) {
-    const size_t K = rows.stride / 2;
-    auto* high = reinterpret_cast<uint8_t*>(rows.data + row * rows.stride);
+    auto* to = reinterpret_cast<uint8_t*>(rows.data + row * rows.stride) + k;
 #if defined(__AVX512F__)
     const __m512 least = _mm512_set1_ps(-kWhole), most = _mm512_set1_ps(kWhole);
     const __m512 bounded = _mm512_min_ps(most, _mm512_max_ps(scaled.part[0], least));
-    const __m512i number = _mm512_add_epi32(_mm512_cvtps_epi32(bounded), _mm512_set1_epi32(32768));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(high + k), _mm512_cvtepi32_epi8(_mm512_srli_epi32(number, 8)));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(high + K + k), _mm512_cvtepi32_epi8(number));
+    const __m512i number = _mm512_add_epi32(_mm512_cvtps_epi32(bounded), _mm512_set1_epi32(kMiddleWhole));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(number));
 #else
     alignas(64) float values[kLanes];
     write(values, scaled);
     for (int i = 0; i < kLanes; ++i) {
       const float bounded = values[i] > kWhole ? kWhole : values[i] >= -kWhole ? values[i] : -kWhole;
-      const int number = static_cast<int>(std::nearbyint(bounded)) + 32768;
-      high[k + i] = static_cast<uint8_t>(number >> 8);
-      high[K + k + i] = static_cast<uint8_t>(number & 255);
+      to[i] = static_cast<uint8_t>(static_cast<int>(std::nearbyint(bounded)) + kMiddleWhole);
     }
 #endif
   }
@@ -272,32 +252,26 @@ struct InInt8 {
     rows.scales[row] = most / kWhole;
   }
   static void multiply(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
+    const auto row_at = [&](int row) { return reinterpret_cast<const uint8_t*>(a.data + row * a.stride); };
 #if defined(__AMX_INT8__)
-    if (rows >= kRowBlock) return multiply_rows(a, rows, w, first, tiles, c, c_tile);
+    if (rows >= kRowsForTiles) {
+      for (int row = 0; row < rows; row += 2 * kRowBlock) {
+        const int count = std::min(rows - row, 2 * kRowBlock);
+        for (int n = 0; n < tiles; ++n) {
+          const auto go = count > kRowBlock ? whole_rows<2> : whole_rows<1>;
+          go(row_at(row), a.stride, a.scales + row, count, w, first + n, c + n * c_tile + row * kLanes);
+        }
+      }
+      return;
+    }
 #endif
     for (int n = 0; n < tiles;) {
-      const int step = tiles - n >= 4 ? 4 : 1;
-      for (int row = 0; row < rows; ++row) {
-        const auto* high = reinterpret_cast<const uint8_t*>(a.data + row * a.stride);
-        float* to = c + n * c_tile + row * kLanes;
-        if (step == 4)
-          whole<4>(high, high + a.stride / 2, a.scales[row], w, first + n, to, c_tile);
-        else
-          whole<1>(high, high + a.stride / 2, a.scales[row], w, first + n, to, c_tile);
-      }
+      const int step = tiles - n >= kTilesOfOne ? kTilesOfOne : 1;
+      const auto go = step > 1 ? whole<kTilesOfOne> : whole<1>;
+      for (int row = 0; row < rows; ++row) go(row_at(row), a.scales[row], w, first + n, c + n * c_tile + row * kLanes, c_tile);
       n += step;
     }
   }
-#if defined(__AMX_INT8__)
-  static void multiply_rows(const Rows& a, int rows, const Packed& w, int first, int tiles, float* c, size_t c_tile) {
-    for (int row = 0; row < rows; row += kRowBlock) {
-      const auto* from = reinterpret_cast<const uint8_t*>(a.data + row * a.stride);
-      const int count = rows - row < kRowBlock ? rows - row : kRowBlock;
-      for (int n = 0; n < tiles; ++n)
-        whole_rows(from, a.stride, a.scales + row, count, w, first + n, c + n * c_tile + row * kLanes);
-    }
-  }
-#endif
 };
 
 }  // namespace UNROLLED_SET

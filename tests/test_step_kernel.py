@@ -4,14 +4,18 @@ Where the library is not built, each of these tests holds the way back to its wo
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+import unrolled
 from unrolled.data.vocab import Bytes, Characters
 from unrolled.errors import UsageError
 from unrolled.inference.generate import (
@@ -163,6 +167,23 @@ FILTERED: list[dict[str, Any]] = [
 ]
 
 
+@natively
+def test_narrow_weights_cost_next_to_nothing(tmp_path: Path) -> None:
+    trained = unrolled.train("builtin:python", progress=False, out=str(tmp_path / "run"), hidden=64, steps=100, seed=1)
+    ids = torch.from_numpy(trained.subject.parts()[1].astype("int64"))[: 16 * 300].view(16, -1).T.contiguous()
+    losses: dict[Precision, torch.Tensor] = {}
+    for precision in PRECISIONS:
+        step, of_all = NativeStep(trained.network, 16, precision), []
+        for read, follows in zip(ids[:-1], ids[1:], strict=True):
+            step.read(read[None])
+            of_all.append(F.cross_entropy(step.logits().double(), follows, reduction="none"))
+        losses[precision] = torch.stack(of_all) / math.log(2)
+    assert losses["float32"].mean() < 5  # bits: something was learned, or there would be nothing to lose
+    cost = {precision: abs(float((own - losses["float32"]).mean())) for precision, own in losses.items()}
+    assert cost["bfloat16"] < 0.001
+    assert cost["int8"] < 0.003
+
+
 @pytest.mark.parametrize("settings", FILTERED, ids=str)
 @natively
 def test_draws_are_those_of_the_definition(settings: dict[str, Any]) -> None:
@@ -226,7 +247,7 @@ def test_the_first_symbol_comes_at_once_and_blocks_grow() -> None:
     ids, _ = prompt_ids(Characters(LETTERS), "")
     options = SampleOptions(length=300)
     step = NativeStep(model, 2)
-    blocks = [len(block[0]) for block in stream_ids(model, ids, [1, 2], options, native=step)]
+    blocks = [block.shape[1] for block in stream_ids(model, ids, [1, 2], options, native=step)]
     assert blocks == [1, 1, 2, 4, 8, 16, 32, 64, 64, 64, 44]
 
 

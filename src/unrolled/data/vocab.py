@@ -28,9 +28,9 @@ class Decoder:
         """Return the text that `symbol` completes, perhaps none."""
         raise NotImplementedError
 
-    def push_all(self, symbols: list[int]) -> str:
-        """Return what `push` returns for each of `symbols`, together."""
-        return "".join(map(self.push, symbols))
+    def push_all(self, ids: Ids) -> str:
+        """Return what `push` returns for each of the ids `(N,)`, together."""
+        raise NotImplementedError
 
     def finish(self) -> str:
         """Return what is left, with a replacement mark for a character that was cut short."""
@@ -57,7 +57,7 @@ class Vocabulary:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; the end symbol has none."""
         decoder = self.decoder()
-        return decoder.push_all([int(i) for i in ids]) + decoder.finish()
+        return decoder.push_all(np.fromiter(ids, np.int64)) + decoder.finish()
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         """Return the ids of a prompt, and what each unknown character was replaced by (perhaps by nothing)."""
@@ -100,6 +100,7 @@ class Characters(Vocabulary):
         super().__init__(len(symbols), has_end)
         self.symbols = list(symbols)
         self._ids = {symbol: index for index, symbol in enumerate(self.symbols)}
+        self._points = self.points("".join(self.symbols))
 
     @functools.cached_property
     def table(self) -> npt.NDArray[np.int32]:
@@ -129,7 +130,7 @@ class Characters(Vocabulary):
         return known, len(ids) - len(known)
 
     def decoder(self) -> Decoder:
-        return _CharacterDecoder(self.symbols)
+        return _CharacterDecoder(self._points, self.end is not None)
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         ids: list[int] = []
@@ -223,15 +224,15 @@ def _utf8(text: str) -> bytes:
 
 
 class _CharacterDecoder(Decoder):
-    def __init__(self, symbols: list[str]) -> None:
-        self._symbols = symbols
+    def __init__(self, points: npt.NDArray[Any], has_end: bool) -> None:
+        self._points, self._has_end = points, has_end
 
     def push(self, symbol: int) -> str:
-        return self._symbols[symbol] if symbol < len(self._symbols) else ""
+        return chr(self._points[symbol]) if symbol < len(self._points) else ""
 
-    def push_all(self, symbols: list[int]) -> str:
-        count = len(self._symbols)
-        return "".join([self._symbols[symbol] for symbol in symbols if symbol < count])
+    def push_all(self, ids: Ids) -> str:
+        known = ids[ids < len(self._points)] if self._has_end else ids
+        return self._points[known].tobytes().decode("utf-32-le", "surrogatepass")
 
     def finish(self) -> str:
         return ""
@@ -244,8 +245,8 @@ class _ByteDecoder(Decoder):
     def push(self, symbol: int) -> str:
         return self._decoder.decode(bytes([symbol])) if symbol < 256 else ""
 
-    def push_all(self, symbols: list[int]) -> str:
-        return self._decoder.decode(bytes([symbol for symbol in symbols if symbol < 256]))
+    def push_all(self, ids: Ids) -> str:
+        return self._decoder.decode(ids[ids < 256].astype(np.uint8).tobytes())
 
     def finish(self) -> str:
         return self._decoder.decode(b"", final=True)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unrolled.data.vocab import Vocabulary
@@ -142,8 +143,8 @@ class RandomNumbers:
         return self._block[position - self._first : position - self._first + count]
 
 
-Blocks: TypeAlias = Generator[list[list[int]], None, None]
-"""The next ids of each sample, some at a time."""
+Blocks: TypeAlias = Generator[NDArray[np.int64], None, None]
+"""The next ids of each sample `(B, T)`, some at a time."""
 
 
 def native_precision(
@@ -215,7 +216,7 @@ def _by_model(
         for position in range(options.length):
             with torch.inference_mode():
                 ids = draw(logits, numbers.at(position).to(device), options)
-            yield [[symbol] for symbol in ids[: len(seeds)].tolist()]
+            yield ids[: len(seeds), None].cpu().numpy()
             with torch.inference_mode():
                 logits, state = model.step(ids, state)
 
@@ -231,7 +232,7 @@ def _by_kernel(native: NativeStep, prompt: list[int], seeds: list[int], options:
     while position < options.length:
         # The first symbol comes at once. Blocks double up to the longest, so none has numbers of two blocks of theirs.
         count = min(max(position, 1), LONGEST_BLOCK, options.length - position)
-        yield native.draw(numbers.block(position, count), options).T.tolist()
+        yield native.draw(numbers.block(position, count), options).T.contiguous().numpy()
         position += count
 
 
@@ -253,14 +254,14 @@ class _Lane:
         self.decoder, self.end, self.stops = vocabulary.decoder(), vocabulary.end, tuple(filter(None, stops))
         self.held, self.symbols, self.ended = "", 0, ""
 
-    def push(self, ids: list[int]) -> str:
-        """Take the next ids; return the text that is sure to belong to the sample. Those after its end are passed over."""
+    def push(self, ids: NDArray[np.int64]) -> str:
+        """Take the next ids `(T,)`; return the text that is sure to belong to the sample. Ids after its end are nothing."""
         if self.stops:
-            return "".join(self._push_one(symbol) for symbol in ids if not self.ended)
+            return "".join(self._push_one(symbol) for symbol in ids.tolist() if not self.ended)
         if self.ended:
             return ""
-        if self.end in ids:
-            self.ended, ids = "end", ids[: ids.index(self.end) + 1]
+        if self.end is not None and (ends := np.flatnonzero(ids == self.end)).size:
+            self.ended, ids = "end", ids[: ends[0] + 1]
         self.symbols += len(ids)
         text = self.decoder.push_all(ids)
         return text + self.finish() if self.ended else text

@@ -18,7 +18,7 @@ from unrolled.nn.model import SequenceModel
 from unrolled.options import SampleOptions
 
 Precision = Literal["float32", "bfloat16", "int8"]
-"""Numbers of the weights. int8: symmetric, a scale a row, times activations of 16 bits; the sums are exact."""
+"""Numbers of the weights. int8: symmetric, a scale a row, times activations of 8 bits, too; the sums are exact."""
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
