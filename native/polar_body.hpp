@@ -11,61 +11,63 @@
 namespace unrolled {
 namespace UNROLLED_SET {
 
-// A thread's room for one square of H rows: matrices of rows `lda` apart, one packed as columns, and sums.
+// A thread's room for one square of H rows: matrices of rows `lda` apart, one packed as columns, and sums of some rows in tiles
+// of 16 columns, which stay in the first-level cache.
 struct PolarRoom {
+  static constexpr int kRows = 32;
   int H;
   size_t lda;
   bfloat16 *x, *square, *factor, *packed;
   float* sums;
+
+  // Sums of `kRows` rows of a times what is packed, from a column on, and of one row and 16 columns of them.
+  void multiply(const bfloat16* a, int row, int column) const {
+    product(a + row * lda, lda, kRows, H, packed + static_cast<size_t>(column) * H, (H - column) / kLanes, sums_at(0, column),
+            kRows * kLanes);
+  }
+  float* sums_at(int row, int column) const { return sums + (static_cast<size_t>(column) * kRows + row * kLanes); }
 };
 
 static PolarRoom polar_room(int H) {
   const size_t lda = H + 32, matrix = H * lda * sizeof(bfloat16), packed = static_cast<size_t>(H) * H * sizeof(bfloat16);
-  auto* memory = static_cast<char*>(thread_memory(3, 3 * matrix + 3 * packed));
+  auto* memory = static_cast<char*>(thread_memory(3, 3 * matrix + packed + PolarRoom::kRows * H * sizeof(float)));
   const auto at = [&](size_t offset) { return reinterpret_cast<bfloat16*>(memory + offset); };
   return {H, lda, at(0), at(matrix), at(2 * matrix), at(3 * matrix), reinterpret_cast<float*>(memory + 3 * matrix + packed)};
 }
 
-// sums = a times what is packed.
-static void multiply(const PolarRoom& room, const bfloat16* a) {
-  product(a, room.lda, room.H, room.H, room.packed, room.H / kLanes, room.sums, kLanes, room.H);
-}
-
-// The same where the product is symmetric: the blocks of 32 rows from the one on the diagonal on.
-static void multiply_symmetric(const PolarRoom& room, const bfloat16* a) {
-  const size_t tile = static_cast<size_t>(room.H) * kLanes;
-  for (int row = 0; row < room.H; row += 32)
-    product(a + row * room.lda, room.lda, 32, room.H, room.packed + row / kLanes * tile, (room.H - row) / kLanes,
-            room.sums + static_cast<size_t>(row) * room.H + row, kLanes, room.H);
-}
-
-// to = scale from + more sums, rounded; of `from` and the sums only what `multiply_symmetric` leaves is read.
-static void combine_symmetric(const PolarRoom& room, float scale, const bfloat16* from, float more, bfloat16* to) {
-  for (int row = 0; row < room.H; row += kLanes)
-    for (int column = row / 32 * 32; column < room.H; column += kLanes) {
-      __m512i words[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        const size_t at = (row + i) * room.lda + column;
-        const Lanes sum = read(room.sums + static_cast<size_t>(row + i) * room.H + column);
-        const Lanes value = fma(splat(more), sum, splat(scale) * read(from + at));
-        write(to + at, value);
-        words[i] = _mm512_castps_si512(value.part[0]);
+// to = scale from + more a p, rounded, where p is what is packed and both sides are symmetric: the blocks from the diagonal on
+// are made, and turned. `from` may be nothing.
+static void combine_symmetric(const PolarRoom& room, const bfloat16* a, float scale, const bfloat16* from, float more, bfloat16* to) {
+  for (int first = 0; first < room.H; first += PolarRoom::kRows) {
+    room.multiply(a, first, first);
+    for (int column = first; column < room.H; column += kLanes)
+      for (int row = 0; row < PolarRoom::kRows; row += kLanes) {
+        __m512i words[kLanes];
+        for (int i = 0; i < kLanes; ++i) {
+          const size_t at = (first + row + i) * room.lda + column;
+          Lanes value = splat(more) * read(room.sums_at(row + i, column));
+          if (from != nullptr) value = fma(splat(scale), read(from + at), value);
+          write(to + at, value);
+          words[i] = _mm512_castps_si512(value.part[0]);
+        }
+        if (column < first + PolarRoom::kRows) continue;
+        turn_words(words);
+        for (int i = 0; i < kLanes; ++i)
+          write(to + (column + i) * room.lda + first + row, Lanes{{reinterpret_cast<Vec>(words[i])}});
       }
-      if (column < row / 32 * 32 + 32) continue;
-      turn_words(words);
-      for (int i = 0; i < kLanes; ++i)
-        write(to + (column + i) * room.lda + row, Lanes{{reinterpret_cast<Vec>(words[i])}});
-    }
+  }
 }
 
-// to = scale from + more sums, rounded.
-static void combine(const PolarRoom& room, float scale, const bfloat16* from, float more, bfloat16* to) {
-  for (int row = 0; row < room.H; ++row)
-    for (int column = 0; column < room.H; column += kLanes) {
-      const size_t at = row * room.lda + column;
-      const Lanes sum = read(room.sums + static_cast<size_t>(row) * room.H + column);
-      write(to + at, fma(splat(more), sum, splat(scale) * read(from + at)));
-    }
+// to = scale to + a p, rounded, where p is what is packed.
+static void combine(const PolarRoom& room, const bfloat16* a, float scale, bfloat16* to) {
+  for (int first = 0; first < room.H; first += PolarRoom::kRows) {
+    room.multiply(a, first, 0);
+    for (int row = 0; row < PolarRoom::kRows; ++row)
+      for (int column = 0; column < room.H; column += kLanes) {
+        bfloat16* at = to + (first + row) * room.lda + column;
+        write(at, fma(splat(scale), read(at), read(room.sums_at(row, column))));
+      }
+  }
 }
 
 static void pack_columns_of(const PolarRoom& room, const bfloat16* from) {
@@ -102,16 +104,13 @@ static void polar_of(const Polar& a, const PolarRoom& room, const float* from) {
     for (int column = 0; column < H; column += kLanes)
       write(room.x + row * room.lda + column, splat(scale) * read(from + static_cast<size_t>(row) * H + column));
   for (int step = 0; step < a.steps; ++step) {
-    const float *c = a.coefficients + 3 * step, zero = 0.0f;
+    const float* c = a.coefficients + 3 * step;
     pack_rows_of(room, room.x);
-    multiply_symmetric(room, room.x);
-    combine_symmetric(room, zero, room.x, 1.0f, room.square);  // x x^T
+    combine_symmetric(room, room.x, 0.0f, nullptr, 1.0f, room.square);  // x x^T
     pack_columns_of(room, room.square);
-    multiply_symmetric(room, room.square);
-    combine_symmetric(room, c[1], room.square, c[2], room.factor);  // b s + c s s
+    combine_symmetric(room, room.square, c[1], room.square, c[2], room.factor);  // b s + c s s
     pack_columns_of(room, room.x);
-    multiply(room, room.factor);
-    combine(room, c[0], room.x, 1.0f, room.x);  // a x + (b s + c s s) x
+    combine(room, room.factor, c[0], room.x);  // a x + (b s + c s s) x
   }
 }
 
@@ -124,14 +123,12 @@ static void leave(const PolarRoom& room, void* to, int index) {
 static void polar(const Polar& a) {
   together(a.threads, [&](const Place& place) {
     Tiles tiles;
-    int first, last;
-    share(a.squares, place, first, last);
     const PolarRoom room = polar_room(a.size);
     const size_t apart = static_cast<size_t>(a.size) * a.size;
-    for (int index = first; index < last; ++index) {
+    each(place, a.squares, [&](int index) {
       polar_of(a, room, a.from + index * apart);
       leave(room, a.to, index);
-    }
+    });
   });
 }
 
@@ -139,13 +136,14 @@ static void polar(const Polar& a) {
 static void direction_of(const Muon& a, const PolarRoom& room, const float* gradient, float* mean) {
   const size_t count = static_cast<size_t>(room.H) * room.H;
   const Lanes scale = splat(a.scale), share = splat(1.0f - a.momentum);
+  auto* ahead = reinterpret_cast<float*>(room.square);  // of the momentum, as Nesterov's; the room is not needed yet
   for (size_t at = 0; at < count; at += kLanes) {
     const Lanes g = read(gradient + at) * scale, before = read(mean + at);
     const Lanes m = fma(share, g - before, before);
     write(mean + at, m);
-    write(room.sums + at, fma(share, g - m, m));  // ahead of the momentum, as Nesterov's
+    write(ahead + at, fma(share, g - m, m));
   }
-  polar_of(a.polar, room, room.sums);
+  polar_of(a.polar, room, ahead);
 }
 
 static void change(const Muon& a, const PolarRoom& room, float* weight) {
@@ -160,16 +158,14 @@ static void change(const Muon& a, const PolarRoom& room, float* weight) {
 static void muon(const Muon& a) {
   together(a.polar.threads, [&](const Place& place) {
     Tiles tiles;
-    int first, last;
-    share(a.polar.squares, place, first, last);
     const PolarRoom room = polar_room(a.polar.size);
-    for (int i = first; i < last; ++i) {
+    each(place, a.polar.squares, [&](int i) {
       direction_of(a, room, a.gradients[i], a.means[i]);
       if (a.polar.to != nullptr)
         leave(room, a.polar.to, i);
       else
         change(a, room, a.weights[i]);
-    }
+    });
   });
 }
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from unrolled.errors import UsageError
 from unrolled.nn.cells import CELLS, GatedCell, Gathered, State
 from unrolled.nn.loss import cross_entropy
-from unrolled.nn.stack import SMALL_EMBEDDING, Stack, StackState, SymbolDropout, seed_dropout
+from unrolled.nn.stack import SMALL_EMBEDDING, Stack, StackState, SymbolDropout, dropouts_of, seed_dropouts
 from unrolled.options import ModelOptions
 
 UNIFORM = 0.08
@@ -62,6 +62,7 @@ class SequenceModel(nn.Module):
         cells = [kind(size, options.hidden, options.two_biases) for size in sizes]
         self.symbol_dropout = SymbolDropout(options.symbol_dropout)
         self.stack = Stack(list(cells), options.dropout, options.residual)
+        self._dropouts = dropouts_of(self)
         self.head = nn.Linear(options.hidden, symbols)
         if options.initialisation == "uniform":
             self._start_uniform()
@@ -131,7 +132,7 @@ class SequenceModel(nn.Module):
 
     def seed_dropout(self, seed: int) -> None:
         """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
-        seed_dropout(self, seed, self.device)
+        seed_dropouts(self._dropouts, seed, self.device)
 
 
 def embedding_width(symbols: int, options: ModelOptions) -> int:

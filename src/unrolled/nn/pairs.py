@@ -17,7 +17,7 @@ from unrolled.data.task import PairShape
 from unrolled.errors import UsageError
 from unrolled.nn.cells import GatedCell, State
 from unrolled.nn.reader import Reader
-from unrolled.nn.stack import LockedDropout, seed_dropout
+from unrolled.nn.stack import LockedDropout, dropouts_of, seed_dropouts
 from unrolled.nn.writer import Memory, Writer
 from unrolled.options import ModelOptions, PairOptions
 
@@ -43,6 +43,7 @@ class PairModel(nn.Module):
             self.head = nn.Linear(options.hidden, shape.target_size)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
+        self._dropouts = dropouts_of(self)
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +106,7 @@ class PairModel(nn.Module):
 
     def seed_dropout(self, seed: int) -> None:
         """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
-        seed_dropout(self, seed, self.device)
+        seed_dropouts(self._dropouts, seed, self.device)
 
 
 def close(targets: Tensor, end: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import torch
@@ -33,14 +34,18 @@ class SeededDropout(nn.Module):
         return self.training and self.share > 0
 
 
-def seed_dropout(model: nn.Module, seed: int, device: torch.device) -> None:
-    """Give every dropout of a model its own stream of random numbers, all of them following from `seed`."""
-    for module in model.modules():
-        if isinstance(module, SeededDropout):
-            if module.generator is None:
-                module.generator = torch.Generator(device)
-            seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**63
-            module.generator.manual_seed(seed)
+def dropouts_of(model: nn.Module) -> list[SeededDropout]:
+    """Return every dropout of a model, in their order."""
+    return [module for module in model.modules() if isinstance(module, SeededDropout)]
+
+
+def seed_dropouts(dropouts: Iterable[SeededDropout], seed: int, device: torch.device) -> None:
+    """Give each dropout its own stream of random numbers, all of them following from `seed`."""
+    for dropout in dropouts:
+        if dropout.generator is None:
+            dropout.generator = torch.Generator(device)
+        seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**63
+        dropout.generator.manual_seed(seed)
 
 
 class SymbolDropout(SeededDropout):

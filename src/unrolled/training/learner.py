@@ -50,7 +50,7 @@ class Learner:
                 if not is_out_of_memory(error) or self.ranks.size > 1 or self.splits >= batch.rows:
                     raise
                 self.splits *= 2
-        norm, scale = clip_gradient(self.model.parameters(), self.options)
+        norm, scale = clip_gradient(self.optimiser.weights.values(), self.options)
         self.optimiser.step(rate, scale)
         self.carried = after
         return loss, norm

@@ -49,6 +49,8 @@ class Optimiser:
     def __init__(self, model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> None:
         self.options, self.ranks = options, ranks
         self.weights = dict(model.named_parameters())
+        decay = options.weight_decay
+        self._decays = [decay if w.dim() > 1 and "embedding" not in name else 0.0 for name, w in self.weights.items()]
         device = next(iter(self.weights.values())).device
         self.memory = {name: [torch.zeros_like(w) for w in self.weights.values()] for name in self.moments}
         self.steps = [torch.zeros((), dtype=torch.float32, device=device) for _ in self.weights]
@@ -104,24 +106,20 @@ class AdamW(Optimiser):
 
     def _adamw(self, indices: Iterable[int], gradients: list[Tensor], rate: float, scale: float, native: Any) -> None:
         """Take a step with the weights at `indices`. Only the `native` kernel multiplies their gradients by `scale`."""
-        weights, chosen = list(self.weights.items()), list(indices)
-        decays = {
-            index: self.options.weight_decay if weight.dim() > 1 and "embedding" not in name else 0.0
-            for index, (name, weight) in enumerate(weights)
-        }
+        weights, chosen = list(self.weights.values()), list(indices)
         if native is not None:
             picked = [[tensors[i] for i in chosen] for tensors in (gradients, self.memory["mean"], self.memory["square"])]
-            for index in chosen:
-                self.steps[index] += 1
+            steps = [self.steps[i] for i in chosen]
+            torch._foreach_add_(steps, 1)
             native.adamw(
-                _changing([weights[i][1] for i in chosen]), *picked, [float(self.steps[i]) for i in chosen],
-                [decays[i] for i in chosen], rate, *self.betas, EPSILON, scale, torch.get_num_threads(),
+                _changing([weights[i] for i in chosen]), *picked, torch.stack(steps).tolist(), [self._decays[i] for i in chosen],
+                rate, *self.betas, EPSILON, scale, torch.get_num_threads(),
             )  # fmt: skip
             return
-        for decay in sorted(set(decays.values())):
-            alike = [index for index in chosen if decays[index] == decay]
+        for decay in sorted(set(self._decays)):
+            alike = [index for index in chosen if self._decays[index] == decay]
             adamw(
-                [weights[i][1] for i in alike],
+                [weights[i] for i in alike],
                 [gradients[i] for i in alike],
                 [self.memory["mean"][i] for i in alike],
                 [self.memory["square"][i] for i in alike],

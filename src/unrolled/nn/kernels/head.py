@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from unrolled.nn.kernels.layer import LINE, packed_back, packed_weight, padded_to, weight_gradients
 from unrolled.nn.kernels.library import library
@@ -32,8 +33,7 @@ class HeadLoss(torch.autograd.Function):
         dscores = torch.empty(1, len(xs), padded_symbols + LINE, dtype=dtype)
         losses, dxs = torch.empty(len(xs)), torch.empty(len(xs), units)
         dbias = torch.zeros(threads, padded_symbols)
-        wide = torch.full((padded_symbols,), NO_SYMBOL)
-        wide[:symbols] = bias.detach()
+        wide = F.pad(bias.detach(), (0, padded_symbols - symbols), value=NO_SYMBOL)
         native.head(
             xs, packed_weight(native, 0, weight, symbols, dtype, threads),
             packed_back(native, 0, weight, symbols, False, dtype, threads), wide, picks, symbols, 1 / max(1, count),

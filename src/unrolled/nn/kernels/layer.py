@@ -257,6 +257,8 @@ def _spread(rows: Tensor, gates: int, units: int, padded: int) -> Tensor:
 def _all_biases(kind: int, bias: Tensor, bias_h: Tensor | None, padded: int) -> Tensor:
     """Return the biases of all gates `(G, padded)`; of a GRU, that inside its reset gate behind them."""
     gates = GATES[kind]
+    if bias_h is None and kind != 1 and len(bias) == gates * padded:
+        return bias.detach().view(gates, padded)
     both = bias.detach().view(gates, -1).clone()
     inner = torch.zeros(1, both.shape[1])
     if bias_h is not None:
