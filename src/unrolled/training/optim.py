@@ -112,8 +112,8 @@ class AdamW(Optimiser):
             steps = [self.steps[i] for i in chosen]
             torch._foreach_add_(steps, 1)
             native.adamw(
-                _changing([weights[i] for i in chosen]), *picked, torch.stack(steps).tolist(), [self._decays[i] for i in chosen],
-                rate, *self.betas, EPSILON, scale, torch.get_num_threads(),
+                _changing([weights[i] for i in chosen]), *picked, torch.stack(steps).tolist(),
+                [self._decays[i] for i in chosen], rate, *self.betas, EPSILON, scale, torch.get_num_threads(),
             )  # fmt: skip
             return
         for decay in sorted(set(self._decays)):
