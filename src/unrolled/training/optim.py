@@ -49,8 +49,6 @@ class Optimiser:
     def __init__(self, model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> None:
         self.options, self.ranks = options, ranks
         self.weights = dict(model.named_parameters())
-        decay = options.weight_decay
-        self._decays = [decay if w.dim() > 1 and "embedding" not in name else 0.0 for name, w in self.weights.items()]
         device = next(iter(self.weights.values())).device
         self.memory = {name: [torch.zeros_like(w) for w in self.weights.values()] for name in self.moments}
         self.steps = [torch.zeros((), dtype=torch.float32, device=device) for _ in self.weights]
@@ -97,6 +95,11 @@ class AdamW(Optimiser):
 
     moments = ("mean", "square")
     betas = (0.9, 0.99)
+
+    def __init__(self, model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> None:
+        super().__init__(model, options, ranks)
+        decay = options.weight_decay
+        self._decays = [decay if w.dim() > 1 and "embedding" not in name else 0.0 for name, w in self.weights.items()]
 
     @torch.no_grad()
     def step(self, rate: float, scale: float = 1.0) -> None:
