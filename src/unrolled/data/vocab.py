@@ -30,7 +30,7 @@ class Decoder:
 
     def push_all(self, ids: Ids) -> str:
         """Return what `push` returns for each of the ids `(N,)`, together."""
-        raise NotImplementedError
+        return "".join(map(self.push, ids.tolist()))
 
     def finish(self) -> str:
         """Return what is left, with a replacement mark for a character that was cut short."""
