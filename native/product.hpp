@@ -113,14 +113,14 @@ static inline void product(const bfloat16* a, size_t lda, int rows, int K, const
 #endif
 
 #if defined(__AMX_TILE__)
-// Tile registers of 16 rows of 64 bytes: 0 and 1 hold sums, 2 and 4 columns of b, 3 and 4 rows of a. Registers 5 to 7 have as
-// many rows as are left where a product's are no multiple of 16: 5 those of a, 6 and 7 their sums.
+// Tile registers of 16 rows of 64 bytes: 0 and 1 hold sums, 2 columns of b, 3 rows of a. Registers 4 to 7 have as many rows as
+// are left where a product's are no multiple of 16: 4 those of a, 6 and 7 their sums.
 struct alignas(64) TileConfiguration {
   uint8_t palette = 1, start = 0, reserved[14] = {};
-  uint16_t bytes[16] = {64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16};
+  uint16_t bytes[16] = {64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16};
   explicit TileConfiguration(int left) {
-    for (int tile = 5; tile < 8 && left > 0; ++tile) bytes[tile] = 64, rows[tile] = static_cast<uint8_t>(left);
+    for (int tile = 4; tile < 8 && left > 0; ++tile) bytes[tile] = 64, rows[tile] = static_cast<uint8_t>(left);
   }
 };
 
@@ -163,9 +163,9 @@ struct Sums {
 // place, and begin with what is in another, `from`, or with zero, where there is none. `Far`: what is behind the tile at `from`
 // in memory is called for, since it is the next one's.
 //
-// Five registers of eight, and two more where rows are left. Where two threads share a core, as they do on most rented
-// machines, the processor has few others to rename them to: with eight every load waits for a product (2 x 2 tiles take 37 ns
-// a product, 2 x 1 in five registers 20). Alone 2 x 2 are a tenth faster.
+// Four registers of eight, and up to three more where rows are left, and operands set to zero once they have been used, which
+// gives their register back. Where two threads share a core, as they do on most rented machines, the processor has about ten
+// to rename them to, and what is written waits for one. Alone it makes no difference. `benchmarks/LOG.md` has the figures.
 template <int M, int N, bool Short = false, bool Far = false>
 static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, const Sums& from, const Sums& to) {
   constexpr int kFull = Short ? M - 1 : M;
@@ -189,20 +189,37 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
     UNROLLED_EACH_SUM(UNROLLED_LOAD);
   for (int k = 0; k < K; k += 32) {
     const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
-    for (int n = 0; n < N; ++n)
-      for (int line = 0; line < 16; ++line) _mm_prefetch(column + n * tile + kAhead + line * 32, _MM_HINT_T0);
+    const auto call_ahead = [&](int first) {
+      for (int n = 0; n < N; ++n)
+        for (int line = first; line < first + 8; ++line) _mm_prefetch(column + n * tile + kAhead + line * 32, _MM_HINT_T0);
+    };
     if constexpr (Far)
       for (int line = 0; line < 4; ++line) __builtin_prefetch(from.at + (M * 16 + k / 8 + line) * from.row, 1);
     _tile_loadd(2, column, 64);
-    if constexpr (kFull > 0) _tile_loadd(3, a + k, stride);
-    if constexpr (kFull > 1) _tile_loadd(4, a + 16 * lda + k, stride);
-    if constexpr (N > 1) _tile_loadd(4, column + tile, 64);
-    if constexpr (Short) _tile_loadd(5, a + (M - 1) * 16 * lda + k, stride);
-    if constexpr (kFull > 0) _tile_dpbf16ps(0, 3, 2);
-    if constexpr (kFull > 1) _tile_dpbf16ps(1, 4, 2);
-    if constexpr (kFull > 0 && N > 1) _tile_dpbf16ps(1, 3, 4);
-    if constexpr (Short) _tile_dpbf16ps(6, 5, 2);
-    if constexpr (Short && N > 1) _tile_dpbf16ps(7, 5, 4);
+    if constexpr (kFull > 0) {
+      _tile_loadd(3, a + k, stride);
+      _tile_dpbf16ps(0, 3, 2);
+    }
+    call_ahead(0);
+    if constexpr (kFull > 1) {
+      _tile_zero(3);
+      _tile_loadd(3, a + 16 * lda + k, stride);
+      _tile_dpbf16ps(1, 3, 2);
+    }
+    if constexpr (Short) {
+      _tile_loadd(4, a + (M - 1) * 16 * lda + k, stride);
+      _tile_dpbf16ps(6, 4, 2);
+    }
+    if constexpr (N > 1) {
+      _tile_zero(2);
+      _tile_loadd(2, column + tile, 64);
+      if constexpr (kFull > 0) _tile_dpbf16ps(1, 3, 2);
+      if constexpr (Short) _tile_dpbf16ps(7, 4, 2);
+    }
+    _tile_zero(2);
+    if constexpr (kFull > 0) _tile_zero(3);
+    if constexpr (Short) _tile_zero(4);
+    call_ahead(8);
   }
   UNROLLED_EACH_SUM(UNROLLED_STORE);
 #undef UNROLLED_EACH_SUM

@@ -194,7 +194,7 @@ static inline void whole(const uint8_t* a, float scale, const Packed& w, int til
 #if defined(__AMX_INT8__)
 constexpr int kRowsForTiles = 3;  // two are as fast one by one, or faster where the network is small
 
-// M blocks of sixteen rows, of which `rows` count, by a tile of weights: registers 0 and 1 hold sums.
+// M blocks of sixteen rows, of which `rows` count, by a tile of weights. Registers 0 and 1 hold sums; see `tiled` for the order.
 template <int M>
 static inline void whole_rows(const uint8_t* a, size_t stride, const float* scales, int rows, const Packed& w, int tile,
                               float* c) {
@@ -203,12 +203,21 @@ static inline void whole_rows(const uint8_t* a, size_t stride, const float* scal
   if constexpr (M > 1) _tile_zero(1);
   for (int k = 0; k < w.K; k += 64) {
     const char* column = b + static_cast<size_t>(k) * kLanes;
-    for (int line = 0; line < 16; ++line) _mm_prefetch(column + kAhead * 2 + line * 64, _MM_HINT_T0);
+    const auto call_ahead = [&](int first) {
+      for (int line = first; line < first + 8; ++line) _mm_prefetch(column + kAhead * 2 + line * 64, _MM_HINT_T0);
+    };
     _tile_loadd(2, column, 64);
     _tile_loadd(3, a + k, stride);
-    if constexpr (M > 1) _tile_loadd(4, a + kRowBlock * stride + k, stride);
     _tile_dpbusd(0, 3, 2);
-    if constexpr (M > 1) _tile_dpbusd(1, 4, 2);
+    call_ahead(0);
+    if constexpr (M > 1) {
+      _tile_zero(3);
+      _tile_loadd(3, a + kRowBlock * stride + k, stride);
+      _tile_dpbusd(1, 3, 2);
+    }
+    _tile_zero(2);
+    _tile_zero(3);
+    call_ahead(8);
   }
   alignas(64) int32_t sums[M * kRowBlock][kLanes];
   _tile_stored(0, sums[0], 64);
