@@ -2,7 +2,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -205,7 +204,7 @@ class Stepper {
   }
 
   void run(const StepCall& call, int threads) {
-    const auto step = kernels().step.run;
+    const auto step = kernels().step;
     nb::gil_scoped_release release;
     std::lock_guard<std::mutex> lock(busy_);
     // Threads share the units of each layer; or the streams, and then they never meet, where each can have all weights near.
@@ -228,37 +227,6 @@ class Stepper {
   std::mutex busy_;
 };
 
-// Bytes a second that so many threads read, each its share of `bytes`, over and over: what memory gives to weights.
-double memory_rate(std::size_t bytes, int threads, double seconds) {
-  require(bytes >= 4096 && bytes <= (std::size_t{1} << 34), "bytes must be from 4,096 to 2^34.");
-  require(threads >= 1 && threads <= kMostThreads, "threads must be from 1 to 1024.");
-  require(seconds > 0 && seconds <= 60, "seconds must be above 0 and up to 60.");
-  const auto add = kernels().step.read;
-  nb::gil_scoped_release release;
-  Memory memory(bytes);
-  std::vector<double> rates(static_cast<std::size_t>(threads), 0.0);
-  together(threads, [&](const Place& place) {
-    using Clock = std::chrono::steady_clock;
-    int first, last;
-    share(static_cast<int>(bytes / 4096), place, first, last);
-    const float* from = memory.as<float>() + static_cast<std::size_t>(first) * 1024;
-    const std::size_t count = static_cast<std::size_t>(last - first) * 1024;
-    volatile float sum = add(from, count);
-    place.barrier.wait();
-    const auto start = Clock::now();
-    double spent = 0;
-    std::size_t rounds = 0;
-    while (spent < seconds) {
-      for (int i = 0; i < 16; ++i, ++rounds) sum = sum + add(from, count);
-      spent = std::chrono::duration<double>(Clock::now() - start).count();
-    }
-    rates[static_cast<std::size_t>(place.index)] = static_cast<double>(rounds * count * 4) / spent;
-  });
-  double rate = 0;
-  for (double own : rates) rate += own;
-  return rate;
-}
-
 }  // namespace
 
 void bind_step(nb::module_& module) {
@@ -278,7 +246,6 @@ void bind_step(nb::module_& module) {
       .def("mark", &Stepper::mark)
       .def("clear", &Stepper::clear)
       .def("restart", &Stepper::restart);
-  module.def("memory_rate", &memory_rate, "bytes"_a, "threads"_a, "seconds"_a);
 }
 
 }  // namespace unrolled

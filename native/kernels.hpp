@@ -20,10 +20,20 @@ struct LayerKernels {
   void (*head)(const Head&);
 };
 
+// What the processor can do at best. `multiply` does so many operations a round, and leaves 1 KiB changed; in bfloat16 it is null
+// where the processor has no products of them.
+struct Ceilings {
+  float (*read)(const float* from, std::size_t count);
+  void (*multiply)(int rounds, float* out);
+  double operations;
+  void (*multiply_narrow)(int rounds, float* out);
+  double narrow_operations;
+};
+
 struct Kernels {
   LayerKernels float32;
   LayerKernels bfloat16;  // null where the processor has no products in bfloat16
-  StepKernels step;
+  void (*step)(const StepCall&, const Place&);
   void (*polar)(const Polar&);  // null where torch's products do as well
   void (*muon)(const Muon&);    // the same
   void (*turn)(const Turn&);    // the same
@@ -31,6 +41,7 @@ struct Kernels {
   void (*squares)(int threads, int tensors, const float* const* values, const std::size_t* sizes, double* sums);  // a piece each
   void (*mean)(const Mean&);
   void (*narrow)(const Narrow&);  // null where the processor has no bfloat16
+  Ceilings ceilings;
 };
 
 }  // namespace unrolled

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.hpp"
+#include "ceilings_body.hpp"
 #include "gradients_body.hpp"
 #include "head_body.hpp"
 #include "layer_body.hpp"
@@ -34,7 +35,7 @@ static const Kernels kKernels = {
 #else
     {},
 #endif
-    {step_run, step_read},
+    step_run,
 #if defined(__AMX_TILE__)
     polar, muon, turn_weights,
 #else
@@ -43,8 +44,10 @@ static const Kernels kKernels = {
     adamw, squares, mean,
 #if defined(__AVX512BF16__)
     narrow_all,
+    {ceiling_read, ceiling_multiply, kOperations, ceiling_multiply_narrow, kNarrowOperations},
 #else
     nullptr,
+    {ceiling_read, ceiling_multiply, kOperations, nullptr, 0},
 #endif
 };
 

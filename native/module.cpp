@@ -7,6 +7,7 @@
 
 namespace unrolled {
 void bind_around(nb::module_&);
+void bind_ceilings(nb::module_&);
 void bind_layer(nb::module_&);
 void bind_step(nb::module_&);
 void bind_update(nb::module_&);
@@ -26,6 +27,7 @@ NB_MODULE(_native, module) {
   });
   module.def("adopt_openmp", [](const std::string& path) { return adopt_openmp(path.c_str()); });
   bind_around(module);
+  bind_ceilings(module);
   bind_layer(module);
   bind_step(module);
   bind_update(module);

@@ -108,9 +108,4 @@ struct StepCall {
 };
 
 // What an instruction set brings.
-struct StepKernels {
-  void (*run)(const StepCall&, const Place&);
-  float (*read)(const float* from, std::size_t count);  // adds numbers up, as fast as they come from memory
-};
-
 }  // namespace unrolled

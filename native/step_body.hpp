@@ -254,13 +254,5 @@ static void step_run(const StepCall& call, const Place& place) {
   }
 }
 
-static float step_read(const float* from, size_t count) {
-  constexpr int kChains = 4;
-  Lanes sums[kChains] = {};
-  for (size_t i = 0; i + kChains * kLanes <= count; i += kChains * kLanes)
-    for (int chain = 0; chain < kChains; ++chain) sums[chain] = sums[chain] + read(from + i + chain * kLanes);
-  return sum_of(sums[0] + sums[1] + sums[2] + sums[3]);
-}
-
 }  // namespace UNROLLED_SET
 }  // namespace unrolled

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 import xml.etree.ElementTree as Xml
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from unrolled.bench.peers import PlainLSTM, PlainLSTMCells, SmallGPT
 from unrolled.bench.subjects import SUBJECTS
 from unrolled.bench.worker import Contender
 from unrolled.errors import DataError, UnrolledError
+from unrolled.nn.kernels.library import library
+from unrolled.nn.kernels.native import has_bfloat16
 from unrolled.views.curves import draw
 
 TINY: dict[str, dict[str, Any]] = {
@@ -40,12 +43,29 @@ WORK = {
 }
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("name", TINY)
 def test_subjects_do_the_work_they_say(name: str) -> None:
     subject = SUBJECTS[name](**TINY[name])
     subject()
     subject()
     assert subject.work == WORK.get(name, 1)
+
+
+@pytest.mark.skipif(library() is None, reason="no native kernels here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_product_goes_beyond_the_matrix_peak(precision: str) -> None:
+    if precision == "bfloat16" and not has_bfloat16():
+        pytest.skip("no products in bfloat16 here")
+    narrow = precision == "bfloat16"
+    one = library().multiply(narrow, 1, 1)
+    assert one >= 2 * 4 * 12  # a product and an addition for each number of twelve registers
+    assert library().multiply(narrow, 2, 50) == 100 * one
+    with pytest.raises(ValueError, match="rounds must be at least 1"):
+        library().multiply(narrow, 1, 0)
+    if "UNROLLED_INSTRUCTIONS" in os.environ:
+        return  # torch has them all
+    rates = race({"peak": ("matrix peak", {"precision": precision}), "torch": ("product", {"size": 512, "precision": precision})}, 3)
+    assert rates["peak"] > 0.5 * rates["torch"]  # half, for what others do on the machine meanwhile
 
 
 def test_contenders_take_turns_in_processes_of_their_own() -> None:

@@ -20,6 +20,7 @@ from unrolled.inference.generate import generate
 from unrolled.job import choose_kernel
 from unrolled.nn.cells import CELLS
 from unrolled.nn.kernels import KERNELS
+from unrolled.nn.kernels.library import library
 from unrolled.nn.machine import choose_machine, keep_memory
 from unrolled.nn.model import SequenceModel
 from unrolled.options import DataOptions, MachineOptions, ModelOptions, SampleOptions, TrainingOptions
@@ -101,7 +102,7 @@ class LayerPass:
 
 
 class Product:
-    """A large matrix product: what the processor can do, in floating-point operations."""
+    """A large matrix product by torch, in floating-point operations."""
 
     def __init__(self, size: int, precision: str) -> None:
         dtype = getattr(torch, precision)
@@ -111,6 +112,20 @@ class Product:
 
     def __call__(self) -> None:
         torch.mm(self.one, self.other, out=self.out)
+
+
+class MatrixPeak:
+    """Products of numbers in registers, on all threads: what the processor can do, in floating-point operations."""
+
+    ROUNDS = 100_000
+
+    def __init__(self, precision: str) -> None:
+        choose_machine(MachineOptions())
+        self.given = {"narrow": precision == "bfloat16", "threads": torch.get_num_threads(), "rounds": self.ROUNDS}
+        self.work = library().multiply(**self.given)
+
+    def __call__(self) -> None:
+        library().multiply(**self.given)
 
 
 class OurSampling:
@@ -177,6 +192,7 @@ SUBJECTS: dict[str, Callable[..., Subject]] = {
     "peer step": PeerStep,
     "layer": LayerPass,
     "product": Product,
+    "matrix peak": MatrixPeak,
     "our sampling": OurSampling,
     "peer sampling": PeerSampling,
     "our encoding": OurEncoding,
