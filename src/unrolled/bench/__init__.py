@@ -111,7 +111,7 @@ def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
 
 
 def kernels(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Return one row a cell, size and precision: characters a second of a layer by each kernel, and what of its peak that is."""
+    """Return one row a cell, size and precision: characters a second of a layer by each kernel, and its share of the peak."""
     best, rows = peaks(rounds, note), []
     for cell, (_, hidden, batch, bptt), precision in itertools.product(("lstm", "gru", "rnn"), SIZES[:3], best):
         given = {"cell": cell, "hidden": hidden, "batch": batch, "bptt": bptt, "precision": precision}
