@@ -38,8 +38,10 @@ ROUND_SECONDS = 0.4
 """A round repeats its work until it takes about so long."""
 
 
-def race(contenders: dict[str, tuple[str, dict[str, Any]]], rounds: int) -> dict[str, float]:
-    """Return the work a second of each contender: medians over rounds taken in turn.
+def race(
+    contenders: dict[str, tuple[str, dict[str, Any]]], rounds: int, typical: Callable[[list[float]], float] = statistics.median
+) -> dict[str, float]:
+    """Return the work a second of each contender, of the `typical` one of rounds that are taken in turn.
 
     `contenders` gives each a subject of `bench.subjects` and its parameters. One runs at a time: the others wait for input and
     use no processor.
@@ -51,13 +53,14 @@ def race(contenders: dict[str, tuple[str, dict[str, Any]]], rounds: int) -> dict
         for _ in range(rounds):
             for name, contender in running.items():
                 timings[name].append(contender.round(counts[name]))
-        return {name: contender.work / statistics.median(timings[name]) for name, contender in running.items()}
+        return {name: contender.work / typical(timings[name]) for name, contender in running.items()}
 
 
 def peaks(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
     """Return the floating-point operations a second that the processor can do at most, by precision.
 
-    Where there are no native kernels to measure that, it is what large products by torch reach, the best of some sizes.
+    It is the best round, since nothing goes faster than it can. Where there are no native kernels to measure it, it is what
+    large products by torch reach, the best of some sizes.
     """
     rates: dict[str, float] = {}
     for precision in ("float32", "bfloat16"):
@@ -66,7 +69,7 @@ def peaks(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
         }
         if _native_has(precision):
             contenders["peak"] = ("matrix peak", {"precision": precision})
-        measured = race(contenders, rounds)
+        measured = race(contenders, rounds, typical=min)
         products = max(rate for name, rate in measured.items() if name != "peak")
         rates[precision] = measured.get("peak", products)
         note(

@@ -117,7 +117,7 @@ class Product:
 class MatrixPeak:
     """Products of numbers in registers, on all threads: what the processor can do, in floating-point operations."""
 
-    ROUNDS = 100_000
+    ROUNDS = 1_000_000
 
     def __init__(self, precision: str) -> None:
         choose_machine(MachineOptions())
