@@ -113,14 +113,14 @@ static inline void product(const bfloat16* a, size_t lda, int rows, int K, const
 #endif
 
 #if defined(__AMX_TILE__)
-// Tile registers of 16 rows of 64 bytes: 0 and 1 hold sums, 2 columns of b, 3 rows of a. Registers 4 to 7 have as many rows as
-// are left where a product's are no multiple of 16: 4 those of a, 6 and 7 their sums.
+// Tile registers of 16 rows of 64 bytes: 0 and 1 hold sums, 2 columns of b, 3 rows of a. Registers 4 to 6 have as many rows as
+// are left where a product's are no multiple of 16: 4 those of a, 5 and 6 their sums.
 struct alignas(64) TileConfiguration {
   uint8_t palette = 1, start = 0, reserved[14] = {};
   uint16_t bytes[16] = {64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16};
   explicit TileConfiguration(int left) {
-    for (int tile = 4; tile < 8 && left > 0; ++tile) bytes[tile] = 64, rows[tile] = static_cast<uint8_t>(left);
+    for (int tile = 4; tile < 7 && left > 0; ++tile) bytes[tile] = 64, rows[tile] = static_cast<uint8_t>(left);
   }
 };
 
@@ -177,8 +177,8 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
     if constexpr (kFull > 0) does(0, 0, 0);            \
     if constexpr (kFull > 1) does(1, 1, 0);            \
     if constexpr (kFull > 0 && N > 1) does(1, 0, 1);   \
-    if constexpr (Short) does(6, M - 1, 0);            \
-    if constexpr (Short && N > 1) does(7, M - 1, 1);   \
+    if constexpr (Short) does(5, M - 1, 0);            \
+    if constexpr (Short && N > 1) does(6, M - 1, 1);   \
   } while (false)
 #define UNROLLED_ZERO(sum, block, column) _tile_zero(sum)
 #define UNROLLED_LOAD(sum, block, column) _tile_loadd(sum, from.of(block, column), from_row)
@@ -208,13 +208,13 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
     }
     if constexpr (Short) {
       _tile_loadd(4, a + (M - 1) * 16 * lda + k, stride);
-      _tile_dpbf16ps(6, 4, 2);
+      _tile_dpbf16ps(5, 4, 2);
     }
     if constexpr (N > 1) {
       _tile_zero(2);
       _tile_loadd(2, column + tile, 64);
       if constexpr (kFull > 0) _tile_dpbf16ps(1, 3, 2);
-      if constexpr (Short) _tile_dpbf16ps(7, 4, 2);
+      if constexpr (Short) _tile_dpbf16ps(6, 4, 2);
     }
     _tile_zero(2);
     if constexpr (kFull > 0) _tile_zero(3);
