@@ -64,9 +64,14 @@ def test_no_product_goes_beyond_the_matrix_peak(precision: str) -> None:
         library().multiply(narrow, 1, 0)
     if "UNROLLED_INSTRUCTIONS" in os.environ:
         return  # torch has them all
-    given: dict[str, Any] = {"precision": precision}
-    rates = race({"peak": ("matrix peak", given), "torch": ("product", given | {"size": 512})}, 3)
-    assert rates["peak"] > 0.5 * rates["torch"]  # half, for what others do on the machine meanwhile
+    peak, torchs = SUBJECTS["matrix peak"](precision=precision), SUBJECTS["product"](size=512, precision=precision)
+    best: dict[Any, float] = {}
+    for subject in (peak, torchs) * 5:
+        start = time.perf_counter()
+        subject()
+        rate = subject.work / (time.perf_counter() - start)
+        best[subject] = max(rate, best.get(subject, 0))
+    assert best[peak] > 0.5 * best[torchs]  # half, for what others do on the machine meanwhile
 
 
 def test_contenders_take_turns_in_processes_of_their_own() -> None:
