@@ -39,9 +39,9 @@ ROUND_SECONDS = 0.4
 
 
 def race(
-    contenders: dict[str, tuple[str, dict[str, Any]]], rounds: int, typical: Callable[[list[float]], float] = statistics.median
+    contenders: dict[str, tuple[str, dict[str, Any]]], rounds: int, chosen: Callable[[list[float]], float] = statistics.median
 ) -> dict[str, float]:
-    """Return the work a second of each contender, of the `typical` one of rounds that are taken in turn.
+    """Return the work a second of each contender: medians over rounds taken in turn, or what else is `chosen` of their seconds.
 
     `contenders` gives each a subject of `bench.subjects` and its parameters. One runs at a time: the others wait for input and
     use no processor.
@@ -53,7 +53,7 @@ def race(
         for _ in range(rounds):
             for name, contender in running.items():
                 timings[name].append(contender.round(counts[name]))
-        return {name: contender.work / typical(timings[name]) for name, contender in running.items()}
+        return {name: contender.work / chosen(timings[name]) for name, contender in running.items()}
 
 
 def peaks(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
@@ -68,11 +68,11 @@ def peaks(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
         }
         if _native_has(precision):
             contenders["peak"] = ("matrix peak", {"precision": precision})
-        measured = race(contenders, rounds, typical=min)
+        measured = race(contenders, rounds, chosen=min)
         products = max(rate for name, rate in measured.items() if name != "peak")
         rates[precision] = max(measured.values())
         note(
-            f"matrix peak, {precision}: {rates[precision] / 1e9:,.0f} thousand million operations a second, "
+            f"matrix peak, {precision}: {rates[precision] / 1e9:,.0f} GFLOP/s, "
             f"of which large products by torch reach {products / rates[precision]:.0%}"
         )
     return rates
