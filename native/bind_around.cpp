@@ -15,7 +15,7 @@ void take_sizes(Norm& a, const Array& rows, int threads) {
   for (int axis = 0; axis < 3; ++axis)
     require(rows.shape(axis) >= 1 && rows.shape(axis) < kLargest, "An axis must be from 1 to a million long.");
   require(rows.shape(0) * rows.shape(1) < 1UL << 30, "There are too many rows.");
-  require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024.");
+  check_threads(threads);
   a.threads = threads;
   a.rows = rows.shape(0) * rows.shape(1);
   a.units = static_cast<int>(rows.shape(2));

@@ -14,12 +14,10 @@ namespace {
 
 using namespace nb::literals;
 
-constexpr int kMostThreads = 1 << 10;
-
 // Bytes a second that so many threads read, each its share of `bytes`, over and over: what memory gives to weights.
 double memory_rate(std::size_t bytes, int threads, double seconds) {
   require(bytes >= 4096 && bytes <= (std::size_t{1} << 34), "bytes must be from 4,096 to 2^34.");
-  require(threads >= 1 && threads <= kMostThreads, "threads must be from 1 to 1024.");
+  check_threads(threads);
   require(seconds > 0 && seconds <= 60, "seconds must be above 0 and up to 60.");
   const auto add = kernels().ceilings.read;
   nb::gil_scoped_release release;
@@ -49,7 +47,7 @@ double memory_rate(std::size_t bytes, int threads, double seconds) {
 
 // Floating-point operations done: products in registers, on so many threads, of float32 or bfloat16 numbers.
 double multiply(bool narrow, int threads, int rounds) {
-  require(threads >= 1 && threads <= kMostThreads, "threads must be from 1 to 1024.");
+  check_threads(threads);
   require(rounds >= 1, "rounds must be at least 1.");
   const Ceilings& ceilings = kernels().ceilings;
   const auto work = narrow ? ceilings.multiply_narrow : ceilings.multiply;

@@ -20,7 +20,7 @@ LayerShape shape_of(int kind, long steps, long rows, long units, int threads, in
   require(kind >= kRNN && kind <= kLSTM, "kind must be 0 (RNN), 1 (GRU) or 2 (LSTM).");
   require(steps >= 1 && steps < kLargest && rows >= 1 && rows < kLargest && units >= 1 && units < kLargest,
           "A layer needs at least one step, one row and one unit, and fewer than a million of each.");
-  require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024.");
+  check_threads(threads);
   require(parts >= 1 && parts <= rounded_up(rows, 16) / 16, "parts must be from 1 to a sixteenth of the rows.");
   return {kind, static_cast<int>(steps), static_cast<int>(rows), static_cast<int>(units), rounded_up(units, 32), threads, parts};
 }

@@ -18,7 +18,6 @@ namespace {
 using namespace nb::literals;
 
 constexpr int kMostUnits = 1 << 16, kMostLayers = 1 << 10, kMostSymbols = 1 << 22, kMostStreams = 1 << 12;
-constexpr int kMostThreads = 1 << 10;
 constexpr std::size_t kOwnWeights = std::size_t{7} << 18;  // bytes that stay in a core's second-level cache of 2 MiB
 constexpr std::size_t kMostBytes = std::size_t{1} << 40;
 
@@ -192,7 +191,7 @@ class Stepper {
     return static_cast<long>(array.shape(0));
   }
   StepCall call_for(const Array& array, int threads) const {
-    require(threads >= 1 && threads <= kMostThreads, "threads must be from 1 to 1024.");
+    check_threads(threads);
     require(array.shape(1) >= 1 && array.shape(1) <= static_cast<std::size_t>(state_.streams),
             "The second axis of an array must be streams, and at least one.");
     require(array.shape(0) < (std::size_t{1} << 30), "These are too many steps for one call.");

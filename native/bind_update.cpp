@@ -44,8 +44,6 @@ bool meet_others(const Array& board, int rank, std::int64_t round, double second
   return meet(rounds, ranks, rank, round, seconds);
 }
 
-void check_threads(int threads) { require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024."); }
-
 double length(const Arrays& arrays, int threads) {
   check_threads(threads);
   std::vector<const float*> values;

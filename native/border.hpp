@@ -78,6 +78,8 @@ inline void require(bool holds, const char* message) {
   if (!holds) throw nb::value_error(message);
 }
 
+inline void check_threads(int threads) { require(threads >= 1 && threads <= 1024, "threads must be from 1 to 1024."); }
+
 // The kernels for an array's type, which is float32 or bfloat16; ValueError where there are none.
 inline const LayerKernels& kernels_for(const Array& array) {
   const LayerKernels& found = is(array, Number::kBfloat16) ? kernels().bfloat16 : kernels().float32;

@@ -149,7 +149,13 @@ struct Tiles {
   }
 };
 
-constexpr int kAhead = 1024;  // numbers of b that are called for before they are needed: they come from the second-level cache
+constexpr int kAheadBytes = 2048;  // of b that are called for before they are needed: they come from the second-level cache
+
+// Half of the tile of columns that is so far behind the one at `column`. Between two products it does not keep either waiting.
+UNROLLED_INLINE void call_ahead(const void* column, int half) {
+  const char* from = static_cast<const char*>(column) + kAheadBytes + half * 512;
+  for (int line = 0; line < 8; ++line) _mm_prefetch(from + line * 64, _MM_HINT_T0);
+}
 
 // Where sums are: rows `row` floats apart, a tile of columns `tile` floats from the one before.
 struct Sums {
@@ -189,10 +195,6 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
     UNROLLED_EACH_SUM(UNROLLED_LOAD);
   for (int k = 0; k < K; k += 32) {
     const bfloat16* column = b + static_cast<size_t>(k) * kLanes;
-    const auto call_ahead = [&](int first) {
-      for (int n = 0; n < N; ++n)
-        for (int line = first; line < first + 8; ++line) _mm_prefetch(column + n * tile + kAhead + line * 32, _MM_HINT_T0);
-    };
     if constexpr (Far)
       for (int line = 0; line < 4; ++line) __builtin_prefetch(from.at + (M * 16 + k / 8 + line) * from.row, 1);
     _tile_loadd(2, column, 64);
@@ -200,7 +202,7 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
       _tile_loadd(3, a + k, stride);
       _tile_dpbf16ps(0, 3, 2);
     }
-    call_ahead(0);
+    for (int n = 0; n < N; ++n) call_ahead(column + n * tile, 0);
     if constexpr (kFull > 1) {
       _tile_zero(3);
       _tile_loadd(3, a + 16 * lda + k, stride);
@@ -219,7 +221,7 @@ static inline void tiled(const bfloat16* a, size_t lda, int K, const bfloat16* b
     _tile_zero(2);
     if constexpr (kFull > 0) _tile_zero(3);
     if constexpr (Short) _tile_zero(4);
-    call_ahead(8);
+    for (int n = 0; n < N; ++n) call_ahead(column + n * tile, 1);
   }
   UNROLLED_EACH_SUM(UNROLLED_STORE);
 #undef UNROLLED_EACH_SUM

@@ -203,13 +203,10 @@ static inline void whole_rows(const uint8_t* a, size_t stride, const float* scal
   if constexpr (M > 1) _tile_zero(1);
   for (int k = 0; k < w.K; k += 64) {
     const char* column = b + static_cast<size_t>(k) * kLanes;
-    const auto call_ahead = [&](int first) {
-      for (int line = first; line < first + 8; ++line) _mm_prefetch(column + kAhead * 2 + line * 64, _MM_HINT_T0);
-    };
     _tile_loadd(2, column, 64);
     _tile_loadd(3, a + k, stride);
     _tile_dpbusd(0, 3, 2);
-    call_ahead(0);
+    call_ahead(column, 0);
     if constexpr (M > 1) {
       _tile_zero(3);
       _tile_loadd(3, a + kRowBlock * stride + k, stride);
@@ -217,7 +214,7 @@ static inline void whole_rows(const uint8_t* a, size_t stride, const float* scal
     }
     _tile_zero(2);
     _tile_zero(3);
-    call_ahead(8);
+    call_ahead(column, 1);
   }
   alignas(64) int32_t sums[M * kRowBlock][kLanes];
   _tile_stored(0, sums[0], 64);
