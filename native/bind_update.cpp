@@ -1,12 +1,11 @@
 // What optimisers do to weights, for Python.
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "border.hpp"
 #include "kernels.hpp"
-#include "meeting.hpp"
 #include "processor.hpp"
 
 namespace unrolled {
@@ -34,14 +33,6 @@ std::vector<float*> alike(const Arrays& arrays, const char* name, const Arrays& 
     found.push_back(static_cast<float*>(arrays[i].data()));
   }
   return found;
-}
-
-bool meet_others(const Array& board, int rank, std::int64_t round, double seconds) {
-  auto* rounds = static_cast<std::int64_t*>(numbers(board, "board", Number::kInt64, {-1}));
-  const int ranks = static_cast<int>(board.size());
-  require(rank >= 0 && rank < ranks, "rank must be one of the board's.");
-  nb::gil_scoped_release release;
-  return meet(rounds, ranks, rank, round, seconds);
 }
 
 double length(const Arrays& arrays, int threads) {
@@ -144,57 +135,24 @@ void directions(const Arrays& gradients, const Arrays& means, long size, const A
   kernels().muon(a);
 }
 
-// `parts` are the directions of all weights one after the other, wherever they are cut.
-void turn(const Arrays& weights, const Arrays& parts, double decay, double rate, int threads) {
+// `directions` holds the directions of all weights, one after the other.
+void turn(const Arrays& weights, const Array& directions, double decay, double rate, int threads) {
   check_threads(threads);
   require(kernels().turn != nullptr, "This processor has no such kernel.");
-  const std::vector<float*> all = alike(weights, "weights", weights);
-  std::vector<float*> to;
+  const std::vector<float*> to = alike(weights, "weights", weights);
   std::vector<std::size_t> sizes;
-  std::vector<const void*> directions;
-  std::size_t part = 0, read = 0;  // what was read of this part
-  for (std::size_t i = 0; i < weights.size(); ++i)
-    for (std::size_t done = 0; done < weights[i].size();) {
-      while (part < parts.size() && read == parts[part].size()) ++part, read = 0;
-      require(part < parts.size() && is(parts[part], Number::kBfloat16), "There must be a direction in bfloat16 for each weight.");
-      const std::size_t size = std::min(weights[i].size() - done, parts[part].size() - read);
-      to.push_back(all[i] + done);
-      sizes.push_back(size);
-      directions.push_back(static_cast<const char*>(parts[part].data()) + 2 * read);
-      done += size;
-      read += size;
-    }
-  require(part + 1 >= parts.size() && (parts.empty() || read == parts[part].size()), "There are more directions than weights.");
-  const Turn a{threads, static_cast<int>(to.size()), to.data(), sizes.data(), directions.data(),
+  for (const Array& weight : weights) sizes.push_back(weight.size());
+  const long total = static_cast<long>(std::accumulate(sizes.begin(), sizes.end(), std::size_t{0}));
+  const auto* next = static_cast<const char*>(numbers(directions, "directions", Number::kBfloat16, {total}));
+  std::vector<const void*> from;
+  for (std::size_t size : sizes) {
+    from.push_back(next);
+    next += 2 * size;
+  }
+  const Turn a{threads, static_cast<int>(to.size()), to.data(), sizes.data(), from.data(),
                static_cast<float>(1.0 - decay), static_cast<float>(-rate)};
   nb::gil_scoped_release release;
   kernels().turn(a);
-}
-
-void narrow(const Array& from, const Array& to, int threads) {
-  check_threads(threads);
-  require(kernels().narrow != nullptr, "This processor has no such kernel.");
-  const long size = static_cast<long>(from.size());
-  const Narrow a{threads, floats(from, "from", {size}), numbers(to, "to", Number::kBfloat16, {size}),
-                 static_cast<std::size_t>(size)};
-  nb::gil_scoped_release release;
-  kernels().narrow(a);
-}
-
-bool has_narrow() { return kernels().narrow != nullptr; }
-
-void mean(const Arrays& parts, const Array& to, int threads) {
-  check_threads(threads);
-  require(!parts.empty(), "There must be something to take the mean of.");
-  const Number type = type_of(parts[0]);
-  require(type == Number::kFloat32 || kernels().bfloat16.forward != nullptr, "This processor reads no bfloat16.");
-  const long size = static_cast<long>(to.size());
-  std::vector<const void*> from;
-  for (const Array& part : parts) from.push_back(numbers(part, "parts", type, {size}));
-  const Mean a{threads, static_cast<int>(from.size()), from.data(), type == Number::kBfloat16,
-               static_cast<float*>(numbers(to, "to", Number::kFloat32, {size})), static_cast<std::size_t>(size)};
-  nb::gil_scoped_release release;
-  kernels().mean(a);
 }
 
 }  // namespace
@@ -210,11 +168,7 @@ void bind_update(nb::module_& module) {
              "scale"_a, "momentum"_a, "decay"_a, "rate"_a, "threads"_a);
   module.def("directions", directions, "gradients"_a.noconvert(), "means"_a.noconvert(), "size"_a, "coefficients"_a.noconvert(),
              "margin"_a, "scale"_a, "momentum"_a, "to"_a.noconvert(), "threads"_a);
-  module.def("turn", turn, "weights"_a.noconvert(), "parts"_a.noconvert(), "decay"_a, "rate"_a, "threads"_a);
-  module.def("has_narrow", has_narrow);
-  module.def("narrow", narrow, "from"_a.noconvert(), "to"_a.noconvert(), "threads"_a);
-  module.def("meet", meet_others, "board"_a.noconvert(), "rank"_a, "round"_a, "seconds"_a);
-  module.def("mean", mean, "parts"_a.noconvert(), "to"_a.noconvert(), "threads"_a);
+  module.def("turn", turn, "weights"_a.noconvert(), "directions"_a.noconvert(), "decay"_a, "rate"_a, "threads"_a);
 }
 
 }  // namespace unrolled

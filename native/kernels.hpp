@@ -39,8 +39,6 @@ struct Kernels {
   void (*turn)(const Turn&);    // the same
   void (*adamw)(const AdamW&);
   void (*squares)(int threads, int tensors, const float* const* values, const std::size_t* sizes, double* sums);  // a piece each
-  void (*mean)(const Mean&);
-  void (*narrow)(const Narrow&);  // null where the processor has no bfloat16
   Ceilings ceilings;
 };
 

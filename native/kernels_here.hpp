@@ -41,12 +41,10 @@ static const Kernels kKernels = {
 #else
     nullptr, nullptr, nullptr,
 #endif
-    adamw, squares, mean,
+    adamw, squares,
 #if defined(__AVX512BF16__)
-    narrow_all,
     {ceiling_read, ceiling_multiply, kOperations, ceiling_multiply_narrow, kNarrowOperations},
 #else
-    nullptr,
     {ceiling_read, ceiling_multiply, kOperations, nullptr, 0},
 #endif
 };

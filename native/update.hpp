@@ -38,30 +38,13 @@ struct Moved {
   float decay, of_mean, of_square;
 };
 
-// weights = keep weights + rate directions, a stretch of `sizes` numbers after the other; directions are bfloat16.
+// weights = keep weights + rate directions, for `count` weights of `sizes` numbers each; directions are bfloat16.
 struct Turn {
   int threads, count;
   float* const* weights;
   const std::size_t* sizes;
   const void* const* directions;
   float keep, rate;
-};
-
-// Numbers of float32 as bfloat16.
-struct Narrow {
-  int threads;
-  const float* from;
-  void* to;
-  std::size_t size;
-};
-
-// The mean of what several processes have, each `size` numbers, in float32 or bfloat16.
-struct Mean {
-  int threads, count;
-  const void* const* from;
-  bool bfloat16;
-  float* to;
-  std::size_t size;
 };
 
 struct AdamW {

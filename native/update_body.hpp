@@ -79,40 +79,5 @@ static void adamw(const AdamW& a) {
   });
 }
 
-template <typename T>
-static void mean_of(const Mean& a) {
-  together(a.threads, [&](const Place& place) {
-    const Lanes share = splat(1.0f / static_cast<float>(a.count));
-    each_piece([&](int) { return a.size; }, 1, place, [&](int, int, size_t from, size_t to) {
-      for (size_t at = from; at < to; at += kLanes) {
-        const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
-        Lanes sum = read_some(static_cast<const T*>(a.from[0]) + at, count);
-        for (int i = 1; i < a.count; ++i) sum = sum + read_some(static_cast<const T*>(a.from[i]) + at, count);
-        write_some(a.to + at, sum * share, count);
-      }
-    });
-  });
-}
-
-#if defined(__AVX512BF16__)
-static void narrow_all(const Narrow& a) {
-  together(a.threads, [&](const Place& place) {
-    each_piece([&](int) { return a.size; }, 1, place, [&](int, int, size_t from, size_t to) {
-      for (size_t at = from; at < to; at += kLanes) {
-        const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
-        write_some(static_cast<bfloat16*>(a.to) + at, read_some(a.from + at, count), count);
-      }
-    });
-  });
-}
-#endif
-
-static void mean(const Mean& a) {
-#if defined(__AVX512BF16__)
-  if (a.bfloat16) return mean_of<bfloat16>(a);
-#endif
-  mean_of<float>(a);
-}
-
 }  // namespace UNROLLED_SET
 }  // namespace unrolled

@@ -23,7 +23,7 @@ from unrolled.data.pairs import PairBatch
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions
 from unrolled.store.run import Run
-from unrolled.training.distributed import Ranks, part_of
+from unrolled.training.distributed import ProcessGroup, shard_batch
 from unrolled.training.optim import Muon
 
 ARGUMENTS = (
@@ -41,10 +41,8 @@ def command(ranks: int, *arguments: object, restarts: int = 0) -> list[str]:
     return [*launcher, f"--max-restarts={restarts}", "-m", "unrolled", "train", *map(str, arguments)]
 
 
-def train(ranks: int, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(ranks, *arguments), capture_output=True, text=True, timeout=LIMIT, env={**os.environ, **environment}
-    )
+def train(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(ranks, *arguments), capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -94,50 +92,44 @@ def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
     assert done.stderr.count("best validation") == 1
 
 
-def test_two_processes_are_one_without_shared_memory(words: Path) -> None:
-    for ranks, name in ((1, "one"), (2, "two")):
-        train(ranks, words, *ARGUMENTS, "--steps", 8, "--out", name, UNROLLED_INSTRUCTIONS="none")  # they meet through gloo
-    assert difference("one", "two") < 1e-6
+class ThreadGroup(ProcessGroup):
+    """Two processes, simulated by two threads of this one: `all_gather` returns the shards of both in rank order."""
 
-
-class Together(Ranks):
-    """Two ranks that are threads of this process: what one gathers is what both gave, in their order."""
-
-    def __init__(self, rank: int, given: list[torch.Tensor], meet: threading.Barrier) -> None:
+    def __init__(self, rank: int, shards: list[torch.Tensor], barrier: threading.Barrier) -> None:
         super().__init__(rank, 2)
-        self._given, self._meet = given, meet
+        self._shards, self._barrier = shards, barrier
 
-    def gather(self, own: torch.Tensor) -> torch.Tensor:
-        self._given[self.rank] = own
-        self._meet.wait()
-        whole = torch.cat(self._given)
-        self._meet.wait()
-        return whole
+    def all_gather(self, shard: torch.Tensor) -> torch.Tensor:
+        self._shards[self.rank] = shard
+        self._barrier.wait()
+        gathered = torch.cat(self._shards)
+        self._barrier.wait()
+        return gathered
 
 
-def turned(ranks: Ranks, model: SequenceModel) -> dict[str, torch.Tensor]:
-    """Take a few steps of Muon with gradients that are everybody's; return weights, and what a checkpoint would hold."""
-    optimiser = Muon(model, TrainingOptions(), ranks)
+def after_muon(process_group: ProcessGroup, model: SequenceModel) -> dict[str, torch.Tensor]:
+    """Take three steps of Muon with the same gradients in all processes; return the weights and the optimizer state."""
+    optimizer = Muon(model, TrainingOptions(), process_group)
     draw = torch.Generator().manual_seed(2)
     for _ in range(3):
         for weight in model.parameters():
             weight.grad = torch.randn(weight.shape, generator=draw)
-        optimiser.step(0.01)
-    return dict(model.state_dict()) | optimiser.to_tensors()
+        optimizer.step(0.01)
+    return dict(model.state_dict()) | optimizer.to_tensors()
 
 
 @pytest.mark.parametrize("hidden", [6, 64])  # 64: by the native kernels where there are some
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_blocks_that_ranks_turn_for_each_other_are_the_same(cell: str, hidden: int) -> None:
+def test_sharded_muon_equals_one_process(cell: str, hidden: int) -> None:
     model = SequenceModel(5, ModelOptions(hidden=hidden, layers=1, cell=cell))  # type: ignore[arg-type]
     models = [copy.deepcopy(model) for _ in range(2)]
-    alone = turned(Ranks(), model)
-    given, meet = [torch.empty(0)] * 2, threading.Barrier(2, timeout=60)
+    expected = after_muon(ProcessGroup(), model)
+    shards, barrier = [torch.empty(0)] * 2, threading.Barrier(2, timeout=60)
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda rank: turned(Together(rank, given, meet), models[rank]), range(2)))
-    for other in both:
-        assert other.keys() == alone.keys()
-        assert all(torch.equal(other[name], alone[name]) for name in alone)
+        results = list(pool.map(lambda rank: after_muon(ThreadGroup(rank, shards, barrier), models[rank]), range(2)))
+    for result in results:
+        assert result.keys() == expected.keys()
+        assert all(torch.equal(result[name], expected[name]) for name in expected)
 
 
 def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:
@@ -182,7 +174,6 @@ def kills(words: Path, count: int, steps: int) -> None:
     print(f"{killed} ranks killed, nothing lost")
     assert killed == count
     assert difference("calm", "shot") == 0
-    assert not list(Path("/dev/shm").glob("unrolled-ranks-*"))
 
 
 def wait_for(true: Any) -> None:
@@ -201,6 +192,20 @@ def workers(launcher: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
 def test_a_rank_that_is_lost_costs_nothing(words: Path) -> None:
     kills(words, 1, 1500)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
+def test_a_lost_process_is_reported_in_a_sentence(words: Path) -> None:
+    process = subprocess.Popen(
+        command(2, words, *ARGUMENTS, "--steps", 100_000, "--save-every", "0.2", "--out", "run"),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: (steps_saved("run") or [0])[-1] > 0 or process.poll() is not None)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert errors.count("Another process of this training was lost") == 1, errors[-3000:]
+    assert "[rank" not in errors, "a traceback"
 
 
 @pytest.mark.long
@@ -235,7 +240,7 @@ def test_what_stops_the_first_rank_is_told_once() -> None:
     done = subprocess.run(command(2, "missing.txt", "--steps", 2), capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode != 0
     assert done.stderr.count("No such file: missing.txt") == 1
-    assert "The first rank could not go on" in done.stderr
+    assert "The main process failed" in done.stderr
     assert "[rank1]" not in done.stderr, "a traceback"
 
 
@@ -257,7 +262,7 @@ def test_parts_of_a_batch_are_the_batch(size: int, rows: int) -> None:
     batch = Batch(draw.integers(0, 9, (5, rows)), targets, None, False, int((targets != IGNORED).sum()))
     pairs = PairBatch(batch.inputs, np.full(rows, 5), targets, np.arange(rows), batch.symbols + rows)
     for whole in (batch, pairs):
-        parts = [part_of(whole, Ranks(rank, size)) for rank in range(size)]
+        parts = [shard_batch(whole, ProcessGroup(rank, size)) for rank in range(size)]
         assert sum(part.symbols for part in parts) == whole.symbols
         assert sum(part.weight for part in parts) == pytest.approx(size)
         assert all(part.rows >= 1 for part in parts)

@@ -54,7 +54,6 @@ ORDER = {  # within a room, the order the data passes
     ],
     "store": ["model_file", "run", "board"],
     "training": [
-        "neighbours",
         "distributed",
         "optim",
         "learner",

@@ -183,11 +183,11 @@ def test_squares_are_turned_as_torch_turns_them(size: int) -> None:
     blocks = torch.randn(5, size, size) @ torch.randn(size, size) / size
     if not NATIVE.has_polar(size):
         return  # only tile registers have this kernel, and torch's way is what it is held against
-    turned = optim.orthogonalise(blocks)
+    turned = optim.orthogonal_update(blocks)
     NATIVE.use_set("plain")
-    expected = optim.orthogonalise(blocks)
+    expected = optim.orthogonal_update(blocks)
     assert (turned - expected).norm() < 0.08 * expected.norm(), "nine products in a row, each rounded to bfloat16"
-    assert torch.equal(turned, _with_best(lambda: optim.orthogonalise(blocks)))
+    assert torch.equal(turned, _with_best(lambda: optim.orthogonal_update(blocks)))
 
 
 def _with_best(work: Any) -> Any:

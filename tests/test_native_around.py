@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from unrolled.data.batches import IGNORED
 from unrolled.nn import kernels
-from unrolled.nn.cells import CELLS, state_tensors
+from unrolled.nn.cells import state_tensors
 from unrolled.nn.kernels import native
-from unrolled.nn.kernels.layer import keep_place
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions
@@ -134,7 +133,7 @@ def test_optimisers_step_as_torch_would(name: Any, instructions: str, monkeypatc
             monkeypatch.setattr(optim, "library", lambda: None)
         torch.manual_seed(0)
         model = SequenceModel(11, ModelOptions(hidden=64, layers=2))
-        optimiser = optim.make_optimiser(model, options)
+        optimiser = optim.make_optimizer(model, options)
         for step in range(4):
             for index, weight in enumerate(model.parameters()):
                 weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(100 * step + index))
@@ -182,66 +181,18 @@ def test_wrong_arrays_are_refused() -> None:
 
 
 @built
-def test_directions_may_be_cut_anywhere() -> None:
+def test_directions_are_applied_to_all_weights() -> None:
     if not NATIVE.has_polar(32):
         pytest.skip("no tile registers here")
     torch.manual_seed(2)
     before = [torch.randn(size) for size in (5000, 64, 4096)]
     directions = torch.randn(9160).to(torch.bfloat16)
-    wanted = torch.cat(before) * (1 - 0.1) - 0.5 * directions.float()
-    for cuts in ([9160], [1, 4999, 4160], [4580, 4580], [0, 9000, 0, 160]):
-        weights = [weight.clone() for weight in before]
-        NATIVE.turn(weights, list(torch.split(directions, cuts)), 0.1, 0.5, 2)
-        torch.testing.assert_close(torch.cat(weights), wanted)
-    for cuts in ([9000], [9160, 1], []):
-        parts = list(torch.split(torch.zeros(sum(cuts), dtype=torch.bfloat16), cuts)) if cuts else []
-        with pytest.raises(ValueError, match="direction"):
-            NATIVE.turn([weight.clone() for weight in before], parts, 0.1, 0.5, 1)
-    with pytest.raises(ValueError, match="bfloat16"):
-        NATIVE.turn([torch.zeros(4)], [torch.zeros(4)], 0.1, 0.5, 1)
-
-
-@built
-def test_numbers_are_narrowed_to_the_nearest() -> None:
-    if not NATIVE.has_narrow():
-        pytest.skip("no bfloat16 here")
-    torch.manual_seed(3)
-    for size in (1, 15, 16, 4097):
-        numbers = torch.randn(size) * 100
-        narrow = torch.empty(size, dtype=torch.bfloat16)
-        NATIVE.narrow(numbers, narrow, 2)
-        assert torch.equal(narrow, numbers.to(torch.bfloat16))
-    with pytest.raises(ValueError, match="to must be"):
-        NATIVE.narrow(torch.zeros(4), torch.zeros(5, dtype=torch.bfloat16), 1)
-
-
-@built
-def test_a_gradient_is_made_where_the_last_one_was_but_only_once() -> None:
-    if not NATIVE.has_gradients():
-        pytest.skip("no tile registers here")
-    torch.manual_seed(4)
-    cell = CELLS["lstm"](64, 64)
-    xs = torch.randn(5, 3, 64)
-
-    def gradients(uses: int) -> list[Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
-            ys = [native.unroll(cell, xs * (1 + use), cell.initial_state(3), None)[0].float().sum() for use in range(uses)]
-        torch.stack(ys).sum().backward()  # type: ignore[no-untyped-call]
-        return [weight.grad for weight in (cell.weight_x, cell.weight_h) if weight.grad is not None]
-
-    def again(uses: int, kept: bool) -> list[Tensor]:
-        for weight in (cell.weight_x, cell.weight_h):
-            if kept:
-                keep_place(weight)
-            weight.grad = None
-        return gradients(uses)
-
-    first = gradients(1)
-    places, values = [g.data_ptr() for g in first], [g.clone() for g in first]
-    assert [g.data_ptr() for g in again(1, kept=True)] == places
-    assert all(torch.equal(one, other) for one, other in zip(again(1, kept=True), values, strict=True))
-    fresh = [g.clone() for g in again(2, kept=False)]  # a weight that is used twice: the second gradient has a place of its own
-    assert all(torch.equal(one, other) for one, other in zip(again(2, kept=True), fresh, strict=True))
+    weights = [weight.clone() for weight in before]
+    NATIVE.turn(weights, directions, 0.1, 0.5, 2)
+    torch.testing.assert_close(torch.cat(weights), torch.cat(before) * (1 - 0.1) - 0.5 * directions.float())
+    for wrong in (directions[:-1], torch.cat([directions, directions[:1]]), directions.float()):
+        with pytest.raises(ValueError, match="directions must be"):
+            NATIVE.turn(weights, wrong, 0.1, 0.5, 1)
 
 
 @built

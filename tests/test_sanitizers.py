@@ -28,7 +28,7 @@ from unrolled.nn import kernels
 from unrolled.nn.kernels.step import PRECISIONS, NativeStep
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
-from unrolled.training.optim import clip_gradient, make_optimiser
+from unrolled.training.optim import clip_gradient, make_optimizer
 
 def learn(cell, units, rows, steps, symbols, dtype, residual):
     options = ModelOptions(cell=cell, hidden=units, dropout=0.2, residual=residual, embedding=None if residual else 7)
@@ -42,7 +42,7 @@ def learn(cell, units, rows, steps, symbols, dtype, residual):
     loss.backward()
     training = TrainingOptions(optimiser="muon" if units % 32 == 0 else "adamw")
     _, scale = clip_gradient(model.parameters(), training)
-    make_optimiser(model, training).step(0.01, scale)
+    make_optimizer(model, training).step(0.01, scale)
     assert loss.isfinite()
     return model.eval()
 

@@ -468,26 +468,26 @@ def test_who_shares_what(text: str) -> None:
 def test_ranks_open_a_large_text_at_once(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from unrolled import job
     from unrolled.options import TrainRequest
-    from unrolled.training.distributed import Ranks
+    from unrolled.training.distributed import ProcessGroup
 
-    class Two(Ranks):
+    class Two(ProcessGroup):
         def __init__(self) -> None:
             super().__init__(1, 2, 1, 2)
             self.turns = 0
 
-        def share(self, make: Callable[[], str]) -> str:
+        def broadcast_str(self, make: Callable[[], str]) -> str:
             return make()
 
-        def in_turn(self, make: Callable[[], Any]) -> Any:
+        def main_process_first(self, make: Callable[[], Any]) -> Any:
             self.turns += 1
             return make()
 
     request = TrainRequest.build((text,), {}, "test")
     for size, turns in ((SHARD, 0), (None, 1)):
-        ranks = Two()
+        process_group = Two()
         with cut_at(size):
-            job._opened(request, lambda message: None, ranks)
-        assert ranks.turns == turns
+            job._opened(request, lambda message: None, process_group)
+        assert process_group.turns == turns
 
 
 LATER = [pytest.param(number, marks=pytest.mark.long) for number in (errno.EIO, errno.EACCES)]

@@ -35,7 +35,7 @@ from unrolled.nn.kernels.library import library, why_absent
 from unrolled.nn.kernels.step import PRECISIONS, NativeStep, Precision, refusal
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
-from unrolled.training.optim import make_optimiser
+from unrolled.training.optim import make_optimizer
 
 SYMBOLS = 23
 SETS = library().sets() if library() is not None else ["none"]
@@ -348,7 +348,7 @@ def test_weights_are_packed_once_and_again_when_they_change() -> None:
         model.head.weight.neg_()
     assert not torch.equal(NativeStep(model, 1).draw(numbers, SampleOptions()), drawn)
     assert torch.equal(first.draw(numbers[:0], SampleOptions()), drawn[:0]), "what was packed for the first is still there"
-    optimiser = make_optimiser(model, TrainingOptions(optimiser="muon"))
+    optimiser = make_optimizer(model, TrainingOptions(optimiser="muon"))
     for weight in model.parameters():
         weight.grad = torch.ones_like(weight)
     optimiser.step(0.1)

@@ -25,7 +25,7 @@ from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.store.model_file import load_text_model, read_sealed
 from unrolled.training.learner import Learner
 from unrolled.training.looks import Looks
-from unrolled.training.optim import OPTIMISERS, Muon, clip_gradient, make_optimiser, orthogonalise
+from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
 from unrolled.views.console import Quiet
 
@@ -132,11 +132,11 @@ def test_moments_survive_a_change_of_rate(book: Path) -> None:
     batches = iter(work.trainer.batches)
     for _ in range(3):
         work.trainer.step(next(batches))
-    before = work.trainer.learner.optimiser.to_tensors()["head.weight/mean"].clone()
+    before = work.trainer.learner.optimizer.to_tensors()["head.weight/mean"].clone()
     rate = work.trainer.rate
     work.trainer.step(next(batches))
     assert work.trainer.rate != rate
-    after = work.trainer.learner.optimiser.to_tensors()
+    after = work.trainer.learner.optimizer.to_tensors()
     assert after["head.weight/step"].item() == 4
     assert torch.cosine_similarity(before.flatten(), after["head.weight/mean"].flatten(), dim=0) > 0.5
 
@@ -291,7 +291,7 @@ def test_clipping_by_norm_and_by_value() -> None:
 def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
     torch.manual_seed(0)
     blocks = torch.randn(3, 32, 32)
-    values = torch.linalg.svdvals(orthogonalise(blocks))
+    values = torch.linalg.svdvals(orthogonal_update(blocks))
     assert 0.1 < values.min() < 0.7 < values.median() < values.max() < 2
     models = [SequenceModel(5, ModelOptions(hidden=8)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
@@ -300,11 +300,11 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
         torch.manual_seed(1)
         for weight in model.parameters():
             weight.grad = torch.randn_like(weight)
-        make_optimiser(model, TrainingOptions(optimiser=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]  # a key
+        make_optimizer(model, TrainingOptions(optimiser=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]  # a key
     adamw = dict(models[1].named_parameters())
     for name, weight in models[0].named_parameters():
         if name.endswith(("weight_x", "weight_h")):
-            turned = (before[name] - weight).view(4, 8, 8) / (0.01 * Muon.share_of_rate)
+            turned = (before[name] - weight).view(4, 8, 8) / (0.01 * Muon.lr_scale)
             values = torch.linalg.svdvals(turned)
             assert 0.5 < values.median() < values.max() < 2.1
         else:
@@ -312,7 +312,7 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
 
 
 def test_every_optimiser_is_tested() -> None:
-    assert set(OPTIMISERS) == {"adamw", "muon", "rmsprop"}
+    assert set(OPTIMIZERS) == {"adamw", "muon", "rmsprop"}
 
 
 @pytest.mark.parametrize("name", ["adamw", "rmsprop"])
@@ -321,7 +321,7 @@ def test_optimisers_are_torchs(name: str) -> None:
     torch.manual_seed(0)
     ours, theirs = SequenceModel(5, ModelOptions(hidden=4)), SequenceModel(5, ModelOptions(hidden=4))
     theirs.load_state_dict(ours.state_dict())
-    optimiser = make_optimiser(ours, TrainingOptions(optimiser=name, weight_decay=0.1))  # type: ignore[arg-type]  # a key
+    optimiser = make_optimizer(ours, TrainingOptions(optimiser=name, weight_decay=0.1))  # type: ignore[arg-type]  # a key
     matrices = [w for n, w in theirs.named_parameters() if w.dim() > 1 and not n.startswith("embedding")]
     others = [w for w in theirs.parameters() if all(w is not m for m in matrices)]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]

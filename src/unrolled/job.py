@@ -28,7 +28,7 @@ from unrolled.options import MachineOptions, TrainingOptions, TrainRequest
 from unrolled.store.board import Board, require_board
 from unrolled.store.model_file import load_model
 from unrolled.store.run import Run, refuse_taken
-from unrolled.training.distributed import OwnBatches, Ranks, join
+from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.looks import Looks, Observer
 from unrolled.training.loop import Trainer
 from unrolled.training.recipe import fill
@@ -75,19 +75,19 @@ class Job:
 
     def __init__(self, request: TrainRequest, material: Material, machine: Machine, kernels: str, trainer: Trainer) -> None:
         self.request, self.material, self.machine, self.kernels, self.trainer = request, material, machine, kernels, trainer
-        self.ranks = trainer.ranks
+        self.process_group = trainer.process_group
 
     def train(self) -> Outcome:
         """Train to the end of the budget or to a signal; everything is saved either way."""
-        if self.ranks.first:
+        if self.process_group.is_main:
             self.trainer.run.lock()
         try:
-            with running(self.machine):
+            with running(self.machine), self.process_group.lost_process_errors():
                 stopped = self.trainer.train()
                 best, words = self.trainer.position.best, ""
-                if stopped is None and self.ranks.first:
+                if stopped is None and self.process_group.is_main:
                     best, words = self._judge()
-                self.ranks.total([0.0])  # nobody leaves while another still needs it
+                self.process_group.all_reduce_sum([0.0])  # no process exits while another still needs it
         finally:
             self.trainer.run.release()
         position, run = self.trainer.position, self.trainer.run
@@ -131,41 +131,44 @@ class Job:
 
 def start(request: TrainRequest, observer: Observer) -> Job:
     """Begin a new run. Nothing is written to the run folder before text, settings and machine are known to be good."""
-    request, ranks = request.check(), join()
-    observer = observer if ranks.first else Quiet()
-    if ranks.restarts and (before := _started(request)) is not None:
+    request, process_group = request.check(), join()
+    observer = observer if process_group.is_main else Quiet()
+    if process_group.restarts and (before := _started(request)) is not None:
         return resume(before, {}, observer)
     path = Path(request.run.out) if request.run.out else None
-    if path is not None and ranks.first:
+    if path is not None and process_group.is_main:
         refuse_taken(path)
     if request.run.log_to == "tensorboard":
         require_board()
-    machine = choose_machine(request.machine, ranks.local, ranks.on_machine)
-    material = _opened(request, observer.note, ranks)
-    request, machine = _completed_together(request, material, machine, observer, ranks)
+    machine = choose_machine(request.machine, process_group.local_rank, process_group.local_world_size)
+    material = _opened(request, observer.note, process_group)
+    request, machine = _completed_together(request, material, machine, observer, process_group)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
         model = material.network(request)
     model = model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
-    name = ranks.share(
+    name = process_group.broadcast_str(
         lambda: str(
             Run.create(path or _free_name(request.inputs), config(request, material.origin, conditions(machine, kernels))).path
         )
     )
-    return _assemble(request, material, machine, kernels, model, Run(Path(name)), observer, ranks)
+    return _assemble(request, material, machine, kernels, model, Run(Path(name)), observer, process_group)
 
 
-def _opened(request: TrainRequest, note: Callable[[str], None], ranks: Ranks) -> Material:
-    """Open what a request names: on the first rank before the others, or on all at once where they share the work.
+def _opened(request: TrainRequest, note: Callable[[str], None], process_group: ProcessGroup) -> Material:
+    """Open what a request names: in the main process before the others, or in all at once where they share the work.
 
-    Those that wait for the first one wait half an hour at most, which is torch's limit; a large text may take longer.
+    The other processes wait half an hour at most, which is torch's limit; a large text may take longer.
     """
     if is_table(request):
-        return ranks.in_turn(lambda: open_rows(request, note))  # type: ignore[no-any-return]
-    if ranks.size > 1 and ranks.share(lambda: str(is_shared(request.inputs, request.data))) == str(True):
+        return process_group.main_process_first(lambda: open_rows(request, note))  # type: ignore[no-any-return]
+    encode_together = process_group.world_size > 1 and process_group.broadcast_str(
+        lambda: str(is_shared(request.inputs, request.data))
+    ) == str(True)
+    if encode_together:
         return open_text(request, note)
-    return ranks.in_turn(lambda: open_text(request, note))  # type: ignore[no-any-return]
+    return process_group.main_process_first(lambda: open_text(request, note))  # type: ignore[no-any-return]
 
 
 def resume(path: Path, wanted: dict[str, Any], observer: Observer, allow: bool = False) -> Job:
@@ -173,22 +176,22 @@ def resume(path: Path, wanted: dict[str, Any], observer: Observer, allow: bool =
 
     With `allow`, rates and their like may change too, and so may what the run runs on; it is then another run from here on.
     """
-    ranks = join()
-    observer = observer if ranks.first else Quiet()
-    run = ranks.in_turn(lambda: Run.open(path))
-    if ranks.first:
+    process_group = join()
+    observer = observer if process_group.is_main else Quiet()
+    run = process_group.main_process_first(lambda: Run.open(path))
+    if process_group.is_main:
         run.lock()
     try:
-        return _resume(run, wanted, observer, ranks, allow)
+        return _resume(run, wanted, observer, process_group, allow)
     except BaseException:
         run.release()
         raise
 
 
-def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks, allow: bool) -> Job:
+def _resume(run: Run, wanted: dict[str, Any], observer: Observer, process_group: ProcessGroup, allow: bool) -> Job:
     request, origin = saved_request(run)
     request = changed(request, wanted, observer.note, allow).check()
-    machine = choose_machine(request.machine, ranks.local, ranks.on_machine)
+    machine = choose_machine(request.machine, process_group.local_rank, process_group.local_world_size)
     saved, tensors, about, passed = run.load_checkpoint()
     for message in passed:
         observer.note(message)
@@ -204,9 +207,9 @@ def _resume(run: Run, wanted: dict[str, Any], observer: Observer, ranks: Ranks, 
     machine, kernels = choose_kernel(model, machine, asked, observer.note, request.training)
     now = conditions(machine, kernels)
     refuse_other_conditions(run.config.get("conditions"), now, set(wanted), allow, observer.note)
-    job = _assemble(request, material, machine, kernels, model, run, observer, ranks)
+    job = _assemble(request, material, machine, kernels, model, run, observer, process_group)
     job.trainer.restore(tensors, about)
-    if ranks.first:
+    if process_group.is_main:
         run.write_config(config(request, material.origin, now))
     spent = job.trainer.position.spent
     observer.note(f"going on with {run.path} from step {spent.steps:,}, after {spent.seconds:,.0f} s of training")
@@ -237,17 +240,17 @@ def _assemble(
     model: Network,
     run: Run,
     observer: Observer,
-    ranks: Ranks,
+    process_group: ProcessGroup,
 ) -> Job:
     """Put model, batches and the ways of looking at the model together into a trainer."""
-    batches = _shareable(material, request, ranks)
+    batches = _shareable(material, request, process_group)
     if isinstance(batches, Lanes) and (batches.batch, batches.steps) != (request.training.batch, request.training.bptt):
         observer.note(f"the text is short: {batches.batch} lanes of {batches.steps} steps")
     observer.note(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
         f"{machine.threads} threads, {kernels} kernels, {request.training.optimiser}, seed {request.training.seed}"
     )
-    if request.run.log_to == "tensorboard" and ranks.first:
+    if request.run.log_to == "tensorboard" and process_group.is_main:
         Board(run)
     looks = Looks(
         material.evaluator(model, machine, request),
@@ -255,7 +258,7 @@ def _assemble(
     )
     trainer = Trainer(
         model,
-        batches if ranks.size == 1 else OwnBatches(batches, ranks),
+        batches if process_group.world_size == 1 else ShardedBatches(batches, process_group),
         machine,
         request.training,
         request.run,
@@ -264,17 +267,17 @@ def _assemble(
         looks,
         lambda history, sharpness: material.saved(model, history, sharpness),
         material.symbols_per_character,
-        ranks,
+        process_group,
     )
     return Job(request, material, machine, kernels, trainer)
 
 
-def _shareable(material: Material, request: TrainRequest, ranks: Ranks) -> Batches:
+def _shareable(material: Material, request: TrainRequest, process_group: ProcessGroup) -> Batches:
     """Return the batches of a training, whose lanes can be dealt out: a short text may have fewer than were chosen for it."""
-    batches = material.batches(request.training)
-    if isinstance(batches, Lanes) and (left := batches.batch % ranks.size):
+    batches, processes = material.batches(request.training), process_group.world_size
+    if isinstance(batches, Lanes) and (left := batches.batch % processes):
         if "batch" in request.given or left == batches.batch:
-            raise UsageError(f"{batches.batch} lanes cannot be shared among {ranks.size} processes: choose another --batch.")
+            raise UsageError(f"{batches.batch} lanes cannot be shared among {processes} processes: choose another --batch.")
         batches = material.batches(dataclasses.replace(request.training, batch=batches.batch - left))
     return batches
 
@@ -290,21 +293,22 @@ def _started(request: TrainRequest) -> Path | None:
 
 
 def _completed_together(
-    request: TrainRequest, material: Material, machine: Machine, observer: Observer, ranks: Ranks
+    request: TrainRequest, material: Material, machine: Machine, observer: Observer, process_group: ProcessGroup
 ) -> tuple[TrainRequest, Machine]:
-    """Let the first rank's recipe choose for all."""
-    if ranks.size == 1:
+    """Let the main process's recipe choose the settings of all processes."""
+    processes = process_group.world_size
+    if processes == 1:
         return _complete(request, material, machine, observer)
-    machine = dataclasses.replace(machine, ranks=ranks.size)
+    machine = dataclasses.replace(machine, ranks=processes)
 
     def chosen() -> str:
         own, _ = _complete(request, material, machine, observer)
-        shared = own if "batch" in own.given else fill(own, batch=-(-own.training.batch // ranks.size) * ranks.size)
+        shared = own if "batch" in own.given else fill(own, batch=-(-own.training.batch // processes) * processes)
         return json.dumps({**shared.flat(), "given": sorted(own.given)})
 
-    values = json.loads(ranks.share(chosen))
+    values = json.loads(process_group.broadcast_str(chosen))
     given = frozenset(values.pop("given"))
-    return dataclasses.replace(TrainRequest.build(request.inputs, values, "the first rank"), given=given), machine
+    return dataclasses.replace(TrainRequest.build(request.inputs, values, "the main process"), given=given), machine
 
 
 def _complete(request: TrainRequest, material: Material, machine: Machine, observer: Observer) -> tuple[TrainRequest, Machine]:

@@ -57,7 +57,7 @@ def _train(request: TrainRequest, typed: dict[str, Any], resume: str | None, as_
     with observer() as watching:
         work = job.resume(Path(resume), typed, watching, allow) if resume else job.start(request, watching)
         outcome = work.train()
-    if not work.ranks.first:
+    if not work.process_group.is_main:
         return _left(outcome)
     if as_json:
         print(json.dumps({"version": 1, **dataclasses.asdict(outcome)}), flush=True)

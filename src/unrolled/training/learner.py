@@ -13,24 +13,32 @@ from unrolled.nn.cells import State, map_state, state_tensors
 from unrolled.nn.machine import Machine
 from unrolled.nn.network import Network
 from unrolled.options import TrainingOptions
-from unrolled.training.distributed import ALONE, Ranks, part_of, shared_loss
-from unrolled.training.optim import clip_gradient, make_optimiser
+from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup, ddp_loss, shard_batch
+from unrolled.training.optim import clip_gradient, make_optimizer
 
 APART = 15_485_863
-"""Between the dropout seeds of two ranks: they must not silence the same units of different lanes."""
+"""Distance between the dropout seeds of two processes: their masks must differ."""
 
 
 class Learner:
     """A model, its optimiser, and the state carried from one chunk of `batch` lanes to the next.
 
-    Among several `ranks`, `batch` is this one's lanes. A batch for which there is not enough memory is learned from in `splits`
-    parts, whose gradients are added up: the same step, a little slower.
+    With several processes, `batch` is this process's number of lanes. A batch for which there is not enough memory is learned
+    from in `splits` parts, whose gradients are added up: the same step, a little slower.
     """
 
-    def __init__(self, model: Network, machine: Machine, options: TrainingOptions, batch: int, ranks: Ranks = ALONE) -> None:
-        self.model, self.machine, self.options, self.ranks = model, machine, options, ranks
-        self._loss = shared_loss(model, ranks, machine.dtype)
-        self.optimiser = make_optimiser(model, options, ranks)
+    def __init__(
+        self,
+        model: Network,
+        machine: Machine,
+        options: TrainingOptions,
+        batch: int,
+        process_group: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        self.model, self.machine, self.options = model, machine, options
+        self.process_group = process_group
+        self._loss = ddp_loss(model, process_group)
+        self.optimizer = make_optimizer(model, options, process_group)
         self.carried: State = model.initial_state(batch)
         self.splits = 1
 
@@ -41,17 +49,17 @@ class Learner:
         """
         before = self._partly_reset(seed) if batch.carried else self.model.initial_state(batch.rows)
         while True:
-            self.model.seed_dropout(seed + self.ranks.rank * APART)
-            self.optimiser.zero_gradients()
+            self.model.seed_dropout(seed + self.process_group.rank * APART)
+            self.optimizer.zero_grad()
             try:
                 loss, after = self._gradients(batch, before)
                 break
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or self.ranks.size > 1 or self.splits >= batch.rows:
+                if not is_out_of_memory(error) or self.process_group.world_size > 1 or self.splits >= batch.rows:
                     raise
                 self.splits *= 2
-        norm, scale = clip_gradient(self.optimiser.weights.values(), self.options)
-        self.optimiser.step(rate, scale)
+        norm, scale = clip_gradient(self.optimizer.weights.values(), self.options)
+        self.optimizer.step(rate, scale)
         self.carried = after
         return loss, norm
 
@@ -61,10 +69,10 @@ class Learner:
             return self._part(batch, before)
         losses, states = [], []
         for index in range(self.splits):
-            part = Ranks(index, self.splits)
-            rows = part.own(batch.rows)
+            part = ProcessGroup(index, self.splits)
+            rows = part.shard_slice(batch.rows)
             if rows.start < rows.stop:
-                own = part_of(batch, part)
+                own = shard_batch(batch, part)
                 own = dataclasses.replace(own, weight=own.weight / self.splits)
                 loss, after = self._part(own, map_state(lambda s, rows=rows: s[rows], before))
                 losses.append(loss * own.weight)
@@ -85,21 +93,22 @@ class Learner:
         share = self.options.reset_probability
         if share == 0:
             return self.carried
-        lanes = len(state_tensors(self.carried)[0]) * self.ranks.size
+        lanes = len(state_tensors(self.carried)[0]) * self.process_group.world_size
         kept = torch.rand(lanes, 1, generator=torch.Generator().manual_seed(seed)) >= share
-        kept = kept[self.ranks.own(lanes)].to(self.machine.device)
+        kept = kept[self.process_group.shard_slice(lanes)].to(self.machine.device)
         return map_state(lambda s: s * kept, self.carried)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return what a step changes beside the weights: the optimiser's memory and the carried state, of all ranks."""
-        tensors = {f"optimiser/{name}": value for name, value in self.optimiser.to_tensors().items()}
-        carried = [self.ranks.lanes(tensor).clone() for tensor in state_tensors(self.carried)]  # h and c may be one zero
+        """Return what a step changes except the weights: the optimizer state and the carried state, of all processes."""
+        tensors = {f"optimiser/{name}": value for name, value in self.optimizer.to_tensors().items()}
+        # copies, since h and c may be one tensor of zeros
+        carried = [self.process_group.all_gather_rows(tensor).clone() for tensor in state_tensors(self.carried)]
         return tensors | {f"carried/{index}": tensor for index, tensor in enumerate(carried)}
 
     def from_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `to_tensors` gave; raise `ModelError` if it is not that of this model and optimiser."""
         prefix = "optimiser/"
-        self.optimiser.from_tensors({n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)})
+        self.optimizer.from_tensors({n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)})
         try:
             carried = iter([tensors[f"carried/{index}"] for index in range(len(state_tensors(self.carried)))])
         except KeyError as error:
@@ -107,5 +116,5 @@ class Learner:
         self.carried = map_state(lambda s: self._own(next(carried)).to(s.device), self.carried)
 
     def _own(self, carried: Tensor) -> Tensor:
-        """Return this rank's lanes of a state `(B, H)` that all carry together."""
-        return carried[self.ranks.own(len(carried))]
+        """Return this process's rows of the carried state `(B, H)` of all processes."""
+        return carried[self.process_group.shard_slice(len(carried))]

@@ -24,7 +24,7 @@ from unrolled.nn.network import Network
 from unrolled.options import RunOptions, TrainingOptions
 from unrolled.store.model_file import Saved
 from unrolled.store.run import Run
-from unrolled.training.distributed import ALONE, Ranks
+from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 from unrolled.training.learner import Learner
 from unrolled.training.looks import Looks, Observer, Status, milestones
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
@@ -91,11 +91,11 @@ class Trainer:
         looks: Looks,
         keep: Callable[[dict[str, Any], float], Saved],
         symbols_per_character: float = 1.0,
-        ranks: Ranks = ALONE,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.model, self.batches, self.machine, self._keep = model, batches, machine, keep
         self.options, self.run_options, self.run, self.observer, self.looks = options, run_options, run, observer, looks
-        self.learner, self.ranks = Learner(model, machine, options, batches.batch, ranks), ranks
+        self.learner, self.process_group = Learner(model, machine, options, batches.batch, process_group), process_group
         self.symbols_per_character = symbols_per_character
         self.budget: Budget = make_budget(options, batches.symbols)
         self._shares = milestones(self.budget)
@@ -163,12 +163,12 @@ class Trainer:
         self.position.slowed, self.position.spent.seconds = slowed, max(seconds, self.position.spent.seconds)
         back = self.position.spent.steps
         told = f"training diverged at step {step}: back to step {back}, at 1/{2**slowed} of the rate"
-        if self.ranks.first:
+        if self.process_group.is_main:
             self.run.metrics.append({"event": "rollback", "step": back, "diverged_at": step, "rate": 0.5**slowed})
         self.observer.note(told)
 
     def _timed_step(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> bool:
-        """Take a step, agree with the other ranks on where all stand, and return whether it is time to save."""
+        """Take a step, agree with the other processes on time, stop signals and losses; return whether a checkpoint is due."""
         started = time.perf_counter()
         batch, splits = next(iterator), self.learner.splits
         loss = self.step(batch)
@@ -176,13 +176,13 @@ class Trainer:
             self.observer.note(f"out of memory: a batch is learned from in {self.learner.splits} parts from here on")
         seconds = time.perf_counter() - started
         due = time.monotonic() - self._saved_at > self.run_options.save_every
-        if self.ranks.size == 1:
+        if self.process_group.world_size == 1:
             self._stopped, symbols = stop.number, float(batch.symbols)
             self._window[0] += loss * batch.symbols
         else:
-            own = [seconds * self.ranks.first, float(due) * self.ranks.first, float(stop.number or 0)]
+            own = [seconds * self.process_group.is_main, float(due) * self.process_group.is_main, float(stop.number or 0)]
             own += [float(batch.symbols), float(loss) * batch.symbols]
-            seconds, saves, stops, symbols, nats = self.ranks.total(own)
+            seconds, saves, stops, symbols, nats = self.process_group.all_reduce_sum(own)
             due, self._stopped = saves > 0, (stop.number or STOPS[-1]) if stops else None
             self._window[0] += nats
         self._window[1] += symbols
@@ -230,7 +230,7 @@ class Trainer:
             self.position.first_nats = status.train_nats
         self._window.zero_()
         record = asdict(status)
-        if self.ranks.first:
+        if self.process_group.is_main:
             self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("progress", "eta")}})
 
     def _check_finite(self, status: Status) -> None:
@@ -263,18 +263,18 @@ class Trainer:
         else:
             due = self.progress >= 1 or step % self.run_options.eval_every == 0
         if due and step > position.looked_at:
-            self._look_among_ranks(stop)
+            self._evaluate_in_main_process(stop)
             position.looks, position.looked_at = passed, step
             self._saved_step = -1
 
-    def _look_among_ranks(self, stop: StopSignals) -> None:
-        """Let the first rank look, and all of them know whether it was stopped meanwhile."""
-        if self.ranks.first:
+    def _evaluate_in_main_process(self, stop: StopSignals) -> None:
+        """Evaluate in the main process, and let all processes know whether a signal stopped it meanwhile."""
+        if self.process_group.is_main:
             try:
                 self._look(stop.check)
             except Interrupted as stopped:
                 self._stopped = stopped.exit_code - 128
-        if self.ranks.total([float(self._stopped or 0)])[0]:
+        if self.process_group.all_reduce_sum([float(self._stopped or 0)])[0]:
             self._stopped = self._stopped or STOPS[-1]
             self._leave_if_stopped()
 
@@ -327,7 +327,7 @@ class Trainer:
             return
         self._check_finite(self.status())
         tensors = self.learner.to_tensors() | {"window": self._window}
-        if self.ranks.first:
+        if self.process_group.is_main:
             self.run.save_checkpoint(step, self.saved(), tensors, {"position": asdict(self.position)})
             if step and not self.run.model_path.exists():
                 self.run.save_best(self.saved())
@@ -342,6 +342,6 @@ class Trainer:
             self.batches.seek(self.position.cursor)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The checkpoint of {self.run.path} lacks what a resume needs: {error}.") from error
-        for log in (self.run.metrics, self.run.samples) if self.ranks.first else ():
+        for log in (self.run.metrics, self.run.samples) if self.process_group.is_main else ():
             log.keep_until(self.position.spent.steps)
         self._saved_step = self.position.spent.steps

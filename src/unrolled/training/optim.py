@@ -1,8 +1,8 @@
-"""Rules that turn gradients into changes, and the limit of the gradient before.
+"""Optimizers and gradient clipping.
 
-The arithmetic is torch's own, called as functions: torch's optimiser *objects* import its compiler when they are made, which
-costs a second and 70 MB (measured, torch 2.13) and is of no use here. What an optimiser remembers is a flat table of tensors,
-so that it is stored without pickle.
+The update rules are torch's functional ones (`torch.optim.adamw.adamw`): creating one of torch's optimizer objects imports
+torch's compiler, which costs a second and 70 MB (measured, torch 2.13) and is not needed here. The optimizer state is a flat
+table of tensors, so that checkpoints need no pickle.
 """
 
 from __future__ import annotations
@@ -18,121 +18,126 @@ from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
 from unrolled.errors import ModelError
-from unrolled.nn.kernels.layer import keep_place
 from unrolled.nn.kernels.library import library
 from unrolled.nn.machine import fast_bfloat16
 from unrolled.options import TrainingOptions
-from unrolled.training.distributed import ALONE, Ranks
+from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 EPSILON = 1e-8
-"""What AdamW adds to the root of the mean square."""
+"""What AdamW adds to the root of the mean squared gradient."""
 
 
 def native_for(tensors: Iterable[Tensor]) -> Any:
-    """Return the native library if its kernels can work on these tensors, else None."""
-    fit = all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
-    return library() if fit else None
+    """Return the native library if its kernels support these tensors, else None."""
+    supported = all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
+    return library() if supported else None
 
 
-def _changing(weights: list[Tensor]) -> list[Tensor]:
-    """Return weights that a native kernel is about to change, and let those who remember them see it."""
+def _detached_for_update(weights: list[Tensor]) -> list[Tensor]:
+    """Return detached weights for a native kernel that changes them in place.
+
+    Autograd does not see what the kernel does, so each weight's version counter is incremented here.
+    """
     for weight in weights:
         increment_version(weight)
     return [weight.detach() for weight in weights]
 
 
-class Optimiser:
-    """Updates the weights of a model from their gradients. `moments` names what it remembers of each weight."""
+class Optimizer:
+    """Updates the weights of a model from their gradients.
 
-    moments: tuple[str, ...]
+    `state_keys` maps the name of each state tensor of a weight to its name in checkpoints, which must not change.
+    """
 
-    def __init__(self, model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> None:
-        self.options, self.ranks = options, ranks
+    state_keys: dict[str, str]
+
+    def __init__(self, model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
+        self.options, self.process_group = options, process_group
         self.weights = dict(model.named_parameters())
         device = next(iter(self.weights.values())).device
-        self.memory = {name: [torch.zeros_like(w) for w in self.weights.values()] for name in self.moments}
+        self.state = {name: [torch.zeros_like(w) for w in self.weights.values()] for name in self.state_keys}
         self.steps = [torch.zeros((), dtype=torch.float32, device=device) for _ in self.weights]
 
     @torch.no_grad()
-    def step(self, rate: float, scale: float = 1.0) -> None:
-        """Change the weights by their gradients times `scale`, at the learning rate `rate`."""
+    def step(self, lr: float, grad_scale: float = 1.0) -> None:
+        """Update the weights from their gradients times `grad_scale`, at the learning rate `lr`."""
         raise NotImplementedError
 
-    def zero_gradients(self) -> None:
-        """Forget the gradients: the next ones take their place, and nothing is cleared or added to."""
+    def zero_grad(self) -> None:
+        """Drop the gradients: the next backward pass then stores its own, without adding to old ones."""
         for weight in self.weights.values():
-            if self.ranks.size > 1:
-                keep_place(weight)
             weight.grad = None
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return what is remembered, as `weight/moment`; all ranks must ask."""
-        return self._remembered()
+        """Return the optimizer state as `weight/state key`. Every process must call this."""
+        return self._named_state()
 
-    def _remembered(self) -> dict[str, Tensor]:
-        remembered = {f"{name}/step": step for name, step in zip(self.weights, self.steps, strict=True)}
-        for moment, tensors in self.memory.items():
-            remembered |= {f"{name}/{moment}": tensor for name, tensor in zip(self.weights, tensors, strict=True)}
-        return remembered
+    def _named_state(self) -> dict[str, Tensor]:
+        named = {f"{name}/step": step for name, step in zip(self.weights, self.steps, strict=True)}
+        for state_name, tensors in self.state.items():
+            key = self.state_keys[state_name]
+            named |= {f"{name}/{key}": tensor for name, tensor in zip(self.weights, tensors, strict=True)}
+        return named
 
     def from_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `to_tensors` gave; raise `ModelError` if it is not that of this optimiser."""
-        own = self._remembered()
-        if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in tensors.items()}:
+        """Load what `to_tensors` returned; raise `ModelError` if names or shapes are not those of this optimizer."""
+        current = self._named_state()
+        if {name: tensor.shape for name, tensor in current.items()} != {name: tensor.shape for name, tensor in tensors.items()}:
             raise ModelError(f"The checkpoint's optimiser is not the {self.options.optimiser} of this model.")
-        for name, tensor in own.items():
+        for name, tensor in current.items():
             tensor.copy_(tensors[name])
 
-    def _gradients(self, scale: float = 1.0) -> list[Tensor]:
+    def _gradients(self, grad_scale: float = 1.0) -> list[Tensor]:
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights.values()]
-        if scale != 1.0:
-            torch._foreach_mul_(gradients, scale)
+        if grad_scale != 1.0:
+            torch._foreach_mul_(gradients, grad_scale)
         return gradients
 
 
-class AdamW(Optimiser):
-    """AdamW (Loshchilov and Hutter 2019). Matrices are pulled to zero; biases, norms and the embedding table are not."""
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter 2019). Weight decay applies to matrices, but not to biases, norms and the embedding."""
 
-    moments = ("mean", "square")
+    state_keys = {"exp_avg": "mean", "exp_avg_sq": "square"}
     betas = (0.9, 0.99)
 
-    def __init__(self, model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> None:
-        super().__init__(model, options, ranks)
+    def __init__(self, model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
+        super().__init__(model, options, process_group)
         decay = options.weight_decay
         self._decays = [decay if w.dim() > 1 and "embedding" not in name else 0.0 for name, w in self.weights.items()]
 
     @torch.no_grad()
-    def step(self, rate: float, scale: float = 1.0) -> None:
+    def step(self, lr: float, grad_scale: float = 1.0) -> None:
         native = native_for(self.weights.values())
-        gradients = self._gradients(1.0 if native else scale)
-        self._adamw(range(len(self.steps)), gradients, rate, scale, native)
+        gradients = self._gradients(1.0 if native else grad_scale)
+        self._adamw(range(len(self.steps)), gradients, lr, grad_scale, native)
 
-    def _adamw(self, indices: Iterable[int], gradients: list[Tensor], rate: float, scale: float, native: Any) -> None:
-        """Take a step with the weights at `indices`. Only the `native` kernel multiplies their gradients by `scale`."""
+    def _adamw(self, indices: Iterable[int], gradients: list[Tensor], lr: float, grad_scale: float, native: Any) -> None:
+        """Update the weights at `indices`. Only the native kernel multiplies their gradients by `grad_scale`."""
         weights, chosen = list(self.weights.values()), list(indices)
+        exp_avgs, exp_avg_sqs = self.state["exp_avg"], self.state["exp_avg_sq"]
         if native is not None:
-            picked = [[tensors[i] for i in chosen] for tensors in (gradients, self.memory["mean"], self.memory["square"])]
+            inputs = [[tensors[i] for i in chosen] for tensors in (gradients, exp_avgs, exp_avg_sqs)]
             steps = [self.steps[i] for i in chosen]
             torch._foreach_add_(steps, 1)
             native.adamw(
-                _changing([weights[i] for i in chosen]), *picked, torch.stack(steps).tolist(),
-                [self._decays[i] for i in chosen], rate, *self.betas, EPSILON, scale, torch.get_num_threads(),
+                _detached_for_update([weights[i] for i in chosen]), *inputs, torch.stack(steps).tolist(),
+                [self._decays[i] for i in chosen], lr, *self.betas, EPSILON, grad_scale, torch.get_num_threads(),
             )  # fmt: skip
             return
-        for decay in sorted(set(self._decays)):
-            alike = [index for index in chosen if self._decays[index] == decay]
+        for decay in sorted(set(self._decays)):  # torch's function takes one decay for all of its weights
+            same_decay = [index for index in chosen if self._decays[index] == decay]
             adamw(
-                [weights[i] for i in alike],
-                [gradients[i] for i in alike],
-                [self.memory["mean"][i] for i in alike],
-                [self.memory["square"][i] for i in alike],
+                [weights[i] for i in same_decay],
+                [gradients[i] for i in same_decay],
+                [exp_avgs[i] for i in same_decay],
+                [exp_avg_sqs[i] for i in same_decay],
                 [],
-                [self.steps[i] for i in alike],
+                [self.steps[i] for i in same_decay],
                 fused=gradients[0].device.type in ("cpu", "cuda"),
                 amsgrad=False,
                 beta1=self.betas[0],
                 beta2=self.betas[1],
-                lr=rate,
+                lr=lr,
                 weight_decay=decay,
                 eps=EPSILON,
                 maximize=False,
@@ -140,165 +145,171 @@ class AdamW(Optimiser):
 
 
 @dataclass(frozen=True)
-class _Squares:
-    """Weights made of square blocks of one size: how many each has, and which of them, of which weights, are this rank's own.
+class MatrixGroup:
+    """The weights at `indices`, all made of square matrices of one `size`: `counts` has the number of matrices in each weight.
 
-    They are `shared` if every rank turns as many of them.
+    If the matrices divide evenly among the processes, the group is `sharded`: each process computes the updates of its own
+    matrices only. `shard` lists them: an index of a weight, and a slice of that weight's matrices.
     """
 
     size: int
     indices: list[int]
     counts: list[int]
-    shared: bool
-    own: list[tuple[int, slice]]
+    sharded: bool
+    shard: list[tuple[int, slice]]
 
-    def blocks(self, tensor: Tensor) -> Tensor:
-        """Return a weight, or what belongs to one, as blocks `(N, H, H)`."""
+    def matrices(self, tensor: Tensor) -> Tensor:
+        """View a weight, or a tensor of its shape, as matrices `(N, H, H)`."""
         return tensor.view(-1, self.size, self.size)
 
 
 class Muon(AdamW):
-    """Muon (Jordan et al. 2024) for the square blocks of the recurrent matrices, one a gate; AdamW for all else.
+    """Muon (Jordan et al. 2024) for the square matrices of the recurrent weights, one per gate; AdamW for all other weights.
 
-    The momentum of each block is replaced by the nearest orthogonal matrix, found by three polynomial steps, all blocks of the
-    model in one batched product.
+    The update of each matrix is its momentum, replaced by the nearest orthogonal matrix. Three polynomial steps compute it, as
+    one batched product over all matrices of the model.
     """
 
     momentum = 0.95
-    share_of_rate = 2.5
+    lr_scale = 2.5
     """Muon's learning rate, as a multiple of AdamW's."""
 
-    def __init__(self, model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> None:
-        super().__init__(model, options, ranks)
+    def __init__(self, model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
+        super().__init__(model, options, process_group)
         names = list(self.weights)
-        squares = {name for name in names if name.endswith("weight_h")}
-        squares |= {
+        square = {name for name in names if name.endswith("weight_h")}
+        square |= {
             name
             for name in names
             if name.endswith("weight_x") and self.weights[name].shape == self.weights[name[:-1] + "h"].shape
         }
-        self._others = [i for i, name in enumerate(names) if name not in squares]
+        self._adamw_indices = [i for i, name in enumerate(names) if name not in square]
         by_size: dict[int, list[int]] = {}
-        for index in (i for i, name in enumerate(names) if name in squares):
-            self.memory["square"][index] = torch.empty(0)
+        for index in (i for i, name in enumerate(names) if name in square):
+            self.state["exp_avg_sq"][index] = torch.empty(0)
             by_size.setdefault(self.weights[names[index]].shape[1], []).append(index)
-        self._groups = [self._dealt_out(size, indices) for size, indices in by_size.items()]
+        self._groups = [self._matrix_group(size, indices) for size, indices in by_size.items()]
 
-    def _dealt_out(self, size: int, indices: list[int]) -> _Squares:
-        """Return the blocks of some weights, dealt out evenly among the ranks; all to each of them if that cannot be."""
+    def _matrix_group(self, size: int, indices: list[int]) -> MatrixGroup:
+        """Return the group of some weights, sharded among the processes if its matrices divide evenly."""
         weights = list(self.weights.values())
         counts = [len(weights[index]) // size for index in indices]
-        shared = self.ranks.size > 1 and sum(counts) % self.ranks.size == 0
-        mine, own, first = self.ranks.own(sum(counts)) if shared else slice(0, sum(counts)), [], 0
+        total, world_size = sum(counts), self.process_group.world_size
+        sharded = world_size > 1 and total % world_size == 0
+        in_shard = self.process_group.shard_slice(total) if sharded else slice(0, total)
+        shard, offset = [], 0
         for index, count in zip(indices, counts, strict=True):
-            part = slice(max(0, mine.start - first), min(count, mine.stop - first))
+            part = slice(max(0, in_shard.start - offset), min(count, in_shard.stop - offset))
             if part.start < part.stop:
-                own.append((index, part))
-            first += count
-        return _Squares(size, indices, counts, shared, own)
+                shard.append((index, part))
+            offset += count
+        return MatrixGroup(size, indices, counts, sharded, shard)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return what is remembered; of blocks that ranks turn for each other, what each of them remembers."""
+        """Return the optimizer state; the momentum of sharded groups is gathered from the processes that own it."""
         for group in self._groups:
-            if group.shared:
-                means = self.memory["mean"]
-                whole = self.ranks.gather(torch.cat([group.blocks(means[index])[part] for index, part in group.own]))
-                for index, own in zip(group.indices, torch.split(whole, group.counts), strict=True):
-                    group.blocks(means[index]).copy_(own)
+            if group.sharded:
+                exp_avgs = self.state["exp_avg"]
+                shard = torch.cat([group.matrices(exp_avgs[index])[part] for index, part in group.shard])
+                gathered = torch.split(self.process_group.all_gather(shard), group.counts)
+                for index, matrices in zip(group.indices, gathered, strict=True):
+                    group.matrices(exp_avgs[index]).copy_(matrices)
         return super().to_tensors()
 
     @torch.no_grad()
-    def step(self, rate: float, scale: float = 1.0) -> None:
+    def step(self, lr: float, grad_scale: float = 1.0) -> None:
         native = native_for(self.weights.values())
         fused = native is not None and all(native.has_polar(group.size) for group in self._groups)
-        gradients = self._gradients(1.0 if fused else scale)
-        self._adamw(self._others, gradients, rate, scale if fused else 1.0, native)
+        gradients = self._gradients(1.0 if fused else grad_scale)
+        self._adamw(self._adamw_indices, gradients, lr, grad_scale if fused else 1.0, native)
         weights = [weight.detach() for weight in self.weights.values()]
-        shrink, turn = rate * self.options.weight_decay, rate * self.share_of_rate
+        decay, muon_lr = lr * self.options.weight_decay, lr * self.lr_scale
         for group in self._groups:
             for index in group.indices:
                 self.steps[index] += 1
             if fused:
-                self._change(group, gradients, scale, shrink, turn, native)
+                self._native_step(group, gradients, grad_scale, decay, muon_lr, native)
                 continue
-            turned = self._turned(group, gradients)
-            for index, own in zip(group.indices, torch.split(turned, group.counts), strict=True):
-                weights[index].mul_(1 - shrink)
-                group.blocks(weights[index]).sub_(own, alpha=turn)
+            updates = torch.split(self._orthogonal_updates(group, gradients), group.counts)
+            for index, update in zip(group.indices, updates, strict=True):
+                weights[index].mul_(1 - decay)
+                group.matrices(weights[index]).sub_(update, alpha=muon_lr)
 
-    def _change(self, group: _Squares, gradients: list[Tensor], scale: float, shrink: float, turn: float, native: Any) -> None:
-        """Take a step with the blocks of a group by the native kernels."""
-        threads, means = torch.get_num_threads(), self.memory["mean"]
+    def _native_step(
+        self, group: MatrixGroup, gradients: list[Tensor], grad_scale: float, decay: float, lr: float, native: Any
+    ) -> None:
+        """Update the matrices of a group with the native kernels."""
+        threads, exp_avgs = torch.get_num_threads(), self.state["exp_avg"]
         all_weights = list(self.weights.values())
-        weights = _changing([all_weights[index] for index in group.indices])
-        polar = (group.size, torch.tensor(POLAR), POLAR_MARGIN, scale, self.momentum)
-        if group.shared:
-            own = [[group.blocks(tensors[index])[part] for index, part in group.own] for tensors in (gradients, means)]
-            directions = self.ranks.place((sum(map(len, own[0])), group.size, group.size), torch.bfloat16)
-            native.directions(*own, *polar, directions, threads)
-            native.turn(weights, self.ranks.parts(directions), shrink, turn, threads)
+        weights = _detached_for_update([all_weights[index] for index in group.indices])
+        polar = (group.size, torch.tensor(POLAR_EXPRESS), NORM_MARGIN, grad_scale, self.momentum)
+        if group.sharded:
+            shard = [[group.matrices(tensors[index])[part] for index, part in group.shard] for tensors in (gradients, exp_avgs)]
+            updates = torch.empty(sum(map(len, shard[0])), group.size, group.size, dtype=torch.bfloat16)
+            native.directions(*shard, *polar, updates, threads)
+            native.turn(weights, self.process_group.all_gather(updates).flatten(), decay, lr, threads)
         else:
-            own = [[tensors[index] for index in group.indices] for tensors in (gradients, means)]
-            native.muon(weights, *own, *polar, shrink, turn, threads)
+            inputs = [[tensors[index] for index in group.indices] for tensors in (gradients, exp_avgs)]
+            native.muon(weights, *inputs, *polar, decay, lr, threads)
 
-    def _turned(self, group: _Squares, gradients: list[Tensor]) -> Tensor:
-        """Return the orthogonal direction `(N, H, H)` of every block; a rank keeps the momentum of those that it turns."""
-        directions = []
-        for index, part in group.own:
-            gradient = group.blocks(gradients[index])[part]
-            mean = group.blocks(self.memory["mean"][index])[part].lerp_(gradient, 1 - self.momentum)
-            directions.append(gradient.lerp(mean, self.momentum))
-        turned = _polar(torch.cat(directions))
-        return (self.ranks.gather(turned) if group.shared else turned).float()
+    def _orthogonal_updates(self, group: MatrixGroup, gradients: list[Tensor]) -> Tensor:
+        """Return the orthogonal updates `(N, H, H)` of all matrices of a group; each process updates its own momentum only."""
+        momentum = []
+        for index, part in group.shard:
+            gradient = group.matrices(gradients[index])[part]
+            exp_avg = group.matrices(self.state["exp_avg"][index])[part].lerp_(gradient, 1 - self.momentum)
+            momentum.append(gradient.lerp(exp_avg, self.momentum))
+        updates = polar_express(torch.cat(momentum))
+        return (self.process_group.all_gather(updates) if group.sharded else updates).float()
 
 
-POLAR = ((8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518))
-"""Coefficients of x, x^3 and x^5, each step's the best for what the step before leaves (Amsel et al. 2025, Polar Express).
+POLAR_EXPRESS = ((8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518))
+"""Coefficients of x, x^3 and x^5 in each step: the best for the singular values that the last step left (Amsel et al. 2025).
 
-Three of them do no worse than five of Muon's first, equal steps, at three fifths of the cost (benchmarks/LOG.md).
+These three steps do no worse than the five equal steps of the first Muon, at three fifths of the cost (benchmarks/LOG.md).
 """
 
-POLAR_MARGIN = 1.02
+NORM_MARGIN = 1.02
 """Keeps the largest singular value below one where bfloat16 rounds up."""
 
 
-def orthogonalise(blocks: Tensor) -> Tensor:
-    """Return the nearest orthogonal matrix of each block `(N, H, H)`, roughly: singular values from 0.2 to 1.9, most near 1."""
-    return _polar(blocks).float()
+def orthogonal_update(matrices: Tensor) -> Tensor:
+    """Return the nearest orthogonal matrix of each of `(N, H, H)`, roughly: singular values are 0.2 to 1.9, most near 1."""
+    return polar_express(matrices).float()
 
 
-def _polar(blocks: Tensor) -> Tensor:
-    """Return what `orthogonalise` does, in the numbers that it is worked out in."""
+def polar_express(matrices: Tensor) -> Tensor:
+    """Return what `orthogonal_update` returns, in the dtype of the computation: bfloat16 where that is fast."""
     native = library()
-    if native is not None and blocks.device.type == "cpu" and native.has_polar(blocks.shape[-1]):
-        turned = torch.empty(blocks.shape, dtype=torch.bfloat16)
-        native.polar(blocks.contiguous(), torch.tensor(POLAR), POLAR_MARGIN, turned, torch.get_num_threads())
-        return turned
-    x = blocks.to(torch.bfloat16 if fast_bfloat16(blocks.device) else torch.float32)
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) * POLAR_MARGIN + 1e-7)
-    for a, b, c in POLAR:
+    if native is not None and matrices.device.type == "cpu" and native.has_polar(matrices.shape[-1]):
+        orthogonal = torch.empty(matrices.shape, dtype=torch.bfloat16)
+        native.polar(matrices.contiguous(), torch.tensor(POLAR_EXPRESS), NORM_MARGIN, orthogonal, torch.get_num_threads())
+        return orthogonal
+    x = matrices.to(torch.bfloat16 if fast_bfloat16(matrices.device) else torch.float32)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * NORM_MARGIN + 1e-7)
+    for a, b, c in POLAR_EXPRESS:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x
 
 
-class RMSProp(Optimiser):
-    """RMSProp (Tieleman and Hinton 2012) with char-rnn's smoothing."""
+class RMSProp(Optimizer):
+    """RMSProp (Tieleman and Hinton 2012) with char-rnn's smoothing constant."""
 
-    moments = ("square",)
-    smoothing = 0.95
+    state_keys = {"square_avg": "square"}
+    alpha = 0.95
 
     @torch.no_grad()
-    def step(self, rate: float, scale: float = 1.0) -> None:
+    def step(self, lr: float, grad_scale: float = 1.0) -> None:
         rmsprop(
             list(self.weights.values()),
-            self._gradients(scale),
-            self.memory["square"],
+            self._gradients(grad_scale),
+            self.state["square_avg"],
             [],
             [],
             self.steps,
-            lr=rate,
-            alpha=self.smoothing,
+            lr=lr,
+            alpha=self.alpha,
             eps=1e-8,
             weight_decay=0.0,
             momentum=0.0,
@@ -306,19 +317,19 @@ class RMSProp(Optimiser):
         )
 
 
-OPTIMISERS: dict[str, type[Optimiser]] = {"adamw": AdamW, "muon": Muon, "rmsprop": RMSProp}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "muon": Muon, "rmsprop": RMSProp}
 
 
-def make_optimiser(model: nn.Module, options: TrainingOptions, ranks: Ranks = ALONE) -> Optimiser:
-    """Return the optimiser that `options` name, over all weights of `model`; `ranks` take the same step together."""
-    return OPTIMISERS[options.optimiser](model, options, ranks)
+def make_optimizer(model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> Optimizer:
+    """Return the optimizer that `options` name, for all weights of `model`; all processes must take its steps together."""
+    return OPTIMIZERS[options.optimiser](model, options, process_group)
 
 
 @torch.no_grad()
 def clip_gradient(weights: Iterable[Tensor], options: TrainingOptions) -> tuple[Tensor, float]:
-    """Limit the gradient, by its length or element by element.
+    """Clip the gradient by its norm or by value.
 
-    Returns its length before, and what is left to do: the number that the optimiser must multiply it by.
+    Returns its norm before clipping, and a factor by which the optimizer must still multiply it: that saves a pass over memory.
     """
     weights = list(weights)
     gradients = [weight.grad for weight in weights if weight.grad is not None]

@@ -89,16 +89,14 @@ class NativeLayer(torch.autograd.Function):
             ids, dtable, dbelow, dgates, dbias, dfirst[0], dfirst[1] if kind == 2 else None,
         )  # fmt: skip
         read = None if ids is not None else xs
-        dweight_h, dweight_x = weight_gradients(
-            kind, dgates, hs[:-1], read, padded, threads, weight_h if kind != 1 else None, weight_x
-        )
+        dweight_h, dweight_x = weight_gradients(kind, dgates, hs[:-1], read, padded, threads)
         dweight_h = dweight_h[:, :units, :units]
         if kind == 1:
             dweight_h = dweight_h.roll(-1, 0)  # n r z, as the state's side has them
         of_read, laid_out = dgates, kind
         if dtable is not None:  # from here on the table's rows are the inputs
             of_read, laid_out = _narrowed(dtable, dtype), 0
-            dweight_x, _ = weight_gradients(0, of_read, xs, None, GATES[kind] * padded, threads, weight_x)
+            dweight_x, _ = weight_gradients(0, of_read, xs, None, GATES[kind] * padded, threads)
             dweight_x = dweight_x.view(GATES[kind], padded, -1)
         if dbelow is not None:
             dys = _sum(dbelow)[None, :, :units].contiguous()
@@ -149,41 +147,15 @@ def _norm_gradients(
     return dinputs, (of_weight, of_bias)
 
 
-def keep_place(weight: Tensor) -> None:
-    """Let a weight's next gradient be made where its last one is: DistributedDataParallel has it there, and copies others."""
-    weight.__dict__[_PLACE] = weight.grad
-
-
-_PLACE = "_unrolled_place"
-
-
-def _place(weight: Tensor | None, rows: int, width: int) -> Tensor:
-    """Return memory for a weight's gradient `(rows, width)`: where the last one was, for the first that asks, or new."""
-    kept = None if weight is None else weight.__dict__.pop(_PLACE, None)
-    if kept is None or kept.numel() != rows * width or not kept.is_contiguous() or kept.dtype != torch.float32:
-        return torch.empty(rows, width)
-    return cast(Tensor, kept.detach().view(rows, width))
-
-
 def weight_gradients(
-    kind: int,
-    dgates: Tensor,
-    hs: Tensor,
-    xs: Tensor | None,
-    padded: int,
-    threads: int,
-    of_hs: Tensor | None = None,
-    of_xs: Tensor | None = None,
+    kind: int, dgates: Tensor, hs: Tensor, xs: Tensor | None, padded: int, threads: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the gradients of the weights of `hs`, the state that was read, `(G, Hp, width)` and of `xs` `(G, Hp, width)`.
-
-    They are made in the places of the weights `of_hs` and `of_xs`, if those have any.
-    """
+    """Return the gradients of the weights of `hs`, the state that was read, `(G, Hp, width)` and of `xs` `(G, Hp, width)`."""
     native, gates, blocks = cast(Any, library()), GATES[kind], BLOCKS[kind]
     wide, width = hs.shape[2] - LINE, None if xs is None else xs.shape[2] - LINE
     if dgates.dtype == torch.bfloat16 and native.has_gradients():
-        of_state = _place(of_hs, gates * padded, wide)
-        of_input = None if width is None else _place(of_xs, gates * padded, width)
+        of_state = torch.empty(gates * padded, wide)
+        of_input = None if width is None else torch.empty(gates * padded, width)
         native.weight_gradients(kind, threads, padded, dgates, hs, of_state, xs, of_input)
     else:
         flat = dgates.flatten(0, 1)
