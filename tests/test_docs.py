@@ -20,7 +20,7 @@ from unrolled.options import (
 ROOT = Path(__file__).parent.parent
 OTHER_PROGRAMS = {
     *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--max-restarts"),
-    *("--nodes", "--ntasks-per-node", "--scoring", "--measure", "--beside"),
+    *("--nodes", "--ntasks-per-node", "--scoring", "--measure", "--compare"),
 }
 """Flags of torchrun, srun, benchmarks/figures.py and benchmarks/scaling.py, which the documents name."""
 

@@ -163,11 +163,10 @@ def _opened(request: TrainRequest, note: Callable[[str], None], process_group: P
     """
     if is_table(request):
         return process_group.main_process_first(lambda: open_rows(request, note))  # type: ignore[no-any-return]
-    encode_together = process_group.world_size > 1 and process_group.broadcast_str(
-        lambda: str(is_shared(request.inputs, request.data))
-    ) == str(True)
-    if encode_together:
-        return open_text(request, note)
+    if process_group.world_size > 1:
+        encode_together = process_group.broadcast_str(lambda: str(is_shared(request.inputs, request.data)))
+        if encode_together == str(True):
+            return open_text(request, note)
     return process_group.main_process_first(lambda: open_text(request, note))  # type: ignore[no-any-return]
 
 
@@ -296,8 +295,7 @@ def _completed_together(
     request: TrainRequest, material: Material, machine: Machine, observer: Observer, process_group: ProcessGroup
 ) -> tuple[TrainRequest, Machine]:
     """Let the main process's recipe choose the settings of all processes."""
-    processes = process_group.world_size
-    if processes == 1:
+    if (processes := process_group.world_size) == 1:
         return _complete(request, material, machine, observer)
     machine = dataclasses.replace(machine, ranks=processes)
 
