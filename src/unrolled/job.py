@@ -287,8 +287,7 @@ def _started(request: TrainRequest) -> Path | None:
         found = [Path(request.run.out)]
     else:
         found = sorted(Path("runs").glob(f"{_stem(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    saved = [path for path in found if Run(path).checkpoints()]
-    return saved[0] if saved else None
+    return next((path for path in found if Run(path).checkpoints()), None)
 
 
 def _completed_together(
