@@ -191,7 +191,7 @@ def workers(launcher: int) -> list[int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
 def test_a_rank_that_is_lost_costs_nothing(words: Path) -> None:
-    kills(words, 1, 1500)
+    kills(words, 1, 700)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
