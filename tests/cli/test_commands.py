@@ -289,6 +289,7 @@ def test_text_comes_from_standard_input(book: Path) -> None:
     subprocess.run(command("train", "--resume", "runs/stdin", "--steps", 6), check=True, capture_output=True)
 
 
+@pytest.mark.serial
 def test_help_is_quick_narrow_and_complete(cli: Cli) -> None:
     for name in ("", *COMMANDS):
         done = cli(*([name] if name else []), "--help")

@@ -17,6 +17,8 @@ from unrolled.inference.memory import matches
 from unrolled.inference.ngram import KneserNey
 from unrolled.study.writing import LONGEST_COPY
 
+pytestmark = pytest.mark.xdist_group("explain")  # one worker makes what the module's tests share
+
 SMALL: dict[str, Any] = {
     "hidden": 16, "batch": 4, "bptt": 16, "sample_length": 0, "progress": False, "threads": 1, "precision": "float32",
 }  # fmt: skip

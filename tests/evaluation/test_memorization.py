@@ -132,6 +132,7 @@ BLANKS = np.full(2_000_000, 32, dtype=np.uint8)
 PAIRS = np.tile(np.array([97, 98], dtype=np.uint8), 1_000_000)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("train", [BLANKS, PAIRS, random_ids(2_000_000, 2)], ids=["blanks", "pairs", "coins"])
 @pytest.mark.parametrize("sample", [BLANKS[:10_000], PAIRS[1:10_001]], ids=["blanks", "pairs"])
 def test_repetitive_texts_take_no_longer(train: Ids, sample: Ids) -> None:
@@ -173,6 +174,7 @@ def test_documents_are_whole() -> None:
     assert known_documents(np.array([END, END]), END, [train[:0]]).tolist() == [True]
 
 
+@pytest.mark.serial
 def test_many_documents_in_time() -> None:
     random = np.random.default_rng(0)
     train = np.where(random.random(1_000_000) < 0.15, END, random.integers(0, 8, 1_000_000)).astype(np.uint8)

@@ -28,6 +28,8 @@ from unrolled.nn.machine import Machine
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions
 
+pytestmark = pytest.mark.xdist_group("surprisal")  # one worker makes what the module's tests share
+
 CPU = Machine(torch.device("cpu"), torch.float32, 2)
 LETTERS = "\n abcdeABC\u00e9"
 SMALL: dict[str, Any] = {"hidden": 16, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "threads": 1}

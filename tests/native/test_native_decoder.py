@@ -3,9 +3,7 @@
 Where the library is not built, each of these tests holds the way back to its word instead; CI must have it.
 """
 
-import functools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 import unrolled
+from support.native import built
 from unrolled.data.vocab import Bytes, Characters
 from unrolled.errors import UsageError
 from unrolled.inference.generate import (
@@ -31,7 +30,7 @@ from unrolled.inference.generate import (
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.hold import Hold
 from unrolled.nn.kernels import step as step_module
-from unrolled.nn.kernels.library import library, why_absent
+from unrolled.nn.kernels.library import library
 from unrolled.nn.kernels.step import PRECISIONS, NativeStep, Precision, refusal
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
@@ -54,23 +53,6 @@ def network(symbols: int = SYMBOLS, seed: int = 0, sharp: float = 3.0, **options
     return model
 
 
-def natively(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test of the native step; where there is none, see that nothing but the definition is used."""
-
-    @functools.wraps(test)
-    def run(*given: Any, **named: Any) -> None:
-        if library() is not None:
-            test(*given, **named)
-            return
-        model, letters, options = network(len(LETTERS)), Characters(LETTERS), SampleOptions(length=30)
-        assert refusal(model) == why_absent() != ""
-        assert native_precision(model, options, [], "float32") is None
-        asked, unasked = (next(generate(model, letters, options, 1, precision=precision)) for precision in ("float32", None))
-        assert asked == unasked
-
-    return run
-
-
 pytestmark = pytest.mark.usefixtures("best_set_again")
 
 
@@ -79,10 +61,14 @@ def use(name: str) -> None:
         library().use_set(name)
 
 
-def test_the_library_is_there_where_it_must_be() -> None:
-    if os.environ.get("CI") == "true":
-        assert library() is not None, why_absent()
-    assert (library() is None) == bool(why_absent())
+def test_without_the_library_the_definition_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_module, "library", lambda: None)
+    monkeypatch.setattr(step_module, "why_absent", lambda: "not built here")
+    model, letters, options = network(len(LETTERS)), Characters(LETTERS), SampleOptions(length=30)
+    assert refusal(model) == "not built here"
+    assert native_precision(model, options, [], "float32") is None
+    asked, unasked = (next(generate(model, letters, options, 1, precision=precision)) for precision in ("float32", None))
+    assert asked == unasked
 
 
 KINDS: list[dict[str, Any]] = [
@@ -96,7 +82,7 @@ KINDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@natively
+@built
 def test_logits_and_states_are_those_of_the_definition(cell: str, kind: dict[str, Any], name: str) -> None:
     use(name)
     for size in (1, 3, 17, 64, 200):
@@ -128,7 +114,7 @@ def drawn(model: SequenceModel, numbers: torch.Tensor, precision: Precision, thr
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", SETS)
-@natively
+@built
 def test_a_stream_is_the_same_alone_among_others_in_other_blocks_and_by_any_threads(name: str, precision: Precision) -> None:
     use(name)
     for cell, size in (("lstm", 72), ("gru", 40), ("rnn", 130)):
@@ -163,7 +149,7 @@ FILTERED: list[dict[str, Any]] = [
 ]
 
 
-@natively
+@built
 def test_narrow_weights_cost_next_to_nothing(tmp_path: Path) -> None:
     trained = unrolled.train("builtin:python", progress=False, out=str(tmp_path / "run"), hidden=64, steps=100, seed=1)
     ids = torch.from_numpy(trained.subject.parts()[1].astype("int64"))[: 16 * 300].view(16, -1).T.contiguous()
@@ -181,7 +167,7 @@ def test_narrow_weights_cost_next_to_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", FILTERED, ids=str)
-@natively
+@built
 def test_draws_are_those_of_the_definition(settings: dict[str, Any]) -> None:
     options = SampleOptions(**settings)
     for seed in range(8):
@@ -200,7 +186,7 @@ def test_draws_are_those_of_the_definition(settings: dict[str, Any]) -> None:
         assert int(found.min()) >= 4
 
 
-@natively
+@built
 def test_exactly_k_among_equals() -> None:
     model = network()
     with torch.no_grad():
@@ -214,7 +200,7 @@ def test_exactly_k_among_equals() -> None:
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("settings", [*FILTERED, {"prompt": "abc\u00e9" * 30}, {"stop": ("a ", "bb")}], ids=str)
-@natively
+@built
 def test_the_text_is_the_one_that_the_definition_draws(settings: dict[str, Any], cell: str) -> None:
     for vocabulary in (Characters(LETTERS), Characters(LETTERS, True), Bytes()):
         model = network(vocabulary.size, cell=cell, hidden=40)
@@ -223,7 +209,7 @@ def test_the_text_is_the_one_that_the_definition_draws(settings: dict[str, Any],
         assert own == list(generate(model, vocabulary, options, 5, precision=None))
 
 
-@natively
+@built
 def test_many_samples_are_those_drawn_one_by_one() -> None:
     vocabulary = Characters(LETTERS, True)
     model = network(vocabulary.size, hidden=40, sharp=1.0)
@@ -237,7 +223,7 @@ def test_many_samples_are_those_drawn_one_by_one() -> None:
                 assert sample.text == "ab" + "".join(stream_text(model, vocabulary, alone, 3 + index, precision=precision))
 
 
-@natively
+@built
 def test_the_first_symbol_comes_at_once_and_blocks_grow() -> None:
     model = network(len(LETTERS))
     ids, _ = prompt_ids(Characters(LETTERS), "")
@@ -247,7 +233,7 @@ def test_the_first_symbol_comes_at_once_and_blocks_grow() -> None:
     assert blocks == [1, 1, 2, 4, 8, 16, 32, 64, 64, 64, 44]
 
 
-@natively
+@built
 def test_what_it_cannot_run_goes_the_old_way() -> None:
     model = network()
     options = SampleOptions()
@@ -269,7 +255,7 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
     assert stepping(model, options, [], None) == {"step": "reference", "precision": "float32"}
 
 
-@natively
+@built
 def test_numbers_that_are_none_end_nothing() -> None:
     for name in SETS:
         use(name)
@@ -285,7 +271,7 @@ def test_numbers_that_are_none_end_nothing() -> None:
                     assert 0 <= int(ids.min()) <= int(ids.max()) < SYMBOLS
 
 
-@natively
+@built
 def test_wrong_sizes_types_and_symbols_are_errors() -> None:
     step, packed = NativeStep(network(), 3), library().StepWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
     own = library().Stepper(packed, 3)
@@ -331,7 +317,7 @@ def test_wrong_sizes_types_and_symbols_are_errors() -> None:
     assert step.draw(numbers[:0], SampleOptions()).shape == (0, 3)
 
 
-@natively
+@built
 def test_weights_are_packed_once_and_again_when_they_change() -> None:
     model = network()
     first = NativeStep(model, 1)

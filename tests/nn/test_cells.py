@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support.native import built
 from unrolled.errors import UsageError
 from unrolled.job import choose_kernel
 from unrolled.nn.cells import (
@@ -103,19 +104,22 @@ def test_a_reset_is_a_fresh_start(cell: str) -> None:
 @pytest.mark.parametrize("resets", [None, some_resets()], ids=["no resets", "resets"])
 @pytest.mark.parametrize("two_biases", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "reference"])
-def test_kernels_equal_the_reference_in_everything(kernel: str, cell: str, two_biases: bool, resets: Tensor | None) -> None:
+def test_aten_equals_the_reference_in_everything(cell: str, two_biases: bool, resets: Tensor | None) -> None:
     made = make(cell, two_biases)
-    if kernel == "native":  # float32 is all it has; tests/native/test_native_layer.py holds it equal
-        made = made.float()
-    if refusal(kernel, made):
-        with pytest.raises(ValueError, match=r"no (fused|native) layer|not built here"):
-            KERNELS[kernel](made, *inputs(made), resets)
-        return
-    if kernel == "native":
-        return
-    expected = everything(made, unroll_by_step, resets)
-    torch.testing.assert_close(everything(made, KERNELS[kernel], resets), expected, **FLOAT64)
+    if refusal("aten", made):
+        with pytest.raises(ValueError, match="no fused layer"):
+            KERNELS["aten"](made, *inputs(made), resets)
+    else:
+        expected = everything(made, unroll_by_step, resets)
+        torch.testing.assert_close(everything(made, KERNELS["aten"], resets), expected, **FLOAT64)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_native_refuses_float64(cell: str) -> None:
+    """It has float32 and bfloat16 only; tests/native/test_native_layer.py compares it with the definition there."""
+    made = make(cell)
+    with pytest.raises(ValueError, match=r"no native layer|not built here"):
+        KERNELS["native"](made, *inputs(made), None)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -137,12 +141,9 @@ def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [2, 3, 40])
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "cell"), [(k, c) for k in KERNELS for c in CELLS if not refusal(k, make(c))])
 def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: int) -> None:
     made = make(cell)
-    if refusal(kernel, made):
-        return
     torch.manual_seed(3)
     table = torch.randn(rows, E, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(rows, (T, B))
@@ -195,10 +196,9 @@ def residual(unroll: Any) -> Any:
     return run
 
 
+@built
 def test_a_wrong_loss_behind_the_head_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = SequenceModel(V, ModelOptions(hidden=8))
-    if refusal("native", model.cells()[0]):
-        return
     assert guard.fault(model, "native", torch.float32, 4, 4) is None
     right = native.loss
     monkeypatch.setattr(native, "loss", lambda ys, head, targets: right(ys, head, targets) + 0.1 * ys.square().mean())

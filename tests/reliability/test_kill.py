@@ -431,12 +431,14 @@ def signal_again_and_again(forks: Forks, count: int, seed: int) -> dict[str, int
     return seen | {"slowest, ms": math.ceil(slowest * 1000)}
 
 
+@pytest.mark.serial
 def test_signals_at_random_moments_save_and_leave(forks: Forks) -> None:
     seen = signal_again_and_again(forks, SIGNALS_P, seed=3)
     assert seen["saved"] > 0
     print(f"\n{SIGNALS_P} signals: {seen}")
 
 
+@pytest.mark.serial
 @LONG
 def test_a_hundred_signals_save_and_leave(forks: Forks) -> None:
     seen = signal_again_and_again(forks, SIGNALS_N, seed=4)
@@ -481,6 +483,7 @@ def sample_for_long(out: str) -> int:
     return 128 + (outcome.stopped or 0)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_a_sample_is_written_does_not_wait_for_it(forks: Forks, number: int) -> None:
     write_data(forks.folder)

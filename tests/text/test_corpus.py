@@ -659,12 +659,12 @@ def test_documents_are_cut_between_and_nothing_is_lost_or_shared(documents: list
     if not len(last):
         assert fraction == 1
         assert documents_of(corpus, first) == documents
-        return
-    train, validation = documents_of(corpus, first), documents_of(corpus, last)
-    assert train + validation == documents
-    at = len(first) - 1
-    assert at >= cut, "at least the part asked for"
-    assert corpus.vocabulary.end not in corpus.ids[cut:at], "and no document more"
+    else:
+        train, validation = documents_of(corpus, first), documents_of(corpus, last)
+        assert train + validation == documents
+        at = len(first) - 1
+        assert at >= cut, "at least the part asked for"
+        assert corpus.vocabulary.end not in corpus.ids[cut:at], "and no document more"
 
 
 def test_nine_tenths_train() -> None:

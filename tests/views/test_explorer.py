@@ -23,6 +23,8 @@ from unrolled.views.page import FOLDER, embedded, pack, page
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.xdist_group("browser")  # one worker makes what the module's tests share
+
 LINES = (
     'He said "yes, I will" and left (by the door).\n'
     "\tif (a[0] < b) return a[1];\n"

@@ -19,6 +19,8 @@ from unrolled.views.report import known, report_page
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.xdist_group("browser")  # one worker makes what the module's tests share
+
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\u202e\u200b\0 عربى\ud800"
 TEXT = 'ROMEO:\nWhat light is this? "It is the east", he said,\n\tand Juliet is the sun.\n\n'
 LN2 = math.log(2)
