@@ -16,7 +16,8 @@ train: $(READY)
 	printf "\nnext: $(BIN)/unrolled sample %s --prompt 'def ' --temperature 0.5\n" $$run
 
 test: $(READY) browser
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup -m 'not long and not serial'
+	$(BIN)/pytest -m 'serial and not long'
 
 test-long: $(READY) browser
 	$(BIN)/pytest -m long

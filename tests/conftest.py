@@ -1,20 +1,20 @@
-"""What the tests share: a cache of their own, small texts, and the command line called in this process."""
+"""Fixtures that every test can ask for; and an empty cache and an empty folder for each of them."""
 
 import os
-import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-os.environ["OMP_NUM_THREADS"] = "1"  # tiny models gain nothing from more, and threads that wait for each other are slow
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny models gain nothing from more threads, and waiting is slow
 
-from browser import browser
+from support.cli import cli
+from support.faults import no_fsync
+from support.forks import forks
+from support.native import best_set_again
+from support.pages import browser
+from support.texts import sentences
 
-from unrolled.cli import main  # after the number of threads is set
-
-__all__ = ["browser"]  # one for all tests: Playwright runs once in a process
+__all__ = ["best_set_again", "browser", "cli", "forks", "no_fsync"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,42 +25,9 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "work")
 
 
-def sentences(count: int, seed: int = 0) -> str:
-    """Return lines of a tiny grammar: enough structure to be learned in seconds."""
-    draw = random.Random(seed)
-    words = ["the", "a", "old", "red", "dog", "fox", "jumps", "sleeps", "and", "but", "today"]
-    return "".join(" ".join(draw.choices(words, k=draw.randint(3, 8))).capitalize() + ".\n" for _ in range(count))
-
-
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
     """A text of some 12 kB."""
     path = tmp_path / "book.txt"
     path.write_text(sentences(400), "utf-8")
     return path
-
-
-class Done(NamedTuple):
-    """What a command left: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Call the command line in this process."""
-
-    def call(*arguments: object) -> Done:
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
-
-
-SMALL = ("--hidden", 16, "--batch", 4, "--bptt", 8, "--sample-length", 20)

@@ -1,0 +1,484 @@
+"""The command line as people use it: results, exit codes, one clear sentence for every mistake."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+
+from support.cli import TINY_RUN, Cli
+from unrolled import __version__
+from unrolled.cli import COMMANDS
+from unrolled.options import GROUPS, PRESETS, EvaluateOptions, SampleOptions, flag
+
+RUNNING: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "unrolled", *map(str, arguments)]
+
+
+@pytest.fixture
+def run(cli: Cli, book: Path) -> str:
+    done = cli("train", book, *TINY_RUN, "--steps", 60, "--json")
+    assert done.code == 0, done.err
+    return str(json.loads(done.out)["run"])
+
+
+def test_train_prints_one_document_and_the_next_command(cli: Cli, book: Path) -> None:
+    done = cli("train", book, *TINY_RUN, "--steps", 30, "--json")
+    answer = json.loads(done.out)
+    assert list(answer) == [
+        "version", "run", "model", "steps", "epochs", "train_seconds", "symbols_per_second", "train_nats", "val_nats",
+        "val_bits", "parameters", "device", "precision", "kernels", "seed", "stopped", "verdict", "unit",
+    ]  # fmt: skip
+    assert (answer["run"], answer["steps"]) == ("runs/book", 30)
+    assert "next: unrolled sample runs/book" in done.err
+    assert cli("train", book, *TINY_RUN, "--steps", 3).err.count("runs/book-2") == 1
+    names = {path.name for path in Path("runs/book").iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "samples.jsonl", "model.safetensors", "checkpoints"}
+
+
+def test_sample_streams_batches_and_repeats(cli: Cli, run: str) -> None:
+    one = cli("sample", run, "--length", 50, "--prompt", "The ")
+    assert one.code == 0
+    assert one.out.startswith("The ")
+    assert len(one.out) == 4 + 50 + 1
+    assert cli("sample", run, "--length", 50, "--primetext", "The ").out == one.out
+    many = json.loads(cli("sample", run, "--length", 50, "--prompt", "The ", "--count", 6, "--json").out)
+    assert many["samples"][0]["text"] + "\n" == one.out
+    assert [sample["seed"] for sample in many["samples"]] == [1, 2, 3, 4, 5, 6]
+    third = cli("sample", run, "--length", 50, "--prompt", "The ", "--seed", 3).out
+    assert third == many["samples"][2]["text"] + "\n"
+    assert cli("sample", run, "--length", 20, "--count", 2).out.count("=== seed") == 2
+    drawn = json.loads(cli("sample", run, "--length", 5, "--seed", -1, "--json").out)["samples"][0]["seed"]
+    assert drawn >= 0
+
+
+def test_sample_maps_what_the_model_never_saw(cli: Cli, run: str) -> None:
+    done = cli("sample", run, "--prompt", "Th\u00e9 \u2603", "--length", 5)
+    assert done.code == 0
+    assert done.err == "the model never saw '\u00e9': read as 'e'\nthe model never saw '\u2603': read as ' '\n"
+
+
+def test_names_come_one_a_line(cli: Cli, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{a}{b}{c}\n" for a in "abcde" for b in "aeiou" for c in "lmn") * 3, "utf-8")
+    assert cli("train", names, "--unit", "line", *TINY_RUN, "--steps", 150).code == 0
+    lines = cli("sample", "runs/names", "--count", 12).out.splitlines()
+    assert len(lines) == 12
+    assert sum(len(line) == 3 for line in lines) >= 6
+
+
+def test_eval_tells_nats_bits_and_context(cli: Cli, run: str, tmp_path: Path) -> None:
+    carried = json.loads(cli("eval", run, "--json").out)
+    assert list(carried) == [
+        "version",
+        "nats_per_character",
+        "bits_per_character",
+        "characters",
+        "context",
+        "baselines",
+        "unknown",
+    ]
+    windowed = json.loads(cli("eval", run, "--window", 4, "--json").out)
+    assert (carried["context"], windowed["context"]) == ("carried", "window=4")
+    assert windowed["nats_per_character"] > carried["nats_per_character"]
+    assert windowed["characters"] == carried["characters"]
+    other = tmp_path / "other.txt"
+    other.write_text("The fox \u2603\u2603 sleeps.\n", "utf-8")
+    done = cli("eval", run, other)
+    assert done.err == "2 characters that the model never saw are left out\n"
+    assert "over 16 characters (carried)" in done.out
+
+
+def test_old_names_and_underscores_work(cli: Cli, book: Path) -> None:
+    old = "--rnn_size 8 --num_layers 1 --seq_length 8 --batch_size 4 --max_epochs 0.1 --train_frac 0.8 --learning_rate 0.01"
+    assert cli("train", book, *old.split(), "--sample_length", 10, "--model", "gru").code == 0
+    options = json.loads(Path("runs/book/config.json").read_text())["options"]
+    assert {name: options[name] for name in ("hidden", "layers", "bptt", "batch", "epochs", "lr", "cell", "minutes")} == {
+        "hidden": 8, "layers": 1, "bptt": 8, "batch": 4, "epochs": 0.1, "lr": 0.01, "cell": "gru", "minutes": None,
+    }  # fmt: skip
+
+
+def test_flags_win_over_files_and_files_over_presets(cli: Cli, book: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "s.toml"
+    settings.write_text('preset = "char-rnn"\nhidden = 10\nbatch = 3\nsteps = 7\n', "utf-8")
+    assert cli("train", book, "--config", settings, "--batch", 2, "--sample-length", 0).code == 0
+    options = json.loads(Path("runs/book/config.json").read_text())["options"]
+    assert (options["hidden"], options["batch"], options["optimiser"], options["steps"]) == (10, 2, "rmsprop", 7)
+    assert options["epochs"] is None
+    settings.write_text("hiden = 10\n", "utf-8")
+    done = cli("train", book, "--config", settings)
+    assert (done.code, "unknown setting 'hiden'; did you mean 'hidden'?" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_train(cli: Cli, book: Path, preset: str) -> None:
+    done = cli("train", book, "--preset", preset, "--steps", 2, "--sample-length", 0, "--json", "--hidden", 8)
+    assert json.loads(done.out)["steps"] == 2
+
+
+BAD_FLAGS = [
+    (["train", "BOOK", "--lerning-rate", "1"], "Unknown flag --lerning-rate; did you mean '--learning-rate'?"),
+    (["train", "BOOK", "--hidden", "0"], "--hidden is 0; expected a finite number of at least 1 and of at most 65,536."),
+    (["train", "BOOK", "--lr", "nan"], "--lr is nan; expected a finite number above 0"),
+    (["train", "BOOK", "--minutes", "-1"], "--minutes is -1; expected a finite number above 0"),
+    (["train", "BOOK", "--minutes", "3", "--steps", "4"], "--minutes and --steps are given, and one budget is expected"),
+    (["train", "BOOK", "--cell", "lst"], "--cell: 'lst' is none of"),
+    (["train", "BOOK", "--hidden", "abc"], "--hidden: 'abc' is no whole number."),
+    (["train", "BOOK", "--hidden"], "--hidden: a value is missing behind it."),
+    (["train", "BOOK", "--embedding", "5"], "Residual layers need --embedding equal to --hidden (256)"),
+    (["train", "BOOK", "--preset", "charrnn"], "There is no preset 'charrnn'; did you mean 'char-rnn'?"),
+    (["train", "BOOK", "--device", "abacus"], "--device abacus is not on this machine; it has:"),
+    (["train", "BOOK", "--kernels", "aten", "--cell", "gru-before"], "--kernels aten cannot run this model"),
+    (["trian", "BOOK"], "There is no command 'trian'; did you mean 'train'?"),
+    (["sample"], "following arguments are required: RUN"),
+    (["sample", "runs/x", "--temperature", "-1"], "--temperature is -1; expected a finite number of at least 0"),
+    (["sample", "runs/x", "--top-p", "2"], "--top-p is 2; expected a finite number above 0 and of at most 1"),
+    (["eval", "runs/x", "--window", "0"], "--window is 0; expected a finite number of at least 1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD_FLAGS, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
+def test_usage_errors_are_one_sentence(cli: Cli, book: Path, arguments: list[str], sentence: str) -> None:
+    done = cli(*[str(book) if a == "BOOK" else a for a in arguments])
+    assert done.code == 2, done.err
+    assert sentence in done.err
+    assert done.err.strip().count("\n") == 0 or done.err.startswith("unrolled 0")
+    assert done.out == ""
+    assert not Path("runs").exists()
+
+
+BAD_TEXTS = [
+    (b"", "There is no text in"),
+    (b"a", "The text has one character"),
+    (b"aaaaaaaa", "The text has one kind of symbol only, 'a'"),
+    (b"fine so far \xff\xfe", "is not UTF-8: byte 0xff at offset 12"),
+    ("hello".encode("utf-16"), "is UTF-16, and UTF-8 is expected"),
+    (b"one\0two", "has a NUL byte at offset 3: it is not UTF-8 text"),
+]
+
+
+@pytest.mark.parametrize(("content", "sentence"), BAD_TEXTS, ids=lambda v: v if isinstance(v, str) else "")
+def test_bad_texts_are_one_sentence_and_leave_nothing(cli: Cli, tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    done = cli("train", path, *TINY_RUN, "--steps", 5)
+    assert done.code == 3
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+    assert not Path("runs").exists()
+
+
+def test_any_bytes_train_as_bytes(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "any.bin"
+    path.write_bytes(bytes(range(256)) * 20)
+    assert cli("train", path, "--tokens", "bytes", *TINY_RUN, "--steps", 5).code == 0
+    assert cli("sample", "runs/any", "--length", 20, "--prompt", "\u65e5").code == 0
+
+
+def test_one_very_long_line_trains(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "line.txt"
+    path.write_text("abcdefghij " * 300_000, "utf-8")
+    for unit in ("stream", "line"):
+        assert cli("train", path, *TINY_RUN, "--steps", 3, "--unit", unit).code == 0
+
+
+def test_missing_things_are_named(cli: Cli, book: Path, run: str) -> None:
+    done = cli("train", book.with_name("bok.txt"))
+    assert (done.code, "did you mean 'book.txt'?" in done.err) == (3, True)
+    done = cli("sample", "runs/boook")
+    assert (done.code, "runs/boook is no run folder and no model file; did you mean 'book'?" in done.err) == (4, True)
+    (book.parent / "empty").mkdir()
+    assert cli("train", book.parent / "empty").code == 3
+    assert cli("sample", book.parent / "empty").code == 4
+    assert cli("train", "--resume", book.parent / "empty").code == 4
+    done = cli("train", book, "--out", run)
+    assert (done.code, "exists already" in done.err) == (2, True)
+
+
+def test_damaged_models_are_refused(cli: Cli, run: str) -> None:
+    model = Path(run) / "model.safetensors"
+    content = bytearray(model.read_bytes())
+    content[-100] ^= 4
+    model.write_bytes(content)
+    assert cli("sample", run).code == 4
+    model.write_bytes(content[:5000])
+    done = cli("sample", model)
+    assert (done.code, done.out) == (4, "")
+    assert done.err.count("\n") == 1
+
+
+def test_no_room_to_write_is_told(cli: Cli, book: Path, tmp_path: Path) -> None:
+    blocker = tmp_path / "blocker"
+    blocker.write_text("x")
+    done = cli("train", book, *TINY_RUN, "--steps", 5, "--out", blocker / "run")
+    assert (done.code, "is a file, not a folder" in done.err) == (6, True)
+
+
+def test_divergence_has_its_code(cli: Cli, book: Path) -> None:
+    done = cli("train", book, *TINY_RUN, "--steps", 300, "--lr", "1e30", "--warmup", 0, "--clip", 0)
+    assert (done.code, "diverged" in done.err) == (5, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_leaves_and_resume_goes_on(cli: Cli, book: Path, number: int, code: int) -> None:
+    process = subprocess.Popen(command("train", book, *TINY_RUN, "--steps", 100000), **RUNNING)
+    log = Path("runs/book/metrics.jsonl")
+    wait_until(lambda: log.exists() and log.stat().st_size > 500)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == code, err
+    assert "stopped and saved; go on with: unrolled train --resume runs/book" in err
+    step = max(int(path.name[5:]) for path in Path("runs/book/checkpoints").iterdir())
+    done = cli("train", "--resume", "runs/book", "--steps", step + 5, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["steps"] == step + 5
+    assert cli("sample", "runs/book", "--length", 5).code == 0
+
+
+def test_a_second_signal_leaves_at_once(book: Path) -> None:
+    process = subprocess.Popen(command("train", book, *TINY_RUN, "--steps", 100000), **RUNNING)
+    log = Path("runs/book/metrics.jsonl")
+    wait_until(lambda: log.exists() and log.stat().st_size > 500)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode in (130, 143)
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if ready():
+            return
+        time.sleep(0.05)
+    pytest.fail("nothing happened for twenty seconds")
+
+
+def test_a_closed_pipe_is_quiet(run: str) -> None:
+    process = subprocess.Popen(command("sample", run, "--length", 100000, "--temperature", "0.5"), **RUNNING)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    process.wait(timeout=20)
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_text_comes_from_standard_input(book: Path) -> None:
+    done = subprocess.run(
+        command("train", "-", *TINY_RUN, "--steps", 4),
+        input=book.read_text("utf-8"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "next: unrolled sample runs/stdin" in done.stderr
+    subprocess.run(command("train", "--resume", "runs/stdin", "--steps", 6), check=True, capture_output=True)
+
+
+@pytest.mark.serial
+def test_help_is_quick_narrow_and_complete(cli: Cli) -> None:
+    for name in ("", *COMMANDS):
+        done = cli(*([name] if name else []), "--help")
+        assert done.code == 0
+        assert max(map(len, done.out.splitlines())) <= 80, name
+        assert done.out.startswith("usage: unrolled")
+        if name not in ("", "doctor"):
+            assert done.out.index("Examples:") < done.out.index("--json")
+    shown = cli("train", "--help").out + cli("sample", "--help").out + cli("eval", "--help").out
+    for kind in (*GROUPS, SampleOptions, EvaluateOptions):
+        for field in dataclasses.fields(kind):
+            assert re.search(rf"--(\[no-\])?{flag(field.name)[2:]}\b", shown), field.name
+    timings = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(command("train", "--help"), check=True, capture_output=True)
+        timings.append(time.perf_counter() - started)
+    assert min(timings) < 0.2
+    assert cli("--version").out == f"unrolled {__version__}\n"
+    assert cli().code == 2
+
+
+def test_nothing_heavy_is_imported_before_arguments_are_parsed() -> None:
+    code = (
+        "import sys, unrolled.cli; unrolled.cli.main(['train', '--hidden', '0']);"
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+def test_torchs_compiler_is_never_imported(book: Path) -> None:
+    """It costs a second and 70 MB, and several of torch's conveniences import it unasked."""
+    code = (
+        "import sys, unrolled; m = unrolled.train(sys.argv[1], steps=20, hidden=8, progress=False, out='r');"
+        "m = unrolled.load('r'); m.sample(length=5); m.evaluate(); unrolled.train(resume='r', steps=21, progress=False);"
+        "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(book)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+def test_no_arguments_train_on_the_built_in_corpus(cli: Cli) -> None:
+    done = cli("train", *TINY_RUN, "--steps", 3, "--json")
+    assert json.loads(done.out)["run"] == "runs/python"
+    assert "the built-in corpus" in done.err
+
+
+def test_doctor_says_what_there_is(cli: Cli) -> None:
+    done = cli("doctor", "--json")
+    findings = json.loads(done.out)
+    assert done.code == 0, findings
+    assert findings["self_test"]["passed"]
+    assert {"torch", "numpy", "python", "unrolled"} <= set(findings["versions"])
+
+
+def test_a_bug_keeps_its_traceback_and_debug_shows_any(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(arguments: list[str]) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setitem(COMMANDS, "train", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli("train")
+    monkeypatch.undo()
+    with pytest.raises(Exception, match="no run folder"):
+        cli("sample", "nowhere", "--debug")
+
+
+def test_two_stops_and_one_go_are_bit_equal_from_the_command_line(cli: Cli, book: Path) -> None:
+    common = [book, *TINY_RUN, "--steps", 40]
+    assert cli("train", *common, "--out", "one").code == 0
+    assert cli("train", *common, "--out", "two", "--stop-after", 20).code == 0
+    assert cli("train", "--resume", "two").code == 0
+    one, two = (safetensors.torch.load_file(Path(name) / "checkpoints/step-40/model.safetensors") for name in ("one", "two"))
+    assert all(one[name].equal(two[name]) for name in one)
+    assert Path("one/samples.jsonl").read_text().count("\n") == Path("two/samples.jsonl").read_text().count("\n")
+
+
+BAD_SETTINGS = [
+    ('residual = "no"', "--residual is 'no'; expected true or false."),
+    ('schedule = "cosine"', "--schedule is 'cosine'; expected one of linear, decay, constant."),
+    ('cell = "foo"', "--cell is 'foo'; expected one of rnn, gru, gru-before, lstm."),
+    ("hidden = 16.5", "--hidden is 16.5; expected a whole number."),
+    ("hidden = true", "--hidden is True; expected a whole number."),
+    ('seed = "x"', "--seed is 'x'; expected a whole number."),
+    ("eval_every = 2.5", "--eval-every is 2.5; expected a whole number."),
+    ("preset = 3", "There is no preset 3. Presets:"),
+    ("hidden = ", "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("content", "sentence"), BAD_SETTINGS, ids=lambda v: v.split()[0])
+def test_settings_of_a_file_are_checked_like_flags(cli: Cli, book: Path, tmp_path: Path, content: str, sentence: str) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(content, "utf-8")
+    done = cli("train", book, "--config", path)
+    assert (done.code, sentence in done.err) == (2, True), done.err
+    path.write_text("rnn_size = 8\nsteps = 2\n", "utf-8")
+    assert cli("train", book, "--config", path, "--sample-length", 0).code == 0
+    assert json.loads(Path("runs/book/config.json").read_text())["options"]["hidden"] == 8
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "all"])
+def test_eval_takes_each_split(cli: Cli, run: str, split: str) -> None:
+    assert cli("eval", run, "--split", split).code == 0
+    assert cli("eval", run, "--split", "foo").code == 2
+
+
+def test_bits_are_a_characters_also_where_symbols_are_bytes(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "greek.txt"
+    path.write_text("\u03b1\u03b2\u03b3 \u03b4\u03b5\u03b6\n" * 400, "utf-8")
+    assert cli("train", path, "--tokens", "bytes", *TINY_RUN, "--steps", 30, "--out", "r").code == 0
+    answer = json.loads(cli("eval", "r", "--split", "all", "--json").out)
+    assert answer["characters"] == 400 * 8 - 1
+    path.write_bytes(b"\xff\x80abc" * 200)
+    answer = json.loads(cli("eval", "r", path, "--json").out)
+    assert answer["characters"] == 1000 - 1
+
+
+def test_a_run_folder_is_nobodys_text(cli: Cli, tmp_path: Path) -> None:
+    Path("text.txt").write_text("hello world " * 50, "utf-8")
+    assert cli("train", ".", *TINY_RUN, "--steps", 10, "--stop-after", 5).code == 0
+    name = Path.cwd().name
+    done = cli("train", "--resume", f"runs/{name}")
+    assert (done.code, "from step 5" in done.err) == (0, True), done.err
+
+
+def test_a_pattern_in_quotes_is_a_glob(cli: Cli, book: Path) -> None:
+    assert cli("train", str(book.parent / "b*.txt"), *TINY_RUN, "--steps", 2).code == 0
+    assert cli("train", str(book.parent / "x*.txt"), *TINY_RUN, "--steps", 2).code == 3
+
+
+def test_stop_after_stops_once(cli: Cli, book: Path) -> None:
+    assert cli("train", book, *TINY_RUN, "--steps", 20, "--stop-after", 5, "--out", "r").code == 0
+    assert cli("train", "--resume", "r", "--stop-after", 10).code == 0
+    done = cli("train", "--resume", "r", "--json")
+    assert json.loads(done.out)["steps"] == 20
+
+
+def test_a_run_that_never_began_is_begun_again(cli: Cli, book: Path) -> None:
+    Path("r").mkdir()
+    Path("r/config.json").write_text("{}")
+    assert cli("train", book, *TINY_RUN, "--steps", 2, "--out", "r").code == 0
+    done = cli("train", book, *TINY_RUN, "--steps", 2, "--out", "r")
+    assert (done.code, "go on with it: --resume r" in done.err) == (2, True)
+    done = cli("train", book, *TINY_RUN, "--steps", 2, "--out", book)
+    assert (done.code, "and is no run" in done.err) == (2, True)
+
+
+def test_two_processes_do_not_train_one_run(cli: Cli, book: Path) -> None:
+    process = subprocess.Popen(command("train", book, *TINY_RUN, "--steps", 100000, "--save-every", 0.2), **RUNNING)
+    wait_until(lambda: any(Path("runs/book/checkpoints").glob("step-*")))
+    done = cli("train", "--resume", "runs/book")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert (done.code, "being trained by another process" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [["sample", "RUN", "--length", 2000], ["eval", "RUN", "--json"], ["train", "--help"]])
+def test_a_full_disk_behind_the_output_is_told(run: str, arguments: list[Any]) -> None:
+    with open("/dev/full", "w") as full:
+        words = [run if word == "RUN" else word for word in arguments]
+        done = subprocess.run(command(*words), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 6
+    assert done.stderr == "unrolled: the result cannot be written: No space left on device\n"
+
+
+def test_too_large_a_model_is_one_sentence(cli: Cli, book: Path) -> None:
+    done = cli("train", book, "--hidden", 65536, "--layers", 64, "--steps", 1)
+    assert (done.code, "out of memory" in done.err) == (1, True)
+
+
+def test_a_drawn_seed_is_told(cli: Cli, run: str) -> None:
+    done = cli("sample", run, "--length", 20, "--seed", -1)
+    seed = re.fullmatch(r"seed (\d+)\n", done.err)
+    assert seed is not None
+    assert cli("sample", run, "--length", 20, "--seed", seed[1]).out == done.out
+
+
+def test_ctrl_c_before_training_leaves_one_line(book: Path) -> None:
+    for delay in (0.2, 0.5, 0.9):
+        process = subprocess.Popen(command("train", book, "--hidden", 16, "--steps", 10**6), **RUNNING)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode in (130, -signal.SIGINT), err
+        assert "Traceback" not in err or process.returncode == -signal.SIGINT, err
+
+
+def test_no_file_of_a_run_is_left_half_written(run: str) -> None:
+    assert not [path for path in Path(run).rglob("*") if "partial" in path.name]
+    assert os.listdir(run)

@@ -1,0 +1,399 @@
+"""Looking inside from the command line and from Python: pages, arrays, clamps, novel samples, baselines."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unrolled
+from support.cli import Cli, StandardInput
+from support.texts import sentences
+from unrolled.errors import DataError, UsageError
+from unrolled.inference.memory import matches
+from unrolled.inference.ngram import KneserNey
+from unrolled.study.writing import LONGEST_COPY
+
+pytestmark = pytest.mark.xdist_group("explain")  # one worker makes what the module's tests share
+
+SMALL: dict[str, Any] = {
+    "hidden": 16, "batch": 4, "bptt": 16, "sample_length": 0, "progress": False, "threads": 1, "precision": "float32",
+}  # fmt: skip
+EXACT = ("--precision", "float32", "--threads", 1)
+NAMES = [a + b + c for a in "bdfgk" for b in "aeio" for c in "lmnrst"]  # 120
+GATES = ["i", "f", "g", "o"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A model of sentences in quotes and out of them, and one of a list of names; the texts stay where they are."""
+    folder = tmp_path_factory.mktemp("inside")
+    book, names = folder / "book.txt", folder / "names.txt"
+    lines = [f'"{line}"' if place % 3 == 0 else line for place, line in enumerate(sentences(800).splitlines())]
+    book.write_text("\n".join(lines) + "\n", "utf-8")
+    names.write_text("".join(name + "\n" for name in NAMES), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNROLLED_CACHE", str(folder / "cache"))
+        unrolled.train(str(book), out=str(folder / "book"), steps=150, **SMALL)
+        unrolled.train(str(names), out=str(folder / "names"), unit="line", steps=150, train_fraction=1.0, **SMALL)
+        unrolled.train(str(book), out=str(folder / "raw"), tokens="bytes", steps=5, **SMALL)
+    moved = folder / "moved.safetensors"
+    moved.write_bytes((folder / "book" / "model.safetensors").read_bytes())
+    return {
+        "text": str(book), "book": str(folder / "book"), "names": str(folder / "names"), "raw": str(folder / "raw"),
+        "moved": str(moved),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    path = tmp_path / "short.txt"
+    path.write_text('"The old <fox> sleeps & jumps."\nA dog.\n' * 8, "utf-8")
+    return path
+
+
+def load(path: str) -> unrolled.Model:
+    return unrolled.load(path, precision="float32", threads=1)
+
+
+# explain
+
+
+def test_explain_writes_a_page_into_the_run_and_tells_what_it_found(cli: Cli, runs: dict[str, str]) -> None:
+    done = cli("explain", runs["book"], "--length", 400, *EXACT)
+    assert done.code == 0, done.err
+    page = Path(runs["book"]) / "explain.html"
+    assert done.out.splitlines()[-1] == f"page: {page}"
+    assert re.search(r"^what units follow, on \d,\d{3} symbols$", done.err, re.M)
+    assert re.search(r"^\d+\.\d% of the units are detectors", done.out, re.M)
+    html = page.read_text("utf-8")
+    assert html.lower().startswith("<!doctype html>")
+    assert "book - neuron explorer" in html
+    page.unlink()
+
+
+def test_explain_as_a_document(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "there.html"
+    done = cli("explain", runs["book"], "--length", 300, "--clamp", "1.3=0.9", "--clamp", "0.2", "--out", out, "--json", *EXACT)
+    answer = json.loads(done.out)
+    assert list(answer) == [
+        "version", "page", "symbols", "detectors", "units", "share", "effects",
+    ]  # fmt: skip
+    assert (answer["page"], answer["symbols"]) == (str(out), 300)
+    assert out.is_file()
+    assert not (Path(runs["book"]) / "explain.html").exists()
+    assert answer["detectors"]
+    keys = {"layer", "unit", "feature", "means", "kind", "score", "sign", "p", "plain"}
+    assert all(set(one) == keys for one in answer["detectors"] + answer["units"])
+    assert answer["share"] == pytest.approx(len(answer["units"]) / 32)
+    first, second = answer["effects"]
+    assert set(first) == {"layer", "unit", "value", "feature", "bits", "before", "after", "seed"}
+    assert [(one["layer"], one["unit"], one["value"]) for one in (first, second)] == [(1, 3, 0.9), (0, 2, 0.0)]
+    assert first["before"] == second["before"] != first["after"]
+    model = load(runs["book"])
+    held_out = Path(runs["text"]).read_text("utf-8")
+    text = held_out[int(len(held_out) * 0.9) :][:300]
+    free, held = (model.trace(text, clamp).bits()[1:] for clamp in ([], ["1.3=0.9"]))
+    if model.trace(text).reading.text == "".join(model.subject.held_out(300).shown):  # the split falls on a symbol
+        assert first["bits"] == pytest.approx(float((held - free).mean()), abs=1e-5)
+
+
+def test_the_clearest_detectors_are_held_when_nobody_says_which(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
+    answer = json.loads(cli("explain", runs["book"], "--length", 300, "--out", tmp_path / "x.html", "--json", *EXACT).out)
+    found = [(one["layer"], one["unit"]) for one in answer["detectors"]]
+    strong = [unit for one, unit in zip(answer["detectors"], found, strict=True) if one["p"] <= 0.05 and not one["plain"]]
+    held = [(one["layer"], one["unit"]) for one in answer["effects"]]
+    assert held == [unit for unit in dict.fromkeys(held) for _ in range(2)]
+    assert len(set(held)) <= 3
+    assert held
+    assert set(held) <= set(strong)
+    assert [one["value"] for one in answer["effects"]][::2] == [0.0] * (len(held) // 2)
+    model = load(runs["book"])
+    states = model.trace(model.subject.held_out(300).text).h
+    signs = {unit: one["sign"] for one, unit in reversed([*zip(answer["detectors"], found, strict=True)])}
+    for one in answer["effects"][1::2]:
+        own = states[:, one["layer"], one["unit"]]
+        beyond = (own > one["value"] - 0.01) if signs[one["layer"], one["unit"]] > 0 else (own < one["value"] + 0.01)
+        assert 0.03 < beyond.mean() < 0.3
+
+
+def test_explain_reads_a_text_or_standard_input(cli: Cli, runs: dict[str, str], short: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.html", tmp_path / "b.html"
+    named = json.loads(cli("explain", runs["book"], short, "--length", 60, "--out", first, "--json", *EXACT).out)
+    with StandardInput(short):
+        piped = json.loads(cli("explain", runs["book"], "-", "--length", 60, "--out", second, "--json", *EXACT).out)
+    assert named["symbols"] == piped["symbols"] == 60
+    assert {**named, "page": None} == {**piped, "page": None}
+    assert first.read_bytes() == second.read_bytes()
+    whole = json.loads(cli("explain", runs["book"], short, "--out", first, "--json", *EXACT).out)
+    assert whole["symbols"] == len(short.read_text("utf-8"))
+
+
+def test_explain_on_a_terminal_writes_nothing(cli: Cli, runs: dict[str, str], short: Path) -> None:
+    done = cli("explain", runs["book"], short, "--terminal", "--unit", "1.3", *EXACT)
+    assert done.out.startswith("unit 1.3: green = excited, blue = not\n")
+    shown = done.out.split("\n", 1)[1]
+    assert shown.replace("\u21b5\n", "\n").rstrip("\n") == short.read_text("utf-8").rstrip("\n")
+    best = cli("explain", runs["book"], short, "--terminal", *EXACT).out
+    assert re.match(r"unit [01]\.\d+ follows .+ \(.+\): green = excited", best)
+    answer = json.loads(cli("explain", runs["book"], short, "--terminal", "--json", *EXACT).out)
+    assert (answer["page"], answer["effects"]) == (None, [])
+    assert not (Path(runs["book"]) / "explain.html").exists()
+    assert not list(Path().iterdir())
+
+
+def test_explain_hands_out_its_arrays(cli: Cli, runs: dict[str, str], short: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    done = cli("explain", runs["book"], short, "--terminal", "--arrays", path, *EXACT)
+    assert f"arrays: {path}" in done.err
+    model, text = load(runs["book"]), short.read_text("utf-8")
+    found = model.trace(text)
+    with np.load(path) as arrays:
+        assert list(arrays) == ["ids", "h", "c", *GATES, "logits"]
+        for name, values in found.arrays().items():
+            np.testing.assert_array_equal(arrays[name], values)
+        assert arrays["h"].shape == (len(text), 2, 16)
+        assert arrays["logits"].shape == (len(text), model.vocabulary.size)
+    done = cli("explain", runs["book"], short, "--terminal", "--arrays", tmp_path / "no" / "a.npz", *EXACT)
+    assert (done.code, "Traceback" in done.err) == (6, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "sentence"), [("", 3, "There is no text in "), ("T", 3, "There is one symbol to look at: at least two")]
+)
+def test_a_text_too_short_to_explain(
+    cli: Cli, runs: dict[str, str], tmp_path: Path, content: str, code: int, sentence: str
+) -> None:
+    path = tmp_path / "tiny.txt"
+    path.write_text(content, "utf-8")
+    done = cli("explain", runs["book"], path, "--out", tmp_path / "x.html", *EXACT)
+    assert (done.code, sentence in done.err, done.out) == (code, True, ""), done.err
+    assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("flags", [("--clamp", "2.0"), ("--clamp", "0.16"), ("--terminal", "--unit", "0.16")])
+def test_a_unit_that_is_not_there_is_a_usage_error(cli: Cli, runs: dict[str, str], short: Path, flags: tuple[str, ...]) -> None:
+    done = cli("explain", runs["book"], short, *flags, *EXACT)
+    assert "layers are 0 to 1, units 0 to 15" in done.err
+    assert (done.code, done.out) == (2, "")
+
+
+def test_a_unit_that_makes_no_sense_is_told_with_its_flag(cli: Cli, runs: dict[str, str], short: Path) -> None:
+    done = cli("explain", runs["book"], short, "--terminal", "--unit", "first", *EXACT)
+    assert done.code == 2
+    assert "--unit" in done.err
+
+
+def test_a_model_without_its_run_explains_a_text_and_asks_for_one(cli: Cli, runs: dict[str, str], short: Path) -> None:
+    done = cli("explain", runs["moved"], *EXACT)
+    assert (done.code, "is a model without its run folder: name the text." in done.err) == (2, True)
+    done = cli("explain", runs["moved"], short, *EXACT)
+    assert done.code == 0, done.err
+    assert "too short to tell what units follow: 312 symbols, and 2,000 are needed" in done.err
+    assert done.out == "page: explain.html\n"
+    assert "moved - neuron explorer" in Path("explain.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("model", ["names", "raw"])
+def test_documents_and_bytes_are_explained_too(cli: Cli, runs: dict[str, str], tmp_path: Path, model: str) -> None:
+    text, arrays = tmp_path / "t.txt", tmp_path / "a.npz"
+    text.write_text("b\u00e9l\ngot\n", "utf-8")
+    for source in ([], [text]):
+        done = cli("explain", runs[model], *source, "--out", tmp_path / "x.html", "--arrays", arrays, "--json", *EXACT)
+        assert done.code == 0, done.err
+    with np.load(arrays) as found:
+        end = [load(runs[model]).vocabulary.end] if model == "names" else []
+        assert (len(found["ids"]), found["ids"][:1].tolist()) == (9, end or [98])
+    assert json.loads(done.out)["symbols"] == 9
+
+
+# samples
+
+
+def test_samples_with_a_unit_held(cli: Cli, runs: dict[str, str]) -> None:
+    def draw(*flags: object) -> str:
+        done = cli("sample", runs["book"], "--length", 80, "--prompt", "The ", *flags, *EXACT)
+        assert done.code == 0, done.err
+        return done.out
+
+    free, held = draw(), draw("--clamp", "1.3=0.9")
+    assert free != held == draw("--clamp", "1.3=0.9")
+    assert free == draw()
+    both = draw("--clamp", "1.3=0.9", "--clamp", "0.2=-1")
+    assert both not in (free, held)
+    answer = json.loads(draw("--clamp", "1.3=0.9", "--count", 3, "--json"))
+    assert answer["samples"][0]["text"] + "\n" == held
+    assert load(runs["book"]).sample("The ", length=80, clamp=["1.3=0.9"]) + "\n" == held
+    assert cli("sample", runs["book"], "--clamp", "2.0", *EXACT).code == 2
+    assert cli("sample", runs["book"], "--clamp", "x", *EXACT).code == 2
+
+
+@pytest.mark.parametrize("count", [2, 25])
+def test_novel_names_are_not_in_the_list(cli: Cli, runs: dict[str, str], count: int) -> None:
+    flags = ("--temperature", 1.2, "--count", count, *EXACT)
+    known = cli("sample", runs["names"], *flags).out.splitlines()
+    done = cli("sample", runs["names"], "--novel-only", *flags)
+    assert done.code == 0, done.err
+    novel = done.out.splitlines()
+    assert len(known) == len(novel) == count
+    assert not set(novel) & set(NAMES)
+    assert set(known) & set(NAMES)
+    assert [name for name in known if name not in NAMES] == novel[: sum(name not in NAMES for name in known)]
+
+
+def test_a_single_sample_is_novel_too(cli: Cli, runs: dict[str, str]) -> None:
+    for seed in range(1, 9):
+        flags = ("--temperature", 1.2, "--seed", seed, "--novel-only", *EXACT)
+        (name,) = cli("sample", runs["names"], *flags).out.splitlines()
+        (same,) = json.loads(cli("sample", runs["names"], "--json", *flags).out)["samples"]
+        assert name not in NAMES
+        assert name == same["text"]
+
+
+def test_novel_samples_keep_their_seeds(runs: dict[str, str]) -> None:
+    model = load(runs["names"])
+    novel = list(model.samples(count=12, novel_only=True, temperature=1.2, seed=7))
+    assert [one.seed for one in novel] == sorted({one.seed for one in novel})
+    assert novel[0].seed >= 7
+    for one in novel:
+        assert model.sample(seed=one.seed, temperature=1.2) == one.text
+        assert one.text not in NAMES
+    skipped = {seed for seed in range(7, novel[-1].seed)} - {one.seed for one in novel}
+    assert skipped
+    assert all(model.sample(seed=seed, temperature=1.2) in NAMES for seed in skipped)
+
+
+def test_nothing_but_copies_is_told(cli: Cli, runs: dict[str, str]) -> None:
+    prompt = Path(runs["text"]).read_text("utf-8")[1:60]
+    for flags in (("--count", 2), ("--json",)):
+        done = cli("sample", runs["book"], "--prompt", prompt, "--length", 10, "--novel-only", *flags, *EXACT)
+        assert done.code == 2, flags
+        assert "were no copies of the training text: try a higher --temperature, or another --prompt." in done.err
+
+
+def test_novel_stretches_of_a_stream_are_no_long_copies(cli: Cli, runs: dict[str, str]) -> None:
+    flags = ("--length", 120, "--temperature", 0.3, "--count", 3, "--json", *EXACT)
+    done = cli("sample", runs["book"], "--novel-only", *flags)
+    assert done.code == 0, done.err
+    train = load(runs["book"]).subject.parts()[0]
+    vocabulary = load(runs["book"]).vocabulary
+    for sample in json.loads(done.out)["samples"]:
+        assert matches(train, vocabulary.encode(sample["text"])[0]).max() < LONGEST_COPY
+
+
+# baselines
+
+
+def test_baselines_stand_beside_the_loss(cli: Cli, runs: dict[str, str]) -> None:
+    plain = json.loads(cli("eval", runs["book"], "--json", *EXACT).out)
+    assert plain["baselines"] == {}
+    done = cli("eval", runs["book"], "--baselines", "--order", 5, "--json", *EXACT)
+    answer = json.loads(done.out)
+    assert list(answer["baselines"]) == ["uniform", *[f"{n}-gram" for n in range(1, 6)], "xz"]
+    assert {**answer, "baselines": {}} == plain
+    model = load(runs["book"])
+    found = answer["baselines"]
+    assert found["uniform"] == pytest.approx(math.log(model.vocabulary.size))
+    assert found["uniform"] > found["1-gram"] > found["2-gram"] > found["3-gram"] > 0
+    assert 0 < found["xz"] < found["uniform"]
+    train, held = model.subject.parts()
+    for order in (1, 3):  # the text held out goes on from the training text, and its first symbol is not predicted
+        losses = KneserNey(train, model.vocabulary.size, order).losses(held[1:], np.concatenate([train, held[:1]]))
+        assert found[f"{order}-gram"] == pytest.approx(float(losses.mean()), abs=1e-6)
+    assert "counting n-grams up to 5 in" in done.err
+    assert model.baselines(order=5).to_json() == pytest.approx(found)
+
+    table = cli("eval", runs["book"], "--baselines", "--order", 3, *EXACT).out.splitlines()
+    assert re.match(r"\d\.\d{4} nats, \d\.\d{4} bits a character over [\d,]+ characters \(carried\)", table[0])
+    names = ["chance", "1-gram", "2-gram", "3-gram", "xz -9", "this model"]
+    assert [row.startswith(name) for row, name in zip(table[2:], names, strict=True)] == [True] * 6
+    nats = float(table[-1].split()[-2])
+    assert nats == pytest.approx(answer["nats_per_character"], abs=1e-4)
+    assert float(table[-1].split()[-1]) == pytest.approx(nats / math.log(2), abs=2e-4)
+
+
+def test_baselines_are_of_the_same_text(cli: Cli, runs: dict[str, str], short: Path) -> None:
+    answer = json.loads(cli("eval", runs["book"], short, "--baselines", "--order", 4, "--json", *EXACT).out)
+    assert answer["baselines"]["uniform"] == pytest.approx(math.log(load(runs["book"]).vocabulary.size))
+    assert answer["baselines"]["4-gram"] < 3
+    for own in ("names", "raw"):
+        found = json.loads(cli("eval", runs[own], short, "--baselines", "--order", 2, "--json", *EXACT).out)["baselines"]
+        assert list(found) == ["uniform", "1-gram", "2-gram", "xz"]
+    done = cli("eval", runs["moved"], short, "--baselines", *EXACT)
+    assert (done.code, "n-grams need the text it was trained on" in done.err) == (2, True)
+
+
+def test_baselines_of_what_is_no_text_are_a_byte_as_the_loss_is(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "any.bin"
+    path.write_bytes(bytes(np.random.default_rng(0).integers(0, 256, 4000).tolist()))
+    unrolled.train(str(path), tokens="bytes", out="r", steps=3, **SMALL)
+    answer = json.loads(cli("eval", "r", "--baselines", "--order", 1, "--json", *EXACT).out)
+    assert answer["characters"] == 399
+    assert answer["baselines"]["uniform"] == pytest.approx(math.log(256), abs=1e-6)
+
+
+# Python
+
+
+def test_the_same_from_python(runs: dict[str, str], short: Path) -> None:
+    model, text = load(runs["book"]), re.sub("[<>&]", "", short.read_text("utf-8"))
+    short.write_text(text, "utf-8")
+    found = model.trace(text)
+    assert found.reading.text == text
+    assert (list(found.signals), found.h.shape) == (["h", "c", *GATES], (len(text), 2, 16))
+    assert (model.trace(text, clamp=["1.3=0.9"]).h[:, 1, 3] == np.float32(0.9)).all()
+    scored = model.score(text)
+    np.testing.assert_array_equal(scored.bits, found.bits())
+    assert scored.text == text
+    assert scored.bits_per_character == pytest.approx(float(found.bits()[1:].mean()))
+    np.testing.assert_array_equal(model.score(text, clamp=["1.3=0.9"]).bits, model.trace(text, clamp=["1.3=0.9"]).bits())
+    held = model.scoring(str(short), against=[runs["names"]])
+    lines = list(held.lines())
+    assert len(lines) == text.count("\n") == held.totals.lines
+    assert held.totals.bits[0] == pytest.approx(float(np.nansum(scored.bits)), rel=1e-4)
+    assert held.names == [runs["book"], runs["names"]]
+    notes: list[str] = []
+    explored = model.explain(str(short), note=notes.append, length=50, out="x.html", clamp=("0.1",))
+    assert (explored.page, len(explored.trace.reading), len(explored.effects)) == (Path("x.html"), 50, 1)
+    assert notes
+    assert explored.importance is not None
+    assert explored.importance.shape == (2, 16)
+    for wrong in ({"lenght": 5}, {"clamp": ("a",)}):
+        with pytest.raises(UsageError):
+            model.explain(str(short), **wrong)
+    with pytest.raises(DataError):
+        model.explain("nowhere.txt")
+
+
+def test_bits_per_character_count_characters_whatever_the_symbols(runs: dict[str, str]) -> None:
+    for name in ("book", "raw", "names"):
+        model = load(runs[name])
+        scored = model.score("a\u00e9\u2603b")
+        path = Path(f"{name}.txt")
+        path.write_text("a\u00e9\u2603b", "utf-8")
+        counted = 4 if name == "names" else 3
+        assert scored.bits_per_character == pytest.approx(float(np.nansum(scored.bits)) / counted)
+        held = model.scoring(str(path))
+        list(held.lines())
+        assert held.totals.characters == counted
+    assert "symbols, " in repr(scored)
+
+
+def test_a_scored_text_in_a_notebook_is_text_and_no_markup(runs: dict[str, str]) -> None:
+    hostile = "<script>alert('x')</script>&\"\x1b[0m\n"
+    model = load(runs["book"])
+    for shown in (model.score(hostile), model.trace(hostile)):
+        html = shown._repr_html_()
+        assert "<script" not in html
+        assert "\x1b" not in html
+        assert html.count("&lt;") == html.count("&gt;") == 2
+        assert "&amp;" in html
+        assert html.count("<span") == html.count("</span>") == len(hostile)
+    assert '<span style="" title="">&lt;</span>' in html  # nothing comes before the first
+    long = model.score("The old fox. " * 400)._repr_html_()
+    assert long.count("<span") == 4000
+    assert "and 1,200 symbols more" in long
+    assert model.score("")._repr_html_().count("<span") == 0

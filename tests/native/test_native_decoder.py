@@ -1,0 +1,340 @@
+"""The native step draws what the definition draws: every cell, precision and instruction set, alone or among others.
+
+Where the library is not built, each of these tests holds the way back to its word instead; CI must have it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import unrolled
+from support.native import built
+from unrolled.data.vocab import Bytes, Characters
+from unrolled.errors import UsageError
+from unrolled.inference.generate import (
+    NATIVE_LANES,
+    draw,
+    generate,
+    native_precision,
+    prompt_ids,
+    stepping,
+    stream_ids,
+    stream_text,
+)
+from unrolled.nn.cells import state_tensors
+from unrolled.nn.hold import Hold
+from unrolled.nn.kernels import step as step_module
+from unrolled.nn.kernels.library import library
+from unrolled.nn.kernels.step import PRECISIONS, NativeStep, Precision, refusal
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
+from unrolled.training.optim import make_optimizer
+
+SYMBOLS = 23
+SETS = library().sets() if library() is not None else ["none"]
+BOUNDS: dict[Precision, float] = {"float32": 2e-5, "bfloat16": 0.1, "int8": 0.1}
+LETTERS = "\n abcdeABC\u00e9"
+
+
+def network(symbols: int = SYMBOLS, seed: int = 0, sharp: float = 3.0, **options: Any) -> SequenceModel:
+    torch.manual_seed(seed)
+    model = SequenceModel(symbols, ModelOptions(**{"hidden": 17, "dropout": 0.2, **options})).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 1:
+                weight.add_(0.1 * torch.randn(weight.shape))
+        model.head.weight.mul_(sharp)
+    return model
+
+
+pytestmark = pytest.mark.usefixtures("best_set_again")
+
+
+def use(name: str) -> None:
+    if library() is not None:
+        library().use_set(name)
+
+
+def test_without_the_library_the_definition_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_module, "library", lambda: None)
+    monkeypatch.setattr(step_module, "why_absent", lambda: "not built here")
+    model, letters, options = network(len(LETTERS)), Characters(LETTERS), SampleOptions(length=30)
+    assert refusal(model) == "not built here"
+    assert native_precision(model, options, [], "float32") is None
+    asked, unasked = (next(generate(model, letters, options, 1, precision=precision)) for precision in ("float32", None))
+    assert asked == unasked
+
+
+KINDS: list[dict[str, Any]] = [
+    {"residual": True},
+    {"residual": True, "two_biases": True},
+    {"residual": False, "embedding": 0},
+    {"residual": False, "embedding": 7, "two_biases": True},
+]
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@built
+def test_logits_and_states_are_those_of_the_definition(cell: str, kind: dict[str, Any], name: str) -> None:
+    use(name)
+    for size in (1, 3, 17, 64, 200):
+        model = network(cell=cell, hidden=size, layers=3, sharp=1.0, **kind)
+        for rows in (1, 3, 16, 33):
+            ids = torch.randint(SYMBOLS, (5, rows))
+            with torch.no_grad():
+                state = model.initial_state(rows)
+                for now in ids:
+                    logits, state = model.step(now, state)
+            for precision in PRECISIONS:
+                step = NativeStep(model, rows, precision, threads=1 + rows % 2)
+                step.read(ids[:2])
+                step.read(ids[2:])
+                # A norm of so few numbers divides by what rounding left of their differences.
+                bound = BOUNDS[precision] * (10 if size < 4 else 1)
+                torch.testing.assert_close(step.logits(), logits, atol=bound, rtol=0)
+                for own, other in zip(state_tensors(step.state), state_tensors(state), strict=True):
+                    torch.testing.assert_close(own, other, atol=bound, rtol=0)
+
+
+def drawn(model: SequenceModel, numbers: torch.Tensor, precision: Precision, threads: int, blocks: list[int]) -> Any:
+    step = NativeStep(model, numbers.shape[1], precision, threads)
+    step.read(torch.arange(numbers.shape[1]).unsqueeze(0) % SYMBOLS)
+    parts = torch.split(numbers, blocks)
+    pieces = [step.draw(part, SampleOptions(top_p=0.95)) for part in parts]
+    return torch.cat(pieces), step.logits(), state_tensors(step.state)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", SETS)
+@built
+def test_a_stream_is_the_same_alone_among_others_in_other_blocks_and_by_any_threads(name: str, precision: Precision) -> None:
+    use(name)
+    for cell, size in (("lstm", 72), ("gru", 40), ("rnn", 130)):
+        model = network(cell=cell, hidden=size)
+        numbers = torch.rand(24, 33, dtype=torch.float64)
+        ids, logits, state = drawn(model, numbers, precision, 1, [24])
+        for threads, blocks in ((1, [1, 7, 16]), (2, [24]), (3, [20, 4])):
+            again, same, after = drawn(model, numbers, precision, threads, blocks)
+            assert torch.equal(again, ids)
+            assert torch.equal(same, logits)
+            assert all(map(torch.equal, after, state))
+        for count in (1, 2, 15, 16, 17):
+            fewer, same, after = drawn(model, numbers[:, :count], precision, 1 + count % 2, [24])
+            assert torch.equal(fewer, ids[:, :count])
+            assert torch.equal(same, logits[:count])
+            assert all(torch.equal(own, other[:count]) for own, other in zip(after, state, strict=True))
+
+
+FILTERED: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.5},
+    {"temperature": 0},
+    {"temperature": 1e-6},
+    {"top_k": 1},
+    {"top_k": 3},
+    {"top_k": 100},
+    {"top_p": 0.5},
+    {"top_p": 1e-9},
+    {"min_p": 0.2},
+    {"min_p": 1.0},
+    {"temperature": 1.7, "top_k": 9, "top_p": 0.9, "min_p": 0.05},
+]
+
+
+@built
+def test_narrow_weights_cost_next_to_nothing(tmp_path: Path) -> None:
+    trained = unrolled.train("builtin:python", progress=False, out=str(tmp_path / "run"), hidden=64, steps=100, seed=1)
+    ids = torch.from_numpy(trained.subject.parts()[1].astype("int64"))[: 16 * 300].view(16, -1).T.contiguous()
+    losses: dict[Precision, torch.Tensor] = {}
+    for precision in PRECISIONS:
+        step, of_all = NativeStep(trained.network, 16, precision), []
+        for read, follows in zip(ids[:-1], ids[1:], strict=True):
+            step.read(read[None])
+            of_all.append(F.cross_entropy(step.logits().double(), follows, reduction="none"))
+        losses[precision] = torch.stack(of_all) / math.log(2)
+    assert losses["float32"].mean() < 5  # bits: something was learned, or there would be nothing to lose
+    cost = {precision: abs(float((own - losses["float32"]).mean())) for precision, own in losses.items()}
+    assert cost["bfloat16"] < 0.001
+    assert cost["int8"] < 0.003
+
+
+@pytest.mark.parametrize("settings", FILTERED, ids=str)
+@built
+def test_draws_are_those_of_the_definition(settings: dict[str, Any]) -> None:
+    options = SampleOptions(**settings)
+    for seed in range(8):
+        model = network(seed=seed)
+        with torch.no_grad():
+            model.head.weight.zero_()
+            model.head.bias.normal_(std=2.0)
+            model.head.bias[:4] = -torch.inf
+            bias = model.head.bias.clone()
+        numbers = torch.rand(200, 1, dtype=torch.float64)
+        numbers[:2, 0] = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+        step = NativeStep(model, 1)
+        step.read(torch.zeros(1, 1, dtype=torch.int64))
+        found = step.draw(numbers, options)[:, 0]
+        assert torch.equal(found, draw(bias.expand(200, -1), numbers[:, 0], options))
+        assert int(found.min()) >= 4
+
+
+@built
+def test_exactly_k_among_equals() -> None:
+    model = network()
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.zero_()
+    step = NativeStep(model, 1)
+    step.read(torch.zeros(1, 1, dtype=torch.int64))
+    numbers = torch.rand(500, 1, dtype=torch.float64)
+    assert len(set(step.draw(numbers, SampleOptions(top_k=5)).flatten().tolist())) == 5
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("settings", [*FILTERED, {"prompt": "abc\u00e9" * 30}, {"stop": ("a ", "bb")}], ids=str)
+@built
+def test_the_text_is_the_one_that_the_definition_draws(settings: dict[str, Any], cell: str) -> None:
+    for vocabulary in (Characters(LETTERS), Characters(LETTERS, True), Bytes()):
+        model = network(vocabulary.size, cell=cell, hidden=40)
+        options = SampleOptions(**{"length": 300, "count": 3, **settings})
+        own = list(generate(model, vocabulary, options, 5))
+        assert own == list(generate(model, vocabulary, options, 5, precision=None))
+
+
+@built
+def test_many_samples_are_those_drawn_one_by_one() -> None:
+    vocabulary = Characters(LETTERS, True)
+    model = network(vocabulary.size, hidden=40, sharp=1.0)
+    for precision in PRECISIONS:
+        count = NATIVE_LANES + 5
+        options = SampleOptions(length=150, count=count, prompt="ab")
+        for index, sample in enumerate(generate(model, vocabulary, options, 3, precision=precision)):
+            if index % 7 == 0 or index >= NATIVE_LANES:
+                alone = replace(options, count=1)
+                assert sample == next(generate(model, vocabulary, alone, 3 + index, precision=precision))
+                assert sample.text == "ab" + "".join(stream_text(model, vocabulary, alone, 3 + index, precision=precision))
+
+
+@built
+def test_the_first_symbol_comes_at_once_and_blocks_grow() -> None:
+    model = network(len(LETTERS))
+    ids, _ = prompt_ids(Characters(LETTERS), "")
+    options = SampleOptions(length=300)
+    step = NativeStep(model, 2)
+    blocks = [block.shape[1] for block in stream_ids(model, ids, [1, 2], options, native=step)]
+    assert blocks == [1, 1, 2, 4, 8, 16, 32, 64, 64, 64, 44]
+
+
+@built
+def test_what_it_cannot_run_goes_the_old_way() -> None:
+    model = network()
+    options = SampleOptions()
+    assert native_precision(model, options, [], "bfloat16") == "bfloat16"
+    assert native_precision(model, replace(options, int8=True), [], "float32") == "int8"
+    for found in (
+        native_precision(model, options, [Hold(0, 1)], "float32"),
+        native_precision(model, options, [], None),
+        native_precision(network(cell="gru-before"), options, [], "float32"),
+        native_precision(network().double(), options, [], "float32"),
+        native_precision(network().train(), options, [], "float32"),
+    ):
+        assert found is None
+    with pytest.raises(UsageError, match="--int8 needs the native step, which cannot be used here: units are held"):
+        native_precision(model, replace(options, int8=True), [Hold(0, 1)], "float32")
+    with pytest.raises(ValueError, match="no native step for GRUBeforeCell"):
+        NativeStep(network(cell="gru-before"), 1)
+    assert stepping(model, options, [], "float32") == {"step": f"native ({library().set_in_use()})", "precision": "float32"}
+    assert stepping(model, options, [], None) == {"step": "reference", "precision": "float32"}
+
+
+@built
+def test_numbers_that_are_none_end_nothing() -> None:
+    for name in SETS:
+        use(name)
+        for value in (torch.nan, torch.inf, -torch.inf):
+            model = network()
+            with torch.no_grad():
+                model.stack.each_layer()[0].cell.get_parameter("weight_h")[3] = value
+                model.head.bias[5] = value
+            for precision in PRECISIONS:
+                step = NativeStep(model, 2, precision)
+                for settings in FILTERED:
+                    ids = step.draw(torch.rand(5, 2, dtype=torch.float64), SampleOptions(**settings))
+                    assert 0 <= int(ids.min()) <= int(ids.max()) < SYMBOLS
+
+
+@built
+def test_wrong_sizes_types_and_symbols_are_errors() -> None:
+    step, packed = NativeStep(network(), 3), library().StepWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
+    own = library().Stepper(packed, 3)
+    ids, numbers = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.float64)
+    weight, bias = torch.zeros(68, 17), torch.zeros(68)
+    wrong: list[Callable[[], Any]] = [
+        lambda: step.read(ids + SYMBOLS),
+        lambda: step.read(ids - 1),
+        lambda: step.read(ids.int()),
+        lambda: step.read(ids[0]),
+        lambda: step.read(torch.zeros(2, 4, dtype=torch.int64)),
+        lambda: step.read(ids[:, :0]),
+        lambda: step.draw(numbers + 1, SampleOptions()),
+        lambda: step.draw(numbers * torch.nan, SampleOptions()),
+        lambda: step.draw(numbers.float(), SampleOptions()),
+        lambda: step.draw(torch.zeros(2, 4, dtype=torch.float64), SampleOptions()),
+        lambda: own.draw(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
+        lambda: own.draw(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
+        lambda: own.read(ids, 0),
+        lambda: own.read(ids, 5000),
+        lambda: own.logits(torch.zeros(3, SYMBOLS + 1)),
+        lambda: own.logits(torch.zeros(4, SYMBOLS)),
+        lambda: own.state(2, torch.zeros(3, 17), torch.zeros(3, 17), True),
+        lambda: own.state(0, torch.zeros(3, 17), None, True),
+        lambda: own.state(0, torch.zeros(3, 16), torch.zeros(3, 16), True),
+        lambda: packed.fill_layer(0, weight[:67], None, None, None, None, None),
+        lambda: packed.fill_layer(0, weight, weight, None, None, None, None),
+        lambda: packed.fill_layer(1, weight, weight, bias, None, None, None),
+        lambda: packed.fill_layer(1, weight.double(), weight, bias, None, torch.zeros(17), torch.zeros(17)),
+        lambda: packed.fill_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
+        lambda: packed.fill_ends(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
+        lambda: packed.fill_ends(torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
+        lambda: library().StepWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: library().StepWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: library().StepWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
+        lambda: library().Stepper(packed, -1),
+        lambda: library().memory_rate(1, 1, 0.1),
+    ]
+    for call in wrong:
+        with pytest.raises(ValueError, match=r"\w"):
+            call()
+    step.read(ids[:0])  # nothing to read is nothing wrong
+    assert step.draw(numbers[:0], SampleOptions()).shape == (0, 3)
+
+
+@built
+def test_weights_are_packed_once_and_again_when_they_change() -> None:
+    model = network()
+    first = NativeStep(model, 1)
+    numbers = torch.rand(30, 1, dtype=torch.float64)
+    drawn = first.draw(numbers, SampleOptions())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_module, "_pack", lambda *_: pytest.fail("packed again"))
+        assert torch.equal(NativeStep(model, 2).draw(numbers.expand(-1, 2).contiguous(), SampleOptions())[:, :1], drawn)
+    with torch.no_grad():
+        model.head.weight.neg_()
+    assert not torch.equal(NativeStep(model, 1).draw(numbers, SampleOptions()), drawn)
+    assert torch.equal(first.draw(numbers[:0], SampleOptions()), drawn[:0]), "what was packed for the first is still there"
+    optimiser = make_optimizer(model, TrainingOptions(optimiser="muon"))
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimiser.step(0.1)
+    step = NativeStep(model, 1)
+    step.read(torch.zeros(1, 1, dtype=torch.int64))
+    exact, _ = model.step(torch.zeros(1, dtype=torch.int64), model.initial_state(1))
+    assert torch.allclose(step.logits(), exact, atol=1e-5), "a native optimiser's changes are seen, too"

@@ -1,0 +1,273 @@
+"""The native layers: outputs, states and every gradient are those of the definition in float64, on every instruction set."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from support.native import BOUNDS, KINDS, NATIVE, SETS, built, precisions
+from unrolled.nn.cells import CELLS, GatedCell, Gathered, LSTMCell, unroll_by_step
+from unrolled.nn.kernels import candidates, native
+from unrolled.nn.kernels.layer import KINDS as NATIVE_KINDS
+from unrolled.nn.kernels.library import SETTING, why_absent
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions
+from unrolled.training import optim
+
+pytestmark = pytest.mark.usefixtures("best_set_again")
+
+
+def test_the_library_is_there_where_it_must_be() -> None:
+    assert NATIVE is not None or (why_absent() and not os.environ.get("CI"))
+
+
+def made(kind: str, inputs: int, units: int, two_biases: bool) -> GatedCell:
+    cell = CELLS[kind](inputs, units, two_biases)
+    for weight in cell.parameters():
+        if weight.dim() == 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    return cell
+
+
+def everything(cell: GatedCell, run: Any, xs: Tensor, ids: Tensor | None, first: list[Tensor], resets: Any) -> list[Tensor]:
+    """Return outputs, last states, and the gradients of inputs, first states and weights, all in float64."""
+    number = cell.weight_h.dtype
+    own = xs.to(number).requires_grad_()
+    state = [s.to(number).requires_grad_() for s in first]
+    ys, last = run(cell, own if ids is None else Gathered(ids, own), type(cell.initial_state(1))(*state), resets)
+    pull = torch.linspace(-1, 1, ys.numel(), dtype=torch.float64).sin().view_as(ys)
+    loss = (ys.double() * pull).sum() + sum((s.double() * pull[-1].flip(0)).sum() for s in last)
+    gradients = torch.autograd.grad(loss, [own, *state, *cell.parameters()])
+    return [tensor.detach().double() for tensor in (ys, *last, *gradients)]
+
+
+def difference(kind: str, sizes: tuple[int, int, int], dtype: torch.dtype, case: tuple[bool, bool, bool]) -> float:
+    """Return the largest difference of a native layer of `(H, B, T)` from the definition; nan if any is."""
+    (units, rows, steps), (resets, gathered, two_biases) = sizes, case
+    torch.manual_seed(units + rows)
+    inputs = max(1, units // 2)
+    cell = made(kind, inputs, units, two_biases)
+    exact = CELLS[kind](inputs, units, two_biases).double()
+    exact.load_state_dict(cell.state_dict())
+    ids = torch.randint(7, (steps, rows)) if gathered else None
+    xs = torch.randn(*((7, inputs) if gathered else (steps, rows, inputs)))
+    first = [torch.randn(rows, units) for _ in cell.initial_state(1)]
+    zero = torch.rand(steps, rows) < 0.3 if resets else None
+    expected = everything(exact, unroll_by_step, xs, ids, first, zero)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = everything(cell, native.unroll, xs, ids, first, zero)
+    # A tensor of a few numbers near zero is no measure of its own rounding: one of 0.3 in each place is.
+    lengths = [one.norm().clamp_min(0.3 * one.numel() ** 0.5) for one in expected]
+    shares = [float((one - other).norm() / size) for one, other, size in zip(expected, found, lengths, strict=True)]
+    return max(shares) if all(share == share for share in shares) else float("nan")
+
+
+@built
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("instructions", SETS)
+def test_layers_equal_the_definition(instructions: str, kind: str) -> None:
+    NATIVE.use_set(instructions)
+    sizes = [(1, 1, 1), (3, 3, 2), (17, 16, 2), (64, 33, 3), (200, 3, 2), (128, 100, 2), (40, 50, 12)]
+    for dtype, size in itertools.product(precisions(instructions), sizes):
+        for case in itertools.product((False, True), repeat=3):
+            assert difference(kind, size, dtype, cast(Any, case)) < BOUNDS[dtype], (dtype, size, case)
+
+
+@built
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_do_not_depend_on_who_takes_which_piece(kind: str) -> None:
+    """Threads take pieces of each other's shares: five of them on two cores do it at every turn, and one never."""
+    torch.manual_seed(3)
+    units = 544  # too wide to be shared by rows
+    cell, threads = made(kind, 64, units, True), torch.get_num_threads()
+    first = [torch.randn(50, units) for _ in cell.initial_state(1)]
+    inputs = (torch.randn(9, 50, 64), None), (torch.randn(7, 64), torch.randint(7, (9, 50)))
+    for dtype, (xs, ids) in itertools.product(precisions(SETS[-1]), inputs):
+        found = []
+        try:
+            for number in (1, 2, 5, 5, 5):
+                torch.set_num_threads(number)
+                with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                    found.append(everything(cell, native.unroll, xs, ids, first, None))
+        finally:
+            torch.set_num_threads(threads)
+        for other in found[1:]:
+            for index, (one, two) in enumerate(zip(found[0], other, strict=True)):
+                if dtype == torch.bfloat16 or index < 1 + len(first):  # in float32 torch makes the weights' gradients
+                    assert torch.equal(one, two), (dtype, index)
+
+
+@built
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_layers_equal_the_definition(kind: str) -> None:
+    """Sizes at which torch 2.13's own bfloat16 layer has wrong gradients are among them."""
+    for dtype, units in itertools.product(precisions(SETS[-1]), (512, 1000, 1024)):
+        assert difference(kind, (units, 16, 2), dtype, (True, False, True)) < BOUNDS[dtype], (dtype, units)
+
+
+@built
+@pytest.mark.long
+@pytest.mark.parametrize("units", [1, 3, 17, 64, 128, 200, 256, 512, 1000, 1024, 2048])
+@pytest.mark.parametrize("instructions", SETS)
+def test_every_size_equals_the_definition(instructions: str, units: int) -> None:
+    NATIVE.use_set(instructions)
+    for kind, dtype, rows, steps in itertools.product(KINDS, precisions(instructions), (1, 3, 16, 33, 100), (1, 2, 64)):
+        if units * rows * steps > 2_000_000:
+            continue  # the definition in float64 takes minutes there, and a shorter sequence says the same
+        for resets in (False, True):
+            found = difference(kind, (units, rows, steps), dtype, (resets, rows == 3, rows == 16))
+            assert found < BOUNDS[dtype] * (1 + steps / 32), (kind, dtype, rows, steps, resets)
+
+
+@built
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_is_the_same_bits_each_time_and_in_chunks(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    cell, xs = made("lstm", 40, 96, False), torch.randn(12, 33, 40)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        ys, last = native.unroll(cell, xs, cell.initial_state(33))
+        again, _ = native.unroll(cell, xs, cell.initial_state(33))
+        assert torch.equal(ys, again)
+        state, parts = cell.initial_state(33), []
+        for part in (xs[:5], xs[5:]):
+            out, state = native.unroll(cell, part, state)
+            parts.append(out)
+    assert torch.equal(torch.cat(parts), ys)
+    assert all(torch.equal(one, other) for one, other in zip(state, last, strict=True))
+
+
+@built
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_any_number_of_threads_gives_the_same(threads: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for rows in (3, 70):  # by units, and by rows
+            assert difference("lstm", (96, rows, 3), torch.float32, (True, True, False)) < BOUNDS[torch.float32]
+    finally:
+        torch.set_num_threads(before)
+
+
+@built
+@pytest.mark.parametrize("size", [32, 96, 256, 544])
+def test_squares_are_turned_as_torch_turns_them(size: int) -> None:
+    if not NATIVE.has_polar(size):
+        pytest.skip("only tile registers have this kernel")
+    torch.manual_seed(size)
+    blocks = torch.randn(5, size, size) @ torch.randn(size, size) / size
+    turned = optim.orthogonal_update(blocks)
+    NATIVE.use_set("plain")
+    expected = optim.orthogonal_update(blocks)
+    assert (turned - expected).norm() < 0.08 * expected.norm(), "nine products in a row, each rounded to bfloat16"
+    assert torch.equal(turned, _with_best(lambda: optim.orthogonal_update(blocks)))
+
+
+def _with_best(work: Any) -> Any:
+    NATIVE.use_set("")
+    return work()
+
+
+@built
+def test_what_is_no_number_is_seen_and_not_smoothed_over() -> None:
+    for kind in KINDS:
+        cell, xs = made(kind, 8, 8, False), torch.zeros(3, 2, 8)
+        xs[1, 0, 0] = float("nan")
+        ys, _ = native.unroll(cell, xs, cell.initial_state(2))
+        assert ys[:1].isfinite().all()
+        assert ys[1:, 0].isnan().all()
+        assert ys[:, 1].isfinite().all(), "another row has nothing to do with it"
+        huge, _ = native.unroll(cell, torch.full((2, 1, 8), 1e30), cell.initial_state(1))
+        assert huge.isfinite().all()
+
+
+@built
+def test_wrong_shapes_are_refused_at_the_border() -> None:
+    cell = made("lstm", 8, 16, False)
+    zero = torch.zeros(2, 16)
+    tiles = torch.empty(8, 32, 16)
+    with pytest.raises(ValueError, match="weight must be contiguous float32"):
+        NATIVE.pack_forward(2, cell.weight_h.detach()[:-1].contiguous(), tiles, 16, 1)
+    with pytest.raises(ValueError, match=r"to must be contiguous float32 \(8, 32, 16\)"):
+        NATIVE.pack_forward(2, cell.weight_h.detach(), tiles[:, :16].contiguous(), 16, 1)
+    with pytest.raises(ValueError, match="kind must be"):
+        NATIVE.pack_backward(3, cell.weight_h.detach(), tiles, 16, True, 1)
+    good: dict[str, Any] = {
+        "kind": 2, "threads": 1, "parts": 1, "xs": None, "weight_x": None, "ids": torch.zeros(3, 2, dtype=torch.int64),
+        "table": torch.zeros(5, 4, 32), "weight_h": tiles, "bias": torch.zeros(4, 32), "resets": None, "h_first": zero,
+        "c_first": zero, "mask": None, "below": None, "hs": torch.zeros(4, 2, 64),
+        "saved": None, "ys": torch.zeros(3, 2, 16), "h_last": zero,
+        "c_last": zero,
+    }  # fmt: skip
+    NATIVE.layer_forward(**good)
+    wrong: dict[str, Any] = {
+        "ids": torch.full((3, 2), 5), "table": torch.zeros(5, 4, 16), "h_first": torch.zeros(2, 17), "c_last": None,
+        "hs": torch.zeros(3, 2, 64), "ys": torch.zeros(3, 2, 16, dtype=torch.float64), "threads": 0, "parts": 2,
+        "resets": torch.zeros(2, 2, dtype=torch.bool), "bias": torch.zeros(4, 64)[:, ::2], "weight_h": tiles.bfloat16(),
+        "saved": torch.zeros(3, 2, 2, 5, 16), "kind": -1,
+    }  # fmt: skip
+    for name, value in wrong.items():
+        with pytest.raises((ValueError, TypeError)):
+            NATIVE.layer_forward(**good | {name: value})
+
+
+def test_everything_works_without_the_library() -> None:
+    code = (
+        "import torch; from unrolled.nn.kernels.library import library, why_absent;"
+        "from unrolled.nn.kernels import candidates; from unrolled.nn.model import SequenceModel;"
+        "from unrolled.options import ModelOptions;"
+        "print(library(), why_absent(), candidates(SequenceModel(5, ModelOptions(hidden=8))))"
+    )
+    run = [sys.executable, "-c", code]
+    told = subprocess.run(run, env={**os.environ, SETTING: "none"}, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("None")
+    assert "switches the native kernels off" in told
+    assert "['aten', 'reference']" in told
+    odd = subprocess.run(run, env={**os.environ, SETTING: "mmx"}, capture_output=True, text=True, check=True).stdout
+    assert odd.startswith("None")
+
+
+def test_what_native_layers_cannot_run_goes_another_way() -> None:
+    for cell in CELLS:
+        model = SequenceModel(5, ModelOptions(cell=cell, hidden=8))  # type: ignore[arg-type]  # a key of CELLS
+        assert ("native" in candidates(model)) == (cell != "gru-before" and NATIVE is not None)
+        assert "native" not in candidates(model.double())
+    assert "native" not in candidates(SequenceModel(5, ModelOptions(hidden=512)).float())[:1], "torch is faster there"
+    assert LSTMCell in NATIVE_KINDS
+
+
+@built
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are set in Linux's way")
+def test_memory_that_is_not_there_is_an_error_and_not_the_end() -> None:
+    """Threads that wait for one that failed are let go, and the next call works."""
+    code = (
+        "import resource, sys, torch\n"
+        "from unrolled.nn.kernels.library import library\n"
+        "native, rows = library(), 400_000\n"
+        "def run(rows, units):\n"
+        "    zero = torch.zeros(rows, units)\n"
+        "    made = dict(kind=0, threads=2, parts=int(sys.argv[1]), xs=None, weight_x=None,\n"
+        "        ids=torch.zeros(1, rows, dtype=torch.int64), table=torch.zeros(5, 1, 32), weight_h=torch.zeros(2, 32, 16),\n"
+        "        bias=torch.zeros(1, 32), resets=None, h_first=zero, c_first=None, mask=None, below=None,\n"
+        "        hs=torch.zeros(2, -(-rows // 16) * 16, 64), saved=None, ys=torch.zeros(1, rows, units), h_last=zero.clone(),\n"
+        "        c_last=None)\n"
+        "    return lambda: native.layer_forward(**made)\n"
+        "small, large = run(32, 32), run(rows, 32)\n"
+        "small()\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (10 << 20), resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    large()\n"
+        "except MemoryError:\n"
+        "    small()\n"
+        "    print('said so')\n"
+    )
+    for parts in ("1", "2"):
+        done = subprocess.run([sys.executable, "-c", code, parts], capture_output=True, text=True, check=False, timeout=120)
+        assert done.stdout == "said so\n", done.stderr

@@ -1,0 +1,365 @@
+"""Every cell, every kernel: one step, a loop of steps, chunks and the fused layers are the same thing."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from support.native import built
+from unrolled.errors import UsageError
+from unrolled.job import choose_kernel
+from unrolled.nn.cells import (
+    CELLS,
+    GatedCell,
+    Gathered,
+    GRUState,
+    Inputs,
+    LSTMCell,
+    LSTMState,
+    dense,
+    map_state,
+    state_tensors,
+    unroll_by_step,
+)
+from unrolled.nn.kernels import KERNELS, candidates, guard, native, refusal, use
+from unrolled.nn.machine import Machine
+from unrolled.nn.model import SequenceModel, parameter_count
+from unrolled.nn.stack import LockedDropout, Stack
+from unrolled.options import PRESETS, MachineOptions, ModelOptions, TrainingOptions
+
+T, B, E, H, V = 7, 3, 5, 6, 11
+FLOAT64: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
+
+
+def make(cell: str, two_biases: bool = False) -> GatedCell:
+    torch.manual_seed(1)
+    made = CELLS[cell](E, H, two_biases).double()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    return made
+
+
+def inputs(cell: GatedCell, grad: bool = False) -> tuple[Tensor, Any]:
+    torch.manual_seed(2)
+    state = map_state(lambda s: torch.randn(B, H, dtype=torch.float64).requires_grad_(grad), cell.initial_state(B))
+    return torch.randn(T, B, E, dtype=torch.float64, requires_grad=grad), state
+
+
+def some_resets() -> Tensor:
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    resets[0, 2] = resets[3, 0] = resets[3, 1] = resets[6, 1] = True
+    return resets
+
+
+def everything(cell: GatedCell, kernel: Any, resets: Tensor | None) -> list[Tensor]:
+    """Return outputs, last state, and the gradients of inputs, first state and weights, of a loss that uses all of them."""
+    xs, state = inputs(cell, grad=True)
+    ys, last = kernel(cell, xs, state, resets)
+    weights = torch.linspace(-1, 1, ys.numel(), dtype=ys.dtype).view_as(ys)
+    loss = (ys * weights).sum() + sum(tensor.sin().sum() for tensor in state_tensors(last))
+    grads = torch.autograd.grad(loss, [xs, *state_tensors(state), *cell.parameters()])
+    return [ys, *state_tensors(last), *grads]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("two_biases", [False, True])
+def test_whole_equals_chunks_equals_steps(cell: str, two_biases: bool) -> None:
+    made = make(cell, two_biases)
+    xs, state = inputs(made)
+    whole, last = made.unroll(xs, state)
+    first, middle = made.unroll(xs[:3], state)
+    second, end = made.unroll(xs[3:], middle)
+    torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=0)
+    torch.testing.assert_close(state_tensors(end), state_tensors(last), rtol=0, atol=0)
+    for t in range(T):
+        y, state = made.step(xs[t], state)
+        torch.testing.assert_close(y, whole[t], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_do_not_see_each_other(cell: str) -> None:
+    made = make(cell)
+    xs, state = inputs(made)
+    whole, _ = made.unroll(xs, state)
+    for row in range(B):
+        alone, _ = made.unroll(xs[:, row : row + 1], map_state(lambda s, row=row: s[row : row + 1], state))
+        torch.testing.assert_close(alone[:, 0], whole[:, row], **FLOAT64)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_reset_is_a_fresh_start(cell: str) -> None:
+    made = make(cell)
+    xs, state = inputs(made)
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    resets[3, 1] = True
+    ys, _ = made.unroll(xs, state, resets)
+    fresh, _ = made.unroll(xs[3:], made.initial_state(B))
+    torch.testing.assert_close(ys[3:, 1], fresh[:, 1], **FLOAT64)
+    without, _ = made.unroll(xs, state)
+    torch.testing.assert_close(ys[:, 0], without[:, 0], **FLOAT64)
+
+
+@pytest.mark.parametrize("resets", [None, some_resets()], ids=["no resets", "resets"])
+@pytest.mark.parametrize("two_biases", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_aten_equals_the_reference_in_everything(cell: str, two_biases: bool, resets: Tensor | None) -> None:
+    made = make(cell, two_biases)
+    if refusal("aten", made):
+        with pytest.raises(ValueError, match="no fused layer"):
+            KERNELS["aten"](made, *inputs(made), resets)
+    else:
+        expected = everything(made, unroll_by_step, resets)
+        torch.testing.assert_close(everything(made, KERNELS["aten"], resets), expected, **FLOAT64)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_native_refuses_float64(cell: str) -> None:
+    """It has float32 and bfloat16 only; tests/native/test_native_layer.py compares it with the definition there."""
+    made = make(cell)
+    with pytest.raises(ValueError, match="The native kernel cannot unroll this cell"):
+        KERNELS["native"](made, *inputs(made), None)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
+    torch.manual_seed(0)
+    model = SequenceModel(V, ModelOptions(cell=cell, hidden=96, dropout=0))  # type: ignore[arg-type]  # a key of CELLS
+    ids = torch.randint(V, (20, 4))
+    found = []
+    for kernel, dtype in (("reference", torch.float32), ("aten", torch.bfloat16)):
+        use(model, kernel)
+        model.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            logits, state = model(ids, model.initial_state(4))
+        logits.float().square().mean().backward()
+        assert all(tensor.dtype == torch.float32 for tensor in state_tensors(state))
+        found.append([weight.grad.clone() for weight in model.parameters() if weight.grad is not None])
+    for exact, rough in zip(*found, strict=True):
+        assert (exact - rough).norm() <= 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 40])
+@pytest.mark.parametrize(("kernel", "cell"), [(k, c) for k in KERNELS for c in CELLS if not refusal(k, make(c))])
+def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: int) -> None:
+    made = make(cell)
+    torch.manual_seed(3)
+    table = torch.randn(rows, E, dtype=torch.float64, requires_grad=True)
+    ids = torch.randint(rows, (T, B))
+    found = []
+    for xs, run in ((Gathered(ids, table).dense(), unroll_by_step), (Gathered(ids, table), KERNELS[kernel])):
+        ys, last = run(made, xs, made.initial_state(B), some_resets())
+        loss = (ys * torch.linspace(-1, 1, ys.numel(), dtype=ys.dtype).view_as(ys)).sum()
+        found.append([ys, *state_tensors(last), *torch.autograd.grad(loss, [table, *made.parameters()])])
+    torch.testing.assert_close(found[1], found[0], **FLOAT64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel", ["native", "aten"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_the_guard_finds_fused_layers_right(cell: str, kernel: str, dtype: torch.dtype) -> None:
+    model = SequenceModel(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
+    if kernel in candidates(model, dtype):
+        assert guard.fault(model, kernel, dtype, batch=4, steps=64) is None
+
+
+@pytest.mark.parametrize(("cell", "size"), [("lstm", 1024), ("lstm", 2048)])
+def test_the_guard_speaks_up_exactly_where_torch_is_wrong(cell: str, size: int) -> None:
+    """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some processors; what this one does, the guard sees."""
+    made = CELLS[cell](64, size)
+    worst = guard.difference(made, "aten", torch.bfloat16, batch=16, steps=4)
+    model = SequenceModel(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
+    assert (guard.fault(model, "aten", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
+    assert guard.fault(model, "aten", torch.float32, 16, 4) is None
+
+
+def wrong_in(dtypes: set[torch.dtype]) -> Any:
+    """Return a kernel whose gradients are a third too long in some number formats; its values are right."""
+
+    def unroll(cell: Any, xs: Tensor, state: Any, resets: Tensor | None = None) -> Any:
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        ys, last = unroll_by_step(cell, xs, state, resets)
+        return (ys + (ys - ys.detach()) / 3 if dtype in dtypes else ys), last
+
+    return unroll
+
+
+def residual(unroll: Any) -> Any:
+    """Return a kernel of a whole residual layer, of one of a cell alone."""
+
+    def run(cell: Any, xs: Inputs, norm: nn.LayerNorm, mask: Tensor | None, state: Any, resets: Tensor | None = None) -> Any:
+        below = dense(xs)
+        ys, last = unroll(cell, norm(below), state, resets)
+        return below + ys, last
+
+    return run
+
+
+@built
+def test_a_wrong_loss_behind_the_head_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SequenceModel(V, ModelOptions(hidden=8))
+    assert guard.fault(model, "native", torch.float32, 4, 4) is None
+    right = native.loss
+    monkeypatch.setattr(native, "loss", lambda ys, head, targets: right(ys, head, targets) + 0.1 * ys.square().mean())
+    assert "native float32 loss has wrong gradients here" in (guard.fault(model, "native", torch.float32, 4, 4) or "")
+
+
+def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SequenceModel(V, ModelOptions(hidden=8))
+    notes: list[str] = []
+    machine = Machine(torch.device("cpu"), torch.bfloat16, 1)
+    fused = [name for name in ("native", "aten") if not refusal(name, model.cells()[0])]
+
+    def spoil(names: list[str], *dtypes: torch.dtype) -> None:
+        for name in names:
+            monkeypatch.setitem(KERNELS, name, wrong_in(set(dtypes)))
+        if "native" in names:
+            monkeypatch.setattr(native, "unroll_residual", residual(wrong_in(set(dtypes))))
+
+    if "native" in fused and native.has_bfloat16():
+        spoil(["native"], torch.bfloat16)
+        chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+        assert (chosen.dtype, kernels) == (torch.bfloat16, "aten")
+        assert "aten kernels, because the native bfloat16 layers" in notes.pop()
+    spoil(fused, torch.bfloat16)
+    chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+    assert (chosen.dtype, kernels) == (torch.float32, fused[0])
+    assert "float32, because torch's bfloat16 layers" in notes[0]
+    assert choose_kernel(model, machine, MachineOptions(), notes.append)[0].dtype == torch.bfloat16  # values are right
+    spoil(fused, torch.bfloat16, torch.float32)
+    _, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+    assert kernels == "reference"
+    assert "reference kernel" in notes[-1]
+    with pytest.raises(UsageError, match=r"wrong gradients here with 8 units: ([6-9]|[1-9][0-9])% off"):
+        choose_kernel(model, machine, MachineOptions(kernels="aten"), notes.append, TrainingOptions())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_are_those_of_the_equations(cell: str) -> None:
+    made = make(cell)
+    xs, state = inputs(made, grad=True)
+
+    def run(xs: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        ys, last = made.unroll(xs, type(made.initial_state(1))(*state), some_resets()[:4])
+        return (ys, *state_tensors(last))
+
+    assert torch.autograd.gradcheck(run, (xs[:4].detach().requires_grad_(), *state_tensors(state)))
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("rnn", nn.RNN), ("gru", nn.GRU), ("lstm", nn.LSTM)])
+def test_cells_are_torchs_with_two_biases(cell: str, kind: Any) -> None:
+    made = make(cell, two_biases=True)
+    theirs = kind(E, H).double()
+    assert made.bias_h is not None
+    with torch.no_grad():
+        for own, their in zip((made.weight_x, made.weight_h, made.bias, made.bias_h), theirs.parameters(), strict=True):
+            their.copy_(own)
+    xs, state = inputs(made)
+    hidden = tuple(s.unsqueeze(0) for s in state)
+    expected, _ = theirs(xs, hidden if cell == "lstm" else hidden[0])
+    torch.testing.assert_close(made.unroll(xs, state)[0], expected, **FLOAT64)
+
+
+def test_gru_before_is_the_published_equation() -> None:
+    cell = make("gru-before")
+    xs, state = inputs(cell)
+    x, h = xs[0], state.h
+    (wr, wz, wn), (ur, uz, un), (br, bz, bn) = (m.chunk(3) for m in (cell.weight_x, cell.weight_h, cell.bias))
+    r, z = torch.sigmoid(x @ wr.T + h @ ur.T + br), torch.sigmoid(x @ wz.T + h @ uz.T + bz)
+    n = torch.tanh(x @ wn.T + (r * h) @ un.T + bn)
+    torch.testing.assert_close(cell.step(x, GRUState(h))[0], (1 - z) * n + z * h, **FLOAT64)
+    after = make("gru")
+    assert not torch.allclose(after.step(x, GRUState(h))[0], cell.step(x, GRUState(h))[0])
+
+
+def test_the_forget_gate_starts_open() -> None:
+    for initialisation in ("scaled", "uniform"):
+        model = SequenceModel(V, ModelOptions(hidden=H, initialisation=initialisation, residual=False))
+        for layer in model.stack.each_layer():
+            bias = layer.cell.bias
+            assert isinstance(bias, Tensor)
+            assert (bias[H : 2 * H] == 1).all()
+            assert (bias[:H].abs() < 0.5).all()
+
+
+def test_states_are_named_and_zero_at_first() -> None:
+    state = LSTMCell(E, H).initial_state(B)
+    assert isinstance(state, LSTMState)
+    assert state.h.shape == state.c.shape == (B, H)
+    assert not state.c.any()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ModelOptions(hidden=H),
+        ModelOptions(cell="gru", hidden=H, layers=3, two_biases=True),
+        ModelOptions(cell="rnn", hidden=H, embedding=4, residual=False),
+        ModelOptions(cell="gru-before", hidden=H, embedding=0, residual=False),
+    ],
+)
+def test_the_formula_counts_the_weights(options: ModelOptions) -> None:
+    model = SequenceModel(V, options)
+    assert sum(weight.numel() for weight in model.parameters()) == parameter_count(V, options)
+
+
+def test_the_char_rnn_preset_is_char_rnns_model() -> None:
+    names = ModelOptions.__dataclass_fields__
+    options = ModelOptions(**{name: value for name, value in PRESETS["char-rnn"].items() if name in names})
+    assert parameter_count(65, options) == 240_321
+    model = SequenceModel(65, options)
+    assert all(weight.abs().max() <= 1 for weight in model.parameters())
+    assert model.embedding(torch.tensor([[3]])).sum() == 1
+
+
+def test_a_residual_layer_adds_to_what_it_reads() -> None:
+    torch.manual_seed(0)
+    plain = Stack([LSTMCell(H, H)], residual=False)
+    residual = Stack([LSTMCell(H, H)], residual=True)
+    residual.each_layer()[0].cell.load_state_dict(plain.each_layer()[0].cell.state_dict())
+    xs = torch.randn(T, B, H)
+    normed = nn.functional.layer_norm(xs, (H,))
+    expected = xs + plain.unroll(normed, plain.initial_state(B))[0]
+    torch.testing.assert_close(residual.unroll(xs, residual.initial_state(B))[0], expected)
+
+
+def test_dropout_locks_its_mask_over_time_and_repeats_by_seed() -> None:
+    dropout = LockedDropout(0.5)
+    dropout.generator = torch.Generator().manual_seed(3)
+    ys = dropout(torch.ones(T, B, 100))
+    assert set(ys.unique().tolist()) == {0.0, 2.0}
+    assert (ys == ys[0]).all()
+    assert not (ys[0, 0] == ys[0, 1]).all()
+    dropout.generator.manual_seed(3)
+    assert (dropout(torch.ones(T, B, 100)) == ys).all()
+    assert (dropout.eval()(torch.ones(T, B, 4)) == 1).all()
+
+
+def test_wrong_shapes_are_told() -> None:
+    cell = make("lstm")
+    with pytest.raises(ValueError, match=r"\(T, B, 5\), time first; got \(7, 3, 4\)"):
+        cell.unroll(torch.zeros(7, 3, 4), cell.initial_state(3))
+    with pytest.raises(ValueError, match=r"resets must be"):
+        cell.unroll(*inputs(cell), resets=torch.zeros(B, T, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("embedding", [None, 0])
+def test_hidden_symbols_read_as_nothing_and_the_mask_repeats_by_seed(embedding: int | None) -> None:
+    options = ModelOptions(hidden=8, symbol_dropout=0.4, dropout=0, embedding=embedding, residual=embedding is None)
+    model = SequenceModel(V, options).train()
+    ids = torch.randint(V, (50, 40))
+    found = []
+    for seed in (1, 1, 2):
+        model.seed_dropout(seed)
+        hidden, table = model.symbol_dropout(ids, model.table())
+        found.append(hidden)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert 0.35 < (found[0] == V).float().mean() < 0.45
+    assert torch.equal(found[0][found[0] < V], ids[found[0] < V])
+    assert table[V].abs().sum() == 0
+    torch.testing.assert_close(table[:V] * 0.6, model.table())
+    model.eval()
+    assert model.symbol_dropout(ids, model.table())[0] is ids
+    torch.testing.assert_close(model(ids, model.initial_state(40))[0][0], model.step(ids[0], model.initial_state(40))[0])

@@ -1,0 +1,25 @@
+"""Small random models, and checkpoints made of them."""
+
+from typing import Any
+
+import torch
+
+from unrolled.data.vocab import Characters
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions
+from unrolled.store.model_file import SavedModel
+
+
+def small_model(seed: int = 0, end: bool = False) -> SavedModel:
+    """Return a model of four characters with random weights; of lines if it has an end."""
+    torch.manual_seed(seed)
+    vocabulary = Characters("ab\u00e9\u65e5", end)
+    model = SequenceModel(vocabulary.size, ModelOptions(hidden=6, layers=1))
+    return SavedModel(model, vocabulary, "line" if end else "stream", {"steps": 3})
+
+
+def checkpoint_parts(step: int, version: int = 0) -> tuple[Any, dict[str, torch.Tensor], dict[str, Any]]:
+    """Return what a checkpoint of a step is made of; another `version` has other numbers."""
+    saved = small_model(step + 100 * version)
+    saved.history.update(steps=step)
+    return saved, {"x": torch.full((50,), step + version / 10)}, {"position": {"spent": {"steps": step}}}

@@ -1,0 +1,277 @@
+"""Tables from the command line and from Python: every mode trains, resumes, is judged, answers; faults are one sentence."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unrolled
+from support.cli import Cli
+from support.runs import assert_same_run
+from support.tables import MODES, many_to_many, many_to_one, one_to_one, synced, write_csv, write_jsonl
+from unrolled import job
+from unrolled.errors import DataError, UsageError
+from unrolled.material.table import TableMaterial
+from unrolled.options import TrainRequest
+from unrolled.training.pair_recipe import choose_pairs
+from unrolled.views.console import Quiet
+
+TINY = ("--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1)
+METRICS = {
+    "many-to-one": "accuracy",
+    "many-to-many": "exact_match",
+    "synced": "row_accuracy",
+    "one-to-one": "macro_f1",
+    "one-to-many": "character_error_rate",
+}
+
+
+def table(mode: str, count: int = 80, seed: int = 1) -> tuple[Path, str, str]:
+    make, source, target = MODES[mode]
+    return write_csv(Path(f"{mode}-{seed}.csv"), make(count, seed)), source, target
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_trains_is_judged_and_answers(cli: Cli, mode: str) -> None:
+    path, source, target = table(mode)
+    done = cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 12, "--out", "r", "--json")
+    assert done.code == 0
+    assert mode in done.err
+    outcome = json.loads(done.out)
+    assert outcome["unit"] == "target"
+    assert "rows held out" in outcome["verdict"]
+
+    own, other = cli("eval", "r", "--json"), cli("eval", "r", table(mode, 30, 2)[0], "--json")
+    for done, count in ((own, None), (other, 30)):
+        report = json.loads(done.out)
+        assert METRICS[mode] in report["metrics"]
+        assert report[METRICS[mode]] == report["metrics"][METRICS[mode]]
+        assert report["baselines"]
+        assert count is None or report["rows"] == count
+    assert cli("eval", "r", table(mode, 30, 2)[0]).out.startswith("30 rows")
+
+    done = cli("predict", "r", table(mode, 30, 2)[0])
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    given = list(csv.DictReader(io.StringIO(table(mode, 30, 2)[0].read_text("utf-8"))))
+    assert [{name: row[name] for name in given[0]} for row in rows] == given
+    assert set(rows[0]) == {*given[0], "predicted", "probability"}
+    document = json.loads(cli("predict", "r", table(mode, 30, 2)[0], "--json").out)
+    assert [row["predicted"] for row in document["rows"]] == [row["predicted"] for row in rows]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_resumed_run_is_the_run_that_was_not_stopped(mode: str) -> None:
+    path, source, target = table(mode)
+    values = {
+        "source": source, "target": target, "hidden": 12, "layers": 1, "batch": 8, "dropout": 0.2, "symbol_dropout": 0.1,
+        "steps": 30, "threads": 1, "precision": "float32", "sample_length": 20,
+    }  # fmt: skip
+
+    def start(out: str, **more: Any) -> None:
+        job.start(TrainRequest.build((str(path),), values | {"out": out} | more, "test"), Quiet()).train()
+
+    start("straight")
+    start("broken", stop_after=13)
+    job.resume(Path("broken"), {"stop_after": None}, Quiet()).train()
+    assert_same_run(Path("straight"), Path("broken"), 30)
+
+
+@pytest.mark.parametrize(
+    ("mode", "steps", "least"), [("many-to-one", 60, 0.99), ("one-to-one", 80, 0.95), ("synced", 120, 0.9)]
+)
+def test_it_learns(cli: Cli, mode: str, steps: int, least: float) -> None:
+    path, source, target = table(mode, 300)
+    cli("train", path, "--source", source, "--target", target, *TINY, "--steps", steps, "--lr", 0.02, "--out", "r")
+    assert json.loads(cli("eval", "r", table(mode, 100, 2)[0], "--json").out)["accuracy"] >= least
+
+
+def test_it_learns_to_write(cli: Cli) -> None:
+    path, source, target = table("one-to-many", 200)
+    cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 150, "--lr", 0.02, "--out", "r")
+    report = json.loads(cli("eval", "r", table("one-to-many", 40, 2)[0], "--json").out)
+    assert report["exact_match"] == 1.0
+
+
+def test_painting(cli: Cli) -> None:
+    from PIL import Image
+
+    rows = write_jsonl(Path("p.jsonl"), one_to_one(60, 1))
+    done = cli("train", rows, "--source", "line:label", "--target", "picture:image", *TINY, "--steps", 20, "--out", "r")
+    assert "one-to-many" in done.err
+    answers = list(csv.DictReader(io.StringIO(cli("predict", "r", rows).out)))
+    picture = json.loads(answers[0]["predicted"])
+    assert len(picture) == len(picture[0]) == 4
+    assert all(0 <= value <= 255 for row in picture for value in row)
+    assert len({row["predicted"] for row in answers}) > 10  # each row has a draw of its own
+    answers = list(csv.DictReader(io.StringIO(cli("predict", "r", rows, "--pictures", "drawn").out)))
+    with Image.open(answers[0]["predicted"]) as image:
+        assert image.size == (4, 4)
+    assert cli("eval", "r").code == 0
+
+
+def test_predictions_keep_every_row_and_every_column(cli: Cli) -> None:
+    path, source, target = table("many-to-one")
+    cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 5, "--out", "r")
+    new = Path("new.csv")
+    new.write_text('predicted,text\n1,"a red dog, sleeps"\n2,\n3,zzz\n', "utf-8")
+    done = cli("predict", "r", new, "--probabilities")
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert [row["predicted"] for row in rows] == ["1", "2", "3"]
+    assert rows[0]["predicted_"] in ("warm", "cold")
+    assert rows[1]["predicted_"] == ""
+    assert float(rows[0]["p_warm"]) + float(rows[0]["p_cold"]) == pytest.approx(1, abs=1e-5)
+    assert cli("predict", "r", new).out.splitlines()[0] == "predicted,text,predicted_,probability"
+
+
+def test_a_label_in_the_test_that_training_never_saw_counts_as_wrong_and_is_told(cli: Cli) -> None:
+    path, source, target = table("many-to-one")
+    cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 5, "--out", "r")
+    test = write_csv(Path("t.csv"), [{"text": "a red dog", "label": "lukewarm"}, {"text": "the cat", "label": "cold"}])
+    report = json.loads(cli("eval", "r", test, "--json").out)
+    assert report["accuracy"] <= 0.5
+    assert "lukewarm" in " ".join(report["notes"])
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "code", "match"),
+    [
+        ("a,b\nx,1\n", ("--source", "c", "--target", "b"), 2, "no column 'c'. Its columns: a, b."),
+        ("a,b\nx,1\n", ("--source", "a"), 2, "--target is missing"),
+        ("a,b\nx,1\ny\n", ("--source", "a", "--target", "b"), 3, "line 3: 1 cell"),
+        ("a,a\nx,1\n", ("--source", "a", "--target", "b"), 3, "two columns named 'a'"),
+        ("a,b\nx,1\ny,1\n", ("--source", "a:text", "--target", "b:label"), 3, "has the label '1'"),
+        ("a,b\n,1\ny,\n", ("--source", "a", "--target", "b"), 3, "no row in which both"),
+        ("a,b\nx,1\ny,2\n", ("--source", "a:image", "--target", "b:label"), 3, "line 2"),
+        ("a,b\nx,1\ny,2\n", ("--source", "a:texd", "--target", "b"), 2, "did you mean 'text'"),
+        ("a,b\nx,1\ny,2\n", ("--source", "a:text", "--target", "b:label", "--no-residual"), 2, "is for texts"),
+        ("a,b\nx,1\ny,2\n", ("--target", "b"), 2, "--target is for tables"),
+        ("a,b\nx,1\ny,2\n", ("--tokens", "words"), 2, "--tokens words is for tables"),
+        ("a,b\nx,1\ny,2\n", ("--read", "columns"), 2, "--read is for tables"),
+        ("a,b\nx,1\ny,2\n", ("b.csv", "--source", "a", "--target", "b"), 2, "One table is expected"),
+    ],
+)
+def test_bad_input_is_one_sentence(cli: Cli, text: str, flags: tuple[str, ...], code: int, match: str) -> None:
+    Path("t.csv").write_text(text, "utf-8")
+    done = cli("train", "t.csv", *flags, *TINY, "--steps", 1, "--out", "r")
+    assert done.code == code, done.err
+    assert match in done.err
+    assert not Path("r").exists()
+
+
+def test_a_table_without_columns_is_a_text_and_that_is_told(cli: Cli) -> None:
+    path, source, target = table("many-to-one")
+    done = cli("train", path, *TINY, "--steps", 2, "--out", "r")
+    assert "to learn one of its columns from another: --source COLUMN --target COLUMN" in done.err
+    assert "standard input only once" in cli("train", "-", "--source", source, "--target", target).err
+
+
+def test_tokens_hold_for_the_texts_of_a_table(cli: Cli) -> None:
+    path, source, target = table("many-to-one")
+    for tokens in ("characters", "bytes", "words", "bpe"):
+        flags = ("--source", source, "--target", target, "--tokens", tokens, *TINY, "--steps", 2, "--out", tokens)
+        assert f"text as {tokens}" in cli("train", path, *flags).err
+        assert cli("eval", tokens, path).code == 0
+
+
+def test_the_wrong_kind_of_model_is_told(cli: Cli, book: Path) -> None:
+    path, source, target = table("many-to-one")
+    cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 2, "--out", "r")
+    cli("train", book, "--hidden", 8, "--steps", 2, "--out", "b")
+    assert (done := cli("sample", "r")).code == 4
+    assert "unrolled predict" in done.err
+    assert (done := cli("predict", "b", path)).code == 4
+    assert "unrolled sample" in done.err
+    assert (done := cli("predict", "r", write_csv(Path("o.csv"), many_to_many(3, 1)))).code == 2
+    assert "no column 'text'" in done.err
+
+
+def test_an_edited_table_is_noticed_on_resume(cli: Cli) -> None:
+    path, source, target = table("synced")
+    flags = ("--source", source, "--target", target, *TINY, "--steps", 20, "--stop-after", 10, "--out", "r")
+    cli("train", path, *flags)
+    write_csv(path, synced(80, 9))
+    done = cli("train", "--resume", "r")
+    assert done.code == 3
+    assert "has changed since" in done.err
+
+
+def test_rows_left_out_and_a_table_to_validate_on(cli: Cli) -> None:
+    rows = many_to_one(60, 1)
+    rows[3]["text"] = rows[7]["label"] = ""
+    path, other = write_csv(Path("t.csv"), rows), write_csv(Path("v.csv"), many_to_one(25, 2))
+    flags = ("--source", "text", "--target", "label", *TINY, "--steps", 3)
+    done = cli("train", path, *flags, "--validation", other, "--out", "r")
+    assert "2 of 60 rows are left out, a cell being empty: line 5, 9" in done.err
+    assert "on 25 rows held out" in done.err
+    done = cli("train", path, *flags, "--out", "q")
+    assert "6 held out" in done.err or "rows to learn from" in done.err
+    assert json.loads(cli("eval", "q", "--json").out)["rows"] < 25
+
+
+def test_the_same_seed_holds_the_same_rows_out() -> None:
+    path, source, target = table("many-to-one", 200)
+    request = TrainRequest.build((str(path),), {"source": source, "target": target}, "test").check()
+    one, other = (TableMaterial(request, None, lambda note: None) for _ in range(2))
+    assert one.held.tolist() == other.held.tolist()
+    assert 8 <= len(one.held) <= 35
+    assert not set(one.held) & set(one.train)
+    assert len(one.held) + len(one.train) == 200
+    drawn = TrainRequest.build((str(path),), {"source": source, "target": target, "seed": 2}, "test").check()
+    assert TableMaterial(drawn, None, lambda note: None).held.tolist() != one.held.tolist()
+
+
+def test_the_recipe_of_tables_touches_nothing_that_was_given() -> None:
+    path, source, target = table("many-to-one", 200)
+    given = {"hidden": 24, "dropout": 0.07, "lr": 0.123, "batch": 5, "label_smoothing": 0.03, "symbol_dropout": 0.01}
+    request = TrainRequest.build((str(path),), {"source": source, "target": target, **given}, "test").check()
+    material = TableMaterial(request, None, lambda note: None)
+    rows: Any = type("R", (), {"rows": 200, "read": 1000, "targets": 200})
+    chosen, told = choose_pairs(request, material.task.shape, rows, lambda wanted: 100.0, lambda wanted: 5_000)
+    assert {name: chosen.flat()[name] for name in given} == given
+    assert "3 min" in told
+    assert chosen.training.epochs == 40  # 3 minutes would be 90 passes, and nobody asked for them
+    asked = TrainRequest.build((str(path),), {"source": source, "target": target, "minutes": 3.0}, "test").check()
+    chosen, _ = choose_pairs(asked, material.task.shape, rows, lambda wanted: 100.0, lambda wanted: 10_000)
+    assert chosen.training.minutes == 3.0
+
+
+def test_from_python() -> None:
+    path, source, target = table("many-to-one", 200)
+    model = unrolled.train_table(
+        str(path), source, target, hidden=16, steps=60, lr=0.02, batch=8, out="r", threads=1, progress=False
+    )
+    assert model.predict(["a red dog sleeps", "the blue cat sleeps"]) == ["warm", "cold"]
+    assert isinstance(unrolled.load_table("r"), unrolled.TableModel)
+    assert "text:text -> label:label" in repr(model)
+    answer = model.answers(["a red dog sleeps"])[0]
+    assert answer.probability is not None
+    assert answer.probability > 0.5
+    assert model.evaluate(str(path)).metrics["accuracy"] > 0.9
+    with pytest.raises(UsageError, match="looks at nothing"):
+        model.attention("a red dog sleeps")
+    with pytest.raises(DataError, match="no row"):
+        model.evaluate(str(write_csv(Path("e.csv"), [{"text": "", "label": ""}])))
+
+
+def test_what_a_writer_looked_at_can_be_shown() -> None:
+    path, source, target = table("many-to-many", 60)
+    model = unrolled.train_table(str(path), source, target, hidden=16, steps=20, lr=0.02, out="r", threads=1, progress=False)
+    answer, weights = model.attention("abcd", beam=2)
+    assert weights.shape == (len(answer.values), 4)
+    assert weights.sum(1).tolist() == pytest.approx([1.0] * len(weights), abs=1e-4)
+
+
+def test_a_built_in_table_is_evaluated_on_rows_that_no_training_sees(cli: Cli) -> None:
+    done = cli("train", "builtin:digits", *TINY, "--steps", 5, "--out", "r")
+    assert done.code == 0
+    reports = [
+        json.loads(cli("eval", "r", *more, "--json").out) for more in ((), ("builtin:digits",), ("builtin:digits:test",))
+    ]
+    assert reports[0] == reports[1] == reports[2]
+    assert reports[0]["rows"] == 355
+    assert json.loads(cli("eval", "r", "builtin:digits:train", "--json").out)["rows"] == 1442
+    assert cli("train", "builtin:digit").code == 3
+    assert cli("eval", "r", "builtin:digits:all").code == 3

@@ -1,0 +1,315 @@
+"""Tables as they come: formats, faults with their line, kinds found by looking, the modes that follow."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.tables import MODES as TABLES
+from support.tables import read_mode, write_csv, write_jsonl
+from unrolled.data.batches import IGNORED
+from unrolled.data.cells import Cell
+from unrolled.data.columns import KINDS, column_from_json, column_to_json
+from unrolled.data.layout import END, GO, MODES, NOTHING
+from unrolled.data.packed import Packed
+from unrolled.data.pairs import PairBatches, find_task, read_pairs
+from unrolled.data.table import open_table
+from unrolled.data.words import Words, split_words
+from unrolled.errors import DataError, ModelError, UsageError
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, "utf-8", newline="")
+    return str(path)
+
+
+def rows(name: str) -> list[tuple[int, dict[str, Any]]]:
+    return list(open_table(name).rows())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", 'a,b\nx,"1, 2"\n"y ""q""",3\n'),
+        ("t.csv", '\ufeffa;b\nx;"1, 2"\n"y ""q""";3\n'),
+        ("t.csv", 'a\tb\r\nx\t1, 2\r\ny "q"\t3\r\n'),
+        ("t.tsv", 'a\tb\nx\t1, 2\ny "q"\t3\n'),
+        ("t.txt", 'a\tb\nx\t1, 2\ny "q"\t3\n'),
+        ("t.jsonl", '{"a": "x", "b": "1, 2"}\n\n{"a": "y \\"q\\"", "b": "3"}\n'),
+    ],
+)
+def test_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None:
+    assert [row for _, row in rows(write(tmp_path / name, text))] == [{"a": "x", "b": "1, 2"}, {"a": 'y "q"', "b": "3"}]
+    packed = tmp_path / (name + ".gz")
+    packed.write_bytes(gzip.compress(text.encode()))
+    assert len(rows(str(packed))) == 2
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"a": ["x", "y"], "b": [[1.0, 2.0], [3.0]]}), tmp_path / "t.parquet")
+    assert rows(str(tmp_path / "t.parquet")) == [(1, {"a": "x", "b": [1.0, 2.0]}), (2, {"a": "y", "b": [3.0]})]
+    with pytest.raises(DataError, match="no sound Parquet"):
+        rows(write(tmp_path / "u.parquet", "no"))
+
+
+def test_a_row_knows_its_line_even_behind_line_ends_in_quotes(tmp_path: Path) -> None:
+    assert [line for line, _ in rows(write(tmp_path / "t.csv", 'a,b\n"x\ny",1\nz,2\n'))] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("t.csv", "", "is empty|has no rows"),
+        ("t.csv", "a,b\n", "has no rows"),
+        ("t.csv", "a,b\n1,2\n3\n", r"line 3: 1 cell, and the header has 2 columns \(a, b\)"),
+        ("t.csv", "a,a\n1,2\n", "two columns named 'a'"),
+        ("t.csv", 'a,b\n1,"2\n', "line"),
+        ("t.jsonl", '{"a": 1}\n[2]\n', "line 2: an object"),
+        ("t.jsonl", '{"a": 1}\n{"a": \n', "line 2 is no JSON"),
+        ("t.jsonl", '{"a": 1}\n' + "[" * 100_000 + "\n", "line 2 is no JSON"),
+    ],
+)
+def test_faults_are_told_with_their_line(tmp_path: Path, name: str, text: str, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        rows(write(tmp_path / name, text))
+
+
+def test_other_encodings_and_damage_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a,b\nx,1\ncaf\xe9,2\n")
+    with pytest.raises(DataError, match="is not UTF-8"):
+        rows(str(tmp_path / "t.csv"))
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n" + bytes(range(48, 58)) * 9999)[:40])
+    with pytest.raises(DataError, match="damaged"):
+        rows(str(tmp_path / "t.csv.gz"))
+
+
+def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path / "t.csv", "question,label\nx,1\n"))
+    with pytest.raises(UsageError, match="no column 'questoin'; did you mean 'question'"):
+        find_task(table, "questoin", "label")
+    with pytest.raises(UsageError, match="there is no kind 'lable'; did you mean 'label'"):
+        find_task(table, "question", "label:lable")
+
+
+def kinds(path: Path, source: str, target: str) -> tuple[str, str, str]:
+    task, _ = find_task(open_table(str(path)), source, target)
+    return task.source.kind, task.target.kind, task.mode.name
+
+
+@pytest.mark.parametrize("mode", TABLES)
+@pytest.mark.parametrize("written", [write_csv, write_jsonl])
+def test_the_mode_follows_from_the_columns(tmp_path: Path, mode: str, written: Any) -> None:
+    make, source, target = TABLES[mode]
+    assert kinds(written(tmp_path / ("t.csv" if written is write_csv else "t.jsonl"), make(120, 1)), source, target)[2] == mode
+
+
+def repeated(source: list[Any], target: list[Any], times: int = 40) -> list[dict[str, Any]]:
+    return [{"s": one, "t": other} for one, other in zip(source * times, target * times, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (repeated(["a dog runs", "the cat"], ["DT NN VB", "DT NN"]), ("text", "labels", "synced")),
+        (repeated(["if x: 1 then y", "f(2) and more"], ["kk v p n", "vpnp"]), ("text", "label", "many-to-one")),
+        (repeated(["f(2)", "if x"], ["vpnp", "kk v"]), ("text", "labels", "synced")),
+        (repeated([[1.5, 2.0, 0.0], [3.0, 4.0, 1.0]], [1.25, 2.5]), ("vector", "number", "one-to-one")),
+        (repeated([[1.5, 2.0], [3.0, 4.0, 1.0]], ["up", "down"]), ("frames", "label", "many-to-one")),
+        (repeated([[1.5, 2.0], [3.0, 4.0]], [["a", "b"], ["b", "b"]]), ("frames", "labels", "synced")),
+        (repeated(["0.5 1.5 2", "1 2 3.5"], ["1", "0"]), ("vector", "label", "one-to-one")),
+        (repeated(["some words here", "and others"], [0, 1]), ("text", "label", "many-to-one")),
+        (repeated(["some words here", "and others"], [0.25, 1.5]), ("text", "number", "many-to-one")),
+        (repeated([["a", "b"], ["b"]], ["x", "y"]), ("labels", "label", "many-to-one")),
+        (repeated([[[1, 2, 3, 4]] * 4, [[0, 1, 0, 1]] * 4], [[0, 1, 1, 0], [1, 1, 0, 0]]), ("frames", "labels", "synced")),
+        (repeated([[[1, 2, 3, 4]] * 4, [[0, 1, 0, 1]] * 4], ["a", "b"]), ("image", "label", "one-to-one")),
+        (repeated(["x y z", "z y"], ["1 0 1", "0 0"]), ("text", "labels", "synced")),
+        (
+            [{"s": f"{n % 28 + 1} 6 19{n:02}", "t": f"19{n:02}-06-{n % 28 + 1:02}"} for n in range(99)],
+            ("text", "text", "many-to-many"),
+        ),
+    ],
+)
+def test_kinds_are_found_by_looking(tmp_path: Path, rows: list[dict[str, Any]], expected: tuple[str, str, str]) -> None:
+    assert kinds(write_jsonl(tmp_path / "t.jsonl", rows), "s", "t") == expected
+
+
+def test_words_where_they_repeat_characters_where_not(tmp_path: Path) -> None:
+    task, told = find_task(open_table(str(write_csv(tmp_path / "t.csv", TABLES["many-to-one"][0](200, 1)))), "text", "label")
+    assert "text as words" in told
+    task, told = find_task(open_table(str(write_csv(tmp_path / "u.csv", TABLES["many-to-many"][0](200, 1)))), "word", "back")
+    assert "text as characters" in told
+    for tokens in ("bytes", "words", "bpe"):
+        task, told = find_task(open_table(str(tmp_path / "t.csv")), f"text:{tokens}", "label")
+        cell = Cell("the blue dog sleeps", "")
+        assert task.source.show(task.source.encode(cell)) == "the blue dog sleeps"
+        assert column_to_json(column_from_json(column_to_json(task.source))) == column_to_json(task.source)
+
+
+def test_a_target_of_labels_beside_a_source_of_one_step_is_no_mode(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", repeated(["a", "b"], [["x", "y"], ["y"]]))
+    with pytest.raises(UsageError, match="a label for every step"):
+        find_task(open_table(str(path)), "s:label", "t:labels")
+    with pytest.raises(UsageError, match="can be read but not written"):
+        find_task(open_table(str(write_jsonl(tmp_path / "u.jsonl", repeated(["a"], [[[1.0], [2.0]]])))), "s:text", "t:frames")
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_a_mode_lays_out_a_pair_so_that_nothing_is_lost(mode: Any) -> None:
+    source = ["x1", "x2", "x3"] if mode.many else ["x"]
+    target = ["y1"] if mode.writes == "once" else ["y1", "y2", "y3"]
+    inputs, targets = mode.lay(source, target)
+    assert len(inputs) == len(targets)
+    assert [step for step in targets if step not in (NOTHING, END)] == target
+    assert inputs[: len(source)] == source
+    assert (GO in inputs) == (END in targets) == (mode.writes == "after")
+    if mode.writes != "after":
+        with pytest.raises(ValueError, match="got"):
+            mode.lay(source, [*target, "more"])
+
+
+def test_labels_that_do_not_fit_their_source_are_told_with_both_lengths(tmp_path: Path) -> None:
+    good = repeated([[[1.0], [2.0]]], [["a", "b"]])
+    path = write_jsonl(tmp_path / "t.jsonl", [*good, {"s": [[1.0], [2.0], [3.0]], "t": ["a", "b"]}])
+    table = open_table(str(path))
+    task, _ = find_task(table, "s", "t:labels")
+    with pytest.raises(DataError, match=r"line 41: 's' has 3 steps and 't' 2 labels"):
+        read_pairs(table, task)
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad", "match"),
+    [
+        ("number", "1.5", "x", "line 2: a number is expected, and this is 'x'"),
+        ("number", "1.5", "nan", "line 2: a finite number"),
+        ("vector", [1.0, 2.0], [1.0], "line 2: 1 numbers, and the rows before it have 2"),
+        ("frames", [[1.0, 2.0]], [[1.0]], "line 2: 1 numbers"),
+        ("frames", [[1.0, 2.0]], [[1.0, 2.0], [3.0]], "line 2: numbers are expected, as many in each place"),
+        ("image", [[1.0, 2.0], [3.0, 4.0]], [[1.0], [2.0]], "line 2: a picture of 2 x 1, and the rows before it have 2 x 2"),
+        ("image", [[1.0, 2.0], [3.0, 4.0]], "gone.png", "line 2: there is no file gone.png"),
+        ("image", [[1.0, 2.0], [3.0, 4.0]], "bad.png", "line 2: .*bad.png is no picture that can be read"),
+        ("frames", [[1.0, 2.0]], "bad.npy", "line 2: .*bad.npy is no .npy file"),
+        ("image", [[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0, 3.0], "line 2: 3 numbers are no square picture"),
+    ],
+)
+def test_cells_of_the_wrong_kind_are_told_with_their_line(tmp_path: Path, kind: str, good: Any, bad: Any, match: str) -> None:
+    for name in ("bad.png", "bad.npy"):
+        (tmp_path / name).write_bytes(b"\x93NUMPY rubbish")
+    path = write_jsonl(tmp_path / "t.jsonl", [{"s": good, "t": "a"}, {"s": bad, "t": "b"}])
+    with pytest.raises(DataError, match=match):
+        find_task(open_table(str(path)), f"s:{kind}", "t:label")
+
+
+def test_pictures_and_arrays_come_from_files_beside_the_table(tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "p"
+    folder.mkdir()
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    Image.fromarray(values).save(folder / "a.png")
+    np.save(folder / "b.npy", values)
+    path = write_csv(folder / "t.csv", [{"file": "a.png", "t": "x"}, {"file": "b.npy", "t": "y"}])
+    task, told = find_task(open_table(str(path)), "file:image", "t:label")
+    pairs = read_pairs(open_table(str(path)), task)
+    assert "3 x 4" in told
+    np.testing.assert_array_equal(pairs.source[0], pairs.source[1])
+    assert pairs.source[0].shape == (1, 3, 4, 1)
+
+
+def test_rows_with_empty_cells_are_left_out_and_counted(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path / "t.csv", "s,t\none two,a\n,b\nthree,\nfour,b\n"))
+    task, _ = find_task(table, "s:text", "t:label")
+    pairs = read_pairs(table, task)
+    assert (len(pairs), pairs.left_out, pairs.rows_read) == (2, [3, 4], 4)
+
+
+def test_long_rows_are_refused_or_learned_in_pieces(tmp_path: Path) -> None:
+    text = "ab" * 50_000
+    table = open_table(str(write_jsonl(tmp_path / "t.jsonl", [{"s": text, "t": "x"}, {"s": "ab", "t": "y"}])))
+    task, _ = find_task(table, "s:text", "t:label")
+    with pytest.raises(DataError, match=r"line 1: 100,000 steps, and at most 8,192"):
+        read_pairs(table, task)
+    table = open_table(str(write_jsonl(tmp_path / "u.jsonl", [{"s": text, "t": text.upper()}])))
+    task, _ = find_task(table, "s", "t:labels")
+    pairs = read_pairs(table, task)
+    assert pairs.target.lengths.sum() == 100_000
+    assert pairs.target.lengths.max() <= 1024
+
+
+def test_words_that_are_new_are_read_by_their_look() -> None:
+    from collections import Counter
+
+    counts = Counter({"walk": 5, "the": 9, **{f"{stem}ing": 1 for stem in ("jump", "sing", "read", "cook", "paint", "climb")}})
+    words = Words.of(counts, spaces=True, read=True)
+    assert words.lookup("dancing") is not None
+    assert words.lookup("Walk") == words.lookup("walk")
+    assert words.lookup("dancing") != words.lookup("walk")
+    written = Words.of(counts, spaces=True, read=False)
+    assert written.lookup("dancing") is None
+
+
+@pytest.mark.parametrize("text", ["Hello, world!", "don't  stop", "a\nb", " lead", "1,5 m\u00b2", "caf\u00e9 - \u65e5\u672c"])
+def test_words_with_their_blanks_lose_nothing(text: str) -> None:
+    words = Words(sorted(set(split_words(text, False))), spaces=False)
+    assert words.decode(words.encode(text)[0].tolist()) == text
+
+
+@pytest.mark.parametrize("mode", TABLES)
+def test_batches_hold_every_row_once_an_epoch_and_go_on_from_their_cursor(tmp_path: Path, mode: str) -> None:
+    pairs = read_mode(tmp_path, mode, 90)
+    index = np.arange(0, len(pairs), 2)
+    batches = PairBatches(pairs, index, batch=7, steps=5, seed=4)
+    stream, seen, targets = iter(batches), [], 0
+    while targets < batches.symbols:
+        batch = next(stream)
+        seen += batch.index.tolist()
+        targets += batch.symbols
+        assert batch.source.shape[1] == batch.target.shape[1] == len(batch.lengths) <= 7
+    assert sorted(seen) == index.tolist()
+    assert targets == batches.symbols
+    other = PairBatches(pairs, index, batch=7, steps=5, seed=4)
+    other.seek(batches.cursor)
+    again = iter(other)
+    for _ in range(20):
+        one, two = next(stream), next(again)
+        np.testing.assert_array_equal(one.source, two.source)
+        np.testing.assert_array_equal(one.target, two.target)
+
+
+def test_a_label_that_training_never_saw_is_not_looked_at(tmp_path: Path) -> None:
+    pairs = read_mode(tmp_path, "many-to-one", 90)
+    table = open_table(str(write_jsonl(tmp_path / "n.jsonl", [{"text": "a mauve dog sleeps", "label": "odd"}])))
+    new = read_pairs(table, pairs.task)
+    assert new.batch(np.array([0])).target.tolist() == [[IGNORED]]
+    assert new.batch(np.array([0])).symbols == 0
+
+
+def test_much_lies_in_a_file_and_little_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unrolled.data.packed.IN_MEMORY", 1000)
+    monkeypatch.setattr("unrolled.data.packed.PIECE", 300)
+    arrays = [np.arange(n % 13, dtype=np.int32) for n in range(500)]
+    packed = Packed(np.int32)
+    for array in arrays:
+        packed.append(array)
+    packed.close()
+    assert isinstance(packed._items, np.memmap)
+    assert all((packed[n] == array).all() for n, array in enumerate(arrays))
+    assert packed.lengths.tolist() == [len(array) for array in arrays]
+
+
+def test_a_column_that_lies_in_a_file_wrongly_is_refused() -> None:
+    for value in (
+        None,
+        {},
+        {"kind": "text"},
+        {"kind": "label", "name": "x", "labels": 3},
+        {"kind": "text", "name": 1, "vocabulary": {}},
+    ):
+        with pytest.raises(ModelError):
+            column_from_json(value)
+    assert json.dumps(sorted(KINDS)) == json.dumps(["frames", "image", "label", "labels", "number", "text", "vector"])

@@ -1,0 +1,270 @@
+"""Several processes train what one would: the same weights, the same files, after a loss of any of them too."""
+
+import copy
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.texts import sentences
+from unrolled.data.batches import IGNORED, Batch
+from unrolled.data.pairs import PairBatch
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions, TrainingOptions
+from unrolled.store.run import Run
+from unrolled.training.distributed import ProcessGroup, shard_batch
+from unrolled.training.optim import Muon
+
+ARGUMENTS = (
+    *("--hidden", "16", "--batch", "6", "--bptt", "16", "--precision", "float32", "--dropout", "0", "--symbol-dropout", "0"),
+    *("--reset-probability", "0.1", "--sample-length", "20", "--optimiser", "adamw"),
+)
+LIMIT = 150
+
+
+def command(ranks: int, *arguments: object, restarts: int = 0) -> list[str]:
+    """Return what trains with so many processes."""
+    if ranks == 1:
+        return [sys.executable, "-m", "unrolled", "train", *map(str, arguments)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    return [*launcher, f"--max-restarts={restarts}", "-m", "unrolled", "train", *map(str, arguments)]
+
+
+def train(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(ranks, *arguments), capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def steps_saved(run: str) -> list[int]:
+    return sorted(step for step, _ in Run(Path(run)).checkpoints())
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    folder = Path(run, "checkpoints", f"step-{steps_saved(run)[-1]}")
+    return load_file(folder / "model.safetensors") | load_file(folder / "training.safetensors")
+
+
+def difference(one: str, other: str) -> float:
+    """Return the largest difference between two runs' weights, optimisers and carried states.
+
+    A memory c is not bounded as weights are: above one, its difference is taken as a share of it.
+    """
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(first[name].shape == second[name].shape for name in first)
+    names = [name for name in first if name != "window" and first[name].numel()]
+    sizes = {name: first[name].abs().clamp_min(1) if name.startswith("carried") else 1.0 for name in names}
+    return max(float(((first[name] - second[name]) / sizes[name]).abs().max()) for name in names)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text(sentences(300), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "settings", [(), ("--unit", "line"), ("--cell", "gru", "--tokens", "bytes")], ids=["stream", "line", "gru"]
+)
+def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
+    train(1, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "one")
+    done = train(2, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "two", "--json", "--log-to", "tensorboard")
+    if settings == ("--unit", "line"):  # rows begin from zero: what is carried is nobody's
+        names = [name for name in weights("one") if not name.startswith("carried") and name != "window"]
+        assert max(float((weights("one")[name] - weights("two")[name]).abs().max()) for name in names) < 1e-6
+    else:
+        assert difference("one", "two") < 1e-6
+    assert len(list(Path("two", "tensorboard").iterdir())) == 1
+    assert done.stdout.count('"version"') == 1
+    assert done.stderr.count("best validation") == 1
+
+
+class ThreadGroup(ProcessGroup):
+    """Two processes, simulated by two threads of this one: `all_gather` returns the shards of both in rank order."""
+
+    def __init__(self, rank: int, shards: list[torch.Tensor], barrier: threading.Barrier) -> None:
+        super().__init__(rank, 2)
+        self._shards, self._barrier = shards, barrier
+
+    def all_gather(self, shard: torch.Tensor) -> torch.Tensor:
+        self._shards[self.rank] = shard
+        self._barrier.wait()
+        gathered = torch.cat(self._shards)
+        self._barrier.wait()
+        return gathered
+
+
+def after_muon(process_group: ProcessGroup, model: SequenceModel) -> dict[str, torch.Tensor]:
+    """Take three steps of Muon with the same gradients in all processes; return the weights and the optimizer state."""
+    optimizer = Muon(model, TrainingOptions(), process_group)
+    draw = torch.Generator().manual_seed(2)
+    for _ in range(3):
+        for weight in model.parameters():
+            weight.grad = torch.randn(weight.shape, generator=draw)
+        optimizer.step(0.01)
+    return dict(model.state_dict()) | optimizer.to_tensors()
+
+
+@pytest.mark.parametrize("hidden", [6, 64])  # 64: by the native kernels where there are some
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_sharded_muon_equals_one_process(cell: str, hidden: int) -> None:
+    model = SequenceModel(5, ModelOptions(hidden=hidden, layers=1, cell=cell))  # type: ignore[arg-type]
+    models = [copy.deepcopy(model) for _ in range(2)]
+    expected = after_muon(ProcessGroup(), model)
+    shards, barrier = [torch.empty(0)] * 2, threading.Barrier(2, timeout=60)
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda rank: after_muon(ThreadGroup(rank, shards, barrier), models[rank]), range(2)))
+    for result in results:
+        assert result.keys() == expected.keys()
+        assert all(torch.equal(result[name], expected[name]) for name in expected)
+
+
+def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"{'ab' * (i % 5 + 1)} {i % 3},{'x' if i % 3 else 'y'}" for i in range(60)]
+    table.write_text("text,label\n" + "\n".join(rows) + "\n")
+    own = ("--source", "text", "--target", "label", *ARGUMENTS[:2], "--batch", "5", *ARGUMENTS[6:12])
+    train(1, table, *own, "--steps", 6, "--out", "one")
+    train(2, table, *own, "--steps", 6, "--out", "two")
+    one, two = weights("one"), weights("two")
+    names = [name for name in one if name != "window" and one[name].numel()]
+    assert max(float((one[name] - two[name]).abs().max()) for name in names) < 1e-6
+
+
+def test_another_number_of_processes_goes_on(words: Path) -> None:
+    train(1, words, *ARGUMENTS, "--steps", 12, "--out", "straight")
+    train(2, words, *ARGUMENTS, "--steps", 12, "--stop-after", 5, "--out", "broken")
+    train(1, "--resume", "broken", "--stop-after", 9)
+    train(3, "--resume", "broken")
+    assert difference("straight", "broken") < 1e-5
+
+
+def kills(words: Path, count: int, steps: int) -> None:
+    """Kill a random rank `count` times; the weights in the end are those of the run that nobody disturbed."""
+    pace = ("--steps", steps, "--save-every", "0.2", "--eval-every", steps)
+    train(2, words, *ARGUMENTS, *pace, "--out", "calm")
+    draw, killed = random.Random(1), 0
+    process = subprocess.Popen(
+        command(2, words, *ARGUMENTS, *pace, "--out", "shot", restarts=count), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + LIMIT + 10 * count
+    while killed < count and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(draw.uniform(0.2, 0.6))
+        saved = steps_saved("shot")
+        ranks = workers(process.pid)
+        if saved and len(ranks) == 2 and saved[-1] > killed:
+            os.kill(draw.choice(ranks), signal.SIGKILL)
+            killed += 1
+            wait_for(lambda before=set(ranks): not before & set(workers(process.pid)) or process.poll() is not None)
+    _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, said[-3000:]
+    print(f"{killed} ranks killed, nothing lost")
+    assert killed == count
+    assert difference("calm", "shot") == 0
+
+
+def wait_for(true: Any) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "a rank that was killed was not replaced"
+        time.sleep(0.05)
+
+
+def workers(launcher: int) -> list[int]:
+    """Return the processes that a launcher has started."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(launcher)], capture_output=True, text=True)
+    return [int(number) for number in found.stdout.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
+def test_a_rank_that_is_lost_costs_nothing(words: Path) -> None:
+    kills(words, 1, 700)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
+def test_a_lost_process_is_reported_in_a_sentence(words: Path) -> None:
+    process = subprocess.Popen(
+        command(2, words, *ARGUMENTS, "--steps", 100_000, "--save-every", "0.2", "--out", "run"),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: (steps_saved("run") or [0])[-1] > 0 or process.poll() is not None)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert errors.count("Another process of this training was lost") == 1, errors[-3000:]
+    assert "[rank" not in errors, "a traceback"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
+def test_twenty_ranks_that_are_lost_cost_nothing(words: Path) -> None:
+    kills(words, 20, 4000)
+
+
+def test_a_stop_saves_once_and_resumes(words: Path) -> None:
+    train(1, words, *ARGUMENTS, "--steps", 300, "--out", "straight")
+    process = subprocess.Popen(
+        command(2, words, *ARGUMENTS, "--steps", 300, "--save-every", "0.1", "--out", "broken"),
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(lambda: steps_saved("broken") or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert not list(Path("broken").rglob("*.partial-*"))
+    train(1, "--resume", "broken")
+    assert difference("straight", "broken") < 1e-3  # 300 steps of AdamW make more of the last digits
+
+
+def test_a_short_text_is_shared_by_fewer_lanes(tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text(sentences(300)[:1100], "utf-8")  # fifteen lanes of 64 steps
+    settings = ("--hidden", "8", "--steps", "2", "--sample-length", "5")
+    assert "lanes of" in train(2, text, *settings, "--out", "two").stderr
+    assert len(weights("two")["carried/0"]) % 2 == 0
+
+
+def test_what_stops_the_first_rank_is_told_once() -> None:
+    done = subprocess.run(command(2, "missing.txt", "--steps", 2), capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode != 0
+    assert done.stderr.count("No such file: missing.txt") == 1
+    assert "The main process failed" in done.stderr
+    assert "[rank1]" not in done.stderr, "a traceback"
+
+
+def test_lanes_that_cannot_be_shared_are_told(words: Path) -> None:
+    done = subprocess.run(
+        command(2, words, *ARGUMENTS, "--batch", 7, "--steps", 2, "--out", "run"), capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.returncode != 0
+    assert "7 lanes cannot be shared among 2 processes" in done.stderr
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("rows", [1, 2, 4, 7])
+def test_parts_of_a_batch_are_the_batch(size: int, rows: int) -> None:
+    draw = np.random.default_rng(rows)
+    targets = draw.integers(0, 9, (5, rows))
+    for row in range(rows):
+        targets[draw.integers(1, 6) :, row] = IGNORED
+    batch = Batch(draw.integers(0, 9, (5, rows)), targets, None, False, int((targets != IGNORED).sum()))
+    pairs = PairBatch(batch.inputs, np.full(rows, 5), targets, np.arange(rows), batch.symbols + rows)
+    for whole in (batch, pairs):
+        parts = [shard_batch(whole, ProcessGroup(rank, size)) for rank in range(size)]
+        assert sum(part.symbols for part in parts) == whole.symbols
+        assert sum(part.weight for part in parts) == pytest.approx(size)
+        assert all(part.rows >= 1 for part in parts)
+        for part in parts:
+            assert part.weight == pytest.approx(part.symbols * size / whole.symbols)

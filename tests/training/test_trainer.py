@@ -1,0 +1,345 @@
+"""How it learns: exact budgets, exact resumes, exact clipping; nothing of validation in training."""
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from support.runs import assert_same_run, logged
+from unrolled import job
+from unrolled.api import load
+from unrolled.data.batches import Lanes
+from unrolled.data.corpus import open_corpus
+from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
+from unrolled.inference.evaluate import evaluate
+from unrolled.nn.cells import map_state, state_tensors
+from unrolled.nn.loss import cross_entropy
+from unrolled.nn.machine import Machine
+from unrolled.nn.model import SequenceModel
+from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
+from unrolled.store.model_file import load_text_model
+from unrolled.training.learner import Learner
+from unrolled.training.looks import Looks
+from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
+from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
+from unrolled.views.console import Quiet
+
+SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
+
+
+def start(text: Path, out: str, **values: Any) -> job.Job:
+    return job.start(TrainRequest.build((str(text),), SMALL | {"out": out} | values, "test"), Quiet())
+
+
+def resume(out: str, **wanted: Any) -> job.Job:
+    return job.resume(Path(out), wanted, Quiet())
+
+
+CASES = [
+    {"cell": "lstm", "dropout": 0.2},
+    {"cell": "gru", "optimiser": "rmsprop"},
+    {"cell": "rnn", "unit": "line", "optimiser": "muon"},
+    {"cell": "lstm", "unit": "file", "precision": "bfloat16", "dropout": 0.1},
+    {"cell": "gru-before", "tokens": "bytes", "residual": False, "schedule": "decay", "decay_after": 0.0},
+]
+
+
+@pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize("stop", [1, 17, 30])
+def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dict[str, Any], stop: int) -> None:
+    start(book, "straight", steps=60, **settings).train()
+    first = start(book, "broken", steps=60, stop_after=stop, **settings).train()
+    assert (first.stopped, first.steps) == (0, stop)
+    second = resume("broken", stop_after=None).train()
+    assert (second.stopped, second.steps) == (None, 60)
+    assert_same_run(Path("straight"), Path("broken"), 60)
+
+
+@pytest.mark.parametrize("every", [None, 7])
+def test_a_look_that_a_signal_cut_short_is_made_on_resume(book: Path, every: int | None) -> None:
+    start(book, "straight", steps=60, eval_every=every).train()
+    trainer = start(book, "broken", steps=60, eval_every=every).trainer
+    looks, count = trainer.looks, itertools.count()
+
+    def evaluate(check: Callable[[], None], sharpness: float) -> tuple[float, float]:
+        if next(count) == 3:
+            raise Interrupted("stop", 2)
+        assert looks.evaluate is not None
+        return looks.evaluate(check, sharpness)
+
+    trainer.looks = Looks(evaluate, looks.sample)
+    trainer.train()
+    trainer.run.release()
+    assert trainer.position.spent.steps < 60
+    resume("broken").train()
+    assert_same_run(Path("straight"), Path("broken"), 60)
+
+
+def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None:
+    start(book, "r", steps=10).train()
+    with pytest.raises(UsageError, match=r"--hidden was 12, now 13, --lr was 0.008, now 0.1"):
+        resume("r", hidden=13, lr=0.1, save_every=5.0)
+    outcome = resume("r", steps=20, threads=2).train()
+    assert outcome.steps == 20
+    assert resume("r").train().steps == 20
+
+
+def test_a_resume_notices_edited_text(book: Path) -> None:
+    start(book, "r", steps=20, stop_after=10).train()
+    text = book.read_text("utf-8")
+    book.write_text(text.replace("fox", "cat", 1), "utf-8")
+    with pytest.raises(DataError, match="has changed since"):
+        resume("r")
+    book.unlink()
+    assert resume("r", stop_after=None).train().steps == 20
+
+
+def test_the_forget_bias_is_not_overwritten_on_resume(book: Path) -> None:
+    start(book, "r", steps=20, stop_after=10).train()
+    work = resume("r")
+    bias = work.trainer.model.cells()[0].bias
+    assert not (bias[12:24] == 1).all()
+
+
+def test_moments_survive_a_change_of_rate(book: Path) -> None:
+    work = start(book, "r", steps=100)
+    batches = iter(work.trainer.batches)
+    for _ in range(3):
+        work.trainer.step(next(batches))
+    before = work.trainer.learner.optimizer.to_tensors()["head.weight/mean"].clone()
+    rate = work.trainer.rate
+    work.trainer.step(next(batches))
+    assert work.trainer.rate != rate
+    after = work.trainer.learner.optimizer.to_tensors()
+    assert after["head.weight/step"].item() == 4
+    assert torch.cosine_similarity(before.flatten(), after["head.weight/mean"].flatten(), dim=0) > 0.5
+
+
+def test_state_is_carried_and_never_shuffled_between_lanes(book: Path) -> None:
+    """Training chunks from the carried state is reading each lane on: the same outputs as one long read."""
+    work = start(book, "r", steps=5)
+    trainer, batches = work.trainer, iter(work.trainer.batches)
+    model, state = trainer.model.eval(), trainer.model.initial_state(4)
+    pieces, read = [], []
+    for _ in range(3):
+        inputs = torch.from_numpy(next(batches).arrays()["inputs"])
+        logits, state = model(inputs, state)
+        pieces.append(logits)
+        read.append(inputs)
+    whole, _ = model(torch.cat(read), model.initial_state(4))
+    torch.testing.assert_close(torch.cat(pieces), whole)
+
+
+def test_some_lanes_begin_anew_and_the_seed_says_which() -> None:
+    model = SequenceModel(5, ModelOptions(hidden=4, layers=1))
+    machine = Machine(torch.device("cpu"), torch.float32, 1)
+    learner = Learner(model, machine, TrainingOptions(reset_probability=0.3), batch=1000)
+    learner.carried = map_state(torch.ones_like, learner.carried)
+    drawn = [state_tensors(learner._partly_reset(seed)) for seed in (1, 1, 2)]
+    for h, c in drawn:
+        assert torch.equal(h, c)  # a lane is reset as a whole
+        assert (h == h[:, :1]).all()
+        assert 0.65 < h.mean() < 0.75
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert not torch.equal(drawn[0][0], drawn[2][0])
+    never = Learner(model, machine, TrainingOptions(reset_probability=0.0), batch=3)
+    assert never._partly_reset(1) is never.carried
+
+
+def test_validation_is_not_trained_on(book: Path) -> None:
+    corpus = open_corpus([str(book)], TrainRequest().data)
+    work = start(book, "r", steps=5)
+    assert isinstance(work.trainer.batches, Lanes)
+    cut = int(len(corpus.ids) * 0.9)
+    epoch = math.ceil(work.trainer.batches.symbols / (4 * 8))
+    for batch in itertools.islice(work.trainer.batches, 2 * epoch):
+        assert batch.inputs.max() < corpus.vocabulary.size
+    np.testing.assert_array_equal(work.trainer.batches._reader.read(0, 10**9), corpus.ids[:cut])
+
+
+def test_a_model_that_is_too_sure_of_itself_is_kept_less_sure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters drawn at random can only be learned by heart, and then one is sure of what never comes."""
+    monkeypatch.chdir(tmp_path)
+    text = "".join("abcdefgh"[index] for index in np.random.default_rng(0).integers(8, size=4000))
+    Path("text.txt").write_text(text)
+    given: dict[str, Any] = {"steps": 120, "lr": 0.02, "dropout": 0.0, "hidden": 48, "eval_every": 60}
+    work, raw = (start(Path("text.txt"), out, calibrate=out == "calibrated", **given) for out in ("calibrated", "raw"))
+    work.train()
+    raw.train()
+    for name, tensor in work.trainer.model.state_dict().items():
+        assert torch.equal(tensor, raw.trainer.model.state_dict()[name]), "training itself knows nothing of it"
+    kept, plain = (load_text_model(Path(out) / "model.safetensors") for out in ("calibrated", "raw"))
+    assert plain.history["sharpness"] == 1
+    assert 0 < kept.history["sharpness"] < 0.9
+    held_out = open_corpus(["text.txt"], TrainRequest().data).ids[3600:]
+    losses = [evaluate(saved.model, work.machine, held_out).nats for saved in (kept, plain)]
+    assert losses[0] < losses[1]
+    assert losses[0] < math.log(8) + 0.01, "there is nothing to know but that there are eight"
+
+
+def test_the_best_model_is_kept(book: Path) -> None:
+    work = start(book, "r", steps=60, lr=0.02)
+    losses = iter([3.0, 1.0, 2.0, *[5.0] * 20])
+    looks = work.trainer.looks
+    work.trainer.looks = type(looks)(lambda check, sharpness: (next(losses), 1.0), looks.sample)
+    outcome = work.train()
+    assert work.trainer.position.best == 1.0
+    evaluations = [record for record in logged(Path("r")) if record.get("event") == "validation"]
+    best_step = [record for record in evaluations if record["val_nats"] == 1.0][0]["step"]
+    kept = load_text_model(Path("r/model.safetensors"))
+    assert kept.history["steps"] == best_step < 60
+    assert (
+        outcome.val_nats == kept.history["val_nats"] == pytest.approx(load("r", precision="float32").evaluate().nats, abs=1e-5)
+    )
+    assert outcome.verdict.startswith("Overfit")
+
+
+def test_divergence_is_told_and_never_saved(book: Path) -> None:
+    with pytest.raises(DivergedError, match="lower rate than --lr 1e"):
+        start(book, "r", steps=200, lr=1e30, clip=0.0, warmup=0).train()
+    for path in Path("r").rglob("model.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_text_model(path).model.state_dict().values())
+
+
+def test_it_learns_and_beats_its_letters(book: Path) -> None:
+    outcome = start(book, "r", steps=300, hidden=48).train()
+    ids = open_corpus([str(book)], TrainRequest().data).ids
+    counts = np.bincount(ids)
+    chances = counts[counts > 0] / len(ids)
+    assert outcome.val_nats is not None
+    assert outcome.val_nats < 0.5 * -(chances * np.log(chances)).sum()
+    assert outcome.val_bits == pytest.approx(outcome.val_nats / math.log(2))
+
+
+def test_minutes_are_minutes_of_training(book: Path) -> None:
+    work = start(book, "r", minutes=0.03)
+    outcome = work.train()
+    assert 1.8 <= outcome.train_seconds < 2.6
+    left = 1 - (outcome.train_seconds - 0.6) / 1.8  # the last step may have been a slow one
+    assert work.trainer.rate <= 8e-3 * left
+
+
+def test_epochs_are_passes(book: Path) -> None:
+    work = start(book, "r", epochs=2.0)
+    outcome = work.train()
+    assert outcome.epochs == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize("budget", [{"steps": 100}, {"epochs": 2.0}, {"minutes": 1.0}])
+def test_linear_ends_at_zero_exactly_with_the_budget(budget: dict[str, Any]) -> None:
+    options = TrainingOptions(**budget, lr=1.0, warmup=10)
+    total = make_budget(options, symbols=500)
+    spent = [Spent(steps=n, seconds=60 * n / 100, symbols=10 * n) for n in range(101)]
+    rates = [learning_rate(options, s, total.progress(s), 500) for s in spent]
+    assert rates[-1] == 0.0
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[50] == pytest.approx(0.5)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
+
+
+def test_decay_is_char_rnns() -> None:
+    options = TrainingOptions(schedule="decay", lr=2e-3, warmup=0, decay=0.97, decay_after=10)
+    rates = [learning_rate(options, Spent(symbols=100 * epoch), 0.5, 100) for epoch in (0, 9, 10, 11, 20)]
+    assert rates == pytest.approx([2e-3, 2e-3, 2e-3 * 0.97, 2e-3 * 0.97**2, 2e-3 * 0.97**11])
+
+
+def test_a_short_budget_warms_up_in_a_tenth() -> None:
+    options = TrainingOptions(steps=20, lr=1.0, warmup=1000)
+    assert learning_rate(options, Spent(steps=2), Budget("steps", 20).progress(Spent(steps=2)), 1) == pytest.approx(0.9)
+
+
+def test_clipping_by_norm_and_by_value() -> None:
+    model = SequenceModel(5, ModelOptions(hidden=4))
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, 7.0)
+    count = sum(weight.numel() for weight in model.parameters())
+    length, left = clip_gradient(model.parameters(), TrainingOptions(clip=5, clip_by="value"))
+    assert length.item() == pytest.approx(7 * count**0.5, rel=1e-5)
+    assert left == 1.0
+    assert all((weight.grad == 5).all() for weight in model.parameters() if weight.grad is not None)
+    length, left = clip_gradient(model.parameters(), TrainingOptions(clip=1.0))
+    assert length.item() == pytest.approx(5 * count**0.5, rel=1e-5)
+    norm = torch.nn.utils.get_total_norm([w.grad for w in model.parameters() if w.grad is not None])
+    assert norm.item() * left == pytest.approx(1.0, rel=1e-4), "what is left to do, the optimiser does"
+
+
+def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
+    torch.manual_seed(0)
+    blocks = torch.randn(3, 32, 32)
+    values = torch.linalg.svdvals(orthogonal_update(blocks))
+    assert 0.1 < values.min() < 0.7 < values.median() < values.max() < 2
+    models = [SequenceModel(5, ModelOptions(hidden=8)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    before = {name: weight.clone() for name, weight in models[0].named_parameters()}
+    for model, name in zip(models, ("muon", "adamw"), strict=True):
+        torch.manual_seed(1)
+        for weight in model.parameters():
+            weight.grad = torch.randn_like(weight)
+        make_optimizer(model, TrainingOptions(optimiser=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]  # a key
+    adamw = dict(models[1].named_parameters())
+    for name, weight in models[0].named_parameters():
+        if name.endswith(("weight_x", "weight_h")):
+            turned = (before[name] - weight).view(4, 8, 8) / (0.01 * Muon.lr_scale)
+            values = torch.linalg.svdvals(turned)
+            assert 0.5 < values.median() < values.max() < 2.1
+        else:
+            assert torch.equal(weight, adamw[name])
+
+
+def test_every_optimiser_is_tested() -> None:
+    assert set(OPTIMIZERS) == {"adamw", "muon", "rmsprop"}
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop"])
+def test_optimisers_are_torchs(name: str) -> None:
+    """The same changes as torch's optimiser objects make, over five steps of changing rate."""
+    torch.manual_seed(0)
+    ours, theirs = SequenceModel(5, ModelOptions(hidden=4)), SequenceModel(5, ModelOptions(hidden=4))
+    theirs.load_state_dict(ours.state_dict())
+    optimiser = make_optimizer(ours, TrainingOptions(optimiser=name, weight_decay=0.1))  # type: ignore[arg-type]  # a key
+    matrices = [w for n, w in theirs.named_parameters() if w.dim() > 1 and not n.startswith("embedding")]
+    others = [w for w in theirs.parameters() if all(w is not m for m in matrices)]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    reference: torch.optim.Optimizer
+    if name == "adamw":
+        reference = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+    else:
+        reference = torch.optim.RMSprop(theirs.parameters(), alpha=0.95)
+    for rate in (0.1, 0.2, 0.05, 0.1, 0.01):
+        for own, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+            own.grad = torch.randn_like(own)
+            their.grad = own.grad.clone()
+        for group in reference.param_groups:
+            group["lr"] = rate
+        optimiser.step(rate)
+        reference.step()
+    for own, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(own, their)
+
+
+def test_ignored_steps_cost_nothing() -> None:
+    logits, targets = torch.randn(4, 3, 5), torch.randint(5, (4, 3))
+    half = targets.clone()
+    half[2:] = -1
+    torch.testing.assert_close(cross_entropy(logits, half), cross_entropy(logits[:2], targets[:2]))
+
+
+@pytest.mark.parametrize("text", ["ab", "abc", "ab" * 5, "\u65e5\u672c" * 20, "a\n" * 30])
+def test_tiny_texts_train(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tiny.txt"
+    path.write_text(text, "utf-8")
+    outcome = start(path, "r", steps=12, batch=32, bptt=64).train()
+    assert outcome.steps == 12
+    assert load_text_model(Path(outcome.model)).vocabulary.size == len(set(text))
+
+
+@pytest.mark.parametrize("unit", ["line", "file"])
+def test_tiny_documents_train(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "tiny.txt"
+    path.write_text("anna\nbob\n", "utf-8")
+    assert start(path, "r", steps=12, unit=unit).train().steps == 12

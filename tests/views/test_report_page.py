@@ -1,0 +1,394 @@
+"""The report's page: what it holds cannot break out of it, and what it shows works in a real browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from support.pages import open_page
+from unrolled.views.report import known, report_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.xdist_group("browser")  # one worker makes what the module's tests share
+
+HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\u202e\u200b\0 عربى\ud800"
+TEXT = 'ROMEO:\nWhat light is this? "It is the east", he said,\n\tand Juliet is the sun.\n\n'
+LN2 = math.log(2)
+STEPS = [50, 100, 200, 400, 800, 1600, 3000]
+
+
+def loss(step: float) -> float:
+    return 1.35 + 2.9 * math.exp(-math.log1p(step / 40))
+
+
+def curves() -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    steps = list(range(1, 3001, 10))
+    row = [[step, step * 0.11, step * 6400] for step in steps]
+    return {
+        "unit": "character",
+        "train": [[*start, loss(start[0]) - start[0] / 4e4 + rng.normal() * 0.02] for start in row],
+        "validation": [[*start, loss(start[0])] for start in row[::15]] + [[3000, 330.0, 19_200_000, 1.43]],
+        "lr": [[*start, 2e-3 * (0.5 + 0.5 * math.cos(start[0] / 3000 * 3.1))] for start in row],
+        "gradient_norm": [[*start, 0.4 + abs(rng.normal()) * 0.2 + (9 if start[0] == 1501 else 0)] for start in row],
+        "references": [{"name": "7-gram", "nats": 1.61}, {"name": "xz", "nats": 1.66}],
+    }
+
+
+def text_report() -> dict[str, Any]:
+    """Return everything that a report of a text can have."""
+    rng, hidden, layers = np.random.default_rng(5), 64, 2
+    novelty = [[n, 1 / (1 + math.exp(4 - n * 0.5)), 1 / (1 + math.exp(3.4 - n * 0.5))] for n in range(1, 51)]
+    counting = [{"name": f"{n}-gram", "nats": 2.9 - n / 5, "bits": (2.9 - n / 5) / LN2, "is_model": False} for n in range(1, 7)]
+    ranges = [(f"{name}, layer {layer}", rng.integers(10, 900, 41).tolist()) for name in "hc" for layer in (0, 1)]
+    samples = [
+        {"step": step, "seconds": step * 0.11, "val_nats": loss(step), "text": f"sample {step}\n{TEXT * 5}"} for step in STEPS
+    ]
+    symbols = list((TEXT * 5)[:300])
+    quoted = np.cumsum([symbol == '"' for symbol in symbols]) % 2
+    detector = {"layer": 1, "unit": 9, "feature": "inside quotes", "means": 'from " to "', "kind": "AUC", "score": 0.993}
+    other = detector | {"layer": 0, "feature": "column", "sign": -1, "p": 0.01, "strong": False}
+    detectors = [detector | {"sign": 1, "p": 1e-4, "strong": True}, other]
+    waves = [("inside quotes", 1, (quoted * 1.9 - 0.95).tolist()), ("column", 0, np.sin(np.arange(300) / 9).tolist())]
+    bits = {
+        "start of word": (2330, 10605.2, 12000.1),
+        "inside a word": (9100, 9800.0, 11000.0),
+        "line end": (700, 900.0, 1500.0),
+        "other punctuation": (650, 1700.5, 2100.0),
+        "blank": (2400, 1300.0, 1900.0),
+    }
+    return {
+        "title": "shakespeare",
+        "subtitle": "2 x 64 LSTM, 69,313 parameters, text of 1,115,394 characters",
+        "made": "2026-07-30, unrolled 0.1",
+        "command": "unrolled sample runs/shakespeare --temperature 0.8",
+        "headline": [
+            {"name": "validation", "value": "1.4218 nats", "note": "2.051 bits a character"},
+            {"name": "best n-gram (7)", "value": "1.610 nats", "note": "+0.188 to the network"},
+            {"name": "training", "value": "5.5 min", "note": "17.20 passes"},
+            {"name": "longest copied run", "value": "41 symbols", "note": "in samples"},
+        ],
+        "verdict": "It learned more than counting can, and still improves: it is not yet trained to the end.",
+        "advice": [
+            "Train longer: validation fell until the last step.",
+            "A larger --hidden would fit the memory of this machine.",
+        ],
+        "settings": [
+            {
+                "group": "model",
+                "rows": [["cell", "lstm", ""], ["hidden", "64", "given"], ["layers", "2", "chosen by the recipe"]],
+            },
+            {"group": "training", "rows": [["lr", "0.002", "chosen by the recipe"], ["minutes", "5", "given"]]},
+        ],
+        "curves": curves(),
+        "samples": samples,
+        "baselines": {
+            "note": "n-grams: interpolated modified Kneser-Ney.",
+            "rows": counting + [{"name": "this model", "nats": 1.42, "bits": 2.05, "is_model": True}],
+        },
+        "ngram_samples": [{"name": f"{n}-gram", "text": f"{n} grams\n{TEXT * 3}"} for n in (2, 4, 7)],
+        "model_sample": TEXT * 4,
+        "anatomy": {
+            "models": ["this model", "7-gram"],
+            "rows": [{"name": name, "symbols": own[0], "bits": list(own[1:])} for name, own in bits.items()],
+        },
+        "memory": {
+            "samples": 5,
+            "symbols": 5000,
+            "longest": 41,
+            "text": "What light is this? It is the east, he sa",
+            "seed": 3,
+            "novelty": novelty,
+            "documents": {"drawn": 200, "new": 0.91, "distinct": 0.97},
+        },
+        "detectors": {
+            "share": 0.187,
+            "symbols": 30000,
+            "rows": detectors * 7,
+            "snippet": {
+                "symbols": symbols,
+                "rows": [{"layer": layer, "unit": 9, "feature": name, "values": values} for name, layer, values in waves],
+            },
+        },
+        "reach": {
+            "contexts": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
+            "nats": [1.4 + 1.5 * 0.55**n for n in range(10)],
+            "enough": 64,
+            "gradient": [0.4 * n**-1.4 for n in range(1, 129)],
+        },
+        "gates": {
+            "names": ["i", "f", "o"],
+            "layers": layers,
+            "hidden": hidden,
+            "points": {name: (rng.dirichlet([1, 1.5, 2], hidden * layers)[:, :2]).round(3).tolist() for name in "ifo"},
+        },
+        "histograms": [{"name": name, "low": -1, "high": 1, "counts": counts} for name, counts in ranges],
+    }
+
+
+def table_report(labels: int = 60) -> dict[str, Any]:
+    """Return what a report of a table has beside its curves."""
+    rng = np.random.default_rng(2)
+    counts = rng.poisson(0.25, (labels, labels)) + np.diag(rng.integers(10, 60, labels))
+    counts[3, 4] = 33
+    source, target = list("3 July 2026"), list("2026-07-03")
+    weights = rng.dirichlet(np.full(len(source), 0.2), len(target))
+    return {
+        "title": "dates",
+        "headline": [{"name": "accuracy", "value": "93.2%", "note": "466 of 500"}],
+        "curves": curves(),
+        "table": {
+            "headline": "accuracy",
+            "metrics": {"accuracy": 0.932, "macro F1": 0.91234},
+            "rows": 500,
+            "notes": ["On the test part."],
+            "baselines": {
+                "most frequent label": {"accuracy": 0.12, "macro F1": 0.01},
+                "logistic regression": {"accuracy": 0.871},
+            },
+            "labels": [f"label {n}" for n in range(labels)],
+            "confusion": counts,
+        },
+        "attention": [
+            {"source": source, "target": target, "weights": weights, "truth": "2026-07-03"},
+            {"source": source, "target": target, "weights": weights, "truth": "2026-07-04"},
+        ],
+        "errors": [
+            {"source": "less sure", "truth": "a", "predicted": "b", "probability": 0.4},
+            {"source": "unknown", "truth": "a", "predicted": "c", "probability": None},
+            {
+                "source": "surest of all, and a longer text that has to be wrapped " * 3,
+                "truth": "bee",
+                "predicted": "wasp",
+                "probability": 0.99,
+            },
+        ],
+    }
+
+
+# ---- the file
+
+
+def test_numbers_that_json_has_not_become_unknown() -> None:
+    made = known(
+        {"a": [math.nan, 1.5, (math.inf, {"b": -math.inf})], 3: np.float32("nan"), "c": np.array([[1.0, np.nan]]), "d": "NaN"}
+    )
+    assert made == {"a": [None, 1.5, [None, {"b": None}]], "3": None, "c": [[1.0, None]], "d": "NaN"}
+    json.dumps(made, allow_nan=False)
+
+
+def test_the_page_is_one_file_that_loads_nothing() -> None:
+    made = report_page(text_report() | {"title": HOSTILE})
+    made.encode()
+    assert made.count("<script") == made.count("</script>") == 2
+    assert set(re.findall(r"https?://[^\s\"')]+", made)) <= {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"\b(src|srcset)\s*=|@import|url\(", report_page(text_report()))
+    assert len(made) < 400_000
+
+
+# ---- the browser
+
+
+@contextmanager
+def open_report(
+    browser: Browser, data: dict[str, Any], folder: Path, size: tuple[int, int] = (1400, 900), dark: bool = False
+) -> Iterator[Page]:
+    """Open the report of some data; when done, refuse anything that it said on the console or asked of a network."""
+    path = folder / "report.html"
+    path.write_text(report_page(data), "utf-8")
+    with open_page(browser, path, size=size, dark=dark, ready="#app") as page:
+        wait(page, "[...document.querySelectorAll('.chart')].every(chart => chart.firstChild)")
+        yield page
+
+
+def wait(page: Page, truth: str) -> None:
+    """Wait until an expression is true. Playwright's own way evaluates text in the page, which the page's policy forbids."""
+    for _ in range(400):
+        if page.evaluate(truth):
+            return
+        page.wait_for_timeout(25)
+    pytest.fail(f"never true: {truth}")
+
+
+def sections(page: Page) -> list[str]:
+    names: list[str] = page.evaluate("[...document.querySelectorAll('main > section')].map(section => section.id)")
+    return names
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with open_report(browser, text_report(), tmp_path_factory.mktemp("report")) as page:
+        yield page
+
+
+def test_sections_stand_in_their_order(shared: Page) -> None:
+    order = [
+        "result",
+        "curves",
+        "samples",
+        "baselines",
+        "counting",
+        "anatomy",
+        "memory",
+        "detectors",
+        "reach",
+        "gates",
+        "histograms",
+        "settings",
+    ]
+    assert sections(shared) == order
+    assert shared.locator("#contents a").count() == len(order)
+    assert shared.locator("#contents").is_visible()
+    assert shared.locator("#result .value").first.inner_text() == "1.4218 nats"
+    for drawing in shared.locator("svg[role=img]").all():
+        assert len(drawing.get_attribute("aria-label") or "") > 15
+    assert not shared.locator("text", has_text=re.compile("NaN|undefined|null")).count()
+    assert not re.search(r"\b(NaN|undefined|null|unknown)\b", shared.locator("main").inner_text())
+
+
+def test_the_slider_and_play_change_the_sample(shared: Page) -> None:
+    slider, pane = shared.locator("#samples input"), shared.locator("#samples .stage")
+    assert f"sample {STEPS[-1]}" in pane.inner_text()
+    slider.fill("0")
+    assert f"sample {STEPS[0]}" in pane.inner_text()
+    assert "step 50" in shared.locator("#samples .readout").inner_text()
+    shared.get_by_label("Next sample").click()
+    assert slider.input_value() == "1"
+    shared.get_by_label("Previous sample").click()
+    first = shared.locator("#curves .mark.now").get_attribute("cx")
+    shared.get_by_role("button", name="Play").click()
+    wait(shared, "document.querySelector('#samples input').value === '2'")
+    shared.get_by_role("button", name="Pause").click()
+    assert f"sample {STEPS[2]}" in pane.inner_text()
+    assert shared.locator("#curves .mark.now").get_attribute("cx") != first
+    shared.locator("#curves .mark").nth(5).click()
+    assert f"sample {STEPS[5]}" in pane.inner_text()
+
+
+def test_axes_switch_and_the_cursor_reads_values(shared: Page) -> None:
+    box, readout = shared.locator("#curves .panels"), shared.locator("#curves .readout")
+    assert shared.locator("#curves .chart").count() == 3
+    for button, title in (("Steps", "steps"), ("Characters read", "characters read"), ("Time", "minutes")):
+        shared.locator("#curves button", has_text=button).click()
+        assert shared.locator("#curves .axis-title.end").inner_html() == title
+    shared.locator("#curves button", has_text="bits").click()
+    assert shared.locator("#curves .axis-title").first.inner_html() == "bits a character"
+    assert f"{1.43 / LN2:.3f}" in readout.inner_text()
+    shared.locator("#curves button", has_text="nats").click()
+    box.focus()
+    shared.keyboard.press("Home")
+    assert readout.inner_text().startswith("step 1,")
+    shared.keyboard.press("ArrowRight")
+    assert "step 11," in readout.inner_text()
+    assert box.get_attribute("aria-valuetext") == readout.text_content()
+    shared.locator("#curves .chart").nth(1).hover(position={"x": 300, "y": 50})
+    assert "step 11," not in readout.inner_text()
+    assert "learning rate" in readout.inner_text()
+
+
+def test_the_inside_is_shown(shared: Page) -> None:
+    assert shared.locator("#baselines li").count() == 7
+    assert shared.locator("#baselines li").first.get_attribute("class") == "ours"
+    assert "7 grams" in shared.locator("#counting .stage").first.inner_text()
+    shared.locator("#counting button", has_text="2-gram").click()
+    assert "2 grams" in shared.locator("#counting .stage").first.inner_text()
+    assert shared.locator("#gates figure").count() == 3
+    spans = shared.locator("#detectors .stretch > span")
+    colours = [spans.nth(TEXT.index('"') + at).evaluate("e => getComputedStyle(e).backgroundColor") for at in (3, -3)]
+    assert colours == ["rgba(62, 188, 116, 0.95)", "rgba(112, 164, 255, 0.95)"]
+    assert shared.locator("#detectors tbody tr").count() == 10
+    shared.locator("#detectors .more").click()
+    assert shared.locator("#detectors tbody tr").count() == 14
+    assert shared.locator("#settings .chip").all_inner_texts() == ["hidden 64", "minutes 5"]
+    shared.locator("#settings summary").first.click()
+    assert shared.locator("#settings .is-given").first.is_visible()
+
+
+def point(page: Page, where: str) -> None:
+    """Point at the first cell of a heat map."""
+    first = page.locator(where).first
+    first.evaluate("e => e.closest('section').scrollIntoView()")
+    place: Any = first.bounding_box()
+    page.mouse.move(place["x"] + 5, place["y"] + 5)
+
+
+def test_confusion_attention_and_errors(browser: Browser, tmp_path: Path) -> None:
+    with open_report(browser, table_report(), tmp_path) as page:
+        assert sections(page) == ["result", "curves", "table", "confusion", "attention", "errors"]
+        assert "label 3 as label 4" in page.locator(".pairs li").first.inner_text().replace("␣", " ")
+        assert "0.932" in page.locator("#table tbody tr").first.inner_text()
+        readout = page.locator("#confusion .readout")
+        page.locator("#confusion .matrix-box").focus()
+        for key in ["ArrowDown"] * 3 + ["ArrowRight"] * 4:
+            page.keyboard.press(key)
+        assert "33 times" in readout.inner_text()
+        point(page, "#confusion .cells")
+        assert "answered right" in readout.inner_text()
+        point(page, "#attention .cells")
+        assert "%" in page.locator("#attention .readout").first.inner_text()
+        assert "right" in page.locator("#attention figcaption").first.inner_text()
+        assert page.locator("#errors li").first.inner_text().count("wasp") == 1
+        assert page.locator("#errors li").last.inner_text().count("sure") == 0
+
+
+def test_large_confusion_matrices_are_quick(browser: Browser, tmp_path: Path) -> None:
+    with open_report(browser, table_report(256), tmp_path, size=(360, 700)) as page:
+        assert page.locator("#confusion path").count() <= 40
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        box = page.locator("#confusion .matrix-box")
+        assert box.evaluate("e => e.scrollWidth > e.clientWidth && e.scrollHeight > e.clientHeight")
+
+
+@pytest.mark.parametrize("empty", ["missing", "null", "hollow"])
+def test_missing_sections_stay_absent(browser: Browser, tmp_path: Path, empty: str) -> None:
+    full = text_report() | table_report() | {"title": "bare"}
+    data = {name: value if name == "title" else None if empty == "null" else type(value)() for name, value in full.items()}
+    with open_report(browser, {"title": "bare"} if empty == "missing" else data, tmp_path) as page:
+        assert sections(page) == []
+        assert page.locator("h1").inner_text() == "bare"
+
+
+def replaced(value: Any) -> Any:
+    """Return data of the same form with every text hostile and every number unknown in places."""
+    if isinstance(value, str):
+        return HOSTILE
+    if isinstance(value, dict):
+        return {key: replaced(part) for key, part in value.items()}
+    return [replaced(part) for part in value] if isinstance(value, list) else value
+
+
+def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -> None:
+    data: dict[str, Any] = replaced(known(text_report() | table_report(5)))
+    data["gates"] = data["samples"][0]["seconds"] = data["samples"][1]["val_nats"] = None
+    data["curves"]["train"][5] = [51, None, None, math.nan]
+    with open_report(browser, data, tmp_path, size=(360, 700)) as page:
+        shown = HOSTILE
+        for character, name in (("\u202e", "U+202E"), ("\u200b", "U+200B"), ("\0", "␀"), ("\ud800", "U+D800")):
+            shown = shown.replace(character, name)
+        assert page.locator("h1").text_content() == shown
+        assert not page.locator("main", has_text="could not be shown").count()
+        assert page.evaluate("typeof window.pwned") == "undefined"
+        assert page.locator("img").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_the_page_never_scrolls_sideways(browser: Browser, tmp_path: Path, width: int) -> None:
+    with open_report(browser, table_report() | text_report(), tmp_path, size=(width, 800), dark=True) as page:
+        assert len(sections(page)) == 16
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.locator("#theme").click()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+        page.set_viewport_size({"width": 700, "height": 800})
+        wait(page, "(width => width > 500 && width < 700)(document.querySelector('.chart svg').clientWidth)")
