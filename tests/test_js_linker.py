@@ -19,7 +19,7 @@ MODULES = {
     "lib/sum.js": 'import { NAME } from "./name.js";\nlog.push(`sum after ${NAME}`);\n'
     'const secret = "sum";\nconst hidden = 1;\n'
     "export function add(a, b) {\n  return secret === 'sum' ? a + b : 0;\n}\nexport class Counter {\n  count = 7;\n}\n"
-    "export async function unused() {\n  return hidden;\n}\n",
+    "/** Types for\n * the check. */\nexport async function unused() {\n  return /** @type {number} */ (hidden);\n}\n",
     "lib/name.js": 'log.push("name");\nexport const NAME = "abc";\nconst twice = 2;\n',
 }
 
@@ -49,6 +49,8 @@ def test_the_same_modules_give_the_same_script(tmp_path: Path) -> None:
     write(tmp_path, MODULES)
     script = link(tmp_path, "main.js")
     assert script == link(tmp_path, "main.js")
+    assert "the check" not in script
+    assert "(hidden)" in script
     assert [script.index(f'__modules["{name}"] = (') for name in ("lib/name.js", "lib/sum.js", "main.js")] == sorted(
         script.index(f'__modules["{name}"] = (') for name in MODULES
     )
