@@ -59,7 +59,7 @@ function legendOfView() {
       return ["Surprisal of each token", "surprisal", "0 bits", `${surprisalColors.maxBits}+ bits`, 0];
     case "prediction":
       return [`Under each token, predictions of ${data.predictsLabels ? "its label" : "the next one"}`, "probability",
-        "improbable", "probable", 0];
+        "0%", "100%", 0];
     case "intervention": {
       const intervention = data.interventions[state.intervention];
       const { scale } = interventionColors[state.intervention];
