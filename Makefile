@@ -1,6 +1,6 @@
 # make train   environment, then one minute on the built-in corpus, then a sample
 # make test    environment, then all tests        make test-long   the slow soaks
-# make check   lint and types
+# make check   lint and types  make check-js    types of the pages' scripts alone (needs node)
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ READY := .venv/ready
 
 CHROMIUMS := chromium chromium-browser google-chrome
 
-.PHONY: train test test-long check browser clean
+.PHONY: train test test-long check check-js browser clean
 
 train: $(READY)
 	$(BIN)/unrolled train --minutes 1
@@ -22,10 +22,17 @@ test: $(READY) browser
 test-long: $(READY) browser
 	$(BIN)/pytest -m long
 
-check: $(READY)
+check: $(READY) check-js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Only developers need node: the scripts are used as they are. In CI the check must not be skipped.
+check-js:
+	@if command -v npm >/dev/null; then \
+		{ [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent; } && npx --no-install tsc --project tsconfig.json; \
+	elif [ -n "$(CI)" ]; then echo "check-js needs node and npm" >&2; exit 1; \
+	else echo "no npm here: the types of the pages' scripts are not checked"; fi
 
 $(READY): pyproject.toml constraints.txt $(wildcard native/* native/sets/*)
 	$(PYTHON) -m venv .venv

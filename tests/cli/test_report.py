@@ -52,13 +52,13 @@ def test_a_text_is_reported(cli: Cli, runs: dict[str, str], name: str, browser: 
     assert [row[0] for row in curves["train"]] == [10, 20, 30, 40, 50, 60]
     assert all(len(row) == 4 for rows in (curves["train"], curves["validation"], curves["lr"]) for row in rows)
     assert len(found["samples"]) >= 3
-    assert found["verdict"]
+    assert found["diagnosis"]
     assert found["advice"]
     assert {row[2] for group in found["settings"] for row in group["rows"] if row[0] == "hidden"} == {"given"}
     assert {row[2] for group in found["settings"] for row in group["rows"] if row[0] == "dropout"} == {"chosen by the recipe"}
-    assert sum(row["symbols"] for row in found["anatomy"]["rows"]) > 0
-    assert (found["memory"]["documents"] is None) == (name == "book")
-    assert set(found["gates"]["points"]) == {"i", "f", "o"}
+    assert sum(row["tokens"] for row in found["loss_breakdown"]["rows"]) > 0
+    assert (found["memorization"]["documents"] is None) == (name == "book")
+    assert set(found["gate_saturation"]["points"]) == {"i", "f", "o"}
     with open_page(browser, page, ready="svg") as shown:
         assert "pwned" not in shown.title()
 
@@ -89,15 +89,15 @@ def test_rows_are_explained_where_they_are_read_step_by_step(
 ) -> None:
     done = cli("explain", runs[name], "--threads", 1, "--length", 200, "--out", "rows.html")
     assert done.code == 0, done.err
-    with open_page(browser, Path("rows.html").absolute(), ready="#text .piece span") as shown:
-        assert shown.locator('[data-view="surprise"]').is_hidden()
+    with open_page(browser, Path("rows.html").absolute(), ready="#text .chunk span") as shown:
+        assert shown.locator('[data-view="surprisal"]').is_hidden()
     assert cli("explain", runs[name], "--clamp", "0.1=0", "--threads", 1).code == 2
 
 
 def test_a_real_explorer_shows_in_a_browser(cli: Cli, runs: dict[str, str], browser: Browser) -> None:
     done = cli("explain", runs["book"], "--length", 300, "--probe-length", 3000, "--out", "x.html", "--threads", 1)
     assert done.code == 0, done.err
-    with open_page(browser, Path("x.html").absolute(), ready="#text .piece span") as shown:
+    with open_page(browser, Path("x.html").absolute(), ready="#text .chunk span") as shown:
         for key in "1234":
             shown.keyboard.press(key)
         shown.keyboard.press("ArrowRight")

@@ -88,7 +88,7 @@ ORDER = {  # within a room, the order the data passes
         "memory",
     ],
     "material": ["contract", "text", "table"],
-    "views": ["console", "answers", "curves", "shades", "page", "heat", "explorer", "report"],
+    "views": ["console", "answers", "curves", "shades", "js_linker", "page", "heat", "explorer", "report"],
     "study": [
         "notebook",
         "subject",

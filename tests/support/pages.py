@@ -48,7 +48,7 @@ def open_page(
     at: str = "",
     size: tuple[int, int] = (1400, 900),
     dark: bool = False,
-    ready: str = "#text .piece span",
+    ready: str = "#text .chunk span",
 ) -> Iterator[Page]:
     """Open a page file; when done, refuse anything that it said on the console or asked of a network.
 

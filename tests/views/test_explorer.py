@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from support.pages import open_page
-from unrolled.views.explorer import SCRIPTS, STYLES, ExplorerData, explorer_page, payload
-from unrolled.views.page import FOLDER, embedded, pack, page
+from unrolled.views.explorer import BODY, SCRIPT, STYLES, ExplorerData, explorer_page, payload
+from unrolled.views.page import STATIC, embedded, pack, page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -90,7 +90,7 @@ def test_no_text_breaks_out_of_its_element(text: str) -> None:
 
 
 def test_a_page_is_one_file_that_loads_nothing() -> None:
-    made = page("</title><script>x</script>\ud800", STYLES, SCRIPTS, {"a": "</script>"}, "explorer.html")
+    made = page("</title><script>x</script>\ud800", STYLES, SCRIPT, {"a": "</script>"}, BODY)
     made.encode()
     assert made.count("<script") == made.count("</script>") == 2
     assert "<title>&lt;/title&gt;&lt;script&gt;x&lt;/script&gt;\ufffd</title>" in made
@@ -99,9 +99,10 @@ def test_a_page_is_one_file_that_loads_nothing() -> None:
     assert not re.search(r"\b(src|srcset)\s*=|@import|url\(", made)
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.js")))
+@pytest.mark.parametrize("name", sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.js")))
 def test_scripts_never_make_html_of_text(name: str) -> None:
-    source = (FOLDER / name).read_text("utf-8")
+    source = (STATIC / name).read_text("utf-8")
+    assert source.startswith("// @ts-check\n")
     assert not re.search(r"(inner|outer|insertAdjacent)HTML|document\.write|\beval\b|new Function|fetch\(|</script", source)
 
 
@@ -114,28 +115,28 @@ def test_packed_numbers_come_back(kind: str) -> None:
 
 
 def levels_of(spec: dict[str, Any], count: int) -> NDArray[Any]:
-    rows = unpacked(spec["data"], "u1").reshape(-1, count if spec["fine"] else -(-count // 2))
-    if spec["moving"]:
+    rows = unpacked(spec["data"], "u1").reshape(-1, count if spec["highResolution"] else -(-count // 2))
+    if spec["deltaEncoded"]:
         rows = np.cumsum(rows, 1, dtype=np.uint8)
-    return rows if spec["fine"] else np.stack([rows & 15, rows >> 4], 2).reshape(len(rows), -1)[:, :count]
+    return rows if spec["highResolution"] else np.stack([rows & 15, rows >> 4], 2).reshape(len(rows), -1)[:, :count]
 
 
 @pytest.mark.parametrize("length", [7, 40])
 def test_signals_keep_their_values_within_half_a_level(length: int) -> None:
     made = view(LINES[:length])
-    for spec in payload(made)["signals"]:
+    for spec in payload(made)["activations"]:
         array = made.signals[spec["name"]]
-        values = spec["low"] + levels_of(spec, length) / spec["top"] * (1 - spec["low"])
+        values = spec["min"] + levels_of(spec, length) / spec["maxLevel"] * (1 - spec["min"])
         right = np.tanh(array) if spec["name"] == "c" else array
-        assert np.abs(values.T - right).max() <= 0.51 * (1 - spec["low"]) / spec["top"], spec["name"]
+        assert np.abs(values.T - right).max() <= 0.51 * (1 - spec["min"]) / spec["maxLevel"], spec["name"]
 
 
 def test_zero_stays_zero_and_nothing_stays_nothing() -> None:
     state = np.array([[0.0], [np.nan], [2.0], [-2.0]])
     made = ExplorerData("", "", list("abcd"), 1, 1, {"h": state, "g": state}, state[:, 0], ["a"], np.zeros((4, 1), int), state)
-    for spec, middle, missing in zip(payload(made)["signals"], (31, 7), (255, 15), strict=True):
+    for spec, middle, missing in zip(payload(made)["activations"], (31, 7), (255, 15), strict=True):
         assert levels_of(spec, 4)[0].tolist() == [middle, missing, 2 * middle, 0]
-    assert unpacked(payload(made)["surprise"], "<u2").tolist() == [0, 65535, 2000, 0]
+    assert unpacked(payload(made)["surprisal"], "<u2").tolist() == [0, 65535, 2000, 0]
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
@@ -165,24 +166,24 @@ def shown(browser: Browser, file: Path) -> Iterator[Page]:
 
 
 def symbol(page: Page, place: int) -> Any:
-    return page.locator("#text .piece > span").nth(place)
+    return page.locator("#text .chunk > span").nth(place)
 
 
 def painted(page: Page, place: int, pattern: str) -> None:
     """Wait until a symbol has a class like `pattern`: a busy browser says what it shows before it has painted it all."""
-    query = "document.querySelectorAll('#text .piece > span')[place].className"
+    query = "document.querySelectorAll('#text .chunk > span')[place].className"
     seen = f"([place, pattern]) => new RegExp(`^${{pattern}}$`).test({query})"
     page.wait_for_function(seen, arg=[place, pattern], timeout=5000)
 
 
 def name(page: Page) -> str:
-    return page.locator("#unit-name").inner_text()
+    return page.locator("#neuron-name").inner_text()
 
 
 def test_the_text_is_coloured_by_the_unit(shown: Page) -> None:
     assert name(shown) == f"1.{QUOTES}"
     for place in (0, 8, 10, 20, 30):
-        steps = int((symbol(shown, place).get_attribute("class") or "")[1:].split()[0])
+        steps = int((symbol(shown, place).get_attribute("class") or "").removeprefix("activation").split()[0])
         assert steps == (39 if 8 <= place <= 20 else 1), place
     colour = "e => getComputedStyle(e).backgroundColor"
     assert symbol(shown, 10).evaluate(colour) == "rgba(62, 188, 116, 0.95)"
@@ -201,7 +202,7 @@ def test_keys_fields_and_lists_choose_the_unit(shown: Page, browser: Browser, fi
     assert shown.url.endswith("#1.11")
     shown.keyboard.press("u")
     for typed, unit in (("0.7", "0.7"), ("3", "0.3"), ("QUOTE", f"1.{QUOTES}"), ("indent", "0.4"), ("no such", "0.4")):
-        shown.locator("#unit-search").fill(typed)
+        shown.locator("#neuron-search").fill(typed)
         shown.keyboard.press("Enter")
         assert name(shown) == unit
     shown.locator("#slider").fill("2")
@@ -215,45 +216,45 @@ def test_keys_fields_and_lists_choose_the_unit(shown: Page, browser: Browser, fi
 
 
 def test_signals_and_details(shown: Page) -> None:
-    shown.locator("#signals button", has_text="f").click()
+    shown.locator("#activations button", has_text="f").click()
     assert "forget gate" in shown.locator("#caption").inner_text()
     assert shown.locator("#scale-low").inner_text() == "0 closed"
     symbol(shown, 12).hover()
-    assert "symbol 13 of" in shown.locator("#symbol").inner_text()
-    assert shown.locator("#symbol .guesses li").count() == 5
-    assert shown.locator("#symbol .gates").count() == 4
-    assert "80%" in shown.locator("#tip").inner_text()
+    assert "token 13 of" in shown.locator("#token").inner_text()
+    assert shown.locator("#token .top-predictions li").count() == 5
+    assert shown.locator("#token .gates").count() == 4
+    assert "80%" in shown.locator("#tooltip").inner_text()
     assert shown.locator("#saturation p").count() == 3
     shown.mouse.move(5, 5)
-    assert shown.locator("#tip").is_hidden()
+    assert shown.locator("#tooltip").is_hidden()
 
 
-def test_predictions_stand_under_their_symbols(shown: Page) -> None:
+def test_predictions_are_below_their_tokens(shown: Page) -> None:
     shown.keyboard.press("2")
-    column = shown.locator(".column").first
+    column = shown.locator(".prediction-column").first
     assert column.locator("b").inner_text() == LINES[0]
     assert column.locator("> span").count() == 5
     assert column.locator("> span").first.text_content() == LINES[1]
-    assert "came" in (column.locator("> span").first.get_attribute("class") or "")
-    assert "p16" in (column.locator("> span").first.get_attribute("class") or "")
-    shown.locator("#heads [data-heads=unit]").click()
-    assert (column.locator("b").get_attribute("class") or "") == "u1"
+    assert "correct" in (column.locator("> span").first.get_attribute("class") or "")
+    assert "probability16" in (column.locator("> span").first.get_attribute("class") or "")
+    shown.locator("#color-by [data-color-by=neuron]").click()
+    assert (column.locator("b").get_attribute("class") or "") == "activation1"
     shown.keyboard.press("3")
-    assert shown.locator("#caption").inner_text() == "Surprise of each symbol"
-    painted(shown, 5, "s[0-9]+")
+    assert shown.locator("#caption").inner_text() == "Surprisal of each token"
+    painted(shown, 5, "surprisal[0-9]+")
 
 
-def test_causes_are_shown(shown: Page) -> None:
-    shown.locator('[data-view="cause"]').click()
+def test_interventions_are_shown(shown: Page) -> None:
+    shown.locator('[data-view="intervention"]').click()
     assert shown.locator("#samples mark").all_inner_texts() == ['"', " "]
-    assert shown.locator("#effects li").count() == 2
-    shown.locator("#effects button").nth(1).click()
+    assert shown.locator("#interventions li").count() == 2
+    shown.locator("#interventions button").nth(1).click()
     assert "−1.00" in shown.locator("#caption").inner_text()
-    painted(shown, 4, "e0")
+    painted(shown, 4, "change0")
     assert symbol(shown, 5).get_attribute("class") == ""
 
 
-def test_a_stretch_finds_its_units(shown: Page) -> None:
+def test_a_selection_finds_its_neurons(shown: Page) -> None:
     shown.keyboard.press("ArrowRight")
     start, end = symbol(shown, 8).bounding_box(), symbol(shown, 20).bounding_box()
     shown.mouse.move(start["x"] + 2, start["y"] + 8)
@@ -261,51 +262,51 @@ def test_a_stretch_finds_its_units(shown: Page) -> None:
     shown.mouse.move(end["x"] - 20, end["y"] + 8)
     shown.mouse.move(end["x"] + 3, end["y"] + 8)
     shown.mouse.up()
-    assert shown.locator("#text .stretch").count() == 13
-    assert "13 symbols" in shown.locator("#stretch .quote").inner_text()
-    best = shown.locator("#ranked li").first
+    assert shown.locator("#text .selected").count() == 13
+    assert "13 tokens" in shown.locator("#selection .selected-text").inner_text()
+    best = shown.locator("#ranked-neurons li").first
     assert best.locator(".code").inner_text() == f"1.{QUOTES}"
     assert "recall 100%" in best.inner_text()
     best.locator("button").click()
     assert name(shown) == f"1.{QUOTES}"
-    place = shown.locator("#stretch .snippet").first
+    place = shown.locator("#selection .snippet").first
     assert place.locator("b").inner_text() in LINES
     place.click()
     assert shown.locator("#text .cursor").count() == 1
-    assert "stretch" not in (shown.locator("#text .cursor").get_attribute("class") or "")
+    assert "selected" not in (shown.locator("#text .cursor").get_attribute("class") or "")
     shown.keyboard.press("Escape")
-    assert shown.locator("#text .stretch").count() == 0
+    assert shown.locator("#text .selected").count() == 0
 
 
-def test_a_stretch_can_be_chosen_without_dragging(shown: Page) -> None:
-    shown.locator("#stretch-start").click()
+def test_a_selection_can_be_made_without_dragging(shown: Page) -> None:
+    shown.locator("#selection-start").click()
     symbol(shown, 30).click()
     symbol(shown, 26).click()
-    assert shown.locator("#text .stretch").count() == 5
-    shown.locator("#stretch-clear").click()
+    assert shown.locator("#text .selected").count() == 5
+    shown.locator("#selection-clear").click()
     symbol(shown, 8).click()
     for _ in range(3):
         shown.keyboard.press("Shift+ArrowRight")
-    shown.locator("#ranked li").first.wait_for()
-    assert shown.locator("#text .stretch").count() == 4
+    shown.locator("#ranked-neurons li").first.wait_for()
+    assert shown.locator("#text .selected").count() == 4
     shown.keyboard.press("Shift+ArrowDown")
-    assert shown.locator("#text .stretch").count() > 30
+    assert shown.locator("#text .selected").count() > 30
     symbol(shown, 3).click()
     symbol(shown, 6).click(modifiers=["Shift"])
-    assert shown.locator("#text .stretch").count() == 4
+    assert shown.locator("#text .selected").count() == 4
 
 
 def test_text_is_found(shown: Page) -> None:
     shown.keyboard.press("/")
     shown.keyboard.type("A[")
     assert shown.locator("#find-count").inner_text() == "1 of 12"
-    assert shown.locator("#text .found").count() == 24
+    assert shown.locator("#text .match").count() == 24
     shown.keyboard.press("Enter")
     assert shown.locator("#find-count").inner_text() == "2 of 12"
     shown.locator("#find-previous").click()
     shown.locator("#find-previous").click()
     assert shown.locator("#find-count").inner_text() == "12 of 12"
-    assert shown.locator("#text .current").first.is_visible()
+    assert shown.locator("#text .current-match").first.is_visible()
 
 
 def test_light_dark_and_help(shown: Page) -> None:
@@ -324,12 +325,13 @@ def test_a_narrow_screen_never_scrolls_sideways(browser: Browser, file: Path) ->
         for view_name in "1234":
             page.keyboard.press(view_name)
             assert page.evaluate("document.documentElement.scrollWidth") == 360
-            assert page.evaluate("document.getElementById('pane').scrollWidth <= 360")
+            assert page.evaluate("document.getElementById('text-scroller').scrollWidth <= 360")
 
 
 def test_only_parts_with_data_are_shown(browser: Browser, tmp_path: Path) -> None:
     with open_page(browser, written(tmp_path, view(cell="rnn", full=False))) as page:
-        for hidden in ("#probes-card", "#importance-card", '[data-view="cause"]', "#cause-card", "#signals", "#samples"):
+        cards = ("#probes-card", "#importance-card", "#interventions-card")
+        for hidden in (*cards, '[data-view="intervention"]', "#activations", "#samples"):
             assert page.locator(hidden).is_hidden(), hidden
         page.keyboard.press("4")
         assert page.locator("#views [aria-pressed=true]").inner_text() == "Neuron"
@@ -342,7 +344,7 @@ def test_hostile_symbols_are_shown_and_never_run(browser: Browser, tmp_path: Pat
     texts: dict[str, Any] = {"title": HOSTILE[0], "subtitle": HOSTILE[1] + "\ud800", "probes": [hostile], "effects": [effect]}
     made = replace(made, **texts, ends=[HOSTILE.index("")])
     with open_page(browser, written(tmp_path, made), size=(800, 700)) as page:
-        labels = page.locator("#text .box").all_inner_texts()
+        labels = page.locator("#text .placeholder").all_inner_texts()
         expected = "U+202E U+200B U+200D U+FEFF U+2028 ␀ ␛ ␡ U+0085 U+D800 U+00A0 U+3164 end"
         assert not set(expected.split()) - set(labels)
         assert symbol(page, 0).text_content() == HOSTILE[0]
@@ -379,13 +381,13 @@ def test_large_readings_stay_smooth(large: AbstractContextManager[Page]) -> None
         times = seconds_of_switches(page)
         assert sorted(times)[len(times) // 2] < 100, times
         page.keyboard.press("2")
-        page.locator(".column").first.wait_for()
-        assert page.locator(".column").count() < 4000
+        page.locator(".prediction-column").first.wait_for()
+        assert page.locator(".prediction-column").count() < 4000
         page.keyboard.press("1")
         symbol(page, 3).click()
         started = page.evaluate("performance.now()")
         symbol(page, 40).click(modifiers=["Shift"])
-        assert page.locator("#ranked li").count() == 12
+        assert page.locator("#ranked-neurons li").count() == 12
         assert page.evaluate("performance.now()") - started < 2000
 
 
@@ -393,10 +395,10 @@ def test_a_line_of_two_hundred_thousand_characters(browser: Browser, tmp_path: P
     made = view("ab\u200bcd" * 40_000, hidden=2, cell="rnn", full=False)
     with open_page(browser, written(tmp_path, made), size=(700, 700)) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 700
-        assert page.locator("#text .piece > span").count() < 40_000
+        assert page.locator("#text .chunk > span").count() < 40_000
         assert sorted(seconds_of_switches(page))[4] < 150
-        page.locator("#pane").evaluate("e => { e.scrollTop = e.scrollHeight; }")
-        page.wait_for_selector("#text .piece:last-child > span")
+        page.locator("#text-scroller").evaluate("e => { e.scrollTop = e.scrollHeight; }")
+        page.wait_for_selector("#text .chunk:last-child > span")
 
 
 def test_an_old_browser_is_told(browser: Browser, file: Path) -> None:

@@ -36,7 +36,7 @@ def curves() -> dict[str, Any]:
     steps = list(range(1, 3001, 10))
     row = [[step, step * 0.11, step * 6400] for step in steps]
     return {
-        "unit": "character",
+        "loss_unit": "character",
         "train": [[*start, loss(start[0]) - start[0] / 4e4 + rng.normal() * 0.02] for start in row],
         "validation": [[*start, loss(start[0])] for start in row[::15]] + [[3000, 330.0, 19_200_000, 1.43]],
         "lr": [[*start, 2e-3 * (0.5 + 0.5 * math.cos(start[0] / 3000 * 3.1))] for start in row],
@@ -56,9 +56,10 @@ def text_report() -> dict[str, Any]:
     ]
     symbols = list((TEXT * 5)[:300])
     quoted = np.cumsum([symbol == '"' for symbol in symbols]) % 2
-    detector = {"layer": 1, "unit": 9, "feature": "inside quotes", "means": 'from " to "', "kind": "AUC", "score": 0.993}
-    other = detector | {"layer": 0, "feature": "column", "sign": -1, "p": 0.01, "strong": False}
-    detectors = [detector | {"sign": 1, "p": 1e-4, "strong": True}, other]
+    detector = {"layer": 1, "neuron": 9, "feature": "inside quotes", "metric": "AUC", "score": 0.993}
+    detector |= {"description": 'from " to "'}
+    other = detector | {"layer": 0, "feature": "column", "sign": -1, "p_value": 0.01, "is_detector": False}
+    detectors = [detector | {"sign": 1, "p_value": 1e-4, "is_detector": True}, other]
     waves = [("inside quotes", 1, (quoted * 1.9 - 0.95).tolist()), ("column", 0, np.sin(np.arange(300) / 9).tolist())]
     bits = {
         "start of word": (2330, 10605.2, 12000.1),
@@ -70,7 +71,7 @@ def text_report() -> dict[str, Any]:
     return {
         "title": "shakespeare",
         "subtitle": "2 x 64 LSTM, 69,313 parameters, text of 1,115,394 characters",
-        "made": "2026-07-30, unrolled 0.1",
+        "created": "2026-07-30, unrolled 0.1",
         "command": "unrolled sample runs/shakespeare --temperature 0.8",
         "headline": [
             {"name": "validation", "value": "1.4218 nats", "note": "2.051 bits a character"},
@@ -78,7 +79,7 @@ def text_report() -> dict[str, Any]:
             {"name": "training", "value": "5.5 min", "note": "17.20 passes"},
             {"name": "longest copied run", "value": "41 symbols", "note": "in samples"},
         ],
-        "verdict": "It learned more than counting can, and still improves: it is not yet trained to the end.",
+        "diagnosis": "It learned more than counting can, and still improves: it is not yet trained to the end.",
         "advice": [
             "Train longer: validation fell until the last step.",
             "A larger --hidden would fit the memory of this machine.",
@@ -98,38 +99,38 @@ def text_report() -> dict[str, Any]:
         },
         "ngram_samples": [{"name": f"{n}-gram", "text": f"{n} grams\n{TEXT * 3}"} for n in (2, 4, 7)],
         "model_sample": TEXT * 4,
-        "anatomy": {
+        "loss_breakdown": {
             "models": ["this model", "7-gram"],
-            "rows": [{"name": name, "symbols": own[0], "bits": list(own[1:])} for name, own in bits.items()],
+            "rows": [{"name": name, "tokens": own[0], "bits": list(own[1:])} for name, own in bits.items()],
         },
-        "memory": {
+        "memorization": {
             "samples": 5,
-            "symbols": 5000,
-            "longest": 41,
-            "text": "What light is this? It is the east, he sa",
+            "tokens": 5000,
+            "longest_copy": 41,
+            "copied_text": "What light is this? It is the east, he sa",
             "seed": 3,
-            "novelty": novelty,
-            "documents": {"drawn": 200, "new": 0.91, "distinct": 0.97},
+            "new_ngrams": novelty,
+            "documents": {"generated": 200, "new": 0.91, "distinct": 0.97},
         },
         "detectors": {
             "share": 0.187,
-            "symbols": 30000,
+            "tokens": 30000,
             "rows": detectors * 7,
             "snippet": {
-                "symbols": symbols,
-                "rows": [{"layer": layer, "unit": 9, "feature": name, "values": values} for name, layer, values in waves],
+                "tokens": symbols,
+                "rows": [{"layer": layer, "neuron": 9, "feature": name, "values": values} for name, layer, values in waves],
             },
         },
-        "reach": {
+        "context_use": {
             "contexts": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
             "nats": [1.4 + 1.5 * 0.55**n for n in range(10)],
-            "enough": 64,
-            "gradient": [0.4 * n**-1.4 for n in range(1, 129)],
+            "effective_context": 64,
+            "gradient_share": [0.4 * n**-1.4 for n in range(1, 129)],
         },
-        "gates": {
+        "gate_saturation": {
             "names": ["i", "f", "o"],
             "layers": layers,
-            "hidden": hidden,
+            "hidden_size": hidden,
             "points": {name: (rng.dirichlet([1, 1.5, 2], hidden * layers)[:, :2]).round(3).tolist() for name in "ifo"},
         },
         "histograms": [{"name": name, "low": -1, "high": 1, "counts": counts} for name, counts in ranges],
@@ -237,12 +238,12 @@ def test_sections_stand_in_their_order(shared: Page) -> None:
         "curves",
         "samples",
         "baselines",
-        "counting",
-        "anatomy",
-        "memory",
+        "ngram-samples",
+        "loss-breakdown",
+        "memorization",
         "detectors",
-        "reach",
-        "gates",
+        "context-use",
+        "gate-saturation",
         "histograms",
         "settings",
     ]
@@ -257,7 +258,7 @@ def test_sections_stand_in_their_order(shared: Page) -> None:
 
 
 def test_the_slider_and_play_change_the_sample(shared: Page) -> None:
-    slider, pane = shared.locator("#samples input"), shared.locator("#samples .stage")
+    slider, pane = shared.locator("#samples input"), shared.locator("#samples .sample-box")
     assert f"sample {STEPS[-1]}" in pane.inner_text()
     slider.fill("0")
     assert f"sample {STEPS[0]}" in pane.inner_text()
@@ -265,12 +266,12 @@ def test_the_slider_and_play_change_the_sample(shared: Page) -> None:
     shared.get_by_label("Next sample").click()
     assert slider.input_value() == "1"
     shared.get_by_label("Previous sample").click()
-    first = shared.locator("#curves .mark.now").get_attribute("cx")
+    first = shared.locator("#curves .mark.current").get_attribute("cx")
     shared.get_by_role("button", name="Play").click()
     wait(shared, "document.querySelector('#samples input').value === '2'")
     shared.get_by_role("button", name="Pause").click()
     assert f"sample {STEPS[2]}" in pane.inner_text()
-    assert shared.locator("#curves .mark.now").get_attribute("cx") != first
+    assert shared.locator("#curves .mark.current").get_attribute("cx") != first
     shared.locator("#curves .mark").nth(5).click()
     assert f"sample {STEPS[5]}" in pane.inner_text()
 
@@ -282,7 +283,7 @@ def test_axes_switch_and_the_cursor_reads_values(shared: Page) -> None:
         shared.locator("#curves button", has_text=button).click()
         assert shared.locator("#curves .axis-title.end").inner_html() == title
     shared.locator("#curves button", has_text="bits").click()
-    assert shared.locator("#curves .axis-title").first.inner_html() == "bits a character"
+    assert shared.locator("#curves .axis-title").first.inner_html() == "bits per character"
     assert f"{1.43 / LN2:.3f}" in readout.inner_text()
     shared.locator("#curves button", has_text="nats").click()
     box.focus()
@@ -298,12 +299,12 @@ def test_axes_switch_and_the_cursor_reads_values(shared: Page) -> None:
 
 def test_the_inside_is_shown(shared: Page) -> None:
     assert shared.locator("#baselines li").count() == 7
-    assert shared.locator("#baselines li").first.get_attribute("class") == "ours"
-    assert "7 grams" in shared.locator("#counting .stage").first.inner_text()
-    shared.locator("#counting button", has_text="2-gram").click()
-    assert "2 grams" in shared.locator("#counting .stage").first.inner_text()
-    assert shared.locator("#gates figure").count() == 3
-    spans = shared.locator("#detectors .stretch > span")
+    assert shared.locator("#baselines li").first.get_attribute("class") == "this-model"
+    assert "7 grams" in shared.locator("#ngram-samples .sample-box").first.inner_text()
+    shared.locator("#ngram-samples button", has_text="2-gram").click()
+    assert "2 grams" in shared.locator("#ngram-samples .sample-box").first.inner_text()
+    assert shared.locator("#gate-saturation figure").count() == 3
+    spans = shared.locator("#detectors .colored-text > span")
     colours = [spans.nth(TEXT.index('"') + at).evaluate("e => getComputedStyle(e).backgroundColor") for at in (3, -3)]
     assert colours == ["rgba(62, 188, 116, 0.95)", "rgba(112, 164, 255, 0.95)"]
     assert shared.locator("#detectors tbody tr").count() == 10
@@ -325,7 +326,7 @@ def point(page: Page, where: str) -> None:
 def test_confusion_attention_and_errors(browser: Browser, tmp_path: Path) -> None:
     with open_report(browser, table_report(), tmp_path) as page:
         assert sections(page) == ["result", "curves", "table", "confusion", "attention", "errors"]
-        assert "label 3 as label 4" in page.locator(".pairs li").first.inner_text().replace("␣", " ")
+        assert "label 3 as label 4" in page.locator(".confused-pairs li").first.inner_text().replace("␣", " ")
         assert "0.932" in page.locator("#table tbody tr").first.inner_text()
         readout = page.locator("#confusion .readout")
         page.locator("#confusion .matrix-box").focus()
@@ -333,12 +334,12 @@ def test_confusion_attention_and_errors(browser: Browser, tmp_path: Path) -> Non
             page.keyboard.press(key)
         assert "33 times" in readout.inner_text()
         point(page, "#confusion .cells")
-        assert "answered right" in readout.inner_text()
+        assert "predicted correctly" in readout.inner_text()
         point(page, "#attention .cells")
         assert "%" in page.locator("#attention .readout").first.inner_text()
-        assert "right" in page.locator("#attention figcaption").first.inner_text()
+        assert "correct" in page.locator("#attention figcaption").first.inner_text()
         assert page.locator("#errors li").first.inner_text().count("wasp") == 1
-        assert page.locator("#errors li").last.inner_text().count("sure") == 0
+        assert page.locator("#errors li").last.inner_text().count("probability") == 0
 
 
 def test_large_confusion_matrices_are_quick(browser: Browser, tmp_path: Path) -> None:
@@ -369,7 +370,7 @@ def replaced(value: Any) -> Any:
 
 def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -> None:
     data: dict[str, Any] = replaced(known(text_report() | table_report(5)))
-    data["gates"] = data["samples"][0]["seconds"] = data["samples"][1]["val_nats"] = None
+    data["gate_saturation"] = data["samples"][0]["seconds"] = data["samples"][1]["val_nats"] = None
     data["curves"]["train"][5] = [51, None, None, math.nan]
     with open_report(browser, data, tmp_path, size=(360, 700)) as page:
         shown = HOSTILE

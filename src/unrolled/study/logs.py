@@ -39,7 +39,7 @@ class Written:
         lines = [
             f"{one['name']}: {one['value']}" + (f" ({one['note']})" if one["note"] else "") for one in self.data["headline"]
         ]
-        lines += [self.data.get("verdict") or "", *(f"* {one}" for one in self.data.get("advice", []))]
+        lines += [self.data.get("diagnosis") or "", *(f"* {one}" for one in self.data.get("advice", []))]
         return "\n".join([line for line in lines if line] + [f"page: {self.page}"])
 
 
@@ -76,7 +76,7 @@ def run_parts(run: Run | None, symbols: int | None) -> dict[str, Any]:
     return {
         "settings": settings,
         "curves": {
-            "unit": "character",
+            "loss_unit": "character",
             "train": curve("train_nats", trained),
             "validation": curve("val_nats", validation),
             "lr": curve("lr", trained),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -14,7 +13,7 @@ from unrolled.inference.evaluate import Evaluation, evaluate
 from unrolled.inference.generate import Sample, generate
 from unrolled.inference.memory import known_documents, memorised
 from unrolled.inference.ngram import KneserNey
-from unrolled.inference.probes import Findings, probe
+from unrolled.inference.probes import Findings, Probe, probe
 from unrolled.inference.reach import Reach, reach
 from unrolled.inference.saturation import histograms, saturation
 from unrolled.inference.trace import Trace, trace
@@ -70,20 +69,20 @@ class TextReport:
         return {
             "title": subject.name,
             "subtitle": subject.shape,
-            "made": made(),
+            "created": made(),
             "command": f"unrolled sample {subject.path.parent}",
             "headline": self._headline(result, counted, memory, findings),
-            "verdict": history.get("verdict") or "",
+            "diagnosis": history.get("verdict") or "",
             "advice": advice(result, counted, memory, back),
             **parts,
             "baselines": _baseline_rows(counted, result),
             "ngram_samples": [{"name": f"{n}-gram", "text": text} for n, text in self._counting_writes().items()],
             "model_sample": written[0].text[: SAMPLE_LENGTH // 2] if written else "",
-            "anatomy": self._anatomy(counted),
-            "memory": memory,
+            "loss_breakdown": self._anatomy(counted),
+            "memorization": memory,
             "detectors": self._detectors(findings),
             **_ranges(self.looked),
-            "reach": None if back is None else _reach(back),
+            "context_use": None if back is None else _reach(back),
         }
 
     def _evaluate(self) -> Evaluation:
@@ -104,7 +103,7 @@ class TextReport:
                 "note": f"{abs(best - result.nats):.3f} {'more' if best > result.nats else 'less'} than the network",
             },
             spent(self.subject.run),
-            {"name": "longest copied run", "value": f"{memory['longest']} symbols", "note": "in samples"},
+            {"name": "longest copied run", "value": f"{memory['longest_copy']} symbols", "note": "in samples"},
             {"name": "detectors", "value": f"{findings.share:.0%}", "note": "of the units follow something"},
         ]
 
@@ -118,7 +117,7 @@ class TextReport:
         bits = np.append(np.nan, losses / math.log(2))
         common = words(self.subject.vocabulary.decode(np.asarray(self.train[-WORDS_COUNTED:]).tolist()))
         parts = anatomy(reading.shown, [self.looked.bits(), bits], common)
-        rows = [{"name": part.name, "symbols": part.symbols, "bits": list(part.bits)} for part in parts]
+        rows = [{"name": part.name, "tokens": part.symbols, "bits": list(part.bits)} for part in parts]
         return {"models": ["this model", f"{order}-gram"], "rows": rows}
 
     def _memory(self) -> tuple[dict[str, Any], list[Sample]]:
@@ -141,28 +140,28 @@ class TextReport:
             if grams.sum():
                 novelty.append([n, float(np.dot(shares, grams) / grams.sum()), real.novelty[n - 1]])
         return {
-            "samples": len(drawn), "symbols": int(sizes.sum()), "seed": options.seed + longest,
-            "longest": found[longest].longest, "novelty": novelty,
-            "text": vocabulary.decode(ids[longest][start : start + found[longest].longest].tolist()),
+            "samples": len(drawn), "tokens": int(sizes.sum()), "seed": options.seed + longest,
+            "longest_copy": found[longest].longest, "new_ngrams": novelty,
+            "copied_text": vocabulary.decode(ids[longest][start : start + found[longest].longest].tolist()),
             "documents": None if vocabulary.end is None else _documents(train, vocabulary.end, ids),
         }, drawn  # fmt: skip
 
     def _detectors(self, findings: Findings) -> dict[str, Any]:
         found = self.looked
         states = found.h if found.c is None else np.tanh(found.c)
-        rows = [{**dataclasses.asdict(one), "strong": one.strong} for one in findings.features if one.p <= 0.05]
+        rows = [_detector(one) for one in findings.features if one.p <= 0.05]
         best = [one for one in findings.features if one.strong][:SNIPPET_UNITS]
         shown = [
             {
                 "layer": one.layer,
-                "unit": one.unit,
+                "neuron": one.unit,
                 "feature": one.feature,
                 "values": np.round(states[:SNIPPET, one.layer, one.unit], 2).tolist(),
             }
             for one in best
         ]
-        snippet = {"symbols": found.reading.shown[:SNIPPET], "rows": shown} if shown else None
-        return {"share": findings.share, "symbols": len(found.reading), "rows": rows, "snippet": snippet}
+        snippet = {"tokens": found.reading.shown[:SNIPPET], "rows": shown} if shown else None
+        return {"share": findings.share, "tokens": len(found.reading), "rows": rows, "snippet": snippet}
 
 
 def advice(result: Evaluation, counted: Baselines, memory: dict[str, Any], back: Reach | None) -> list[str]:
@@ -171,9 +170,9 @@ def advice(result: Evaluation, counted: Baselines, memory: dict[str, Any], back:
     order, best = counted.best
     if best < result.nats:
         said.append(f"Counting ({order}-grams) predicts this text better: train longer, or give a larger --hidden.")
-    if memory["longest"] >= LONG_COPY:
-        said.append(f"A sample repeats {memory['longest']} symbols of the training text: more text, or more --dropout.")
-    copied, real = memory["novelty"][7][1:] if len(memory["novelty"]) > 7 else (1.0, 1.0)
+    if memory["longest_copy"] >= LONG_COPY:
+        said.append(f"A sample repeats {memory['longest_copy']} symbols of the training text: more text, or more --dropout.")
+    copied, real = memory["new_ngrams"][7][1:] if len(memory["new_ngrams"]) > 7 else (1.0, 1.0)
     if real > 0 and copied < 0.8 * real:
         said.append(
             f"Samples have fewer new 8-grams ({copied:.0%}) than real text ({real:.0%}): raise --temperature or --dropout."
@@ -183,10 +182,17 @@ def advice(result: Evaluation, counted: Baselines, memory: dict[str, Any], back:
     return said or ["Nothing stands out: more time and more text are what is left to try."]
 
 
+def _detector(one: Probe) -> dict[str, Any]:
+    return {
+        "layer": one.layer, "neuron": one.unit, "feature": one.feature, "description": one.means, "metric": one.kind,
+        "score": one.score, "sign": one.sign, "p_value": one.p, "is_detector": one.strong,
+    }  # fmt: skip
+
+
 def _documents(train: Ids, end: int, ids: list[Any]) -> dict[str, Any]:
     known = known_documents(train, end, ids)
     distinct = len({own.tobytes() for own in ids})
-    return {"drawn": len(ids), "new": float(1 - known.mean()), "distinct": distinct / max(1, len(ids))}
+    return {"generated": len(ids), "new": float(1 - known.mean()), "distinct": distinct / max(1, len(ids))}
 
 
 def _baseline_rows(counted: Baselines, result: Evaluation) -> dict[str, Any]:
@@ -203,7 +209,7 @@ def _ranges(found: Trace) -> dict[str, Any]:
     _, layers, size = found.h.shape
     points = {name: np.round(values.reshape(-1, 2), 3).tolist() for name, values in gates.items()}
     return {
-        "gates": {"names": list(gates), "layers": layers, "hidden": size, "points": points} if gates else None,
+        "gate_saturation": {"names": list(gates), "layers": layers, "hidden_size": size, "points": points} if gates else None,
         "histograms": [
             {"name": one.name, "low": one.low, "high": one.high, "counts": one.counts.tolist()} for one in histograms(found)
         ],
@@ -212,5 +218,6 @@ def _ranges(found: Trace) -> dict[str, Any]:
 
 def _reach(back: Reach) -> dict[str, Any]:
     return {
-        "contexts": list(back.contexts), "nats": back.nats.tolist(), "enough": back.enough, "gradient": back.gradient.tolist(),
+        "contexts": list(back.contexts), "nats": back.nats.tolist(), "effective_context": back.enough,
+        "gradient_share": back.gradient.tolist(),
     }  # fmt: skip

@@ -30,18 +30,18 @@ def report_rows(subject: RowSubject, note: Note) -> dict[str, Any]:
     head = report.headline
     beside = [f"{name}: {own[head]:.3f}" for name, own in report.baselines.items() if head in own]
     parts = run_parts(subject.run, None)
-    parts["curves"]["unit"] = "target"
+    parts["curves"]["loss_unit"] = "target"
     return {
         "title": subject.name,
         "subtitle": subject.shape,
-        "made": made(),
+        "created": made(),
         "command": f"unrolled predict {subject.path.parent} TABLE",
         "headline": [
             {"name": head.replace("_", " "), "value": f"{report.metrics[head]:.3f}", "note": "; ".join(beside)},
             {"name": "rows held out", "value": f"{report.rows:,}", "note": ""},
             spent(subject.run),
         ],
-        "verdict": history.get("verdict") or "",
+        "diagnosis": history.get("verdict") or "",
         **parts,
         "table": report.to_json(),
         "attention": _maps(subject, judged),

@@ -17,18 +17,9 @@ from numpy.typing import NDArray
 
 from unrolled.views.page import pack, page
 
-STYLES = ("page.css", "explorer.css")
-SCRIPTS = (
-    "page.js",
-    "explorer_data.js",
-    "explorer_flow.js",
-    "explorer_side.js",
-    "explorer_stretch.js",
-    "explorer_cause.js",
-    "explorer_cursor.js",
-    "explorer_seek.js",
-    "explorer.js",
-)
+STYLES = ("shared/page.css", "explorer/explorer.css")
+SCRIPT = "explorer/main.js"
+BODY = "explorer/explorer.html"
 SIGNED = {"h", "c", "g", "n"}
 FINE = {"h", "c"}
 FINE_TOP = 62  # 254 would be seen by nobody, and makes the page a fifth larger
@@ -104,7 +95,7 @@ class ExplorerData:
 
 def explorer_page(view: ExplorerData) -> str:
     """Return the explorer of a text as one HTML page."""
-    return page(f"{view.title} - neuron explorer", STYLES, SCRIPTS, payload(view), "explorer.html")
+    return page(f"{view.title} - neuron explorer", STYLES, SCRIPT, payload(view), BODY)
 
 
 def payload(view: ExplorerData) -> dict[str, Any]:
@@ -112,21 +103,21 @@ def payload(view: ExplorerData) -> dict[str, Any]:
     return {
         "title": view.title,
         "subtitle": view.subtitle,
-        "symbols": list(view.symbols),
-        "ends": [int(place) for place in view.ends],
+        "tokens": list(view.symbols),
+        "documentEnds": [int(place) for place in view.ends],
         "layers": view.layers,
-        "hidden": view.hidden,
-        "signals": [signal(name, array) for name, array in view.signals.items()],
-        "surprise": pack(steps(view.bits, SURPRISE_STEPS, (0, SURPRISE_MISSING - 1), SURPRISE_MISSING).astype(np.uint16)),
-        "alphabet": list(view.alphabet),
-        "endIds": [int(number) for number in view.end_ids],
-        "guesses": view.guess_ids.shape[1],
-        "labels": view.labels,
-        "guessIds": pack(view.guess_ids.astype(np.uint32)),
-        "guessChances": pack(steps(view.guess_chances, 65535, (0, 65535), 0).astype(np.uint16)),
+        "hiddenSize": view.hidden,
+        "activations": [signal(name, array) for name, array in view.signals.items()],
+        "surprisal": pack(steps(view.bits, SURPRISE_STEPS, (0, SURPRISE_MISSING - 1), SURPRISE_MISSING).astype(np.uint16)),
+        "vocabulary": list(view.alphabet),
+        "eosIds": [int(number) for number in view.end_ids],
+        "topK": view.guess_ids.shape[1],
+        "predictsLabels": view.labels,
+        "topIds": pack(view.guess_ids.astype(np.uint32)),
+        "topProbabilities": pack(steps(view.guess_chances, 65535, (0, 65535), 0).astype(np.uint16)),
         "probes": [probe(found, view.hidden) for found in view.probes],
         "importance": None if view.importance is None else [number(value) for value in view.importance],
-        "effects": [effect(found, view) for found in view.effects],
+        "interventions": [effect(found, view) for found in view.effects],
     }
 
 
@@ -148,10 +139,10 @@ def signal(name: str, array: NDArray[np.floating[Any]]) -> dict[str, Any]:
     moving = len(moved) < len(packed)
     return {
         "name": name,
-        "fine": fine,
-        "low": -1 if signed else 0,
-        "top": top,
-        "moving": moving,
+        "highResolution": fine,
+        "min": -1 if signed else 0,
+        "maxLevel": top,
+        "deltaEncoded": moving,
         "data": moved if moving else packed,
     }
 
@@ -170,8 +161,14 @@ def nibbles(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def probe(found: Mapping[str, Any], hidden: int) -> dict[str, Any]:
     """Return a detector as JSON can have it."""
-    texts = {key: str(found[key]) for key in ("feature", "kind", "means")}
-    return texts | {"unit": place(found, hidden), "score": number(found["score"]), "p": number(found["p"])}
+    return {
+        "neuron": place(found, hidden),
+        "feature": str(found["feature"]),
+        "description": str(found["means"]),
+        "metric": str(found["kind"]),
+        "score": number(found["score"]),
+        "pValue": number(found["p"]),
+    }
 
 
 def effect(found: Mapping[str, Any], view: ExplorerData) -> dict[str, Any]:
@@ -181,10 +178,16 @@ def effect(found: Mapping[str, Any], view: ExplorerData) -> dict[str, Any]:
         pairs, changes = changes, np.full(len(view.symbols), np.nan)
         for at, change in pairs:
             changes[int(at)] = change
-    packed = pack(steps(changes, CHANGE_STEPS, (-32767, 32767), CHANGE_MISSING).astype(np.int16))
-    texts = {key: str(found[key]) for key in ("feature", "before", "after")}
-    numbers = {"value": number(found["value"]), "bits": number(found["bits"]), "seed": int(found["seed"])}
-    return texts | numbers | {"unit": place(found, view.hidden), "changes": packed}
+    return {
+        "neuron": place(found, view.hidden),
+        "value": number(found["value"]),
+        "feature": str(found["feature"]),
+        "meanChange": number(found["bits"]),
+        "surprisalChanges": pack(steps(changes, CHANGE_STEPS, (-32767, 32767), CHANGE_MISSING).astype(np.int16)),
+        "originalSample": str(found["before"]),
+        "clampedSample": str(found["after"]),
+        "seed": int(found["seed"]),
+    }
 
 
 def place(found: Mapping[str, Any], hidden: int) -> int:

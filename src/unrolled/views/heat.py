@@ -9,8 +9,9 @@ from typing import Any
 from unrolled.inference.lines import Line, Totals
 from unrolled.views.page import page
 
-STYLES = ("page.css", "heat.css")
-SCRIPTS = ("page.js", "heat.js")
+STYLES = ("shared/page.css", "surprisal/surprisal.css")
+SCRIPT = "surprisal/main.js"
+BODY = "surprisal/surprisal.html"
 
 
 def heat_page(title: str, names: Sequence[str], totals: Totals, lines: Sequence[Line], top: Sequence[Line]) -> str:
@@ -21,16 +22,16 @@ def heat_page(title: str, names: Sequence[str], totals: Totals, lines: Sequence[
     data = {
         "title": title,
         "models": [
-            {"name": name, "bits": totals.bits_per_character(index), "best": totals.best[index]}
+            {"name": name, "bits": totals.bits_per_character(index), "linesPredictedBest": totals.best[index]}
             for index, name in enumerate(names)
         ],
-        "characters": totals.characters,
-        "unknown": totals.unknown,
-        "count": totals.lines,
+        "characterCount": totals.characters,
+        "unknownCount": totals.unknown,
+        "lineCount": totals.lines,
         "lines": [_line(line) for line in lines],
-        "top": [_line(line) for line in top],
+        "topLines": [_line(line) for line in top],
     }
-    return page(f"{title} - how surprising", STYLES, SCRIPTS, data, "heat.html")
+    return page(f"{title} - how surprising", STYLES, SCRIPT, data, BODY)
 
 
 def _line(line: Line) -> dict[str, Any]:
@@ -38,8 +39,8 @@ def _line(line: Line) -> dict[str, Any]:
     shown, bits = line.shown()
     return {
         "number": line.number,
-        "text": shown,
-        "cut": line.is_cut,
+        "characters": shown,
+        "shortened": line.is_cut,
         "bits": [-1 if math.isnan(own) else round(100 * own) for own in bits.tolist()],
-        "means": [bits / max(1, line.symbols) for bits in line.bits],
+        "meanBits": [bits / max(1, line.symbols) for bits in line.bits],
     }

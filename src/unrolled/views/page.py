@@ -1,8 +1,8 @@
-"""Pages that need nothing but themselves: one HTML file, with its style, its script and its numbers inside.
+"""Self-contained pages: one HTML file with its styles, its script and its data inside.
 
-Such a page opens from a mail attachment and asks no network for anything; its content security policy says so to the
-browser. What a model has read may be hostile: it travels as JSON in which no character can end the element around it,
-and the scripts put it on the page as text only.
+Such a page can be opened from a mail attachment and loads nothing from the network; its content security policy forbids it.
+A text that a model has read may be hostile: it is embedded as JSON in which no character can end the element around it,
+and the scripts put it on the page as text only. The files are in `static`; `js_linker` joins the scripts.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FOLDER = Path(__file__).parent
-LEVEL = 6  # 9 makes a page 1% smaller in three times the time
+from unrolled.views.js_linker import link
+
+STATIC = Path(__file__).parent / "static"
+LEVEL = 6  # level 9 makes a page 1% smaller and takes three times as long
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
@@ -48,30 +50,29 @@ ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in 
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def page(title: str, style_names: Sequence[str], script_names: Sequence[str], data: Mapping[str, Any], body_name: str) -> str:
+def page(title: str, styles: Sequence[str], script: str, data: Mapping[str, Any], body: str) -> str:
     """Return a whole page as HTML.
 
     Args:
         title: The text of the browser's tab.
-        style_names: Style sheets of this folder, in order.
-        script_names: Scripts of this folder, in order. They become one module: a later one sees the names of an earlier.
-        data: What the scripts read from the element `data`; anything that JSON can have, and no NaN.
-        body_name: The HTML file of this folder that is the body.
+        styles: Paths of style sheets in `static`, in order.
+        script: Path of the JavaScript module in `static` that starts the page; the modules that it imports are added.
+        data: JSON values for the scripts, without NaN; they read them from the element `data`.
+        body: Path of the HTML file in `static` that is the body.
     """
     parts = {
         "policy": POLICY,
         "title": html.escape(SURROGATE.sub("\ufffd", title)),
-        "style": joined(style_names),
-        "body": joined([body_name]),
+        "style": "".join(_read(path) for path in styles),
+        "body": _read(body),
         "data": embedded(data),
-        "script": joined(script_names),
+        "script": link(STATIC, script),
     }
     return SKELETON.format(**parts)
 
 
-def joined(names: Sequence[str]) -> str:
-    """Return the text of files of this folder, one after another."""
-    return "".join((FOLDER / name).read_text("utf-8") for name in names)
+def _read(path: str) -> str:
+    return (STATIC / path).read_text("utf-8")
 
 
 def embedded(data: Any) -> str:

@@ -15,17 +15,9 @@ import numpy as np
 
 from unrolled.views.page import page
 
-STYLES = ("page.css", "report.css")
-SCRIPTS = (
-    "page.js",
-    "report_charts.js",
-    "report_curves.js",
-    "report_samples.js",
-    "report_matrix.js",
-    "report_tables.js",
-    "report_inside.js",
-    "report.js",
-)
+STYLES = ("shared/page.css", "report/report.css")
+SCRIPT = "report/main.js"
+BODY = "report/report.html"
 
 
 def report_page(data: dict[str, Any]) -> str:
@@ -35,7 +27,7 @@ def report_page(data: dict[str, Any]) -> str:
         data: What the page shows, by section; one that is missing, None or empty is not on the page. `title` must be there.
             Numbers may be NaN or infinite: they are shown as unknown. The scripts of the page name the keys of each section.
     """
-    return page(f"{data['title']} - report", STYLES, SCRIPTS, known(data), "report.html")
+    return page(f"{data['title']} - report", STYLES, SCRIPT, known(data), BODY)
 
 
 def known(value: Any) -> Any:

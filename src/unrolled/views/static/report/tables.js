@@ -1,0 +1,71 @@
+// @ts-check
+// Tables of numbers: the metrics of a model of a table, its errors, and the loss of text models next to simpler ones.
+
+import { element } from "../shared/dom.js";
+import { bar, table } from "./controls.js";
+import { dataText, fixed, integer, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
+
+/** @param {unknown} value */
+const metricText = (value) => (isNumber(value) ? String(Number(value.toPrecision(4))).replace("-", "\u2212") : "\u2013");
+
+/** @typedef {Record<string, number | null>} Metrics */
+
+/**
+ * @param {{ headline?: string, metrics?: Metrics, baselines?: Record<string, Metrics>, rows?: number, notes?: string[] }} data
+ */
+export function metricsSection({ headline, metrics = {}, baselines = {}, rows, notes }) {
+  const parts = [];
+  if (Object.keys(metrics).length) {
+    const lines = Object.entries(metrics).map(([name, value]) => [
+      write(element(name === headline ? "b" : "span"), name),
+      element("b", { className: "this-model", textContent: metricText(value) }),
+      ...Object.values(baselines).map((baseline) => metricText(baseline[name])),
+    ]);
+    parts.push(table(["metric", "this model", ...Object.keys(baselines)], lines, "number metrics"));
+  }
+  if (isNumber(rows)) parts.push(paragraph(`On ${integer(rows)} rows.`, "muted small"));
+  if (notes?.length) {
+    parts.push(element("ul", { className: "notes" }, ...notes.map((note) => write(element("li"), note, { max: 600 }))));
+  }
+  return parts;
+}
+
+// ---- errors
+
+/** @typedef {{ source: string, truth: string, predicted: string, probability: number | null }} Misprediction */
+
+/** @param {Misprediction[]} errors */
+export function errorsSection(errors) {
+  const confidence = (/** @type {Misprediction} */ error) => (isNumber(error.probability) ? error.probability : -1);
+  const items = [...errors].sort((a, b) => confidence(b) - confidence(a)).map(errorItem);
+  return [element("ol", { className: "errors" }, ...items)];
+}
+
+/** @param {Misprediction} error */
+function errorItem({ source, truth, predicted, probability }) {
+  const field = (/** @type {string} */ name, /** @type {Node} */ content, className = "") =>
+    element("span", { className: `error-field ${className}` }, element("small", { className: "muted", textContent: name }), content);
+  const item = element("li", {}, field("source", dataText(source, { max: 400 }), "wide"),
+    field("truth", dataText(truth, { max: 400 })), field("prediction", dataText(predicted, { max: 400 })));
+  if (isNumber(probability)) {
+    item.append(field("probability", element("b", { className: "number", textContent: percent(probability) })));
+  }
+  return item;
+}
+
+// ---- baselines
+
+/**
+ * @param {{ rows?: { name: string, nats: number, bits: number | null, is_model: boolean }[], note?: string }} data
+ */
+export function baselinesSection({ rows = [], note }) {
+  const known = rows.filter((row) => isNumber(row.nats)).sort((a, b) => a.nats - b.nats);
+  if (!known.length) return [];
+  const max = largest(known.map((row) => row.nats)) || 1;
+  const items = known.map(({ name, nats, bits, is_model: isModel }) => element("li", { className: isModel ? "this-model" : "" },
+    write(element("span", { className: "name" }), name), bar(nats / max, isModel ? "first" : "other"),
+    element("span", { className: "number" }, element("b", {}, fixed(nats)), " nats"),
+    element("span", { className: "number muted" }, `${fixed(bits ?? toBits(nats))} bits`)));
+  const list = element("ol", { className: "baselines" }, ...items);
+  return note ? [list, paragraph(note, "muted small")] : [list];
+}
