@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 import unrolled
-from unrolled.data.corpus import open_corpus
-from unrolled.inference.ngram import table
+from unrolled.evaluation.ngram import table
 from unrolled.options import DataOptions
+from unrolled.text.corpus import open_corpus
 
 LINE = "The quick brown fox jumps over the lazy dog; 0123456789, and THE DOG sleeps on (for now).\n"
 

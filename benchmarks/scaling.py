@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unrolled.data.batches import Batch
+    from unrolled.text.batching import Batch
     from unrolled.training.distributed import ProcessGroup
-    from unrolled.training.learner import Learner
+    from unrolled.training.train_step import Learner
 
 PROCESSES = (8, 16, 32, 64, 128, 256, 512)
 NETWORKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}
@@ -192,12 +192,12 @@ def learner_of(hidden: int, lanes: int, steps: int, process_group: "ProcessGroup
     import numpy as np
     import torch
 
-    from unrolled.data.batches import Batch
+    from unrolled.nn.device import choose_machine
     from unrolled.nn.kernels import use
-    from unrolled.nn.machine import choose_machine
-    from unrolled.nn.model import SequenceModel
+    from unrolled.nn.language_model import SequenceModel
     from unrolled.options import MachineOptions, ModelOptions, TrainingOptions
-    from unrolled.training.learner import Learner
+    from unrolled.text.batching import Batch
+    from unrolled.training.train_step import Learner
 
     torch.manual_seed(0)
     model = SequenceModel(65, ModelOptions(hidden=hidden, dropout=0.1)).train()

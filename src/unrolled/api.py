@@ -9,22 +9,29 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from unrolled import job
-from unrolled.data.cells import Cell
-from unrolled.data.corpus import Corpus
-from unrolled.data.table import Row, Table, open_table
-from unrolled.data.vocab import Ids
+from unrolled.analysis.baselines import Baselines, baselines
+from unrolled.analysis.explain_table import explore_rows
+from unrolled.analysis.explain_text import Explored, Note, explore
+from unrolled.analysis.notebook import ShownRun, ShownSample, ShownTrace, facts
+from unrolled.analysis.novel_samples import draw_samples
+from unrolled.analysis.report_data import Written, write_report
+from unrolled.analysis.report_table import report_rows
+from unrolled.analysis.report_text import TextReport
+from unrolled.analysis.score_text import Scored, open_scoring, score_text
+from unrolled.analysis.table_session import RowSubject
+from unrolled.analysis.text_session import Subject
+from unrolled.checkpoints.model_file import Saved, SavedModel, SavedPairs, load_model
+from unrolled.checkpoints.run_dir import find_model
 from unrolled.errors import DataError, ModelError, UsageError
-from unrolled.inference.answer import Answer, Answerer
-from unrolled.inference.cause import hold_from
-from unrolled.inference.evaluate import Evaluation, evaluate
-from unrolled.inference.generate import Sample, first_seed, prompt_ids, stepping, stream_text
-from unrolled.inference.judgement import Report
-from unrolled.inference.lines import Scoring
-from unrolled.inference.row_trace import RowTrace, row_trace
-from unrolled.inference.trace import Trace, trace
-from unrolled.job import Outcome
-from unrolled.nn.machine import choose_machine
+from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.evaluation.line_surprisal import Scoring
+from unrolled.evaluation.metric_report import Report
+from unrolled.evaluation.predictor import Answer, Answerer
+from unrolled.generation.sampling import Sample, first_seed, prompt_ids, stepping, stream_text
+from unrolled.interpret.activations import Trace, trace
+from unrolled.interpret.intervention import hold_from
+from unrolled.interpret.table_activations import RowTrace, row_trace
+from unrolled.nn.device import choose_machine
 from unrolled.options import (
     EvaluateOptions,
     ExplainOptions,
@@ -37,21 +44,14 @@ from unrolled.options import (
     check,
     from_dict,
 )
-from unrolled.store.model_file import Saved, SavedModel, SavedPairs, load_model
-from unrolled.store.run import find_model
-from unrolled.study.baselines import Baselines, baselines
-from unrolled.study.explain import Explored, Note, explore
-from unrolled.study.explain_rows import explore_rows
-from unrolled.study.logs import Written, write_report
-from unrolled.study.notebook import ShownRun, ShownSample, ShownTrace, facts
-from unrolled.study.report import TextReport
-from unrolled.study.report_rows import report_rows
-from unrolled.study.rows import RowSubject
-from unrolled.study.scores import Scored, open_scoring, score_text
-from unrolled.study.subject import Subject
-from unrolled.study.writing import draw_samples
-from unrolled.training.looks import Observer
-from unrolled.views.console import Plain, Quiet
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.table_files import Row, Table, open_table
+from unrolled.text.corpus import Corpus
+from unrolled.text.tokenizer import Ids
+from unrolled.training import launch
+from unrolled.training.callbacks import Observer
+from unrolled.training.launch import Outcome
+from unrolled.views.progress import Plain, Quiet
 
 
 class Trained:
@@ -63,7 +63,7 @@ class Trained:
         options = machine or MachineOptions()
         here = choose_machine(options)
         network = saved.model.to(here.device).eval()
-        self.machine, self.kernels = job.choose_kernel(network, here, options, lambda note: None)
+        self.machine, self.kernels = launch.choose_kernel(network, here, options, lambda note: None)
         self.parameters = sum(weight.numel() for weight in network.parameters())
         folder = self.path.parent
         self.run = ShownRun(folder) if (folder / "config.json").is_file() else None
@@ -286,9 +286,9 @@ def _train(
     observer: Observer = Plain() if progress else Quiet()
     if resume is not None:
         allow = bool(options.pop("allow_change", False))
-        work = job.resume(Path(resume), options, observer, allow)
+        work = launch.resume(Path(resume), options, observer, allow)
     else:
-        work = job.start(TrainRequest.build(tuple(map(str, inputs)), options, "train", preset), observer)
+        work = launch.start(TrainRequest.build(tuple(map(str, inputs)), options, "train", preset), observer)
     outcome = work.train()
     model = open_model(Path(outcome.model), work.request.machine)
     model.outcome = outcome

@@ -14,18 +14,19 @@ from typing import Any
 
 import torch
 
-from unrolled import __version__, job
-from unrolled.data.corpus import cache_folder
+from unrolled import __version__
+from unrolled.checkpoints.model_file import load_text_model
 from unrolled.errors import UnrolledError
-from unrolled.inference.generate import generate
+from unrolled.generation.sampling import generate
 from unrolled.nn.cells import state_tensors
+from unrolled.nn.device import choose_machine, fast_bfloat16, instruction_sets
 from unrolled.nn.kernels import KERNELS, refusal, use
-from unrolled.nn.kernels.library import library, why_absent
-from unrolled.nn.machine import choose_machine, fast_bfloat16, instruction_sets
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.kernels.extension import library, why_absent
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import MachineOptions, ModelOptions, SampleOptions, TrainRequest
-from unrolled.store.model_file import load_text_model
-from unrolled.views.console import Quiet
+from unrolled.text.corpus import cache_folder
+from unrolled.training import launch
+from unrolled.views.progress import Quiet
 
 PACKAGES = ("torch", "numpy", "safetensors", "rich", "zstandard")
 TOLERANCE = 1e-9
@@ -130,7 +131,7 @@ def _learn() -> tuple[float, float, bool]:
         text = Path(folder) / "text.txt"
         text.write_text(SENTENCE * 300, "utf-8")
         values = {"minutes": SECONDS / 60, "hidden": 64, "sample_length": 0, "out": str(Path(folder) / "run")}
-        outcome = job.start(TrainRequest.build((str(text),), values, "doctor"), Quiet()).train()
+        outcome = launch.start(TrainRequest.build((str(text),), values, "doctor"), Quiet()).train()
         if outcome.stopped is not None:
             raise KeyboardInterrupt
         saved = load_text_model(Path(outcome.model))

@@ -15,12 +15,12 @@ import torch
 
 from unrolled.bench import PARTS, learning, race
 from unrolled.bench.peers import PlainLSTM, PlainLSTMCells, SmallGPT
-from unrolled.bench.subjects import SUBJECTS
-from unrolled.bench.worker import Contender
+from unrolled.bench.process import Contender
+from unrolled.bench.workloads import SUBJECTS
 from unrolled.errors import DataError, UnrolledError
-from unrolled.nn.kernels.library import library
+from unrolled.nn.kernels.extension import library
 from unrolled.nn.kernels.native import has_bfloat16
-from unrolled.views.curves import draw
+from unrolled.views.svg_curves import draw
 
 TINY: dict[str, dict[str, Any]] = {
     "our step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "optimiser": "adamw"},

@@ -36,16 +36,16 @@ import zstandard
 from support.forks import Forks
 from support.models import checkpoint_parts
 from support.runs import train, write_data
-from unrolled.data.cells import Cell, array_of, picture_of
-from unrolled.data.corpus import cache_folder, cached_corpus, open_corpus
-from unrolled.data.pairs import find_task, read_pairs
-from unrolled.data.sources import read_raw, read_text
-from unrolled.data.table import open_table
+from unrolled.checkpoints.model_file import load_text_model, read_sealed, save_model, write_sealed
+from unrolled.checkpoints.run_dir import JsonLines, Run
 from unrolled.errors import UnrolledError
-from unrolled.kept import saved_request
 from unrolled.options import DataOptions
-from unrolled.store.model_file import load_text_model, read_sealed, save_model, write_sealed
-from unrolled.store.run import JsonLines, Run
+from unrolled.tables.cell_values import Cell, array_of, picture_of
+from unrolled.tables.pair_batching import find_task, read_pairs
+from unrolled.tables.table_files import open_table
+from unrolled.text.corpus import cache_folder, cached_corpus, open_corpus
+from unrolled.text.text_files import read_raw, read_text
+from unrolled.training.resume import saved_request
 
 LONG = pytest.mark.long
 
@@ -855,7 +855,7 @@ def a_cell_that_never_ends(folder: Path, marker: Path) -> list[list[str]]:
 
 def meet(name: str, folder: str, marker: str) -> dict[str, Any]:
     """Call the command line with the commands that a hostile file is for; return what came of them."""
-    from unrolled.cli import main
+    from unrolled.cli.main import main
 
     os.fsync = lambda fd: None
     commands = json.loads((Path(folder) / "commands.json").read_text())

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from support.models import small_model
-from unrolled import files
-from unrolled.data.vocab import Bytes
+from unrolled import atomic_io
+from unrolled.checkpoints import model_file
+from unrolled.checkpoints.model_file import SavedModel, load_text_model, read_sealed, save_model, write_sealed
+from unrolled.checkpoints.run_dir import JsonLines, Run, find_model
 from unrolled.errors import ModelError, StorageError, UsageError
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions
-from unrolled.store import model_file
-from unrolled.store.model_file import SavedModel, load_text_model, read_sealed, save_model, write_sealed
-from unrolled.store.run import JsonLines, Run, find_model
+from unrolled.text.tokenizer import Bytes
 
 
 @pytest.mark.parametrize("end", [False, True])
@@ -132,26 +132,26 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
             break
     assert all("the disk is full" in failure for failure in failures)
     assert len(failures) >= 4
-    assert not list(tmp_path.glob(f"*{files.PARTIAL}*"))
+    assert not list(tmp_path.glob(f"*{atomic_io.PARTIAL}*"))
 
 
 def test_faults_are_told_with_path_and_reason(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("x")
     with pytest.raises(StorageError, match="a part of the path is a file"):
-        files.write_bytes(blocker / "m", b"x")
+        atomic_io.write_bytes(blocker / "m", b"x")
     with pytest.raises(StorageError, match="make the folder"):
-        files.make_folder(blocker / "folder")
+        atomic_io.make_folder(blocker / "folder")
 
 
 def test_files_have_ordinary_rights(tmp_path: Path) -> None:
-    files.write_bytes(tmp_path / "m", b"x")
-    assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o666 & ~files._umask()
+    atomic_io.write_bytes(tmp_path / "m", b"x")
+    assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o666 & ~atomic_io._umask()
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     def fail() -> None:
-        with files.new_folder(tmp_path / "f") as folder:
+        with atomic_io.new_folder(tmp_path / "f") as folder:
             (folder / "a").write_text("1")
             raise RuntimeError("stop")
 
@@ -159,14 +159,14 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         fail()
     assert not list(tmp_path.glob("f*"))
     for text in ("1", "2"):
-        with files.new_folder(tmp_path / "f") as folder:
+        with atomic_io.new_folder(tmp_path / "f") as folder:
             (folder / "a").write_text(text)
     assert (tmp_path / "f" / "a").read_text() == "2"
     assert [path.name for path in tmp_path.glob("f*")] == ["f"]
-    (tmp_path / f"g{files.PARTIAL}x").mkdir()
-    (tmp_path / f"h{files.PARTIAL}x").write_text("x")
-    files.remove_partials(tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if files.PARTIAL in path.name] == []
+    (tmp_path / f"g{atomic_io.PARTIAL}x").mkdir()
+    (tmp_path / f"h{atomic_io.PARTIAL}x").write_text("x")
+    atomic_io.remove_partials(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if atomic_io.PARTIAL in path.name] == []
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:

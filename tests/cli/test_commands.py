@@ -17,7 +17,7 @@ import safetensors.torch
 
 from support.cli import TINY_RUN, Cli
 from unrolled import __version__
-from unrolled.cli import COMMANDS
+from unrolled.cli.main import COMMANDS
 from unrolled.options import GROUPS, PRESETS, EvaluateOptions, SampleOptions, flag
 
 RUNNING: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -314,7 +314,7 @@ def test_help_is_quick_narrow_and_complete(cli: Cli) -> None:
 
 def test_nothing_heavy_is_imported_before_arguments_are_parsed() -> None:
     code = (
-        "import sys, unrolled.cli; unrolled.cli.main(['train', '--hidden', '0']);"
+        "import sys, unrolled.cli.main; unrolled.cli.main(['train', '--hidden', '0']);"
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,10 +12,10 @@ import pytest
 import unrolled
 from support.cli import Cli, StandardInput
 from support.texts import sentences
+from unrolled.analysis.novel_samples import LONGEST_COPY
 from unrolled.errors import DataError, UsageError
-from unrolled.inference.memory import matches
-from unrolled.inference.ngram import KneserNey
-from unrolled.study.writing import LONGEST_COPY
+from unrolled.evaluation.memorization import matches
+from unrolled.evaluation.ngram import KneserNey
 
 pytestmark = pytest.mark.xdist_group("explain")  # one worker makes what the module's tests share
 

@@ -12,8 +12,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from unrolled.data import cldr, glyphs
-from unrolled.data.builtin_tables import TABLES, Row, token_classes
+from unrolled.datasets import cldr, glyphs
+from unrolled.datasets.tables import TABLES, Row, token_classes
 from unrolled.errors import DataError
 
 SIZES = {  # at least so many rows
@@ -22,7 +22,7 @@ SIZES = {  # at least so many rows
 }  # fmt: skip
 DIGESTS = """
 import hashlib
-from unrolled.data.builtin_tables import TABLES
+from unrolled.datasets.tables import TABLES
 for name, table in TABLES.items():
     total = hashlib.sha256()
     for part in ("train", "test"):
@@ -104,7 +104,7 @@ def test_a_missing_package_is_named(name: str, module: str, monkeypatch: pytest.
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:
-    code = "import sys, unrolled.data.builtin_tables; print(*{'sklearn', 'babel', 'PIL', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, unrolled.datasets.tables; print(*{'sklearn', 'babel', 'PIL', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.decode().strip() == ""
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from unrolled.data.vocab import Ids
-from unrolled.inference import evaluate as module
-from unrolled.inference.evaluate import Evaluation, evaluate
-from unrolled.nn.machine import Machine
-from unrolled.nn.model import SequenceModel
+from unrolled.evaluation import language_model as module
+from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.nn.device import Machine
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions
+from unrolled.text.tokenizer import Ids
 
 V, END = 7, 6
 CPU = Machine(torch.device("cpu"), torch.float32, 2)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unrolled.data.vocab import Ids
-from unrolled.inference import memory
-from unrolled.inference.memory import Memory, known_documents, matches, memorised
+from unrolled.evaluation import memorization
+from unrolled.evaluation.memorization import Memory, known_documents, matches, memorised
+from unrolled.text.tokenizer import Ids
 
 END = 9
 
@@ -19,7 +19,7 @@ END = 9
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
     """Both forms of the automaton's transitions."""
     if request.param == "list":
-        monkeypatch.setattr(memory, "DENSE", 0)
+        monkeypatch.setattr(memorization, "DENSE", 0)
     return request.param
 
 
@@ -45,11 +45,11 @@ small = st.integers(1, 4).flatmap(lambda symbols: st.lists(st.integers(0, symbol
 
 
 @settings(max_examples=80, deadline=None)
-@given(small, small, st.integers(1, 50), st.integers(1, 9), st.sampled_from([0, memory.DENSE]))
+@given(small, small, st.integers(1, 50), st.integers(1, 9), st.sampled_from([0, memorization.DENSE]))
 def test_matches_are_those_of_brute_force(train: list[int], sample: list[int], piece: int, stretch: int, dense: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "STRETCH", stretch)
-        patch.setattr(memory, "DENSE", dense)
+        patch.setattr(memorization, "STRETCH", stretch)
+        patch.setattr(memorization, "DENSE", dense)
         read, drawn = np.array(train, dtype=np.uint8), np.array(sample, dtype=np.uint8)
         expected = by_hand(train, sample)
         assert matches(read, drawn, piece).tolist() == expected

@@ -13,10 +13,10 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.inference import judgement
-from unrolled.inference import metrics as module
-from unrolled.inference.judgement import Report
-from unrolled.inference.metrics import (
+from unrolled.evaluation import metric_report
+from unrolled.evaluation import metrics as module
+from unrolled.evaluation.metric_report import Report
+from unrolled.evaluation.metrics import (
     StepCounts,
     commonest,
     edit_distance,
@@ -367,8 +367,8 @@ def test_labels_cannot_break_the_table() -> None:
     assert "\\x1b[31m red\\n" in text
     blocks = text.split("\n\n")
     for block in blocks[0].split("\n")[1:], blocks[1].split("\n")[1:], blocks[2].split("\n"):
-        assert len({judgement._width(line) for line in block}) == 1, "every line of a block is as wide"
-        assert max(map(judgement._width, block)) < 100
+        assert len({metric_report._width(line) for line in block}) == 1, "every line of a block is as wide"
+        assert max(map(metric_report._width, block)) < 100
 
 
 def test_twenty_labels_still_have_a_matrix_and_more_have_not() -> None:

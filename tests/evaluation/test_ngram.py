@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unrolled.data.vocab import Ids
-from unrolled.inference import ngram
-from unrolled.inference.ngram import KneserNey, table, uniform_nats, xz_nats
+from unrolled.evaluation import ngram
+from unrolled.evaluation.ngram import KneserNey, table, uniform_nats, xz_nats
+from unrolled.text.tokenizer import Ids
 
 Gram = tuple[int, ...]
 BORDER = -1

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 import unrolled
 from support.cli import Cli, StandardInput
 from support.texts import sentences
-from unrolled.data.reading import read
-from unrolled.data.vocab import Bytes, Characters, Vocabulary
-from unrolled.inference import score as module
-from unrolled.inference.evaluate import evaluate
-from unrolled.inference.lines import SHOWN, Line, Scoring
-from unrolled.inference.score import UNKNOWN_BITS, Points, Scorer, score
-from unrolled.inference.trace import trace
-from unrolled.nn.hold import Hold
-from unrolled.nn.machine import Machine
-from unrolled.nn.model import SequenceModel
+from unrolled.evaluation import surprisal as module
+from unrolled.evaluation.language_model import evaluate
+from unrolled.evaluation.line_surprisal import SHOWN, Line, Scoring
+from unrolled.evaluation.surprisal import UNKNOWN_BITS, Points, Scorer, score
+from unrolled.interpret.activations import trace
+from unrolled.nn.clamp import Hold
+from unrolled.nn.device import Machine
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions
+from unrolled.text.tokenized_text import read
+from unrolled.text.tokenizer import Bytes, Characters, Vocabulary
 
 pytestmark = pytest.mark.xdist_group("surprisal")  # one worker makes what the module's tests share
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from unrolled.data.vocab import Bytes, Characters, Vocabulary
-from unrolled.inference.generate import (
+from unrolled.generation.sampling import (
     FILTERS,
     LANES,
     RandomNumbers,
@@ -22,8 +21,9 @@ from unrolled.inference.generate import (
     read_prompt,
     stream_text,
 )
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions, SampleOptions
+from unrolled.text.tokenizer import Bytes, Characters, Vocabulary
 
 LETTERS = "\n abcdeABC\u00e9"
 
@@ -140,7 +140,7 @@ def test_prompts_of_any_length_are_read_in_chunks(monkeypatch: pytest.MonkeyPatc
     ids, _ = prompt_ids(vocabulary, "abcde " * 40)
     with torch.no_grad():
         whole, _ = read_prompt(model, ids)
-        monkeypatch.setattr("unrolled.inference.generate.PROMPT_CHUNK", 7)
+        monkeypatch.setattr("unrolled.generation.sampling.PROMPT_CHUNK", 7)
         chunks, _ = read_prompt(model, ids)
     torch.testing.assert_close(whole, chunks)
 

@@ -14,24 +14,24 @@ from torch import Tensor
 from support.encoder_decoders import MACHINE, random_encoder_decoder
 from support.tables import MODES as TABLES
 from support.tables import read_mode
-from unrolled.data.cells import Cell
-from unrolled.data.pairs import Pairs, source_steps
-from unrolled.data.reading import Reading, read, reread
-from unrolled.data.vocab import Characters
 from unrolled.errors import UsageError
-from unrolled.inference.answer import Answerer
-from unrolled.inference.cause import effect, hold_from, importance
-from unrolled.inference.evaluate import evaluate
-from unrolled.inference.generate import generate, stream_text
-from unrolled.inference.row_trace import row_trace
-from unrolled.inference.trace import Trace, stream, trace
+from unrolled.evaluation.language_model import evaluate
+from unrolled.evaluation.predictor import Answerer
+from unrolled.generation.sampling import generate, stream_text
+from unrolled.interpret.activations import Trace, stream, trace
+from unrolled.interpret.intervention import effect, hold_from, importance
+from unrolled.interpret.table_activations import row_trace
 from unrolled.nn.cells import CELLS, GatedCell, state_tensors
-from unrolled.nn.hold import Hold, holding
+from unrolled.nn.clamp import Hold, holding
+from unrolled.nn.device import Machine
+from unrolled.nn.encoder import BothWays
 from unrolled.nn.kernels import KERNELS, refusal, use
-from unrolled.nn.machine import Machine
-from unrolled.nn.model import SequenceModel
-from unrolled.nn.reader import BothWays
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions, PredictOptions, SampleOptions
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.pair_batching import Pairs, source_steps
+from unrolled.text.tokenized_text import Reading, read, reread
+from unrolled.text.tokenizer import Characters
 
 pytestmark = pytest.mark.xdist_group("activations")  # one worker makes what the module's tests share
 
@@ -402,7 +402,7 @@ def test_an_effect_is_the_difference_of_two_traces_and_two_samples() -> None:
 
 @every_cell
 def test_importance_is_one_trace_for_every_unit(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.inference.cause.LANES", 4)  # 15 units: three groups and a rest
+    monkeypatch.setattr("unrolled.interpret.intervention.LANES", 4)  # 15 units: three groups and a rest
     model = network(cell)
     for reading, value in ((stream_reading(70), 0.0), (line_reading(70), 0.6)):
         free = trace(model, reading).bits()[1:].mean()

@@ -11,16 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.data.reading import Reading
-from unrolled.inference.anatomy import CLASSES, RARE, Part, anatomy, words
-from unrolled.inference.features import FEATURES, Feature
-from unrolled.inference.probes import SHIFTS, Findings, Probe, probe
-from unrolled.inference.reach import CONTEXTS, DISTANCES, reach
-from unrolled.inference.saturation import BINS, histograms, saturation
-from unrolled.inference.trace import Trace
-from unrolled.nn.machine import Machine
-from unrolled.nn.model import SequenceModel
+from unrolled.interpret.activations import Trace
+from unrolled.interpret.context_use import CONTEXTS, DISTANCES, reach
+from unrolled.interpret.gate_saturation import BINS, histograms, saturation
+from unrolled.interpret.loss_breakdown import CLASSES, RARE, Part, anatomy, words
+from unrolled.interpret.probes import SHIFTS, Findings, Probe, probe
+from unrolled.interpret.text_features import FEATURES, Feature
+from unrolled.nn.device import Machine
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions
+from unrolled.text.tokenized_text import Reading
 
 CPU = Machine(torch.device("cpu"), torch.float32, 2)
 BY_NAME: dict[str, Feature] = {feature.name: feature for feature in FEATURES}

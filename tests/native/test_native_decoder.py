@@ -15,9 +15,8 @@ from torch.nn import functional as F
 
 import unrolled
 from support.native import built
-from unrolled.data.vocab import Bytes, Characters
 from unrolled.errors import UsageError
-from unrolled.inference.generate import (
+from unrolled.generation.sampling import (
     NATIVE_LANES,
     draw,
     generate,
@@ -28,12 +27,13 @@ from unrolled.inference.generate import (
     stream_text,
 )
 from unrolled.nn.cells import state_tensors
-from unrolled.nn.hold import Hold
-from unrolled.nn.kernels import step as step_module
-from unrolled.nn.kernels.library import library
-from unrolled.nn.kernels.step import PRECISIONS, NativeStep, Precision, refusal
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.clamp import Hold
+from unrolled.nn.kernels import native_decoder as step_module
+from unrolled.nn.kernels.extension import library
+from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeStep, Precision, refusal
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
+from unrolled.text.tokenizer import Bytes, Characters
 from unrolled.training.optim import make_optimizer
 
 SYMBOLS = 23

@@ -15,9 +15,9 @@ from torch import Tensor
 from support.native import BOUNDS, KINDS, NATIVE, SETS, built, precisions
 from unrolled.nn.cells import CELLS, GatedCell, Gathered, LSTMCell, unroll_by_step
 from unrolled.nn.kernels import candidates, native
-from unrolled.nn.kernels.layer import KINDS as NATIVE_KINDS
-from unrolled.nn.kernels.library import SETTING, why_absent
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.kernels.extension import SETTING, why_absent
+from unrolled.nn.kernels.native_layer import KINDS as NATIVE_KINDS
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions
 from unrolled.training import optim
 
@@ -219,8 +219,8 @@ def test_wrong_shapes_are_refused_at_the_border() -> None:
 
 def test_everything_works_without_the_library() -> None:
     code = (
-        "import torch; from unrolled.nn.kernels.library import library, why_absent;"
-        "from unrolled.nn.kernels import candidates; from unrolled.nn.model import SequenceModel;"
+        "import torch; from unrolled.nn.kernels.extension import library, why_absent;"
+        "from unrolled.nn.kernels import candidates; from unrolled.nn.language_model import SequenceModel;"
         "from unrolled.options import ModelOptions;"
         "print(library(), why_absent(), candidates(SequenceModel(5, ModelOptions(hidden=8))))"
     )
@@ -248,7 +248,7 @@ def test_memory_that_is_not_there_is_an_error_and_not_the_end() -> None:
     """Threads that wait for one that failed are let go, and the next call works."""
     code = (
         "import resource, sys, torch\n"
-        "from unrolled.nn.kernels.library import library\n"
+        "from unrolled.nn.kernels.extension import library\n"
         "native, rows = library(), 400_000\n"
         "def run(rows, units):\n"
         "    zero = torch.zeros(rows, units)\n"

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from support.native import BOUNDS, NATIVE, SETS, built, precisions
-from unrolled.data.batches import IGNORED
 from unrolled.nn import kernels
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.kernels import native
+from unrolled.nn.language_model import SequenceModel
 from unrolled.nn.loss import cross_entropy
-from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions
+from unrolled.text.batching import IGNORED
 from unrolled.training import optim
 
 pytestmark = pytest.mark.usefixtures("best_set_again")

@@ -25,8 +25,8 @@ sys.modules[name] = native
 torch.set_num_threads(2)
 
 from unrolled.nn import kernels
-from unrolled.nn.kernels.step import PRECISIONS, NativeStep
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeStep
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
 from unrolled.training.optim import clip_gradient, make_optimizer
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from support.native import built
 from unrolled.errors import UsageError
-from unrolled.job import choose_kernel
 from unrolled.nn.cells import (
     CELLS,
     GatedCell,
@@ -22,11 +21,12 @@ from unrolled.nn.cells import (
     state_tensors,
     unroll_by_step,
 )
-from unrolled.nn.kernels import KERNELS, candidates, guard, native, refusal, use
-from unrolled.nn.machine import Machine
-from unrolled.nn.model import SequenceModel, parameter_count
+from unrolled.nn.device import Machine
+from unrolled.nn.kernels import KERNELS, candidates, native, refusal, use, verify
+from unrolled.nn.language_model import SequenceModel, parameter_count
 from unrolled.nn.stack import LockedDropout, Stack
 from unrolled.options import PRESETS, MachineOptions, ModelOptions, TrainingOptions
+from unrolled.training.launch import choose_kernel
 
 T, B, E, H, V = 7, 3, 5, 6, 11
 FLOAT64: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
@@ -161,17 +161,17 @@ def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: in
 def test_the_guard_finds_fused_layers_right(cell: str, kernel: str, dtype: torch.dtype) -> None:
     model = SequenceModel(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
     if kernel in candidates(model, dtype):
-        assert guard.fault(model, kernel, dtype, batch=4, steps=64) is None
+        assert verify.fault(model, kernel, dtype, batch=4, steps=64) is None
 
 
 @pytest.mark.parametrize(("cell", "size"), [("lstm", 1024), ("lstm", 2048)])
 def test_the_guard_speaks_up_exactly_where_torch_is_wrong(cell: str, size: int) -> None:
     """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some processors; what this one does, the guard sees."""
     made = CELLS[cell](64, size)
-    worst = guard.difference(made, "aten", torch.bfloat16, batch=16, steps=4)
+    worst = verify.difference(made, "aten", torch.bfloat16, batch=16, steps=4)
     model = SequenceModel(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
-    assert (guard.fault(model, "aten", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
-    assert guard.fault(model, "aten", torch.float32, 16, 4) is None
+    assert (verify.fault(model, "aten", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
+    assert verify.fault(model, "aten", torch.float32, 16, 4) is None
 
 
 def wrong_in(dtypes: set[torch.dtype]) -> Any:
@@ -199,10 +199,10 @@ def residual(unroll: Any) -> Any:
 @built
 def test_a_wrong_loss_behind_the_head_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = SequenceModel(V, ModelOptions(hidden=8))
-    assert guard.fault(model, "native", torch.float32, 4, 4) is None
+    assert verify.fault(model, "native", torch.float32, 4, 4) is None
     right = native.loss
     monkeypatch.setattr(native, "loss", lambda ys, head, targets: right(ys, head, targets) + 0.1 * ys.square().mean())
-    assert "native float32 loss has wrong gradients here" in (guard.fault(model, "native", torch.float32, 4, 4) or "")
+    assert "native float32 loss has wrong gradients here" in (verify.fault(model, "native", torch.float32, 4, 4) or "")
 
 
 def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:

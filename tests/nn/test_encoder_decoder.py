@@ -12,17 +12,17 @@ from torch import Tensor
 from support.encoder_decoders import MACHINE, random_encoder_decoder
 from support.tables import MODES as TABLES
 from support.tables import read_mode
-from unrolled.data.cells import Cell
-from unrolled.data.pairs import Pairs, grouped
+from unrolled.checkpoints.model_file import SavedPairs, load_model, save_model
 from unrolled.errors import ModelError, UsageError
-from unrolled.inference.answer import Answerer
-from unrolled.inference.decode import drawn, looked_at, search
-from unrolled.inference.loss import calibrate, mean_loss
+from unrolled.evaluation.calibration import calibrate, mean_loss
+from unrolled.evaluation.predictor import Answerer
+from unrolled.generation.beam_search import drawn, looked_at, search
 from unrolled.nn.attention import POOLS, Pool
-from unrolled.nn.pairs import PairModel, close
-from unrolled.nn.reader import BothWays, turning
+from unrolled.nn.encoder import BothWays, turning
+from unrolled.nn.encoder_decoder import PairModel, close
 from unrolled.options import ModelOptions, PairOptions, PredictOptions, SampleOptions
-from unrolled.store.model_file import SavedPairs, load_model, save_model
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.pair_batching import Pairs, grouped
 
 
 def tensors(pairs: Pairs, index: Any) -> dict[str, Tensor]:
@@ -179,7 +179,7 @@ def test_a_model_in_its_file_is_the_model(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_file_that_draws_more_than_it_holds_is_refused_before_anything_is_built(tmp_path: Path) -> None:
-    from unrolled.store.model_file import write_sealed
+    from unrolled.checkpoints.model_file import write_sealed
 
     pairs = read_mode(tmp_path, "synced", 40)
     about = SavedPairs(random_encoder_decoder(pairs), pairs.task).about()

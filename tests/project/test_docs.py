@@ -4,7 +4,7 @@ import re
 import typing
 from pathlib import Path
 
-from unrolled.cli import COMMANDS
+from unrolled.cli.main import COMMANDS
 from unrolled.options import (
     GROUPS,
     PRESETS,

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import unrolled
-from unrolled.data.builtin import PREFIX
-from unrolled.data.builtin_tables import TABLES, Row
+from unrolled.datasets.stdlib import PREFIX
+from unrolled.datasets.tables import TABLES, Row
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -39,12 +39,13 @@ sys.addaudithook(watch)
 COMMANDS = (
     WATCH
     + r"""
-from unrolled import cli, doctor
+from unrolled import doctor
+from unrolled.cli.main import main
 doctor.SECONDS = 0.5
 results = []
 for command in json.loads(sys.argv[1]):
     before = len(tried)
-    code = cli.main(command)
+    code = main.main(command)
     results.append([command[0], code, len(tried) - before])
 sys.stderr.write("RESULT " + json.dumps({"results": results, "tried": tried, "forked": forked}) + "\n")
 """

@@ -22,14 +22,14 @@ import torch
 from support.faults import Calls, without_fsync
 from support.forks import Forks
 from support.runs import COMMON, RUNS, assert_same_run, check_sound, train, train_undisturbed, write_data
-from unrolled import job
-from unrolled.data import packed
-from unrolled.data.packed import Packed
+from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import StorageError
 from unrolled.options import TrainRequest
-from unrolled.store.run import Run
-from unrolled.training.looks import Status
-from unrolled.views.console import Quiet
+from unrolled.tables import ragged
+from unrolled.tables.ragged import Packed
+from unrolled.training import launch
+from unrolled.training.callbacks import Status
+from unrolled.views.progress import Quiet
 
 LONG = pytest.mark.long
 
@@ -48,7 +48,7 @@ KINDS = pytest.mark.parametrize("kind", RUNS)
 
 def main(arguments: list[str]) -> int:
     """Call the command line, and send what it prints on stdout where it can be seen."""
-    from unrolled.cli import main
+    from unrolled.cli.main import main
 
     os.environ["UNROLLED_CACHE"] = str(Path("cache").absolute())
     without_fsync()
@@ -262,7 +262,7 @@ def train_into_full(out: str, log: str) -> dict[str, Any]:
     name, own = RUNS["text"]
     request = TrainRequest.build((name,), COMMON | own | {"out": out, "steps": 30}, "test")
     try:
-        job.start(request, Filling(Path(out) / log)).train()
+        launch.start(request, Filling(Path(out) / log)).train()
     except StorageError as error:
         return {"exit": error.exit_code, "message": str(error)}
     return {"exit": 0, "message": ""}
@@ -271,9 +271,9 @@ def train_into_full(out: str, log: str) -> dict[str, Any]:
 @pytest.mark.parametrize("which", ["open", "write"])
 def test_rows_that_do_not_fit_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     """Rows too large for the memory lie in a file, which may not fit."""
-    monkeypatch.setattr(packed, "IN_MEMORY", 100)
-    monkeypatch.setattr(packed, "PIECE", 200)
-    monkeypatch.setattr(packed.tempfile, "tempdir", str(tmp_path))  # type: ignore[attr-defined]  # the module's own import
+    monkeypatch.setattr(ragged, "IN_MEMORY", 100)
+    monkeypatch.setattr(ragged, "PIECE", 200)
+    monkeypatch.setattr(ragged.tempfile, "tempdir", str(tmp_path))  # type: ignore[attr-defined]  # the module's own import
     rows = Packed("int32")
 
     def fail(*arguments: Any, **named: Any) -> Any:
@@ -281,9 +281,9 @@ def test_rows_that_do_not_fit_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
 
     full = FullFile(tmp_path / "rows")
     if which == "open":
-        monkeypatch.setattr(packed.tempfile, "NamedTemporaryFile", fail)  # type: ignore[attr-defined]  # the module's own import
+        monkeypatch.setattr(ragged.tempfile, "NamedTemporaryFile", fail)  # type: ignore[attr-defined]  # the module's own import
     else:
-        monkeypatch.setattr(packed.tempfile, "NamedTemporaryFile", lambda **named: full)  # type: ignore[attr-defined]  # as above
+        monkeypatch.setattr(ragged.tempfile, "NamedTemporaryFile", lambda **named: full)  # type: ignore[attr-defined]  # as above
     with pytest.raises(StorageError, match=r"keep the rows in .*: the disk is full\. [\d,]+ bytes are free"):
         add_rows(rows)
     full.close()
@@ -323,7 +323,7 @@ def test_a_run_that_could_not_be_saved_can_be_saved_later(tmp_path: Path, monkey
     """From Python, a fault of the disk is an exception, and what was learned is still there."""
     write_data(Path.cwd())
     name, own = RUNS["text"]
-    work = job.start(TrainRequest.build((name,), COMMON | own | {"out": "r", "steps": 30}, "test"), Quiet())
+    work = launch.start(TrainRequest.build((name,), COMMON | own | {"out": "r", "steps": 30}, "test"), Quiet())
 
     def fail(name: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -23,13 +23,14 @@ from support.faults import Calls, act_on_a_bad_disk, without_fsync
 from support.forks import Forks
 from support.models import checkpoint_parts, small_model
 from support.runs import COMMON, RUNS, STEPS, assert_same_run, check_sound, train, train_undisturbed, write_data
-from unrolled import files, job
+from unrolled import atomic_io
+from unrolled.atomic_io import PARTIAL
+from unrolled.checkpoints.model_file import load_model, save_model
+from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
-from unrolled.files import PARTIAL
 from unrolled.options import TrainRequest
-from unrolled.store.model_file import load_model, save_model
-from unrolled.store.run import Run
-from unrolled.views.console import Quiet
+from unrolled.training import launch
+from unrolled.views.progress import Quiet
 
 KILLS_P, KILLS_N = 100, 1000
 SIGNALS_P, SIGNALS_N = 10, 100
@@ -309,8 +310,8 @@ def test_each_call_that_fails_while_a_run_is_begun_is_told(tmp_path: Path, numbe
 
 @EACH_ERROR
 def test_each_call_that_fails_while_a_text_is_encoded(tmp_path: Path, number: int) -> None:
-    from unrolled.data.corpus import cache_folder, open_corpus
     from unrolled.options import DataOptions
+    from unrolled.text.corpus import cache_folder, open_corpus
 
     text = tmp_path / "a.txt"
     text.write_text("abc\nabd\u65e5\n", "utf-8")
@@ -330,8 +331,8 @@ def test_each_call_that_fails_while_a_text_is_encoded(tmp_path: Path, number: in
 
 def encode_together(turns: int) -> list[str]:
     """Let two processes read the same new text at the same moment, again and again; return what went wrong."""
-    from unrolled.data.corpus import open_corpus
     from unrolled.options import DataOptions
+    from unrolled.text.corpus import open_corpus
 
     without_fsync()
     faults = Path("faults.txt")
@@ -364,12 +365,12 @@ def test_who_may_not_train_a_run_touches_nothing_in_it(tmp_path: Path) -> None:
     train("text", "r", 6)
     trainer = Run(Path("r"))
     trainer.lock()
-    with files.new_folder(Path("r/checkpoints/step-9")) as folder:
+    with atomic_io.new_folder(Path("r/checkpoints/step-9")) as folder:
         (folder / "model.safetensors").write_text("x")
         busy = Path("r") / f"model.safetensors{PARTIAL}abc"
         busy.write_text("y")
         with pytest.raises(UsageError, match="being trained by another process"):
-            job.resume(Path("r"), {}, Quiet())
+            launch.resume(Path("r"), {}, Quiet())
         assert busy.exists()
         assert (folder / "model.safetensors").exists()
     trainer.release()
@@ -384,7 +385,7 @@ SLOW = "".join(f"{n} {n * n} {n**3}\n" for n in range(120_000))
 
 def command_line(arguments: list[str], cache: str = "") -> int:
     """Call the command line."""
-    from unrolled.cli import main
+    from unrolled.cli.main import main
 
     if cache:
         os.environ["UNROLLED_CACHE"] = cache
@@ -478,7 +479,7 @@ def sample_for_long(out: str) -> int:
         | own
         | {"out": out, "steps": 50, "sample_length": 100_000, "kernels": "reference", "eval_every": 50, "save_every": 1e9}
     )
-    work = job.start(TrainRequest.build((name,), values, "test"), Quiet())
+    work = launch.start(TrainRequest.build((name,), values, "test"), Quiet())
     outcome = work.train()
     return 128 + (outcome.stopped or 0)
 

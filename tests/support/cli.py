@@ -25,7 +25,7 @@ Cli = Callable[..., CommandResult]
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """Call the command line."""
-    from unrolled.cli import main
+    from unrolled.cli.main import main
 
     def call(*arguments: object) -> CommandResult:
         try:

@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 
-from unrolled.data.pairs import Pairs
+from unrolled.nn.device import choose_machine
+from unrolled.nn.encoder_decoder import PairModel
 from unrolled.nn.kernels import use
-from unrolled.nn.machine import choose_machine
-from unrolled.nn.pairs import PairModel
 from unrolled.options import MachineOptions, ModelOptions, PairOptions
+from unrolled.tables.pair_batching import Pairs
 
 MACHINE = choose_machine(MachineOptions(precision="float32", threads=1))
 

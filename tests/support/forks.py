@@ -145,9 +145,9 @@ def load_module(path: Path) -> ModuleType:
 def serve() -> None:
     """Read what to call from standard input, one line of JSON for each child."""
     import unrolled.api
-    import unrolled.cli
+    import unrolled.cli.main
 
-    _ = unrolled.api, unrolled.cli
+    _ = unrolled.api, unrolled.cli.main
     torch.set_num_threads(1)
     for line in sys.stdin:
         wanted = json.loads(line)

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from unrolled.data.vocab import Characters
-from unrolled.nn.model import SequenceModel
+from unrolled.checkpoints.model_file import SavedModel
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions
-from unrolled.store.model_file import SavedModel
+from unrolled.text.tokenizer import Characters
 
 
 def small_model(seed: int = 0, end: bool = False) -> SavedModel:

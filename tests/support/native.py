@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from unrolled.nn.kernels.library import library, why_absent
+from unrolled.nn.kernels.extension import library, why_absent
 
 NATIVE: Any = library()
 SETS: list[str] = NATIVE.sets() if NATIVE is not None else []

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from support.faults import without_fsync
-from unrolled import job
-from unrolled.files import PARTIAL
+from unrolled.atomic_io import PARTIAL
+from unrolled.checkpoints.model_file import load_model, read_sealed
+from unrolled.checkpoints.run_dir import Run
 from unrolled.options import TrainRequest
-from unrolled.store.model_file import load_model, read_sealed
-from unrolled.store.run import Run
-from unrolled.views.console import Quiet
+from unrolled.training import launch
+from unrolled.views.progress import Quiet
 
 NOUNS, VERBS = ("the", "a", "old", "red", "dog", "fox"), ("jumps", "sleeps", "and")
 TEXT = "".join(f"{NOUNS[(i * i + i // 7) % 6]} {VERBS[i % 3]}.\n" for i in range(300))
@@ -41,9 +41,9 @@ def train(kind: str, out: str, steps: int, **values: Any) -> int:
     name, own = RUNS[kind]
     path = Path(out)
     if Run(path).checkpoints():
-        work = job.resume(path, {}, Quiet())
+        work = launch.resume(path, {}, Quiet())
     else:
-        work = job.start(TrainRequest.build((name,), COMMON | own | {"out": out, "steps": steps} | values, "test"), Quiet())
+        work = launch.start(TrainRequest.build((name,), COMMON | own | {"out": out, "steps": steps} | values, "test"), Quiet())
     work.trainer.run.lock()
     left_behind = [str(found) for found in path.rglob(f"*{PARTIAL}*")]
     if left_behind:

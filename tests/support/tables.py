@@ -6,8 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from unrolled.data.pairs import Pairs, find_task, read_pairs
-from unrolled.data.table import open_table
+from unrolled.tables.pair_batching import Pairs, find_task, read_pairs
+from unrolled.tables.table_files import open_table
 
 COLORS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
 

@@ -12,12 +12,12 @@ import unrolled
 from support.cli import Cli
 from support.runs import assert_same_run
 from support.tables import MODES, many_to_many, many_to_one, one_to_one, synced, write_csv, write_jsonl
-from unrolled import job
 from unrolled.errors import DataError, UsageError
-from unrolled.material.table import TableMaterial
 from unrolled.options import TrainRequest
-from unrolled.training.pair_recipe import choose_pairs
-from unrolled.views.console import Quiet
+from unrolled.training import launch
+from unrolled.training.table_recipe import choose_pairs
+from unrolled.training.tasks.table import TableMaterial
+from unrolled.views.progress import Quiet
 
 TINY = ("--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1)
 METRICS = {
@@ -71,11 +71,11 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(mode: str) -> None:
     }  # fmt: skip
 
     def start(out: str, **more: Any) -> None:
-        job.start(TrainRequest.build((str(path),), values | {"out": out} | more, "test"), Quiet()).train()
+        launch.start(TrainRequest.build((str(path),), values | {"out": out} | more, "test"), Quiet()).train()
 
     start("straight")
     start("broken", stop_after=13)
-    job.resume(Path("broken"), {"stop_after": None}, Quiet()).train()
+    launch.resume(Path("broken"), {"stop_after": None}, Quiet()).train()
     assert_same_run(Path("straight"), Path("broken"), 30)
 
 

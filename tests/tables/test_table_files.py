@@ -10,15 +10,15 @@ import pytest
 
 from support.tables import MODES as TABLES
 from support.tables import read_mode, write_csv, write_jsonl
-from unrolled.data.batches import IGNORED
-from unrolled.data.cells import Cell
-from unrolled.data.columns import KINDS, column_from_json, column_to_json
-from unrolled.data.layout import END, GO, MODES, NOTHING
-from unrolled.data.packed import Packed
-from unrolled.data.pairs import PairBatches, find_task, read_pairs
-from unrolled.data.table import open_table
-from unrolled.data.words import Words, split_words
 from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.columns import KINDS, column_from_json, column_to_json
+from unrolled.tables.modes import END, GO, MODES, NOTHING
+from unrolled.tables.pair_batching import PairBatches, find_task, read_pairs
+from unrolled.tables.ragged import Packed
+from unrolled.tables.table_files import open_table
+from unrolled.tables.word_tokenizer import Words, split_words
+from unrolled.text.batching import IGNORED
 
 
 def write(path: Path, text: str) -> str:
@@ -290,8 +290,8 @@ def test_a_label_that_training_never_saw_is_not_looked_at(tmp_path: Path) -> Non
 
 
 def test_much_lies_in_a_file_and_little_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.data.packed.IN_MEMORY", 1000)
-    monkeypatch.setattr("unrolled.data.packed.PIECE", 300)
+    monkeypatch.setattr("unrolled.tables.ragged.IN_MEMORY", 1000)
+    monkeypatch.setattr("unrolled.tables.ragged.PIECE", 300)
     arrays = [np.arange(n % 13, dtype=np.int32) for n in range(500)]
     packed = Packed(np.int32)
     for array in arrays:

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from unrolled import api, job
-from unrolled.data import sources
-from unrolled.data.sources import read_text
-from unrolled.data.vocab import Bytes
+from unrolled import api
 from unrolled.errors import DataError
 from unrolled.options import TrainRequest
-from unrolled.views.console import Quiet
+from unrolled.text import text_files
+from unrolled.text.text_files import read_text
+from unrolled.text.tokenizer import Bytes
+from unrolled.training import launch
+from unrolled.views.progress import Quiet
 
 EXAMPLES_P, EXAMPLES_N = 500, 5_000
 STREAMS_P, STREAMS_N = 2_000, 100_000
@@ -68,7 +69,7 @@ def somewhere() -> Iterator[None]:
 
 def trains(**values: Any) -> None:
     request = TrainRequest.build(("t",), SMALL | {"out": "r"} | values, "test")
-    assert job.start(request, Quiet()).train().steps == 2
+    assert launch.start(request, Quiet()).train().steps == 2
 
 
 def samples(prompt: str) -> None:
@@ -193,7 +194,7 @@ def decode_streams(count: int, seed: int, folder: Path) -> None:
         except UnicodeDecodeError:
             whole = None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sources, "PIECE", draw.randint(4, 9))
+            patch.setattr(text_files, "PIECE", draw.randint(4, 9))
             try:
                 points = np.concatenate([np.zeros(0, np.uint32), *read_text(path, {})])
             except DataError:

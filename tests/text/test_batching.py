@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unrolled.data.batches import (
+from unrolled.text.batching import (
     IGNORED,
     LONGEST_ROW,
     Batch,
@@ -24,7 +24,7 @@ from unrolled.data.batches import (
     pad,
     sorted_rows,
 )
-from unrolled.data.vocab import Ids
+from unrolled.text.tokenizer import Ids
 
 Document = tuple[int, ...]
 

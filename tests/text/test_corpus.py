@@ -22,12 +22,12 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from unrolled.data import corpus as corpus_module
-from unrolled.data import sources
-from unrolled.data.corpus import Corpus, cache_folder, cached_corpus, open_corpus
-from unrolled.data.vocab import Bytes, Characters, Vocabulary
 from unrolled.errors import DataError, StorageError
 from unrolled.options import DataOptions
+from unrolled.text import corpus as corpus_module
+from unrolled.text import text_files
+from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, open_corpus
+from unrolled.text.tokenizer import Bytes, Characters, Vocabulary
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -75,7 +75,7 @@ def normalised(text: str) -> str:
 def pieces_of(size: int) -> Iterator[None]:
     """Read so many bytes at a time, with a cache and a working folder of their own."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "PIECE", size)
+        patch.setattr(text_files, "PIECE", size)
         patch.setattr(corpus_module, "PIECE", size)
         patch.setenv("UNROLLED_CACHE", f"{folder}/cache")
         patch.chdir(folder)
@@ -252,7 +252,7 @@ def test_the_ending_decides_what_the_same_bytes_are(ending: str) -> None:
 
 def test_a_small_zstandard_file_cannot_fill_the_memory() -> None:
     bomb = put("bomb.zst", zstandard.compress(bytes(1 << 28)))
-    with sources.open_bytes(Path(bomb)) as file:
+    with text_files.open_bytes(Path(bomb)) as file:
         assert file.read(3) == b"\0\0\0"
         assert len(file.raw._ready) <= 1 << 25  # type: ignore[attr-defined]  # what it holds
 
@@ -335,7 +335,7 @@ def test_a_nul_is_told_with_its_place(before: str, after: str, size: int) -> Non
 
 @pytest.mark.parametrize(("bad", "told"), [(b"\xfe", "byte 0xfe at offset 5,000,001"), (b"\0", "NUL byte at offset 5,000,001")])
 def test_the_place_in_a_later_piece_of_the_real_size(bad: bytes, told: str) -> None:
-    assert sources.PIECE < 5_000_001
+    assert text_files.PIECE < 5_000_001
     with pytest.raises(DataError, match=told):
         read(put("a.txt", "\u00e9".encode() * 2_500_000 + b"a" + bad + b"abc"))
     assert list(cache_folder().iterdir()) == [], "nothing half-read is kept"
@@ -696,7 +696,7 @@ def test_encoding_keeps_up_with_a_disk(unit: str) -> None:
 
 GROWTH = """
 import resource, sys
-from unrolled.data.corpus import open_corpus
+from unrolled.text.corpus import open_corpus
 from unrolled.options import DataOptions
 small, large, unit = sys.argv[1:]
 open_corpus([small], DataOptions(unit=unit))

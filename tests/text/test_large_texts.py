@@ -13,9 +13,9 @@ import pytest
 import zstandard
 
 from support.texts import sentences
-from unrolled.data import identity as identity_module
-from unrolled.data.identity import identity
-from unrolled.data.sources import fingerprint
+from unrolled.text import fingerprint as identity_module
+from unrolled.text.fingerprint import identity
+from unrolled.text.text_files import fingerprint
 
 CONTENT = bytes(range(256)) * 64
 CHANGES: dict[str, Callable[[Path], object]] = {

@@ -25,13 +25,13 @@ import zstandard
 
 from support.faults import act_on_a_bad_disk
 from support.texts import sentences
-from unrolled.data import corpus as corpus_module
-from unrolled.data import shards, sources, workshop
-from unrolled.data.corpus import Corpus, cache_folder, cached_corpus, is_shared, open_corpus
-from unrolled.data.vocab import Characters, Vocabulary
+from unrolled.atomic_io import PARTIAL, claim
 from unrolled.errors import DataError, StorageError, UnrolledError
-from unrolled.files import PARTIAL, claim
 from unrolled.options import DataOptions
+from unrolled.text import corpus as corpus_module
+from unrolled.text import parallel_encode, shards, text_files
+from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, is_shared, open_corpus
+from unrolled.text.tokenizer import Characters, Vocabulary
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress,
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("no_fsync")
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes look often for what the others have done, because shards are tiny here."""
-    monkeypatch.setattr(workshop, "WAIT", 0.01)
+    monkeypatch.setattr(parallel_encode, "WAIT", 0.01)
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def cut_at(size: int | None, processes: int = 1) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "LARGE", 1 << 40 if size is None else 1)
         patch.setattr(shards, "SHARD", size)
-        patch.setattr(workshop, "processes", lambda: processes)
+        patch.setattr(parallel_encode, "processes", lambda: processes)
         yield
 
 
@@ -80,7 +80,7 @@ def result(names: list[str], size: int | None, piece: int, known: Vocabulary | N
     """Return all there is to know of a text, or in which words it is refused."""
     with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch, cut_at(size):
         patch.setenv("UNROLLED_CACHE", cache)
-        patch.setattr(sources, "PIECE", piece)
+        patch.setattr(text_files, "PIECE", piece)
         try:
             corpus = open_corpus(names, options, known)
         except UnrolledError as error:
@@ -170,7 +170,7 @@ def work_folders() -> list[Path]:
 def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """Note which shards this process counts and writes."""
     numbers: dict[str, list[int]] = {"count": [], "write": []}
-    one = workshop.Workshop._one
+    one = parallel_encode.Workshop._one
 
     def noted(self: Any, step: str, number: int, make: Callable[[int], dict[str, Any]]) -> bool:
         def make_noted(number: int) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
 
         return one(self, step, number, make_noted)
 
-    monkeypatch.setattr(workshop.Workshop, "_one", noted)
+    monkeypatch.setattr(parallel_encode.Workshop, "_one", noted)
     return numbers
 
 
@@ -217,8 +217,8 @@ def test_those_who_open_a_text_at_once_share_its_shards(text: str, made: dict[st
 
 
 def test_a_system_without_locks_does_without(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.files.fcntl", None)
-    assert workshop.processes() == 1
+    monkeypatch.setattr("unrolled.atomic_io.fcntl", None)
+    assert parallel_encode.processes() == 1
     found: list[Any] = []
     with cut_at(SHARD):
         assert not is_shared([text], DataOptions())
@@ -232,10 +232,12 @@ def test_a_system_without_locks_does_without(text: str, monkeypatch: pytest.Monk
 
 KILLED = """
 import os, sys, time
-from unrolled.data import corpus, shards, workshop
+from unrolled.text import corpus
+from unrolled.text import shards
+from unrolled.text import parallel_encode
 from unrolled.options import DataOptions
 name, step, limit, processes = sys.argv[1:]
-corpus.LARGE, shards.SHARD, workshop.processes = 1, 50_000, lambda: int(processes)
+corpus.LARGE, shards.SHARD, parallel_encode.processes = 1, 50_000, lambda: int(processes)
 make, left = getattr(shards, step), int(limit)
 def last(*of):
     global left
@@ -255,7 +257,7 @@ def killed(name: str, step: str, after: int, processes: int = 1) -> None:
     command = [sys.executable, "-c", KILLED, name, step, str(after), str(processes)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     (folder,) = work_folders()
-    assert workshop.work_folder(cache_folder() / folder.name.split(PARTIAL)[0]) == folder
+    assert parallel_encode.work_folder(cache_folder() / folder.name.split(PARTIAL)[0]) == folder
 
 
 @pytest.mark.parametrize(("step", "after"), [("count", 0), ("count", 7), ("write", 0), ("write", 11)])
@@ -296,9 +298,9 @@ def test_helpers_of_a_killed_process_are_gone(text: str, made: dict[str, list[in
 def test_a_helper_leaves_when_its_parent_does(text: str) -> None:
     killed(text, "count", 3)
     (folder,) = work_folders()
-    task = workshop.Task([Path(text)], workshop.stamps([Path(text)]), DataOptions(), None)
-    count = workshop.Workshop(folder, task).shards
-    command = [sys.executable, "-c", "from unrolled.data.workshop import help_out; help_out()", "", str(folder)]
+    task = parallel_encode.Task([Path(text)], parallel_encode.stamps([Path(text)]), DataOptions(), None)
+    count = parallel_encode.Workshop(folder, task).shards
+    command = [sys.executable, "-c", "from unrolled.text.parallel_encode import help_out; help_out()", "", str(folder)]
     with claim(folder / "20.lock") as ours, subprocess.Popen(command, stdin=subprocess.PIPE) as helper:
         assert ours
         assert helper.stdin is not None
@@ -468,8 +470,8 @@ def test_who_shares_what(text: str) -> None:
 
 
 def test_ranks_open_a_large_text_at_once(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unrolled import job
     from unrolled.options import TrainRequest
+    from unrolled.training import launch
     from unrolled.training.distributed import ProcessGroup
 
     class Two(ProcessGroup):
@@ -488,7 +490,7 @@ def test_ranks_open_a_large_text_at_once(text: str, monkeypatch: pytest.MonkeyPa
     for size, turns in ((SHARD, 0), (None, 1)):
         process_group = Two()
         with cut_at(size):
-            job._opened(request, lambda message: None, process_group)
+            launch._opened(request, lambda message: None, process_group)
         assert process_group.turns == turns
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unrolled.data.corpus import open_corpus
-from unrolled.data.vocab import Bytes, Characters, Vocabulary, vocabulary_from_json
 from unrolled.errors import ModelError
 from unrolled.options import DataOptions
+from unrolled.text.corpus import open_corpus
+from unrolled.text.tokenizer import Bytes, Characters, Vocabulary, vocabulary_from_json
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 KINDS = pytest.mark.parametrize("kind", ["characters", "bytes"])

@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file
 
 from support.texts import sentences
-from unrolled.data.batches import IGNORED, Batch
-from unrolled.data.pairs import PairBatch
-from unrolled.nn.model import SequenceModel
+from unrolled.checkpoints.run_dir import Run
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions
-from unrolled.store.run import Run
+from unrolled.tables.pair_batching import PairBatch
+from unrolled.text.batching import IGNORED, Batch
 from unrolled.training.distributed import ProcessGroup, shard_batch
 from unrolled.training.optim import Muon
 

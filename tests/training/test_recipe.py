@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from unrolled import job
 from unrolled.api import load
-from unrolled.nn.kernels.library import library
-from unrolled.nn.machine import Machine, choose_machine, fewer_threads_if_faster
+from unrolled.nn.device import Machine, choose_machine, fewer_threads_if_faster
+from unrolled.nn.kernels.extension import library
 from unrolled.options import BUDGETS, PRESETS, TrainRequest
-from unrolled.training.looks import milestones
-from unrolled.training.pace import measure
+from unrolled.training import launch
+from unrolled.training.callbacks import milestones
+from unrolled.training.diagnosis import verdict
 from unrolled.training.recipe import CHOSEN, DROPOUTS, SYMBOL_DROPOUTS, Text, choose, share, width
 from unrolled.training.schedule import Budget
-from unrolled.training.verdict import verdict
-from unrolled.views.console import Quiet
+from unrolled.training.throughput import measure
+from unrolled.views.progress import Quiet
 
 BOOK = Text(symbols=1_000_000, kinds=65)
 
@@ -144,7 +144,7 @@ def test_a_run_in_minutes_measures_this_machine(book: Path) -> None:
             self.lines.append(message)
 
     values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4}
-    outcome = job.start(TrainRequest.build((str(book),), values, "test"), Notes()).train()
+    outcome = launch.start(TrainRequest.build((str(book),), values, "test"), Notes()).train()
     assert any("symbols/s" in line for line in Notes.lines)
     assert load("r").network.options.hidden == 128  # a small text
     assert outcome.verdict
@@ -154,7 +154,7 @@ def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more
     book: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ("--hidden", 16, "--batch", 4, "--bptt", 8, "--sample-length", 20)
-    monkeypatch.setattr("unrolled.nn.machine.instruction_sets", lambda: ["avx2"])
+    monkeypatch.setattr("unrolled.nn.device.instruction_sets", lambda: ["avx2"])
     done = cli("train", book, *small, "--minutes", 0.01, "--out", "r", "--json")
     answer = json.loads(done.out)
     fastest = "aten" if library() is None else "native"

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from unrolled import job
+from unrolled.checkpoints.model_file import load_model
+from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, UsageError
 from unrolled.options import TrainRequest
-from unrolled.store.model_file import load_model
-from unrolled.store.run import Run
-from unrolled.views.console import Quiet
+from unrolled.training import launch
+from unrolled.views.progress import Quiet
 
 SETTINGS: dict[str, Any] = {
     "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "symbol_dropout": 0.0,
@@ -33,9 +33,9 @@ class Heard(Quiet):
         self.notes.append(message)
 
 
-def start(book: Path, out: str, **options: Any) -> tuple[job.Job, Heard]:
+def start(book: Path, out: str, **options: Any) -> tuple[launch.Job, Heard]:
     heard = Heard()
-    work = job.start(TrainRequest.build((str(book),), {**SETTINGS, "out": out, **options}, "test"), heard)
+    work = launch.start(TrainRequest.build((str(book),), {**SETTINGS, "out": out, **options}, "test"), heard)
     return work, heard
 
 
@@ -48,7 +48,7 @@ def all_finite(run: str) -> bool:
     return bool(models) and all(bool(w.isfinite().all()) for saved in models for w in saved.model.parameters())
 
 
-def poison(work: job.Job, at: Callable[[int], bool], harm: Callable[[Tensor], Tensor]) -> list[int]:
+def poison(work: launch.Job, at: Callable[[int], bool], harm: Callable[[Tensor], Tensor]) -> list[int]:
     """Let the loss of some calls be harmed; return where it was."""
     network: Any = work.trainer.model
     honest, calls, harmed = network.loss, iter(range(10**9)), list[int]()
@@ -110,12 +110,12 @@ def test_a_resumed_run_remembers_that_it_was_slowed(book: Path) -> None:
     work, _ = start(book, "run", steps=60, stop_after=40)
     poison(work, lambda call: call == 5, lambda loss: loss * math.nan)
     assert work.train().stopped == 0
-    again = job.resume(Path("run"), {}, Quiet())
+    again = launch.resume(Path("run"), {}, Quiet())
     assert again.trainer.position.slowed == 1
     assert again.train().steps == 60
 
 
-def short_of_memory(work: job.Job, most_rows: int) -> None:
+def short_of_memory(work: launch.Job, most_rows: int) -> None:
     """Let batches of more rows than `most_rows` find no memory."""
     network: Any = work.trainer.model
     honest = network.loss
@@ -139,7 +139,7 @@ def test_a_batch_too_large_is_learned_from_in_parts(book: Path, unit: str, most_
     outcome = work.train()
     assert outcome.steps == 12
     assert any("out of memory" in note for note in heard.notes)
-    one, other = (dict(job.trainer.model.named_parameters()) for job in (straight, work))
+    one, other = (dict(launch.trainer.model.named_parameters()) for job in (straight, work))
     assert max(float((one[name] - other[name]).detach().abs().max()) for name in one) < 1e-5
 
 
@@ -159,9 +159,9 @@ def test_other_conditions_are_refused_unless_they_are_allowed(book: Path) -> Non
     config["conditions"]["threads"] = 77
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"torch was 1\.0.*threads was 77.*--allow-change"):
-        job.resume(Path("run"), {}, Quiet())
+        launch.resume(Path("run"), {}, Quiet())
     heard = Heard()
-    assert job.resume(Path("run"), {}, heard, allow=True).train().steps == 20
+    assert launch.resume(Path("run"), {}, heard, allow=True).train().steps == 20
     assert any("bit for bit" in note for note in heard.notes)
 
 
@@ -169,10 +169,10 @@ def test_rates_may_change_if_that_is_allowed_and_shapes_never(book: Path) -> Non
     work, _ = start(book, "run", steps=20, stop_after=10)
     work.train()
     with pytest.raises(UsageError, match=r"--lr was .*--allow-change"):
-        job.resume(Path("run"), {"lr": 0.1}, Quiet())
+        launch.resume(Path("run"), {"lr": 0.1}, Quiet())
     with pytest.raises(UsageError, match="--hidden was 12"):
-        job.resume(Path("run"), {"hidden": 13}, Quiet(), allow=True)
-    again = job.resume(Path("run"), {"lr": 0.004}, Quiet(), allow=True)
+        launch.resume(Path("run"), {"hidden": 13}, Quiet(), allow=True)
+    again = launch.resume(Path("run"), {"lr": 0.004}, Quiet(), allow=True)
     assert again.request.training.lr == 0.004
     assert again.train().steps == 20
 

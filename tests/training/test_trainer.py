@@ -11,33 +11,33 @@ import pytest
 import torch
 
 from support.runs import assert_same_run, logged
-from unrolled import job
 from unrolled.api import load
-from unrolled.data.batches import Lanes
-from unrolled.data.corpus import open_corpus
+from unrolled.checkpoints.model_file import load_text_model
 from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
-from unrolled.inference.evaluate import evaluate
+from unrolled.evaluation.language_model import evaluate
 from unrolled.nn.cells import map_state, state_tensors
+from unrolled.nn.device import Machine
+from unrolled.nn.language_model import SequenceModel
 from unrolled.nn.loss import cross_entropy
-from unrolled.nn.machine import Machine
-from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
-from unrolled.store.model_file import load_text_model
-from unrolled.training.learner import Learner
-from unrolled.training.looks import Looks
+from unrolled.text.batching import Lanes
+from unrolled.text.corpus import open_corpus
+from unrolled.training import launch
+from unrolled.training.callbacks import Looks
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
 from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
-from unrolled.views.console import Quiet
+from unrolled.training.train_step import Learner
+from unrolled.views.progress import Quiet
 
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
 
 
-def start(text: Path, out: str, **values: Any) -> job.Job:
-    return job.start(TrainRequest.build((str(text),), SMALL | {"out": out} | values, "test"), Quiet())
+def start(text: Path, out: str, **values: Any) -> launch.Job:
+    return launch.start(TrainRequest.build((str(text),), SMALL | {"out": out} | values, "test"), Quiet())
 
 
-def resume(out: str, **wanted: Any) -> job.Job:
-    return job.resume(Path(out), wanted, Quiet())
+def resume(out: str, **wanted: Any) -> launch.Job:
+    return launch.resume(Path(out), wanted, Quiet())
 
 
 CASES = [

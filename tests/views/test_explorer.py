@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from support.pages import open_page
 from unrolled.views.explorer import BODY, SCRIPT, STYLES, ExplorerData, explorer_page, payload
-from unrolled.views.page import STATIC, embedded, pack, page
+from unrolled.views.html_page import STATIC, embedded, pack, page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from unrolled.views.html_page import STATIC
 from unrolled.views.js_linker import LinkError, link
-from unrolled.views.page import STATIC
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -12,18 +12,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from unrolled.atomic_io import write_bytes
 from unrolled.bench import learning
-from unrolled.bench.subjects import SYMBOLS
-from unrolled.bench.worker import Contender
+from unrolled.bench.process import Contender
+from unrolled.bench.workloads import SYMBOLS
 from unrolled.errors import UsageError
-from unrolled.files import write_bytes
 from unrolled.nn.cells import CELLS
 from unrolled.nn.kernels import KERNELS, native
-from unrolled.nn.kernels.library import library
-from unrolled.nn.kernels.step import PRECISIONS, NativeStep
-from unrolled.nn.model import SequenceModel
+from unrolled.nn.kernels.extension import library
+from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeStep
+from unrolled.nn.language_model import SequenceModel
 from unrolled.options import BenchOptions, ModelOptions
-from unrolled.views.curves import draw
+from unrolled.views.svg_curves import draw
 
 SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64), (2, 256, 64, 128))
 """Layers, units, lanes and steps of the training steps compared."""

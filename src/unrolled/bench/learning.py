@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from unrolled import job
 from unrolled.api import load
 from unrolled.bench.peers import PlainLSTM, SmallGPT
-from unrolled.data.corpus import open_corpus
-from unrolled.data.vocab import Ids
 from unrolled.errors import DataError, Interrupted
 from unrolled.options import DataOptions, TrainRequest
-from unrolled.training.looks import Status
-from unrolled.views.console import Quiet
+from unrolled.text.corpus import open_corpus
+from unrolled.text.tokenizer import Ids
+from unrolled.training import launch
+from unrolled.training.callbacks import Status
+from unrolled.views.progress import Quiet
 
 POINTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Shares of the time after which a peer is looked at."""
@@ -55,7 +55,7 @@ def ours(text: str, seconds: float, seed: int, **settings: Any) -> dict[str, Any
         values = {"minutes": seconds / 60, "out": str(Path(folder) / "run"), "seed": seed, "eval_symbols": 2**31, **settings}
         preset = values.pop("preset", None)
         recorder = Recorder()
-        outcome = job.start(TrainRequest.build((text,), values, "bench", preset), recorder).train()
+        outcome = launch.start(TrainRequest.build((text,), values, "bench", preset), recorder).train()
         if outcome.stopped is not None:
             raise Interrupted("the benchmark was stopped", outcome.stopped)
         model = load(outcome.model)

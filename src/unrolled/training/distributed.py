@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unrolled.data.batches import Batch, Batches, Lanes
-from unrolled.data.pairs import PairBatch
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.nn.cells import State
-from unrolled.nn.network import Network
+from unrolled.nn.sequence_model import Network
+from unrolled.tables.pair_batching import PairBatch
+from unrolled.text.batching import Batch, Batches, Lanes
 
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 """Environment variable: how often torchrun has restarted all processes after one of them was lost."""

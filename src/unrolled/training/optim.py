@@ -18,8 +18,8 @@ from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
 from unrolled.errors import ModelError
-from unrolled.nn.kernels.library import library
-from unrolled.nn.machine import fast_bfloat16
+from unrolled.nn.device import fast_bfloat16
+from unrolled.nn.kernels.extension import library
 from unrolled.options import TrainingOptions
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 

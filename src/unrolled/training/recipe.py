@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unrolled.nn.model import parameter_count
+from unrolled.nn.language_model import parameter_count
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.training.schedule import make_budget
 

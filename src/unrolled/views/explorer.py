@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.views.page import pack, page
+from unrolled.views.html_page import pack, page
 
 STYLES = ("shared/page.css", "explorer/explorer.css")
 SCRIPT = "explorer/main.js"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.views.page import page
+from unrolled.views.html_page import page
 
 STYLES = ("shared/page.css", "report/report.css")
 SCRIPT = "report/main.js"

@@ -14,8 +14,8 @@ import torch
 from unrolled.errors import UsageError
 from unrolled.nn.cells import Cell, GatedCell, Kernel, LSTMCell, unroll_by_step
 from unrolled.nn.kernels import aten, native
-from unrolled.nn.model import SequenceModel
-from unrolled.nn.network import Network
+from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.sequence_model import Network
 
 KERNELS: dict[str, Kernel] = {"native": native.unroll, "aten": aten.unroll, "reference": unroll_by_step}
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.nn.cells import Cell, GatedCell, Gathered, Inputs, LSTMCell, LSTMState, State, dense, unroll_by_step
-from unrolled.nn.kernels.head import HeadLoss
-from unrolled.nn.kernels.layer import KINDS, Around, NativeLayer
-from unrolled.nn.kernels.library import library, why_absent
+from unrolled.nn.kernels.extension import library, why_absent
+from unrolled.nn.kernels.linear_cross_entropy import HeadLoss
+from unrolled.nn.kernels.native_layer import KINDS, Around, NativeLayer
 
 FEW_ROWS = 4
 """A table with this many times fewer rows than there are inputs is multiplied by the weights once, and its rows are picked."""

@@ -1,0 +1,69 @@
+"""One contender in a process of its own: it builds its subject, then does a round for every line it is sent.
+
+Peers run as their users run them, so they must not share a process with ours, whose allocator is told to keep its memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from unrolled.errors import UnrolledError
+
+
+class Contender:
+    """A subject in a process of its own. `round` times one round of it."""
+
+    def __init__(self, subject: str, **parameters: Any) -> None:
+        self.name = subject
+        serving = "from unrolled.bench.process import serve; serve()"
+        command = [sys.executable, "-c", serving, subject, json.dumps(parameters)]
+        # In a session of its own it hears no Ctrl-C: it leaves when its input ends, as it does when we are gone.
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+        self.work = self._answer()
+
+    def round(self, count: int = 1) -> float:
+        """Do the work `count` times; return the seconds one took."""
+        with contextlib.suppress(BrokenPipeError):  # it died, as its silence will tell
+            if self._process.stdin is not None:
+                self._process.stdin.write(f"{count}\n")
+                self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> float:
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line:
+            self._process.communicate()
+            raise UnrolledError(f"The benchmark's process for '{self.name}' ended with code {self._process.returncode}.")
+        return float(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve() -> None:
+    """Build the subject that the command line names, and time it as often as standard input asks."""
+    from unrolled.bench.workloads import SUBJECTS
+
+    subject = SUBJECTS[sys.argv[1]](**json.loads(sys.argv[2]))
+    subject()  # the first round prepares memory and code
+    print(subject.work, flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        for _ in range(int(line)):
+            subject()
+        try:
+            print((time.perf_counter() - started) / int(line), flush=True)
+        except BrokenPipeError:
+            os._exit(0)  # nobody is left to hear it

@@ -1,0 +1,269 @@
+"""The run folder: configuration, logs, samples, the best model, and checkpoints to go on from.
+
+runs/NAME/
+  config.json          everything the run was asked to do
+  metrics.jsonl        a line per interval and per validation
+  samples.jsonl        what the model wrote at each validation
+  tensorboard/         a copy of the two for TensorBoard, if that was asked for (store/board.py)
+  model.safetensors    the best model so far: all that is needed to use it
+  checkpoints/step-N/  model.safetensors, training.safetensors, MANIFEST.json: an exact resume; the last two are kept
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from unrolled.atomic_io import PARTIAL, make_folder, new_folder, remove_folder, remove_partials, storage_error, write_bytes
+from unrolled.checkpoints.model_file import MODEL_NAME, Saved, load_model, read_sealed, save_model, write_sealed
+from unrolled.errors import ModelError, UsageError, nearest
+
+TRAINING_NAME = "training.safetensors"
+_ESCAPED = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
+
+LONGEST_MANIFEST = 1 << 16
+KEPT = 2
+"""Checkpoints kept: if the last is damaged, there is the one before."""
+
+
+class Run:
+    """A run folder that exists. `create` and `open` are the two ways to one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+        self.model_path = path / MODEL_NAME
+        self.metrics = JsonLines(path / "metrics.jsonl")
+        self.samples = JsonLines(path / "samples.jsonl")
+
+    @staticmethod
+    def create(path: Path, config: dict[str, Any]) -> Run:
+        """Make a new run folder. One that exists already, and is not empty, is never overwritten."""
+        refuse_taken(path)
+        make_folder(path / "checkpoints")
+        run = Run(path)
+        for log in (run.metrics, run.samples):
+            log.clear()
+        run.write_config(config)
+        return run
+
+    def lock(self) -> None:
+        """Keep the run to this process until it ends, and clean away what a killed one left half-written.
+
+        Raises `UsageError` if another process is training it.
+        """
+        if self._lock is None:
+            self._take()
+            for folder in (self.path, self.path / "checkpoints"):
+                remove_partials(folder)
+
+    def _take(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows: two trainings of one run are the user's to avoid
+            return
+        try:
+            self._lock = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise storage_error(error, self.path, "open") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            raise UsageError(f"{self.path} is being trained by another process. Wait for it, or start a new run.") from error
+
+    def release(self) -> None:
+        """Let other processes train the run again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @staticmethod
+    def open(path: Path) -> Run:
+        """Open a run folder. Raises `ModelError` if there is none at `path`."""
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{path} is no run folder: it has no config.json{_similar(path)}")
+        return Run(path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run was asked to do."""
+        path = self.path / "config.json"
+        try:
+            config = json.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise storage_error(error, path, "read") from error
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"{path} cannot be read: {error}.") from error
+        if not isinstance(config, dict):
+            raise ModelError(f"{path} is no JSON object.")
+        return config
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Replace the configuration."""
+        write_bytes(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+    def save_best(self, saved: Saved) -> None:
+        """Replace the run's model."""
+        save_model(self.model_path, saved)
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Return the checkpoints as `(step, folder)`, the oldest first."""
+        folder = self.path / "checkpoints"
+        try:
+            names = os.listdir(folder) if folder.is_dir() else []
+        except OSError as error:
+            raise storage_error(error, folder, "look into") from error
+        return sorted((int(name[5:]), folder / name) for name in names if name.startswith("step-") and name[5:].isdecimal())
+
+    def save_checkpoint(self, step: int, saved: Saved, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Write a checkpoint, whole or not at all, then remove all but the last few."""
+        with new_folder(self.path / "checkpoints" / f"step-{step}") as folder:
+            save_model(folder / MODEL_NAME, saved)
+            write_sealed(folder / TRAINING_NAME, tensors, {"kind": "training", **about})
+            digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+            write_bytes(folder / "MANIFEST.json", json.dumps({"step": step, "sha256": digests}).encode())
+        for _, path in self.checkpoints()[:-KEPT]:
+            remove_folder(path)
+
+    def load_checkpoint(self) -> tuple[Saved, dict[str, Tensor], dict[str, Any], list[str]]:
+        """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
+        passed: list[str] = []
+        for step, folder in reversed(self.checkpoints()):
+            try:
+                _check_manifest(step, folder)
+                tensors, about = read_sealed(folder / TRAINING_NAME)
+                return load_model(folder / MODEL_NAME), tensors, about, passed
+            except ModelError as error:
+                passed.append(f"Passed over a damaged checkpoint: {error}")
+        raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in passed))
+
+
+def _check_manifest(step: int, folder: Path) -> None:
+    """Hold that a checkpoint is one: of this step, all its files there, and no other than were written together."""
+    manifest = folder / "MANIFEST.json"
+    try:
+        if not manifest.is_file() or manifest.stat().st_size > LONGEST_MANIFEST:
+            raise ValueError("no manifest")
+        about = json.loads(manifest.read_text("utf-8"))
+        digests = dict(about["sha256"])
+        if about["step"] != step or digests.keys() != {MODEL_NAME, TRAINING_NAME}:
+            raise ValueError("of something else")
+        for name, digest in digests.items():
+            if not (folder / name).is_file() or _sha256(folder / name) != digest:
+                raise ModelError(f"{folder / name} does not match its MANIFEST.")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{folder} has no readable MANIFEST.json.") from error
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_taken(path: Path) -> None:
+    """Raise `UsageError` if there is something at `path`, other than a run that never got as far as a checkpoint."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    begun = path.is_dir() and all(part.name == "checkpoints" or PARTIAL in part.name for part in path.iterdir())
+    if not (path / "config.json").is_file() and not begun:
+        raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
+    if (path / MODEL_NAME).exists() or Run(path).checkpoints():
+        raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {shlex.quote(str(path))}")
+
+
+def find_model(path: Path) -> Path:
+    """Return the model file that `RUN` names: a run folder, a checkpoint's folder, or a model file."""
+    if path.is_file():
+        return path
+    if (path / MODEL_NAME).is_file():
+        return path / MODEL_NAME
+    if (path / "config.json").is_file():
+        raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. Train it again: --out {path}")
+    raise ModelError(f"{path} is no run folder and no model file{_similar(path)}")
+
+
+def _similar(path: Path) -> str:
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = [folder.name for folder in path.parent.iterdir() if (folder / "config.json").is_file()]
+    return nearest(path.name, names) or (f". Runs there: {', '.join(sorted(names)[:5])}." if names else ".")
+
+
+class Follower(Protocol):
+    """Who keeps a copy of a log."""
+
+    def added(self, record: dict[str, Any]) -> None:
+        """Is told of a record when it is in the log."""
+        ...
+
+    def cut(self) -> None:
+        """Is told when records were dropped."""
+        ...
+
+
+class JsonLines:
+    """A log of one JSON object a line, appended to as training goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.follower: Follower | None = None
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record; it reaches the system at once, so that a killed process loses at most its last line."""
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise storage_error(error, self.path, "write") from error
+        if self.follower is not None:
+            self.follower.added(record)
+
+    def clear(self) -> None:
+        """Remove all records."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, self.path, "remove") from error
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield the records; a line that was cut short or damaged is left out."""
+        if not self.path.is_file():  # a device would never end
+            return
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    with contextlib.suppress(ValueError, RecursionError):
+                        record = json.loads(line)
+                        if isinstance(record, dict):
+                            yield record
+        except OSError as error:
+            raise storage_error(error, self.path, "read") from error
+
+    def keep_until(self, step: int) -> None:
+        """Drop the records after `step`: a resumed run writes them again."""
+        kept: Iterable[dict[str, Any]] = (record for record in self.read() if _step(record) <= step)
+        write_bytes(self.path, "".join(map(_line, kept)).encode())
+        if self.follower is not None:
+            self.follower.cut()
+
+
+def _step(record: dict[str, Any]) -> float:
+    step = record.get("step", 0)
+    return step if isinstance(step, int | float) else math.inf
+
+
+def _line(record: dict[str, Any]) -> str:
+    """Return a record as one line, also for readers that take U+2028 and its kind for line ends; half a pair is escaped."""
+    text = json.dumps(record, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

@@ -1,0 +1,166 @@
+"""Tables that are on every machine already, or one package away: no download, no licence question.
+
+    digits          scikit-learn's handwritten digits, which it carries: a picture -> a digit
+    glyphs          characters drawn here with the machine's fonts: a picture -> the character's name
+    languages       the names that Babel carries (the Unicode Consortium's CLDR): a name -> its language
+    dates           dates written by Babel in the ways of hundreds of locales -> ISO 8601
+    python-tokens   Python's own standard library, as it lies beside the interpreter: code -> every character's class
+
+Rows are made when they are asked for, always the same ones in the same order for the same packages (and fonts, and
+Python). Both parts of a table come from one pass, so that nothing is in both.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import itertools
+import keyword
+import random
+import tokenize
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unrolled.datasets.cldr import dates, languages
+from unrolled.datasets.glyphs import glyphs
+from unrolled.datasets.stdlib import python_sources
+from unrolled.errors import DataError
+
+Row = dict[str, Any]
+"""Cells by column: text as `str`, a label for every character as `list[str]`, a picture as `(H, W)` uint8."""
+
+_PIECE = (200, 400)  # characters of a piece of code
+_PIECES = {"train": 4_000, "test": 500}
+_OF_A_FILE = 16  # so that no large module outweighs the others
+
+
+@dataclass(frozen=True)
+class BuiltinTable:
+    """A built-in table: its columns, what is learned unless the user says otherwise, and its rows by part.
+
+    `source` and `target` are specifications `column:kind`. `needs` is the package to be installed, or empty. `rows`
+    takes `train` or `test`, and raises `DataError` when that package, or what it should find, is missing.
+    """
+
+    columns: tuple[str, ...]
+    source: str
+    target: str
+    needs: str
+    rows: Callable[[str], Iterator[Row]]
+
+
+def _given(module: str, package: str, rows: Callable[[str], Iterator[Row]]) -> Callable[[str], Iterator[Row]]:
+    """Return `rows` behind a check, made when it is called, that the package which it needs is there."""
+
+    def checked(part: str) -> Iterator[Row]:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise DataError(
+                f"This built-in table needs the package {package}, which is not installed: pip install 'unrolled[data]'"
+            ) from error
+        return rows(part)
+
+    return checked
+
+
+def _digits(part: str) -> Iterator[Row]:
+    """Yield `{"picture": (8, 8) uint8, ink is 255, "digit": "7"}`: of every digit, a fifth is for testing."""
+    data: Any = importlib.import_module("sklearn.datasets").load_digits()
+    draw, held = random.Random(0), set()
+    for digit in range(10):
+        own = [row for row, value in enumerate(data.target) if value == digit]
+        held |= set(draw.sample(own, len(own) // 5))
+    for row, (picture, digit) in enumerate(zip(data.images, data.target, strict=True)):
+        if (row in held) == (part == "test"):
+            yield {"picture": (picture * (255 / 16)).round().astype("uint8"), "digit": str(digit)}
+
+
+def _python_tokens(part: str) -> Iterator[Row]:
+    """Yield `{"code": "x = 1", "classes": ["name", "space", "operator", ...]}`: pieces of whole files of either part."""
+    for code, classes in _token_pieces(part).items():
+        yield {"code": code, "classes": list(classes)}
+
+
+@functools.cache
+def _token_pieces(part: str) -> dict[str, list[str]]:
+    """Return the classes of a part's pieces by their code, which no other piece has."""
+    files = [path for path in python_sources() if path.parent.name != "encodings"]  # those are all the same but for tables
+    draw, held, tested = random.Random(0), len(files) // 8, _token_pieces("test") if part == "train" else {}
+    draw.shuffle(files)
+    found: dict[str, list[str]] = {}
+    for path in files[:held] if part == "test" else files[held:]:
+        pieces = [(code, classes) for code, classes in _pieces(path) if code not in tested]
+        found |= [pieces[i] for i in sorted(draw.sample(range(len(pieces)), min(len(pieces), _OF_A_FILE)))]
+        if len(found) >= _PIECES[part]:
+            break
+    return dict(itertools.islice(found.items(), _PIECES[part]))
+
+
+def _pieces(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Cut a file into pieces of whole statements, so that none begins inside a string; longer statements are left out."""
+    text = path.read_text("ascii")
+    try:
+        classes, ends = token_classes(text)
+    except (tokenize.TokenError, SyntaxError):
+        return  # a template, or Python 2's
+    start = last = 0
+    for end in [*ends, len(text) + _PIECE[1]]:  # no statement ends there: it closes the last piece
+        if end - start > _PIECE[1]:
+            blank = last - start - len(text[start:last].lstrip("\n"))
+            code = text[start + blank : last].rstrip()
+            if len(code) >= _PIECE[0]:
+                yield code, classes[start + blank : start + blank + len(code)]
+            start = last if end - last <= _PIECE[1] else end
+        last = end
+
+
+def token_classes(code: str) -> tuple[list[str], list[int]]:
+    """Return the class of every character of Python code, and the places where its statements end.
+
+    The classes are keyword, name, number, string, comment, operator, space and newline. What is inside an f-string is
+    string, as it is to Python before 3.12. Raises what `tokenize` raises: `TokenError` or a `SyntaxError`.
+    """
+    lines = [0]
+    for line in code.split("\n"):
+        lines.append(lines[-1] + len(line) + 1)
+    classes = [{"\n": "newline", "\\": "operator"}.get(character, "space") for character in code]
+    ends, opened = [], []
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        start, end = (lines[line - 1] + column for line, column in (token.start, token.end))
+        kind = tokenize.tok_name[token.type]
+        if kind == "NEWLINE":
+            ends.append(min(end, len(code)))
+        elif kind.endswith("STRING_START"):
+            opened.append(start)
+        elif kind.endswith("STRING_END"):
+            start, kind = opened.pop(), "STRING"
+        if kind == "NAME":
+            kind = "KEYWORD" if keyword.iskeyword(token.string) else kind
+        if kind in _CLASSES:
+            classes[start:end] = [_CLASSES[kind]] * (end - start)
+    return classes, ends
+
+
+_CLASSES = {
+    "KEYWORD": "keyword", "NAME": "name", "NUMBER": "number", "STRING": "string", "COMMENT": "comment", "OP": "operator",
+}  # fmt: skip
+
+TABLES: dict[str, BuiltinTable] = {
+    "digits": BuiltinTable(
+        ("picture", "digit"),
+        "picture:image",
+        "digit:label",
+        "scikit-learn",
+        _given("sklearn.datasets", "scikit-learn", _digits),
+    ),
+    "glyphs": BuiltinTable(("picture", "name"), "picture:image", "name:text", "pillow", _given("PIL", "pillow", glyphs)),
+    "languages": BuiltinTable(
+        ("name", "language"), "name:text", "language:label", "babel", _given("babel", "babel", languages)
+    ),
+    "dates": BuiltinTable(("written", "iso", "locale"), "written:text", "iso:text", "babel", _given("babel", "babel", dates)),
+    "python-tokens": BuiltinTable(("code", "classes"), "code:text", "classes:labels", "", _python_tokens),
+}

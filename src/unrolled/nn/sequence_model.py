@@ -1,0 +1,9 @@
+"""What training and files ask of a network, whether it learns texts or tables."""
+
+from __future__ import annotations
+
+from unrolled.nn.encoder_decoder import PairModel
+from unrolled.nn.language_model import SequenceModel
+
+Network = SequenceModel | PairModel
+"""Has `loss(batch, state)`, `initial_state(rows)`, `seed_dropout(seed)`, `cells()` and `device`."""

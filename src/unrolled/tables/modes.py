@@ -1,0 +1,75 @@
+"""The five modes of the post's figure, as one table: when inputs are read and when outputs are written.
+
+A mode is a layout of a (source, target) pair on the time axis, and nothing else; `-` means that nothing is written:
+
+    mode            inputs, step by step      targets
+    one-to-one      x                         y
+    one-to-many     x GO y1 .. yM             - y1 .. yM END
+    many-to-one     x1 .. xN                  - .. - y
+    many-to-many    x1 .. xN GO y1 .. yM      - .. - y1 .. yM END
+    synced          x1 .. xN                  y1 .. yN
+
+The mode follows from the two columns: whether each has one step or many, and whether the target goes beside the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from unrolled.errors import UsageError
+from unrolled.tables.columns import Column
+
+NOTHING, GO, END = "-", "GO", "END"
+Writes = Literal["once", "beside", "after"]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A layout: whether `many` steps are read, and when is written: `once` at the end, `beside` each step, or `after` them."""
+
+    name: str
+    many: bool
+    writes: Writes
+
+    def lay(self, source: Sequence[Any], target: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Return inputs and targets, step by step, of a pair; raises `ValueError` for a pair that does not fit."""
+        read, written = list(source), list(target)
+        if self.writes == "after":
+            return [*read, GO, *written], [NOTHING] * len(read) + [*written, END]
+        if self.writes == "once":
+            if len(written) != 1:
+                raise ValueError(f"{self.name} has one target; got {len(written)}.")
+            return read, [NOTHING] * (len(read) - 1) + written
+        if len(read) != len(written):
+            raise ValueError(f"{self.name} has a target for each of {len(read)} inputs; got {len(written)}.")
+        return read, written
+
+
+MODES = (
+    Mode("one-to-one", False, "once"),
+    Mode("one-to-many", False, "after"),
+    Mode("many-to-one", True, "once"),
+    Mode("many-to-many", True, "after"),
+    Mode("synced", True, "beside"),
+)
+
+
+def mode_of(source: Column, target: Column) -> Mode:
+    """Return the mode of two columns. Raises `UsageError` for two that make none."""
+    if target.kind == "labels":
+        writes: Writes = "beside"
+    elif target.kind in ("text", "image"):
+        writes = "after"
+    elif target.kind == "frames":
+        raise UsageError(f"'{target.name}' has frames, which can be read but not written: text, labels or numbers can.")
+    else:
+        writes = "once"
+    for mode in MODES:
+        if mode.many == source.sequence and mode.writes == writes:
+            return mode
+    raise UsageError(
+        f"'{target.name}' has a label for every step, and '{source.name}' ({source.kind}) has one step: "
+        "name a source of many steps (text or frames), or make the target one label."
+    )

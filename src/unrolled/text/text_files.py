@@ -1,0 +1,294 @@
+"""What is read: files, folders, standard input, compressed or not, as pieces of symbols.
+
+Text is UTF-8. A byte order mark at the start of a file is dropped and line ends become `\\n`; both are told. Anything
+that is not text is refused with the byte where it goes wrong. A piece is an array of byte values (plain ASCII, or
+`--tokens bytes`) or of code points; nothing here ever holds more than a piece of a file.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import contextlib
+import fnmatch
+import glob
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from unrolled.atomic_io import make_folder, storage_error
+from unrolled.datasets.stdlib import PREFIX, builtin
+from unrolled.errors import DataError, StorageError, nearest
+
+PIECE = 1 << 22
+"""Bytes read at once: large enough to be fast, small against the memory of a small machine."""
+
+Piece = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    ".gz": lambda path: gzip.open(path, "rb"),
+    ".bz2": lambda path: bz2.open(path, "rb"),
+    ".xz": lambda path: lzma.open(path, "rb"),
+    ".zst": lambda path: io.BufferedReader(_Zstandard(open(path, "rb"))),
+}
+_SPOOLED = "unrolled-stdin-"
+LINE_ENDS = "files whose line ends became \\n"
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+"""What a damaged compressed file raises."""
+
+
+def gather(inputs: Sequence[str], pattern: str = "*", spool: Path | None = None) -> list[Path]:
+    """Return the files that `inputs` name, in order: files, folders (recursively, sorted), `-`, `builtin:NAME`.
+
+    `pattern` chooses among the files of folders; standard input is kept in a file in `spool`, since it is read twice, and
+    read only when all else was found. Whoever asked removes that file (see `is_spooled`).
+    """
+    named = [[] if name == "-" else _named(name, pattern) for name in inputs]
+    spool = spool or Path(tempfile.gettempdir())
+    return [path for paths in named for path in paths or [_spool_standard_input(spool)]]
+
+
+def _named(name: str, pattern: str) -> list[Path]:
+    if name.startswith(PREFIX):
+        return builtin(name.removeprefix(PREFIX))
+    if os.path.isdir(name):
+        return _folder(Path(name), pattern)
+    if glob.has_magic(name) and not os.path.exists(name):
+        found = [Path(path) for path in sorted(glob.glob(name, recursive=True)) if os.path.isfile(path)]
+        if not found:
+            raise DataError(f"No file matches {name}.")
+        return found
+    return [existing_file(name)]
+
+
+def existing_file(name: str) -> Path:
+    """Return the path of a file that is there and can be read; else an error that names the nearest one."""
+    path = Path(name)
+    if not os.path.exists(name):  # pathlib's own raises for a long name, and takes an empty one for the working folder
+        folder = path.parent if os.path.isdir(path.parent) else Path()
+        with contextlib.suppress(OSError):
+            raise DataError(f"No such file: {name or repr(name)}{nearest(path.name, os.listdir(folder)) or '.'}")
+        raise DataError(f"No such file: {name or repr(name)}.")
+    if not os.access(path, os.R_OK):
+        raise StorageError(f"Cannot read {path}: permission denied.")
+    if not path.is_file():
+        raise DataError(f"{path} is a pipe or a device, and text is read more than once. Try: cat {path} | unrolled train -")
+    return path
+
+
+def _folder(folder: Path, pattern: str) -> list[Path]:
+    # What this program wrote itself is nobody's text: a run folder inside the folder is passed over.
+    runs = {path.parent for path in folder.rglob("config.json") if (path.parent / "checkpoints").is_dir()}
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not _is_hidden(path.relative_to(folder))
+        and not runs.intersection(path.parents)
+        and fnmatch.fnmatch(path.name, pattern)
+    )
+    texts = [path for path in files if _looks_like_text(path)]
+    if not texts:
+        raise DataError(f"The folder {folder} has no text file that matches '{pattern}' ({len(files)} files looked at).")
+    return texts
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _looks_like_text(path: Path) -> bool:
+    try:
+        with open_bytes(path) as file:
+            head = file.read(8192)
+    except (OSError, *DAMAGED):
+        return False
+    return bool(head) and b"\0" not in head
+
+
+def _spool_standard_input(folder: Path) -> Path:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise DataError("'-' reads standard input, and nothing is piped into it. Try: cat book.txt | unrolled train -")
+    make_folder(folder)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=_SPOOLED, dir=folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                while piece := sys.stdin.buffer.read(PIECE):
+                    file.write(piece)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise storage_error(error, folder, "keep standard input in") from error
+    return Path(name)
+
+
+def is_spooled(path: Path, spool: Path) -> bool:
+    """Return whether `gather` made this file in `spool` to keep standard input in."""
+    return path.parent == spool and path.name.startswith(_SPOOLED)
+
+
+def shown(path: Path) -> str:
+    """Return how a file is called when a person is told of it."""
+    return "Standard input" if path.name.startswith(_SPOOLED) else str(path)
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether a file's name says that it is compressed."""
+    return path.suffix.lower() in _OPENERS
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading its bytes, decompressed if its name says so."""
+    opener = _OPENERS.get(path.suffix.lower())
+    return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
+
+
+class _Zstandard(io.RawIOBase):
+    """The bytes of a .zst file, all frames of it. zstandard's own reader takes a file that was cut short for a whole one."""
+
+    STEP = 1024  # read at once; it may hold no more than 32 MB, even if somebody meant it to, and larger steps are no faster
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._packed = self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._packed or self._file.read(self.STEP)
+            if not packed and self._frame:
+                raise EOFError("Compressed file ended before the end of its last frame")
+            if not packed:
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready, self._packed = self._frame.decompress(packed), self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def read_bytes(path: Path, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Yield the (decompressed) bytes of a file in pieces. A damaged or unreadable file is an error with its name.
+
+    Of a file that is not compressed, a part may be read; its pieces end where those of the whole file end.
+    """
+    try:
+        with open_bytes(path) as file:
+            if start:
+                file.seek(start)
+            at = start
+            while piece := file.read(PIECE - at % PIECE if stop is None else min(PIECE - at % PIECE, stop - at)):
+                at += len(piece)
+                yield piece
+    except DAMAGED as error:
+        raise DataError(f"{path} is damaged or not what its ending says: {str(error) or type(error).__name__}.") from error
+    except OSError as error:
+        if is_packed(path) and error.errno is None:
+            raise DataError(f"{path} is damaged or not what its ending says: {error}.") from error
+        raise storage_error(error, path, "read") from error
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """Return a digest of the files' contents in their order: of the bytes on the disk, and of how they are decompressed."""
+    digest = hashlib.blake2b(digest_size=20)
+    for path in paths:
+        try:
+            packing = path.suffix.lower() if is_packed(path) else ""
+            digest.update(f"{packing} {path.stat().st_size};".encode())
+            with open(path, "rb", buffering=0) as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
+        except OSError as error:
+            raise storage_error(error, path, "read") from error
+    return digest.hexdigest()
+
+
+def read_text(path: Path, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Piece]:
+    """Yield the code points of a UTF-8 file, or of a part of it, in pieces; count in `notes` what was normalised.
+
+    Raises `DataError` with the offset, in the whole file, of the first byte that is not UTF-8, or that is NUL.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    newlines = io.IncrementalNewlineDecoder(None, translate=True)
+    offset = start
+    for piece in read_bytes(path, start, stop):
+        plain = piece.isascii() and b"\r" not in piece and not decoder.getstate()[0] and not newlines.getstate()[1]
+        if offset == 0:
+            _refuse_other_encodings(path, piece)
+        if (nul := piece.find(b"\0")) >= 0:
+            raise DataError(
+                f"{shown(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text (UTF-16 perhaps?). "
+                "To learn any bytes: --tokens bytes"
+            )
+        if plain:
+            yield np.frombuffer(piece, dtype=np.uint8)
+        else:
+            yield _code_points(path, piece, offset, decoder, newlines, notes)
+        offset += len(piece)
+    yield _code_points(path, b"", offset, decoder, newlines, notes, final=True)
+    if newlines.newlines and newlines.newlines != "\n":
+        notes[LINE_ENDS] = notes.get(LINE_ENDS, 0) + 1
+
+
+def _code_points(
+    path: Path,
+    piece: bytes,
+    offset: int,
+    decoder: codecs.IncrementalDecoder,
+    newlines: io.IncrementalNewlineDecoder,
+    notes: dict[str, int],
+    final: bool = False,
+) -> Piece:
+    pending = len(decoder.getstate()[0])
+    try:
+        text = decoder.decode(piece, final)
+    except UnicodeDecodeError as error:
+        where = offset - pending + error.start
+        raise DataError(
+            f"{shown(path)} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {where:,}. "
+            "Convert it, or learn its bytes as they are: --tokens bytes"
+        ) from error
+    if offset == 0 and text.startswith("\ufeff"):
+        text = text[1:]
+        notes["byte order marks dropped"] = notes.get("byte order marks dropped", 0) + 1
+    text = str(newlines.decode(text, final))
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+def _refuse_other_encodings(path: Path, head: bytes) -> None:
+    for mark, name in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):
+        if head.startswith(mark):
+            raise DataError(f"{path} is {name}, and UTF-8 is expected. Convert it: iconv -f {name} -t UTF-8 {path}")
+
+
+def read_raw(path: Path, notes: dict[str, Any], start: int = 0, stop: int | None = None) -> Iterator[Piece]:
+    """Yield the bytes of a file, or of a part of it, in pieces, as they are."""
+    for piece in read_bytes(path, start, stop):
+        yield np.frombuffer(piece, dtype=np.uint8)
+
+
+READERS: dict[str, Callable[..., Iterator[Piece]]] = {"characters": read_text, "bytes": read_raw}
