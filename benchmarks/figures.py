@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 import unrolled
-from unrolled.evaluation.ngram import table
+from unrolled.evaluation.ngram import loss_by_order
 from unrolled.options import DataOptions
 from unrolled.text.corpus import open_corpus
 
@@ -62,7 +62,7 @@ def scoring(run: str, name: str) -> dict[str, float]:
     ids = model.vocabulary.align(model.vocabulary.points(text))[0]
     cut = len(ids) * 9 // 10
     started = time.perf_counter()
-    for _ in table(ids[:cut], ids[cut:], model.vocabulary.size, range(1, 21)):
+    for _ in loss_by_order(ids[:cut], ids[cut:], model.vocabulary.size, range(1, 21)):
         pass
     counting = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unrolled.text.batching import Batch
     from unrolled.training.distributed import ProcessGroup
-    from unrolled.training.train_step import Learner
+    from unrolled.training.train_step import TrainStep
 
 PROCESSES = (8, 16, 32, 64, 128, 256, 512)
 NETWORKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}
@@ -160,7 +160,7 @@ def compare(hidden: int, lanes: int, steps: int, rounds: int = 40) -> list[str]:
     return lines
 
 
-def rate_of(learner: "Learner", batch: "Batch", process_group: "ProcessGroup", turns: int = 5) -> float:
+def rate_of(learner: "TrainStep", batch: "Batch", process_group: "ProcessGroup", turns: int = 5) -> float:
     """Return the symbols per second of all processes together: the median of a few steps, after one warm-up step."""
     took = []
     for _ in range(turns + 1):
@@ -168,7 +168,7 @@ def rate_of(learner: "Learner", batch: "Batch", process_group: "ProcessGroup", t
         loss, _ = learner.step(batch, 0.0, 0)
         process_group.all_reduce_sum([0.0] * 4 + [float(loss)])
         took.append(time.perf_counter() - started)
-    return process_group.world_size * batch.symbols / statistics.median(took[1:])
+    return process_group.world_size * batch.num_targets / statistics.median(took[1:])
 
 
 def alone(*sizes: int) -> "subprocess.Popen[str]":
@@ -187,24 +187,26 @@ def take_turns(hidden: int, lanes: int, steps: int) -> None:
         print(rate_of(learner, batch, SINGLE_PROCESS), flush=True)
 
 
-def learner_of(hidden: int, lanes: int, steps: int, process_group: "ProcessGroup", threads: int = 1) -> "tuple[Learner, Batch]":
+def learner_of(
+    hidden: int, lanes: int, steps: int, process_group: "ProcessGroup", threads: int = 1
+) -> "tuple[TrainStep, Batch]":
     """Return a learner of two layers with `hidden` units, and a batch of `lanes` columns for it."""
     import numpy as np
     import torch
 
-    from unrolled.nn.device import choose_machine
-    from unrolled.nn.kernels import use
-    from unrolled.nn.language_model import SequenceModel
+    from unrolled.nn.device import select_device
+    from unrolled.nn.kernels import set_kernel
+    from unrolled.nn.language_model import RecurrentLM
     from unrolled.options import MachineOptions, ModelOptions, TrainingOptions
     from unrolled.text.batching import Batch
-    from unrolled.training.train_step import Learner
+    from unrolled.training.train_step import TrainStep
 
     torch.manual_seed(0)
-    model = SequenceModel(65, ModelOptions(hidden=hidden, dropout=0.1)).train()
-    use(model, "auto")
+    model = RecurrentLM(65, ModelOptions(hidden=hidden, dropout=0.1)).train()
+    set_kernel(model, "auto")
     options = TrainingOptions(batch=lanes, bptt=steps, optimiser="muon")
     ids = np.random.default_rng(1).integers(65, size=(2, steps, lanes))
-    learner = Learner(model, choose_machine(MachineOptions(threads=threads)), options, lanes, process_group)
+    learner = TrainStep(model, select_device(MachineOptions(threads=threads)), options, lanes, process_group)
     return learner, Batch(ids[0], ids[1], None, True, ids[0].size)
 
 
@@ -226,8 +228,8 @@ def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
 
     alone.step(full, 0.0, 0)
     work: dict[str, Callable[[], object]] = {
-        "half": lambda: few._gradients(half, few.carried),
-        "full": lambda: alone._gradients(full, alone.carried),
+        "half": lambda: few._accumulate_gradients(half, few.carried_state),
+        "full": lambda: alone._accumulate_gradients(full, alone.carried_state),
         "clip": lambda: clip_gradient(alone.model.parameters(), alone.options),
         "update": lambda: alone.optimizer.step(0.0),
         "orthogonalize": lambda: orthogonal_update(squares),

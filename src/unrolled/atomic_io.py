@@ -22,12 +22,12 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-PARTIAL = ".partial-"
+TMP_MARK = ".partial-"
 """Marks a file or folder that is still being written. What a killed process leaves behind carries this in its name."""
 
-_OLD = "old"
+_BACKUP_NAME = "old"
 
-_REASONS = {
+_REASON_BY_ERRNO = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would be larger than the system allows",
@@ -39,19 +39,19 @@ _REASONS = {
 }
 
 
-def storage_error(error: OSError, path: Path, doing: str) -> StorageError:
+def storage_error(error: OSError, path: Path, action: str) -> StorageError:
     """Turn a fault of the operating system into one sentence with the path, the reason and the free space."""
-    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-    message = f"Cannot {doing} {path}: {reason}."
+    reason = _REASON_BY_ERRNO.get(error.errno or 0, error.strerror or str(error))
+    message = f"Cannot {action} {path}: {reason}."
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         with contextlib.suppress(OSError):
-            message += f" {shutil.disk_usage(_existing(path)).free:,} bytes are free there."
+            message += f" {shutil.disk_usage(_existing_parent(path)).free:,} bytes are free there."
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         message += " Choose another place, for example with --out."
     return StorageError(message)
 
 
-def make_folder(path: Path) -> None:
+def make_dir(path: Path) -> None:
     """Make a folder and its parents; a folder that exists already is fine."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -59,10 +59,10 @@ def make_folder(path: Path) -> None:
         raise storage_error(error, path, "make the folder") from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, whole or not at all."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=path.name + PARTIAL, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=path.name + TMP_MARK, dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -74,18 +74,18 @@ def write_bytes(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
-        flush_folder(path.parent)
+        fsync_dir(path.parent)
     except OSError as error:
         raise storage_error(error, path, "write") from error
 
 
-def can_claim() -> bool:
+def has_file_locks() -> bool:
     """Return whether this system has the locks that `claim` needs."""
     return fcntl is not None
 
 
 @contextlib.contextmanager
-def claim(path: Path, wait: bool = False, shared: bool = False) -> Iterator[bool]:
+def file_lock(path: Path, blocking: bool = False, shared: bool = False) -> Iterator[bool]:
     """Hold the lock file `path` while the block runs, and yield whether it is ours; `wait` until it is.
 
     Several may hold it at once if all of them ask for it `shared`. The system lets go of it when a process dies. Where there
@@ -96,7 +96,7 @@ def claim(path: Path, wait: bool = False, shared: bool = False) -> Iterator[bool
         return
     with open(path, "ab") as file:
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if blocking else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
@@ -106,62 +106,62 @@ def claim(path: Path, wait: bool = False, shared: bool = False) -> Iterator[bool
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, first_wins: bool = False) -> Iterator[Path]:
+def atomic_dir(path: Path, keep_existing: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on leaving, flush what was put in and rename it to `path`, replacing it.
 
     With `first_wins`, one that another process put there meanwhile stays. If the block raises, nothing appears at `path` and
     the partial folder is removed.
     """
     try:
-        make_folder(path.parent)
-        partial = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
+        make_dir(path.parent)
+        tmp_dir = Path(tempfile.mkdtemp(prefix=path.name + TMP_MARK, dir=path.parent))
     except OSError as error:
         raise storage_error(error, path, "write") from error
     try:
-        yield partial
-        for file in partial.iterdir():
-            _flush(file)
-        flush_folder(partial)
-        os.chmod(partial, 0o777 & ~_umask())
-        if not (first_wins and path.exists()):
-            _replace_folder(partial, path, first_wins)
-        flush_folder(path.parent)
+        yield tmp_dir
+        for file in tmp_dir.iterdir():
+            _fsync_file(file)
+        fsync_dir(tmp_dir)
+        os.chmod(tmp_dir, 0o777 & ~_umask())
+        if not (keep_existing and path.exists()):
+            _replace_dir(tmp_dir, path, keep_existing)
+        fsync_dir(path.parent)
     except OSError as error:
         raise storage_error(error, path, "write") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(tmp_dir, ignore_errors=True)
 
 
-def put_in_place(folder: Path, path: Path) -> None:
+def commit_dir(tmp_dir: Path, path: Path) -> None:
     """Flush a finished folder and rename it to `path`, if nothing stands there; else it stays where it is."""
     try:
-        for file in folder.iterdir():
+        for file in tmp_dir.iterdir():
             if file.is_file():
-                _flush(file)
-        flush_folder(folder)
-        os.chmod(folder, 0o777 & ~_umask())
+                _fsync_file(file)
+        fsync_dir(tmp_dir)
+        os.chmod(tmp_dir, 0o777 & ~_umask())
         if not path.exists():
-            _replace_folder(folder, path, first_wins=True)
-        flush_folder(path.parent)
+            _replace_dir(tmp_dir, path, keep_existing=True)
+        fsync_dir(path.parent)
     except OSError as error:
         raise storage_error(error, path, "write") from error
 
 
-def remove_partials(folder: Path, older_than: float = 0.0) -> None:
+def remove_tmp(folder: Path, min_age: float = 0.0) -> None:
     """Remove what killed processes left half-written in `folder` (not below it).
 
     What had stepped aside for something that never came is put back. Where other processes may be writing at this moment,
     `older_than` seconds spares theirs.
     """
-    for path in folder.glob(f"*{PARTIAL}*"):
+    for path in folder.glob(f"*{TMP_MARK}*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime < older_than:
+            if time.time() - path.stat().st_mtime < min_age:
                 continue
-        home = folder / path.name.split(PARTIAL)[0]
-        if (path / _OLD).exists() and not home.exists():
+        target = folder / path.name.split(TMP_MARK)[0]
+        if (path / _BACKUP_NAME).exists() and not target.exists():
             with contextlib.suppress(OSError):
-                os.replace(path / _OLD, home)
-                flush_folder(folder)
+                os.replace(path / _BACKUP_NAME, target)
+                fsync_dir(folder)
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -169,16 +169,16 @@ def remove_partials(folder: Path, older_than: float = 0.0) -> None:
                 path.unlink()
 
 
-def remove_folder(path: Path) -> None:
+def remove_dir(path: Path) -> None:
     """Remove a folder, if it can be; while it is half removed, it has the name of what is still being written."""
     with contextlib.suppress(OSError):
-        aside = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
+        tmp_dir = Path(tempfile.mkdtemp(prefix=path.name + TMP_MARK, dir=path.parent))
         with contextlib.suppress(OSError):
-            os.replace(path, aside / "gone")
-        shutil.rmtree(aside, ignore_errors=True)
+            os.replace(path, tmp_dir / "gone")
+        shutil.rmtree(tmp_dir, ignore_errors=True)
 
 
-def flush_folder(folder: Path) -> None:
+def fsync_dir(folder: Path) -> None:
     """Make renames inside `folder` last; where folders cannot be opened (Windows), the system does so itself."""
     if os.name == "nt":
         return
@@ -189,7 +189,7 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _flush(file: Path) -> None:
+def _fsync_file(file: Path) -> None:
     descriptor = os.open(file, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -197,32 +197,32 @@ def _flush(file: Path) -> None:
         os.close(descriptor)
 
 
-def _replace_folder(partial: Path, path: Path, first_wins: bool) -> None:
+def _replace_dir(tmp_dir: Path, path: Path, keep_existing: bool) -> None:
     """Rename a folder into place. A non-empty folder cannot be renamed over, so an old one steps aside first.
 
     If the new one then cannot follow, the old one goes back; after a kill in between, `remove_partials` puts it back.
     """
-    if first_wins or not path.exists():
+    if keep_existing or not path.exists():
         try:
-            os.replace(partial, path)
+            os.replace(tmp_dir, path)
         except OSError:
-            if not (first_wins and path.exists()):
+            if not (keep_existing and path.exists()):
                 raise
         return
-    aside = Path(tempfile.mkdtemp(prefix=path.name + PARTIAL, dir=path.parent))
+    backup_dir = Path(tempfile.mkdtemp(prefix=path.name + TMP_MARK, dir=path.parent))
     try:
-        os.replace(path, aside / _OLD)
-        os.replace(partial, path)
+        os.replace(path, backup_dir / _BACKUP_NAME)
+        os.replace(tmp_dir, path)
     except OSError:
         if not path.exists():
-            os.replace(aside / _OLD, path)
+            os.replace(backup_dir / _BACKUP_NAME, path)
         raise
     finally:
         if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(backup_dir, ignore_errors=True)
 
 
-def _existing(path: Path) -> Path:
+def _existing_parent(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

@@ -19,28 +19,28 @@ from unrolled.checkpoints.model_file import load_text_model
 from unrolled.errors import UnrolledError
 from unrolled.generation.sampling import generate
 from unrolled.nn.cells import state_tensors
-from unrolled.nn.device import choose_machine, fast_bfloat16, instruction_sets
-from unrolled.nn.kernels import KERNELS, refusal, use
-from unrolled.nn.kernels.extension import library, why_absent
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.device import has_fast_bfloat16, instruction_sets, select_device
+from unrolled.nn.kernels import KERNELS, set_kernel, unsupported_reason
+from unrolled.nn.kernels.extension import native_module, unavailable_reason
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import MachineOptions, ModelOptions, SampleOptions, TrainRequest
 from unrolled.text.corpus import cache_folder
 from unrolled.training import launch
-from unrolled.views.progress import Quiet
+from unrolled.views.progress import NullProgress
 
 PACKAGES = ("torch", "numpy", "safetensors", "rich", "zstandard")
-TOLERANCE = 1e-9
+FLOAT64_TOLERANCE = 1e-9
 FLOAT32_TOLERANCE = 1e-3
 """Largest difference allowed in float32, where the loss is a sum of squares that is some hundreds."""
-SECONDS = 5.0
-SENTENCE = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n"
+TRAIN_SECONDS = 5.0
+TRAIN_TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n"
 
 
-def examine() -> dict[str, Any]:
+def collect_findings() -> dict[str, Any]:
     """Return versions, processor, disk and the result of the self-test, as `doctor --json` prints them."""
-    machine = choose_machine(MachineOptions())
-    usage = shutil.disk_usage(Path.cwd())
-    cache = cache_folder()
+    machine = select_device(MachineOptions())
+    disk = shutil.disk_usage(Path.cwd())
+    cache_dir = cache_folder()
     return {
         "versions": {"unrolled": __version__, "python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES},
@@ -48,26 +48,33 @@ def examine() -> dict[str, Any]:
         "processor": {"cores": os.cpu_count(), "threads": machine.threads, "instruction_sets": instruction_sets()},
         "device": str(machine.device),
         "precision": machine.precision,
-        "fast_bfloat16": fast_bfloat16(machine.device),
-        "kernels": sorted(name for name in KERNELS if name != "native" or library() is not None),
-        "native": {"built": library() is not None, "why_not": why_absent()}
-        | ({"uses": library().set_in_use(), "has": library().sets()} if library() is not None else {}),
-        "disk": {"free_bytes": usage.free, "total_bytes": usage.total},
-        "cache": {"folder": str(cache), "bytes": sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())},
+        "fast_bfloat16": has_fast_bfloat16(machine.device),
+        "kernels": sorted(name for name in KERNELS if name != "native" or native_module() is not None),
+        "native": {"built": native_module() is not None, "why_not": unavailable_reason()}
+        | ({"uses": native_module().set_in_use(), "has": native_module().sets()} if native_module() is not None else {}),
+        "disk": {"free_bytes": disk.free, "total_bytes": disk.total},
+        "cache": {
+            "folder": str(cache_dir),
+            "bytes": sum(file.stat().st_size for file in cache_dir.rglob("*") if file.is_file()),
+        },
         "self_test": _self_test(),
     }
 
 
-def show(findings: dict[str, Any]) -> str:
+def format_findings(findings: dict[str, Any]) -> str:
     """Return the findings as lines that can be pasted."""
     lines = []
     for name, value in findings.items():
-        text = ", ".join(f"{k} {_short(v)}" for k, v in value.items() if v != "") if isinstance(value, dict) else _short(value)
+        text = (
+            ", ".join(f"{k} {_format_value(v)}" for k, v in value.items() if v != "")
+            if isinstance(value, dict)
+            else _format_value(value)
+        )
         lines.append(f"{name:<14} {text}")
     return "\n".join(lines)
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
         return "+".join(map(str, value))
     if isinstance(value, float):
@@ -79,45 +86,49 @@ def _self_test() -> dict[str, Any]:
     """Hold the kernels equal, train for some seconds, save, load, and sample twice the same."""
     started = time.perf_counter()
     try:
-        difference = max(_kernel_difference(cell) for cell in ("rnn", "gru", "lstm"))
-        rate, bits, same = _learn()
-        passed, problem = difference < TOLERANCE and bits < 2.0 and same, ""
+        kernel_difference = max(_max_kernel_difference(cell) for cell in ("rnn", "gru", "lstm"))
+        tokens_per_second, final_bits, samples_repeat = _train_and_sample()
+        passed, problem = kernel_difference < FLOAT64_TOLERANCE and final_bits < 2.0 and samples_repeat, ""
     except UnrolledError as error:
         return {"passed": False, "problem": str(error), "seconds": time.perf_counter() - started}
     if not passed:
-        problem = f"kernels differ by {difference:.2g}, {bits:.2f} bits learned, samples repeat: {same}"
+        problem = f"kernels differ by {kernel_difference:.2g}, {final_bits:.2f} bits learned, samples repeat: {samples_repeat}"
     return {
         "passed": passed,
         "problem": problem,
-        "kernels_differ_by": difference,
-        "symbols_per_second": round(rate),
+        "kernels_differ_by": kernel_difference,
+        "symbols_per_second": round(tokens_per_second),
         "seconds": time.perf_counter() - started,
     }
 
 
-def _kernel_difference(cell: str) -> float:
+def _max_kernel_difference(cell: str) -> float:
     """Return the largest difference between a kernel and the definition, in outputs, states and gradients.
 
     torch's layers are compared in float64; ours, which are float32, as a share of what that allows.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = SequenceModel(7, ModelOptions(cell=cell, hidden=5, dropout=0)).double()  # type: ignore[arg-type]  # a key of CELLS
+        model = RecurrentLM(7, ModelOptions(cell=cell, hidden=5, dropout=0)).double()  # type: ignore[arg-type]  # a key of CELLS
         ids = torch.randint(7, (6, 3))
-    exact, worst = _run_with(model, "reference", ids), 0.0
+    expected, max_difference = _forward_backward(model, "reference", ids), 0.0
     for kernel in KERNELS:
-        number = torch.float32 if kernel == "native" else torch.float64
-        run = copy.deepcopy(model).to(number)
-        if refusal(kernel, run.cells()[0]) is None:
-            found = zip(exact, _run_with(run, kernel, ids), strict=True)
-            difference = max(float((one - other).abs().max()) for one, other in found)
-            worst = max(worst, difference * (TOLERANCE / FLOAT32_TOLERANCE if kernel == "native" else 1.0))
-    return worst
+        dtype = torch.float32 if kernel == "native" else torch.float64
+        model_copy = copy.deepcopy(model).to(dtype)
+        if unsupported_reason(kernel, model_copy.cells()[0]) is None:
+            tensor_pairs = zip(expected, _forward_backward(model_copy, kernel, ids), strict=True)
+            difference = max(
+                float((expected_tensor - actual_tensor).abs().max()) for expected_tensor, actual_tensor in tensor_pairs
+            )
+            max_difference = max(
+                max_difference, difference * (FLOAT64_TOLERANCE / FLOAT32_TOLERANCE if kernel == "native" else 1.0)
+            )
+    return max_difference
 
 
-def _run_with(model: SequenceModel, kernel: str, ids: torch.Tensor) -> list[torch.Tensor]:
+def _forward_backward(model: RecurrentLM, kernel: str, ids: torch.Tensor) -> list[torch.Tensor]:
     """Return logits, last states and gradients `(...)` in float64, for ids `(T, B)`."""
-    use(model, kernel)
+    set_kernel(model, kernel)
     model.zero_grad()
     logits, state = model(ids, model.initial_state(ids.shape[1]))
     logits.square().sum().backward()
@@ -125,15 +136,15 @@ def _run_with(model: SequenceModel, kernel: str, ids: torch.Tensor) -> list[torc
     return [tensor.detach().double() for tensor in (logits, *state_tensors(state), *gradients)]
 
 
-def _learn() -> tuple[float, float, bool]:
+def _train_and_sample() -> tuple[float, float, bool]:
     """Train on a sentence; return symbols a second, bits a symbol at the end, and whether a seed repeats its text."""
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
-        text.write_text(SENTENCE * 300, "utf-8")
-        values = {"minutes": SECONDS / 60, "hidden": 64, "sample_length": 0, "out": str(Path(folder) / "run")}
-        outcome = launch.start(TrainRequest.build((str(text),), values, "doctor"), Quiet()).train()
-        if outcome.stopped is not None:
+        text.write_text(TRAIN_TEXT * 300, "utf-8")
+        values = {"minutes": TRAIN_SECONDS / 60, "hidden": 64, "sample_length": 0, "out": str(Path(folder) / "run")}
+        result = launch.start_run(TrainRequest.build((str(text),), values, "doctor"), NullProgress()).train()
+        if result.stopped is not None:
             raise KeyboardInterrupt
-        saved = load_text_model(Path(outcome.model))
-        texts = [next(generate(saved.model, saved.vocabulary, SampleOptions(length=50), seed=1)).text for _ in range(2)]
-    return outcome.symbols_per_second, outcome.val_bits or 0.0, texts[0] == texts[1]
+        saved = load_text_model(Path(result.model))
+        texts = [next(generate(saved.model, saved.tokenizer, SampleOptions(length=50), seed=1)).text for _ in range(2)]
+    return result.symbols_per_second, result.val_bits or 0.0, texts[0] == texts[1]

@@ -64,11 +64,11 @@ class Interrupted(UnrolledError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a fault is that there was not enough memory, of the machine or of a GPU."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or "allocate memory" in message or "out of memory" in message
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the choice closest to `word`, or an empty string if none is close."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f"; did you mean '{matches[0]}'?" if matches else ""

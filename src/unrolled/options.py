@@ -15,7 +15,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from unrolled.errors import UsageError, nearest
+from unrolled.errors import UsageError, did_you_mean
 
 Options = TypeVar("Options")
 
@@ -267,74 +267,74 @@ def check(options: Any) -> None:
     hints = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        expected = _misfit(hints[field.name], value)
+        expected = _expected_type(hints[field.name], value)
         if expected:
-            raise UsageError(f"{flag(field.name)} is {value!r}; expected {expected}.")
+            raise UsageError(f"{flag_name(field.name)} is {value!r}; expected {expected}.")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        bounds = {k: v for k, v in field.metadata.items() if k in _HOLDS}
-        small = abs(value) <= _LARGEST  # a whole number may be too large for a float
-        if small and all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
+        bounds = {k: v for k, v in field.metadata.items() if k in _BOUND_CHECKS}
+        fits_float = abs(value) <= _MAX_FLOAT  # a whole number may be too large for a float
+        if fits_float and all(_BOUND_CHECKS[name](value, bound) for name, bound in bounds.items()):
             continue
-        expected = " and ".join(f"{_WORDS[name]} {bound:,.12g}" for name, bound in bounds.items())
-        told = f"{value:.12g}" if small or isinstance(value, float) else "a number of too many digits"
-        raise UsageError(f"{flag(field.name)} is {told}; expected a finite number {expected}".rstrip() + ".")
+        expected = " and ".join(f"{_BOUND_WORDS[name]} {bound:,.12g}" for name, bound in bounds.items())
+        value_text = f"{value:.12g}" if fits_float or isinstance(value, float) else "a number of too many digits"
+        raise UsageError(f"{flag_name(field.name)} is {value_text}; expected a finite number {expected}".rstrip() + ".")
 
 
-def _misfit(hint: Any, value: Any) -> str:
+def _expected_type(hint: Any, value: Any) -> str:
     """Return what was expected, if `value` is not of the type `hint`; an empty string if it is."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        misfits = [_misfit(part, value) for part in typing.get_args(hint)]
-        return "" if "" in misfits else misfits[0]
+        expectations = [_expected_type(part, value) for part in typing.get_args(hint)]
+        return "" if "" in expectations else expectations[0]
     if typing.get_origin(hint) is Literal:
         return "" if value in typing.get_args(hint) else "one of " + ", ".join(typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return "" if isinstance(value, tuple) and all(isinstance(part, str) for part in value) else "a list of texts"
     if hint is float:
         return "" if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
-    return "" if type(value) is hint else _KINDS.get(hint, "nothing")
+    return "" if type(value) is hint else _TYPE_NAMES.get(hint, "nothing")
 
 
-_LARGEST = sys.float_info.max
-_KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", str: "a text"}
-_HOLDS = {
+_MAX_FLOAT = sys.float_info.max
+_TYPE_NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", str: "a text"}
+_BOUND_CHECKS = {
     "above": lambda value, bound: value > bound,
     "least": lambda value, bound: value >= bound,
     "below": lambda value, bound: value < bound,
     "most": lambda value, bound: value <= bound,
 }
-_WORDS = {"above": "above", "least": "of at least", "below": "below", "most": "of at most"}
+_BOUND_WORDS = {"above": "above", "least": "of at least", "below": "below", "most": "of at most"}
 
 
-def flag(name: str) -> str:
+def flag_name(name: str) -> str:
     """Return the flag of a field, as a user types it."""
     return "--" + name.replace("_", "-")
 
 
-def from_dict(kind: type[Options], values: dict[str, Any], origin: str) -> Options:
+def from_dict(option_class: type[Options], values: dict[str, Any], origin: str) -> Options:
     """Build options of `kind` from saved or hand-written `values`; an unknown key or wrong type is a `UsageError`."""
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a dataclass type
+    names = [field.name for field in dataclasses.fields(option_class)]  # type: ignore[arg-type]  # a dataclass type
     for name in values:
         if name not in names:
-            raise UsageError(f"{origin}: unknown setting '{name}'{nearest(name, names)}")
-    options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+            raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, names)}")
+    options = option_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     check(options)
     return options
 
 
-def split_by_class(values: dict[str, Any], kinds: tuple[type, ...], origin: str) -> list[dict[str, Any]]:
+def split_by_class(values: dict[str, Any], option_classes: tuple[type, ...], origin: str) -> list[dict[str, Any]]:
     """Deal flat `values` out to the option classes that own each name; a name nobody owns is a `UsageError`."""
-    fields = [(index, field) for index, kind in enumerate(kinds) for field in dataclasses.fields(kind)]
+    fields = [(index, field) for index, option_class in enumerate(option_classes) for field in dataclasses.fields(option_class)]
     owners = {field.name: index for index, field in fields}
     new_names = {old: field.name for _, field in fields for old in field.metadata["old_names"]}
-    dealt: list[dict[str, Any]] = [{} for _ in kinds]
+    grouped: list[dict[str, Any]] = [{} for _ in option_classes]
     for name, value in values.items():
         name = name.replace("-", "_")
         name = new_names.get(name, name)
         if name not in owners:
-            raise UsageError(f"{origin}: unknown setting '{name}'{nearest(name, owners)}")
-        dealt[owners[name]][name] = value
-    return dealt
+            raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, owners)}")
+        grouped[owners[name]][name] = value
+    return grouped
 
 
 @dataclass(frozen=True)
@@ -349,47 +349,51 @@ class TrainRequest:
     run: RunOptions = RunOptions()
     table: TableOptions = TableOptions()
     pair: PairOptions = PairOptions()
-    given: frozenset[str] = frozenset()
+    explicit: frozenset[str] = frozenset()
     """Names of the settings that somebody chose; the recipe may choose the others."""
 
     @staticmethod
     def build(inputs: tuple[str, ...], values: dict[str, Any], origin: str, preset: str | None = None) -> TrainRequest:
         """Return the defaults, changed by a preset, changed by flat `values` (from Python, TOML or a saved run)."""
         if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
-            near = nearest(preset, PRESETS) if isinstance(preset, str) else ""
-            raise UsageError(f"There is no preset {preset!r}{near or '.'} Presets: {', '.join(PRESETS)}.")
-        chosen = dict(PRESETS[preset] if preset else {})
-        if any(values.get(name) is not None for name in BUDGETS):
-            chosen = {name: value for name, value in chosen.items() if name not in BUDGETS}
-        dealt = split_by_class(chosen | {name.replace("-", "_"): value for name, value in values.items()}, GROUPS, origin)
-        parts: list[Any] = [from_dict(kind, part, origin) for kind, part in zip(GROUPS, dealt, strict=True)]
+            hint = did_you_mean(preset, PRESETS) if isinstance(preset, str) else ""
+            raise UsageError(f"There is no preset {preset!r}{hint or '.'} Presets: {', '.join(PRESETS)}.")
+        preset_values = dict(PRESETS[preset] if preset else {})
+        if any(values.get(name) is not None for name in BUDGET_OPTIONS):
+            preset_values = {name: value for name, value in preset_values.items() if name not in BUDGET_OPTIONS}
+        grouped = split_by_class(
+            preset_values | {name.replace("-", "_"): value for name, value in values.items()}, OPTION_CLASSES, origin
+        )
+        parts: list[Any] = [
+            from_dict(option_class, group, origin) for option_class, group in zip(OPTION_CLASSES, grouped, strict=True)
+        ]
         request = TrainRequest(tuple(inputs), *parts)
-        return dataclasses.replace(request, given=frozenset(name for part in dealt for name in part))
+        return dataclasses.replace(request, explicit=frozenset(name for group in grouped for name in group))
 
     def check(self) -> TrainRequest:
         """Return the request with one budget and, if need be, a drawn seed; raise `UsageError` for what cannot be."""
-        for part in self.parts():
+        for part in self.groups():
             check(part)
-        given = [flag(name) for name in BUDGETS if getattr(self.training, name) is not None]
-        if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} are given, and one budget is expected: choose one.")
-        training = self.training if given else dataclasses.replace(self.training, minutes=DEFAULT_MINUTES)
+        budgets = [flag_name(name) for name in BUDGET_OPTIONS if getattr(self.training, name) is not None]
+        if len(budgets) > 1:
+            raise UsageError(f"{' and '.join(budgets)} are given, and one budget is expected: choose one.")
+        training = self.training if budgets else dataclasses.replace(self.training, minutes=DEFAULT_MINUTES)
         if training.seed < 0:
             training = dataclasses.replace(training, seed=secrets.randbelow(2**31))
-        return dataclasses.replace(self, inputs=self.inputs or (BUILTIN,), training=training)
+        return dataclasses.replace(self, inputs=self.inputs or (DEFAULT_INPUT,), training=training)
 
-    def parts(self) -> tuple[Any, ...]:
+    def groups(self) -> tuple[Any, ...]:
         """Return the settings by class, in the order of `GROUPS`."""
         return (self.data, self.model, self.training, self.machine, self.run, self.table, self.pair)
 
-    def flat(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all settings as one table, as `build` takes them."""
-        return {name: value for part in self.parts() for name, value in dataclasses.asdict(part).items()}
+        return {name: value for part in self.groups() for name, value in dataclasses.asdict(part).items()}
 
 
-GROUPS: tuple[type, ...] = (
+OPTION_CLASSES: tuple[type, ...] = (
     DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions, TableOptions, PairOptions,
 )  # fmt: skip
-BUDGETS = ("minutes", "epochs", "steps")
+BUDGET_OPTIONS = ("minutes", "epochs", "steps")
 DEFAULT_MINUTES = 3.0
-BUILTIN = "builtin:python"
+DEFAULT_INPUT = "builtin:python"

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from unrolled.bench import PARTS, learning, race
+from unrolled.bench import BENCHMARKS, learning, run_interleaved
 from unrolled.bench.peers import PlainLSTM, PlainLSTMCells, SmallGPT
-from unrolled.bench.process import Contender
-from unrolled.bench.workloads import SUBJECTS
+from unrolled.bench.process import BenchProcess
+from unrolled.bench.workloads import WORKLOADS
 from unrolled.errors import DataError, UnrolledError
-from unrolled.nn.kernels.extension import library
+from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.kernels.native import has_bfloat16
-from unrolled.views.svg_curves import draw
+from unrolled.views.svg_curves import loss_curves_svg
 
 TINY: dict[str, dict[str, Any]] = {
     "our step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "optimiser": "adamw"},
@@ -43,35 +43,35 @@ WORK = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in SUBJECTS if name != "matrix peak"])
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if name != "matrix peak"])
 def test_subjects_do_the_work_they_say(name: str) -> None:
-    subject = SUBJECTS[name](**TINY[name])
+    subject = WORKLOADS[name](**TINY[name])
     subject()
     subject()
     assert subject.work == WORK.get(name, 1)
 
 
-@pytest.mark.skipif(library() is None, reason="no native kernels here")
+@pytest.mark.skipif(native_module() is None, reason="no native kernels here")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_matrix_peak_counts_its_work(precision: str) -> None:
     if precision == "bfloat16" and not has_bfloat16():
         pytest.skip("no products in bfloat16 here")
     narrow = precision == "bfloat16"
-    one = library().multiply(narrow, 1, 1)
+    one = native_module().multiply(narrow, 1, 1)
     assert one >= 2 * 4 * 12  # a product and an addition for each number of twelve registers
-    assert library().multiply(narrow, 2, 50) == 100 * one
+    assert native_module().multiply(narrow, 2, 50) == 100 * one
     with pytest.raises(ValueError, match="rounds must be at least 1"):
-        library().multiply(narrow, 1, 0)
+        native_module().multiply(narrow, 1, 0)
 
 
 @pytest.mark.serial
-@pytest.mark.skipif(library() is None, reason="no native kernels here")
+@pytest.mark.skipif(native_module() is None, reason="no native kernels here")
 @pytest.mark.skipif("UNROLLED_INSTRUCTIONS" in os.environ, reason="torch uses more instructions than the native kernels may")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_no_product_goes_beyond_the_matrix_peak(precision: str) -> None:
     if precision == "bfloat16" and not has_bfloat16():
         pytest.skip("no products in bfloat16 here")
-    peak, torchs = SUBJECTS["matrix peak"](precision=precision), SUBJECTS["product"](size=512, precision=precision)
+    peak, torchs = WORKLOADS["matrix peak"](precision=precision), WORKLOADS["product"](size=512, precision=precision)
     best: dict[Any, float] = {}
     for subject in (peak, torchs) * 5:
         start = time.perf_counter()
@@ -83,14 +83,14 @@ def test_no_product_goes_beyond_the_matrix_peak(precision: str) -> None:
 
 def test_contenders_take_turns_in_processes_of_their_own() -> None:
     given = {name: (name, TINY[name]) for name in ("product", "peer sampling")}
-    rates = race(given, rounds=2)
+    rates = run_interleaved(given, rounds=2)
     assert set(rates) == set(given)
     assert all(0 < rate < math.inf for rate in rates.values())
 
 
 def test_a_contender_that_dies_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnrolledError, match="'product' ended with code 1"):
-        Contender("product", size=-1, precision="float32")
+        BenchProcess("product", size=-1, precision="float32")
     capfd.readouterr()
 
 
@@ -111,7 +111,7 @@ def test_the_peers_loops_are_the_same_network() -> None:
 
 def test_the_gpt_sees_no_future() -> None:
     torch.manual_seed(0)
-    model = SmallGPT(11, context=8, width=16, heads=2, layers=2)
+    model = SmallGPT(11, context=8, width=16, num_heads=2, num_layers=2)
     ids = torch.randint(11, (2, 8))
     changed = ids.clone()
     changed[:, 5] = (changed[:, 5] + 1) % 11
@@ -141,7 +141,7 @@ def test_the_clock_stands_while_a_peer_is_looked_at() -> None:
         seen.append(progress)
         time.sleep(0.005)
 
-    curve = learning._clocked(step, look, 0.1)
+    curve = learning._train_timed(step, look, 0.1)
     assert 0.1 <= curve[-1][0] < 0.2
     assert len(curve) >= 5
     assert seen == sorted(seen)
@@ -159,7 +159,7 @@ def test_all_learn_and_the_picture_is_drawn(book: Path, cli: Callable[..., Any])
 
 
 def test_curves_stay_inside_their_picture() -> None:
-    root = Xml.fromstring(draw({"a & b": [(1.0, 9.0), (2.0, 1.5)], "c": [(1.5, 1.4), (2.0, 1.3)]}))
+    root = Xml.fromstring(loss_curves_svg({"a & b": [(1.0, 9.0), (2.0, 1.5)], "c": [(1.5, 1.4), (2.0, 1.3)]}))
     for line in root.iter("{http://www.w3.org/2000/svg}polyline"):
         for point in line.attrib["points"].split():
             x, y = map(float, point.split(","))
@@ -171,7 +171,7 @@ def test_parts_are_named(cli: Callable[..., Any]) -> None:
     done = cli("bench", "trainin")
     assert done.code == 2
     assert "'training'" in done.err
-    assert set(PARTS) == {"training", "kernels", "sampling", "encoding", "learning"}
+    assert set(BENCHMARKS) == {"training", "kernels", "sampling", "encoding", "learning"}
 
 
 def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(
@@ -179,7 +179,7 @@ def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(
 ) -> None:
     (tmp_path / "short.txt").write_text("too short. " * 40, "utf-8")
     with pytest.raises(DataError, match="440 symbols; the peers need 2,833"):
-        learning.plain_lstm(str(tmp_path / "short.txt"), 0.1, 1)
+        learning.train_plain_lstm(str(tmp_path / "short.txt"), 0.1, 1)
     done = cli("bench", "learning", "--picture", "no/such/folder.svg")
     assert done.code == 2
     assert "no folder" in done.err

@@ -10,7 +10,7 @@ import pytest
 
 import unrolled
 from unrolled.training import launch
-from unrolled.views.progress import Quiet
+from unrolled.views.progress import NullProgress
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
@@ -36,7 +36,7 @@ def test_a_run_goes_on_from_its_checkpoint() -> None:
     config = json.loads(Path("run", "config.json").read_text("utf-8"))
     config["inputs"] = [str(GOLDEN / "words.txt")]
     Path("run", "config.json").write_text(json.dumps(config), "utf-8")
-    outcome = launch.resume(Path("run"), {}, Quiet(), allow=True).train()
+    outcome = launch.resume_run(Path("run"), {}, NullProgress(), allow_change=True).train()
     assert outcome.steps == 120
     assert outcome.val_nats is not None
     assert outcome.val_nats < 2.6

@@ -36,16 +36,16 @@ import zstandard
 from support.forks import Forks
 from support.models import checkpoint_parts
 from support.runs import train, write_data
-from unrolled.checkpoints.model_file import load_text_model, read_sealed, save_model, write_sealed
-from unrolled.checkpoints.run_dir import JsonLines, Run
+from unrolled.checkpoints.model_file import load_checked, load_text_model, save_checked, save_model
+from unrolled.checkpoints.run_dir import JsonLinesLog, Run
 from unrolled.errors import UnrolledError
 from unrolled.options import DataOptions
-from unrolled.tables.cell_values import Cell, array_of, picture_of
-from unrolled.tables.pair_batching import find_task, read_pairs
+from unrolled.tables.cell_values import Cell, parse_array, parse_image
+from unrolled.tables.pair_batching import infer_spec, read_pairs
 from unrolled.tables.table_files import open_table
 from unrolled.text.corpus import cache_folder, cached_corpus, open_corpus
-from unrolled.text.text_files import read_raw, read_text
-from unrolled.training.resume import saved_request
+from unrolled.text.text_files import read_byte_values, read_code_points
+from unrolled.training.resume import load_request
 
 LONG = pytest.mark.long
 
@@ -107,15 +107,15 @@ def _model(path: Path) -> None:
 
 def _read_model(path: Path) -> Any:
     saved = load_text_model(path)
-    return frozen(saved.model.state_dict()), json.dumps(saved.about())
+    return frozen(saved.model.state_dict()), json.dumps(saved.metadata())
 
 
 def _training(path: Path) -> None:
-    write_sealed(path, {"a": torch.arange(5), "b": torch.ones(2, 3)}, {"kind": "training", "position": {"x": 1.5}})
+    save_checked(path, {"a": torch.arange(5), "b": torch.ones(2, 3)}, {"kind": "training", "position": {"x": 1.5}})
 
 
 def _read_training(path: Path) -> Any:
-    tensors, about = read_sealed(path)
+    tensors, about = load_checked(path)
     return frozen(tensors), about
 
 
@@ -153,7 +153,7 @@ def _read_config(path: Path) -> Any:
     folder = path.parent / "configured"
     folder.mkdir(exist_ok=True)
     shutil.copy(path, folder / "config.json")
-    request, _ = saved_request(Run(folder))
+    request, _ = load_request(Run(folder))
     request.check()
     assert request.model.hidden <= 65536
 
@@ -183,21 +183,21 @@ def _cache(name: str) -> tuple[Callable[[Path], None], Read]:
         corpus = cached_corpus(entry.parent.name)
         if corpus is None:
             raise UnrolledError("made again")
-        return corpus.ids.tolist(), corpus.vocabulary.to_json(), corpus.unit, corpus.documents, corpus.longest, corpus.notes
+        return corpus.ids.tolist(), corpus.tokenizer.to_json(), corpus.unit, corpus.documents, corpus.longest, corpus.notes
 
     return make, read
 
 
 def _log(path: Path) -> None:
-    log = JsonLines(path)
+    log = JsonLinesLog(path)
     for step in range(1, 12):
         log.append({"event": "train", "step": step, "seconds": step / 7, "text": "caf\u00e9 \u2028\n"})
 
 
 def _read_log(path: Path) -> Any:
-    log = JsonLines(path)
+    log = JsonLinesLog(path)
     before = list(log.read())
-    log.keep_until(7)
+    log.truncate_after(7)
     after = list(log.read())
     assert all(record in before or record != record for record in after)
     assert all(record.get("step", 0) <= 7 for record in after)
@@ -215,8 +215,8 @@ def _packed(ending: str) -> tuple[Callable[[Path], None], Read]:
         path.write_bytes(PACKERS[ending](text))
 
     def read(path: Path) -> Any:
-        raw = b"".join(piece.tobytes() for piece in read_raw(path, {}))
-        points = np.concatenate([np.zeros(0, np.uint32), *read_text(path, {})])
+        raw = b"".join(piece.tobytes() for piece in read_byte_values(path, {}))
+        points = np.concatenate([np.zeros(0, np.uint32), *read_code_points(path, {})])
         assert all(0 <= point < 0x110000 for point in points.tolist())
         assert len(points) <= len(raw)
 
@@ -231,7 +231,7 @@ ROWS: list[dict[str, Any]] = [
 def _read_table(columns: tuple[str, str]) -> Read:
     def read(path: Path) -> Any:
         table = open_table(str(path))
-        task, _ = find_task(table, *columns)
+        task, _ = infer_spec(table, *columns)
         assert len(read_pairs(table, task))
 
     return read
@@ -293,8 +293,8 @@ FORMATS = {
         Format("table.jsonl", _jsonl, _read_table(("text", "label"))),
         Format("frames.jsonl", _jsonl, _read_table(("frames", "label"))),
         Format("table.parquet", _parquet, _read_table(("text", "label"))),
-        Format("picture.png", _png, _cell(picture_of)),
-        Format("array.npy", _npy, _cell(array_of)),
+        Format("picture.png", _png, _cell(parse_image)),
+        Format("array.npy", _npy, _cell(parse_array)),
     )
 }
 

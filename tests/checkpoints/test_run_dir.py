@@ -14,12 +14,12 @@ import torch
 from support.models import small_model
 from unrolled import atomic_io
 from unrolled.checkpoints import model_file
-from unrolled.checkpoints.model_file import SavedModel, load_text_model, read_sealed, save_model, write_sealed
-from unrolled.checkpoints.run_dir import JsonLines, Run, find_model
+from unrolled.checkpoints.model_file import TextModelFile, load_checked, load_text_model, save_checked, save_model
+from unrolled.checkpoints.run_dir import JsonLinesLog, Run, find_model
 from unrolled.errors import ModelError, StorageError, UsageError
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
-from unrolled.text.tokenizer import Bytes
+from unrolled.text.tokenizer import ByteTokenizer
 
 
 @pytest.mark.parametrize("end", [False, True])
@@ -30,8 +30,8 @@ def test_a_model_comes_back_bit_equal(tmp_path: Path, end: bool) -> None:
     for name, tensor in saved.model.state_dict().items():
         assert torch.equal(tensor, loaded.model.state_dict()[name])
     assert loaded.model.options == saved.model.options
-    assert loaded.vocabulary.to_json() == saved.vocabulary.to_json()
-    assert (loaded.unit, loaded.history) == (saved.unit, saved.history)
+    assert loaded.tokenizer.to_json() == saved.tokenizer.to_json()
+    assert (loaded.document_kind, loaded.history) == (saved.document_kind, saved.history)
     assert all(weight.requires_grad for weight in loaded.model.parameters())
 
 
@@ -42,9 +42,9 @@ def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
 
 
 def test_bytes_need_no_symbols(tmp_path: Path) -> None:
-    model = SequenceModel(257, ModelOptions(hidden=4, layers=1))
-    save_model(tmp_path / "m", SavedModel(model, Bytes(True)))
-    assert load_text_model(tmp_path / "m").vocabulary.end == 256
+    model = RecurrentLM(257, ModelOptions(hidden=4, layers=1))
+    save_model(tmp_path / "m", TextModelFile(model, ByteTokenizer(True)))
+    assert load_text_model(tmp_path / "m").tokenizer.eos_id == 256
 
 
 def test_no_damaged_file_loads(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_newer_format_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_file, "FORMAT", 2)
+    monkeypatch.setattr(model_file, "FORMAT_VERSION", 2)
     save_model(tmp_path / "m", small_model())
     monkeypatch.undo()
     with pytest.raises(ModelError, match="format 2 and this version of unrolled reads up to 1: install a newer"):
@@ -91,11 +91,11 @@ def test_a_newer_format_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     saved = small_model()
     about = {"kind": "model", "options": {"hidden": 7, "layers": 1}, "unit": "stream", "history": {}}
-    write_sealed(tmp_path / "m", saved.model.state_dict(), about | {"vocabulary": saved.vocabulary.to_json()})
+    save_checked(tmp_path / "m", saved.model.state_dict(), about | {"vocabulary": saved.tokenizer.to_json()})
     with pytest.raises(ModelError, match="the weights are not those of its options"):
         load_text_model(tmp_path / "m")
     about["options"] = {"hiden": 6}
-    write_sealed(tmp_path / "n", saved.model.state_dict(), about | {"vocabulary": saved.vocabulary.to_json()})
+    save_checked(tmp_path / "n", saved.model.state_dict(), about | {"vocabulary": saved.tokenizer.to_json()})
     with pytest.raises(ModelError, match="unknown setting 'hiden'; did you mean 'hidden'"):
         load_text_model(tmp_path / "n")
 
@@ -132,26 +132,26 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
             break
     assert all("the disk is full" in failure for failure in failures)
     assert len(failures) >= 4
-    assert not list(tmp_path.glob(f"*{atomic_io.PARTIAL}*"))
+    assert not list(tmp_path.glob(f"*{atomic_io.TMP_MARK}*"))
 
 
 def test_faults_are_told_with_path_and_reason(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("x")
     with pytest.raises(StorageError, match="a part of the path is a file"):
-        atomic_io.write_bytes(blocker / "m", b"x")
+        atomic_io.write_atomic(blocker / "m", b"x")
     with pytest.raises(StorageError, match="make the folder"):
-        atomic_io.make_folder(blocker / "folder")
+        atomic_io.make_dir(blocker / "folder")
 
 
 def test_files_have_ordinary_rights(tmp_path: Path) -> None:
-    atomic_io.write_bytes(tmp_path / "m", b"x")
+    atomic_io.write_atomic(tmp_path / "m", b"x")
     assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o666 & ~atomic_io._umask()
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     def fail() -> None:
-        with atomic_io.new_folder(tmp_path / "f") as folder:
+        with atomic_io.atomic_dir(tmp_path / "f") as folder:
             (folder / "a").write_text("1")
             raise RuntimeError("stop")
 
@@ -159,14 +159,14 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         fail()
     assert not list(tmp_path.glob("f*"))
     for text in ("1", "2"):
-        with atomic_io.new_folder(tmp_path / "f") as folder:
+        with atomic_io.atomic_dir(tmp_path / "f") as folder:
             (folder / "a").write_text(text)
     assert (tmp_path / "f" / "a").read_text() == "2"
     assert [path.name for path in tmp_path.glob("f*")] == ["f"]
-    (tmp_path / f"g{atomic_io.PARTIAL}x").mkdir()
-    (tmp_path / f"h{atomic_io.PARTIAL}x").write_text("x")
-    atomic_io.remove_partials(tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if atomic_io.PARTIAL in path.name] == []
+    (tmp_path / f"g{atomic_io.TMP_MARK}x").mkdir()
+    (tmp_path / f"h{atomic_io.TMP_MARK}x").write_text("x")
+    atomic_io.remove_tmp(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if atomic_io.TMP_MARK in path.name] == []
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
@@ -204,26 +204,26 @@ def test_run_names_a_folder_a_checkpoint_or_a_file(tmp_path: Path) -> None:
     run.save_best(small_model())
     run.save_checkpoint(1, small_model(), {}, {})
     assert find_model(run.path) == find_model(run.model_path) == run.model_path
-    assert load_text_model(find_model(run.path / "checkpoints" / "step-1")).vocabulary.size == 4
+    assert load_text_model(find_model(run.path / "checkpoints" / "step-1")).tokenizer.vocab_size == 4
     with pytest.raises(ModelError, match="no run folder and no model file"):
         find_model(tmp_path / "none")
 
 
 def test_a_log_forgives_its_last_line(tmp_path: Path) -> None:
-    log = JsonLines(tmp_path / "log.jsonl")
+    log = JsonLinesLog(tmp_path / "log.jsonl")
     assert list(log.read()) == []
     for step in (1, 2, 3):
         log.append({"step": step, "text": "\u2028\u00e9\n"})
     with open(log.path, "a", encoding="utf-8") as file:
         file.write('{"step": 4, "te')
     assert [record["step"] for record in log.read()] == [1, 2, 3]
-    log.keep_until(2)
+    log.truncate_after(2)
     assert [json.loads(line)["step"] for line in log.path.read_text("utf-8").splitlines()] == [1, 2]
 
 
 def test_sealed_files_hold_other_kinds_too(tmp_path: Path) -> None:
-    write_sealed(tmp_path / "t", {"a": torch.arange(3)}, {"kind": "training", "x": [1.5]})
-    tensors, about = read_sealed(tmp_path / "t")
+    save_checked(tmp_path / "t", {"a": torch.arange(3)}, {"kind": "training", "x": [1.5]})
+    tensors, about = load_checked(tmp_path / "t")
     assert tensors["a"].tolist() == [0, 1, 2]
     assert about["x"] == [1.5]
     with pytest.raises(ModelError, match="holds no model"):

@@ -9,7 +9,7 @@ import pytest
 
 from support.texts import sentences
 from unrolled.checkpoints.run_dir import Run
-from unrolled.checkpoints.tensorboard import SCALARS, Board
+from unrolled.checkpoints.tensorboard import SCALARS, TensorBoardWriter
 from unrolled.cli.main import main
 
 SMALL = ("--hidden", "8", "--batch", "4", "--bptt", "16", "--sample-length", "12", "--eval-every", "15", "--out", "run")
@@ -52,7 +52,7 @@ def logged(run: str = "run") -> dict[str, dict[int, Any]]:
 
 
 def test_the_board_says_what_the_logs_say(words: Path) -> None:
-    assert main.main(["train", str(words), *SMALL, "--steps", "45", "--log-to", "tensorboard"]) == 0
+    assert main(["train", str(words), *SMALL, "--steps", "45", "--log-to", "tensorboard"]) == 0
     assert shown() == logged()
     assert {"loss/train", "loss/validation", "training/learning_rate", "sample"} <= set(shown())
     times = [event.wall_time for event in events()]
@@ -61,7 +61,7 @@ def test_the_board_says_what_the_logs_say(words: Path) -> None:
 
 
 def test_nothing_is_written_unasked(words: Path) -> None:
-    code = "import sys; from unrolled import cli; main.main(sys.argv[1:]); print('tensorboard' in sys.modules)"
+    code = "import sys; from unrolled.cli.main import main; main(sys.argv[1:]); print('tensorboard' in sys.modules)"
     arguments = ("train", str(words), *SMALL, "--steps", "15")
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -70,28 +70,28 @@ def test_nothing_is_written_unasked(words: Path) -> None:
 
 def test_a_resumed_run_has_every_step_once(words: Path) -> None:
     arguments = ["train", str(words), *SMALL, "--steps", "60", "--log-to", "tensorboard"]
-    assert main.main([*arguments, "--stop-after", "25"]) == 0
+    assert main([*arguments, "--stop-after", "25"]) == 0
     run = Run(Path("run"))
     late = {"event": "train", "step": 30, "seconds": 99.0, "train_nats": 1.0, "lr": 1.0, "rate": 1.0}  # lost by a kill
-    Board(run).added(late)
+    TensorBoardWriter(run).on_append(late)
     run.metrics.append(late)
     with open(next(Path("run", "tensorboard").iterdir()), "ab") as file:
         file.write(b"half a record")
-    assert main.main(["train", "--resume", "run"]) == 0
+    assert main(["train", "--resume", "run"]) == 0
     assert shown() == logged()
     assert sorted(shown()["loss/train"]) == [10, 20, 30, 40, 50, 60]
     assert shown()["training/learning_rate"][30] < 0.5
 
 
 def test_a_run_may_begin_to_be_shown_later(words: Path) -> None:
-    assert main.main(["train", str(words), *SMALL, "--steps", "60", "--stop-after", "25"]) == 0
-    assert main.main(["train", "--resume", "run", "--log", "tensorboard"]) == 0
+    assert main(["train", str(words), *SMALL, "--steps", "60", "--stop-after", "25"]) == 0
+    assert main(["train", "--resume", "run", "--log", "tensorboard"]) == 0
     assert shown() == logged()
     assert sorted(shown()["loss/train"]) == [10, 20, 30, 40, 50, 60]
 
 
 def test_a_divergence_leaves_no_step_twice(words: Path) -> None:
-    assert main.main(["train", str(words), *SMALL, "--steps", "30", "--lr", "1e20", "--log-to", "tensorboard"]) == 5
+    assert main(["train", str(words), *SMALL, "--steps", "30", "--lr", "1e20", "--log-to", "tensorboard"]) == 5
     assert shown() == logged()
 
 
@@ -99,6 +99,6 @@ def test_a_missing_package_is_told_before_anything_begins(
     words: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
-    assert main.main(["train", str(words), *SMALL, "--steps", "5", "--log-to", "tensorboard"]) == 2
+    assert main(["train", str(words), *SMALL, "--steps", "5", "--log-to", "tensorboard"]) == 2
     assert "--log-to tensorboard needs the package tensorboard: pip install 'unrolled[log]'" in capsys.readouterr().err
     assert not Path("run").exists()

@@ -18,7 +18,7 @@ import safetensors.torch
 from support.cli import TINY_RUN, Cli
 from unrolled import __version__
 from unrolled.cli.main import COMMANDS
-from unrolled.options import GROUPS, PRESETS, EvaluateOptions, SampleOptions, flag
+from unrolled.options import OPTION_CLASSES, PRESETS, EvaluateOptions, SampleOptions, flag_name
 
 RUNNING: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
@@ -299,9 +299,9 @@ def test_help_is_quick_narrow_and_complete(cli: Cli) -> None:
         if name not in ("", "doctor"):
             assert done.out.index("Examples:") < done.out.index("--json")
     shown = cli("train", "--help").out + cli("sample", "--help").out + cli("eval", "--help").out
-    for kind in (*GROUPS, SampleOptions, EvaluateOptions):
+    for kind in (*OPTION_CLASSES, SampleOptions, EvaluateOptions):
         for field in dataclasses.fields(kind):
-            assert re.search(rf"--(\[no-\])?{flag(field.name)[2:]}\b", shown), field.name
+            assert re.search(rf"--(\[no-\])?{flag_name(field.name)[2:]}\b", shown), field.name
     timings = []
     for _ in range(5):
         started = time.perf_counter()

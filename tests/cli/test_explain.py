@@ -12,9 +12,9 @@ import pytest
 import unrolled
 from support.cli import Cli, StandardInput
 from support.texts import sentences
-from unrolled.analysis.novel_samples import LONGEST_COPY
+from unrolled.analysis.novel_samples import MIN_COPY_TOKENS
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.memorization import matches
+from unrolled.evaluation.memorization import matching_statistics
 from unrolled.evaluation.ngram import KneserNey
 
 pytestmark = pytest.mark.xdist_group("explain")  # one worker makes what the module's tests share
@@ -281,7 +281,7 @@ def test_novel_stretches_of_a_stream_are_no_long_copies(cli: Cli, runs: dict[str
     train = load(runs["book"]).subject.parts()[0]
     vocabulary = load(runs["book"]).vocabulary
     for sample in json.loads(done.out)["samples"]:
-        assert matches(train, vocabulary.encode(sample["text"])[0]).max() < LONGEST_COPY
+        assert matching_statistics(train, vocabulary.encode(sample["text"])[0]).max() < MIN_COPY_TOKENS
 
 
 # baselines

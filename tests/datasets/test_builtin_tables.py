@@ -123,7 +123,7 @@ def test_digits() -> None:
 def test_glyphs_are_pictures_of_their_names() -> None:
     train, test = both("glyphs")
     for row in train + test:
-        assert row["picture"].shape == (glyphs.SIDE, glyphs.SIDE)
+        assert row["picture"].shape == (glyphs.IMAGE_SIZE, glyphs.IMAGE_SIZE)
         assert row["picture"].dtype == np.uint8
         assert row["picture"].any()
         assert unicodedata.lookup(row["name"])
@@ -133,7 +133,7 @@ def test_glyphs_are_pictures_of_their_names() -> None:
 
 
 def test_no_family_of_fonts_is_in_both_parts_of_glyphs() -> None:
-    parts = glyphs._parts()
+    parts = glyphs._splits()
     families = {part: {face.family for face in faces} for part, faces in parts.items()}
     assert not families["train"] & families["test"]
     assert len(families["test"]) == 1
@@ -143,8 +143,8 @@ def test_no_family_of_fonts_is_in_both_parts_of_glyphs() -> None:
 
 
 def test_capitals_are_taller_and_descenders_lower_than_small_letters() -> None:
-    face = next(iter(glyphs._parts()["test"]))
-    own = glyphs._pictures(face, "Hxp,'")
+    face = next(iter(glyphs._splits()["test"]))
+    own = glyphs._draw_chars(face, "Hxp,'")
     rows = {character: np.flatnonzero(picture.max(1) > 60) for character, picture in own.items()}
     assert rows["H"][0] < rows["x"][0] == rows["p"][0]
     assert abs(int(rows["H"][-1]) - int(rows["x"][-1])) <= 1
@@ -155,7 +155,7 @@ def test_capitals_are_taller_and_descenders_lower_than_small_letters() -> None:
 def test_too_few_fonts_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "_font_files", lambda: iter([("", 0), ("/nowhere.ttf", 0)]))
     with pytest.raises(DataError, match="at least 3 families .* has 1: install .*fonts-dejavu-core"):
-        glyphs._survey()
+        glyphs._select_faces()
 
 
 def test_languages_share_no_name() -> None:
@@ -206,9 +206,9 @@ def test_dates_say_their_day_and_year() -> None:
 )
 def test_styles_are_those_of_the_locale(locale: str, width: str, written: str) -> None:
     day = datetime.date(1969, 6, 15)
-    assert written.replace("\u202f", " ") in {style.write(day).replace("\u202f", " ") for style in cldr._styles()}
-    own = [style for style in cldr._styles() if (str(style.locale), style.width) == (locale, width)]
-    assert all(style.write(day).replace("\u202f", " ") == written.replace("\u202f", " ") for style in own)
+    assert written.replace("\u202f", " ") in {style.format(day).replace("\u202f", " ") for style in cldr._date_styles()}
+    own = [style for style in cldr._date_styles() if (str(style.locale), style.width) == (locale, width)]
+    assert all(style.format(day).replace("\u202f", " ") == written.replace("\u202f", " ") for style in own)
 
 
 SHORT = {

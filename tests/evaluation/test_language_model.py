@@ -8,19 +8,19 @@ import torch
 
 from unrolled.evaluation import language_model as module
 from unrolled.evaluation.language_model import Evaluation, evaluate
-from unrolled.nn.device import Machine
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.text.tokenizer import Ids
 
 V, END = 7, 6
-CPU = Machine(torch.device("cpu"), torch.float32, 2)
+CPU = DeviceConfig(torch.device("cpu"), torch.float32, 2)
 
 
 @pytest.fixture(scope="module")
-def model() -> SequenceModel:
+def model() -> RecurrentLM:
     torch.manual_seed(0)
-    model = SequenceModel(V, ModelOptions(hidden=12, dropout=0.5))
+    model = RecurrentLM(V, ModelOptions(hidden=12, dropout=0.5))
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.7)
@@ -31,7 +31,7 @@ def text(size: int, seed: int = 0) -> Ids:
     return np.random.default_rng(seed).integers(0, END, size).astype(np.uint8)
 
 
-def by_hand(model: SequenceModel, ids: Ids, window: int | None = None, end: int | None = None) -> float:
+def by_hand(model: RecurrentLM, ids: Ids, window: int | None = None, end: int | None = None) -> float:
     """Step through the text one symbol at a time."""
     model.eval()
     state, total = model.initial_state(1), 0.0
@@ -45,50 +45,50 @@ def by_hand(model: SequenceModel, ids: Ids, window: int | None = None, end: int 
 
 
 @pytest.mark.parametrize("size", [2, 3, 100, 257, 300])
-def test_carried_is_the_state_run_through(model: SequenceModel, size: int) -> None:
+def test_carried_is_the_state_run_through(model: RecurrentLM, size: int) -> None:
     ids = text(size)
     result = evaluate(model, CPU, ids)
-    assert result.symbols == size - 1
+    assert result.num_tokens == size - 1
     assert result.context == "carried"
     assert result.nats == pytest.approx(by_hand(model, ids), abs=1e-5)
 
 
-def test_lanes_agree_with_one_long_read(model: SequenceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LANE", 200)
-    monkeypatch.setattr(module, "WARM_UP", 150)
+def test_lanes_agree_with_one_long_read(model: RecurrentLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MIN_COLUMN_TOKENS", 200)
+    monkeypatch.setattr(module, "WARMUP_TOKENS", 150)
     ids = text(1501)
     result = evaluate(model, CPU, ids)
-    assert result.symbols == 1500
+    assert result.num_tokens == 1500
     assert result.nats == pytest.approx(by_hand(model, ids), abs=1e-4)
 
 
 @pytest.mark.parametrize("window", [1, 5, 64, 300, 5000])
-def test_windows_start_from_zero(model: SequenceModel, window: int) -> None:
+def test_windows_start_from_zero(model: RecurrentLM, window: int) -> None:
     ids = text(777)
     result = evaluate(model, CPU, ids, window=window)
-    assert (result.symbols, result.context) == (776, f"window={window}")
+    assert (result.num_tokens, result.context) == (776, f"window={window}")
     assert result.nats == pytest.approx(by_hand(model, ids, window=window), abs=1e-5)
 
 
 @pytest.mark.parametrize("longest", [12, 10**6])
-def test_documents_start_from_zero_as_rows_and_as_streams(model: SequenceModel, longest: int) -> None:
+def test_documents_start_from_zero_as_rows_and_as_streams(model: RecurrentLM, longest: int) -> None:
     random = np.random.default_rng(1)
     documents = [[END], *([*random.integers(0, END, random.integers(1, 12)), END] for _ in range(60))]
     ids = np.concatenate(documents).astype(np.uint8)
     result = evaluate(model, CPU, ids, END, longest)
-    assert (result.symbols, result.context) == (len(ids) - 1, "document")
+    assert (result.num_tokens, result.context) == (len(ids) - 1, "document")
     assert result.nats == pytest.approx(by_hand(model, ids, end=END), abs=1e-5)
 
 
-def test_a_limit_reads_evenly_spread_pieces(model: SequenceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LANE", 50)
+def test_a_limit_reads_evenly_spread_pieces(model: RecurrentLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MIN_COLUMN_TOKENS", 50)
     ids = text(20000)
-    whole, part = evaluate(model, CPU, ids), evaluate(model, CPU, ids, limit=2000)
-    assert 1900 <= part.symbols <= 2000
+    whole, part = evaluate(model, CPU, ids), evaluate(model, CPU, ids, max_tokens=2000)
+    assert 1900 <= part.num_tokens <= 2000
     assert part.nats == pytest.approx(whole.nats, rel=0.1)
 
 
-def test_evaluation_leaves_the_model_as_it_was(model: SequenceModel) -> None:
+def test_evaluation_leaves_the_model_as_it_was(model: RecurrentLM) -> None:
     model.train()
     first, second = (evaluate(model, CPU, text(400)).nats for _ in range(2))
     assert first == second
@@ -100,13 +100,13 @@ def test_bits_are_nats_by_ln_2() -> None:
 
 
 def test_an_untrained_model_knows_nothing() -> None:
-    model = SequenceModel(V, ModelOptions(hidden=4))
+    model = RecurrentLM(V, ModelOptions(hidden=4))
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.zero_()
     assert evaluate(model, CPU, text(500)).nats == pytest.approx(math.log(V), rel=1e-5)
 
 
-def test_one_symbol_is_too_few(model: SequenceModel) -> None:
+def test_one_symbol_is_too_few(model: RecurrentLM) -> None:
     with pytest.raises(ValueError, match="At least two symbols"):
         evaluate(model, CPU, text(1))

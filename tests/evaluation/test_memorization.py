@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unrolled.evaluation import memorization
-from unrolled.evaluation.memorization import Memory, known_documents, matches, memorised
+from unrolled.evaluation.memorization import CopyStats, find_known_documents, matching_statistics, measure_memorization
 from unrolled.text.tokenizer import Ids
 
 END = 9
@@ -19,7 +19,7 @@ END = 9
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
     """Both forms of the automaton's transitions."""
     if request.param == "list":
-        monkeypatch.setattr(memorization, "DENSE", 0)
+        monkeypatch.setattr(memorization, "MAX_DENSE_CELLS", 0)
     return request.param
 
 
@@ -45,32 +45,32 @@ small = st.integers(1, 4).flatmap(lambda symbols: st.lists(st.integers(0, symbol
 
 
 @settings(max_examples=80, deadline=None)
-@given(small, small, st.integers(1, 50), st.integers(1, 9), st.sampled_from([0, memorization.DENSE]))
+@given(small, small, st.integers(1, 50), st.integers(1, 9), st.sampled_from([0, memorization.MAX_DENSE_CELLS]))
 def test_matches_are_those_of_brute_force(train: list[int], sample: list[int], piece: int, stretch: int, dense: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memorization, "STRETCH", stretch)
-        patch.setattr(memorization, "DENSE", dense)
+        patch.setattr(memorization, "MIN_SEGMENT_TOKENS", stretch)
+        patch.setattr(memorization, "MAX_DENSE_CELLS", dense)
         read, drawn = np.array(train, dtype=np.uint8), np.array(sample, dtype=np.uint8)
         expected = by_hand(train, sample)
-        assert matches(read, drawn, piece).tolist() == expected
-        found = memorised(read, drawn, piece)
-    assert (found.symbols, found.longest) == (len(sample), max(expected, default=0))
-    run = sample[found.in_sample : found.in_sample + found.longest]
-    assert run == train[found.in_training : found.in_training + found.longest]
-    for n, share in enumerate(found.novelty, 1):
+        assert matching_statistics(read, drawn, piece).tolist() == expected
+        found = measure_memorization(read, drawn, piece)
+    assert (found.num_tokens, found.longest_match) == (len(sample), max(expected, default=0))
+    run = sample[found.sample_start : found.sample_start + found.longest_match]
+    assert run == train[found.train_start : found.train_start + found.longest_match]
+    for n, share in enumerate(found.novel_ngram_rates, 1):
         grams = [sample[i : i + n] for i in range(len(sample) - n + 1)]
         assert share == pytest.approx(np.mean([not holds(train, gram) for gram in grams]))
-    assert list(found.novelty) == sorted(found.novelty)
+    assert list(found.novel_ngram_rates) == sorted(found.novel_ngram_rates)
 
 
 def test_a_case_by_hand(way: object) -> None:
     train, sample = (np.frombuffer(text, dtype=np.uint8) for text in (b"the cat sat", b"a cat at the sea"))
-    assert matches(train, sample).tolist() == [1, 5, 4, 3, 2, 1, 3, 2, 1, 4, 3, 2, 2, 1, 1, 1]
-    found = memorised(train, sample)
-    assert (found.longest, found.in_sample, found.in_training) == (5, 1, 3)
-    assert found.mean == pytest.approx(36 / 16)
-    assert found.novelty[:6] == pytest.approx((0, 5 / 15, 8 / 14, 10 / 13, 11 / 12, 1))
-    assert len(found.novelty) == 16
+    assert matching_statistics(train, sample).tolist() == [1, 5, 4, 3, 2, 1, 3, 2, 1, 4, 3, 2, 2, 1, 1, 1]
+    found = measure_memorization(train, sample)
+    assert (found.longest_match, found.sample_start, found.train_start) == (5, 1, 3)
+    assert found.mean_match == pytest.approx(36 / 16)
+    assert found.novel_ngram_rates[:6] == pytest.approx((0, 5 / 15, 8 / 14, 10 / 13, 11 / 12, 1))
+    assert len(found.novel_ngram_rates) == 16
 
 
 @pytest.mark.parametrize("piece", [60, 1000, 1024, 3000, 10**6])
@@ -78,44 +78,44 @@ def test_a_copy_over_the_borders_of_pieces(way: object, piece: int) -> None:
     train = random_ids(4000, 200)
     copy = train[17:1450]
     sample = np.concatenate(([250, 250], copy, [251])).astype(np.uint8)
-    found = memorised(train, sample, piece)
-    assert (found.longest, found.in_sample, found.in_training) == (len(copy), 2, 17)
-    assert matches(train, sample, piece)[2:-1].tolist() == list(range(len(copy), 0, -1))
+    found = measure_memorization(train, sample, piece)
+    assert (found.longest_match, found.sample_start, found.train_start) == (len(copy), 2, 17)
+    assert matching_statistics(train, sample, piece)[2:-1].tolist() == list(range(len(copy), 0, -1))
 
 
 def test_a_long_verbatim_copy() -> None:
     train = random_ids(300_000, 60)
-    found = memorised(train, train[100_000:150_000])
-    assert (found.longest, found.in_sample, found.in_training) == (50_000, 0, 100_000)
-    assert found.novelty == (0.0,) * 50
-    assert found.mean == 25_000.5
+    found = measure_memorization(train, train[100_000:150_000])
+    assert (found.longest_match, found.sample_start, found.train_start) == (50_000, 0, 100_000)
+    assert found.novel_ngram_rates == (0.0,) * 50
+    assert found.mean_match == 25_000.5
 
 
 def test_nothing_in_common(way: object) -> None:
     train, sample = random_ids(3000, 10), random_ids(100, 10) + 10
-    assert not matches(train, sample).any()
-    assert memorised(train, sample) == Memory(100, 0, 0, 0, 0.0, (1.0,) * 50)
+    assert not matching_statistics(train, sample).any()
+    assert measure_memorization(train, sample) == CopyStats(100, 0, 0, 0, 0.0, (1.0,) * 50)
 
 
 def test_empty_and_one_symbol(way: object) -> None:
     empty, one, text = (np.array(ids, dtype=np.uint8) for ids in ([], [3], [1, 3, 3]))
-    assert matches(text, empty).tolist() == []
-    assert memorised(text, empty) == Memory(0, 0, 0, 0, 0.0, ())
-    assert matches(empty, text).tolist() == [0, 0, 0]
-    assert memorised(empty, one) == Memory(1, 0, 0, 0, 0.0, (1.0,))
-    assert memorised(one, one) == Memory(1, 1, 0, 0, 1.0, (0.0,))
-    assert memorised(text, one) == Memory(1, 1, 0, 1, 1.0, (0.0,))
-    assert matches(one, text).tolist() == [0, 1, 1]
+    assert matching_statistics(text, empty).tolist() == []
+    assert measure_memorization(text, empty) == CopyStats(0, 0, 0, 0, 0.0, ())
+    assert matching_statistics(empty, text).tolist() == [0, 0, 0]
+    assert measure_memorization(empty, one) == CopyStats(1, 0, 0, 0, 0.0, (1.0,))
+    assert measure_memorization(one, one) == CopyStats(1, 1, 0, 0, 1.0, (0.0,))
+    assert measure_memorization(text, one) == CopyStats(1, 1, 0, 1, 1.0, (0.0,))
+    assert matching_statistics(one, text).tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int64])
 def test_types_of_ids(way: object, dtype: type[np.integer]) -> None:
     scale = np.iinfo(dtype).max // 20
     train, sample = random_ids(4000, 20), random_ids(300, 20, seed=1)
-    expected = matches(train, sample)
+    expected = matching_statistics(train, sample)
     wide = [ids.astype(np.int64) * scale for ids in (train, sample)]
-    assert matches(wide[0].astype(dtype), wide[1].astype(dtype)).tolist() == expected.tolist()
-    assert matches(wide[0].astype(dtype), wide[1]).tolist() == expected.tolist()
+    assert matching_statistics(wide[0].astype(dtype), wide[1].astype(dtype)).tolist() == expected.tolist()
+    assert matching_statistics(wide[0].astype(dtype), wide[1]).tolist() == expected.tolist()
 
 
 def test_a_memory_map(tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_a_memory_map(tmp_path: Path) -> None:
     path = tmp_path / "ids"
     train.tofile(path)
     mapped = np.memmap(path, dtype=np.uint16, mode="r")
-    assert memorised(mapped, sample, 999) == memorised(train, sample, 999)
-    assert matches(mapped, sample, 999).tolist() == matches(train, sample).tolist()
-    assert known_documents(mapped, 4, [train[3:3]], 999).tolist() == known_documents(train, 4, [train[3:3]]).tolist()
+    assert measure_memorization(mapped, sample, 999) == measure_memorization(train, sample, 999)
+    assert matching_statistics(mapped, sample, 999).tolist() == matching_statistics(train, sample).tolist()
+    assert find_known_documents(mapped, 4, [train[3:3]], 999).tolist() == find_known_documents(train, 4, [train[3:3]]).tolist()
 
 
 BLANKS = np.full(2_000_000, 32, dtype=np.uint8)
@@ -137,7 +137,7 @@ PAIRS = np.tile(np.array([97, 98], dtype=np.uint8), 1_000_000)
 @pytest.mark.parametrize("sample", [BLANKS[:10_000], PAIRS[1:10_001]], ids=["blanks", "pairs"])
 def test_repetitive_texts_take_no_longer(train: Ids, sample: Ids) -> None:
     begun = time.perf_counter()
-    found = matches(train, sample)
+    found = matching_statistics(train, sample)
     assert time.perf_counter() - begun < 5
     if train[0] == sample[0] or train is PAIRS and sample[0] == 98:
         assert found.tolist() == list(range(len(sample), 0, -1))
@@ -145,7 +145,7 @@ def test_repetitive_texts_take_no_longer(train: Ids, sample: Ids) -> None:
 
 def test_a_larger_text_agrees_with_the_words_found_in_it() -> None:
     train, sample = random_ids(200_000, 4), random_ids(2000, 4, seed=3)
-    content, found = train.tobytes(), matches(train, sample, 30_000)
+    content, found = train.tobytes(), matching_statistics(train, sample, 30_000)
     for at, length in enumerate(found.tolist()):
         assert sample[at : at + length].tobytes() in content
         assert at + length == len(sample) or sample[at : at + length + 1].tobytes() not in content
@@ -158,7 +158,7 @@ documents = st.lists(st.lists(st.integers(0, 2), max_size=4), max_size=12)
 @given(documents, documents, st.integers(1, 20))
 def test_known_documents_are_those_of_a_list(known: list[list[int]], asked: list[list[int]], piece: int) -> None:
     train = np.array([END, *(symbol for document in known for symbol in (*document, END))], dtype=np.uint8)
-    found = known_documents(train, END, [np.array(document, dtype=np.int64) for document in asked], piece)
+    found = find_known_documents(train, END, [np.array(document, dtype=np.int64) for document in asked], piece)
     assert found.dtype == bool
     assert found.tolist() == [document in known for document in asked]
 
@@ -168,10 +168,10 @@ def test_documents_are_whole() -> None:
     asked = [[1, 2, 3], [1, 2], [2, 3], [7], [5, 6], [4], [], [7, END], [1, 2, 3, END, 7], [7]]
     expected = [True, False, False, True, False, False, False, False, False, True]
     for piece in (1, 2, 3, 100):
-        assert known_documents(train, END, [np.array(ids, dtype=np.uint16) for ids in asked], piece).tolist() == expected
-    assert known_documents(train, END, []).tolist() == []
-    assert known_documents(train[:0], END, [train[:1]]).tolist() == [False]
-    assert known_documents(np.array([END, END]), END, [train[:0]]).tolist() == [True]
+        assert find_known_documents(train, END, [np.array(ids, dtype=np.uint16) for ids in asked], piece).tolist() == expected
+    assert find_known_documents(train, END, []).tolist() == []
+    assert find_known_documents(train[:0], END, [train[:1]]).tolist() == [False]
+    assert find_known_documents(np.array([END, END]), END, [train[:0]]).tolist() == [True]
 
 
 @pytest.mark.serial
@@ -179,7 +179,7 @@ def test_many_documents_in_time() -> None:
     random = np.random.default_rng(0)
     train = np.where(random.random(1_000_000) < 0.15, END, random.integers(0, 8, 1_000_000)).astype(np.uint8)
     begun = time.perf_counter()
-    found = known_documents(train, END, [random.integers(0, 8, 2) for _ in range(1000)] + [np.full(2, 8)])
+    found = find_known_documents(train, END, [random.integers(0, 8, 2) for _ in range(1000)] + [np.full(2, 8)])
     assert time.perf_counter() - begun < 5
     assert found[:-1].all()
     assert not found[-1]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unrolled.evaluation import ngram
-from unrolled.evaluation.ngram import KneserNey, table, uniform_nats, xz_nats
+from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats, xz_nats
 from unrolled.text.tokenizer import Ids
 
 Gram = tuple[int, ...]
@@ -81,11 +81,11 @@ def test_a_bigram_by_hand() -> None:
     lower = np.array([(3 - 3 / 2) / 5, (1 - 1 / 2) / 5, (1 - 1 / 2) / 5, 0]) + gamma / 4
     assert lower == pytest.approx([0.425, 0.225, 0.225, 0.125])
     after_a = np.array([0, (2 - 1) / 3, (1 - 3 / 5) / 3, 0]) + (1 + 3 / 5) / 3 * lower
-    assert model.distribution([]) == pytest.approx(lower)
-    assert model.distribution([C, A]) == pytest.approx(after_a)
-    assert model.distribution([A]) == pytest.approx([0.226667, 0.453333, 0.253333, 0.066667], abs=1e-6)
-    assert model.distribution([C]) == pytest.approx([0.4 + 0.6 * 0.425, 0.6 * 0.225, 0.6 * 0.225, 0.6 * 0.125])
-    assert model.distribution([3]) == pytest.approx(lower)
+    assert model.next_probs([]) == pytest.approx(lower)
+    assert model.next_probs([C, A]) == pytest.approx(after_a)
+    assert model.next_probs([A]) == pytest.approx([0.226667, 0.453333, 0.253333, 0.066667], abs=1e-6)
+    assert model.next_probs([C]) == pytest.approx([0.4 + 0.6 * 0.425, 0.6 * 0.225, 0.6 * 0.225, 0.6 * 0.125])
+    assert model.next_probs([3]) == pytest.approx(lower)
 
 
 def test_discounts_by_hand() -> None:
@@ -94,7 +94,7 @@ def test_discounts_by_hand() -> None:
     ids = np.repeat(np.arange(len(counts)), counts)
     taken = 8 * 0.5 + 4 * 1.25 + 3 * 2
     expected = [(c - [0, 0.5, 1.25, 2, 2][c]) / 26 + taken / 26 / 20 for c in counts] + [taken / 26 / 20] * 5
-    assert KneserNey(ids, 20, 1).distribution([]) == pytest.approx(expected)
+    assert KneserNey(ids, 20, 1).next_probs([]) == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,7 +108,7 @@ def test_the_definition(train: list[int], ids: list[int], context: list[int], or
     plain, model = Plain(train, 5, order), KneserNey(np.array(train, dtype=np.uint8), 5, order)
     expected = plain.losses(ids, context)
     assert model.losses(np.array(ids, dtype=np.uint8), context).tolist() == pytest.approx(expected)
-    assert model.distribution(context) == pytest.approx([float(plain.chance(tuple(context), w)) for w in range(5)])
+    assert model.next_probs(context) == pytest.approx([float(plain.chance(tuple(context), w)) for w in range(5)])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 8, 20])
@@ -124,28 +124,28 @@ def test_distributions_sum_to_one_and_are_what_losses_are_of(order: int) -> None
     model = KneserNey(train, 10, order)
     losses = model.losses(ids)
     for at in range(len(ids)):
-        chances = model.distribution(ids[:at])
+        chances = model.next_probs(ids[:at])
         assert chances.sum() == pytest.approx(1)
         assert chances.min() > 0
         assert -math.log(chances[ids[at]]) == pytest.approx(losses[at])
     for context in ([], train, train[-1:], train[:30], [9] * 30):
-        assert model.distribution(np.array(context, dtype=np.int64)).sum() == pytest.approx(1)
+        assert model.next_probs(np.array(context, dtype=np.int64)).sum() == pytest.approx(1)
 
 
 def test_a_table_is_the_models_one_by_one() -> None:
     train, ids = text(4000, 8), text(500, 9, seed=3)
-    rows = dict(table(train, ids, 9, range(21), train))
+    rows = dict(loss_by_order(train, ids, 9, range(21), train))
     assert list(rows) == list(range(21))
     assert rows[0] == uniform_nats(9) == math.log(9)
     for order in range(1, 21):
         assert rows[order] == pytest.approx(KneserNey(train, 9, order).losses(ids, train).mean()), order
-    some = dict(table(train, ids, 9, [17, 3], train))
+    some = dict(loss_by_order(train, ids, 9, [17, 3], train))
     assert some == {order: pytest.approx(rows[order]) for order in (3, 17)}
-    assert dict(table(train, ids, 9, [4])) == {4: pytest.approx(KneserNey(train, 9, 4).losses(ids).mean())}
+    assert dict(loss_by_order(train, ids, 9, [4])) == {4: pytest.approx(KneserNey(train, 9, 4).losses(ids).mean())}
 
 
 def test_longer_contexts_help_and_never_ruin() -> None:
-    rows = dict(table(text(20000, 12), text(2000, 12, seed=0), 12, range(21)))
+    rows = dict(loss_by_order(text(20000, 12), text(2000, 12, seed=0), 12, range(21)))
     assert all(rows[order] < rows[order - 1] - 0.01 for order in range(1, 4))
     assert rows[20] < min(rows.values()) + 0.05
 
@@ -158,7 +158,7 @@ def test_a_text_in_pieces_is_the_text(order: int, monkeypatch: pytest.MonkeyPatc
     cuts = [0, 1, 7, 150, 301]
     parts = [model.losses(ids[a:b], np.concatenate((train, ids[:a]))) for a, b in zip(cuts, cuts[1:], strict=False)]
     assert np.concatenate(parts) == pytest.approx(whole)
-    monkeypatch.setattr(ngram, "PIECE", 13)
+    monkeypatch.setattr(ngram, "CHUNK_TOKENS", 13)
     assert model.losses(ids, train) == pytest.approx(whole)
     assert len(model.losses(ids[:0], train)) == 0
 
@@ -168,10 +168,12 @@ def test_a_text_in_pieces_is_the_text(order: int, monkeypatch: pytest.MonkeyPatc
 def test_tiny_texts(train: list[int], order: int) -> None:
     model, plain = KneserNey(np.array(train, dtype=np.int64), 3, order), Plain(train, 3, order)
     for context in ([], [0], [1], [1, 1], [2, 0, 1]):
-        assert model.distribution(context) == pytest.approx([float(plain.chance(tuple(context), w)) for w in range(3)])
+        assert model.next_probs(context) == pytest.approx([float(plain.chance(tuple(context), w)) for w in range(3)])
     ids = np.array([0, 1, 1, 2])
     assert model.losses(ids).tolist() == pytest.approx(plain.losses(ids.tolist(), []))
-    assert dict(table(np.array(train, dtype=np.int64), ids, 3, [order])) == {order: pytest.approx(model.losses(ids).mean())}
+    assert dict(loss_by_order(np.array(train, dtype=np.int64), ids, 3, [order])) == {
+        order: pytest.approx(model.losses(ids).mean())
+    }
 
 
 def test_an_order_beyond_the_text_changes_nothing_more() -> None:
@@ -190,12 +192,12 @@ def test_many_symbols() -> None:
     symbols = 200_000
     train, ids = text(3000, 40, dtype=np.int64) * 4999, text(100, 40, seed=7, dtype=np.int64) * 4999
     model = KneserNey(train, symbols, 5)
-    chances = model.distribution(train[:50])
+    chances = model.next_probs(train[:50])
     assert chances.shape == (symbols,)
     assert chances.sum() == pytest.approx(1)
     few = KneserNey(train // 4999, 40, 5).losses(ids // 4999)
     assert np.corrcoef(few, model.losses(ids))[0, 1] > 0.9
-    one_by_one = [-math.log(model.distribution(ids[:i])[ids[i]]) for i in range(100)]
+    one_by_one = [-math.log(model.next_probs(ids[:i])[ids[i]]) for i in range(100)]
     assert model.losses(ids).tolist() == pytest.approx(one_by_one)
 
 
@@ -207,7 +209,7 @@ def test_samples_are_of_the_seed_and_of_the_text() -> None:
     assert model.losses(first).mean() < uniform_nats(6)
     numbers = np.random.Generator(np.random.Philox(key=1)).random(300)
     for at, number in enumerate(numbers[:50].tolist()):
-        bounds = model.distribution(np.concatenate((train[:3], first[:at]))).cumsum()
+        bounds = model.next_probs(np.concatenate((train[:3], first[:at]))).cumsum()
         assert bounds[first[at]] > number * bounds[-1]
         assert first[at] == 0 or bounds[first[at] - 1] <= number * bounds[-1]
     assert model.sample(0, 1).shape == (0,)
@@ -216,13 +218,13 @@ def test_samples_are_of_the_seed_and_of_the_text() -> None:
 def test_draws_are_as_frequent_as_their_probability() -> None:
     model = KneserNey(np.array([A, A, B, A, C, A]), 4, 1)
     frequent = np.bincount(model.sample(20000, 3), minlength=4) / 20000
-    assert frequent == pytest.approx(model.distribution([]), abs=0.01)
+    assert frequent == pytest.approx(model.next_probs([]), abs=0.01)
 
 
 def test_memory_is_some_hundred_bytes_a_symbol() -> None:
     train = text(200_000, 30)
     tracemalloc.start()
-    list(table(train, train[:1000], 30, [20]))
+    list(loss_by_order(train, train[:1000], 30, [20]))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 200 * len(train)
@@ -239,7 +241,7 @@ def test_what_cannot_be_counted() -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):
         KneserNey(np.array([0]), 2, 2).losses(np.array([2]))
     with pytest.raises(ValueError, match="symbols to predict"):
-        next(table(np.array([0]), np.array([], dtype=np.int64), 2))
+        next(loss_by_order(np.array([0]), np.array([], dtype=np.int64), 2))
 
 
 def test_xz_pays_for_what_is_new() -> None:

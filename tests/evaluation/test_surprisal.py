@@ -18,35 +18,35 @@ from support.cli import Cli, StandardInput
 from support.texts import sentences
 from unrolled.evaluation import surprisal as module
 from unrolled.evaluation.language_model import evaluate
-from unrolled.evaluation.line_surprisal import SHOWN, Line, Scoring
-from unrolled.evaluation.surprisal import UNKNOWN_BITS, Points, Scorer, score
-from unrolled.interpret.activations import trace
-from unrolled.nn.clamp import Hold
-from unrolled.nn.device import Machine
-from unrolled.nn.language_model import SequenceModel
+from unrolled.evaluation.line_surprisal import MAX_KEPT_TOKENS, ScoredLine, ScoringStream
+from unrolled.evaluation.surprisal import UNKNOWN_BITS, CodePoints, SurprisalScorer, score_blocks
+from unrolled.interpret.activations import record_activations
+from unrolled.nn.clamp import Clamp
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
-from unrolled.text.tokenized_text import read
-from unrolled.text.tokenizer import Bytes, Characters, Vocabulary
+from unrolled.text.tokenized_text import tokenize
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
 pytestmark = pytest.mark.xdist_group("surprisal")  # one worker makes what the module's tests share
 
-CPU = Machine(torch.device("cpu"), torch.float32, 2)
+CPU = DeviceConfig(torch.device("cpu"), torch.float32, 2)
 LETTERS = "\n abcdeABC\u00e9"
 SMALL: dict[str, Any] = {"hidden": 16, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "threads": 1}
-KINDS: dict[str, tuple[Vocabulary, str]] = {
-    "stream": (Characters(LETTERS), "stream"),
-    "line": (Characters(LETTERS.replace("\n", ""), True), "line"),
-    "file": (Characters(LETTERS, True), "file"),
-    "bytes": (Bytes(), "stream"),
-    "lines of bytes": (Bytes(True), "line"),
+KINDS: dict[str, tuple[Tokenizer, str]] = {
+    "stream": (CharTokenizer(LETTERS), "stream"),
+    "line": (CharTokenizer(LETTERS.replace("\n", ""), True), "line"),
+    "file": (CharTokenizer(LETTERS, True), "file"),
+    "bytes": (ByteTokenizer(), "stream"),
+    "lines of bytes": (ByteTokenizer(True), "line"),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def network(symbols: int, seed: int = 0, cell: str = "lstm") -> SequenceModel:
+def network(symbols: int, seed: int = 0, cell: str = "lstm") -> RecurrentLM:
     torch.manual_seed(seed)
     options = ModelOptions(hidden=12, dropout=0.3, cell=cell)  # type: ignore[arg-type]  # a key of CELLS
-    model = SequenceModel(symbols, options).eval()
+    model = RecurrentLM(symbols, options).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.5)
@@ -56,34 +56,34 @@ def network(symbols: int, seed: int = 0, cell: str = "lstm") -> SequenceModel:
     return model
 
 
-MODELS = {kind: [network(vocabulary.size, seed) for seed in (0, 1)] for kind, (vocabulary, _) in KINDS.items()}
+MODELS = {kind: [network(vocabulary.vocab_size, seed) for seed in (0, 1)] for kind, (vocabulary, _) in KINDS.items()}
 
 
-def scorer(kind: str, seed: int = 0, holds: Sequence[Hold] = ()) -> Scorer:
+def scorer(kind: str, seed: int = 0, holds: Sequence[Clamp] = ()) -> SurprisalScorer:
     vocabulary, unit = KINDS[kind]
-    return Scorer(MODELS[kind][seed], vocabulary, unit, CPU, holds)
+    return SurprisalScorer(MODELS[kind][seed], vocabulary, unit, CPU, holds)
 
 
-def points(kind: str, text: str) -> Points:
-    return KINDS[kind][0].points(text)
+def points(kind: str, text: str) -> CodePoints:
+    return KINDS[kind][0].code_points(text)
 
 
-def scoring(kind: str, text: str, *more: Scorer, pieces: list[Points] | None = None) -> Scoring:
+def scoring(kind: str, text: str, *more: SurprisalScorer, pieces: list[CodePoints] | None = None) -> ScoringStream:
     scorers = [scorer(kind), *more]
     names = [f"model {index}" for index in range(len(scorers))]
-    return Scoring(names, scorers, [points(kind, text)] if pieces is None else pieces)
+    return ScoringStream(names, scorers, [points(kind, text)] if pieces is None else pieces)
 
 
-def bits_of(kind: str, text: str, pieces: list[Points] | None = None) -> Any:
-    blocks = list(score([scorer(kind)], [points(kind, text)] if pieces is None else pieces))
+def bits_of(kind: str, text: str, pieces: list[CodePoints] | None = None) -> Any:
+    blocks = list(score_blocks([scorer(kind)], [points(kind, text)] if pieces is None else pieces))
     return np.concatenate([block.bits[0] for block in blocks])
 
 
-def traced(kind: str, text: str, holds: Sequence[Hold] = (), seed: int = 0) -> Any:
+def traced(kind: str, text: str, holds: Sequence[Clamp] = (), seed: int = 0) -> Any:
     """Return the bits of a text's own symbols, by stepping through it: without the end that it starts from, if it does."""
     vocabulary, unit = KINDS[kind]
-    bits = trace(MODELS[kind][seed], read(vocabulary, unit, text), holds).bits()
-    return bits[1:] if vocabulary.end is not None else bits
+    bits = record_activations(MODELS[kind][seed], tokenize(vocabulary, unit, text), holds).bits()
+    return bits[1:] if vocabulary.eos_id is not None else bits
 
 
 def some_text(size: int, seed: int = 0, longest: int = 30) -> str:
@@ -110,10 +110,10 @@ def test_short_texts_score_as_their_trace(kind: str, size: int) -> None:
 @pytest.mark.parametrize("longest", [30, 900])
 def test_long_texts_score_as_their_trace_in_blocks_and_lanes(small_blocks: None, kind: str, longest: int) -> None:
     text = some_text(1501, longest=longest)
-    blocks = list(score([scorer(kind)], [points(kind, text)]))
+    blocks = list(score_blocks([scorer(kind)], [points(kind, text)]))
     assert len(blocks) > 7
-    assert max(len(block.points) for block in blocks) <= 200
-    assert longest > 30 or all(block.points[-1] == 10 for block in blocks[:-1])  # cut between lines, where that can be
+    assert max(len(block.code_points) for block in blocks) <= 200
+    assert longest > 30 or all(block.code_points[-1] == 10 for block in blocks[:-1])  # cut between lines, where that can be
     np.testing.assert_allclose(bits_of(kind, text), traced(kind, text), atol=1e-3)
 
 
@@ -143,45 +143,47 @@ def test_lines_are_the_sums_of_their_symbols(small_blocks: None, kind: str, end:
     sizes = [len(points(kind, piece)) + 1 for piece in pieces]
     expected = [np.nansum(part) for part in np.split(bits, np.cumsum(sizes)[:-1])]
     np.testing.assert_allclose([line.bits[0] for line in lines], expected, atol=1e-6)
-    first = KINDS[kind][0].end is None  # nothing comes before the first symbol, so it is not counted
+    first = KINDS[kind][0].eos_id is None  # nothing comes before the first symbol, so it is not counted
     counted = [len(piece) + 1 for piece in pieces]
     counted[0] -= first
     counted[-1] -= not end
-    assert [line.characters for line in lines] == counted
+    assert [line.num_chars for line in lines] == counted
     totals = held.totals
-    assert (totals.lines, totals.characters, totals.unknown) == (len(lines), sum(counted), 0)
-    assert totals.symbols == sum(line.symbols for line in lines) == len(bits) - first
+    assert (totals.num_lines, totals.num_chars, totals.num_unknown) == (len(lines), sum(counted), 0)
+    assert totals.num_tokens == sum(line.num_tokens for line in lines) == len(bits) - first
     for model in range(2):
         assert totals.bits[model] == pytest.approx(sum(line.bits[model] for line in lines))
     assert totals.bits_per_character() == pytest.approx(float(np.nansum(bits)) / sum(counted))
-    assert totals.best == [sum(line.bits.index(min(line.bits)) == model for line in lines) for model in range(2)]
+    assert totals.best_lines == [sum(line.bits.index(min(line.bits)) == model for line in lines) for model in range(2)]
     for line in lines:
-        assert np.nansum(line.point_bits) == pytest.approx(line.bits[0])
-        shown, own = line.shown()
+        assert np.nansum(line.code_point_bits) == pytest.approx(line.bits[0])
+        shown, own = line.chars_and_bits()
         assert ("".join(shown), len(own)) == (line.text, len(shown))
-        last = line.point_bits[-1] if len(line.points) and line.points[-1] == 10 else 0  # the line end itself is not shown
-        assert np.nansum(own) == pytest.approx(np.nansum(line.point_bits) - last, abs=1e-5)
-        assert not line.is_cut
+        last = (
+            line.code_point_bits[-1] if len(line.code_points) and line.code_points[-1] == 10 else 0
+        )  # the line end itself is not shown
+        assert np.nansum(own) == pytest.approx(np.nansum(line.code_point_bits) - last, abs=1e-5)
+        assert not line.is_truncated
 
 
 @every_kind
 def test_a_line_longer_than_a_block_is_one_line(small_blocks: None, kind: str) -> None:
     text = "ab\n" + "abcde" * 130 + "\n" + "d\n"
     lines = list(scoring(kind, text).lines())
-    assert [(line.number, line.text) for line in lines] == [(1, "ab"), (2, ("abcde" * 130)[:SHOWN]), (3, "d")]
-    assert (lines[1].characters, lines[1].symbols, len(lines[1].point_bits)) == (651, 651, SHOWN)
-    assert [line.is_cut for line in lines] == [False, True, False]
+    assert [(line.number, line.text) for line in lines] == [(1, "ab"), (2, ("abcde" * 130)[:MAX_KEPT_TOKENS]), (3, "d")]
+    assert (lines[1].num_chars, lines[1].num_tokens, len(lines[1].code_point_bits)) == (651, 651, MAX_KEPT_TOKENS)
+    assert [line.is_truncated for line in lines] == [False, True, False]
     assert lines[1].bits[0] == pytest.approx(traced(kind, text)[3:654].sum(), abs=0.05)
     (only,) = scoring(kind, "abcde" * 130).lines()
-    assert (only.number, only.symbols) == (1, 650 - (KINDS[kind][0].end is None))
+    assert (only.number, only.num_tokens) == (1, 650 - (KINDS[kind][0].eos_id is None))
 
 
 @every_kind
 def test_no_text_has_no_lines_and_no_bits(kind: str) -> None:
     for pieces in ([], [np.zeros(0, dtype=np.uint8)] * 3):
         held = scoring(kind, "", pieces=pieces)
-        assert (list(held.lines()), held.top(3), list(held.symbols())) == ([], [], [])
-        assert (held.totals.characters, held.totals.bits, held.totals.bits_per_character()) == (0, [0.0], 0.0)
+        assert (list(held.lines()), held.top_lines(3), list(held.tokens())) == ([], [], [])
+        assert (held.totals.num_chars, held.totals.bits, held.totals.bits_per_character()) == (0, [0.0], 0.0)
 
 
 @pytest.mark.parametrize("kind", ["stream", "line", "file"])
@@ -190,8 +192,8 @@ def test_what_is_unknown_costs_a_code_point_and_is_counted(kind: str) -> None:
     assert pytest.approx(math.log2(0x110000)) == UNKNOWN_BITS
     held = scoring(kind, text)
     lines = list(held.lines())
-    assert ([line.unknown for line in lines], held.totals.unknown) == ([1, 1, 0], 2)
-    assert lines[0].point_bits[3] == lines[1].point_bits[0] == UNKNOWN_BITS
+    assert ([line.num_unknown for line in lines], held.totals.num_unknown) == ([1, 1, 0], 2)
+    assert lines[0].code_point_bits[3] == lines[1].code_point_bits[0] == UNKNOWN_BITS
     known = text.replace("\u2603", " ").replace("Z", " ")
     expected = traced(kind, known)
     expected[[3, 5]] = UNKNOWN_BITS  # the rest is read on as the closest that is known
@@ -201,7 +203,7 @@ def test_what_is_unknown_costs_a_code_point_and_is_counted(kind: str) -> None:
 
 def test_all_bytes_are_known() -> None:
     held = scoring("bytes", "a\u2603\u00e9\n")
-    assert [line.unknown for line in held.lines()] == [0]
+    assert [line.num_unknown for line in held.lines()] == [0]
 
 
 @pytest.mark.parametrize("kind", ["bytes", "lines of bytes"])
@@ -211,9 +213,9 @@ def test_characters_of_several_bytes_are_one_wherever_a_piece_ends(small_blocks:
     for pieces in ([whole], [whole[at : at + 1] for at in range(len(whole))], np.split(whole, [1, 4, 5, 9, 100, 201])):
         lines = list(scoring(kind, text, pieces=pieces).lines())
         assert {line.text for line in lines} == {"\u00e9\u2603 a\U0001f600"}
-        assert {line.characters for line in lines[1:]} == {6}
-        assert {line.symbols for line in lines[1:]} == {12}
-        found = list(scoring(kind, text, pieces=pieces).symbols())
+        assert {line.num_chars for line in lines[1:]} == {6}
+        assert {line.num_tokens for line in lines[1:]} == {12}
+        found = list(scoring(kind, text, pieces=pieces).tokens())
         assert len(found) == len(whole)
         assert "".join(shown for shown, _ in found) == text
 
@@ -224,13 +226,13 @@ def test_documents_from_zero_score_as_evaluate_says(kind: str, longest: int) -> 
     vocabulary, unit = KINDS[kind]
     lines = [line for line in some_text(6000, longest=longest).split("\n") if line]
     text = "\n".join(lines) + "\n"
-    reading = read(vocabulary, unit, text)
+    reading = tokenize(vocabulary, unit, text)
     result = evaluate(
-        MODELS[kind][0], CPU, reading.ids, vocabulary.end, max(map(len, lines)) * 2, begins=vocabulary.begins_character()
+        MODELS[kind][0], CPU, reading.ids, vocabulary.eos_id, max(map(len, lines)) * 2, char_starts=vocabulary.char_start_mask()
     )
     held = scoring(kind, text)
     found = list(held.lines())
-    assert (len(found), held.totals.symbols, held.totals.characters) == (len(lines), result.symbols, result.characters)
+    assert (len(found), held.totals.num_tokens, held.totals.num_chars) == (len(lines), result.num_tokens, result.num_chars)
     assert held.totals.bits_per_character() == pytest.approx(result.bits, abs=1e-4)
     if longest < 100:
         alone = [next(scoring(kind, line + "\n").lines()) for line in lines[:40]]
@@ -240,12 +242,12 @@ def test_documents_from_zero_score_as_evaluate_says(kind: str, longest: int) -> 
 def test_the_most_surprising_come_first(small_blocks: None) -> None:
     text = some_text(1500, longest=20)
     everything = list(scoring("stream", text).lines())
-    ranked = sorted(everything, key=lambda line: (-line.surprise, line.number))
+    ranked = sorted(everything, key=lambda line: (-line.excess_surprisal, line.number))
     for count in (0, 1, 7, len(everything), len(everything) + 10):
         held = scoring("stream", text)
-        top = held.top(count)
+        top = held.top_lines(count)
         assert [line.number for line in top] == [line.number for line in ranked[:count]]
-        assert held.totals.lines == len(everything)
+        assert held.totals.num_lines == len(everything)
         assert [line.bits for line in top] == [line.bits for line in ranked[:count]]
 
 
@@ -253,8 +255,8 @@ def test_the_most_surprising_come_first(small_blocks: None) -> None:
 def test_the_beginning_and_the_most_surprising_in_one_reading(small_blocks: None, count: int) -> None:
     text = some_text(1500, longest=20)
     held, other = scoring("stream", text), scoring("stream", text)
-    beginning, top = held.beginning_and_top(5, count)
-    assert [line.number for line in top] == [line.number for line in other.top(count)]
+    beginning, top = held.first_and_top_lines(5, count)
+    assert [line.number for line in top] == [line.number for line in other.top_lines(count)]
     assert [line.number for line in beginning] == [1, 2, 3, 4, 5]
     assert held.totals == other.totals
 
@@ -262,25 +264,25 @@ def test_the_beginning_and_the_most_surprising_in_one_reading(small_blocks: None
 def test_surprise_is_what_lies_above_the_mean_for_its_length() -> None:
     held = scoring("line", "abc\nAAAA\nde\n")
     lines, totals = list(held.lines()), held.totals
-    rate = totals.bits[0] / totals.symbols
-    assert [line.surprise for line in lines] == pytest.approx(
-        [(line.bits[0] - rate * line.symbols) / math.sqrt(line.symbols) for line in lines]
+    rate = totals.bits[0] / totals.num_tokens
+    assert [line.excess_surprisal for line in lines] == pytest.approx(
+        [(line.bits[0] - rate * line.num_tokens) / math.sqrt(line.num_tokens) for line in lines]
     )
-    assert min(line.surprise for line in lines) < 0 < max(line.surprise for line in lines)
+    assert min(line.excess_surprisal for line in lines) < 0 < max(line.excess_surprisal for line in lines)
 
 
 @pytest.mark.parametrize("text", ["abcde", "abcde\n"])
 def test_one_line_is_as_surprising_as_the_text(text: str) -> None:
     (line,) = scoring("line", text).lines()
-    assert line.surprise == pytest.approx(0, abs=1e-6)
+    assert line.excess_surprisal == pytest.approx(0, abs=1e-6)
 
 
 def test_models_stand_side_by_side_and_one_may_have_units_held() -> None:
-    holds = [Hold(1, 3, 0.9), Hold(0, 2)]
+    holds = [Clamp(1, 3, 0.9), Clamp(0, 2)]
     text = some_text(300)
     held = scoring("stream", text, scorer("stream", 0, holds), scorer("stream", 1), scorer("file"))
-    assert (held.names, held.held) == (["model 0", "model 1", "model 2", "model 3"], 1)
-    rows = np.array([bits for _, bits in held.symbols()])
+    assert (held.model_names, held.num_clamped) == (["model 0", "model 1", "model 2", "model 3"], 1)
+    rows = np.array([bits for _, bits in held.tokens()])
     expected = [
         traced("stream", text), traced("stream", text, holds), traced("stream", text, seed=1), traced("file", text),
     ]  # fmt: skip
@@ -292,11 +294,11 @@ def test_models_stand_side_by_side_and_one_may_have_units_held() -> None:
 
 def test_symbols_are_the_text_with_its_bits() -> None:
     held = scoring("stream", "ab\nc")
-    found = list(held.symbols())
+    found = list(held.tokens())
     assert "".join(text for text, _ in found) == "ab\nc"
     assert math.isnan(found[0][1][0])
     assert [bits[0] for _, bits in found[1:]] == pytest.approx(traced("stream", "ab\nc")[1:].tolist(), abs=2e-5)
-    assert (held.totals.characters, held.totals.lines) == (3, 2)
+    assert (held.totals.num_chars, held.totals.num_lines) == (3, 2)
 
 
 # The command
@@ -430,7 +432,7 @@ def test_the_python_call_is_the_same(runs: dict[str, str], tmp_path: Path) -> No
     text.write_text("The fox sleeps.\nA dog.\n", "utf-8")
     model = unrolled.load(runs["stream"], threads=1)
     held = model.scoring(str(text), clamp=["0.1=1"])
-    lines: list[Line] = held.top(1)
+    lines: list[ScoredLine] = held.top(1)
     assert (len(lines), held.totals.lines, held.names) == (1, 2, [runs["stream"], "with 0.1=1"])
     assert lines[0].text in text.read_text("utf-8")
     with pytest.raises(unrolled.UnrolledError, match="unknown setting 'clmp'"):

@@ -8,29 +8,29 @@ import pytest
 import torch
 
 from unrolled.generation.sampling import (
-    FILTERS,
-    LANES,
-    RandomNumbers,
-    by_min_p,
-    by_temperature,
-    by_top_k,
-    by_top_p,
-    draw,
+    LOGITS_PROCESSORS,
+    REFERENCE_BATCH,
+    PhiloxStreams,
+    apply_min_p,
+    apply_temperature,
+    apply_top_k,
+    apply_top_p,
+    encode_prompt,
     generate,
-    prompt_ids,
-    read_prompt,
+    prefill,
+    sample_token,
     stream_text,
 )
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, SampleOptions
-from unrolled.text.tokenizer import Bytes, Characters, Vocabulary
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
 LETTERS = "\n abcdeABC\u00e9"
 
 
-def network(vocabulary: Vocabulary, seed: int = 0) -> SequenceModel:
+def network(vocabulary: Tokenizer, seed: int = 0) -> RecurrentLM:
     torch.manual_seed(seed)
-    model = SequenceModel(vocabulary.size, ModelOptions(hidden=10, dropout=0.3)).eval()
+    model = RecurrentLM(vocabulary.vocab_size, ModelOptions(hidden=10, dropout=0.3)).eval()
     with torch.no_grad():
         model.head.weight.mul_(3)
     return model
@@ -46,30 +46,30 @@ def kept(logits: torch.Tensor) -> list[int]:
 
 def test_filters_keep_what_they_say() -> None:
     logits = odds(0.1, 0.4, 0.2, 0.3)
-    assert kept(by_top_k(logits, SampleOptions(top_k=2))) == [1, 3]
-    assert kept(by_top_k(logits, SampleOptions(top_k=0))) == [0, 1, 2, 3]
-    assert kept(by_top_k(odds(0.25, 0.25, 0.25, 0.25), SampleOptions(top_k=3))).__len__() == 3
-    assert kept(by_top_p(logits, SampleOptions(top_p=0.7))) == [1, 3]
-    assert kept(by_top_p(logits, SampleOptions(top_p=0.71))) == [1, 2, 3]
-    assert kept(by_top_p(logits, SampleOptions(top_p=1e-9))) == [1]
-    assert kept(by_min_p(logits, SampleOptions(min_p=0.5))) == [1, 2, 3]
-    assert kept(by_min_p(logits, SampleOptions(min_p=1.0))) == [1]
-    assert kept(by_temperature(logits, SampleOptions(temperature=0))) == [1]
-    assert by_temperature(logits, SampleOptions(temperature=0.5))[0].tolist() == pytest.approx((2 * logits[0]).tolist())
-    assert [f.__name__ for f in FILTERS] == ["by_temperature", "by_top_k", "by_top_p", "by_min_p"]
+    assert kept(apply_top_k(logits, SampleOptions(top_k=2))) == [1, 3]
+    assert kept(apply_top_k(logits, SampleOptions(top_k=0))) == [0, 1, 2, 3]
+    assert kept(apply_top_k(odds(0.25, 0.25, 0.25, 0.25), SampleOptions(top_k=3))).__len__() == 3
+    assert kept(apply_top_p(logits, SampleOptions(top_p=0.7))) == [1, 3]
+    assert kept(apply_top_p(logits, SampleOptions(top_p=0.71))) == [1, 2, 3]
+    assert kept(apply_top_p(logits, SampleOptions(top_p=1e-9))) == [1]
+    assert kept(apply_min_p(logits, SampleOptions(min_p=0.5))) == [1, 2, 3]
+    assert kept(apply_min_p(logits, SampleOptions(min_p=1.0))) == [1]
+    assert kept(apply_temperature(logits, SampleOptions(temperature=0))) == [1]
+    assert apply_temperature(logits, SampleOptions(temperature=0.5))[0].tolist() == pytest.approx((2 * logits[0]).tolist())
+    assert [f.__name__ for f in LOGITS_PROCESSORS] == ["by_temperature", "by_top_k", "by_top_p", "by_min_p"]
 
 
 def test_draws_follow_the_odds_and_never_take_the_impossible() -> None:
     logits = odds(0.0, 0.5, 0.0, 0.3, 0.2, 0.0).expand(20000, -1)
     numbers = torch.from_numpy(np.random.default_rng(0).random(20000))
-    counts = torch.bincount(draw(logits, numbers, SampleOptions()), minlength=6) / 20000
+    counts = torch.bincount(sample_token(logits, numbers, SampleOptions()), minlength=6) / 20000
     assert counts.tolist() == pytest.approx([0, 0.5, 0, 0.3, 0.2, 0], abs=0.02)
     edges = torch.tensor([0.0, 0.5, 0.8, 1 - 1e-16], dtype=torch.float64)
-    assert draw(logits[:4], edges, SampleOptions()).tolist() == [1, 3, 4, 4]
+    assert sample_token(logits[:4], edges, SampleOptions()).tolist() == [1, 3, 4, 4]
 
 
 def test_random_numbers_are_keyed_by_seed_and_position() -> None:
-    one, other = RandomNumbers([5, 6]), RandomNumbers([6, 5, 7])
+    one, other = PhiloxStreams([5, 6]), PhiloxStreams([6, 5, 7])
     for position in (0, 255, 256, 1000, 3):
         assert one.at(position)[0] == other.at(position)[1]
         assert one.at(position)[1] == other.at(position)[0]
@@ -92,13 +92,11 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("settings", OPTIONS, ids=str)
 @pytest.mark.parametrize(
-    "vocabulary", [Characters(LETTERS), Characters(LETTERS, True), Bytes()], ids=["text", "lines", "bytes"]
+    "vocabulary", [CharTokenizer(LETTERS), CharTokenizer(LETTERS, True), ByteTokenizer()], ids=["text", "lines", "bytes"]
 )
-def test_the_same_seed_is_the_same_text_alone_streamed_or_among_others(
-    settings: dict[str, Any], vocabulary: Vocabulary
-) -> None:
+def test_the_same_seed_is_the_same_text_alone_streamed_or_among_others(settings: dict[str, Any], vocabulary: Tokenizer) -> None:
     model = network(vocabulary)
-    many = list(generate(model, vocabulary, SampleOptions(length=60, count=LANES + 3, **settings), seed=40))
+    many = list(generate(model, vocabulary, SampleOptions(length=60, count=REFERENCE_BATCH + 3, **settings), seed=40))
     assert [sample.seed for sample in many] == list(range(40, 47))
     for index, sample in enumerate(many):
         options = SampleOptions(length=60, **settings)
@@ -111,52 +109,52 @@ def test_the_same_seed_is_the_same_text_alone_streamed_or_among_others(
 
 
 def test_a_document_ends_by_itself() -> None:
-    vocabulary = Characters("ab", True)
+    vocabulary = CharTokenizer("ab", True)
     model = network(vocabulary)
     samples = list(generate(model, vocabulary, SampleOptions(length=500, count=20), seed=1))
-    assert {sample.ended for sample in samples} == {"end"}
-    assert all(len(sample.text) == sample.symbols - 1 for sample in samples)
+    assert {sample.finish_reason for sample in samples} == {"end"}
+    assert all(len(sample.text) == sample.num_tokens - 1 for sample in samples)
     (short,) = generate(model, vocabulary, SampleOptions(length=0), seed=1)
-    assert (short.text, short.ended) == ("", "length")
+    assert (short.text, short.finish_reason) == ("", "length")
 
 
 def test_stop_strings_are_not_part_of_the_text() -> None:
-    vocabulary = Characters("ab")
+    vocabulary = CharTokenizer("ab")
     model = network(vocabulary)
     free = next(generate(model, vocabulary, SampleOptions(length=200), seed=3)).text
     for stop in ("ab", "aab", "bba"):
         at = free.find(stop)
         assert at >= 0
         sample = next(generate(model, vocabulary, SampleOptions(length=200, stop=(stop,)), seed=3))
-        assert (sample.text, sample.ended) == (free[:at], "stop")
+        assert (sample.text, sample.finish_reason) == (free[:at], "stop")
         assert "".join(stream_text(model, vocabulary, SampleOptions(length=200, stop=(stop,)), seed=3)) == free[:at]
     (never,) = generate(model, vocabulary, SampleOptions(length=50, stop=("zz", free[40:50] + "z")), seed=3)
     assert never.text == free[:50]
 
 
 def test_prompts_of_any_length_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    vocabulary = Characters(LETTERS)
+    vocabulary = CharTokenizer(LETTERS)
     model = network(vocabulary)
-    ids, _ = prompt_ids(vocabulary, "abcde " * 40)
+    ids, _ = encode_prompt(vocabulary, "abcde " * 40)
     with torch.no_grad():
-        whole, _ = read_prompt(model, ids)
+        whole, _ = prefill(model, ids)
         monkeypatch.setattr("unrolled.generation.sampling.PROMPT_CHUNK", 7)
-        chunks, _ = read_prompt(model, ids)
+        chunks, _ = prefill(model, ids)
     torch.testing.assert_close(whole, chunks)
 
 
 def test_prompts_are_mapped_and_start_documents() -> None:
-    lines = Characters(LETTERS.replace("\n", ""), True)
-    assert prompt_ids(lines, "")[0] == [lines.end]
-    assert prompt_ids(lines, "ab")[0][0] == lines.end
-    text = Characters(LETTERS)
-    assert prompt_ids(text, "")[0] == [text.encode("\n")[0][0]]
-    ids, replaced = prompt_ids(text, "\u00c9\u00e8D\u65e5")
+    lines = CharTokenizer(LETTERS.replace("\n", ""), True)
+    assert encode_prompt(lines, "")[0] == [lines.eos_id]
+    assert encode_prompt(lines, "ab")[0][0] == lines.eos_id
+    text = CharTokenizer(LETTERS)
+    assert encode_prompt(text, "")[0] == [text.encode("\n")[0][0]]
+    ids, replaced = encode_prompt(text, "\u00c9\u00e8D\u65e5")
     assert (text.decode(ids), replaced) == ("\u00e9ed ", {"\u00c9": "\u00e9", "\u00e8": "e", "D": "d", "\u65e5": " "})
 
 
 def test_bytes_come_out_as_whole_characters() -> None:
-    vocabulary = Bytes()
+    vocabulary = ByteTokenizer()
     model = network(vocabulary)
     pieces = list(stream_text(model, vocabulary, SampleOptions(length=300), seed=1))
     ids = [int(b) for b in "".join(pieces).encode("utf-8", "replace")]
@@ -165,7 +163,7 @@ def test_bytes_come_out_as_whole_characters() -> None:
 
 
 def test_infinitesimal_temperature_is_the_likeliest() -> None:
-    vocabulary = Characters(LETTERS)
+    vocabulary = CharTokenizer(LETTERS)
     model = network(vocabulary)
     texts = {
         next(generate(model, vocabulary, SampleOptions(length=40, temperature=t), seed=s)).text
@@ -179,7 +177,7 @@ def test_infinitesimal_temperature_is_the_likeliest() -> None:
 @pytest.mark.parametrize("precision", ["float32", None])
 def test_a_check_that_raises_stops_a_sample_within_a_block(precision: Any) -> None:
     """A signal is heard between blocks, by the native step as by the definition, however long the sample is to be."""
-    vocabulary, calls = Characters(list(LETTERS)), 0
+    vocabulary, calls = CharTokenizer(list(LETTERS)), 0
 
     def check() -> None:
         nonlocal calls

@@ -16,28 +16,28 @@ from support.tables import MODES as TABLES
 from support.tables import read_mode
 from unrolled.errors import UsageError
 from unrolled.evaluation.language_model import evaluate
-from unrolled.evaluation.predictor import Answerer
+from unrolled.evaluation.predictor import Predictor
 from unrolled.generation.sampling import generate, stream_text
-from unrolled.interpret.activations import Trace, stream, trace
-from unrolled.interpret.intervention import effect, hold_from, importance
-from unrolled.interpret.table_activations import row_trace
+from unrolled.interpret.activations import Activations, record_activations, stream_activations
+from unrolled.interpret.intervention import measure_effect, parse_clamp, unit_importance
+from unrolled.interpret.table_activations import record_row
 from unrolled.nn.cells import CELLS, GatedCell, state_tensors
-from unrolled.nn.clamp import Hold, holding
-from unrolled.nn.device import Machine
-from unrolled.nn.encoder import BothWays
-from unrolled.nn.kernels import KERNELS, refusal, use
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.clamp import Clamp, clamped
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.encoder import BidirectionalLayer
+from unrolled.nn.kernels import KERNELS, set_kernel, unsupported_reason
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.pair_batching import Pairs, source_steps
-from unrolled.text.tokenized_text import Reading, read, reread
-from unrolled.text.tokenizer import Characters
+from unrolled.tables.pair_batching import PairDataset, encode_source
+from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
+from unrolled.text.tokenizer import CharTokenizer
 
 pytestmark = pytest.mark.xdist_group("activations")  # one worker makes what the module's tests share
 
 LETTERS = "\nabcdef"  # V = 7, and 8 with an end
 L, H, E = 3, 5, 4
-CPU = Machine(torch.device("cpu"), torch.float32, 2)
+CPU = DeviceConfig(torch.device("cpu"), torch.float32, 2)
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 GATES = {"rnn": (), "gru": ("r", "z", "n"), "gru-before": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
 
@@ -48,7 +48,7 @@ every_cell = pytest.mark.parametrize("cell", CELLS)
 
 def network(
     cell: str = "lstm", residual: bool = True, two_biases: bool = False, symbols: int = 7, kernel: str = "auto"
-) -> SequenceModel:
+) -> RecurrentLM:
     """Return a model with weights large enough that every gate moves."""
     torch.manual_seed(4)
     options = ModelOptions(
@@ -60,11 +60,11 @@ def network(
         two_biases=two_biases,
         dropout=0.3,
     )
-    model = SequenceModel(symbols, options).eval()
+    model = RecurrentLM(symbols, options).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.4 * torch.randn_like(weight))
-    use(model, kernel)
+    set_kernel(model, kernel)
     return model
 
 
@@ -72,12 +72,12 @@ def text(size: int, seed: int = 0, letters: str = LETTERS) -> str:
     return "".join(np.random.default_rng(seed).choice(list(letters), size))
 
 
-def stream_reading(size: int, seed: int = 0) -> Reading:
-    return read(Characters(LETTERS), "stream", text(size, seed))
+def stream_reading(size: int, seed: int = 0) -> TokenizedText:
+    return tokenize(CharTokenizer(LETTERS), "stream", text(size, seed))
 
 
-def line_reading(size: int) -> Reading:
-    return read(Characters(LETTERS[1:], True), "line", text(size, 1))
+def line_reading(size: int) -> TokenizedText:
+    return tokenize(CharTokenizer(LETTERS[1:], True), "line", text(size, 1))
 
 
 def gates_by_hand(kind: str, cell: GatedCell, x: Tensor, h: Tensor) -> dict[str, Tensor]:
@@ -98,19 +98,19 @@ def gates_by_hand(kind: str, cell: GatedCell, x: Tensor, h: Tensor) -> dict[str,
 
 
 @torch.no_grad()
-def by_hand(kind: str, model: SequenceModel, reading: Reading, holds: list[Hold] | None = None) -> dict[str, Tensor]:
+def by_hand(kind: str, model: RecurrentLM, reading: TokenizedText, holds: list[Clamp] | None = None) -> dict[str, Tensor]:
     """Step through a text one symbol at a time, layer by layer; return h, c, the gates and the logits."""
-    layers = model.stack.each_layer()
+    layers = model.stack.layer_list()
     states: list[Any] = [layer.cell.initial_state(1) for layer in layers]
     found: dict[str, list[Tensor]] = {}
     logits = []
     for t, symbol in enumerate(reading.ids.tolist()):
-        if reading.begins is not None and reading.begins[t]:
+        if reading.reset_mask is not None and reading.reset_mask[t]:
             states = [layer.cell.initial_state(1) for layer in layers]
         x = model.embedding(torch.tensor([symbol]))
         step: dict[str, list[Tensor]] = {}
         for index, layer in enumerate(layers):
-            inner = layer.before(x)
+            inner = layer.cell_input(x)
             own = gates_by_hand(kind, layer.cell, inner, states[index].h)  # type: ignore[arg-type]  # it is gated
             y, states[index] = layer.cell.step(inner, states[index])
             for hold in holds or []:
@@ -118,7 +118,7 @@ def by_hand(kind: str, model: SequenceModel, reading: Reading, holds: list[Hold]
                     y = y.clone()
                     y[:, hold.unit] = hold.value
                     states[index] = states[index]._replace(h=y)
-            x = layer.after(x, y)
+            x = layer.add_residual(x, y)
             memory = {"c": states[index].c} if kind == "lstm" else {}
             for name, value in ({"h": states[index].h} | memory | own).items():
                 step.setdefault(name, []).append(value[0])
@@ -128,7 +128,7 @@ def by_hand(kind: str, model: SequenceModel, reading: Reading, holds: list[Hold]
     return {name: torch.stack(values) for name, values in found.items()} | {"logits": torch.stack(logits)}
 
 
-def same(found: Trace, expected: dict[str, Tensor]) -> None:
+def same(found: Activations, expected: dict[str, Tensor]) -> None:
     assert set(found.arrays()) == {"ids", *expected}
     for name, values in expected.items():
         torch.testing.assert_close(torch.from_numpy(found.arrays()[name]), values, **CLOSE)
@@ -139,26 +139,26 @@ def same(found: Trace, expected: dict[str, Tensor]) -> None:
 def test_a_trace_is_every_step_by_hand(cell: str, residual: bool, two_biases: bool, unit: str) -> None:
     model = network(cell, residual, two_biases)
     reading = stream_reading(41) if unit == "stream" else line_reading(41)
-    assert reading.begins is None or 3 <= reading.begins.sum() < len(reading) - 3
-    found = trace(model, reading)
+    assert reading.reset_mask is None or 3 <= reading.reset_mask.sum() < len(reading) - 3
+    found = record_activations(model, reading)
     same(found, by_hand(cell, model, reading))
     assert tuple(found.gates) == GATES[cell]
     assert (found.c is not None) == (cell == "lstm")
-    assert list(found.signals) == ["h", *(["c"] if cell == "lstm" else []), *GATES[cell]]
-    assert all(values.shape == (len(reading), L, H) for values in found.signals.values())
+    assert list(found.states_and_gates) == ["h", *(["c"] if cell == "lstm" else []), *GATES[cell]]
+    assert all(values.shape == (len(reading), L, H) for values in found.states_and_gates.values())
 
 
 @every_model
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_its_logits_are_those_of_training(cell: str, residual: bool, two_biases: bool, kernel: str) -> None:
-    if refusal(kernel, CELLS[cell](4, 4)):
+    if unsupported_reason(kernel, CELLS[cell](4, 4)):
         kernel = "auto"
     model = network(cell, residual, two_biases, kernel=kernel)
     for reading in (stream_reading(30), line_reading(30)):
-        resets = None if reading.begins is None else torch.from_numpy(reading.begins).unsqueeze(-1)
+        resets = None if reading.reset_mask is None else torch.from_numpy(reading.reset_mask).unsqueeze(-1)
         with torch.no_grad():
             logits, state = model(torch.from_numpy(reading.ids).unsqueeze(-1), model.initial_state(1), resets)
-        found = trace(model, reading)
+        found = record_activations(model, reading)
         torch.testing.assert_close(torch.from_numpy(found.logits), logits[:, 0], **CLOSE)
         last = [torch.from_numpy(values[-1]) for values in (found.h, found.c) if values is not None]
         for layer, own in enumerate(state.layers):
@@ -171,40 +171,40 @@ def test_its_logits_are_those_of_training(cell: str, residual: bool, two_biases:
 def test_pieces_are_the_whole(cell: str, steps: int) -> None:
     model = network(cell)
     for reading in (stream_reading(22), line_reading(22)):
-        whole, pieces = trace(model, reading), list(stream(model, reading, steps=steps))
-        assert [len(piece.reading) for piece in pieces[:-1]] == [steps] * (len(pieces) - 1)
-        assert "".join(piece.reading.text for piece in pieces) == reading.text
+        whole, pieces = record_activations(model, reading), list(stream_activations(model, reading, chunk_steps=steps))
+        assert [len(piece.tokenized) for piece in pieces[:-1]] == [steps] * (len(pieces) - 1)
+        assert "".join(piece.tokenized.text for piece in pieces) == reading.text
         for name, values in whole.arrays().items():
             joined = np.concatenate([piece.arrays()[name] for piece in pieces])
             np.testing.assert_allclose(joined, values, rtol=1e-4, atol=1e-5, err_msg=name)
-        if reading.begins is not None:
-            starts = np.concatenate([piece.reading.begins for piece in pieces if piece.reading.begins is not None])
-            assert starts.tolist() == reading.begins.tolist()
+        if reading.reset_mask is not None:
+            starts = np.concatenate([piece.tokenized.reset_mask for piece in pieces if piece.tokenized.reset_mask is not None])
+            assert starts.tolist() == reading.reset_mask.tolist()
 
 
 @every_cell
 def test_its_bits_are_the_loss_that_is_reported(cell: str) -> None:
     model = network(cell)
-    whole = read(Characters(LETTERS[1:], True), "line", text(300, 1) + "a\n")  # a line that is not over has no row
+    whole = tokenize(CharTokenizer(LETTERS[1:], True), "line", text(300, 1) + "a\n")  # a line that is not over has no row
     for reading, end in ((stream_reading(300), None), (whole, 6)):
         longest = None if end is None else int(np.diff(np.flatnonzero(reading.ids == end)).max())
         result = evaluate(model, CPU, reading.ids, end, longest)
-        bits = trace(model, reading).bits()
+        bits = record_activations(model, reading).bits()
         assert math.isnan(bits[0])
-        assert result.symbols == len(bits) - 1 == np.isfinite(bits).sum()
+        assert result.num_tokens == len(bits) - 1 == np.isfinite(bits).sum()
         assert bits[1:].mean() == pytest.approx(result.bits, abs=1e-5)
 
 
 def test_guesses_are_the_likeliest_in_their_order() -> None:
-    found = trace(network(), stream_reading(23))
-    chances = np.exp(found.log_chances())
+    found = record_activations(network(), stream_reading(23))
+    chances = np.exp(found.log_probs())
     np.testing.assert_allclose(chances.sum(1), 1, atol=1e-5)
-    ids, values = found.guesses(4)
+    ids, values = found.top_predictions(4)
     assert ids.shape == values.shape == (23, 4)
     assert (np.diff(values, axis=1) <= 0).all()
     np.testing.assert_allclose(values, np.sort(chances, 1)[:, ::-1][:, :4], atol=1e-6)
     np.testing.assert_allclose(values, np.take_along_axis(chances, ids, 1), atol=1e-6)
-    everything, all_values = found.guesses(100)
+    everything, all_values = found.top_predictions(100)
     assert everything.shape == (23, 7)
     np.testing.assert_allclose(all_values.sum(1), 1, atol=1e-5)
     assert {*map(tuple, np.sort(everything, 1).tolist())} == {tuple(range(7))}
@@ -213,36 +213,36 @@ def test_guesses_are_the_likeliest_in_their_order() -> None:
 @every_cell
 def test_no_symbol_and_one_symbol_can_be_traced(cell: str) -> None:
     model = network(cell)
-    empty = trace(model, read(Characters(LETTERS), "stream", ""))
+    empty = record_activations(model, tokenize(CharTokenizer(LETTERS), "stream", ""))
     assert (empty.h.shape, empty.logits.shape, empty.bits().shape) == ((0, L, H), (0, 7), (0,))
-    assert empty.guesses()[0].shape == (0, 5)
-    one = trace(model, stream_reading(1))
+    assert empty.top_predictions()[0].shape == (0, 5)
+    one = record_activations(model, stream_reading(1))
     assert (one.h.shape, one.logits.shape) == ((1, L, H), (1, 7))
     assert np.isnan(one.bits()).tolist() == [True]
-    end = trace(model, read(Characters(LETTERS[1:], True), "line", ""))
-    assert (end.reading.ids.tolist(), end.reading.text, len(end.bits())) == ([6], "", 1)
+    end = record_activations(model, tokenize(CharTokenizer(LETTERS[1:], True), "line", ""))
+    assert (end.tokenized.ids.tolist(), end.tokenized.text, len(end.bits())) == ([6], "", 1)
 
 
 @every_cell
 def test_no_symbol_has_the_same_arrays_as_some(cell: str) -> None:
     model = network(cell)
-    empty, some = (trace(model, read(Characters(LETTERS), "stream", own)).arrays() for own in ("", "ab"))
+    empty, some = (record_activations(model, tokenize(CharTokenizer(LETTERS), "stream", own)).arrays() for own in ("", "ab"))
     assert list(empty) == list(some)
     assert {name: values.shape[1:] for name, values in empty.items()} == {name: v.shape[1:] for name, v in some.items()}
 
 
 def test_what_was_never_seen_is_read_as_the_closest_and_documents_begin_anew() -> None:
-    letters = Characters(LETTERS[1:], True)
-    reading = read(letters, "line", "aB\u00e9\nf")
+    letters = CharTokenizer(LETTERS[1:], True)
+    reading = tokenize(letters, "line", "aB\u00e9\nf")
     assert reading.ids.tolist() == [6, 0, 1, 4, 6, 5]
-    assert reading.shown == ["", "a", "B", "\u00e9", "\n", "f"]
-    assert reading.known.tolist() == [True, True, False, False, True, True]
-    assert reading.begins is not None
-    assert reading.begins.tolist() == [True, False, False, False, True, False]
-    again = reread(letters, "line", reading.ids)
-    assert (again.ids.tolist(), again.text, again.known.tolist()) == (reading.ids.tolist(), "abe\nf", [True] * 6)
-    assert again.begins is not None
-    assert again.begins.tolist() == reading.begins.tolist()
+    assert reading.token_texts == ["", "a", "B", "\u00e9", "\n", "f"]
+    assert reading.known_mask.tolist() == [True, True, False, False, True, True]
+    assert reading.reset_mask is not None
+    assert reading.reset_mask.tolist() == [True, False, False, False, True, False]
+    again = from_ids(letters, "line", reading.ids)
+    assert (again.ids.tolist(), again.text, again.known_mask.tolist()) == (reading.ids.tolist(), "abe\nf", [True] * 6)
+    assert again.reset_mask is not None
+    assert again.reset_mask.tolist() == reading.reset_mask.tolist()
     assert (len(reading.head(3)), reading.head(3).text) == (3, "aB")
 
 
@@ -250,8 +250,8 @@ def test_a_model_that_was_traced_is_as_it_was() -> None:
     model = network().train()
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     cells = model.cells()
-    trace(model, stream_reading(9))
-    for _ in stream(model, stream_reading(9), [Hold(1, 2, 0.5)], steps=2):
+    record_activations(model, stream_reading(9))
+    for _ in stream_activations(model, stream_reading(9), [Clamp(1, 2, 0.5)], chunk_steps=2):
         break
     assert model.training
     assert all(before is after for before, after in zip(cells, model.cells(), strict=True))
@@ -260,7 +260,7 @@ def test_a_model_that_was_traced_is_as_it_was() -> None:
 
 def test_between_two_pieces_torch_is_as_it_was() -> None:
     model = network()
-    for _ in stream(model, stream_reading(9), steps=2):
+    for _ in stream_activations(model, stream_reading(9), chunk_steps=2):
         assert not torch.is_inference_mode_enabled()
 
 
@@ -271,30 +271,30 @@ def test_between_two_pieces_torch_is_as_it_was() -> None:
 def test_a_held_unit_is_what_it_is_held_at_and_all_else_follows(cell: str, residual: bool, two_biases: bool) -> None:
     model = network(cell, residual, two_biases)
     for reading in (stream_reading(25), line_reading(25)):
-        free = trace(model, reading)
-        holds = [Hold(1, 2, 0.7), Hold(1, 4, -1.5), Hold(2, 0)]
-        held = trace(model, reading, holds)
+        free = record_activations(model, reading)
+        holds = [Clamp(1, 2, 0.7), Clamp(1, 4, -1.5), Clamp(2, 0)]
+        held = record_activations(model, reading, holds)
         same(held, by_hand(cell, model, reading, holds))
         for hold in holds:
             assert (held.h[:, hold.layer, hold.unit] == np.float32(hold.value)).all()
         assert (held.h[:, 0] == free.h[:, 0]).all()
         assert not np.allclose(held.h[1:, 1, 0], free.h[1:, 1, 0])
         assert not np.allclose(held.logits, free.logits, atol=1e-3)
-        np.testing.assert_array_equal(trace(model, reading).logits, free.logits)
+        np.testing.assert_array_equal(record_activations(model, reading).logits, free.logits)
 
 
 @every_cell
 def test_units_held_in_single_lanes_are_single_holds(cell: str) -> None:
     model = network(cell)
     ids = torch.from_numpy(stream_reading(12).ids)
-    holds = [Hold(0, 1, 0.9, 0), Hold(0, 1, -0.6, 3), Hold(2, 3, -0.4, 2), Hold(1, 0, 0.2, 2)]
+    holds = [Clamp(0, 1, 0.9, 0), Clamp(0, 1, -0.6, 3), Clamp(2, 3, -0.4, 2), Clamp(1, 0, 0.2, 2)]
     with torch.no_grad():
-        with holding(model.stack, holds, 4):
+        with clamped(model.stack, holds, 4):
             together, _ = model(ids.unsqueeze(-1).expand(-1, 4), model.initial_state(4))
         free, _ = model(ids.unsqueeze(-1), model.initial_state(1))
     for lane in range(4):
-        own = [hold._replace(lane=None) for hold in holds if hold.lane == lane]
-        alone = trace(model, stream_reading(12), own).logits if own else free[:, 0].numpy()
+        own = [hold._replace(row=None) for hold in holds if hold.row == lane]
+        alone = record_activations(model, stream_reading(12), own).logits if own else free[:, 0].numpy()
         torch.testing.assert_close(together[:, lane], torch.from_numpy(alone), **CLOSE)
 
 
@@ -303,7 +303,7 @@ def test_a_model_is_let_go_whatever_happens() -> None:
     before = model.cells()
 
     def fail() -> None:
-        with holding(model.stack, [Hold(0, 1), Hold(2, 4)]):
+        with clamped(model.stack, [Clamp(0, 1), Clamp(2, 4)]):
             assert all(own is not held for own, held in zip(before[::2], model.cells()[::2], strict=True))
             assert model.cells()[1] is before[1]
             raise KeyError
@@ -316,30 +316,30 @@ def test_a_model_is_let_go_whatever_happens() -> None:
 @pytest.mark.parametrize(
     ("hold", "sentence"),
     [
-        (Hold(3, 0), "no layer 3 to hold a unit of: the model's are 0 to 2"),
-        (Hold(-1, 0), "no layer -1"),
-        (Hold(1, 5), "Layer 1 has no unit 5 to hold: its units are 0 to 4"),
-        (Hold(1, -1), "no unit -1"),
+        (Clamp(3, 0), "no layer 3 to hold a unit of: the model's are 0 to 2"),
+        (Clamp(-1, 0), "no layer -1"),
+        (Clamp(1, 5), "Layer 1 has no unit 5 to hold: its units are 0 to 4"),
+        (Clamp(1, -1), "no unit -1"),
     ],
 )
-def test_a_unit_that_is_not_there_cannot_be_held(hold: Hold, sentence: str) -> None:
+def test_a_unit_that_is_not_there_cannot_be_held(hold: Clamp, sentence: str) -> None:
     model = network()
     before = model.cells()
     with pytest.raises(UsageError, match=sentence):
-        trace(model, stream_reading(5), [Hold(0, 0), hold])
+        record_activations(model, stream_reading(5), [Clamp(0, 0), hold])
     assert all(own is held for own, held in zip(before, model.cells(), strict=True))
 
 
 def test_holds_are_read_as_they_are_written() -> None:
-    assert hold_from("0.17=-1") == Hold(0, 17, -1.0)
-    assert hold_from("1.2") == Hold(1, 2, 0.0)
-    assert hold_from("12.0=.25") == Hold(12, 0, 0.25)
-    assert hold_from("0.1=1e-3") == Hold(0, 1, 0.001)
+    assert parse_clamp("0.17=-1") == Clamp(0, 17, -1.0)
+    assert parse_clamp("1.2") == Clamp(1, 2, 0.0)
+    assert parse_clamp("12.0=.25") == Clamp(12, 0, 0.25)
+    assert parse_clamp("0.1=1e-3") == Clamp(0, 1, 0.001)
 
 
 @given(st.integers(0, 99), st.integers(0, 9999), st.floats(-1e6, 1e6, allow_nan=False))
 def test_every_hold_can_be_written(layer: int, unit: int, value: float) -> None:
-    assert hold_from(f"{layer}.{unit}={value!r}") == Hold(layer, unit, value)
+    assert parse_clamp(f"{layer}.{unit}={value!r}") == Clamp(layer, unit, value)
 
 
 @pytest.mark.parametrize(
@@ -347,13 +347,13 @@ def test_every_hold_can_be_written(layer: int, unit: int, value: float) -> None:
 )
 def test_anything_else_is_no_hold(rubbish: str) -> None:
     with pytest.raises(UsageError, match=r"LAYER.UNIT=VALUE, such as 0.17=-1 \(layers and units count from 0\); got "):
-        hold_from(rubbish)
+        parse_clamp(rubbish)
 
 
 @given(st.text("0123456789.=-+einfax \u00b2", max_size=9))
 def test_rubbish_is_a_mistake_of_the_user_and_nothing_else(rubbish: str) -> None:
     try:
-        found = hold_from(rubbish)
+        found = parse_clamp(rubbish)
     except UsageError:
         pass
     else:
@@ -363,41 +363,41 @@ def test_rubbish_is_a_mistake_of_the_user_and_nothing_else(rubbish: str) -> None
 
 def test_a_value_too_large_for_the_network_is_a_mistake_of_the_user() -> None:
     with pytest.raises(UsageError):
-        trace(network(), stream_reading(5), [hold_from("0.1=1e39")])
+        record_activations(network(), stream_reading(5), [parse_clamp("0.1=1e39")])
 
 
 @every_cell
 def test_samples_with_units_held(cell: str) -> None:
-    model, letters = network(cell), Characters(LETTERS)
+    model, letters = network(cell), CharTokenizer(LETTERS)
     options = SampleOptions(length=40, count=3, prompt="ab")
     free, held, again = (
         [sample.text for sample in generate(model, letters, options, 5, holds)]
-        for holds in ([], [Hold(2, 1, 3.0)], [Hold(2, 1, 3.0)])
+        for holds in ([], [Clamp(2, 1, 3.0)], [Clamp(2, 1, 3.0)])
     )
     assert held == again != free
-    assert held[1] == "ab" + "".join(stream_text(model, letters, SampleOptions(length=40, prompt="ab"), 6, [Hold(2, 1, 3.0)]))
+    assert held[1] == "ab" + "".join(stream_text(model, letters, SampleOptions(length=40, prompt="ab"), 6, [Clamp(2, 1, 3.0)]))
     with torch.no_grad():  # nobody reads the unit: not the head, not itself
         model.head.weight[:, 1] = 0
         model.cells()[2].weight_h[:, 1] = 0
     unread, unchanged = (
-        [sample.text for sample in generate(model, letters, options, 5, holds)] for holds in ([], [Hold(2, 1, 3.0)])
+        [sample.text for sample in generate(model, letters, options, 5, holds)] for holds in ([], [Clamp(2, 1, 3.0)])
     )
     assert unread == unchanged
 
 
 def test_an_effect_is_the_difference_of_two_traces_and_two_samples() -> None:
-    model, letters, reading = network(), Characters(LETTERS), stream_reading(50)
-    hold, options = Hold(2, 1, 3.0), SampleOptions(length=30, temperature=0.8, seed=4, count=7)
-    found = effect(model, letters, reading, hold, options)
-    changes = trace(model, reading, [hold]).bits() - trace(model, reading).bits()
-    np.testing.assert_array_equal(found.changes, changes)
-    assert found.bits == pytest.approx(float(changes[1:].mean()))
+    model, letters, reading = network(), CharTokenizer(LETTERS), stream_reading(50)
+    hold, options = Clamp(2, 1, 3.0), SampleOptions(length=30, temperature=0.8, seed=4, count=7)
+    found = measure_effect(model, letters, reading, hold, options)
+    changes = record_activations(model, reading, [hold]).bits() - record_activations(model, reading).bits()
+    np.testing.assert_array_equal(found.bit_changes, changes)
+    assert found.mean_bit_change == pytest.approx(float(changes[1:].mean()))
     own = SampleOptions(length=30, temperature=0.8)
-    assert (found.seed, found.hold) == (4, hold)
-    assert found.before == next(generate(model, letters, own, 4)).text
-    assert found.after == next(generate(model, letters, own, 4, [hold])).text != found.before
-    given_bits = effect(model, letters, reading, hold, options, np.zeros(50))
-    np.testing.assert_allclose(given_bits.changes[1:], trace(model, reading, [hold]).bits()[1:])
+    assert (found.seed, found.clamp) == (4, hold)
+    assert found.sample_before == next(generate(model, letters, own, 4)).text
+    assert found.sample_after == next(generate(model, letters, own, 4, [hold])).text != found.sample_before
+    given_bits = measure_effect(model, letters, reading, hold, options, np.zeros(50))
+    np.testing.assert_allclose(given_bits.bit_changes[1:], record_activations(model, reading, [hold]).bits()[1:])
 
 
 @every_cell
@@ -405,32 +405,32 @@ def test_importance_is_one_trace_for_every_unit(cell: str, monkeypatch: pytest.M
     monkeypatch.setattr("unrolled.interpret.intervention.LANES", 4)  # 15 units: three groups and a rest
     model = network(cell)
     for reading, value in ((stream_reading(70), 0.0), (line_reading(70), 0.6)):
-        free = trace(model, reading).bits()[1:].mean()
+        free = record_activations(model, reading).bits()[1:].mean()
         expected = [
-            [trace(model, reading, [Hold(layer, unit, value)]).bits()[1:].mean() - free for unit in range(H)]
+            [record_activations(model, reading, [Clamp(layer, unit, value)]).bits()[1:].mean() - free for unit in range(H)]
             for layer in range(L)
         ]
-        found = importance(model, reading, value=value)
+        found = unit_importance(model, reading, value=value)
         assert found.shape == (L, H)
         np.testing.assert_allclose(found, expected, atol=2e-5)
         assert found.std() > 1e-3
-    assert not importance(model, stream_reading(1)).any()
+    assert not unit_importance(model, stream_reading(1)).any()
 
 
 # Rows of tables
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pairs]:
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairDataset]:
     folder = tmp_path_factory.mktemp("tables")
     return {mode: read_mode(folder, mode, 30) for mode in TABLES}
 
 
-def row_answerer(pairs: Pairs, cell: str = "lstm", end: float = -50.0, **pair: Any) -> Answerer:
+def row_answerer(pairs: PairDataset, cell: str = "lstm", end: float = -50.0, **pair: Any) -> Predictor:
     """Return a model that was not trained; one that writes goes on to its limit, or, with a likely `end`, writes nothing."""
-    answerer = Answerer(random_encoder_decoder(pairs, cell, **pair), pairs.task, MACHINE, PredictOptions())
+    answerer = Predictor(random_encoder_decoder(pairs, cell, **pair), pairs.spec, MACHINE, PredictOptions())
     if answerer.model.writer is not None:
-        answerer.limit = 5
+        answerer.max_new_tokens = 5
         with torch.no_grad():
             answerer.model.writer.bias[-1] += end
     return answerer
@@ -450,11 +450,11 @@ def source(mode: str) -> Cell:
 
 
 @torch.no_grad()
-def read_by_hand(answerer: Answerer, cell: Cell) -> list[Tensor]:
+def read_by_hand(answerer: Predictor, cell: Cell) -> list[Tensor]:
     """Return the states `(S, H)` of each layer of the reader, one step at a time, the backward half from the last step on."""
     model = answerer.model
     reader = model.reader
-    xs = reader.front(answerer.batch([source_steps(answerer.task, cell)])["source"])
+    xs = reader.front(answerer.collate([encode_source(answerer.spec, cell)])["source"])
     found = []
 
     def run(cell: Any, inputs: list[Tensor]) -> list[Tensor]:
@@ -464,17 +464,17 @@ def read_by_hand(answerer: Answerer, cell: Cell) -> list[Tensor]:
             ys.append(y)
         return ys
 
-    if reader.both_ways:
+    if reader.bidirectional:
         for layer in reader.layers:
-            assert isinstance(layer, BothWays)
+            assert isinstance(layer, BidirectionalLayer)
             steps = list(layer.norm(xs))
             ahead, back = run(layer.forward_cell, steps), run(layer.backward_cell, steps[::-1])[::-1]
             ys = torch.cat([torch.stack(ahead), torch.stack(back)], -1)
             found.append(ys[:, 0])
             xs = xs + ys
     elif reader.stack is not None:
-        for one in reader.stack.each_layer():
-            ys = torch.stack(run(one.cell, list(one.before(xs))))
+        for one in reader.stack.layer_list():
+            ys = torch.stack(run(one.cell, list(one.cell_input(xs))))
             found.append(ys[:, 0])
             xs = xs + ys
     return found
@@ -484,102 +484,106 @@ def read_by_hand(answerer: Answerer, cell: Cell) -> list[Tensor]:
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("mode", TABLES)
 def test_a_row_is_read_as_by_hand_and_answered_as_predict_does(
-    tables: dict[str, Pairs], mode: str, cell: str, both: bool
+    tables: dict[str, PairDataset], mode: str, cell: str, both: bool
 ) -> None:
     answerer = row_answerer(tables[mode], cell, bidirectional=both)
     modules = dict(answerer.model.named_modules())
     own = source(mode)
-    found = row_trace(answerer, own)
+    found = record_row(answerer, own)
     expected = read_by_hand(answerer, own)
     if expected:
-        assert list(found.read) == ["h", *(["c"] if cell == "lstm" else []), *GATES[cell]]
-        steps = len(source_steps(answerer.task, own))
-        assert all(values.shape == (steps, 2, 12) for values in found.read.values())
+        assert list(found.encoder) == ["h", *(["c"] if cell == "lstm" else []), *GATES[cell]]
+        steps = len(encode_source(answerer.spec, own))
+        assert all(values.shape == (steps, 2, 12) for values in found.encoder.values())
         for layer, states in enumerate(expected):
-            torch.testing.assert_close(torch.from_numpy(found.read["h"][:, layer]), states, **CLOSE)
+            torch.testing.assert_close(torch.from_numpy(found.encoder["h"][:, layer]), states, **CLOSE)
     else:
-        assert (found.read, mode[:4]) == ({}, "one-")
-    alone = answerer.answers([own])[0]
-    assert (found.answer.text, found.answer.values.tolist()) == (alone.text, alone.values.tolist())
-    assert (found.chances is not None) == (mode == "synced")
-    assert "".join(found.symbols) == (VALUES[mode].replace(" ", "") if mode.startswith("many") else "")
+        assert (found.encoder, mode[:4]) == ({}, "one-")
+    alone = answerer.predict([own])[0]
+    assert (found.prediction.text, found.prediction.values.tolist()) == (alone.text, alone.values.tolist())
+    assert (found.step_probs is not None) == (mode == "synced")
+    assert "".join(found.source_tokens) == (VALUES[mode].replace(" ", "") if mode.startswith("many") else "")
     assert all(module is modules[name] for name, module in answerer.model.named_modules())
 
 
 @every_cell
-def test_the_backward_half_begins_with_the_last_step(tables: dict[str, Pairs], cell: str) -> None:
+def test_the_backward_half_begins_with_the_last_step(tables: dict[str, PairDataset], cell: str) -> None:
     answerer = row_answerer(tables["many-to-one"], cell)
     long, short, other = (
-        row_trace(answerer, Cell(value, "value")) for value in ("the red dog sleeps", "dog sleeps", "the red cat")
+        record_row(answerer, Cell(value, "value")) for value in ("the red dog sleeps", "dog sleeps", "the red cat")
     )
-    assert (long.symbols, short.symbols) == (["the", "red", "dog", "sleeps"], ["dog", "sleeps"])
-    for name, values in long.read.items():
+    assert (long.source_tokens, short.source_tokens) == (["the", "red", "dog", "sleeps"], ["dog", "sleeps"])
+    for name, values in long.encoder.items():
         ahead, back = values[:, 0, :6], values[:, 0, 6:]
-        np.testing.assert_allclose(back[2:], short.read[name][:, 0, 6:], atol=1e-5, err_msg=name)
-        np.testing.assert_allclose(ahead[:2], other.read[name][:2, 0, :6], atol=1e-5, err_msg=name)
-    assert not np.allclose(long.read["h"][2:, 0, :6], short.read["h"][:, 0, :6], atol=1e-3)
-    assert not np.allclose(long.read["h"][:2, 0, 6:], other.read["h"][:2, 0, 6:], atol=1e-3)
+        np.testing.assert_allclose(back[2:], short.encoder[name][:, 0, 6:], atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(ahead[:2], other.encoder[name][:2, 0, :6], atol=1e-5, err_msg=name)
+    assert not np.allclose(long.encoder["h"][2:, 0, :6], short.encoder["h"][:, 0, :6], atol=1e-3)
+    assert not np.allclose(long.encoder["h"][:2, 0, 6:], other.encoder["h"][:2, 0, 6:], atol=1e-3)
 
 
 @every_cell
 @pytest.mark.parametrize("both", [True, False])
 def test_chances_beside_each_step_are_those_of_predict_among_any_neighbours(
-    tables: dict[str, Pairs], cell: str, both: bool
+    tables: dict[str, PairDataset], cell: str, both: bool
 ) -> None:
     answerer = row_answerer(tables["synced"], cell, bidirectional=both)
     longer = Cell([[0.3, 0.6]] * 9, "value")
-    among = answerer.answers([longer, source("synced"), longer])[1]
-    found = row_trace(answerer, source("synced"))
-    assert found.chances is not None
-    assert found.chances.shape == (4, len(tables["synced"].task.target.labels))  # type: ignore[attr-defined]  # it has labels
-    np.testing.assert_allclose(found.chances.sum(1), 1, atol=1e-5)
-    assert found.chances.argmax(1).tolist() == among.values.tolist() == found.answer.values.tolist()
-    likely = np.log(found.chances.max(1)).mean()
+    among = answerer.predict([longer, source("synced"), longer])[1]
+    found = record_row(answerer, source("synced"))
+    assert found.step_probs is not None
+    assert found.step_probs.shape == (4, len(tables["synced"].spec.target.labels))  # type: ignore[attr-defined]  # it has labels
+    np.testing.assert_allclose(found.step_probs.sum(1), 1, atol=1e-5)
+    assert found.step_probs.argmax(1).tolist() == among.values.tolist() == found.prediction.values.tolist()
+    likely = np.log(found.step_probs.max(1)).mean()
     assert among.probability == pytest.approx(float(np.exp(likely)), abs=1e-5)
 
 
 @every_cell
 @pytest.mark.parametrize("attention", [True, False])
 @pytest.mark.parametrize("mode", ["many-to-many", "one-to-many"])
-def test_what_is_written_is_the_writers_own_steps(tables: dict[str, Pairs], mode: str, cell: str, attention: bool) -> None:
+def test_what_is_written_is_the_writers_own_steps(
+    tables: dict[str, PairDataset], mode: str, cell: str, attention: bool
+) -> None:
     answerer = row_answerer(tables[mode], cell, attention=attention)
     own = source(mode)
-    found = row_trace(answerer, own)
-    model, symbols = answerer.model, found.answer.values.tolist()
+    found = record_row(answerer, own)
+    model, symbols = answerer.model, found.prediction.values.tolist()
     assert model.writer is not None
     assert len(symbols) == 5
-    assert all(values.shape == (len(symbols), 2, 12) for values in found.wrote.values())
-    assert (found.weights is not None) == attention
+    assert all(values.shape == (len(symbols), 2, 12) for values in found.decoder.values())
+    assert (found.attention is not None) == attention
     with torch.no_grad():
-        memory = model.remember(answerer.batch([source_steps(answerer.task, own)]))
+        memory = model.encode(answerer.collate([encode_source(answerer.spec, own)]))
         state = model.writer.initial_state(memory)
         for at, symbol in enumerate(symbols):
             _, layers, weights = model.writer.step(state, memory, at)
             for layer, there in enumerate(layers.layers):
-                torch.testing.assert_close(torch.from_numpy(found.wrote["h"][at, layer]), there.h[0], **CLOSE)
+                torch.testing.assert_close(torch.from_numpy(found.decoder["h"][at, layer]), there.h[0], **CLOSE)
                 if cell == "lstm":
-                    torch.testing.assert_close(torch.from_numpy(found.wrote["c"][at, layer]), there.c[0], **CLOSE)
-            if weights is not None and found.weights is not None:
-                np.testing.assert_allclose(found.weights[at], weights[0].numpy(), atol=1e-5)
-            state = model.writer.push(state, layers, torch.tensor([symbol]))
-    if found.weights is not None:
-        assert found.weights.shape == (len(symbols), len(source_steps(answerer.task, own)))
-        np.testing.assert_allclose(found.weights.sum(1), 1, atol=1e-5)
-    names = {f"wrote.{name}" for name in found.wrote} | {f"read.{name}" for name in found.read}
+                    torch.testing.assert_close(torch.from_numpy(found.decoder["c"][at, layer]), there.c[0], **CLOSE)
+            if weights is not None and found.attention is not None:
+                np.testing.assert_allclose(found.attention[at], weights[0].numpy(), atol=1e-5)
+            state = model.writer.append(state, layers, torch.tensor([symbol]))
+    if found.attention is not None:
+        assert found.attention.shape == (len(symbols), len(encode_source(answerer.spec, own)))
+        np.testing.assert_allclose(found.attention.sum(1), 1, atol=1e-5)
+    names = {f"wrote.{name}" for name in found.decoder} | {f"read.{name}" for name in found.encoder}
     assert set(found.arrays()) == names | ({"attention"} if attention else set())
 
 
 @every_cell
 @pytest.mark.parametrize("mode", ["many-to-many", "one-to-many"])
-def test_a_row_to_which_nothing_is_answered_can_be_traced(tables: dict[str, Pairs], mode: str, cell: str) -> None:
+def test_a_row_to_which_nothing_is_answered_can_be_traced(tables: dict[str, PairDataset], mode: str, cell: str) -> None:
     answerer = row_answerer(tables[mode], cell, end=50.0)
-    found = row_trace(answerer, source(mode))
-    assert (found.answer.text, len(found.answer.values)) == ("", 0)
-    assert all(len(values) == 0 for values in found.wrote.values())
-    assert bool(found.read) == (mode == "many-to-many")
+    found = record_row(answerer, source(mode))
+    assert (found.prediction.text, len(found.prediction.values)) == ("", 0)
+    assert all(len(values) == 0 for values in found.decoder.values())
+    assert bool(found.encoder) == (mode == "many-to-many")
 
 
-def test_listening_ends_whatever_happens(tables: dict[str, Pairs], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_listening_ends_whatever_happens(
+    tables: dict[str, PairDataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     answerer = row_answerer(tables["many-to-one"])
     modules = dict(answerer.model.named_modules())
 
@@ -587,9 +591,9 @@ def test_listening_ends_whatever_happens(tables: dict[str, Pairs], monkeypatch: 
         assert dict(answerer.model.named_modules()).keys() != modules.keys()
         raise KeyError
 
-    answerer.looked(source("many-to-one"))
-    monkeypatch.setattr(answerer, "looked", lambda cell: (None, None))
-    monkeypatch.setattr(answerer.model, "answers", fail)
+    answerer.predict_with_attention(source("many-to-one"))
+    monkeypatch.setattr(answerer, "predict_with_attention", lambda cell: (None, None))
+    monkeypatch.setattr(answerer.model, "logits", fail)
     with pytest.raises(KeyError):
-        row_trace(answerer, source("many-to-one"))
+        record_row(answerer, source("many-to-one"))
     assert all(module is modules[name] for name, module in answerer.model.named_modules())

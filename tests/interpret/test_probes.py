@@ -11,18 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.interpret.activations import Trace
-from unrolled.interpret.context_use import CONTEXTS, DISTANCES, reach
-from unrolled.interpret.gate_saturation import BINS, histograms, saturation
-from unrolled.interpret.loss_breakdown import CLASSES, RARE, Part, anatomy, words
-from unrolled.interpret.probes import SHIFTS, Findings, Probe, probe
+from unrolled.interpret.activations import Activations
+from unrolled.interpret.context_use import CONTEXT_LENGTHS, MAX_GRADIENT_DISTANCE, measure_context_use
+from unrolled.interpret.gate_saturation import NUM_BINS, activation_histograms, gate_saturation
+from unrolled.interpret.loss_breakdown import CLASS_NAMES, MAX_RARE_COUNT, ClassLoss, count_words, loss_by_class
+from unrolled.interpret.probes import N_SHIFTS, Probe, ProbeReport, probe_units
 from unrolled.interpret.text_features import FEATURES, Feature
-from unrolled.nn.device import Machine
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
-from unrolled.text.tokenized_text import Reading
+from unrolled.text.tokenized_text import TokenizedText
 
-CPU = Machine(torch.device("cpu"), torch.float32, 2)
+CPU = DeviceConfig(torch.device("cpu"), torch.float32, 2)
 BY_NAME: dict[str, Feature] = {feature.name: feature for feature in FEATURES}
 
 # Each feature, a text, and below every character of it what the feature says there: 1 or . of one that is on or off.
@@ -67,28 +67,28 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("name", "text", "on"), TRUTHS)
 def test_what_is_on_where(name: str, text: str, on: str) -> None:
-    found = BY_NAME[name].of(text)
+    found = BY_NAME[name].compute(text)
     assert found.dtype == bool
     assert "".join("1" if one else "." for one in found) == on
 
 
 @pytest.mark.parametrize(("name", "text", "values"), NUMBERS)
 def test_what_has_which_value_where(name: str, text: str, values: list[int]) -> None:
-    found = BY_NAME[name].of(text)
+    found = BY_NAME[name].compute(text)
     assert found.dtype == float
     assert found.tolist() == values
 
 
 def test_a_line_end_that_follows_another_is_an_empty_line() -> None:
-    found = BY_NAME["empty line"].of("a\n\nb\n\n\nc\n")
+    found = BY_NAME["empty line"].compute("a\n\nb\n\n\nc\n")
     assert np.flatnonzero(found).tolist() == [2, 5, 6]
 
 
 def test_every_feature_has_a_name_a_meaning_and_an_example_here() -> None:
     assert len(BY_NAME) == len(FEATURES)
-    assert all(feature.means for feature in FEATURES)
+    assert all(feature.description for feature in FEATURES)
     assert {name for name, *_ in TRUTHS} | {name for name, *_ in NUMBERS} | {"empty line"} == set(BY_NAME)
-    plain = {feature.name for feature in FEATURES if feature.plain}
+    plain = {feature.name for feature in FEATURES if feature.trivial}
     assert plain == {"inside a word", "inside a number", "capital", "blank", "punctuation", "vowel"}
 
 
@@ -98,7 +98,7 @@ ODD = st.characters(codec=None) | st.sampled_from(list("\"'\n\t ()[]{}<>#/*:.?!\
 @given(st.text(ODD, max_size=80))
 def test_every_feature_has_a_value_for_every_character_of_any_text(text: str) -> None:
     for feature in FEATURES:
-        found = feature.of(text)
+        found = feature.compute(text)
         assert found.shape == (len(text),), feature.name
         assert found.dtype in (bool, float), feature.name
         assert np.isfinite(found.astype(float)).all(), feature.name
@@ -108,8 +108,8 @@ def test_every_feature_has_a_value_for_every_character_of_any_text(text: str) ->
 @given(st.text(ODD, max_size=40))
 def test_a_plain_feature_is_told_by_the_character_alone(text: str) -> None:
     for feature in FEATURES:
-        if feature.plain:
-            assert feature.of(text).tolist() == [bool(feature.of(character)[0]) for character in text], feature.name
+        if feature.trivial:
+            assert feature.compute(text).tolist() == [bool(feature.compute(character)[0]) for character in text], feature.name
 
 
 # Units held against features
@@ -128,20 +128,20 @@ def prose(size: int = 4000, seed: int = 0) -> str:
     return "".join(parts)[:size]
 
 
-def made_trace(text: str, h: npt.NDArray[Any], c: npt.NDArray[Any] | None = None, **gates: npt.NDArray[Any]) -> Trace:
+def made_trace(text: str, h: npt.NDArray[Any], c: npt.NDArray[Any] | None = None, **gates: npt.NDArray[Any]) -> Activations:
     count = len(text)
-    reading = Reading(np.zeros(count, dtype=np.int64), list(text), np.ones(count, dtype=bool), None)
+    reading = TokenizedText(np.zeros(count, dtype=np.int64), list(text), np.ones(count, dtype=bool), None)
     memory = None if c is None else c.astype(np.float32)
     own = {name: values.astype(np.float32) for name, values in gates.items()}
-    return Trace(reading, h.astype(np.float32), memory, own, np.zeros((count, 3), dtype=np.float32))
+    return Activations(reading, h.astype(np.float32), memory, own, np.zeros((count, 3), dtype=np.float32))
 
 
 def noise(count: int, seed: int = 1) -> npt.NDArray[np.float64]:
     return np.random.default_rng(seed).normal(size=(count, L, H)).clip(-3, 3) / 3
 
 
-def found_in(findings: Findings, feature: str) -> Probe:
-    return next(one for one in findings.features if one.feature == feature)
+def found_in(findings: ProbeReport, feature: str) -> Probe:
+    return next(one for one in findings.best_units if one.feature == feature)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -149,40 +149,42 @@ def found_in(findings: Findings, feature: str) -> Probe:
 def test_a_unit_that_follows_quotes_is_found_first(sign: int, in_memory: bool) -> None:
     text = prose()
     states = noise(len(text))
-    quotes = BY_NAME["double quotes"].of(text)
+    quotes = BY_NAME["double quotes"].compute(text)
     states[:, 1, 4] = sign * (quotes - 0.5) + 0.01 * noise(len(text), 2)[:, 0, 0]
     other = noise(len(text), 3)
-    findings = probe(made_trace(text, other, states) if in_memory else made_trace(text, states), text)
-    first = findings.features[0]
+    findings = probe_units(made_trace(text, other, states) if in_memory else made_trace(text, states), text)
+    first = findings.best_units[0]
     assert (first.layer, first.unit, first.feature, first.kind, first.sign) == (1, 4, "double quotes", "AUC", sign)
     assert first.score == pytest.approx(1, abs=1e-5)
-    assert first.p == pytest.approx(1 / (SHIFTS + 1))
-    assert first.strong
-    assert first.means == BY_NAME["double quotes"].means
-    unit = findings.units[H + 4]
-    assert (unit.layer, unit.unit, unit.strong) == (1, 4, True)
-    assert [(one.layer, one.unit) for one in findings.units] == [(layer, unit) for layer in range(L) for unit in range(H)]
-    assert findings.share == pytest.approx(1 / (L * H))
+    assert first.p == pytest.approx(1 / (N_SHIFTS + 1))
+    assert first.is_detector
+    assert first.means == BY_NAME["double quotes"].description
+    unit = findings.best_features[H + 4]
+    assert (unit.layer, unit.unit, unit.is_detector) == (1, 4, True)
+    assert [(one.layer, one.unit) for one in findings.best_features] == [
+        (layer, unit) for layer in range(L) for unit in range(H)
+    ]
+    assert findings.detector_fraction == pytest.approx(1 / (L * H))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_unit_that_counts_is_held_by_rank_correlation(sign: int) -> None:
     text = prose()
     states = noise(len(text))
-    states[:, 0, 2] = sign * np.tanh(BY_NAME["position in line"].of(text) / 100)  # any rising function of it
-    findings = probe(made_trace(text, states), text)
+    states[:, 0, 2] = sign * np.tanh(BY_NAME["position in line"].compute(text) / 100)  # any rising function of it
+    findings = probe_units(made_trace(text, states), text)
     first = found_in(findings, "position in line")
     assert (first.kind, first.layer, first.unit, first.sign) == ("correlation", 0, 2, sign)
     assert first.score == pytest.approx(1, abs=1e-4)
-    assert first.strong
+    assert first.is_detector
 
 
 def test_the_area_is_the_chance_to_tell_on_from_off() -> None:
     text = prose()
     states = noise(len(text))
-    quotes = BY_NAME["double quotes"].of(text)
+    quotes = BY_NAME["double quotes"].compute(text)
     states[:, 0, 5] += 0.6 * quotes
-    one = found_in(probe(made_trace(text, states), text), "double quotes")
+    one = found_in(probe_units(made_trace(text, states), text), "double quotes")
     half = len(text) // 2
     values, on = states[half:, 0, 5].astype(np.float32), quotes[half:]
     area = (values[on][:, None] > values[~on][None]).mean()
@@ -194,52 +196,52 @@ def test_the_area_is_the_chance_to_tell_on_from_off() -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_noise_follows_nothing(seed: int) -> None:
     text = prose(seed=seed)
-    findings = probe(made_trace(text, noise(len(text), seed + 10)), text, seed=seed)
-    assert findings.share == 0
-    assert not any(one.strong for one in findings.features + findings.units)
-    assert max(one.score for one in findings.features if one.kind == "AUC") < 0.65
-    assert np.median([one.p for one in findings.features]) > 0.1
+    findings = probe_units(made_trace(text, noise(len(text), seed + 10)), text, seed=seed)
+    assert findings.detector_fraction == 0
+    assert not any(one.is_detector for one in findings.best_units + findings.best_features)
+    assert max(one.score for one in findings.best_units if one.kind == "AUC") < 0.65
+    assert np.median([one.p for one in findings.best_units]) > 0.1
 
 
 def test_a_unit_that_does_nothing_follows_nothing() -> None:
     text = ("a b c.\n" * 150 + '"' + "x" * 300 + '"\n') * 2
-    findings = probe(made_trace(text, np.full((len(text), L, H), 0.25)), text)
-    assert not any(one.strong for one in findings.features + findings.units)
-    assert all(one.score == pytest.approx(0.5, abs=0.01) for one in findings.features if one.kind == "AUC")
-    assert findings.share == 0
+    findings = probe_units(made_trace(text, np.full((len(text), L, H), 0.25)), text)
+    assert not any(one.is_detector for one in findings.best_units + findings.best_features)
+    assert all(one.score == pytest.approx(0.5, abs=0.01) for one in findings.best_units if one.kind == "AUC")
+    assert findings.detector_fraction == 0
 
 
 def test_what_the_character_itself_says_comes_last_and_is_no_detector() -> None:
     text = prose()
     states = noise(len(text))
     for place, name in enumerate(("vowel", "blank", "double quotes")):
-        states[:, 0, place] = BY_NAME[name].of(text) + 0.01 * noise(len(text), 4)[:, 1, place]
-    findings = probe(made_trace(text, states), text)
-    plain = [one.plain for one in findings.features]
+        states[:, 0, place] = BY_NAME[name].compute(text) + 0.01 * noise(len(text), 4)[:, 1, place]
+    findings = probe_units(made_trace(text, states), text)
+    plain = [one.plain for one in findings.best_units]
     assert plain == sorted(plain)
-    assert (findings.features[0].feature, findings.features[0].unit) == ("double quotes", 2)
+    assert (findings.best_units[0].feature, findings.best_units[0].unit) == ("double quotes", 2)
     vowel = found_in(findings, "vowel")
-    assert (vowel.unit, vowel.plain, vowel.strong) == (0, True, False)
+    assert (vowel.unit, vowel.plain, vowel.is_detector) == (0, True, False)
     assert vowel.score == pytest.approx(1, abs=1e-5)
-    assert findings.share == pytest.approx(1 / (L * H))
+    assert findings.detector_fraction == pytest.approx(1 / (L * H))
 
 
 def test_the_second_half_has_no_say_in_the_choice() -> None:
     text = prose()
-    quotes = BY_NAME["double quotes"].of(text) - 0.5
+    quotes = BY_NAME["double quotes"].compute(text) - 0.5
     half = len(text) // 2
     states = noise(len(text))
     states[:half, 0, 1] = quotes[:half]  # follows, and stops following
     states[half:, 1, 6] = quotes[half:]
-    one = found_in(probe(made_trace(text, states), text), "double quotes")
-    assert (one.layer, one.unit, one.strong) == (0, 1, False)
+    one = found_in(probe_units(made_trace(text, states), text), "double quotes")
+    assert (one.layer, one.unit, one.is_detector) == (0, 1, False)
     assert one.score < 0.65
 
 
 def test_probes_are_told_again_the_same_and_can_be_stopped() -> None:
     text, calls = prose(3000), [0]
     found = made_trace(text, noise(len(text)))
-    assert probe(found, text, seed=3) == probe(found, text, seed=3)
+    assert probe_units(found, text, seed=3) == probe_units(found, text, seed=3)
 
     def stop() -> None:
         calls[0] += 1
@@ -247,19 +249,19 @@ def test_probes_are_told_again_the_same_and_can_be_stopped() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        probe(found, text, stop)
+        probe_units(found, text, stop)
 
 
 def test_there_is_a_character_for_each_step() -> None:
     with pytest.raises(ValueError, match="99 characters were given for 100 steps"):
-        probe(made_trace("a" * 100, noise(100)), "a" * 99)
+        probe_units(made_trace("a" * 100, noise(100)), "a" * 99)
 
 
 @pytest.mark.parametrize("text", ["", "a", "ab" * 15, "a" * 300])
 def test_a_text_in_which_nothing_varies_has_no_features(text: str) -> None:
-    findings = probe(made_trace(text, noise(len(text))), text)
-    assert all(one.kind == "correlation" for one in findings.features)
-    assert findings.share == 0
+    findings = probe_units(made_trace(text, noise(len(text))), text)
+    assert all(one.kind == "correlation" for one in findings.best_units)
+    assert findings.detector_fraction == 0
 
 
 # Where the bits go
@@ -267,7 +269,7 @@ def test_a_text_in_which_nothing_varies_has_no_features(text: str) -> None:
 
 def test_every_symbol_has_the_first_class_that_fits() -> None:
     text = 'It\'s "3" (xyzzy), it\n'
-    common = Counter({"it": RARE + 1, "s": RARE + 1, "xyzzy": RARE})
+    common = Counter({"it": MAX_RARE_COUNT + 1, "s": MAX_RARE_COUNT + 1, "xyzzy": MAX_RARE_COUNT})
     classes = [
         "start of line", "inside a word", "other punctuation", "start of word", "blank", "opening bracket or quote", "digit",
         "closing bracket or quote", "blank", "opening bracket or quote", "start of word", *["inside a rare word"] * 4,
@@ -275,19 +277,19 @@ def test_every_symbol_has_the_first_class_that_fits() -> None:
     ]  # fmt: skip
     bits = np.arange(len(text), dtype=float)
     bits[0] = np.nan
-    parts = anatomy(list(text), [bits, 2 * bits], common)
+    parts = loss_by_class(list(text), [bits, 2 * bits], common)
     for name in set(classes):
         at = [place for place, own in enumerate(classes) if own == name and place]
         if at:
             (part,) = [part for part in parts if part.name == name]
-            assert part == Part(name, len(at), (float(sum(at)), float(2 * sum(at))))
-            assert part.mean(1) == pytest.approx(2 * sum(at) / len(at))
+            assert part == ClassLoss(name, len(at), (float(sum(at)), float(2 * sum(at))))
+            assert part.mean_bits(1) == pytest.approx(2 * sum(at) / len(at))
     assert "start of line" not in [part.name for part in parts]  # its bits are not known
 
 
 def test_bytes_within_a_character_are_parts_of_it() -> None:
     shown = ["", "\u00e9", "", "", "\u2603", "x", "", "\u00e9"]
-    parts = {part.name: part.symbols for part in anatomy(shown, [np.ones(8)], Counter({"x\u00e9": 9}))}
+    parts = {part.name: part.num_tokens for part in loss_by_class(shown, [np.ones(8)], Counter({"x\u00e9": 9}))}
     assert parts == {
         "part of a character": 4,
         "start of line": 1,
@@ -301,16 +303,16 @@ def test_bytes_within_a_character_are_parts_of_it() -> None:
 def test_classes_share_out_all_bits(text: str, seed: int) -> None:
     bits = np.random.default_rng(seed).exponential(size=(2, len(text)))
     bits[:, :1] = np.nan
-    parts = anatomy(list(text), list(bits), words(text))
-    assert sum(part.symbols for part in parts) == max(0, len(text) - 1)
+    parts = loss_by_class(list(text), list(bits), count_words(text))
+    assert sum(part.num_tokens for part in parts) == max(0, len(text) - 1)
     for model in range(2):
         assert sum(part.bits[model] for part in parts) == pytest.approx(float(np.nansum(bits[model])))
-    assert {part.name for part in parts} <= set(CLASSES)
+    assert {part.name for part in parts} <= set(CLASS_NAMES)
     assert [part.bits[0] for part in parts] == sorted((part.bits[0] for part in parts), reverse=True)
 
 
 def test_words_are_counted_in_small_letters() -> None:
-    assert words("It's it, IT 3x_y") == Counter({"it": 3, "s": 1, "x": 1, "y": 1})
+    assert count_words("It's it, IT 3x_y") == Counter({"it": 3, "s": 1, "x": 1, "y": 1})
 
 
 # How far back
@@ -318,10 +320,10 @@ def test_words_are_counted_in_small_letters() -> None:
 V = 11
 
 
-def forgetful() -> SequenceModel:
+def forgetful() -> RecurrentLM:
     """Return a vanilla network whose state has no way into its next state."""
     torch.manual_seed(0)
-    model = SequenceModel(V, ModelOptions(cell="rnn", hidden=9, dropout=0)).eval()
+    model = RecurrentLM(V, ModelOptions(cell="rnn", hidden=9, dropout=0)).eval()
     with torch.no_grad():
         for cell in model.cells():
             cell.weight_h.zero_()
@@ -333,30 +335,30 @@ def ids_of(size: int, seed: int = 0) -> npt.NDArray[np.int64]:
 
 
 def test_a_model_without_a_memory_reaches_one_symbol_back() -> None:
-    found = reach(forgetful(), CPU, ids_of(900))
+    found = measure_context_use(forgetful(), CPU, ids_of(900))
     assert found is not None
-    assert found.contexts == (1, 2, 4, 8, 16, 32, 64, 128)
-    assert found.enough == 1
+    assert found.context_lengths == (1, 2, 4, 8, 16, 32, 64, 128)
+    assert found.effective_context == 1
     np.testing.assert_allclose(found.nats, found.nats[0], atol=1e-5)
-    assert found.gradient.shape == (DISTANCES,)
-    assert found.gradient[0] == pytest.approx(1, abs=1e-5)
-    assert not found.gradient[1:].any()
+    assert found.gradient_share.shape == (MAX_GRADIENT_DISTANCE,)
+    assert found.gradient_share[0] == pytest.approx(1, abs=1e-5)
+    assert not found.gradient_share[1:].any()
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "gru-before", "lstm"])
 def test_losses_and_shares_are_those_of_single_places(cell: str) -> None:
     torch.manual_seed(1)
     options = ModelOptions(cell=cell, hidden=9, dropout=0)  # type: ignore[arg-type]  # a key of CELLS
-    model = SequenceModel(V, options).eval()
+    model = RecurrentLM(V, options).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(2)
     ids = ids_of(50)
-    found = reach(model, CPU, ids)
+    found = measure_context_use(model, CPU, ids)
     assert found is not None
-    assert found.contexts == (1, 2, 4, 8)
+    assert found.context_lengths == (1, 2, 4, 8)
     places = range(8, 50)  # all of them
-    for length, nats in zip(found.contexts, found.nats.tolist(), strict=True):
+    for length, nats in zip(found.context_lengths, found.nats.tolist(), strict=True):
         losses = []
         for place in places:
             state = model.initial_state(1)
@@ -365,28 +367,30 @@ def test_losses_and_shares_are_those_of_single_places(cell: str) -> None:
                     logits, state = model.step(torch.tensor([symbol]), state)
             losses.append(-float(logits.log_softmax(-1)[0, ids[place]]))
         assert nats == pytest.approx(float(np.mean(losses)), abs=1e-5)
-    assert found.gradient.shape == (8,)
-    assert (found.gradient > 0).all()
-    assert found.gradient.sum() == pytest.approx(1, abs=1e-5)
-    assert found.gradient[0] > found.gradient[-1]
-    assert found.enough == next(n for n, loss in zip(found.contexts, found.nats, strict=True) if loss <= found.nats[-1] + 0.01)
+    assert found.gradient_share.shape == (8,)
+    assert (found.gradient_share > 0).all()
+    assert found.gradient_share.sum() == pytest.approx(1, abs=1e-5)
+    assert found.gradient_share[0] > found.gradient_share[-1]
+    assert found.effective_context == next(
+        n for n, loss in zip(found.context_lengths, found.nats, strict=True) if loss <= found.nats[-1] + 0.01
+    )
 
 
 def test_only_contexts_that_fit_are_tried() -> None:
     model = forgetful()
-    assert reach(model, CPU, ids_of(3)) is None
-    assert reach(model, CPU, ids_of(0)) is None
-    for size in (4, 7, 8, 4 * CONTEXTS[-1]):
-        found = reach(model, CPU, ids_of(size))
+    assert measure_context_use(model, CPU, ids_of(3)) is None
+    assert measure_context_use(model, CPU, ids_of(0)) is None
+    for size in (4, 7, 8, 4 * CONTEXT_LENGTHS[-1]):
+        found = measure_context_use(model, CPU, ids_of(size))
         assert found is not None
-        assert found.contexts == tuple(length for length in CONTEXTS if length <= size // 4)
+        assert found.context_lengths == tuple(length for length in CONTEXT_LENGTHS if length <= size // 4)
     with pytest.raises(KeyboardInterrupt):
-        reach(model, CPU, ids_of(900), check=lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        measure_context_use(model, CPU, ids_of(900), check=lambda: (_ for _ in ()).throw(KeyboardInterrupt))
 
 
 def test_reach_leaves_the_model_as_it_was() -> None:
     model = forgetful()
-    reach(model, CPU, ids_of(100))
+    measure_context_use(model, CPU, ids_of(100))
     assert all(weight.grad is None for weight in model.parameters())
 
 
@@ -399,15 +403,17 @@ def test_gates_are_shut_or_open_for_a_share_of_the_time() -> None:
     gate[4:5, 0, 1] = 0.95
     gate[:, 1, 2] = 1.0
     gate[:, 1, 0] = 0.1  # neither: the border itself
-    found = saturation(made_trace("a" * 10, np.zeros((10, 2, 3)), np.zeros((10, 2, 3)), i=gate, f=gate, g=gate, o=1 - gate))
+    found = gate_saturation(
+        made_trace("a" * 10, np.zeros((10, 2, 3)), np.zeros((10, 2, 3)), i=gate, f=gate, g=gate, o=1 - gate)
+    )
     assert list(found) == ["i", "f", "o"]
     assert found["i"].shape == (2, 3, 2)
     assert found["i"][0, 1].tolist() == pytest.approx([0.4, 0.1])
     assert found["o"][0, 1].tolist() == pytest.approx([0.1, 0.4])
     assert found["f"][1, 2].tolist() == [0, 1]
     assert found["f"][0, 0].tolist() == [0, 0]
-    assert list(saturation(made_trace("a" * 10, gate, r=gate, z=gate, n=gate))) == ["r", "z"]
-    assert saturation(made_trace("a" * 10, gate)) == {}
+    assert list(gate_saturation(made_trace("a" * 10, gate, r=gate, z=gate, n=gate))) == ["r", "z"]
+    assert gate_saturation(made_trace("a" * 10, gate)) == {}
 
 
 def test_histograms_count_every_state_of_a_layer() -> None:
@@ -415,10 +421,10 @@ def test_histograms_count_every_state_of_a_layer() -> None:
     h[:, 0] = -1.0
     h[:, 1] = 1.0
     c = np.full((10, 2, 3), 50.0)
-    first, second, *memory = histograms(made_trace("a" * 10, h, c))
+    first, second, *memory = activation_histograms(made_trace("a" * 10, h, c))
     assert [one.name for one in (first, second, *memory)] == ["h, layer 0", "h, layer 1", "tanh c, layer 0", "tanh c, layer 1"]
     assert (first.counts[0], second.counts[-1], memory[0].counts[-1]) == (30, 30, 30)
-    assert all(one.counts.sum() == 30 and len(one.counts) == BINS for one in (first, second, *memory))
+    assert all(one.counts.sum() == 30 and len(one.counts) == NUM_BINS for one in (first, second, *memory))
     assert all((one.low, one.high) == (-1, 1) for one in (first, second))
-    assert len(histograms(made_trace("a" * 10, h))) == 2
-    assert math.isclose(sum(histograms(made_trace("a" * 10, noise(10)))[1].counts), 10 * H)
+    assert len(activation_histograms(made_trace("a" * 10, h))) == 2
+    assert math.isclose(sum(activation_histograms(made_trace("a" * 10, noise(10)))[1].counts), 10 * H)

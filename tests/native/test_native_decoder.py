@@ -17,34 +17,34 @@ import unrolled
 from support.native import built
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import (
-    NATIVE_LANES,
-    draw,
+    NATIVE_BATCH,
+    encode_prompt,
     generate,
     native_precision,
-    prompt_ids,
-    stepping,
+    sample_token,
+    sampling_backend,
     stream_ids,
     stream_text,
 )
 from unrolled.nn.cells import state_tensors
-from unrolled.nn.clamp import Hold
+from unrolled.nn.clamp import Clamp
 from unrolled.nn.kernels import native_decoder as step_module
-from unrolled.nn.kernels.extension import library
-from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeStep, Precision, refusal
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.kernels.extension import native_module
+from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeDecoder, Precision, unsupported_reason
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
-from unrolled.text.tokenizer import Bytes, Characters
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer
 from unrolled.training.optim import make_optimizer
 
 SYMBOLS = 23
-SETS = library().sets() if library() is not None else ["none"]
+SETS = native_module().sets() if native_module() is not None else ["none"]
 BOUNDS: dict[Precision, float] = {"float32": 2e-5, "bfloat16": 0.1, "int8": 0.1}
 LETTERS = "\n abcdeABC\u00e9"
 
 
-def network(symbols: int = SYMBOLS, seed: int = 0, sharp: float = 3.0, **options: Any) -> SequenceModel:
+def network(symbols: int = SYMBOLS, seed: int = 0, sharp: float = 3.0, **options: Any) -> RecurrentLM:
     torch.manual_seed(seed)
-    model = SequenceModel(symbols, ModelOptions(**{"hidden": 17, "dropout": 0.2, **options})).eval()
+    model = RecurrentLM(symbols, ModelOptions(**{"hidden": 17, "dropout": 0.2, **options})).eval()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() == 1:
@@ -57,15 +57,15 @@ pytestmark = pytest.mark.usefixtures("best_set_again")
 
 
 def use(name: str) -> None:
-    if library() is not None:
-        library().use_set(name)
+    if native_module() is not None:
+        native_module().use_set(name)
 
 
 def test_without_the_library_the_definition_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_module, "library", lambda: None)
-    monkeypatch.setattr(step_module, "why_absent", lambda: "not built here")
-    model, letters, options = network(len(LETTERS)), Characters(LETTERS), SampleOptions(length=30)
-    assert refusal(model) == "not built here"
+    monkeypatch.setattr(step_module, "native_module", lambda: None)
+    monkeypatch.setattr(step_module, "unavailable_reason", lambda: "not built here")
+    model, letters, options = network(len(LETTERS)), CharTokenizer(LETTERS), SampleOptions(length=30)
+    assert unsupported_reason(model) == "not built here"
     assert native_precision(model, options, [], "float32") is None
     asked, unasked = (next(generate(model, letters, options, 1, precision=precision)) for precision in ("float32", None))
     assert asked == unasked
@@ -94,7 +94,7 @@ def test_logits_and_states_are_those_of_the_definition(cell: str, kind: dict[str
                 for now in ids:
                     logits, state = model.step(now, state)
             for precision in PRECISIONS:
-                step = NativeStep(model, rows, precision, threads=1 + rows % 2)
+                step = NativeDecoder(model, rows, precision, threads=1 + rows % 2)
                 step.read(ids[:2])
                 step.read(ids[2:])
                 # A norm of so few numbers divides by what rounding left of their differences.
@@ -104,11 +104,11 @@ def test_logits_and_states_are_those_of_the_definition(cell: str, kind: dict[str
                     torch.testing.assert_close(own, other, atol=bound, rtol=0)
 
 
-def drawn(model: SequenceModel, numbers: torch.Tensor, precision: Precision, threads: int, blocks: list[int]) -> Any:
-    step = NativeStep(model, numbers.shape[1], precision, threads)
+def drawn(model: RecurrentLM, numbers: torch.Tensor, precision: Precision, threads: int, blocks: list[int]) -> Any:
+    step = NativeDecoder(model, numbers.shape[1], precision, threads)
     step.read(torch.arange(numbers.shape[1]).unsqueeze(0) % SYMBOLS)
     parts = torch.split(numbers, blocks)
-    pieces = [step.draw(part, SampleOptions(top_p=0.95)) for part in parts]
+    pieces = [step.sample(part, SampleOptions(top_p=0.95)) for part in parts]
     return torch.cat(pieces), step.logits(), state_tensors(step.state)
 
 
@@ -155,7 +155,7 @@ def test_narrow_weights_cost_next_to_nothing(tmp_path: Path) -> None:
     ids = torch.from_numpy(trained.subject.parts()[1].astype("int64"))[: 16 * 300].view(16, -1).T.contiguous()
     losses: dict[Precision, torch.Tensor] = {}
     for precision in PRECISIONS:
-        step, of_all = NativeStep(trained.network, 16, precision), []
+        step, of_all = NativeDecoder(trained.network, 16, precision), []
         for read, follows in zip(ids[:-1], ids[1:], strict=True):
             step.read(read[None])
             of_all.append(F.cross_entropy(step.logits().double(), follows, reduction="none"))
@@ -179,10 +179,10 @@ def test_draws_are_those_of_the_definition(settings: dict[str, Any]) -> None:
             bias = model.head.bias.clone()
         numbers = torch.rand(200, 1, dtype=torch.float64)
         numbers[:2, 0] = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-        step = NativeStep(model, 1)
+        step = NativeDecoder(model, 1)
         step.read(torch.zeros(1, 1, dtype=torch.int64))
-        found = step.draw(numbers, options)[:, 0]
-        assert torch.equal(found, draw(bias.expand(200, -1), numbers[:, 0], options))
+        found = step.sample(numbers, options)[:, 0]
+        assert torch.equal(found, sample_token(bias.expand(200, -1), numbers[:, 0], options))
         assert int(found.min()) >= 4
 
 
@@ -192,18 +192,18 @@ def test_exactly_k_among_equals() -> None:
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.zero_()
-    step = NativeStep(model, 1)
+    step = NativeDecoder(model, 1)
     step.read(torch.zeros(1, 1, dtype=torch.int64))
     numbers = torch.rand(500, 1, dtype=torch.float64)
-    assert len(set(step.draw(numbers, SampleOptions(top_k=5)).flatten().tolist())) == 5
+    assert len(set(step.sample(numbers, SampleOptions(top_k=5)).flatten().tolist())) == 5
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("settings", [*FILTERED, {"prompt": "abc\u00e9" * 30}, {"stop": ("a ", "bb")}], ids=str)
 @built
 def test_the_text_is_the_one_that_the_definition_draws(settings: dict[str, Any], cell: str) -> None:
-    for vocabulary in (Characters(LETTERS), Characters(LETTERS, True), Bytes()):
-        model = network(vocabulary.size, cell=cell, hidden=40)
+    for vocabulary in (CharTokenizer(LETTERS), CharTokenizer(LETTERS, True), ByteTokenizer()):
+        model = network(vocabulary.vocab_size, cell=cell, hidden=40)
         options = SampleOptions(**{"length": 300, "count": 3, **settings})
         own = list(generate(model, vocabulary, options, 5))
         assert own == list(generate(model, vocabulary, options, 5, precision=None))
@@ -211,13 +211,13 @@ def test_the_text_is_the_one_that_the_definition_draws(settings: dict[str, Any],
 
 @built
 def test_many_samples_are_those_drawn_one_by_one() -> None:
-    vocabulary = Characters(LETTERS, True)
-    model = network(vocabulary.size, hidden=40, sharp=1.0)
+    vocabulary = CharTokenizer(LETTERS, True)
+    model = network(vocabulary.vocab_size, hidden=40, sharp=1.0)
     for precision in PRECISIONS:
-        count = NATIVE_LANES + 5
+        count = NATIVE_BATCH + 5
         options = SampleOptions(length=150, count=count, prompt="ab")
         for index, sample in enumerate(generate(model, vocabulary, options, 3, precision=precision)):
-            if index % 7 == 0 or index >= NATIVE_LANES:
+            if index % 7 == 0 or index >= NATIVE_BATCH:
                 alone = replace(options, count=1)
                 assert sample == next(generate(model, vocabulary, alone, 3 + index, precision=precision))
                 assert sample.text == "ab" + "".join(stream_text(model, vocabulary, alone, 3 + index, precision=precision))
@@ -226,10 +226,10 @@ def test_many_samples_are_those_drawn_one_by_one() -> None:
 @built
 def test_the_first_symbol_comes_at_once_and_blocks_grow() -> None:
     model = network(len(LETTERS))
-    ids, _ = prompt_ids(Characters(LETTERS), "")
+    ids, _ = encode_prompt(CharTokenizer(LETTERS), "")
     options = SampleOptions(length=300)
-    step = NativeStep(model, 2)
-    blocks = [block.shape[1] for block in stream_ids(model, ids, [1, 2], options, native=step)]
+    step = NativeDecoder(model, 2)
+    blocks = [block.shape[1] for block in stream_ids(model, ids, [1, 2], options, decoder=step)]
     assert blocks == [1, 1, 2, 4, 8, 16, 32, 64, 64, 64, 44]
 
 
@@ -240,7 +240,7 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
     assert native_precision(model, options, [], "bfloat16") == "bfloat16"
     assert native_precision(model, replace(options, int8=True), [], "float32") == "int8"
     for found in (
-        native_precision(model, options, [Hold(0, 1)], "float32"),
+        native_precision(model, options, [Clamp(0, 1)], "float32"),
         native_precision(model, options, [], None),
         native_precision(network(cell="gru-before"), options, [], "float32"),
         native_precision(network().double(), options, [], "float32"),
@@ -248,11 +248,14 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
     ):
         assert found is None
     with pytest.raises(UsageError, match="--int8 needs the native step, which cannot be used here: units are held"):
-        native_precision(model, replace(options, int8=True), [Hold(0, 1)], "float32")
+        native_precision(model, replace(options, int8=True), [Clamp(0, 1)], "float32")
     with pytest.raises(ValueError, match="no native step for GRUBeforeCell"):
-        NativeStep(network(cell="gru-before"), 1)
-    assert stepping(model, options, [], "float32") == {"step": f"native ({library().set_in_use()})", "precision": "float32"}
-    assert stepping(model, options, [], None) == {"step": "reference", "precision": "float32"}
+        NativeDecoder(network(cell="gru-before"), 1)
+    assert sampling_backend(model, options, [], "float32") == {
+        "step": f"native ({native_module().set_in_use()})",
+        "precision": "float32",
+    }
+    assert sampling_backend(model, options, [], None) == {"step": "reference", "precision": "float32"}
 
 
 @built
@@ -262,19 +265,19 @@ def test_numbers_that_are_none_end_nothing() -> None:
         for value in (torch.nan, torch.inf, -torch.inf):
             model = network()
             with torch.no_grad():
-                model.stack.each_layer()[0].cell.get_parameter("weight_h")[3] = value
+                model.stack.layer_list()[0].cell.get_parameter("weight_h")[3] = value
                 model.head.bias[5] = value
             for precision in PRECISIONS:
-                step = NativeStep(model, 2, precision)
+                step = NativeDecoder(model, 2, precision)
                 for settings in FILTERED:
-                    ids = step.draw(torch.rand(5, 2, dtype=torch.float64), SampleOptions(**settings))
+                    ids = step.sample(torch.rand(5, 2, dtype=torch.float64), SampleOptions(**settings))
                     assert 0 <= int(ids.min()) <= int(ids.max()) < SYMBOLS
 
 
 @built
 def test_wrong_sizes_types_and_symbols_are_errors() -> None:
-    step, packed = NativeStep(network(), 3), library().StepWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
-    own = library().Stepper(packed, 3)
+    step, packed = NativeDecoder(network(), 3), native_module().StepWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
+    own = native_module().Stepper(packed, 3)
     ids, numbers = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.float64)
     weight, bias = torch.zeros(68, 17), torch.zeros(68)
     wrong: list[Callable[[], Any]] = [
@@ -284,10 +287,10 @@ def test_wrong_sizes_types_and_symbols_are_errors() -> None:
         lambda: step.read(ids[0]),
         lambda: step.read(torch.zeros(2, 4, dtype=torch.int64)),
         lambda: step.read(ids[:, :0]),
-        lambda: step.draw(numbers + 1, SampleOptions()),
-        lambda: step.draw(numbers * torch.nan, SampleOptions()),
-        lambda: step.draw(numbers.float(), SampleOptions()),
-        lambda: step.draw(torch.zeros(2, 4, dtype=torch.float64), SampleOptions()),
+        lambda: step.sample(numbers + 1, SampleOptions()),
+        lambda: step.sample(numbers * torch.nan, SampleOptions()),
+        lambda: step.sample(numbers.float(), SampleOptions()),
+        lambda: step.sample(torch.zeros(2, 4, dtype=torch.float64), SampleOptions()),
         lambda: own.draw(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
         lambda: own.draw(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
         lambda: own.read(ids, 0),
@@ -304,37 +307,37 @@ def test_wrong_sizes_types_and_symbols_are_errors() -> None:
         lambda: packed.fill_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
         lambda: packed.fill_ends(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
         lambda: packed.fill_ends(torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
-        lambda: library().StepWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
-        lambda: library().StepWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
-        lambda: library().StepWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
-        lambda: library().Stepper(packed, -1),
-        lambda: library().memory_rate(1, 1, 0.1),
+        lambda: native_module().StepWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: native_module().StepWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: native_module().StepWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
+        lambda: native_module().Stepper(packed, -1),
+        lambda: native_module().memory_rate(1, 1, 0.1),
     ]
     for call in wrong:
         with pytest.raises(ValueError, match=r"\w"):
             call()
     step.read(ids[:0])  # nothing to read is nothing wrong
-    assert step.draw(numbers[:0], SampleOptions()).shape == (0, 3)
+    assert step.sample(numbers[:0], SampleOptions()).shape == (0, 3)
 
 
 @built
 def test_weights_are_packed_once_and_again_when_they_change() -> None:
     model = network()
-    first = NativeStep(model, 1)
+    first = NativeDecoder(model, 1)
     numbers = torch.rand(30, 1, dtype=torch.float64)
-    drawn = first.draw(numbers, SampleOptions())
+    drawn = first.sample(numbers, SampleOptions())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_module, "_pack", lambda *_: pytest.fail("packed again"))
-        assert torch.equal(NativeStep(model, 2).draw(numbers.expand(-1, 2).contiguous(), SampleOptions())[:, :1], drawn)
+        patch.setattr(step_module, "_pack_weights", lambda *_: pytest.fail("packed again"))
+        assert torch.equal(NativeDecoder(model, 2).sample(numbers.expand(-1, 2).contiguous(), SampleOptions())[:, :1], drawn)
     with torch.no_grad():
         model.head.weight.neg_()
-    assert not torch.equal(NativeStep(model, 1).draw(numbers, SampleOptions()), drawn)
-    assert torch.equal(first.draw(numbers[:0], SampleOptions()), drawn[:0]), "what was packed for the first is still there"
+    assert not torch.equal(NativeDecoder(model, 1).sample(numbers, SampleOptions()), drawn)
+    assert torch.equal(first.sample(numbers[:0], SampleOptions()), drawn[:0]), "what was packed for the first is still there"
     optimiser = make_optimizer(model, TrainingOptions(optimiser="muon"))
     for weight in model.parameters():
         weight.grad = torch.ones_like(weight)
     optimiser.step(0.1)
-    step = NativeStep(model, 1)
+    step = NativeDecoder(model, 1)
     step.read(torch.zeros(1, 1, dtype=torch.int64))
     exact, _ = model.step(torch.zeros(1, dtype=torch.int64), model.initial_state(1))
     assert torch.allclose(step.logits(), exact, atol=1e-5), "a native optimiser's changes are seen, too"

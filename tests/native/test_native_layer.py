@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from support.native import BOUNDS, KINDS, NATIVE, SETS, built, precisions
-from unrolled.nn.cells import CELLS, GatedCell, Gathered, LSTMCell, unroll_by_step
-from unrolled.nn.kernels import candidates, native
-from unrolled.nn.kernels.extension import SETTING, why_absent
-from unrolled.nn.kernels.native_layer import KINDS as NATIVE_KINDS
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, LSTMCell, unroll_by_step
+from unrolled.nn.kernels import available_kernels, native
+from unrolled.nn.kernels.extension import ENV_VARIABLE, unavailable_reason
+from unrolled.nn.kernels.native_layer import CELL_KINDS as NATIVE_KINDS
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.training import optim
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("best_set_again")
 
 
 def test_the_library_is_there_where_it_must_be() -> None:
-    assert NATIVE is not None or (why_absent() and not os.environ.get("CI"))
+    assert NATIVE is not None or (unavailable_reason() and not os.environ.get("CI"))
 
 
 def made(kind: str, inputs: int, units: int, two_biases: bool) -> GatedCell:
@@ -41,7 +41,7 @@ def everything(cell: GatedCell, run: Any, xs: Tensor, ids: Tensor | None, first:
     number = cell.weight_h.dtype
     own = xs.to(number).requires_grad_()
     state = [s.to(number).requires_grad_() for s in first]
-    ys, last = run(cell, own if ids is None else Gathered(ids, own), type(cell.initial_state(1))(*state), resets)
+    ys, last = run(cell, own if ids is None else EmbeddingLookup(ids, own), type(cell.initial_state(1))(*state), resets)
     pull = torch.linspace(-1, 1, ys.numel(), dtype=torch.float64).sin().view_as(ys)
     loss = (ys.double() * pull).sum() + sum((s.double() * pull[-1].flip(0)).sum() for s in last)
     gradients = torch.autograd.grad(loss, [own, *state, *cell.parameters()])
@@ -225,20 +225,20 @@ def test_everything_works_without_the_library() -> None:
         "print(library(), why_absent(), candidates(SequenceModel(5, ModelOptions(hidden=8))))"
     )
     run = [sys.executable, "-c", code]
-    told = subprocess.run(run, env={**os.environ, SETTING: "none"}, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(run, env={**os.environ, ENV_VARIABLE: "none"}, capture_output=True, text=True, check=True).stdout
     assert told.startswith("None")
     assert "switches the native kernels off" in told
     assert "['aten', 'reference']" in told
-    odd = subprocess.run(run, env={**os.environ, SETTING: "mmx"}, capture_output=True, text=True, check=True).stdout
+    odd = subprocess.run(run, env={**os.environ, ENV_VARIABLE: "mmx"}, capture_output=True, text=True, check=True).stdout
     assert odd.startswith("None")
 
 
 def test_what_native_layers_cannot_run_goes_another_way() -> None:
     for cell in CELLS:
-        model = SequenceModel(5, ModelOptions(cell=cell, hidden=8))  # type: ignore[arg-type]  # a key of CELLS
-        assert ("native" in candidates(model)) == (cell != "gru-before" and NATIVE is not None)
-        assert "native" not in candidates(model.double())
-    assert "native" not in candidates(SequenceModel(5, ModelOptions(hidden=512)).float())[:1], "torch is faster there"
+        model = RecurrentLM(5, ModelOptions(cell=cell, hidden=8))  # type: ignore[arg-type]  # a key of CELLS
+        assert ("native" in available_kernels(model)) == (cell != "gru-before" and NATIVE is not None)
+        assert "native" not in available_kernels(model.double())
+    assert "native" not in available_kernels(RecurrentLM(5, ModelOptions(hidden=512)).float())[:1], "torch is faster there"
     assert LSTMCell in NATIVE_KINDS
 
 

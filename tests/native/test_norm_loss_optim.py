@@ -13,10 +13,10 @@ from support.native import BOUNDS, NATIVE, SETS, built, precisions
 from unrolled.nn import kernels
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.kernels import native
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.loss import cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions
-from unrolled.text.batching import IGNORED
+from unrolled.text.batching import IGNORE_INDEX
 from unrolled.training import optim
 
 pytestmark = pytest.mark.usefixtures("best_set_again")
@@ -28,7 +28,7 @@ def apart(one: Tensor, other: Tensor) -> float:
     return float((one.double() - other.double()).norm()) / length
 
 
-def learned(model: SequenceModel, batch: dict[str, Tensor], state: Any) -> list[Tensor]:
+def learned(model: RecurrentLM, batch: dict[str, Tensor], state: Any) -> list[Tensor]:
     """Return the loss, last states and all gradients of a batch."""
     model.seed_dropout(3)
     model.zero_grad()
@@ -44,7 +44,7 @@ def learned(model: SequenceModel, batch: dict[str, Tensor], state: Any) -> list[
 def batch_of(symbols: int, steps: int, rows: int) -> dict[str, Tensor]:
     torch.manual_seed(rows)
     targets = torch.randint(symbols, (steps, rows))
-    targets[torch.rand(steps, rows) < 0.2] = IGNORED
+    targets[torch.rand(steps, rows) < 0.2] = IGNORE_INDEX
     return {
         "inputs": torch.randint(symbols, (steps, rows)),
         "targets": targets,
@@ -63,13 +63,13 @@ def test_a_whole_model_learns_what_the_reference_learns(cell: Any, instructions:
     ):
         torch.manual_seed(hidden)
         options = ModelOptions(cell=cell, hidden=hidden, layers=3, dropout=0.3, symbol_dropout=0.1)
-        model = SequenceModel(symbols, options).train()
-        nn.init.normal_(model.table())
+        model = RecurrentLM(symbols, options).train()
+        nn.init.normal_(model.embedding_matrix())
         batch = batch_of(symbols, 6, rows)
-        kernels.use(model, "native")
+        kernels.set_kernel(model, "native")
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             found = learned(model, batch, model.initial_state(rows))
-        kernels.use(model, "reference")
+        kernels.set_kernel(model, "reference")
         same = learned(model, batch, model.initial_state(rows))
         for name, one, other in zip(range(len(same)), found, same, strict=True):
             assert apart(one, other) < 4 * BOUNDS[dtype], (symbols, dtype, name)
@@ -87,7 +87,7 @@ def test_the_loss_behind_a_head_is_that_of_its_scores(instructions: str) -> None
         targets = torch.randint(symbols, (steps, rows))
         targets[0, 0] = targets[-1, 0]
         if rows > 1:
-            targets[:, 1] = IGNORED
+            targets[:, 1] = IGNORE_INDEX
         results = []
         for loss_of in (native.loss, lambda ys, head, targets: cross_entropy(head(ys), targets)):
             own = ys.clone().requires_grad_()
@@ -124,9 +124,9 @@ def test_optimisers_step_as_torch_would(name: Any, instructions: str, monkeypatc
     ends = []
     for native_there in (True, False):
         if not native_there:
-            monkeypatch.setattr(optim, "library", lambda: None)
+            monkeypatch.setattr(optim, "native_module", lambda: None)
         torch.manual_seed(0)
-        model = SequenceModel(11, ModelOptions(hidden=64, layers=2))
+        model = RecurrentLM(11, ModelOptions(hidden=64, layers=2))
         optimiser = optim.make_optimizer(model, options)
         for step in range(4):
             for index, weight in enumerate(model.parameters()):

@@ -10,20 +10,20 @@ from support.native import built
 from unrolled.errors import UsageError
 from unrolled.nn.cells import (
     CELLS,
+    EmbeddingLookup,
     GatedCell,
-    Gathered,
     GRUState,
     Inputs,
     LSTMCell,
     LSTMState,
-    dense,
     map_state,
     state_tensors,
+    to_dense,
     unroll_by_step,
 )
-from unrolled.nn.device import Machine
-from unrolled.nn.kernels import KERNELS, candidates, native, refusal, use, verify
-from unrolled.nn.language_model import SequenceModel, parameter_count
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.kernels import KERNELS, available_kernels, native, set_kernel, unsupported_reason, verify
+from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.nn.stack import LockedDropout, Stack
 from unrolled.options import PRESETS, MachineOptions, ModelOptions, TrainingOptions
 from unrolled.training.launch import choose_kernel
@@ -106,7 +106,7 @@ def test_a_reset_is_a_fresh_start(cell: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_aten_equals_the_reference_in_everything(cell: str, two_biases: bool, resets: Tensor | None) -> None:
     made = make(cell, two_biases)
-    if refusal("aten", made):
+    if unsupported_reason("aten", made):
         with pytest.raises(ValueError, match="no fused layer"):
             KERNELS["aten"](made, *inputs(made), resets)
     else:
@@ -125,11 +125,11 @@ def test_native_refuses_float64(cell: str) -> None:
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
     torch.manual_seed(0)
-    model = SequenceModel(V, ModelOptions(cell=cell, hidden=96, dropout=0))  # type: ignore[arg-type]  # a key of CELLS
+    model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96, dropout=0))  # type: ignore[arg-type]  # a key of CELLS
     ids = torch.randint(V, (20, 4))
     found = []
     for kernel, dtype in (("reference", torch.float32), ("aten", torch.bfloat16)):
-        use(model, kernel)
+        set_kernel(model, kernel)
         model.zero_grad()
         with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             logits, state = model(ids, model.initial_state(4))
@@ -141,14 +141,14 @@ def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [2, 3, 40])
-@pytest.mark.parametrize(("kernel", "cell"), [(k, c) for k in KERNELS for c in CELLS if not refusal(k, make(c))])
+@pytest.mark.parametrize(("kernel", "cell"), [(k, c) for k in KERNELS for c in CELLS if not unsupported_reason(k, make(c))])
 def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: int) -> None:
     made = make(cell)
     torch.manual_seed(3)
     table = torch.randn(rows, E, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(rows, (T, B))
     found = []
-    for xs, run in ((Gathered(ids, table).dense(), unroll_by_step), (Gathered(ids, table), KERNELS[kernel])):
+    for xs, run in ((EmbeddingLookup(ids, table).to_dense(), unroll_by_step), (EmbeddingLookup(ids, table), KERNELS[kernel])):
         ys, last = run(made, xs, made.initial_state(B), some_resets())
         loss = (ys * torch.linspace(-1, 1, ys.numel(), dtype=ys.dtype).view_as(ys)).sum()
         found.append([ys, *state_tensors(last), *torch.autograd.grad(loss, [table, *made.parameters()])])
@@ -159,19 +159,19 @@ def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: in
 @pytest.mark.parametrize("kernel", ["native", "aten"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_the_guard_finds_fused_layers_right(cell: str, kernel: str, dtype: torch.dtype) -> None:
-    model = SequenceModel(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
-    if kernel in candidates(model, dtype):
-        assert verify.fault(model, kernel, dtype, batch=4, steps=64) is None
+    model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
+    if kernel in available_kernels(model, dtype):
+        assert verify.find_mismatch(model, kernel, dtype, batch_size=4, steps=64) is None
 
 
 @pytest.mark.parametrize(("cell", "size"), [("lstm", 1024), ("lstm", 2048)])
 def test_the_guard_speaks_up_exactly_where_torch_is_wrong(cell: str, size: int) -> None:
     """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some processors; what this one does, the guard sees."""
     made = CELLS[cell](64, size)
-    worst = verify.difference(made, "aten", torch.bfloat16, batch=16, steps=4)
-    model = SequenceModel(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
-    assert (verify.fault(model, "aten", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
-    assert verify.fault(model, "aten", torch.float32, 16, 4) is None
+    worst = verify.relative_error(made, "aten", torch.bfloat16, batch_size=16, steps=4)
+    model = RecurrentLM(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
+    assert (verify.find_mismatch(model, "aten", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
+    assert verify.find_mismatch(model, "aten", torch.float32, 16, 4) is None
 
 
 def wrong_in(dtypes: set[torch.dtype]) -> Any:
@@ -189,7 +189,7 @@ def residual(unroll: Any) -> Any:
     """Return a kernel of a whole residual layer, of one of a cell alone."""
 
     def run(cell: Any, xs: Inputs, norm: nn.LayerNorm, mask: Tensor | None, state: Any, resets: Tensor | None = None) -> Any:
-        below = dense(xs)
+        below = to_dense(xs)
         ys, last = unroll(cell, norm(below), state, resets)
         return below + ys, last
 
@@ -198,18 +198,18 @@ def residual(unroll: Any) -> Any:
 
 @built
 def test_a_wrong_loss_behind_the_head_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SequenceModel(V, ModelOptions(hidden=8))
-    assert verify.fault(model, "native", torch.float32, 4, 4) is None
+    model = RecurrentLM(V, ModelOptions(hidden=8))
+    assert verify.find_mismatch(model, "native", torch.float32, 4, 4) is None
     right = native.loss
     monkeypatch.setattr(native, "loss", lambda ys, head, targets: right(ys, head, targets) + 0.1 * ys.square().mean())
-    assert "native float32 loss has wrong gradients here" in (verify.fault(model, "native", torch.float32, 4, 4) or "")
+    assert "native float32 loss has wrong gradients here" in (verify.find_mismatch(model, "native", torch.float32, 4, 4) or "")
 
 
 def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = SequenceModel(V, ModelOptions(hidden=8))
+    model = RecurrentLM(V, ModelOptions(hidden=8))
     notes: list[str] = []
-    machine = Machine(torch.device("cpu"), torch.bfloat16, 1)
-    fused = [name for name in ("native", "aten") if not refusal(name, model.cells()[0])]
+    machine = DeviceConfig(torch.device("cpu"), torch.bfloat16, 1)
+    fused = [name for name in ("native", "aten") if not unsupported_reason(name, model.cells()[0])]
 
     def spoil(names: list[str], *dtypes: torch.dtype) -> None:
         for name in names:
@@ -275,8 +275,8 @@ def test_gru_before_is_the_published_equation() -> None:
 
 def test_the_forget_gate_starts_open() -> None:
     for initialisation in ("scaled", "uniform"):
-        model = SequenceModel(V, ModelOptions(hidden=H, initialisation=initialisation, residual=False))
-        for layer in model.stack.each_layer():
+        model = RecurrentLM(V, ModelOptions(hidden=H, initialisation=initialisation, residual=False))
+        for layer in model.stack.layer_list():
             bias = layer.cell.bias
             assert isinstance(bias, Tensor)
             assert (bias[H : 2 * H] == 1).all()
@@ -300,7 +300,7 @@ def test_states_are_named_and_zero_at_first() -> None:
     ],
 )
 def test_the_formula_counts_the_weights(options: ModelOptions) -> None:
-    model = SequenceModel(V, options)
+    model = RecurrentLM(V, options)
     assert sum(weight.numel() for weight in model.parameters()) == parameter_count(V, options)
 
 
@@ -308,7 +308,7 @@ def test_the_char_rnn_preset_is_char_rnns_model() -> None:
     names = ModelOptions.__dataclass_fields__
     options = ModelOptions(**{name: value for name, value in PRESETS["char-rnn"].items() if name in names})
     assert parameter_count(65, options) == 240_321
-    model = SequenceModel(65, options)
+    model = RecurrentLM(65, options)
     assert all(weight.abs().max() <= 1 for weight in model.parameters())
     assert model.embedding(torch.tensor([[3]])).sum() == 1
 
@@ -317,7 +317,7 @@ def test_a_residual_layer_adds_to_what_it_reads() -> None:
     torch.manual_seed(0)
     plain = Stack([LSTMCell(H, H)], residual=False)
     residual = Stack([LSTMCell(H, H)], residual=True)
-    residual.each_layer()[0].cell.load_state_dict(plain.each_layer()[0].cell.state_dict())
+    residual.layer_list()[0].cell.load_state_dict(plain.layer_list()[0].cell.state_dict())
     xs = torch.randn(T, B, H)
     normed = nn.functional.layer_norm(xs, (H,))
     expected = xs + plain.unroll(normed, plain.initial_state(B))[0]
@@ -347,19 +347,19 @@ def test_wrong_shapes_are_told() -> None:
 @pytest.mark.parametrize("embedding", [None, 0])
 def test_hidden_symbols_read_as_nothing_and_the_mask_repeats_by_seed(embedding: int | None) -> None:
     options = ModelOptions(hidden=8, symbol_dropout=0.4, dropout=0, embedding=embedding, residual=embedding is None)
-    model = SequenceModel(V, options).train()
+    model = RecurrentLM(V, options).train()
     ids = torch.randint(V, (50, 40))
     found = []
     for seed in (1, 1, 2):
         model.seed_dropout(seed)
-        hidden, table = model.symbol_dropout(ids, model.table())
+        hidden, table = model.token_dropout(ids, model.embedding_matrix())
         found.append(hidden)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
     assert 0.35 < (found[0] == V).float().mean() < 0.45
     assert torch.equal(found[0][found[0] < V], ids[found[0] < V])
     assert table[V].abs().sum() == 0
-    torch.testing.assert_close(table[:V] * 0.6, model.table())
+    torch.testing.assert_close(table[:V] * 0.6, model.embedding_matrix())
     model.eval()
-    assert model.symbol_dropout(ids, model.table())[0] is ids
+    assert model.token_dropout(ids, model.embedding_matrix())[0] is ids
     torch.testing.assert_close(model(ids, model.initial_state(40))[0][0], model.step(ids[0], model.initial_state(40))[0])

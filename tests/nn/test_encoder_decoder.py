@@ -12,21 +12,21 @@ from torch import Tensor
 from support.encoder_decoders import MACHINE, random_encoder_decoder
 from support.tables import MODES as TABLES
 from support.tables import read_mode
-from unrolled.checkpoints.model_file import SavedPairs, load_model, save_model
+from unrolled.checkpoints.model_file import TableModelFile, load_model, save_model
 from unrolled.errors import ModelError, UsageError
-from unrolled.evaluation.calibration import calibrate, mean_loss
-from unrolled.evaluation.predictor import Answerer
-from unrolled.generation.beam_search import drawn, looked_at, search
-from unrolled.nn.attention import POOLS, Pool
-from unrolled.nn.encoder import BothWays, turning
-from unrolled.nn.encoder_decoder import PairModel, close
+from unrolled.evaluation.calibration import fit_temperature, mean_loss
+from unrolled.evaluation.predictor import Predictor
+from unrolled.generation.beam_search import attention_weights, beam_search, sample_sequences
+from unrolled.nn.attention import POOLS, Pooling
+from unrolled.nn.encoder import BidirectionalLayer, make_reverse_index
+from unrolled.nn.encoder_decoder import EncoderDecoder, append_eos
 from unrolled.options import ModelOptions, PairOptions, PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.pair_batching import Pairs, grouped
+from unrolled.tables.pair_batching import PairDataset, bucket_by_length
 
 
-def tensors(pairs: Pairs, index: Any) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in pairs.batch(np.array(index)).arrays().items()}
+def tensors(pairs: PairDataset, index: Any) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in pairs.collate(np.array(index)).arrays().items()}
 
 
 @pytest.mark.parametrize("mode", TABLES)
@@ -36,16 +36,16 @@ def test_a_row_does_not_depend_on_its_neighbours(tmp_path: Path, mode: str, cell
     pairs = read_mode(tmp_path, mode, 40)
     model = random_encoder_decoder(pairs, cell, bidirectional=bidirectional)
     with torch.no_grad():
-        together = model.losses(tensors(pairs, range(12)))
+        together = model.loss_per_target(tensors(pairs, range(12)))
         for row in range(12):
-            alone = model.losses(tensors(pairs, [row]))[:, 0]
+            alone = model.loss_per_target(tensors(pairs, [row]))[:, 0]
             torch.testing.assert_close(together[: len(alone), row], alone, atol=1e-5, rtol=1e-5)
             assert not together[len(alone) :, row].any()
 
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_pools_see_only_what_is_there(pool: str) -> None:
-    layer = Pool(6, pool, both_ends=True).eval()
+    layer = Pooling(6, pool, bidirectional=True).eval()
     memory = torch.randn(5, 3, 6)
     lengths = torch.tensor([5, 2, 3])
     whole = layer(memory, lengths)
@@ -56,9 +56,9 @@ def test_pools_see_only_what_is_there(pool: str) -> None:
 
 
 def test_the_backward_direction_is_the_forward_one_of_the_row_turned_round() -> None:
-    layer = BothWays(ModelOptions(cell="lstm", hidden=6, dropout=0.0)).eval()
+    layer = BidirectionalLayer(ModelOptions(cell="lstm", hidden=6, dropout=0.0)).eval()
     xs, lengths = torch.randn(5, 2, 6), torch.tensor([5, 3])
-    ys = layer(xs, turning(5, lengths)) - xs
+    ys = layer(xs, make_reverse_index(5, lengths)) - xs
     for row, length in enumerate(lengths.tolist()):
         turned = layer.norm(xs[:length, row : row + 1]).flip(0)
         back, _ = layer.backward_cell.unroll(turned, layer.backward_cell.initial_state(1))
@@ -73,33 +73,33 @@ def test_writing_step_by_step_is_writing_at_once(tmp_path: Path, cell: str, atte
     assert model.writer is not None
     batch = tensors(pairs, range(6))
     with torch.no_grad():
-        memory = model.remember(batch)
-        ids = close(batch["target"], model.writer.end).clamp_min(0)
+        memory = model.encode(batch)
+        ids = append_eos(batch["target"], model.writer.eos_id).clamp_min(0)
         whole, _ = model.writer(ids, memory)
         state = model.writer.initial_state(memory)
         for at in range(len(ids)):
             scores, layers, _ = model.writer.step(state, memory, at)
             torch.testing.assert_close(scores, whole[at], atol=1e-5, rtol=1e-5)
-            state = model.writer.push(state, layers, ids[at])
+            state = model.writer.append(state, layers, ids[at])
 
 
 def test_what_is_looked_at_is_there_and_adds_up(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "many-to-many", 40)
     model, batch = random_encoder_decoder(pairs), tensors(pairs, range(6))
-    written = search(model, batch, PredictOptions(beam=2), 7)
-    weights = looked_at(model, batch, written)
+    written = beam_search(model, batch, PredictOptions(beam=2), 7)
+    weights = attention_weights(model, batch, written)
     assert weights is not None
     for row, one in enumerate(weights):
         assert one.shape == (len(written[row].ids), int(batch["lengths"][row]))
         np.testing.assert_allclose(one.sum(1), 1, atol=1e-5)
-    assert looked_at(random_encoder_decoder(pairs, attention=False), batch, written) is None
+    assert attention_weights(random_encoder_decoder(pairs, attention=False), batch, written) is None
 
 
-def chance(model: PairModel, batch: dict[str, Tensor], ids: tuple[int, ...]) -> float:
+def chance(model: EncoderDecoder, batch: dict[str, Tensor], ids: tuple[int, ...]) -> float:
     assert model.writer is not None
-    whole = torch.tensor([*ids, model.writer.end])[:, None]
+    whole = torch.tensor([*ids, model.writer.eos_id])[:, None]
     with torch.no_grad():
-        scores, _ = model.writer(whole, model.remember(batch))
+        scores, _ = model.writer(whole, model.encode(batch))
     return float(scores.log_softmax(-1).gather(-1, whole.unsqueeze(-1)).sum())
 
 
@@ -114,18 +114,18 @@ def test_a_wide_beam_finds_the_best_of_all(tmp_path: Path, penalty: float) -> No
         return float(chance(model, batch, ids) / ((5 + len(ids) + 1) / 6) ** penalty)
 
     best = max(texts, key=worth)
-    found = search(model, batch, PredictOptions(beam=200, length_penalty=penalty), limit)[0]
+    found = beam_search(model, batch, PredictOptions(beam=200, length_penalty=penalty), limit)[0]
     assert tuple(found.ids.tolist()) == best
-    assert found.log_probability == pytest.approx(chance(model, batch, best), abs=1e-4)
+    assert found.log_prob == pytest.approx(chance(model, batch, best), abs=1e-4)
 
 
 def test_a_beam_of_one_takes_the_likeliest_each_time(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "many-to-many", 40)
     model, batch = random_encoder_decoder(pairs), tensors(pairs, range(8))
     assert model.writer is not None
-    found = search(model, batch, PredictOptions(beam=1), 6)
+    found = beam_search(model, batch, PredictOptions(beam=1), 6)
     with torch.no_grad():
-        memory = model.remember(batch)
+        memory = model.encode(batch)
         state = model.writer.initial_state(memory)
         texts: list[list[int]] = [[] for _ in range(8)]
         ended = [False] * 8
@@ -133,9 +133,9 @@ def test_a_beam_of_one_takes_the_likeliest_each_time(tmp_path: Path) -> None:
             scores, layers, _ = model.writer.step(state, memory, at)
             ids = scores.argmax(-1)
             for row, symbol in enumerate(ids.tolist()):
-                ended[row] |= symbol == model.writer.end
+                ended[row] |= symbol == model.writer.eos_id
                 texts[row] += [] if ended[row] else [symbol]
-            state = model.writer.push(state, layers, ids)
+            state = model.writer.append(state, layers, ids)
     assert [row.ids.tolist() for row in found] == texts
 
 
@@ -143,24 +143,24 @@ def test_draws_follow_their_seeds_alone_or_among_others(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "many-to-many", 40)
     model, batch = random_encoder_decoder(pairs), tensors(pairs, range(5))
     options = SampleOptions(temperature=1.0)
-    together = drawn(model, batch, options, [10, 11, 12, 13, 14], 9)
+    together = sample_sequences(model, batch, options, [10, 11, 12, 13, 14], 9)
     for row in range(5):
-        alone = drawn(model, tensors(pairs, [row]), options, [10 + row], 9)[0]
+        alone = sample_sequences(model, tensors(pairs, [row]), options, [10 + row], 9)[0]
         assert alone.ids.tolist() == together[row].ids.tolist()
-        assert alone.log_probability == pytest.approx(together[row].log_probability, abs=1e-4)
+        assert alone.log_prob == pytest.approx(together[row].log_prob, abs=1e-4)
 
 
 @pytest.mark.parametrize("mode", TABLES)
 def test_answers_come_in_the_order_of_the_rows_and_do_not_depend_on_each_other(tmp_path: Path, mode: str) -> None:
     make, source, _ = TABLES[mode]
     pairs = read_mode(tmp_path, mode, 40)
-    answerer = Answerer(random_encoder_decoder(pairs), pairs.task, MACHINE, PredictOptions(beam=2))
+    answerer = Predictor(random_encoder_decoder(pairs), pairs.spec, MACHINE, PredictOptions(beam=2))
     cells = [Cell(row[source.split(":")[0]], f"row {n}") for n, row in enumerate(make(30, 8))]
     cells[7] = Cell("", "row 7")
-    together = list(answerer.stream(cells))
+    together = list(answerer.predict_iter(cells))
     assert together[7].text == ""
     for cell, answer in zip(cells, together, strict=True):
-        alone = answerer.answers([cell])[0]
+        alone = answerer.predict([cell])[0]
         assert alone.text == answer.text
         assert (alone.probability or 0) == pytest.approx(answer.probability or 0, abs=1e-5)
 
@@ -169,24 +169,24 @@ def test_answers_come_in_the_order_of_the_rows_and_do_not_depend_on_each_other(t
 def test_a_model_in_its_file_is_the_model(tmp_path: Path, mode: str) -> None:
     pairs = read_mode(tmp_path, mode, 40)
     model = random_encoder_decoder(pairs)
-    save_model(tmp_path / "m.safetensors", SavedPairs(model, pairs.task, {"steps": 3}))
+    save_model(tmp_path / "m.safetensors", TableModelFile(model, pairs.spec, {"steps": 3}))
     saved = load_model(tmp_path / "m.safetensors")
-    assert isinstance(saved, SavedPairs)
-    assert saved.task.to_json() == pairs.task.to_json()
+    assert isinstance(saved, TableModelFile)
+    assert saved.spec.to_json() == pairs.spec.to_json()
     assert saved.history == {"steps": 3}
     for (name, one), other in zip(model.state_dict().items(), saved.model.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
 
 
 def test_a_file_that_draws_more_than_it_holds_is_refused_before_anything_is_built(tmp_path: Path) -> None:
-    from unrolled.checkpoints.model_file import write_sealed
+    from unrolled.checkpoints.model_file import save_checked
 
     pairs = read_mode(tmp_path, "synced", 40)
-    about = SavedPairs(random_encoder_decoder(pairs), pairs.task).about()
+    about = TableModelFile(random_encoder_decoder(pairs), pairs.spec).metadata()
     for change in ({"hidden": 65536}, {"layers": 64}, {"cell": "transformer"}):
         options = about["options"] | change
         weights = random_encoder_decoder(pairs).state_dict()
-        write_sealed(tmp_path / "m", weights, about | {"options": options})
+        save_checked(tmp_path / "m", weights, about | {"options": options})
         with pytest.raises(ModelError):
             load_model(tmp_path / "m")
 
@@ -198,12 +198,12 @@ def test_a_temperature_makes_probabilities_honest_and_changes_no_answer(tmp_path
     with torch.no_grad():
         model.head.weight.mul_(30)  # far too sure of itself
     before = mean_loss(model, pairs, index, MACHINE)
-    answers = [a.text for a in Answerer(model, pairs.task, MACHINE, PredictOptions()).answers([Cell("a red dog sleeps", "")])]
-    after = calibrate(model, pairs, index, MACHINE)
+    answers = [a.text for a in Predictor(model, pairs.spec, MACHINE, PredictOptions()).predict([Cell("a red dog sleeps", "")])]
+    after = fit_temperature(model, pairs, index, MACHINE)
     assert after < before
     assert after == pytest.approx(mean_loss(model, pairs, index, MACHINE), abs=1e-5)
     assert float(model.temperature) > 1
-    again = [a.text for a in Answerer(model, pairs.task, MACHINE, PredictOptions()).answers([Cell("a red dog sleeps", "")])]
+    again = [a.text for a in Predictor(model, pairs.spec, MACHINE, PredictOptions()).predict([Cell("a red dog sleeps", "")])]
     assert answers == again
 
 
@@ -227,14 +227,14 @@ def test_a_picture_is_read_at_once_or_as_a_sequence(tmp_path: Path, read: str) -
 
 def test_groups_hold_every_row_and_keep_their_bounds() -> None:
     lengths = np.random.default_rng(0).integers(1, 50, 300)
-    groups = grouped(np.arange(300), lengths, rows=9, steps=100)
+    groups = bucket_by_length(np.arange(300), lengths, max_rows=9, max_steps=100)
     assert sorted(np.concatenate(groups).tolist()) == list(range(300))
     assert all(len(group) <= 9 and (len(group) == 1 or len(group) * lengths[group].max() <= 100) for group in groups)
-    assert grouped(np.arange(0), lengths, 9, 100) == []
+    assert bucket_by_length(np.arange(0), lengths, 9, 100) == []
 
 
 def test_what_only_texts_have_is_refused(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "synced", 40)
     for options in (ModelOptions(residual=False), ModelOptions(embedding=3), ModelOptions(initialisation="uniform")):
         with pytest.raises(UsageError, match="is for texts"):
-            PairModel(pairs.task.shape, options, PairOptions())
+            EncoderDecoder(pairs.spec.dims, options, PairOptions())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unrolled.cli.main import COMMANDS
 from unrolled.options import (
-    GROUPS,
+    OPTION_CLASSES,
     PRESETS,
     BenchOptions,
     EvaluateOptions,
@@ -39,8 +39,8 @@ def test_the_readme_tree_is_the_tree() -> None:
 
 
 def test_commands_and_flags_in_the_documents_exist() -> None:
-    fields = {name for kind in (*GROUPS, *OTHERS) for name in vars(kind).get("__dataclass_fields__", {})}
-    switches = {name for kind in GROUPS for name, hint in typing.get_type_hints(kind).items() if hint is bool}
+    fields = {name for kind in (*OPTION_CLASSES, *OTHERS) for name in vars(kind).get("__dataclass_fields__", {})}
+    switches = {name for kind in OPTION_CLASSES for name, hint in typing.get_type_hints(kind).items() if hint is bool}
     fields |= {f"no_{name}" for name in switches}
     known = (
         {f"--{name.replace('_', '-')}" for name in fields}

@@ -15,7 +15,8 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "cldr", "glyphs", "tables"],
     "text": [
-        "text_files", "fingerprint", "tokenizer", "tokenized_text", "text_encoder", "shards", "parallel_encode", "corpus", "batching",
+        "text_files", "fingerprint", "tokenizer", "tokenized_text", "text_encoder", "shards", "parallel_encode", "corpus",
+        "batching",
     ],
     "tables": [
         "cell_values", "ragged", "word_tokenizer", "columns", "type_inference", "modes", "table_files", "spec", "pair_batching",
@@ -43,8 +44,8 @@ ORDER = {
         "report",
     ],
     "analysis": [
-        "notebook", "text_session", "table_session", "score_text", "novel_samples", "baselines", "explain_text", "explain_table",
-        "report_data", "report_text", "report_table",
+        "notebook", "text_session", "table_session", "score_text", "novel_samples", "baselines", "explain_text",
+        "explain_table", "report_data", "report_text", "report_table",
     ],
     "bench": ["peers", "workloads", "process", "learning"],
     "cli": ["help", "parser", "commands", "main"],

@@ -26,10 +26,10 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import StorageError
 from unrolled.options import TrainRequest
 from unrolled.tables import ragged
-from unrolled.tables.ragged import Packed
+from unrolled.tables.ragged import RaggedArray
 from unrolled.training import launch
-from unrolled.training.callbacks import Status
-from unrolled.views.progress import Quiet
+from unrolled.training.callbacks import Progress
+from unrolled.views.progress import NullProgress
 
 LONG = pytest.mark.long
 
@@ -246,13 +246,13 @@ def test_a_log_on_a_full_device(forks: Forks, place: Path, log: str) -> None:
     assert_same_run(straight, path, 30)
 
 
-class Filling(Quiet):
+class Filling(NullProgress):
     """Puts a log on a device that is always full after the first checkpoint."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
 
-    def stepped(self, status: Callable[[], Status]) -> None:
+    def stepped(self, status: Callable[[], Progress]) -> None:
         if not self.log.exists() and len(os.listdir(self.log.parent / "checkpoints")):
             os.symlink("/dev/full", self.log)
 
@@ -262,7 +262,7 @@ def train_into_full(out: str, log: str) -> dict[str, Any]:
     name, own = RUNS["text"]
     request = TrainRequest.build((name,), COMMON | own | {"out": out, "steps": 30}, "test")
     try:
-        launch.start(request, Filling(Path(out) / log)).train()
+        launch.start_run(request, Filling(Path(out) / log)).train()
     except StorageError as error:
         return {"exit": error.exit_code, "message": str(error)}
     return {"exit": 0, "message": ""}
@@ -271,10 +271,10 @@ def train_into_full(out: str, log: str) -> dict[str, Any]:
 @pytest.mark.parametrize("which", ["open", "write"])
 def test_rows_that_do_not_fit_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     """Rows too large for the memory lie in a file, which may not fit."""
-    monkeypatch.setattr(ragged, "IN_MEMORY", 100)
-    monkeypatch.setattr(ragged, "PIECE", 200)
+    monkeypatch.setattr(ragged, "MAX_MEMORY_BYTES", 100)
+    monkeypatch.setattr(ragged, "FLUSH_BYTES", 200)
     monkeypatch.setattr(ragged.tempfile, "tempdir", str(tmp_path))  # type: ignore[attr-defined]  # the module's own import
-    rows = Packed("int32")
+    rows = RaggedArray("int32")
 
     def fail(*arguments: Any, **named: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -289,10 +289,10 @@ def test_rows_that_do_not_fit_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
     full.close()
 
 
-def add_rows(rows: Packed) -> None:
+def add_rows(rows: RaggedArray) -> None:
     for _ in range(100):
         rows.append(torch.arange(30).numpy())
-    rows.close()
+    rows.finalize()
 
 
 class FullFile:
@@ -323,7 +323,7 @@ def test_a_run_that_could_not_be_saved_can_be_saved_later(tmp_path: Path, monkey
     """From Python, a fault of the disk is an exception, and what was learned is still there."""
     write_data(Path.cwd())
     name, own = RUNS["text"]
-    work = launch.start(TrainRequest.build((name,), COMMON | own | {"out": "r", "steps": 30}, "test"), Quiet())
+    work = launch.start_run(TrainRequest.build((name,), COMMON | own | {"out": "r", "steps": 30}, "test"), NullProgress())
 
     def fail(name: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -332,7 +332,7 @@ def test_a_run_that_could_not_be_saved_can_be_saved_later(tmp_path: Path, monkey
     with calls.patched(), pytest.raises(StorageError):
         work.train()
     work.trainer.save()
-    step = work.trainer.position.spent.steps
+    step = work.trainer.state.spent.steps
     assert Run(Path("r")).checkpoints()[-1][0] == step
     assert json.loads(Path("r/config.json").read_text())
     with contextlib.suppress(FileNotFoundError):

@@ -24,13 +24,13 @@ from support.forks import Forks
 from support.models import checkpoint_parts, small_model
 from support.runs import COMMON, RUNS, STEPS, assert_same_run, check_sound, train, train_undisturbed, write_data
 from unrolled import atomic_io
-from unrolled.atomic_io import PARTIAL
+from unrolled.atomic_io import TMP_MARK
 from unrolled.checkpoints.model_file import load_model, save_model
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import Quiet
+from unrolled.views.progress import NullProgress
 
 KILLS_P, KILLS_N = 100, 1000
 SIGNALS_P, SIGNALS_N = 10, 100
@@ -84,11 +84,11 @@ def kill_again_and_again(forks: Forks, least: int, seed: int) -> Tally:
                 found = check_sound(broken)
                 patience.saw(found)
                 tally.checkpoints += len(found)
-                tally.partials += len(list(broken.rglob(f"*{PARTIAL}*")))
+                tally.partials += len(list(broken.rglob(f"*{TMP_MARK}*")))
             if left.code == 0:
                 break
             tally.kills += 1
-        assert not list(broken.rglob(f"*{PARTIAL}*"))
+        assert not list(broken.rglob(f"*{TMP_MARK}*"))
         assert_same_run(straight, broken, steps)
         shutil.rmtree(broken)
         tally.runs += 1
@@ -141,7 +141,7 @@ def new_config(run: Run) -> None:
 
 
 def cut_log(run: Run) -> None:
-    run.metrics.keep_until(2)
+    run.metrics.truncate_after(2)
 
 
 def longer_log(run: Run) -> None:
@@ -156,7 +156,7 @@ def check_run(run: Run) -> tuple[int, float]:
     resumed = Run.open(run.path)
     resumed.lock()
     _, tensors, about, passed = resumed.load_checkpoint()
-    resumed.release()
+    resumed.unlock()
     assert passed == []
     step = about["position"]["spent"]["steps"]
     assert step >= 3, "the last good checkpoint is gone"
@@ -165,7 +165,7 @@ def check_run(run: Run) -> tuple[int, float]:
     for _, folder in run.checkpoints():
         assert len(os.listdir(folder)) == 3, f"{folder} is not whole"
         load_model(folder / "model.safetensors")
-    assert not list(run.path.rglob(f"*{PARTIAL}*")), "what was left behind is cleaned"
+    assert not list(run.path.rglob(f"*{TMP_MARK}*")), "what was left behind is cleaned"
     load_model(run.model_path)
     assert run.config["options"] in ({}, {"seed": 2})
     assert [record["step"] for record in run.metrics.read()] in ([1, 2, 3], [1, 2], [1, 2, 3, 4])
@@ -237,7 +237,7 @@ def test_a_kill_while_a_run_is_begun_never_blocks_its_name(forks: Forks) -> None
         if not (path / "model.safetensors").exists():
             again = forks.call(start_and_die, 0, path)
             assert again.code == 0, again.err
-        assert not [name for name in os.listdir(path) if PARTIAL in name]
+        assert not [name for name in os.listdir(path) if TMP_MARK in name]
         shutil.rmtree(path)
         if left.code == 0:
             break
@@ -322,7 +322,7 @@ def test_each_call_that_fails_while_a_text_is_encoded(tmp_path: Path, number: in
         struck, told = act_on_a_bad_disk(functools.partial(open_corpus, [str(text)], DataOptions()), at, number, tmp_path)
         refused += told is not None
         assert open_corpus([str(text)], DataOptions()).ids.tolist() == expected
-        assert not list(cache_folder().glob(f"*{PARTIAL}*")), struck
+        assert not list(cache_folder().glob(f"*{TMP_MARK}*")), struck
         if not struck:
             break
     assert refused >= 6
@@ -365,15 +365,15 @@ def test_who_may_not_train_a_run_touches_nothing_in_it(tmp_path: Path) -> None:
     train("text", "r", 6)
     trainer = Run(Path("r"))
     trainer.lock()
-    with atomic_io.new_folder(Path("r/checkpoints/step-9")) as folder:
+    with atomic_io.atomic_dir(Path("r/checkpoints/step-9")) as folder:
         (folder / "model.safetensors").write_text("x")
-        busy = Path("r") / f"model.safetensors{PARTIAL}abc"
+        busy = Path("r") / f"model.safetensors{TMP_MARK}abc"
         busy.write_text("y")
         with pytest.raises(UsageError, match="being trained by another process"):
-            launch.resume(Path("r"), {}, Quiet())
+            launch.resume_run(Path("r"), {}, NullProgress())
         assert busy.exists()
         assert (folder / "model.safetensors").exists()
-    trainer.release()
+    trainer.unlock()
 
 
 # ---------------------------------------------------------------------------------------------------------------------------
@@ -479,7 +479,7 @@ def sample_for_long(out: str) -> int:
         | own
         | {"out": out, "steps": 50, "sample_length": 100_000, "kernels": "reference", "eval_every": 50, "save_every": 1e9}
     )
-    work = launch.start(TrainRequest.build((name,), values, "test"), Quiet())
+    work = launch.start_run(TrainRequest.build((name,), values, "test"), NullProgress())
     outcome = work.train()
     return 128 + (outcome.stopped or 0)
 

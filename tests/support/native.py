@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from unrolled.nn.kernels.extension import library, why_absent
+from unrolled.nn.kernels.extension import native_module, unavailable_reason
 
-NATIVE: Any = library()
+NATIVE: Any = native_module()
 SETS: list[str] = NATIVE.sets() if NATIVE is not None else []
 KINDS = ("rnn", "gru", "lstm")
 NARROW = ("avx512_bf16", "amx")
@@ -18,7 +18,7 @@ NARROW = ("avx512_bf16", "amx")
 BOUNDS = {torch.float32: 5e-6, torch.bfloat16: 0.02}
 """Differences allowed, each as a share of the length of what it should be."""
 
-built = pytest.mark.skipif(NATIVE is None and not os.environ.get("CI"), reason=why_absent())
+built = pytest.mark.skipif(NATIVE is None and not os.environ.get("CI"), reason=unavailable_reason())
 """In CI the kernels must be there; elsewhere there may be no compiler."""
 
 

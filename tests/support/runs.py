@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from support.faults import without_fsync
-from unrolled.atomic_io import PARTIAL
-from unrolled.checkpoints.model_file import load_model, read_sealed
+from unrolled.atomic_io import TMP_MARK
+from unrolled.checkpoints.model_file import load_checked, load_model
 from unrolled.checkpoints.run_dir import Run
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import Quiet
+from unrolled.views.progress import NullProgress
 
 NOUNS, VERBS = ("the", "a", "old", "red", "dog", "fox"), ("jumps", "sleeps", "and")
 TEXT = "".join(f"{NOUNS[(i * i + i // 7) % 6]} {VERBS[i % 3]}.\n" for i in range(300))
@@ -41,11 +41,13 @@ def train(kind: str, out: str, steps: int, **values: Any) -> int:
     name, own = RUNS[kind]
     path = Path(out)
     if Run(path).checkpoints():
-        work = launch.resume(path, {}, Quiet())
+        work = launch.resume_run(path, {}, NullProgress())
     else:
-        work = launch.start(TrainRequest.build((name,), COMMON | own | {"out": out, "steps": steps} | values, "test"), Quiet())
+        work = launch.start_run(
+            TrainRequest.build((name,), COMMON | own | {"out": out, "steps": steps} | values, "test"), NullProgress()
+        )
     work.trainer.run.lock()
-    left_behind = [str(found) for found in path.rglob(f"*{PARTIAL}*")]
+    left_behind = [str(found) for found in path.rglob(f"*{TMP_MARK}*")]
     if left_behind:
         raise AssertionError(f"what a killed process left is still there: {left_behind}")
     work.train()
@@ -73,7 +75,7 @@ def check_sound(path: Path) -> list[int]:
         assert sorted(os.listdir(folder)) == ["MANIFEST.json", "model.safetensors", "training.safetensors"], folder
         manifest = json.loads((folder / "MANIFEST.json").read_text("utf-8"))
         assert set(manifest["sha256"]) == {"model.safetensors", "training.safetensors"}
-        _, about = read_sealed(folder / "training.safetensors")
+        _, about = load_checked(folder / "training.safetensors")
         model = load_model(folder / "model.safetensors")
         assert manifest["step"] == about["position"]["spent"]["steps"] == model.history["steps"] == step, "mixed"
         assert all(weight.isfinite().all() for weight in model.model.state_dict().values())
@@ -107,7 +109,7 @@ def assert_same_run(one: Path, other: Path, step: int) -> None:
         f"checkpoints/step-{step}/training.safetensors",
         "model.safetensors",
     ):
-        (left, about), (right, others) = read_sealed(one / name), read_sealed(other / name)
+        (left, about), (right, others) = load_checked(one / name), load_checked(other / name)
         assert left.keys() == right.keys()
         assert all(torch.equal(left[key], right[key]) for key in left), name
         if "position" in about:

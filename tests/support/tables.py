@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from unrolled.tables.pair_batching import Pairs, find_task, read_pairs
+from unrolled.tables.pair_batching import PairDataset, infer_spec, read_pairs
 from unrolled.tables.table_files import open_table
 
 COLORS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
@@ -87,8 +87,8 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def read_mode(tmp_path: Path, mode: str, count: int) -> Pairs:
+def read_mode(tmp_path: Path, mode: str, count: int) -> PairDataset:
     """Write a table of one of the modes and read it back as pairs."""
     make, source, target = MODES[mode]
     table = open_table(str(write_jsonl(tmp_path / f"{mode}.jsonl", make(count, 3))))
-    return read_pairs(table, find_task(table, source, target)[0])
+    return read_pairs(table, infer_spec(table, source, target)[0])

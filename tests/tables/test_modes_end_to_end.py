@@ -15,9 +15,9 @@ from support.tables import MODES, many_to_many, many_to_one, one_to_one, synced,
 from unrolled.errors import DataError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.training.table_recipe import choose_pairs
-from unrolled.training.tasks.table import TableMaterial
-from unrolled.views.progress import Quiet
+from unrolled.training.table_recipe import choose_table_options
+from unrolled.training.tasks.table import TableTask
+from unrolled.views.progress import NullProgress
 
 TINY = ("--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1)
 METRICS = {
@@ -71,11 +71,11 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(mode: str) -> None:
     }  # fmt: skip
 
     def start(out: str, **more: Any) -> None:
-        launch.start(TrainRequest.build((str(path),), values | {"out": out} | more, "test"), Quiet()).train()
+        launch.start_run(TrainRequest.build((str(path),), values | {"out": out} | more, "test"), NullProgress()).train()
 
     start("straight")
     start("broken", stop_after=13)
-    launch.resume(Path("broken"), {"stop_after": None}, Quiet()).train()
+    launch.resume_run(Path("broken"), {"stop_after": None}, NullProgress()).train()
     assert_same_run(Path("straight"), Path("broken"), 30)
 
 
@@ -214,27 +214,27 @@ def test_rows_left_out_and_a_table_to_validate_on(cli: Cli) -> None:
 def test_the_same_seed_holds_the_same_rows_out() -> None:
     path, source, target = table("many-to-one", 200)
     request = TrainRequest.build((str(path),), {"source": source, "target": target}, "test").check()
-    one, other = (TableMaterial(request, None, lambda note: None) for _ in range(2))
-    assert one.held.tolist() == other.held.tolist()
-    assert 8 <= len(one.held) <= 35
-    assert not set(one.held) & set(one.train)
-    assert len(one.held) + len(one.train) == 200
+    one, other = (TableTask(request, None, lambda note: None) for _ in range(2))
+    assert one.validation_rows.tolist() == other.validation_rows.tolist()
+    assert 8 <= len(one.validation_rows) <= 35
+    assert not set(one.validation_rows) & set(one.train_rows)
+    assert len(one.validation_rows) + len(one.train_rows) == 200
     drawn = TrainRequest.build((str(path),), {"source": source, "target": target, "seed": 2}, "test").check()
-    assert TableMaterial(drawn, None, lambda note: None).held.tolist() != one.held.tolist()
+    assert TableTask(drawn, None, lambda note: None).validation_rows.tolist() != one.validation_rows.tolist()
 
 
 def test_the_recipe_of_tables_touches_nothing_that_was_given() -> None:
     path, source, target = table("many-to-one", 200)
     given = {"hidden": 24, "dropout": 0.07, "lr": 0.123, "batch": 5, "label_smoothing": 0.03, "symbol_dropout": 0.01}
     request = TrainRequest.build((str(path),), {"source": source, "target": target, **given}, "test").check()
-    material = TableMaterial(request, None, lambda note: None)
+    material = TableTask(request, None, lambda note: None)
     rows: Any = type("R", (), {"rows": 200, "read": 1000, "targets": 200})
-    chosen, told = choose_pairs(request, material.task.shape, rows, lambda wanted: 100.0, lambda wanted: 5_000)
-    assert {name: chosen.flat()[name] for name in given} == given
+    chosen, told = choose_table_options(request, material.spec.dims, rows, lambda wanted: 100.0, lambda wanted: 5_000)
+    assert {name: chosen.to_dict()[name] for name in given} == given
     assert "3 min" in told
     assert chosen.training.epochs == 40  # 3 minutes would be 90 passes, and nobody asked for them
     asked = TrainRequest.build((str(path),), {"source": source, "target": target, "minutes": 3.0}, "test").check()
-    chosen, _ = choose_pairs(asked, material.task.shape, rows, lambda wanted: 100.0, lambda wanted: 10_000)
+    chosen, _ = choose_table_options(asked, material.spec.dims, rows, lambda wanted: 100.0, lambda wanted: 10_000)
     assert chosen.training.minutes == 3.0
 
 

@@ -12,13 +12,13 @@ from support.tables import MODES as TABLES
 from support.tables import read_mode, write_csv, write_jsonl
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.columns import KINDS, column_from_json, column_to_json
-from unrolled.tables.modes import END, GO, MODES, NOTHING
-from unrolled.tables.pair_batching import PairBatches, find_task, read_pairs
-from unrolled.tables.ragged import Packed
+from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
+from unrolled.tables.modes import BOS, EOS, MODES, NO_OUTPUT
+from unrolled.tables.pair_batching import PairLoader, infer_spec, read_pairs
+from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.table_files import open_table
-from unrolled.tables.word_tokenizer import Words, split_words
-from unrolled.text.batching import IGNORED
+from unrolled.tables.word_tokenizer import WordTokenizer, split_words
+from unrolled.text.batching import IGNORE_INDEX
 
 
 def write(path: Path, text: str) -> str:
@@ -92,13 +92,13 @@ def test_other_encodings_and_damage_are_refused(tmp_path: Path) -> None:
 def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
     table = open_table(write(tmp_path / "t.csv", "question,label\nx,1\n"))
     with pytest.raises(UsageError, match="no column 'questoin'; did you mean 'question'"):
-        find_task(table, "questoin", "label")
+        infer_spec(table, "questoin", "label")
     with pytest.raises(UsageError, match="there is no kind 'lable'; did you mean 'label'"):
-        find_task(table, "question", "label:lable")
+        infer_spec(table, "question", "label:lable")
 
 
 def kinds(path: Path, source: str, target: str) -> tuple[str, str, str]:
-    task, _ = find_task(open_table(str(path)), source, target)
+    task, _ = infer_spec(open_table(str(path)), source, target)
     return task.source.kind, task.target.kind, task.mode.name
 
 
@@ -140,23 +140,23 @@ def test_kinds_are_found_by_looking(tmp_path: Path, rows: list[dict[str, Any]], 
 
 
 def test_words_where_they_repeat_characters_where_not(tmp_path: Path) -> None:
-    task, told = find_task(open_table(str(write_csv(tmp_path / "t.csv", TABLES["many-to-one"][0](200, 1)))), "text", "label")
+    task, told = infer_spec(open_table(str(write_csv(tmp_path / "t.csv", TABLES["many-to-one"][0](200, 1)))), "text", "label")
     assert "text as words" in told
-    task, told = find_task(open_table(str(write_csv(tmp_path / "u.csv", TABLES["many-to-many"][0](200, 1)))), "word", "back")
+    task, told = infer_spec(open_table(str(write_csv(tmp_path / "u.csv", TABLES["many-to-many"][0](200, 1)))), "word", "back")
     assert "text as characters" in told
     for tokens in ("bytes", "words", "bpe"):
-        task, told = find_task(open_table(str(tmp_path / "t.csv")), f"text:{tokens}", "label")
+        task, told = infer_spec(open_table(str(tmp_path / "t.csv")), f"text:{tokens}", "label")
         cell = Cell("the blue dog sleeps", "")
-        assert task.source.show(task.source.encode(cell)) == "the blue dog sleeps"
+        assert task.source.decode(task.source.encode(cell)) == "the blue dog sleeps"
         assert column_to_json(column_from_json(column_to_json(task.source))) == column_to_json(task.source)
 
 
 def test_a_target_of_labels_beside_a_source_of_one_step_is_no_mode(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "t.jsonl", repeated(["a", "b"], [["x", "y"], ["y"]]))
     with pytest.raises(UsageError, match="a label for every step"):
-        find_task(open_table(str(path)), "s:label", "t:labels")
+        infer_spec(open_table(str(path)), "s:label", "t:labels")
     with pytest.raises(UsageError, match="can be read but not written"):
-        find_task(open_table(str(write_jsonl(tmp_path / "u.jsonl", repeated(["a"], [[[1.0], [2.0]]])))), "s:text", "t:frames")
+        infer_spec(open_table(str(write_jsonl(tmp_path / "u.jsonl", repeated(["a"], [[[1.0], [2.0]]])))), "s:text", "t:frames")
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
@@ -165,9 +165,9 @@ def test_a_mode_lays_out_a_pair_so_that_nothing_is_lost(mode: Any) -> None:
     target = ["y1"] if mode.writes == "once" else ["y1", "y2", "y3"]
     inputs, targets = mode.lay(source, target)
     assert len(inputs) == len(targets)
-    assert [step for step in targets if step not in (NOTHING, END)] == target
+    assert [step for step in targets if step not in (NO_OUTPUT, EOS)] == target
     assert inputs[: len(source)] == source
-    assert (GO in inputs) == (END in targets) == (mode.writes == "after")
+    assert (BOS in inputs) == (EOS in targets) == (mode.writes == "after")
     if mode.writes != "after":
         with pytest.raises(ValueError, match="got"):
             mode.lay(source, [*target, "more"])
@@ -177,7 +177,7 @@ def test_labels_that_do_not_fit_their_source_are_told_with_both_lengths(tmp_path
     good = repeated([[[1.0], [2.0]]], [["a", "b"]])
     path = write_jsonl(tmp_path / "t.jsonl", [*good, {"s": [[1.0], [2.0], [3.0]], "t": ["a", "b"]}])
     table = open_table(str(path))
-    task, _ = find_task(table, "s", "t:labels")
+    task, _ = infer_spec(table, "s", "t:labels")
     with pytest.raises(DataError, match=r"line 41: 's' has 3 steps and 't' 2 labels"):
         read_pairs(table, task)
 
@@ -202,7 +202,7 @@ def test_cells_of_the_wrong_kind_are_told_with_their_line(tmp_path: Path, kind: 
         (tmp_path / name).write_bytes(b"\x93NUMPY rubbish")
     path = write_jsonl(tmp_path / "t.jsonl", [{"s": good, "t": "a"}, {"s": bad, "t": "b"}])
     with pytest.raises(DataError, match=match):
-        find_task(open_table(str(path)), f"s:{kind}", "t:label")
+        infer_spec(open_table(str(path)), f"s:{kind}", "t:label")
 
 
 def test_pictures_and_arrays_come_from_files_beside_the_table(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_pictures_and_arrays_come_from_files_beside_the_table(tmp_path: Path) ->
     Image.fromarray(values).save(folder / "a.png")
     np.save(folder / "b.npy", values)
     path = write_csv(folder / "t.csv", [{"file": "a.png", "t": "x"}, {"file": "b.npy", "t": "y"}])
-    task, told = find_task(open_table(str(path)), "file:image", "t:label")
+    task, told = infer_spec(open_table(str(path)), "file:image", "t:label")
     pairs = read_pairs(open_table(str(path)), task)
     assert "3 x 4" in told
     np.testing.assert_array_equal(pairs.source[0], pairs.source[1])
@@ -223,19 +223,19 @@ def test_pictures_and_arrays_come_from_files_beside_the_table(tmp_path: Path) ->
 
 def test_rows_with_empty_cells_are_left_out_and_counted(tmp_path: Path) -> None:
     table = open_table(write(tmp_path / "t.csv", "s,t\none two,a\n,b\nthree,\nfour,b\n"))
-    task, _ = find_task(table, "s:text", "t:label")
+    task, _ = infer_spec(table, "s:text", "t:label")
     pairs = read_pairs(table, task)
-    assert (len(pairs), pairs.left_out, pairs.rows_read) == (2, [3, 4], 4)
+    assert (len(pairs), pairs.skipped_rows, pairs.num_read) == (2, [3, 4], 4)
 
 
 def test_long_rows_are_refused_or_learned_in_pieces(tmp_path: Path) -> None:
     text = "ab" * 50_000
     table = open_table(str(write_jsonl(tmp_path / "t.jsonl", [{"s": text, "t": "x"}, {"s": "ab", "t": "y"}])))
-    task, _ = find_task(table, "s:text", "t:label")
+    task, _ = infer_spec(table, "s:text", "t:label")
     with pytest.raises(DataError, match=r"line 1: 100,000 steps, and at most 8,192"):
         read_pairs(table, task)
     table = open_table(str(write_jsonl(tmp_path / "u.jsonl", [{"s": text, "t": text.upper()}])))
-    task, _ = find_task(table, "s", "t:labels")
+    task, _ = infer_spec(table, "s", "t:labels")
     pairs = read_pairs(table, task)
     assert pairs.target.lengths.sum() == 100_000
     assert pairs.target.lengths.max() <= 1024
@@ -245,17 +245,17 @@ def test_words_that_are_new_are_read_by_their_look() -> None:
     from collections import Counter
 
     counts = Counter({"walk": 5, "the": 9, **{f"{stem}ing": 1 for stem in ("jump", "sing", "read", "cook", "paint", "climb")}})
-    words = Words.of(counts, spaces=True, read=True)
+    words = WordTokenizer.from_counts(counts, spaces=True, is_source=True)
     assert words.lookup("dancing") is not None
     assert words.lookup("Walk") == words.lookup("walk")
     assert words.lookup("dancing") != words.lookup("walk")
-    written = Words.of(counts, spaces=True, read=False)
+    written = WordTokenizer.from_counts(counts, spaces=True, is_source=False)
     assert written.lookup("dancing") is None
 
 
 @pytest.mark.parametrize("text", ["Hello, world!", "don't  stop", "a\nb", " lead", "1,5 m\u00b2", "caf\u00e9 - \u65e5\u672c"])
 def test_words_with_their_blanks_lose_nothing(text: str) -> None:
-    words = Words(sorted(set(split_words(text, False))), spaces=False)
+    words = WordTokenizer(sorted(set(split_words(text, False))), spaces=False)
     assert words.decode(words.encode(text)[0].tolist()) == text
 
 
@@ -263,16 +263,16 @@ def test_words_with_their_blanks_lose_nothing(text: str) -> None:
 def test_batches_hold_every_row_once_an_epoch_and_go_on_from_their_cursor(tmp_path: Path, mode: str) -> None:
     pairs = read_mode(tmp_path, mode, 90)
     index = np.arange(0, len(pairs), 2)
-    batches = PairBatches(pairs, index, batch=7, steps=5, seed=4)
+    batches = PairLoader(pairs, index, batch_size=7, seq_len=5, seed=4)
     stream, seen, targets = iter(batches), [], 0
-    while targets < batches.symbols:
+    while targets < batches.tokens_per_epoch:
         batch = next(stream)
         seen += batch.index.tolist()
-        targets += batch.symbols
+        targets += batch.num_targets
         assert batch.source.shape[1] == batch.target.shape[1] == len(batch.lengths) <= 7
     assert sorted(seen) == index.tolist()
-    assert targets == batches.symbols
-    other = PairBatches(pairs, index, batch=7, steps=5, seed=4)
+    assert targets == batches.tokens_per_epoch
+    other = PairLoader(pairs, index, batch_size=7, seq_len=5, seed=4)
     other.seek(batches.cursor)
     again = iter(other)
     for _ in range(20):
@@ -284,20 +284,20 @@ def test_batches_hold_every_row_once_an_epoch_and_go_on_from_their_cursor(tmp_pa
 def test_a_label_that_training_never_saw_is_not_looked_at(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "many-to-one", 90)
     table = open_table(str(write_jsonl(tmp_path / "n.jsonl", [{"text": "a mauve dog sleeps", "label": "odd"}])))
-    new = read_pairs(table, pairs.task)
-    assert new.batch(np.array([0])).target.tolist() == [[IGNORED]]
-    assert new.batch(np.array([0])).symbols == 0
+    new = read_pairs(table, pairs.spec)
+    assert new.collate(np.array([0])).target.tolist() == [[IGNORE_INDEX]]
+    assert new.collate(np.array([0])).num_targets == 0
 
 
 def test_much_lies_in_a_file_and_little_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unrolled.tables.ragged.IN_MEMORY", 1000)
     monkeypatch.setattr("unrolled.tables.ragged.PIECE", 300)
     arrays = [np.arange(n % 13, dtype=np.int32) for n in range(500)]
-    packed = Packed(np.int32)
+    packed = RaggedArray(np.int32)
     for array in arrays:
         packed.append(array)
-    packed.close()
-    assert isinstance(packed._items, np.memmap)
+    packed.finalize()
+    assert isinstance(packed._values, np.memmap)
     assert all((packed[n] == array).all() for n, array in enumerate(arrays))
     assert packed.lengths.tolist() == [len(array) for array in arrays]
 
@@ -312,4 +312,4 @@ def test_a_column_that_lies_in_a_file_wrongly_is_refused() -> None:
     ):
         with pytest.raises(ModelError):
             column_from_json(value)
-    assert json.dumps(sorted(KINDS)) == json.dumps(["frames", "image", "label", "labels", "number", "text", "vector"])
+    assert json.dumps(sorted(COLUMN_TYPES)) == json.dumps(["frames", "image", "label", "labels", "number", "text", "vector"])

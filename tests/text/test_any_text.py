@@ -18,10 +18,10 @@ from unrolled import api
 from unrolled.errors import DataError
 from unrolled.options import TrainRequest
 from unrolled.text import text_files
-from unrolled.text.text_files import read_text
-from unrolled.text.tokenizer import Bytes
+from unrolled.text.text_files import read_code_points
+from unrolled.text.tokenizer import ByteTokenizer
 from unrolled.training import launch
-from unrolled.views.progress import Quiet
+from unrolled.views.progress import NullProgress
 
 EXAMPLES_P, EXAMPLES_N = 500, 5_000
 STREAMS_P, STREAMS_N = 2_000, 100_000
@@ -69,7 +69,7 @@ def somewhere() -> Iterator[None]:
 
 def trains(**values: Any) -> None:
     request = TrainRequest.build(("t",), SMALL | {"out": "r"} | values, "test")
-    assert launch.start(request, Quiet()).train().steps == 2
+    assert launch.start_run(request, NullProgress()).train().steps == 2
 
 
 def samples(prompt: str) -> None:
@@ -183,20 +183,20 @@ def decode_streams(count: int, seed: int, folder: Path) -> None:
     sound = 0
     for _ in range(count):
         data = random_bytes(draw)
-        decoder = Bytes().decoder()
-        pieces = [decoder.push(byte) for byte in data]
+        decoder = ByteTokenizer().decode_stream()
+        pieces = [decoder.decode_step(byte) for byte in data]
         cut = draw.randint(0, len(data))
         assert "".join(pieces) + decoder.finish() == data.decode("utf-8", "replace")
-        assert Bytes().decode(data[:cut]) == data[:cut].decode("utf-8", "replace")
+        assert ByteTokenizer().decode(data[:cut]) == data[:cut].decode("utf-8", "replace")
         path.write_bytes(data)
         try:
             whole: str | None = data.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
         except UnicodeDecodeError:
             whole = None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text_files, "PIECE", draw.randint(4, 9))
+            patch.setattr(text_files, "CHUNK_BYTES", draw.randint(4, 9))
             try:
-                points = np.concatenate([np.zeros(0, np.uint32), *read_text(path, {})])
+                points = np.concatenate([np.zeros(0, np.uint32), *read_code_points(path, {})])
             except DataError:
                 assert whole is None or "\0" in whole or data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
             else:

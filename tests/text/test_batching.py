@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unrolled.text.batching import (
-    IGNORED,
-    LONGEST_ROW,
+    IGNORE_INDEX,
+    MAX_ROW_LENGTH,
     Batch,
-    Batches,
-    Lanes,
-    Reader,
-    Rows,
-    documents_of,
-    fit,
-    pad,
-    sorted_rows,
+    BatchSource,
+    DocumentBatches,
+    IdReader,
+    StreamBatches,
+    fit_batch_shape,
+    length_sorted_batches,
+    pad_documents,
+    read_documents,
 )
 from unrolled.text.tokenizer import Ids
 
@@ -33,12 +33,12 @@ BATCHES = st.integers(1, 9)
 STEPS = st.integers(1, 20)
 
 
-def take(batches: Batches, count: int) -> list[Batch]:
+def take(batches: BatchSource, count: int) -> list[Batch]:
     return [batch for batch in itertools.islice(iter(batches), count) if isinstance(batch, Batch)]
 
 
 def same(one: Batch, other: Batch) -> bool:
-    if (one.carried, one.symbols, one.resets is None) != (other.carried, other.symbols, other.resets is None):
+    if (one.carry_state, one.num_targets, one.resets is None) != (other.carry_state, other.num_targets, other.resets is None):
         return False
     arrays = [(one.inputs, other.inputs), (one.targets, other.targets), (one.resets, other.resets)]
     return all(np.array_equal(a, b) for a, b in arrays if a is not None and b is not None)
@@ -54,13 +54,13 @@ def stream(documents: list[Document], end: int) -> Ids:
 
 @given(size=SIZES, batch=BATCHES, steps=STEPS, count=st.integers(1, 40))
 def test_every_pair_is_read_once_before_any_is_read_again(size: int, batch: int, steps: int, count: int) -> None:
-    lanes = Lanes(np.arange(size), batch, steps)
-    assert lanes.symbols == size - 1
+    lanes = StreamBatches(np.arange(size), batch, steps)
+    assert lanes.tokens_per_epoch == size - 1
     read: Counter[int] = Counter()
     for piece in take(lanes, count):
         read.update(piece.inputs.ravel().tolist())
         assert (piece.targets == piece.inputs + 1).all(), "the next symbol is the target, never the first after the last"
-        assert piece.symbols == piece.inputs.size == lanes.batch * lanes.steps
+        assert piece.num_targets == piece.inputs.size == lanes.batch_size * lanes.seq_len
     times = [read[pair] for pair in range(size - 1)]
     assert read.total() == sum(times), "the last symbol begins no pair"
     assert max(times) - min(times) <= 1
@@ -68,7 +68,7 @@ def test_every_pair_is_read_once_before_any_is_read_again(size: int, batch: int,
 
 @pytest.mark.parametrize(("batch", "steps", "batches"), [(1, 1, 60), (3, 4, 5), (4, 5, 3), (6, 10, 1), (60, 1, 1), (1, 60, 1)])
 def test_an_epoch_reads_every_pair_exactly_once(batch: int, steps: int, batches: int) -> None:
-    lanes = Lanes(np.arange(61), batch, steps)
+    lanes = StreamBatches(np.arange(61), batch, steps)
     for _ in range(3):
         epoch = take(lanes, batches)
         assert sorted(np.concatenate([piece.inputs.ravel() for piece in epoch]).tolist()) == list(range(60))
@@ -76,14 +76,14 @@ def test_an_epoch_reads_every_pair_exactly_once(batch: int, steps: int, batches:
 
 @given(size=SIZES, batch=BATCHES, steps=STEPS)
 def test_one_batch_reads_no_pair_twice(size: int, batch: int, steps: int) -> None:
-    for piece in take(Lanes(np.arange(size), batch, steps), 5):
+    for piece in take(StreamBatches(np.arange(size), batch, steps), 5):
         assert len(np.unique(piece.inputs)) == piece.inputs.size
 
 
 @given(size=SIZES, batch=BATCHES, steps=STEPS, count=st.integers(2, 40))
 def test_a_lane_reads_on_where_it_stopped_and_is_reset_only_at_the_start(size: int, batch: int, steps: int, count: int) -> None:
-    pieces = take(Lanes(np.arange(size), batch, steps), count)
-    assert [piece.carried for piece in pieces] == [False] + [True] * (count - 1)
+    pieces = take(StreamBatches(np.arange(size), batch, steps), count)
+    assert [piece.carry_state for piece in pieces] == [False] + [True] * (count - 1)
     inputs = np.concatenate([piece.inputs for piece in pieces])  # (count T, B): one lane a column
     targets = np.concatenate([piece.targets for piece in pieces])
     resets = np.concatenate([np.zeros_like(p.inputs, bool) if p.resets is None else p.resets for p in pieces])
@@ -102,7 +102,7 @@ def test_a_lane_reads_on_where_it_stopped_and_is_reset_only_at_the_start(size: i
 def test_the_state_is_reset_where_a_document_starts_and_nowhere_else(documents: list[Document], batch: int, steps: int) -> None:
     end = 4
     ids = stream(documents, end)
-    lanes, places = Lanes(ids, batch, steps, end), Lanes(np.arange(len(ids)), batch, steps)
+    lanes, places = StreamBatches(ids, batch, steps, end), StreamBatches(np.arange(len(ids)), batch, steps)
     for piece, place in zip(take(lanes, 12), take(places, 12), strict=True):
         assert (piece.inputs == ids[place.inputs]).all()
         assert (piece.targets == ids[place.targets]).all()
@@ -112,23 +112,23 @@ def test_the_state_is_reset_where_a_document_starts_and_nowhere_else(documents: 
 
 @given(size=SIZES, batch=st.integers(1, 10**6), steps=st.integers(1, 10**6))
 def test_batches_fit_any_text(size: int, batch: int, steps: int) -> None:
-    fitted, fitted_steps = fit(size, batch, steps)
+    fitted, fitted_steps = fit_batch_shape(size, batch, steps)
     assert 1 <= fitted <= batch
     assert 1 <= fitted_steps <= steps
     assert fitted * fitted_steps <= size - 1
     assert (fitted + 1) * fitted_steps > size - 1 or fitted == batch, "no lane fewer than the text allows"
-    lanes = Lanes(np.arange(size), batch, steps)
-    assert (lanes.batch, lanes.steps) == (fitted, fitted_steps)
+    lanes = StreamBatches(np.arange(size), batch, steps)
+    assert (lanes.batch_size, lanes.seq_len) == (fitted, fitted_steps)
     assert take(lanes, 1)[0].inputs.shape == (fitted_steps, fitted)
 
 
 @given(batch=BATCHES, steps=STEPS, more=st.integers(0, 100))
 def test_a_text_that_is_long_enough_changes_nothing(batch: int, steps: int, more: int) -> None:
-    assert fit(batch * steps + 1 + more, batch, steps) == (batch, steps)
+    assert fit_batch_shape(batch * steps + 1 + more, batch, steps) == (batch, steps)
 
 
 def test_two_symbols_can_be_learned() -> None:
-    pieces = take(Lanes(np.array([7, 9], np.uint8), 32, 64), 3)
+    pieces = take(StreamBatches(np.array([7, 9], np.uint8), 32, 64), 3)
     assert [(p.inputs.tolist(), p.targets.tolist(), p.resets is not None) for p in pieces] == [([[7]], [[9]], True)] * 3
 
 
@@ -145,17 +145,17 @@ def many_documents(seed: int, count: int, longest: int) -> list[Document]:
 END = 300
 FEW = many_documents(1, 40, 12)
 MANY = many_documents(2, 3000, 60)  # many blocks, in more than one window
-LONG = many_documents(3, 120, LONGEST_ROW)
+LONG = many_documents(3, 120, MAX_ROW_LENGTH)
 
 
 def sources() -> dict[str, Any]:
     """Return, by name, makers of equal sources of batches."""
     return {
-        "lanes": lambda: Lanes(np.arange(100), 4, 7),
-        "lanes of documents": lambda: Lanes(stream(FEW, END), 3, 5, END),
-        "rows": lambda: Rows(stream(FEW, END), 4, 5, END, seed=1),
-        "rows in windows": lambda: Rows(stream(MANY, END), 32, 64, END, seed=1),
-        "long rows": lambda: Rows(stream(LONG, END), 8, 64, END, seed=1),
+        "lanes": lambda: StreamBatches(np.arange(100), 4, 7),
+        "lanes of documents": lambda: StreamBatches(stream(FEW, END), 3, 5, END),
+        "rows": lambda: DocumentBatches(stream(FEW, END), 4, 5, END, seed=1),
+        "rows in windows": lambda: DocumentBatches(stream(MANY, END), 32, 64, END, seed=1),
+        "long rows": lambda: DocumentBatches(stream(LONG, END), 8, 64, END, seed=1),
     }
 
 
@@ -178,7 +178,7 @@ def test_any_moment_can_be_gone_back_to(name: str) -> None:
 
 def test_the_moments_that_were_gone_back_to_are_of_every_kind() -> None:
     rows = sources()["rows in windows"]()
-    assert -(-rows.symbols // rows._block) > Rows.BLOCKS_A_WINDOW, "more than one window"
+    assert -(-rows.symbols // rows._block) > DocumentBatches.BLOCKS_PER_WINDOW, "more than one window"
     take(rows, 150)
     assert rows.cursor["epoch"] > 0, "more than one epoch"
     lanes = sources()["lanes"]()
@@ -200,7 +200,7 @@ def test_batches_are_numbers_in_memory(name: str) -> None:
         assert piece.targets.dtype == np.int64
         assert piece.inputs.shape == piece.targets.shape
         assert piece.resets is None or (piece.resets.dtype == bool and piece.resets.shape == piece.inputs.shape)
-        assert piece.symbols == np.count_nonzero(piece.targets != IGNORED)
+        assert piece.num_targets == np.count_nonzero(piece.targets != IGNORE_INDEX)
         assert piece.inputs.min() >= 0
 
 
@@ -209,9 +209,9 @@ def test_ids_on_the_disk_are_read_like_ids_in_memory(tmp_path: Path, end: int | 
     ids = stream(FEW, END)
     ids.tofile(tmp_path / "ids.bin")
     disk = np.memmap(tmp_path / "ids.bin", ids.dtype, "r")
-    pairs: list[tuple[Batches, Batches]] = [
-        (Lanes(ids, 3, 5, end), Lanes(disk, 3, 5, end)),
-        (Rows(ids, 3, 5, END, seed=2), Rows(disk, 3, 5, END, seed=2)),
+    pairs: list[tuple[BatchSource, BatchSource]] = [
+        (StreamBatches(ids, 3, 5, end), StreamBatches(disk, 3, 5, end)),
+        (DocumentBatches(ids, 3, 5, END, seed=2), DocumentBatches(disk, 3, 5, END, seed=2)),
     ]
     for memory, mapped in pairs:
         assert all(same(one, other) for one, other in zip(take(memory, 600), take(mapped, 600), strict=True))
@@ -222,18 +222,18 @@ def test_a_large_text_is_read_through_its_file(tmp_path: Path, monkeypatch: pyte
     ids = stream(FEW, END).astype(np.uint16)
     ids.tofile(tmp_path / "ids.bin")
     disk = np.memmap(tmp_path / "ids.bin", ids.dtype, "r")
-    monkeypatch.setattr(Reader, "SMALL", 0)
+    monkeypatch.setattr(IdReader, "MAX_MAPPED_BYTES", 0)
     for part in (slice(None), slice(7, -9)):
-        pairs: list[tuple[Batches, Batches]] = [
-            (Lanes(ids[part], 3, 5, end), Lanes(disk[part], 3, 5, end)),
-            (Rows(ids[part], 3, 5, END, seed=2), Rows(disk[part], 3, 5, END, seed=2)),
+        pairs: list[tuple[BatchSource, BatchSource]] = [
+            (StreamBatches(ids[part], 3, 5, end), StreamBatches(disk[part], 3, 5, end)),
+            (DocumentBatches(ids[part], 3, 5, END, seed=2), DocumentBatches(disk[part], 3, 5, END, seed=2)),
         ]
         for memory, filed in pairs:
             assert all(same(one, other) for one, other in zip(take(memory, 600), take(filed, 600), strict=True))
-        reader = Reader(disk[part])
+        reader = IdReader(disk[part])
         assert np.array_equal(reader.read(2, 10**9), ids[part][2:])
         repeated = np.array([[0, 3], [0, 4], [1, 0]])
-        inputs, targets = reader.pairs(repeated)
+        inputs, targets = reader.inputs_and_targets(repeated)
         assert np.array_equal(inputs, ids[part][repeated])
         assert np.array_equal(targets, ids[part][repeated + 1])
 
@@ -244,11 +244,11 @@ def test_a_large_text_is_read_through_its_file(tmp_path: Path, monkeypatch: pyte
 def rows_of(piece: Batch) -> list[Document]:
     """Return the documents of a padded batch, after a look at its form: END c1 .. cn in, c1 .. cn END out, then nothing."""
     assert piece.resets is None
-    assert not piece.carried
+    assert not piece.carry_state
     documents = []
     for inputs, targets in zip(piece.inputs.T.tolist(), piece.targets.T.tolist(), strict=True):
-        length = targets.index(IGNORED) if IGNORED in targets else len(targets)
-        assert set(targets[length:]) <= {IGNORED}
+        length = targets.index(IGNORE_INDEX) if IGNORE_INDEX in targets else len(targets)
+        assert set(targets[length:]) <= {IGNORE_INDEX}
         assert set(inputs[length:]) <= {END}, "padding is a symbol that the model has"
         document = tuple(targets[: length - 1])
         assert targets[length - 1] == END
@@ -256,15 +256,15 @@ def rows_of(piece: Batch) -> list[Document]:
         assert END not in document
         documents.append(document)
     assert piece.inputs.shape[0] == 1 + max(map(len, documents)), "no step more than the longest document needs"
-    assert piece.symbols == sum(len(document) + 1 for document in documents)
+    assert piece.num_targets == sum(len(document) + 1 for document in documents)
     return documents
 
 
-def epoch(rows: Rows) -> list[Batch]:
+def epoch(rows: DocumentBatches) -> list[Batch]:
     """Return the batches of one epoch: as many as have all symbols of the text."""
     pieces: list[Batch] = []
     source = iter(rows)
-    while sum(piece.symbols for piece in pieces) < rows.symbols:
+    while sum(piece.num_targets for piece in pieces) < rows.tokens_per_epoch:
         pieces.append(next(source))
     return pieces
 
@@ -278,8 +278,8 @@ TEXTS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=30).map(tuple)
 
 @given(documents=TEXTS, batch=BATCHES, steps=STEPS, seed=st.integers(0, 2**63 - 1))
 def test_an_epoch_reads_every_document_exactly_once(documents: list[Document], batch: int, steps: int, seed: int) -> None:
-    rows = Rows(stream(documents, END), batch, steps, END, seed)
-    assert rows.symbols == sum(len(document) + 1 for document in documents)
+    rows = DocumentBatches(stream(documents, END), batch, steps, END, seed)
+    assert rows.tokens_per_epoch == sum(len(document) + 1 for document in documents)
     for _ in range(2):
         pieces = epoch(rows)
         assert Counter(order_of(pieces)) == Counter(documents)
@@ -289,19 +289,19 @@ def test_an_epoch_reads_every_document_exactly_once(documents: list[Document], b
 @pytest.mark.parametrize("documents", [MANY, LONG], ids=["many", "long"])
 def test_every_document_of_a_large_text_is_read_once_in_batches_of_the_size_asked_for(documents: list[Document]) -> None:
     batch, steps = 40, 128
-    rows = Rows(stream(documents, END), batch, steps, END, seed=5)
+    rows = DocumentBatches(stream(documents, END), batch, steps, END, seed=5)
     for _ in range(3):
         pieces = epoch(rows)
         assert Counter(order_of(pieces)) == Counter(documents)
         cells = [piece.inputs.size for piece in pieces]
         assert max(cells) <= batch * steps
-        assert np.mean([piece.symbols for piece in pieces]) > 0.7 * batch * steps
-        assert sum(cells) < 1.2 * rows.symbols, "little is padded"
+        assert np.mean([piece.num_targets for piece in pieces]) > 0.7 * batch * steps
+        assert sum(cells) < 1.2 * rows.tokens_per_epoch, "little is padded"
 
 
 def orders(documents: list[Document], seed: int) -> list[list[Document]]:
     """Return the documents of three epochs."""
-    rows = Rows(stream(documents, END), 8, 64, END, seed)
+    rows = DocumentBatches(stream(documents, END), 8, 64, END, seed)
     return [order_of(epoch(rows)) for _ in range(3)]
 
 
@@ -328,7 +328,7 @@ def test_the_order_of_the_text_is_not_that_of_training() -> None:
 
 def test_any_seed_that_the_options_allow_is_taken() -> None:
     for seed in (0, 1, 2**63 - 1):
-        assert take(Rows(stream(FEW, END), 4, 5, END, seed), 1)
+        assert take(DocumentBatches(stream(FEW, END), 4, 5, END, seed), 1)
 
 
 @given(documents=TEXTS, data=st.data())
@@ -336,33 +336,36 @@ def test_a_document_belongs_to_the_block_it_starts_in(documents: list[Document],
     ids = stream(documents, END)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(ids) - 1)))) if len(ids) > 1 else []
     borders = [0, *(cut for cut in cuts if cut < len(ids) - 1), len(ids) - 1]
-    found = [d for first, last in itertools.pairwise(borders) for d in documents_of(Reader(ids), END, first, last)]
+    found = [d for first, last in itertools.pairwise(borders) for d in read_documents(IdReader(ids), END, first, last)]
     assert [tuple(document.tolist()) for document in found] == [(END, *document, END) for document in documents]
 
 
 @pytest.mark.parametrize("before", range(0, 4))
 def test_the_longest_row_is_whole_wherever_its_block_ends(before: int) -> None:
-    documents = [(1,) * 2044, (2,) * LONGEST_ROW, (3,) * LONGEST_ROW, (4,) * LONGEST_ROW, (5,)]
+    documents = [(1,) * 2044, (2,) * MAX_ROW_LENGTH, (3,) * MAX_ROW_LENGTH, (4,) * MAX_ROW_LENGTH, (5,)]
     ids = stream([(0,) * before, *documents] if before else documents, END)
-    rows = Rows(ids, 4, 2048, END, seed=0)
+    rows = DocumentBatches(ids, 4, 2048, END, seed=0)
     starts = np.flatnonzero(ids == END)
-    assert rows._block == 2048
-    assert abs(int(starts[1 + bool(before)]) - rows._block) <= 3, "the second document starts at the end of a block"
-    cut = [documents_of(Reader(ids), END, at, min(at + 2048, rows.symbols)) for at in range(0, rows.symbols, 2048)]
+    assert rows._block_size == 2048
+    assert abs(int(starts[1 + bool(before)]) - rows._block_size) <= 3, "the second document starts at the end of a block"
+    cut = [
+        read_documents(IdReader(ids), END, at, min(at + 2048, rows.tokens_per_epoch))
+        for at in range(0, rows.tokens_per_epoch, 2048)
+    ]
     found = [tuple(document[1:-1].tolist()) for part in cut for document in part]
     assert found[bool(before) :] == documents
 
 
 def test_a_document_longer_than_a_batch_has_one_of_its_own() -> None:
     documents = [(1,) * 50, (2,), (3,) * 30]
-    pieces = epoch(Rows(stream(documents, END), 2, 4, END, seed=0))
+    pieces = epoch(DocumentBatches(stream(documents, END), 2, 4, END, seed=0))
     assert sorted(map(rows_of, pieces), key=str) == [[document] for document in documents]
 
 
 @settings(max_examples=50)
 @given(documents=TEXTS, symbols=st.integers(1, 500))
 def test_sorted_rows_read_every_document_once(documents: list[Document], symbols: int) -> None:
-    pieces = list(sorted_rows(stream(documents, END), END, symbols))
+    pieces = list(length_sorted_batches(stream(documents, END), END, symbols))
     order = order_of(pieces)
     assert Counter(order) == Counter(documents)
     assert [len(document) for document in order] == sorted(len(document) for document in documents)
@@ -373,21 +376,21 @@ def test_sorted_rows_of_a_large_text_are_all_or_an_even_part_of_it() -> None:
     documents = many_documents(4, 12_000, 60)
     ids = stream(documents, END)
     assert len(ids) > 5 * 65536
-    assert Counter(order_of(list(sorted_rows(ids, END, 4096)))) == Counter(documents)
-    assert Counter(order_of(list(sorted_rows(ids, END, 4096, limit=len(ids))))) == Counter(documents)
+    assert Counter(order_of(list(length_sorted_batches(ids, END, 4096)))) == Counter(documents)
+    assert Counter(order_of(list(length_sorted_batches(ids, END, 4096, max_tokens=len(ids))))) == Counter(documents)
     for limit in (1, 65536, 140_000, len(ids) - 2):
-        part = order_of(list(sorted_rows(ids, END, 4096, limit)))
+        part = order_of(list(length_sorted_batches(ids, END, 4096, limit)))
         read = sum(len(document) + 1 for document in part)
         assert Counter(part) <= Counter(documents), "none twice"
-        assert read <= max(limit, 65536) + LONGEST_ROW
+        assert read <= max(limit, 65536) + MAX_ROW_LENGTH
         assert read >= 0.4 * limit
-    spread = {documents.index(document) // 2000 for document in order_of(list(sorted_rows(ids, END, 4096, 140_000)))}
+    spread = {documents.index(document) // 2000 for document in order_of(list(length_sorted_batches(ids, END, 4096, 140_000)))}
     assert {0, 5} <= spread, "from the first to the last part of the text"
 
 
 def test_padding_is_after_the_document() -> None:
-    batch = pad([np.array([END, 1, END]), np.array([END, 2, 3, 4, END])], END)
+    batch = pad_documents([np.array([END, 1, END]), np.array([END, 2, 3, 4, END])], END)
     assert batch.inputs.T.tolist() == [[END, 1, END, END], [END, 2, 3, 4]]
-    assert batch.targets.T.tolist() == [[1, END, IGNORED, IGNORED], [2, 3, 4, END]]
-    assert batch.symbols == 6
+    assert batch.targets.T.tolist() == [[1, END, IGNORE_INDEX, IGNORE_INDEX], [2, 3, 4, END]]
+    assert batch.num_targets == 6
     assert rows_of(batch) == [(1,), (2, 3, 4)]

@@ -27,7 +27,7 @@ from unrolled.options import DataOptions
 from unrolled.text import corpus as corpus_module
 from unrolled.text import text_files
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, open_corpus
-from unrolled.text.tokenizer import Bytes, Characters, Vocabulary
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -50,21 +50,21 @@ def put(name: str, content: str | bytes) -> str:
     return name
 
 
-def read(*inputs: str, known: Vocabulary | None = None, **options: Any) -> Corpus:
+def read(*inputs: str, known: Tokenizer | None = None, **options: Any) -> Corpus:
     return open_corpus(inputs, DataOptions(**options), known)
 
 
 def text_of(corpus: Corpus) -> str:
-    return corpus.vocabulary.decode(corpus.ids)
+    return corpus.tokenizer.decode(corpus.ids)
 
 
 def documents_of(corpus: Corpus, ids: Any = None) -> list[str]:
     """Return the documents of `END d1 END d2 ... END`, after a look at the borders."""
     symbols = (corpus.ids if ids is None else ids).tolist()
-    end = corpus.vocabulary.end
+    end = corpus.tokenizer.eos_id
     assert symbols[0] == symbols[-1] == end
     at = [i for i, symbol in enumerate(symbols) if symbol == end]
-    return [corpus.vocabulary.decode(symbols[start + 1 : stop]) for start, stop in zip(at, at[1:], strict=False)]
+    return [corpus.tokenizer.decode(symbols[start + 1 : stop]) for start, stop in zip(at, at[1:], strict=False)]
 
 
 def normalised(text: str) -> str:
@@ -75,8 +75,8 @@ def normalised(text: str) -> str:
 def pieces_of(size: int) -> Iterator[None]:
     """Read so many bytes at a time, with a cache and a working folder of their own."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_files, "PIECE", size)
-        patch.setattr(corpus_module, "PIECE", size)
+        patch.setattr(text_files, "CHUNK_BYTES", size)
+        patch.setattr(corpus_module, "CHUNK_BYTES", size)
         patch.setenv("UNROLLED_CACHE", f"{folder}/cache")
         patch.chdir(folder)
         yield
@@ -84,7 +84,7 @@ def pieces_of(size: int) -> Iterator[None]:
 
 def everything(corpus: Corpus) -> tuple[Any, ...]:
     counts = (corpus.documents, corpus.longest, corpus.unknown, corpus.notes, corpus.unit)
-    return corpus.ids.tolist(), corpus.ids.dtype, corpus.vocabulary.to_json(), *counts
+    return corpus.ids.tolist(), corpus.ids.dtype, corpus.tokenizer.to_json(), *counts
 
 
 # Files, folders, standard input
@@ -96,7 +96,7 @@ def test_a_file_becomes_its_characters_on_the_disk() -> None:
     assert isinstance(corpus.ids, np.memmap)
     assert not corpus.ids.flags.writeable
     assert text_of(corpus) == text
-    assert (corpus.vocabulary.size, corpus.unknown, corpus.notes) == (len(set(text)), 0, ())
+    assert (corpus.tokenizer.vocab_size, corpus.unknown, corpus.notes) == (len(set(text)), 0, ())
 
 
 def test_a_folder_is_read_recursively_in_order_without_what_is_hidden_or_no_text() -> None:
@@ -335,7 +335,7 @@ def test_a_nul_is_told_with_its_place(before: str, after: str, size: int) -> Non
 
 @pytest.mark.parametrize(("bad", "told"), [(b"\xfe", "byte 0xfe at offset 5,000,001"), (b"\0", "NUL byte at offset 5,000,001")])
 def test_the_place_in_a_later_piece_of_the_real_size(bad: bytes, told: str) -> None:
-    assert text_files.PIECE < 5_000_001
+    assert text_files.CHUNK_BYTES < 5_000_001
     with pytest.raises(DataError, match=told):
         read(put("a.txt", "\u00e9".encode() * 2_500_000 + b"a" + bad + b"abc"))
     assert list(cache_folder().iterdir()) == [], "nothing half-read is kept"
@@ -384,8 +384,8 @@ def test_lines_are_documents() -> None:
     corpus = read(put("a.txt", "\n\nfirst\r\n\r\n\n second\nlast"), unit="line")
     assert documents_of(corpus) == ["first", " second", "last"]
     assert (corpus.documents, corpus.longest) == (3, 7)
-    assert isinstance(corpus.vocabulary, Characters)
-    assert "\n" not in corpus.vocabulary.symbols, "the end takes its place"
+    assert isinstance(corpus.tokenizer, CharTokenizer)
+    assert "\n" not in corpus.tokenizer.tokens, "the end takes its place"
     assert len(corpus.ids) == len("first") + len(" second") + len("last") + 4
 
 
@@ -450,24 +450,24 @@ def test_ids_are_as_narrow_as_the_alphabet_allows(unit: str, symbols: int, width
     if unit == "file":
         assert documents_of(corpus) == [text]
     some = put("b.txt", text[1:] + "\u0e01\U0001f600" * (symbols < 300))
-    other = read(some, unit=unit, known=corpus.vocabulary)
+    other = read(some, unit=unit, known=corpus.tokenizer)
     assert text_of(other) == text[1:]
     assert other.unknown == 2 * (symbols < 300)
 
 
 def test_the_ids_are_those_of_the_model_that_reads() -> None:
-    model = Characters("\nzca")
+    model = CharTokenizer("\nzca")
     corpus = read(put("a.txt", "abc\ncab\n"), known=model)
     assert corpus.ids.tolist() == model.encode("ac\nca\n")[0].tolist() == [3, 2, 0, 2, 3, 0]
-    assert corpus.vocabulary.to_json() == model.to_json()
+    assert corpus.tokenizer.to_json() == model.to_json()
     assert corpus.unknown == 2
-    assert read("a.txt").vocabulary.size == 4, "and another reader has ids of its own"
+    assert read("a.txt").tokenizer.vocab_size == 4, "and another reader has ids of its own"
 
 
 @settings(max_examples=40, deadline=None)
 @given(text=TEXTS, known=st.sets(st.sampled_from(MIXED), min_size=1), size=PIECES)
 def test_unknown_symbols_are_counted_and_left_out(text: str, known: set[str], size: int) -> None:
-    model = Characters(sorted(known))
+    model = CharTokenizer(sorted(known))
     ids, unknown = model.encode(normalised(text))
     with pieces_of(size):
         name = put("a.txt", text)
@@ -481,7 +481,7 @@ def test_unknown_symbols_are_counted_and_left_out(text: str, known: set[str], si
 
 
 def test_a_line_of_unknown_symbols_is_no_document() -> None:
-    corpus = read(put("a.txt", "ab\nxy\nxby\n"), unit="line", known=Characters("ab", has_end=True))
+    corpus = read(put("a.txt", "ab\nxy\nxby\n"), unit="line", known=CharTokenizer("ab", has_eos=True))
     assert documents_of(corpus) == ["ab", "b"]
     assert (corpus.documents, corpus.longest, corpus.unknown) == (2, 2, 4)
 
@@ -489,13 +489,13 @@ def test_a_line_of_unknown_symbols_is_no_document() -> None:
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        (Characters("ab"), {"unit": "line"}),
-        (Characters("ab", True), {}),
-        (Bytes(), {}),
-        (Characters("ab"), {"tokens": "bytes"}),
+        (CharTokenizer("ab"), {"unit": "line"}),
+        (CharTokenizer("ab", True), {}),
+        (ByteTokenizer(), {}),
+        (CharTokenizer("ab"), {"tokens": "bytes"}),
     ],
 )
-def test_a_model_of_other_symbols_is_refused(model: Vocabulary, options: dict[str, str]) -> None:
+def test_a_model_of_other_symbols_is_refused(model: Tokenizer, options: dict[str, str]) -> None:
     with pytest.raises(DataError, match="--unit|--tokens"):
         read(put("a.txt", "ab\u65e5"), known=model, **options)
 
@@ -540,7 +540,7 @@ def test_what_changes_the_ids_changes_the_key() -> None:
         (("ab",), {"tokens": "bytes", "unit": "file"}), (("a", "b"), {"tokens": "bytes", "unit": "file"}),
     ]  # fmt: skip
     corpora = [reads(*names, **options) for names, options in asked]
-    models = [open_corpus(("ab",), DataOptions(), Characters(symbols)) for symbols in ("abcd\n", "dcba\n")]
+    models = [open_corpus(("ab",), DataOptions(), CharTokenizer(symbols)) for symbols in ("abcd\n", "dcba\n")]
     assert all(encoded for _, encoded in corpora)
     keys = {corpus.key for corpus, _ in corpora} | {corpus.key for corpus in models}
     assert len(keys) == len(asked) + 2
@@ -631,13 +631,13 @@ def test_what_a_killed_process_left_is_removed() -> None:
 def corpus_of(documents: list[str], fraction: float, size: int) -> tuple[Corpus, Any, Any, int]:
     """Return a corpus of documents (or of one text, if there is but one), its parts, and where the cut is asked for."""
     symbols = sorted(set("".join(documents)))
-    vocabulary = Characters(symbols, has_end=len(documents) > 1)
-    ids = [vocabulary.end] if len(documents) > 1 else []
+    vocabulary = CharTokenizer(symbols, has_eos=len(documents) > 1)
+    ids = [vocabulary.eos_id] if len(documents) > 1 else []
     for document in documents:
-        ids += vocabulary.encode(document)[0].tolist() + [vocabulary.end] * (len(documents) > 1)
+        ids += vocabulary.encode(document)[0].tolist() + [vocabulary.eos_id] * (len(documents) > 1)
     corpus = Corpus(np.array(ids, np.uint8), vocabulary, "line", "", "", True, len(documents), 0, 0, ())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "PIECE", size)
+        patch.setattr(corpus_module, "CHUNK_BYTES", size)
         first, last = corpus.split(fraction)
     return corpus, first, last, int(len(ids) * fraction)
 
@@ -664,7 +664,7 @@ def test_documents_are_cut_between_and_nothing_is_lost_or_shared(documents: list
         assert train + validation == documents
         at = len(first) - 1
         assert at >= cut, "at least the part asked for"
-        assert corpus.vocabulary.end not in corpus.ids[cut:at], "and no document more"
+        assert corpus.tokenizer.eos_id not in corpus.ids[cut:at], "and no document more"
 
 
 def test_nine_tenths_train() -> None:

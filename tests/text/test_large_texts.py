@@ -14,7 +14,7 @@ import zstandard
 
 from support.texts import sentences
 from unrolled.text import fingerprint as identity_module
-from unrolled.text.fingerprint import identity
+from unrolled.text.fingerprint import cached_fingerprint
 from unrolled.text.text_files import fingerprint
 
 CONTENT = bytes(range(256)) * 64
@@ -66,35 +66,35 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_what_nobody_touched_is_read_once(files: list[Path], tmp_path: Path, whole_readings: list[int]) -> None:
-    told = [identity(files, tmp_path / "cache") for _ in range(3)]
+    told = [cached_fingerprint(files, tmp_path / "cache") for _ in range(3)]
     assert told == [fingerprint(files)] * 3
     assert whole_readings == [2]
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_any_change_is_seen(change: str, files: list[Path], tmp_path: Path, whole_readings: list[int]) -> None:
-    before = identity(files, tmp_path / "cache")
+    before = cached_fingerprint(files, tmp_path / "cache")
     CHANGES[change](files[1])
     time.sleep(0.05)
-    assert identity(files, tmp_path / "cache") == fingerprint(files) != before
+    assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files) != before
 
 
 def test_a_file_that_was_just_written_is_not_remembered(
     files: list[Path], tmp_path: Path, whole_readings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity_module, "SETTLED", 60.0)
+    monkeypatch.setattr(identity_module, "MIN_AGE_SECONDS", 60.0)
     for _ in range(2):
-        assert identity(files, tmp_path / "cache") == fingerprint(files)
+        assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files)
     assert len(whole_readings) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"0" * 40, b"0" * 40 + b" " + b"0" * 32, b"\xff a b c"])
 def test_a_damaged_memory_is_none(damage: bytes, files: list[Path], tmp_path: Path, whole_readings: list[int]) -> None:
-    identity(files, tmp_path / "cache")
+    cached_fingerprint(files, tmp_path / "cache")
     (seen,) = (tmp_path / "cache" / "seen").iterdir()
     seen.write_bytes(damage)
-    assert identity(files, tmp_path / "cache") == fingerprint(files)
-    assert identity(files, tmp_path / "cache") == fingerprint(files)
+    assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files)
+    assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files)
     assert len(whole_readings) == 2
 
 
@@ -142,7 +142,7 @@ def test_four_gigabytes_in_the_memory_of_a_small_text(cleared: Path, ending: str
             zstandard.ZstdCompressor(level=1, threads=-1).copy_stream(plain, file)
         text.unlink()
         text = packed
-    time.sleep(identity_module.SETTLED)
+    time.sleep(identity_module.MIN_AGE_SECONDS)
     small = (text, "--hidden", 256, "--steps", 40, "--sample-length", 0)
     _, peak, _ = started(*small, "--out", "one")
     again, peak_again, _ = started(*small, "--stop-after", 20, "--out", "two")

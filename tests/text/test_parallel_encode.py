@@ -25,13 +25,13 @@ import zstandard
 
 from support.faults import act_on_a_bad_disk
 from support.texts import sentences
-from unrolled.atomic_io import PARTIAL, claim
+from unrolled.atomic_io import TMP_MARK, file_lock
 from unrolled.errors import DataError, StorageError, UnrolledError
 from unrolled.options import DataOptions
 from unrolled.text import corpus as corpus_module
 from unrolled.text import parallel_encode, shards, text_files
-from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, is_shared, open_corpus
-from unrolled.text.tokenizer import Characters, Vocabulary
+from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, is_encoded_jointly, open_corpus
+from unrolled.text.tokenizer import CharTokenizer, Tokenizer
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress,
@@ -49,16 +49,16 @@ pytestmark = pytest.mark.usefixtures("no_fsync")
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes look often for what the others have done, because shards are tiny here."""
-    monkeypatch.setattr(parallel_encode, "WAIT", 0.01)
+    monkeypatch.setattr(parallel_encode, "POLL_SECONDS", 0.01)
 
 
 @contextmanager
 def cut_at(size: int | None, processes: int = 1) -> Iterator[None]:
     """Cut texts into shards of about so many bytes; None is the way of small texts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "LARGE", 1 << 40 if size is None else 1)
-        patch.setattr(shards, "SHARD", size)
-        patch.setattr(parallel_encode, "processes", lambda: processes)
+        patch.setattr(corpus_module, "MIN_SHARDED_BYTES", 1 << 40 if size is None else 1)
+        patch.setattr(shards, "SHARD_BYTES", size)
+        patch.setattr(parallel_encode, "num_processes", lambda: processes)
         yield
 
 
@@ -73,14 +73,14 @@ def everything(corpus: Corpus) -> tuple[Any, ...]:
         corpus.text,
         corpus.key,
     )
-    return bytes(corpus.ids), corpus.ids.dtype, corpus.vocabulary.to_json(), *facts
+    return bytes(corpus.ids), corpus.ids.dtype, corpus.tokenizer.to_json(), *facts
 
 
-def result(names: list[str], size: int | None, piece: int, known: Vocabulary | None, options: DataOptions) -> tuple[Any, ...]:
+def result(names: list[str], size: int | None, piece: int, known: Tokenizer | None, options: DataOptions) -> tuple[Any, ...]:
     """Return all there is to know of a text, or in which words it is refused."""
     with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch, cut_at(size):
         patch.setenv("UNROLLED_CACHE", cache)
-        patch.setattr(text_files, "PIECE", piece)
+        patch.setattr(text_files, "CHUNK_BYTES", piece)
         try:
             corpus = open_corpus(names, options, known)
         except UnrolledError as error:
@@ -111,7 +111,7 @@ def hold_equal(seed: int) -> int:
     symbols = draw.sample("ab\n \u00e9\u65e5\U0001f600\ufeff\u2028", draw.randint(1, 9))
     known = None
     if tokens == "characters" and draw.random() < 0.4:
-        known = Characters(sorted(set(symbols) - ({"\n"} if unit == "line" else set())) or ["a"], unit != "stream")
+        known = CharTokenizer(sorted(set(symbols) - ({"\n"} if unit == "line" else set())) or ["a"], unit != "stream")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         names = folder_of(draw, wrong=draw.random() < 0.3)
@@ -163,14 +163,14 @@ def opened(name: str, **options: Any) -> tuple[tuple[Any, ...], list[str]]:
 
 
 def work_folders() -> list[Path]:
-    return list(cache_folder().glob(f"*{PARTIAL}*"))
+    return list(cache_folder().glob(f"*{TMP_MARK}*"))
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """Note which shards this process counts and writes."""
     numbers: dict[str, list[int]] = {"count": [], "write": []}
-    one = parallel_encode.Workshop._one
+    one = parallel_encode.ShardWorker._run_one
 
     def noted(self: Any, step: str, number: int, make: Callable[[int], dict[str, Any]]) -> bool:
         def make_noted(number: int) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
 
         return one(self, step, number, make_noted)
 
-    monkeypatch.setattr(parallel_encode.Workshop, "_one", noted)
+    monkeypatch.setattr(parallel_encode.ShardWorker, "_run_one", noted)
     return numbers
 
 
@@ -210,7 +210,7 @@ def test_those_who_open_a_text_at_once_share_its_shards(text: str, made: dict[st
             other.start()
         for other in others:
             other.join()
-        cuts = shards.plan([Path(text)], [Path(text).stat().st_size])
+        cuts = shards.plan_shards([Path(text)], [Path(text).stat().st_size])
     assert found == [expected(text)] * 4
     assert sorted(made["count"]) == sorted(made["write"]) == list(range(len(cuts) - 1)), "each shard once"
     assert not work_folders()
@@ -218,10 +218,10 @@ def test_those_who_open_a_text_at_once_share_its_shards(text: str, made: dict[st
 
 def test_a_system_without_locks_does_without(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unrolled.atomic_io.fcntl", None)
-    assert parallel_encode.processes() == 1
+    assert parallel_encode.num_processes() == 1
     found: list[Any] = []
     with cut_at(SHARD):
-        assert not is_shared([text], DataOptions())
+        assert not is_encoded_jointly([text], DataOptions())
         others = [threading.Thread(target=lambda: found.append(opened(text)[0])) for _ in range(2)]
         for other in others:
             other.start()
@@ -257,7 +257,7 @@ def killed(name: str, step: str, after: int, processes: int = 1) -> None:
     command = [sys.executable, "-c", KILLED, name, step, str(after), str(processes)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     (folder,) = work_folders()
-    assert parallel_encode.work_folder(cache_folder() / folder.name.split(PARTIAL)[0]) == folder
+    assert parallel_encode.work_folder(cache_folder() / folder.name.split(TMP_MARK)[0]) == folder
 
 
 @pytest.mark.parametrize(("step", "after"), [("count", 0), ("count", 7), ("write", 0), ("write", 11)])
@@ -279,11 +279,11 @@ def test_helpers_of_a_killed_process_are_gone(text: str, made: dict[str, list[in
     (folder,) = work_folders()
     limit = time.monotonic() + 10
     while True:
-        with claim(folder / "users.lock") as ours:
+        with file_lock(folder / "users.lock") as ours:
             assert ours
         free = []
         for lock in folder.glob("*.lock"):
-            with claim(lock) as ours:
+            with file_lock(lock) as ours:
                 free.append(ours)
         before = set(os.listdir(folder))
         time.sleep(0.3)
@@ -298,10 +298,10 @@ def test_helpers_of_a_killed_process_are_gone(text: str, made: dict[str, list[in
 def test_a_helper_leaves_when_its_parent_does(text: str) -> None:
     killed(text, "count", 3)
     (folder,) = work_folders()
-    task = parallel_encode.Task([Path(text)], parallel_encode.stamps([Path(text)]), DataOptions(), None)
-    count = parallel_encode.Workshop(folder, task).shards
+    task = parallel_encode.EncodingJob([Path(text)], parallel_encode.stat_files([Path(text)]), DataOptions(), None)
+    count = parallel_encode.ShardWorker(folder, task).num_shards
     command = [sys.executable, "-c", "from unrolled.text.parallel_encode import help_out; help_out()", "", str(folder)]
-    with claim(folder / "20.lock") as ours, subprocess.Popen(command, stdin=subprocess.PIPE) as helper:
+    with file_lock(folder / "20.lock") as ours, subprocess.Popen(command, stdin=subprocess.PIPE) as helper:
         assert ours
         assert helper.stdin is not None
         helper.stdin.write(task.to_json().encode() + b"\n")
@@ -354,13 +354,13 @@ def test_what_was_damaged_meanwhile_is_done_again(text: str, file: str, damage: 
 
 def test_a_plan_of_other_files_is_none() -> None:
     paths, sizes = [Path("a"), Path("b.gz"), Path("c")], [10, 10, 0]
-    assert shards.is_plan([[0, 0], [0, 9], [1, 0], [2, 0], [3, 0]], paths, sizes)
+    assert shards.is_valid_plan([[0, 0], [0, 9], [1, 0], [2, 0], [3, 0]], paths, sizes)
     for cuts in (
         None, [], [[0, 0]], [[0, 0], [2, 0]], [[0, 1], [3, 0]], [[0, 0], [0, 10], [3, 0]], [[0, 0], [1, 5], [3, 0]],
         [[0, 0], [0, 5], [0, 5], [3, 0]], [[0, 0], [1, 0], [0, 5], [3, 0]], [[0, 0], [2, 1], [3, 0]], [[0, 0], [4, 0], [3, 0]],
         [[0, 0], [0, 1.5], [3, 0]], [[0, 0], [0, -1], [3, 0]], [[0, 0], "ab", [3, 0]], [[0, 0, 0], [3, 0]],
     ):  # fmt: skip
-        assert not shards.is_plan(cuts, paths, sizes), cuts
+        assert not shards.is_valid_plan(cuts, paths, sizes), cuts
 
 
 def test_every_shard_of_an_entry_is_checked(text: str) -> None:
@@ -395,7 +395,7 @@ def test_an_odd_index_is_damage(text: str, wrong: str) -> None:
         "negative": [{"offset": 0, "size": -1, "crc32": 0}, {"offset": -1, "size": head["size"] + 1, "crc32": 0}],
     }[wrong]  # fmt: skip
     del head["digest"]
-    shards.keep(path, head)
+    shards.write_checked_json(path, head)
     assert cached_corpus(first[-1]) is None
     assert not path.exists()
 
@@ -461,12 +461,12 @@ def test_a_full_disk_is_told_and_what_is_done_stays(text: str, made: dict[str, l
 def test_who_shares_what(text: str) -> None:
     Path("packed.gz").write_bytes(gzip.compress(Path(text).read_bytes(), 0))
     with cut_at(SHARD):
-        assert is_shared([text], DataOptions())
-        assert is_shared(["packed.gz", text], DataOptions())
-        assert not is_shared(["packed.gz"], DataOptions()), "what is compressed is never cut"
-        assert not is_shared(["-"], DataOptions())
-        assert not is_shared([put("a", "abc")], DataOptions())
-    assert not is_shared([text], DataOptions()), "it is small"
+        assert is_encoded_jointly([text], DataOptions())
+        assert is_encoded_jointly(["packed.gz", text], DataOptions())
+        assert not is_encoded_jointly(["packed.gz"], DataOptions()), "what is compressed is never cut"
+        assert not is_encoded_jointly(["-"], DataOptions())
+        assert not is_encoded_jointly([put("a", "abc")], DataOptions())
+    assert not is_encoded_jointly([text], DataOptions()), "it is small"
 
 
 def test_ranks_open_a_large_text_at_once(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,7 +490,7 @@ def test_ranks_open_a_large_text_at_once(text: str, monkeypatch: pytest.MonkeyPa
     for size, turns in ((SHARD, 0), (None, 1)):
         process_group = Two()
         with cut_at(size):
-            launch._opened(request, lambda message: None, process_group)
+            launch._open_task(request, lambda message: None, process_group)
         assert process_group.turns == turns
 
 

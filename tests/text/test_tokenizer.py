@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from unrolled.errors import ModelError
 from unrolled.options import DataOptions
 from unrolled.text.corpus import open_corpus
-from unrolled.text.tokenizer import Bytes, Characters, Vocabulary, vocabulary_from_json
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from_json
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 KINDS = pytest.mark.parametrize("kind", ["characters", "bytes"])
 ENDS = pytest.mark.parametrize("end", [False, True])
 
 
-def make(kind: str, text: str, end: bool) -> Vocabulary:
-    return Bytes(end) if kind == "bytes" else Characters(sorted(set(text)), end)
+def make(kind: str, text: str, end: bool) -> Tokenizer:
+    return ByteTokenizer(end) if kind == "bytes" else CharTokenizer(sorted(set(text)), end)
 
 
 @KINDS
@@ -32,7 +32,7 @@ def test_any_text_comes_back(kind: str, end: bool, text: str) -> None:
     assert vocabulary.decode(ids) == text
     assert unknown == 0
     assert len(ids) == len(text if kind == "characters" else text.encode())
-    assert 0 <= ids.min() <= ids.max() < vocabulary.size - end
+    assert 0 <= ids.min() <= ids.max() < vocabulary.vocab_size - end
 
 
 @KINDS
@@ -40,9 +40,9 @@ def test_any_text_comes_back(kind: str, end: bool, text: str) -> None:
 @given(text=TEXTS)
 def test_json_gives_the_same_vocabulary(kind: str, end: bool, text: str) -> None:
     vocabulary = make(kind, text, end)
-    again = vocabulary_from_json(json.loads(json.dumps(vocabulary.to_json())))
+    again = tokenizer_from_json(json.loads(json.dumps(vocabulary.to_json())))
     assert type(again) is type(vocabulary)
-    assert (again.size, again.end, again.start()) == (vocabulary.size, vocabulary.end, vocabulary.start())
+    assert (again.vocab_size, again.eos_id, again.bos_id()) == (vocabulary.vocab_size, vocabulary.eos_id, vocabulary.bos_id())
     assert again.encode(text)[0].tolist() == vocabulary.encode(text)[0].tolist()
 
 
@@ -58,9 +58,9 @@ def test_unknown_characters_are_left_out_and_counted(known: str, text: str) -> N
 def test_the_end_is_the_last_id_and_has_no_text(kind: str) -> None:
     without, vocabulary = make(kind, "abc", False), make(kind, "abc", True)
     ids = vocabulary.encode("cab")[0].tolist()
-    assert without.end is None
-    assert vocabulary.end == vocabulary.size - 1 == without.size
-    assert vocabulary.decode([vocabulary.end, *ids, vocabulary.end]) == "cab"
+    assert without.eos_id is None
+    assert vocabulary.eos_id == vocabulary.vocab_size - 1 == without.vocab_size
+    assert vocabulary.decode([vocabulary.eos_id, *ids, vocabulary.eos_id]) == "cab"
     assert without.encode("cab")[0].tolist() == ids, "an end moves no other id"
 
 
@@ -70,9 +70,9 @@ def test_ids_follow_code_points_whatever_the_order_of_the_text() -> None:
     for seed in range(5):
         shuffled = random.Random(seed).sample(text, len(text))
         Path("text.txt").write_text("".join(shuffled), "utf-8", newline="")
-        vocabulary = open_corpus(["text.txt"], DataOptions()).vocabulary
-        assert isinstance(vocabulary, Characters)
-        assert vocabulary.symbols == sorted(set(text), key=ord)
+        vocabulary = open_corpus(["text.txt"], DataOptions()).tokenizer
+        assert isinstance(vocabulary, CharTokenizer)
+        assert vocabulary.tokens == sorted(set(text), key=ord)
         seen.add(tuple(vocabulary.encode(text)[0].tolist()))
     assert len(seen) == 1
 
@@ -83,13 +83,13 @@ def test_ids_follow_code_points_whatever_the_order_of_the_text() -> None:
 )
 def test_text_without_a_prompt_starts_as_after_a_line(known: str, start: str) -> None:
     vocabulary = make("characters", known, False)
-    assert vocabulary.decode([vocabulary.start()]) == start
-    assert make("characters", known, True).start() == len(known), "documents start from the end symbol"
+    assert vocabulary.decode([vocabulary.bos_id()]) == start
+    assert make("characters", known, True).bos_id() == len(known), "documents start from the end symbol"
 
 
 def test_bytes_start_as_after_a_line() -> None:
-    assert Bytes().decode([Bytes().start()]) == "\n"
-    assert Bytes(True).start() == Bytes(True).end == 256
+    assert ByteTokenizer().decode([ByteTokenizer().bos_id()]) == "\n"
+    assert ByteTokenizer(True).bos_id() == ByteTokenizer(True).eos_id == 256
 
 
 # known, unknown, what it becomes
@@ -121,8 +121,8 @@ CLOSEST = {
 @pytest.mark.parametrize("case", CLOSEST)
 def test_the_closest_known_text(case: str) -> None:
     known, character, expected = CLOSEST[case]
-    vocabulary = Characters(sorted(known))
-    assert vocabulary.closest(character) == expected
+    vocabulary = CharTokenizer(sorted(known))
+    assert vocabulary.nearest_known(character) == expected
     ids, replaced = vocabulary.encode_prompt(known + character)
     assert vocabulary.decode(ids) == known + expected
     assert replaced == {character: expected}
@@ -131,16 +131,16 @@ def test_the_closest_known_text(case: str) -> None:
 @ENDS
 @given(known=TEXTS, prompt=st.text())
 def test_any_prompt_has_ids_and_every_replacement_is_told(end: bool, known: str, prompt: str) -> None:
-    vocabulary = Characters(sorted(set(known)), end)
+    vocabulary = CharTokenizer(sorted(set(known)), end)
     ids, replaced = vocabulary.encode_prompt(prompt)
     assert replaced.keys() == set(prompt) - set(known)
     assert vocabulary.decode(ids) == "".join(replaced.get(character, character) for character in prompt)
-    assert all(0 <= i < vocabulary.size - end for i in ids)
+    assert all(0 <= i < vocabulary.vocab_size - end for i in ids)
 
 
 @given(data=st.binary())
 def test_bytes_know_every_prompt_a_shell_can_pass(data: bytes) -> None:
-    ids, replaced = Bytes().encode_prompt(data.decode("utf-8", "surrogateescape"))
+    ids, replaced = ByteTokenizer().encode_prompt(data.decode("utf-8", "surrogateescape"))
     assert bytes(ids) == data
     assert replaced == {}
 
@@ -152,17 +152,17 @@ UTF8 = st.lists(st.one_of(st.binary(max_size=3), st.text(max_size=2).map(lambda 
 @given(parts=UTF8)
 def test_bytes_decoded_as_they_come_are_bytes_decoded_at_once(parts: list[bytes]) -> None:
     data = b"".join(parts)
-    decoder, sent = Bytes().decoder(), ""
+    decoder, sent = ByteTokenizer().decode_stream(), ""
     for cut, symbol in enumerate(data):
-        assert Bytes().decode(data[:cut]) == data[:cut].decode("utf-8", "replace")
-        sent += decoder.push(symbol)
+        assert ByteTokenizer().decode(data[:cut]) == data[:cut].decode("utf-8", "replace")
+        sent += decoder.decode_step(symbol)
         assert data.decode("utf-8", "replace").startswith(sent), "what was sent is never taken back"
     assert sent + decoder.finish() == data.decode("utf-8", "replace")
 
 
 def test_a_character_is_sent_with_its_last_byte() -> None:
-    decoder = Bytes().decoder()
-    assert [decoder.push(byte) for byte in "a\u65e5".encode()] == ["a", "", "", "\u65e5"]
+    decoder = ByteTokenizer().decode_stream()
+    assert [decoder.decode_step(byte) for byte in "a\u65e5".encode()] == ["a", "", "", "\u65e5"]
     assert decoder.finish() == ""
 
 
@@ -179,4 +179,4 @@ NOT_VOCABULARIES: list[Any] = [
 @pytest.mark.parametrize("value", NOT_VOCABULARIES, ids=repr)
 def test_what_is_no_vocabulary_is_refused(value: Any) -> None:
     with pytest.raises(ModelError, match="vocabulary"):
-        vocabulary_from_json(value)
+        tokenizer_from_json(value)

@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 
 from support.texts import sentences
 from unrolled.checkpoints.run_dir import Run
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, TrainingOptions
 from unrolled.tables.pair_batching import PairBatch
-from unrolled.text.batching import IGNORED, Batch
+from unrolled.text.batching import IGNORE_INDEX, Batch
 from unrolled.training.distributed import ProcessGroup, shard_batch
 from unrolled.training.optim import Muon
 
@@ -107,7 +107,7 @@ class ThreadGroup(ProcessGroup):
         return gathered
 
 
-def after_muon(process_group: ProcessGroup, model: SequenceModel) -> dict[str, torch.Tensor]:
+def after_muon(process_group: ProcessGroup, model: RecurrentLM) -> dict[str, torch.Tensor]:
     """Take three steps of Muon with the same gradients in all processes; return the weights and the optimizer state."""
     optimizer = Muon(model, TrainingOptions(), process_group)
     draw = torch.Generator().manual_seed(2)
@@ -121,7 +121,7 @@ def after_muon(process_group: ProcessGroup, model: SequenceModel) -> dict[str, t
 @pytest.mark.parametrize("hidden", [6, 64])  # 64: by the native kernels where there are some
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_sharded_muon_equals_one_process(cell: str, hidden: int) -> None:
-    model = SequenceModel(5, ModelOptions(hidden=hidden, layers=1, cell=cell))  # type: ignore[arg-type]
+    model = RecurrentLM(5, ModelOptions(hidden=hidden, layers=1, cell=cell))  # type: ignore[arg-type]
     models = [copy.deepcopy(model) for _ in range(2)]
     expected = after_muon(ProcessGroup(), model)
     shards, barrier = [torch.empty(0)] * 2, threading.Barrier(2, timeout=60)
@@ -258,13 +258,13 @@ def test_parts_of_a_batch_are_the_batch(size: int, rows: int) -> None:
     draw = np.random.default_rng(rows)
     targets = draw.integers(0, 9, (5, rows))
     for row in range(rows):
-        targets[draw.integers(1, 6) :, row] = IGNORED
-    batch = Batch(draw.integers(0, 9, (5, rows)), targets, None, False, int((targets != IGNORED).sum()))
-    pairs = PairBatch(batch.inputs, np.full(rows, 5), targets, np.arange(rows), batch.symbols + rows)
+        targets[draw.integers(1, 6) :, row] = IGNORE_INDEX
+    batch = Batch(draw.integers(0, 9, (5, rows)), targets, None, False, int((targets != IGNORE_INDEX).sum()))
+    pairs = PairBatch(batch.inputs, np.full(rows, 5), targets, np.arange(rows), batch.num_targets + rows)
     for whole in (batch, pairs):
         parts = [shard_batch(whole, ProcessGroup(rank, size)) for rank in range(size)]
-        assert sum(part.symbols for part in parts) == whole.symbols
+        assert sum(part.symbols for part in parts) == whole.num_targets
         assert sum(part.weight for part in parts) == pytest.approx(size)
         assert all(part.rows >= 1 for part in parts)
         for part in parts:
-            assert part.weight == pytest.approx(part.symbols * size / whole.symbols)
+            assert part.weight == pytest.approx(part.symbols * size / whole.num_targets)

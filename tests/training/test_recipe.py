@@ -10,18 +10,26 @@ import pytest
 import torch
 
 from unrolled.api import load
-from unrolled.nn.device import Machine, choose_machine, fewer_threads_if_faster
-from unrolled.nn.kernels.extension import library
-from unrolled.options import BUDGETS, PRESETS, TrainRequest
+from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device
+from unrolled.nn.kernels.extension import native_module
+from unrolled.options import BUDGET_OPTIONS, PRESETS, TrainRequest
 from unrolled.training import launch
-from unrolled.training.callbacks import milestones
-from unrolled.training.diagnosis import verdict
-from unrolled.training.recipe import CHOSEN, DROPOUTS, SYMBOL_DROPOUTS, Text, choose, share, width
+from unrolled.training.callbacks import eval_fractions
+from unrolled.training.diagnosis import diagnose
+from unrolled.training.recipe import (
+    DROPOUT_BY_PRESSURE,
+    RECIPE_OPTIONS,
+    TOKEN_DROPOUT_BY_PRESSURE,
+    TextStats,
+    choose_text_options,
+    choose_units,
+    interpolate,
+)
 from unrolled.training.schedule import Budget
-from unrolled.training.throughput import measure
-from unrolled.views.progress import Quiet
+from unrolled.training.throughput import measure_throughput
+from unrolled.views.progress import NullProgress
 
-BOOK = Text(symbols=1_000_000, kinds=65)
+BOOK = TextStats(tokens=1_000_000, vocab_size=65)
 
 
 def request(**values: Any) -> TrainRequest:
@@ -38,7 +46,7 @@ def never(asked: TrainRequest) -> float:
 
 
 def test_more_time_means_wider_layers_and_more_passes_more_dropout() -> None:
-    found = [choose(request(minutes=minutes), BOOK, at(70_000))[0] for minutes in (0.02, 1, 3, 30, 300)]
+    found = [choose_text_options(request(minutes=minutes), BOOK, at(70_000))[0] for minutes in (0.02, 1, 3, 30, 300)]
     widths = [asked.model.hidden for asked in found]
     dropouts = [asked.model.dropout for asked in found]
     assert widths == sorted(widths)
@@ -48,79 +56,79 @@ def test_more_time_means_wider_layers_and_more_passes_more_dropout() -> None:
 
 
 def test_a_slow_machine_gets_a_smaller_network() -> None:
-    fast, slow = (choose(request(minutes=1), BOOK, at(rate))[0].model.hidden for rate in (70_000, 3_000))
+    fast, slow = (choose_text_options(request(minutes=1), BOOK, at(rate))[0].model.hidden for rate in (70_000, 3_000))
     assert slow < fast
 
 
 def test_a_large_text_gets_no_dropout_and_a_small_one_a_small_network() -> None:
-    large, _ = choose(request(minutes=3), Text(10**9, 96), at(70_000))
-    small, _ = choose(request(minutes=3), Text(18_000, 60), at(70_000))
+    large, _ = choose_text_options(request(minutes=3), TextStats(10**9, 96), at(70_000))
+    small, _ = choose_text_options(request(minutes=3), TextStats(18_000, 60), at(70_000))
     assert large.model.dropout == 0
     assert small.model.hidden < large.model.hidden
     assert small.model.dropout >= 0.3
 
 
 def test_muon_is_chosen_where_it_is_not_too_slow() -> None:
-    assert choose(request(minutes=1), BOOK, at(70_000, muon=0.8))[0].training.optimiser == "muon"
-    assert choose(request(minutes=1), BOOK, at(70_000, muon=0.3))[0].training.optimiser == "adamw"
+    assert choose_text_options(request(minutes=1), BOOK, at(70_000, muon=0.8))[0].training.optimiser == "muon"
+    assert choose_text_options(request(minutes=1), BOOK, at(70_000, muon=0.3))[0].training.optimiser == "adamw"
 
 
 @pytest.mark.parametrize("given", [{"hidden": 48}, {"dropout": 0.77}, {"optimiser": "rmsprop"}, {"hidden": 33, "dropout": 0.0}])
 def test_what_was_given_is_never_touched(given: dict[str, Any]) -> None:
-    chosen, sentence = choose(request(minutes=3, **given), BOOK, at(70_000))
-    assert {name: chosen.flat()[name] for name in given} == given
+    chosen, sentence = choose_text_options(request(minutes=3, **given), BOOK, at(70_000))
+    assert {name: chosen.to_dict()[name] for name in given} == given
     assert sentence
 
 
 def test_a_given_embedding_decides_the_width_of_residual_layers() -> None:
-    chosen, _ = choose(request(minutes=0.02, embedding=256), BOOK, at(70_000))
+    chosen, _ = choose_text_options(request(minutes=0.02, embedding=256), BOOK, at(70_000))
     assert chosen.model.hidden == 256
-    chosen, _ = choose(request(minutes=0.02, embedding=64, residual=False), BOOK, at(70_000))
+    chosen, _ = choose_text_options(request(minutes=0.02, embedding=64, residual=False), BOOK, at(70_000))
     assert chosen.model.hidden == 128
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_never_touched(preset: str) -> None:
     asked = TrainRequest.build((), {}, "test", preset).check()
-    assert choose(asked, BOOK, never) == (asked, "")
+    assert choose_text_options(asked, BOOK, never) == (asked, "")
 
 
 def test_nothing_is_measured_for_a_budget_in_steps_or_epochs() -> None:
     for budget in ({"steps": 1000}, {"epochs": 3.0}):
-        chosen, sentence = choose(request(**budget), BOOK, never)
+        chosen, sentence = choose_text_options(request(**budget), BOOK, never)
         assert chosen.model.hidden in (128, 256, 384, 512)
         assert "times" in sentence or "%" in sentence
 
 
 def test_every_process_has_the_lanes_of_one() -> None:
     for ranks, rate in ((1, 0.008), (2, 0.008 * 2**0.5), (4, 0.016), (64, 0.016)):
-        chosen, _ = choose(request(minutes=1), BOOK, at(70_000), ranks)
+        chosen, _ = choose_text_options(request(minutes=1), BOOK, at(70_000), ranks)
         assert chosen.training.batch == 32 * ranks
         assert chosen.training.lr == pytest.approx(rate)
-        wide, _ = choose(request(steps=10, hidden=512), BOOK, never, ranks)
+        wide, _ = choose_text_options(request(steps=10, hidden=512), BOOK, never, ranks)
         assert wide.training.batch == 64 * ranks
-        given, _ = choose(request(minutes=1, batch=24), BOOK, at(70_000), ranks)
+        given, _ = choose_text_options(request(minutes=1, batch=24), BOOK, at(70_000), ranks)
         assert (given.training.batch, given.training.lr) == (24, 0.008)
-        given, _ = choose(request(minutes=1, lr=0.005), BOOK, at(70_000), ranks)
+        given, _ = choose_text_options(request(minutes=1, lr=0.005), BOOK, at(70_000), ranks)
         assert given.training.lr == 0.005
 
 
 def test_the_recipe_chooses_settings_only() -> None:
     asked = request(minutes=3)
-    chosen, _ = choose(asked, BOOK, at(70_000))
-    changed = {name for name, value in chosen.flat().items() if value != asked.flat()[name]}
-    assert changed <= set(CHOSEN)
-    assert not set(CHOSEN) & set(BUDGETS)
+    chosen, _ = choose_text_options(asked, BOOK, at(70_000))
+    changed = {name for name, value in chosen.to_dict().items() if value != asked.to_dict()[name]}
+    assert changed <= set(RECIPE_OPTIONS)
+    assert not set(RECIPE_OPTIONS) & set(BUDGET_OPTIONS)
 
 
 def test_rules_are_steady() -> None:
-    for points in (DROPOUTS, SYMBOL_DROPOUTS):
-        shares = [share(points, weight / 8) for weight in range(4000)]
+    for points in (DROPOUT_BY_PRESSURE, TOKEN_DROPOUT_BY_PRESSURE):
+        shares = [interpolate(points, weight / 8) for weight in range(4000)]
         assert shares == sorted(shares)
         assert 0 == shares[0] < shares[-1] < 0.7
         assert max(later - earlier for earlier, later in zip(shares[:-1], shares[1:], strict=True)) < 0.02
-    assert [width(reads, 10**7) for reads in (0, 10**12)] == [128, 512]
-    assert width(10**12, 10**6) == 384, "more only learn a small text by heart"
+    assert [choose_units(reads, 10**7) for reads in (0, 10**12)] == [128, 512]
+    assert choose_units(10**12, 10**6) == 384, "more only learn a small text by heart"
 
 
 def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[..., Any]) -> None:
@@ -137,14 +145,14 @@ def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[...
 
 
 def test_a_run_in_minutes_measures_this_machine(book: Path) -> None:
-    class Notes(Quiet):
+    class Notes(NullProgress):
         lines: list[str] = []
 
         def note(self, message: str) -> None:
             self.lines.append(message)
 
     values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4}
-    outcome = launch.start(TrainRequest.build((str(book),), values, "test"), Notes()).train()
+    outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), Notes()).train()
     assert any("symbols/s" in line for line in Notes.lines)
     assert load("r").network.options.hidden == 128  # a small text
     assert outcome.verdict
@@ -157,7 +165,7 @@ def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more
     monkeypatch.setattr("unrolled.nn.device.instruction_sets", lambda: ["avx2"])
     done = cli("train", book, *small, "--minutes", 0.01, "--out", "r", "--json")
     answer = json.loads(done.out)
-    fastest = "aten" if library() is None else "native"
+    fastest = "aten" if native_module() is None else "native"
     assert (done.code, answer["precision"], answer["kernels"]) == (0, "float32", fastest)
     assert "warn" not in done.err.lower()
     told = cli("train", book, *small, "--steps", 5, "--precision", "float32", "--out", "s", "--json")
@@ -168,7 +176,7 @@ def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more
 def test_pace_counts_symbols_and_leaves_the_random_numbers_alone() -> None:
     asked = request(steps=1, hidden=16, batch=4, bptt=8)
     before = torch.random.get_rng_state()
-    rate = measure(9, asked.model, asked.training, choose_machine(asked.machine), seconds=0.05)
+    rate = measure_throughput(9, asked.model, asked.training, select_device(asked.machine), seconds=0.05)
     assert 100 < rate < 1e8
     assert torch.equal(before, torch.random.get_rng_state())
 
@@ -186,13 +194,13 @@ def test_pace_counts_symbols_and_leaves_the_random_numbers_alone() -> None:
 def test_the_verdict_names_what_holds_it_back(
     losses: tuple[float, float | None], best_at: float, epochs: float, word: str
 ) -> None:
-    words = verdict(*losses, best_at, epochs, symbols=1_000_000)
+    words = diagnose(*losses, best_at, epochs, tokens_per_epoch=1_000_000)
     assert word in words
     assert "  " not in words
 
 
 def test_short_budgets_are_looked_at_less() -> None:
-    short, usual, long = (milestones(Budget("seconds", seconds)) for seconds in (60, 180, 3600))
+    short, usual, long = (eval_fractions(Budget("seconds", seconds)) for seconds in (60, 180, 3600))
     assert len(short) < len(usual) < len(long)
     assert short[-1] == usual[-1] == long[-1] == 1
     assert max(later - earlier for earlier, later in zip(long[:-1], long[1:], strict=True)) * 3600 < 360
@@ -202,7 +210,7 @@ def test_threads_are_those_that_are_faster_and_torchs_are_left_alone(monkeypatch
     counts: list[int] = [3]
     monkeypatch.setattr(torch, "get_num_threads", lambda: counts[-1])
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
-    machine = Machine(torch.device("cpu"), torch.float32, 3)
+    machine = DeviceConfig(torch.device("cpu"), torch.float32, 3)
     assert fewer_threads_if_faster(machine, lambda: {3: 10.0, 1: 20.0}[counts[-1]]).threads == 1
     assert fewer_threads_if_faster(machine, lambda: {3: 20.0, 1: 10.0}[counts[-1]]).threads == 3
     assert counts[-1] == 3

@@ -15,7 +15,7 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import Quiet
+from unrolled.views.progress import NullProgress
 
 SETTINGS: dict[str, Any] = {
     "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "symbol_dropout": 0.0,
@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Heard(Quiet):
+class Heard(NullProgress):
     """An observer that keeps what it was told."""
 
     def __init__(self) -> None:
@@ -33,9 +33,9 @@ class Heard(Quiet):
         self.notes.append(message)
 
 
-def start(book: Path, out: str, **options: Any) -> tuple[launch.Job, Heard]:
+def start(book: Path, out: str, **options: Any) -> tuple[launch.TrainingRun, Heard]:
     heard = Heard()
-    work = launch.start(TrainRequest.build((str(book),), {**SETTINGS, "out": out, **options}, "test"), heard)
+    work = launch.start_run(TrainRequest.build((str(book),), {**SETTINGS, "out": out, **options}, "test"), heard)
     return work, heard
 
 
@@ -48,7 +48,7 @@ def all_finite(run: str) -> bool:
     return bool(models) and all(bool(w.isfinite().all()) for saved in models for w in saved.model.parameters())
 
 
-def poison(work: launch.Job, at: Callable[[int], bool], harm: Callable[[Tensor], Tensor]) -> list[int]:
+def poison(work: launch.TrainingRun, at: Callable[[int], bool], harm: Callable[[Tensor], Tensor]) -> list[int]:
     """Let the loss of some calls be harmed; return where it was."""
     network: Any = work.trainer.model
     honest, calls, harmed = network.loss, iter(range(10**9)), list[int]()
@@ -61,7 +61,7 @@ def poison(work: launch.Job, at: Callable[[int], bool], harm: Callable[[Tensor],
             value = harm(value)
         return value, after
 
-    work.trainer.learner._loss = loss
+    work.trainer.train_step._loss = loss
     return harmed
 
 
@@ -110,12 +110,12 @@ def test_a_resumed_run_remembers_that_it_was_slowed(book: Path) -> None:
     work, _ = start(book, "run", steps=60, stop_after=40)
     poison(work, lambda call: call == 5, lambda loss: loss * math.nan)
     assert work.train().stopped == 0
-    again = launch.resume(Path("run"), {}, Quiet())
-    assert again.trainer.position.slowed == 1
+    again = launch.resume_run(Path("run"), {}, NullProgress())
+    assert again.trainer.state.slowed == 1
     assert again.train().steps == 60
 
 
-def short_of_memory(work: launch.Job, most_rows: int) -> None:
+def short_of_memory(work: launch.TrainingRun, most_rows: int) -> None:
     """Let batches of more rows than `most_rows` find no memory."""
     network: Any = work.trainer.model
     honest = network.loss
@@ -126,7 +126,7 @@ def short_of_memory(work: launch.Job, most_rows: int) -> None:
         result: tuple[Tensor, Any] = honest(batch, state)
         return result
 
-    work.trainer.learner._loss = loss
+    work.trainer.train_step._loss = loss
 
 
 @pytest.mark.parametrize("unit", ["stream", "line"])
@@ -139,7 +139,7 @@ def test_a_batch_too_large_is_learned_from_in_parts(book: Path, unit: str, most_
     outcome = work.train()
     assert outcome.steps == 12
     assert any("out of memory" in note for note in heard.notes)
-    one, other = (dict(launch.trainer.model.named_parameters()) for job in (straight, work))
+    one, other = (dict(job.trainer.model.named_parameters()) for job in (straight, work))
     assert max(float((one[name] - other[name]).detach().abs().max()) for name in one) < 1e-5
 
 
@@ -159,9 +159,9 @@ def test_other_conditions_are_refused_unless_they_are_allowed(book: Path) -> Non
     config["conditions"]["threads"] = 77
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"torch was 1\.0.*threads was 77.*--allow-change"):
-        launch.resume(Path("run"), {}, Quiet())
+        launch.resume_run(Path("run"), {}, NullProgress())
     heard = Heard()
-    assert launch.resume(Path("run"), {}, heard, allow=True).train().steps == 20
+    assert launch.resume_run(Path("run"), {}, heard, allow_change=True).train().steps == 20
     assert any("bit for bit" in note for note in heard.notes)
 
 
@@ -169,10 +169,10 @@ def test_rates_may_change_if_that_is_allowed_and_shapes_never(book: Path) -> Non
     work, _ = start(book, "run", steps=20, stop_after=10)
     work.train()
     with pytest.raises(UsageError, match=r"--lr was .*--allow-change"):
-        launch.resume(Path("run"), {"lr": 0.1}, Quiet())
+        launch.resume_run(Path("run"), {"lr": 0.1}, NullProgress())
     with pytest.raises(UsageError, match="--hidden was 12"):
-        launch.resume(Path("run"), {"hidden": 13}, Quiet(), allow=True)
-    again = launch.resume(Path("run"), {"lr": 0.004}, Quiet(), allow=True)
+        launch.resume_run(Path("run"), {"hidden": 13}, NullProgress(), allow_change=True)
+    again = launch.resume_run(Path("run"), {"lr": 0.004}, NullProgress(), allow_change=True)
     assert again.request.training.lr == 0.004
     assert again.train().steps == 20
 

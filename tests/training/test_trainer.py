@@ -16,28 +16,28 @@ from unrolled.checkpoints.model_file import load_text_model
 from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
 from unrolled.evaluation.language_model import evaluate
 from unrolled.nn.cells import map_state, state_tensors
-from unrolled.nn.device import Machine
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.loss import cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
-from unrolled.text.batching import Lanes
+from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
-from unrolled.training.callbacks import Looks
+from unrolled.training.callbacks import EvalHooks
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
-from unrolled.training.schedule import Budget, Spent, learning_rate, make_budget
-from unrolled.training.train_step import Learner
-from unrolled.views.progress import Quiet
+from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
+from unrolled.training.train_step import TrainStep
+from unrolled.views.progress import NullProgress
 
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
 
 
-def start(text: Path, out: str, **values: Any) -> launch.Job:
-    return launch.start(TrainRequest.build((str(text),), SMALL | {"out": out} | values, "test"), Quiet())
+def start(text: Path, out: str, **values: Any) -> launch.TrainingRun:
+    return launch.start_run(TrainRequest.build((str(text),), SMALL | {"out": out} | values, "test"), NullProgress())
 
 
-def resume(out: str, **wanted: Any) -> launch.Job:
-    return launch.resume(Path(out), wanted, Quiet())
+def resume(out: str, **wanted: Any) -> launch.TrainingRun:
+    return launch.resume_run(Path(out), wanted, NullProgress())
 
 
 CASES = [
@@ -64,7 +64,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dic
 def test_a_look_that_a_signal_cut_short_is_made_on_resume(book: Path, every: int | None) -> None:
     start(book, "straight", steps=60, eval_every=every).train()
     trainer = start(book, "broken", steps=60, eval_every=every).trainer
-    looks, count = trainer.looks, itertools.count()
+    looks, count = trainer.hooks, itertools.count()
 
     def evaluate(check: Callable[[], None], sharpness: float) -> tuple[float, float]:
         if next(count) == 3:
@@ -72,10 +72,10 @@ def test_a_look_that_a_signal_cut_short_is_made_on_resume(book: Path, every: int
         assert looks.evaluate is not None
         return looks.evaluate(check, sharpness)
 
-    trainer.looks = Looks(evaluate, looks.sample)
+    trainer.hooks = EvalHooks(evaluate, looks.sample)
     trainer.train()
-    trainer.run.release()
-    assert trainer.position.spent.steps < 60
+    trainer.run.unlock()
+    assert trainer.state.spent.steps < 60
     resume("broken").train()
     assert_same_run(Path("straight"), Path("broken"), 60)
 
@@ -111,11 +111,11 @@ def test_moments_survive_a_change_of_rate(book: Path) -> None:
     batches = iter(work.trainer.batches)
     for _ in range(3):
         work.trainer.step(next(batches))
-    before = work.trainer.learner.optimizer.to_tensors()["head.weight/mean"].clone()
-    rate = work.trainer.rate
+    before = work.trainer.train_step.optimizer.to_tensors()["head.weight/mean"].clone()
+    rate = work.trainer.lr
     work.trainer.step(next(batches))
-    assert work.trainer.rate != rate
-    after = work.trainer.learner.optimizer.to_tensors()
+    assert work.trainer.lr != rate
+    after = work.trainer.train_step.optimizer.to_tensors()
     assert after["head.weight/step"].item() == 4
     assert torch.cosine_similarity(before.flatten(), after["head.weight/mean"].flatten(), dim=0) > 0.5
 
@@ -136,29 +136,29 @@ def test_state_is_carried_and_never_shuffled_between_lanes(book: Path) -> None:
 
 
 def test_some_lanes_begin_anew_and_the_seed_says_which() -> None:
-    model = SequenceModel(5, ModelOptions(hidden=4, layers=1))
-    machine = Machine(torch.device("cpu"), torch.float32, 1)
-    learner = Learner(model, machine, TrainingOptions(reset_probability=0.3), batch=1000)
-    learner.carried = map_state(torch.ones_like, learner.carried)
-    drawn = [state_tensors(learner._partly_reset(seed)) for seed in (1, 1, 2)]
+    model = RecurrentLM(5, ModelOptions(hidden=4, layers=1))
+    machine = DeviceConfig(torch.device("cpu"), torch.float32, 1)
+    learner = TrainStep(model, machine, TrainingOptions(reset_probability=0.3), batch_size=1000)
+    learner.carried_state = map_state(torch.ones_like, learner.carried_state)
+    drawn = [state_tensors(learner._randomly_reset_state(seed)) for seed in (1, 1, 2)]
     for h, c in drawn:
         assert torch.equal(h, c)  # a lane is reset as a whole
         assert (h == h[:, :1]).all()
         assert 0.65 < h.mean() < 0.75
     assert torch.equal(drawn[0][0], drawn[1][0])
     assert not torch.equal(drawn[0][0], drawn[2][0])
-    never = Learner(model, machine, TrainingOptions(reset_probability=0.0), batch=3)
-    assert never._partly_reset(1) is never.carried
+    never = TrainStep(model, machine, TrainingOptions(reset_probability=0.0), batch_size=3)
+    assert never._randomly_reset_state(1) is never.carried_state
 
 
 def test_validation_is_not_trained_on(book: Path) -> None:
     corpus = open_corpus([str(book)], TrainRequest().data)
     work = start(book, "r", steps=5)
-    assert isinstance(work.trainer.batches, Lanes)
+    assert isinstance(work.trainer.batches, StreamBatches)
     cut = int(len(corpus.ids) * 0.9)
-    epoch = math.ceil(work.trainer.batches.symbols / (4 * 8))
+    epoch = math.ceil(work.trainer.batches.tokens_per_epoch / (4 * 8))
     for batch in itertools.islice(work.trainer.batches, 2 * epoch):
-        assert batch.inputs.max() < corpus.vocabulary.size
+        assert batch.inputs.max() < corpus.tokenizer.vocab_size
     np.testing.assert_array_equal(work.trainer.batches._reader.read(0, 10**9), corpus.ids[:cut])
 
 
@@ -185,10 +185,10 @@ def test_a_model_that_is_too_sure_of_itself_is_kept_less_sure(tmp_path: Path, mo
 def test_the_best_model_is_kept(book: Path) -> None:
     work = start(book, "r", steps=60, lr=0.02)
     losses = iter([3.0, 1.0, 2.0, *[5.0] * 20])
-    looks = work.trainer.looks
-    work.trainer.looks = type(looks)(lambda check, sharpness: (next(losses), 1.0), looks.sample)
+    looks = work.trainer.hooks
+    work.trainer.hooks = type(looks)(lambda check, sharpness: (next(losses), 1.0), looks.sample)
     outcome = work.train()
-    assert work.trainer.position.best == 1.0
+    assert work.trainer.state.best == 1.0
     evaluations = [record for record in logged(Path("r")) if record.get("event") == "validation"]
     best_step = [record for record in evaluations if record["val_nats"] == 1.0][0]["step"]
     kept = load_text_model(Path("r/model.safetensors"))
@@ -221,7 +221,7 @@ def test_minutes_are_minutes_of_training(book: Path) -> None:
     outcome = work.train()
     assert 1.8 <= outcome.train_seconds < 2.6
     left = 1 - (outcome.train_seconds - 0.6) / 1.8  # the last step may have been a slow one
-    assert work.trainer.rate <= 8e-3 * left
+    assert work.trainer.lr <= 8e-3 * left
 
 
 def test_epochs_are_passes(book: Path) -> None:
@@ -233,8 +233,8 @@ def test_epochs_are_passes(book: Path) -> None:
 @pytest.mark.parametrize("budget", [{"steps": 100}, {"epochs": 2.0}, {"minutes": 1.0}])
 def test_linear_ends_at_zero_exactly_with_the_budget(budget: dict[str, Any]) -> None:
     options = TrainingOptions(**budget, lr=1.0, warmup=10)
-    total = make_budget(options, symbols=500)
-    spent = [Spent(steps=n, seconds=60 * n / 100, symbols=10 * n) for n in range(101)]
+    total = make_budget(options, tokens_per_epoch=500)
+    spent = [BudgetUsed(steps=n, seconds=60 * n / 100, symbols=10 * n) for n in range(101)]
     rates = [learning_rate(options, s, total.progress(s), 500) for s in spent]
     assert rates[-1] == 0.0
     assert rates[0] == pytest.approx(0.1)
@@ -244,17 +244,19 @@ def test_linear_ends_at_zero_exactly_with_the_budget(budget: dict[str, Any]) -> 
 
 def test_decay_is_char_rnns() -> None:
     options = TrainingOptions(schedule="decay", lr=2e-3, warmup=0, decay=0.97, decay_after=10)
-    rates = [learning_rate(options, Spent(symbols=100 * epoch), 0.5, 100) for epoch in (0, 9, 10, 11, 20)]
+    rates = [learning_rate(options, BudgetUsed(symbols=100 * epoch), 0.5, 100) for epoch in (0, 9, 10, 11, 20)]
     assert rates == pytest.approx([2e-3, 2e-3, 2e-3 * 0.97, 2e-3 * 0.97**2, 2e-3 * 0.97**11])
 
 
 def test_a_short_budget_warms_up_in_a_tenth() -> None:
     options = TrainingOptions(steps=20, lr=1.0, warmup=1000)
-    assert learning_rate(options, Spent(steps=2), Budget("steps", 20).progress(Spent(steps=2)), 1) == pytest.approx(0.9)
+    assert learning_rate(options, BudgetUsed(steps=2), Budget("steps", 20).progress(BudgetUsed(steps=2)), 1) == pytest.approx(
+        0.9
+    )
 
 
 def test_clipping_by_norm_and_by_value() -> None:
-    model = SequenceModel(5, ModelOptions(hidden=4))
+    model = RecurrentLM(5, ModelOptions(hidden=4))
     for weight in model.parameters():
         weight.grad = torch.full_like(weight, 7.0)
     count = sum(weight.numel() for weight in model.parameters())
@@ -273,7 +275,7 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
     blocks = torch.randn(3, 32, 32)
     values = torch.linalg.svdvals(orthogonal_update(blocks))
     assert 0.1 < values.min() < 0.7 < values.median() < values.max() < 2
-    models = [SequenceModel(5, ModelOptions(hidden=8)) for _ in range(2)]
+    models = [RecurrentLM(5, ModelOptions(hidden=8)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     before = {name: weight.clone() for name, weight in models[0].named_parameters()}
     for model, name in zip(models, ("muon", "adamw"), strict=True):
@@ -299,7 +301,7 @@ def test_every_optimiser_is_tested() -> None:
 def test_optimisers_are_torchs(name: str) -> None:
     """The same changes as torch's optimiser objects make, over five steps of changing rate."""
     torch.manual_seed(0)
-    ours, theirs = SequenceModel(5, ModelOptions(hidden=4)), SequenceModel(5, ModelOptions(hidden=4))
+    ours, theirs = RecurrentLM(5, ModelOptions(hidden=4)), RecurrentLM(5, ModelOptions(hidden=4))
     theirs.load_state_dict(ours.state_dict())
     optimiser = make_optimizer(ours, TrainingOptions(optimiser=name, weight_decay=0.1))  # type: ignore[arg-type]  # a key
     matrices = [w for n, w in theirs.named_parameters() if w.dim() > 1 and not n.startswith("embedding")]
@@ -335,7 +337,7 @@ def test_tiny_texts_train(tmp_path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
     outcome = start(path, "r", steps=12, batch=32, bptt=64).train()
     assert outcome.steps == 12
-    assert load_text_model(Path(outcome.model)).vocabulary.size == len(set(text))
+    assert load_text_model(Path(outcome.model)).tokenizer.vocab_size == len(set(text))
 
 
 @pytest.mark.parametrize("unit", ["line", "file"])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from support.pages import open_page
 from unrolled.views.explorer import BODY, SCRIPT, STYLES, ExplorerData, explorer_page, payload
-from unrolled.views.html_page import STATIC, embedded, pack, page
+from unrolled.views.html_page import STATIC, pack_array, render_page, to_script_json
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -83,14 +83,14 @@ def unpacked(text: str, kind: str) -> NDArray[Any]:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_text_breaks_out_of_its_element(text: str) -> None:
-    written = embedded({"text": text})
+    written = to_script_json({"text": text})
     assert not set(written) & set("<>&\u2028\u2029")
     assert written.isascii()
     assert json.loads(written) == {"text": text}
 
 
 def test_a_page_is_one_file_that_loads_nothing() -> None:
-    made = page("</title><script>x</script>\ud800", STYLES, SCRIPT, {"a": "</script>"}, BODY)
+    made = render_page("</title><script>x</script>\ud800", STYLES, SCRIPT, {"a": "</script>"}, BODY)
     made.encode()
     assert made.count("<script") == made.count("</script>") == 2
     assert "<title>&lt;/title&gt;&lt;script&gt;x&lt;/script&gt;\ufffd</title>" in made
@@ -109,9 +109,9 @@ def test_scripts_never_make_html_of_text(name: str) -> None:
 @pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", "uint32"])
 def test_packed_numbers_come_back(kind: str) -> None:
     array = np.arange(-5, 100).astype(kind)
-    assert unpacked(pack(array), kind).tolist() == array.tolist()
-    assert unpacked(pack(array.astype(array.dtype.newbyteorder(">"))), kind).tolist() == array.tolist()
-    assert unpacked(pack(np.zeros(0, kind)), kind).size == 0
+    assert unpacked(pack_array(array), kind).tolist() == array.tolist()
+    assert unpacked(pack_array(array.astype(array.dtype.newbyteorder(">"))), kind).tolist() == array.tolist()
+    assert unpacked(pack_array(np.zeros(0, kind)), kind).size == 0
 
 
 def levels_of(spec: dict[str, Any], count: int) -> NDArray[Any]:
@@ -342,7 +342,7 @@ def test_hostile_symbols_are_shown_and_never_run(browser: Browser, tmp_path: Pat
     hostile = dict(made.probes[0], feature=HOSTILE[0], means=HOSTILE[1])
     effect = dict(made.effects[0], before=HOSTILE[0] + "\u202e", after=HOSTILE[1])
     texts: dict[str, Any] = {"title": HOSTILE[0], "subtitle": HOSTILE[1] + "\ud800", "probes": [hostile], "effects": [effect]}
-    made = replace(made, **texts, ends=[HOSTILE.index("")])
+    made = replace(made, **texts, eos_positions=[HOSTILE.index("")])
     with open_page(browser, written(tmp_path, made), size=(800, 700)) as page:
         labels = page.locator("#text .placeholder").all_inner_texts()
         expected = "U+202E U+200B U+200D U+FEFF U+2028 ␀ ␛ ␡ U+0085 U+D800 U+00A0 U+3164 end"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from support.pages import open_page
-from unrolled.views.report import known, report_page
+from unrolled.views.report import report_page, to_json_value
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -181,7 +181,7 @@ def table_report(labels: int = 60) -> dict[str, Any]:
 
 
 def test_numbers_that_json_has_not_become_unknown() -> None:
-    made = known(
+    made = to_json_value(
         {"a": [math.nan, 1.5, (math.inf, {"b": -math.inf})], 3: np.float32("nan"), "c": np.array([[1.0, np.nan]]), "d": "NaN"}
     )
     assert made == {"a": [None, 1.5, [None, {"b": None}]], "3": None, "c": [[1.0, None]], "d": "NaN"}
@@ -369,7 +369,7 @@ def replaced(value: Any) -> Any:
 
 
 def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -> None:
-    data: dict[str, Any] = replaced(known(text_report() | table_report(5)))
+    data: dict[str, Any] = replaced(to_json_value(text_report() | table_report(5)))
     data["gate_saturation"] = data["samples"][0]["seconds"] = data["samples"][1]["val_nats"] = None
     data["curves"]["train"][5] = [51, None, None, math.nan]
     with open_report(browser, data, tmp_path, size=(360, 700)) as page:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unrolled.evaluation.ngram import KneserNey, table, uniform_nats, xz_nats
-from unrolled.text.tokenizer import Characters, Ids, Vocabulary
+from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats, xz_nats
+from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
 
-MOST_COUNTED = 1 << 24
+MAX_TRAIN_TOKENS = 1 << 24
 """Symbols of a training text that are counted; of a longer one, those next to the text that is measured."""
 
-MOST_MEASURED = 1 << 22
+MAX_EVAL_TOKENS = 1 << 22
 SAMPLED_ORDERS = (3, 6, 10, 20)
-SAMPLE_LENGTH = 400
+NGRAM_SAMPLE_TOKENS = 400
 
 Note = Callable[[str], None]
 
@@ -30,73 +30,81 @@ class Baselines:
     """
 
     uniform: float
-    ngrams: dict[int, float]
+    ngram_nats: dict[int, float]
     xz: float
-    counted: int
-    training: int
+    num_counted: int
+    num_train: int
 
     @property
-    def best(self) -> tuple[int, float]:
+    def best_ngram(self) -> tuple[int, float]:
         """The length of the best n-grams, and their loss."""
-        return min(self.ngrams.items(), key=lambda item: item[1])
+        return min(self.ngram_nats.items(), key=lambda item: item[1])
 
     def to_json(self) -> dict[str, float]:
         """Return all of them by name."""
-        return {"uniform": self.uniform, **{f"{n}-gram": nats for n, nats in self.ngrams.items()}, "xz": self.xz}
+        return {"uniform": self.uniform, **{f"{n}-gram": nats for n, nats in self.ngram_nats.items()}, "xz": self.xz}
 
-    def table(self, nats: float) -> str:
+    def to_text(self, model_nats: float) -> str:
         """Return them in lines, with a model's loss beside them."""
         rows = [("chance (uniform)", self.uniform)]
         rows += [
-            (f"{n}-gram, Kneser-Ney" if n > 1 else "1-gram (how often each symbol is)", own) for n, own in self.ngrams.items()
+            (f"{n}-gram, Kneser-Ney" if n > 1 else "1-gram (how often each symbol is)", row_nats)
+            for n, row_nats in self.ngram_nats.items()
         ]
-        rows += [("xz -9, given the training text", self.xz), ("this model", nats)]
-        part = f" (counted: the last {self.counted:,} symbols of the training text)" if self.counted < self.training else ""
-        lines = [f"{'':34} {'nats':>8} {'bits':>8}  a character{part}"]
-        return "\n".join(lines + [f"{name:34} {own:8.4f} {own / math.log(2):8.4f}" for name, own in rows])
+        rows += [("xz -9, given the training text", self.xz), ("this model", model_nats)]
+        counted_note = (
+            f" (counted: the last {self.num_counted:,} symbols of the training text)"
+            if self.num_counted < self.num_train
+            else ""
+        )
+        lines = [f"{'':34} {'nats':>8} {'bits':>8}  a character{counted_note}"]
+        return "\n".join(lines + [f"{name:34} {row_nats:8.4f} {row_nats / math.log(2):8.4f}" for name, row_nats in rows])
 
 
-def baselines(
-    vocabulary: Vocabulary, train: Ids, test: Ids, order: int, follows: bool, note: Note, is_text: bool = True
+def measure_baselines(
+    tokenizer: Tokenizer, train: Ids, test: Ids, max_order: int, continues_train: bool, note: Note, is_text: bool = True
 ) -> Baselines:
     """Measure the baselines on the ids of a text, `follows` saying whether it goes on from the training text.
 
     The first symbol is not predicted, as it is not by a network. Of a long text its first few million symbols are measured.
     """
-    training = len(train)
-    train, test = np.asarray(train[-MOST_COUNTED:]), np.asarray(test[:MOST_MEASURED])
-    note(f"counting n-grams up to {order} in {len(train):,} symbols, and xz")
-    context = np.concatenate([train[-order:], test[:1]]) if follows else test[:1]
-    begins = vocabulary.begins_character() if is_text else np.ones(vocabulary.size, dtype=bool)
+    num_train = len(train)
+    train, test = np.asarray(train[-MAX_TRAIN_TOKENS:]), np.asarray(test[:MAX_EVAL_TOKENS])
+    note(f"counting n-grams up to {max_order} in {len(train):,} symbols, and xz")
+    context = np.concatenate([train[-max_order:], test[:1]]) if continues_train else test[:1]
+    char_starts = tokenizer.char_start_mask() if is_text else np.ones(tokenizer.vocab_size, dtype=bool)
     predicted = test[1:]
-    per_character = len(predicted) / max(1, int(begins[predicted].sum()))
-    ngrams = {n: nats * per_character for n, nats in table(train, predicted, vocabulary.size, range(1, order + 1), context)}
-    characters = max(1, int(begins[predicted].sum()))
-    packed = xz_nats(_bytes(vocabulary, train), _bytes(vocabulary, predicted), characters)
-    return Baselines(uniform_nats(vocabulary.size) * per_character, ngrams, packed, len(train), training)
+    tokens_per_char = len(predicted) / max(1, int(char_starts[predicted].sum()))
+    ngram_nats = {
+        n: nats * tokens_per_char
+        for n, nats in loss_by_order(train, predicted, tokenizer.vocab_size, range(1, max_order + 1), context)
+    }
+    num_chars = max(1, int(char_starts[predicted].sum()))
+    xz = xz_nats(_to_bytes(tokenizer, train), _to_bytes(tokenizer, predicted), num_chars)
+    return Baselines(uniform_nats(tokenizer.vocab_size) * tokens_per_char, ngram_nats, xz, len(train), num_train)
 
 
-def samples(vocabulary: Vocabulary, train: Ids, seed: int) -> dict[int, str]:
+def ngram_samples(tokenizer: Tokenizer, train: Ids, seed: int) -> dict[int, str]:
     """Return what n-grams of several lengths write."""
-    counted = np.asarray(train[-MOST_COUNTED:])
-    drawn = {}
+    train_ids = np.asarray(train[-MAX_TRAIN_TOKENS:])
+    texts = {}
     for order in SAMPLED_ORDERS:
-        ids = KneserNey(counted, vocabulary.size, order).sample(SAMPLE_LENGTH, seed, [vocabulary.start()])
-        drawn[order] = _text(vocabulary, ids)
-    return drawn
+        ids = KneserNey(train_ids, tokenizer.vocab_size, order).sample(NGRAM_SAMPLE_TOKENS, seed, [tokenizer.bos_id()])
+        texts[order] = _decode_documents(tokenizer, ids)
+    return texts
 
 
-def _text(vocabulary: Vocabulary, ids: Ids) -> str:
+def _decode_documents(tokenizer: Tokenizer, ids: Ids) -> str:
     """Return the text of ids, an end as a line end."""
-    if vocabulary.end is None:
-        return vocabulary.decode(ids.tolist())
-    pieces = np.split(ids, np.flatnonzero(ids == vocabulary.end))
-    return "\n".join(vocabulary.decode(piece.tolist()) for piece in pieces).strip("\n")
+    if tokenizer.eos_id is None:
+        return tokenizer.decode(ids.tolist())
+    documents = np.split(ids, np.flatnonzero(ids == tokenizer.eos_id))
+    return "\n".join(tokenizer.decode(document.tolist()) for document in documents).strip("\n")
 
 
-def _bytes(vocabulary: Vocabulary, ids: Ids) -> bytes:
+def _to_bytes(tokenizer: Tokenizer, ids: Ids) -> bytes:
     """Return the bytes of a text, as a compressor reads it; an end is a line end."""
-    if isinstance(vocabulary, Characters):
-        points = np.array([ord(symbol) for symbol in vocabulary.symbols] + [10], dtype=np.uint32)
-        return points[ids].tobytes().decode("utf-32-le", "replace").encode()
+    if isinstance(tokenizer, CharTokenizer):
+        code_points = np.array([ord(char) for char in tokenizer.tokens] + [10], dtype=np.uint32)
+        return code_points[ids].tobytes().decode("utf-32-le", "replace").encode()
     return np.append(np.arange(256), 10).astype(np.uint8)[ids].tobytes()

@@ -7,70 +7,70 @@ import unicodedata
 
 import numpy as np
 
-from unrolled.analysis.explain_text import FEWEST_PROBED, Explored, Note, finish
-from unrolled.analysis.table_session import RowSubject
+from unrolled.analysis.explain_text import MIN_PROBE_TOKENS, ExplainResult, Note, write_outputs
+from unrolled.analysis.table_session import TableSession
 from unrolled.errors import UsageError
-from unrolled.interpret.activations import Trace
-from unrolled.interpret.probes import Findings, probe
-from unrolled.interpret.table_activations import RowTrace, row_trace
+from unrolled.interpret.activations import Activations
+from unrolled.interpret.probes import ProbeReport, probe_units
+from unrolled.interpret.table_activations import RowActivations, record_row
 from unrolled.options import ExplainOptions, PredictOptions
 from unrolled.tables.columns import LabelsColumn, TextColumn
-from unrolled.text.tokenized_text import Reading
+from unrolled.text.tokenized_text import TokenizedText
 
-MOST_ROWS = 2000
+MAX_ROWS = 2000
 
 
-def explore_rows(subject: RowSubject, name: str | None, options: ExplainOptions, note: Note) -> Explored:
+def explain_table(session: TableSession, name: str | None, options: ExplainOptions, note: Note) -> ExplainResult:
     """Look inside a model while it reads rows (None: those its run held out), and write the page.
 
     Each row is read from zero; where labels stand beside steps, the likeliest labels are shown under each. Raises
     `UsageError` for a source that is no text, or is not read step by step, and for units to be held.
     """
-    if not isinstance(subject.task.source, TextColumn):
+    if not isinstance(session.spec.source, TextColumn):
         raise UsageError(
-            f"explain shows models that read text, and '{subject.task.source.name}' is {subject.task.source.kind}: "
+            f"explain shows models that read text, and '{session.spec.source.name}' is {session.spec.source.kind}: "
             "`unrolled report` shows what this one does."
         )
     if options.clamp:
         raise UsageError("--clamp holds units of models of texts: leave it out for a model of a table.")
-    answerer = subject.answerer(PredictOptions(beam=1))
-    traces: list[RowTrace] = []
-    steps = 0
-    for cell in itertools.islice(subject.rows(name)[0], MOST_ROWS):
-        if steps >= options.length:
+    predictor = session.predictor(PredictOptions(beam=1))
+    rows: list[RowActivations] = []
+    num_tokens = 0
+    for cell in itertools.islice(session.load_cells(name)[0], MAX_ROWS):
+        if num_tokens >= options.length:
             break
-        traces.append(row_trace(answerer, cell))
-        steps += len(traces[-1].symbols)
-    if not traces or not traces[0].read:
+        rows.append(record_row(predictor, cell))
+        num_tokens += len(rows[-1].source_tokens)
+    if not rows or not rows[0].encoder:
         raise UsageError("explain shows models that read step by step, and this one sees a row at once.")
-    note(f"{len(traces):,} rows, {steps:,} symbols")
-    found = _joined(subject, traces)
-    findings = _findings(found, options)
-    alphabet = [str(label) for label in subject.task.target.labels] if isinstance(subject.task.target, LabelsColumn) else []
-    return finish(Explored(subject, found, findings, None, [], None, alphabet), options, note)
+    note(f"{len(rows):,} rows, {num_tokens:,} symbols")
+    activations = _concatenate_rows(session, rows)
+    probe_report = _probe_units(activations, options)
+    labels = [str(label) for label in session.spec.target.labels] if isinstance(session.spec.target, LabelsColumn) else []
+    return write_outputs(ExplainResult(session, activations, probe_report, None, [], None, labels), options, note)
 
 
-def _joined(subject: RowSubject, traces: list[RowTrace]) -> Trace:
+def _concatenate_rows(session: TableSession, rows: list[RowActivations]) -> Activations:
     """Return the rows as one text: each symbol as a person reads it, a line for each row with its answer behind it."""
-    shown: list[str] = []
-    apart = " " if any(len(symbol) > 1 for one in traces for symbol in one.symbols) else ""
-    begins = []
-    for one in traces:
-        begins += [True] + [False] * (len(one.symbols) - 1)
-        symbols = [symbol + apart for symbol in one.symbols]
-        shown += [*symbols[:-1], symbols[-1] + "\n"]
-    ids = np.arange(len(shown))
-    reading = Reading(ids, shown, np.ones(len(shown), dtype=bool), np.array(begins))
-    signals = {name: np.concatenate([one.read[name] for one in traces]) for name in traces[0].read}
-    logits = np.zeros((len(shown), 0), dtype=np.float32)
-    if all(one.chances is not None for one in traces):
-        logits = np.log(np.concatenate([np.asarray(one.chances) for one in traces]) + 1e-12)
-    return Trace(reading, signals.pop("h"), signals.pop("c", None), signals, logits)
+    token_texts: list[str] = []
+    separator = " " if any(len(token) > 1 for row in rows for token in row.source_tokens) else ""
+    reset_mask = []
+    for row in rows:
+        reset_mask += [True] + [False] * (len(row.source_tokens) - 1)
+        row_tokens = [token + separator for token in row.source_tokens]
+        token_texts += [*row_tokens[:-1], row_tokens[-1] + "\n"]
+    ids = np.arange(len(token_texts))
+    tokenized = TokenizedText(ids, token_texts, np.ones(len(token_texts), dtype=bool), np.array(reset_mask))
+    values_by_name = {name: np.concatenate([row.encoder[name] for row in rows]) for name in rows[0].encoder}
+    logits = np.zeros((len(token_texts), 0), dtype=np.float32)
+    if all(row.step_probs is not None for row in rows):
+        logits = np.log(np.concatenate([np.asarray(row.step_probs) for row in rows]) + 1e-12)
+    return Activations(tokenized, values_by_name.pop("h"), values_by_name.pop("c", None), values_by_name, logits)
 
 
-def _findings(found: Trace, options: ExplainOptions) -> Findings | None:
+def _probe_units(activations: Activations, options: ExplainOptions) -> ProbeReport | None:
     """Hold units against features, where a symbol is a character."""
-    plain = [unicodedata.normalize("NFC", shown).removesuffix("\n") for shown in found.reading.shown]
-    if len(plain) < FEWEST_PROBED or any(len(symbol) != 1 for symbol in plain):
+    chars = [unicodedata.normalize("NFC", token_text).removesuffix("\n") for token_text in activations.tokenized.token_texts]
+    if len(chars) < MIN_PROBE_TOKENS or any(len(char) != 1 for char in chars):
         return None
-    return probe(found, "".join(plain), seed=options.seed)
+    return probe_units(activations, "".join(chars), seed=options.seed)

@@ -11,222 +11,233 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from unrolled.analysis.table_session import RowSubject
-from unrolled.analysis.text_session import Subject
-from unrolled.atomic_io import storage_error, write_bytes
+from unrolled.analysis.table_session import TableSession
+from unrolled.analysis.text_session import TextSession
+from unrolled.atomic_io import storage_error, write_atomic
 from unrolled.errors import DataError, UsageError
-from unrolled.interpret.activations import Trace, trace
-from unrolled.interpret.intervention import Effect, effect, hold_from, importance
-from unrolled.interpret.probes import Findings, Probe, probe
-from unrolled.nn.clamp import Hold
+from unrolled.interpret.activations import Activations, record_activations
+from unrolled.interpret.intervention import InterventionEffect, measure_effect, parse_clamp, unit_importance
+from unrolled.interpret.probes import Probe, ProbeReport, probe_units
+from unrolled.nn.clamp import Clamp
 from unrolled.options import ExplainOptions, SampleOptions
-from unrolled.text.tokenized_text import Reading
-from unrolled.views.colored_text import by_state, coloured
+from unrolled.text.tokenized_text import TokenizedText
+from unrolled.views.colored_text import activation_color, color_text
 from unrolled.views.explorer import ExplorerData, explorer_page
 
-SHOWN_DETECTORS = 3
+MAX_CLAMPED_DETECTORS = 3
 """Detectors that are held, each silenced and each as if what it follows were there, when nobody says which."""
 
-IMPORTANCE_SYMBOLS = 1000
-FEWEST_PROBED = 2000
+IMPORTANCE_TOKENS = 1000
+MIN_PROBE_TOKENS = 2000
 """Symbols below which a text is too short to hold units against."""
 
-SAMPLE_LENGTH = 400
+SAMPLE_TOKENS = 400
 SAMPLE_TEMPERATURE = 0.7
-EXTREME = 95
+CLAMP_PERCENTILE = 95
 """Percentile of a unit's states that stands for: what it follows is there."""
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Explored:
+class ExplainResult:
     """What was found inside a model: the `trace` of the text shown, what units follow, what holding some changes."""
 
-    subject: Subject | RowSubject
-    trace: Trace
-    findings: Findings | None
-    importance: np.ndarray[Any, Any] | None
-    effects: list[Effect]
-    page: Path | None
-    alphabet: list[str]
-    end: int | None = None
+    session: TextSession | TableSession
+    activations: Activations
+    probe_report: ProbeReport | None
+    unit_importance: np.ndarray[Any, Any] | None
+    effects: list[InterventionEffect]
+    page_path: Path | None
+    vocab_texts: list[str]
+    eos_id: int | None = None
 
-    def data(self) -> ExplorerData:
+    def explorer_data(self) -> ExplorerData:
         """Return what the page shows."""
-        reading, found = self.trace.reading, self.trace
-        steps, layers, size = found.h.shape
-        ids, chances = found.guesses()
-        ends = [] if self.end is None else np.flatnonzero(reading.ids == self.end).tolist()
+        tokenized, activations = self.activations.tokenized, self.activations
+        num_steps, num_layers, hidden_size = activations.h.shape
+        top_ids, top_probs = activations.top_predictions()
+        eos_positions = [] if self.eos_id is None else np.flatnonzero(tokenized.ids == self.eos_id).tolist()
         return ExplorerData(
-            title=self.subject.name,
-            subtitle=self.subject.shape,
-            symbols=reading.shown,
-            layers=layers,
-            hidden=size,
-            signals={name: values.reshape(steps, -1) for name, values in found.signals.items()},
-            bits=found.bits() if self.predicts else np.full(steps, np.nan),
-            alphabet=self.alphabet,
-            guess_ids=ids,
-            guess_chances=chances,
-            probes=[] if self.findings is None else [_as_dict(one) for one in self.findings.features],
-            importance=None if self.importance is None else self.importance.reshape(-1),
-            effects=[self._effect(one) for one in self.effects],
-            ends=ends,
-            end_ids=[] if self.end is None else [self.end],
-            labels=not self.predicts,
+            title=self.session.name,
+            subtitle=self.session.description,
+            token_texts=tokenized.token_texts,
+            num_layers=num_layers,
+            hidden_size=hidden_size,
+            signals={name: values.reshape(num_steps, -1) for name, values in activations.states_and_gates.items()},
+            bits=activations.bits() if self.predicts_text else np.full(num_steps, np.nan),
+            vocab_texts=self.vocab_texts,
+            top_ids=top_ids,
+            top_probs=top_probs,
+            probes=[] if self.probe_report is None else [_probe_dict(item) for item in self.probe_report.best_units],
+            importance=None if self.unit_importance is None else self.unit_importance.reshape(-1),
+            effects=[self._effect_dict(item) for item in self.effects],
+            eos_positions=eos_positions,
+            eos_ids=[] if self.eos_id is None else [self.eos_id],
+            predicts_labels=not self.predicts_text,
         )
 
     @property
-    def predicts(self) -> bool:
+    def predicts_text(self) -> bool:
         """Whether the model guesses the symbols of the text itself, as one of texts does."""
-        return isinstance(self.subject, Subject)
+        return isinstance(self.session, TextSession)
 
-    def _effect(self, one: Effect) -> dict[str, Any]:
-        named = {} if self.findings is None else {(p.layer, p.unit): p.feature for p in reversed(self.findings.features)}
-        layer, unit, value, _ = one.hold
+    def _effect_dict(self, effect: InterventionEffect) -> dict[str, Any]:
+        features = (
+            {} if self.probe_report is None else {(p.layer, p.unit): p.feature for p in reversed(self.probe_report.best_units)}
+        )
+        layer, unit, value, _ = effect.clamp
         return {
-            "layer": layer, "unit": unit, "value": value, "feature": named.get((layer, unit), ""), "bits": one.bits,
-            "changes": np.nan_to_num(one.changes), "before": one.before, "after": one.after, "seed": one.seed,
+            "layer": layer, "unit": unit, "value": value, "feature": features.get((layer, unit), ""),
+            "bits": effect.mean_bit_change, "changes": np.nan_to_num(effect.bit_changes), "before": effect.sample_before,
+            "after": effect.sample_after, "seed": effect.seed,
         }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Return what a program wants to know."""
-        findings = self.findings or Findings([], [], 0.0)
-        effects = [{k: v for k, v in self._effect(one).items() if k != "changes"} for one in self.effects]
+        probe_report = self.probe_report or ProbeReport([], [], 0.0)
+        effects = [{k: v for k, v in self._effect_dict(item).items() if k != "changes"} for item in self.effects]
         return {
-            "page": None if self.page is None else str(self.page),
-            "symbols": len(self.trace.reading),
-            "detectors": [_as_dict(one) for one in findings.features],
-            "units": [_as_dict(one) for one in findings.units if one.strong],
-            "share": findings.share,
+            "page": None if self.page_path is None else str(self.page_path),
+            "symbols": len(self.activations.tokenized),
+            "detectors": [_probe_dict(item) for item in probe_report.best_units],
+            "units": [_probe_dict(item) for item in probe_report.best_features if item.is_detector],
+            "share": probe_report.detector_fraction,
             "effects": effects,
         }
 
     def summary(self) -> str:
         """Return what was found, in a few lines."""
         lines = []
-        if self.findings is not None and self.findings.features:
+        if self.probe_report is not None and self.probe_report.best_units:
             lines += [f"{'unit':>7}  {'score':>6} {'':11}  follows"]
-            lines += [_told(one) for one in self.findings.features if one.p <= 0.05 and not one.plain]
-            lines += [f"{self.findings.share:.1%} of the units are detectors of something that takes memory to know"]
-        lines += [_cause(one) for one in self.effects]
-        return "\n".join([*lines, f"page: {self.page}"])
+            lines += [_detector_line(item) for item in self.probe_report.best_units if item.p <= 0.05 and not item.plain]
+            lines += [
+                f"{self.probe_report.detector_fraction:.1%} of the units are detectors of something that takes memory to know"
+            ]
+        lines += [_effect_line(item) for item in self.effects]
+        return "\n".join([*lines, f"page: {self.page_path}"])
 
-    def print(self, unit: str | None) -> None:
+    def print_colored(self, neuron: str | None) -> None:
         """Colour the text on the terminal by a unit: the one that is named, or the clearest detector."""
-        found = self.trace
-        if unit is not None:
-            layer, number, _, _ = hold_from(unit, "--unit")
-            _check_unit(found, layer, number)
-            head = f"unit {layer}.{number}"
+        activations = self.activations
+        if neuron is not None:
+            layer, unit, _, _ = parse_clamp(neuron, "--unit")
+            _require_unit(activations, layer, unit)
+            heading = f"unit {layer}.{unit}"
         else:
-            best = self._clearest()
-            layer, number = (best.layer, best.unit) if best else (0, 0)
-            head = f"unit {layer}.{number}" + (f" follows {best.feature} ({best.means})" if best else "")
-        values = found.h[:, layer, number] if found.c is None else np.tanh(found.c[:, layer, number])
+            best = self._best_detector()
+            layer, unit = (best.layer, best.unit) if best else (0, 0)
+            heading = f"unit {layer}.{unit}" + (f" follows {best.feature} ({best.means})" if best else "")
+        values = activations.h[:, layer, unit] if activations.c is None else np.tanh(activations.c[:, layer, unit])
         console = Console(highlight=False, soft_wrap=True)
-        console.print(f"{head}: green = excited, blue = not")
-        console.print(coloured(found.reading.shown, values, by_state))
+        console.print(f"{heading}: green = excited, blue = not")
+        console.print(color_text(activations.tokenized.token_texts, values, activation_color))
 
-    def _clearest(self) -> Probe | None:
-        return None if self.findings is None or not self.findings.features else self.findings.features[0]
+    def _best_detector(self) -> Probe | None:
+        return None if self.probe_report is None or not self.probe_report.best_units else self.probe_report.best_units[0]
 
 
-def explore(subject: Subject, name: str | None, options: ExplainOptions, note: Note) -> Explored:
+def explain_text(session: TextSession, name: str | None, options: ExplainOptions, note: Note) -> ExplainResult:
     """Look inside a model while it reads a text (None: what its run held out), and write the page.
 
     Raises `DataError` for a text of fewer than two symbols, `UsageError` for a unit that is not there.
     """
-    asked = [hold_from(text) for text in options.clamp]
-    reading = subject.held_out(options.length) if name is None else subject.beginning(name, options.length)
-    if len(reading) < 2:
+    clamps = [parse_clamp(text) for text in options.clamp]
+    tokenized = session.held_out_text(options.length) if name is None else session.first_tokens(name, options.length)
+    if len(tokenized) < 2:
         raise DataError("There is one symbol to look at: at least two are needed, to guess one from the other.")
-    found = trace(subject.model, reading)
-    for hold in asked:
-        _check_unit(found, hold.layer, hold.unit)
-    findings = _findings(subject, found, options, note)
-    vocabulary = subject.vocabulary
-    explored = Explored(subject, found, findings, None, [], None, vocabulary.shown(), vocabulary.end)
+    activations = record_activations(session.model, tokenized)
+    for clamp in clamps:
+        _require_unit(activations, clamp.layer, clamp.unit)
+    probe_report = _probe_units(session, activations, options, note)
+    tokenizer = session.tokenizer
+    result = ExplainResult(session, activations, probe_report, None, [], None, tokenizer.token_strings(), tokenizer.eos_id)
     if options.terminal:
-        return finish(explored, options, note)
+        return write_outputs(result, options, note)
     note("what each unit is worth, and what holding some changes")
-    worth = importance(subject.model, reading.head(IMPORTANCE_SYMBOLS))
-    holds = asked or _holds(findings, found)
-    drawn = SampleOptions(length=SAMPLE_LENGTH, temperature=SAMPLE_TEMPERATURE, seed=options.seed)
-    bits = found.bits()
-    effects = [effect(subject.model, subject.vocabulary, reading, hold, drawn, bits) for hold in holds]
-    return finish(dataclasses.replace(explored, importance=worth, effects=effects), options, note)
+    importance = unit_importance(session.model, tokenized.head(IMPORTANCE_TOKENS))
+    chosen_clamps = clamps or _detector_clamps(probe_report, activations)
+    sample_options = SampleOptions(length=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, seed=options.seed)
+    bits = activations.bits()
+    effects = [
+        measure_effect(session.model, session.tokenizer, tokenized, clamp, sample_options, bits) for clamp in chosen_clamps
+    ]
+    return write_outputs(dataclasses.replace(result, unit_importance=importance, effects=effects), options, note)
 
 
-def finish(explored: Explored, options: ExplainOptions, note: Note) -> Explored:
+def write_outputs(result: ExplainResult, options: ExplainOptions, note: Note) -> ExplainResult:
     """Write what was asked for: the page, unless the terminal is to show it, and the arrays."""
     if options.arrays is not None:
-        _write_arrays(Path(options.arrays), explored.trace, note)
+        _save_activations(Path(options.arrays), result.activations, note)
     if options.terminal:
-        return explored
-    run = explored.subject.run
+        return result
+    run = result.session.run
     page = Path(options.out) if options.out else (Path() if run is None else run.path) / "explain.html"
-    write_bytes(page, explorer_page(explored.data()).encode())
-    return dataclasses.replace(explored, page=page)
+    write_atomic(page, explorer_page(result.explorer_data()).encode())
+    return dataclasses.replace(result, page_path=page)
 
 
-def _findings(subject: Subject, shown: Trace, options: ExplainOptions, note: Note) -> Findings | None:
+def _probe_units(
+    session: TextSession, shown_activations: Activations, options: ExplainOptions, note: Note
+) -> ProbeReport | None:
     """Hold units against features: on what the run held out, or, without it, on the text shown if it is long enough."""
-    found = shown
-    if subject.run is not None:
-        found = trace(subject.model, subject.held_out(options.probe_length))
-    if len(found.reading) < FEWEST_PROBED:
-        note(f"too short to tell what units follow: {len(found.reading):,} symbols, and {FEWEST_PROBED:,} are needed")
+    activations = shown_activations
+    if session.run is not None:
+        activations = record_activations(session.model, session.held_out_text(options.probe_length))
+    if len(activations.tokenized) < MIN_PROBE_TOKENS:
+        note(
+            f"too short to tell what units follow: {len(activations.tokenized):,} symbols, and {MIN_PROBE_TOKENS:,} are needed"
+        )
         return None
-    note(f"what units follow, on {len(found.reading):,} symbols")
-    return probe(found, one_each(found.reading), seed=options.seed)
+    note(f"what units follow, on {len(activations.tokenized):,} symbols")
+    return probe_units(activations, one_char_per_token(activations.tokenized), seed=options.seed)
 
 
-def one_each(reading: Reading) -> str:
+def one_char_per_token(tokenized: TokenizedText) -> str:
     """Return a character for every symbol: what is part of one counts for none."""
-    return "".join(shown[-1:] or "\0" for shown in reading.shown)
+    return "".join(token_text[-1:] or "\0" for token_text in tokenized.token_texts)
 
 
-def _holds(findings: Findings | None, found: Trace) -> list[Hold]:
+def _detector_clamps(probe_report: ProbeReport | None, activations: Activations) -> list[Clamp]:
     """Return the clearest detectors, silenced, and held as if what they follow were there."""
-    holds: list[Hold] = []
+    clamps: list[Clamp] = []
     seen: set[tuple[int, int]] = set()
-    for one in findings.features if findings else []:
-        if not one.strong or (one.layer, one.unit) in seen or len(seen) == SHOWN_DETECTORS:
+    for detector in probe_report.best_units if probe_report else []:
+        if not detector.is_detector or (detector.layer, detector.unit) in seen or len(seen) == MAX_CLAMPED_DETECTORS:
             continue
-        seen.add((one.layer, one.unit))
-        states = found.h[:, one.layer, one.unit]
-        extreme = float(np.percentile(states, EXTREME if one.sign > 0 else 100 - EXTREME))
-        holds += [Hold(one.layer, one.unit, 0.0), Hold(one.layer, one.unit, round(extreme, 2))]
-    return holds
+        seen.add((detector.layer, detector.unit))
+        states = activations.h[:, detector.layer, detector.unit]
+        extreme = float(np.percentile(states, CLAMP_PERCENTILE if detector.sign > 0 else 100 - CLAMP_PERCENTILE))
+        clamps += [Clamp(detector.layer, detector.unit, 0.0), Clamp(detector.layer, detector.unit, round(extreme, 2))]
+    return clamps
 
 
-def _check_unit(found: Trace, layer: int, unit: int) -> None:
-    _, layers, size = found.h.shape
-    if not (0 <= layer < layers and 0 <= unit < size):
-        raise UsageError(f"There is no unit {layer}.{unit}: layers are 0 to {layers - 1}, units 0 to {size - 1}.")
+def _require_unit(activations: Activations, layer: int, unit: int) -> None:
+    _, layers, hidden_size = activations.h.shape
+    if not (0 <= layer < layers and 0 <= unit < hidden_size):
+        raise UsageError(f"There is no unit {layer}.{unit}: layers are 0 to {layers - 1}, units 0 to {hidden_size - 1}.")
 
 
-def _write_arrays(path: Path, found: Trace, note: Note) -> None:
+def _save_activations(path: Path, activations: Activations, note: Note) -> None:
     try:
         with open(path, "wb") as file:
-            np.savez(file, **found.arrays())  # type: ignore[arg-type]  # its stub takes every name for allow_pickle
+            np.savez(file, **activations.arrays())  # type: ignore[arg-type]  # its stub takes every name for allow_pickle
     except OSError as error:
         raise storage_error(error, path, "write the arrays to") from error
     note(f"arrays: {path}")
 
 
-def _as_dict(one: Probe) -> dict[str, Any]:
-    return dataclasses.asdict(one)
+def _probe_dict(detector: Probe) -> dict[str, Any]:
+    return dataclasses.asdict(detector)
 
 
-def _told(one: Probe) -> str:
-    mark = "*" if one.strong else " "
-    name = f"{one.layer}.{one.unit}"
-    return f"{name:>7}{mark} {one.score:6.3f} {one.kind:11}  {one.feature} ({one.means})"
+def _detector_line(detector: Probe) -> str:
+    mark = "*" if detector.is_detector else " "
+    name = f"{detector.layer}.{detector.unit}"
+    return f"{name:>7}{mark} {detector.score:6.3f} {detector.kind:11}  {detector.feature} ({detector.means})"
 
 
-def _cause(one: Effect) -> str:
-    layer, unit, value, _ = one.hold
-    return f"{layer}.{unit} held at {value:g}: {one.bits:+.4f} bits a symbol"
+def _effect_line(effect: InterventionEffect) -> str:
+    layer, unit, value, _ = effect.clamp
+    return f"{layer}.{unit} held at {value:g}: {effect.mean_bit_change:+.4f} bits a symbol"

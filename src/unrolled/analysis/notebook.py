@@ -10,54 +10,56 @@ from typing import Any
 
 from unrolled.checkpoints.run_dir import Run
 from unrolled.generation.sampling import Sample
-from unrolled.interpret.activations import Trace
-from unrolled.views.colored_text import surprise_html
-from unrolled.views.svg_curves import draw
+from unrolled.interpret.activations import Activations
+from unrolled.views.colored_text import surprisal_html
+from unrolled.views.svg_curves import loss_curves_svg
 
 
 @dataclass(frozen=True)
-class ShownSample(Sample):
+class NotebookSample(Sample):
     """A sample that is coloured by what the model found surprising in it, once it is shown."""
 
-    colour: Callable[[str], str] = field(default=html.escape, repr=False, compare=False)
+    to_html: Callable[[str], str] = field(default=html.escape, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
-        return f"<div>seed {self.seed}, {self.symbols:,} symbols</div>{self.colour(self.text)}"
+        return f"<div>seed {self.seed}, {self.num_tokens:,} symbols</div>{self.to_html(self.text)}"
 
 
-class ShownTrace(Trace):
+class NotebookActivations(Activations):
     """A trace that shows its text, coloured by surprise, and what it holds."""
 
     def _repr_html_(self) -> str:
-        steps, layers, size = self.h.shape
-        head = f"{steps:,} steps, {layers} layers of {size} units; {', '.join(self.signals)}; logits {self.logits.shape}"
-        return f"<div>{html.escape(head)}</div>{surprise_html(self.reading.shown, self.bits())}"
+        num_steps, num_layers, hidden_size = self.h.shape
+        sizes = f"{num_steps:,} steps, {num_layers} layers of {hidden_size} units"
+        heading = f"{sizes}; {', '.join(self.states_and_gates)}; logits {self.logits.shape}"
+        return f"<div>{html.escape(heading)}</div>{surprisal_html(self.tokenized.token_texts, self.bits())}"
 
 
-class ShownRun(Run):
+class NotebookRun(Run):
     """A run folder that shows its loss."""
 
     def _repr_html_(self) -> str:
-        picture = curve(self)
+        picture = run_loss_svg(self)
         return f"<div>{html.escape(str(self.path))}</div>{picture}"
 
 
-def curve(run: Run) -> str:
+def run_loss_svg(run: Run) -> str:
     """Return the loss of a run against seconds as an SVG; an empty text before there is any."""
-    named = {"train_nats": "training", "val_nats": "validation"}
+    curve_names = {"train_nats": "training", "val_nats": "validation"}
     curves: dict[str, list[tuple[float, float]]] = {}
     for record in run.metrics.read():
-        for key, name in named.items():
+        for key, name in curve_names.items():
             value = record.get(key)
             if isinstance(value, float) and math.isfinite(value):
                 curves.setdefault(name, []).append((float(record["seconds"]), value))
-    return draw(curves) if any(len(points) > 1 for points in curves.values()) else ""
+    return loss_curves_svg(curves) if any(len(points) > 1 for points in curves.values()) else ""
 
 
-def facts(rows: list[tuple[str, Any]], run: Run | None) -> str:
+def facts_table(rows: list[tuple[str, Any]], run: Run | None) -> str:
     """Return facts as a small table, with the curve of the run below, if there is one."""
-    left = ' style="text-align:left"'
+    align_left = ' style="text-align:left"'
     cells = "".join(
-        f"<tr><th{left}>{html.escape(name)}</th><td{left}>{html.escape(str(value))}</td></tr>" for name, value in rows
+        f"<tr><th{align_left}>{html.escape(name)}</th><td{align_left}>{html.escape(str(value))}</td></tr>"
+        for name, value in rows
     )
-    return f"<table>{cells}</table>" + ("" if run is None else curve(run))
+    return f"<table>{cells}</table>" + ("" if run is None else run_loss_svg(run))

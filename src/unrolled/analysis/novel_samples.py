@@ -7,52 +7,56 @@ from dataclasses import replace
 
 import numpy as np
 
-from unrolled.analysis.text_session import Subject
+from unrolled.analysis.text_session import TextSession
 from unrolled.errors import UsageError
-from unrolled.evaluation.memorization import known_documents, matches
+from unrolled.evaluation.memorization import find_known_documents, matching_statistics
 from unrolled.generation.sampling import Sample, generate
-from unrolled.interpret.intervention import hold_from
+from unrolled.interpret.intervention import parse_clamp
 from unrolled.options import SampleOptions
 
-LONGEST_COPY = 50
+MIN_COPY_TOKENS = 50
 """Symbols of the training text in one piece from which on a sample of a stream is called a copy."""
 
-TRIES = 20
+MAX_TRIES = 20
 """How many samples are drawn for each that is wanted before giving up."""
 
 
-def draw_samples(subject: Subject, options: SampleOptions, seed: int) -> Iterator[Sample]:
+def draw_samples(session: TextSession, options: SampleOptions, seed: int) -> Iterator[Sample]:
     """Yield `options.count` samples, units held if asked; with `options.novel_only`, those that are no copies.
 
     A document is a copy if the training text has it, whole; a stretch of a stream, if it has `LONGEST_COPY` symbols in one
     piece of the training text. Seeds go up by one from sample to sample, those left out too. Raises `UsageError` if nearly
     all are copies.
     """
-    holds = [hold_from(text) for text in options.clamp]
+    clamps = [parse_clamp(text) for text in options.clamp]
     if not options.novel_only:
-        yield from generate(subject.model, subject.vocabulary, options, seed, holds, precision=subject.sampling)
+        yield from generate(session.model, session.tokenizer, options, seed, clamps, precision=session.sampling_precision)
         return
-    train = subject.parts()[0]
-    drawn = given = 0
-    while given < options.count:
-        if drawn >= TRIES * options.count:
+    train_ids = session.train_and_held_out()[0]
+    num_drawn = num_yielded = 0
+    while num_yielded < options.count:
+        if num_drawn >= MAX_TRIES * options.count:
             raise UsageError(
-                f"Of {drawn:,} samples {given:,} were no copies of the training text: try a higher --temperature, "
+                f"Of {num_drawn:,} samples {num_yielded:,} were no copies of the training text: try a higher --temperature, "
                 "or another --prompt."
             )
-        wanted = replace(options, count=min(max(options.count - given, 4), TRIES * options.count - drawn))
-        drawing = generate(subject.model, subject.vocabulary, wanted, seed + drawn, holds, precision=subject.sampling)
-        samples = list(drawing)
-        drawn += len(samples)
-        for sample, known in zip(samples, _copied(subject, train, samples), strict=True):
-            if not known and given < options.count:
-                given += 1
+        batch_options = replace(options, count=min(max(options.count - num_yielded, 4), MAX_TRIES * options.count - num_drawn))
+        batch = generate(
+            session.model, session.tokenizer, batch_options, seed + num_drawn, clamps, precision=session.sampling_precision
+        )
+        samples = list(batch)
+        num_drawn += len(samples)
+        for sample, is_copy in zip(samples, _find_copies(session, train_ids, samples), strict=True):
+            if not is_copy and num_yielded < options.count:
+                num_yielded += 1
                 yield sample
 
 
-def _copied(subject: Subject, train: np.ndarray[tuple[int], np.dtype[np.integer]], samples: list[Sample]) -> list[bool]:
-    vocabulary = subject.vocabulary
-    ids = [vocabulary.align(vocabulary.points(sample.text))[0] for sample in samples]
-    if vocabulary.end is not None:
-        return list(map(bool, known_documents(train, vocabulary.end, ids)))
-    return [bool(len(own)) and int(matches(train, own).max()) >= LONGEST_COPY for own in ids]
+def _find_copies(
+    session: TextSession, train_ids: np.ndarray[tuple[int], np.dtype[np.integer]], samples: list[Sample]
+) -> list[bool]:
+    tokenizer = session.tokenizer
+    all_ids = [tokenizer.encode_lossy(tokenizer.code_points(sample.text))[0] for sample in samples]
+    if tokenizer.eos_id is not None:
+        return list(map(bool, find_known_documents(train_ids, tokenizer.eos_id, all_ids)))
+    return [bool(len(ids)) and int(matching_statistics(train_ids, ids).max()) >= MIN_COPY_TOKENS for ids in all_ids]

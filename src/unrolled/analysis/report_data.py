@@ -12,123 +12,131 @@ from pathlib import Path
 from typing import Any
 
 from unrolled import __version__
-from unrolled.atomic_io import write_bytes
+from unrolled.atomic_io import write_atomic
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.options import ReportOptions, TrainRequest
 from unrolled.training.launch import is_table
-from unrolled.training.resume import saved_request
+from unrolled.training.resume import load_request
 from unrolled.views.report import report_page
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenReport:
     """A report that was written to `page`, and all that is on it."""
 
-    page: Path
+    page_path: Path
     data: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return where it is, and what is on it."""
-        return {"page": str(self.page), **self.data}
+        return {"page": str(self.page_path), **self.data}
 
     def summary(self) -> str:
         """Return the headline and where the page is."""
         lines = [
-            f"{one['name']}: {one['value']}" + (f" ({one['note']})" if one["note"] else "") for one in self.data["headline"]
+            f"{item['name']}: {item['value']}" + (f" ({item['note']})" if item["note"] else "")
+            for item in self.data["headline"]
         ]
-        lines += [self.data.get("diagnosis") or "", *(f"* {one}" for one in self.data.get("advice", []))]
-        return "\n".join([line for line in lines if line] + [f"page: {self.page}"])
+        lines += [self.data.get("diagnosis") or "", *(f"* {item}" for item in self.data.get("advice", []))]
+        return "\n".join([line for line in lines if line] + [f"page: {self.page_path}"])
 
 
-def write_report(run: Run | None, path: Path, options: ReportOptions, measure: Callable[[], dict[str, Any]]) -> Written:
+def write_report(run: Run | None, path: Path, options: ReportOptions, measure: Callable[[], dict[str, Any]]) -> WrittenReport:
     """Measure what a run is to report and write its page. Raises `UsageError` for a model without one."""
     if run is None:
         raise UsageError(f"{path} is a model without its run folder: there is nothing to report.")
     data = measure()
-    page = Path(options.out) if options.out else run.path / "report.html"
-    write_bytes(page, report_page(data).encode())
-    return Written(page, data)
+    page_path = Path(options.out) if options.out else run.path / "report.html"
+    write_atomic(page_path, report_page(data).encode())
+    return WrittenReport(page_path, data)
 
 
-def run_parts(run: Run | None, symbols: int | None) -> dict[str, Any]:
+def run_sections(run: Run | None, tokens_per_epoch: int | None) -> dict[str, Any]:
     """Return what the logs of a run say: settings, curves, samples. `symbols` is the size of an epoch, if it is known."""
     if run is None:
         return {}
-    request, _ = saved_request(run)
+    request, _ = load_request(run)
     groups = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network")
     settings = [
-        {"group": name, "rows": [_setting(field, getattr(part, field.name), request) for field in dataclasses.fields(part)]}
-        for name, part in zip(groups, request.parts(), strict=True)
+        {"group": name, "rows": [_setting_row(field, getattr(part, field.name), request) for field in dataclasses.fields(part)]}
+        for name, part in zip(groups, request.groups(), strict=True)
         if is_table(request) or not name.startswith("tables")
     ]
-    records = list(_sound(run.metrics.read()))
-    trained = [record for record in records if record.get("event") == "train" and _is_number(record.get("epochs"))]
+    records = list(_valid_records(run.metrics.read()))
+    train_records = [record for record in records if record.get("event") == "train" and _is_number(record.get("epochs"))]
 
-    def curve(key: str, found: Iterable[dict[str, Any]]) -> list[list[Any]]:
-        known = [one for one in found if _is_number(one.get(key))]
-        rows = [[one["step"], one["seconds"], _symbols(one, trained, symbols), one[key]] for one in known]
+    def curve(key: str, records: Iterable[dict[str, Any]]) -> list[list[Any]]:
+        numeric = [record for record in records if _is_number(record.get(key))]
+        rows = [
+            [record["step"], record["seconds"], _tokens_seen(record, train_records, tokens_per_epoch), record[key]]
+            for record in numeric
+        ]
         return [row for row in rows if math.isfinite(row[1]) and math.isfinite(row[3])]
 
-    validation = [record for record in records if record.get("event") == "validation"]
+    validation_records = [record for record in records if record.get("event") == "validation"]
     return {
         "settings": settings,
         "curves": {
             "loss_unit": "character",
-            "train": curve("train_nats", trained),
-            "validation": curve("val_nats", validation),
-            "lr": curve("lr", trained),
-            "gradient_norm": curve("gradient_norm", trained),
+            "train": curve("train_nats", train_records),
+            "validation": curve("val_nats", validation_records),
+            "lr": curve("lr", train_records),
+            "gradient_norm": curve("gradient_norm", train_records),
         },
         "samples": [
-            {"step": one["step"], "seconds": one["seconds"], "val_nats": one.get("val_nats"), "text": one["text"]}
-            for one in _sound(run.samples.read())
-            if isinstance(one.get("text"), str) and (one.get("val_nats") is None or _is_number(one["val_nats"]))
+            {"step": record["step"], "seconds": record["seconds"], "val_nats": record.get("val_nats"), "text": record["text"]}
+            for record in _valid_records(run.samples.read())
+            if isinstance(record.get("text"), str) and (record.get("val_nats") is None or _is_number(record["val_nats"]))
         ],
     }
 
 
-def spent(run: Run | None) -> dict[str, str]:
+def training_time(run: Run | None) -> dict[str, str]:
     """Return how long a run has trained, as a headline."""
-    trained = [one for one in _sound(run.metrics.read()) if one.get("event") == "train"] if run else []
-    last = trained[-1] if trained else {}
-    minutes, passes = float(last.get("seconds") or 0) / 60, last.get("epochs")
-    return {"name": "training", "value": f"{minutes:.1f} min", "note": f"{passes if _is_number(passes) else 0:.2f} passes"}
+    train_records = [record for record in _valid_records(run.metrics.read()) if record.get("event") == "train"] if run else []
+    last = train_records[-1] if train_records else {}
+    minutes, num_epochs = float(last.get("seconds") or 0) / 60, last.get("epochs")
+    return {
+        "name": "training",
+        "value": f"{minutes:.1f} min",
+        "note": f"{num_epochs if _is_number(num_epochs) else 0:.2f} passes",
+    }
 
 
-def _sound(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _valid_records(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the records that say when they were made; others were not written by us."""
-    return (one for one in records if _is_number(one.get("step")) and _is_number(one.get("seconds")))
+    return (record for record in records if _is_number(record.get("step")) and _is_number(record.get("seconds")))
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _setting(field: dataclasses.Field[Any], value: Any, request: TrainRequest) -> list[str]:
+def _setting_row(field: dataclasses.Field[Any], value: Any, request: TrainRequest) -> list[str]:
     """Return a setting's name, value, and who chose it."""
-    chosen = "chosen by the recipe" if field.metadata.get("chosen") else ""
-    return [field.name, _value(value), "given" if field.name in request.given else chosen]
+    origin = "chosen by the recipe" if field.metadata.get("chosen") else ""
+    return [field.name, _format_value(value), "given" if field.name in request.explicit else origin]
 
 
-def _symbols(record: dict[str, Any], trained: list[dict[str, Any]], symbols: int | None) -> float | None:
+def _tokens_seen(record: dict[str, Any], train_records: list[dict[str, Any]], tokens_per_epoch: int | None) -> float | None:
     """Return how many symbols were read by a record: a validation's are those of the step it was made at."""
-    if symbols is None:
+    if tokens_per_epoch is None:
         return None
     if "epochs" in record:
-        return float(record["epochs"] * symbols)
-    if not trained:
+        return float(record["epochs"] * tokens_per_epoch)
+    if not train_records:
         return 0.0
-    last = trained[-1]
-    return float(last["epochs"] * symbols * record["step"] / max(1, last["step"]))
+    last = train_records[-1]
+    return float(last["epochs"] * tokens_per_epoch * record["step"] / max(1, last["step"]))
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "" if value is None else (f"{value:g}" if isinstance(value, float) else str(value))
 
 
-def made() -> str:
+def created_by() -> str:
     """Return when a page was made, and by what."""
     return f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M} by unrolled {__version__}"

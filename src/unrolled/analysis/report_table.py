@@ -6,94 +6,106 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.analysis.report_data import Note, made, run_parts, spent
-from unrolled.analysis.table_session import Judged, RowSubject
-from unrolled.evaluation.predictor import Answer
+from unrolled.analysis.report_data import Note, created_by, run_sections, training_time
+from unrolled.analysis.table_session import EvaluatedRows, TableSession
+from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
-from unrolled.tables.cell_values import Cell, text_of
+from unrolled.tables.cell_values import Cell, parse_text
 from unrolled.tables.columns import ImageColumn, LabelsColumn, TextColumn
 
-ERRORS = 30
-MAPS = 6
-LONGEST_MAP = 60
+MAX_ERRORS = 30
+MAX_ATTENTION_MAPS = 6
+MAX_MAP_TOKENS = 60
 """Symbols beyond which an attention map is too large to read."""
 
-SHOWN = 300
+MAX_CELL_CHARS = 300
 """Characters of a cell that are shown."""
 
 
-def report_rows(subject: RowSubject, note: Note) -> dict[str, Any]:
+def build_table_report(session: TableSession, note: Note) -> dict[str, Any]:
     """Measure what a model of a table does on the rows its run held out, and return it as the page takes it."""
     note("answers to the rows held out")
-    judged = subject.judged(None, PredictOptions())
-    report, history = judged.report, subject.saved.history
-    head = report.headline
-    beside = [f"{name}: {own[head]:.3f}" for name, own in report.baselines.items() if head in own]
-    parts = run_parts(subject.run, None)
-    parts["curves"]["loss_unit"] = "target"
+    evaluated = session.evaluate(None, PredictOptions())
+    report, history = evaluated.report, session.saved.history
+    headline = report.headline
+    baseline_texts = [f"{name}: {metrics[headline]:.3f}" for name, metrics in report.baselines.items() if headline in metrics]
+    run_data = run_sections(session.run, None)
+    run_data["curves"]["loss_unit"] = "target"
     return {
-        "title": subject.name,
-        "subtitle": subject.shape,
-        "created": made(),
-        "command": f"unrolled predict {subject.path.parent} TABLE",
+        "title": session.name,
+        "subtitle": session.description,
+        "created": created_by(),
+        "command": f"unrolled predict {session.path.parent} TABLE",
         "headline": [
-            {"name": head.replace("_", " "), "value": f"{report.metrics[head]:.3f}", "note": "; ".join(beside)},
-            {"name": "rows held out", "value": f"{report.rows:,}", "note": ""},
-            spent(subject.run),
+            {"name": headline.replace("_", " "), "value": f"{report.metrics[headline]:.3f}", "note": "; ".join(baseline_texts)},
+            {"name": "rows held out", "value": f"{report.num_rows:,}", "note": ""},
+            training_time(session.run),
         ],
         "diagnosis": history.get("verdict") or "",
-        **parts,
+        **run_data,
         "table": report.to_json(),
-        "attention": _maps(subject, judged),
-        "errors": _errors(subject, judged),
+        "attention": _attention_maps(session, evaluated),
+        "errors": _wrong_rows(session, evaluated),
     }
 
 
-def _errors(subject: RowSubject, judged: Judged) -> list[dict[str, Any]]:
+def _wrong_rows(session: TableSession, evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """Return the rows that were answered wrong, those it was surest of first; a picture that is painted has no one answer."""
-    if isinstance(subject.task.target, ImageColumn):
+    if isinstance(session.spec.target, ImageColumn):
         return []
     wrong: list[dict[str, Any]] = [
-        {"source": _shown(source), "truth": _shown(truth), "predicted": answer.text[:SHOWN], "probability": answer.probability}
-        for source, truth, answer in zip(judged.sources, judged.truths, judged.answers, strict=True)
-        if answer.probability is not None and _is_wrong(subject, truth, answer)
+        {
+            "source": _format_cell(source),
+            "truth": _format_cell(truth),
+            "predicted": prediction.text[:MAX_CELL_CHARS],
+            "probability": prediction.probability,
+        }
+        for source, truth, prediction in zip(evaluated.sources, evaluated.truths, evaluated.predictions, strict=True)
+        if prediction.probability is not None and _is_wrong(session, truth, prediction)
     ]
-    return sorted(wrong, key=lambda row: -row["probability"])[:ERRORS]
+    return sorted(wrong, key=lambda row: -row["probability"])[:MAX_ERRORS]
 
 
-def _is_wrong(subject: RowSubject, truth: Cell, answer: Answer) -> bool:
-    if isinstance(subject.task.target, LabelsColumn):
-        return not np.array_equal(answer.values, subject.task.encode_target(truth))
-    return text_of(truth) != answer.text
+def _is_wrong(session: TableSession, truth: Cell, prediction: Prediction) -> bool:
+    if isinstance(session.spec.target, LabelsColumn):
+        return not np.array_equal(prediction.values, session.spec.encode_target(truth))
+    return parse_text(truth) != prediction.text
 
 
-def _maps(subject: RowSubject, judged: Judged) -> list[dict[str, Any]]:
+def _attention_maps(session: TableSession, evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """Return what the first rows' answers looked at, symbol by symbol."""
-    source, target = subject.task.source, subject.task.target
+    source, target = session.spec.source, session.spec.target
     if isinstance(target, ImageColumn) or not isinstance(target, TextColumn) or not isinstance(source, TextColumn):
         return []
-    if not subject.saved.model.pair.attention:
+    if not session.saved.model.pair.attention:
         return []
-    answerer = subject.answerer(PredictOptions())
+    predictor = session.predictor(PredictOptions())
     maps: list[dict[str, Any]] = []
-    for cell, truth in zip(judged.sources, judged.truths, strict=True):
-        symbols = list(source.symbols(cell))
-        if len(symbols) > LONGEST_MAP:
+    for cell, truth in zip(evaluated.sources, evaluated.truths, strict=True):
+        source_tokens = list(source.cell_tokens(cell))
+        if len(source_tokens) > MAX_MAP_TOKENS:
             continue
-        answer, weights = answerer.looked(cell)
-        if len(maps) == MAPS:
+        prediction, weights = predictor.predict_with_attention(cell)
+        if len(maps) == MAX_ATTENTION_MAPS:
             break
         if weights is None:  # nothing was written
             continue
-        written = [target.show(answer.values[index : index + 1]) for index in range(len(answer.values))]
-        maps.append({"source": symbols, "target": written, "weights": weights.round(4).tolist(), "truth": _shown(truth)})
+        target_tokens = [target.decode(prediction.values[index : index + 1]) for index in range(len(prediction.values))]
+        maps.append(
+            {
+                "source": source_tokens,
+                "target": target_tokens,
+                "weights": weights.round(4).tolist(),
+                "truth": _format_cell(truth),
+            }
+        )
     return maps
 
 
-def _shown(cell: Cell) -> str:
+def _format_cell(cell: Cell) -> str:
     """Return a cell as a person reads it, its beginning at most; of numbers only how many they are."""
     if isinstance(cell.value, np.ndarray):
         return "numbers, " + " x ".join(map(str, cell.value.shape))
     if isinstance(cell.value, list):
-        return " ".join(map(str, cell.value))[:SHOWN]
-    return text_of(cell)[:SHOWN]
+        return " ".join(map(str, cell.value))[:MAX_CELL_CHARS]
+    return parse_text(cell)[:MAX_CELL_CHARS]

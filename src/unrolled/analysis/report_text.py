@@ -7,217 +7,247 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.analysis.baselines import MOST_COUNTED, Baselines, baselines, samples
-from unrolled.analysis.explain_text import one_each
-from unrolled.analysis.report_data import Note, made, run_parts, spent
-from unrolled.analysis.text_session import Subject
+from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
+from unrolled.analysis.explain_text import one_char_per_token
+from unrolled.analysis.report_data import Note, created_by, run_sections, training_time
+from unrolled.analysis.text_session import TextSession
 from unrolled.evaluation.language_model import Evaluation, evaluate
-from unrolled.evaluation.memorization import known_documents, memorised
+from unrolled.evaluation.memorization import find_known_documents, measure_memorization
 from unrolled.evaluation.ngram import KneserNey
 from unrolled.generation.sampling import Sample, generate
-from unrolled.interpret.activations import Trace, trace
-from unrolled.interpret.context_use import Reach, reach
-from unrolled.interpret.gate_saturation import histograms, saturation
-from unrolled.interpret.loss_breakdown import anatomy, words
-from unrolled.interpret.probes import Findings, Probe, probe
+from unrolled.interpret.activations import Activations, record_activations
+from unrolled.interpret.context_use import ContextUse, measure_context_use
+from unrolled.interpret.gate_saturation import activation_histograms, gate_saturation
+from unrolled.interpret.loss_breakdown import count_words, loss_by_class
+from unrolled.interpret.probes import Probe, ProbeReport, probe_units
 from unrolled.options import ReportOptions, SampleOptions
 from unrolled.text.tokenizer import Ids
 
-LOOKED_AT = 30_000
+MAX_RECORDED_TOKENS = 30_000
 """Symbols of the held-out text that are looked at inside the model."""
 
-REACHED = 200_000
-WORDS_COUNTED = 10_000_000
+MAX_CONTEXT_TOKENS = 200_000
+MAX_WORD_COUNT_TOKENS = 10_000_000
 """Symbols of the training text whose words are counted, to know the rare ones."""
 
-SEARCHED = 1 << 27
+MAX_SEARCHED_TOKENS = 1 << 27
 """Symbols of the training text that samples are searched in; of a longer one, its end."""
 
-SAMPLE_LENGTH = 1000
-DOCUMENTS = 200
-LONG_COPY = 60
+SAMPLE_TOKENS = 1000
+NUM_DOCUMENT_SAMPLES = 200
+MIN_COPY_TOKENS = 60
 """Symbols in one piece from which on a sample has learned a passage by heart."""
 
-SNIPPET = 400
+SNIPPET_TOKENS = 400
 SNIPPET_UNITS = 4
 
 
-class TextReport:
+class TextReportBuilder:
     """What is found out about a model of texts; `data` is all of it, as the page takes it."""
 
-    def __init__(self, subject: Subject, options: ReportOptions, note: Note) -> None:
-        self.subject, self.options, self.note = subject, options, note
-        self.train, self.held = subject.parts()
-        self.looked = trace(subject.model, subject.held_out(LOOKED_AT))
+    def __init__(self, session: TextSession, options: ReportOptions, note: Note) -> None:
+        self.session, self.options, self.note = session, options, note
+        self.train_ids, self.held_out_ids = session.train_and_held_out()
+        self.activations = record_activations(session.model, session.held_out_text(MAX_RECORDED_TOKENS))
 
-    def data(self) -> dict[str, Any]:
+    def build(self) -> dict[str, Any]:
         """Measure everything and return it."""
-        subject = self.subject
+        session = self.session
         self.note("the loss on the text held out")
-        result = self._evaluate()
-        counted = baselines(subject.vocabulary, self.train, self.held, self.options.order, True, self.note)
-        self.note(f"samples, searched for in {min(len(self.train), SEARCHED):,} symbols of the training text")
-        memory, written = self._memory()
-        self.note(f"what units follow, on {len(self.looked.reading):,} symbols, and how far back they remember")
-        findings = probe(self.looked, one_each(self.looked.reading), seed=self.options.seed)
-        back = reach(subject.model, subject.machine, np.asarray(self.held[:REACHED]).astype(np.int64), subject.vocabulary.end)
-        parts = run_parts(subject.run, len(self.train))
-        parts["curves"]["references"] = [
-            {"name": f"{counted.best[0]}-gram", "nats": counted.best[1]}, {"name": "xz", "nats": counted.xz},
+        evaluation = self._evaluate()
+        baselines = measure_baselines(session.tokenizer, self.train_ids, self.held_out_ids, self.options.order, True, self.note)
+        self.note(f"samples, searched for in {min(len(self.train_ids), MAX_SEARCHED_TOKENS):,} symbols of the training text")
+        copying, samples = self._copying()
+        self.note(f"what units follow, on {len(self.activations.tokenized):,} symbols, and how far back they remember")
+        probe_report = probe_units(self.activations, one_char_per_token(self.activations.tokenized), seed=self.options.seed)
+        context_use = measure_context_use(
+            session.model,
+            session.machine,
+            np.asarray(self.held_out_ids[:MAX_CONTEXT_TOKENS]).astype(np.int64),
+            session.tokenizer.eos_id,
+        )
+        run_data = run_sections(session.run, len(self.train_ids))
+        run_data["curves"]["references"] = [
+            {"name": f"{baselines.best_ngram[0]}-gram", "nats": baselines.best_ngram[1]}, {"name": "xz", "nats": baselines.xz},
         ]  # fmt: skip
-        history = subject.saved.history
+        history = session.saved.history
         return {
-            "title": subject.name,
-            "subtitle": subject.shape,
-            "created": made(),
-            "command": f"unrolled sample {subject.path.parent}",
-            "headline": self._headline(result, counted, memory, findings),
+            "title": session.name,
+            "subtitle": session.description,
+            "created": created_by(),
+            "command": f"unrolled sample {session.path.parent}",
+            "headline": self._headline(evaluation, baselines, copying, probe_report),
             "diagnosis": history.get("verdict") or "",
-            "advice": advice(result, counted, memory, back),
-            **parts,
-            "baselines": _baseline_rows(counted, result),
-            "ngram_samples": [{"name": f"{n}-gram", "text": text} for n, text in self._counting_writes().items()],
-            "model_sample": written[0].text[: SAMPLE_LENGTH // 2] if written else "",
-            "loss_breakdown": self._anatomy(counted),
-            "memorization": memory,
-            "detectors": self._detectors(findings),
-            **_ranges(self.looked),
-            "context_use": None if back is None else _reach(back),
+            "advice": suggestions(evaluation, baselines, copying, context_use),
+            **run_data,
+            "baselines": _baseline_rows(baselines, evaluation),
+            "ngram_samples": [{"name": f"{n}-gram", "text": text} for n, text in self._ngram_samples().items()],
+            "model_sample": samples[0].text[: SAMPLE_TOKENS // 2] if samples else "",
+            "loss_breakdown": self._loss_breakdown(baselines),
+            "memorization": copying,
+            "detectors": self._detectors(probe_report),
+            **_activation_plots(self.activations),
+            "context_use": None if context_use is None else _context_use_dict(context_use),
         }
 
     def _evaluate(self) -> Evaluation:
-        subject = self.subject
-        fraction, corpus = subject.corpus(())
-        begins = subject.vocabulary.begins_character() if corpus.is_text else None
-        return evaluate(subject.model, subject.machine, self.held, subject.vocabulary.end, corpus.longest, begins=begins)
+        session = self.session
+        _, corpus = session.corpus(())
+        char_starts = session.tokenizer.char_start_mask() if corpus.is_text else None
+        return evaluate(
+            session.model, session.machine, self.held_out_ids, session.tokenizer.eos_id, corpus.longest, char_starts=char_starts
+        )
 
     def _headline(
-        self, result: Evaluation, counted: Baselines, memory: dict[str, Any], findings: Findings
+        self, evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], probe_report: ProbeReport
     ) -> list[dict[str, str]]:
-        order, best = counted.best
+        order, best_nats = baselines.best_ngram
         return [
-            {"name": "held-out text", "value": f"{result.nats:.3f} nats", "note": f"{result.bits:.3f} bits a character"},
+            {
+                "name": "held-out text",
+                "value": f"{evaluation.nats:.3f} nats",
+                "note": f"{evaluation.bits:.3f} bits a character",
+            },
             {
                 "name": f"best n-gram ({order})",
-                "value": f"{best:.3f} nats",
-                "note": f"{abs(best - result.nats):.3f} {'more' if best > result.nats else 'less'} than the network",
+                "value": f"{best_nats:.3f} nats",
+                "note": f"{abs(best_nats - evaluation.nats):.3f} "
+                f"{'more' if best_nats > evaluation.nats else 'less'} than the network",
             },
-            spent(self.subject.run),
-            {"name": "longest copied run", "value": f"{memory['longest_copy']} symbols", "note": "in samples"},
-            {"name": "detectors", "value": f"{findings.share:.0%}", "note": "of the units follow something"},
+            training_time(self.session.run),
+            {"name": "longest copied run", "value": f"{copying['longest_copy']} symbols", "note": "in samples"},
+            {"name": "detectors", "value": f"{probe_report.detector_fraction:.0%}", "note": "of the units follow something"},
         ]
 
-    def _counting_writes(self) -> dict[int, str]:
-        return samples(self.subject.vocabulary, self.train, self.options.seed)
+    def _ngram_samples(self) -> dict[int, str]:
+        return ngram_samples(self.session.tokenizer, self.train_ids, self.options.seed)
 
-    def _anatomy(self, counted: Baselines) -> dict[str, Any]:
-        reading, order = self.looked.reading, counted.best[0]
-        counting = KneserNey(np.asarray(self.train[-MOST_COUNTED:]), self.subject.vocabulary.size, order)
-        losses = counting.losses(reading.ids[1:], np.concatenate([self.train[-order:], reading.ids[:1]]))
+    def _loss_breakdown(self, baselines: Baselines) -> dict[str, Any]:
+        tokenized, order = self.activations.tokenized, baselines.best_ngram[0]
+        ngram_model = KneserNey(np.asarray(self.train_ids[-MAX_TRAIN_TOKENS:]), self.session.tokenizer.vocab_size, order)
+        losses = ngram_model.losses(tokenized.ids[1:], np.concatenate([self.train_ids[-order:], tokenized.ids[:1]]))
         bits = np.append(np.nan, losses / math.log(2))
-        common = words(self.subject.vocabulary.decode(np.asarray(self.train[-WORDS_COUNTED:]).tolist()))
-        parts = anatomy(reading.shown, [self.looked.bits(), bits], common)
-        rows = [{"name": part.name, "tokens": part.symbols, "bits": list(part.bits)} for part in parts]
+        word_counts = count_words(self.session.tokenizer.decode(np.asarray(self.train_ids[-MAX_WORD_COUNT_TOKENS:]).tolist()))
+        class_losses = loss_by_class(tokenized.token_texts, [self.activations.bits(), bits], word_counts)
+        rows = [
+            {"name": class_loss.name, "tokens": class_loss.num_tokens, "bits": list(class_loss.bits)}
+            for class_loss in class_losses
+        ]
         return {"models": ["this model", f"{order}-gram"], "rows": rows}
 
-    def _memory(self) -> tuple[dict[str, Any], list[Sample]]:
+    def _copying(self) -> tuple[dict[str, Any], list[Sample]]:
         """Draw samples and look for them in the training text, and for as much real text that was held out."""
-        subject, options = self.subject, self.options
-        vocabulary, train = subject.vocabulary, self.train[-SEARCHED:]
-        count = options.samples if vocabulary.end is None else DOCUMENTS
-        asked = SampleOptions(length=SAMPLE_LENGTH, count=count)
-        drawn = list(generate(subject.model, vocabulary, asked, options.seed, precision=subject.sampling))
-        ids = [vocabulary.align(vocabulary.points(sample.text))[0] for sample in drawn]
-        found = [memorised(train, own) for own in ids]
-        longest = max(range(len(found)), key=lambda index: found[index].longest)
-        start = found[longest].in_sample
-        real = memorised(train, np.asarray(self.held[: SAMPLE_LENGTH * options.samples]))
-        sizes = np.array([len(own) for own in ids])
+        session, options = self.session, self.options
+        tokenizer, train_ids = session.tokenizer, self.train_ids[-MAX_SEARCHED_TOKENS:]
+        count = options.samples if tokenizer.eos_id is None else NUM_DOCUMENT_SAMPLES
+        sample_options = SampleOptions(length=SAMPLE_TOKENS, count=count)
+        samples = list(generate(session.model, tokenizer, sample_options, options.seed, precision=session.sampling_precision))
+        sample_ids = [tokenizer.encode_lossy(tokenizer.code_points(sample.text))[0] for sample in samples]
+        copy_stats = [measure_memorization(train_ids, ids) for ids in sample_ids]
+        most_copied = max(range(len(copy_stats)), key=lambda index: copy_stats[index].longest_match)
+        start = copy_stats[most_copied].sample_start
+        held_out_stats = measure_memorization(train_ids, np.asarray(self.held_out_ids[: SAMPLE_TOKENS * options.samples]))
+        lengths = np.array([len(ids) for ids in sample_ids])
         novelty = []
-        for n in range(1, min(51, len(real.novelty) + 1)):
-            grams = np.maximum(sizes - n + 1, 0)
-            shares = [one.novelty[n - 1] if len(one.novelty) >= n else 0.0 for one in found]
-            if grams.sum():
-                novelty.append([n, float(np.dot(shares, grams) / grams.sum()), real.novelty[n - 1]])
+        for n in range(1, min(51, len(held_out_stats.novel_ngram_rates) + 1)):
+            num_ngrams = np.maximum(lengths - n + 1, 0)
+            rates = [stats.novel_ngram_rates[n - 1] if len(stats.novel_ngram_rates) >= n else 0.0 for stats in copy_stats]
+            if num_ngrams.sum():
+                novelty.append(
+                    [n, float(np.dot(rates, num_ngrams) / num_ngrams.sum()), held_out_stats.novel_ngram_rates[n - 1]]
+                )
         return {
-            "samples": len(drawn), "tokens": int(sizes.sum()), "seed": options.seed + longest,
-            "longest_copy": found[longest].longest, "new_ngrams": novelty,
-            "copied_text": vocabulary.decode(ids[longest][start : start + found[longest].longest].tolist()),
-            "documents": None if vocabulary.end is None else _documents(train, vocabulary.end, ids),
-        }, drawn  # fmt: skip
+            "samples": len(samples), "tokens": int(lengths.sum()), "seed": options.seed + most_copied,
+            "longest_copy": copy_stats[most_copied].longest_match, "new_ngrams": novelty,
+            "copied_text": tokenizer.decode(
+                sample_ids[most_copied][start : start + copy_stats[most_copied].longest_match].tolist()
+            ),
+            "documents": None if tokenizer.eos_id is None else _document_novelty(train_ids, tokenizer.eos_id, sample_ids),
+        }, samples  # fmt: skip
 
-    def _detectors(self, findings: Findings) -> dict[str, Any]:
-        found = self.looked
-        states = found.h if found.c is None else np.tanh(found.c)
-        rows = [_detector(one) for one in findings.features if one.p <= 0.05]
-        best = [one for one in findings.features if one.strong][:SNIPPET_UNITS]
-        shown = [
+    def _detectors(self, probe_report: ProbeReport) -> dict[str, Any]:
+        activations = self.activations
+        states = activations.h if activations.c is None else np.tanh(activations.c)
+        rows = [_detector(detector) for detector in probe_report.best_units if detector.p <= 0.05]
+        detectors = [detector for detector in probe_report.best_units if detector.is_detector][:SNIPPET_UNITS]
+        snippet_rows = [
             {
-                "layer": one.layer,
-                "neuron": one.unit,
-                "feature": one.feature,
-                "values": np.round(states[:SNIPPET, one.layer, one.unit], 2).tolist(),
+                "layer": detector.layer,
+                "neuron": detector.unit,
+                "feature": detector.feature,
+                "values": np.round(states[:SNIPPET_TOKENS, detector.layer, detector.unit], 2).tolist(),
             }
-            for one in best
+            for detector in detectors
         ]
-        snippet = {"tokens": found.reading.shown[:SNIPPET], "rows": shown} if shown else None
-        return {"share": findings.share, "tokens": len(found.reading), "rows": rows, "snippet": snippet}
+        snippet = {"tokens": activations.tokenized.token_texts[:SNIPPET_TOKENS], "rows": snippet_rows} if snippet_rows else None
+        return {"share": probe_report.detector_fraction, "tokens": len(activations.tokenized), "rows": rows, "snippet": snippet}
 
 
-def advice(result: Evaluation, counted: Baselines, memory: dict[str, Any], back: Reach | None) -> list[str]:
+def suggestions(
+    evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], context_use: ContextUse | None
+) -> list[str]:
     """Return what to try next, by what was measured."""
-    said = []
-    order, best = counted.best
-    if best < result.nats:
-        said.append(f"Counting ({order}-grams) predicts this text better: train longer, or give a larger --hidden.")
-    if memory["longest_copy"] >= LONG_COPY:
-        said.append(f"A sample repeats {memory['longest_copy']} symbols of the training text: more text, or more --dropout.")
-    copied, real = memory["new_ngrams"][7][1:] if len(memory["new_ngrams"]) > 7 else (1.0, 1.0)
-    if real > 0 and copied < 0.8 * real:
-        said.append(
-            f"Samples have fewer new 8-grams ({copied:.0%}) than real text ({real:.0%}): raise --temperature or --dropout."
+    lines = []
+    order, best_nats = baselines.best_ngram
+    if best_nats < evaluation.nats:
+        lines.append(f"Counting ({order}-grams) predicts this text better: train longer, or give a larger --hidden.")
+    if copying["longest_copy"] >= MIN_COPY_TOKENS:
+        lines.append(f"A sample repeats {copying['longest_copy']} symbols of the training text: more text, or more --dropout.")
+    sample_rate, text_rate = copying["new_ngrams"][7][1:] if len(copying["new_ngrams"]) > 7 else (1.0, 1.0)
+    if text_rate > 0 and sample_rate < 0.8 * text_rate:
+        lines.append(
+            f"Samples have fewer new 8-grams ({sample_rate:.0%}) than real text ({text_rate:.0%}): "
+            "raise --temperature or --dropout."
         )
-    if back is not None and back.enough == back.contexts[-1] and len(back.contexts) > 1:
-        said.append("It gains from the longest context that was tried: a larger --bptt may bring more.")
-    return said or ["Nothing stands out: more time and more text are what is left to try."]
+    if (
+        context_use is not None
+        and context_use.effective_context == context_use.context_lengths[-1]
+        and len(context_use.context_lengths) > 1
+    ):
+        lines.append("It gains from the longest context that was tried: a larger --bptt may bring more.")
+    return lines or ["Nothing stands out: more time and more text are what is left to try."]
 
 
 def _detector(one: Probe) -> dict[str, Any]:
     return {
         "layer": one.layer, "neuron": one.unit, "feature": one.feature, "description": one.means, "metric": one.kind,
-        "score": one.score, "sign": one.sign, "p_value": one.p, "is_detector": one.strong,
+        "score": one.score, "sign": one.sign, "p_value": one.p, "is_detector": one.is_detector,
     }  # fmt: skip
 
 
-def _documents(train: Ids, end: int, ids: list[Any]) -> dict[str, Any]:
-    known = known_documents(train, end, ids)
-    distinct = len({own.tobytes() for own in ids})
-    return {"generated": len(ids), "new": float(1 - known.mean()), "distinct": distinct / max(1, len(ids))}
+def _document_novelty(train_ids: Ids, eos_id: int, sample_ids: list[Any]) -> dict[str, Any]:
+    is_known = find_known_documents(train_ids, eos_id, sample_ids)
+    num_distinct = len({ids.tobytes() for ids in sample_ids})
+    return {"generated": len(sample_ids), "new": float(1 - is_known.mean()), "distinct": num_distinct / max(1, len(sample_ids))}
 
 
-def _baseline_rows(counted: Baselines, result: Evaluation) -> dict[str, Any]:
+def _baseline_rows(baselines: Baselines, evaluation: Evaluation) -> dict[str, Any]:
     rows = [
-        {"name": name, "nats": nats, "bits": nats / math.log(2), "is_model": False} for name, nats in counted.to_json().items()
+        {"name": name, "nats": nats, "bits": nats / math.log(2), "is_model": False}
+        for name, nats in baselines.to_json().items()
     ]
-    rows.append({"name": "this model", "nats": result.nats, "bits": result.bits, "is_model": True})
-    note = f"n-grams: interpolated modified Kneser-Ney, counted in {counted.counted:,} symbols of the training text."
+    rows.append({"name": "this model", "nats": evaluation.nats, "bits": evaluation.bits, "is_model": True})
+    note = f"n-grams: interpolated modified Kneser-Ney, counted in {baselines.num_counted:,} symbols of the training text."
     return {"rows": rows, "note": note}
 
 
-def _ranges(found: Trace) -> dict[str, Any]:
-    gates = saturation(found)
-    _, layers, size = found.h.shape
-    points = {name: np.round(values.reshape(-1, 2), 3).tolist() for name, values in gates.items()}
+def _activation_plots(activations: Activations) -> dict[str, Any]:
+    gates = gate_saturation(activations)
+    _, num_layers, hidden_size = activations.h.shape
+    shares_by_gate = {name: np.round(values.reshape(-1, 2), 3).tolist() for name, values in gates.items()}
     return {
-        "gate_saturation": {"names": list(gates), "layers": layers, "hidden_size": size, "points": points} if gates else None,
+        "gate_saturation": {"names": list(gates), "layers": num_layers, "hidden_size": hidden_size, "points": shares_by_gate}
+        if gates
+        else None,
         "histograms": [
-            {"name": one.name, "low": one.low, "high": one.high, "counts": one.counts.tolist()} for one in histograms(found)
+            {"name": histogram.name, "low": histogram.low, "high": histogram.high, "counts": histogram.counts.tolist()}
+            for histogram in activation_histograms(activations)
         ],
     }
 
 
-def _reach(back: Reach) -> dict[str, Any]:
+def _context_use_dict(context_use: ContextUse) -> dict[str, Any]:
     return {
-        "contexts": list(back.contexts), "nats": back.nats.tolist(), "effective_context": back.enough,
-        "gradient_share": back.gradient.tolist(),
+        "contexts": list(context_use.context_lengths), "nats": context_use.nats.tolist(),
+        "effective_context": context_use.effective_context, "gradient_share": context_use.gradient_share.tolist(),
     }  # fmt: skip

@@ -11,47 +11,47 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.checkpoints.model_file import SavedModel
+from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DataError, UsageError
-from unrolled.generation.sampling import step_precision
-from unrolled.nn.device import Machine
+from unrolled.generation.sampling import sampling_precision
+from unrolled.nn.device import DeviceConfig
 from unrolled.nn.kernels.native_decoder import Precision
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import DataOptions, TrainRequest, from_dict
 from unrolled.text.corpus import Corpus, open_corpus
-from unrolled.text.text_files import READERS, gather
-from unrolled.text.tokenized_text import LINE_FEED, Reading, read, reread
-from unrolled.text.tokenizer import Characters, Ids, Vocabulary
-from unrolled.training.resume import saved_request
-from unrolled.training.tasks.text import same_corpus
+from unrolled.text.text_files import CHUNK_READERS, resolve_inputs
+from unrolled.text.tokenized_text import LINE_FEED, TokenizedText, from_ids, tokenize
+from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
+from unrolled.training.resume import load_request
+from unrolled.training.tasks.text import reopen_corpus
 
-STANDARD_INPUT = Path("/dev/stdin")
+STDIN_PATH = Path("/dev/stdin")
 
 
 @dataclass(frozen=True)
-class Subject:
+class TextSession:
     """A model with its vocabulary, where it runs, and the run it came from, if that is there."""
 
     path: Path
-    saved: SavedModel
-    machine: Machine
+    saved: TextModelFile
+    machine: DeviceConfig
     run: Run | None
 
     @property
-    def model(self) -> SequenceModel:
+    def model(self) -> RecurrentLM:
         """The network."""
         return self.saved.model
 
     @property
-    def vocabulary(self) -> Vocabulary:
+    def tokenizer(self) -> Tokenizer:
         """Its symbols."""
-        return self.saved.vocabulary
+        return self.saved.tokenizer
 
     @property
-    def sampling(self) -> Precision | None:
+    def sampling_precision(self) -> Precision | None:
         """The numbers it samples with in the native step; None for the definition, where the reference kernel was asked for."""
-        return step_precision(self.model, self.machine.dtype)
+        return sampling_precision(self.model, self.machine.dtype)
 
     @property
     def name(self) -> str:
@@ -59,76 +59,76 @@ class Subject:
         return self.path.stem if self.run is None else self.run.path.resolve().name
 
     @property
-    def shape(self) -> str:
+    def description(self) -> str:
         """Its layers in a few words."""
         options = self.model.options
-        count = sum(weight.numel() for weight in self.model.parameters())
-        return f"{options.layers} x {options.hidden} {options.cell.upper()}, {count:,} parameters"
+        num_parameters = sum(weight.numel() for weight in self.model.parameters())
+        return f"{options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
     def corpus(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
         """Return the share that trains, and the text: `inputs` in the model's symbols, or what the run was trained on."""
         if self.run is None:
-            request, origin = TrainRequest(), {"text": "", "corpus": ""}
+            request, fingerprints = TrainRequest(), {"text": "", "corpus": ""}
         else:
-            request, origin = saved_request(self.run)
+            request, fingerprints = load_request(self.run)
         if inputs:
-            own = {"tokens": self.vocabulary.kind, "unit": self.saved.unit}
-            data = from_dict(DataOptions, dataclasses.asdict(request.data) | own, str(self.path))
-            return data.train_fraction, open_corpus(inputs, data, self.vocabulary)
+            overrides = {"tokens": self.tokenizer.kind, "unit": self.saved.document_kind}
+            data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
+            return data.train_fraction, open_corpus(inputs, data, self.tokenizer)
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: name the text.")
-        return request.data.train_fraction, same_corpus(request, origin, lambda note: None)
+        return request.data.train_fraction, reopen_corpus(request, fingerprints, lambda note: None)
 
-    def parts(self) -> tuple[Ids, Ids]:
+    def train_and_held_out(self) -> tuple[Ids, Ids]:
         """Return the ids that the run was trained on, and those held out (those trained on, where none were)."""
         fraction, corpus = self.corpus(())
-        train, held = corpus.split(fraction)
-        return train, held if len(held) > 1 else train
+        train, held_out = corpus.split(fraction)
+        return train, held_out if len(held_out) > 1 else train
 
-    def held_out(self, symbols: int) -> Reading:
+    def held_out_text(self, max_tokens: int) -> TokenizedText:
         """Return the beginning of the text that was held out."""
-        return reread(self.vocabulary, self.saved.unit, np.asarray(self.parts()[1][:symbols]))
+        return from_ids(self.tokenizer, self.saved.document_kind, np.asarray(self.train_and_held_out()[1][:max_tokens]))
 
-    def reading(self, text: str) -> Reading:
+    def tokenize(self, text: str) -> TokenizedText:
         """Return how the model reads a text."""
-        return read(self.vocabulary, self.saved.unit, text)
+        return tokenize(self.tokenizer, self.saved.document_kind, text)
 
-    def beginning(self, name: str, symbols: int) -> Reading:
+    def first_tokens(self, name: str, max_tokens: int) -> TokenizedText:
         """Return how the model reads the first symbols of a file, folder or standard input."""
-        points = np.zeros(0, dtype=np.uint8)
-        for piece in self.pieces(name):
-            points = np.concatenate([points, piece])
-            if len(points) >= symbols:
+        code_points = np.zeros(0, dtype=np.uint8)
+        for chunk in self.code_point_chunks(name):
+            code_points = np.concatenate([code_points, chunk])
+            if len(code_points) >= max_tokens:
                 break
-        if not len(points):
+        if not len(code_points):
             raise DataError(f"There is no text in {name}.")
-        text = points[:symbols]
-        if self.vocabulary.kind == "bytes":
-            return self.reading(text.tobytes().decode("utf-8", "surrogateescape"))
-        return self.reading(text.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
+        prefix = code_points[:max_tokens]
+        if self.tokenizer.kind == "bytes":
+            return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
+        return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
 
-    def pieces(self, name: str | None) -> Iterator[Any]:
+    def code_point_chunks(self, name: str | None) -> Iterator[Any]:
         """Yield a text as arrays of points: a file, folder or `-`; None is what the run held out."""
         if name is None:
-            yield from self._held_out_points()
+            yield from self._held_out_code_points()
             return
-        here = name == "-" and os.path.exists(STANDARD_INPUT)
-        notes: dict[str, int] = {}
+        is_stdin = name == "-" and os.path.exists(STDIN_PATH)
+        warnings: dict[str, int] = {}
         last = LINE_FEED
-        for path in [STANDARD_INPUT] if here else gather([name]):
-            if last != LINE_FEED and self.vocabulary.kind == "characters":
+        for path in [STDIN_PATH] if is_stdin else resolve_inputs([name]):
+            if last != LINE_FEED and self.tokenizer.kind == "characters":
                 yield np.array([LINE_FEED], dtype=np.uint8)
-            for piece in READERS[self.vocabulary.kind](path, notes):
-                if len(piece):
-                    yield piece
-                    last = int(piece[-1])
+            for chunk in CHUNK_READERS[self.tokenizer.kind](path, warnings):
+                if len(chunk):
+                    yield chunk
+                    last = int(chunk[-1])
 
-    def _held_out_points(self) -> Iterator[Any]:
-        held, vocabulary = self.parts()[1], self.vocabulary
-        if isinstance(vocabulary, Characters):
-            table = np.array([ord(symbol) for symbol in vocabulary.symbols] + [LINE_FEED], dtype=np.uint32)
+    def _held_out_code_points(self) -> Iterator[Any]:
+        held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer
+        if isinstance(tokenizer, CharTokenizer):
+            code_point_of_id = np.array([ord(char) for char in tokenizer.tokens] + [LINE_FEED], dtype=np.uint32)
         else:
-            table = np.append(np.arange(256), LINE_FEED).astype(np.uint8)
-        skip = int(vocabulary.end is not None and len(held) > 0 and held[0] == vocabulary.end)
-        for start in range(skip, len(held), 1 << 20):
-            yield table[held[start : start + (1 << 20)]]
+            code_point_of_id = np.append(np.arange(256), LINE_FEED).astype(np.uint8)
+        skip = int(tokenizer.eos_id is not None and len(held_out_ids) > 0 and held_out_ids[0] == tokenizer.eos_id)
+        for start in range(skip, len(held_out_ids), 1 << 20):
+            yield code_point_of_id[held_out_ids[start : start + (1 << 20)]]

@@ -12,34 +12,36 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from unrolled.atomic_io import write_bytes
+from unrolled.atomic_io import write_atomic
 from unrolled.bench import learning
-from unrolled.bench.process import Contender
-from unrolled.bench.workloads import SYMBOLS
+from unrolled.bench.process import BenchProcess
+from unrolled.bench.workloads import VOCAB_SIZE
 from unrolled.errors import UsageError
 from unrolled.nn.cells import CELLS
 from unrolled.nn.kernels import KERNELS, native
-from unrolled.nn.kernels.extension import library
-from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeStep
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.kernels.extension import native_module
+from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeDecoder
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import BenchOptions, ModelOptions
-from unrolled.views.svg_curves import draw
+from unrolled.views.svg_curves import loss_curves_svg
 
-SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64), (2, 256, 64, 128))
+TRAINING_SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64), (2, 256, 64, 128))
 """Layers, units, lanes and steps of the training steps compared."""
 
-SAMPLED = (128, 256, 512)
+SAMPLING_UNITS = (128, 256, 512)
 """Units of the two layers that are sampled from."""
 
-SLOW_REFERENCE = 256
+MAX_REFERENCE_UNITS = 256
 """Units beyond which the reference kernel would take most of the time of a benchmark."""
 
 ROUND_SECONDS = 0.4
 """A round repeats its work until it takes about so long."""
 
 
-def race(
-    contenders: dict[str, tuple[str, dict[str, Any]]], rounds: int, chosen: Callable[[list[float]], float] = statistics.median
+def run_interleaved(
+    contenders: dict[str, tuple[str, dict[str, Any]]],
+    rounds: int,
+    aggregate: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
     """Return the work a second of each contender: medians over rounds taken in turn, or what else is `chosen` of their seconds.
 
@@ -47,16 +49,19 @@ def race(
     use no processor.
     """
     with ExitStack() as stack:
-        running = {name: stack.enter_context(Contender(subject, **given)) for name, (subject, given) in contenders.items()}
-        counts = {name: max(1, round(ROUND_SECONDS / contender.round())) for name, contender in running.items()}
-        timings: dict[str, list[float]] = {name: [] for name in running}
+        processes = {
+            name: stack.enter_context(BenchProcess(workload, **parameters))
+            for name, (workload, parameters) in contenders.items()
+        }
+        counts = {name: max(1, round(ROUND_SECONDS / process.round())) for name, process in processes.items()}
+        timings: dict[str, list[float]] = {name: [] for name in processes}
         for _ in range(rounds):
-            for name, contender in running.items():
-                timings[name].append(contender.round(counts[name]))
-        return {name: contender.work / chosen(timings[name]) for name, contender in running.items()}
+            for name, process in processes.items():
+                timings[name].append(process.round(counts[name]))
+        return {name: process.work / aggregate(timings[name]) for name, process in processes.items()}
 
 
-def peaks(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
+def peak_flops(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
     """Return the floating-point operations a second that the processor can do at most, by precision.
 
     It is the best that products of numbers in registers, or large ones by torch, came to in any round.
@@ -68,7 +73,7 @@ def peaks(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
         }
         if _native_has(precision):
             contenders["peak"] = ("matrix peak", {"precision": precision})
-        measured = race(contenders, rounds, chosen=min)
+        measured = run_interleaved(contenders, rounds, aggregate=min)
         products = max(rate for name, rate in measured.items() if name != "peak")
         rates[precision] = max(measured.values())
         note(
@@ -80,11 +85,11 @@ def peaks(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
 
 def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return one row a size: characters a second of a training step of ours and of the peers', and what of the peak it is."""
-    peak = max(peaks(rounds, note).values())
+    peak = max(peak_flops(rounds, note).values())
     rows = []
-    for layers, hidden, batch, bptt in SIZES:
+    for layers, hidden, batch, bptt in TRAINING_SIZES:
         shape = {"layers": layers, "hidden": hidden, "batch": batch, "bptt": bptt}
-        rates = race(
+        rates = run_interleaved(
             {
                 "ours": ("our step", shape | {"optimiser": "adamw"}),
                 "ours, muon": ("our step", shape | {"optimiser": "muon"}),
@@ -95,46 +100,48 @@ def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
             rounds,
         )
         # A symbol: two operations a weight, forward and twice backward; the first layer's inputs pick rows of a table.
-        operations = 6.0 * (4 * (2 * layers - 1) * hidden**2 + SYMBOLS * hidden)
+        operations = 6.0 * (4 * (2 * layers - 1) * hidden**2 + VOCAB_SIZE * hidden)
         rows.append(
             shape
             | {f"characters_per_second_{name}".replace(", ", "_").replace(" ", "_"): rate for name, rate in rates.items()}
             | {f"times_{peer}".replace(" ", "_"): rates["ours"] / rates[peer] for peer in rates if not peer.startswith("ours")}
             | {"share_of_peak": rates["ours"] * operations / peak}
         )
-        last = rows[-1]
+        row = rows[-1]
         note(
             f"training {layers}x{hidden}, {batch} lanes, {bptt} steps: {rates['ours']:>9,.0f} characters/s, "
-            f"{last['times_float32']:.2f} times nn.LSTM in float32, {last['times_bfloat16']:.2f} times it in bfloat16 "
-            f"({last['times_bfloat16_tuned']:.2f} with an allocator that keeps its memory), "
-            f"{last['share_of_peak']:.0%} of the matrix peak"
+            f"{row['times_float32']:.2f} times nn.LSTM in float32, {row['times_bfloat16']:.2f} times it in bfloat16 "
+            f"({row['times_bfloat16_tuned']:.2f} with an allocator that keeps its memory), "
+            f"{row['share_of_peak']:.0%} of the matrix peak"
         )
     return rows
 
 
 def kernels(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return one row a cell, size and precision: characters a second of a layer by each kernel, and its share of the peak."""
-    best, rows = peaks(rounds, note), []
-    for cell, (_, hidden, batch, bptt), precision in itertools.product(("lstm", "gru", "rnn"), SIZES[:3], best):
-        given = {"cell": cell, "hidden": hidden, "batch": batch, "bptt": bptt, "precision": precision}
+    peaks, rows = peak_flops(rounds, note), []
+    for cell, (_, hidden, batch, bptt), precision in itertools.product(("lstm", "gru", "rnn"), TRAINING_SIZES[:3], peaks):
+        parameters = {"cell": cell, "hidden": hidden, "batch": batch, "bptt": bptt, "precision": precision}
         names = [name for name in KERNELS if name != "native" or _native_has(precision)]
-        if hidden > SLOW_REFERENCE:
+        if hidden > MAX_REFERENCE_UNITS:
             names.remove("reference")
-        rates = race({name: ("layer", given | {"kernel": name}) for name in names}, rounds)
-        operations = 12.0 * CELLS[cell].gates * hidden**2  # a symbol: two matrices, two a weight, forward and twice backward
-        shares = {name: rate * operations / best[precision] for name, rate in rates.items()}
+        rates = run_interleaved({name: ("layer", parameters | {"kernel": name}) for name in names}, rounds)
+        operations = (
+            12.0 * CELLS[cell].num_gates * hidden**2
+        )  # a symbol: two matrices, two a weight, forward and twice backward
+        shares = {name: rate * operations / peaks[precision] for name, rate in rates.items()}
         rows.append(
-            given
+            parameters
             | {f"characters_per_second_{name}": rate for name, rate in rates.items()}
             | {f"share_of_peak_{name}": share for name, share in shares.items()}
         )
-        told = ", ".join(f"{name} {rate:,.0f} characters/s ({shares[name]:.0%} of the peak)" for name, rate in rates.items())
-        note(f"layer {cell} {hidden}, {batch} lanes, {bptt} steps, {precision}: {told}")
+        summary = ", ".join(f"{name} {rate:,.0f} characters/s ({shares[name]:.0%} of the peak)" for name, rate in rates.items())
+        note(f"layer {cell} {hidden}, {batch} lanes, {bptt} steps, {precision}: {summary}")
     return rows
 
 
 def _native_has(precision: str) -> bool:
-    return library() is not None and (precision == "float32" or native.has_bfloat16())
+    return native_module() is not None and (precision == "float32" or native.has_bfloat16())
 
 
 def sampling(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -143,15 +150,18 @@ def sampling(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
     `share_of_memory` is what the weights that are read in a second are of what the same threads can read from a block as large.
     """
     rows = []
-    for hidden in SAMPLED:
-        for streams, length, peers in ((1, 2000, 300), (64, 400, 60)):
-            given = {"layers": 2, "hidden": hidden, "streams": streams}
-            ours = {name: ("our sampling", given | {"length": length, "precision": name}) for name in _precisions()}
-            loops = {name: ("peer sampling", given | {"length": peers, "cells": name == "cells"}) for name in ("lstm", "cells")}
-            rates = race(ours | loops, rounds)
-            shares = {name: rates[name] / streams / _steps_of_memory(hidden, streams, name) for name in ours if name}
+    for hidden in SAMPLING_UNITS:
+        for streams, length, peer_length in ((1, 2000, 300), (64, 400, 60)):
+            parameters = {"layers": 2, "hidden": hidden, "streams": streams}
+            ours = {name: ("our sampling", parameters | {"length": length, "precision": name}) for name in _native_precisions()}
+            loops = {
+                name: ("peer sampling", parameters | {"length": peer_length, "cells": name == "cells"})
+                for name in ("lstm", "cells")
+            }
+            rates = run_interleaved(ours | loops, rounds)
+            shares = {name: rates[name] / streams / _memory_bound_steps(hidden, streams, name) for name in ours if name}
             rows.append(
-                given
+                parameters
                 | {f"characters_per_second_{name or 'reference'}": rate for name, rate in rates.items()}
                 | {f"times_{peer}": max(rates[name] for name in ours) / rates[peer] for peer in loops}
                 | {f"share_of_memory_{name}": share for name, share in shares.items()}
@@ -166,23 +176,23 @@ def sampling(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
     return rows
 
 
-def _precisions() -> tuple[str, ...]:
+def _native_precisions() -> tuple[str, ...]:
     """Return those of the native step, or nothing's name where there is none."""
-    return PRECISIONS if library() is not None else ("",)
+    return PRECISIONS if native_module() is not None else ("",)
 
 
-def _steps_of_memory(hidden: int, streams: int, precision: Any) -> float:
+def _memory_bound_steps(hidden: int, streams: int, precision: Any) -> float:
     """Return the steps a second in which the weights could be read, and nothing done with them: the best of five."""
-    model = SequenceModel(SYMBOLS, ModelOptions(layers=2, hidden=hidden)).eval()
-    step = NativeStep(model, streams, precision)
-    rates = [library().memory_rate(step.weight_bytes, step.threads, 0.1) for _ in range(5)]
-    return float(max(rates)) / step.weight_bytes
+    model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=2, hidden=hidden)).eval()
+    decoder = NativeDecoder(model, streams, precision)
+    rates = [native_module().memory_rate(decoder.weight_bytes, decoder.threads, 0.1) for _ in range(5)]
+    return float(max(rates)) / decoder.weight_bytes
 
 
 def encoding(rounds: int, note: Callable[[str], None]) -> dict[str, Any]:
     """Return megabytes a second of text made into symbols: by ours, file and cache included, and by a dictionary."""
-    given = {"megabytes": 20}
-    rates = race({"ours": ("our encoding", given), "dictionary": ("peer encoding", given)}, rounds)
+    parameters = {"megabytes": 20}
+    rates = run_interleaved({"ours": ("our encoding", parameters), "dictionary": ("peer encoding", parameters)}, rounds)
     ratio = rates["ours"] / rates["dictionary"]
     note(f"encoding: {rates['ours']:,.0f} MB/s, {ratio:.1f} times a dictionary and a list")
     return {f"megabytes_per_second_{name}": rate for name, rate in rates.items()}
@@ -199,15 +209,15 @@ def learn(options: BenchOptions, note: Callable[[str], None]) -> list[dict[str, 
     )
     for name, contender in learning.CONTENDERS.items():
         row = {"name": name} | contender(options.text, options.seconds, options.seed)
-        carried = "      " if row["carried"] is None else f"{row['carried']:.4f}"
-        note(f"  {name:<28} {carried}  {row['windowed']:.4f}   {row['parameters']:>9,} parameters")
+        carried_text = "      " if row["carried"] is None else f"{row['carried']:.4f}"
+        note(f"  {name:<28} {carried_text}  {row['windowed']:.4f}   {row['parameters']:>9,} parameters")
         rows.append(row)
     if options.picture:
-        write_bytes(Path(options.picture), draw({row["name"]: row["curve"] for row in rows}).encode())
+        write_atomic(Path(options.picture), loss_curves_svg({row["name"]: row["curve"] for row in rows}).encode())
     return rows
 
 
-PARTS: dict[str, Callable[[BenchOptions, Callable[[str], None]], Any]] = {
+BENCHMARKS: dict[str, Callable[[BenchOptions, Callable[[str], None]], Any]] = {
     "training": lambda options, note: training(options.rounds, note),
     "kernels": lambda options, note: kernels(options.rounds, note),
     "sampling": lambda options, note: sampling(options.rounds, note),
@@ -220,8 +230,9 @@ USUAL = ("training", "sampling", "encoding")
 """What is measured when no part is named: some minutes."""
 
 
-def run(parts: list[str], options: BenchOptions, note: Callable[[str], None]) -> dict[str, Any]:
+def run_benchmarks(names: list[str], options: BenchOptions, note: Callable[[str], None]) -> dict[str, Any]:
     """Measure the parts named (all but learning and kernels, if none is) and return their results; `note` is told each line."""
     return {
-        part: PARTS[part](options, note) for part in parts or [name for name in PARTS if name not in ("learning", "kernels")]
+        benchmark: BENCHMARKS[benchmark](options, note)
+        for benchmark in names or [name for name in BENCHMARKS if name not in ("learning", "kernels")]
     }

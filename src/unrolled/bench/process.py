@@ -17,17 +17,17 @@ from typing import Any, Self
 from unrolled.errors import UnrolledError
 
 
-class Contender:
+class BenchProcess:
     """A subject in a process of its own. `round` times one round of it."""
 
-    def __init__(self, subject: str, **parameters: Any) -> None:
-        self.name = subject
-        serving = "from unrolled.bench.process import serve; serve()"
-        command = [sys.executable, "-c", serving, subject, json.dumps(parameters)]
+    def __init__(self, workload: str, **parameters: Any) -> None:
+        self.name = workload
+        code = "from unrolled.bench.process import serve; serve()"
+        command = [sys.executable, "-c", code, workload, json.dumps(parameters)]
         # In a session of its own it hears no Ctrl-C: it leaves when its input ends, as it does when we are gone.
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
-        self.work = self._answer()
+        self.work = self._read_result()
 
     def round(self, count: int = 1) -> float:
         """Do the work `count` times; return the seconds one took."""
@@ -35,9 +35,9 @@ class Contender:
             if self._process.stdin is not None:
                 self._process.stdin.write(f"{count}\n")
                 self._process.stdin.flush()
-        return self._answer()
+        return self._read_result()
 
-    def _answer(self) -> float:
+    def _read_result(self) -> float:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             self._process.communicate()
@@ -54,15 +54,15 @@ class Contender:
 
 def serve() -> None:
     """Build the subject that the command line names, and time it as often as standard input asks."""
-    from unrolled.bench.workloads import SUBJECTS
+    from unrolled.bench.workloads import WORKLOADS
 
-    subject = SUBJECTS[sys.argv[1]](**json.loads(sys.argv[2]))
-    subject()  # the first round prepares memory and code
-    print(subject.work, flush=True)
+    workload = WORKLOADS[sys.argv[1]](**json.loads(sys.argv[2]))
+    workload()  # the first round prepares memory and code
+    print(workload.work, flush=True)
     for line in sys.stdin:
         started = time.perf_counter()
         for _ in range(int(line)):
-            subject()
+            workload()
         try:
             print((time.perf_counter() - started) / int(line), flush=True)
         except BrokenPipeError:

@@ -15,24 +15,24 @@ from torch.nn import functional as F
 from unrolled.bench.peers import PlainLSTM, PlainLSTMCells
 from unrolled.generation.sampling import generate
 from unrolled.nn.cells import CELLS
-from unrolled.nn.device import choose_machine, keep_memory
+from unrolled.nn.device import select_device, tune_malloc
 from unrolled.nn.kernels import KERNELS
-from unrolled.nn.kernels.extension import library
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.kernels.extension import native_module
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import DataOptions, MachineOptions, ModelOptions, SampleOptions, TrainingOptions
 from unrolled.text.batching import Batch
 from unrolled.text.corpus import open_corpus
-from unrolled.text.tokenizer import Characters
+from unrolled.text.tokenizer import CharTokenizer
 from unrolled.training.launch import choose_kernel
-from unrolled.training.train_step import Learner
+from unrolled.training.train_step import TrainStep
 
-SYMBOLS = 96
+VOCAB_SIZE = 96
 """Kinds of symbols, about those of a text in English."""
 
-LINE = "The quick brown fox jumps over the lazy dog; 0123456789, and THE DOG sleeps on (for now).\n"
+SAMPLE_LINE = "The quick brown fox jumps over the lazy dog; 0123456789, and THE DOG sleeps on (for now).\n"
 
 
-class Subject(Protocol):
+class Workload(Protocol):
     """Something to time. `work` is what one call does: symbols, megabytes, floating-point operations."""
 
     work: float
@@ -42,20 +42,20 @@ class Subject(Protocol):
         ...
 
 
-class OurStep:
+class UnrolledStep:
     """A training step of this package, as `unrolled train --optimiser adamw` takes it, on symbols drawn at random."""
 
     def __init__(self, layers: int, hidden: int, batch: int, bptt: int, optimiser: Any) -> None:
         options = MachineOptions()
         training = TrainingOptions(batch=batch, bptt=bptt, optimiser=optimiser)
-        model = SequenceModel(SYMBOLS, ModelOptions(layers=layers, hidden=hidden, dropout=0.0)).train()
-        machine, _ = choose_kernel(model, choose_machine(options), options, lambda note: None, training)
-        ids = np.random.default_rng(0).integers(SYMBOLS, size=(2, bptt, batch))
+        model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=layers, hidden=hidden, dropout=0.0)).train()
+        machine, _ = choose_kernel(model, select_device(options), options, lambda note: None, training)
+        ids = np.random.default_rng(0).integers(VOCAB_SIZE, size=(2, bptt, batch))
         self.batch, self.work = Batch(ids[0], ids[1], None, True, ids[0].size), float(ids[0].size)
-        self.learner = Learner(model, machine, training, batch)
+        self.train_step = TrainStep(model, machine, training, batch)
 
     def __call__(self) -> None:
-        self.learner.step(self.batch, 1e-4, 0)
+        self.train_step.step(self.batch, 1e-4, 0)
 
 
 class PeerStep:
@@ -66,10 +66,10 @@ class PeerStep:
 
     def __init__(self, layers: int, hidden: int, batch: int, bptt: int, autocast: bool, tuned: bool = False) -> None:
         if tuned:
-            keep_memory()
-        self.model, self.autocast = PlainLSTM(SYMBOLS, hidden, hidden, layers), autocast
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=2e-3)
-        self.ids = torch.randint(SYMBOLS, (2, bptt, batch))
+            tune_malloc()
+        self.model, self.autocast = PlainLSTM(VOCAB_SIZE, hidden, hidden, layers), autocast
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=2e-3)
+        self.ids = torch.randint(VOCAB_SIZE, (2, bptt, batch))
         self.state: tuple[Tensor, Tensor] | None = None
         self.work = float(batch * bptt)
 
@@ -78,40 +78,40 @@ class PeerStep:
             logits, state = self.model(self.ids[0], self.state)
             loss = F.cross_entropy(logits.flatten(0, 1), self.ids[1].flatten())
         self.state = (state[0].detach(), state[1].detach())
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimiser.step()
+        self.optimizer.step()
 
 
 class LayerPass:
     """One recurrent layer forward and backward through time by one of our kernels, all gradients taken."""
 
     def __init__(self, cell: str, hidden: int, batch: int, bptt: int, kernel: str, precision: str) -> None:
-        choose_machine(MachineOptions())  # its allocator keeps its memory, for every kernel alike
-        self.cell, self.run = CELLS[cell](hidden, hidden), KERNELS[kernel]
-        self.narrow = precision == "bfloat16"
+        select_device(MachineOptions())  # its allocator keeps its memory, for every kernel alike
+        self.cell, self.unroll = CELLS[cell](hidden, hidden), KERNELS[kernel]
+        self.use_bfloat16 = precision == "bfloat16"
         self.xs = torch.randn(bptt, batch, hidden, requires_grad=True)
-        self.pull = torch.randn(bptt, batch, hidden)
+        self.grad_output = torch.randn(bptt, batch, hidden)
         self.work = float(batch * bptt)
 
     def __call__(self) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
-            ys, _ = self.run(self.cell, self.xs, self.cell.initial_state(self.xs.shape[1]), None)
-        ys.backward(self.pull.to(ys.dtype))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bfloat16):
+            ys, _ = self.unroll(self.cell, self.xs, self.cell.initial_state(self.xs.shape[1]), None)
+        ys.backward(self.grad_output.to(ys.dtype))  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
-class Product:
+class MatrixProduct:
     """A large matrix product by torch, in floating-point operations."""
 
     def __init__(self, size: int, precision: str) -> None:
         dtype = getattr(torch, precision)
-        self.one, self.other = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+        self.a, self.b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
         self.out = torch.empty(size, size, dtype=dtype)
         self.work = 2.0 * size**3
 
     def __call__(self) -> None:
-        torch.mm(self.one, self.other, out=self.out)
+        torch.mm(self.a, self.b, out=self.out)
 
 
 class MatrixPeak:
@@ -120,27 +120,27 @@ class MatrixPeak:
     ROUNDS = 1_000_000
 
     def __init__(self, precision: str) -> None:
-        choose_machine(MachineOptions())
-        self.given = {"narrow": precision == "bfloat16", "threads": torch.get_num_threads(), "rounds": self.ROUNDS}
-        self.work = library().multiply(**self.given)
+        select_device(MachineOptions())
+        self.parameters = {"narrow": precision == "bfloat16", "threads": torch.get_num_threads(), "rounds": self.ROUNDS}
+        self.work = native_module().multiply(**self.parameters)
 
     def __call__(self) -> None:
-        library().multiply(**self.given)
+        native_module().multiply(**self.parameters)
 
 
-class OurSampling:
+class UnrolledSampling:
     """`unrolled sample`: embedding, layers, head, draw, and text. `precision` is the native step's; empty, there is none."""
 
     def __init__(self, layers: int, hidden: int, streams: int, length: int, precision: str) -> None:
         self.precision: Any = precision or None
-        choose_machine(MachineOptions())
-        self.model = SequenceModel(SYMBOLS, ModelOptions(layers=layers, hidden=hidden)).eval()
-        self.vocabulary = Characters([chr(32 + index) for index in range(SYMBOLS)])
+        select_device(MachineOptions())
+        self.model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=layers, hidden=hidden)).eval()
+        self.tokenizer = CharTokenizer([chr(32 + index) for index in range(VOCAB_SIZE)])
         self.options = SampleOptions(length=length, count=streams)
         self.work = float(streams * length)
 
     def __call__(self) -> None:
-        for _ in generate(self.model, self.vocabulary, self.options, seed=1, precision=self.precision):
+        for _ in generate(self.model, self.tokenizer, self.options, seed=1, precision=self.precision):
             pass
 
 
@@ -148,8 +148,13 @@ class PeerSampling:
     """A loop over `nn.LSTM` with one step a call, or over `nn.LSTMCell`, drawing with `torch.multinomial`."""
 
     def __init__(self, layers: int, hidden: int, streams: int, length: int, cells: bool) -> None:
-        kind: Any = PlainLSTMCells if cells else PlainLSTM
-        self.model, self.cells, self.streams, self.length = kind(SYMBOLS, hidden, hidden, layers).eval(), cells, streams, length
+        model_class: Any = PlainLSTMCells if cells else PlainLSTM
+        self.model, self.cells, self.streams, self.length = (
+            model_class(VOCAB_SIZE, hidden, hidden, layers).eval(),
+            cells,
+            streams,
+            length,
+        )
         self.work = float(streams * length)
 
     @torch.no_grad()
@@ -161,11 +166,11 @@ class PeerSampling:
             texts = [text + chr(32 + index) for text, index in zip(texts, ids.tolist(), strict=True)]
 
 
-class OurEncoding:
+class UnrolledEncoding:
     """Text to symbols, as `unrolled train` reads a file it never saw; in megabytes."""
 
     def __init__(self, megabytes: int) -> None:
-        self.text, self.work = LINE * (megabytes * 1_000_000 // len(LINE)), float(megabytes)
+        self.text, self.work = SAMPLE_LINE * (megabytes * 1_000_000 // len(SAMPLE_LINE)), float(megabytes)
         self.round = 0
 
     def __call__(self) -> None:
@@ -180,21 +185,21 @@ class PeerEncoding:
     """Text to symbols as tutorials do it: a dictionary and a list comprehension; in megabytes."""
 
     def __init__(self, megabytes: int) -> None:
-        self.text, self.work = LINE * (megabytes * 1_000_000 // len(LINE)), float(megabytes)
+        self.text, self.work = SAMPLE_LINE * (megabytes * 1_000_000 // len(SAMPLE_LINE)), float(megabytes)
 
     def __call__(self) -> None:
         index = {character: number for number, character in enumerate(sorted(set(self.text)))}
         torch.tensor([index[character] for character in self.text])
 
 
-SUBJECTS: dict[str, Callable[..., Subject]] = {
-    "our step": OurStep,
+WORKLOADS: dict[str, Callable[..., Workload]] = {
+    "our step": UnrolledStep,
     "peer step": PeerStep,
     "layer": LayerPass,
-    "product": Product,
+    "product": MatrixProduct,
     "matrix peak": MatrixPeak,
-    "our sampling": OurSampling,
+    "our sampling": UnrolledSampling,
     "peer sampling": PeerSampling,
-    "our encoding": OurEncoding,
+    "our encoding": UnrolledEncoding,
     "peer encoding": PeerEncoding,
 }

@@ -23,170 +23,177 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from unrolled.atomic_io import storage_error, write_bytes
+from unrolled.atomic_io import storage_error, write_atomic
 from unrolled.errors import ModelError, UsageError
-from unrolled.nn.encoder_decoder import PairModel
-from unrolled.nn.language_model import SequenceModel, parameter_count
+from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.options import ModelOptions, PairOptions, from_dict
-from unrolled.tables.spec import PairShape, Task
-from unrolled.text.tokenizer import Vocabulary, vocabulary_from_json
+from unrolled.tables.spec import ModelDims, TableSpec
+from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
 
-FORMAT = 1
-MODEL_NAME = "model.safetensors"
-LONGEST_HEADER = 64 << 20
+FORMAT_VERSION = 1
+MODEL_FILE_NAME = "model.safetensors"
+MAX_HEADER_BYTES = 64 << 20
 """Bytes of header beyond which a file is not believed: the largest vocabulary there can be needs a tenth."""
 
-MOST_PARTS = 500_000
+MAX_HEADER_ITEMS = 500_000
 """Members of objects and lists in a header beyond which it is not parsed: a table's words and labels need a tenth."""
 
-_ZEROS = "0" * 64
+_EMPTY_DIGEST = "0" * 64
 
 
 @dataclass(frozen=True)
-class SavedModel:
+class TextModelFile:
     """A model of texts as it lies in its file. `unit` is what its documents are; `history` is worth knowing of its training."""
 
-    model: SequenceModel
-    vocabulary: Vocabulary
-    unit: str = "stream"
+    model: RecurrentLM
+    tokenizer: Tokenizer
+    document_kind: str = "stream"
     history: dict[str, Any] = field(default_factory=dict)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return all but the weights."""
-        meaning = {"vocabulary": self.vocabulary.to_json(), "unit": self.unit}
-        return {"kind": "model", "options": asdict(self.model.options), **meaning, "history": self.history}
+        text_fields = {"vocabulary": self.tokenizer.to_json(), "unit": self.document_kind}
+        return {"kind": "model", "options": asdict(self.model.options), **text_fields, "history": self.history}
 
 
 @dataclass(frozen=True)
-class SavedPairs:
+class TableModelFile:
     """A model of a table's two columns as it lies in its file."""
 
-    model: PairModel
-    task: Task
+    model: EncoderDecoder
+    spec: TableSpec
     history: dict[str, Any] = field(default_factory=dict)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return all but the weights."""
         options = {"options": asdict(self.model.options), "pair": asdict(self.model.pair)}
-        return {"kind": "pairs", **options, "task": self.task.to_json(), "history": self.history}
+        return {"kind": "pairs", **options, "task": self.spec.to_json(), "history": self.history}
 
 
-Saved = SavedModel | SavedPairs
+ModelFile = TextModelFile | TableModelFile
 
 
-def save_model(path: Path, saved: Saved) -> None:
+def save_model(path: Path, model_file: ModelFile) -> None:
     """Write the model file `path`, whole or not at all."""
-    write_sealed(path, saved.model.state_dict(), saved.about())
+    save_checked(path, model_file.model.state_dict(), model_file.metadata())
 
 
-def load_model(path: Path) -> Saved:
+def load_model(path: Path) -> ModelFile:
     """Read a model file, on the processor, in float32. Raises `ModelError` for anything but a whole, sound model."""
-    tensors, about = read_sealed(path)
-    build = _BUILDERS.get(str(about.get("kind")))
+    tensors, metadata = load_checked(path)
+    build = _BUILDERS.get(str(metadata.get("kind")))
     if build is None:
-        raise ModelError(f"{path} holds no model but {about.get('kind')!r}.")
+        raise ModelError(f"{path} holds no model but {metadata.get('kind')!r}.")
     try:
         if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
             raise ValueError("the weights are not float32")
         with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initialisers import its compiler: 0.9 s
-            saved = build(tensors, about)
-        saved.model.load_state_dict(tensors, assign=True)
-        for weight in saved.model.parameters():
+            model_file = build(tensors, metadata)
+        model_file.model.load_state_dict(tensors, assign=True)
+        for weight in model_file.model.parameters():
             weight.requires_grad_(True)
-        return saved
+        return model_file
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, UsageError) as error:
         raise ModelError(f"{path} is no model that this version can read: {error}.") from error
 
 
-def load_text_model(path: Path) -> SavedModel:
+def load_text_model(path: Path) -> TextModelFile:
     """Read a model file that is to be one of texts, as `load_model` does."""
-    saved = load_model(path)
-    if not isinstance(saved, SavedModel):
+    model_file = load_model(path)
+    if not isinstance(model_file, TextModelFile):
         raise ModelError(f"{path} is a model of a table, and one of texts is expected.")
-    return saved
+    return model_file
 
 
-def _text(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> SavedModel:
-    vocabulary = vocabulary_from_json(about["vocabulary"])
-    options = from_dict(ModelOptions, about["options"], "model")
-    if parameter_count(vocabulary.size, options) != sum(tensor.numel() for tensor in tensors.values()):
+def _build_text_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TextModelFile:
+    tokenizer = tokenizer_from_json(metadata["vocabulary"])
+    options = from_dict(ModelOptions, metadata["options"], "model")
+    if parameter_count(tokenizer.vocab_size, options) != sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError("the weights are not those of its options")
-    return SavedModel(SequenceModel(vocabulary.size, options).eval(), vocabulary, str(about["unit"]), dict(about["history"]))
+    return TextModelFile(
+        RecurrentLM(tokenizer.vocab_size, options).eval(), tokenizer, str(metadata["unit"]), dict(metadata["history"])
+    )
 
 
-def _pairs(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> SavedPairs:
-    task = Task.from_json(about["task"])
-    options = from_dict(ModelOptions, about["options"], "model")
-    pair = from_dict(PairOptions, about["pair"], "model")
-    _fits(tensors, task.shape, options)
-    return SavedPairs(PairModel(task.shape, options, pair).eval(), task, dict(about["history"]))
+def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TableModelFile:
+    spec = TableSpec.from_json(metadata["task"])
+    options = from_dict(ModelOptions, metadata["options"], "model")
+    pair = from_dict(PairOptions, metadata["pair"], "model")
+    _check_sizes(tensors, spec.dims, options)
+    return TableModelFile(EncoderDecoder(spec.dims, options, pair).eval(), spec, dict(metadata["history"]))
 
 
-def _fits(tensors: Mapping[str, Tensor], shape: PairShape, options: ModelOptions) -> None:
+def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: ModelOptions) -> None:
     """Raise `ValueError` before anything is built that could be larger than the file it comes from."""
-    weights = sum(tensor.numel() for tensor in tensors.values())
-    drawn = max(1, shape.source_size, shape.target_size, math.prod(shape.picture or (0,)), shape.written)
-    wide = tensors["reader.norm.weight"].numel() == options.hidden and options.hidden**2 <= max(weights, 1 << 24)
-    if not wide or options.layers > len(tensors) or drawn > max(weights, 1 << 24):
+    num_weights = sum(tensor.numel() for tensor in tensors.values())
+    largest = max(1, shape.source_size, shape.target_size, math.prod(shape.image_shape or (0,)), shape.target_length)
+    is_width_valid = tensors["reader.norm.weight"].numel() == options.hidden and options.hidden**2 <= max(num_weights, 1 << 24)
+    if not is_width_valid or options.layers > len(tensors) or largest > max(num_weights, 1 << 24):
         raise ValueError("the weights are not those of its options")
 
 
-_BUILDERS: dict[str, Callable[[Mapping[str, Tensor], dict[str, Any]], Saved]] = {"model": _text, "pairs": _pairs}
+_BUILDERS: dict[str, Callable[[Mapping[str, Tensor], dict[str, Any]], ModelFile]] = {
+    "model": _build_text_model,
+    "pairs": _build_table_model,
+}
 
 
-def write_sealed(path: Path, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
+def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and a JSON value as a sealed safetensors file."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = safetensors.torch.save(plain, {"unrolled": json.dumps({"format": FORMAT, "seal": _ZEROS, **about})})
+    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(
+        cpu_tensors, {"unrolled": json.dumps({"format": FORMAT_VERSION, "seal": _EMPTY_DIGEST, **metadata})}
+    )
     digest = hashlib.sha256(content).hexdigest()
-    write_bytes(path, content.replace(_ZEROS.encode(), digest.encode(), 1))
+    write_atomic(path, content.replace(_EMPTY_DIGEST.encode(), digest.encode(), 1))
 
 
-def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a sealed file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or newer than we."""
-    content = _read(path)
-    about = _about(path, content)
-    seal = about.pop("seal", None)
-    if not isinstance(seal, str) or len(seal) != len(_ZEROS) or not seal.isascii():
+    content = _read_file(path)
+    metadata = _read_metadata(path, content)
+    digest = metadata.pop("seal", None)
+    if not isinstance(digest, str) or len(digest) != len(_EMPTY_DIGEST) or not digest.isascii():
         raise ModelError(f"{path} was not written by unrolled: its header has no seal.")
-    if hashlib.sha256(content.replace(seal.encode(), _ZEROS.encode(), 1)).hexdigest() != seal:
+    if hashlib.sha256(content.replace(digest.encode(), _EMPTY_DIGEST.encode(), 1)).hexdigest() != digest:
         raise ModelError(f"{path} is damaged: its contents do not match its seal. Take another copy or checkpoint.")
     try:
-        return safetensors.torch.load(content), about
+        return safetensors.torch.load(content), metadata
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged: {error}.") from error
 
 
-def _read(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     """Return what is in a file that begins like a model, so that whatever else is large is not read to its end."""
     if path.exists() and not path.is_file():  # a device would never end
         raise ModelError(f"{path} is no file.")
     try:
         with open(path, "rb") as file:
-            length, head = os.fstat(file.fileno()).st_size, file.read(9)
-            size = int.from_bytes(head[:8], "little")
-            if head[8:] != b"{" or not 2 <= size <= min(LONGEST_HEADER, length - 8):
-                raise ModelError(f"{path} is no model file, or only the beginning of one ({length:,} bytes).")
-            header = file.read(size - 1)
-            if sum(map(header.count, (b",", b"[", b"{"))) > MOST_PARTS:
+            file_size, prefix = os.fstat(file.fileno()).st_size, file.read(9)
+            header_size = int.from_bytes(prefix[:8], "little")
+            if prefix[8:] != b"{" or not 2 <= header_size <= min(MAX_HEADER_BYTES, file_size - 8):
+                raise ModelError(f"{path} is no model file, or only the beginning of one ({file_size:,} bytes).")
+            header = file.read(header_size - 1)
+            if sum(map(header.count, (b",", b"[", b"{"))) > MAX_HEADER_ITEMS:
                 raise ModelError(f"{path} is no model file: its header has too many parts.")
-            return head + header + file.read()
+            return prefix + header + file.read()
     except FileNotFoundError as error:
         raise ModelError(f"There is no model file {path}.") from error
     except OSError as error:
         raise storage_error(error, path, "read") from error
 
 
-def _about(path: Path, content: bytes) -> dict[str, Any]:
+def _read_metadata(path: Path, content: bytes) -> dict[str, Any]:
     """Return the JSON value of the header, its format known to be one that we read."""
     size = int.from_bytes(content[:8], "little")
     try:
-        about = dict(json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["unrolled"]))
-        version = int(about["format"])
+        metadata = dict(json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["unrolled"]))
+        version = int(metadata["format"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is no model file of unrolled, or is damaged in its header.") from error
-    if version > FORMAT:
+    if version > FORMAT_VERSION:
         raise ModelError(
-            f"{path} has format {version} and this version of unrolled reads up to {FORMAT}: install a newer unrolled."
+            f"{path} has format {version} and this version of unrolled reads up to {FORMAT_VERSION}: install a newer unrolled."
         )
-    return about
+    return metadata

@@ -24,15 +24,15 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from unrolled.atomic_io import PARTIAL, make_folder, new_folder, remove_folder, remove_partials, storage_error, write_bytes
-from unrolled.checkpoints.model_file import MODEL_NAME, Saved, load_model, read_sealed, save_model, write_sealed
-from unrolled.errors import ModelError, UsageError, nearest
+from unrolled.atomic_io import TMP_MARK, atomic_dir, make_dir, remove_dir, remove_tmp, storage_error, write_atomic
+from unrolled.checkpoints.model_file import MODEL_FILE_NAME, ModelFile, load_checked, load_model, save_checked, save_model
+from unrolled.errors import ModelError, UsageError, did_you_mean
 
-TRAINING_NAME = "training.safetensors"
-_ESCAPED = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
+TRAINING_FILE_NAME = "training.safetensors"
+_ESCAPED_CHARACTERS = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
 
-LONGEST_MANIFEST = 1 << 16
-KEPT = 2
+MAX_MANIFEST_BYTES = 1 << 16
+MAX_CHECKPOINTS = 2
 """Checkpoints kept: if the last is damaged, there is the one before."""
 
 
@@ -41,16 +41,16 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: int | None = None
-        self.model_path = path / MODEL_NAME
-        self.metrics = JsonLines(path / "metrics.jsonl")
-        self.samples = JsonLines(path / "samples.jsonl")
+        self._lock_descriptor: int | None = None
+        self.model_path = path / MODEL_FILE_NAME
+        self.metrics = JsonLinesLog(path / "metrics.jsonl")
+        self.samples = JsonLinesLog(path / "samples.jsonl")
 
     @staticmethod
     def create(path: Path, config: dict[str, Any]) -> Run:
         """Make a new run folder. One that exists already, and is not empty, is never overwritten."""
-        refuse_taken(path)
-        make_folder(path / "checkpoints")
+        require_free(path)
+        make_dir(path / "checkpoints")
         run = Run(path)
         for log in (run.metrics, run.samples):
             log.clear()
@@ -62,37 +62,37 @@ class Run:
 
         Raises `UsageError` if another process is training it.
         """
-        if self._lock is None:
-            self._take()
+        if self._lock_descriptor is None:
+            self._acquire_lock()
             for folder in (self.path, self.path / "checkpoints"):
-                remove_partials(folder)
+                remove_tmp(folder)
 
-    def _take(self) -> None:
+    def _acquire_lock(self) -> None:
         try:
             import fcntl
         except ImportError:  # Windows: two trainings of one run are the user's to avoid
             return
         try:
-            self._lock = os.open(self.path, os.O_RDONLY)
+            self._lock_descriptor = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise storage_error(error, self.path, "open") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self.release()
+            self.unlock()
             raise UsageError(f"{self.path} is being trained by another process. Wait for it, or start a new run.") from error
 
-    def release(self) -> None:
+    def unlock(self) -> None:
         """Let other processes train the run again."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
 
     @staticmethod
     def open(path: Path) -> Run:
         """Open a run folder. Raises `ModelError` if there is none at `path`."""
         if not (path / "config.json").is_file():
-            raise ModelError(f"{path} is no run folder: it has no config.json{_similar(path)}")
+            raise ModelError(f"{path} is no run folder: it has no config.json{_suggest_runs(path)}")
         return Run(path)
 
     @property
@@ -111,11 +111,11 @@ class Run:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Replace the configuration."""
-        write_bytes(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        write_atomic(self.path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
-    def save_best(self, saved: Saved) -> None:
+    def save_best(self, model_file: ModelFile) -> None:
         """Replace the run's model."""
-        save_model(self.model_path, saved)
+        save_model(self.model_path, model_file)
 
     def checkpoints(self) -> list[tuple[int, Path]]:
         """Return the checkpoints as `(step, folder)`, the oldest first."""
@@ -126,38 +126,38 @@ class Run:
             raise storage_error(error, folder, "look into") from error
         return sorted((int(name[5:]), folder / name) for name in names if name.startswith("step-") and name[5:].isdecimal())
 
-    def save_checkpoint(self, step: int, saved: Saved, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    def save_checkpoint(self, step: int, model_file: ModelFile, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, then remove all but the last few."""
-        with new_folder(self.path / "checkpoints" / f"step-{step}") as folder:
-            save_model(folder / MODEL_NAME, saved)
-            write_sealed(folder / TRAINING_NAME, tensors, {"kind": "training", **about})
+        with atomic_dir(self.path / "checkpoints" / f"step-{step}") as folder:
+            save_model(folder / MODEL_FILE_NAME, model_file)
+            save_checked(folder / TRAINING_FILE_NAME, tensors, {"kind": "training", **metadata})
             digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-            write_bytes(folder / "MANIFEST.json", json.dumps({"step": step, "sha256": digests}).encode())
-        for _, path in self.checkpoints()[:-KEPT]:
-            remove_folder(path)
+            write_atomic(folder / "MANIFEST.json", json.dumps({"step": step, "sha256": digests}).encode())
+        for _, path in self.checkpoints()[:-MAX_CHECKPOINTS]:
+            remove_dir(path)
 
-    def load_checkpoint(self) -> tuple[Saved, dict[str, Tensor], dict[str, Any], list[str]]:
+    def load_checkpoint(self) -> tuple[ModelFile, dict[str, Tensor], dict[str, Any], list[str]]:
         """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
-        passed: list[str] = []
+        skipped: list[str] = []
         for step, folder in reversed(self.checkpoints()):
             try:
                 _check_manifest(step, folder)
-                tensors, about = read_sealed(folder / TRAINING_NAME)
-                return load_model(folder / MODEL_NAME), tensors, about, passed
+                tensors, metadata = load_checked(folder / TRAINING_FILE_NAME)
+                return load_model(folder / MODEL_FILE_NAME), tensors, metadata, skipped
             except ModelError as error:
-                passed.append(f"Passed over a damaged checkpoint: {error}")
-        raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in passed))
+                skipped.append(f"Passed over a damaged checkpoint: {error}")
+        raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in skipped))
 
 
 def _check_manifest(step: int, folder: Path) -> None:
     """Hold that a checkpoint is one: of this step, all its files there, and no other than were written together."""
     manifest = folder / "MANIFEST.json"
     try:
-        if not manifest.is_file() or manifest.stat().st_size > LONGEST_MANIFEST:
+        if not manifest.is_file() or manifest.stat().st_size > MAX_MANIFEST_BYTES:
             raise ValueError("no manifest")
-        about = json.loads(manifest.read_text("utf-8"))
-        digests = dict(about["sha256"])
-        if about["step"] != step or digests.keys() != {MODEL_NAME, TRAINING_NAME}:
+        content = json.loads(manifest.read_text("utf-8"))
+        digests = dict(content["sha256"])
+        if content["step"] != step or digests.keys() != {MODEL_FILE_NAME, TRAINING_FILE_NAME}:
             raise ValueError("of something else")
         for name, digest in digests.items():
             if not (folder / name).is_file() or _sha256(folder / name) != digest:
@@ -171,14 +171,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def refuse_taken(path: Path) -> None:
+def require_free(path: Path) -> None:
     """Raise `UsageError` if there is something at `path`, other than a run that never got as far as a checkpoint."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    begun = path.is_dir() and all(part.name == "checkpoints" or PARTIAL in part.name for part in path.iterdir())
-    if not (path / "config.json").is_file() and not begun:
+    is_unfinished_run = path.is_dir() and all(part.name == "checkpoints" or TMP_MARK in part.name for part in path.iterdir())
+    if not (path / "config.json").is_file() and not is_unfinished_run:
         raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
-    if (path / MODEL_NAME).exists() or Run(path).checkpoints():
+    if (path / MODEL_FILE_NAME).exists() or Run(path).checkpoints():
         raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {shlex.quote(str(path))}")
 
 
@@ -186,48 +186,48 @@ def find_model(path: Path) -> Path:
     """Return the model file that `RUN` names: a run folder, a checkpoint's folder, or a model file."""
     if path.is_file():
         return path
-    if (path / MODEL_NAME).is_file():
-        return path / MODEL_NAME
+    if (path / MODEL_FILE_NAME).is_file():
+        return path / MODEL_FILE_NAME
     if (path / "config.json").is_file():
         raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. Train it again: --out {path}")
-    raise ModelError(f"{path} is no run folder and no model file{_similar(path)}")
+    raise ModelError(f"{path} is no run folder and no model file{_suggest_runs(path)}")
 
 
-def _similar(path: Path) -> str:
+def _suggest_runs(path: Path) -> str:
     names: list[str] = []
     with contextlib.suppress(OSError):
         names = [folder.name for folder in path.parent.iterdir() if (folder / "config.json").is_file()]
-    return nearest(path.name, names) or (f". Runs there: {', '.join(sorted(names)[:5])}." if names else ".")
+    return did_you_mean(path.name, names) or (f". Runs there: {', '.join(sorted(names)[:5])}." if names else ".")
 
 
-class Follower(Protocol):
+class LogListener(Protocol):
     """Who keeps a copy of a log."""
 
-    def added(self, record: dict[str, Any]) -> None:
+    def on_append(self, record: dict[str, Any]) -> None:
         """Is told of a record when it is in the log."""
         ...
 
-    def cut(self) -> None:
+    def on_truncate(self) -> None:
         """Is told when records were dropped."""
         ...
 
 
-class JsonLines:
+class JsonLinesLog:
     """A log of one JSON object a line, appended to as training goes on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.follower: Follower | None = None
+        self.listener: LogListener | None = None
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record; it reaches the system at once, so that a killed process loses at most its last line."""
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(_line(record))
+                file.write(_encode_line(record))
         except OSError as error:
             raise storage_error(error, self.path, "write") from error
-        if self.follower is not None:
-            self.follower.added(record)
+        if self.listener is not None:
+            self.listener.on_append(record)
 
     def clear(self) -> None:
         """Remove all records."""
@@ -250,20 +250,20 @@ class JsonLines:
         except OSError as error:
             raise storage_error(error, self.path, "read") from error
 
-    def keep_until(self, step: int) -> None:
+    def truncate_after(self, step: int) -> None:
         """Drop the records after `step`: a resumed run writes them again."""
-        kept: Iterable[dict[str, Any]] = (record for record in self.read() if _step(record) <= step)
-        write_bytes(self.path, "".join(map(_line, kept)).encode())
-        if self.follower is not None:
-            self.follower.cut()
+        records: Iterable[dict[str, Any]] = (record for record in self.read() if _record_step(record) <= step)
+        write_atomic(self.path, "".join(map(_encode_line, records)).encode())
+        if self.listener is not None:
+            self.listener.on_truncate()
 
 
-def _step(record: dict[str, Any]) -> float:
+def _record_step(record: dict[str, Any]) -> float:
     step = record.get("step", 0)
     return step if isinstance(step, int | float) else math.inf
 
 
-def _line(record: dict[str, Any]) -> str:
+def _encode_line(record: dict[str, Any]) -> str:
     """Return a record as one line, also for readers that take U+2028 and its kind for line ends; half a pair is escaped."""
     text = json.dumps(record, ensure_ascii=False)
-    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+    return _ESCAPED_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unrolled.atomic_io import make_folder, storage_error, write_bytes
-from unrolled.checkpoints.run_dir import JsonLines, Run
+from unrolled.atomic_io import make_dir, storage_error, write_atomic
+from unrolled.checkpoints.run_dir import JsonLinesLog, Run
 from unrolled.errors import UsageError
 
 SCALARS = {
@@ -30,7 +30,7 @@ SCALARS = {
 """What is drawn of each kind of record in metrics.jsonl, and under which name. Losses are in nats a character."""
 
 
-def require_board() -> None:
+def require_tensorboard() -> None:
     """Raise `UsageError` if the package that knows TensorBoard's files is not installed."""
     try:
         import tensorboard.compat.proto.event_pb2
@@ -39,65 +39,65 @@ def require_board() -> None:
         raise UsageError("--log-to tensorboard needs the package tensorboard: pip install 'unrolled[log]'") from error
 
 
-class Board:
+class TensorBoardWriter:
     """The events of one run. It follows the run's logs: every record that is added to them is added here.
 
     Nothing is written, and no old events are removed, before the first record comes.
     """
 
     def __init__(self, run: Run) -> None:
-        require_board()
+        require_tensorboard()
         self._run, self._folder = run, run.path / "tensorboard"
         self._path: Path | None = None
         for log in (run.metrics, run.samples):
-            log.follower = self
+            log.listener = self
 
-    def added(self, record: dict[str, Any]) -> None:
+    def on_append(self, record: dict[str, Any]) -> None:
         """Write the events of a record that was just added to a log."""
         if self._path is None:
-            self._begin()
+            self._rewrite()
             return
         try:
             with open(self._path, "ab") as file:
-                file.write(_bytes(record, time.time()))
+                file.write(_encode_record(record, time.time()))
         except OSError as error:
             raise storage_error(error, self._path, "write") from error
 
-    def cut(self) -> None:
+    def on_truncate(self) -> None:
         """Forget what was written: the logs were cut back to an earlier step."""
         self._path = None
 
-    def _begin(self) -> None:
+    def _rewrite(self) -> None:
         """Write all that the logs hold, the last record just now, into a new file in place of the ones before."""
-        make_folder(self._folder)
-        before = list(self._folder.glob("*tfevents*"))
+        make_dir(self._folder)
+        old_files = list(self._folder.glob("*tfevents*"))
         records = sorted(_records(self._run.metrics, self._run.samples), key=lambda record: int(record["step"]))
         now, last = time.time(), max((float(record["seconds"]) for record in records), default=0.0)
-        content = _first_event(now) + b"".join(_bytes(record, now - last + record["seconds"]) for record in records)
+        content = _header_events(now) + b"".join(_encode_record(record, now - last + record["seconds"]) for record in records)
         self._path = self._folder / f"events.out.tfevents.{time.time_ns()}.unrolled"
-        write_bytes(self._path, content)
-        for path in before:
+        write_atomic(self._path, content)
+        for path in old_files:
             path.unlink(missing_ok=True)
 
 
-def _records(*logs: JsonLines) -> Iterator[dict[str, Any]]:
+def _records(*logs: JsonLinesLog) -> Iterator[dict[str, Any]]:
     for log in logs:
         yield from (record for record in log.read() if all(isinstance(record.get(n), int | float) for n in ("step", "seconds")))
 
 
-def _bytes(record: dict[str, Any], when: float) -> bytes:
+def _encode_record(record: dict[str, Any], wall_time: float) -> bytes:
     """Return a record of one of the logs as an event in the file; nothing, if there is nothing in it to show."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    shown = SCALARS.get(str(record.get("event")), {})
-    values = [Summary.Value(tag=tag, simple_value=record[n]) for n, tag in shown.items() if isinstance(record.get(n), float)]
+    tags = SCALARS.get(str(record.get("event")), {})
+    values = [Summary.Value(tag=tag, simple_value=record[n]) for n, tag in tags.items() if isinstance(record.get(n), float)]
     if "event" not in record and isinstance(record.get("text"), str):
-        values.append(_text("sample", record["text"]))
-    return _packed(Event(wall_time=when, step=int(record["step"]), summary=Summary(value=values))) if values else b""
+        values.append(_text_value("sample", record["text"]))
+    return _encode_event(Event(wall_time=wall_time, step=int(record["step"]), summary=Summary(value=values))) if values else b""
 
 
-def _text(tag: str, text: str) -> Any:
+def _text_value(tag: str, text: str) -> Any:
     """Return a text as TensorBoard shows one: as Markdown, so that an indented block keeps the lines as they are."""
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -107,19 +107,19 @@ def _text(tag: str, text: str) -> Any:
     block = "".join(f"    {line}\n" for line in text.split("\n"))
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
     tensor = TensorProto(dtype=DT_STRING, string_val=[block.encode("utf-8", "replace")], tensor_shape=shape)
-    about = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
-    return Summary.Value(tag=tag, metadata=about, tensor=tensor)
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+    return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
 
 
-def _first_event(when: float) -> bytes:
+def _header_events(wall_time: float) -> bytes:
     """Return what an event file begins with: its version; and that a program that watches forgets all it saw before."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-    start = Event(wall_time=when, step=0, session_log=SessionLog(status=SessionLog.START))
-    return _packed(Event(wall_time=when, file_version="brain.Event:2")) + _packed(start)
+    start = Event(wall_time=wall_time, step=0, session_log=SessionLog(status=SessionLog.START))
+    return _encode_event(Event(wall_time=wall_time, file_version="brain.Event:2")) + _encode_event(start)
 
 
-def _packed(event: Any) -> bytes:
+def _encode_event(event: Any) -> bytes:
     """Return an event as a record of the file, with its length and checks."""
     from tensorboard.summary.writer.record_writer import RecordWriter
 

@@ -1,6 +1,6 @@
 """What each command says of itself: what it is for, with examples first."""
 
-HELP = """\
+MAIN_HELP = """\
 usage: unrolled COMMAND ...      (unrolled COMMAND --help tells more)
 
 Examples:
@@ -31,7 +31,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 bad data, 4 bad or damaged model,
 Set NO_COLOR to have no colours, --debug to see a traceback.
 """
 
-TRAIN = """\
+TRAIN_HELP = """\
 usage: unrolled train [INPUT ...] [flags]
 
 Learn from texts; with no INPUT, from a built-in corpus. With --source and
@@ -51,7 +51,7 @@ Examples:
   unrolled train --resume runs/book --minutes 20
 """
 
-SAMPLE = """\
+SAMPLE_HELP = """\
 usage: unrolled sample RUN [flags]
 
 Write with a trained model.
@@ -63,7 +63,7 @@ Examples:
   unrolled sample runs/book --clamp 1.22=-1
 """
 
-PREDICT = """\
+PREDICT_HELP = """\
 usage: unrolled predict RUN INPUT [flags]
 
 Answer every row of a table that has the source column. The table comes back
@@ -76,7 +76,7 @@ Examples:
   unrolled predict runs/painter labels.csv --pictures painted
 """
 
-EVAL = """\
+EVAL_HELP = """\
 usage: unrolled eval RUN [INPUT ...] [flags]
 
 Measure how well a model predicts a text, in nats and bits a character; or how
@@ -90,7 +90,7 @@ Examples:
   unrolled eval runs/questions test.csv      a table with both columns
 """
 
-SCORE = """\
+SCORE_HELP = """\
 usage: unrolled score RUN [INPUT|-] [flags]
 
 How surprising each line of a text is to a model, in bits; the most surprising
@@ -105,7 +105,7 @@ Examples:
   unrolled score runs/book page.txt --html heat.html
 """
 
-EXPLAIN = """\
+EXPLAIN_HELP = """\
 usage: unrolled explain RUN [INPUT|-] [flags]
 
 See inside a model while it reads: one HTML page, offline, with the text
@@ -121,7 +121,7 @@ Examples:
   unrolled explain runs/book --arrays states.npz
 """
 
-REPORT = """\
+REPORT_HELP = """\
 usage: unrolled report RUN [flags]
 
 A run on one HTML page, offline: its settings, loss, samples as it learned,
@@ -133,7 +133,7 @@ Examples:
   unrolled report runs/questions --out report.html
 """
 
-BENCH = """\
+BENCH_HELP = """\
 usage: unrolled bench [PART ...] [flags]
 
 Measure this package against what people write instead, side by side on this
@@ -148,7 +148,7 @@ Examples:
   unrolled bench learning --text book.txt --seconds 60 --picture loss.svg
 """
 
-DOCTOR = """\
+DOCTOR_HELP = """\
 usage: unrolled doctor [flags]
 
 Versions, processor, disk and a self-test of about ten seconds; paste it into

@@ -16,11 +16,11 @@ import types
 import typing
 from typing import Any, Literal, NoReturn
 
-from unrolled.errors import UsageError, nearest
-from unrolled.options import MachineOptions, flag, from_dict, split_by_class
+from unrolled.errors import UsageError, did_you_mean
+from unrolled.options import MachineOptions, flag_name, from_dict, split_by_class
 
-WIDTH = 80
-_WORDS = (
+HELP_WIDTH = 80
+_MESSAGE_REWRITES = (
     (r"^argument ", ""),
     (r"invalid int value: (.*)", r"\1 is no whole number"),
     (r"invalid float value: (.*)", r"\1 is no number"),
@@ -30,59 +30,61 @@ _WORDS = (
 """What argparse says, and how we say it."""
 
 
-class Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """The parser of one command: its examples first, then its flags in groups, one for each option class."""
 
-    def __init__(self, command: str, about: str) -> None:
+    def __init__(self, command: str, help_text: str) -> None:
         super().__init__(
             prog=f"unrolled {command}",
             usage=argparse.SUPPRESS,
-            description=about,
+            description=help_text,
             add_help=False,
             allow_abbrev=False,
-            formatter_class=lambda prog: _Formatter(prog, max_help_position=30, width=WIDTH),
+            formatter_class=lambda prog: _HelpFormatter(prog, max_help_position=30, width=HELP_WIDTH),
             argument_default=argparse.SUPPRESS,
         )
         self._old_names: dict[str, str] = {}
         self._general = self.add_argument_group("general")
-        self.switch("--json", "Print one JSON document on stdout, and nothing else there.")
+        self.add_switch("--json", "Print one JSON document on stdout, and nothing else there.")
         self._general.add_argument("-h", "--help", action="help", help="Show this and leave.")
 
-    def switch(self, name: str, text: str) -> None:
+    def add_switch(self, name: str, help_text: str) -> None:
         """Add a flag without a value."""
-        self._general.add_argument(name, action="store_true", default=False, help=text)
+        self._general.add_argument(name, action="store_true", default=False, help=help_text)
 
-    def value(self, name: str, metavar: str, text: str) -> None:
+    def add_value(self, name: str, metavar: str, help_text: str) -> None:
         """Add a flag with a text for its value; None if it is not given."""
-        self._general.add_argument(name, metavar=metavar, default=None, help=text)
+        self._general.add_argument(name, metavar=metavar, default=None, help=help_text)
 
-    def options(self, title: str, kind: type[Any]) -> None:
+    def add_options(self, title: str, option_class: type[Any]) -> None:
         """Add the flags of an option class."""
-        group = self.add_argument_group(title, textwrap.fill(inspect.cleandoc(kind.__doc__ or "").split("\n")[0], WIDTH - 4))
-        hints = typing.get_type_hints(kind)
-        for field in dataclasses.fields(kind):
-            text = field.metadata["help"].replace("%", "%%")
+        group = self.add_argument_group(
+            title, textwrap.fill(inspect.cleandoc(option_class.__doc__ or "").split("\n")[0], HELP_WIDTH - 4)
+        )
+        hints = typing.get_type_hints(option_class)
+        for field in dataclasses.fields(option_class):
+            help_text = field.metadata["help"].replace("%", "%%")
             if field.metadata["chosen"]:
-                text += " (default: the recipe chooses)"
+                help_text += " (default: the recipe chooses)"
             elif field.default is not None and field.default != () and field.default != "":
-                text += f" (default: {_shown(field.default)})"
-            group.add_argument(flag(field.name), help=text, **_how(hints[field.name]))
-            self._old_names |= {flag(name): flag(field.name) for name in field.metadata["old_names"]}
+                help_text += f" (default: {_format_default(field.default)})"
+            group.add_argument(flag_name(field.name), help=help_text, **_argument_kwargs(hints[field.name]))
+            self._old_names |= {flag_name(name): flag_name(field.name) for name in field.metadata["old_names"]}
 
-    def parse(self, arguments: list[str]) -> dict[str, Any]:
+    def parse_cli_values(self, argv: list[str]) -> dict[str, Any]:
         """Return the values that were typed, by field name. A mistake is a `UsageError` that names the nearest flag."""
-        values, unknown = self.parse_known_args(self._normalised(arguments))
+        namespace, unknown = self.parse_known_args(self._normalize(argv))
         if unknown:
             name = unknown[0].split("=")[0]
-            known = [*self._option_string_actions, *self._old_names]
-            what = "flag" if name.startswith("-") else "argument"
-            raise UsageError(f"Unknown {what} {name}{nearest(name, known) or '.'} See {self.prog} --help")
-        return dict(vars(values))
+            known_flags = [*self._option_string_actions, *self._old_names]
+            noun = "flag" if name.startswith("-") else "argument"
+            raise UsageError(f"Unknown {noun} {name}{did_you_mean(name, known_flags) or '.'} See {self.prog} --help")
+        return dict(vars(namespace))
 
-    def dealt(self, typed: dict[str, Any], kind: type[Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    def split_options(self, cli_values: dict[str, Any], option_class: type[Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Return the options of a command, checked; what was typed of them; and what was typed of the machine."""
-        settings, machine = split_by_class(typed, (kind, MachineOptions), "the command line")
-        return from_dict(kind, settings, "the command line"), settings, machine
+        settings, machine_settings = split_by_class(cli_values, (option_class, MachineOptions), "the command line")
+        return from_dict(option_class, settings, "the command line"), settings, machine_settings
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print without argparse's forgiveness: a help that cannot be written is an error."""
@@ -90,37 +92,37 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Turn argparse's complaint into ours."""
-        for theirs, ours in _WORDS:
-            message = re.sub(theirs, ours, message)
+        for pattern, replacement in _MESSAGE_REWRITES:
+            message = re.sub(pattern, replacement, message)
         raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help")
 
-    def _normalised(self, arguments: list[str]) -> list[str]:
+    def _normalize(self, argv: list[str]) -> list[str]:
         """Write flags with dashes and by their new names, and tie each to its value, which may itself begin with a dash."""
         result: list[str] = []
-        waiting = iter(range(len(arguments)))
-        for index in waiting:
-            name, equals, value = arguments[index].partition("=")
+        indices = iter(range(len(argv)))
+        for index in indices:
+            name, equals, value = argv[index].partition("=")
             if not name.startswith("--") or name == "--":
-                result.append(arguments[index])
+                result.append(argv[index])
                 continue
             name = name.replace("_", "-")
             name = self._old_names.get(name, name)
             action = self._option_string_actions.get(name)
-            following = (arguments + [""])[index + 1]
-            takes_value = action is not None and action.nargs != 0 and not equals and index + 1 < len(arguments)
-            if takes_value and following.split("=")[0].replace("_", "-") not in self._option_string_actions:
-                equals, value = "=", following
-                next(waiting)
+            next_argument = (argv + [""])[index + 1]
+            takes_value = action is not None and action.nargs != 0 and not equals and index + 1 < len(argv)
+            if takes_value and next_argument.split("=")[0].replace("_", "-") not in self._option_string_actions:
+                equals, value = "=", next_argument
+                next(indices)
             result.append(name + equals + value)
         return result
 
 
-def note(message: str) -> None:
+def print_note(message: str) -> None:
     """Tell a user something beside the result."""
     print(message, file=sys.stderr, flush=True)
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Flags with one metavar a line, defaults kept beside the help."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
@@ -129,13 +131,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return super()._format_action_invocation(action)
 
 
-def _shown(default: Any) -> str:
+def _format_default(default: Any) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def _how(hint: Any) -> dict[str, Any]:
+def _argument_kwargs(hint: Any) -> dict[str, Any]:
     """Return what argparse needs to know of a field's type."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)

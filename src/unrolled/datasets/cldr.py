@@ -22,35 +22,39 @@ _LANGUAGES = (  # well known, of many scripts, with some that are easily confuse
     "en de nl sv da fi pl cs hu ro lt fr es pt it ru uk bg el tr ar fa he hi th vi id ja ko zh"
 )
 _FIRST_DAY, _LAST_DAY = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
-_HELD_DAYS = 20  # every so many days one is for testing only
-_AGREED = 0.9
-_ROWS = {"train": 60_000, "test": 3_000}
+_TEST_DAY_STRIDE = 20  # every so many days one is for testing only
+_MIN_AGREEMENT = 0.9
+_NUM_ROWS = {"train": 60_000, "test": 3_000}
 
 
-def languages(part: str) -> Iterator[dict[str, str]]:
+def languages(split: str) -> Iterator[dict[str, str]]:
     """Yield `{"name": "Königreich", "language": "German"}`: names that only one of the languages has.
 
     A tenth of them is for testing; no name is in both parts, whatever its capitals.
     """
-    return (dict(zip(("name", "language"), row, strict=True)) for row in _languages()[part])
+    return (dict(zip(("name", "language"), row, strict=True)) for row in _languages()[split])
 
 
 @functools.cache
 def _languages() -> dict[str, list[tuple[str, str]]]:
     from babel import Locale
 
-    owners: dict[str, set[str]] = {}
-    spelled: dict[str, str] = {}
+    languages_of: dict[str, set[str]] = {}
+    spelling: dict[str, str] = {}
     for code in _LANGUAGES.split():
         locale = Locale.parse(code)
         for name in sorted(_names(locale)):
             if sum(letter.isalpha() for letter in name) >= 2:
-                spelled.setdefault(name.casefold(), name)
-                owners.setdefault(name.casefold(), set()).add(str(locale.english_name))
-    rows = [(spelled[key], next(iter(owner))) for key, owner in owners.items() if len(owner) == 1]
+                spelling.setdefault(name.casefold(), name)
+                languages_of.setdefault(name.casefold(), set()).add(str(locale.english_name))
+    rows = [
+        (spelling[key], next(iter(languages_with_name)))
+        for key, languages_with_name in languages_of.items()
+        if len(languages_with_name) == 1
+    ]
     random.Random(0).shuffle(rows)
-    held = len(rows) // 10
-    return {"test": rows[:held], "train": rows[held:]}
+    num_test = len(rows) // 10
+    return {"test": rows[:num_test], "train": rows[num_test:]}
 
 
 def _names(locale: Locale) -> set[str]:
@@ -66,7 +70,7 @@ def _names(locale: Locale) -> set[str]:
 
 
 @dataclass(frozen=True)
-class _Style:
+class _DateStyle:
     """One way of writing dates: a locale's short, medium, long or full one. `months` are its words, or numbers as text."""
 
     locale: Locale
@@ -74,12 +78,12 @@ class _Style:
     order: str
     months: tuple[str, ...]
 
-    def write(self, day: datetime.date) -> str:
+    def format(self, day: datetime.date) -> str:
         from babel.dates import format_date
 
         return str(format_date(day, self.width, locale=self.locale))
 
-    def is_clear(self, day: datetime.date, words: Mapping[str, Counter[int]]) -> bool:
+    def is_unambiguous(self, day: datetime.date, month_words: Mapping[str, Counter[int]]) -> bool:
         """Return whether a date written so is the same date wherever it is read. `words` counts what months' words mean.
 
         Where two languages give a word to different months ("listopada" is October in Croatian, November in Polish), it
@@ -88,64 +92,64 @@ class _Style:
         """
         word = self.months[day.month - 1]
         if any(letter.isalpha() for letter in word):
-            meanings = words[_root(word)]
-            return meanings[day.month] >= _AGREED * meanings.total()
+            meanings = month_words[_normalize_word(word)]
+            return meanings[day.month] >= _MIN_AGREEMENT * meanings.total()
         return self.order == "yMd" or day.day > 12 or day.day == day.month
 
 
-def dates(part: str) -> Iterator[dict[str, str]]:
+def dates(split: str) -> Iterator[dict[str, str]]:
     """Yield `{"written": "15. Juni 1969", "iso": "1969-06-15", "locale": "de"}` for the years from 1900 to 2099.
 
     Both parts have every way of writing. No day is in both, so no tested answer has been trained on. Ways with a year of
     two digits are left out: nobody can tell their century.
     """
-    return (dict(zip(("written", "iso", "locale"), row, strict=True)) for row in _dates(part))
+    return (dict(zip(("written", "iso", "locale"), row, strict=True)) for row in _dates(split))
 
 
 @functools.cache
-def _dates(part: str) -> list[tuple[str, str, str]]:
-    draw = random.Random(part)
-    styles = _styles()
-    words: defaultdict[str, Counter[int]] = defaultdict(Counter)
+def _dates(split: str) -> list[tuple[str, str, str]]:
+    rng = random.Random(split)
+    styles = _date_styles()
+    month_words: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for style in styles:
         for month, word in enumerate(style.months, 1):
-            words[_root(word)][month] += 1
+            month_words[_normalize_word(word)][month] += 1
     days = range((_LAST_DAY - _FIRST_DAY).days + 1)
-    days_here = [day for day in days if (day % _HELD_DAYS == 0) == (part == "test")]
+    split_days = [day for day in days if (day % _TEST_DAY_STRIDE == 0) == (split == "test")]
     rows: dict[str, tuple[str, str, str]] = {}
-    while len(rows) < _ROWS[part]:
+    while len(rows) < _NUM_ROWS[split]:
         for style in styles:
-            day = _FIRST_DAY + datetime.timedelta(draw.choice(days_here))
-            if style.is_clear(day, words):
-                written = style.write(day)
-                rows.setdefault(written, (written, day.isoformat(), str(style.locale)))
-    mixed = list(rows.values())
-    draw.shuffle(mixed)
-    return mixed[: _ROWS[part]]
+            day = _FIRST_DAY + datetime.timedelta(rng.choice(split_days))
+            if style.is_unambiguous(day, month_words):
+                date_text = style.format(day)
+                rows.setdefault(date_text, (date_text, day.isoformat(), str(style.locale)))
+    shuffled = list(rows.values())
+    rng.shuffle(shuffled)
+    return shuffled[: _NUM_ROWS[split]]
 
 
 @functools.cache
-def _styles() -> list[_Style]:
+def _date_styles() -> list[_DateStyle]:
     """Return all ways of writing that differ on some probing day: most of a thousand locales share them."""
     from babel import Locale
     from babel.dates import format_date, get_date_format
     from babel.localedata import locale_identifiers
 
-    probes = [datetime.date(1969, month, 2 * month) for month in range(1, 13)]
-    found: dict[tuple[str, ...], _Style] = {}
+    probe_days = [datetime.date(1969, month, 2 * month) for month in range(1, 13)]
+    styles: dict[tuple[str, ...], _DateStyle] = {}
     for name in sorted(locale_identifiers()):
         locale = Locale.parse(name)
         for width in ("short", "medium", "long", "full"):
-            fields = re.sub(r"'[^']*'", "", get_date_format(width, locale).pattern)
-            month = re.search("M+|L+", fields)
-            if month and not re.search(r"(?<!y)yy(?!y)", fields):
-                order = "".join(dict.fromkeys(re.sub("[^yMLd]", "", fields))).replace("L", "M")
-                months = tuple(str(format_date(day, month.group(), locale=locale)) for day in probes)
-                style = _Style(locale, width, order, months)
-                found.setdefault(tuple(style.write(day) for day in probes), style)
-    return list(found.values())
+            pattern = re.sub(r"'[^']*'", "", get_date_format(width, locale).pattern)
+            month = re.search("M+|L+", pattern)
+            if month and not re.search(r"(?<!y)yy(?!y)", pattern):
+                order = "".join(dict.fromkeys(re.sub("[^yMLd]", "", pattern))).replace("L", "M")
+                months = tuple(str(format_date(day, month.group(), locale=locale)) for day in probe_days)
+                style = _DateStyle(locale, width, order, months)
+                styles.setdefault(tuple(style.format(day) for day in probe_days), style)
+    return list(styles.values())
 
 
-def _root(word: str) -> str:
+def _normalize_word(word: str) -> str:
     """Return a month's word without what tells nothing: capitals and the point of an abbreviation."""
     return word.casefold().strip(". ")

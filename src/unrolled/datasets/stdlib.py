@@ -5,7 +5,7 @@ from __future__ import annotations
 import sysconfig
 from pathlib import Path
 
-from unrolled.errors import DataError, nearest
+from unrolled.errors import DataError, did_you_mean
 
 PREFIX = "builtin:"
 
@@ -17,21 +17,21 @@ def python_sources() -> list[Path]:
     lengthen the alphabet.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
-    skip = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
-    files = [path for path in sorted(root.rglob("*.py")) if not skip & set(path.relative_to(root).parts)]
+    excluded = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+    files = [path for path in sorted(root.rglob("*.py")) if not excluded & set(path.relative_to(root).parts)]
     files = [path for path in files if path.read_bytes().isascii()]
     if not files:
         raise DataError(f"The built-in corpus needs Python's library as source files, and {root} has none.")
     return files
 
 
-BUILTINS = {"python": python_sources}
+CORPORA = {"python": python_sources}
 
 
-def builtin(name: str) -> list[Path]:
+def builtin_corpus(name: str) -> list[Path]:
     """Return the files of the built-in corpus `name`, as in `builtin:python`."""
-    if name not in BUILTINS:
+    if name not in CORPORA:
         raise DataError(
-            f"There is no built-in corpus '{name}'{nearest(name, BUILTINS) or '.'} There are: {', '.join(BUILTINS)}."
+            f"There is no built-in corpus '{name}'{did_you_mean(name, CORPORA) or '.'} There are: {', '.join(CORPORA)}."
         )
-    return BUILTINS[name]()
+    return CORPORA[name]()

@@ -32,9 +32,9 @@ from unrolled.errors import DataError
 Row = dict[str, Any]
 """Cells by column: text as `str`, a label for every character as `list[str]`, a picture as `(H, W)` uint8."""
 
-_PIECE = (200, 400)  # characters of a piece of code
-_PIECES = {"train": 4_000, "test": 500}
-_OF_A_FILE = 16  # so that no large module outweighs the others
+_SNIPPET_CHARS = (200, 400)  # characters of a piece of code
+_NUM_SNIPPETS = {"train": 4_000, "test": 500}
+_MAX_PER_FILE = 16  # so that no large module outweighs the others
 
 
 @dataclass(frozen=True)
@@ -52,69 +52,69 @@ class BuiltinTable:
     rows: Callable[[str], Iterator[Row]]
 
 
-def _given(module: str, package: str, rows: Callable[[str], Iterator[Row]]) -> Callable[[str], Iterator[Row]]:
+def _requires(module: str, package: str, rows: Callable[[str], Iterator[Row]]) -> Callable[[str], Iterator[Row]]:
     """Return `rows` behind a check, made when it is called, that the package which it needs is there."""
 
-    def checked(part: str) -> Iterator[Row]:
+    def checked_rows(split: str) -> Iterator[Row]:
         try:
             importlib.import_module(module)
         except ImportError as error:
             raise DataError(
                 f"This built-in table needs the package {package}, which is not installed: pip install 'unrolled[data]'"
             ) from error
-        return rows(part)
+        return rows(split)
 
-    return checked
+    return checked_rows
 
 
-def _digits(part: str) -> Iterator[Row]:
+def _digits(split: str) -> Iterator[Row]:
     """Yield `{"picture": (8, 8) uint8, ink is 255, "digit": "7"}`: of every digit, a fifth is for testing."""
     data: Any = importlib.import_module("sklearn.datasets").load_digits()
-    draw, held = random.Random(0), set()
+    rng, test_rows = random.Random(0), set()
     for digit in range(10):
-        own = [row for row, value in enumerate(data.target) if value == digit]
-        held |= set(draw.sample(own, len(own) // 5))
-    for row, (picture, digit) in enumerate(zip(data.images, data.target, strict=True)):
-        if (row in held) == (part == "test"):
-            yield {"picture": (picture * (255 / 16)).round().astype("uint8"), "digit": str(digit)}
+        digit_rows = [row for row, value in enumerate(data.target) if value == digit]
+        test_rows |= set(rng.sample(digit_rows, len(digit_rows) // 5))
+    for row, (pixels, digit) in enumerate(zip(data.images, data.target, strict=True)):
+        if (row in test_rows) == (split == "test"):
+            yield {"picture": (pixels * (255 / 16)).round().astype("uint8"), "digit": str(digit)}
 
 
-def _python_tokens(part: str) -> Iterator[Row]:
+def _python_tokens(split: str) -> Iterator[Row]:
     """Yield `{"code": "x = 1", "classes": ["name", "space", "operator", ...]}`: pieces of whole files of either part."""
-    for code, classes in _token_pieces(part).items():
+    for code, classes in _token_snippets(split).items():
         yield {"code": code, "classes": list(classes)}
 
 
 @functools.cache
-def _token_pieces(part: str) -> dict[str, list[str]]:
+def _token_snippets(split: str) -> dict[str, list[str]]:
     """Return the classes of a part's pieces by their code, which no other piece has."""
     files = [path for path in python_sources() if path.parent.name != "encodings"]  # those are all the same but for tables
-    draw, held, tested = random.Random(0), len(files) // 8, _token_pieces("test") if part == "train" else {}
-    draw.shuffle(files)
-    found: dict[str, list[str]] = {}
-    for path in files[:held] if part == "test" else files[held:]:
-        pieces = [(code, classes) for code, classes in _pieces(path) if code not in tested]
-        found |= [pieces[i] for i in sorted(draw.sample(range(len(pieces)), min(len(pieces), _OF_A_FILE)))]
-        if len(found) >= _PIECES[part]:
+    rng, num_test, test_snippets = random.Random(0), len(files) // 8, _token_snippets("test") if split == "train" else {}
+    rng.shuffle(files)
+    snippets: dict[str, list[str]] = {}
+    for path in files[:num_test] if split == "test" else files[num_test:]:
+        candidates = [(code, classes) for code, classes in _snippets(path) if code not in test_snippets]
+        snippets |= [candidates[i] for i in sorted(rng.sample(range(len(candidates)), min(len(candidates), _MAX_PER_FILE)))]
+        if len(snippets) >= _NUM_SNIPPETS[split]:
             break
-    return dict(itertools.islice(found.items(), _PIECES[part]))
+    return dict(itertools.islice(snippets.items(), _NUM_SNIPPETS[split]))
 
 
-def _pieces(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _snippets(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Cut a file into pieces of whole statements, so that none begins inside a string; longer statements are left out."""
     text = path.read_text("ascii")
     try:
-        classes, ends = token_classes(text)
+        classes, statement_ends = token_classes(text)
     except (tokenize.TokenError, SyntaxError):
         return  # a template, or Python 2's
     start = last = 0
-    for end in [*ends, len(text) + _PIECE[1]]:  # no statement ends there: it closes the last piece
-        if end - start > _PIECE[1]:
-            blank = last - start - len(text[start:last].lstrip("\n"))
-            code = text[start + blank : last].rstrip()
-            if len(code) >= _PIECE[0]:
-                yield code, classes[start + blank : start + blank + len(code)]
-            start = last if end - last <= _PIECE[1] else end
+    for end in [*statement_ends, len(text) + _SNIPPET_CHARS[1]]:  # no statement ends there: it closes the last piece
+        if end - start > _SNIPPET_CHARS[1]:
+            leading = last - start - len(text[start:last].lstrip("\n"))
+            code = text[start + leading : last].rstrip()
+            if len(code) >= _SNIPPET_CHARS[0]:
+                yield code, classes[start + leading : start + leading + len(code)]
+            start = last if end - last <= _SNIPPET_CHARS[1] else end
         last = end
 
 
@@ -124,28 +124,28 @@ def token_classes(code: str) -> tuple[list[str], list[int]]:
     The classes are keyword, name, number, string, comment, operator, space and newline. What is inside an f-string is
     string, as it is to Python before 3.12. Raises what `tokenize` raises: `TokenError` or a `SyntaxError`.
     """
-    lines = [0]
+    line_starts = [0]
     for line in code.split("\n"):
-        lines.append(lines[-1] + len(line) + 1)
+        line_starts.append(line_starts[-1] + len(line) + 1)
     classes = [{"\n": "newline", "\\": "operator"}.get(character, "space") for character in code]
-    ends, opened = [], []
+    ends, open_strings = [], []
     for token in tokenize.generate_tokens(io.StringIO(code).readline):
-        start, end = (lines[line - 1] + column for line, column in (token.start, token.end))
+        start, end = (line_starts[line - 1] + column for line, column in (token.start, token.end))
         kind = tokenize.tok_name[token.type]
         if kind == "NEWLINE":
             ends.append(min(end, len(code)))
         elif kind.endswith("STRING_START"):
-            opened.append(start)
+            open_strings.append(start)
         elif kind.endswith("STRING_END"):
-            start, kind = opened.pop(), "STRING"
+            start, kind = open_strings.pop(), "STRING"
         if kind == "NAME":
             kind = "KEYWORD" if keyword.iskeyword(token.string) else kind
-        if kind in _CLASSES:
-            classes[start:end] = [_CLASSES[kind]] * (end - start)
+        if kind in _TOKEN_CLASSES:
+            classes[start:end] = [_TOKEN_CLASSES[kind]] * (end - start)
     return classes, ends
 
 
-_CLASSES = {
+_TOKEN_CLASSES = {
     "KEYWORD": "keyword", "NAME": "name", "NUMBER": "number", "STRING": "string", "COMMENT": "comment", "OP": "operator",
 }  # fmt: skip
 
@@ -155,12 +155,14 @@ TABLES: dict[str, BuiltinTable] = {
         "picture:image",
         "digit:label",
         "scikit-learn",
-        _given("sklearn.datasets", "scikit-learn", _digits),
+        _requires("sklearn.datasets", "scikit-learn", _digits),
     ),
-    "glyphs": BuiltinTable(("picture", "name"), "picture:image", "name:text", "pillow", _given("PIL", "pillow", glyphs)),
+    "glyphs": BuiltinTable(("picture", "name"), "picture:image", "name:text", "pillow", _requires("PIL", "pillow", glyphs)),
     "languages": BuiltinTable(
-        ("name", "language"), "name:text", "language:label", "babel", _given("babel", "babel", languages)
+        ("name", "language"), "name:text", "language:label", "babel", _requires("babel", "babel", languages)
     ),
-    "dates": BuiltinTable(("written", "iso", "locale"), "written:text", "iso:text", "babel", _given("babel", "babel", dates)),
+    "dates": BuiltinTable(
+        ("written", "iso", "locale"), "written:text", "iso:text", "babel", _requires("babel", "babel", dates)
+    ),
     "python-tokens": BuiltinTable(("code", "classes"), "code:text", "classes:labels", "", _python_tokens),
 }

@@ -16,23 +16,23 @@ import torch
 from torch import Tensor
 
 from unrolled.nn.cells import State
-from unrolled.nn.device import Machine
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.loss import cross_entropy
-from unrolled.text.batching import IGNORED, LONGEST_ROW, Batch, Reader, sorted_rows
+from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, Batch, IdReader, length_sorted_batches
 from unrolled.text.tokenizer import Ids
 
-LANE = 4096
+MIN_COLUMN_TOKENS = 4096
 """A long text is read in lanes of at least so many symbols, side by side."""
 
-LANES = 64
-WARM_UP = 512
+MAX_COLUMNS = 64
+WARMUP_TOKENS = 512
 """Symbols a lane reads before the first that counts, so that its state is the one carried from before (to 1e-4 nats)."""
 
-STRETCH = 1024
+SUBSAMPLE_SPAN = 1024
 """Where only some of a text is read, it is in so short stretches: many of them, since parts of a text differ (LOG.md)."""
 
-CHUNK = 64
+CHUNK_STEPS = 64
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Evaluation:
     """
 
     nats: float
-    symbols: int
-    characters: int
+    num_tokens: int
+    num_chars: int
     context: str
-    unknown: int = 0
+    num_unknown: int = 0
     slope: float = 0.0
     curvature: float = 0.0
 
@@ -61,16 +61,16 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: SequenceModel,
-    machine: Machine,
+    model: RecurrentLM,
+    machine: DeviceConfig,
     ids: Ids,
-    end: int | None = None,
-    longest: int | None = None,
+    eos_id: int | None = None,
+    max_document_length: int | None = None,
     window: int | None = None,
-    limit: int | None = None,
-    begins: npt.NDArray[np.bool_] | None = None,
+    max_tokens: int | None = None,
+    char_starts: npt.NDArray[np.bool_] | None = None,
     check: Callable[[], None] = lambda: None,
-    sharpness: float | None = None,
+    logit_scale: float | None = None,
 ) -> Evaluation:
     """Return the mean loss of `model` on `ids` `(N,)`, of which each but the first is predicted.
 
@@ -85,99 +85,107 @@ def evaluate(
     if len(ids) < 2:
         raise ValueError(f"At least two symbols are needed, to predict one from the other; got {len(ids)}.")
     if window is not None:
-        batches, context = _windows(ids, window, end), f"window={window}"
-    elif end is not None and longest is not None and longest <= LONGEST_ROW:
-        batches, context = sorted_rows(ids, end, LANES * CHUNK, limit), "document"
+        batches, context = _window_batches(ids, window, eos_id), f"window={window}"
+    elif eos_id is not None and max_document_length is not None and max_document_length <= MAX_ROW_LENGTH:
+        batches, context = length_sorted_batches(ids, eos_id, MAX_COLUMNS * CHUNK_STEPS, max_tokens), "document"
     else:
-        batches, context = _lanes(ids, end, limit), "carried" if end is None else "document"
+        batches, context = _column_batches(ids, eos_id, max_tokens), "carried" if eos_id is None else "document"
     was_training = model.training
     model.eval()
     try:
-        sums, symbols, characters = _total(model, machine, batches, begins, check, sharpness)
+        sums, num_tokens, num_chars = _accumulate_loss(model, machine, batches, char_starts, check, logit_scale)
     finally:
         model.train(was_training)
-    nats, slope, curvature = (value / max(1, characters) for value in sums)
-    return Evaluation(nats, symbols, characters, context, slope=slope, curvature=curvature)
+    nats, slope, curvature = (value / max(1, num_chars) for value in sums)
+    return Evaluation(nats, num_tokens, num_chars, context, slope=slope, curvature=curvature)
 
 
-def _total(
-    model: SequenceModel,
-    machine: Machine,
+def _accumulate_loss(
+    model: RecurrentLM,
+    machine: DeviceConfig,
     batches: Iterator[Batch],
-    begins: npt.NDArray[np.bool_] | None,
+    char_starts: npt.NDArray[np.bool_] | None,
     check: Callable[[], None],
-    sharpness: float | None,
+    logit_scale: float | None,
 ) -> tuple[list[float], int, int]:
     """Return the sums of the losses and their two derivatives, and how many symbols and characters they are of."""
     total = torch.zeros(3, dtype=torch.float64, device=machine.device)
-    symbols = characters = 0
+    num_tokens = num_chars = 0
     state: State = None
     for batch in batches:
         check()
         inputs, targets = (torch.from_numpy(array).to(machine.device) for array in (batch.inputs, batch.targets))
         resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(machine.device)
-        state = state if batch.carried else model.initial_state(inputs.shape[1])
+        state = state if batch.carry_state else model.initial_state(inputs.shape[1])
         with machine.autocast():
             logits, state = model(inputs, state, resets)
-        total += _sums(logits, targets, sharpness)
-        symbols += batch.symbols
-        counted = batch.targets[batch.targets != IGNORED]
-        characters += batch.symbols if begins is None else int(begins[counted].sum())
-    return total.tolist(), symbols, characters
+        total += _batch_loss(logits, targets, logit_scale)
+        num_tokens += batch.num_targets
+        scored_ids = batch.targets[batch.targets != IGNORE_INDEX]
+        num_chars += batch.num_targets if char_starts is None else int(char_starts[scored_ids].sum())
+    return total.tolist(), num_tokens, num_chars
 
 
-def _sums(logits: Tensor, targets: Tensor, sharpness: float | None) -> Tensor:
+def _batch_loss(logits: Tensor, targets: Tensor, logit_scale: float | None) -> Tensor:
     """Return the sums over all targets of the loss and its derivatives by `sharpness`, `(3,)`; without one, these are zero.
 
     The scores' mean under the model, less the target's own, is the first; their variance is the second.
     """
-    if sharpness is None:
+    if logit_scale is None:
         zero = torch.zeros((), dtype=torch.float64, device=logits.device)
         return torch.stack([cross_entropy(logits, targets, "sum").double(), zero, zero])
-    counted = targets != IGNORED
-    scores, own = logits[counted].float(), targets[counted].unsqueeze(-1)  # (N, V), (N, 1)
-    logs = (scores * sharpness).log_softmax(-1)
-    chances = logs.exp()
-    mean = (chances * scores).sum(-1)
-    spread = (chances * scores.square()).sum(-1) - mean.square()
-    parts = (-logs.gather(-1, own), mean - scores.gather(-1, own).squeeze(-1), spread)
-    return torch.stack([part.sum(dtype=torch.float64) for part in parts])
+    is_scored = targets != IGNORE_INDEX
+    scored_logits, target_ids = logits[is_scored].float(), targets[is_scored].unsqueeze(-1)  # (N, V), (N, 1)
+    log_probs = (scored_logits * logit_scale).log_softmax(-1)
+    probs = log_probs.exp()
+    mean = (probs * scored_logits).sum(-1)
+    variance = (probs * scored_logits.square()).sum(-1) - mean.square()
+    terms = (-log_probs.gather(-1, target_ids), mean - scored_logits.gather(-1, target_ids).squeeze(-1), variance)
+    return torch.stack([term.sum(dtype=torch.float64) for term in terms])
 
 
-def _lanes(ids: Ids, end: int | None, limit: int | None) -> Iterator[Batch]:
+def _column_batches(ids: Ids, eos_id: int | None, max_tokens: int | None) -> Iterator[Batch]:
     """Read the text in lanes side by side, each warmed up on what comes before it."""
-    reader, pairs = Reader(ids), len(ids) - 1
-    lanes = max(1, min(LANES, pairs // LANE if limit is None or limit >= pairs else limit // STRETCH))
-    starts = np.arange(lanes, dtype=np.int64) * pairs // lanes
-    stops = np.append(starts[1:], pairs)
-    if limit is not None and limit < pairs:
-        stops = np.minimum(stops, starts + max(1, limit // lanes))
+    reader, num_targets = IdReader(ids), len(ids) - 1
+    num_columns = max(
+        1,
+        min(
+            MAX_COLUMNS,
+            num_targets // MIN_COLUMN_TOKENS
+            if max_tokens is None or max_tokens >= num_targets
+            else max_tokens // SUBSAMPLE_SPAN,
+        ),
+    )
+    starts = np.arange(num_columns, dtype=np.int64) * num_targets // num_columns
+    stops = np.append(starts[1:], num_targets)
+    if max_tokens is not None and max_tokens < num_targets:
+        stops = np.minimum(stops, starts + max(1, max_tokens // num_columns))
     steps = int((stops - starts).max())
-    for first in range(-WARM_UP if lanes > 1 else 0, steps, CHUNK):
-        at = starts + np.arange(first, min(first + CHUNK, steps), dtype=np.int64)[:, None]  # (T, B)
-        read = np.clip(at, 0, pairs - 1)
-        counted = (at >= starts) & (at < stops)
-        inputs, following = reader.pairs(read)
-        targets = np.where(counted, following, IGNORED)
-        resets = at == 0
-        if end is not None:
-            resets |= inputs == end
-        started = first > (-WARM_UP if lanes > 1 else 0)
-        yield Batch(inputs, targets, resets if resets.any() else None, started, int(counted.sum()))
+    for first in range(-WARMUP_TOKENS if num_columns > 1 else 0, steps, CHUNK_STEPS):
+        positions = starts + np.arange(first, min(first + CHUNK_STEPS, steps), dtype=np.int64)[:, None]  # (T, B)
+        clipped = np.clip(positions, 0, num_targets - 1)
+        is_scored = (positions >= starts) & (positions < stops)
+        inputs, next_ids = reader.inputs_and_targets(clipped)
+        targets = np.where(is_scored, next_ids, IGNORE_INDEX)
+        resets = positions == 0
+        if eos_id is not None:
+            resets |= inputs == eos_id
+        is_carried = first > (-WARMUP_TOKENS if num_columns > 1 else 0)
+        yield Batch(inputs, targets, resets if resets.any() else None, is_carried, int(is_scored.sum()))
 
 
-def _windows(ids: Ids, window: int, end: int | None) -> Iterator[Batch]:
+def _window_batches(ids: Ids, window: int, eos_id: int | None) -> Iterator[Batch]:
     """Read the text in windows that each start from zero; the last may be shorter."""
-    reader, pairs = Reader(ids), len(ids) - 1
-    rows = max(1, LANES * CHUNK // window)
-    for first in range(0, pairs, rows * window):
-        starts = np.arange(first, min(first + rows * window, pairs), window, dtype=np.int64)
-        for chunk in range(0, window, CHUNK):
-            at = starts + np.arange(chunk, min(chunk + CHUNK, window), dtype=np.int64)[:, None]  # (T, B)
-            counted = at < pairs
-            read = np.minimum(at, pairs - 1)
-            inputs, following = reader.pairs(read)
-            targets = np.where(counted, following, IGNORED)
-            resets = None if end is None else inputs == end
-            if counted.any():
-                yield Batch(inputs, targets, resets, chunk > 0, int(counted.sum()))
+    reader, num_targets = IdReader(ids), len(ids) - 1
+    batch_size = max(1, MAX_COLUMNS * CHUNK_STEPS // window)
+    for first in range(0, num_targets, batch_size * window):
+        starts = np.arange(first, min(first + batch_size * window, num_targets), window, dtype=np.int64)
+        for chunk in range(0, window, CHUNK_STEPS):
+            positions = starts + np.arange(chunk, min(chunk + CHUNK_STEPS, window), dtype=np.int64)[:, None]  # (T, B)
+            is_scored = positions < num_targets
+            clipped = np.minimum(positions, num_targets - 1)
+            inputs, next_ids = reader.inputs_and_targets(clipped)
+            targets = np.where(is_scored, next_ids, IGNORE_INDEX)
+            resets = None if eos_id is None else inputs == eos_id
+            if is_scored.any():
+                yield Batch(inputs, targets, resets, chunk > 0, int(is_scored.sum()))

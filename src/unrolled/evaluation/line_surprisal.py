@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.evaluation.surprisal import Bits, Block, Points, Scorer, score
+from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, SurprisalScorer, score_blocks
 from unrolled.text.tokenized_text import LINE_FEED
-from unrolled.text.tokenizer import Bytes, Vocabulary
+from unrolled.text.tokenizer import ByteTokenizer, Tokenizer
 
-SHOWN = 400
+MAX_KEPT_TOKENS = 400
 """Symbols of a line that are kept to be shown."""
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class ScoredLine:
     """A line of a text, its end included: its `number` from 1, `bits` for each model, and the points it begins with.
 
     `surprise` says how far the first model's bits lie above the text's mean, for the line's length: excess bits over the root
@@ -27,229 +27,246 @@ class Line:
     """
 
     number: int
-    characters: int
-    symbols: int
+    num_chars: int
+    num_tokens: int
     bits: tuple[float, ...]
-    unknown: int
-    surprise: float
-    points: Points
-    point_bits: Bits
-    of_bytes: bool
+    num_unknown: int
+    excess_surprisal: float
+    code_points: CodePoints
+    code_point_bits: Bits
+    is_bytes: bool
 
     @property
     def text(self) -> str:
         """The text, as far as it is shown; without its end."""
-        return "".join(self.shown()[0])
+        return "".join(self.chars_and_bits()[0])
 
     @property
-    def is_cut(self) -> bool:
+    def is_truncated(self) -> bool:
         """Whether there is more of it than is shown."""
-        return self.symbols > len(self.points) + 1
+        return self.num_tokens > len(self.code_points) + 1
 
-    def shown(self) -> tuple[list[str], Bits]:
+    def chars_and_bits(self) -> tuple[list[str], Bits]:
         """Return the characters that are shown and the first model's bits of each; nan where nothing comes before."""
-        whole = len(self.points) > 0 and self.points[-1] == LINE_FEED
-        points, bits = (self.points[:-1], self.point_bits[:-1]) if whole else (self.points, self.point_bits)
-        if not self.of_bytes:
-            return list(points.astype(np.uint32).tobytes().decode("utf-32-le", "replace")), bits
-        decoder, characters, sums, held = Bytes().decoder(), list[str](), list[float](), 0.0
-        for point, own in zip(points.tolist(), bits.tolist(), strict=True):
-            held += own
-            if text := decoder.push(point):
-                characters, sums, held = [*characters, text], [*sums, held], 0.0
-        if rest := decoder.finish():
-            characters, sums = [*characters, rest], [*sums, held]
-        return characters, np.array(sums)
+        has_line_end = len(self.code_points) > 0 and self.code_points[-1] == LINE_FEED
+        code_points, bits = (
+            (self.code_points[:-1], self.code_point_bits[:-1]) if has_line_end else (self.code_points, self.code_point_bits)
+        )
+        if not self.is_bytes:
+            return list(code_points.astype(np.uint32).tobytes().decode("utf-32-le", "replace")), bits
+        decoder, characters, char_bits, pending_bits = ByteTokenizer().decode_stream(), list[str](), list[float](), 0.0
+        for byte, byte_bits in zip(code_points.tolist(), bits.tolist(), strict=True):
+            pending_bits += byte_bits
+            if text := decoder.decode_step(byte):
+                characters, char_bits, pending_bits = [*characters, text], [*char_bits, pending_bits], 0.0
+        if remainder := decoder.finish():
+            characters, char_bits = [*characters, remainder], [*char_bits, pending_bits]
+        return characters, np.array(char_bits)
 
 
 @dataclass
-class Totals:
+class ScoreTotals:
     """Sums over all that was scored: `bits` for each model, of `characters`; `unknown` symbols of the first model.
 
     `lines` counts the lines; `best` counts, for each model, those that it predicts best.
     """
 
     bits: list[float]
-    best: list[int]
-    characters: int = 0
-    symbols: int = 0
-    unknown: int = 0
-    lines: int = 0
+    best_lines: list[int]
+    num_chars: int = 0
+    num_tokens: int = 0
+    num_unknown: int = 0
+    num_lines: int = 0
 
     def bits_per_character(self, model: int = 0) -> float:
         """Return the mean."""
-        return self.bits[model] / max(1, self.characters)
+        return self.bits[model] / max(1, self.num_chars)
 
 
-class LineReader:
+class LineAggregator:
     """Adds the bits of blocks up to lines. A line longer than a block is carried on as sums, and not kept."""
 
-    def __init__(self, models: int, vocabulary: Vocabulary) -> None:
-        self.totals = Totals([0.0] * models, [0] * models)
-        self.of_bytes = vocabulary.kind == "bytes"
-        self._open: _Sums | None = None
+    def __init__(self, num_models: int, tokenizer: Tokenizer) -> None:
+        self.totals = ScoreTotals([0.0] * num_models, [0] * num_models)
+        self.is_bytes = tokenizer.kind == "bytes"
+        self._open_line: _LineSums | None = None
 
-    def read(self, block: Block, least: float = -math.inf) -> Iterator[Line]:
+    def add(self, block: ScoredBlock, min_excess: float = -math.inf) -> Iterator[ScoredLine]:
         """Yield the lines that end in a block, but for those whose surprise is not above `least`."""
-        ends = np.flatnonzero(block.points == LINE_FEED) + 1
-        starts = np.concatenate([[0], ends[ends < len(block.points)]]).astype(np.int64)
-        sums = self._sums(block, starts)
-        whole = len(ends) == len(starts)  # the block ends with a line end
-        if self._open is not None and len(starts):
-            sums.add_first(self._open)
-            self._open = None
-        closed = len(starts) if whole else len(starts) - 1
-        if closed < len(starts):
-            self._open = sums.only(closed)
-        rate = self.totals.bits[0] / self.totals.symbols if self.totals.symbols else None
-        yield from self._lines(sums, closed, rate, least)
+        ends = np.flatnonzero(block.code_points == LINE_FEED) + 1
+        starts = np.concatenate([[0], ends[ends < len(block.code_points)]]).astype(np.int64)
+        sums = self._sum_lines(block, starts)
+        ends_with_line_end = len(ends) == len(starts)  # the block ends with a line end
+        if self._open_line is not None and len(starts):
+            sums.prepend(self._open_line)
+            self._open_line = None
+        num_closed = len(starts) if ends_with_line_end else len(starts) - 1
+        if num_closed < len(starts):
+            self._open_line = sums.select(num_closed)
+        mean_bits = self.totals.bits[0] / self.totals.num_tokens if self.totals.num_tokens else None
+        yield from self._scored_lines(sums, num_closed, mean_bits, min_excess)
 
-    def finish(self) -> Iterator[Line]:
+    def finish(self) -> Iterator[ScoredLine]:
         """Yield the last line, if the text does not end with a line end."""
-        if self._open is not None:
-            sums, self._open = self._open, None
-            rate = self.totals.bits[0] / self.totals.symbols if self.totals.symbols else None
-            yield from self._lines(sums, 1, rate, -math.inf)
+        if self._open_line is not None:
+            sums, self._open_line = self._open_line, None
+            mean_bits = self.totals.bits[0] / self.totals.num_tokens if self.totals.num_tokens else None
+            yield from self._scored_lines(sums, 1, mean_bits, -math.inf)
 
-    def _sums(self, block: Block, starts: npt.NDArray[np.int64]) -> _Sums:
-        counted = ~np.isnan(block.bits[0])
-        begins = (block.points & 0xC0 != 0x80) if self.of_bytes else np.ones(len(block.points), dtype=bool)
-        stops = np.append(starts[1:], len(block.points))
-        shown = [slice(start, min(start + SHOWN, stop)) for start, stop in zip(starts, stops, strict=True)]
-        add = np.add.reduceat
-        self.totals.unknown += int((~block.known).sum())
-        return _Sums(
-            [block.points[part].copy() for part in shown],
-            [block.bits[0, part].copy() for part in shown],
-            add(np.nan_to_num(block.bits), starts, axis=1),
-            add((begins & counted).astype(np.int64), starts),
-            add(counted.astype(np.int64), starts),
-            add((~block.known).astype(np.int64), starts),
+    def _sum_lines(self, block: ScoredBlock, starts: npt.NDArray[np.int64]) -> _LineSums:
+        is_scored = ~np.isnan(block.bits[0])
+        char_starts = (block.code_points & 0xC0 != 0x80) if self.is_bytes else np.ones(len(block.code_points), dtype=bool)
+        stops = np.append(starts[1:], len(block.code_points))
+        kept_slices = [slice(start, min(start + MAX_KEPT_TOKENS, stop)) for start, stop in zip(starts, stops, strict=True)]
+        sum_at = np.add.reduceat
+        self.totals.num_unknown += int((~block.is_known).sum())
+        return _LineSums(
+            [block.code_points[kept].copy() for kept in kept_slices],
+            [block.bits[0, kept].copy() for kept in kept_slices],
+            sum_at(np.nan_to_num(block.bits), starts, axis=1),
+            sum_at((char_starts & is_scored).astype(np.int64), starts),
+            sum_at(is_scored.astype(np.int64), starts),
+            sum_at((~block.is_known).astype(np.int64), starts),
         )
 
-    def _lines(self, sums: _Sums, closed: int, rate: float | None, least: float) -> Iterator[Line]:
-        bits, symbols = sums.bits[:, :closed], sums.symbols[:closed]
-        if rate is None:
-            rate = float(bits[0].sum() / max(1, symbols.sum()))
-        surprise = (bits[0] - rate * symbols) / np.sqrt(np.maximum(symbols, 1))
-        first = self.totals.lines
-        self._count(sums, closed)
-        for index in np.flatnonzero(surprise > least):
-            yield Line(
+    def _scored_lines(
+        self, sums: _LineSums, num_closed: int, mean_bits: float | None, min_excess: float
+    ) -> Iterator[ScoredLine]:
+        bits, num_tokens = sums.bits[:, :num_closed], sums.num_tokens[:num_closed]
+        if mean_bits is None:
+            mean_bits = float(bits[0].sum() / max(1, num_tokens.sum()))
+        excess = (bits[0] - mean_bits * num_tokens) / np.sqrt(np.maximum(num_tokens, 1))
+        first = self.totals.num_lines
+        self._update_totals(sums, num_closed)
+        for index in np.flatnonzero(excess > min_excess):
+            yield ScoredLine(
                 first + int(index) + 1,
-                int(sums.characters[index]),
-                int(symbols[index]),
+                int(sums.num_chars[index]),
+                int(num_tokens[index]),
                 tuple(bits[:, index].tolist()),
-                int(sums.unknown[index]),
-                float(surprise[index]),
+                int(sums.num_unknown[index]),
+                float(excess[index]),
                 sums.heads[index],
                 sums.head_bits[index],
-                self.of_bytes,
+                self.is_bytes,
             )
 
-    def _count(self, sums: _Sums, closed: int) -> None:
+    def _update_totals(self, sums: _LineSums, num_closed: int) -> None:
         totals = self.totals
-        totals.lines += closed
-        totals.characters += int(sums.characters[:closed].sum())
-        totals.symbols += int(sums.symbols[:closed].sum())
-        winners = np.bincount(sums.bits[:, :closed].argmin(0), minlength=len(totals.bits)) if closed else [0] * len(totals.bits)
+        totals.num_lines += num_closed
+        totals.num_chars += int(sums.num_chars[:num_closed].sum())
+        totals.num_tokens += int(sums.num_tokens[:num_closed].sum())
+        best_counts = (
+            np.bincount(sums.bits[:, :num_closed].argmin(0), minlength=len(totals.bits))
+            if num_closed
+            else [0] * len(totals.bits)
+        )
         for model in range(len(totals.bits)):
-            totals.bits[model] += float(sums.bits[model, :closed].sum())
-            totals.best[model] += int(winners[model])
+            totals.bits[model] += float(sums.bits[model, :num_closed].sum())
+            totals.best_lines[model] += int(best_counts[model])
 
 
 @dataclass
-class _Sums:
+class _LineSums:
     """Lines of a block: the points they begin with, and sums: bits `(M, lines)`, the others `(lines,)`."""
 
-    heads: list[Points]
+    heads: list[CodePoints]
     head_bits: list[Bits]
     bits: Bits
-    characters: Points
-    symbols: Points
-    unknown: Points
+    num_chars: CodePoints
+    num_tokens: CodePoints
+    num_unknown: CodePoints
 
-    def add_first(self, other: _Sums) -> None:
+    def prepend(self, other: _LineSums) -> None:
         """Put what is known of the first line from earlier blocks before it."""
-        self.heads[0] = np.concatenate([other.heads[0], self.heads[0]])[:SHOWN]
-        self.head_bits[0] = np.concatenate([other.head_bits[0], self.head_bits[0]])[:SHOWN]
+        self.heads[0] = np.concatenate([other.heads[0], self.heads[0]])[:MAX_KEPT_TOKENS]
+        self.head_bits[0] = np.concatenate([other.head_bits[0], self.head_bits[0]])[:MAX_KEPT_TOKENS]
         self.bits[:, 0] += other.bits[:, 0]
-        for own, earlier in zip((self.characters, self.symbols, self.unknown), other.counts(), strict=True):
-            own[0] += earlier[0]
+        for later, earlier in zip((self.num_chars, self.num_tokens, self.num_unknown), other.counts(), strict=True):
+            later[0] += earlier[0]
 
-    def counts(self) -> tuple[Points, Points, Points]:
-        return self.characters, self.symbols, self.unknown
+    def counts(self) -> tuple[CodePoints, CodePoints, CodePoints]:
+        return self.num_chars, self.num_tokens, self.num_unknown
 
-    def only(self, index: int) -> _Sums:
+    def select(self, index: int) -> _LineSums:
         """Return one of the lines."""
-        one = slice(index, index + 1)
-        heads, head_bits = self.heads[one], self.head_bits[one]
-        return _Sums(heads, head_bits, self.bits[:, one], self.characters[one], self.symbols[one], self.unknown[one])
+        selected = slice(index, index + 1)
+        heads, head_bits = self.heads[selected], self.head_bits[selected]
+        return _LineSums(
+            heads,
+            head_bits,
+            self.bits[:, selected],
+            self.num_chars[selected],
+            self.num_tokens[selected],
+            self.num_unknown[selected],
+        )
 
 
-class Scoring:
+class ScoringStream:
     """A text being scored by models, the first of them the one that is asked, `names` what they are called, `held` how many
     of them have units held.
 
     The text is read once, by whichever of `lines`, `top` and `symbols` is called; `totals` are the sums of what was read.
     """
 
-    def __init__(self, names: Sequence[str], scorers: Sequence[Scorer], pieces: Iterable[Points]) -> None:
-        self.names, self.held = list(names), sum(bool(scorer.holds) for scorer in scorers)
-        self._vocabulary = scorers[0].vocabulary
-        self._blocks = score(scorers, pieces)
-        self._reader = LineReader(len(scorers), self._vocabulary)
+    def __init__(self, names: Sequence[str], scorers: Sequence[SurprisalScorer], chunks: Iterable[CodePoints]) -> None:
+        self.model_names, self.num_clamped = list(names), sum(bool(scorer.clamps) for scorer in scorers)
+        self._tokenizer = scorers[0].tokenizer
+        self._blocks = score_blocks(scorers, chunks)
+        self._aggregator = LineAggregator(len(scorers), self._tokenizer)
 
     @property
-    def totals(self) -> Totals:
+    def totals(self) -> ScoreTotals:
         """Sums over what was read so far."""
-        return self._reader.totals
+        return self._aggregator.totals
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[ScoredLine]:
         """Yield every line, in order."""
         for block in self._blocks:
-            yield from self._reader.read(block)
-        yield from self._reader.finish()
+            yield from self._aggregator.add(block)
+        yield from self._aggregator.finish()
 
-    def top(self, count: int) -> list[Line]:
+    def top_lines(self, count: int) -> list[ScoredLine]:
         """Read the text to its end and return the `count` most surprising lines, the most surprising first."""
-        heap: list[tuple[float, int, Line]] = []
+        heap: list[tuple[float, int, ScoredLine]] = []
 
-        def keep(found: Iterator[Line]) -> None:
-            for line in found:
-                item = (line.surprise, -line.number, line)
+        def keep(lines: Iterator[ScoredLine]) -> None:
+            for line in lines:
+                item = (line.excess_surprisal, -line.number, line)
                 if len(heap) < count:
                     heapq.heappush(heap, item)
                 else:
                     heapq.heappushpop(heap, item)
 
         for block in self._blocks:
-            keep(self._reader.read(block, heap[0][0] if len(heap) >= count > 0 else -math.inf))
-        keep(self._reader.finish())
+            keep(self._aggregator.add(block, heap[0][0] if len(heap) >= count > 0 else -math.inf))
+        keep(self._aggregator.finish())
         return [line for _, _, line in sorted(heap, key=lambda item: item[:2], reverse=True)]
 
-    def beginning_and_top(self, beginning: int, count: int) -> tuple[list[Line], list[Line]]:
+    def first_and_top_lines(self, num_first: int, num_top: int) -> tuple[list[ScoredLine], list[ScoredLine]]:
         """Read the text to its end and return the lines it begins with, and the most surprising, the most surprising first."""
-        first: list[Line] = []
+        first_lines: list[ScoredLine] = []
 
-        def passed() -> Iterator[Line]:
+        def keep_first() -> Iterator[ScoredLine]:
             for line in self.lines():
-                if len(first) < beginning:
-                    first.append(line)
+                if len(first_lines) < num_first:
+                    first_lines.append(line)
                 yield line
 
-        return first, heapq.nlargest(max(count, 1), passed(), key=lambda line: (line.surprise, -line.number))[:count]
+        return first_lines, heapq.nlargest(
+            max(num_top, 1), keep_first(), key=lambda line: (line.excess_surprisal, -line.number)
+        )[:num_top]
 
-    def symbols(self) -> Iterator[tuple[str, tuple[float, ...]]]:
+    def tokens(self) -> Iterator[tuple[str, tuple[float, ...]]]:
         """Yield the text of every symbol, with its bits for each model; nan where nothing comes before.
 
         Of a character of several bytes, the last one has its text.
         """
-        decoder = self._vocabulary.decoder() if self._reader.of_bytes else None
+        decoder = self._tokenizer.decode_stream() if self._aggregator.is_bytes else None
         for block in self._blocks:
-            for _ in self._reader.read(block, math.inf):
+            for _ in self._aggregator.add(block, math.inf):
                 pass
-            for point, bits in zip(block.points.tolist(), block.bits.T.tolist(), strict=True):
-                yield (chr(point) if decoder is None else decoder.push(point)), tuple(bits)
-        for _ in self._reader.finish():
+            for code_point, bits in zip(block.code_points.tolist(), block.bits.T.tolist(), strict=True):
+                yield (chr(code_point) if decoder is None else decoder.decode_step(code_point)), tuple(bits)
+        for _ in self._aggregator.finish():
             pass

@@ -19,24 +19,24 @@ from unrolled.text.tokenizer import Ids
 
 Ints = npt.NDArray[np.int64]
 
-PIECE = 2**22
+CHUNK_TOKENS = 2**22
 """Symbols of the training text that are held in memory at a time."""
 
-STRETCH = 1024
+MIN_SEGMENT_TOKENS = 1024
 """The fewest symbols that a stretch has; what is in the midst of a run at its end is read on beyond it."""
 
-SHARE = 8
+MAX_REREADS = 8
 """A stretch has at least the sample's length divided by this, for a run can be as long as the sample: so a symbol is read at
 most so many times more."""
 
-DENSE = 2**25
+MAX_DENSE_CELLS = 2**25
 """The most cells that the automaton's table may have (8 bytes each); a larger one is a sorted list, about five times slower."""
 
-LONGEST_GRAM = 50
+MAX_NGRAM = 50
 
 
 @dataclass(frozen=True)
-class Memory:
+class CopyStats:
     """What of a sample of `symbols` symbols is copied.
 
     The `longest` run that is also in the training text begins at `in_sample` of the one and at `in_training` of the other;
@@ -45,27 +45,29 @@ class Memory:
     it never falls with n.
     """
 
-    symbols: int
-    longest: int
-    in_sample: int
-    in_training: int
-    mean: float
-    novelty: tuple[float, ...]
+    num_tokens: int
+    longest_match: int
+    sample_start: int
+    train_start: int
+    mean_match: float
+    novel_ngram_rates: tuple[float, ...]
 
 
-def memorised(train_ids: Ids, sample_ids: Ids, piece: int = PIECE) -> Memory:
+def measure_memorization(train_ids: Ids, sample_ids: Ids, chunk_tokens: int = CHUNK_TOKENS) -> CopyStats:
     """Return how much of a sample `(S,)` is copied from the training ids `(L,)`; an empty one has nothing that could be."""
-    size = len(sample_ids)
-    if not size:
-        return Memory(0, 0, 0, 0, 0.0, ())
-    reader = _Reader(train_ids, sample_ids)
-    lengths = reader.read_all(piece)
-    grams = range(1, min(LONGEST_GRAM, size) + 1)
-    novelty = tuple(float((lengths[: size - n + 1] < n).mean()) for n in grams)
-    return Memory(size, reader.length, reader.in_sample, reader.in_training, float(lengths.mean()), novelty)
+    num_tokens = len(sample_ids)
+    if not num_tokens:
+        return CopyStats(0, 0, 0, 0, 0.0, ())
+    matcher = _Matcher(train_ids, sample_ids)
+    lengths = matcher.match_all(chunk_tokens)
+    ngram_sizes = range(1, min(MAX_NGRAM, num_tokens) + 1)
+    novelty = tuple(float((lengths[: num_tokens - n + 1] < n).mean()) for n in ngram_sizes)
+    return CopyStats(
+        num_tokens, matcher.longest_match, matcher.sample_start, matcher.train_start, float(lengths.mean()), novelty
+    )
 
 
-def matches(train_ids: Ids, sample_ids: Ids, piece: int = PIECE) -> Ints:
+def matching_statistics(train_ids: Ids, sample_ids: Ids, chunk_tokens: int = CHUNK_TOKENS) -> Ints:
     """Return, for each position of the sample `(S,)`, how long a run from there is also in the training ids `(L,)`: `(S,)`.
 
     `train_ids` may be a memory map of any size: `piece` symbols of it are held at a time. Building the automaton takes about
@@ -73,32 +75,34 @@ def matches(train_ids: Ids, sample_ids: Ids, piece: int = PIECE) -> Ints:
     """
     if not len(sample_ids):
         return np.zeros(0, dtype=np.int64)
-    return _Reader(train_ids, sample_ids).read_all(piece)
+    return _Matcher(train_ids, sample_ids).match_all(chunk_tokens)
 
 
-def known_documents(train_ids: Ids, end: int, documents: Sequence[Ids], piece: int = PIECE) -> npt.NDArray[np.bool_]:
+def find_known_documents(
+    train_ids: Ids, eos_id: int, documents: Sequence[Ids], chunk_tokens: int = CHUNK_TOKENS
+) -> npt.NDArray[np.bool_]:
     """Say which of the documents `(D,)` are documents of the training ids: as a whole, with the id `end` on either side.
 
     `train_ids` may be a memory map of any size: `piece` symbols of it are held at a time.
     """
     keys = [np.asarray(document, dtype=np.int64) for document in documents]
-    wanted = {key.tobytes() for key in keys if not (key == end).any()}
+    candidates = {key.tobytes() for key in keys if not (key == eos_id).any()}
     lengths = np.unique([len(key) for key in keys])
-    found: set[bytes] = set()
-    before = -1  # where the last end was, for a document may lie in several pieces
-    for start in range(0, len(train_ids), piece):
-        ends = np.flatnonzero(np.asarray(train_ids[start : start + piece]) == end) + start
+    known: set[bytes] = set()
+    previous_end = -1  # where the last end was, for a document may lie in several pieces
+    for start in range(0, len(train_ids), chunk_tokens):
+        ends = np.flatnonzero(np.asarray(train_ids[start : start + chunk_tokens]) == eos_id) + start
         if not len(ends):
             continue
-        starts = np.concatenate(([before], ends[:-1])) + 1
-        kept = np.isin(ends - starts, lengths)
-        kept[0] &= before >= 0
-        found |= wanted.intersection(_contents(train_ids, starts[kept], ends[kept]))
-        before = int(ends[-1])
-    return np.array([key.tobytes() in found for key in keys], dtype=bool)
+        starts = np.concatenate(([previous_end], ends[:-1])) + 1
+        has_candidate_length = np.isin(ends - starts, lengths)
+        has_candidate_length[0] &= previous_end >= 0
+        known |= candidates.intersection(_spans_as_bytes(train_ids, starts[has_candidate_length], ends[has_candidate_length]))
+        previous_end = int(ends[-1])
+    return np.array([key.tobytes() in known for key in keys], dtype=bool)
 
 
-def _contents(train_ids: Ids, starts: Ints, stops: Ints) -> Iterator[bytes]:
+def _spans_as_bytes(train_ids: Ids, starts: Ints, stops: Ints) -> Iterator[bytes]:
     """Yield the ids between the starts and the stops, both ascending, as bytes of int64."""
     if not len(starts):
         return
@@ -108,165 +112,169 @@ def _contents(train_ids: Ids, starts: Ints, stops: Ints) -> Iterator[bytes]:
         yield bytes(content[start * width : stop * width])
 
 
-class _Reader:
+class _Matcher:
     """Reads training ids with the automaton of a sample, and keeps the longest run of each state and of all."""
 
     def __init__(self, train_ids: Ids, sample_ids: Ids) -> None:
-        self._train = train_ids
-        self._alphabet, sample = np.unique(np.asarray(sample_ids), return_inverse=True)
-        self._automaton = _Automaton(sample.tolist(), len(self._alphabet))
-        self._longest = np.zeros(len(self._automaton.lengths), dtype=np.int64)
-        self.length = self.in_sample = self.in_training = 0
+        self._train_ids = train_ids
+        self._sample_vocab, sample = np.unique(np.asarray(sample_ids), return_inverse=True)
+        self._automaton = _SuffixAutomaton(sample.tolist(), len(self._sample_vocab))
+        self._longest_by_state = np.zeros(len(self._automaton.lengths), dtype=np.int64)
+        self.longest_match = self.sample_start = self.train_start = 0
 
-    def read_all(self, piece: int) -> Ints:
+    def match_all(self, chunk_tokens: int) -> Ints:
         """Read the training ids, some at a time; return the longest run from each position of the sample `(S,)`."""
-        for start in range(0, len(self._train), piece):
-            self._read(start, min(start + piece, len(self._train)))
-        ending = self._automaton.ending(self._longest)
+        for start in range(0, len(self._train_ids), chunk_tokens):
+            self._match_chunk(start, min(start + chunk_tokens, len(self._train_ids)))
+        lengths_by_end = self._automaton.lengths_by_end(self._longest_by_state)
         # A run from s is what the longest one ending there has after s, and those begin in the order of their ends.
-        begins, at = np.arange(len(ending)) - ending, np.arange(len(ending) - 1)
-        return np.asarray(begins.searchsorted(at, side="right") - 1 - at, dtype=np.int64)
+        match_starts, positions = np.arange(len(lengths_by_end)) - lengths_by_end, np.arange(len(lengths_by_end) - 1)
+        return np.asarray(match_starts.searchsorted(positions, side="right") - 1 - positions, dtype=np.int64)
 
-    def _read(self, start: int, stop: int) -> None:
+    def _match_chunk(self, start: int, stop: int) -> None:
         """Read in stretches of one size; the last may go on beyond `stop`, for a run does not end there either."""
-        least = max(STRETCH, len(self._longest) // (2 * SHARE))
-        stretches = max(1, (stop - start) // least)
-        size = -(-(stop - start) // stretches)
-        symbols = np.full(stretches * size, len(self._alphabet))
-        content = np.asarray(self._train[start : start + stretches * size])
-        symbols[: len(content)] = self._numbers(content)
-        starts = start + np.arange(stretches) * size
-        states, lengths = np.zeros(stretches, dtype=np.int64), np.zeros(stretches, dtype=np.int64)
-        for read, column in enumerate(np.ascontiguousarray(symbols.reshape(stretches, size).T)):
+        min_tokens = max(MIN_SEGMENT_TOKENS, len(self._longest_by_state) // (2 * MAX_REREADS))
+        num_segments = max(1, (stop - start) // min_tokens)
+        segment_tokens = -(-(stop - start) // num_segments)
+        local_ids = np.full(num_segments * segment_tokens, len(self._sample_vocab))
+        content = np.asarray(self._train_ids[start : start + num_segments * segment_tokens])
+        local_ids[: len(content)] = self._to_local_ids(content)
+        starts = start + np.arange(num_segments) * segment_tokens
+        states, lengths = np.zeros(num_segments, dtype=np.int64), np.zeros(num_segments, dtype=np.int64)
+        for num_read, column in enumerate(np.ascontiguousarray(local_ids.reshape(num_segments, segment_tokens).T)):
             states, lengths = self._automaton.step(states, lengths, column)
-            self._keep(states, lengths, starts + read + 1)
-        self._read_on(starts + size, states, lengths)
+            self._update_longest(states, lengths, starts + num_read + 1)
+        self._finish_matches(starts + segment_tokens, states, lengths)
 
-    def _read_on(self, at: Ints, states: Ints, lengths: Ints) -> None:
+    def _finish_matches(self, positions: Ints, states: Ints, lengths: Ints) -> None:
         """Read beyond the ends of stretches: a run that began before goes on, one that began after is the next stretch's."""
-        read = 0
-        while (going := (lengths > read) & (at < len(self._train))).any():
-            states, lengths, at = states[going], lengths[going], at[going]
-            states, lengths = self._automaton.step(states, lengths, self._numbers(np.asarray(self._train[at])))
-            at, read = at + 1, read + 1
-            self._keep(states, lengths, at)
+        num_read = 0
+        while (is_open := (lengths > num_read) & (positions < len(self._train_ids))).any():
+            states, lengths, positions = states[is_open], lengths[is_open], positions[is_open]
+            states, lengths = self._automaton.step(states, lengths, self._to_local_ids(np.asarray(self._train_ids[positions])))
+            positions, num_read = positions + 1, num_read + 1
+            self._update_longest(states, lengths, positions)
 
-    def _keep(self, states: Ints, lengths: Ints, ends: Ints) -> None:
-        np.maximum.at(self._longest, states, lengths)
+    def _update_longest(self, states: Ints, lengths: Ints, ends: Ints) -> None:
+        np.maximum.at(self._longest_by_state, states, lengths)
         best = int(lengths.argmax())
-        if lengths[best] > self.length:
-            self.length = int(lengths[best])
-            self.in_training = int(ends[best]) - self.length
-            self.in_sample = int(self._automaton.first_ends[states[best]]) - self.length
+        if lengths[best] > self.longest_match:
+            self.longest_match = int(lengths[best])
+            self.train_start = int(ends[best]) - self.longest_match
+            self.sample_start = int(self._automaton.first_ends[states[best]]) - self.longest_match
 
-    def _numbers(self, ids: Ids) -> Ints:
+    def _to_local_ids(self, ids: Ids) -> Ints:
         """Return the places of ids in the sample's alphabet; its length for those that it does not have."""
-        at = np.searchsorted(self._alphabet, ids)
-        known = self._alphabet[np.minimum(at, len(self._alphabet) - 1)] == ids
-        return np.where(known, at, len(self._alphabet))
+        indices = np.searchsorted(self._sample_vocab, ids)
+        is_known = self._sample_vocab[np.minimum(indices, len(self._sample_vocab) - 1)] == ids
+        return np.where(is_known, indices, len(self._sample_vocab))
 
 
-class _Automaton:
+class _SuffixAutomaton:
     """The suffix automaton of a sample: each state is a set of runs that end at the same places of it.
 
     The runs of a state are the endings of its longest one, `lengths`, down to one symbol more than the longest of its `links`.
     """
 
-    def __init__(self, sample: list[int], alphabet: int) -> None:
-        following: list[dict[int, int]] = [{}]
-        lengths, links, firsts, ends = [0], [-1], [0], [0]
-        for symbol in sample:
-            ends.append(_extend(following, lengths, links, firsts, ends[-1], symbol))
+    def __init__(self, sample: list[int], vocab_size: int) -> None:
+        transitions: list[dict[int, int]] = [{}]
+        lengths, links, first_ends, prefix_states = [0], [-1], [0], [0]
+        for token_id in sample:
+            prefix_states.append(_add_token(transitions, lengths, links, first_ends, prefix_states[-1], token_id))
         self.lengths, self.links = np.array(lengths), np.array(links)
-        self.first_ends = np.array(firsts)
+        self.first_ends = np.array(first_ends)
         """Where in the sample the runs of each state end for the first time."""
-        self._ends = ends  # the state of each beginning of the sample
-        self._by_length = np.argsort(self.lengths, kind="stable")
-        self._columns = alphabet + 1  # the last is for symbols that the sample does not have
-        self._dense = len(lengths) * self._columns <= DENSE
-        if self._dense:
-            self._fill_table(following)
+        self._prefix_states = prefix_states  # the state of each beginning of the sample
+        self._states_by_length = np.argsort(self.lengths, kind="stable")
+        self._num_columns = vocab_size + 1  # the last is for symbols that the sample does not have
+        self._is_dense = len(lengths) * self._num_columns <= MAX_DENSE_CELLS
+        if self._is_dense:
+            self._build_dense_table(transitions)
         else:
-            self._sort_list(following)
+            self._build_sparse_table(transitions)
 
-    def _fill_table(self, following: list[dict[int, int]]) -> None:
+    def _build_dense_table(self, transitions: list[dict[int, int]]) -> None:
         """Write down, for each state and symbol, the next state and how much of the run before it can stay."""
-        shape = len(self.lengths), self._columns
-        targets, kept = np.zeros(shape, dtype=np.int32), np.full(shape, -1, dtype=np.int32)
-        for state in self._by_length.tolist():
+        shape = len(self.lengths), self._num_columns
+        targets, kept_lengths = np.zeros(shape, dtype=np.int32), np.full(shape, -1, dtype=np.int32)
+        for state in self._states_by_length.tolist():
             if state:
-                targets[state], kept[state] = targets[self.links[state]], kept[self.links[state]]
-            symbols = list(following[state])
-            targets[state, symbols] = list(following[state].values())
-            kept[state, symbols] = self.lengths[state]
-        self._targets, self._kept = targets.ravel(), kept.ravel()
+                targets[state], kept_lengths[state] = targets[self.links[state]], kept_lengths[self.links[state]]
+            token_ids = list(transitions[state])
+            targets[state, token_ids] = list(transitions[state].values())
+            kept_lengths[state, token_ids] = self.lengths[state]
+        self._targets, self._kept_lengths = targets.ravel(), kept_lengths.ravel()
 
-    def _sort_list(self, following: list[dict[int, int]]) -> None:
+    def _build_sparse_table(self, transitions: list[dict[int, int]]) -> None:
         """Write down the next states only, by state and symbol: the table would be too large."""
-        cells = {state * self._columns + c: to for state, row in enumerate(following) for c, to in row.items()}
+        cells = {
+            state * self._num_columns + token_id: next_state
+            for state, next_states in enumerate(transitions)
+            for token_id, next_state in next_states.items()
+        }
         keys = np.fromiter(cells, np.int64, len(cells))
         by_key = np.argsort(keys)
-        self._keys, self._next = keys[by_key], np.fromiter(cells.values(), np.int64, len(cells))[by_key]
+        self._keys, self._next_states = keys[by_key], np.fromiter(cells.values(), np.int64, len(cells))[by_key]
 
-    def step(self, states: Ints, lengths: Ints, symbols: Ints) -> tuple[Ints, Ints]:
+    def step(self, states: Ints, lengths: Ints, token_ids: Ints) -> tuple[Ints, Ints]:
         """Read one symbol in each of P stretches: return the states and lengths of the longest runs ending with it, `(P,)`."""
-        if self._dense:
-            cells = states * self._columns + symbols
-            return self._targets[cells].astype(np.int64), np.minimum(lengths, self._kept[cells]) + 1
+        if self._is_dense:
+            cells = states * self._num_columns + token_ids
+            return self._targets[cells].astype(np.int64), np.minimum(lengths, self._kept_lengths[cells]) + 1
         states, lengths = states.copy(), lengths.copy()
-        waiting = np.arange(len(states))
-        while len(waiting):
-            keys = states[waiting] * self._columns + symbols[waiting]
-            at = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
-            hit = self._keys[at] == keys
-            going = waiting[hit]
-            states[going], lengths[going] = self._next[at[hit]], lengths[going] + 1
-            waiting = waiting[~hit]
-            lost = waiting[states[waiting] == 0]
-            lengths[lost] = 0
-            waiting = waiting[states[waiting] != 0]
-            states[waiting] = self.links[states[waiting]]
-            lengths[waiting] = self.lengths[states[waiting]]
+        pending = np.arange(len(states))
+        while len(pending):
+            keys = states[pending] * self._num_columns + token_ids[pending]
+            indices = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
+            has_transition = self._keys[indices] == keys
+            advanced = pending[has_transition]
+            states[advanced], lengths[advanced] = self._next_states[indices[has_transition]], lengths[advanced] + 1
+            pending = pending[~has_transition]
+            at_root = pending[states[pending] == 0]
+            lengths[at_root] = 0
+            pending = pending[states[pending] != 0]
+            states[pending] = self.links[states[pending]]
+            lengths[pending] = self.lengths[states[pending]]
         return states, lengths
 
-    def ending(self, longest: Ints) -> Ints:
+    def lengths_by_end(self, longest_by_state: Ints) -> Ints:
         """Return how long a run that ends at each place of the sample was read `(S + 1,)`, from the longest of each state."""
-        read, links = longest.tolist(), self.links.tolist()
-        order, lengths = self._by_length[1:].tolist(), self.lengths.tolist()
+        match_lengths, links = longest_by_state.tolist(), self.links.tolist()
+        order, lengths = self._states_by_length[1:].tolist(), self.lengths.tolist()
         for state in reversed(order):
-            if read[state]:  # then all of the shorter runs of its link were read, too
-                read[links[state]] = lengths[links[state]]
+            if match_lengths[state]:  # then all of the shorter runs of its link were read, too
+                match_lengths[links[state]] = lengths[links[state]]
         for state in order:
-            read[state] = read[state] or read[links[state]]
-        return np.array([read[state] for state in self._ends], dtype=np.int64)
+            match_lengths[state] = match_lengths[state] or match_lengths[links[state]]
+        return np.array([match_lengths[state] for state in self._prefix_states], dtype=np.int64)
 
 
-def _extend(
-    following: list[dict[int, int]], lengths: list[int], links: list[int], firsts: list[int], last: int, symbol: int
+def _add_token(
+    transitions: list[dict[int, int]], lengths: list[int], links: list[int], first_ends: list[int], last: int, token_id: int
 ) -> int:
     """Add one symbol of the sample to the states' lists; return the state of the whole sample so far."""
-    new = len(lengths)
+    new_state = len(lengths)
     lengths.append(lengths[last] + 1)
     links.append(0)
-    firsts.append(lengths[new])
-    following.append({})
+    first_ends.append(lengths[new_state])
+    transitions.append({})
     state = last
-    while state >= 0 and symbol not in following[state]:
-        following[state][symbol] = new
+    while state >= 0 and token_id not in transitions[state]:
+        transitions[state][token_id] = new_state
         state = links[state]
     if state < 0:
-        return new
-    other = following[state][symbol]
-    if lengths[other] == lengths[state] + 1:
-        links[new] = other
-        return new
-    twin = len(lengths)
+        return new_state
+    next_state = transitions[state][token_id]
+    if lengths[next_state] == lengths[state] + 1:
+        links[new_state] = next_state
+        return new_state
+    clone = len(lengths)
     lengths.append(lengths[state] + 1)
-    links.append(links[other])
-    firsts.append(firsts[other])
-    following.append(following[other].copy())
-    links[new] = links[other] = twin
-    while state >= 0 and following[state].get(symbol) == other:
-        following[state][symbol] = twin
+    links.append(links[next_state])
+    first_ends.append(first_ends[next_state])
+    transitions.append(transitions[next_state].copy())
+    links[new_state] = links[next_state] = clone
+    while state >= 0 and transitions[state].get(token_id) == next_state:
+        transitions[state][token_id] = clone
         state = links[state]
-    return new
+    return new_state

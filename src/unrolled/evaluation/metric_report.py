@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 
-TABLE_LABELS = 20
+MAX_PRINTED_LABELS = 20
 """With more labels than this, the confusion matrix is not printed: it is wider than a terminal."""
 
 
 @dataclass(frozen=True)
-class Report:
+class MetricReport:
     """What came of judging predictions.
 
     `metrics` by name, of which the first is the headline; `baselines` holds the same numbers for each named guess.
@@ -28,11 +28,11 @@ class Report:
 
     metrics: dict[str, float]
     baselines: dict[str, dict[str, float]]
-    rows: int
+    num_rows: int
     labels: tuple[str, ...] = ()
-    confusion: Integers | None = field(default=None, compare=False)  # arrays have no single answer to ==
+    confusion: IntArray | None = field(default=None, compare=False)  # arrays have no single answer to ==
     notes: tuple[str, ...] = ()
-    steps: int | None = None
+    num_steps: int | None = None
 
     @property
     def headline(self) -> str:
@@ -43,44 +43,44 @@ class Report:
         """Return the report as JSON values; a number that is not finite is null, as JSON has no other word for it."""
         return {
             "headline": self.headline,
-            "metrics": _finite(self.metrics),
-            "baselines": {name: _finite(metrics) for name, metrics in self.baselines.items()},
-            "rows": self.rows,
-            "steps": self.steps,
+            "metrics": _finite_or_none(self.metrics),
+            "baselines": {name: _finite_or_none(metrics) for name, metrics in self.baselines.items()},
+            "rows": self.num_rows,
+            "steps": self.num_steps,
             "labels": list(self.labels),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "notes": list(self.notes),
         }
 
-    def table(self) -> str:
+    def to_text(self) -> str:
         """Return the report as plain text for people, in aligned columns, without a line end after the last line."""
-        size = plural(self.rows, "row") + ("" if self.steps is None else f", {plural(self.steps, 'step')}")
+        counts_line = plural(self.num_rows, "row") + ("" if self.num_steps is None else f", {plural(self.num_steps, 'step')}")
         lines = [["metric", "model", *self.baselines]]
         for name, value in self.metrics.items():
-            others = [metrics.get(name) for metrics in self.baselines.values()]
-            lines.append([name, *(_shown(name, number) for number in (value, *others))])
-        blocks = [f"{size}\n" + _columns(lines)]
+            baseline_values = [metrics.get(name) for metrics in self.baselines.values()]
+            lines.append([name, *(_format_metric(name, metric) for metric in (value, *baseline_values))])
+        blocks = [f"{counts_line}\n" + _align_columns(lines)]
         if self.confusion is not None:
-            names = [printable(label) for label in self.labels]
-            if len(names) <= TABLE_LABELS:
-                blocks.append("rows: truth, columns: predicted\n" + _columns(_matrix(names, self.confusion)))
+            names = [escape_label(label) for label in self.labels]
+            if len(names) <= MAX_PRINTED_LABELS:
+                blocks.append("rows: truth, columns: predicted\n" + _align_columns(_confusion_lines(names, self.confusion)))
             if len(names) > 2:
-                blocks.append(_columns(_per_label(names, self.confusion)))
+                blocks.append(_align_columns(_label_lines(names, self.confusion)))
         if self.notes:
             blocks.append("\n".join(self.notes))
         return "\n\n".join(blocks)
 
 
-def plural(count: int, unit: str) -> str:
+def plural(count: int, noun: str) -> str:
     """Return a count with its unit."""
-    return f"{count:,} {unit}" + ("" if count == 1 else "s")
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+def _finite_or_none(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _shown(name: str, value: float | None) -> str:
+def _format_metric(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     if name in ("bleu", "chrf") or 10 <= abs(value) < 1e6:
@@ -88,44 +88,50 @@ def _shown(name: str, value: float | None) -> str:
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 10 else f"{value:.3g}"
 
 
-def _matrix(names: Sequence[str], confusion: Integers) -> list[list[str]]:
+def _confusion_lines(names: Sequence[str], confusion: IntArray) -> list[list[str]]:
     """Return the confusion matrix with its headings, cut so that it fits a terminal while it can."""
-    room = min(12, max(4, 76 // len(names) - 2))
-    rows = [[_cut(name, 20), *map(str, counts)] for name, counts in zip(names, confusion.tolist(), strict=True)]
-    return [["", *(_cut(name, room) for name in names)], *rows]
+    max_width = min(12, max(4, 76 // len(names) - 2))
+    rows = [[_truncate(name, 20), *map(str, counts)] for name, counts in zip(names, confusion.tolist(), strict=True)]
+    return [["", *(_truncate(name, max_width) for name in names)], *rows]
 
 
-def _per_label(names: Sequence[str], confusion: Integers) -> list[list[str]]:
+def _label_lines(names: Sequence[str], confusion: IntArray) -> list[list[str]]:
     """Return precision, recall, F1 and the truth's count of each label; what has no meaning is a dash."""
     lines = [["label", "precision", "recall", "f1", "count"]]
     columns = (np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1))
-    for name, hits, predicted, true in zip(names, *(column.tolist() for column in columns), strict=True):
-        parts = ((hits, predicted), (hits, true), (2 * hits, predicted + true))
-        lines.append([_cut(name, 30), *(f"{part / whole:.3f}" if whole else "-" for part, whole in parts), f"{true:,}"])
+    for name, hits, predicted, actual in zip(names, *(column.tolist() for column in columns), strict=True):
+        fractions = ((hits, predicted), (hits, actual), (2 * hits, predicted + actual))
+        lines.append(
+            [
+                _truncate(name, 30),
+                *(f"{numerator / denominator:.3f}" if denominator else "-" for numerator, denominator in fractions),
+                f"{actual:,}",
+            ]
+        )
     return lines
 
 
-def _columns(lines: Sequence[Sequence[str]]) -> str:
+def _align_columns(lines: Sequence[Sequence[str]]) -> str:
     """Return the lines with columns two spaces apart, the first to the left and the numbers to the right."""
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(_display_width, column)) for column in zip(*lines, strict=True)]
     padded = []
     for cells in lines:
-        first, *others = (" " * (width - _width(cell)) for width, cell in zip(widths, cells, strict=True))
-        padded.append("  ".join([cells[0] + first, *map(str.__add__, others, cells[1:])]))
+        first_pad, *other_pads = (" " * (width - _display_width(cell)) for width, cell in zip(widths, cells, strict=True))
+        padded.append("  ".join([cells[0] + first_pad, *map(str.__add__, other_pads, cells[1:])]))
     return "\n".join(padded)
 
 
-def printable(label: str) -> str:
+def escape_label(label: str) -> str:
     """Return the label with what a terminal would obey, or not show, written out; an empty one is two quotes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in label) or "''"
 
 
-def _width(text: str) -> int:
+def _display_width(text: str) -> int:
     """Return how many columns of a terminal the text takes: two for wide East Asian characters, none for accents."""
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
-def _cut(text: str, room: int) -> str:
-    while _width(text) > room:
+def _truncate(text: str, max_width: int) -> str:
+    while _display_width(text) > max_width:
         text = text.removesuffix("…")[:-1] + "…"
     return text

@@ -15,32 +15,38 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unrolled.evaluation.metric_report import Report
-from unrolled.evaluation.metrics import StepCounts, judge_labels, judge_numbers, judge_sequences, judge_steps
-from unrolled.generation.beam_search import Written, drawn, looked_at, search
-from unrolled.nn.device import Machine
-from unrolled.nn.encoder_decoder import PairModel
+from unrolled.evaluation.metric_report import MetricReport
+from unrolled.evaluation.metrics import (
+    StepLabelCounts,
+    classification_report,
+    generation_report,
+    regression_report,
+    step_label_report,
+)
+from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_search, sample_sequences
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import PredictOptions, SampleOptions
-from unrolled.tables.cell_values import Cell, empty, text_of
+from unrolled.tables.cell_values import Cell, is_empty, parse_text
 from unrolled.tables.columns import ImageColumn, LabelColumn, LabelsColumn, TextColumn
-from unrolled.tables.pair_batching import Pairs, grouped, source_steps
-from unrolled.tables.spec import Task
-from unrolled.tables.word_tokenizer import Words
+from unrolled.tables.pair_batching import PairDataset, bucket_by_length, encode_source
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.word_tokenizer import WordTokenizer
 
 Array = npt.NDArray[Any]
 
-ROWS, STEPS = 64, 1 << 14
+MAX_BATCH_ROWS, MAX_BATCH_STEPS = 64, 1 << 14
 """Rows answered together, and their steps in all."""
 
-BLOCK = 2048
+SORT_WINDOW_ROWS = 2048
 """Rows read before any is answered, so that those of like length meet."""
 
-COUNTED = 200_000
+MAX_BASELINE_ROWS = 200_000
 """Training rows that baselines are made from; of a larger table, the first."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What is said of one row: as a `text`, as `values` (ids or numbers), with its probability, if it has one.
 
     `chances` `(labels,)` are those of all labels, where the answer is one of them.
@@ -49,170 +55,195 @@ class Answer:
     text: str
     values: Array
     probability: float | None = None
-    chances: Array | None = None
+    probabilities: Array | None = None
 
 
-class Answerer:
+class Predictor:
     """Answers rows with a model, on a machine."""
 
-    def __init__(self, model: PairModel, task: Task, machine: Machine, options: PredictOptions) -> None:
-        self.model, self.task, self.machine, self.options = model, task, machine, options
-        self.limit = model.shape.written or int(task.known.get("longest", 256) * 1.2) + 4
+    def __init__(self, model: EncoderDecoder, spec: TableSpec, machine: DeviceConfig, options: PredictOptions) -> None:
+        self.model, self.spec, self.machine, self.options = model, spec, machine, options
+        self.max_new_tokens = model.shape.target_length or int(spec.train_stats.get("longest", 256) * 1.2) + 4
 
-    def stream(self, cells: Iterable[Cell]) -> Iterator[Answer]:
+    def predict_iter(self, cells: Iterable[Cell]) -> Iterator[Prediction]:
         """Yield an answer for each source cell, in their order; an empty one gets an empty answer."""
         block: list[Cell] = []
         first = 0
         for cell in cells:
             block.append(cell)
-            if len(block) == BLOCK:
-                yield from self.answers(block, first)
+            if len(block) == SORT_WINDOW_ROWS:
+                yield from self.predict(block, first)
                 first, block = first + len(block), []
-        yield from self.answers(block, first)
+        yield from self.predict(block, first)
 
     @torch.inference_mode()
-    def answers(self, cells: Sequence[Cell], first: int = 0) -> list[Answer]:
+    def predict(self, cells: Sequence[Cell], first: int = 0) -> list[Prediction]:
         """Return the answers of some cells, the first of which has the number `first` (the seeds of draws follow from it)."""
-        steps = [np.zeros(0) if empty(cell.value) else source_steps(self.task, cell) for cell in cells]
+        steps = [np.zeros(0) if is_empty(cell.value) else encode_source(self.spec, cell) for cell in cells]
         lengths = np.array([len(array) for array in steps], dtype=np.int64)
-        found: list[Answer] = [Answer("", np.zeros(0, dtype=np.int64))] * len(cells)
+        predictions: list[Prediction] = [Prediction("", np.zeros(0, dtype=np.int64))] * len(cells)
         self.model.eval()
-        for group in grouped(np.flatnonzero(lengths > 0), lengths, ROWS, STEPS):
-            batch = self.batch([steps[i] for i in group])
+        for group in bucket_by_length(np.flatnonzero(lengths > 0), lengths, MAX_BATCH_ROWS, MAX_BATCH_STEPS):
+            batch = self.collate([steps[i] for i in group])
             with self.machine.autocast():
-                answered = self._group(batch, [cells[i] for i in group], [self.options.seed + first + int(i) for i in group])
-            for place, answer in zip(group.tolist(), answered, strict=True):
-                found[place] = answer
-        return found
+                group_predictions = self._predict_batch(
+                    batch, [cells[i] for i in group], [self.options.seed + first + int(i) for i in group]
+                )
+            for index, prediction in zip(group.tolist(), group_predictions, strict=True):
+                predictions[index] = prediction
+        return predictions
 
     @torch.inference_mode()
-    def looked(self, cell: Cell) -> tuple[Answer, Array | None]:
+    def predict_with_attention(self, cell: Cell) -> tuple[Prediction, Array | None]:
         """Return the answer of one cell, and the weights `(M, S)` with which the source was looked at, if it was."""
-        answer = self.answers([cell])[0]
-        if self.model.writer is None or not len(answer.values):
-            return answer, None
-        found = looked_at(self.model, self.batch([source_steps(self.task, cell)]), [Written(answer.values, 0.0)])
-        return answer, None if found is None else found[0]
+        prediction = self.predict([cell])[0]
+        if self.model.writer is None or not len(prediction.values):
+            return prediction, None
+        weights = attention_weights(
+            self.model, self.collate([encode_source(self.spec, cell)]), [Hypothesis(prediction.values, 0.0)]
+        )
+        return prediction, None if weights is None else weights[0]
 
-    def batch(self, steps: list[Array]) -> dict[str, Tensor]:
+    def collate(self, steps: list[Array]) -> dict[str, Tensor]:
         """Return sources side by side, as the model reads them."""
-        laid = Pairs.lay_sources(self.task, steps)
+        arrays = PairDataset.collate_sources(self.spec, steps)
         device = self.machine.device
-        return {name: torch.from_numpy(array).to(device) for name, array in laid.items()}
+        return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
-    def _group(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Answer]:
+    def _predict_batch(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Prediction]:
         if self.model.writer is not None:
-            return self._write(batch, cells, seeds)
-        scores = self.model.answers(batch).float()
-        if self.model.shape.target_form == "numbers":
-            return [Answer(self.task.show(row[None]), row[None]) for row in scores[0].cpu().numpy()]
-        known = scores[..., :-1] if scores.shape[-1] > 1 else scores  # unknown is never the answer
-        chances = known.double().softmax(-1).cpu().numpy()
-        if self.task.mode.writes == "once":
-            return [self._label(row) for row in chances[0]]
+            return self._generate(batch, cells, seeds)
+        logits = self.model.logits(batch).float()
+        if self.model.shape.target_tensor_kind == "numbers":
+            return [Prediction(self.spec.decode_target(row[None]), row[None]) for row in logits[0].cpu().numpy()]
+        known_logits = logits[..., :-1] if logits.shape[-1] > 1 else logits  # unknown is never the answer
+        probs = known_logits.double().softmax(-1).cpu().numpy()
+        if self.spec.mode.output == "once":
+            return [self._label_prediction(row) for row in probs[0]]
         lengths = batch["lengths"].tolist()
-        return [self._labels(chances[:length, column]) for column, length in enumerate(lengths)]
+        return [self._step_labels_prediction(probs[:length, column]) for column, length in enumerate(lengths)]
 
-    def _label(self, chances: Array) -> Answer:
-        best = chances.argmax(-1)
-        return Answer(self.task.show(best[None]), best[None], float(chances[best]), chances)
+    def _label_prediction(self, probs: Array) -> Prediction:
+        best = probs.argmax(-1)
+        return Prediction(self.spec.decode_target(best[None]), best[None], float(probs[best]), probs)
 
-    def _labels(self, chances: Array) -> Answer:
+    def _step_labels_prediction(self, probs: Array) -> Prediction:
         """Return the labels of steps `(T, labels)`; the probability is a step's, on the (geometric) average."""
-        best = chances.argmax(-1)
-        likely = np.take_along_axis(chances, best[:, None], -1)
-        return Answer(self.task.show(best), best, float(np.exp(np.log(likely).mean())))
+        best = probs.argmax(-1)
+        best_probs = np.take_along_axis(probs, best[:, None], -1)
+        return Prediction(self.spec.decode_target(best), best, float(np.exp(np.log(best_probs).mean())))
 
-    def _write(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Answer]:
-        if self.model.shape.written or self.options.temperature is not None:
-            warmth = 1.0 if self.options.temperature is None else self.options.temperature
-            written = drawn(self.model, batch, SampleOptions(temperature=warmth), seeds, self.limit)
+    def _generate(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Prediction]:
+        if self.model.shape.target_length or self.options.temperature is not None:
+            temperature = 1.0 if self.options.temperature is None else self.options.temperature
+            hypotheses = sample_sequences(self.model, batch, SampleOptions(temperature=temperature), seeds, self.max_new_tokens)
         else:
-            written = search(self.model, batch, self.options, self.limit)
-        texts = self._copied(batch, written, cells) or [self.task.show(row.ids) for row in written]
-        return [Answer(text, row.ids, float(np.exp(row.log_probability))) for text, row in zip(texts, written, strict=True)]
+            hypotheses = beam_search(self.model, batch, self.options, self.max_new_tokens)
+        texts = self._replace_unknown_words(batch, hypotheses, cells) or [
+            self.spec.decode_target(row.ids) for row in hypotheses
+        ]
+        return [Prediction(text, row.ids, float(np.exp(row.log_prob))) for text, row in zip(texts, hypotheses, strict=True)]
 
-    def _copied(self, batch: dict[str, Tensor], written: list[Written], cells: list[Cell]) -> list[str] | None:
+    def _replace_unknown_words(
+        self, batch: dict[str, Tensor], hypotheses: list[Hypothesis], cells: list[Cell]
+    ) -> list[str] | None:
         """Return texts in which a word without a symbol is the source's word looked at most (Luong et al. 2015), if any is."""
-        target, source = self.task.target, self.task.source
-        if not isinstance(target, TextColumn) or not isinstance(target.vocabulary, Words) or not isinstance(source, TextColumn):
+        target, source = self.spec.target, self.spec.source
+        if (
+            not isinstance(target, TextColumn)
+            or not isinstance(target.tokenizer, WordTokenizer)
+            or not isinstance(source, TextColumn)
+        ):
             return None
-        unknown = target.unknown
-        if not isinstance(source.vocabulary, Words) or not any((row.ids == unknown).any() for row in written):
+        unk_id = target.unk_id
+        if not isinstance(source.tokenizer, WordTokenizer) or not any((row.ids == unk_id).any() for row in hypotheses):
             return None
-        looks = looked_at(self.model, batch, written)
-        if looks is None:
+        attention = attention_weights(self.model, batch, hypotheses)
+        if attention is None:
             return None
         texts = []
-        for row, weights, cell in zip(written, looks, cells, strict=True):
-            words = source.symbols(cell)
-            copies = {at: words[int(weights[at].argmax())] for at in np.flatnonzero(row.ids == unknown).tolist()}
-            texts.append(target.vocabulary.spell(row.ids.tolist(), copies))
+        for row, weights, cell in zip(hypotheses, attention, cells, strict=True):
+            words = source.cell_tokens(cell)
+            copies = {step: words[int(weights[step].argmax())] for step in np.flatnonzero(row.ids == unk_id).tolist()}
+            texts.append(target.tokenizer.detokenize(row.ids.tolist(), copies))
         return texts
 
 
-def learn_baselines(pairs: Pairs, index: npt.NDArray[np.int64]) -> dict[str, Any]:
+def fit_baselines(dataset: PairDataset, index: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Return what `judge` needs to know of the training rows: counts of labels, the commonest text, the longest."""
-    task = pairs.task
-    rows = index[:COUNTED].tolist()
-    if isinstance(task.target, LabelColumn):
-        counts = Counter(int(pairs.target[i][0]) for i in rows)
-        return {"labels": {task.target.labels[label]: count for label, count in sorted(counts.items())}}
-    if isinstance(task.target, LabelsColumn):
-        steps = StepCounts()
+    spec = dataset.spec
+    rows = index[:MAX_BASELINE_ROWS].tolist()
+    if isinstance(spec.target, LabelColumn):
+        counts = Counter(int(dataset.target[i][0]) for i in rows)
+        return {"labels": {spec.target.labels[label]: count for label, count in sorted(counts.items())}}
+    if isinstance(spec.target, LabelsColumn):
+        label_counts = StepLabelCounts()
         for i in rows:
-            steps.add(_names(task, pairs.source[i]), task.target.named(pairs.target[i]))
-        return {"steps": steps.to_json()}
-    if isinstance(task.target, TextColumn):
-        texts = Counter(pairs.target[i].tobytes() for i in rows)
-        commonest = np.frombuffer(texts.most_common(1)[0][0], dtype=np.int32)
-        longest = int(pairs.target.lengths[index].max())
-        return {"longest": longest, "commonest": task.target.show(commonest)}
-    if isinstance(task.target, ImageColumn):
-        levels = np.bincount(np.concatenate([pairs.target[i] for i in rows[:2000]]), minlength=task.shape.target_size)
+            label_counts.add(_token_names(spec, dataset.source[i]), spec.target.label_names(dataset.target[i]))
+        return {"steps": label_counts.to_json()}
+    if isinstance(spec.target, TextColumn):
+        texts = Counter(dataset.target[i].tobytes() for i in rows)
+        majority_ids = np.frombuffer(texts.most_common(1)[0][0], dtype=np.int32)
+        max_length = int(dataset.target.lengths[index].max())
+        return {"longest": max_length, "commonest": spec.target.decode(majority_ids)}
+    if isinstance(spec.target, ImageColumn):
+        levels = np.bincount(np.concatenate([dataset.target[i] for i in rows[:2000]]), minlength=spec.dims.target_size)
         return {"levels": levels.tolist()}
     return {}
 
 
-def _names(task: Task, source: Array) -> list[str] | None:
+def _token_names(spec: TableSpec, source: Array) -> list[str] | None:
     """Return a name for each symbol of a source; None if it has no symbols."""
-    return [str(i) for i in source.tolist()] if task.source.form == "symbols" else None
+    return [str(i) for i in source.tolist()] if spec.source.tensor_kind == "symbols" else None
 
 
-def judge(task: Task, sources: Sequence[Cell], truths: Sequence[Cell], answers: Sequence[Answer]) -> Report:
+def evaluate_predictions(
+    spec: TableSpec, sources: Sequence[Cell], truths: Sequence[Cell], predictions: Sequence[Prediction]
+) -> MetricReport:
     """Return the metrics of a mode, beside its baselines. A painting has none: there is no one right picture of a thing."""
-    target, known = task.target, task.known
+    target, train_stats = spec.target, spec.train_stats
     if isinstance(target, LabelColumn):
-        return judge_labels([text_of(cell) for cell in truths], [a.text for a in answers], known["labels"])
+        return classification_report(
+            [parse_text(cell) for cell in truths], [prediction.text for prediction in predictions], train_stats["labels"]
+        )
     if isinstance(target, LabelsColumn):
-        names = [_names(task, source_steps(task, cell)) for cell in sources]
-        symbols = None if any(row is None for row in names) else [row or [] for row in names]
-        truth, said = [list(target.symbols(cell)) for cell in truths], [target.named(a.values) for a in answers]
-        return judge_steps(truth, said, symbols, StepCounts.from_json(known["steps"]))
+        source_names = [_token_names(spec, encode_source(spec, cell)) for cell in sources]
+        source_tokens = None if any(row is None for row in source_names) else [row or [] for row in source_names]
+        truth, predicted = (
+            [list(target.cell_tokens(cell)) for cell in truths],
+            [target.label_names(prediction.values) for prediction in predictions],
+        )
+        return step_label_report(truth, predicted, source_tokens, StepLabelCounts.from_json(train_stats["steps"]))
     if isinstance(target, TextColumn):
-        truth_texts, count = [text_of(cell) for cell in truths], len(truths)
-        baselines = {"commonest": [str(known["commonest"])] * count}
-        if isinstance(task.source, TextColumn):
-            baselines["copy"] = [text_of(cell) for cell in sources]
-        return judge_sequences(truth_texts, [a.text for a in answers], baselines)
+        truth_texts, count = [parse_text(cell) for cell in truths], len(truths)
+        baselines = {"commonest": [str(train_stats["commonest"])] * count}
+        if isinstance(spec.source, TextColumn):
+            baselines["copy"] = [parse_text(cell) for cell in sources]
+        return generation_report(truth_texts, [prediction.text for prediction in predictions], baselines)
     if isinstance(target, ImageColumn):
-        return _judge_pictures(target, task, truths, answers)
-    numbers: Any = target
-    truth_values = np.concatenate([type(numbers).read(cell) for cell in truths])
-    return judge_numbers(truth_values, numbers.unscale(np.concatenate([a.values for a in answers])), numbers.mean)
+        return _image_report(target, spec, truths, predictions)
+    numeric_column: Any = target
+    truth_values = np.concatenate([type(numeric_column).read(cell) for cell in truths])
+    return regression_report(
+        truth_values,
+        numeric_column.unscale(np.concatenate([prediction.values for prediction in predictions])),
+        numeric_column.mean,
+    )
 
 
-def _judge_pictures(target: ImageColumn, task: Task, truths: Sequence[Cell], answers: Sequence[Answer]) -> Report:
+def _image_report(
+    target: ImageColumn, spec: TableSpec, truths: Sequence[Cell], predictions: Sequence[Prediction]
+) -> MetricReport:
     """Return how far brightness and contrast of what was painted are from those of true pictures, on the average."""
     truth = np.stack([target.encode(cell) for cell in truths])
-    painted = np.stack([target.paint(a.values, task.shape.target_size) for a in answers])
-    painted = (painted - target.mean) / target.scale
-    return Report(
+    generated = np.stack([target.dequantize(prediction.values, spec.dims.target_size) for prediction in predictions])
+    generated = (generated - target.mean) / target.scale
+    return MetricReport(
         metrics={
-            "brightness_error": float(abs(painted.mean() - truth.mean())),
-            "contrast_error": float(abs(painted.std() - truth.std())),
+            "brightness_error": float(abs(generated.mean() - truth.mean())),
+            "contrast_error": float(abs(generated.std() - truth.std())),
         },
         baselines={},
-        rows=len(truths),
+        num_rows=len(truths),
         notes=("a picture that is painted has no one right answer: look at some with `predict --pictures FOLDER`",),
     )

@@ -16,140 +16,140 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from unrolled.evaluation.language_model import CHUNK, LANES, WARM_UP
-from unrolled.nn.clamp import Hold, holding
-from unrolled.nn.device import Machine
-from unrolled.nn.language_model import SequenceModel
-from unrolled.text.batching import LONGEST_ROW
+from unrolled.evaluation.language_model import CHUNK_STEPS, MAX_COLUMNS, WARMUP_TOKENS
+from unrolled.nn.clamp import Clamp, clamped
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.language_model import RecurrentLM
+from unrolled.text.batching import MAX_ROW_LENGTH
 from unrolled.text.tokenized_text import LINE_FEED
-from unrolled.text.tokenizer import CODE_POINTS, Vocabulary
+from unrolled.text.tokenizer import NUM_CODE_POINTS, Tokenizer
 
-LANE = 8192
+MAX_COLUMN_TOKENS = 8192
 """Symbols of a lane: long, so that what is read to warm it up is a small share."""
 
-BLOCK = LANE * LANES
+BLOCK_TOKENS = MAX_COLUMN_TOKENS * MAX_COLUMNS
 """Symbols worked on at once."""
 
-ROW_STEPS = 1 << 14
+MAX_BATCH_STEPS = 1 << 14
 """Steps of short documents read together."""
 
-UNKNOWN_BITS = math.log2(CODE_POINTS)
+UNKNOWN_BITS = math.log2(NUM_CODE_POINTS)
 """What a symbol costs that the model has none for: to be told among all code points of Unicode."""
 
 Bits = npt.NDArray[np.float64]
-Points = npt.NDArray[Any]
+CodePoints = npt.NDArray[Any]
 
 
 @dataclass
-class Scorer:
+class SurprisalScorer:
     """One model that scores the blocks of a text in their order, units perhaps held. `unit` is what its documents are."""
 
-    model: SequenceModel
-    vocabulary: Vocabulary
-    unit: str
-    machine: Machine
-    holds: Sequence[Hold] = ()
+    model: RecurrentLM
+    tokenizer: Tokenizer
+    documents: str
+    machine: DeviceConfig
+    clamps: Sequence[Clamp] = ()
     _context: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def score(self, points: Points) -> tuple[Bits, npt.NDArray[np.bool_]]:
+    def score(self, code_points: CodePoints) -> tuple[Bits, npt.NDArray[np.bool_]]:
         """Return the bits of each symbol of the next block `(N,)`, and whether it is known to the model.
 
         Nothing comes before the first symbol of a text, and its bits are nan, unless the model knows how documents begin.
         An unknown symbol has `UNKNOWN_BITS`, and is read on as the closest known one.
         """
-        ids, known = self.vocabulary.align(points)
-        end = self.vocabulary.end
-        if self.unit == "line" and end is not None:
-            breaks = points == LINE_FEED
-            ids, known = np.where(breaks, end, ids), known | breaks
-        if end is not None and len(self._context) == 0:
-            self._context = np.array([end])
-        everything = np.concatenate([self._context, ids])
-        with torch.inference_mode(), holding(self.model.stack, self.holds):
-            if self._in_rows(everything, end):
-                nats = self._row_losses(everything, end or 0)
+        ids, is_known = self.tokenizer.encode_lossy(code_points)
+        eos_id = self.tokenizer.eos_id
+        if self.documents == "line" and eos_id is not None:
+            is_line_end = code_points == LINE_FEED
+            ids, is_known = np.where(is_line_end, eos_id, ids), is_known | is_line_end
+        if eos_id is not None and len(self._context) == 0:
+            self._context = np.array([eos_id])
+        all_ids = np.concatenate([self._context, ids])
+        with torch.inference_mode(), clamped(self.model.stack, self.clamps):
+            if self._is_short_documents(all_ids, eos_id):
+                nats = self._document_losses(all_ids, eos_id or 0)
             else:
-                nats = self._lane_losses(everything, len(self._context), end)
-        self._context = everything[-WARM_UP - 1 :]
+                nats = self._column_losses(all_ids, len(self._context), eos_id)
+        self._context = all_ids[-WARMUP_TOKENS - 1 :]
         bits = nats[-len(ids) :] / math.log(2) if len(ids) else np.zeros(0)
-        bits[~known] = UNKNOWN_BITS
-        return bits, known
+        bits[~is_known] = UNKNOWN_BITS
+        return bits, is_known
 
-    def _in_rows(self, ids: npt.NDArray[np.int64], end: int | None) -> bool:
+    def _is_short_documents(self, ids: npt.NDArray[np.int64], eos_id: int | None) -> bool:
         """Return whether the block is whole, short documents."""
-        if end is None or self._context[-1] != end:
+        if eos_id is None or self._context[-1] != eos_id:
             return False
-        return int(np.diff(np.append(np.flatnonzero(ids == end), len(ids))).max()) <= LONGEST_ROW
+        return int(np.diff(np.append(np.flatnonzero(ids == eos_id), len(ids))).max()) <= MAX_ROW_LENGTH
 
-    def _lane_losses(self, ids: npt.NDArray[np.int64], first: int, end: int | None) -> Bits:
+    def _column_losses(self, ids: npt.NDArray[np.int64], first: int, eos_id: int | None) -> Bits:
         """Return the nats of each of ids `(N,)`, nan before `first`, read in lanes side by side."""
-        pairs, begin = len(ids) - 1, max(first - 1, 0)
+        num_targets, first_target = len(ids) - 1, max(first - 1, 0)
         nats = np.full(len(ids), np.nan)
-        if pairs <= begin:
+        if num_targets <= first_target:
             return nats
-        lanes = max(1, min(LANES, (pairs - begin) // (LANE // 2)))
-        starts = begin + np.arange(lanes) * (pairs - begin) // lanes
-        stops = np.append(starts[1:], pairs)
-        state = self.model.initial_state(lanes)
-        for step in range(-min(WARM_UP, int(starts[-1])), int((stops - starts).max()), CHUNK):
-            at = starts + np.arange(step, step + CHUNK)[:, None]  # (T, B)
-            counted = (at >= starts) & (at < stops)
-            read = np.clip(at, 0, pairs - 1)
-            resets = at == 0 if end is None else (at == 0) | (ids[read] == end)
-            losses, state = self._losses(ids[read], ids[read + 1], state, resets if resets.any() else None)
-            nats[at[counted] + 1] = losses[counted]
+        num_columns = max(1, min(MAX_COLUMNS, (num_targets - first_target) // (MAX_COLUMN_TOKENS // 2)))
+        starts = first_target + np.arange(num_columns) * (num_targets - first_target) // num_columns
+        stops = np.append(starts[1:], num_targets)
+        state = self.model.initial_state(num_columns)
+        for step in range(-min(WARMUP_TOKENS, int(starts[-1])), int((stops - starts).max()), CHUNK_STEPS):
+            positions = starts + np.arange(step, step + CHUNK_STEPS)[:, None]  # (T, B)
+            is_scored = (positions >= starts) & (positions < stops)
+            clipped = np.clip(positions, 0, num_targets - 1)
+            resets = positions == 0 if eos_id is None else (positions == 0) | (ids[clipped] == eos_id)
+            losses, state = self._losses(ids[clipped], ids[clipped + 1], state, resets if resets.any() else None)
+            nats[positions[is_scored] + 1] = losses[is_scored]
         return nats
 
-    def _row_losses(self, ids: npt.NDArray[np.int64], end: int) -> Bits:
+    def _document_losses(self, ids: npt.NDArray[np.int64], eos_id: int) -> Bits:
         """Return the nats of each of ids `(N,)`, nan for the first, read as documents that each start from zero."""
         nats = np.full(len(ids), np.nan)
-        starts = np.flatnonzero(ids[:-1] == end)
+        starts = np.flatnonzero(ids[:-1] == eos_id)
         lengths = np.diff(np.append(starts, len(ids) - 1))
         order = np.argsort(lengths, kind="stable")
         while len(order):
-            rows = max(1, min(len(order), ROW_STEPS // max(1, int(lengths[order[-1]]))))
-            group, order = order[-rows:], order[:-rows]
-            at = starts[group] + np.arange(int(lengths[group].max()))[:, None]
-            counted = at < starts[group] + lengths[group]
-            read = np.minimum(at, len(ids) - 2)
-            losses, _ = self._losses(ids[read], ids[read + 1], self.model.initial_state(rows), None)
-            nats[at[counted] + 1] = losses[counted]
+            batch_size = max(1, min(len(order), MAX_BATCH_STEPS // max(1, int(lengths[order[-1]]))))
+            group, order = order[-batch_size:], order[:-batch_size]
+            positions = starts[group] + np.arange(int(lengths[group].max()))[:, None]
+            is_scored = positions < starts[group] + lengths[group]
+            clipped = np.minimum(positions, len(ids) - 2)
+            losses, _ = self._losses(ids[clipped], ids[clipped + 1], self.model.initial_state(batch_size), None)
+            nats[positions[is_scored] + 1] = losses[is_scored]
         return nats
 
-    def _losses(self, inputs: Points, targets: Points, state: Any, resets: Points | None) -> tuple[Bits, Any]:
+    def _losses(self, inputs: CodePoints, targets: CodePoints, state: Any, reset_mask: CodePoints | None) -> tuple[Bits, Any]:
         device = self.machine.device
-        zero = None if resets is None else torch.from_numpy(resets).to(device)
+        reset_tensor = None if reset_mask is None else torch.from_numpy(reset_mask).to(device)
         with self.machine.autocast():
-            logits, state = self.model(torch.from_numpy(inputs).to(device), state, zero)
-        wanted = torch.from_numpy(targets).to(device)
-        losses = F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), reduction="none")
+            logits, state = self.model(torch.from_numpy(inputs).to(device), state, reset_tensor)
+        target_tensor = torch.from_numpy(targets).to(device)
+        losses = F.cross_entropy(logits.flatten(0, 1).float(), target_tensor.flatten(), reduction="none")
         return losses.view(targets.shape).cpu().numpy(), state
 
 
 @dataclass(frozen=True)
-class Block:
+class ScoredBlock:
     """A scored stretch of a text: points `(N,)`, bits `(M, N)` of M models, and whether the first knows each symbol `(N,)`."""
 
-    points: Points
+    code_points: CodePoints
     bits: Bits
-    known: npt.NDArray[np.bool_]
+    is_known: npt.NDArray[np.bool_]
 
 
-def score(scorers: Sequence[Scorer], pieces: Iterable[Points]) -> Iterator[Block]:
+def score_blocks(scorers: Sequence[SurprisalScorer], chunks: Iterable[CodePoints]) -> Iterator[ScoredBlock]:
     """Score a text that comes in pieces by every scorer; yield its blocks in their order, cut at line ends where there are."""
-    for points in _blocks(pieces):
-        scored = [scorer.score(points) for scorer in scorers]
-        yield Block(points, np.stack([bits for bits, _ in scored]), scored[0][1])
+    for code_points in _split_blocks(chunks):
+        scored = [scorer.score(code_points) for scorer in scorers]
+        yield ScoredBlock(code_points, np.stack([bits for bits, _ in scored]), scored[0][1])
 
 
-def _blocks(pieces: Iterable[Points]) -> Iterator[Points]:
-    held = np.zeros(0, dtype=np.uint8)
-    for piece in pieces:
-        held = np.concatenate([held, piece])
-        while len(held) > BLOCK:
-            ends = np.flatnonzero(held[:BLOCK] == LINE_FEED)
-            cut = int(ends[-1]) + 1 if len(ends) else BLOCK
-            yield held[:cut]
-            held = held[cut:]
-    if len(held):
-        yield held
+def _split_blocks(chunks: Iterable[CodePoints]) -> Iterator[CodePoints]:
+    buffer = np.zeros(0, dtype=np.uint8)
+    for chunk in chunks:
+        buffer = np.concatenate([buffer, chunk])
+        while len(buffer) > BLOCK_TOKENS:
+            ends = np.flatnonzero(buffer[:BLOCK_TOKENS] == LINE_FEED)
+            stop = int(ends[-1]) + 1 if len(ends) else BLOCK_TOKENS
+            yield buffer[:stop]
+            buffer = buffer[stop:]
+    if len(buffer):
+        yield buffer

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unrolled.generation.sampling import RandomNumbers, draw
+from unrolled.generation.sampling import PhiloxStreams, sample_token
 from unrolled.nn.cells import map_state
-from unrolled.nn.decoder import Memory, Writer, WriterState
-from unrolled.nn.encoder_decoder import PairModel
+from unrolled.nn.decoder import Decoder, DecoderState, EncoderMemory
+from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import PredictOptions, SampleOptions
 
 Array = npt.NDArray[Any]
@@ -22,168 +22,175 @@ Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Written:
+class Hypothesis:
     """What was written for one row: ids `(M,)` without the end, and the natural logarithm of its probability."""
 
     ids: Array
-    log_probability: float
+    log_prob: float
 
 
 @dataclass
-class _Beam:
+class _BeamState:
     """Hypotheses of the rows still searched: `rows` `(R,)` their numbers, `scores` `(R, K)`, `tokens` `(R, K, t)`."""
 
-    rows: Tensor
+    row_indices: Tensor
     scores: Tensor
     tokens: Tensor
-    state: WriterState
-    memory: Memory
+    state: DecoderState
+    memory: EncoderMemory
 
 
 @torch.inference_mode()
-def search(model: PairModel, batch: Batch, options: PredictOptions, limit: int) -> list[Written]:
+def beam_search(model: EncoderDecoder, batch: Batch, options: PredictOptions, max_new_tokens: int) -> list[Hypothesis]:
     """Return the best that a beam of `options.beam` hypotheses finds for each row of a batch, of at most `limit` symbols.
 
     Hypotheses are compared by their log probability over ((5 + length) / 6) ** length_penalty (Wu et al. 2016). A beam of 1 is
     greedy search.
     """
-    writer = _writer(model)
-    width, memory = options.beam, model.remember(batch)
-    rows = len(memory.whole)
-    found = _Found(rows, limit, options.length_penalty, memory.whole.device)
-    memory = memory.repeated(width)
-    scores = torch.full((rows, width), -torch.inf, device=memory.whole.device)
+    decoder = _require_decoder(model)
+    num_beams, memory = options.beam, model.encode(batch)
+    num_rows = len(memory.pooled)
+    finished = _FinishedHypotheses(num_rows, max_new_tokens, options.length_penalty, memory.pooled.device)
+    memory = memory.repeat_interleave(num_beams)
+    scores = torch.full((num_rows, num_beams), -torch.inf, device=memory.pooled.device)
     scores[:, 0] = 0.0
-    beam = _Beam(
-        torch.arange(rows, device=scores.device),
+    beam = _BeamState(
+        torch.arange(num_rows, device=scores.device),
         scores,
-        torch.zeros(rows, width, 0, dtype=torch.long, device=scores.device),
-        writer.initial_state(memory),
+        torch.zeros(num_rows, num_beams, 0, dtype=torch.long, device=scores.device),
+        decoder.initial_state(memory),
         memory,
     )
-    for at in range(limit + 1):
-        _extend(writer, beam, found, at, last=at == limit)
-        alive = ~found.settled(beam)
-        if not alive.any():
+    for step in range(max_new_tokens + 1):
+        _expand(decoder, beam, finished, step, is_last=step == max_new_tokens)
+        is_open = ~finished.done(beam)
+        if not is_open.any():
             break
-        if not alive.all():
-            _keep(beam, alive, width)
-    return found.written()
+        if not is_open.all():
+            _drop_finished_rows(beam, is_open, num_beams)
+    return finished.hypotheses()
 
 
-class _Found:
+class _FinishedHypotheses:
     """The best finished hypothesis of every row so far."""
 
-    def __init__(self, rows: int, limit: int, penalty: float, device: torch.device) -> None:
-        self.limit, self.penalty = limit, penalty
-        self.score = torch.full((rows,), -torch.inf, device=device)
-        self.log_probability = torch.zeros(rows, device=device)
-        self.tokens: list[Tensor] = [torch.empty(0, dtype=torch.long)] * rows
+    def __init__(self, num_rows: int, max_new_tokens: int, length_penalty: float, device: torch.device) -> None:
+        self.max_new_tokens, self.length_penalty = max_new_tokens, length_penalty
+        self.best_scores = torch.full((num_rows,), -torch.inf, device=device)
+        self.log_probs = torch.zeros(num_rows, device=device)
+        self.best_tokens: list[Tensor] = [torch.empty(0, dtype=torch.long)] * num_rows
 
-    def norm(self, length: int) -> float:
+    def length_norm(self, length: int) -> float:
         """Return what the log probability of a hypothesis is divided by."""
-        return float(((5 + length) / 6) ** self.penalty)
+        return float(((5 + length) / 6) ** self.length_penalty)
 
-    def offer(self, beam: _Beam, ended: Tensor, origin: Tensor, length: int) -> None:
+    def update(self, beam: _BeamState, log_probs: Tensor, origin: Tensor, length: int) -> None:
         """Take finished hypotheses: log probabilities `(R, n)`, -inf for none, of the hypotheses `origin` `(R, n)`."""
-        best, which = ended.max(1)
-        better = (best / self.norm(length) > self.score[beam.rows]) & (best > -torch.inf)
-        for row in better.nonzero().flatten().tolist():
-            number = int(beam.rows[row])
-            self.score[number] = best[row] / self.norm(length)
-            self.log_probability[number] = best[row]
-            self.tokens[number] = beam.tokens[row, origin[row, which[row]]].cpu()
+        best_log_probs, best_indices = log_probs.max(1)
+        is_better = (best_log_probs / self.length_norm(length) > self.best_scores[beam.row_indices]) & (
+            best_log_probs > -torch.inf
+        )
+        for row in is_better.nonzero().flatten().tolist():
+            row_index = int(beam.row_indices[row])
+            self.best_scores[row_index] = best_log_probs[row] / self.length_norm(length)
+            self.log_probs[row_index] = best_log_probs[row]
+            self.best_tokens[row_index] = beam.tokens[row, origin[row, best_indices[row]]].cpu()
 
-    def settled(self, beam: _Beam) -> Tensor:
+    def done(self, beam: _BeamState) -> Tensor:
         """Return, for each row still searched, whether nothing better can come: `(R,)`."""
-        highest = beam.scores.amax(1) / self.norm(self.limit)
-        return self.score[beam.rows] >= highest
+        best_possible = beam.scores.amax(1) / self.length_norm(self.max_new_tokens)
+        return self.best_scores[beam.row_indices] >= best_possible
 
-    def written(self) -> list[Written]:
+    def hypotheses(self) -> list[Hypothesis]:
         """Return the best of each row."""
         return [
-            Written(tokens.numpy(), float(chance)) for tokens, chance in zip(self.tokens, self.log_probability, strict=True)
+            Hypothesis(tokens.numpy(), float(log_prob))
+            for tokens, log_prob in zip(self.best_tokens, self.log_probs, strict=True)
         ]
 
 
-def _extend(writer: Writer, beam: _Beam, found: _Found, at: int, last: bool) -> None:
+def _expand(decoder: Decoder, beam: _BeamState, finished: _FinishedHypotheses, step: int, is_last: bool) -> None:
     """Let each hypothesis grow by a symbol or end, and keep the best `K` of a row that go on."""
-    count, width = beam.scores.shape
-    scores, layers, _ = writer.step(beam.state, beam.memory, at)
-    chances = scores.float().log_softmax(-1).view(count, width, -1)
-    if last:
-        chances[..., : writer.end] = -torch.inf
-    total = (beam.scores.unsqueeze(-1) + chances).flatten(1)  # (R, K (V + 1))
-    values, places = total.topk(min(2 * width, total.shape[1]), 1)
-    origin, symbol = places // chances.shape[-1], places % chances.shape[-1]
-    ends = symbol == writer.end
-    among = torch.arange(values.shape[1], device=values.device) < width
-    found.offer(beam, values.masked_fill(~(ends & among), -torch.inf), origin, at + 1)
-    going, which = values.masked_fill(ends, -torch.inf).topk(width, 1)
-    origin, symbol = origin.gather(1, which), symbol.gather(1, which)
-    lanes = (origin + torch.arange(count, device=origin.device)[:, None] * width).flatten()
-    kept = map_state(lambda s: s.index_select(0, lanes), layers)
-    before = WriterState(kept, beam.state.written.index_select(1, lanes))
-    beam.state = writer.push(before, kept, symbol.flatten())
-    earlier = beam.tokens.gather(1, origin.unsqueeze(-1).expand(-1, -1, beam.tokens.shape[2]))
-    beam.tokens, beam.scores = torch.cat([earlier, symbol.unsqueeze(-1)], -1), going
+    num_rows, num_beams = beam.scores.shape
+    logits, layer_states, _ = decoder.step(beam.state, beam.memory, step)
+    log_probs = logits.float().log_softmax(-1).view(num_rows, num_beams, -1)
+    if is_last:
+        log_probs[..., : decoder.eos_id] = -torch.inf
+    candidate_scores = (beam.scores.unsqueeze(-1) + log_probs).flatten(1)  # (R, K (V + 1))
+    values, candidates = candidate_scores.topk(min(2 * num_beams, candidate_scores.shape[1]), 1)
+    origins, tokens = candidates // log_probs.shape[-1], candidates % log_probs.shape[-1]
+    is_eos = tokens == decoder.eos_id
+    in_top_beams = torch.arange(values.shape[1], device=values.device) < num_beams
+    finished.update(beam, values.masked_fill(~(is_eos & in_top_beams), -torch.inf), origins, step + 1)
+    open_scores, open_indices = values.masked_fill(is_eos, -torch.inf).topk(num_beams, 1)
+    origins, tokens = origins.gather(1, open_indices), tokens.gather(1, open_indices)
+    state_rows = (origins + torch.arange(num_rows, device=origins.device)[:, None] * num_beams).flatten()
+    kept_states = map_state(lambda s: s.index_select(0, state_rows), layer_states)
+    previous = DecoderState(kept_states, beam.state.previous_ids.index_select(1, state_rows))
+    beam.state = decoder.append(previous, kept_states, tokens.flatten())
+    prefixes = beam.tokens.gather(1, origins.unsqueeze(-1).expand(-1, -1, beam.tokens.shape[2]))
+    beam.tokens, beam.scores = torch.cat([prefixes, tokens.unsqueeze(-1)], -1), open_scores
 
 
-def _keep(beam: _Beam, alive: Tensor, width: int) -> None:
+def _drop_finished_rows(beam: _BeamState, is_open: Tensor, num_beams: int) -> None:
     """Go on with the rows that are not settled."""
-    lanes = alive.repeat_interleave(width).nonzero().flatten()
-    beam.rows, beam.scores, beam.tokens = beam.rows[alive], beam.scores[alive], beam.tokens[alive]
-    layers = map_state(lambda s: s.index_select(0, lanes), beam.state.layers)
-    beam.state = WriterState(layers, beam.state.written.index_select(1, lanes))
-    beam.memory = beam.memory.mapped(lambda part: part.index_select(0, lanes))
+    state_rows = is_open.repeat_interleave(num_beams).nonzero().flatten()
+    beam.row_indices, beam.scores, beam.tokens = beam.row_indices[is_open], beam.scores[is_open], beam.tokens[is_open]
+    layer_states = map_state(lambda s: s.index_select(0, state_rows), beam.state.layers)
+    beam.state = DecoderState(layer_states, beam.state.previous_ids.index_select(1, state_rows))
+    beam.memory = beam.memory.map_tensors(lambda tensor: tensor.index_select(0, state_rows))
 
 
 @torch.inference_mode()
-def drawn(model: PairModel, batch: Batch, options: SampleOptions, seeds: list[int], limit: int) -> list[Written]:
+def sample_sequences(
+    model: EncoderDecoder, batch: Batch, options: SampleOptions, seeds: list[int], max_new_tokens: int
+) -> list[Hypothesis]:
     """Draw what is written for each row, by the row's own seed, with the filters that samples of text have.
 
     A painting has as many symbols as it must; anything else ends by itself, or after `limit` symbols.
     """
-    writer = _writer(model)
-    memory = model.remember(batch)
-    state, rows = writer.initial_state(memory), len(memory.whole)
-    numbers, painted = RandomNumbers(seeds), model.shape.written
+    decoder = _require_decoder(model)
+    memory = model.encode(batch)
+    state, num_rows = decoder.initial_state(memory), len(memory.pooled)
+    random_streams, fixed_length = PhiloxStreams(seeds), model.shape.target_length
     ids: list[Tensor] = []
-    chances = torch.zeros(rows, dtype=torch.float64, device=memory.whole.device)
-    ended = torch.zeros(rows, dtype=torch.bool, device=memory.whole.device)
-    for at in range(painted or limit):
-        scores, layers, _ = writer.step(state, memory, at)
-        scores = scores.float()
-        if painted:
-            scores[:, writer.end] = -torch.inf
-        chosen = draw(scores, numbers.at(at).to(scores.device), options)
-        chances += scores.double().log_softmax(-1).gather(1, chosen[:, None])[:, 0].masked_fill(ended, 0.0)
-        ended |= chosen == writer.end
-        ids.append(chosen.masked_fill(ended, writer.end))
-        if ended.all():
+    log_probs = torch.zeros(num_rows, dtype=torch.float64, device=memory.pooled.device)
+    is_done = torch.zeros(num_rows, dtype=torch.bool, device=memory.pooled.device)
+    for step in range(fixed_length or max_new_tokens):
+        logits, layer_states, _ = decoder.step(state, memory, step)
+        logits = logits.float()
+        if fixed_length:
+            logits[:, decoder.eos_id] = -torch.inf
+        next_ids = sample_token(logits, random_streams.at(step).to(logits.device), options)
+        log_probs += logits.double().log_softmax(-1).gather(1, next_ids[:, None])[:, 0].masked_fill(is_done, 0.0)
+        is_done |= next_ids == decoder.eos_id
+        ids.append(next_ids.masked_fill(is_done, decoder.eos_id))
+        if is_done.all():
             break
-        state = writer.push(state, layers, chosen)
-    table = torch.stack(ids, 1).cpu().numpy() if ids else np.zeros((rows, 0), dtype=np.int64)
-    return [Written(row[row != writer.end], float(chance)) for row, chance in zip(table, chances, strict=True)]
+        state = decoder.append(state, layer_states, next_ids)
+    sequences = torch.stack(ids, 1).cpu().numpy() if ids else np.zeros((num_rows, 0), dtype=np.int64)
+    return [Hypothesis(row[row != decoder.eos_id], float(log_prob)) for row, log_prob in zip(sequences, log_probs, strict=True)]
 
 
 @torch.inference_mode()
-def looked_at(model: PairModel, batch: Batch, written: list[Written]) -> list[Array] | None:
+def attention_weights(model: EncoderDecoder, batch: Batch, hypotheses: list[Hypothesis]) -> list[Array] | None:
     """Return, for each row, the weights `(M, S)` with which its source was looked at; None if the model has no attention."""
-    writer = _writer(model)
-    longest = max(1, max(len(row.ids) for row in written))
-    ids = torch.zeros(longest, len(written), dtype=torch.long, device=model.device)
-    for column, row in enumerate(written):
+    decoder = _require_decoder(model)
+    max_length = max(1, max(len(row.ids) for row in hypotheses))
+    ids = torch.zeros(max_length, len(hypotheses), dtype=torch.long, device=model.device)
+    for column, row in enumerate(hypotheses):
         ids[: len(row.ids), column] = torch.from_numpy(row.ids)
-    memory = model.remember(batch)
-    _, weights = writer(ids, memory)
+    memory = model.encode(batch)
+    _, weights = decoder(ids, memory)
     if weights is None:
         return None
-    steps = memory.there.sum(1).tolist()
-    return [weights[: len(row.ids), column, : steps[column]].float().cpu().numpy() for column, row in enumerate(written)]
+    source_lengths = memory.mask.sum(1).tolist()
+    return [
+        weights[: len(row.ids), column, : source_lengths[column]].float().cpu().numpy() for column, row in enumerate(hypotheses)
+    ]
 
 
-def _writer(model: PairModel) -> Writer:
+def _require_decoder(model: EncoderDecoder) -> Decoder:
     if model.writer is None:
         raise ValueError("This model does not write: it answers.")
     return model.writer

@@ -21,24 +21,24 @@ from torch import Tensor
 
 from unrolled.errors import UsageError
 from unrolled.nn.cells import State, map_state, unroll_by_step
-from unrolled.nn.clamp import Hold, holding
-from unrolled.nn.kernels.extension import library
-from unrolled.nn.kernels.native_decoder import NativeStep, Precision, refusal
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.clamp import Clamp, clamped
+from unrolled.nn.kernels.extension import native_module
+from unrolled.nn.kernels.native_decoder import NativeDecoder, Precision, unsupported_reason
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import SampleOptions
-from unrolled.text.tokenizer import Vocabulary
+from unrolled.text.tokenizer import Tokenizer
 
-LANES = 4
+REFERENCE_BATCH = 4
 """Samples stepped together. Matrix products of different heights round differently, so the height never changes."""
 
-NATIVE_LANES = 64
+NATIVE_BATCH = 64
 """Samples that the native step takes together: it reads the weights once for all of them."""
 
-LONGEST_BLOCK = 64
+MAX_BLOCK_TOKENS = 64
 """Symbols of a sample that are drawn in one native call."""
 
-PROMPT_CHUNK = 1024
-SEED_LIMIT = 2**31
+PROMPT_CHUNK_TOKENS = 1024
+MAX_DRAWN_SEED = 2**31
 """Seeds drawn for `--seed -1` are below this, to be short enough to type."""
 
 
@@ -49,17 +49,18 @@ class Sample:
     text: str
     prompt: str
     seed: int
-    symbols: int
-    ended: str
+    num_tokens: int
+    finish_reason: str
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
-            "text": self.text, "prompt": self.prompt, "seed": self.seed, "symbols": self.symbols, "ended": self.ended,
+            "text": self.text, "prompt": self.prompt, "seed": self.seed,
+            "symbols": self.num_tokens, "ended": self.finish_reason,
         }  # fmt: skip
 
 
-def by_temperature(logits: Tensor, options: SampleOptions) -> Tensor:
+def apply_temperature(logits: Tensor, options: SampleOptions) -> Tensor:
     """Divide by the temperature; 0 leaves only the likeliest symbol."""
     if options.temperature == 0:
         best = torch.full_like(logits, -torch.inf)
@@ -67,60 +68,65 @@ def by_temperature(logits: Tensor, options: SampleOptions) -> Tensor:
     return logits if options.temperature == 1 else logits / options.temperature
 
 
-def by_top_k(logits: Tensor, options: SampleOptions) -> Tensor:
+def apply_top_k(logits: Tensor, options: SampleOptions) -> Tensor:
     """Keep the k likeliest, exactly k even among equals."""
     if not 0 < options.top_k < logits.shape[-1]:
         return logits
-    kept = torch.full_like(logits, -torch.inf)
+    filtered = torch.full_like(logits, -torch.inf)
     values, ids = logits.topk(options.top_k, -1)
-    return kept.scatter(-1, ids, values)
+    return filtered.scatter(-1, ids, values)
 
 
-def by_top_p(logits: Tensor, options: SampleOptions) -> Tensor:
+def apply_top_p(logits: Tensor, options: SampleOptions) -> Tensor:
     """Keep the fewest likeliest symbols that together have probability p (Holtzman et al. 2020)."""
     if options.top_p >= 1:
         return logits
     values, ids = logits.sort(-1, descending=True)
-    chances = values.softmax(-1)
-    beyond = chances.cumsum(-1) - chances >= options.top_p
-    return torch.empty_like(logits).scatter(-1, ids, values.masked_fill(beyond, -torch.inf))
+    probs = values.softmax(-1)
+    is_removed = probs.cumsum(-1) - probs >= options.top_p
+    return torch.empty_like(logits).scatter(-1, ids, values.masked_fill(is_removed, -torch.inf))
 
 
-def by_min_p(logits: Tensor, options: SampleOptions) -> Tensor:
+def apply_min_p(logits: Tensor, options: SampleOptions) -> Tensor:
     """Drop symbols whose probability is below a share of the likeliest one's."""
     if options.min_p == 0:
         return logits
-    chances = logits.softmax(-1)
-    return logits.masked_fill(chances < options.min_p * chances.amax(-1, keepdim=True), -torch.inf)
+    probs = logits.softmax(-1)
+    return logits.masked_fill(probs < options.min_p * probs.amax(-1, keepdim=True), -torch.inf)
 
 
-FILTERS: tuple[Callable[[Tensor, SampleOptions], Tensor], ...] = (by_temperature, by_top_k, by_top_p, by_min_p)
+LOGITS_PROCESSORS: tuple[Callable[[Tensor, SampleOptions], Tensor], ...] = (
+    apply_temperature,
+    apply_top_k,
+    apply_top_p,
+    apply_min_p,
+)
 
 
-def draw(logits: Tensor, numbers: Tensor, options: SampleOptions) -> Tensor:
+def sample_token(logits: Tensor, uniforms: Tensor, options: SampleOptions) -> Tensor:
     """Filter logits `(B, V)` and draw a symbol a row by its number in [0, 1) `(B,)`: ids `(B,)`."""
     logits = logits.double()
-    for keep in FILTERS:
-        logits = keep(logits, options)
-    bounds = logits.softmax(-1).cumsum(-1)  # (B, V)
-    level = numbers.unsqueeze(-1) * bounds[:, -1:]
+    for process in LOGITS_PROCESSORS:
+        logits = process(logits, options)
+    cumulative = logits.softmax(-1).cumsum(-1)  # (B, V)
+    thresholds = uniforms.unsqueeze(-1) * cumulative[:, -1:]
     # Where the level meets a bound exactly, the symbol after it is meant: one with no probability is never drawn.
-    return torch.searchsorted(bounds, level, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+    return torch.searchsorted(cumulative, thresholds, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
 
 
-class RandomNumbers:
+class PhiloxStreams:
     """Numbers in [0, 1) for each position of each sample, keyed by (seed, position)."""
 
     BLOCK = 256
-    _STRETCH = 1 << 64
+    _BLOCK_STRIDE = 1 << 64
     """Steps of a generator from one block's numbers to the next one's: each has a stretch of the counter of its own."""
 
-    _STEPS = BLOCK // 4
+    _BLOCK_STEPS = BLOCK // 4
 
     def __init__(self, seeds: list[int]) -> None:
         zero = np.zeros(4, np.uint64)
         self._streams = [np.random.Philox(key=np.array([seed, 0], np.uint64), counter=zero) for seed in seeds]
-        self._first, self._next = -self.BLOCK, 0
+        self._block_start, self._next_index = -self.BLOCK, 0
         self._block = torch.empty(0)
 
     def at(self, position: int) -> Tensor:
@@ -129,32 +135,32 @@ class RandomNumbers:
 
     def block(self, position: int, count: int) -> Tensor:
         """Return the numbers at `count` positions, `(count, B)`; none may be beyond the `BLOCK` that the first is in."""
-        if not self._first <= position < self._first + self.BLOCK:
-            self._first = position // self.BLOCK * self.BLOCK
-            index = self._first // self.BLOCK
-            if ahead := (index - self._next) * self._STRETCH % (1 << 256):
+        if not self._block_start <= position < self._block_start + self.BLOCK:
+            self._block_start = position // self.BLOCK * self.BLOCK
+            index = self._block_start // self.BLOCK
+            if num_steps := (index - self._next_index) * self._BLOCK_STRIDE % (1 << 256):
                 for stream in self._streams:
-                    stream.advance(ahead)
+                    stream.advance(num_steps)
             rows = [np.random.Generator(stream).random(self.BLOCK) for stream in self._streams]
             for stream in self._streams:
-                stream.advance(self._STRETCH - self._STEPS)
-            self._next = index + 1
+                stream.advance(self._BLOCK_STRIDE - self._BLOCK_STEPS)
+            self._next_index = index + 1
             self._block = torch.from_numpy(np.stack(rows, axis=1))  # (BLOCK, B)
-        return self._block[position - self._first : position - self._first + count]
+        return self._block[position - self._block_start : position - self._block_start + count]
 
 
-Blocks: TypeAlias = Generator[NDArray[np.int64], None, None]
+TokenBlocks: TypeAlias = Generator[NDArray[np.int64], None, None]
 """The next ids of each sample `(B, T)`, some at a time."""
 
 
 def native_precision(
-    model: SequenceModel, options: SampleOptions, holds: Sequence[object], precision: Precision | None
+    model: RecurrentLM, options: SampleOptions, clamps: Sequence[object], precision: Precision | None
 ) -> Precision | None:
     """Return the numbers of the native step's weights, or None where the model is stepped as it is defined.
 
     Raises `UsageError` if that is so but int8 was asked for.
     """
-    reason = "units are held" if holds else refusal(model)
+    reason = "units are held" if clamps else unsupported_reason(model)
     if precision is None:
         reason = "the reference kernel was asked for"
     if options.int8 and reason:
@@ -162,176 +168,186 @@ def native_precision(
     return None if reason else "int8" if options.int8 else precision
 
 
-def step_precision(model: SequenceModel, dtype: torch.dtype) -> Precision | None:
+def sampling_precision(model: RecurrentLM, dtype: torch.dtype) -> Precision | None:
     """Return the numbers to sample with where products are in `dtype`; None where the reference kernel was asked for."""
     if model.cells()[0].kernel is unroll_by_step:
         return None
     return "bfloat16" if dtype == torch.bfloat16 else "float32"
 
 
-def stepping(
-    model: SequenceModel, options: SampleOptions, holds: Sequence[object], precision: Precision | None
+def sampling_backend(
+    model: RecurrentLM, options: SampleOptions, clamps: Sequence[object], precision: Precision | None
 ) -> dict[str, str]:
     """Return with which `step` and which `precision` of the weights samples are drawn, in words."""
-    native = native_precision(model, options, holds, precision)
-    if native is None:
+    native_weights = native_precision(model, options, clamps, precision)
+    if native_weights is None:
         return {"step": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
-    return {"step": f"native ({library().set_in_use()})", "precision": native}
+    return {"step": f"native ({native_module().set_in_use()})", "precision": native_weights}
 
 
-def native_step(
-    model: SequenceModel, streams: int, options: SampleOptions, holds: Sequence[Hold], precision: Precision | None
-) -> NativeStep | None:
+def make_native_decoder(
+    model: RecurrentLM, num_streams: int, options: SampleOptions, clamps: Sequence[Clamp], precision: Precision | None
+) -> NativeDecoder | None:
     """Return the native step for so many streams at once; None where the model is stepped as it is defined."""
-    native = native_precision(model, options, holds, precision)
-    return None if native is None else NativeStep(model, min(streams, NATIVE_LANES), native)
+    weights = native_precision(model, options, clamps, precision)
+    return None if weights is None else NativeDecoder(model, min(num_streams, NATIVE_BATCH), weights)
 
 
 def stream_ids(
-    model: SequenceModel,
-    prompt: list[int],
+    model: RecurrentLM,
+    prefix_ids: list[int],
     seeds: list[int],
     options: SampleOptions,
-    holds: Sequence[Hold] = (),
-    native: NativeStep | None = None,
-) -> Blocks:
+    clamps: Sequence[Clamp] = (),
+    decoder: NativeDecoder | None = None,
+) -> TokenBlocks:
     """Yield `options.length` ids for each of `seeds`, in blocks, going on from the ids of a prompt.
 
     There are as many seeds at most as `native` has streams; without it, `LANES`. `holds` are units held at a value meanwhile;
     nobody else may use the model until the stream ends or is closed.
     """
-    return _by_model(model, prompt, seeds, options, holds) if native is None else _by_kernel(native, prompt, seeds, options)
+    return (
+        _reference_blocks(model, prefix_ids, seeds, options, clamps)
+        if decoder is None
+        else _native_blocks(decoder, prefix_ids, seeds, options)
+    )
 
 
-def _by_model(
-    model: SequenceModel, prompt: list[int], seeds: list[int], options: SampleOptions, holds: Sequence[Hold]
-) -> Blocks:
+def _reference_blocks(
+    model: RecurrentLM, prefix_ids: list[int], seeds: list[int], options: SampleOptions, clamps: Sequence[Clamp]
+) -> TokenBlocks:
     device = model.head.weight.device
-    numbers = RandomNumbers(seeds + [0] * (LANES - len(seeds)))
-    with holding(model.stack, holds):
+    random_streams = PhiloxStreams(seeds + [0] * (REFERENCE_BATCH - len(seeds)))
+    with clamped(model.stack, clamps):
         with torch.inference_mode():  # never around a yield: it would hold for whoever reads the stream, too
-            logits, state = read_prompt(model, prompt)
-            logits = logits.expand(LANES, -1)
-            state = map_state(lambda s: s.expand(LANES, -1).contiguous(), state)
+            logits, state = prefill(model, prefix_ids)
+            logits = logits.expand(REFERENCE_BATCH, -1)
+            state = map_state(lambda s: s.expand(REFERENCE_BATCH, -1).contiguous(), state)
         for position in range(options.length):
             with torch.inference_mode():
-                ids = draw(logits, numbers.at(position).to(device), options)
+                ids = sample_token(logits, random_streams.at(position).to(device), options)
             yield ids[: len(seeds), None].cpu().numpy()
             with torch.inference_mode():
                 logits, state = model.step(ids, state)
 
 
-def _by_kernel(native: NativeStep, prompt: list[int], seeds: list[int], options: SampleOptions) -> Blocks:
-    if native.read_so_far != prompt:
-        native.clear()
-        for start in range(0, len(prompt), PROMPT_CHUNK):
-            native.read(torch.tensor(prompt[start : start + PROMPT_CHUNK]).unsqueeze(-1))
-        native.mark(prompt)
-    native.restart()
-    numbers, position = RandomNumbers(seeds), 0
+def _native_blocks(decoder: NativeDecoder, prefix_ids: list[int], seeds: list[int], options: SampleOptions) -> TokenBlocks:
+    if decoder.prefix_ids != prefix_ids:
+        decoder.reset_prefix()
+        for start in range(0, len(prefix_ids), PROMPT_CHUNK_TOKENS):
+            decoder.read(torch.tensor(prefix_ids[start : start + PROMPT_CHUNK_TOKENS]).unsqueeze(-1))
+        decoder.save_prefix(prefix_ids)
+    decoder.restore_prefix()
+    random_streams, position = PhiloxStreams(seeds), 0
     while position < options.length:
         # The first symbol comes at once. Blocks double up to the longest, so none has numbers of two blocks of theirs.
-        count = min(max(position, 1), LONGEST_BLOCK, options.length - position)
-        yield native.draw(numbers.block(position, count), options).T.contiguous().numpy()
+        count = min(max(position, 1), MAX_BLOCK_TOKENS, options.length - position)
+        yield decoder.sample(random_streams.block(position, count), options).T.contiguous().numpy()
         position += count
 
 
-def read_prompt(model: SequenceModel, prompt: list[int]) -> tuple[Tensor, State]:
+def prefill(model: RecurrentLM, prefix_ids: list[int]) -> tuple[Tensor, State]:
     """Read a prompt of any length; return the logits `(1, V)` after it and the state of one row."""
     state: State = model.initial_state(1)
-    ids = torch.tensor(prompt, device=model.head.weight.device).unsqueeze(-1)  # (T, 1)
-    logits = torch.zeros(1, model.symbols, device=ids.device)
-    for start in range(0, len(ids), PROMPT_CHUNK):
-        chunk, state = model(ids[start : start + PROMPT_CHUNK], state)
+    ids = torch.tensor(prefix_ids, device=model.head.weight.device).unsqueeze(-1)  # (T, 1)
+    logits = torch.zeros(1, model.vocab_size, device=ids.device)
+    for start in range(0, len(ids), PROMPT_CHUNK_TOKENS):
+        chunk, state = model(ids[start : start + PROMPT_CHUNK_TOKENS], state)
         logits = chunk[-1]
     return logits, state
 
 
-class _Lane:
+class TextStreamer:
     """One sample on its way: its ids become text; what might be the beginning of a stop string is held back."""
 
-    def __init__(self, vocabulary: Vocabulary, stops: tuple[str, ...]) -> None:
-        self.decoder, self.end, self.stops = vocabulary.decoder(), vocabulary.end, tuple(filter(None, stops))
-        self.held, self.symbols, self.ended = "", 0, ""
+    def __init__(self, tokenizer: Tokenizer, stop_strings: tuple[str, ...]) -> None:
+        self.decoder, self.eos_id, self.stop_strings = (
+            tokenizer.decode_stream(),
+            tokenizer.eos_id,
+            tuple(filter(None, stop_strings)),
+        )
+        self.pending, self.num_tokens, self.finish_reason = "", 0, ""
 
     def push(self, ids: NDArray[np.int64]) -> str:
         """Take the next ids `(T,)`; return the text that is sure to belong to the sample. Ids after its end are nothing."""
-        if self.stops:
-            return "".join(self._push_one(symbol) for symbol in ids.tolist() if not self.ended)
-        if self.ended:
+        if self.stop_strings:
+            return "".join(self._push_token(token_id) for token_id in ids.tolist() if not self.finish_reason)
+        if self.finish_reason:
             return ""
-        if self.end is not None and (ends := np.flatnonzero(ids == self.end)).size:
-            self.ended, ids = "end", ids[: ends[0] + 1]
-        self.symbols += len(ids)
-        text = self.decoder.push_all(ids)
-        return text + self.finish() if self.ended else text
+        if self.eos_id is not None and (eos_positions := np.flatnonzero(ids == self.eos_id)).size:
+            self.finish_reason, ids = "end", ids[: eos_positions[0] + 1]
+        self.num_tokens += len(ids)
+        text = self.decoder.decode_ids(ids)
+        return text + self.finish() if self.finish_reason else text
 
-    def _push_one(self, symbol: int) -> str:
-        self.symbols += 1
-        if symbol == self.end:
-            self.ended = "end"
+    def _push_token(self, token_id: int) -> str:
+        self.num_tokens += 1
+        if token_id == self.eos_id:
+            self.finish_reason = "end"
             return self.finish()
-        self.held += self.decoder.push(symbol)
-        found = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
-        if found:
-            self.ended = "stop"
-            self.held = self.held[: min(found)]
-            return self._release(len(self.held))
-        return self._release(len(self.held) - self._could_begin_a_stop())
+        self.pending += self.decoder.decode_step(token_id)
+        stop_positions = [position for stop in self.stop_strings if (position := self.pending.find(stop)) >= 0]
+        if stop_positions:
+            self.finish_reason = "stop"
+            self.pending = self.pending[: min(stop_positions)]
+            return self._release(len(self.pending))
+        return self._release(len(self.pending) - self._partial_stop_length())
 
-    def _could_begin_a_stop(self) -> int:
-        sizes = (size for stop in self.stops for size in range(1, len(stop)) if self.held.endswith(stop[:size]))
-        return max(sizes, default=0)
+    def _partial_stop_length(self) -> int:
+        lengths = (
+            length for stop in self.stop_strings for length in range(1, len(stop)) if self.pending.endswith(stop[:length])
+        )
+        return max(lengths, default=0)
 
     def _release(self, count: int) -> str:
-        text, self.held = self.held[:count], self.held[count:]
+        text, self.pending = self.pending[:count], self.pending[count:]
         return text
 
     def finish(self) -> str:
         """Return what was held back."""
-        text, self.held = self.held + self.decoder.finish(), ""
+        text, self.pending = self.pending + self.decoder.finish(), ""
         return text
 
 
-def prompt_ids(vocabulary: Vocabulary, prompt: str) -> tuple[list[int], dict[str, str]]:
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], dict[str, str]]:
     """Return the ids a sample starts from, and the characters of the prompt that had to be replaced, by what."""
-    ids, replaced = vocabulary.encode_prompt(prompt)
-    if vocabulary.end is not None or not ids:
-        ids = [vocabulary.start(), *ids]
-    return ids, replaced
+    ids, replacements = tokenizer.encode_prompt(prompt)
+    if tokenizer.eos_id is not None or not ids:
+        ids = [tokenizer.bos_id(), *ids]
+    return ids, replacements
 
 
-def first_seed(options: SampleOptions) -> int:
+def resolve_seed(options: SampleOptions) -> int:
     """Return the seed to start from; for -1 one is drawn."""
-    return secrets.randbelow(SEED_LIMIT) if options.seed < 0 else options.seed
+    return secrets.randbelow(MAX_DRAWN_SEED) if options.seed < 0 else options.seed
 
 
 def stream_text(
-    model: SequenceModel,
-    vocabulary: Vocabulary,
+    model: RecurrentLM,
+    tokenizer: Tokenizer,
     options: SampleOptions,
     seed: int,
-    holds: Sequence[Hold] = (),
+    clamps: Sequence[Clamp] = (),
     precision: Precision | None = "float32",
 ) -> Iterator[str]:
     """Yield one sample, after its prompt, piece by piece as it is drawn. `precision` is as `generate` has it."""
-    lane = _Lane(vocabulary, options.stop)
-    ids, _ = prompt_ids(vocabulary, options.prompt)
-    for (symbols,) in stream_ids(model, ids, [seed], options, holds, native_step(model, 1, options, holds, precision)):
-        if text := lane.push(symbols):
+    streamer = TextStreamer(tokenizer, options.stop)
+    ids, _ = encode_prompt(tokenizer, options.prompt)
+    for (block,) in stream_ids(model, ids, [seed], options, clamps, make_native_decoder(model, 1, options, clamps, precision)):
+        if text := streamer.push(block):
             yield text
-        if lane.ended:
+        if streamer.finish_reason:
             return
-    if text := lane.finish():
+    if text := streamer.finish():
         yield text
 
 
 def generate(
-    model: SequenceModel,
-    vocabulary: Vocabulary,
+    model: RecurrentLM,
+    tokenizer: Tokenizer,
     options: SampleOptions,
     seed: int,
-    holds: Sequence[Hold] = (),
+    clamps: Sequence[Clamp] = (),
     check: Callable[[], None] = lambda: None,
     precision: Precision | None = "float32",
 ) -> Iterator[Sample]:
@@ -340,20 +356,20 @@ def generate(
     `check` is called before every block of symbols, and may raise. `precision` is that of the native step's weights; with None,
     with units held and where there is no native step, the model is stepped as it is defined.
     """
-    ids, _ = prompt_ids(vocabulary, options.prompt)
-    native = native_step(model, options.count, options, holds, precision)
-    width = LANES if native is None else native.streams
-    for first in range(0, options.count, width):
-        seeds = [seed + i for i in range(first, min(first + width, options.count))]
-        lanes = [_Lane(vocabulary, options.stop) for _ in seeds]
+    ids, _ = encode_prompt(tokenizer, options.prompt)
+    decoder = make_native_decoder(model, options.count, options, clamps, precision)
+    batch_size = REFERENCE_BATCH if decoder is None else decoder.streams
+    for first in range(0, options.count, batch_size):
+        seeds = [seed + i for i in range(first, min(first + batch_size, options.count))]
+        streamers = [TextStreamer(tokenizer, options.stop) for _ in seeds]
         texts = [[options.prompt] for _ in seeds]
-        with contextlib.closing(stream_ids(model, ids, seeds, options, holds, native)) as stream:
+        with contextlib.closing(stream_ids(model, ids, seeds, options, clamps, decoder)) as stream:
             for block in stream:
                 check()
-                for lane, text, symbols in zip(lanes, texts, block, strict=True):
-                    text.append(lane.push(symbols))
-                if all(lane.ended for lane in lanes):
+                for streamer, pieces, sample_ids in zip(streamers, texts, block, strict=True):
+                    pieces.append(streamer.push(sample_ids))
+                if all(streamer.finish_reason for streamer in streamers):
                     break
-        for own, lane, text in zip(seeds, lanes, texts, strict=True):
-            text.append(lane.finish())
-            yield Sample("".join(text), options.prompt, own, lane.symbols, lane.ended or "length")
+        for sample_seed, streamer, pieces in zip(seeds, streamers, texts, strict=True):
+            pieces.append(streamer.finish())
+            yield Sample("".join(pieces), options.prompt, sample_seed, streamer.num_tokens, streamer.finish_reason or "length")

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.interpret.activations import Trace
+from unrolled.interpret.activations import Activations
 
-SHUT, OPEN = 0.1, 0.9
+CLOSED_BELOW, OPEN_ABOVE = 0.1, 0.9
 """A gate below the one is shut, above the other wide open."""
 
-BINS = 40
-ZERO_TO_ONE = ("i", "f", "o", "r", "z")
+NUM_BINS = 40
+SIGMOID_GATES = ("i", "f", "o", "r", "z")
 """Gates that are open or shut; the others of a cell go from -1 to 1."""
 
 
@@ -30,20 +30,20 @@ class Histogram:
     counts: npt.NDArray[np.int64]
 
 
-def saturation(found: Trace) -> dict[str, npt.NDArray[np.float64]]:
+def gate_saturation(activations: Activations) -> dict[str, npt.NDArray[np.float64]]:
     """Return, for each gate that opens and shuts, the share of time that a unit's is shut and is open, `(L, H, 2)`."""
     return {
-        name: np.stack([(values < SHUT).mean(0), (values > OPEN).mean(0)], -1)
-        for name, values in found.gates.items()
-        if name in ZERO_TO_ONE
+        name: np.stack([(values < CLOSED_BELOW).mean(0), (values > OPEN_ABOVE).mean(0)], -1)
+        for name, values in activations.gates.items()
+        if name in SIGMOID_GATES
     }
 
 
-def histograms(found: Trace) -> list[Histogram]:
+def activation_histograms(activations: Activations) -> list[Histogram]:
     """Return how often each layer's h, and tanh of an LSTM's memory c, have which value, all units together."""
-    signals = {"h": found.h} | ({} if found.c is None else {"tanh c": np.tanh(found.c)})
+    values_by_name = {"h": activations.h} | ({} if activations.c is None else {"tanh c": np.tanh(activations.c)})
     return [
-        Histogram(f"{name}, layer {layer}", -1.0, 1.0, np.histogram(values[:, layer], BINS, (-1.0, 1.0))[0])
-        for name, values in signals.items()
+        Histogram(f"{name}, layer {layer}", -1.0, 1.0, np.histogram(values[:, layer], NUM_BINS, (-1.0, 1.0))[0])
+        for name, values in values_by_name.items()
         for layer in range(values.shape[1])
     ]

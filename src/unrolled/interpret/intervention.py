@@ -16,103 +16,103 @@ from torch.nn import functional as F
 
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import generate
-from unrolled.interpret.activations import trace
-from unrolled.nn.clamp import Hold, holding
-from unrolled.nn.language_model import SequenceModel
+from unrolled.interpret.activations import record_activations
+from unrolled.nn.clamp import Clamp, clamped
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import SampleOptions
-from unrolled.text.tokenized_text import Reading
-from unrolled.text.tokenizer import Vocabulary
+from unrolled.text.tokenized_text import TokenizedText
+from unrolled.text.tokenizer import Tokenizer
 
-LANES = 256
-LARGEST = float(np.finfo(np.float32).max)
+MAX_UNITS_PER_BATCH = 256
+MAX_CLAMP_VALUE = float(np.finfo(np.float32).max)
 """Units silenced side by side, one a lane."""
 
 Bits = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Effect:
+class InterventionEffect:
     """What holding a unit changes: `changes` `(T,)` in the bits of each symbol (nan for the first), and a sample drawn with
     the same `seed` `before` and `after`.
     """
 
-    hold: Hold
-    changes: Bits
-    before: str
-    after: str
+    clamp: Clamp
+    bit_changes: Bits
+    sample_before: str
+    sample_after: str
     seed: int
 
     @property
-    def bits(self) -> float:
+    def mean_bit_change(self) -> float:
         """The mean change, in bits a symbol: above zero where the unit was of use."""
-        return float(np.nanmean(self.changes)) if len(self.changes) > 1 else 0.0
+        return float(np.nanmean(self.bit_changes)) if len(self.bit_changes) > 1 else 0.0
 
 
-def hold_from(text: str, flag: str = "--clamp") -> Hold:
+def parse_clamp(text: str, flag: str = "--clamp") -> Clamp:
     """Return the hold that `layer.unit=value` says; without a value it is silenced. Raises `UsageError` for anything else."""
-    name, equals, value = text.partition("=")
-    layer, dot, unit = name.partition(".")
+    unit_name, equals, value = text.partition("=")
+    layer, dot, unit = unit_name.partition(".")
     try:
-        found = Hold(int(layer), int(unit), float(value) if equals else 0.0)
+        clamp = Clamp(int(layer), int(unit), float(value) if equals else 0.0)
     except ValueError:
-        found = Hold(0, 0, math.nan)
-    if not dot or not abs(found.value) <= LARGEST:
+        clamp = Clamp(0, 0, math.nan)
+    if not dot or not abs(clamp.value) <= MAX_CLAMP_VALUE:
         raise UsageError(f"{flag} takes LAYER.UNIT=VALUE, such as 0.17=-1 (layers and units count from 0); got {text!r}.")
-    return found
+    return clamp
 
 
-def effect(
-    model: SequenceModel,
-    vocabulary: Vocabulary,
-    reading: Reading,
-    hold: Hold,
+def measure_effect(
+    model: RecurrentLM,
+    tokenizer: Tokenizer,
+    tokenized: TokenizedText,
+    clamp: Clamp,
     options: SampleOptions,
-    without: Bits | None = None,
-) -> Effect:
+    baseline_bits: Bits | None = None,
+) -> InterventionEffect:
     """Return what a hold changes in the bits of a text, and in a sample; `without` are the text's bits with nothing held."""
-    before = trace(model, reading).bits() if without is None else without
-    changes = trace(model, reading, [hold]).bits() - before
-    alone = replace(options, count=1)
+    bits_before = record_activations(model, tokenized).bits() if baseline_bits is None else baseline_bits
+    changes = record_activations(model, tokenized, [clamp]).bits() - bits_before
+    single = replace(options, count=1)
     seed = max(options.seed, 0)
-    free = next(generate(model, vocabulary, alone, seed)).text
-    held = next(generate(model, vocabulary, alone, seed, [hold])).text
-    return Effect(hold, changes, free, held, seed)
+    sample_before = next(generate(model, tokenizer, single, seed)).text
+    sample_after = next(generate(model, tokenizer, single, seed, [clamp])).text
+    return InterventionEffect(clamp, changes, sample_before, sample_after, seed)
 
 
 @torch.inference_mode()
-def importance(
-    model: SequenceModel, reading: Reading, check: Callable[[], None] = lambda: None, value: float = 0.0
+def unit_importance(
+    model: RecurrentLM, tokenized: TokenizedText, check: Callable[[], None] = lambda: None, value: float = 0.0
 ) -> npt.NDArray[np.float64]:
     """Return the bits a symbol that a text loses when each unit is held at `value`, `(L, H)`.
 
     The text is read once for every unit, `LANES` of them side by side: a thousand symbols are enough to find those that matter.
     """
-    layers, size = len(model.cells()), model.options.hidden
-    every = [(layer, unit) for layer in range(layers) for unit in range(size)]
-    own = _mean_bits(model, reading, [], 1)[0]
-    found: list[npt.NDArray[np.float64]] = []
-    for first in range(0, len(every), LANES):
-        group = every[first : first + LANES]
-        holds = [Hold(layer, unit, value, lane) for lane, (layer, unit) in enumerate(group)]
-        found.append(_mean_bits(model, reading, holds, len(group), check) - own)
-    return np.concatenate(found).reshape(layers, size)
+    num_layers, hidden_size = len(model.cells()), model.options.hidden
+    units = [(layer, unit) for layer in range(num_layers) for unit in range(hidden_size)]
+    baseline_bits = _mean_bits(model, tokenized, [], 1)[0]
+    bit_changes: list[npt.NDArray[np.float64]] = []
+    for first in range(0, len(units), MAX_UNITS_PER_BATCH):
+        group = units[first : first + MAX_UNITS_PER_BATCH]
+        clamps = [Clamp(layer, unit, value, row) for row, (layer, unit) in enumerate(group)]
+        bit_changes.append(_mean_bits(model, tokenized, clamps, len(group), check) - baseline_bits)
+    return np.concatenate(bit_changes).reshape(num_layers, hidden_size)
 
 
 def _mean_bits(
-    model: SequenceModel, reading: Reading, holds: list[Hold], lanes: int, check: Callable[[], None] = lambda: None
+    model: RecurrentLM, tokenized: TokenizedText, clamps: list[Clamp], batch_size: int, check: Callable[[], None] = lambda: None
 ) -> npt.NDArray[np.float64]:
     """Return the mean bits of a text in every lane, `(B,)`."""
-    ids = torch.from_numpy(reading.ids).to(model.device)
-    begins = None if reading.begins is None else torch.from_numpy(reading.begins).to(model.device)
-    total = torch.zeros(lanes, dtype=torch.float64, device=model.device)
-    with holding(model.stack, holds, lanes):
-        state = model.initial_state(lanes)
+    ids = torch.from_numpy(tokenized.ids).to(model.device)
+    reset_mask = None if tokenized.reset_mask is None else torch.from_numpy(tokenized.reset_mask).to(model.device)
+    total = torch.zeros(batch_size, dtype=torch.float64, device=model.device)
+    with clamped(model.stack, clamps, batch_size):
+        state = model.initial_state(batch_size)
         for start in range(0, len(ids) - 1, 64):
             check()
-            piece = slice(start, min(start + 64, len(ids) - 1))
-            resets = None if begins is None else begins[piece].unsqueeze(-1).expand(-1, lanes)
-            logits, state = model(ids[piece].unsqueeze(-1).expand(-1, lanes), state, resets)
-            targets = ids[piece.start + 1 : piece.stop + 1].unsqueeze(-1).expand(-1, lanes)
+            chunk = slice(start, min(start + 64, len(ids) - 1))
+            resets = None if reset_mask is None else reset_mask[chunk].unsqueeze(-1).expand(-1, batch_size)
+            logits, state = model(ids[chunk].unsqueeze(-1).expand(-1, batch_size), state, resets)
+            targets = ids[chunk.start + 1 : chunk.stop + 1].unsqueeze(-1).expand(-1, batch_size)
             losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
             total += losses.view(targets.shape).sum(0).double()
     return np.asarray((total / max(1, len(ids) - 1) / math.log(2)).cpu().numpy())

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-RARE = 5
+MAX_RARE_COUNT = 5
 """A word that the training text has at most so often is rare."""
 
-CLASSES = (
+CLASS_NAMES = (
     "line end",
     "start of line",
     "opening bracket or quote",
@@ -30,85 +30,91 @@ CLASSES = (
     "inside a word",
     "part of a character",
 )
-_OPENING, _CLOSING, _EITHER = set("([{<“‘«"), set(")]}>”’»"), set("\"'`")
+_OPENING, _CLOSING, _QUOTES = set("([{<“‘«"), set(")]}>”’»"), set("\"'`")
 _WORD = re.compile(r"[^\W\d_]+")
-_INDEX = {name: index for index, name in enumerate(CLASSES)}
+_CLASS_INDEX = {name: index for index, name in enumerate(CLASS_NAMES)}
 
 
 @dataclass(frozen=True)
-class Part:
+class ClassLoss:
     """The symbols of one class: how many, and the bits that each model spent on them."""
 
     name: str
-    symbols: int
+    num_tokens: int
     bits: tuple[float, ...]
 
-    def mean(self, model: int = 0) -> float:
+    def mean_bits(self, model: int = 0) -> float:
         """Return the bits a symbol."""
-        return self.bits[model] / max(1, self.symbols)
+        return self.bits[model] / max(1, self.num_tokens)
 
 
-def words(text: str) -> Counter[str]:
+def count_words(text: str) -> Counter[str]:
     """Count the words of a training text, in small letters."""
     return Counter(match.group().lower() for match in _WORD.finditer(text))
 
 
-def anatomy(shown: Sequence[str], bits: Sequence[npt.NDArray[np.float64]], common: Counter[str]) -> list[Part]:
+def loss_by_class(
+    token_texts: Sequence[str], bits: Sequence[npt.NDArray[np.float64]], word_counts: Counter[str]
+) -> list[ClassLoss]:
     """Return the classes that a text has, the costliest first.
 
     `shown` `(T,)` are the texts of its symbols, `bits` of each model `(T,)` their surprise, nan where there is none; `common`
     counts the words of the training text.
     """
-    classes = _classes(shown, common)
-    counted = ~np.isnan(bits[0])
-    sizes = np.bincount(classes[counted], minlength=len(CLASSES))
-    sums = [np.bincount(classes[counted], own[counted], minlength=len(CLASSES)) for own in bits]
-    parts = [Part(name, int(sizes[i]), tuple(float(own[i]) for own in sums)) for i, name in enumerate(CLASSES) if sizes[i]]
-    return sorted(parts, key=lambda part: -part.bits[0])
+    classes = _classify_tokens(token_texts, word_counts)
+    is_scored = ~np.isnan(bits[0])
+    sizes = np.bincount(classes[is_scored], minlength=len(CLASS_NAMES))
+    sums = [np.bincount(classes[is_scored], model_bits[is_scored], minlength=len(CLASS_NAMES)) for model_bits in bits]
+    class_losses = [
+        ClassLoss(name, int(sizes[i]), tuple(float(model_bits[i]) for model_bits in sums))
+        for i, name in enumerate(CLASS_NAMES)
+        if sizes[i]
+    ]
+    return sorted(class_losses, key=lambda class_loss: -class_loss.bits[0])
 
 
-def _classes(shown: Sequence[str], common: Counter[str]) -> npt.NDArray[np.int64]:
-    rare = _in_rare_words(shown, common)
-    found = np.zeros(len(shown), dtype=np.int64)
-    before, open_quotes = "\n", set[str]()
-    for at, symbol in enumerate(shown):
-        found[at] = _INDEX[_class_of(symbol, before, bool(rare[at]), open_quotes)]
-        before = symbol or before
-    return found
+def _classify_tokens(token_texts: Sequence[str], word_counts: Counter[str]) -> npt.NDArray[np.int64]:
+    is_rare = _rare_word_mask(token_texts, word_counts)
+    class_indices = np.zeros(len(token_texts), dtype=np.int64)
+    previous, open_quotes = "\n", set[str]()
+    for index, token in enumerate(token_texts):
+        class_indices[index] = _CLASS_INDEX[_classify_token(token, previous, bool(is_rare[index]), open_quotes)]
+        previous = token or previous
+    return class_indices
 
 
-def _class_of(symbol: str, before: str, rare: bool, open_quotes: set[str]) -> str:
+def _classify_token(token: str, previous: str, is_rare: bool, open_quotes: set[str]) -> str:
     """Return the class of a symbol; `open_quotes` is kept for those to come."""
-    if not symbol:
+    if not token:
         return "part of a character"
-    if symbol[-1] == "\n":
+    if token[-1] == "\n":
         open_quotes.clear()
         return "line end"
-    if before[-1:] == "\n":
+    if previous[-1:] == "\n":
         return "start of line"
-    if symbol in _EITHER and not (symbol == "'" and before[-1:].isalpha() and symbol not in open_quotes):
-        closing = symbol in open_quotes
-        (open_quotes.discard if closing else open_quotes.add)(symbol)
-        return "closing bracket or quote" if closing else "opening bracket or quote"
-    if symbol in _OPENING or symbol in _CLOSING:
-        return "opening bracket or quote" if symbol in _OPENING else "closing bracket or quote"
-    if symbol[0].isspace():
+    if token in _QUOTES and not (token == "'" and previous[-1:].isalpha() and token not in open_quotes):
+        is_closing = token in open_quotes
+        (open_quotes.discard if is_closing else open_quotes.add)(token)
+        return "closing bracket or quote" if is_closing else "opening bracket or quote"
+    if token in _OPENING or token in _CLOSING:
+        return "opening bracket or quote" if token in _OPENING else "closing bracket or quote"
+    if token[0].isspace():
         return "blank"
-    if symbol[0].isdigit():
+    if token[0].isdigit():
         return "digit"
-    if not symbol[0].isalpha():
+    if not token[0].isalpha():
         return "other punctuation"
-    if not before[-1:].isalpha():
+    if not previous[-1:].isalpha():
         return "start of word"
-    return "inside a rare word" if rare else "inside a word"
+    return "inside a rare word" if is_rare else "inside a word"
 
 
-def _in_rare_words(shown: Sequence[str], common: Counter[str]) -> npt.NDArray[np.bool_]:
+def _rare_word_mask(token_texts: Sequence[str], word_counts: Counter[str]) -> npt.NDArray[np.bool_]:
     """Return which symbols are of words that the training text hardly has."""
-    ends = np.cumsum([len(symbol) for symbol in shown])
-    rare = np.zeros(len(shown), dtype=bool)
-    for match in _WORD.finditer("".join(shown)):
-        if common[match.group().lower()] <= RARE:
+    ends = np.cumsum([len(token) for token in token_texts])
+    mask = np.zeros(len(token_texts), dtype=bool)
+    for match in _WORD.finditer("".join(token_texts)):
+        if word_counts[match.group().lower()] <= MAX_RARE_COUNT:
             first, last = np.searchsorted(ends, [match.start(), match.end() - 1], side="right")
-            rare[first : last + 1] = True
-    return rare
+            mask[first : last + 1] = True
+    return mask

@@ -10,19 +10,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unrolled.evaluation.predictor import Answer, Answerer
-from unrolled.interpret.activations import signals_of
-from unrolled.nn.encoder_decoder import PairModel
-from unrolled.nn.recorder import Heard, Listener, listening
+from unrolled.evaluation.predictor import Prediction, Predictor
+from unrolled.interpret.activations import cell_activations
+from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.nn.recorder import ActivationRecorder, CellRecord, record_cells
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.columns import TextColumn
-from unrolled.tables.pair_batching import source_steps
+from unrolled.tables.pair_batching import encode_source
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class RowTrace:
+class RowActivations:
     """A row's `answer`, and what S steps of reading and M of writing did.
 
     `read` holds the signals of the reader by name (h, c and the gates; units that read backward behind those that read
@@ -31,69 +31,78 @@ class RowTrace:
     attention.
     """
 
-    symbols: list[str]
-    answer: Answer
-    read: dict[str, Array]
-    wrote: dict[str, Array]
-    chances: Array | None
-    weights: Array | None
+    source_tokens: list[str]
+    prediction: Prediction
+    encoder: dict[str, Array]
+    decoder: dict[str, Array]
+    step_probs: Array | None
+    attention: Array | None
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything as named arrays, for `numpy.savez`."""
-        named = {f"read.{name}": values for name, values in self.read.items()}
-        named |= {f"wrote.{name}": values for name, values in self.wrote.items()}
-        if self.weights is not None:
-            named["attention"] = self.weights
-        return named
+        arrays_by_name = {f"read.{name}": values for name, values in self.encoder.items()}
+        arrays_by_name |= {f"wrote.{name}": values for name, values in self.decoder.items()}
+        if self.attention is not None:
+            arrays_by_name["attention"] = self.attention
+        return arrays_by_name
 
 
 @torch.inference_mode()
-def row_trace(answerer: Answerer, cell: Cell) -> RowTrace:
+def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
     """Return the trace of one source cell. The answer is the one that `predict` gives."""
-    model, source = answerer.model, answerer.task.source
-    answer, weights = answerer.looked(cell)
-    batch = answerer.batch([source_steps(answerer.task, cell)])
-    chances = None
-    with listening(model) as heard:
+    model, source = predictor.model, predictor.spec.source
+    prediction, attention = predictor.predict_with_attention(cell)
+    batch = predictor.collate([encode_source(predictor.spec, cell)])
+    step_probs = None
+    with record_cells(model) as recorder:
         if model.writer is None:
-            scores = model.answers(batch)
-            if answerer.task.mode.writes == "beside":
-                chances = scores[:, 0, :-1].softmax(-1).float().cpu().numpy()
+            logits = model.logits(batch)
+            if predictor.spec.mode.output == "beside":
+                step_probs = logits[:, 0, :-1].softmax(-1).float().cpu().numpy()
         else:
-            ids = torch.from_numpy(np.asarray(answer.values, dtype=np.int64)).to(model.device).unsqueeze(-1)
-            memory = model.remember(batch)
+            ids = torch.from_numpy(np.asarray(prediction.values, dtype=np.int64)).to(model.device).unsqueeze(-1)
+            memory = model.encode(batch)
             if len(ids):
                 model.writer(ids, memory)
-    symbols = list(source.symbols(cell)) if isinstance(source, TextColumn) else []
-    return RowTrace(symbols, answer, _reader(model, heard), _writer(model, heard), chances, weights)
+    source_tokens = list(source.cell_tokens(cell)) if isinstance(source, TextColumn) else []
+    return RowActivations(
+        source_tokens,
+        prediction,
+        _encoder_activations(model, recorder),
+        _decoder_activations(model, recorder),
+        step_probs,
+        attention,
+    )
 
 
-def _reader(model: PairModel, heard: Listener) -> dict[str, Array]:
+def _encoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) -> dict[str, Array]:
     """Return the reader's signals `(S, L, H)`."""
     layers: list[dict[str, Tensor]] = []
     for index in range(model.options.layers):
-        forward = heard.runs.get(f"reader.layers.{index}.forward_cell")
-        backward = heard.runs.get(f"reader.layers.{index}.backward_cell")
-        one_way = heard.runs.get(f"reader.stack.layers.{index}.cell")
+        forward = recorder.records.get(f"reader.layers.{index}.forward_cell")
+        backward = recorder.records.get(f"reader.layers.{index}.backward_cell")
+        one_way = recorder.records.get(f"reader.stack.layers.{index}.cell")
         if forward is not None and backward is not None:
-            there, back = _signals(forward), _signals(backward)
-            layers.append({name: torch.cat([there[name], back[name].flip(0)], -1) for name in there})
+            forward_values, backward_values = _record_activations(forward), _record_activations(backward)
+            layers.append(
+                {name: torch.cat([forward_values[name], backward_values[name].flip(0)], -1) for name in forward_values}
+            )
         elif one_way is not None:
-            layers.append(_signals(one_way))
-    return _stacked(layers)
+            layers.append(_record_activations(one_way))
+    return _stack_layers(layers)
 
 
-def _writer(model: PairModel, heard: Listener) -> dict[str, Array]:
+def _decoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) -> dict[str, Array]:
     """Return the writer's signals `(M, L, H)`."""
-    found = [heard.runs.get(f"writer.stack.layers.{index}.cell") for index in range(model.options.layers)]
-    return _stacked([_signals(run) for run in found if run is not None])
+    records = [recorder.records.get(f"writer.stack.layers.{index}.cell") for index in range(model.options.layers)]
+    return _stack_layers([_record_activations(record) for record in records if record is not None])
 
 
-def _signals(run: Heard) -> dict[str, Tensor]:
-    return {name: values[:, 0] for name, values in signals_of(run.cell, run.xs, run.state, run.ys).items()}
+def _record_activations(record: CellRecord) -> dict[str, Tensor]:
+    return {name: values[:, 0] for name, values in cell_activations(record.cell, record.xs, record.state, record.ys).items()}
 
 
-def _stacked(layers: list[dict[str, Tensor]]) -> dict[str, Array]:
+def _stack_layers(layers: list[dict[str, Tensor]]) -> dict[str, Array]:
     if not layers:
         return {}
     return {name: torch.stack([layer[name] for layer in layers], 1).float().cpu().numpy() for name in layers[0]}

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-HEAD = 64
+HEAD_SIZE = 64
 """Numbers of a head; a layer of H units has H / 64 of them, at least one."""
 
 
@@ -18,61 +18,61 @@ class Attention(nn.Module):
     `x + W_o sum_s a_s W_v m_s`, `a = softmax(W_q norm(x) . W_k m / sqrt(d))` over the steps of the memory that are there.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.heads = max(1, size // HEAD) if size % max(1, size // HEAD) == 0 else 1
-        self.norm = nn.LayerNorm(size)
-        self.query = nn.Linear(size, size, bias=False)
-        self.key = nn.Linear(size, size, bias=False)
-        self.value = nn.Linear(size, size, bias=False)
-        self.out = nn.Linear(size, size, bias=False)
+        self.num_heads = max(1, hidden_size // HEAD_SIZE) if hidden_size % max(1, hidden_size // HEAD_SIZE) == 0 else 1
+        self.norm = nn.LayerNorm(hidden_size)
+        self.query = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.value = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.out = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def prepare(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values `(B, heads, S, d)` of a memory `(S, B, H)`; they are the same for every step."""
-        return self._split(self.key(memory)), self._split(self.value(memory))
+        return self._split_heads(self.key(memory)), self._split_heads(self.value(memory))
 
-    def _split(self, xs: Tensor) -> Tensor:
-        steps, rows, size = xs.shape
-        return xs.view(steps, rows, self.heads, size // self.heads).permute(1, 2, 0, 3)
+    def _split_heads(self, xs: Tensor) -> Tensor:
+        steps, batch_size, size = xs.shape
+        return xs.view(steps, batch_size, self.num_heads, size // self.num_heads).permute(1, 2, 0, 3)
 
-    def forward(self, xs: Tensor, keys: Tensor, values: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, xs: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return `xs` `(T, B, H)` with what was found added, and the weights `(T, B, S)`, the mean over the heads.
 
         `there` `(B, S)` is false where a row's memory has ended.
         """
-        queries = self._split(self.query(self.norm(xs)))
+        queries = self._split_heads(self.query(self.norm(xs)))
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])  # (B, heads, T, S)
-        weights = scores.masked_fill(~there[:, None, None], -torch.inf).float().softmax(-1).to(values.dtype)
-        found = (weights @ values).permute(2, 0, 1, 3).flatten(2)
-        return xs + self.out(found), weights.mean(1).permute(1, 0, 2)
+        weights = scores.masked_fill(~mask[:, None, None], -torch.inf).float().softmax(-1).to(values.dtype)
+        context = (weights @ values).permute(2, 0, 1, 3).flatten(2)
+        return xs + self.out(context), weights.mean(1).permute(1, 0, 2)
 
 
 POOLS = ("last", "mean", "max", "attention")
 
 
-class Pool(nn.Module):
+class Pooling(nn.Module):
     """One vector for all that was read: its last step, the mean, the largest, or a mean weighted by a score that is learned."""
 
-    def __init__(self, size: int, kind: str, both_ends: bool) -> None:
+    def __init__(self, hidden_size: int, kind: str, bidirectional: bool) -> None:
         super().__init__()
-        self.kind, self.both_ends = kind, both_ends
-        self.hidden = nn.Linear(size, size) if kind == "attention" else None
-        self.score = nn.Linear(size, 1, bias=False) if kind == "attention" else None
+        self.kind, self.bidirectional = kind, bidirectional
+        self.hidden = nn.Linear(hidden_size, hidden_size) if kind == "attention" else None
+        self.score = nn.Linear(hidden_size, 1, bias=False) if kind == "attention" else None
 
     def forward(self, memory: Tensor, lengths: Tensor) -> Tensor:
         """Return `(B, H)` of a memory `(S, B, H)`, of which a row has `lengths` `(B,)` steps."""
         steps = torch.arange(len(memory), device=memory.device)[:, None]
-        there = (steps < lengths).unsqueeze(-1)  # (S, B, 1)
+        mask = (steps < lengths).unsqueeze(-1)  # (S, B, 1)
         if self.kind == "last":
             last = memory[lengths - 1, torch.arange(memory.shape[1], device=memory.device)]
-            if not self.both_ends:
+            if not self.bidirectional:
                 return last
             half = memory.shape[2] // 2  # the second half was read from the end: its last step is the first
             return torch.cat([last[:, :half], memory[0, :, half:]], dim=1)
         if self.kind == "mean":
-            return (memory * there).sum(0) / lengths.unsqueeze(-1)
+            return (memory * mask).sum(0) / lengths.unsqueeze(-1)
         if self.kind == "max":
-            return memory.masked_fill(~there, -torch.inf).amax(0)
+            return memory.masked_fill(~mask, -torch.inf).amax(0)
         return (self.weights(memory, lengths) * memory).sum(0)
 
     def weights(self, memory: Tensor, lengths: Tensor) -> Tensor:

@@ -19,26 +19,26 @@ State: TypeAlias = Any
 S = TypeVar("S")
 
 
-class Gathered(NamedTuple):
+class EmbeddingLookup(NamedTuple):
     """Inputs that are rows of a table: `ids` `(T, B)` of `rows` `(V, I)`, which stands for `rows[ids]` `(T, B, I)`.
 
     A kernel may multiply the V rows by its weights instead of the T B inputs.
     """
 
     ids: Tensor
-    rows: Tensor
+    table: Tensor
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """`(T, B, I)`."""
-        return (*self.ids.shape, self.rows.shape[1])
+        return (*self.ids.shape, self.table.shape[1])
 
-    def dense(self) -> Tensor:
+    def to_dense(self) -> Tensor:
         """Return the inputs themselves, `(T, B, I)`."""
-        return F.embedding(self.ids, self.rows)
+        return F.embedding(self.ids, self.table)
 
 
-Inputs: TypeAlias = Tensor | Gathered
+Inputs: TypeAlias = Tensor | EmbeddingLookup
 Kernel: TypeAlias = Callable[["Cell", Inputs, State, Tensor | None], tuple[Tensor, State]]
 
 
@@ -64,12 +64,12 @@ class LSTMState(NamedTuple):
     c: Tensor
 
 
-def map_state(change: Callable[..., Tensor], state: S, *others: S) -> S:
+def map_state(fn: Callable[..., Tensor], state: S, *others: S) -> S:
     """Apply `change` to every tensor of a state (and the tensors at the same place of `others`); return a state alike."""
     if isinstance(state, Tensor):
-        return cast(S, change(state, *others))
-    parts = [map_state(change, *group) for group in zip(cast(Any, state), *cast(Any, others), strict=True)]
-    return cast(S, type(state)(*parts) if hasattr(state, "_fields") else tuple(parts))
+        return cast(S, fn(state, *others))
+    mapped = [map_state(fn, *group) for group in zip(cast(Any, state), *cast(Any, others), strict=True)]
+    return cast(S, type(state)(*mapped) if hasattr(state, "_fields") else tuple(mapped))
 
 
 def state_tensors(state: State) -> list[Tensor]:
@@ -77,14 +77,14 @@ def state_tensors(state: State) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) else [tensor for part in state for tensor in state_tensors(part)]
 
 
-def dense(xs: Inputs) -> Tensor:
+def to_dense(xs: Inputs) -> Tensor:
     """Return inputs as a tensor `(T, B, I)`, whatever they came as."""
-    return xs.dense() if isinstance(xs, Gathered) else xs
+    return xs.to_dense() if isinstance(xs, EmbeddingLookup) else xs
 
 
 def unroll_by_step(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
     """The definition of unrolling: `step` in a loop, the state zero before a step where `resets` is true."""
-    xs, ys = dense(xs), []
+    xs, ys = to_dense(xs), []
     for t in range(len(xs)):
         if resets is not None:
             keep = ~resets[t].unsqueeze(-1)  # (B, 1)
@@ -104,7 +104,7 @@ class Cell(nn.Module):
     residual_kernel: ResidualKernel | None = None
     """How `xs + mask * cell(norm(xs))` is, in one go; None means as it is written."""
 
-    def initial_state(self, batch: int) -> State:
+    def initial_state(self, batch_size: int) -> State:
         """Return the zero state of `batch` rows."""
         raise NotImplementedError
 
@@ -133,14 +133,14 @@ class GatedCell(Cell):
     Weights start uniform in +-1/sqrt(H), biases at zero.
     """
 
-    gates: ClassVar[int]
+    num_gates: ClassVar[int]
     gate_names: ClassVar[tuple[str, ...]] = ()
     """The gates that `gates_at` gives, in its order; a cell whose only gate is its output names none."""
 
     def __init__(self, input_size: int, hidden_size: int, two_biases: bool = False) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
-        rows = self.gates * hidden_size
+        rows = self.num_gates * hidden_size
         self.weight_x = nn.Parameter(torch.empty(rows, input_size))
         self.weight_h = nn.Parameter(torch.empty(rows, hidden_size))
         self.bias = nn.Parameter(torch.empty(rows))
@@ -156,14 +156,14 @@ class GatedCell(Cell):
         if self.bias_h is not None:
             self.bias_h.zero_()
 
-    def gates_at(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         """Return the open gates, each `(..., H)`, for inputs `x` `(..., I)` and the state's `h` `(..., H)` before them."""
         return ()
 
     @classmethod
     def parameter_count(cls, input_size: int, hidden_size: int, two_biases: bool = False) -> int:
         """Return the number of weights: G H (I + H + 1), and G H more with two biases."""
-        return cls.gates * hidden_size * (input_size + hidden_size + 1 + two_biases)
+        return cls.num_gates * hidden_size * (input_size + hidden_size + 1 + two_biases)
 
 
 class RNNCell(GatedCell):
@@ -172,10 +172,10 @@ class RNNCell(GatedCell):
     h' = tanh(W_x x + W_h h + b),  y = h'
     """
 
-    gates = 1
+    num_gates = 1
 
-    def initial_state(self, batch: int) -> RNNState:
-        return RNNState(self.weight_h.new_zeros(batch, self.hidden_size))
+    def initial_state(self, batch_size: int) -> RNNState:
+        return RNNState(self.weight_h.new_zeros(batch_size, self.hidden_size))
 
     def step(self, x: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
         h = torch.tanh(F.linear(x, self.weight_x, self.bias) + F.linear(state.h, self.weight_h, self.bias_h))
@@ -191,31 +191,31 @@ class GRUCell(GatedCell):
     h' = (1 - z) n + z h,  y = h'           b_h only with two biases
     """
 
-    gates = 3
+    num_gates = 3
     gate_names = ("r", "z", "n")
 
-    def initial_state(self, batch: int) -> GRUState:
-        return GRUState(self.weight_h.new_zeros(batch, self.hidden_size))
+    def initial_state(self, batch_size: int) -> GRUState:
+        return GRUState(self.weight_h.new_zeros(batch_size, self.hidden_size))
 
-    def gates_at(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         r_x, z_x, n_x = F.linear(x, self.weight_x, self.bias).chunk(3, -1)  # each (..., H)
         r_h, z_h, n_h = F.linear(h, self.weight_h, self.bias_h).chunk(3, -1)
         r = torch.sigmoid(r_x + r_h)
         return r, torch.sigmoid(z_x + z_h), torch.tanh(n_x + r * n_h)
 
     def step(self, x: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
-        _, z, n = self.gates_at(x, state.h)
+        _, z, n = self.gate_activations(x, state.h)
         h = (1 - z) * n + z * state.h
         return h, GRUState(h)
 
 
-class GRUBeforeCell(GRUCell):
+class GRUResetBeforeCell(GRUCell):
     """The gated recurrent unit as first published (Cho et al. 2014) and as char-rnn has it: reset before the product.
 
     r, z as in `GRUCell`;  n = tanh(W_xn x + b_n + W_hn (r h) + b_hn);  h' = (1 - z) n + z h,  y = h'
     """
 
-    def gates_at(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         size = self.hidden_size
         r_x, z_x, n_x = F.linear(x, self.weight_x, self.bias).chunk(3, -1)  # each (..., H)
         bias_rz, bias_n = (None, None) if self.bias_h is None else (self.bias_h[: 2 * size], self.bias_h[2 * size :])
@@ -234,7 +234,7 @@ class LSTMCell(GatedCell):
     c' = f c + i g,  h' = o tanh(c'),  y = h'
     """
 
-    gates = 4
+    num_gates = 4
     gate_names = ("i", "f", "g", "o")
 
     @torch.no_grad()
@@ -242,19 +242,19 @@ class LSTMCell(GatedCell):
         super().reset_parameters(bound)
         self.bias[self.hidden_size : 2 * self.hidden_size] = 1.0
 
-    def initial_state(self, batch: int) -> LSTMState:
-        zero = self.weight_h.new_zeros(batch, self.hidden_size)
+    def initial_state(self, batch_size: int) -> LSTMState:
+        zero = self.weight_h.new_zeros(batch_size, self.hidden_size)
         return LSTMState(zero, zero)
 
-    def gates_at(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         i, f, g, o = (F.linear(x, self.weight_x, self.bias) + F.linear(h, self.weight_h, self.bias_h)).chunk(4, -1)
         return torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        i, f, g, o = self.gates_at(x, state.h)  # each (B, H)
+        i, f, g, o = self.gate_activations(x, state.h)  # each (B, H)
         c = f * state.c + i * g
         h = o * torch.tanh(c)
         return h, LSTMState(h, c)
 
 
-CELLS: dict[str, type[GatedCell]] = {"rnn": RNNCell, "gru": GRUCell, "gru-before": GRUBeforeCell, "lstm": LSTMCell}
+CELLS: dict[str, type[GatedCell]] = {"rnn": RNNCell, "gru": GRUCell, "gru-before": GRUResetBeforeCell, "lstm": LSTMCell}

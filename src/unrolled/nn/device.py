@@ -18,13 +18,13 @@ from unrolled.options import MachineOptions
 
 
 @dataclass(frozen=True)
-class Machine:
+class DeviceConfig:
     """A device and the number format of its matrix products; master weights are float32 whatever it is."""
 
     device: torch.device
     dtype: torch.dtype
     threads: int
-    ranks: int = 1
+    world_size: int = 1
     """Processes that train together, each on such a machine."""
 
     @property
@@ -39,72 +39,72 @@ class Machine:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
 
-def choose_machine(options: MachineOptions, local: int = 0, processes: int = 1) -> Machine:
+def select_device(options: MachineOptions, local_rank: int = 0, local_world_size: int = 1) -> DeviceConfig:
     """Turn `auto` into what this computer has. Raises `UsageError` for a device that is not here.
 
     Of several `processes` here, this is number `local`: each has a GPU of its own, or a share of the threads.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
-    elif processes > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-    device = _device(options.device)
-    if processes > 1 and device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", local % torch.cuda.device_count())
+    elif local_world_size > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size))
+    device = _parse_device(options.device)
+    if local_world_size > 1 and device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    keep_memory()
+    tune_malloc()
     if options.precision == "auto":
-        dtype = torch.bfloat16 if fast_bfloat16(device) else torch.float32
+        dtype = torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     else:
         dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
-    return Machine(device, dtype, torch.get_num_threads())
+    return DeviceConfig(device, dtype, torch.get_num_threads())
 
 
 @contextlib.contextmanager
-def running(machine: Machine) -> Iterator[None]:
+def use_threads(machine: DeviceConfig) -> Iterator[None]:
     """Run with the machine's number of threads, and leave torch's as it was."""
-    before = torch.get_num_threads()
+    previous = torch.get_num_threads()
     torch.set_num_threads(machine.threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous)
 
 
-def fewer_threads_if_faster(machine: Machine, pace: Callable[[], float]) -> Machine:
+def fewer_threads_if_faster(machine: DeviceConfig, measure: Callable[[], float]) -> DeviceConfig:
     """Return the machine with one thread, if `pace` says that is faster than all of them.
 
     It is so for small layers, and beside a busy process: threads that wait for each other dozens of times a step lose most
     of it when one of them is put off.
     """
-    alone = dataclasses.replace(machine, threads=1)
-    rates = []
-    for candidate in (machine, alone):
-        with running(candidate):
-            rates.append(pace())
-    return alone if rates[1] > rates[0] else machine
+    single_thread = dataclasses.replace(machine, threads=1)
+    throughputs = []
+    for candidate in (machine, single_thread):
+        with use_threads(candidate):
+            throughputs.append(measure())
+    return single_thread if throughputs[1] > throughputs[0] else machine
 
 
-def _device(name: str) -> torch.device:
-    here = ["cpu"]
+def _parse_device(name: str) -> torch.device:
+    available = ["cpu"]
     if torch.cuda.is_available():
-        here.insert(0, "cuda")
+        available.insert(0, "cuda")
     if torch.backends.mps.is_available():
-        here.insert(0, "mps")
+        available.insert(0, "mps")
     if name == "auto":
         # torch's LSTM on Apple's GPU has been wrong more than once, so it is there to be asked for, not by itself.
-        return torch.device("cuda" if "cuda" in here else "cpu")
+        return torch.device("cuda" if "cuda" in available else "cpu")
     try:
         device = torch.device(name)
-        index_known = device.index is None or device.type != "cuda" or device.index < torch.cuda.device_count()
+        is_valid = device.index is None or device.type != "cuda" or device.index < torch.cuda.device_count()
     except RuntimeError:
-        index_known = False
-    if not index_known or device.type not in here:
-        raise UsageError(f"--device {name} is not on this machine; it has: {', '.join(here)}.")
+        is_valid = False
+    if not is_valid or device.type not in available:
+        raise UsageError(f"--device {name} is not on this machine; it has: {', '.join(available)}.")
     return device
 
 
-def fast_bfloat16(device: torch.device) -> bool:
+def has_fast_bfloat16(device: torch.device) -> bool:
     """Say whether products in bfloat16 are faster than in float32: a GPU made for it, or AVX-512 BF16, or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
@@ -117,11 +117,11 @@ def instruction_sets() -> list[str]:
     """Return the instruction sets that matter for speed and that torch can use here, by their usual names."""
     probes = {"avx2": "_is_avx2_supported", "avx512": "_is_avx512_supported", "avx512_bf16": "_is_avx512_bf16_supported",
               "amx": "_is_amx_tile_supported"}  # fmt: skip
-    found = [name for name, probe in probes.items() if getattr(torch.cpu, probe, lambda: False)()]
-    return found or [platform.machine()]
+    supported = [name for name, probe in probes.items() if getattr(torch.cpu, probe, lambda: False)()]
+    return supported or [platform.machine()]
 
 
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Tell glibc to keep large blocks for the next step instead of handing them back to the system.
 
     A step allocates and frees the same few megabytes each time; mapped afresh, their page faults cost a quarter of the step

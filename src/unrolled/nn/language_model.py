@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.errors import UsageError
-from unrolled.nn.cells import CELLS, GatedCell, Gathered, State
+from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, State
 from unrolled.nn.loss import cross_entropy
-from unrolled.nn.stack import SMALL_EMBEDDING, Stack, StackState, SymbolDropout, dropouts_of, seed_dropouts
+from unrolled.nn.stack import EMBEDDING_INIT_SCALE, Stack, StackState, TokenDropout, find_dropouts, seed_dropouts
 from unrolled.options import ModelOptions
 
-UNIFORM = 0.08
+UNIFORM_INIT_BOUND = 0.08
 """Bound of the weights that char-rnn starts from."""
 
 
@@ -33,16 +33,16 @@ LossKernel: TypeAlias = Callable[[Tensor, nn.Linear, Tensor], Tensor]
 class OneHot(nn.Module):
     """A symbol as a vector of zeros with a single one: char-rnn's input."""
 
-    def __init__(self, symbols: int) -> None:
+    def __init__(self, vocab_size: int) -> None:
         super().__init__()
-        self.symbols = symbols
+        self.vocab_size = vocab_size
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return `(..., V)` floats for ids `(...)`."""
-        return F.one_hot(ids, self.symbols).float()
+        return F.one_hot(ids, self.vocab_size).float()
 
 
-class SequenceModel(nn.Module):
+class RecurrentLM(nn.Module):
     """A recurrent model of sequences over V symbols, as `options` draw it.
 
     It knows no vocabulary and no mode: ids in, logits out, the state passed in and handed back.
@@ -51,57 +51,57 @@ class SequenceModel(nn.Module):
     loss_kernel: LossKernel | None = None
     """How the mean cross-entropy of the head's logits is made while training, in one go; None means as it is written."""
 
-    def __init__(self, symbols: int, options: ModelOptions) -> None:
+    def __init__(self, vocab_size: int, options: ModelOptions) -> None:
         super().__init__()
-        self.symbols = symbols
+        self.vocab_size = vocab_size
         self.options = options
-        width = embedding_width(symbols, options)
-        self.embedding: nn.Module = nn.Embedding(symbols, width) if options.embedding != 0 else OneHot(symbols)
-        kind = CELLS[options.cell]
+        width = embedding_dim(vocab_size, options)
+        self.embedding: nn.Module = nn.Embedding(vocab_size, width) if options.embedding != 0 else OneHot(vocab_size)
+        cell_class = CELLS[options.cell]
         sizes = [width] + [options.hidden] * (options.layers - 1)
-        cells = [kind(size, options.hidden, options.two_biases) for size in sizes]
-        self.symbol_dropout = SymbolDropout(options.symbol_dropout)
+        cells = [cell_class(size, options.hidden, options.two_biases) for size in sizes]
+        self.token_dropout = TokenDropout(options.symbol_dropout)
         self.stack = Stack(list(cells), options.dropout, options.residual)
-        self._dropouts = dropouts_of(self)
-        self.head = nn.Linear(options.hidden, symbols)
+        self._dropouts = find_dropouts(self)
+        self.head = nn.Linear(options.hidden, vocab_size)
         if options.initialisation == "uniform":
-            self._start_uniform()
+            self._init_uniform()
         elif options.residual:
             with torch.no_grad():
-                self.table().mul_(SMALL_EMBEDDING)
+                self.embedding_matrix().mul_(EMBEDDING_INIT_SCALE)
 
     @torch.no_grad()
-    def _start_uniform(self) -> None:
+    def _init_uniform(self) -> None:
         for name, weight in self.named_parameters():
             if "norm" not in name:
-                nn.init.uniform_(weight, -UNIFORM, UNIFORM)
+                nn.init.uniform_(weight, -UNIFORM_INIT_BOUND, UNIFORM_INIT_BOUND)
         if self.options.cell == "lstm":
             size = self.options.hidden
-            for layer in self.stack.each_layer():
+            for layer in self.stack.layer_list():
                 cast(GatedCell, layer.cell).bias[size : 2 * size] = 1.0
 
-    def table(self) -> Tensor:
+    def embedding_matrix(self) -> Tensor:
         """Return the vectors of the symbols, `(V, E)`."""
         if isinstance(self.embedding, nn.Embedding):
             return self.embedding.weight
-        return torch.eye(self.symbols, device=self.head.weight.device, dtype=self.head.weight.dtype)
+        return torch.eye(self.vocab_size, device=self.head.weight.device, dtype=self.head.weight.dtype)
 
-    def initial_state(self, batch: int) -> StackState:
+    def initial_state(self, batch_size: int) -> StackState:
         """Return the zero state of `batch` rows."""
-        return self.stack.initial_state(batch)
+        return self.stack.initial_state(batch_size)
 
     def forward(self, ids: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
         """Read ids `(T, B)` from `state`; return logits `(T, B, V)` and the state after the last step."""
-        ys, state = self._read(ids, state, resets)
+        ys, state = self._hidden_states(ids, state, resets)
         return self.head(ys), state
 
-    def _read(self, ids: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, StackState]:
-        ids, table = self.symbol_dropout(ids, self.table())
-        return self.stack.unroll(Gathered(ids, table), state, resets)
+    def _hidden_states(self, ids: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, StackState]:
+        ids, table = self.token_dropout(ids, self.embedding_matrix())
+        return self.stack.unroll(EmbeddingLookup(ids, table), state, resets)
 
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
         """Return the mean loss in nats a symbol of a batch of `inputs`, `targets` and perhaps `resets`, and the last state."""
-        ys, state = self._read(batch["inputs"], state, batch.get("resets"))
+        ys, state = self._hidden_states(batch["inputs"], state, batch.get("resets"))
         if self.loss_kernel is not None and torch.is_grad_enabled():
             return self.loss_kernel(ys, self.head, batch["targets"]), state
         return cross_entropy(self.head(ys), batch["targets"]), state
@@ -113,7 +113,7 @@ class SequenceModel(nn.Module):
 
     def cells(self) -> list[GatedCell]:
         """Return the recurrent cells, the lowest layer first."""
-        return [cast(GatedCell, layer.cell) for layer in self.stack.each_layer()]
+        return [cast(GatedCell, layer.cell) for layer in self.stack.layer_list()]
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, StackState]:
         """Read one symbol a row, ids `(B,)`; return logits `(B, V)` and the next state."""
@@ -121,23 +121,23 @@ class SequenceModel(nn.Module):
         return self.head(y), state
 
     @torch.no_grad()
-    def sharpened(self, by: float) -> SequenceModel:
+    def with_scaled_logits(self, scale: float) -> RecurrentLM:
         """Return a copy whose logits are multiplied by `by`: surer of itself, or less."""
         with torch.random.fork_rng(devices=[]):
-            other = SequenceModel(self.symbols, self.options).to(self.device)
-        other.load_state_dict(self.state_dict())
-        other.head.weight.mul_(by)
-        other.head.bias.mul_(by)
-        return other
+            scaled = RecurrentLM(self.vocab_size, self.options).to(self.device)
+        scaled.load_state_dict(self.state_dict())
+        scaled.head.weight.mul_(scale)
+        scaled.head.bias.mul_(scale)
+        return scaled
 
     def seed_dropout(self, seed: int) -> None:
         """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
         seed_dropouts(self._dropouts, seed, self.device)
 
 
-def embedding_width(symbols: int, options: ModelOptions) -> int:
+def embedding_dim(vocab_size: int, options: ModelOptions) -> int:
     """Return E: what `--embedding` says, V for one-hot, else the width of a layer."""
-    width = {None: options.hidden, 0: symbols}.get(options.embedding, options.embedding)
+    width = {None: options.hidden, 0: vocab_size}.get(options.embedding, options.embedding)
     if options.residual and width != options.hidden:
         raise UsageError(
             f"Residual layers need --embedding equal to --hidden ({options.hidden}), or --no-residual; got {width}."
@@ -145,11 +145,13 @@ def embedding_width(symbols: int, options: ModelOptions) -> int:
     return int(width or 0)
 
 
-def parameter_count(symbols: int, options: ModelOptions) -> int:
+def parameter_count(vocab_size: int, options: ModelOptions) -> int:
     """Return the number of weights of the model that `options` draw, without building it."""
-    width, size = embedding_width(symbols, options), options.hidden
-    kind = CELLS[options.cell]
-    cells = sum(kind.parameter_count(inputs, size, options.two_biases) for inputs in [width] + [size] * (options.layers - 1))
+    width, size = embedding_dim(vocab_size, options), options.hidden
+    cell_class = CELLS[options.cell]
+    cells = sum(
+        cell_class.parameter_count(inputs, size, options.two_biases) for inputs in [width] + [size] * (options.layers - 1)
+    )
     norms = 2 * size * options.layers if options.residual else 0
-    table = symbols * width if options.embedding != 0 else 0
-    return table + cells + norms + size * symbols + symbols
+    embedding = vocab_size * width if options.embedding != 0 else 0
+    return embedding + cells + norms + size * vocab_size + vocab_size

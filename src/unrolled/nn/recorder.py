@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from unrolled.nn.cells import Cell, GatedCell, Inputs, State, dense
+from unrolled.nn.cells import Cell, GatedCell, Inputs, State, to_dense
 
 
 @dataclass
-class Heard:
+class CellRecord:
     """One run of a cell over T steps: inputs `(T, B, I)`, the state before them, outputs `(T, B, H)`."""
 
     cell: GatedCell
@@ -22,46 +22,46 @@ class Heard:
 
 
 @dataclass
-class Listener:
+class ActivationRecorder:
     """What was heard, by the name of the cell in the network; a cell that ran several times has its last run here."""
 
-    runs: dict[str, Heard] = field(default_factory=dict)
+    records: dict[str, CellRecord] = field(default_factory=dict)
 
 
-class ListeningCell(Cell):
+class RecordingCell(Cell):
     """A cell that runs as it did, and tells a listener."""
 
-    def __init__(self, cell: GatedCell, name: str, listener: Listener) -> None:
+    def __init__(self, cell: GatedCell, name: str, recorder: ActivationRecorder) -> None:
         super().__init__()
         self.input_size, self.hidden_size = cell.input_size, cell.hidden_size
-        self.cell, self.name, self.listener = cell, name, listener
+        self.cell, self.name, self.recorder = cell, name, recorder
 
-    def initial_state(self, batch: int) -> State:
-        return self.cell.initial_state(batch)
+    def initial_state(self, batch_size: int) -> State:
+        return self.cell.initial_state(batch_size)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return self.cell.step(x, state)
 
     def unroll(self, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-        ys, after = self.cell.unroll(xs, state, resets)
-        self.listener.runs[self.name] = Heard(self.cell, dense(xs), state, ys)
-        return ys, after
+        ys, final_state = self.cell.unroll(xs, state, resets)
+        self.recorder.records[self.name] = CellRecord(self.cell, to_dense(xs), state, ys)
+        return ys, final_state
 
 
 @contextlib.contextmanager
-def listening(network: nn.Module) -> Iterator[Listener]:
+def record_cells(network: nn.Module) -> Iterator[ActivationRecorder]:
     """Listen to every cell of a network; afterwards it is as it was."""
-    listener = Listener()
-    found = [
+    recorder = ActivationRecorder()
+    cells = [
         (f"{path}.{name}".lstrip("."), module, name, child)
         for path, module in network.named_modules()
         for name, child in module.named_children()
         if isinstance(child, GatedCell)
     ]
     try:
-        for path, module, name, child in found:
-            setattr(module, name, ListeningCell(child, path, listener))
-        yield listener
+        for path, module, name, child in cells:
+            setattr(module, name, RecordingCell(child, path, recorder))
+        yield recorder
     finally:
-        for _, module, name, child in found:
+        for _, module, name, child in cells:
             setattr(module, name, child)

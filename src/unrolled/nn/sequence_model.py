@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from unrolled.nn.encoder_decoder import PairModel
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.nn.language_model import RecurrentLM
 
-Network = SequenceModel | PairModel
+Network = RecurrentLM | EncoderDecoder
 """Has `loss(batch, state)`, `initial_state(rows)`, `seed_dropout(seed)`, `cells()` and `device`."""

@@ -8,9 +8,9 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn.cells import Cell, Gathered, Inputs, State, dense, state_tensors
+from unrolled.nn.cells import Cell, EmbeddingLookup, Inputs, State, state_tensors, to_dense
 
-SMALL_EMBEDDING = 0.1
+EMBEDDING_INIT_SCALE = 0.1
 """Size of a symbol's numbers at the start under residual layers: larger ones drown what the layers add to them (LOG.md)."""
 
 
@@ -23,18 +23,18 @@ class StackState(NamedTuple):
 class SeededDropout(nn.Module):
     """Silences a `share` while training, by random numbers of its own, so that a training step can be repeated exactly."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.share = share
+        self.p = p
         self.generator: torch.Generator | None = None
 
     @property
     def active(self) -> bool:
         """Whether anything is silenced now."""
-        return self.training and self.share > 0
+        return self.training and self.p > 0
 
 
-def dropouts_of(model: nn.Module) -> list[SeededDropout]:
+def find_dropouts(model: nn.Module) -> list[SeededDropout]:
     """Return every dropout of a model, in their order."""
     return [module for module in model.modules() if isinstance(module, SeededDropout)]
 
@@ -48,16 +48,16 @@ def seed_dropouts(dropouts: Iterable[SeededDropout], seed: int, device: torch.de
         dropout.generator.manual_seed(seed)
 
 
-class SymbolDropout(SeededDropout):
+class TokenDropout(SeededDropout):
     """Hides whole symbols (Gal and Ghahramani 2016): what is hidden reads as one symbol more, whose vector is zero."""
 
     def forward(self, ids: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return ids and the table `(V, E)` they are rows of, changed: `(V + 1, E)`, scaled to the same mean."""
         if not self.active:
             return ids, table
-        hidden = torch.empty(ids.shape, device=ids.device).bernoulli_(self.share, generator=self.generator).bool()
-        nothing = table.new_zeros(1, table.shape[1])
-        return ids.masked_fill(hidden, len(table)), torch.cat([table / (1 - self.share), nothing])
+        drop_mask = torch.empty(ids.shape, device=ids.device).bernoulli_(self.p, generator=self.generator).bool()
+        zero_row = table.new_zeros(1, table.shape[1])
+        return ids.masked_fill(drop_mask, len(table)), torch.cat([table / (1 - self.p), zero_row])
 
 
 class LockedDropout(SeededDropout):
@@ -75,8 +75,8 @@ class LockedDropout(SeededDropout):
         """Return the next mask, of `shape` `(B, H)`: zero, or what keeps the mean. None if nothing is silenced now."""
         if not self.active:
             return None
-        keep = 1 - self.share
-        return torch.empty(shape, device=device, dtype=dtype).bernoulli_(keep, generator=self.generator).div_(keep)
+        keep_prob = 1 - self.p
+        return torch.empty(shape, device=device, dtype=dtype).bernoulli_(keep_prob, generator=self.generator).div_(keep_prob)
 
 
 class Layer(nn.Module):
@@ -90,28 +90,28 @@ class Layer(nn.Module):
         self.norm = nn.LayerNorm(cell.input_size) if residual else None
         self.dropout = LockedDropout(dropout)
 
-    def before(self, x: Tensor) -> Tensor:
+    def cell_input(self, x: Tensor) -> Tensor:
         """Return what the cell reads, given the layer's input."""
         return x if self.norm is None else cast(Tensor, self.norm(x))
 
-    def before_all(self, xs: Inputs) -> Inputs:
+    def cell_inputs(self, xs: Inputs) -> Inputs:
         """Return what the cell reads over time: the table normalised once, if the inputs are rows of one."""
-        return Gathered(xs.ids, self.before(xs.rows)) if isinstance(xs, Gathered) else self.before(xs)
+        return EmbeddingLookup(xs.ids, self.cell_input(xs.table)) if isinstance(xs, EmbeddingLookup) else self.cell_input(xs)
 
-    def after(self, x: Tensor, y: Tensor) -> Tensor:
+    def add_residual(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the layer's output, given its input and the cell's output."""
         dropped = cast(Tensor, self.dropout(y))
         return dropped if self.norm is None else x + dropped
 
     def unroll(self, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
         """Return what the layer makes of inputs `(T, B, I)`, `(T, B, H)`, and its cell's last state."""
-        fused = self.cell.residual_kernel
-        if fused is None or self.norm is None:
-            ys, after = self.cell.unroll(self.before_all(xs), state, resets)
-            return self.after(dense(xs), ys), after
+        fused_kernel = self.cell.residual_kernel
+        if fused_kernel is None or self.norm is None:
+            ys, final_state = self.cell.unroll(self.cell_inputs(xs), state, resets)
+            return self.add_residual(to_dense(xs), ys), final_state
         device = state_tensors(state)[0].device
         mask = self.dropout.mask(torch.Size((xs.shape[1], self.cell.hidden_size)), device, torch.float32)
-        return fused(self.cell, xs, self.norm, mask, state, resets)
+        return fused_kernel(self.cell, xs, self.norm, mask, state, resets)
 
 
 class Stack(Cell):
@@ -122,24 +122,24 @@ class Stack(Cell):
         self.layers = nn.ModuleList([Layer(cell, dropout, residual) for cell in cells])
         self.input_size, self.hidden_size = cells[0].input_size, cells[-1].hidden_size
 
-    def each_layer(self) -> list[Layer]:
+    def layer_list(self) -> list[Layer]:
         """Return the layers, the lowest first."""
         return [cast(Layer, layer) for layer in self.layers]
 
-    def initial_state(self, batch: int) -> StackState:
-        return StackState(tuple(layer.cell.initial_state(batch) for layer in self.each_layer()))
+    def initial_state(self, batch_size: int) -> StackState:
+        return StackState(tuple(layer.cell.initial_state(batch_size) for layer in self.layer_list()))
 
     def step(self, x: Tensor, state: StackState) -> tuple[Tensor, StackState]:
         states = []
-        for layer, below in zip(self.each_layer(), state.layers, strict=True):
-            y, after = layer.cell.step(layer.before(x), below)
-            x = layer.after(x, y)
-            states.append(after)
+        for layer, layer_state in zip(self.layer_list(), state.layers, strict=True):
+            y, next_state = layer.cell.step(layer.cell_input(x), layer_state)
+            x = layer.add_residual(x, y)
+            states.append(next_state)
         return x, StackState(tuple(states))
 
     def unroll(self, xs: Inputs, state: StackState, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
         states = []
-        for layer, below in zip(self.each_layer(), state.layers, strict=True):
-            xs, after = layer.unroll(xs, below, resets)
-            states.append(after)
-        return dense(xs), StackState(tuple(states))
+        for layer, layer_state in zip(self.layer_list(), state.layers, strict=True):
+            xs, final_state = layer.unroll(xs, layer_state, resets)
+            states.append(final_state)
+        return to_dense(xs), StackState(tuple(states))

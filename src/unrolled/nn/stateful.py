@@ -41,45 +41,47 @@ class Stateful(nn.Module):
                 raise ValueError(f"{name} must be a whole number of at least 1; got {size!r}.")
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
         self.state: State | None = None
-        self._rows: int | None = None
+        self._batch_size: int | None = None
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            self._draw()
+            self._init_parameters()
 
-    def _draw(self) -> None:
+    def _init_parameters(self) -> None:
         raise NotImplementedError
 
-    def _zero(self, rows: int) -> State:
-        return self.cell.initial_state(rows)
+    def _zero_state(self, batch_size: int) -> State:
+        return self.cell.initial_state(batch_size)
 
-    def _advance(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def _cell_step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return self.cell.step(x, state)
 
     def step(self, x: Vector) -> Vector:
         """Read `x`, update the state, return the output. Raises `ValueError` for a wrong shape or number of rows."""
         if isinstance(x, Tensor):
-            return self._step(x)
+            return self._step_tensor(x)
         array = np.asarray(x)
         with torch.no_grad():
-            y = self._step(torch.as_tensor(array, dtype=self.W_hy.dtype, device=self.W_hy.device))
+            y = self._step_tensor(torch.as_tensor(array, dtype=self.W_hy.dtype, device=self.W_hy.device))
         return y.cpu().numpy().astype(array.dtype if array.dtype.kind == "f" else np.float32)
 
-    def _step(self, x: Tensor) -> Tensor:
+    def _step_tensor(self, x: Tensor) -> Tensor:
         if x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(f"step takes ({self.input_size},) or (B, {self.input_size}); got {tuple(x.shape)}.")
-        rows = x if x.dim() == 2 else x.unsqueeze(0)
+        xs = x if x.dim() == 2 else x.unsqueeze(0)
         if self.state is None:
-            self.state, self._rows = self._zero(len(rows)), len(rows)
-        elif len(rows) != self._rows:
-            raise ValueError(f"The state has {self._rows} rows and x has {len(rows)}: call reset() before another batch size.")
-        h, self.state = self._advance(rows.to(self.W_hy.dtype), self.state)
+            self.state, self._batch_size = self._zero_state(len(xs)), len(xs)
+        elif len(xs) != self._batch_size:
+            raise ValueError(
+                f"The state has {self._batch_size} rows and x has {len(xs)}: call reset() before another batch size."
+            )
+        h, self.state = self._cell_step(xs.to(self.W_hy.dtype), self.state)
         y = F.linear(h, self.W_hy)
         return y if x.dim() == 2 else y.squeeze(0)
 
     def reset(self) -> None:
         """Forget: the next step starts from the zero state."""
-        self.state = self._rows = None
+        self.state = self._batch_size = None
 
     def detach(self) -> None:
         """Keep the state but let no gradient flow into the steps before it: truncated backpropagation."""
@@ -88,11 +90,11 @@ class Stateful(nn.Module):
 
     def fork(self) -> Self:
         """Return a second object with the same weights (shared) and its own copy of the state."""
-        twin = copy.copy(self)
-        twin.__dict__ = dict(self.__dict__)
+        other = copy.copy(self)
+        other.__dict__ = dict(self.__dict__)
         if self.state is not None:
-            twin.state = map_state(torch.Tensor.clone, self.state)
-        return twin
+            other.state = map_state(torch.Tensor.clone, self.state)
+        return other
 
     W_hy: nn.Parameter
 
@@ -105,15 +107,15 @@ class RNN(Stateful):
     `W_xh` `(H, I)`, `W_hh` `(H, H)`, `W_hy` `(O, H)`, drawn at random; `h` `(H,)` or `(B, H)` is zero at the start.
     """
 
-    def _draw(self) -> None:
+    def _init_parameters(self) -> None:
         self.W_xh = nn.Parameter(torch.randn(self.hidden_size, self.input_size) / math.sqrt(self.input_size))
         self.W_hh = nn.Parameter(torch.randn(self.hidden_size, self.hidden_size) / math.sqrt(self.hidden_size))
         self.W_hy = nn.Parameter(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
 
-    def _zero(self, rows: int) -> RNNState:
-        return RNNState(self.W_hh.new_zeros(rows, self.hidden_size))
+    def _zero_state(self, batch_size: int) -> RNNState:
+        return RNNState(self.W_hh.new_zeros(batch_size, self.hidden_size))
 
-    def _advance(self, x: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
+    def _cell_step(self, x: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
         h = torch.tanh(F.linear(state.h, self.W_hh) + F.linear(x, self.W_xh))
         return h, RNNState(h)
 
@@ -121,7 +123,7 @@ class RNN(Stateful):
 class GRU(Stateful):
     """The same face with a gated recurrent unit inside (`nn.cells.GRUCell`); y = W_hy h."""
 
-    def _draw(self) -> None:
+    def _init_parameters(self) -> None:
         self.cell = GRUCell(self.input_size, self.hidden_size)
         self.W_hy = nn.Parameter(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
 
@@ -129,6 +131,6 @@ class GRU(Stateful):
 class LSTM(Stateful):
     """The same face with a long short-term memory inside (`nn.cells.LSTMCell`); y = W_hy h."""
 
-    def _draw(self) -> None:
+    def _init_parameters(self) -> None:
         self.cell = LSTMCell(self.input_size, self.hidden_size)
         self.W_hy = nn.Parameter(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))

@@ -12,34 +12,34 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.errors import DataError, nearest
+from unrolled.errors import DataError, did_you_mean
 
 Array = npt.NDArray[Any]
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
-MOST_PIXELS = 1 << 24
-_SEPARATORS = re.compile(r"[,;\s]+")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
+MAX_PIXELS = 1 << 24
+_NUMBER_SEPARATORS = re.compile(r"[,;\s]+")
 
 
 class Cell(NamedTuple):
     """A value with where it was found; a path in it is relative to `folder`. There is one for each, so it is to be cheap."""
 
     value: Any
-    origin: str
+    table_name: str
     line: int = 0
     folder: Path = Path()
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """Where the cell is, for a message: `table, line N`."""
-        return f"{self.origin}, line {self.line:,}" if self.line else self.origin
+        return f"{self.table_name}, line {self.line:,}" if self.line else self.table_name
 
 
-def empty(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
     """Return whether a cell has nothing in it."""
     return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, list) and not value)
 
 
-def text_of(cell: Cell) -> str:
+def parse_text(cell: Cell) -> str:
     """Return a cell as text; a number as it is written, true and false in lower case."""
     value = cell.value
     if isinstance(value, str):
@@ -48,18 +48,18 @@ def text_of(cell: Cell) -> str:
         return json.dumps(value.item() if isinstance(value, np.generic) else value)
     if value is None:
         return ""
-    raise DataError(f"{cell.where}: a text is expected, and this is {_told(value)}.")
+    raise DataError(f"{cell.location}: a text is expected, and this is {_short_repr(value)}.")
 
 
-def words_of(cell: Cell) -> list[str]:
+def parse_words(cell: Cell) -> list[str]:
     """Return the elements of a list, or the words of a text; a text may hold a list in brackets."""
-    value = unfolded(cell.value)
+    value = parse_list(cell.value)
     if isinstance(value, list | np.ndarray):
-        return [text_of(Cell(part, *cell[1:])) for part in value]
-    return text_of(Cell(value, *cell[1:])).split()
+        return [parse_text(Cell(element, *cell[1:])) for element in value]
+    return parse_text(Cell(value, *cell[1:])).split()
 
 
-def unfolded(value: Any) -> Any:
+def parse_list(value: Any) -> Any:
     """Return the list that a text in brackets stands for; anything else as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
@@ -69,92 +69,92 @@ def unfolded(value: Any) -> Any:
     return value
 
 
-def number_of(cell: Cell) -> float:
+def parse_number(cell: Cell) -> float:
     """Return a cell as a finite number."""
     try:
         number = float(cell.value)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{cell.where}: a number is expected, and this is {_told(cell.value)}.") from None
+        raise DataError(f"{cell.location}: a number is expected, and this is {_short_repr(cell.value)}.") from None
     if not math.isfinite(number):
-        raise DataError(f"{cell.where}: a finite number is expected, and this is {cell.value}.")
+        raise DataError(f"{cell.location}: a finite number is expected, and this is {cell.value}.")
     return number
 
 
-def numbers_of(cell: Cell) -> Array:
+def parse_vector(cell: Cell) -> Array:
     """Return a cell as numbers `(D,)`: a list, an array's file, or numbers with blanks or commas between them."""
-    values = array_of(cell)
+    values = parse_array(cell)
     return values.ravel()
 
 
-def array_of(cell: Cell) -> Array:
+def parse_array(cell: Cell) -> Array:
     """Return a cell as a float64 array of any shape: nested lists, a `.npy` file, or numbers in one text."""
-    value = unfolded(cell.value)
+    value = parse_list(cell.value)
     if isinstance(value, str):
         if value.lower().endswith(".npy"):
             value = _load_array(cell)
         else:
-            value = _SEPARATORS.split(value.strip())
+            value = _NUMBER_SEPARATORS.split(value.strip())
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        told = f"numbers are expected, as many in each place, and this is {_told(cell.value)}"
-        raise DataError(f"{cell.where}: {told}.") from None
+        problem = f"numbers are expected, as many in each place, and this is {_short_repr(cell.value)}"
+        raise DataError(f"{cell.location}: {problem}.") from None
     if array.ndim == 0:
         array = array[None]
     if array.size == 0 or not np.isfinite(array).all():
-        raise DataError(f"{cell.where}: finite numbers are expected, and this is {_told(cell.value)}.")
+        raise DataError(f"{cell.location}: finite numbers are expected, and this is {_short_repr(cell.value)}.")
     return array
 
 
-def picture_of(cell: Cell) -> Array:
+def parse_image(cell: Cell) -> Array:
     """Return a picture as a float64 array `(H, W, C)`: of a file, of nested lists, or of H W numbers if it is square."""
-    value = unfolded(cell.value)
-    if isinstance(value, str) and value.lower().endswith(PICTURES):
-        values = _load_picture(cell)
+    value = parse_list(cell.value)
+    if isinstance(value, str) and value.lower().endswith(IMAGE_SUFFIXES):
+        values = _load_image(cell)
     else:
-        values = array_of(cell)
+        values = parse_array(cell)
     if values.ndim == 1:
         side = math.isqrt(len(values))
         if side * side != len(values):
-            raise DataError(f"{cell.where}: {len(values)} numbers are no square picture; give them as a list of rows.")
+            raise DataError(f"{cell.location}: {len(values)} numbers are no square picture; give them as a list of rows.")
         values = values.reshape(side, side)
     if values.ndim == 2:
         values = values[:, :, None]
     if values.ndim != 3 or values.shape[2] > 4:
-        raise DataError(f"{cell.where}: a picture is (height, width) or (height, width, channels); this is {values.shape}.")
+        raise DataError(f"{cell.location}: a picture is (height, width) or (height, width, channels); this is {values.shape}.")
     return values
 
 
-def _load_picture(cell: Cell) -> Array:
+def _load_image(cell: Cell) -> Array:
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(f"{cell.where}: pictures need the package Pillow: pip install 'unrolled[data]'") from error
-    path = _found(cell)
+        raise DataError(f"{cell.location}: pictures need the package Pillow: pip install 'unrolled[data]'") from error
+    path = _resolve_path(cell)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with Image.open(path) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise DataError(f"{cell.where}: {path} has {image.width} x {image.height} pixels, which is too many.")
-                grey = image.mode in ("1", "L", "I", "F", "I;16", "LA")
-                return np.asarray(image.convert("L" if grey else "RGB"), dtype=np.float64)
+                if image.width * image.height > MAX_PIXELS:
+                    raise DataError(f"{cell.location}: {path} has {image.width} x {image.height} pixels, which is too many.")
+                gray = image.mode in ("1", "L", "I", "F", "I;16", "LA")
+                return np.asarray(image.convert("L" if gray else "RGB"), dtype=np.float64)
     except DataError:
         raise
     except Exception as error:  # a damaged picture may raise anything in Pillow
-        raise DataError(f"{cell.where}: {path} is no picture that can be read: {_first_line(error)}.") from error
+        raise DataError(f"{cell.location}: {path} is no picture that can be read: {_first_line(error)}.") from error
 
 
 def _load_array(cell: Cell) -> Array:
-    path = _found(cell)
+    path = _resolve_path(cell)
     try:
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error")
             array = np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except Exception as error:  # a damaged header may raise anything in numpy
-        raise DataError(f"{cell.where}: {path} is no .npy file of numbers: {_first_line(error)}.") from error
+        raise DataError(f"{cell.location}: {path} is no .npy file of numbers: {_first_line(error)}.") from error
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{cell.where}: {path} holds no real numbers but {array.dtype}.")
+        raise DataError(f"{cell.location}: {path} holds no real numbers but {array.dtype}.")
     return array
 
 
@@ -162,17 +162,17 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-def _found(cell: Cell) -> Path:
+def _resolve_path(cell: Cell) -> Path:
     """Return the path a cell names: beside the table, or from the working folder."""
     for path in (cell.folder / cell.value, Path(cell.value)):
         if path.is_file():
             return path
     folder = (cell.folder / cell.value).parent
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    raise DataError(f"{cell.where}: there is no file {cell.value}{nearest(Path(cell.value).name, names) or '.'}")
+    raise DataError(f"{cell.location}: there is no file {cell.value}{did_you_mean(Path(cell.value).name, names) or '.'}")
 
 
-def _told(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # too deep, or a whole number of thousands of digits

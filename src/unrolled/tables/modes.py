@@ -21,8 +21,8 @@ from typing import Any, Literal
 from unrolled.errors import UsageError
 from unrolled.tables.columns import Column
 
-NOTHING, GO, END = "-", "GO", "END"
-Writes = Literal["once", "beside", "after"]
+NO_OUTPUT, BOS, EOS = "-", "GO", "END"
+Output = Literal["once", "beside", "after"]
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Mode:
     """A layout: whether `many` steps are read, and when is written: `once` at the end, `beside` each step, or `after` them."""
 
     name: str
-    many: bool
-    writes: Writes
+    sequence_input: bool
+    output: Output
 
-    def lay(self, source: Sequence[Any], target: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def align(self, source: Sequence[Any], target: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Return inputs and targets, step by step, of a pair; raises `ValueError` for a pair that does not fit."""
-        read, written = list(source), list(target)
-        if self.writes == "after":
-            return [*read, GO, *written], [NOTHING] * len(read) + [*written, END]
-        if self.writes == "once":
-            if len(written) != 1:
-                raise ValueError(f"{self.name} has one target; got {len(written)}.")
-            return read, [NOTHING] * (len(read) - 1) + written
-        if len(read) != len(written):
-            raise ValueError(f"{self.name} has a target for each of {len(read)} inputs; got {len(written)}.")
-        return read, written
+        inputs, outputs = list(source), list(target)
+        if self.output == "after":
+            return [*inputs, BOS, *outputs], [NO_OUTPUT] * len(inputs) + [*outputs, EOS]
+        if self.output == "once":
+            if len(outputs) != 1:
+                raise ValueError(f"{self.name} has one target; got {len(outputs)}.")
+            return inputs, [NO_OUTPUT] * (len(inputs) - 1) + outputs
+        if len(inputs) != len(outputs):
+            raise ValueError(f"{self.name} has a target for each of {len(inputs)} inputs; got {len(outputs)}.")
+        return inputs, outputs
 
 
 MODES = (
@@ -59,15 +59,15 @@ MODES = (
 def mode_of(source: Column, target: Column) -> Mode:
     """Return the mode of two columns. Raises `UsageError` for two that make none."""
     if target.kind == "labels":
-        writes: Writes = "beside"
+        output: Output = "beside"
     elif target.kind in ("text", "image"):
-        writes = "after"
+        output = "after"
     elif target.kind == "frames":
         raise UsageError(f"'{target.name}' has frames, which can be read but not written: text, labels or numbers can.")
     else:
-        writes = "once"
+        output = "once"
     for mode in MODES:
-        if mode.many == source.sequence and mode.writes == writes:
+        if mode.sequence_input == source.is_sequence and mode.output == output:
             return mode
     raise UsageError(
         f"'{target.name}' has a label for every step, and '{source.name}' ({source.kind}) has one step: "

@@ -16,85 +16,85 @@ from unrolled.errors import StorageError
 
 Array = npt.NDArray[Any]
 
-IN_MEMORY = 64 << 20
+MAX_MEMORY_BYTES = 64 << 20
 """Bytes up to which the arrays stay in memory."""
 
-PIECE = 1 << 20
+FLUSH_BYTES = 1 << 20
 
 
-class Packed:
+class RaggedArray:
     """Arrays `(N_i, ...)` of one type and trailing shape, N_i free: `append`, `close`, then `packed[i]` and `lengths`."""
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self._dtype = np.dtype(dtype)
-        self._tail: tuple[int, ...] | None = None
-        self._waiting: list[Array] = []
-        self._waiting_bytes = 0
-        self._pieces: list[Array] = []
-        self._bytes = 0
+        self._item_shape: tuple[int, ...] | None = None
+        self._pending: list[Array] = []
+        self._pending_bytes = 0
+        self._chunks: list[Array] = []
+        self._num_bytes = 0
         self._file: Any = None
-        self._starts: list[Array] = []
-        self._counts: list[int] = []
-        self._items: Array = np.empty(0, dtype=self._dtype)
-        self.starts: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+        self._flushed_lengths: list[Array] = []
+        self._pending_lengths: list[int] = []
+        self._values: Array = np.empty(0, dtype=self._dtype)
+        self.offsets: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
 
     def append(self, array: Array) -> None:
         """Add an array behind the others."""
-        self._tail = array.shape[1:]
-        self._waiting.append(np.ascontiguousarray(array, dtype=self._dtype))
-        self._counts.append(len(array))
-        self._waiting_bytes += self._waiting[-1].nbytes
-        if self._waiting_bytes > PIECE or len(self._counts) >= 1 << 16:
+        self._item_shape = array.shape[1:]
+        self._pending.append(np.ascontiguousarray(array, dtype=self._dtype))
+        self._pending_lengths.append(len(array))
+        self._pending_bytes += self._pending[-1].nbytes
+        if self._pending_bytes > FLUSH_BYTES or len(self._pending_lengths) >= 1 << 16:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._counts:
+        if not self._pending_lengths:
             return
-        piece = np.concatenate(self._waiting)
-        self._starts.append(np.array(self._counts, dtype=np.int64))
-        self._waiting, self._counts, self._waiting_bytes = [], [], 0
-        self._bytes += piece.nbytes
-        if self._file is None and self._bytes <= IN_MEMORY:
-            self._pieces.append(piece)
+        chunk = np.concatenate(self._pending)
+        self._flushed_lengths.append(np.array(self._pending_lengths, dtype=np.int64))
+        self._pending, self._pending_lengths, self._pending_bytes = [], [], 0
+        self._num_bytes += chunk.nbytes
+        if self._file is None and self._num_bytes <= MAX_MEMORY_BYTES:
+            self._chunks.append(chunk)
             return
         try:
             if self._file is None:
                 self._file = tempfile.NamedTemporaryFile(prefix="unrolled-rows-", delete=False)
                 weakref.finalize(self, _remove, self._file.name)
-                for earlier in self._pieces:
-                    self._file.write(earlier.data)
-                self._pieces = []
-            self._file.write(piece.data)  # numpy's own `tofile` is silent about a disk that is full
+                for earlier_chunk in self._chunks:
+                    self._file.write(earlier_chunk.data)
+                self._chunks = []
+            self._file.write(chunk.data)  # numpy's own `tofile` is silent about a disk that is full
         except OSError as error:
             raise storage_error(error, Path(tempfile.gettempdir()), "keep the rows in") from error
 
-    def close(self) -> None:
+    def finalize(self) -> None:
         """Make what was appended readable."""
         self._flush()
-        counts = np.concatenate(self._starts) if self._starts else np.zeros(0, dtype=np.int64)
-        self.starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-        tail = self._tail or ()
+        lengths = np.concatenate(self._flushed_lengths) if self._flushed_lengths else np.zeros(0, dtype=np.int64)
+        self.offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        item_shape = self._item_shape or ()
         if self._file is not None:
             try:
                 self._file.close()
             except OSError as error:
                 raise storage_error(error, Path(tempfile.gettempdir()), "keep the rows in") from error
-            self._items = np.memmap(self._file.name, dtype=self._dtype, mode="r").reshape(-1, *tail)
-        elif self._pieces:
-            self._items = np.concatenate(self._pieces).reshape(-1, *tail)
-        if len(self._items) != self.starts[-1]:
+            self._values = np.memmap(self._file.name, dtype=self._dtype, mode="r").reshape(-1, *item_shape)
+        elif self._chunks:
+            self._values = np.concatenate(self._chunks).reshape(-1, *item_shape)
+        if len(self._values) != self.offsets[-1]:
             raise StorageError(f"The rows kept in {tempfile.gettempdir()} are not whole: is the disk full?")
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """The length of every array, `(R,)`."""
-        return np.diff(self.starts)
+        return np.diff(self.offsets)
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> Array:
-        return self._items[self.starts[index] : self.starts[index + 1]]
+        return self._values[self.offsets[index] : self.offsets[index + 1]]
 
 
 def _remove(name: str) -> None:

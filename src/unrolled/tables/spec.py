@@ -15,12 +15,12 @@ from unrolled.tables.modes import Mode, mode_of
 
 Array = npt.NDArray[Any]
 
-PAINT_LEVELS = 17
+GRAY_LEVELS = 17
 """Levels of brightness in a picture that is written: those of scikit-learn's digits, and enough to see by."""
 
 
 @dataclass(frozen=True)
-class PairShape:
+class ModelDims:
     """What a network needs to know of its two columns: forms and sizes, no names.
 
     `source_size` and `target_size` are numbers of symbols (with unknown), or of numbers; `picture` is (H, W, C) of a
@@ -29,22 +29,22 @@ class PairShape:
     """
 
     mode: Mode
-    source_form: str
+    source_tensor_kind: str
     source_size: int
-    picture: tuple[int, ...]
-    target_form: str
+    image_shape: tuple[int, ...]
+    target_tensor_kind: str
     target_size: int
-    written: int
-    across: int
+    target_length: int
+    target_row_length: int
 
 
 @dataclass(frozen=True)
-class Task:
+class TableSpec:
     """Source and target column. `known` holds what the training rows were like, for baselines: see `inference.answer`."""
 
     source: Column
     target: Column
-    known: dict[str, Any] = field(default_factory=dict)
+    train_stats: dict[str, Any] = field(default_factory=dict)
 
     @property
     def mode(self) -> Mode:
@@ -52,43 +52,43 @@ class Task:
         return mode_of(self.source, self.target)
 
     @property
-    def shape(self) -> PairShape:
+    def dims(self) -> ModelDims:
         """What a network needs to know."""
         source, target = self.source, self.target
-        picture = source.shape if isinstance(source, ImageColumn) else ()
-        painted = int(np.prod(target.shape)) if isinstance(target, ImageColumn) else 0
-        size = PAINT_LEVELS if painted else target.size
-        form = "symbols" if painted else target.form
-        across = target.shape[1] * target.shape[2] if isinstance(target, ImageColumn) else 0
-        return PairShape(self.mode, source.form, source.size, picture, form, size, painted, across)
+        image_shape = source.shape if isinstance(source, ImageColumn) else ()
+        target_length = int(np.prod(target.shape)) if isinstance(target, ImageColumn) else 0
+        size = GRAY_LEVELS if target_length else target.size
+        tensor_kind = "symbols" if target_length else target.tensor_kind
+        row_length = target.shape[1] * target.shape[2] if isinstance(target, ImageColumn) else 0
+        return ModelDims(self.mode, source.tensor_kind, source.size, image_shape, tensor_kind, size, target_length, row_length)
 
     def encode_target(self, cell: Cell) -> Array:
         """Return the array that is to be written for a cell: ids `(M,)` or numbers `(1, D)`."""
         if isinstance(self.target, ImageColumn):
-            return self.target.levels(cell, PAINT_LEVELS)
+            return self.target.quantize(cell, GRAY_LEVELS)
         return self.target.encode(cell)
 
-    def show(self, written: Array) -> str:
+    def decode_target(self, values: Array) -> str:
         """Return, as a cell, what was written."""
         if isinstance(self.target, ImageColumn):
-            return self.target.show(self.target.paint(written, PAINT_LEVELS))
-        return self.target.show(written)
+            return self.target.decode(self.target.dequantize(values, GRAY_LEVELS))
+        return self.target.decode(values)
 
     def check_aligned(self, source: Array, target: Array, cell: Cell) -> None:
         """Raise `DataError` if labels are not as many as the steps they stand beside."""
-        if self.mode.writes == "beside" and len(source) != len(target):
+        if self.mode.output == "beside" and len(source) != len(target):
             raise DataError(
-                f"{cell.where}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} "
+                f"{cell.location}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} "
                 "labels: each step needs one."
             )
 
     def to_json(self) -> dict[str, Any]:
         """Return the task as it lies in a model's file."""
-        return {"source": column_to_json(self.source), "target": column_to_json(self.target), "known": self.known}
+        return {"source": column_to_json(self.source), "target": column_to_json(self.target), "known": self.train_stats}
 
     @staticmethod
-    def from_json(value: Any) -> Task:
+    def from_json(value: Any) -> TableSpec:
         """Build the task that `to_json` described; raises `ModelError` or `UsageError` for anything else."""
-        task = Task(column_from_json(value["source"]), column_from_json(value["target"]), dict(value["known"]))
-        _ = task.mode
-        return task
+        spec = TableSpec(column_from_json(value["source"]), column_from_json(value["target"]), dict(value["known"]))
+        _ = spec.mode
+        return spec

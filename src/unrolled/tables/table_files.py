@@ -23,23 +23,23 @@ import numpy as np
 from unrolled.atomic_io import storage_error
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable
-from unrolled.errors import DataError, UsageError, nearest
-from unrolled.text.text_files import DAMAGED, existing_file, fingerprint, open_bytes
+from unrolled.errors import DataError, UsageError, did_you_mean
+from unrolled.text.text_files import DECOMPRESSION_ERRORS, existing_file, fingerprint, open_bytes
 
 Row = dict[str, Any]
 """Cells by column: text from CSV and TSV, any JSON value or array from the others."""
 
-Numbered = Generator[tuple[int, Row], None, None]
+NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their lines; closed by whoever does not read them to the end."""
 
-PARTS = ("train", "test")
+SPLITS = ("train", "test")
 """What a built-in table has: `builtin:NAME` is the first while training and the second everywhere else."""
 
-_PACKED = (".gz", ".bz2", ".xz", ".zst")
-_HEAD = 1 << 16
+_COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+_HEAD_BYTES = 1 << 16
 
-MOST_NAMED = 100
-LONGEST = 1 << 23
+MAX_LISTED_COLUMNS = 100
+MAX_CHARS = 1 << 23
 """Characters of a cell, and of a row of JSON; beyond that a file is made to harm, or no table."""
 
 
@@ -50,33 +50,33 @@ class Table:
     name: str
     columns: tuple[str, ...]
     folder: Path
-    rows: Callable[[], Numbered]
+    rows: Callable[[], NumberedRows]
     digest: Callable[[], str]
     builtin: BuiltinTable | None = None
 
-    def require(self, column: str) -> None:
+    def require_column(self, column: str) -> None:
         """Raise `UsageError` if there is no such column."""
         if column not in self.columns:
-            few = self.columns[:MOST_NAMED]
-            more = f" and {len(self.columns) - len(few):,} more" if len(self.columns) > len(few) else ""
-            near = nearest(column, few) or "."
-            raise UsageError(f"{self.name} has no column '{column}'{near} Its columns: {', '.join(few)}{more}.")
+            listed = self.columns[:MAX_LISTED_COLUMNS]
+            more = f" and {len(self.columns) - len(listed):,} more" if len(self.columns) > len(listed) else ""
+            hint = did_you_mean(column, listed) or "."
+            raise UsageError(f"{self.name} has no column '{column}'{hint} Its columns: {', '.join(listed)}{more}.")
 
 
-def open_table(name: str, part: str = "train") -> Table:
+def open_table(name: str, split: str = "train") -> Table:
     """Open a table by its path, or `builtin:NAME`, of which `part` is read unless it is named: `builtin:NAME:test`.
 
     Raises `DataError` for one that is empty, has no header, or names a column twice.
     """
     if name.startswith(PREFIX):
-        return _builtin(name, part)
+        return _open_builtin(name, split)
     if name == "-":
         raise UsageError("A table is read more than once, and standard input only once: write it into a file first.")
     path = existing_file(name)
-    reader = _READERS.get(_ending(path)) or _guessed(path)
+    reader = _READERS.get(_suffix(path)) or _guess_reader(path)
     rows = reader(path)
-    with contextlib.closing(rows()) as opened:
-        first = next(opened, None)
+    with contextlib.closing(rows()) as row_iterator:
+        first = next(row_iterator, None)
     if first is None:
         raise DataError(f"{path} has no rows.")
     columns = tuple(first[1])
@@ -88,66 +88,66 @@ def is_builtin_table(name: str) -> bool:
     return name.startswith(PREFIX) and name.removeprefix(PREFIX).partition(":")[0] in TABLES
 
 
-def _builtin(name: str, part: str) -> Table:
-    short, _, named = name.removeprefix(PREFIX).partition(":")
-    part = named or part
-    if short not in TABLES or part not in PARTS:
-        near = nearest(short, TABLES) or "."
+def _open_builtin(name: str, split: str) -> Table:
+    base_name, _, named_split = name.removeprefix(PREFIX).partition(":")
+    split = named_split or split
+    if base_name not in TABLES or split not in SPLITS:
+        hint = did_you_mean(base_name, TABLES) or "."
         raise DataError(
-            f"There is no built-in table '{name}'{near} There are: {', '.join(TABLES)}; each has the parts {', '.join(PARTS)}."
+            f"There is no built-in table '{name}'{hint} There are: {', '.join(TABLES)}; each has the parts {', '.join(SPLITS)}."
         )
-    table = TABLES[short]
+    table = TABLES[base_name]
 
-    def rows() -> Numbered:
-        yield from enumerate(table.rows(part), 1)
+    def rows() -> NumberedRows:
+        yield from enumerate(table.rows(split), 1)
 
     def digest() -> str:
-        total = hashlib.blake2b(digest_size=20)
+        row_hash = hashlib.blake2b(digest_size=20)
         for _, row in rows():
             for cell in row.values():
-                total.update(cell.tobytes() if isinstance(cell, np.ndarray) else repr(cell).encode())
-        return total.hexdigest()
+                row_hash.update(cell.tobytes() if isinstance(cell, np.ndarray) else repr(cell).encode())
+        return row_hash.hexdigest()
 
-    return Table(f"{PREFIX}{short}:{part}", table.columns, Path(), rows, digest, table)
-
-
-def _ending(path: Path) -> str:
-    name = path.with_suffix("") if path.suffix.lower() in _PACKED else path
-    return name.suffix.lower()
+    return Table(f"{PREFIX}{base_name}:{split}", table.columns, Path(), rows, digest, table)
 
 
-def _guessed(path: Path) -> Callable[[Path], Callable[[], Numbered]]:
+def _suffix(path: Path) -> str:
+    inner = path.with_suffix("") if path.suffix.lower() in _COMPRESSED_SUFFIXES else path
+    return inner.suffix.lower()
+
+
+def _guess_reader(path: Path) -> Callable[[Path], Callable[[], NumberedRows]]:
     """Return the reader for a file whose ending says nothing, by its first line."""
-    first = _head(path).lstrip("\ufeff").split("\n", 1)[0]
-    if first.lstrip().startswith("{"):
+    first_line = _read_head(path).lstrip("\ufeff").split("\n", 1)[0]
+    if first_line.lstrip().startswith("{"):
         return _json_lines
-    return _tsv if "\t" in first else _csv
+    return _tsv if "\t" in first_line else _csv
 
 
-def _head(path: Path) -> str:
+def _read_head(path: Path) -> str:
     """Return the first line or so of a file."""
-    with _faults(path), open_bytes(path) as file:
-        return file.read(_HEAD).decode("utf-8", "replace")
+    with _ReadErrors(path), open_bytes(path) as file:
+        return file.read(_HEAD_BYTES).decode("utf-8", "replace")
 
 
-class _faults:
+class _ReadErrors:
     """Turns what can go wrong while a table is read into one sentence with the line, as far as it is known."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.line = path, 0
         self.reader: Any = None
 
-    def __enter__(self) -> _faults:
+    def __enter__(self) -> _ReadErrors:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         line = self.reader.line_num if self.reader is not None else self.line + 1
-        where = f"{self.path}, line {line:,}" if line else str(self.path)
+        location = f"{self.path}, line {line:,}" if line else str(self.path)
         if isinstance(error, UnicodeDecodeError):
-            raise DataError(f"{where}, or soon after it, is not UTF-8. Convert the file: iconv -t UTF-8") from error
+            raise DataError(f"{location}, or soon after it, is not UTF-8. Convert the file: iconv -t UTF-8") from error
         if isinstance(error, csv.Error):
-            raise DataError(f"{where}: {error}.") from error
-        if isinstance(error, DAMAGED):
+            raise DataError(f"{location}: {error}.") from error
+        if isinstance(error, DECOMPRESSION_ERRORS):
             raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
         if isinstance(error, OSError) and error.errno is None:  # of bz2
             raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
@@ -155,86 +155,86 @@ class _faults:
             raise storage_error(error, self.path, "read") from error
 
 
-def _csv(path: Path) -> Callable[[], Numbered]:
+def _csv(path: Path) -> Callable[[], NumberedRows]:
     """Commas, semicolons or tabs, whichever the header has most of; quotes as spreadsheets write them."""
-    header = _head(path).split("\n", 1)[0]
+    header = _read_head(path).split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
-    return lambda: _separated(path, delimiter, csv.QUOTE_MINIMAL)
+    return lambda: _delimited_rows(path, delimiter, csv.QUOTE_MINIMAL)
 
 
-def _tsv(path: Path) -> Callable[[], Numbered]:
+def _tsv(path: Path) -> Callable[[], NumberedRows]:
     """Tabs; a quotation mark is one, since a text may well begin with it."""
-    return lambda: _separated(path, "\t", csv.QUOTE_NONE)
+    return lambda: _delimited_rows(path, "\t", csv.QUOTE_NONE)
 
 
-def _separated(path: Path, delimiter: str, quoting: int) -> Numbered:
-    csv.field_size_limit(LONGEST)  # a cell may be a long text; the default refuses one of 131,072 characters
+def _delimited_rows(path: Path, delimiter: str, quoting: int) -> NumberedRows:
+    csv.field_size_limit(MAX_CHARS)  # a cell may be a long text; the default refuses one of 131,072 characters
     # Lines end at \n or \r\n only: a text may hold other line ends of Unicode, or a lone \r.
-    with _faults(path) as faults, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as lines:
+    with _ReadErrors(path) as errors, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as lines:
         strict = quoting == csv.QUOTE_MINIMAL
-        pieces = iter(functools.partial(lines.readline, LONGEST + 2), "")
-        reader = csv.reader(pieces, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # int is one
-        faults.reader = reader
+        bounded_lines = iter(functools.partial(lines.readline, MAX_CHARS + 2), "")
+        reader = csv.reader(bounded_lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # int is one
+        errors.reader = reader
         header = next(reader, None)
         if not header:
             raise DataError(f"{path} is empty: a header with the columns' names is expected, then a row a line.")
-        _refuse_twins(path, header)
+        _require_unique_columns(path, header)
         for cells in reader:
             if not cells:
                 continue
             if len(cells) != len(header):
                 raise DataError(
-                    f"{path}, line {reader.line_num:,}: {_count(len(cells), 'cell')}, and the header has "
-                    f"{_count(len(header), 'column')} ({', '.join(header[:MOST_NAMED])})."
+                    f"{path}, line {reader.line_num:,}: {_plural(len(cells), 'cell')}, and the header has "
+                    f"{_plural(len(header), 'column')} ({', '.join(header[:MAX_LISTED_COLUMNS])})."
                 )
             yield reader.line_num, dict(zip(header, cells, strict=True))
 
 
-def _refuse_twins(path: Path, header: list[str]) -> None:
-    met: set[str] = set()
+def _require_unique_columns(path: Path, header: list[str]) -> None:
+    seen: set[str] = set()
     for column in header:
-        if column in met:
+        if column in seen:
             raise DataError(f"{path} has two columns named '{column}': rename one of them.")
-        met.add(column)
+        seen.add(column)
 
 
-def _json_lines(path: Path) -> Callable[[], Numbered]:
-    return lambda: _objects(path)
+def _json_lines(path: Path) -> Callable[[], NumberedRows]:
+    return lambda: _json_rows(path)
 
 
-def _objects(path: Path) -> Numbered:
-    with _faults(path) as faults, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="\n") as lines:
+def _json_rows(path: Path) -> NumberedRows:
+    with _ReadErrors(path) as errors, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="\n") as lines:
         first: Row | None = None
-        for line, text in enumerate(iter(functools.partial(lines.readline, LONGEST + 1), ""), 1):
-            faults.line = line
-            if len(text) > LONGEST:
-                raise DataError(f"{path}, line {line:,}: a row of more than {LONGEST:,} characters is not read.")
+        for line, text in enumerate(iter(functools.partial(lines.readline, MAX_CHARS + 1), ""), 1):
+            errors.line = line
+            if len(text) > MAX_CHARS:
+                raise DataError(f"{path}, line {line:,}: a row of more than {MAX_CHARS:,} characters is not read.")
             if not text.strip():
                 continue
-            row = _object(path, line, text)
+            row = _parse_json_row(path, line, text)
             first = first or row
             for column in first:
                 row.setdefault(column, None)
             yield line, row
 
 
-def _object(path: Path, line: int, text: str) -> Row:
+def _parse_json_row(path: Path, line: int, text: str) -> Row:
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
         raise DataError(f"{path}, line {line:,} is no JSON: {reason}.") from error
     if not isinstance(row, dict):
-        told = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"
-        raise DataError(f"{path}, line {line:,}: {told}.")
+        problem = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"
+        raise DataError(f"{path}, line {line:,}: {problem}.")
     return row
 
 
-def _parquet(path: Path) -> Callable[[], Numbered]:
+def _parquet(path: Path) -> Callable[[], NumberedRows]:
     return lambda: _parquet_rows(path)
 
 
-def _parquet_rows(path: Path) -> Numbered:
+def _parquet_rows(path: Path) -> NumberedRows:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
@@ -247,11 +247,11 @@ def _parquet_rows(path: Path) -> Numbered:
         raise DataError(f"{path} is no sound Parquet file: {(str(error) or type(error).__name__).splitlines()[0]}") from error
 
 
-def _count(number: int, noun: str) -> str:
+def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 _READERS = {".csv": _csv, ".tsv": _tsv, ".tab": _tsv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
 
-TABLE_ENDINGS = tuple(_READERS)
+TABLE_SUFFIXES = tuple(_READERS)
 """Files that are tables by their name."""

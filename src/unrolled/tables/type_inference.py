@@ -12,35 +12,35 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.errors import UsageError, nearest
-from unrolled.tables.cell_values import PICTURES, Cell, array_of, text_of, unfolded
-from unrolled.tables.columns import KINDS, TOKENS
+from unrolled.errors import UsageError, did_you_mean
+from unrolled.tables.cell_values import IMAGE_SUFFIXES, Cell, parse_array, parse_list, parse_text
+from unrolled.tables.columns import COLUMN_TYPES, TOKEN_KINDS
 
-LOOKED_AT = 20_000
+MAX_PROFILED_ROWS = 20_000
 """Rows whose words are counted; of a longer table, the first."""
 
-SURELY_NUMBERS = 5
+MIN_ARRAY_NUMBERS = 5
 """Whole numbers that a text must be, to be read as an array: three may be a date."""
 
-SPARSE = 16
-ALIGNED = 2_000
+SAMPLING_STRIDE = 16
+MAX_ALIGNED_ROWS = 2_000
 """Rows that are compared with the other column's, step by step."""
 
-MOST_DISTINCT = 10_000
-FEW_LABELS = 1_000
-FEW_NAMES = 50
-A_LABEL = 4
+MAX_DISTINCT = 10_000
+MAX_INFERRED_LABELS = 1_000
+MAX_CATEGORIES = 50
+MIN_ROWS_PER_LABEL = 4
 """Rows a label must have on the average, for a column of texts to be labels."""
 
-A_NUMBER = 10
+MIN_ROWS_PER_NUMBER = 10
 """Rows a whole number must have on the average to be a label."""
 
-REPEATED = 0.85
+MIN_REPEATED_SHARE = 0.85
 """Share of words that must be met at least three times, for a text to be read in words."""
 
 
 @dataclass(frozen=True)
-class Chosen:
+class InferredType:
     """A kind, and how a text is cut: `tokens` of a text, `split` of labels, `spaces` if words stand between spaces."""
 
     kind: str
@@ -50,181 +50,205 @@ class Chosen:
 
 
 @dataclass
-class Profile:
+class ColumnProfile:
     """What is known of a column's cells."""
 
     name: str
-    rows: int = 0
-    texts: int = 0
-    numbers: int = 0
-    whole: int = 0
-    pictures: int = 0
-    distinct: Counter[str] = field(default_factory=Counter)
-    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
-    whole_arrays: bool = True
-    lists: int = 0
-    words: Counter[str] = field(default_factory=Counter)
-    word_count: int = 0
-    glued: int = 0
-    longest: int = 0
+    num_rows: int = 0
+    num_texts: int = 0
+    num_numeric: int = 0
+    num_integers: int = 0
+    num_images: int = 0
+    value_counts: Counter[str] = field(default_factory=Counter)
+    shape_counts: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    integer_arrays: bool = True
+    num_lists: int = 0
+    word_counts: Counter[str] = field(default_factory=Counter)
+    num_words: int = 0
+    num_punctuated: int = 0
+    max_length: int = 0
 
     def add(self, cell: Cell) -> None:
         """Look at one cell that is not empty."""
-        self.rows += 1
-        value = unfolded(cell.value)
-        if isinstance(value, list) and value and not _numeric(value):
-            self.lists += 1
+        self.num_rows += 1
+        value = parse_list(cell.value)
+        if isinstance(value, list) and value and not _is_numeric(value):
+            self.num_lists += 1
             return
         if _is_array(value):
-            if self.rows <= LOOKED_AT:
-                array = array_of(cell)
-                self.shapes[array.shape] += 1
-                self.whole_arrays &= bool((array == np.rint(array)).all())
+            if self.num_rows <= MAX_PROFILED_ROWS:
+                array = parse_array(cell)
+                self.shape_counts[array.shape] += 1
+                self.integer_arrays &= bool((array == np.rint(array)).all())
             return
-        text = text_of(Cell(value, *cell[1:]))
-        if text.lower().endswith(PICTURES) and len(text.splitlines()) == 1:
-            self.pictures += 1
-        if len(self.distinct) < MOST_DISTINCT:
-            self.distinct[text] += 1
-        number = _number(text)
-        self.numbers += number is not None
-        self.whole += number is not None and number == round(number)
-        self.texts += 1
-        if self.rows <= LOOKED_AT:
+        text = parse_text(Cell(value, *cell[1:]))
+        if text.lower().endswith(IMAGE_SUFFIXES) and len(text.splitlines()) == 1:
+            self.num_images += 1
+        if len(self.value_counts) < MAX_DISTINCT:
+            self.value_counts[text] += 1
+        number = _to_number(text)
+        self.num_numeric += number is not None
+        self.num_integers += number is not None and number == round(number)
+        self.num_texts += 1
+        if self.num_rows <= MAX_PROFILED_ROWS:
             self._count_words(text)
 
     def _count_words(self, text: str) -> None:
         words = text.split()
-        self.words.update(words)
-        self.word_count += len(words)
-        self.longest = max(self.longest, len(text))
-        self.glued += sum(1 for word in words if len(word) > 1 and word[-1] in ".,!?;:" and word[:-1].isalnum())
+        self.word_counts.update(words)
+        self.num_words += len(words)
+        self.max_length = max(self.max_length, len(text))
+        self.num_punctuated += sum(1 for word in words if len(word) > 1 and word[-1] in ".,!?;:" and word[:-1].isalnum())
 
-    def basic(self) -> str:
+    def infer_kind(self) -> str:
         """Return the kind by the cells alone."""
-        if self.pictures == self.rows:
+        if self.num_images == self.num_rows:
             return "image"
-        if self.shapes and sum(self.shapes.values()) >= min(self.rows, LOOKED_AT) - self.lists and not self.texts:
+        if (
+            self.shape_counts
+            and sum(self.shape_counts.values()) >= min(self.num_rows, MAX_PROFILED_ROWS) - self.num_lists
+            and not self.num_texts
+        ):
             return self._array_kind()
-        if self.lists:
+        if self.num_lists:
             return "labels"
-        mean = self.rows / max(1, len(self.distinct))
-        if self.numbers == self.rows:
-            return "label" if self.whole == self.rows and len(self.distinct) <= 100 and mean >= A_NUMBER else "number"
-        few = len(self.distinct) <= FEW_LABELS and mean >= A_LABEL and self.word_count <= 6 * min(self.rows, LOOKED_AT)
-        return "label" if few else "text"
+        rows_per_value = self.num_rows / max(1, len(self.value_counts))
+        if self.num_numeric == self.num_rows:
+            return (
+                "label"
+                if self.num_integers == self.num_rows
+                and len(self.value_counts) <= 100
+                and rows_per_value >= MIN_ROWS_PER_NUMBER
+                else "number"
+            )
+        is_label = (
+            len(self.value_counts) <= MAX_INFERRED_LABELS
+            and rows_per_value >= MIN_ROWS_PER_LABEL
+            and self.num_words <= 6 * min(self.num_rows, MAX_PROFILED_ROWS)
+        )
+        return "label" if is_label else "text"
 
-    def is_name(self) -> bool:
+    def is_category(self) -> bool:
         """Return whether cells that repeat are names of a few things, and not texts that happen to be the same."""
-        return len(self.distinct) <= FEW_NAMES and self.word_count <= 2 * min(self.rows, LOOKED_AT)
+        return len(self.value_counts) <= MAX_CATEGORIES and self.num_words <= 2 * min(self.num_rows, MAX_PROFILED_ROWS)
 
     def _array_kind(self) -> str:
-        same = len(self.shapes) == 1
-        shape = next(iter(self.shapes))
+        one_shape = len(self.shape_counts) == 1
+        shape = next(iter(self.shape_counts))
         if len(shape) == 1:
-            return "vector" if same else "frames"
-        if len(shape) == 3 or (same and self.whole_arrays and min(shape) >= 4):
+            return "vector" if one_shape else "frames"
+        if len(shape) == 3 or (one_shape and self.integer_arrays and min(shape) >= 4):
             return "image"
         return "frames"
 
-    def tokens(self, read: bool) -> tuple[str, bool]:
+    def infer_tokens(self, is_source: bool) -> tuple[str, bool]:
         """Return whether a text is best cut into words or characters, and whether its words stand between spaces."""
-        looked = max(1, min(self.rows, LOOKED_AT))
-        repeated = sum(count for count in self.words.values() if count >= 3) / max(1, self.word_count)
-        words_a_row = self.word_count / looked
-        in_words = words_a_row >= 3 and (repeated >= REPEATED or (read and words_a_row >= 5 and repeated >= 0.6))
-        if words_a_row >= 1.5 and len(self.words) <= 200 and repeated >= REPEATED:
-            in_words = True
-        spaces = self.glued <= 0.02 * self.word_count
-        return ("words" if in_words else "characters"), spaces
+        num_profiled = max(1, min(self.num_rows, MAX_PROFILED_ROWS))
+        repeated_share = sum(count for count in self.word_counts.values() if count >= 3) / max(1, self.num_words)
+        words_per_row = self.num_words / num_profiled
+        use_words = words_per_row >= 3 and (
+            repeated_share >= MIN_REPEATED_SHARE or (is_source and words_per_row >= 5 and repeated_share >= 0.6)
+        )
+        if words_per_row >= 1.5 and len(self.word_counts) <= 200 and repeated_share >= MIN_REPEATED_SHARE:
+            use_words = True
+        spaces = self.num_punctuated <= 0.02 * self.num_words
+        return ("words" if use_words else "characters"), spaces
 
 
-class Pair:
+class PairProfile:
     """Source and target of a table's rows, and whether they go step by step beside each other."""
 
     def __init__(self, source: str, target: str) -> None:
-        self.source, self.target = Profile(source), Profile(target)
-        self._beside = {"characters": True, "words": True, "list": True}
-        self._met = self._compared = 0
-        self._several = False
+        self.source, self.target = ColumnProfile(source), ColumnProfile(target)
+        self._aligned = {"characters": True, "words": True, "list": True}
+        self._rows_seen = self._rows_compared = 0
+        self._multiple_words = False
         self._labels: set[str] = set()
 
     def add(self, source: Cell, target: Cell) -> None:
         """Look at one row, both cells of which hold something; of the rows of a large table, at one in `SPARSE`."""
-        self._met += 1
-        if self._met > LOOKED_AT and self._met % SPARSE:
+        self._rows_seen += 1
+        if self._rows_seen > MAX_PROFILED_ROWS and self._rows_seen % SAMPLING_STRIDE:
             return
         self.source.add(source)
         self.target.add(target)
-        if self._compared < ALIGNED and any(self._beside.values()):
+        if self._rows_compared < MAX_ALIGNED_ROWS and any(self._aligned.values()):
             self._compare(source, target)
 
     def _compare(self, source: Cell, target: Cell) -> None:
-        self._compared += 1
-        value, labels = unfolded(source.value), unfolded(target.value)
-        as_list = [str(part) for part in labels] if isinstance(labels, list | np.ndarray) else None
-        words = as_list if as_list is not None else text_of(Cell(labels, *target[1:])).split()
-        self._several |= len(words) > 1
+        self._rows_compared += 1
+        value, labels = parse_list(source.value), parse_list(target.value)
+        label_list = [str(element) for element in labels] if isinstance(labels, list | np.ndarray) else None
+        words = label_list if label_list is not None else parse_text(Cell(labels, *target[1:])).split()
+        self._multiple_words |= len(words) > 1
         self._labels.update(words[:1000])
-        if _is_array(value) and (not isinstance(value, list) or _numeric(value)):
-            steps = len(array_of(source))
-            self._beside = {"characters": False, "words": False, "list": self._beside["list"] and steps == len(words)}
+        if _is_array(value) and (not isinstance(value, list) or _is_numeric(value)):
+            num_steps = len(parse_array(source))
+            self._aligned = {"characters": False, "words": False, "list": self._aligned["list"] and num_steps == len(words)}
             return
-        text = "" if isinstance(value, list) else text_of(Cell(value, *source[1:]))
-        parts = len(value) if isinstance(value, list) else len(text.split())
-        letters = len(labels) if as_list is not None else len(text_of(Cell(labels, *target[1:])))
-        self._beside["list"] &= isinstance(value, list) and parts == len(words)
-        self._beside["words"] &= parts == len(words)
-        self._beside["characters"] &= len(text) == letters
+        text = "" if isinstance(value, list) else parse_text(Cell(value, *source[1:]))
+        num_elements = len(value) if isinstance(value, list) else len(text.split())
+        num_chars = len(labels) if label_list is not None else len(parse_text(Cell(labels, *target[1:])))
+        self._aligned["list"] &= isinstance(value, list) and num_elements == len(words)
+        self._aligned["words"] &= num_elements == len(words)
+        self._aligned["characters"] &= len(text) == num_chars
 
-    def beside(self, said: bool) -> str | None:
+    def aligned_with(self, declared: bool) -> str | None:
         """Return what of the source each label stands beside: "list" elements, "words", "characters", or None.
 
         If nobody `said` that the target is labels, there must be few of them as well.
         """
-        few = said or len(self._labels) <= max(50, self._compared // 4) and self._compared > 1
-        one_word = not self._several and self._beside["characters"]
-        for name in ("list", "characters") if one_word else ("list", "words", "characters"):
-            if self._beside[name] and (few or self.target.lists) and (said or self._several or name == "characters"):
-                if not said and name == "characters" and not self.target.lists and self.target.longest < 2:
+        few_labels = declared or len(self._labels) <= max(50, self._rows_compared // 4) and self._rows_compared > 1
+        one_word = not self._multiple_words and self._aligned["characters"]
+        for unit in ("list", "characters") if one_word else ("list", "words", "characters"):
+            if (
+                self._aligned[unit]
+                and (few_labels or self.target.num_lists)
+                and (declared or self._multiple_words or unit == "characters")
+            ):
+                if not declared and unit == "characters" and not self.target.num_lists and self.target.max_length < 2:
                     continue
-                return name
+                return unit
         return None
 
 
-def choose_kinds(pair: Pair, said: tuple[str | None, str | None], tokens: str | None = None) -> tuple[Chosen, Chosen]:
+def infer_types(
+    profile: PairProfile, declared: tuple[str | None, str | None], tokens: str | None = None
+) -> tuple[InferredType, InferredType]:
     """Return the kinds of source and target: what was said, else what was found; texts in `tokens`, if that was said."""
-    beside = pair.beside(said[1] == "labels") if said[1] in (None, "labels") and said[0] != "label" else None
-    source, target = said[0], said[1]
+    aligned = (
+        profile.aligned_with(declared[1] == "labels") if declared[1] in (None, "labels") and declared[0] != "label" else None
+    )
+    source, target = declared[0], declared[1]
     if target is None:
-        target = "labels" if beside else pair.target.basic()
+        target = "labels" if aligned else profile.target.infer_kind()
     if source is None:
-        source = pair.source.basic()
+        source = profile.source.infer_kind()
         if target == "labels" and source in ("vector", "image", "label"):
             source = "text" if source == "label" else "frames"
-        if source == "label" and target != "image" and not pair.source.is_name():
+        if source == "label" and target != "image" and not profile.source.is_category():
             source = "text"
     if tokens is not None:
         source, target = (tokens if kind == "text" else kind for kind in (source, target))
-    return _source(pair, source, target, beside), _target(pair, target, beside)
+    return _source_type(profile, source, target, aligned), _target_type(profile, target, aligned)
 
 
-def _source(pair: Pair, kind: str, target: str, beside: str | None) -> Chosen:
-    if kind in TOKENS:
-        return Chosen("text", kind, spaces=beside == "words" or pair.source.tokens(True)[1])
+def _source_type(profile: PairProfile, kind: str, target: str, aligned: str | None) -> InferredType:
+    if kind in TOKEN_KINDS:
+        return InferredType("text", kind, spaces=aligned == "words" or profile.source.infer_tokens(True)[1])
     if kind == "text" and target == "labels":
-        return Chosen("text", "words" if beside == "words" else "characters", spaces=True)
-    tokens, spaces = pair.source.tokens(read=True) if kind == "text" else ("characters", True)
-    return Chosen(kind, tokens, spaces, "words")
+        return InferredType("text", "words" if aligned == "words" else "characters", spaces=True)
+    tokens, spaces = profile.source.infer_tokens(is_source=True) if kind == "text" else ("characters", True)
+    return InferredType(kind, tokens, spaces, "words")
 
 
-def _target(pair: Pair, kind: str, beside: str | None) -> Chosen:
-    if kind in TOKENS:
-        return Chosen("text", kind, spaces=pair.target.tokens(False)[1])
+def _target_type(profile: PairProfile, kind: str, aligned: str | None) -> InferredType:
+    if kind in TOKEN_KINDS:
+        return InferredType("text", kind, spaces=profile.target.infer_tokens(False)[1])
     if kind == "labels":
-        return Chosen(kind, split="characters" if beside == "characters" and not pair.target.lists else "words")
-    tokens, spaces = pair.target.tokens(read=False) if kind == "text" else ("characters", True)
-    return Chosen(kind, tokens, spaces)
+        return InferredType(kind, split="characters" if aligned == "characters" and not profile.target.num_lists else "words")
+    tokens, spaces = profile.target.infer_tokens(is_source=False) if kind == "text" else ("characters", True)
+    return InferredType(kind, tokens, spaces)
 
 
 def parse_column(spec: str, role: str) -> tuple[str, str | None]:
@@ -232,10 +256,10 @@ def parse_column(spec: str, role: str) -> tuple[str, str | None]:
     name, colon, kind = spec.rpartition(":")
     if not colon:
         return spec, None
-    known = (*KINDS, *TOKENS)
-    if kind not in known:
-        near = nearest(kind, known) or "."
-        raise UsageError(f"--{role} {spec}: there is no kind '{kind}'{near} Kinds: {', '.join(known)}.")
+    kinds = (*COLUMN_TYPES, *TOKEN_KINDS)
+    if kind not in kinds:
+        hint = did_you_mean(kind, kinds) or "."
+        raise UsageError(f"--{role} {spec}: there is no kind '{kind}'{hint} Kinds: {', '.join(kinds)}.")
     return name, kind
 
 
@@ -247,18 +271,18 @@ def _is_array(value: Any) -> bool:
     if value.lower().endswith(".npy"):
         return True
     parts = value.replace(",", " ").replace(";", " ").split()
-    many = len(parts) >= (3 if "." in value else SURELY_NUMBERS)
-    return many and all(_number(part) is not None for part in parts)
+    enough = len(parts) >= (3 if "." in value else MIN_ARRAY_NUMBERS)
+    return enough and all(_to_number(text) is not None for text in parts)
 
 
-def _numeric(value: list[Any]) -> bool:
-    head = value[0]
-    while isinstance(head, list) and head:
-        head = head[0]
-    return isinstance(head, int | float) and not isinstance(head, bool)
+def _is_numeric(value: list[Any]) -> bool:
+    first = value[0]
+    while isinstance(first, list) and first:
+        first = first[0]
+    return isinstance(first, int | float) and not isinstance(first, bool)
 
 
-def _number(text: str) -> float | None:
+def _to_number(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:

@@ -25,19 +25,28 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.atomic_io import can_claim, make_folder, new_folder, remove_partials, storage_error
+from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp, storage_error
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text.fingerprint import identity
-from unrolled.text.parallel_encode import Task, encode_in_shards, stamps, work_folder
-from unrolled.text.shards import CHANGED, checksum, damaged, digest, plan
-from unrolled.text.text_encoder import Alphabet, Encoder, Part, Whole, characters, join, refuse_nothing, refuse_other_symbols
-from unrolled.text.text_files import PIECE, READERS, gather, is_spooled
-from unrolled.text.tokenizer import Bytes, Ids, Vocabulary, vocabulary_from_json
+from unrolled.text.fingerprint import cached_fingerprint
+from unrolled.text.parallel_encode import EncodingJob, encode_in_shards, stat_files, work_folder
+from unrolled.text.shards import TEXT_CHANGED, checksum, corrupt_shards, digest, plan_shards
+from unrolled.text.text_encoder import (
+    CharSet,
+    CorpusStats,
+    FileSlice,
+    TextEncoder,
+    char_tokenizer,
+    merge_stats,
+    require_nonempty,
+    require_same_tokens,
+)
+from unrolled.text.text_files import CHUNK_BYTES, CHUNK_READERS, is_stdin_buffer, resolve_inputs
+from unrolled.text.tokenizer import ByteTokenizer, Ids, Tokenizer, tokenizer_from_json
 
-A_DAY = 86400.0
+DAY_SECONDS = 86400.0
 FORMAT = 2
-LARGE = 512 << 20
+MIN_SHARDED_BYTES = 512 << 20
 """Bytes of files from which on they are encoded in shards, by several processes."""
 
 Report = Callable[[str], None]
@@ -51,7 +60,7 @@ class Corpus:
     """
 
     ids: Ids
-    vocabulary: Vocabulary
+    tokenizer: Tokenizer
     unit: str
     key: str
     text: str
@@ -63,12 +72,12 @@ class Corpus:
 
     def split(self, train_fraction: float) -> tuple[Ids, Ids]:
         """Return the first part, to train on, and the rest; documents stay whole, and both parts start with an end."""
-        cut = int(len(self.ids) * train_fraction)
-        end = self.vocabulary.end
-        if end is None or cut >= len(self.ids):
-            return self.ids[:cut], self.ids[cut:]
-        cut += next((int(at[0]) for at in _positions(self.ids[cut:], end) if len(at)), 0)
-        return self.ids[: cut + 1], self.ids[cut:]
+        boundary = int(len(self.ids) * train_fraction)
+        eos_id = self.tokenizer.eos_id
+        if eos_id is None or boundary >= len(self.ids):
+            return self.ids[:boundary], self.ids[boundary:]
+        boundary += next((int(positions[0]) for positions in _positions_of(self.ids[boundary:], eos_id) if len(positions)), 0)
+        return self.ids[: boundary + 1], self.ids[boundary:]
 
 
 def cache_folder() -> Path:
@@ -80,7 +89,7 @@ def cache_folder() -> Path:
 def open_corpus(
     inputs: Sequence[str],
     options: DataOptions,
-    vocabulary: Vocabulary | None = None,
+    tokenizer: Tokenizer | None = None,
     report: Report = lambda message: None,
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `sources.gather`), from the cache if its contents are known there.
@@ -89,59 +98,59 @@ def open_corpus(
     without, the text's own is made. Raises `DataError` for what is not text, `StorageError` for faults of the disk.
     """
     cache = cache_folder()
-    paths = gather(inputs, options.glob, cache)
+    paths = resolve_inputs(inputs, options.glob, cache)
     try:
-        before = stamps(paths)
-        recipe = [FORMAT, identity(paths, cache), options.tokens, options.unit, vocabulary and vocabulary.to_json()]
-        key = hashlib.blake2b(json.dumps(recipe).encode(), digest_size=16).hexdigest()
-        known = cached_corpus(key)
-        if known is not None:
-            return known
+        file_stats = stat_files(paths)
+        key_parts = [FORMAT, cached_fingerprint(paths, cache), options.tokens, options.unit, tokenizer and tokenizer.to_json()]
+        key = hashlib.blake2b(json.dumps(key_parts).encode(), digest_size=16).hexdigest()
+        cached = cached_corpus(key)
+        if cached is not None:
+            return cached
         with contextlib.suppress(OSError):
             os.utime(work_folder(cache / key))  # what is left of this very text is gone on with, however old
-        remove_partials(cache, older_than=A_DAY)
-        size = sum(stamp[0] for stamp in before)
-        report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {size:,} bytes, for the first time")
-        if vocabulary is not None:
-            refuse_other_symbols(vocabulary, options)
-        checked = _in_shards(paths, before)
-        if checked:
-            task, text = Task(paths, before, options, vocabulary), str(recipe[1])
-            encode_in_shards(cache / key, task, report, lambda *found: _head(options, text, *found))
+        remove_tmp(cache, min_age=DAY_SECONDS)
+        num_bytes = sum(stamp[0] for stamp in file_stats)
+        report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {num_bytes:,} bytes, for the first time")
+        if tokenizer is not None:
+            require_same_tokens(tokenizer, options)
+        in_shards = _needs_shards(paths, file_stats)
+        if in_shards:
+            job, content_hash = EncodingJob(paths, file_stats, options, tokenizer), str(key_parts[1])
+            encode_in_shards(cache / key, job, report, lambda *results: _header_json(options, content_hash, *results))
         else:
-            with new_folder(cache / key, first_wins=True) as folder:  # two processes may read one text at the same time
-                _encode(paths, options, vocabulary, folder, str(recipe[1]))
-        if stamps(paths) != before:
+            with atomic_dir(cache / key, keep_existing=True) as folder:  # two processes may read one text at the same time
+                _encode(paths, options, tokenizer, folder, str(key_parts[1]))
+        if stat_files(paths) != file_stats:
             shutil.rmtree(cache / key, ignore_errors=True)
-            raise DataError(CHANGED)
+            raise DataError(TEXT_CHANGED)
     finally:
         for path in paths:
-            if is_spooled(path, cache):
+            if is_stdin_buffer(path, cache):
                 path.unlink(missing_ok=True)
-    encoded = cached_corpus(key, checked)
+    encoded = cached_corpus(key, in_shards)
     if encoded is None:
         raise StorageError(f"The encoded text in {cache / key} was damaged at once. Check the disk, and run again.")
     return encoded
 
 
-def is_shared(inputs: Sequence[str], options: DataOptions) -> bool:
+def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
     """Return whether processes that open this text at the same time share the work of encoding it.
 
     Where they do not, one had better open it before the others. Standard input is each one's own.
     """
-    if "-" in inputs or not can_claim():
+    if "-" in inputs or not has_file_locks():
         return False
-    paths = gather(inputs, options.glob)
-    return _in_shards(paths, stamps(paths))
+    paths = resolve_inputs(inputs, options.glob)
+    return _needs_shards(paths, stat_files(paths))
 
 
-def _in_shards(paths: list[Path], states: list[tuple[int, int]]) -> bool:
+def _needs_shards(paths: list[Path], file_stats: list[tuple[int, int]]) -> bool:
     """Return whether a text is large, and can be cut."""
-    sizes = [size for size, _ in states]
-    return sum(sizes) >= LARGE and len(plan(paths, sizes)) > 2
+    sizes = [size for size, _ in file_stats]
+    return sum(sizes) >= MIN_SHARDED_BYTES and len(plan_shards(paths, sizes)) > 2
 
 
-def cached_corpus(key: str, checked: bool = False) -> Corpus | None:
+def cached_corpus(key: str, verified: bool = False) -> Corpus | None:
     """Return the cached entry `key` if it is there and undamaged; a damaged one is removed.
 
     With `checked`, its ids were found undamaged a moment ago.
@@ -149,7 +158,7 @@ def cached_corpus(key: str, checked: bool = False) -> Corpus | None:
     folder = cache_folder() / key
     for _ in range(2):  # one that another process made meanwhile is whole when it is looked at again
         try:
-            return _read_entry(folder, checked)
+            return _read_entry(folder, verified)
         except FileNotFoundError:
             if not folder.exists():
                 return None
@@ -159,68 +168,70 @@ def cached_corpus(key: str, checked: bool = False) -> Corpus | None:
     return None
 
 
-def _read_entry(folder: Path, checked: bool) -> Corpus:
-    head = json.loads((folder / "corpus.json").read_text("utf-8"))
-    told, path = head.pop("digest"), folder / "ids.bin"
-    if told != digest(head) or not (checked or _is_sound(path, head)):
+def _read_entry(folder: Path, verified: bool) -> Corpus:
+    header = json.loads((folder / "corpus.json").read_text("utf-8"))
+    expected, path = header.pop("digest"), folder / "ids.bin"
+    if expected != digest(header) or not (verified or _is_intact(path, header)):
         raise ValueError("checksum")
-    ids = np.memmap(path, dtype=head["dtype"], mode="r", shape=(head["size"],))
-    vocabulary = vocabulary_from_json(head["vocabulary"])
-    about = {name: head[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
-    return Corpus(ids, vocabulary, key=folder.name, notes=tuple(head["notes"]), **about)
+    ids = np.memmap(path, dtype=header["dtype"], mode="r", shape=(header["size"],))
+    tokenizer = tokenizer_from_json(header["vocabulary"])
+    fields = {name: header[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
+    return Corpus(ids, tokenizer, key=folder.name, notes=tuple(header["notes"]), **fields)
 
 
-def _is_sound(path: Path, head: dict[str, Any]) -> bool:
+def _is_intact(path: Path, header: dict[str, Any]) -> bool:
     """Return whether `ids.bin` is what its head says, as a whole or shard by shard."""
-    if "shards" not in head:
-        return bool(checksum(path) == head["crc32"])
-    itemsize = np.dtype(head["dtype"]).itemsize
-    return path.stat().st_size == head["size"] * itemsize and not damaged(path, head["shards"], itemsize)
+    if "shards" not in header:
+        return bool(checksum(path) == header["crc32"])
+    itemsize = np.dtype(header["dtype"]).itemsize
+    return path.stat().st_size == header["size"] * itemsize and not corrupt_shards(path, header["shards"], itemsize)
 
 
-def _encode(paths: list[Path], options: DataOptions, vocabulary: Vocabulary | None, folder: Path, text: str) -> None:
+def _encode(paths: list[Path], options: DataOptions, tokenizer: Tokenizer | None, folder: Path, content_hash: str) -> None:
     """Write `ids.bin` and `corpus.json` for the text of `paths` into `folder`."""
-    has_end = options.unit != "stream"
-    if vocabulary is None:
-        vocabulary = Bytes(has_end) if options.tokens == "bytes" else _scan_alphabet(paths, options)
-    encoder = Encoder(vocabulary, options)
-    make_folder(folder)
+    has_eos = options.unit != "stream"
+    if tokenizer is None:
+        tokenizer = ByteTokenizer(has_eos) if options.tokens == "bytes" else _scan_chars(paths, options)
+    encoder = TextEncoder(tokenizer, options)
+    make_dir(folder)
     crc = 0
     try:
         with open(folder / "ids.bin", "wb") as file:
-            led = [np.array([encoder.end], dtype=encoder.dtype)] if has_end else []
-            for ids in itertools.chain(led, encoder.encode(map(Part, paths))):
+            first_ids = [np.array([encoder.eos_id], dtype=encoder.dtype)] if has_eos else []
+            for ids in itertools.chain(first_ids, encoder.encode(map(FileSlice, paths))):
                 crc = zlib.crc32(ids.data, crc)
                 file.write(ids.data)
     except OSError as error:
         raise storage_error(error, folder, "write the encoded text to") from error
-    whole = join([encoder.facts], has_end, encoder.border is not None)
-    refuse_nothing(whole, has_end, paths)
-    (folder / "corpus.json").write_bytes(_head(options, text, vocabulary, whole, crc))
+    stats = merge_stats([encoder.stats], has_eos, encoder.separator is not None)
+    require_nonempty(stats, has_eos, paths)
+    (folder / "corpus.json").write_bytes(_header_json(options, content_hash, tokenizer, stats, crc))
 
 
-def _scan_alphabet(paths: Iterable[Path], options: DataOptions) -> Vocabulary:
+def _scan_chars(paths: Iterable[Path], options: DataOptions) -> Tokenizer:
     """Return the vocabulary of all code points in the files, in their order."""
-    alphabet = Alphabet()
+    char_set = CharSet()
     for path in paths:
-        for piece in READERS["characters"](path, {}):
-            alphabet.add(piece)
-    return characters(alphabet.symbols, options)
+        for chunk in CHUNK_READERS["characters"](path, {}):
+            char_set.add(chunk)
+    return char_tokenizer(char_set.chars, options)
 
 
-def _head(options: DataOptions, text: str, vocabulary: Vocabulary, whole: Whole, checks: int | list[dict[str, int]]) -> bytes:
+def _header_json(
+    options: DataOptions, content_hash: str, tokenizer: Tokenizer, stats: CorpusStats, crc32: int | list[dict[str, int]]
+) -> bytes:
     """Return the content of `corpus.json`; `checks` is the CRC-32 of all ids, or the index of the shards with one for each."""
-    check = {"crc32": checks} if isinstance(checks, int) else {"shards": checks}
-    head = {
-        "format": FORMAT, "text": text, "is_text": whole.is_text,
-        "dtype": Encoder(vocabulary, options).dtype.str, "size": whole.size, **check, "unit": options.unit,
-        "documents": whole.documents, "longest": whole.longest, "unknown": whole.unknown,
-        "vocabulary": vocabulary.to_json(), "notes": list(whole.notes),
+    crc_fields = {"crc32": crc32} if isinstance(crc32, int) else {"shards": crc32}
+    header = {
+        "format": FORMAT, "text": content_hash, "is_text": stats.is_text,
+        "dtype": TextEncoder(tokenizer, options).dtype.str, "size": stats.num_tokens, **crc_fields, "unit": options.unit,
+        "documents": stats.num_documents, "longest": stats.longest_document, "unknown": stats.num_unknown,
+        "vocabulary": tokenizer.to_json(), "notes": list(stats.notes),
     }  # fmt: skip
-    return json.dumps(head | {"digest": digest(head)}).encode()
+    return json.dumps(header | {"digest": digest(header)}).encode()
 
 
-def _positions(ids: Ids, symbol: int) -> Iterator[Any]:
+def _positions_of(ids: Ids, token_id: int) -> Iterator[Any]:
     """Yield where `symbol` stands in `ids`, a few megabytes at a time."""
-    for start in range(0, len(ids), PIECE):
-        yield np.flatnonzero(ids[start : start + PIECE] == symbol) + start
+    for start in range(0, len(ids), CHUNK_BYTES):
+        yield np.flatnonzero(ids[start : start + CHUNK_BYTES] == token_id) + start

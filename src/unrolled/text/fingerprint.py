@@ -16,72 +16,74 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from unrolled.atomic_io import PARTIAL, claim, make_folder, write_bytes
+from unrolled.atomic_io import TMP_MARK, file_lock, make_dir, write_atomic
 from unrolled.errors import StorageError
-from unrolled.text.text_files import fingerprint, is_spooled
+from unrolled.text.text_files import fingerprint, is_stdin_buffer
 
-LARGE = 256 << 20
+MIN_CACHED_BYTES = 256 << 20
 """Bytes from which on a digest is remembered: less is read in half a second."""
 
-SETTLED = 2.0
+MIN_AGE_SECONDS = 2.0
 """Seconds for which a file must have been left alone: clocks of file systems are coarse, and a change may share its time."""
 
-LOOKS, LOOK = 64, 1 << 14
+NUM_PROBES, PROBE_BYTES = 64, 1 << 14
 """How many places of a file are looked into, and the bytes at each of them."""
 
 
-def identity(paths: Sequence[Path], cache: Path) -> str:
+def cached_fingerprint(paths: Sequence[Path], cache: Path) -> str:
     """Return `fingerprint(paths)`, read or remembered in the folder `cache`. Raises `StorageError` if they cannot be read."""
     started = time.time()
     try:
-        states = [os.stat(path) for path in paths]
-        rests = all(started - max(state.st_mtime, state.st_ctime) > SETTLED for state in states)
-        large = sum(state.st_size for state in states) >= LARGE and not any(is_spooled(path, cache) for path in paths)
-        seen = cache / "seen" / _sight(paths) if rests and large else None
+        stats = [os.stat(path) for path in paths]
+        unmodified = all(started - max(stat.st_mtime, stat.st_ctime) > MIN_AGE_SECONDS for stat in stats)
+        is_large = sum(stat.st_size for stat in stats) >= MIN_CACHED_BYTES and not any(
+            is_stdin_buffer(path, cache) for path in paths
+        )
+        cache_file = cache / "seen" / stat_signature(paths) if unmodified and is_large else None
     except OSError:
-        seen = None
-    if seen is None:
+        cache_file = None
+    if cache_file is None:
         return fingerprint(paths)
-    return _remembered(seen) or _learned(paths, seen)
+    return _read_cached(cache_file) or _compute_and_cache(paths, cache_file)
 
 
-def _remembered(seen: Path) -> str | None:
+def _read_cached(cache_file: Path) -> str | None:
     with contextlib.suppress(OSError, ValueError):
-        digest, check = seen.read_text("ascii").split(" ")
-        if check == _check(digest, seen.name):
+        digest, checksum = cache_file.read_text("ascii").split(" ")
+        if checksum == _checksum(digest, cache_file.name):
             return digest
     return None
 
 
-def _learned(paths: Sequence[Path], seen: Path) -> str:
+def _compute_and_cache(paths: Sequence[Path], cache_file: Path) -> str:
     """Read the files and remember their digest. Of those who want to know at the same time one reads; the others wait."""
-    lock = seen.with_name(f"{seen.name}{PARTIAL}lock")
+    lock = cache_file.with_name(f"{cache_file.name}{TMP_MARK}lock")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, StorageError):  # it is only a memory
-            make_folder(seen.parent)
-            stack.enter_context(claim(lock, wait=True))
-        digest = _remembered(seen) or fingerprint(paths)
+            make_dir(cache_file.parent)
+            stack.enter_context(file_lock(lock, blocking=True))
+        digest = _read_cached(cache_file) or fingerprint(paths)
         with contextlib.suppress(OSError, StorageError):
-            if _sight(paths) == seen.name:
-                write_bytes(seen, f"{digest} {_check(digest, seen.name)}".encode())
+            if stat_signature(paths) == cache_file.name:
+                write_atomic(cache_file, f"{digest} {_checksum(digest, cache_file.name)}".encode())
         with contextlib.suppress(OSError):
             lock.unlink(missing_ok=True)
     return digest
 
 
-def _sight(paths: Sequence[Path]) -> str:
+def stat_signature(paths: Sequence[Path]) -> str:
     """Return a digest of what the system says of the files, and of a few places in each."""
-    seen = []
+    entries = []
     for path in paths:
         with open(path, "rb", buffering=0) as file:
-            state, look = os.fstat(file.fileno()), hashlib.blake2b(digest_size=16)
-            for place in range(LOOKS):
-                file.seek(max(0, state.st_size - LOOK) * place // (LOOKS - 1))
-                look.update(file.read(LOOK))
-        times = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
-        seen.append([os.path.abspath(path), *times, look.hexdigest()])
-    return hashlib.blake2b(json.dumps(seen).encode(), digest_size=16).hexdigest()
+            stat, probe_hash = os.fstat(file.fileno()), hashlib.blake2b(digest_size=16)
+            for probe in range(NUM_PROBES):
+                file.seek(max(0, stat.st_size - PROBE_BYTES) * probe // (NUM_PROBES - 1))
+                probe_hash.update(file.read(PROBE_BYTES))
+        times = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
+        entries.append([os.path.abspath(path), *times, probe_hash.hexdigest()])
+    return hashlib.blake2b(json.dumps(entries).encode(), digest_size=16).hexdigest()
 
 
-def _check(digest: str, name: str) -> str:
+def _checksum(digest: str, name: str) -> str:
     return hashlib.blake2b(f"{name} {digest}".encode(), digest_size=16).hexdigest()

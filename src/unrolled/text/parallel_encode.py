@@ -30,57 +30,57 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unrolled.atomic_io import PARTIAL, can_claim, claim, new_folder, put_in_place, storage_error, write_bytes
+from unrolled.atomic_io import TMP_MARK, atomic_dir, commit_dir, file_lock, has_file_locks, storage_error, write_atomic
 from unrolled.errors import DataError, StorageError, UnrolledError
 from unrolled.options import DataOptions
 from unrolled.text import shards
-from unrolled.text.shards import CHANGED
-from unrolled.text.text_encoder import Encoder, Part, Whole, characters, join, refuse_nothing
-from unrolled.text.tokenizer import Bytes, Characters, Vocabulary, vocabulary_from_json
+from unrolled.text.shards import TEXT_CHANGED
+from unrolled.text.text_encoder import CorpusStats, FileSlice, TextEncoder, char_tokenizer, merge_stats, require_nonempty
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from_json
 
 FORMAT = 1
-TRIES = 3
+MAX_ATTEMPTS = 3
 
-MOST = 32
+MAX_PROCESSES = 32
 """Processes on one machine: more wait for its disk."""
 
-WAIT = 0.2
+POLL_SECONDS = 0.2
 """Seconds between looks at what others have done."""
 
-TELL = 60.0
+REPORT_EVERY = 60.0
 """Seconds between reports."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Task:
+class EncodingJob:
     """A text to encode: its files, what `os.stat` said of them when their digest was taken, and how they are read."""
 
     paths: list[Path]
-    stamps: list[tuple[int, int]]
+    file_stats: list[tuple[int, int]]
     options: DataOptions
-    vocabulary: Vocabulary | None
+    tokenizer: Tokenizer | None
 
     def to_json(self) -> str:
         """Return what a helper is told, in one line."""
-        vocabulary = self.vocabulary and self.vocabulary.to_json()
-        return json.dumps([list(map(str, self.paths)), self.stamps, self.options.tokens, self.options.unit, vocabulary])
+        tokenizer = self.tokenizer and self.tokenizer.to_json()
+        return json.dumps([list(map(str, self.paths)), self.file_stats, self.options.tokens, self.options.unit, tokenizer])
 
     @classmethod
-    def from_json(cls, line: bytes) -> Task:
+    def from_json(cls, line: bytes) -> EncodingJob:
         """Return the task that `to_json` told of."""
-        paths, stamps, tokens, unit, vocabulary = json.loads(line)
-        options = DataOptions(tokens=tokens, unit=unit)
-        known = None if vocabulary is None else vocabulary_from_json(vocabulary)
-        return cls([Path(path) for path in paths], [(size, at) for size, at in stamps], options, known)
+        paths, file_stats, tokens, documents, tokenizer_json = json.loads(line)
+        options = DataOptions(tokens=tokens, unit=documents)
+        tokenizer = None if tokenizer_json is None else tokenizer_from_json(tokenizer_json)
+        return cls([Path(path) for path in paths], [(size, mtime) for size, mtime in file_stats], options, tokenizer)
 
     def has_changed(self, first: int = 0, last: int | None = None) -> bool:
         """Return whether any of the files, or of those from `first` to before `last`, is another than it was."""
-        return stamps(self.paths[first:last]) != self.stamps[first:last]
+        return stat_files(self.paths[first:last]) != self.file_stats[first:last]
 
 
-def stamps(paths: list[Path]) -> list[tuple[int, int]]:
+def stat_files(paths: list[Path]) -> list[tuple[int, int]]:
     """Return size and time of change of each file: enough to notice writing that goes on while we read. Gone: nothing."""
     try:
         return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, paths)]
@@ -88,212 +88,220 @@ def stamps(paths: list[Path]) -> list[tuple[int, int]]:
         return []
 
 
-class Workshop:
+class ShardWorker:
     """One process's view of the folder: `count` and `write` return when all shards are done, by whomever."""
 
-    def __init__(self, folder: Path, task: Task, report: Report = lambda message: None, is_helper: bool = False) -> None:
-        self.folder, self.task = folder, task
-        self._report, self._told, self._is_helper = report, time.monotonic(), is_helper
+    def __init__(
+        self, folder: Path, job: EncodingJob, report: Report = lambda message: None, is_subprocess: bool = False
+    ) -> None:
+        self.folder, self.job = folder, job
+        self._report, self._last_report, self._is_subprocess = report, time.monotonic(), is_subprocess
         self._done: dict[str, dict[int, dict[str, Any]]] = {"count": {}, "write": {}}
-        plan = shards.kept(self.folder / "plan.json") or {}
-        sizes = [size for size, _ in task.stamps]
-        if plan.get("format") != FORMAT or not shards.is_plan(plan.get("cuts"), task.paths, sizes):
+        plan = shards.read_checked_json(self.folder / "plan.json") or {}
+        sizes = [size for size, _ in job.file_stats]
+        if plan.get("format") != FORMAT or not shards.is_valid_plan(plan.get("cuts"), job.paths, sizes):
             raise ValueError("plan")
-        self.cuts: list[shards.Cut] = [(file, at) for file, at in plan["cuts"]]
-        self.shards = len(self.cuts) - 1
-        self._vocabulary = task.vocabulary
-        self._again = 0
+        self.split_points: list[shards.SplitPoint] = [(file, offset) for file, offset in plan["cuts"]]
+        self.num_shards = len(self.split_points) - 1
+        self._tokenizer = job.tokenizer
+        self._rewrites = 0
 
-    def look(self, step: str) -> dict[int, dict[str, Any]]:
+    def scan_done(self, step: str) -> dict[int, dict[str, Any]]:
         """Return what is kept of the shards that are done; what is damaged is removed, to be done again."""
         done = self._done[step]
         for name in os.listdir(self.folder):
-            number, _, rest = name.partition(".")
-            if rest == f"{step}.json" and number.isdecimal() and int(number) < self.shards and int(number) not in done:
-                content = shards.kept(self.folder / name)
+            number, _, suffix = name.partition(".")
+            if suffix == f"{step}.json" and number.isdecimal() and int(number) < self.num_shards and int(number) not in done:
+                content = shards.read_checked_json(self.folder / name)
                 if content is None:
                     (self.folder / name).unlink(missing_ok=True)
                 else:
                     done[int(number)] = content
         return done
 
-    def count(self) -> tuple[Vocabulary, Whole]:
+    def count(self) -> tuple[Tokenizer, CorpusStats]:
         """Count all shards; return the vocabulary of the text, and where the ids of each belong."""
-        options, known = self.task.options, self.task.vocabulary
-        has_end = options.unit != "stream"
-        given = known if isinstance(known, Characters) else None
-        done = self._all("count", lambda number: shards.count(self._parts(number), options, given))
-        if known is None and options.tokens == "bytes":
-            known = Bytes(has_end)
-        elif known is None:
-            known = characters(sorted({symbol for kept in done for symbol in kept["alphabet"]}), options)
-        self._vocabulary = known
-        whole = self._joined(done)
-        refuse_nothing(whole, has_end, self.task.paths)
-        return known, whole
+        options, tokenizer = self.job.options, self.job.tokenizer
+        has_eos = options.unit != "stream"
+        counting_tokenizer = tokenizer if isinstance(tokenizer, CharTokenizer) else None
+        done = self._run_all("count", lambda number: shards.count(self._slices(number), options, counting_tokenizer))
+        if tokenizer is None and options.tokens == "bytes":
+            tokenizer = ByteTokenizer(has_eos)
+        elif tokenizer is None:
+            tokenizer = char_tokenizer(sorted({char for record in done for char in record["alphabet"]}), options)
+        self._tokenizer = tokenizer
+        stats = self._merge_stats(done)
+        require_nonempty(stats, has_eos, self.job.paths)
+        return tokenizer, stats
 
-    def write(self, counted: Whole) -> tuple[Whole, list[dict[str, int]]]:
+    def write(self, counted: CorpusStats) -> tuple[CorpusStats, list[dict[str, int]]]:
         """Write all shards; return what is known of the text, and the index of the shards: `offset`, `size`, `crc32`."""
 
-        def one(number: int) -> dict[str, Any]:
-            return shards.write(self._parts(number), counted.places[number], self.encoder(), self.folder / "ids.bin")
+        def write_one(number: int) -> dict[str, Any]:
+            return shards.write(self._slices(number), counted.spans[number], self.encoder(), self.folder / "ids.bin")
 
-        done = self._all("write", one)
-        whole = self._joined(done)
-        if whole.places != counted.places:
-            raise DataError(CHANGED)
-        places = zip(whole.places, done, strict=True)
-        return whole, [{"offset": place.offset, "size": place.size, "crc32": kept["crc32"]} for place, kept in places]
+        done = self._run_all("write", write_one)
+        stats = self._merge_stats(done)
+        if stats.spans != counted.spans:
+            raise DataError(TEXT_CHANGED)
+        spans = zip(stats.spans, done, strict=True)
+        return stats, [{"offset": span.offset, "size": span.size, "crc32": record["crc32"]} for span, record in spans]
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> TextEncoder:
         """Return a fresh encoder; only after all shards were counted."""
-        if self._vocabulary is None:
+        if self._tokenizer is None:
             raise ValueError("The vocabulary is not known before all shards are counted.")
-        return Encoder(self._vocabulary, self.task.options)
+        return TextEncoder(self._tokenizer, self.job.options)
 
-    def _joined(self, done: list[dict[str, Any]]) -> Whole:
+    def _merge_stats(self, done: list[dict[str, Any]]) -> CorpusStats:
         encoder = self.encoder()
-        return join([shards.facts_of(kept) for kept in done], encoder.end is not None, encoder.border is not None)
+        return merge_stats(
+            [shards.stats_from(record) for record in done], encoder.eos_id is not None, encoder.separator is not None
+        )
 
-    def write_again(self, numbers: list[int]) -> None:
+    def rewrite(self, numbers: list[int]) -> None:
         """Forget that these shards were written: what is on the disk is not what was. A disk that does it again is told of."""
-        self._again += 1
-        if self._again == TRIES:
+        self._rewrites += 1
+        if self._rewrites == MAX_ATTEMPTS:
             raise StorageError(f"The encoded text in {self.folder} was damaged at once. Check the disk, and run again.")
         for number in numbers:
             self._done["write"].pop(number, None)
             (self.folder / f"{number}.write.json").unlink(missing_ok=True)
 
-    def _parts(self, number: int) -> list[Part]:
-        return shards.parts(self.cuts, number, self.task.paths)
+    def _slices(self, number: int) -> list[FileSlice]:
+        return shards.shard_slices(self.split_points, number, self.job.paths)
 
-    def _all(self, step: str, make: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
+    def _run_all(self, step: str, run_step: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
         """Do one step for every shard that nobody does, until all are done. Of several faults the first in the text is raised.
 
         That of a shard is raised once those before it are known to have none.
         """
-        fault: tuple[int, UnrolledError] | None = None
+        first_error: tuple[int, UnrolledError] | None = None
         while True:
-            done = self.look(step)
-            left = [number for number in range(self.shards if fault is None else fault[0]) if number not in done]
-            self._tell(step)
-            if not left:
+            done = self.scan_done(step)
+            pending = [
+                number for number in range(self.num_shards if first_error is None else first_error[0]) if number not in done
+            ]
+            self._report_progress(step)
+            if not pending:
                 break
-            busy = True
-            for number in left:
+            all_taken = True
+            for number in pending:
                 try:
-                    busy &= not self._one(step, number, make)
+                    all_taken &= not self._run_one(step, number, run_step)
                 except UnrolledError as error:
-                    if self._is_helper:
+                    if self._is_subprocess:
                         raise
-                    fault, busy = (number, error), False
+                    first_error, all_taken = (number, error), False
                     break
-            if busy:
-                time.sleep(WAIT)
-        if fault is not None:
-            raise fault[1]
-        return [done[number] for number in range(self.shards)]
+            if all_taken:
+                time.sleep(POLL_SECONDS)
+        if first_error is not None:
+            raise first_error[1]
+        return [done[number] for number in range(self.num_shards)]
 
-    def _one(self, step: str, number: int, make: Callable[[int], dict[str, Any]]) -> bool:
+    def _run_one(self, step: str, number: int, run_step: Callable[[int], dict[str, Any]]) -> bool:
         """Do one step for one shard, unless somebody else does; return whether it was done here, or is done."""
         path = self.folder / f"{number}.{step}.json"
-        with claim(self.folder / f"{number}.lock") as ours:
-            if not ours:
+        with file_lock(self.folder / f"{number}.lock") as locked:
+            if not locked:
                 return False
             if not path.exists():
-                made = make(number)
-                (first, _), (last, stop) = self.cuts[number : number + 2]
-                if self.task.has_changed(first, last + (stop > 0)):
-                    raise DataError(CHANGED)
-                shards.keep(path, made)
-                self._tell(step)
+                record = run_step(number)
+                (first, _), (last, stop) = self.split_points[number : number + 2]
+                if self.job.has_changed(first, last + (stop > 0)):
+                    raise DataError(TEXT_CHANGED)
+                shards.write_checked_json(path, record)
+                self._report_progress(step)
         return True
 
-    def _tell(self, step: str) -> None:
-        if time.monotonic() - self._told > TELL:
-            self._told = time.monotonic()
-            self._report(f"{'counted' if step == 'count' else 'encoded'} {len(self.look(step)):,} of {self.shards:,} shards")
+    def _report_progress(self, step: str) -> None:
+        if time.monotonic() - self._last_report > REPORT_EVERY:
+            self._last_report = time.monotonic()
+            self._report(
+                f"{'counted' if step == 'count' else 'encoded'} {len(self.scan_done(step)):,} of {self.num_shards:,} shards"
+            )
 
 
-def processes() -> int:
+def num_processes() -> int:
     """Return how many processes a rank may put to work here: together, the ranks of a machine take all its cores."""
-    if not can_claim() or not sys.executable:
+    if not has_file_locks() or not sys.executable:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return min(MOST, max(1, cores // max(1, int(ranks) if ranks.isdecimal() else 1)))
+    return min(MAX_PROCESSES, max(1, cores // max(1, int(ranks) if ranks.isdecimal() else 1)))
 
 
 @contextlib.contextmanager
-def _helpers(count: int, folder: Path, task: Task) -> Iterator[None]:
+def _worker_processes(count: int, folder: Path, job: EncodingJob) -> Iterator[None]:
     """Let so many other processes work in the folder. They leave when this one does, however it ends."""
     code = (
         "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
         "from unrolled.text.parallel_encode import help_out; help_out()"
     )
     command = [sys.executable, "-c", code, json.dumps(list(map(str, sys.path))), str(folder)]
-    started: list[subprocess.Popen[bytes]] = []
+    workers: list[subprocess.Popen[bytes]] = []
     try:
         for _ in range(count):
             with contextlib.suppress(OSError):  # without them it takes longer
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-                started.append(subprocess.Popen(command, **pipes))  # type: ignore[call-overload]
-                started[-1].stdin.write(task.to_json().encode() + b"\n")  # type: ignore[union-attr]
-                started[-1].stdin.flush()  # type: ignore[union-attr]
+                workers.append(subprocess.Popen(command, **pipes))  # type: ignore[call-overload]
+                workers[-1].stdin.write(job.to_json().encode() + b"\n")  # type: ignore[union-attr]
+                workers[-1].stdin.flush()  # type: ignore[union-attr]
         yield
     finally:
-        for helper in started:
-            helper.kill()
-        for helper in started:
-            helper.wait()
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.wait()
             with contextlib.suppress(OSError):
-                helper.stdin.close()  # type: ignore[union-attr]
+                worker.stdin.close()  # type: ignore[union-attr]
 
 
-def help_out() -> None:
+def worker_main() -> None:
     """Work as a helper in the folder that the command line names, until there is nothing left to do or the parent is gone.
 
     What is wrong with a shard is left for the parent to find.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    task = Task.from_json(sys.stdin.buffer.readline())
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    job = EncodingJob.from_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     with contextlib.suppress(UnrolledError, OSError, ValueError):
-        workshop = Workshop(Path(sys.argv[2]), task, is_helper=True)
-        _, whole = workshop.count()
-        workshop.write(whole)
+        worker = ShardWorker(Path(sys.argv[2]), job, is_subprocess=True)
+        _, stats = worker.count()
+        worker.write(stats)
     os._exit(0)  # without waiting for the thread
 
 
-def _leave_with_parent() -> None:
+def _exit_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
 
 
-Head = Callable[[Vocabulary, Whole, list[dict[str, int]]], bytes]
+MakeHeader = Callable[[Tokenizer, CorpusStats, list[dict[str, int]]], bytes]
 """Makes the content of `corpus.json` from the index of the shards and all else that is known of a text."""
 
 
 def work_folder(entry: Path) -> Path:
     """Return where what is to become `entry` is made; like all that is unfinished, it is removed if left for a day."""
-    return entry.with_name(f"{entry.name}{PARTIAL}shards")
+    return entry.with_name(f"{entry.name}{TMP_MARK}shards")
 
 
-def encode_in_shards(entry: Path, task: Task, report: Report, head: Head) -> None:
+def encode_in_shards(entry: Path, job: EncodingJob, report: Report, make_header: MakeHeader) -> None:
     """Encode a text together with whoever else does; on return it is at `entry`, and was checked.
 
     What a killed process left is gone on with. Raises `DataError` for what is not text, which leaves nothing behind, and
     `StorageError` for faults of the disk, which leaves what is done.
     """
     folder = work_folder(entry)
-    for _ in range(TRIES):
-        workshop = _open(folder, task, report)
+    for _ in range(MAX_ATTEMPTS):
+        worker = _open_worker(folder, job, report)
         try:
-            with claim(folder / "users.lock", wait=True, shared=True):
+            with file_lock(folder / "users.lock", blocking=True, shared=True):
                 if not entry.exists():
-                    _work(workshop, entry, head, report)
+                    _encode_all(worker, entry, make_header, report)
         except DataError:
-            _remove(folder)
+            _remove_work_folder(folder)
             raise
         except StorageError:
             if folder.exists():
@@ -302,59 +310,59 @@ def encode_in_shards(entry: Path, task: Task, report: Report, head: Head) -> Non
             if folder.exists():
                 raise storage_error(error, folder, "write the encoded text to") from error
         if entry.exists():  # else one that met a fault took the folder away, and did not see us come
-            _remove(folder)
+            _remove_work_folder(folder)
             return
     raise StorageError(f"Cannot write {folder}: something else removes it.")
 
 
-def _open(folder: Path, task: Task, report: Report) -> Workshop:
+def _open_worker(folder: Path, job: EncodingJob, report: Report) -> ShardWorker:
     """Return the work folder that is there, if its plan is sound and of these files; else a new one."""
     with contextlib.suppress(ValueError):
-        return Workshop(folder, task, report)
-    _remove(folder)
-    cuts = shards.plan(task.paths, [size for size, _ in task.stamps])
-    with new_folder(folder, first_wins=True) as made:
-        shards.keep(made / "plan.json", {"format": FORMAT, "cuts": cuts})
+        return ShardWorker(folder, job, report)
+    _remove_work_folder(folder)
+    split_points = shards.plan_shards(job.paths, [size for size, _ in job.file_stats])
+    with atomic_dir(folder, keep_existing=True) as new:
+        shards.write_checked_json(new / "plan.json", {"format": FORMAT, "cuts": split_points})
     try:
-        return Workshop(folder, task, report)
+        return ShardWorker(folder, job, report)
     except ValueError as error:
         raise StorageError(f"What is in {folder} cannot be used. Remove it, and run again.") from error
 
 
-def _remove(folder: Path) -> None:
+def _remove_work_folder(folder: Path) -> None:
     """Remove a work folder, unless others are at work in it."""
-    with contextlib.suppress(OSError), claim(folder / "users.lock") as alone:
-        if alone:
+    with contextlib.suppress(OSError), file_lock(folder / "users.lock") as locked:
+        if locked:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _work(workshop: Workshop, entry: Path, head: Head, report: Report) -> None:
+def _encode_all(worker: ShardWorker, entry: Path, make_header: MakeHeader, report: Report) -> None:
     """Work until the entry is there."""
-    count = min(processes(), workshop.shards)
-    counted, written = len(workshop.look("count")), len(workshop.look("write"))
-    before = f"; {counted:,} were counted and {written:,} encoded before" if counted else ""
-    report(f"in {workshop.shards:,} shards, {count} process{'es' * (count > 1)}{before}")
-    with _helpers(count - 1, workshop.folder, workshop.task):
-        while not _finish(workshop, entry, head):
-            time.sleep(WAIT)
+    num_workers = min(num_processes(), worker.num_shards)
+    num_counted, num_written = len(worker.scan_done("count")), len(worker.scan_done("write"))
+    done_before = f"; {num_counted:,} were counted and {num_written:,} encoded before" if num_counted else ""
+    report(f"in {worker.num_shards:,} shards, {num_workers} process{'es' * (num_workers > 1)}{done_before}")
+    with _worker_processes(num_workers - 1, worker.folder, worker.job):
+        while not _commit(worker, entry, make_header):
+            time.sleep(POLL_SECONDS)
 
 
-def _finish(workshop: Workshop, entry: Path, head: Head) -> bool:
+def _commit(worker: ShardWorker, entry: Path, make_header: MakeHeader) -> bool:
     """Make the folder the entry, once all shards are done and found undamaged; return whether the entry is there."""
-    folder = workshop.folder
-    vocabulary, counted = workshop.count()
-    whole, index = workshop.write(counted)
-    with claim(folder / "finish.lock") as ours:
-        if not ours or entry.exists():
+    folder = worker.folder
+    tokenizer, counted = worker.count()
+    stats, shard_index = worker.write(counted)
+    with file_lock(folder / "finish.lock") as locked:
+        if not locked or entry.exists():
             return entry.exists()
-        if workshop.task.has_changed():
-            raise DataError(CHANGED)
-        write_bytes(folder / "corpus.json", head(vocabulary, whole, index))
-        wrong = shards.damaged(folder / "ids.bin", index, workshop.encoder().dtype.itemsize)
-        if wrong:
-            workshop.write_again(wrong)
+        if worker.job.has_changed():
+            raise DataError(TEXT_CHANGED)
+        write_atomic(folder / "corpus.json", make_header(tokenizer, stats, shard_index))
+        corrupt = shards.corrupt_shards(folder / "ids.bin", shard_index, worker.encoder().dtype.itemsize)
+        if corrupt:
+            worker.rewrite(corrupt)
             return False
-        put_in_place(folder, entry)
+        commit_dir(folder, entry)
         for file in entry.iterdir():
             if file.name not in ("ids.bin", "corpus.json"):
                 with contextlib.suppress(OSError):

@@ -19,30 +19,30 @@ import numpy as np
 from unrolled.atomic_io import storage_error
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
-from unrolled.text.text_files import LINE_ENDS, READERS, Piece, is_packed, shown
-from unrolled.text.tokenizer import CODE_POINTS, Bytes, Characters, Ids, Vocabulary
+from unrolled.text.text_files import CHUNK_READERS, LINE_ENDS_NOTE, Chunk, display_name, is_compressed
+from unrolled.text.tokenizer import NUM_CODE_POINTS, ByteTokenizer, CharTokenizer, Ids, Tokenizer
 
 
-class Part(NamedTuple):
+class FileSlice(NamedTuple):
     """The bytes of a file from `start` to before `stop`; None is its end, and only what is not compressed is ever cut."""
 
     path: Path
     start: int = 0
     stop: int | None = None
 
-    def read(self, tokens: str, notes: dict[str, int]) -> Iterator[Piece]:
+    def read(self, tokens: str, notes: dict[str, int]) -> Iterator[Chunk]:
         """Yield the symbols of the part in pieces; what is wrong with it is told as to one who reads the whole file."""
         try:
-            yield from READERS[tokens](self.path, notes, self.start, self.stop)
+            yield from CHUNK_READERS[tokens](self.path, notes, self.start, self.stop)
         except DataError:
             if self.stop is not None:  # a character that is cut short by nothing but our cut is not what is wrong
-                for _ in READERS[tokens](self.path, {}, self.start):
+                for _ in CHUNK_READERS[tokens](self.path, {}, self.start):
                     pass
             raise
 
 
 @dataclass
-class Facts:
+class ShardStats:
     """What is known of a shard: its `size` in ids, and what `join` needs.
 
     `documents` is the ends in it, `head` the ids before the first of them, `tail` those after the last, `longest` the longest
@@ -67,230 +67,232 @@ class Facts:
     notes: dict[str, int] = field(default_factory=dict)
 
 
-class Place(NamedTuple):
+class ShardSpan(NamedTuple):
     """Where the ids of a shard are among all; with `led`, the first of them is a border that belongs before the shard."""
 
     offset: int
     size: int
-    led: bool
+    has_separator: bool
 
 
 @dataclass(frozen=True)
-class Whole:
+class CorpusStats:
     """What is known of a text: `places` of its shards, one after the other, and the facts of all of them together."""
 
-    places: tuple[Place, ...]
-    size: int
-    documents: int
-    longest: int
-    unknown: int
+    spans: tuple[ShardSpan, ...]
+    num_tokens: int
+    num_documents: int
+    longest_document: int
+    num_unknown: int
     is_text: bool
     notes: tuple[str, ...]
 
 
-def join(shards: Sequence[Facts], has_end: bool, has_border: bool) -> Whole:
+def merge_stats(shards: Sequence[ShardStats], has_eos: bool, has_separator: bool) -> CorpusStats:
     """Put the facts of shards, in their order, together. Without `has_border`, nothing stands between files."""
-    places: list[Place] = []
+    spans: list[ShardSpan] = []
     notes: dict[str, int] = {}
-    at = documents = longest = unknown = length = 0
-    closed: bool | None = None  # None: there is nothing yet
-    returned = False
+    offset = num_documents = longest_document = num_unknown = open_length = 0
+    ends_separated: bool | None = None  # None: there is nothing yet
+    file_had_crlf = False
     for shard in shards:
-        led = has_end if not places else has_border and shard.joins and closed is False
-        if has_end and led and places:
-            documents, longest, length = documents + 1, max(longest, length), 0
-        size = led + shard.size - (0 if has_border else shard.joined)
-        places.append(Place(at, size, led))
-        at += size
+        add_separator = has_eos if not spans else has_separator and shard.joins and ends_separated is False
+        if has_eos and add_separator and spans:
+            num_documents, longest_document, open_length = num_documents + 1, max(longest_document, open_length), 0
+        size = add_separator + shard.size - (0 if has_separator else shard.joined)
+        spans.append(ShardSpan(offset, size, add_separator))
+        offset += size
         if shard.documents:
-            longest = max(longest, length + shard.head, shard.longest)
-            documents, length = documents + shard.documents, shard.tail
+            longest_document = max(longest_document, open_length + shard.head, shard.longest)
+            num_documents, open_length = num_documents + shard.documents, shard.tail
         else:
-            length += shard.size
-        closed = shard.closed if shard.size else True if led else closed
-        returned |= shard.returned
+            open_length += shard.size
+        ends_separated = shard.closed if shard.size else True if add_separator else ends_separated
+        file_had_crlf |= shard.returned
         if shard.finished:
-            if returned:
-                notes[LINE_ENDS] = notes.get(LINE_ENDS, 0) + 1
-            returned = False
-        returned |= shard.returning
-        unknown += shard.unknown
-        for what, count in shard.notes.items():
-            notes[what] = notes.get(what, 0) + count
+            if file_had_crlf:
+                notes[LINE_ENDS_NOTE] = notes.get(LINE_ENDS_NOTE, 0) + 1
+            file_had_crlf = False
+        file_had_crlf |= shard.returning
+        num_unknown += shard.unknown
+        for note, count in shard.notes.items():
+            notes[note] = notes.get(note, 0) + count
     is_text = all(shard.is_text for shard in shards)
-    told = tuple(f"{count:,} {what}" for what, count in notes.items())
-    return Whole(tuple(places), at, documents, longest if has_end else at, unknown, is_text, told)
+    messages = tuple(f"{count:,} {note}" for note, count in notes.items())
+    return CorpusStats(
+        tuple(spans), offset, num_documents, longest_document if has_eos else offset, num_unknown, is_text, messages
+    )
 
 
-def refuse_other_symbols(vocabulary: Vocabulary, options: DataOptions) -> None:
+def require_same_tokens(tokenizer: Tokenizer, options: DataOptions) -> None:
     """Raise `DataError` if a text that is read in this way cannot be put in the ids of a vocabulary."""
-    if (vocabulary.end is not None) != (options.unit != "stream"):
+    if (tokenizer.eos_id is not None) != (options.unit != "stream"):
         raise DataError("The model and the text disagree on documents: use the --unit the model was trained with.")
-    if vocabulary.kind != options.tokens:
-        raise DataError(f"The model reads {vocabulary.kind}, and the text is to be read as {options.tokens}: choose --tokens.")
+    if tokenizer.kind != options.tokens:
+        raise DataError(f"The model reads {tokenizer.kind}, and the text is to be read as {options.tokens}: choose --tokens.")
 
 
-def refuse_nothing(whole: Whole, has_end: bool, paths: Sequence[Path]) -> None:
+def require_nonempty(stats: CorpusStats, has_eos: bool, paths: Sequence[Path]) -> None:
     """Raise `DataError` if nothing of the text is left."""
-    names = shown(paths[0]) if len(paths) == 1 else f"these {len(paths)} files"
-    if whole.size <= has_end and whole.unknown:
-        raise DataError(f"The model knows none of the {whole.unknown:,} symbols in {names}.")
-    if whole.size <= has_end:
+    names = display_name(paths[0]) if len(paths) == 1 else f"these {len(paths)} files"
+    if stats.num_tokens <= has_eos and stats.num_unknown:
+        raise DataError(f"The model knows none of the {stats.num_unknown:,} symbols in {names}.")
+    if stats.num_tokens <= has_eos:
         raise DataError(f"There is no text in {names}: nothing to learn from.")
 
 
-class Alphabet:
+class CharSet:
     """The code points that were seen."""
 
     def __init__(self) -> None:
         self._ascii = b""
-        self._seen = np.zeros(CODE_POINTS, dtype=bool)
+        self._seen = np.zeros(NUM_CODE_POINTS, dtype=bool)
 
-    def add(self, piece: Piece) -> None:
+    def add(self, chunk: Chunk) -> None:
         """Note what is in a piece."""
-        if piece.dtype == np.uint8:
+        if chunk.dtype == np.uint8:
             # Deleting what is known leaves next to nothing to look at: 5 times faster than marking every byte.
-            self._ascii += bytes(set(piece.tobytes().translate(None, self._ascii)))
+            self._ascii += bytes(set(chunk.tobytes().translate(None, self._ascii)))
         else:
-            self._seen[piece] = True
+            self._seen[chunk] = True
 
     @property
-    def symbols(self) -> list[str]:
+    def chars(self) -> list[str]:
         """All that were seen, in their order."""
         self._seen[list(self._ascii)] = True
-        return [chr(point) for point in np.flatnonzero(self._seen)]
+        return [chr(code_point) for code_point in np.flatnonzero(self._seen)]
 
 
-def characters(symbols: Iterable[str], options: DataOptions) -> Characters:
+def char_tokenizer(chars: Iterable[str], options: DataOptions) -> CharTokenizer:
     """Return the vocabulary of a text in which these symbols, in their order, are."""
     if options.unit == "line":
-        symbols = [symbol for symbol in symbols if symbol != "\n"]
-    return Characters(list(symbols), options.unit != "stream")
+        chars = [char for char in chars if char != "\n"]
+    return CharTokenizer(list(chars), options.unit != "stream")
 
 
-class Encoder:
+class TextEncoder:
     """Parts of files in, arrays of ids out; counts in `facts` what goes by.
 
     `border` is the id that stands between two files of a stream, or after a document, and never twice in a row; or None.
     The end that a text of documents begins with is not among the ids.
     """
 
-    def __init__(self, vocabulary: Vocabulary, options: DataOptions) -> None:
+    def __init__(self, tokenizer: Tokenizer, options: DataOptions) -> None:
         self.options = options
-        self.end = vocabulary.end
-        bits = 8 if vocabulary.size < 256 or vocabulary.to_json() == {"kind": "bytes", "end": False} else 16
-        self.dtype = np.dtype(f"uint{bits if vocabulary.size < 65536 else 32}")
-        self.missing = int(np.iinfo(self.dtype).max)
-        self.complete = isinstance(vocabulary, Bytes)
-        if isinstance(vocabulary, Characters):
-            table = vocabulary.table.astype(self.dtype)  # -1 becomes `missing`
+        self.eos_id = tokenizer.eos_id
+        bits = 8 if tokenizer.vocab_size < 256 or tokenizer.to_json() == {"kind": "bytes", "end": False} else 16
+        self.dtype = np.dtype(f"uint{bits if tokenizer.vocab_size < 65536 else 32}")
+        self.unknown_id = int(np.iinfo(self.dtype).max)
+        self.is_bytes = isinstance(tokenizer, ByteTokenizer)
+        if isinstance(tokenizer, CharTokenizer):
+            id_table = tokenizer.id_of_code_point.astype(self.dtype)  # -1 becomes `missing`
         else:
-            table = np.arange(256, dtype=self.dtype)
+            id_table = np.arange(256, dtype=self.dtype)
         if options.unit == "line":
-            table[ord("\n")] = vocabulary.end or 0
-        self.table = table
-        self.bytes_table = table[:256].tobytes() if bits == 8 else None
-        line_end = int(table[ord("\n")])
-        between = None if self.complete or line_end == self.missing else line_end
-        self.border = between if self.end is None else self.end
-        self._begin()
+            id_table[ord("\n")] = tokenizer.eos_id or 0
+        self.id_table = id_table
+        self.byte_table = id_table[:256].tobytes() if bits == 8 else None
+        newline_id = int(id_table[ord("\n")])
+        file_separator = None if self.is_bytes or newline_id == self.unknown_id else newline_id
+        self.separator = file_separator if self.eos_id is None else self.eos_id
+        self._reset()
 
-    def _begin(self) -> None:
-        self.facts = Facts()
-        self._last = -1 if self.end is None else self.end
-        self._open = -1
+    def _reset(self) -> None:
+        self.stats = ShardStats()
+        self._last_id = -1 if self.eos_id is None else self.eos_id
+        self._last_eos = -1
 
-    def encode(self, parts: Iterable[Part]) -> Iterator[Ids]:
+    def encode(self, slices: Iterable[FileSlice]) -> Iterator[Ids]:
         """Yield the ids of parts of consecutive files, piece by piece."""
-        for part in parts:
-            if self.end is None and not part.start:
-                yield from self._between()
-            told: dict[str, int] = {}
-            decoder = codecs.getincrementaldecoder("utf-8")()
-            for piece in self._pieces(part, told):
-                self._watch_text(decoder, piece)
-                ids = self._keep(self._look_up(piece))
+        for file_slice in slices:
+            if self.eos_id is None and not file_slice.start:
+                yield from self._separator_ids()
+            notes: dict[str, int] = {}
+            utf8_decoder = codecs.getincrementaldecoder("utf-8")()
+            for chunk in self._read_chunks(file_slice, notes):
+                self._check_utf8(utf8_decoder, chunk)
+                ids = self._filter_ids(self._to_ids(chunk))
                 if len(ids):
-                    yield self._count(ids)
-            if part.stop is not None:  # where a file itself ends within a character, that is let pass
-                self._watch_text(decoder, None)
-            self._note(part, told)
-            if self.end is not None and part.stop is None:
-                yield from self._between()
-        self.facts.closed = self.facts.size > 0 and self._last == self.border
-        self.facts.tail = self.facts.size - self._open - 1
+                    yield self._update_stats(ids)
+            if file_slice.stop is not None:  # where a file itself ends within a character, that is let pass
+                self._check_utf8(utf8_decoder, None)
+            self._count_notes(file_slice, notes)
+            if self.eos_id is not None and file_slice.stop is None:
+                yield from self._separator_ids()
+        self.stats.closed = self.stats.size > 0 and self._last_id == self.separator
+        self.stats.tail = self.stats.size - self._last_eos - 1
 
-    def _pieces(self, part: Part, notes: dict[str, int]) -> Iterator[Piece]:
-        return part.read(self.options.tokens, notes)
+    def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
+        return file_slice.read(self.options.tokens, notes)
 
-    def _between(self) -> Iterator[Ids]:
+    def _separator_ids(self) -> Iterator[Ids]:
         """Yield the border, where something and not itself stands before it."""
-        if not self.facts.size:
-            self.facts.joins = True
-        elif self.border is not None and self._last != self.border:
-            self.facts.joined += 1
-            yield self._count(np.array([self.border], dtype=self.dtype))
+        if not self.stats.size:
+            self.stats.joins = True
+        elif self.separator is not None and self._last_id != self.separator:
+            self.stats.joined += 1
+            yield self._update_stats(np.array([self.separator], dtype=self.dtype))
 
-    def _note(self, part: Part, told: dict[str, int]) -> None:
+    def _count_notes(self, file_slice: FileSlice, notes: dict[str, int]) -> None:
         """Count what was normalised; a file that is cut has its line ends counted once, when all of it is known."""
-        facts, whole = self.facts, not part.start and part.stop is None
-        for what, count in told.items():
-            if what != LINE_ENDS or whole:
-                facts.notes[what] = facts.notes.get(what, 0) + count
-        facts.returned |= part.start > 0 and LINE_ENDS in told
-        facts.returning |= not part.start and not whole and LINE_ENDS in told
-        facts.finished |= part.start > 0 and part.stop is None
+        stats, is_full_file = self.stats, not file_slice.start and file_slice.stop is None
+        for note, count in notes.items():
+            if note != LINE_ENDS_NOTE or is_full_file:
+                stats.notes[note] = stats.notes.get(note, 0) + count
+        stats.returned |= file_slice.start > 0 and LINE_ENDS_NOTE in notes
+        stats.returning |= not file_slice.start and not is_full_file and LINE_ENDS_NOTE in notes
+        stats.finished |= file_slice.start > 0 and file_slice.stop is None
 
-    def _watch_text(self, decoder: codecs.IncrementalDecoder, piece: Piece | None) -> None:
+    def _check_utf8(self, utf8_decoder: codecs.IncrementalDecoder, chunk: Chunk | None) -> None:
         """Notice bytes that are not UTF-8: then there are no characters to measure by. None is the end."""
-        if self.complete and self.facts.is_text:
+        if self.is_bytes and self.stats.is_text:
             try:
-                decoder.decode(b"" if piece is None else piece.tobytes(), piece is None)
+                utf8_decoder.decode(b"" if chunk is None else chunk.tobytes(), chunk is None)
             except UnicodeDecodeError:
-                self.facts.is_text = False
+                self.stats.is_text = False
 
-    def _look_up(self, piece: Piece) -> Ids:
-        if piece.dtype == np.uint8 and self.bytes_table is not None:
-            return np.frombuffer(piece.tobytes().translate(self.bytes_table), dtype=np.uint8)
-        ids: Ids = self.table[piece]
+    def _to_ids(self, chunk: Chunk) -> Ids:
+        if chunk.dtype == np.uint8 and self.byte_table is not None:
+            return np.frombuffer(chunk.tobytes().translate(self.byte_table), dtype=np.uint8)
+        ids: Ids = self.id_table[chunk]
         return ids
 
-    def _keep(self, ids: Ids) -> Ids:
+    def _filter_ids(self, ids: Ids) -> Ids:
         """Leave out unknown symbols, and ends of documents that hold nothing."""
-        if not self.complete:
-            missing = ids == self.missing
-            count = int(np.count_nonzero(missing))
+        if not self.is_bytes:
+            unknown_mask = ids == self.unknown_id
+            count = int(np.count_nonzero(unknown_mask))
             if count:
-                self.facts.unknown += count
-                ids = ids[~missing]
-        return self._without_blanks(ids)
+                self.stats.unknown += count
+                ids = ids[~unknown_mask]
+        return self._drop_empty_documents(ids)
 
-    def _without_blanks(self, ids: Ids) -> Ids:
+    def _drop_empty_documents(self, ids: Ids) -> Ids:
         if self.options.unit != "line" or not len(ids):
             return ids
-        ends = ids == self.end
-        self.facts.joins |= not self.facts.size and bool(ends[0])
-        before = np.concatenate(([self._last == self.end], ends[:-1]))
-        kept: Ids = ids[~(ends & before)]
-        return kept
+        eos_mask = ids == self.eos_id
+        self.stats.joins |= not self.stats.size and bool(eos_mask[0])
+        after_eos = np.concatenate(([self._last_id == self.eos_id], eos_mask[:-1]))
+        filtered: Ids = ids[~(eos_mask & after_eos)]
+        return filtered
 
-    def _count(self, ids: Ids) -> Ids:
+    def _update_stats(self, ids: Ids) -> Ids:
         """Keep the totals: symbols, documents and the longest of them."""
-        facts = self.facts
-        at = np.zeros(0, int) if self.end is None else np.flatnonzero(ids == self.end) + facts.size
-        if len(at):
-            lengths = np.diff(at, prepend=self._open) - 1
-            if not facts.documents:
-                facts.head, lengths = int(lengths[0]), lengths[1:]
-            facts.documents += len(at)
-            facts.longest = max(facts.longest, int(lengths.max(initial=0)))
-            self._open = int(at[-1])
-        facts.size += len(ids)
-        self._last = int(ids[-1])
+        stats = self.stats
+        eos_positions = np.zeros(0, int) if self.eos_id is None else np.flatnonzero(ids == self.eos_id) + stats.size
+        if len(eos_positions):
+            lengths = np.diff(eos_positions, prepend=self._last_eos) - 1
+            if not stats.documents:
+                stats.head, lengths = int(lengths[0]), lengths[1:]
+            stats.documents += len(eos_positions)
+            stats.longest = max(stats.longest, int(lengths.max(initial=0)))
+            self._last_eos = int(eos_positions[-1])
+        stats.size += len(ids)
+        self._last_id = int(ids[-1])
         return ids
 
 
-class Counter(Encoder):
+class CountingEncoder(TextEncoder):
     """Counts what an encoder that knows every symbol will give, before it is known which ids there will be.
 
     Code points, or bytes, take the place of ids. `alphabet` is what was seen, where that is to become a vocabulary. Only
@@ -299,36 +301,36 @@ class Counter(Encoder):
 
     def __init__(self, options: DataOptions) -> None:
         self.options = options
-        self.complete = options.tokens == "bytes"
-        self.alphabet = None if self.complete else Alphabet()
-        self.end = {"stream": None, "line": ord("\n"), "file": -1}[options.unit]  # -1: no symbol at all
-        self.border = self.end if self.end is not None or self.complete else ord("\n")
+        self.is_bytes = options.tokens == "bytes"
+        self.char_set = None if self.is_bytes else CharSet()
+        self.eos_id = {"stream": None, "line": ord("\n"), "file": -1}[options.unit]  # -1: no symbol at all
+        self.separator = self.eos_id if self.eos_id is not None or self.is_bytes else ord("\n")
         self.dtype = np.dtype(np.int64)
-        self._begin()
+        self._reset()
 
-    def _pieces(self, part: Part, notes: dict[str, int]) -> Iterator[Piece]:
-        if self.alphabet is None and self.options.unit != "line" and not is_packed(part.path):
+    def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
+        if self.char_set is None and self.options.unit != "line" and not is_compressed(file_slice.path):
             try:
-                stop = part.path.stat().st_size if part.stop is None else part.stop
+                stop = file_slice.path.stat().st_size if file_slice.stop is None else file_slice.stop
             except OSError as error:
-                raise storage_error(error, part.path, "read") from error
-            yield np.broadcast_to(np.uint8(0), (stop - part.start,))  # a byte is a symbol: there is nothing to look at
+                raise storage_error(error, file_slice.path, "read") from error
+            yield np.broadcast_to(np.uint8(0), (stop - file_slice.start,))  # a byte is a symbol: there is nothing to look at
             return
-        for piece in super()._pieces(part, notes):
-            if self.alphabet is not None:
-                self.alphabet.add(piece)
-            yield piece
+        for chunk in super()._read_chunks(file_slice, notes):
+            if self.char_set is not None:
+                self.char_set.add(chunk)
+            yield chunk
 
-    def _watch_text(self, decoder: codecs.IncrementalDecoder, piece: Piece | None) -> None:
+    def _check_utf8(self, utf8_decoder: codecs.IncrementalDecoder, chunk: Chunk | None) -> None:
         pass
 
-    def _look_up(self, piece: Piece) -> Ids:
-        return piece
+    def _to_ids(self, chunk: Chunk) -> Ids:
+        return chunk
 
-    def _keep(self, ids: Ids) -> Ids:
-        return self._without_blanks(ids)
+    def _filter_ids(self, ids: Ids) -> Ids:
+        return self._drop_empty_documents(ids)
 
-    def _count(self, ids: Ids) -> Ids:
-        self.facts.size += len(ids)
-        self._last = int(ids[-1])
+    def _update_stats(self, ids: Ids) -> Ids:
+        self.stats.size += len(ids)
+        self._last_id = int(ids[-1])
         return ids

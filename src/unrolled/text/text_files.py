@@ -28,48 +28,48 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from unrolled.atomic_io import make_folder, storage_error
-from unrolled.datasets.stdlib import PREFIX, builtin
-from unrolled.errors import DataError, StorageError, nearest
+from unrolled.atomic_io import make_dir, storage_error
+from unrolled.datasets.stdlib import PREFIX, builtin_corpus
+from unrolled.errors import DataError, StorageError, did_you_mean
 
-PIECE = 1 << 22
+CHUNK_BYTES = 1 << 22
 """Bytes read at once: large enough to be fast, small against the memory of a small machine."""
 
-Piece = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
+Chunk = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": lambda path: gzip.open(path, "rb"),
     ".bz2": lambda path: bz2.open(path, "rb"),
     ".xz": lambda path: lzma.open(path, "rb"),
-    ".zst": lambda path: io.BufferedReader(_Zstandard(open(path, "rb"))),
+    ".zst": lambda path: io.BufferedReader(_ZstdReader(open(path, "rb"))),
 }
-_SPOOLED = "unrolled-stdin-"
-LINE_ENDS = "files whose line ends became \\n"
-DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+_STDIN_PREFIX = "unrolled-stdin-"
+LINE_ENDS_NOTE = "files whose line ends became \\n"
+DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 """What a damaged compressed file raises."""
 
 
-def gather(inputs: Sequence[str], pattern: str = "*", spool: Path | None = None) -> list[Path]:
+def resolve_inputs(inputs: Sequence[str], pattern: str = "*", stdin_folder: Path | None = None) -> list[Path]:
     """Return the files that `inputs` name, in order: files, folders (recursively, sorted), `-`, `builtin:NAME`.
 
     `pattern` chooses among the files of folders; standard input is kept in a file in `spool`, since it is read twice, and
     read only when all else was found. Whoever asked removes that file (see `is_spooled`).
     """
-    named = [[] if name == "-" else _named(name, pattern) for name in inputs]
-    spool = spool or Path(tempfile.gettempdir())
-    return [path for paths in named for path in paths or [_spool_standard_input(spool)]]
+    resolved = [[] if name == "-" else _resolve_input(name, pattern) for name in inputs]
+    stdin_folder = stdin_folder or Path(tempfile.gettempdir())
+    return [path for paths in resolved for path in paths or [_buffer_stdin(stdin_folder)]]
 
 
-def _named(name: str, pattern: str) -> list[Path]:
+def _resolve_input(name: str, pattern: str) -> list[Path]:
     if name.startswith(PREFIX):
-        return builtin(name.removeprefix(PREFIX))
+        return builtin_corpus(name.removeprefix(PREFIX))
     if os.path.isdir(name):
-        return _folder(Path(name), pattern)
+        return _text_files_in(Path(name), pattern)
     if glob.has_magic(name) and not os.path.exists(name):
-        found = [Path(path) for path in sorted(glob.glob(name, recursive=True)) if os.path.isfile(path)]
-        if not found:
+        matches = [Path(path) for path in sorted(glob.glob(name, recursive=True)) if os.path.isfile(path)]
+        if not matches:
             raise DataError(f"No file matches {name}.")
-        return found
+        return matches
     return [existing_file(name)]
 
 
@@ -79,7 +79,7 @@ def existing_file(name: str) -> Path:
     if not os.path.exists(name):  # pathlib's own raises for a long name, and takes an empty one for the working folder
         folder = path.parent if os.path.isdir(path.parent) else Path()
         with contextlib.suppress(OSError):
-            raise DataError(f"No such file: {name or repr(name)}{nearest(path.name, os.listdir(folder)) or '.'}")
+            raise DataError(f"No such file: {name or repr(name)}{did_you_mean(path.name, os.listdir(folder)) or '.'}")
         raise DataError(f"No such file: {name or repr(name)}.")
     if not os.access(path, os.R_OK):
         raise StorageError(f"Cannot read {path}: permission denied.")
@@ -88,15 +88,15 @@ def existing_file(name: str) -> Path:
     return path
 
 
-def _folder(folder: Path, pattern: str) -> list[Path]:
+def _text_files_in(folder: Path, pattern: str) -> list[Path]:
     # What this program wrote itself is nobody's text: a run folder inside the folder is passed over.
-    runs = {path.parent for path in folder.rglob("config.json") if (path.parent / "checkpoints").is_dir()}
+    run_folders = {path.parent for path in folder.rglob("config.json") if (path.parent / "checkpoints").is_dir()}
     files = sorted(
         path
         for path in folder.rglob("*")
         if path.is_file()
         and not _is_hidden(path.relative_to(folder))
-        and not runs.intersection(path.parents)
+        and not run_folders.intersection(path.parents)
         and fnmatch.fnmatch(path.name, pattern)
     )
     texts = [path for path in files if _looks_like_text(path)]
@@ -112,22 +112,22 @@ def _is_hidden(path: Path) -> bool:
 def _looks_like_text(path: Path) -> bool:
     try:
         with open_bytes(path) as file:
-            head = file.read(8192)
-    except (OSError, *DAMAGED):
+            first_bytes = file.read(8192)
+    except (OSError, *DECOMPRESSION_ERRORS):
         return False
-    return bool(head) and b"\0" not in head
+    return bool(first_bytes) and b"\0" not in first_bytes
 
 
-def _spool_standard_input(folder: Path) -> Path:
+def _buffer_stdin(folder: Path) -> Path:
     if sys.stdin is None or sys.stdin.isatty():
         raise DataError("'-' reads standard input, and nothing is piped into it. Try: cat book.txt | unrolled train -")
-    make_folder(folder)
+    make_dir(folder)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=_SPOOLED, dir=folder)
+        descriptor, name = tempfile.mkstemp(prefix=_STDIN_PREFIX, dir=folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                while piece := sys.stdin.buffer.read(PIECE):
-                    file.write(piece)
+                while chunk := sys.stdin.buffer.read(CHUNK_BYTES):
+                    file.write(chunk)
         except BaseException:
             os.unlink(name)
             raise
@@ -136,17 +136,17 @@ def _spool_standard_input(folder: Path) -> Path:
     return Path(name)
 
 
-def is_spooled(path: Path, spool: Path) -> bool:
+def is_stdin_buffer(path: Path, folder: Path) -> bool:
     """Return whether `gather` made this file in `spool` to keep standard input in."""
-    return path.parent == spool and path.name.startswith(_SPOOLED)
+    return path.parent == folder and path.name.startswith(_STDIN_PREFIX)
 
 
-def shown(path: Path) -> str:
+def display_name(path: Path) -> str:
     """Return how a file is called when a person is told of it."""
-    return "Standard input" if path.name.startswith(_SPOOLED) else str(path)
+    return "Standard input" if path.name.startswith(_STDIN_PREFIX) else str(path)
 
 
-def is_packed(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
     """Return whether a file's name says that it is compressed."""
     return path.suffix.lower() in _OPENERS
 
@@ -157,33 +157,35 @@ def open_bytes(path: Path) -> IO[bytes]:
     return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
 
 
-class _Zstandard(io.RawIOBase):
+class _ZstdReader(io.RawIOBase):
     """The bytes of a .zst file, all frames of it. zstandard's own reader takes a file that was cut short for a whole one."""
 
-    STEP = 1024  # read at once; it may hold no more than 32 MB, even if somebody meant it to, and larger steps are no faster
+    READ_BYTES = (
+        1024  # read at once; it may hold no more than 32 MB, even if somebody meant it to, and larger steps are no faster
+    )
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._frame: Any = None
-        self._packed = self._ready = b""
+        self._compressed = self._decompressed = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            packed = self._packed or self._file.read(self.STEP)
-            if not packed and self._frame:
+        while not self._decompressed:
+            compressed = self._compressed or self._file.read(self.READ_BYTES)
+            if not compressed and self._frame:
                 raise EOFError("Compressed file ended before the end of its last frame")
-            if not packed:
+            if not compressed:
                 return 0
             self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._ready, self._packed = self._frame.decompress(packed), self._frame.unused_data
+            self._decompressed, self._compressed = self._frame.decompress(compressed), self._frame.unused_data
             if self._frame.eof:
                 self._frame = None
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
+        count = min(len(buffer), len(self._decompressed))
+        buffer[:count] = self._decompressed[:count]
+        self._decompressed = self._decompressed[count:]
         return count
 
     def close(self) -> None:
@@ -200,14 +202,18 @@ def read_bytes(path: Path, start: int = 0, stop: int | None = None) -> Iterator[
         with open_bytes(path) as file:
             if start:
                 file.seek(start)
-            at = start
-            while piece := file.read(PIECE - at % PIECE if stop is None else min(PIECE - at % PIECE, stop - at)):
-                at += len(piece)
-                yield piece
-    except DAMAGED as error:
+            position = start
+            while chunk := file.read(
+                CHUNK_BYTES - position % CHUNK_BYTES
+                if stop is None
+                else min(CHUNK_BYTES - position % CHUNK_BYTES, stop - position)
+            ):
+                position += len(chunk)
+                yield chunk
+    except DECOMPRESSION_ERRORS as error:
         raise DataError(f"{path} is damaged or not what its ending says: {str(error) or type(error).__name__}.") from error
     except OSError as error:
-        if is_packed(path) and error.errno is None:
+        if is_compressed(path) and error.errno is None:
             raise DataError(f"{path} is damaged or not what its ending says: {error}.") from error
         raise storage_error(error, path, "read") from error
 
@@ -217,17 +223,17 @@ def fingerprint(paths: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=20)
     for path in paths:
         try:
-            packing = path.suffix.lower() if is_packed(path) else ""
-            digest.update(f"{packing} {path.stat().st_size};".encode())
+            compression = path.suffix.lower() if is_compressed(path) else ""
+            digest.update(f"{compression} {path.stat().st_size};".encode())
             with open(path, "rb", buffering=0) as file:
-                while piece := file.read(PIECE):
-                    digest.update(piece)
+                while chunk := file.read(CHUNK_BYTES):
+                    digest.update(chunk)
         except OSError as error:
             raise storage_error(error, path, "read") from error
     return digest.hexdigest()
 
 
-def read_text(path: Path, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Piece]:
+def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
     """Yield the code points of a UTF-8 file, or of a part of it, in pieces; count in `notes` what was normalised.
 
     Raises `DataError` with the offset, in the whole file, of the first byte that is not UTF-8, or that is NUL.
@@ -235,41 +241,41 @@ def read_text(path: Path, notes: dict[str, int], start: int = 0, stop: int | Non
     decoder = codecs.getincrementaldecoder("utf-8")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     offset = start
-    for piece in read_bytes(path, start, stop):
-        plain = piece.isascii() and b"\r" not in piece and not decoder.getstate()[0] and not newlines.getstate()[1]
+    for chunk in read_bytes(path, start, stop):
+        is_ascii = chunk.isascii() and b"\r" not in chunk and not decoder.getstate()[0] and not newlines.getstate()[1]
         if offset == 0:
-            _refuse_other_encodings(path, piece)
-        if (nul := piece.find(b"\0")) >= 0:
+            _reject_other_encodings(path, chunk)
+        if (nul := chunk.find(b"\0")) >= 0:
             raise DataError(
-                f"{shown(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text (UTF-16 perhaps?). "
+                f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text (UTF-16 perhaps?). "
                 "To learn any bytes: --tokens bytes"
             )
-        if plain:
-            yield np.frombuffer(piece, dtype=np.uint8)
+        if is_ascii:
+            yield np.frombuffer(chunk, dtype=np.uint8)
         else:
-            yield _code_points(path, piece, offset, decoder, newlines, notes)
-        offset += len(piece)
-    yield _code_points(path, b"", offset, decoder, newlines, notes, final=True)
+            yield _decode_chunk(path, chunk, offset, decoder, newlines, notes)
+        offset += len(chunk)
+    yield _decode_chunk(path, b"", offset, decoder, newlines, notes, final=True)
     if newlines.newlines and newlines.newlines != "\n":
-        notes[LINE_ENDS] = notes.get(LINE_ENDS, 0) + 1
+        notes[LINE_ENDS_NOTE] = notes.get(LINE_ENDS_NOTE, 0) + 1
 
 
-def _code_points(
+def _decode_chunk(
     path: Path,
-    piece: bytes,
+    chunk: bytes,
     offset: int,
     decoder: codecs.IncrementalDecoder,
     newlines: io.IncrementalNewlineDecoder,
     notes: dict[str, int],
     final: bool = False,
-) -> Piece:
+) -> Chunk:
     pending = len(decoder.getstate()[0])
     try:
-        text = decoder.decode(piece, final)
+        text = decoder.decode(chunk, final)
     except UnicodeDecodeError as error:
-        where = offset - pending + error.start
+        bad_offset = offset - pending + error.start
         raise DataError(
-            f"{shown(path)} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {where:,}. "
+            f"{display_name(path)} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {bad_offset:,}. "
             "Convert it, or learn its bytes as they are: --tokens bytes"
         ) from error
     if offset == 0 and text.startswith("\ufeff"):
@@ -279,16 +285,16 @@ def _code_points(
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
 
 
-def _refuse_other_encodings(path: Path, head: bytes) -> None:
-    for mark, name in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):
-        if head.startswith(mark):
+def _reject_other_encodings(path: Path, chunk: bytes) -> None:
+    for bom, name in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):
+        if chunk.startswith(bom):
             raise DataError(f"{path} is {name}, and UTF-8 is expected. Convert it: iconv -f {name} -t UTF-8 {path}")
 
 
-def read_raw(path: Path, notes: dict[str, Any], start: int = 0, stop: int | None = None) -> Iterator[Piece]:
+def read_byte_values(path: Path, notes: dict[str, Any], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
     """Yield the bytes of a file, or of a part of it, in pieces, as they are."""
-    for piece in read_bytes(path, start, stop):
-        yield np.frombuffer(piece, dtype=np.uint8)
+    for chunk in read_bytes(path, start, stop):
+        yield np.frombuffer(chunk, dtype=np.uint8)
 
 
-READERS: dict[str, Callable[..., Iterator[Piece]]] = {"characters": read_text, "bytes": read_raw}
+CHUNK_READERS: dict[str, Callable[..., Iterator[Chunk]]] = {"characters": read_code_points, "bytes": read_byte_values}

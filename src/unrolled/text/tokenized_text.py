@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.text.tokenizer import Bytes, Ids, Vocabulary
+from unrolled.text.tokenizer import ByteTokenizer, Ids, Tokenizer
 
 LINE_FEED = 10
-UNIT_ENDS = {"line": "\n", "file": ""}
+DOCUMENT_ENDINGS = {"line": "\n", "file": ""}
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokenizedText:
     """`ids` `(T,)`, the text `shown` for each, whether each is `known`, and where the state starts from zero (`begins`).
 
     `shown` joined is the text. What is no whole character yet is shown with its last byte, the end of a line as its line end,
@@ -23,56 +23,56 @@ class Reading:
     """
 
     ids: npt.NDArray[np.int64]
-    shown: list[str]
-    known: npt.NDArray[np.bool_]
-    begins: npt.NDArray[np.bool_] | None
+    token_texts: list[str]
+    known_mask: npt.NDArray[np.bool_]
+    reset_mask: npt.NDArray[np.bool_] | None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def head(self, symbols: int) -> Reading:
+    def head(self, num_tokens: int) -> TokenizedText:
         """Return the reading of the first symbols only."""
-        begins = None if self.begins is None else self.begins[:symbols]
-        return Reading(self.ids[:symbols], self.shown[:symbols], self.known[:symbols], begins)
+        reset_mask = None if self.reset_mask is None else self.reset_mask[:num_tokens]
+        return TokenizedText(self.ids[:num_tokens], self.token_texts[:num_tokens], self.known_mask[:num_tokens], reset_mask)
 
     @property
     def text(self) -> str:
         """What was read."""
-        return "".join(self.shown)
+        return "".join(self.token_texts)
 
 
-def read(vocabulary: Vocabulary, unit: str, text: str) -> Reading:
+def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
     """Return how a model of `unit` reads a text; what it never saw is read as the closest it knows.
 
     A model of documents reads each from its start symbol on, and from zero.
     """
-    points = vocabulary.points(text)
-    ids, known = vocabulary.align(points)
-    shown = _bytes_shown(points) if isinstance(vocabulary, Bytes) else list(text)
-    if vocabulary.end is None:
-        return Reading(ids, shown, known, None)
-    if unit == "line":
-        breaks = points == LINE_FEED
-        ids, known = np.where(breaks, vocabulary.end, ids), known | breaks
-    ids, known = np.append(vocabulary.end, ids), np.append(True, known)
-    return Reading(ids, ["", *shown], known, ids == vocabulary.end)
+    code_points = tokenizer.code_points(text)
+    ids, known_mask = tokenizer.encode_lossy(code_points)
+    token_texts = _byte_texts(code_points) if isinstance(tokenizer, ByteTokenizer) else list(text)
+    if tokenizer.eos_id is None:
+        return TokenizedText(ids, token_texts, known_mask, None)
+    if documents == "line":
+        line_ends = code_points == LINE_FEED
+        ids, known_mask = np.where(line_ends, tokenizer.eos_id, ids), known_mask | line_ends
+    ids, known_mask = np.append(tokenizer.eos_id, ids), np.append(True, known_mask)
+    return TokenizedText(ids, ["", *token_texts], known_mask, ids == tokenizer.eos_id)
 
 
-def reread(vocabulary: Vocabulary, unit: str, ids: Ids) -> Reading:
+def from_ids(tokenizer: Tokenizer, documents: str, ids: Ids) -> TokenizedText:
     """Return the reading that ids of a corpus stand for."""
-    end = UNIT_ENDS.get(unit, "")
-    decoder = vocabulary.decoder()
-    shown = [end if symbol == vocabulary.end else decoder.push(symbol) for symbol in ids.tolist()]
-    if vocabulary.end is not None and shown and ids[0] == vocabulary.end:
-        shown[0] = ""
-    whole = ids.astype(np.int64)
-    begins = None if vocabulary.end is None else whole == vocabulary.end
-    return Reading(whole, shown, np.ones(len(ids), dtype=bool), begins)
+    eos_text = DOCUMENT_ENDINGS.get(documents, "")
+    stream = tokenizer.decode_stream()
+    token_texts = [eos_text if token_id == tokenizer.eos_id else stream.decode_step(token_id) for token_id in ids.tolist()]
+    if tokenizer.eos_id is not None and token_texts and ids[0] == tokenizer.eos_id:
+        token_texts[0] = ""
+    token_ids = ids.astype(np.int64)
+    reset_mask = None if tokenizer.eos_id is None else token_ids == tokenizer.eos_id
+    return TokenizedText(token_ids, token_texts, np.ones(len(ids), dtype=bool), reset_mask)
 
 
-def _bytes_shown(points: npt.NDArray[Any]) -> list[str]:
-    decoder = Bytes().decoder()
-    shown = [decoder.push(int(byte)) for byte in points]
-    if shown:
-        shown[-1] += decoder.finish()
-    return shown
+def _byte_texts(byte_values: npt.NDArray[Any]) -> list[str]:
+    stream = ByteTokenizer().decode_stream()
+    texts = [stream.decode_step(int(byte)) for byte in byte_values]
+    if texts:
+        texts[-1] += stream.finish()
+    return texts

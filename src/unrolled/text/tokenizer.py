@@ -18,204 +18,206 @@ import numpy.typing as npt
 from unrolled.errors import ModelError
 
 Ids = npt.NDArray[np.integer[Any]]
-CODE_POINTS = 0x110000
+NUM_CODE_POINTS = 0x110000
 
 
-class Decoder:
+class DecodeStream:
     """Turns ids into text as they come; what is not yet a whole character is kept for the next call."""
 
-    def push(self, symbol: int) -> str:
+    def decode_step(self, token_id: int) -> str:
         """Return the text that `symbol` completes, perhaps none."""
         raise NotImplementedError
 
-    def push_all(self, ids: Ids) -> str:
+    def decode_ids(self, ids: Ids) -> str:
         """Return what `push` returns for each of the ids `(N,)`, together."""
-        return "".join(map(self.push, ids.tolist()))
+        return "".join(map(self.decode_step, ids.tolist()))
 
     def finish(self) -> str:
         """Return what is left, with a replacement mark for a character that was cut short."""
         raise NotImplementedError
 
 
-class Vocabulary:
+class Tokenizer:
     """The symbols a model knows; `ids` run from 0 to `size - 1`, and `end` is the last of them, if there is one."""
 
     kind: ClassVar[str]
 
-    def __init__(self, units: int, has_end: bool) -> None:
-        self.size = units + has_end
-        self.end: int | None = units if has_end else None
+    def __init__(self, num_tokens: int, has_eos: bool) -> None:
+        self.vocab_size = num_tokens + has_eos
+        self.eos_id: int | None = num_tokens if has_eos else None
 
     def encode(self, text: str) -> tuple[Ids, int]:
         """Return the ids of `text` as an array `(N,)`, and how many symbols were left out as unknown."""
         raise NotImplementedError
 
-    def decoder(self) -> Decoder:
+    def decode_stream(self) -> DecodeStream:
         """Return a fresh decoder of a stream of ids."""
         raise NotImplementedError
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; the end symbol has none."""
-        decoder = self.decoder()
-        return decoder.push_all(np.fromiter(ids, np.int64)) + decoder.finish()
+        stream = self.decode_stream()
+        return stream.decode_ids(np.fromiter(ids, np.int64)) + stream.finish()
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         """Return the ids of a prompt, and what each unknown character was replaced by (perhaps by nothing)."""
         raise NotImplementedError
 
-    def align(self, points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def encode_lossy(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return an id for every symbol of `points` `(N,)` (code points, or bytes), and whether it is the symbol's own.
 
         An unknown symbol is read as the closest known one, so that ids and text stay side by side.
         """
         raise NotImplementedError
 
-    def points(self, text: str) -> npt.NDArray[Any]:
+    def code_points(self, text: str) -> npt.NDArray[Any]:
         """Return the symbols of a text as `align` takes them: code points, or bytes."""
         raise NotImplementedError
 
-    def start(self) -> int:
+    def bos_id(self) -> int:
         """Return the id from which text without a prompt begins."""
         raise NotImplementedError
 
-    def shown(self) -> list[str]:
+    def token_strings(self) -> list[str]:
         """Return each symbol as a text `(V,)`: that of an end is empty, and that of part of a character a number."""
         raise NotImplementedError
 
-    def begins_character(self) -> npt.NDArray[np.bool_]:
+    def char_start_mask(self) -> npt.NDArray[np.bool_]:
         """Return, for each id, whether it begins a character (an end counts as one, as its line end would), `(V,)`."""
-        return np.ones(self.size, dtype=bool)
+        return np.ones(self.vocab_size, dtype=bool)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `vocabulary_from_json` needs to build the same vocabulary."""
         raise NotImplementedError
 
 
-class Characters(Vocabulary):
+class CharTokenizer(Tokenizer):
     """Unicode code points, in their order, so that the same text always gives the same ids."""
 
     kind = "characters"
 
-    def __init__(self, symbols: Sequence[str], has_end: bool = False) -> None:
-        super().__init__(len(symbols), has_end)
-        self.symbols = list(symbols)
-        self._ids = {symbol: index for index, symbol in enumerate(self.symbols)}
-        self._points = self.points("".join(self.symbols))
+    def __init__(self, tokens: Sequence[str], has_eos: bool = False) -> None:
+        super().__init__(len(tokens), has_eos)
+        self.tokens = list(tokens)
+        self._token_to_id = {token: index for index, token in enumerate(self.tokens)}
+        self._code_points = self.code_points("".join(self.tokens))
 
     @functools.cached_property
-    def table(self) -> npt.NDArray[np.int32]:
+    def id_of_code_point(self) -> npt.NDArray[np.int32]:
         """The id of every code point, `(0x110000,)`; -1 where there is none."""
-        table = np.full(CODE_POINTS, -1, dtype=np.int32)
-        table[[ord(symbol) for symbol in self.symbols]] = np.arange(len(self.symbols))
-        return table
+        ids = np.full(NUM_CODE_POINTS, -1, dtype=np.int32)
+        ids[[ord(token) for token in self.tokens]] = np.arange(len(self.tokens))
+        return ids
 
-    def points(self, text: str) -> npt.NDArray[Any]:
+    def code_points(self, text: str) -> npt.NDArray[Any]:
         return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
-    def align(self, points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        ids = self.table[points].astype(np.int64)
-        known = ids >= 0
-        if not known.all():
-            for point in np.unique(points[~known]):
-                like = self.closest(chr(point))
-                ids[points == point] = self._ids[like[0]] if like else self.start()
-        return ids, known
+    def encode_lossy(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        ids = self.id_of_code_point[code_points].astype(np.int64)
+        known_mask = ids >= 0
+        if not known_mask.all():
+            for code_point in np.unique(code_points[~known_mask]):
+                replacement = self.nearest_known(chr(code_point))
+                ids[code_points == code_point] = self._token_to_id[replacement[0]] if replacement else self.bos_id()
+        return ids, known_mask
 
-    def shown(self) -> list[str]:
-        return self.symbols + [""] * (self.end is not None)
+    def token_strings(self) -> list[str]:
+        return self.tokens + [""] * (self.eos_id is not None)
 
     def encode(self, text: str) -> tuple[Ids, int]:
-        ids = self.table[self.points(text)]
-        known = ids[ids >= 0]
-        return known, len(ids) - len(known)
+        ids = self.id_of_code_point[self.code_points(text)]
+        known_ids = ids[ids >= 0]
+        return known_ids, len(ids) - len(known_ids)
 
-    def decoder(self) -> Decoder:
-        return _CharacterDecoder(self._points, self.end is not None)
+    def decode_stream(self) -> DecodeStream:
+        return _CharDecodeStream(self._code_points, self.eos_id is not None)
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         ids: list[int] = []
         replaced: dict[str, str] = {}
         for character in text:
-            known = character if character in self._ids else self.closest(character)
-            if known != character:
-                replaced[character] = known
-            ids.extend(self._ids[part] for part in known)
+            nearest = character if character in self._token_to_id else self.nearest_known(character)
+            if nearest != character:
+                replaced[character] = nearest
+            ids.extend(self._token_to_id[char] for char in nearest)
         return ids, replaced
 
-    def closest(self, character: str) -> str:
+    def nearest_known(self, character: str) -> str:
         """Return the known text nearest to an unknown character: other case, no accent, a compatible form, a blank."""
         if unicodedata.combining(character):
             return ""  # an accent by itself, over the letter before it
-        plain = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
-        swapped = character.swapcase()
-        other_case = swapped if len(swapped) == 1 else ""  # Unicode's other case of a sharp s or of a ligature is two letters
-        for form in (other_case, plain, _PLAIN.get(character, ""), plain.swapcase(), " ", "\n"):
-            if form and all(part in self._ids for part in form):
-                return form
+        base_form = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+        swapped_case = character.swapcase()
+        other_case = (
+            swapped_case if len(swapped_case) == 1 else ""
+        )  # Unicode's other case of a sharp s or of a ligature is two letters
+        for candidate in (other_case, base_form, _ASCII_FORMS.get(character, ""), base_form.swapcase(), " ", "\n"):
+            if candidate and all(char in self._token_to_id for char in candidate):
+                return candidate
         return ""
 
-    def start(self) -> int:
-        if self.end is not None:
-            return self.end
-        return self._ids.get("\n", self._ids.get(" ", 0))
+    def bos_id(self) -> int:
+        if self.eos_id is not None:
+            return self.eos_id
+        return self._token_to_id.get("\n", self._token_to_id.get(" ", 0))
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "symbols": "".join(self.symbols), "end": self.end is not None}
+        return {"kind": self.kind, "symbols": "".join(self.tokens), "end": self.eos_id is not None}
 
 
-class Bytes(Vocabulary):
+class ByteTokenizer(Tokenizer):
     """All 256 bytes: any file at all can be learned, and any prompt is known."""
 
     kind = "bytes"
 
-    def __init__(self, has_end: bool = False) -> None:
-        super().__init__(256, has_end)
+    def __init__(self, has_eos: bool = False) -> None:
+        super().__init__(256, has_eos)
 
-    def points(self, text: str) -> npt.NDArray[Any]:
-        return np.frombuffer(_utf8(text), dtype=np.uint8)
+    def code_points(self, text: str) -> npt.NDArray[Any]:
+        return np.frombuffer(_to_utf8(text), dtype=np.uint8)
 
-    def align(self, points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        return points.astype(np.int64), np.ones(len(points), dtype=bool)
+    def encode_lossy(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        return code_points.astype(np.int64), np.ones(len(code_points), dtype=bool)
 
-    def shown(self) -> list[str]:
-        return [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in range(256)] + [""] * (self.end is not None)
+    def token_strings(self) -> list[str]:
+        return [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in range(256)] + [""] * (self.eos_id is not None)
 
     def encode(self, text: str) -> tuple[Ids, int]:
-        return self.points(text).astype(np.int64), 0
+        return self.code_points(text).astype(np.int64), 0
 
-    def decoder(self) -> Decoder:
-        return _ByteDecoder()
+    def decode_stream(self) -> DecodeStream:
+        return _ByteDecodeStream()
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
-        return list(_utf8(text)), {}
+        return list(_to_utf8(text)), {}
 
-    def start(self) -> int:
-        return self.end if self.end is not None else ord("\n")
+    def bos_id(self) -> int:
+        return self.eos_id if self.eos_id is not None else ord("\n")
 
-    def begins_character(self) -> npt.NDArray[np.bool_]:
-        ids = np.arange(self.size)
-        begins: npt.NDArray[np.bool_] = (ids & 0xC0 != 0x80) | (ids > 0xFF)
-        return begins
+    def char_start_mask(self) -> npt.NDArray[np.bool_]:
+        ids = np.arange(self.vocab_size)
+        mask: npt.NDArray[np.bool_] = (ids & 0xC0 != 0x80) | (ids > 0xFF)
+        return mask
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "end": self.end is not None}
+        return {"kind": self.kind, "end": self.eos_id is not None}
 
 
-VOCABULARIES: dict[str, type[Vocabulary]] = {kind.kind: kind for kind in (Characters, Bytes)}
+VOCABULARIES: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (CharTokenizer, ByteTokenizer)}
 
 
-def vocabulary_from_json(value: Any) -> Vocabulary:
+def tokenizer_from_json(value: Any) -> Tokenizer:
     """Build the vocabulary that `to_json` described; anything else is a `ModelError`."""
     if isinstance(value, dict) and isinstance(value.get("end"), bool):
-        symbols = value.get("symbols")
+        tokens = value.get("symbols")
         if value.get("kind") == "bytes":
-            return Bytes(value["end"])
-        if value.get("kind") == "characters" and isinstance(symbols, str) and len(set(symbols)) == len(symbols) > 0:
-            return Characters(symbols, value["end"])
+            return ByteTokenizer(value["end"])
+        if value.get("kind") == "characters" and isinstance(tokens, str) and len(set(tokens)) == len(tokens) > 0:
+            return CharTokenizer(tokens, value["end"])
     raise ModelError("The model's vocabulary cannot be read: expected 'characters' or 'bytes' with distinct symbols.")
 
 
-def _utf8(text: str) -> bytes:
+def _to_utf8(text: str) -> bytes:
     """Return the bytes of a text; those that came in undecoded come out as they were, other lone surrogates as `?`."""
     try:
         return text.encode("utf-8", "surrogateescape")
@@ -223,29 +225,29 @@ def _utf8(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-class _CharacterDecoder(Decoder):
-    def __init__(self, points: npt.NDArray[Any], has_end: bool) -> None:
-        self._points, self._has_end = points, has_end
+class _CharDecodeStream(DecodeStream):
+    def __init__(self, code_points: npt.NDArray[Any], has_eos: bool) -> None:
+        self._code_points, self._has_eos = code_points, has_eos
 
-    def push(self, symbol: int) -> str:
-        return chr(self._points[symbol]) if symbol < len(self._points) else ""
+    def decode_step(self, token_id: int) -> str:
+        return chr(self._code_points[token_id]) if token_id < len(self._code_points) else ""
 
-    def push_all(self, ids: Ids) -> str:
-        known = ids[ids < len(self._points)] if self._has_end else ids
-        return self._points[known].tobytes().decode("utf-32-le", "surrogatepass")
+    def decode_ids(self, ids: Ids) -> str:
+        without_eos = ids[ids < len(self._code_points)] if self._has_eos else ids
+        return self._code_points[without_eos].tobytes().decode("utf-32-le", "surrogatepass")
 
     def finish(self) -> str:
         return ""
 
 
-class _ByteDecoder(Decoder):
+class _ByteDecodeStream(DecodeStream):
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def push(self, symbol: int) -> str:
-        return self._decoder.decode(bytes([symbol])) if symbol < 256 else ""
+    def decode_step(self, token_id: int) -> str:
+        return self._decoder.decode(bytes([token_id])) if token_id < 256 else ""
 
-    def push_all(self, ids: Ids) -> str:
+    def decode_ids(self, ids: Ids) -> str:
         return self._decoder.decode(ids[ids < 256].astype(np.uint8).tobytes())
 
     def finish(self) -> str:
@@ -253,7 +255,7 @@ class _ByteDecoder(Decoder):
 
 
 # Typographic forms that Unicode does not decompose but every reader takes for the plain one.
-_PLAIN = {
+_ASCII_FORMS = {
     "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00ab": '"',
     "\u00bb": '"', "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-",
     "\u00df": "ss", "\u00e6": "ae", "\u00c6": "AE", "\u0153": "oe", "\u0152": "OE", "\u00f8": "o", "\u00d8": "O",

@@ -8,21 +8,21 @@ from typing import Protocol
 
 from unrolled.training.schedule import Budget
 
-MILESTONES = (0.02, 0.05, *(n / 10 for n in range(1, 11)))
+EVAL_FRACTIONS = (0.02, 0.05, *(n / 10 for n in range(1, 11)))
 """Shares of the budget after which the model is validated and writes a sample: early ones show it learning to write."""
 
-FEWER = (0.04, 0.15, 0.35, 0.6, 0.8, 0.92, 1.0)
+SHORT_EVAL_FRACTIONS = (0.04, 0.15, 0.35, 0.6, 0.8, 0.92, 1.0)
 """The same for a short budget, of which looking may take no more than a twentieth."""
 
-SHORT = 100.0
+SHORT_BUDGET_SECONDS = 100.0
 """Seconds up to which a budget is short."""
 
-MINUTES_BETWEEN = 5.0
+MAX_MINUTES_BETWEEN_EVALS = 5.0
 """Long runs are validated at least so often."""
 
 
 @dataclass(frozen=True)
-class Status:
+class Progress:
     """What a person wants to know while it runs. Rates are symbols a second; `eta` is in seconds of training."""
 
     step: int
@@ -37,24 +37,24 @@ class Status:
     best: float | None
 
 
-class Observer(Protocol):
+class ProgressCallback(Protocol):
     """Who watches: the console, a notebook, a test."""
 
-    def stepped(self, status: Callable[[], Status]) -> None:
+    def on_step(self, progress: Callable[[], Progress]) -> None:
         """Is called after every step; asking for the status costs a little."""
         ...
 
-    def looked(self, status: Status, val_nats: float | None, sample: str | None) -> None:
+    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
         """Is called after every validation."""
         ...
 
-    def note(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Is told what a user should know."""
         ...
 
 
 @dataclass(frozen=True)
-class Looks:
+class EvalHooks:
     """How the loop looks at its model: `evaluate` and `sample(check) -> text`; None if not wanted.
 
     `evaluate(check, sharpness)` returns nats a character, and the sharpness at which they are lowest: what the scores of a
@@ -66,9 +66,14 @@ class Looks:
     sample: Callable[[Callable[[], None]], str] | None
 
 
-def milestones(budget: Budget) -> list[float]:
+def eval_fractions(budget: Budget) -> list[float]:
     """Return the shares of a budget after which the model is looked at, the last of them 1."""
     if budget.unit != "seconds":
-        return sorted(MILESTONES)
-    parts = round(budget.total / 60 / MINUTES_BETWEEN)
-    return sorted({*(FEWER if budget.total <= SHORT else MILESTONES), *((n + 1) / parts for n in range(parts))})
+        return sorted(EVAL_FRACTIONS)
+    num_intervals = round(budget.total / 60 / MAX_MINUTES_BETWEEN_EVALS)
+    return sorted(
+        {
+            *(SHORT_EVAL_FRACTIONS if budget.total <= SHORT_BUDGET_SECONDS else EVAL_FRACTIONS),
+            *((n + 1) / num_intervals for n in range(num_intervals)),
+        }
+    )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from unrolled.training.recipe import passes
+from unrolled.training.recipe import describe_epochs
 
-OVERFIT = 0.9
+OVERFIT_FRACTION = 0.9
 """If the best model came before this share of the steps, the rest was memorising."""
 
-GAP = 0.12
+MIN_GENERALIZATION_GAP = 0.12
 """Loss on new text above that on the text trained on, as a share, from which the text itself is the limit."""
 
-EPOCHS_TO_MEMORISE = 1.5
+MIN_MEMORIZE_EPOCHS = 1.5
 """Before a text was read so often, a gap is a difference between its two parts."""
 
 
-def verdict(train: float, val: float | None, best_at: float, epochs: float, symbols: int) -> str:
+def diagnose(train: float, val: float | None, best_fraction: float, epochs: float, tokens_per_epoch: int) -> str:
     """Return a verdict of one or two sentences.
 
     `train` and `val` are losses of the model kept, in nats a character, dropout off; `best_at` is the share of the steps after
@@ -23,19 +23,19 @@ def verdict(train: float, val: float | None, best_at: float, epochs: float, symb
     if val is None:
         return "There was no text to validate on, so whether it overfits is not known: give it more text."
     losses = f"{train:.3f} nats a character on the text it learned from, {val:.3f} on text it never saw"
-    if best_at < OVERFIT:
+    if best_fraction < OVERFIT_FRACTION:
         return (
-            f"Overfit: {losses}. It was best after {best_at:.0%} of the time, and that model is kept. More time would not "
-            "help; more text or more --dropout would."
+            f"Overfit: {losses}. It was best after {best_fraction:.0%} of the time, and that model is kept. More time "
+            "would not help; more text or more --dropout would."
         )
-    read = f"the text was {passes(epochs)}"
-    twice = f"Twice the time would bring about {gain(val, epochs, symbols):.2f} nats"
-    if epochs >= EPOCHS_TO_MEMORISE and (val - train) / val > GAP:
-        return f"Limited by the text: {losses}; {read}. {twice}; more text would bring more."
-    return f"Underfit: {losses}; {read}. {twice}: it is limited by time, not by the text."
+    reads = f"the text was {describe_epochs(epochs)}"
+    gain_note = f"Twice the time would bring about {expected_gain(val, epochs, tokens_per_epoch):.2f} nats"
+    if epochs >= MIN_MEMORIZE_EPOCHS and (val - train) / val > MIN_GENERALIZATION_GAP:
+        return f"Limited by the text: {losses}; {reads}. {gain_note}; more text would bring more."
+    return f"Underfit: {losses}; {reads}. {gain_note}: it is limited by time, not by the text."
 
 
-def gain(val: float, epochs: float, symbols: int) -> float:
+def expected_gain(val: float, epochs: float, tokens_per_epoch: int) -> float:
     """Return, roughly, by how much twice the time would lower the loss `val`: a law laid through runs on two texts (LOG.md)."""
-    read = max(1e5, epochs * symbols)
-    return float(0.085 * val * (1e6 / read) ** 0.35 / (1 + epochs / 4))
+    tokens_read = max(1e5, epochs * tokens_per_epoch)
+    return float(0.085 * val * (1e6 / tokens_read) ** 0.35 / (1 + epochs / 4))

@@ -20,7 +20,7 @@ from unrolled.errors import UnrolledError, UsageError
 from unrolled.nn.cells import State
 from unrolled.nn.sequence_model import Network
 from unrolled.tables.pair_batching import PairBatch
-from unrolled.text.batching import Batch, Batches, Lanes
+from unrolled.text.batching import Batch, BatchSource, StreamBatches
 
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 """Environment variable: how often torchrun has restarted all processes after one of them was lost."""
@@ -176,13 +176,13 @@ def join() -> ProcessGroup:
 class ShardedBatches:
     """This process's shard of every batch. The cursor is that of the whole batch, so any number of processes can resume."""
 
-    def __init__(self, batches: Batches, process_group: ProcessGroup) -> None:
+    def __init__(self, batches: BatchSource, process_group: ProcessGroup) -> None:
         self._batches, self._process_group = batches, process_group
-        self.steps, self.symbols = batches.steps, batches.symbols
-        shard = process_group.shard_slice(batches.batch)
-        self.batch = shard.stop - shard.start
-        if isinstance(batches, Lanes):
-            batches.keep(shard)
+        self.seq_len, self.tokens_per_epoch = batches.seq_len, batches.tokens_per_epoch
+        shard = process_group.shard_slice(batches.batch_size)
+        self.batch_size = shard.stop - shard.start
+        if isinstance(batches, StreamBatches):
+            batches.select_columns(shard)
 
     @property
     def cursor(self) -> dict[str, int]:
@@ -195,8 +195,8 @@ class ShardedBatches:
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self._batches:
-            # streams are read one shard at a time already: see `keep` above
-            yield batch if isinstance(self._batches, Lanes) else shard_batch(batch, self._process_group)
+            # streams are read one shard at a time already: see `select_columns` above
+            yield batch if isinstance(self._batches, StreamBatches) else shard_batch(batch, self._process_group)
 
 
 def shard_batch(batch: Any, process_group: ProcessGroup) -> Any:
@@ -211,16 +211,16 @@ def shard_batch(batch: Any, process_group: ProcessGroup) -> Any:
         resets = None if batch.resets is None else batch.resets[:, rows]
         symbols = int((batch.targets[:, rows] >= 0).sum())
         part: Any = dataclasses.replace(
-            batch, inputs=batch.inputs[:, rows], targets=batch.targets[:, rows], resets=resets, symbols=symbols
+            batch, inputs=batch.inputs[:, rows], targets=batch.targets[:, rows], resets=resets, num_targets=symbols
         )
     elif isinstance(batch, PairBatch):
         target, index = batch.target[:, rows], batch.index[rows]
         numeric = target.ndim == 3
-        ends = (batch.symbols - (0 if numeric else int((batch.target >= 0).sum()))) // batch.rows
+        ends = (batch.num_targets - (0 if numeric else int((batch.target >= 0).sum()))) // batch.batch_size
         symbols = len(index) if numeric else int((target >= 0).sum()) + ends * len(index)
         source = batch.source[:, rows]
         part = dataclasses.replace(
-            batch, source=source, lengths=batch.lengths[rows], target=target, index=index, symbols=symbols
+            batch, source=source, lengths=batch.lengths[rows], target=target, index=index, num_targets=symbols
         )
     else:
         raise ValueError(f"{type(batch).__name__} cannot be sharded.")

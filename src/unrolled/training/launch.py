@@ -13,33 +13,33 @@ from typing import Any
 import torch
 
 from unrolled.checkpoints.model_file import load_model
-from unrolled.checkpoints.run_dir import Run, refuse_taken
-from unrolled.checkpoints.tensorboard import Board, require_board
+from unrolled.checkpoints.run_dir import Run, require_free
+from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import ModelError, UsageError
-from unrolled.nn.device import Machine, choose_machine, fewer_threads_if_faster, running
-from unrolled.nn.kernels import KERNELS, candidates, use, verify
+from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
+from unrolled.nn.kernels import KERNELS, available_kernels, set_kernel, verify
 from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions, TrainingOptions, TrainRequest
 from unrolled.tables.table_files import is_builtin_table
-from unrolled.text.batching import Batches, Lanes
-from unrolled.text.corpus import is_shared
-from unrolled.training.callbacks import Looks, Observer
+from unrolled.text.batching import BatchSource, StreamBatches
+from unrolled.text.corpus import is_encoded_jointly
+from unrolled.training.callbacks import EvalHooks, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
-from unrolled.training.recipe import fill
-from unrolled.training.resume import changed, conditions, config, refuse_other_conditions, saved_request
-from unrolled.training.tasks.base import Material
-from unrolled.training.tasks.table import open_rows, reopen_rows
-from unrolled.training.tasks.text import open_text, reopen_text
+from unrolled.training.recipe import fill_defaults
+from unrolled.training.resume import apply_resume_changes, check_environment, environment, load_request, run_config
+from unrolled.training.tasks.base import TrainingTask
+from unrolled.training.tasks.table import open_table_task, reopen_table_task
+from unrolled.training.tasks.text import open_text_task, reopen_text_task
 from unrolled.training.trainer import Trainer
-from unrolled.views.progress import Quiet
+from unrolled.views.progress import NullProgress
 
-LONG_STEP = 0.2
+LONG_STEP_SECONDS = 0.2
 """Seconds of a step from which on all threads are faster than one, and measuring would only take time."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainResult:
     """What training came to: the keys of `train --json`. Losses are in nats or bits a character; `stopped` is a signal,
     0 after `--stop-after`, or None.
 
@@ -66,164 +66,172 @@ class Outcome:
     unit: str
 
 
-WORTH_TELLING = 0.03
+MIN_REPORTED_SCALE_CHANGE = 0.03
 """How far from one a sharpness is mentioned."""
 
 
-class Job:
+class TrainingRun:
     """A trainer with what it was made of. `start` and `resume` make one; `train` runs it."""
 
-    def __init__(self, request: TrainRequest, material: Material, machine: Machine, kernels: str, trainer: Trainer) -> None:
-        self.request, self.material, self.machine, self.kernels, self.trainer = request, material, machine, kernels, trainer
+    def __init__(
+        self, request: TrainRequest, task: TrainingTask, machine: DeviceConfig, kernels: str, trainer: Trainer
+    ) -> None:
+        self.request, self.task, self.machine, self.kernels, self.trainer = request, task, machine, kernels, trainer
         self.process_group = trainer.process_group
 
-    def train(self) -> Outcome:
+    def train(self) -> TrainResult:
         """Train to the end of the budget or to a signal; everything is saved either way."""
         if self.process_group.is_main:
             self.trainer.run.lock()
         try:
-            with running(self.machine), self.process_group.lost_process_errors():
-                stopped = self.trainer.train()
-                best, words = self.trainer.position.best, ""
-                if stopped is None and self.process_group.is_main:
-                    best, words = self._judge()
+            with use_threads(self.machine), self.process_group.lost_process_errors():
+                stop_signal = self.trainer.train()
+                best_nats, diagnosis = self.trainer.state.best, ""
+                if stop_signal is None and self.process_group.is_main:
+                    best_nats, diagnosis = self._final_eval()
                 self.process_group.all_reduce_sum([0.0])  # no process exits while another still needs it
         finally:
-            self.trainer.run.release()
-        position, run = self.trainer.position, self.trainer.run
-        return Outcome(
+            self.trainer.run.unlock()
+        state, run = self.trainer.state, self.trainer.run
+        return TrainResult(
             run=str(run.path),
             model=str(run.model_path),
-            steps=position.spent.steps,
-            epochs=round(position.spent.symbols / self.trainer.batches.symbols, 4),
-            train_seconds=position.spent.seconds,
-            symbols_per_second=position.spent.symbols / max(position.spent.seconds, 1e-9),
-            train_nats=self.trainer.status().train_nats,
-            val_nats=best,
-            val_bits=None if best is None else best / math.log(2),
+            steps=state.spent.steps,
+            epochs=round(state.spent.symbols / self.trainer.batches.tokens_per_epoch, 4),
+            train_seconds=state.spent.seconds,
+            symbols_per_second=state.spent.symbols / max(state.spent.seconds, 1e-9),
+            train_nats=self.trainer.current_progress().train_nats,
+            val_nats=best_nats,
+            val_bits=None if best_nats is None else best_nats / math.log(2),
             parameters=sum(weight.numel() for weight in self.trainer.model.parameters()),
             device=str(self.machine.device),
             precision=self.machine.precision,
             kernels=self.kernels,
             seed=self.request.training.seed,
-            stopped=stopped,
-            verdict=words,
-            unit=self.material.unit,
+            stopped=stop_signal,
+            verdict=diagnosis,
+            unit=self.task.loss_unit,
         )
 
-    def _judge(self) -> tuple[float | None, str]:
+    def _final_eval(self) -> tuple[float | None, str]:
         """Measure the model that was kept; return its loss, and what came of it in words."""
-        run, position = self.trainer.run, self.trainer.position
-        saved = load_model(run.model_path)
-        model = saved.model.to(self.machine.device)
-        use(model, self.kernels, self.machine.dtype)
-        epochs = position.spent.symbols / self.trainer.batches.symbols
-        best_at = position.best_step / max(1, position.spent.steps)
-        val, words = self.material.judge(model, self.machine, self.request.run.eval_symbols, best_at, epochs)
-        sharpness = float(saved.history.get("sharpness", 1.0))
-        if abs(sharpness - 1) > WORTH_TELLING:
-            than = "less" if sharpness < 1 else "more"
-            words += f" Its scores are kept times {sharpness:.2f}: {than} sure of itself, it was best on text it never saw."
-        saved.history.update(val_nats=val, verdict=words)
-        run.save_best(saved)
-        return val, words
+        run, state = self.trainer.run, self.trainer.state
+        model_file = load_model(run.model_path)
+        model = model_file.model.to(self.machine.device)
+        set_kernel(model, self.kernels, self.machine.dtype)
+        epochs = state.spent.symbols / self.trainer.batches.tokens_per_epoch
+        best_fraction = state.best_step / max(1, state.spent.steps)
+        val, diagnosis = self.task.final_eval(model, self.machine, self.request.run.eval_symbols, best_fraction, epochs)
+        logit_scale = float(model_file.history.get("sharpness", 1.0))
+        if abs(logit_scale - 1) > MIN_REPORTED_SCALE_CHANGE:
+            comparison = "less" if logit_scale < 1 else "more"
+            diagnosis += (
+                f" Its scores are kept times {logit_scale:.2f}: {comparison} sure of itself, it was best on text it never saw."
+            )
+        model_file.history.update(val_nats=val, verdict=diagnosis)
+        run.save_best(model_file)
+        return val, diagnosis
 
 
-def start(request: TrainRequest, observer: Observer) -> Job:
+def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     """Begin a new run. Nothing is written to the run folder before text, settings and machine are known to be good."""
     request, process_group = request.check(), join()
-    observer = observer if process_group.is_main else Quiet()
-    if process_group.restarts and (before := _started(request)) is not None:
-        return resume(before, {}, observer)
+    callback = callback if process_group.is_main else NullProgress()
+    if process_group.restarts and (started_run := _find_started_run(request)) is not None:
+        return resume_run(started_run, {}, callback)
     path = Path(request.run.out) if request.run.out else None
     if path is not None and process_group.is_main:
-        refuse_taken(path)
+        require_free(path)
     if request.run.log_to == "tensorboard":
-        require_board()
-    machine = choose_machine(request.machine, process_group.local_rank, process_group.local_world_size)
-    material = _opened(request, observer.note, process_group)
-    request, machine = _completed_together(request, material, machine, observer, process_group)
+        require_tensorboard()
+    machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
+    task = _open_task(request, callback.on_message, process_group)
+    request, machine = _apply_recipe_on_all_ranks(request, task, machine, callback, process_group)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
-        model = material.network(request)
+        model = task.build_model(request)
     model = model.to(machine.device)
-    machine, kernels = choose_kernel(model, machine, request.machine, observer.note, request.training)
+    machine, kernels = choose_kernel(model, machine, request.machine, callback.on_message, request.training)
     name = process_group.broadcast_str(
         lambda: str(
-            Run.create(path or _free_name(request.inputs), config(request, material.origin, conditions(machine, kernels))).path
+            Run.create(
+                path or _unused_run_dir(request.inputs), run_config(request, task.origin, environment(machine, kernels))
+            ).path
         )
     )
-    return _assemble(request, material, machine, kernels, model, Run(Path(name)), observer, process_group)
+    return _build_run(request, task, machine, kernels, model, Run(Path(name)), callback, process_group)
 
 
-def _opened(request: TrainRequest, note: Callable[[str], None], process_group: ProcessGroup) -> Material:
+def _open_task(request: TrainRequest, note: Callable[[str], None], process_group: ProcessGroup) -> TrainingTask:
     """Open what a request names: in the main process before the others, or in all at once where they share the work.
 
     The other processes wait half an hour at most, which is torch's limit; a large text may take longer.
     """
     if is_table(request):
-        return process_group.main_process_first(lambda: open_rows(request, note))  # type: ignore[no-any-return]
+        return process_group.main_process_first(lambda: open_table_task(request, note))  # type: ignore[no-any-return]
     if process_group.world_size > 1:
-        encode_together = process_group.broadcast_str(lambda: str(is_shared(request.inputs, request.data)))
+        encode_together = process_group.broadcast_str(lambda: str(is_encoded_jointly(request.inputs, request.data)))
         if encode_together == str(True):
-            return open_text(request, note)
-    return process_group.main_process_first(lambda: open_text(request, note))  # type: ignore[no-any-return]
+            return open_text_task(request, note)
+    return process_group.main_process_first(lambda: open_text_task(request, note))  # type: ignore[no-any-return]
 
 
-def resume(path: Path, wanted: dict[str, Any], observer: Observer, allow: bool = False) -> Job:
+def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, allow_change: bool = False) -> TrainingRun:
     """Go on with a run exactly where it stopped. `wanted` may change the budget, the machine and how often it is looked at.
 
     With `allow`, rates and their like may change too, and so may what the run runs on; it is then another run from here on.
     """
     process_group = join()
-    observer = observer if process_group.is_main else Quiet()
+    callback = callback if process_group.is_main else NullProgress()
     run = process_group.main_process_first(lambda: Run.open(path))
     if process_group.is_main:
         run.lock()
     try:
-        return _resume(run, wanted, observer, process_group, allow)
+        return _resume(run, changes, callback, process_group, allow_change)
     except BaseException:
         run.release()
         raise
 
 
-def _resume(run: Run, wanted: dict[str, Any], observer: Observer, process_group: ProcessGroup, allow: bool) -> Job:
-    request, origin = saved_request(run)
-    request = changed(request, wanted, observer.note, allow).check()
-    machine = choose_machine(request.machine, process_group.local_rank, process_group.local_world_size)
-    saved, tensors, about, passed = run.load_checkpoint()
-    for message in passed:
-        observer.note(message)
-    material: Material
+def _resume(
+    run: Run, changes: dict[str, Any], callback: ProgressCallback, process_group: ProcessGroup, allow_change: bool
+) -> TrainingRun:
+    request, origin = load_request(run)
+    request = apply_resume_changes(request, changes, callback.on_message, allow_change).check()
+    machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
+    model_file, tensors, metadata, skipped = run.load_checkpoint()
+    for message in skipped:
+        callback.on_message(message)
+    task: TrainingTask
     if is_table(request):
-        material = reopen_rows(request, origin, saved, observer.note)
+        task = reopen_table_task(request, origin, model_file, callback.on_message)
     else:
-        material = reopen_text(request, origin, observer.note)
-    if not material.fits(saved):
+        task = reopen_text_task(request, origin, callback.on_message)
+    if not task.matches(model_file):
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
-    model = saved.model.to(machine.device)
-    asked = _as_before(model, request.machine, run)
-    machine, kernels = choose_kernel(model, machine, asked, observer.note, request.training)
-    now = conditions(machine, kernels)
-    refuse_other_conditions(run.config.get("conditions"), now, set(wanted), allow, observer.note)
-    job = _assemble(request, material, machine, kernels, model, run, observer, process_group)
-    job.trainer.restore(tensors, about)
+    model = model_file.model.to(machine.device)
+    machine_options = _keep_kernel(model, request.machine, run)
+    machine, kernels = choose_kernel(model, machine, machine_options, callback.on_message, request.training)
+    current_environment = environment(machine, kernels)
+    check_environment(run.config.get("conditions"), current_environment, set(changes), allow_change, callback.on_message)
+    training_run = _build_run(request, task, machine, kernels, model, run, callback, process_group)
+    training_run.trainer.restore(tensors, metadata)
     if process_group.is_main:
-        run.write_config(config(request, material.origin, now))
-    spent = job.trainer.position.spent
-    observer.note(f"going on with {run.path} from step {spent.steps:,}, after {spent.seconds:,.0f} s of training")
-    if job.trainer.progress >= 1:
-        observer.note("its budget is spent: give more with --minutes, --epochs or --steps")
-    return job
+        run.write_config(run_config(request, task.origin, current_environment))
+    used = training_run.trainer.state.spent
+    callback.on_message(f"going on with {run.path} from step {used.steps:,}, after {used.seconds:,.0f} s of training")
+    if training_run.trainer.budget_fraction >= 1:
+        callback.on_message("its budget is spent: give more with --minutes, --epochs or --steps")
+    return training_run
 
 
-def _as_before(model: Network, asked: MachineOptions, run: Run) -> MachineOptions:
+def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOptions:
     """Return the options with the kernel that the run had, where any would do and that one still can."""
-    before = run.config.get("conditions")
-    name = before.get("kernels") if isinstance(before, dict) else None
-    if asked.kernels != "auto" or name not in KERNELS or name not in candidates(model):
-        return asked
-    return dataclasses.replace(asked, kernels=name)
+    saved_environment = run.config.get("conditions")
+    name = saved_environment.get("kernels") if isinstance(saved_environment, dict) else None
+    if options.kernels != "auto" or name not in KERNELS or name not in available_kernels(model):
+        return options
+    return dataclasses.replace(options, kernels=name)
 
 
 def is_table(request: TrainRequest) -> bool:
@@ -231,29 +239,32 @@ def is_table(request: TrainRequest) -> bool:
     return request.table.source is not None or any(is_builtin_table(name) for name in request.inputs)
 
 
-def _assemble(
+def _build_run(
     request: TrainRequest,
-    material: Material,
-    machine: Machine,
+    task: TrainingTask,
+    machine: DeviceConfig,
     kernels: str,
     model: Network,
     run: Run,
-    observer: Observer,
+    callback: ProgressCallback,
     process_group: ProcessGroup,
-) -> Job:
+) -> TrainingRun:
     """Put model, batches and the ways of looking at the model together into a trainer."""
-    batches = _shareable(material, request, process_group)
-    if isinstance(batches, Lanes) and (batches.batch, batches.steps) != (request.training.batch, request.training.bptt):
-        observer.note(f"the text is short: {batches.batch} lanes of {batches.steps} steps")
-    observer.note(
+    batches = _shardable_batches(task, request, process_group)
+    if isinstance(batches, StreamBatches) and (batches.batch_size, batches.seq_len) != (
+        request.training.batch,
+        request.training.bptt,
+    ):
+        callback.on_message(f"the text is short: {batches.batch_size} lanes of {batches.seq_len} steps")
+    callback.on_message(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
         f"{machine.threads} threads, {kernels} kernels, {request.training.optimiser}, seed {request.training.seed}"
     )
     if request.run.log_to == "tensorboard" and process_group.is_main:
-        Board(run)
-    looks = Looks(
-        material.evaluator(model, machine, request),
-        material.sampler(model, machine, request.run.sample_length),
+        TensorBoardWriter(run)
+    hooks = EvalHooks(
+        task.make_evaluator(model, machine, request),
+        task.make_sampler(model, machine, request.run.sample_length),
     )
     trainer = Trainer(
         model,
@@ -262,106 +273,118 @@ def _assemble(
         request.training,
         request.run,
         run,
-        observer,
-        looks,
-        lambda history, sharpness: material.saved(model, history, sharpness),
-        material.symbols_per_character,
+        callback,
+        hooks,
+        lambda history, logit_scale: task.model_file(model, history, logit_scale),
+        task.tokens_per_character,
         process_group,
     )
-    return Job(request, material, machine, kernels, trainer)
+    return TrainingRun(request, task, machine, kernels, trainer)
 
 
-def _shareable(material: Material, request: TrainRequest, process_group: ProcessGroup) -> Batches:
+def _shardable_batches(task: TrainingTask, request: TrainRequest, process_group: ProcessGroup) -> BatchSource:
     """Return the batches of a training, whose lanes can be dealt out: a short text may have fewer than were chosen for it."""
-    batches, processes = material.batches(request.training), process_group.world_size
-    if isinstance(batches, Lanes) and (left := batches.batch % processes):
-        if "batch" in request.given or left == batches.batch:
-            raise UsageError(f"{batches.batch} lanes cannot be shared among {processes} processes: choose another --batch.")
-        batches = material.batches(dataclasses.replace(request.training, batch=batches.batch - left))
+    batches, processes = task.batches(request.training), process_group.world_size
+    if isinstance(batches, StreamBatches) and (remainder := batches.batch_size % processes):
+        if "batch" in request.explicit or remainder == batches.batch_size:
+            raise UsageError(
+                f"{batches.batch_size} lanes cannot be shared among {processes} processes: choose another --batch."
+            )
+        batches = task.batches(dataclasses.replace(request.training, batch=batches.batch_size - remainder))
     return batches
 
 
-def _started(request: TrainRequest) -> Path | None:
+def _find_started_run(request: TrainRequest) -> Path | None:
     """Return the run that this very job had begun before its processes were started anew; None if it saved nothing yet."""
     if request.run.out:
-        found = [Path(request.run.out)]
+        run_dirs = [Path(request.run.out)]
     else:
-        found = sorted(Path("runs").glob(f"{_stem(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return next((path for path in found if Run(path).checkpoints()), None)
+        run_dirs = sorted(
+            Path("runs").glob(f"{_run_name(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True
+        )
+    return next((path for path in run_dirs if Run(path).checkpoints()), None)
 
 
-def _completed_together(
-    request: TrainRequest, material: Material, machine: Machine, observer: Observer, process_group: ProcessGroup
-) -> tuple[TrainRequest, Machine]:
+def _apply_recipe_on_all_ranks(
+    request: TrainRequest, task: TrainingTask, machine: DeviceConfig, callback: ProgressCallback, process_group: ProcessGroup
+) -> tuple[TrainRequest, DeviceConfig]:
     """Let the main process's recipe choose the settings of all processes."""
     if (processes := process_group.world_size) == 1:
-        return _complete(request, material, machine, observer)
-    machine = dataclasses.replace(machine, ranks=processes)
+        return _apply_recipe(request, task, machine, callback)
+    machine = dataclasses.replace(machine, world_size=processes)
 
-    def chosen() -> str:
-        own, _ = _complete(request, material, machine, observer)
-        shared = own if "batch" in own.given else fill(own, batch=-(-own.training.batch // processes) * processes)
-        return json.dumps({**shared.flat(), "given": sorted(own.given)})
+    def choose_on_main() -> str:
+        completed, _ = _apply_recipe(request, task, machine, callback)
+        divisible = (
+            completed
+            if "batch" in completed.explicit
+            else fill_defaults(completed, batch=-(-completed.training.batch // processes) * processes)
+        )
+        return json.dumps({**divisible.to_dict(), "given": sorted(completed.explicit)})
 
-    values = json.loads(process_group.broadcast_str(chosen))
-    given = frozenset(values.pop("given"))
-    return dataclasses.replace(TrainRequest.build(request.inputs, values, "the main process"), given=given), machine
+    values = json.loads(process_group.broadcast_str(choose_on_main))
+    explicit = frozenset(values.pop("given"))
+    return dataclasses.replace(TrainRequest.build(request.inputs, values, "the main process"), explicit=explicit), machine
 
 
-def _complete(request: TrainRequest, material: Material, machine: Machine, observer: Observer) -> tuple[TrainRequest, Machine]:
+def _apply_recipe(
+    request: TrainRequest, task: TrainingTask, machine: DeviceConfig, callback: ProgressCallback
+) -> tuple[TrainRequest, DeviceConfig]:
     """Let the recipe fill in what was not given; return the request and the machine with as many threads as are fastest."""
-    timed = request.training.minutes is not None
-    request = material.complete(request, machine, observer.note)
+    has_time_budget = request.training.minutes is not None
+    request = task.apply_recipe(request, machine, callback.on_message)
     if (
-        timed
-        and machine.ranks == 1
+        has_time_budget
+        and machine.world_size == 1
         and request.machine.threads == 0
         and machine.threads > 1
-        and material.step_seconds(request, machine) < LONG_STEP
+        and task.step_seconds(request, machine) < LONG_STEP_SECONDS
     ):
-        machine = fewer_threads_if_faster(machine, lambda: material.pace(request, machine))
-        kept = dataclasses.replace(request.machine, threads=machine.threads)  # for a resume
-        request = dataclasses.replace(request, machine=kept)
+        machine = fewer_threads_if_faster(machine, lambda: task.throughput(request, machine))
+        machine_options = dataclasses.replace(request.machine, threads=machine.threads)  # for a resume
+        request = dataclasses.replace(request, machine=machine_options)
     return request, machine
 
 
 def choose_kernel(
     model: Network,
-    machine: Machine,
-    asked: MachineOptions,
+    machine: DeviceConfig,
+    options: MachineOptions,
     note: Callable[[str], None],
     training: TrainingOptions | None = None,
-) -> tuple[Machine, str]:
+) -> tuple[DeviceConfig, str]:
     """Return the machine and the kernel to use; for `training`, one whose gradients were found right at the sizes in use.
 
     Where bfloat16 is only an offer and slow or wrong, float32. Raises `UsageError` if what was asked for is wrong here.
     """
     dtypes = [machine.dtype]
-    if asked.precision == "auto" and machine.dtype != torch.float32:
+    if options.precision == "auto" and machine.dtype != torch.float32:
         dtypes.append(torch.float32)
-    auto, why = asked.kernels == "auto", ""
-    attempts = [(d, name) for d in dtypes for name in (candidates(model, d) if auto else [use(model, asked.kernels)])]
+    is_auto, reason = options.kernels == "auto", ""
+    attempts = [
+        (d, name) for d in dtypes for name in (available_kernels(model, d) if is_auto else [set_kernel(model, options.kernels)])
+    ]
     for dtype, name in attempts:
         if name == "reference":
             continue
-        fault = None if training is None else verify.fault(model, name, dtype, training.batch, training.bptt)
-        if fault is None:
-            if why:
-                note(f"{'float32' if dtype != machine.dtype else name + ' kernels'}, because {why}")
-            return dataclasses.replace(machine, dtype=dtype), use(model, name)
-        why = fault
-    if asked.kernels not in ("auto", "reference"):
-        raise UsageError(f"--kernels {asked.kernels} cannot train this model: {why}.")
-    if why:
-        note(f"reference kernel, which is slow, because {why}")
+        mismatch = None if training is None else verify.find_mismatch(model, name, dtype, training.batch, training.bptt)
+        if mismatch is None:
+            if reason:
+                note(f"{'float32' if dtype != machine.dtype else name + ' kernels'}, because {reason}")
+            return dataclasses.replace(machine, dtype=dtype), set_kernel(model, name)
+        reason = mismatch
+    if options.kernels not in ("auto", "reference"):
+        raise UsageError(f"--kernels {options.kernels} cannot train this model: {reason}.")
+    if reason:
+        note(f"reference kernel, which is slow, because {reason}")
     elif dtypes[-1] != machine.dtype:
         note("float32, because the reference kernel is slow in bfloat16")
-    return dataclasses.replace(machine, dtype=dtypes[-1]), use(model, "reference")
+    return dataclasses.replace(machine, dtype=dtypes[-1]), set_kernel(model, "reference")
 
 
-def _free_name(inputs: tuple[str, ...]) -> Path:
+def _unused_run_dir(inputs: tuple[str, ...]) -> Path:
     """Return `runs/NAME`, after the first input, with a number behind it if that is taken."""
-    stem = _stem(inputs)
+    stem = _run_name(inputs)
     path = Path("runs") / stem
     number = 2
     while path.exists():
@@ -370,8 +393,8 @@ def _free_name(inputs: tuple[str, ...]) -> Path:
     return path
 
 
-def _stem(inputs: tuple[str, ...]) -> str:
+def _run_name(inputs: tuple[str, ...]) -> str:
     """Return what a run is called after its first input."""
     name = inputs[0]
-    plain = name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
-    return {"-": "stdin"}.get(name, plain) or "text"
+    stem = name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
+    return {"-": "stdin"}.get(name, stem) or "text"

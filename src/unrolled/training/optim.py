@@ -18,8 +18,8 @@ from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
 from unrolled.errors import ModelError
-from unrolled.nn.device import fast_bfloat16
-from unrolled.nn.kernels.extension import library
+from unrolled.nn.device import has_fast_bfloat16
+from unrolled.nn.kernels.extension import native_module
 from unrolled.options import TrainingOptions
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 
@@ -30,7 +30,7 @@ EPSILON = 1e-8
 def native_for(tensors: Iterable[Tensor]) -> Any:
     """Return the native library if its kernels support these tensors, else None."""
     supported = all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
-    return library() if supported else None
+    return native_module() if supported else None
 
 
 def _detached_for_update(weights: list[Tensor]) -> list[Tensor]:
@@ -280,12 +280,12 @@ def orthogonal_update(matrices: Tensor) -> Tensor:
 
 def polar_express(matrices: Tensor) -> Tensor:
     """Return what `orthogonal_update` returns, in the dtype of the computation: bfloat16 where that is fast."""
-    native = library()
+    native = native_module()
     if native is not None and matrices.device.type == "cpu" and native.has_polar(matrices.shape[-1]):
         orthogonal = torch.empty(matrices.shape, dtype=torch.bfloat16)
         native.polar(matrices.contiguous(), torch.tensor(POLAR_EXPRESS), NORM_MARGIN, orthogonal, torch.get_num_threads())
         return orthogonal
-    x = matrices.to(torch.bfloat16 if fast_bfloat16(matrices.device) else torch.float32)
+    x = matrices.to(torch.bfloat16 if has_fast_bfloat16(matrices.device) else torch.float32)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * NORM_MARGIN + 1e-7)
     for a, b, c in POLAR_EXPRESS:
         square = x @ x.mT

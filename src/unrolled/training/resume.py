@@ -13,30 +13,30 @@ from unrolled import __version__
 from unrolled.checkpoints.run_dir import Run
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import ModelError, UsageError
-from unrolled.nn.device import Machine
-from unrolled.nn.kernels.extension import library
-from unrolled.options import BUDGETS, TrainRequest, flag
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.kernels.extension import native_module
+from unrolled.options import BUDGET_OPTIONS, TrainRequest, flag_name
 
 Note = Callable[[str], None]
 
-ALLOWED = frozenset(
+ALLOWED_CHANGES = frozenset(
     ("lr", "schedule", "warmup", "decay", "decay_after", "weight_decay", "clip", "clip_by", "reset_probability")
 )
 """Settings that may change on a resume with --allow-change: they change what is learned, and fit what was saved."""
 
 
-def config(request: TrainRequest, origin: dict[str, Any], ran_on: dict[str, Any]) -> dict[str, Any]:
+def run_config(request: TrainRequest, origin: dict[str, Any], environment_values: dict[str, Any]) -> dict[str, Any]:
     """Return what `config.json` holds."""
     inputs = [name if name == "-" or name.startswith(PREFIX) else str(Path(name).absolute()) for name in request.inputs]
     # What stopped this run is not asked of the next one.
-    options = request.flat() | {"stop_after": None}
+    options = request.to_dict() | {"stop_after": None}
     if request.table.validation is not None and not request.table.validation.startswith(PREFIX):
         options["validation"] = str(Path(request.table.validation).absolute())
-    given = sorted(request.given)
-    return {"format": 1, "inputs": inputs, **origin, "options": options, "given": given, "conditions": ran_on}
+    explicit = sorted(request.explicit)
+    return {"format": 1, "inputs": inputs, **origin, "options": options, "given": explicit, "conditions": environment_values}
 
 
-def conditions(machine: Machine, kernels: str) -> dict[str, Any]:
+def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
     """Return what the last digits of a training depend on, beside its settings."""
     return {
         "unrolled": __version__,
@@ -44,57 +44,59 @@ def conditions(machine: Machine, kernels: str) -> dict[str, Any]:
         "device": machine.device.type,
         "precision": machine.precision,
         "kernels": kernels,
-        **({"instructions": library().set_in_use()} if kernels == "native" else {}),
+        **({"instructions": native_module().set_in_use()} if kernels == "native" else {}),
         "threads": machine.threads,
-        "processes": machine.ranks,
+        "processes": machine.world_size,
     }
 
 
-def saved_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
+def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
     """Return what a run was asked to do, and where its text or table came from."""
-    kept = run.config
+    config = run.config
     try:
-        request = TrainRequest.build(tuple(kept["inputs"]), kept["options"], str(run.path / "config.json"))
-        request = dataclasses.replace(request, given=frozenset(map(str, kept.get("given", []))))
-        return request, {"corpus": str(kept["corpus"]), "text": str(kept["text"])}
+        request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
+        request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("given", []))))
+        return request, {"corpus": str(config["corpus"]), "text": str(config["text"])}
     except (KeyError, TypeError, UsageError) as error:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
 
-def changed(request: TrainRequest, wanted: dict[str, Any], note: Note, allow: bool) -> TrainRequest:
+def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], note: Note, allow_change: bool) -> TrainRequest:
     """Return the saved request with what a resume may change; refuse what would make it another training."""
-    saved = request.flat()
-    free = {field.name for part in (request.machine, request.run) for field in dataclasses.fields(part)} - {"out"}
-    changes = {name: value for name, value in wanted.items() if value != saved[name]}
-    others = [name for name in changes if name not in free and name not in BUDGETS]
-    refused = [name for name in others if not (allow and name in ALLOWED)]
-    if refused:
-        told = ", ".join(f"{flag(name)} was {saved[name]!r}, now {changes[name]!r}" for name in refused)
-        may = " (--allow-change goes on with them)" if set(refused) <= ALLOWED else ""
-        raise UsageError(f"A resumed run keeps its settings: {told}. Leave these out{may}, or start a new run.")
+    saved = request.to_dict()
+    always_allowed = {field.name for part in (request.machine, request.run) for field in dataclasses.fields(part)} - {"out"}
+    changes = {name: value for name, value in requested.items() if value != saved[name]}
+    others = [name for name in changes if name not in always_allowed and name not in BUDGET_OPTIONS]
+    rejected = [name for name in others if not (allow_change and name in ALLOWED_CHANGES)]
+    if rejected:
+        differences = ", ".join(f"{flag_name(name)} was {saved[name]!r}, now {changes[name]!r}" for name in rejected)
+        hint = " (--allow-change goes on with them)" if set(rejected) <= ALLOWED_CHANGES else ""
+        raise UsageError(f"A resumed run keeps its settings: {differences}. Leave these out{hint}, or start a new run.")
     if others:
-        note("changed: " + ", ".join(f"{flag(name)} was {saved[name]!r}, now {changes[name]!r}" for name in others))
-    budget = {name: value for name, value in changes.items() if name in BUDGETS and value is not None}
+        note("changed: " + ", ".join(f"{flag_name(name)} was {saved[name]!r}, now {changes[name]!r}" for name in others))
+    budget = {name: value for name, value in changes.items() if name in BUDGET_OPTIONS and value is not None}
     if budget:
-        changes |= {name: budget.get(name) for name in BUDGETS}
-        note("the budget changed: " + ", ".join(f"{flag(name)} {value:g}" for name, value in budget.items()))
-    built = TrainRequest.build(request.inputs, saved | changes, "resume")
-    return dataclasses.replace(built, given=request.given | set(budget) | (set(changes) - set(BUDGETS)))
+        changes |= {name: budget.get(name) for name in BUDGET_OPTIONS}
+        note("the budget changed: " + ", ".join(f"{flag_name(name)} {value:g}" for name, value in budget.items()))
+    updated = TrainRequest.build(request.inputs, saved | changes, "resume")
+    return dataclasses.replace(updated, explicit=request.explicit | set(budget) | (set(changes) - set(BUDGET_OPTIONS)))
 
 
-def refuse_other_conditions(before: Any, now: dict[str, Any], asked: set[str], allow: bool, note: Note) -> None:
+def check_environment(saved: Any, current: dict[str, Any], explicit: set[str], allow_change: bool, note: Note) -> None:
     """Raise `UsageError` where a run would go on under other conditions than it had, and so no longer bit for bit.
 
     What was `asked` for by a flag is known to whoever asked; with `allow` the rest is only told.
     """
-    if not isinstance(before, dict):
+    if not isinstance(saved, dict):
         return
-    others = {name: value for name, value in now.items() if name in before and before[name] != value}
-    if "processes" in others:
-        others.pop("threads", None)
-    told = ", ".join(f"{name} was {before[name]}, now {value}" for name, value in others.items())
-    unasked = set(others) - asked - {"processes"}
-    if unasked and not allow:
-        raise UsageError(f"This run would not go on bit for bit: {told}. Make it as it was, or go on with --allow-change.")
-    if others:
-        note(f"{told}: from here on it is not, bit for bit, the run that was not stopped")
+    changes = {name: value for name, value in current.items() if name in saved and saved[name] != value}
+    if "processes" in changes:
+        changes.pop("threads", None)
+    differences = ", ".join(f"{name} was {saved[name]}, now {value}" for name, value in changes.items())
+    unexpected = set(changes) - explicit - {"processes"}
+    if unexpected and not allow_change:
+        raise UsageError(
+            f"This run would not go on bit for bit: {differences}. Make it as it was, or go on with --allow-change."
+        )
+    if changes:
+        note(f"{differences}: from here on it is not, bit for bit, the run that was not stopped")

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from unrolled.errors import Interrupted
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
@@ -22,31 +22,31 @@ class StopSignals:
     Outside the main thread signals are not ours to take. `told` is called with a sentence when the first one comes.
     """
 
-    def __init__(self, told: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(self, note: Callable[[str], None] = lambda message: None) -> None:
         self.number: int | None = None
-        self._told = told
-        self._before: dict[int, Any] = {}
-        self._old_pipe = -1
+        self._note = note
+        self._old_handlers: dict[int, Any] = {}
+        self._old_wakeup_fd = -1
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._read, self._write = socket.socketpair()
-            self._write.setblocking(False)
-            self._old_pipe = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-            for number in STOPS:
-                self._before[number] = signal.signal(number, lambda number, frame: None)
+            self._read_socket, self._write_socket = socket.socketpair()
+            self._write_socket.setblocking(False)
+            self._old_wakeup_fd = signal.set_wakeup_fd(self._write_socket.fileno(), warn_on_full_buffer=False)
+            for number in STOP_SIGNALS:
+                self._old_handlers[number] = signal.signal(number, lambda number, frame: None)
             self._watcher = threading.Thread(target=self._watch, daemon=True)
             self._watcher.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._before:
-            for number, handler in self._before.items():
+        if self._old_handlers:
+            for number, handler in self._old_handlers.items():
                 signal.signal(number, handler)
-            signal.set_wakeup_fd(self._old_pipe)
-            self._write.close()
+            signal.set_wakeup_fd(self._old_wakeup_fd)
+            self._write_socket.close()
             self._watcher.join()
-            self._read.close()
+            self._read_socket.close()
 
     def check(self) -> None:
         """Raise `Interrupted` if a stop was asked for: work that can be done again later is given up."""
@@ -54,11 +54,11 @@ class StopSignals:
             raise Interrupted("Stopped.", self.number)
 
     def _watch(self) -> None:
-        while numbers := self._read.recv(16):
+        while numbers := self._read_socket.recv(16):
             for number in numbers:
-                if number not in STOPS:
+                if number not in STOP_SIGNALS:
                     continue
                 if self.number is not None:
                     os._exit(128 + number)
                 self.number = number
-                self._told("stopping: this step is finished and saved; a second signal leaves at once")
+                self._note("stopping: this step is finished and saved; a second signal leaves at once")

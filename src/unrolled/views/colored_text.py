@@ -12,71 +12,75 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from unrolled.evaluation.line_surprisal import Line
-from unrolled.views.progress import printable
+from unrolled.evaluation.line_surprisal import ScoredLine
+from unrolled.views.progress import strip_control_chars
 
-SURPRISING = 8.0
+FULL_COLOR_BITS = 8.0
 """Bits at which a symbol has the full colour."""
 
-SHOWN = 4000
+MAX_HTML_TOKENS = 4000
 """Symbols that a notebook shows."""
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
-def by_surprise(bits: float) -> Colour | None:
+def surprisal_color(bits: float) -> Color | None:
     """Return the background of a symbol of so many bits: from none to red; None for nan."""
     if math.isnan(bits):
         return None
-    share = min(1.0, max(0.0, bits / SURPRISING))
-    return 255, int(255 - 165 * share), int(255 - 175 * share)
+    strength = min(1.0, max(0.0, bits / FULL_COLOR_BITS))
+    return 255, int(255 - 165 * strength), int(255 - 175 * strength)
 
 
-def by_state(value: float) -> Colour | None:
+def activation_color(value: float) -> Color | None:
     """Return the background of a unit's state in -1 to 1: green where it is excited, blue where it is not."""
     if math.isnan(value):
         return None
-    share = min(1.0, abs(value))
-    high, low = int(255 - 60 * share), int(255 - 200 * share)
-    return (low, high, low) if value > 0 else (low, int(255 - 140 * share), 255)
+    strength = min(1.0, abs(value))
+    high, low = int(255 - 60 * strength), int(255 - 200 * strength)
+    return (low, high, low) if value > 0 else (low, int(255 - 140 * strength), 255)
 
 
-def coloured(shown: Sequence[str], values: npt.NDArray[Any], colour: Callable[[float], Colour | None]) -> Text:
+def color_text(token_texts: Sequence[str], values: npt.NDArray[Any], color_of: Callable[[float], Color | None]) -> Text:
     """Return a text for a terminal, each symbol on the background that its value has."""
     text = Text()
-    for symbol, value in zip(shown, values.tolist(), strict=True):
-        back = colour(value)
-        style = Style(color="black", bgcolor=f"rgb({back[0]},{back[1]},{back[2]})") if back else Style()
-        if symbol == "\n":
+    for token_text, value in zip(token_texts, values.tolist(), strict=True):
+        background = color_of(value)
+        style = Style(color="black", bgcolor=f"rgb({background[0]},{background[1]},{background[2]})") if background else Style()
+        if token_text == "\n":
             text.append("\u21b5", style)
             text.append("\n")
         else:
-            text.append(printable(symbol), style)
+            text.append(strip_control_chars(token_text), style)
     return text
 
 
-def lines_table(names: Sequence[str], lines: Sequence[Line], in_colour: bool) -> None:
+def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_color: bool) -> None:
     """Print lines with their number and bits a symbol for each model; their symbols on the colour of their surprise."""
     console = Console(highlight=False, soft_wrap=True)
-    models = " ".join(f"{f'bits {index + 1}' if len(names) > 1 else 'bits':>7}" for index in range(len(names)))
-    console.print(Text(f"{'line':>9} {models}  (a symbol)", style="bold"))
+    model_headings = " ".join(
+        f"{f'bits {index + 1}' if len(model_names) > 1 else 'bits':>7}" for index in range(len(model_names))
+    )
+    console.print(Text(f"{'line':>9} {model_headings}  (a symbol)", style="bold"))
     for line in lines:
-        means = " ".join(f"{bits / max(1, line.symbols):7.2f}" for bits in line.bits)
-        head = f"{line.number:>9} {means}  "
-        body = coloured(*line.shown(), by_surprise) if in_colour else Text(printable(line.text))
-        if line.is_cut:
+        means = " ".join(f"{bits / max(1, line.num_tokens):7.2f}" for bits in line.bits)
+        prefix = f"{line.number:>9} {means}  "
+        body = color_text(*line.chars_and_bits(), surprisal_color) if use_color else Text(strip_control_chars(line.text))
+        if line.is_truncated:
             body.append(" ...", style="dim")
-        console.print(Text(head) + body)
+        console.print(Text(prefix) + body)
 
 
-def surprise_html(shown: Sequence[str], bits: npt.NDArray[Any]) -> str:
+def surprisal_html(token_texts: Sequence[str], bits: npt.NDArray[Any]) -> str:
     """Return a text for a notebook, coloured by surprise; the bits show when one points at a symbol."""
-    parts = []
-    for symbol, own in zip(shown[:SHOWN], bits[:SHOWN].tolist(), strict=True):
-        back = by_surprise(own)
-        style = f"background:rgb({back[0]},{back[1]},{back[2]})" if back else ""
-        title = "" if math.isnan(own) else f"{own:.2f} bits"
-        parts.append(f'<span style="{style}" title="{title}">{html.escape(printable(symbol))}</span>')
-    more = "" if len(shown) <= SHOWN else f"<div>... and {len(shown) - SHOWN:,} symbols more</div>"
-    look = "white-space:pre-wrap;overflow-wrap:anywhere;color:#111;background:#fff;padding:.5em"
-    return f'<div style="{look}"><code style="color:#111;background:#fff">{"".join(parts)}</code>{more}</div>'
+    spans = []
+    for token_text, token_bits in zip(token_texts[:MAX_HTML_TOKENS], bits[:MAX_HTML_TOKENS].tolist(), strict=True):
+        background = surprisal_color(token_bits)
+        style = f"background:rgb({background[0]},{background[1]},{background[2]})" if background else ""
+        title = "" if math.isnan(token_bits) else f"{token_bits:.2f} bits"
+        spans.append(f'<span style="{style}" title="{title}">{html.escape(strip_control_chars(token_text))}</span>')
+    omitted_note = (
+        "" if len(token_texts) <= MAX_HTML_TOKENS else f"<div>... and {len(token_texts) - MAX_HTML_TOKENS:,} symbols more</div>"
+    )
+    css = "white-space:pre-wrap;overflow-wrap:anywhere;color:#111;background:#fff;padding:.5em"
+    return f'<div style="{css}"><code style="color:#111;background:#fff">{"".join(spans)}</code>{omitted_note}</div>'

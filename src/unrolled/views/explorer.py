@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.views.html_page import pack, page
+from unrolled.views.html_page import pack_array, render_page
 
 STYLES = ("shared/page.css", "explorer/explorer.css")
 SCRIPT = "explorer/main.js"
 BODY = "explorer/explorer.html"
-SIGNED = {"h", "c", "g", "n"}
-FINE = {"h", "c"}
-FINE_TOP = 62  # 254 would be seen by nobody, and makes the page a fifth larger
+SIGNED_SIGNALS = {"h", "c", "g", "n"}
+FINE_SIGNALS = {"h", "c"}
+MAX_FINE_LEVEL = 62  # 254 would be seen by nobody, and makes the page a fifth larger
 SURPRISE_STEPS, SURPRISE_MISSING = 1000, 65535
 CHANGE_STEPS, CHANGE_MISSING = 100, -32768
 
@@ -57,20 +57,20 @@ class ExplorerData:
 
     title: str
     subtitle: str
-    symbols: Sequence[str]
-    layers: int
-    hidden: int
+    token_texts: Sequence[str]
+    num_layers: int
+    hidden_size: int
     signals: Mapping[str, NDArray[np.floating[Any]]]
     bits: NDArray[np.floating[Any]]
-    alphabet: Sequence[str]
-    guess_ids: NDArray[np.integer[Any]]
-    guess_chances: NDArray[np.floating[Any]]
+    vocab_texts: Sequence[str]
+    top_ids: NDArray[np.integer[Any]]
+    top_probs: NDArray[np.floating[Any]]
     probes: Sequence[Mapping[str, Any]] = ()
     importance: NDArray[np.floating[Any]] | None = None
     effects: Sequence[Mapping[str, Any]] = ()
-    ends: Sequence[int] = ()
-    end_ids: Sequence[int] = ()
-    labels: bool = False
+    eos_positions: Sequence[int] = ()
+    eos_ids: Sequence[int] = ()
+    predicts_labels: bool = False
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit together.
@@ -78,123 +78,127 @@ class ExplorerData:
         Raises:
             ValueError: An array has another shape than the text and the layers ask for.
         """
-        count, units = len(self.symbols), self.layers * self.hidden
+        num_tokens, num_units = len(self.token_texts), self.num_layers * self.hidden_size
         shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
-        shapes = {f"signals[{name!r}]": (array.shape, (count, units)) for name, array in self.signals.items()}
-        shapes["bits"] = (self.bits.shape, (count,))
-        shapes["guess_ids"] = (self.guess_ids.shape, (count, self.guess_ids.shape[-1]))
-        shapes["guess_chances"] = (self.guess_chances.shape, self.guess_ids.shape)
+        shapes = {f"signals[{name!r}]": (array.shape, (num_tokens, num_units)) for name, array in self.signals.items()}
+        shapes["bits"] = (self.bits.shape, (num_tokens,))
+        shapes["guess_ids"] = (self.top_ids.shape, (num_tokens, self.top_ids.shape[-1]))
+        shapes["guess_chances"] = (self.top_probs.shape, self.top_ids.shape)
         if self.importance is not None:
-            shapes["importance"] = (self.importance.shape, (units,))
-        wrong = [f"{name} has shape {came}, expected {right}" for name, (came, right) in shapes.items() if came != right]
-        if not count or "h" not in self.signals:
-            wrong.append("there must be a symbol, and a signal h")
-        if wrong:
-            raise ValueError("The explorer cannot show this: " + "; ".join(wrong))
+            shapes["importance"] = (self.importance.shape, (num_units,))
+        problems = [
+            f"{name} has shape {shape}, expected {expected}" for name, (shape, expected) in shapes.items() if shape != expected
+        ]
+        if not num_tokens or "h" not in self.signals:
+            problems.append("there must be a symbol, and a signal h")
+        if problems:
+            raise ValueError("The explorer cannot show this: " + "; ".join(problems))
 
 
-def explorer_page(view: ExplorerData) -> str:
+def explorer_page(data: ExplorerData) -> str:
     """Return the explorer of a text as one HTML page."""
-    return page(f"{view.title} - neuron explorer", STYLES, SCRIPT, payload(view), BODY)
+    return render_page(f"{data.title} - neuron explorer", STYLES, SCRIPT, payload(data), BODY)
 
 
-def payload(view: ExplorerData) -> dict[str, Any]:
+def payload(data: ExplorerData) -> dict[str, Any]:
     """Return what the scripts of the page read."""
     return {
-        "title": view.title,
-        "subtitle": view.subtitle,
-        "tokens": list(view.symbols),
-        "documentEnds": [int(place) for place in view.ends],
-        "layers": view.layers,
-        "hiddenSize": view.hidden,
-        "activations": [signal(name, array) for name, array in view.signals.items()],
-        "surprisal": pack(steps(view.bits, SURPRISE_STEPS, (0, SURPRISE_MISSING - 1), SURPRISE_MISSING).astype(np.uint16)),
-        "vocabulary": list(view.alphabet),
-        "eosIds": [int(number) for number in view.end_ids],
-        "topK": view.guess_ids.shape[1],
-        "predictsLabels": view.labels,
-        "topIds": pack(view.guess_ids.astype(np.uint32)),
-        "topProbabilities": pack(steps(view.guess_chances, 65535, (0, 65535), 0).astype(np.uint16)),
-        "probes": [probe(found, view.hidden) for found in view.probes],
-        "importance": None if view.importance is None else [number(value) for value in view.importance],
-        "interventions": [effect(found, view) for found in view.effects],
+        "title": data.title,
+        "subtitle": data.subtitle,
+        "tokens": list(data.token_texts),
+        "documentEnds": [int(position) for position in data.eos_positions],
+        "layers": data.num_layers,
+        "hiddenSize": data.hidden_size,
+        "activations": [encode_signal(name, array) for name, array in data.signals.items()],
+        "surprisal": pack_array(
+            quantize(data.bits, SURPRISE_STEPS, (0, SURPRISE_MISSING - 1), SURPRISE_MISSING).astype(np.uint16)
+        ),
+        "vocabulary": list(data.vocab_texts),
+        "eosIds": [int(token_id) for token_id in data.eos_ids],
+        "topK": data.top_ids.shape[1],
+        "predictsLabels": data.predicts_labels,
+        "topIds": pack_array(data.top_ids.astype(np.uint32)),
+        "topProbabilities": pack_array(quantize(data.top_probs, 65535, (0, 65535), 0).astype(np.uint16)),
+        "probes": [probe_dict(item, data.hidden_size) for item in data.probes],
+        "importance": None if data.importance is None else [json_number(value) for value in data.importance],
+        "interventions": [effect_dict(item, data) for item in data.effects],
     }
 
 
-def signal(name: str, array: NDArray[np.floating[Any]]) -> dict[str, Any]:
+def encode_signal(name: str, array: NDArray[np.floating[Any]]) -> dict[str, Any]:
     """Return a signal in few levels: 63 of the state and the memory, 15 or 16 of gates; a unit's timeline in one piece.
 
     Signed values have an odd number of levels, so that 0 stays 0. Differences along the text deflate better than the
     levels of a state that moves slowly, and worse where it jumps, so the shorter of the two is kept.
     """
-    fine, signed = name in FINE, name in SIGNED
-    missing = 255 if fine else 15
-    top = FINE_TOP if fine else missing - signed
+    is_fine, is_signed = name in FINE_SIGNALS, name in SIGNED_SIGNALS
+    missing = 255 if is_fine else 15
+    max_level = MAX_FINE_LEVEL if is_fine else missing - is_signed
     values = np.tanh(array) if name == "c" else array
-    scaled = (values + 1) / 2 if signed else values
-    levels = steps(scaled, top, (0, top), missing if fine or signed else 0).astype(np.uint8).T
-    raw = np.ascontiguousarray(levels) if fine else nibbles(levels)
-    packed = pack(raw)
-    moved = pack(np.diff(raw, axis=1, prepend=np.uint8(0))) if fine else packed
-    moving = len(moved) < len(packed)
+    scaled = (values + 1) / 2 if is_signed else values
+    levels = quantize(scaled, max_level, (0, max_level), missing if is_fine or is_signed else 0).astype(np.uint8).T
+    raw = np.ascontiguousarray(levels) if is_fine else pack_nibbles(levels)
+    packed = pack_array(raw)
+    packed_deltas = pack_array(np.diff(raw, axis=1, prepend=np.uint8(0))) if is_fine else packed
+    use_deltas = len(packed_deltas) < len(packed)
     return {
         "name": name,
-        "highResolution": fine,
-        "min": -1 if signed else 0,
-        "maxLevel": top,
-        "deltaEncoded": moving,
-        "data": moved if moving else packed,
+        "highResolution": is_fine,
+        "min": -1 if is_signed else 0,
+        "maxLevel": max_level,
+        "deltaEncoded": use_deltas,
+        "data": packed_deltas if use_deltas else packed,
     }
 
 
-def steps(values: NDArray[np.floating[Any]], top: float, span: tuple[int, int], missing: int) -> NDArray[np.float64]:
+def quantize(values: NDArray[np.floating[Any]], scale: float, limits: tuple[int, int], missing: int) -> NDArray[np.float64]:
     """Return values in whole steps of `1 / top`, kept within `span`, with `missing` in place of NaN."""
-    scaled = np.clip(np.rint(np.asarray(values, dtype=np.float64) * top), *span)
+    scaled = np.clip(np.rint(np.asarray(values, dtype=np.float64) * scale), *limits)
     return np.where(np.isnan(scaled), missing, scaled)
 
 
-def nibbles(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def pack_nibbles(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return rows of numbers below 16 as bytes, two numbers in each, the first in the low half."""
     even = np.pad(levels, ((0, 0), (0, levels.shape[1] % 2)))
     return even[:, 0::2] | (even[:, 1::2] << np.uint8(4))
 
 
-def probe(found: Mapping[str, Any], hidden: int) -> dict[str, Any]:
+def probe_dict(detector: Mapping[str, Any], hidden_size: int) -> dict[str, Any]:
     """Return a detector as JSON can have it."""
     return {
-        "neuron": place(found, hidden),
-        "feature": str(found["feature"]),
-        "description": str(found["means"]),
-        "metric": str(found["kind"]),
-        "score": number(found["score"]),
-        "pValue": number(found["p"]),
+        "neuron": unit_index(detector, hidden_size),
+        "feature": str(detector["feature"]),
+        "description": str(detector["means"]),
+        "metric": str(detector["kind"]),
+        "score": json_number(detector["score"]),
+        "pValue": json_number(detector["p"]),
     }
 
 
-def effect(found: Mapping[str, Any], view: ExplorerData) -> dict[str, Any]:
+def effect_dict(item: Mapping[str, Any], data: ExplorerData) -> dict[str, Any]:
     """Return what holding a unit does as JSON can have it, with the changes along the text packed."""
-    changes = found["changes"]
-    if not isinstance(changes, np.ndarray) or changes.shape != (len(view.symbols),):
-        pairs, changes = changes, np.full(len(view.symbols), np.nan)
-        for at, change in pairs:
-            changes[int(at)] = change
+    changes = item["changes"]
+    if not isinstance(changes, np.ndarray) or changes.shape != (len(data.token_texts),):
+        pairs, changes = changes, np.full(len(data.token_texts), np.nan)
+        for position, change in pairs:
+            changes[int(position)] = change
     return {
-        "neuron": place(found, view.hidden),
-        "value": number(found["value"]),
-        "feature": str(found["feature"]),
-        "meanChange": number(found["bits"]),
-        "surprisalChanges": pack(steps(changes, CHANGE_STEPS, (-32767, 32767), CHANGE_MISSING).astype(np.int16)),
-        "originalSample": str(found["before"]),
-        "clampedSample": str(found["after"]),
-        "seed": int(found["seed"]),
+        "neuron": unit_index(item, data.hidden_size),
+        "value": json_number(item["value"]),
+        "feature": str(item["feature"]),
+        "meanChange": json_number(item["bits"]),
+        "surprisalChanges": pack_array(quantize(changes, CHANGE_STEPS, (-32767, 32767), CHANGE_MISSING).astype(np.int16)),
+        "originalSample": str(item["before"]),
+        "clampedSample": str(item["after"]),
+        "seed": int(item["seed"]),
     }
 
 
-def place(found: Mapping[str, Any], hidden: int) -> int:
+def unit_index(item: Mapping[str, Any], hidden_size: int) -> int:
     """Return the number of a unit among all layers."""
-    return int(found["layer"]) * hidden + int(found["unit"])
+    return int(item["layer"]) * hidden_size + int(item["unit"])
 
 
-def number(value: Any) -> float | None:
+def json_number(value: Any) -> float | None:
     """Return a number in six digits, or None for what JSON has no number for."""
     return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from unrolled.views.js_linker import link
 
 STATIC = Path(__file__).parent / "static"
-LEVEL = 6  # level 9 makes a page 1% smaller and takes three times as long
-POLICY = (
+ZLIB_LEVEL = 6  # level 9 makes a page 1% smaller and takes three times as long
+SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
-SKELETON = """<!doctype html>
+PAGE_TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -46,11 +46,11 @@ SKELETON = """<!doctype html>
 </body>
 </html>
 """
-ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
+SCRIPT_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def page(title: str, styles: Sequence[str], script: str, data: Mapping[str, Any], body: str) -> str:
+def render_page(title: str, styles: Sequence[str], script: str, data: Mapping[str, Any], body: str) -> str:
     """Return a whole page as HTML.
 
     Args:
@@ -61,26 +61,26 @@ def page(title: str, styles: Sequence[str], script: str, data: Mapping[str, Any]
         body: Path of the HTML file in `static` that is the body.
     """
     parts = {
-        "policy": POLICY,
+        "policy": SECURITY_POLICY,
         "title": html.escape(SURROGATE.sub("\ufffd", title)),
         "style": "".join(_read(path) for path in styles),
         "body": _read(body),
-        "data": embedded(data),
+        "data": to_script_json(data),
         "script": link(STATIC, script),
     }
-    return SKELETON.format(**parts)
+    return PAGE_TEMPLATE.format(**parts)
 
 
 def _read(path: str) -> str:
     return (STATIC / path).read_text("utf-8")
 
 
-def embedded(data: Any) -> str:
+def to_script_json(data: Any) -> str:
     """Return JSON that can stand in a script element: pure ASCII, without any character that means something in HTML."""
-    return json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).translate(ESCAPES)
+    return json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).translate(SCRIPT_ESCAPES)
 
 
-def pack(array: NDArray[Any]) -> str:
+def pack_array(array: NDArray[Any]) -> str:
     """Return the numbers of an array as base64 of their deflated bytes (zlib), the lowest byte of a number first."""
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return base64.b64encode(zlib.compress(little.tobytes(), LEVEL)).decode("ascii")
+    little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return base64.b64encode(zlib.compress(little_endian.tobytes(), ZLIB_LEVEL)).decode("ascii")

@@ -21,132 +21,138 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from unrolled.training.callbacks import Status
+    from unrolled.training.callbacks import Progress
 
-INTERVAL = 5.0
+LOG_INTERVAL = 5.0
 """Seconds between two plain lines; the first comes sooner."""
 
-FIRST = 1.0
-SHOWN = 120
+FIRST_LOG_AFTER = 1.0
+MAX_SAMPLE_CHARS = 120
 """Characters of a live sample in a plain line; all of it is in samples.jsonl."""
 
-REFRESH = 0.25
+BAR_INTERVAL = 0.25
 
 
-def printable(text: str) -> str:
+def strip_control_chars(text: str) -> str:
     """Return text without control characters, which could command a terminal; tabs and line ends stay."""
     return "".join(c if c in "\n\t" or (c.isprintable() or c == "\u00ad") else "\ufffd" for c in text)
 
 
-def bits(nats: float | None) -> str:
+def format_bits(nats: float | None) -> str:
     """Return a loss in bits, or a dash."""
     if nats is None:
         return "-"
     return f"{nats / math.log(2):.3f}" if nats < 100 else "exploding"
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return `m:ss` or `h:mm:ss`."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Quiet:
+class NullProgress:
     """Sees everything and says nothing."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
-    def stepped(self, status: Callable[[], Status]) -> None:
+    def on_step(self, progress: Callable[[], Progress]) -> None:
         """Is called after every step."""
 
-    def looked(self, status: Status, val_nats: float | None, sample: str | None) -> None:
+    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
         """Is called after every validation."""
 
-    def note(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Is told what a user should know."""
 
 
-class Plain(Quiet):
+class LogProgress(NullProgress):
     """One line an interval, for logs and pipes: no bars, no cursor moves."""
 
     def __init__(self) -> None:
-        self._due = time.monotonic() + FIRST
+        self._next_time = time.monotonic() + FIRST_LOG_AFTER
 
-    def stepped(self, status: Callable[[], Status]) -> None:
-        if time.monotonic() < self._due:
+    def on_step(self, progress: Callable[[], Progress]) -> None:
+        if time.monotonic() < self._next_time:
             return
-        now = status()
-        self._due = time.monotonic() + INTERVAL
+        current = progress()
+        self._next_time = time.monotonic() + LOG_INTERVAL
         self._write(
-            f"step={now.step} done={now.progress:.0%} eta={clock(now.eta)} epochs={now.epochs:.2f} "
-            f"symbols_per_second={now.rate:.0f} train_bits={bits(now.train_nats)} lr={now.lr:.2g} "
-            f"gradient_norm={-1 if now.gradient_norm is None else now.gradient_norm:.2g}"
+            f"step={current.step} done={current.progress:.0%} eta={format_duration(current.eta)} epochs={current.epochs:.2f} "
+            f"symbols_per_second={current.rate:.0f} train_bits={format_bits(current.train_nats)} lr={current.lr:.2g} "
+            f"gradient_norm={-1 if current.gradient_norm is None else current.gradient_norm:.2g}"
         )
 
-    def looked(self, status: Status, val_nats: float | None, sample: str | None) -> None:
+    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
         if val_nats is not None:
-            self._write(f"step={status.step} done={status.progress:.0%} val_bits={bits(val_nats)} val_nats={val_nats:.4f}")
+            self._write(
+                f"step={progress.step} done={progress.progress:.0%} val_bits={format_bits(val_nats)} val_nats={val_nats:.4f}"
+            )
         if sample is not None:
-            short = sample if len(sample) <= SHOWN else sample[:SHOWN] + "..."
-            self._write(f"step={status.step} sample={json.dumps(printable(short), ensure_ascii=False)}")
+            short = sample if len(sample) <= MAX_SAMPLE_CHARS else sample[:MAX_SAMPLE_CHARS] + "..."
+            self._write(f"step={progress.step} sample={json.dumps(strip_control_chars(short), ensure_ascii=False)}")
 
-    def note(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         self._write(message)
 
     def _write(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-class Bar(Quiet):
+class BarProgress(NullProgress):
     """A live bar with the numbers, and the latest sample below it, on a terminal."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=False, vertical_overflow="crop")
-        self._due = 0.0
+        self._next_time = 0.0
         self._sample = ""
-        self._val: float | None = None
+        self._val_nats: float | None = None
         self._started = False
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._started:
             self._live.stop()
 
-    def stepped(self, status: Callable[[], Status]) -> None:
-        if time.monotonic() >= self._due:
-            self._draw(status())
+    def on_step(self, progress: Callable[[], Progress]) -> None:
+        if time.monotonic() >= self._next_time:
+            self._draw(progress())
 
-    def looked(self, status: Status, val_nats: float | None, sample: str | None) -> None:
-        self._val, self._sample = val_nats, sample or ""
-        self._draw(status)
+    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
+        self._val_nats, self._sample = val_nats, sample or ""
+        self._draw(progress)
 
-    def note(self, message: str) -> None:
-        self._console.print(Text(printable(message), style="dim"))
+    def on_message(self, message: str) -> None:
+        self._console.print(Text(strip_control_chars(message), style="dim"))
 
-    def _draw(self, now: Status) -> None:
+    def _draw(self, status: Progress) -> None:
         if not self._started:
             self._live.start()
             self._started = True
-        head = Table.grid(padding=(0, 2), expand=True)
-        head.add_column(ratio=1)
-        head.add_column(justify="right")
-        head.add_row(ProgressBar(total=1.0, completed=now.progress), f"{now.progress:.0%}  {clock(now.eta)} left")
-        numbers = (
-            f"bits: train {bits(now.train_nats)}  validation {bits(self._val)}  "
-            f"{now.rate:,.0f} symbols/s  step {now.step:,}  epoch {now.epochs:.2f}"
+        bar_row = Table.grid(padding=(0, 2), expand=True)
+        bar_row.add_column(ratio=1)
+        bar_row.add_column(justify="right")
+        bar_row.add_row(
+            ProgressBar(total=1.0, completed=status.progress), f"{status.progress:.0%}  {format_duration(status.eta)} left"
         )
-        room = max(3, self._console.height - 6)
-        lines = printable(self._sample).splitlines()[:room]
+        numbers = (
+            f"bits: train {format_bits(status.train_nats)}  validation {format_bits(self._val_nats)}  "
+            f"{status.rate:,.0f} symbols/s  step {status.step:,}  epoch {status.epochs:.2f}"
+        )
+        max_lines = max(3, self._console.height - 6)
+        lines = strip_control_chars(self._sample).splitlines()[:max_lines]
         sample = Panel(Text("\n".join(lines)), title="a sample now", title_align="left", border_style="dim")
-        self._live.update(Group(head, Text(numbers), *([sample] if self._sample else [])), refresh=True)
-        self._due = time.monotonic() + REFRESH
+        self._live.update(Group(bar_row, Text(numbers), *([sample] if self._sample else [])), refresh=True)
+        self._next_time = time.monotonic() + BAR_INTERVAL
 
 
-def observer() -> Quiet:
+def make_progress() -> NullProgress:
     """Return the live bar where a person watches, plain lines elsewhere."""
     console = Console(stderr=True)
-    return Bar() if console.is_terminal and not console.is_dumb_terminal else Plain()
+    return BarProgress() if console.is_terminal and not console.is_dumb_terminal else LogProgress()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.views.html_page import page
+from unrolled.views.html_page import render_page
 
 STYLES = ("shared/page.css", "report/report.css")
 SCRIPT = "report/main.js"
@@ -27,17 +27,17 @@ def report_page(data: dict[str, Any]) -> str:
         data: What the page shows, by section; one that is missing, None or empty is not on the page. `title` must be there.
             Numbers may be NaN or infinite: they are shown as unknown. The scripts of the page name the keys of each section.
     """
-    return page(f"{data['title']} - report", STYLES, SCRIPT, known(data), BODY)
+    return render_page(f"{data['title']} - report", STYLES, SCRIPT, to_json_value(data), BODY)
 
 
-def known(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """Return data as JSON can have it: numpy's as Python's, and None for a number that is not finite."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): known(part) for key, part in value.items()}
+        return {str(key): to_json_value(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [known(part) for part in value]
+        return [to_json_value(part) for part in value]
     return value

@@ -6,15 +6,21 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from unrolled.evaluation.line_surprisal import Line, Totals
-from unrolled.views.html_page import page
+from unrolled.evaluation.line_surprisal import ScoredLine, ScoreTotals
+from unrolled.views.html_page import render_page
 
 STYLES = ("shared/page.css", "surprisal/surprisal.css")
 SCRIPT = "surprisal/main.js"
 BODY = "surprisal/surprisal.html"
 
 
-def heat_page(title: str, names: Sequence[str], totals: Totals, lines: Sequence[Line], top: Sequence[Line]) -> str:
+def surprisal_page(
+    title: str,
+    model_names: Sequence[str],
+    totals: ScoreTotals,
+    first_lines: Sequence[ScoredLine],
+    top_lines: Sequence[ScoredLine],
+) -> str:
     """Return the page of a text: `lines` are those it begins with, `top` the most surprising of all.
 
     `names` are what the models are called; colours are the first one's.
@@ -22,25 +28,25 @@ def heat_page(title: str, names: Sequence[str], totals: Totals, lines: Sequence[
     data = {
         "title": title,
         "models": [
-            {"name": name, "bits": totals.bits_per_character(index), "linesPredictedBest": totals.best[index]}
-            for index, name in enumerate(names)
+            {"name": name, "bits": totals.bits_per_character(index), "linesPredictedBest": totals.best_lines[index]}
+            for index, name in enumerate(model_names)
         ],
-        "characterCount": totals.characters,
-        "unknownCount": totals.unknown,
-        "lineCount": totals.lines,
-        "lines": [_line(line) for line in lines],
-        "topLines": [_line(line) for line in top],
+        "characterCount": totals.num_chars,
+        "unknownCount": totals.num_unknown,
+        "lineCount": totals.num_lines,
+        "lines": [_line_dict(line) for line in first_lines],
+        "topLines": [_line_dict(line) for line in top_lines],
     }
-    return page(f"{title} - how surprising", STYLES, SCRIPT, data, BODY)
+    return render_page(f"{title} - how surprising", STYLES, SCRIPT, data, BODY)
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line_dict(line: ScoredLine) -> dict[str, Any]:
     """Return a line; bits of characters are in hundredths, -1 where there are none."""
-    shown, bits = line.shown()
+    chars, char_bit_array = line.chars_and_bits()
     return {
         "number": line.number,
-        "characters": shown,
-        "shortened": line.is_cut,
-        "bits": [-1 if math.isnan(own) else round(100 * own) for own in bits.tolist()],
-        "meanBits": [bits / max(1, line.symbols) for bits in line.bits],
+        "characters": chars,
+        "shortened": line.is_truncated,
+        "bits": [-1 if math.isnan(char_bits) else round(100 * char_bits) for char_bits in char_bit_array.tolist()],
+        "meanBits": [char_bit_array / max(1, line.num_tokens) for char_bit_array in line.bits],
     }

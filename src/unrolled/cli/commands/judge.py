@@ -9,52 +9,52 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unrolled.cli.help import EVAL, SCORE
-from unrolled.cli.parser import Parser, note
+from unrolled.cli.help import EVAL_HELP, SCORE_HELP
+from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
 from unrolled.options import EvaluateOptions, MachineOptions, ScoreOptions, from_dict
 
 if TYPE_CHECKING:
     from unrolled.api import TableModel
-    from unrolled.evaluation.line_surprisal import Line, Scoring
+    from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream
 
-SHOWN_LINES = 1000
+MAX_PAGE_LINES = 1000
 """Lines of the beginning that a heat map shows."""
 
 
-def evaluate(arguments: list[str]) -> int:
+def evaluate(argv: list[str]) -> int:
     """Measure a model on a text."""
-    parser = Parser("eval", EVAL)
+    parser = CommandParser("eval", EVAL_HELP)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
     parser.add_argument("input", nargs="*", default=[], help="Texts; default: the run's own.")
-    parser.options("evaluation", EvaluateOptions)
-    parser.options("machine", MachineOptions)
-    typed = parser.parse(arguments)
-    run, inputs, as_json = (typed.pop(name) for name in ("run", "input", "json"))
-    _, settings, machine = parser.dealt(typed, EvaluateOptions)
+    parser.add_options("evaluation", EvaluateOptions)
+    parser.add_options("machine", MachineOptions)
+    cli_values = parser.parse_cli_values(argv)
+    run, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
+    _, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
     from unrolled.api import TableModel, open_model
 
-    model = open_model(Path(run), from_dict(MachineOptions, machine, "the command line"))
+    model = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line"))
     if isinstance(model, TableModel):
         return _evaluate_table(model, inputs, settings, as_json)
     result = model.evaluate(*inputs, **settings)
-    beside = model.baselines(*inputs, note=note, **settings) if settings.get("baselines") else None
-    if result.unknown:
-        print(f"{result.unknown:,} characters that the model never saw are left out", file=sys.stderr)
+    baselines = model.baselines(*inputs, note=print_note, **settings) if settings.get("baselines") else None
+    if result.num_unknown:
+        print(f"{result.num_unknown:,} characters that the model never saw are left out", file=sys.stderr)
     if as_json:
-        answer: dict[str, Any] = {
+        document: dict[str, Any] = {
             "nats_per_character": result.nats,
             "bits_per_character": result.bits,
-            "characters": result.characters,
+            "characters": result.num_chars,
         }
-        found = {} if beside is None else beside.to_json()
-        answer |= {"context": result.context, "baselines": found, "unknown": result.unknown}
-        print(json.dumps({"version": 1, **answer}))
+        baseline_nats = {} if baselines is None else baselines.to_json()
+        document |= {"context": result.context, "baselines": baseline_nats, "unknown": result.num_unknown}
+        print(json.dumps({"version": 1, **document}))
     else:
-        loss = f"{result.nats:.4f} nats, {result.bits:.4f} bits a character"
-        print(f"{loss} over {result.characters:,} characters ({result.context})")
-        if beside is not None:
-            print(beside.table(result.nats))
+        loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits a character"
+        print(f"{loss_text} over {result.num_chars:,} characters ({result.context})")
+        if baselines is not None:
+            print(baselines.to_text(result.nats))
     return 0
 
 
@@ -63,127 +63,154 @@ def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, An
         raise UsageError("A model of a table is evaluated on one table, or on the rows it held out: leave the rest out.")
     report = model.evaluate(*inputs)
     if not as_json:
-        print(report.table())
+        print(report.to_text())
         return 0
     metrics = dict(report.to_json()["metrics"])
-    wrong = metrics.get("character_error_rate", 1 - metrics["accuracy"] if "accuracy" in metrics else None)
-    print(json.dumps({"version": 1, **metrics, "error_rate": wrong, **report.to_json()}))
+    error_rate = metrics.get("character_error_rate", 1 - metrics["accuracy"] if "accuracy" in metrics else None)
+    print(json.dumps({"version": 1, **metrics, "error_rate": error_rate, **report.to_json()}))
     return 0
 
 
-def score(arguments: list[str]) -> int:
+def score(argv: list[str]) -> int:
     """Tell how surprising the lines of a text are."""
-    parser = Parser("score", SCORE)
+    parser = CommandParser("score", SCORE_HELP)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
     parser.add_argument("input", nargs="?", default=None, help="A text, a folder, or '-'; default: what the run held out.")
-    parser.options("scores", ScoreOptions)
-    parser.options("machine", MachineOptions)
-    typed = parser.parse(arguments)
-    run, name, as_json = (typed.pop(key) for key in ("run", "input", "json"))
-    options, settings, machine = parser.dealt(typed, ScoreOptions)
+    parser.add_options("scores", ScoreOptions)
+    parser.add_options("machine", MachineOptions)
+    cli_values = parser.parse_cli_values(argv)
+    run, input_name, as_json = (cli_values.pop(key) for key in ("run", "input", "json"))
+    options, settings, machine_settings = parser.split_options(cli_values, ScoreOptions)
     if options.html is not None and as_json:
         raise UsageError("--html writes a page and --json a document: choose one.")
     from unrolled.api import load
 
-    scoring = load(run, **machine).scoring(name, against=options.against, clamp=options.clamp)
+    scoring = load(run, **machine_settings).scoring(input_name, against=options.against, clamp=options.clamp)
     if options.html is not None:
-        _score_page(scoring, options, name)
+        _write_page(scoring, options, input_name)
     elif as_json:
-        _score_json(scoring, options, all_lines="top" not in settings)
+        _print_json(scoring, options, all_lines="top" not in settings)
     elif options.by == "character":
-        _score_characters(scoring)
+        _print_characters(scoring)
     else:
-        _score_lines(scoring, options.top)
+        _print_lines(scoring, options.top)
     return 0
 
 
-def _score_json(scoring: Scoring, options: ScoreOptions, all_lines: bool) -> None:
+def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) -> None:
     """Write one document, item by item as the text goes by; the sums come last, since they are known last."""
-    out, many = sys.stdout, len(scoring.names) > 1
+    out, has_several_models = sys.stdout, len(scoring.model_names) > 1
     items: Iterable[dict[str, Any]]
     if options.by == "character":
         items = (
             {
                 "text": text,
                 "bits": None if math.isnan(bits[0]) else bits[0],
-                **({"all_bits": [None if math.isnan(own) else own for own in bits]} if many else {}),
+                **(
+                    {"all_bits": [None if math.isnan(model_bits) else model_bits for model_bits in bits]}
+                    if has_several_models
+                    else {}
+                ),
             }
-            for text, bits in scoring.symbols()
+            for text, bits in scoring.tokens()
         )
     else:
-        items = (_as_dict(line, many) for line in (scoring.lines() if all_lines else scoring.top(options.top)))
+        items = (
+            _line_dict(line, has_several_models) for line in (scoring.lines() if all_lines else scoring.top_lines(options.top))
+        )
     out.write(f'{{"version": 1, "{"symbols" if options.by == "character" else "lines"}": [')
     for index, item in enumerate(items):
         out.write((",\n" if index else "\n") + json.dumps(item))
     totals = scoring.totals
     models = [
-        {"name": name, "bits": totals.bits[i], "bits_per_character": totals.bits_per_character(i), "best_lines": totals.best[i]}
-        for i, name in enumerate(scoring.names)
+        {
+            "name": name,
+            "bits": totals.bits[i],
+            "bits_per_character": totals.bits_per_character(i),
+            "best_lines": totals.best_lines[i],
+        }
+        for i, name in enumerate(scoring.model_names)
     ]
-    rest = {"characters": totals.characters, "bits": totals.bits[0], "bits_per_character": totals.bits_per_character()}
-    out.write("],\n" + json.dumps({**rest, "unknown": totals.unknown, "models": models})[1:] + "\n")
+    summary = {"characters": totals.num_chars, "bits": totals.bits[0], "bits_per_character": totals.bits_per_character()}
+    out.write("],\n" + json.dumps({**summary, "unknown": totals.num_unknown, "models": models})[1:] + "\n")
 
 
-def _as_dict(line: Line, many: bool) -> dict[str, Any]:
-    item: dict[str, Any] = {"line": line.number, "bits": line.bits[0], "characters": line.characters, "surprise": line.surprise}
-    if line.unknown:
-        item["unknown"] = line.unknown
-    if many:
+def _line_dict(line: ScoredLine, has_several_models: bool) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "line": line.number,
+        "bits": line.bits[0],
+        "characters": line.num_chars,
+        "surprise": line.excess_surprisal,
+    }
+    if line.num_unknown:
+        item["unknown"] = line.num_unknown
+    if has_several_models:
         item["all_bits"] = line.bits
     return {**item, "text": line.text}
 
 
-def _score_characters(scoring: Scoring) -> None:
+def _print_characters(scoring: ScoringStream) -> None:
     import numpy as np
     from rich.console import Console
 
-    from unrolled.views.colored_text import by_surprise, coloured
+    from unrolled.views.colored_text import color_text, surprisal_color
 
     if not sys.stdout.isatty():
-        for text, bits in scoring.symbols():
-            print("\t".join([json.dumps(text, ensure_ascii=False), *(f"{own:.3f}" for own in bits)]))
+        for text, bits in scoring.tokens():
+            print("\t".join([json.dumps(text, ensure_ascii=False), *(f"{model_bits:.3f}" for model_bits in bits)]))
         return
     console = Console(highlight=False)
-    waiting: list[tuple[str, float]] = []
-    for text, bits in scoring.symbols():
-        waiting.append((text, bits[0]))
+    line: list[tuple[str, float]] = []
+    for text, bits in scoring.tokens():
+        line.append((text, bits[0]))
         if text == "\n":
-            console.print(coloured([t for t, _ in waiting], np.array([b for _, b in waiting]), by_surprise), end="")
-            waiting = []
-    console.print(coloured([t for t, _ in waiting], np.array([b for _, b in waiting]), by_surprise))
-    print(_sums(scoring), file=sys.stderr)
+            console.print(
+                color_text(
+                    [token_text for token_text, _ in line], np.array([token_bits for _, token_bits in line]), surprisal_color
+                ),
+                end="",
+            )
+            line = []
+    console.print(
+        color_text([token_text for token_text, _ in line], np.array([token_bits for _, token_bits in line]), surprisal_color)
+    )
+    print(_summary(scoring), file=sys.stderr)
 
 
-def _score_lines(scoring: Scoring, top: int) -> None:
-    from unrolled.views.colored_text import lines_table
+def _print_lines(scoring: ScoringStream, num_lines: int) -> None:
+    from unrolled.views.colored_text import print_lines
 
-    found = scoring.top(top)
-    print(_sums(scoring))
-    if found:
-        lines_table(scoring.names, found, sys.stdout.isatty())
+    lines = scoring.top_lines(num_lines)
+    print(_summary(scoring))
+    if lines:
+        print_lines(scoring.model_names, lines, sys.stdout.isatty())
 
 
-def _score_page(scoring: Scoring, options: ScoreOptions, name: str | None) -> None:
-    from unrolled.atomic_io import write_bytes
-    from unrolled.views.surprisal_page import heat_page
+def _write_page(scoring: ScoringStream, options: ScoreOptions, input_name: str | None) -> None:
+    from unrolled.atomic_io import write_atomic
+    from unrolled.views.surprisal_page import surprisal_page
 
-    beginning, top = scoring.beginning_and_top(SHOWN_LINES, options.top)
-    title = name if name is not None else "what the run held out"
-    write_bytes(Path(options.html or ""), heat_page(title, scoring.names, scoring.totals, beginning, top).encode())
-    print(_sums(scoring))
+    first_lines, top_lines = scoring.first_and_top_lines(MAX_PAGE_LINES, options.top)
+    title = input_name if input_name is not None else "what the run held out"
+    write_atomic(
+        Path(options.html or ""), surprisal_page(title, scoring.model_names, scoring.totals, first_lines, top_lines).encode()
+    )
+    print(_summary(scoring))
     print(f"page: {options.html}")
 
 
-def _sums(scoring: Scoring) -> str:
+def _summary(scoring: ScoringStream) -> str:
     """Return what a text costs each model, in words."""
     totals = scoring.totals
-    unknown = f", {totals.unknown:,} of them unknown" if totals.unknown else ""
-    said = [f"{totals.characters:,} characters{unknown} in {totals.lines:,} lines"]
-    for i, name in enumerate(scoring.names):
-        own = totals.bits_per_character(i)
-        beside = f" ({own - totals.bits_per_character():+.4f}; best of {totals.best[i]:,} lines)" if i else ""
-        said.append(f"{own:.4f} bits a character: {name}{beside}")
-    if len(scoring.names) > 1 + scoring.held and totals.characters:
-        ahead, behind = sorted(totals.bits)[:2]
-        said.append(f"closest: {scoring.names[totals.bits.index(ahead)]}, by {behind - ahead:,.0f} bits in all")
-    return "\n".join(said)
+    unknown_note = f", {totals.num_unknown:,} of them unknown" if totals.num_unknown else ""
+    lines = [f"{totals.num_chars:,} characters{unknown_note} in {totals.num_lines:,} lines"]
+    for i, name in enumerate(scoring.model_names):
+        model_bits = totals.bits_per_character(i)
+        comparison = f" ({model_bits - totals.bits_per_character():+.4f}; best of {totals.best_lines[i]:,} lines)" if i else ""
+        lines.append(f"{model_bits:.4f} bits a character: {name}{comparison}")
+    if len(scoring.model_names) > 1 + scoring.num_clamped and totals.num_chars:
+        best_bits, second_bits = sorted(totals.bits)[:2]
+        lines.append(
+            f"closest: {scoring.model_names[totals.bits.index(best_bits)]}, by {second_bits - best_bits:,.0f} bits in all"
+        )
+    return "\n".join(lines)

@@ -6,36 +6,40 @@ import json
 import sys
 
 from unrolled import __version__
-from unrolled.cli.help import BENCH, DOCTOR
-from unrolled.cli.parser import Parser
-from unrolled.errors import UsageError, nearest
+from unrolled.cli.help import BENCH_HELP, DOCTOR_HELP
+from unrolled.cli.parser import CommandParser
+from unrolled.errors import UsageError, did_you_mean
 from unrolled.options import BenchOptions, from_dict
 
 
-def bench(arguments: list[str]) -> int:
+def bench(argv: list[str]) -> int:
     """Measure this package against what people write instead."""
-    parser = Parser("bench", BENCH)
+    parser = CommandParser("bench", BENCH_HELP)
     parser.add_argument("part", nargs="*", default=[], help="training, kernels, sampling, encoding, learning.")
-    parser.options("benchmark", BenchOptions)
-    typed = parser.parse(arguments)
-    parts, as_json = typed.pop("part"), typed.pop("json")
-    options = from_dict(BenchOptions, typed, "the command line")
-    from unrolled.bench import PARTS, run
+    parser.add_options("benchmark", BenchOptions)
+    cli_values = parser.parse_cli_values(argv)
+    parts, as_json = cli_values.pop("part"), cli_values.pop("json")
+    options = from_dict(BenchOptions, cli_values, "the command line")
+    from unrolled.bench import BENCHMARKS, run_benchmarks
 
-    unknown = [part for part in parts if part not in PARTS]
+    unknown = [part for part in parts if part not in BENCHMARKS]
     if unknown:
-        raise UsageError(f"bench has no part '{unknown[0]}'{nearest(unknown[0], PARTS) or '.'} Parts: {', '.join(PARTS)}.")
-    results = run(parts, options, note=lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True))
+        raise UsageError(
+            f"bench has no part '{unknown[0]}'{did_you_mean(unknown[0], BENCHMARKS) or '.'} Parts: {', '.join(BENCHMARKS)}."
+        )
+    results = run_benchmarks(
+        parts, options, note=lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
+    )
     print(json.dumps({"version": 1, **results}))
     return 0
 
 
-def doctor(arguments: list[str]) -> int:
+def doctor(argv: list[str]) -> int:
     """Tell what there is, and try it."""
-    typed = Parser("doctor", DOCTOR).parse(arguments)
+    cli_values = CommandParser("doctor", DOCTOR_HELP).parse_cli_values(argv)
     print(f"unrolled {__version__}: looking around", file=sys.stderr, flush=True)
-    from unrolled.doctor import examine, show
+    from unrolled.doctor import collect_findings, format_findings
 
-    findings = examine()
-    print(json.dumps({"version": 1, **findings}) if typed["json"] else show(findings))
+    findings = collect_findings()
+    print(json.dumps({"version": 1, **findings}) if cli_values["json"] else format_findings(findings))
     return 0 if findings["self_test"]["passed"] else 1

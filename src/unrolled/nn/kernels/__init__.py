@@ -14,42 +14,44 @@ import torch
 from unrolled.errors import UsageError
 from unrolled.nn.cells import Cell, GatedCell, Kernel, LSTMCell, unroll_by_step
 from unrolled.nn.kernels import aten, native
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.sequence_model import Network
 
 KERNELS: dict[str, Kernel] = {"native": native.unroll, "aten": aten.unroll, "reference": unroll_by_step}
 
-WIDE_FLOAT32 = 384
+MIN_ATEN_UNITS_FLOAT32 = 384
 """Units from which torch's LSTM in float32 is faster than ours: 0.86 at 512, ours 1.2 to 1.4 times as fast below (LOG.md)."""
 
 
-def refusal(name: str, cell: Cell) -> str | None:
+def unsupported_reason(name: str, cell: Cell) -> str | None:
     """Say why the kernel `name` cannot run this cell, or return None if it can."""
-    return {"native": native.refusal, "aten": aten.refusal}.get(name, lambda _: None)(cell)
+    return {"native": native.unsupported_reason, "aten": aten.unsupported_reason}.get(name, lambda _: None)(cell)
 
 
-def candidates(model: Network, dtype: torch.dtype = torch.float32) -> list[str]:
+def available_kernels(model: Network, dtype: torch.dtype = torch.float32) -> list[str]:
     """Return the kernels that can run `model` in `dtype`, the fastest first; the last is the reference."""
     cells: list[GatedCell] = model.cells()
-    found = [name for name in KERNELS if not any(refusal(name, cell) for cell in cells)]
-    wide = dtype == torch.float32 and any(isinstance(cell, LSTMCell) and cell.hidden_size >= WIDE_FLOAT32 for cell in cells)
-    if "native" in found and "aten" in found and (wide or (dtype == torch.bfloat16 and not native.has_bfloat16())):
-        found.remove("native")
-    return found
+    names = [name for name in KERNELS if not any(unsupported_reason(name, cell) for cell in cells)]
+    aten_is_faster = dtype == torch.float32 and any(
+        isinstance(cell, LSTMCell) and cell.hidden_size >= MIN_ATEN_UNITS_FLOAT32 for cell in cells
+    )
+    if "native" in names and "aten" in names and (aten_is_faster or (dtype == torch.bfloat16 and not native.has_bfloat16())):
+        names.remove("native")
+    return names
 
 
-def use(model: Network, name: str, dtype: torch.dtype = torch.float32) -> str:
+def set_kernel(model: Network, name: str, dtype: torch.dtype = torch.float32) -> str:
     """Make `model` unroll with the kernel `name`, or for `auto` with the fastest that can, in `dtype`.
 
     Returns the name of the kernel chosen. Raises `UsageError` if the kernel named cannot run this model.
     """
     if name == "auto":
-        name = candidates(model, dtype)[0]
+        name = available_kernels(model, dtype)[0]
     for cell in model.cells():
-        if reason := refusal(name, cell):
+        if reason := unsupported_reason(name, cell):
             raise UsageError(f"--kernels {name} cannot run this model: {reason}.")
         cell.kernel = KERNELS[name]
         cell.residual_kernel = native.unroll_residual if name == "native" else None
-    if isinstance(model, SequenceModel):
+    if isinstance(model, RecurrentLM):
         model.loss_kernel = native.loss if name == "native" else None
     return name

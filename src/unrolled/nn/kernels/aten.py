@@ -11,28 +11,28 @@ from torch.nn import functional as F
 
 from unrolled.nn.cells import (
     Cell,
+    EmbeddingLookup,
     GatedCell,
-    Gathered,
     GRUCell,
     Inputs,
     LSTMCell,
     LSTMState,
     RNNCell,
     State,
-    dense,
     map_state,
+    to_dense,
     unroll_by_step,
 )
 
-_LAYERS = {RNNCell: torch.rnn_tanh, GRUCell: torch.gru, LSTMCell: torch.lstm}
+_FUSED_LAYERS = {RNNCell: torch.rnn_tanh, GRUCell: torch.gru, LSTMCell: torch.lstm}
 
 
-def refusal(cell: Cell) -> str | None:
+def unsupported_reason(cell: Cell) -> str | None:
     """Say why torch's layers cannot run this cell, or return None if they can."""
-    return None if type(cell) in _LAYERS else f"torch has no fused layer for {type(cell).__name__}"
+    return None if type(cell) in _FUSED_LAYERS else f"torch has no fused layer for {type(cell).__name__}"
 
 
-FEW_ROWS = 0.6
+MAX_TABLE_RATIO = 0.6
 """A table with fewer rows than this share of its width is multiplied by the weights once, and its rows are then picked."""
 
 
@@ -46,32 +46,34 @@ def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -
         raise ValueError(f"The aten kernel unrolls gated cells; got {type(cell).__name__}.")
     if xs.shape[0] == 0:
         return unroll_by_step(cell, xs, state, resets)  # torch's layers refuse no steps
-    kind = cell.weight_h.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else cell.weight_h.dtype
-    reason = refusal(cell)
+    device_type = cell.weight_h.device.type
+    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else cell.weight_h.dtype
+    reason = unsupported_reason(cell)
     if reason is not None:
         raise ValueError(f"The aten kernel cannot unroll this cell: {reason}.")
-    with torch.autocast(kind, enabled=False):
-        xs, weight_x = _inputs(cell, xs)
-        weights = [weight.to(dtype) for weight in (weight_x, cell.weight_h, *_biases(cell))]
-        xs, old = xs.to(dtype), state
+    with torch.autocast(device_type, enabled=False):
+        xs, weight_ih = _layer_inputs(cell, xs)
+        weights = [weight.to(dtype) for weight in (weight_ih, cell.weight_h, *_biases(cell))]
+        xs, initial_state = xs.to(dtype), state
         state = map_state(lambda s: s.to(dtype), state)
-        pieces = []
+        outputs = []
         for start, stop in _segments(resets, len(xs)):
             if resets is not None:
                 keep = ~resets[start].unsqueeze(-1)  # (B, 1)
                 state = map_state(lambda s, keep=keep: s * keep, state)
-            ys, state = _fused(cell, xs[start:stop], state, weights)
-            pieces.append(ys)
-        return torch.cat(pieces) if len(pieces) > 1 else pieces[0], map_state(lambda s, o: s.to(o.dtype), state, old)
+            ys, state = _run_fused(cell, xs[start:stop], state, weights)
+            outputs.append(ys)
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0], map_state(
+            lambda s, o: s.to(o.dtype), state, initial_state
+        )
 
 
-def _inputs(cell: GatedCell, xs: Inputs) -> tuple[Tensor, Tensor]:
+def _layer_inputs(cell: GatedCell, xs: Inputs) -> tuple[Tensor, Tensor]:
     """Return inputs `(T, B, any)` and the weights `(G H, any)` that they are multiplied by."""
-    if not isinstance(xs, Gathered) or len(xs.rows) > FEW_ROWS * xs.rows.shape[1]:
-        return dense(xs), cell.weight_x
-    picks = F.one_hot(xs.ids, len(xs.rows))
-    return picks, cell.weight_x @ xs.rows.to(cell.weight_x.dtype).T
+    if not isinstance(xs, EmbeddingLookup) or len(xs.table) > MAX_TABLE_RATIO * xs.table.shape[1]:
+        return to_dense(xs), cell.weight_x
+    one_hot = F.one_hot(xs.ids, len(xs.table))
+    return one_hot, cell.weight_x @ xs.table.to(cell.weight_x.dtype).T
 
 
 def _biases(cell: GatedCell) -> tuple[Tensor, Tensor]:
@@ -83,14 +85,14 @@ def _segments(resets: Tensor | None, steps: int) -> list[tuple[int, int]]:
     """Return `(start, stop)` of the stretches inside which no row is reset."""
     if resets is None:
         return [(0, steps)]
-    cuts = [0, *(t for t in resets.any(1).nonzero().flatten().tolist() if t > 0), steps]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    bounds = [0, *(t for t in resets.any(1).nonzero().flatten().tolist() if t > 0), steps]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))
 
 
-def _fused(cell: GatedCell, xs: Tensor, state: State, weights: list[Tensor]) -> tuple[Tensor, State]:
+def _run_fused(cell: GatedCell, xs: Tensor, state: State, weights: list[Tensor]) -> tuple[Tensor, State]:
     hidden = [s.unsqueeze(0).contiguous() for s in state]  # (layers = 1, B, H)
-    first = hidden if isinstance(cell, LSTMCell) else hidden[0]
-    layer = _LAYERS[type(cell)]
+    initial = hidden if isinstance(cell, LSTMCell) else hidden[0]
+    layer = _FUSED_LAYERS[type(cell)]
     # has_biases, num_layers, dropout, train, bidirectional, batch_first; torch types each of the three otherwise
-    ys, *last = layer(xs, first, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)  # type: ignore[operator]
-    return ys, (LSTMState if isinstance(cell, LSTMCell) else type(state))(*(s.squeeze(0) for s in last))
+    ys, *final = layer(xs, initial, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)  # type: ignore[operator]
+    return ys, (LSTMState if isinstance(cell, LSTMCell) else type(state))(*(s.squeeze(0) for s in final))

@@ -10,35 +10,35 @@ from typing import Any
 
 import torch
 
-SETTING = "UNROLLED_INSTRUCTIONS"
+ENV_VARIABLE = "UNROLLED_INSTRUCTIONS"
 """Names the best instruction set to use, to try what other processors do; `none` does without the library."""
 
 
 @functools.cache
-def _found() -> tuple[Any, str]:
+def _load() -> tuple[Any, str]:
     """Return the library, or None and why."""
-    wanted = os.environ.get(SETTING, "")
-    if wanted == "none":
-        return None, f"{SETTING}=none switches the native kernels off"
+    requested = os.environ.get(ENV_VARIABLE, "")
+    if requested == "none":
+        return None, f"{ENV_VARIABLE}=none switches the native kernels off"
     try:
         module = importlib.import_module("unrolled.nn.kernels._native")
     except ImportError as error:
         return None, f"the native kernels are not built here ({error.msg})"
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
         module.adopt_openmp(str(path))
-    if wanted:
+    if requested:
         try:
-            module.use_set(wanted)
+            module.use_set(requested)
         except ValueError:
-            return None, f"{SETTING}={wanted} is not here, which has {', '.join(module.sets())}"
+            return None, f"{ENV_VARIABLE}={requested} is not here, which has {', '.join(module.sets())}"
     return module, ""
 
 
-def library() -> Any:
+def native_module() -> Any:
     """Return the compiled module, or None where it was not built. torch's threads become its own."""
-    return _found()[0]
+    return _load()[0]
 
 
-def why_absent() -> str:
+def unavailable_reason() -> str:
     """Return why `library` is None, in words; empty if it is not."""
-    return _found()[1]
+    return _load()[1]

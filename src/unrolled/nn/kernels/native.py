@@ -13,20 +13,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn.cells import Cell, GatedCell, Gathered, Inputs, LSTMCell, LSTMState, State, dense, unroll_by_step
-from unrolled.nn.kernels.extension import library, why_absent
-from unrolled.nn.kernels.linear_cross_entropy import HeadLoss
-from unrolled.nn.kernels.native_layer import KINDS, Around, NativeLayer
+from unrolled.nn.cells import Cell, EmbeddingLookup, GatedCell, Inputs, LSTMCell, LSTMState, State, to_dense, unroll_by_step
+from unrolled.nn.kernels.extension import native_module, unavailable_reason
+from unrolled.nn.kernels.linear_cross_entropy import LinearCrossEntropy
+from unrolled.nn.kernels.native_layer import CELL_KINDS, NativeLayer, ResidualNorm
 
-FEW_ROWS = 4
+MIN_INPUTS_PER_TABLE_ROW = 4
 """A table with this many times fewer rows than there are inputs is multiplied by the weights once, and its rows are picked."""
 
 
-def refusal(cell: Cell) -> str | None:
+def unsupported_reason(cell: Cell) -> str | None:
     """Say why these kernels cannot run this cell, or return None if they can."""
-    if library() is None:
-        return why_absent()
-    if type(cell) not in KINDS:
+    if native_module() is None:
+        return unavailable_reason()
+    if type(cell) not in CELL_KINDS:
         return f"there is no native layer for {type(cell).__name__}"
     weight = cast(GatedCell, cell).weight_h
     if weight.device.type != "cpu":
@@ -36,8 +36,8 @@ def refusal(cell: Cell) -> str | None:
 
 def has_bfloat16() -> bool:
     """Say whether this processor multiplies bfloat16 in these kernels."""
-    found = library()
-    return found is not None and str(found.set_in_use()) in ("amx", "avx512_bf16")
+    module = native_module()
+    return module is not None and str(module.set_in_use()) in ("amx", "avx512_bf16")
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
@@ -57,34 +57,34 @@ def loss(ys: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
 
     Targets below zero do not count.
     """
-    number = _number()
+    dtype = _product_dtype()
     with torch.autocast("cpu", enabled=False):
-        return cast(Tensor, HeadLoss.apply(number, ys, head.weight, head.bias, targets))  # type: ignore[no-untyped-call]
+        return cast(Tensor, LinearCrossEntropy.apply(dtype, ys, head.weight, head.bias, targets))  # type: ignore[no-untyped-call]
 
 
-def _number() -> torch.dtype:
+def _product_dtype() -> torch.dtype:
     """Return the type that products are in."""
-    narrow = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16()
-    return torch.bfloat16 if narrow else torch.float32
+    use_bfloat16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16()
+    return torch.bfloat16 if use_bfloat16 else torch.float32
 
 
 def _unroll(
     cell: Cell, xs: Inputs, state: State, resets: Tensor | None, norm: nn.LayerNorm | None, mask: Tensor | None
 ) -> tuple[Tensor, State]:
-    if (reason := refusal(cell)) is not None:
+    if (reason := unsupported_reason(cell)) is not None:
         raise ValueError(f"The native kernel cannot unroll this cell: {reason}.")
-    cell, number = cast(GatedCell, cell), _number()
+    cell, dtype = cast(GatedCell, cell), _product_dtype()
     if xs.shape[0] == 0 or xs.shape[1] == 0:
         return unroll_by_step(cell, xs, state, resets)
     ids = None
-    if isinstance(xs, Gathered) and len(xs.rows) * FEW_ROWS <= xs.ids.numel():
-        ids, inputs = xs.ids, xs.rows.unsqueeze(0)
+    if isinstance(xs, EmbeddingLookup) and len(xs.table) * MIN_INPUTS_PER_TABLE_ROW <= xs.ids.numel():
+        ids, inputs = xs.ids, xs.table.unsqueeze(0)
     else:
-        inputs = dense(xs)
-    around = Around(mask=mask) if norm is None else Around(norm.eps, norm.weight, norm.bias, mask)
+        inputs = to_dense(xs)
+    residual_norm = ResidualNorm(mask=mask) if norm is None else ResidualNorm(norm.eps, norm.weight, norm.bias, mask)
     with torch.autocast("cpu", enabled=False):
-        ys, *last = NativeLayer.apply(
-            KINDS[type(cell)], number, torch.is_grad_enabled(), ids, resets, inputs.float(), cell.weight_x, cell.weight_h,
-            cell.bias, cell.bias_h, *around, *[s.float() for s in state],
+        ys, *final = NativeLayer.apply(
+            CELL_KINDS[type(cell)], dtype, torch.is_grad_enabled(), ids, resets, inputs.float(), cell.weight_x, cell.weight_h,
+            cell.bias, cell.bias_h, *residual_norm, *[s.float() for s in state],
         )  # type: ignore[no-untyped-call]  # fmt: skip
-    return ys, LSTMState(*last) if isinstance(cell, LSTMCell) else type(state)(last[0])
+    return ys, LSTMState(*final) if isinstance(cell, LSTMCell) else type(state)(final[0])

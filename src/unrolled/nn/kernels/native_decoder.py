@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.nn.cells import GatedCell, GRUCell, LSTMCell, RNNCell, State, map_state, state_tensors
-from unrolled.nn.kernels.extension import library, why_absent
-from unrolled.nn.language_model import SequenceModel
+from unrolled.nn.kernels.extension import native_module, unavailable_reason
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import SampleOptions
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -22,85 +22,83 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
-_KINDS: dict[type, int] = {RNNCell: 0, GRUCell: 1, LSTMCell: 2}
+_CELL_KINDS: dict[type, int] = {RNNCell: 0, GRUCell: 1, LSTMCell: 2}
 
-MOST_TABLE = 1 << 30
+MAX_TABLE_BYTES = 1 << 30
 """Bytes of the table of first-layer products from which on it is not made."""
 
-WORTH_SHARING = 1 << 20
+MIN_MULTITHREADED_BYTES = 1 << 20
 """Bytes of weights, times streams by `SHARED_STREAMS`, from which on threads share a step: below, they would mostly wait for
 each other (LOG.md)."""
 
-SHARED_STREAMS = 8
+STREAMS_PER_WEIGHT_READ = 8
 
 
-def refusal(model: SequenceModel) -> str | None:
+def unsupported_reason(model: RecurrentLM) -> str | None:
     """Say why the native step cannot run this model as it is now, or return None if it can."""
-    if library() is None:
-        return why_absent()
+    if native_module() is None:
+        return unavailable_reason()
     weight = model.head.weight
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return f"its weights are {weight.dtype} on {weight.device}"
-    layers = model.stack.each_layer()
+    layers = model.stack.layer_list()
     for layer in layers:
-        if type(layer.cell) not in _KINDS:
+        if type(layer.cell) not in _CELL_KINDS:
             return f"there is no native step for {type(layer.cell).__name__}"
         if layer.dropout.active:
             return "it is being trained, with dropout"
     rows = model.cells()[0].weight_h.shape[0]
-    return "its symbols are too many for a table" if model.symbols * rows * 4 > MOST_TABLE else None
+    return "its symbols are too many for a table" if model.vocab_size * rows * 4 > MAX_TABLE_BYTES else None
 
 
-class NativeStep:
+class NativeDecoder:
     """A model's weights, packed, and the state of `streams` streams.
 
     Raises `ValueError` where `refusal` names a reason, and for wrong sizes and symbols.
     """
 
-    def __init__(
-        self, model: SequenceModel, streams: int, precision: Precision = "float32", threads: int | None = None
-    ) -> None:
-        reason = refusal(model)
+    def __init__(self, model: RecurrentLM, streams: int, precision: Precision = "float32", threads: int | None = None) -> None:
+        reason = unsupported_reason(model)
         if reason is not None:
             raise ValueError(f"The native step cannot run this model: {reason}.")
-        self.model, self.streams, self.precision, self.symbols = model, streams, precision, model.symbols
-        self.read_so_far: list[int] = []
-        self._lstm = isinstance(model.cells()[0], LSTMCell)
-        weights = _packed(model, precision)
+        self.model, self.streams, self.precision, self.vocab_size = model, streams, precision, model.vocab_size
+        self.prefix_ids: list[int] = []
+        self._is_lstm = isinstance(model.cells()[0], LSTMCell)
+        weights = _cached_weights(model, precision)
         self.weight_bytes = int(weights.weight_bytes)
         """Bytes of weights that a step reads."""
-        self._own = library().Stepper(weights, streams)
-        sharing = self.weight_bytes * max(1, streams // SHARED_STREAMS) >= WORTH_SHARING
-        self.threads = threads or (torch.get_num_threads() if sharing else 1)
+        self._stepper = native_module().Stepper(weights, streams)
+        multithreaded = self.weight_bytes * max(1, streams // STREAMS_PER_WEIGHT_READ) >= MIN_MULTITHREADED_BYTES
+        self.threads = threads or (torch.get_num_threads() if multithreaded else 1)
 
     def read(self, ids: Tensor) -> None:
         """Read ids `(T, B)` int64, the streams 0 to B-1 each their own."""
-        self._own.read(ids.contiguous(), self.threads)
+        self._stepper.read(ids.contiguous(), self.threads)
 
-    def draw(self, numbers: Tensor, options: SampleOptions) -> Tensor:
+    def sample(self, numbers: Tensor, options: SampleOptions) -> Tensor:
         """Draw by numbers `(T, B)` float64 in [0, 1), each symbol read on by its stream; return the ids `(T, B)` int64."""
         ids = torch.empty(numbers.shape, dtype=torch.int64)
-        chosen = (options.temperature, options.top_k, options.top_p, options.min_p)
-        self._own.draw(numbers.contiguous(), ids, *chosen, self.threads)
+        filters = (options.temperature, options.top_k, options.top_p, options.min_p)
+        self._stepper.draw(numbers.contiguous(), ids, *filters, self.threads)
         return ids
 
-    def mark(self, read: list[int]) -> None:
+    def save_prefix(self, prefix_ids: list[int]) -> None:
         """Remember where the first stream is, having `read` these ids."""
-        self._own.mark()
-        self.read_so_far = read
+        self._stepper.mark()
+        self.prefix_ids = prefix_ids
 
-    def clear(self) -> None:
+    def reset_prefix(self) -> None:
         """Let the first stream begin from zero."""
-        self._own.clear()
+        self._stepper.clear()
 
-    def restart(self) -> None:
+    def restore_prefix(self) -> None:
         """Let every stream go on from the mark, or from zero if there is none."""
-        self._own.restart()
+        self._stepper.restart()
 
     def logits(self) -> Tensor:
         """Return what each stream expects next, `(B, V)`."""
-        logits = torch.empty(self.streams, self.symbols)
-        self._own.logits(logits)
+        logits = torch.empty(self.streams, self.vocab_size)
+        self._stepper.logits(logits)
         return logits
 
     @property
@@ -108,69 +106,76 @@ class NativeStep:
         """The state of all streams, as the model has it."""
         state = map_state(torch.empty_like, self.model.initial_state(self.streams))
         for index, own in enumerate(state.layers):
-            self._copy(index, own, False)
+            self._copy_state(index, own, False)
         return state
 
     @state.setter
     def state(self, state: State) -> None:
         for index, own in enumerate(state.layers):
-            self._copy(index, map_state(_plain, own), True)
+            self._copy_state(index, map_state(_contiguous_float32, own), True)
 
-    def _copy(self, index: int, own: State, into: bool) -> None:
-        tensors = state_tensors(own)
-        self._own.state(index, tensors[0], tensors[1] if self._lstm else None, into)
+    def _copy_state(self, index: int, layer_state: State, to_native: bool) -> None:
+        tensors = state_tensors(layer_state)
+        self._stepper.state(index, tensors[0], tensors[1] if self._is_lstm else None, to_native)
 
 
-_KEPT: weakref.WeakKeyDictionary[SequenceModel, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+_PACKED_CACHE: weakref.WeakKeyDictionary[RecurrentLM, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 """Of each model what was packed last, and of what: packing takes longer than drawing a line of text."""
 
 
-def _packed(model: SequenceModel, precision: Precision) -> Any:
+def _cached_weights(model: RecurrentLM, precision: Precision) -> Any:
     """Return the weights of a model as steps read them: those made last time, if they are still the same."""
     weights = [*model.parameters()]
     if any(weight.is_inference() for weight in weights):  # nobody counts their changes
-        return _pack(model, precision)
-    stamp = (precision, [(weight.data_ptr(), weight._version) for weight in weights])
-    kept = _KEPT.get(model)
-    if kept is None or kept[0] != stamp:
-        kept = _KEPT[model] = (stamp, _pack(model, precision))
-    return kept[1]
+        return _pack_weights(model, precision)
+    version = (precision, [(weight.data_ptr(), weight._version) for weight in weights])
+    cached = _PACKED_CACHE.get(model)
+    if cached is None or cached[0] != version:
+        cached = _PACKED_CACHE[model] = (version, _pack_weights(model, precision))
+    return cached[1]
 
 
 @torch.no_grad()
-def _pack(model: SequenceModel, precision: Precision) -> Any:
-    layers, cells, table = model.stack.each_layer(), model.cells(), model.table().detach()
-    norm, kind = layers[0].norm, _KINDS[type(cells[0])]
+def _pack_weights(model: RecurrentLM, precision: Precision) -> Any:
+    layers, cells, table = model.stack.layer_list(), model.cells(), model.embedding_matrix().detach()
+    norm, kind = layers[0].norm, _CELL_KINDS[type(cells[0])]
     epsilon = norm.eps if isinstance(norm, nn.LayerNorm) else 0.0
-    packed = library().StepWeights(
-        kind, PRECISIONS.index(precision), cells[0].hidden_size, len(cells), model.symbols, norm is not None, epsilon
+    packed = native_module().StepWeights(
+        kind, PRECISIONS.index(precision), cells[0].hidden_size, len(cells), model.vocab_size, norm is not None, epsilon
     )
     for index, (layer, cell) in enumerate(zip(layers, cells, strict=True)):
-        own_norm = layer.norm if index else None
+        layer_norm = layer.norm if index else None
         packed.fill_layer(
             index,
-            _plain(cell.weight_h),
-            _plain(cell.weight_x) if index else None,
-            _plain(_bias(cell)) if index else None,
-            _plain(cell.bias_h[2 * cell.hidden_size :]) if isinstance(cell, GRUCell) and cell.bias_h is not None else None,
-            None if own_norm is None else _plain(own_norm.weight),
-            None if own_norm is None else _plain(own_norm.bias),
+            _contiguous_float32(cell.weight_h),
+            _contiguous_float32(cell.weight_x) if index else None,
+            _contiguous_float32(_input_bias(cell)) if index else None,
+            _contiguous_float32(cell.bias_h[2 * cell.hidden_size :])
+            if isinstance(cell, GRUCell) and cell.bias_h is not None
+            else None,
+            None if layer_norm is None else _contiguous_float32(layer_norm.weight),
+            None if layer_norm is None else _contiguous_float32(layer_norm.bias),
         )
-    first = F.linear(layers[0].before(table), cells[0].weight_x, _bias(cells[0]))  # (V, G H)
-    packed.fill_ends(_plain(first), None if norm is None else _plain(table), _plain(model.head.weight), _plain(model.head.bias))
+    first_products = F.linear(layers[0].cell_input(table), cells[0].weight_x, _input_bias(cells[0]))  # (V, G H)
+    packed.fill_ends(
+        _contiguous_float32(first_products),
+        None if norm is None else _contiguous_float32(table),
+        _contiguous_float32(model.head.weight),
+        _contiguous_float32(model.head.bias),
+    )
     return packed
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _contiguous_float32(tensor: Tensor) -> Tensor:
     return tensor.detach().float().contiguous()
 
 
-def _bias(cell: GatedCell) -> Tensor:
+def _input_bias(cell: GatedCell) -> Tensor:
     """Return the biases `(G H)` that can be added to the products of x: all but a GRU's inside its reset gate."""
     if cell.bias_h is None:
         return cell.bias
     if not isinstance(cell, GRUCell):
         return cell.bias + cell.bias_h
-    outside = cell.bias_h.clone()
-    outside[2 * cell.hidden_size :] = 0
-    return cell.bias + outside
+    outer_bias = cell.bias_h.clone()
+    outer_bias[2 * cell.hidden_size :] = 0
+    return cell.bias + outer_bias

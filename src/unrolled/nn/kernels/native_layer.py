@@ -12,26 +12,26 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unrolled.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from unrolled.nn.kernels.extension import library
+from unrolled.nn.kernels.extension import native_module
 
-KINDS: dict[type[Cell], int] = {RNNCell: 0, GRUCell: 1, LSTMCell: 2}
-GATES, SLOTS, BLOCKS = (1, 3, 4), (1, 5, 6), (1, 4, 4)
+CELL_KINDS: dict[type[Cell], int] = {RNNCell: 0, GRUCell: 1, LSTMCell: 2}
+NUM_GATES, SAVED_PER_UNIT, GRAD_BLOCKS = (1, 3, 4), (1, 5, 6), (1, 4, 4)
 """Gates in the products; numbers a unit keeps for the way back; blocks of gradients (a GRU's gate n has two sides)."""
 
-LINE = 32
+ROW_PADDING = 32
 """Numbers between the rows of a buffer beyond what is needed: rows that are a power of two apart share a place in the cache."""
 
 
-_NOTHING: tuple[Tensor | None, Tensor | None] = (None, None)
+_NO_NORM_GRADIENTS: tuple[Tensor | None, Tensor | None] = (None, None)
 
 
-class Around(NamedTuple):
+class ResidualNorm(NamedTuple):
     """What is around a layer: it reads its inputs normalised, and gives out `inputs + mask * h`; `mask` is `(B, H)`.
 
     Without `norm_weight` `(I,)` inputs are read as they are, and not added. Without `mask`, it is one.
     """
 
-    epsilon: float = 0.0
+    eps: float = 0.0
     norm_weight: Tensor | None = None
     norm_bias: Tensor | None = None
     mask: Tensor | None = None
@@ -42,86 +42,87 @@ class NativeLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kind: int, dtype: torch.dtype, record: bool, ids: Tensor | None, resets: Tensor | None,
-        inputs: Tensor, weight_x: Tensor, weight_h: Tensor, bias: Tensor, bias_h: Tensor | None,
-        epsilon: float, norm_weight: Tensor | None, norm_bias: Tensor | None, mask: Tensor | None, *first: Tensor,
+        ctx: Any, kind: int, dtype: torch.dtype, needs_grad: bool, ids: Tensor | None, resets: Tensor | None,
+        inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor, bias_hh: Tensor | None,
+        eps: float, norm_weight: Tensor | None, norm_bias: Tensor | None, mask: Tensor | None, *initial: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        native, threads, units = cast(Any, library()), torch.get_num_threads(), weight_h.shape[1]
+        native, threads, units = cast(Any, native_module()), torch.get_num_threads(), weight_hh.shape[1]
         steps, rows = inputs.shape[:2] if ids is None else ids.shape
-        padded, inputs = padded_to(units), inputs.detach().contiguous()
-        xs, moments = _widened(inputs, dtype, epsilon, norm_weight, norm_bias)
-        hs = torch.empty(steps + 1, rows, padded + LINE, dtype=dtype)
-        ys, last, saved = torch.empty(steps, rows, units), [torch.empty(rows, units) for _ in first], None
-        if record:
-            saved = torch.empty(steps, padded // 16, rows, SLOTS[kind], 16,
+        padded, inputs = padded_size(units), inputs.detach().contiguous()
+        xs, moments = _pad_and_normalize(inputs, dtype, eps, norm_weight, norm_bias)
+        hs = torch.empty(steps + 1, rows, padded + ROW_PADDING, dtype=dtype)
+        ys, final, saved = torch.empty(steps, rows, units), [torch.empty(rows, units) for _ in initial], None
+        if needs_grad:
+            saved = torch.empty(steps, padded // 16, rows, SAVED_PER_UNIT[kind], 16,
                                 dtype=torch.float16 if dtype == torch.bfloat16 else torch.float32)  # fmt: skip
-        ids, resets = (None if given is None else given.contiguous() for given in (ids, resets))
+        ids, resets = (None if tensor is None else tensor.contiguous() for tensor in (ids, resets))
         parts = native.layer_parts(kind, rows, units, threads, dtype == torch.bfloat16)
         native.layer_forward(
-            kind, threads, parts, *_read_by(kind, inputs, xs, ids, weight_x, units, threads),
-            packed_weight(native, kind, weight_h, units, dtype, threads),
-            _all_biases(kind, bias, bias_h, padded), resets,
-            first[0].detach().contiguous(), first[1].detach().contiguous() if kind == 2 else None,
+            kind, threads, parts, *_pack_inputs(kind, inputs, xs, ids, weight_ih, units, threads),
+            pack_weight(native, kind, weight_hh, units, dtype, threads),
+            _combine_biases(kind, bias, bias_hh, padded), resets,
+            initial[0].detach().contiguous(), initial[1].detach().contiguous() if kind == 2 else None,
             mask, None if norm_weight is None else inputs.view(-1, units), hs, saved, ys,
-            last[0], last[1] if kind == 2 else None,
+            final[0], final[1] if kind == 2 else None,
         )  # fmt: skip
         ctx.kind, ctx.dtype, ctx.parts, ctx.sizes = kind, dtype, parts, (steps, rows, units, padded)
-        ctx.save_for_backward(ids, resets, inputs, weight_x, weight_h, bias_h, norm_weight, mask)
+        ctx.save_for_backward(ids, resets, inputs, weight_ih, weight_hh, bias_hh, norm_weight, mask)
         ctx.kept = (xs, hs, saved, moments)
-        return ys, *last
+        return ys, *final
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dys: Tensor, *dlast: Tensor) -> tuple[Tensor | None, ...]:
-        native, threads = cast(Any, library()), torch.get_num_threads()
+    def backward(ctx: Any, dys: Tensor, *dfinal: Tensor) -> tuple[Tensor | None, ...]:
+        native, threads = cast(Any, native_module()), torch.get_num_threads()
         kind, dtype, (steps, rows, units, padded) = ctx.kind, ctx.dtype, ctx.sizes
-        ids, resets, inputs, weight_x, weight_h, bias_h, norm_weight, mask = ctx.saved_tensors
+        ids, resets, inputs, weight_ih, weight_hh, bias_hh, norm_weight, mask = ctx.saved_tensors
         xs, hs, saved, moments = ctx.kept
-        dys, symbols = dys.contiguous(), inputs.shape[1]
-        dgates = torch.empty(steps, rows, BLOCKS[kind] * padded + LINE, dtype=dtype)
-        dbias = torch.empty(ctx.parts, BLOCKS[kind], padded)
-        dfirst = [torch.empty(rows, units) for _ in dlast]
-        dtable = None if ids is None else torch.zeros(ctx.parts, symbols, GATES[kind], padded)
-        dbelow = None if ids is None or norm_weight is None else torch.zeros(ctx.parts, symbols, padded)
+        dys, table_rows = dys.contiguous(), inputs.shape[1]
+        dgates = torch.empty(steps, rows, GRAD_BLOCKS[kind] * padded + ROW_PADDING, dtype=dtype)
+        dbias = torch.empty(ctx.parts, GRAD_BLOCKS[kind], padded)
+        dinitial = [torch.empty(rows, units) for _ in dfinal]
+        dtable = None if ids is None else torch.zeros(ctx.parts, table_rows, NUM_GATES[kind], padded)
+        dresidual = None if ids is None or norm_weight is None else torch.zeros(ctx.parts, table_rows, padded)
         native.layer_backward(
-            kind, threads, packed_back(native, kind, weight_h, units, True, dtype, threads), resets, saved,
-            mask, dys, dlast[0].contiguous(), dlast[1].contiguous() if kind == 2 else None,
-            ids, dtable, dbelow, dgates, dbias, dfirst[0], dfirst[1] if kind == 2 else None,
+            kind, threads, pack_weight_backward(native, kind, weight_hh, units, True, dtype, threads), resets, saved,
+            mask, dys, dfinal[0].contiguous(), dfinal[1].contiguous() if kind == 2 else None,
+            ids, dtable, dresidual, dgates, dbias, dinitial[0], dinitial[1] if kind == 2 else None,
         )  # fmt: skip
-        read = None if ids is not None else xs
-        dweight_h, dweight_x = weight_gradients(kind, dgates, hs[:-1], read, padded, threads)
-        dweight_h = dweight_h[:, :units, :units]
+        layer_inputs = None if ids is not None else xs
+        dweight_hh, dweight_ih = weight_gradients(kind, dgates, hs[:-1], layer_inputs, padded, threads)
+        dweight_hh = dweight_hh[:, :units, :units]
         if kind == 1:
-            dweight_h = dweight_h.roll(-1, 0)  # n r z, as the state's side has them
-        of_read, laid_out = dgates, kind
+            dweight_hh = dweight_hh.roll(-1, 0)  # n r z, as the state's side has them
+        input_dgates, layout = dgates, kind
         if dtable is not None:  # from here on the table's rows are the inputs
-            of_read, laid_out = _narrowed(dtable, dtype), 0
-            dweight_x, _ = weight_gradients(0, of_read, xs, None, GATES[kind] * padded, threads)
-            dweight_x = dweight_x.view(GATES[kind], padded, -1)
-        if dbelow is not None:
-            dys = _sum(dbelow)[None, :, :units].contiguous()
-        dweight_x = cast(Tensor, dweight_x)[:, :units, : inputs.shape[2]].reshape(weight_x.shape)
-        dinputs, dnorm = None, _NOTHING
+            input_dgates, layout = _pack_table_gradient(dtable, dtype), 0
+            dweight_ih, _ = weight_gradients(0, input_dgates, xs, None, NUM_GATES[kind] * padded, threads)
+            dweight_ih = dweight_ih.view(NUM_GATES[kind], padded, -1)
+        if dresidual is not None:
+            dys = _sum_parts(dresidual)[None, :, :units].contiguous()
+        dweight_ih = cast(Tensor, dweight_ih)[:, :units, : inputs.shape[2]].reshape(weight_ih.shape)
+        dinputs, dnorm = None, _NO_NORM_GRADIENTS
         if ctx.needs_input_grad[5] or norm_weight is not None:
-            dinputs = _input_gradients(laid_out, kind, of_read, weight_x, units, threads)
+            dinputs = _input_gradients(layout, kind, input_dgates, weight_ih, units, threads)
             if norm_weight is not None:
                 dinputs, dnorm = _norm_gradients(inputs, moments, norm_weight, dinputs, dys, threads)
             else:
                 dinputs = dinputs[:, :, : inputs.shape[2]]
-        return (None, None, None, None, None, dinputs, dweight_x, dweight_h.reshape(weight_h.shape),
-                *_bias_gradients(kind, _sum(dbias)[:, :units], bias_h is not None), None, *dnorm, None, *dfirst)  # fmt: skip
+        return (None, None, None, None, None, dinputs, dweight_ih, dweight_hh.reshape(weight_hh.shape),
+                *_bias_gradients(kind, _sum_parts(dbias)[:, :units], bias_hh is not None), None, *dnorm, None,
+                *dinitial)  # fmt: skip
 
 
-def _read_by(
-    kind: int, inputs: Tensor, xs: Tensor, ids: Tensor | None, weight_x: Tensor, units: int, threads: int
+def _pack_inputs(
+    kind: int, inputs: Tensor, xs: Tensor, ids: Tensor | None, weight_ih: Tensor, units: int, threads: int
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Return what the layer reads: inputs with their packed weights, or ids with the table of products that they pick from."""
-    native, gates, padded = cast(Any, library()), GATES[kind], padded_to(units)
+    native, gates, padded = cast(Any, native_module()), NUM_GATES[kind], padded_size(units)
     if xs.dtype == torch.float32:  # torch's large products are at the processor's peak there
-        read = xs[:, :, : inputs.shape[2]].flatten(0, 1)
-        picks = torch.arange(len(read)).view(xs.shape[:2]) if ids is None else ids
-        return None, None, picks, _spread(read @ weight_x.detach().T, gates, units, padded)
-    weights = packed_weight(native, kind, weight_x, units, xs.dtype, threads)
+        flat_inputs = xs[:, :, : inputs.shape[2]].flatten(0, 1)
+        indices = torch.arange(len(flat_inputs)).view(xs.shape[:2]) if ids is None else ids
+        return None, None, indices, _pad_gates(flat_inputs @ weight_ih.detach().T, gates, units, padded)
+    weights = pack_weight(native, kind, weight_ih, units, xs.dtype, threads)
     if ids is None:
         return xs, weights, None, None
     table = torch.empty(inputs.shape[1], gates, padded)
@@ -129,12 +130,12 @@ def _read_by(
     return None, None, ids, table
 
 
-def _narrowed(dtable: Tensor, dtype: torch.dtype) -> Tensor:
+def _pack_table_gradient(dtable: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the gradient of a table, `(parts, V, G, Hp)`, as gates' are laid out, `(1, V, G Hp and a line more)`."""
     rows, width = dtable.shape[1], dtable.shape[2] * dtable.shape[3]
-    narrow = torch.empty(1, rows, width + LINE, dtype=dtype)
-    narrow[0, :, :width] = _sum(dtable).flatten(1)
-    return narrow
+    packed = torch.empty(1, rows, width + ROW_PADDING, dtype=dtype)
+    packed[0, :, :width] = _sum_parts(dtable).flatten(1)
+    return packed
 
 
 def _norm_gradients(
@@ -142,121 +143,123 @@ def _norm_gradients(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Return the gradients of inputs `(T, B, I)`, normalised and added to the outputs, and of the norm, `(I,)` each."""
     dinputs, dweights = torch.empty_like(inputs), torch.zeros(threads, 2, len(weight))
-    cast(Any, library()).norm_backward(inputs, moments, weight.detach(), dnormed, dys, dinputs, dweights)
-    of_weight, of_bias = _sum(dweights)
-    return dinputs, (of_weight, of_bias)
+    cast(Any, native_module()).norm_backward(inputs, moments, weight.detach(), dnormed, dys, dinputs, dweights)
+    dweight, dbias = _sum_parts(dweights)
+    return dinputs, (dweight, dbias)
 
 
 def weight_gradients(
     kind: int, dgates: Tensor, hs: Tensor, xs: Tensor | None, padded: int, threads: int
 ) -> tuple[Tensor, Tensor | None]:
     """Return the gradients of the weights of `hs`, the state that was read, `(G, Hp, width)` and of `xs` `(G, Hp, width)`."""
-    native, gates, blocks = cast(Any, library()), GATES[kind], BLOCKS[kind]
-    wide, width = hs.shape[2] - LINE, None if xs is None else xs.shape[2] - LINE
+    native, gates, blocks = cast(Any, native_module()), NUM_GATES[kind], GRAD_BLOCKS[kind]
+    hidden_width, input_width = hs.shape[2] - ROW_PADDING, None if xs is None else xs.shape[2] - ROW_PADDING
     if dgates.dtype == torch.bfloat16 and native.has_gradients():
-        of_state = torch.empty(gates * padded, wide)
-        of_input = None if width is None else torch.empty(gates * padded, width)
-        native.weight_gradients(kind, threads, padded, dgates, hs, of_state, xs, of_input)
+        dweight_hh = torch.empty(gates * padded, hidden_width)
+        dweight_ih = None if input_width is None else torch.empty(gates * padded, input_width)
+        native.weight_gradients(kind, threads, padded, dgates, hs, dweight_hh, xs, dweight_ih)
     else:
         flat = dgates.flatten(0, 1)
-        of_state = (flat[:, : gates * padded].T @ hs.flatten(0, 1)[:, :wide]).float()
-        of_input = None
+        dweight_hh = (flat[:, : gates * padded].T @ hs.flatten(0, 1)[:, :hidden_width]).float()
+        dweight_ih = None
         if xs is not None:
-            of_input = (flat[:, (blocks - gates) * padded : blocks * padded].T @ xs.flatten(0, 1)[:, :width]).float()
-    shaped = None if of_input is None else of_input.view(gates, padded, -1)
-    return of_state.view(gates, padded, wide), shaped
+            dweight_ih = (flat[:, (blocks - gates) * padded : blocks * padded].T @ xs.flatten(0, 1)[:, :input_width]).float()
+    dweight_ih_by_gate = None if dweight_ih is None else dweight_ih.view(gates, padded, -1)
+    return dweight_hh.view(gates, padded, hidden_width), dweight_ih_by_gate
 
 
-def _input_gradients(laid_out: int, kind: int, dgates: Tensor, weight_x: Tensor, units: int, threads: int) -> Tensor:
+def _input_gradients(layout: int, kind: int, dgates: Tensor, weight_ih: Tensor, units: int, threads: int) -> Tensor:
     """Return the gradients of the inputs, `(T, B, I or more)`, in float32; `dgates` may be laid out as another kind's."""
-    native, gates = cast(Any, library()), GATES[kind]
-    padded = padded_to(units)
+    native, gates = cast(Any, native_module()), NUM_GATES[kind]
+    padded = padded_size(units)
     if dgates.dtype == torch.bfloat16 and native.has_gradients():
-        back = packed_back(native, kind, weight_x, units, False, dgates.dtype, threads)
-        dinputs = torch.empty(*dgates.shape[:2], 16 * len(back))
-        native.input_gradients(laid_out, threads, dgates, back, dinputs)
+        packed = pack_weight_backward(native, kind, weight_ih, units, False, dgates.dtype, threads)
+        dinputs = torch.empty(*dgates.shape[:2], 16 * len(packed))
+        native.input_gradients(layout, threads, dgates, packed, dinputs)
         return dinputs
-    first = (BLOCKS[laid_out] - GATES[laid_out]) * padded
-    of_input = dgates.flatten(0, 1)[:, first : first + gates * padded]
-    weights = _spread(weight_x.T, gates, units, padded).flatten(1).T.to(dgates.dtype)
-    return (of_input @ weights).float().view(*dgates.shape[:2], -1)
+    offset = (GRAD_BLOCKS[layout] - NUM_GATES[layout]) * padded
+    input_dgates = dgates.flatten(0, 1)[:, offset : offset + gates * padded]
+    weights = _pad_gates(weight_ih.T, gates, units, padded).flatten(1).T.to(dgates.dtype)
+    return (input_dgates @ weights).float().view(*dgates.shape[:2], -1)
 
 
-def _bias_gradients(kind: int, dbias: Tensor, two: bool) -> tuple[Tensor, Tensor | None]:
+def _bias_gradients(kind: int, dbias: Tensor, two_biases: bool) -> tuple[Tensor, Tensor | None]:
     """Return the gradients of the biases `(G H,)` of the inputs' side and, if there are `two`, of the state's."""
-    of_bias = dbias[BLOCKS[kind] - GATES[kind] :].flatten()
-    if not two:
-        return of_bias, None
-    return of_bias, of_bias if kind != 1 else torch.cat([dbias[1:3].flatten(), dbias[0]])
+    dbias_ih = dbias[GRAD_BLOCKS[kind] - NUM_GATES[kind] :].flatten()
+    if not two_biases:
+        return dbias_ih, None
+    return dbias_ih, dbias_ih if kind != 1 else torch.cat([dbias[1:3].flatten(), dbias[0]])
 
 
-def _sum(parts: Tensor) -> Tensor:
+def _sum_parts(parts: Tensor) -> Tensor:
     """Return the sum over the first axis: what the threads that share the rows each had."""
     return parts[0] if len(parts) == 1 else parts.sum(0)
 
 
-def padded_to(units: int) -> int:
+def padded_size(units: int) -> int:
     """Return a number of units as the kernels' tiles need it: a multiple of 32."""
     return -(-units // 32) * 32
 
 
-def packed_weight(native: Any, kind: int, weight: Tensor, units: int, dtype: torch.dtype, threads: int) -> Tensor:
+def pack_weight(native: Any, kind: int, weight: Tensor, units: int, dtype: torch.dtype, threads: int) -> Tensor:
     """Return a weight `(G H, depth)` in the order in which a product reads it."""
     depth = -(-weight.shape[1] // 32) * 32
-    tiles = torch.empty(padded_to(units) // 16 * GATES[kind], depth, 16, dtype=dtype)
+    tiles = torch.empty(padded_size(units) // 16 * NUM_GATES[kind], depth, 16, dtype=dtype)
     native.pack_forward(kind, weight.detach().contiguous(), tiles, units, threads)
     return tiles
 
 
-def packed_back(native: Any, kind: int, weight: Tensor, units: int, of_state: bool, dtype: torch.dtype, threads: int) -> Tensor:
+def pack_weight_backward(
+    native: Any, kind: int, weight: Tensor, units: int, of_state: bool, dtype: torch.dtype, threads: int
+) -> Tensor:
     """Return a weight `(G H, columns)` in the order in which a product on the way back reads it."""
-    deep = GATES[kind] * padded_to(units)
-    tiles = torch.empty(-(-weight.shape[1] // 32) * 2, deep, 16, dtype=dtype)
+    depth = NUM_GATES[kind] * padded_size(units)
+    tiles = torch.empty(-(-weight.shape[1] // 32) * 2, depth, 16, dtype=dtype)
     native.pack_backward(kind, weight.detach().contiguous(), tiles, units, of_state, threads)
     return tiles
 
 
-def _spread(rows: Tensor, gates: int, units: int, padded: int) -> Tensor:
+def _pad_gates(rows: Tensor, gates: int, units: int, padded: int) -> Tensor:
     """Return `(N, G H)` as `(N, G, padded)`, zero between the gates."""
     rows = rows.detach()
     if units == padded:
         return rows.reshape(len(rows), gates, units).contiguous()
-    wide = torch.zeros(len(rows), gates, padded)
-    wide[:, :, :units] = rows.reshape(len(rows), gates, units)
-    return wide
+    padded_rows = torch.zeros(len(rows), gates, padded)
+    padded_rows[:, :, :units] = rows.reshape(len(rows), gates, units)
+    return padded_rows
 
 
-def _all_biases(kind: int, bias: Tensor, bias_h: Tensor | None, padded: int) -> Tensor:
+def _combine_biases(kind: int, bias: Tensor, bias_hh: Tensor | None, padded: int) -> Tensor:
     """Return the biases of all gates `(G, padded)`; of a GRU, that inside its reset gate behind them."""
-    gates = GATES[kind]
-    if bias_h is None and kind != 1 and len(bias) == gates * padded:
+    gates = NUM_GATES[kind]
+    if bias_hh is None and kind != 1 and len(bias) == gates * padded:
         return bias.detach().view(gates, padded)
-    both = bias.detach().view(gates, -1).clone()
-    inner = torch.zeros(1, both.shape[1])
-    if bias_h is not None:
-        other = bias_h.detach().view(gates, -1)
-        both[: 2 if kind == 1 else gates] += other[: 2 if kind == 1 else gates]
-        inner[0] = other[-1]
+    combined = bias.detach().view(gates, -1).clone()
+    reset_bias = torch.zeros(1, combined.shape[1])
+    if bias_hh is not None:
+        bias_hh_by_gate = bias_hh.detach().view(gates, -1)
+        combined[: 2 if kind == 1 else gates] += bias_hh_by_gate[: 2 if kind == 1 else gates]
+        reset_bias[0] = bias_hh_by_gate[-1]
     if kind == 1:
-        both = torch.cat([both, inner])
-    return _spread(both, 1, both.shape[1], padded).squeeze(1)
+        combined = torch.cat([combined, reset_bias])
+    return _pad_gates(combined, 1, combined.shape[1], padded).squeeze(1)
 
 
-def _widened(
-    xs: Tensor, dtype: torch.dtype, epsilon: float, norm_weight: Tensor | None, norm_bias: Tensor | None
+def _pad_and_normalize(
+    xs: Tensor, dtype: torch.dtype, eps: float, norm_weight: Tensor | None, norm_bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Return inputs `(T, B, I)` as `(T, B, I padded and a line more)`, zero beyond what was there; normalised, if they are.
 
     Then their means and one over their deviations come with them, `(T, B, 2)`.
     """
     steps, rows, width = xs.shape
-    padded = padded_to(width)
-    wide = torch.empty(steps, rows, padded + LINE, dtype=dtype)
+    padded = padded_size(width)
+    padded_xs = torch.empty(steps, rows, padded + ROW_PADDING, dtype=dtype)
     if norm_weight is not None and norm_bias is not None:
         moments, threads = torch.empty(steps, rows, 2), torch.get_num_threads()
-        cast(Any, library()).norm_forward(xs, norm_weight.detach(), norm_bias.detach(), epsilon, wide, moments, threads)
-        return wide, moments
-    wide[:, :, :width] = xs
+        cast(Any, native_module()).norm_forward(xs, norm_weight.detach(), norm_bias.detach(), eps, padded_xs, moments, threads)
+        return padded_xs, moments
+    padded_xs[:, :, :width] = xs
     if padded > width:
-        wide[:, :, width:padded].zero_()
-    return wide, None
+        padded_xs[:, :, width:padded].zero_()
+    return padded_xs, None

@@ -9,237 +9,245 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unrolled.checkpoints.model_file import Saved, SavedPairs
+from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.calibration import calibrate, mean_loss
-from unrolled.evaluation.metric_report import Report
-from unrolled.evaluation.predictor import Answer, Answerer, judge, learn_baselines
-from unrolled.nn.device import Machine
-from unrolled.nn.encoder_decoder import PairModel, refuse_options
-from unrolled.nn.kernels import use
+from unrolled.evaluation.calibration import fit_temperature, mean_loss
+from unrolled.evaluation.metric_report import MetricReport
+from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, fit_baselines
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
+from unrolled.nn.kernels import set_kernel
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
-from unrolled.tables.cell_values import Cell, empty
+from unrolled.tables.cell_values import Cell, is_empty
 from unrolled.tables.columns import LabelColumn
-from unrolled.tables.pair_batching import PairBatches, Pairs, cells, find_task, read_pairs
-from unrolled.tables.spec import Task
+from unrolled.tables.pair_batching import PairDataset, PairLoader, infer_spec, iter_cells, read_pairs
+from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table, open_table
-from unrolled.training.table_recipe import Rows, choose_pairs
-from unrolled.training.tasks.base import Check, Note
-from unrolled.training.throughput import timed
-from unrolled.training.train_step import Learner
+from unrolled.training.table_recipe import TableStats, choose_table_options
+from unrolled.training.tasks.base import Note, StopCheck
+from unrolled.training.throughput import time_steps
+from unrolled.training.train_step import TrainStep
 
-HELD_OUT = 10_000
+MAX_VALIDATION_ROWS = 10_000
 """Rows held out at most; they are kept as they stand in the table too, to be judged as they will be used."""
 
-JUDGED = 1000
+FINAL_EVAL_ROWS = 1000
 """Rows held out that are answered at the end of a training."""
 
-SHOWN = 6
-WIDEST = 60
+SAMPLE_ROWS = 6
+MAX_CELL_WIDTH = 60
 """Characters of a cell in a live sample."""
 
 
-class TableMaterial:
+class TableTask:
     """A table's two columns, cut into rows that train and rows held out (or those of another table)."""
 
-    def __init__(self, request: TrainRequest, task: Task | None, note: Note) -> None:
-        self.table = _open(request)
-        self.shown: list[tuple[Cell, Cell]] = []
-        source, target = _columns(request, self.table)
-        if task is None:
+    def __init__(self, request: TrainRequest, spec: TableSpec | None, note: Note) -> None:
+        self.table = _open_input(request)
+        self.validation_cells: list[tuple[Cell, Cell]] = []
+        source, target = _resolve_columns(request, self.table)
+        if spec is None:
             note(f"looking at {self.table.name}")
-            tokens = request.data.tokens if "tokens" in request.given else None
-            task, sentence = find_task(self.table, source, target, tokens)
-            note(sentence)
-        self.pairs, self.train, self.held = self._read(task, request, note)
-        self.validation: Pairs | None = self.pairs
+            tokens = request.data.tokens if "tokens" in request.explicit else None
+            spec, message = infer_spec(self.table, source, target, tokens)
+            note(message)
+        self.dataset, self.train_rows, self.validation_rows = self._encode_rows(spec, request, note)
+        self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
-            table = open_table(request.table.validation, part="test")
-            self.validation = read_pairs(table, task)
-            self.train, self.held = np.arange(len(self.pairs)), np.arange(len(self.validation))
-            self.shown = _first_rows(table, task)
-        if len(self.held) == 0:
+            table = open_table(request.table.validation, split="test")
+            self.validation = read_pairs(table, spec)
+            self.train_rows, self.validation_rows = np.arange(len(self.dataset)), np.arange(len(self.validation))
+            self.validation_cells = _first_rows(table, spec)
+        if len(self.validation_rows) == 0:
             self.validation = None
             note("no rows are left for validation: the last model is kept, not the best")
-        self._refuse_one_kind(task)
-        self.task = Task(task.source, task.target, task.known or learn_baselines(self.pairs, self.train))
-        self.pairs.task = self.task
-        self._paces: dict[Any, float] = {}
+        self._check_labels(spec)
+        self.spec = TableSpec(spec.source, spec.target, spec.train_stats or fit_baselines(self.dataset, self.train_rows))
+        self.dataset.spec = self.spec
+        self._throughputs: dict[Any, float] = {}
 
-    def _read(
-        self, task: Task, request: TrainRequest, note: Note
-    ) -> tuple[Pairs, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _encode_rows(
+        self, spec: TableSpec, request: TrainRequest, note: Note
+    ) -> tuple[PairDataset, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Encode the rows; each is held out or not by a seeded draw, so that the order of a table does not matter."""
-        pairs, draw = Pairs(task), np.random.default_rng([request.training.seed, 2])
-        share = 0.0 if request.table.validation else 1 - request.data.train_fraction
-        held: list[int] = []
-        for line, (source, target) in cells(self.table, (task.source.name, task.target.name)):
-            first = pairs.kept
-            pairs.add(line, source, target)
-            if draw.random() < share and len(held) < HELD_OUT and pairs.kept > first:
-                held.extend(range(first, pairs.kept))
-                self.shown.append((source, target))
-        pairs.close()
-        if pairs.left_out:
-            lines = ", ".join(str(line) for line in pairs.left_out[:5]) + (", ..." if len(pairs.left_out) > 5 else "")
-            note(f"{len(pairs.left_out):,} of {pairs.rows_read:,} rows are left out, a cell being empty: line {lines}")
-        if len(held) == len(pairs):
-            held = held[1:]
-        mask = np.zeros(len(pairs), dtype=bool)
-        mask[held] = True
-        note(f"{len(pairs) - len(held):,} rows to learn from, {len(held):,} held out")
-        return pairs, np.flatnonzero(~mask), np.flatnonzero(mask)
+        dataset, rng = PairDataset(spec), np.random.default_rng([request.training.seed, 2])
+        validation_fraction = 0.0 if request.table.validation else 1 - request.data.train_fraction
+        validation: list[int] = []
+        for line, (source, target) in iter_cells(self.table, (spec.source.name, spec.target.name)):
+            start = dataset.num_examples
+            dataset.add(line, source, target)
+            if rng.random() < validation_fraction and len(validation) < MAX_VALIDATION_ROWS and dataset.num_examples > start:
+                validation.extend(range(start, dataset.num_examples))
+                self.validation_cells.append((source, target))
+        dataset.finalize()
+        if dataset.skipped_rows:
+            lines = ", ".join(str(line) for line in dataset.skipped_rows[:5]) + (
+                ", ..." if len(dataset.skipped_rows) > 5 else ""
+            )
+            note(f"{len(dataset.skipped_rows):,} of {dataset.num_read:,} rows are left out, a cell being empty: line {lines}")
+        if len(validation) == len(dataset):
+            validation = validation[1:]
+        mask = np.zeros(len(dataset), dtype=bool)
+        mask[validation] = True
+        note(f"{len(dataset) - len(validation):,} rows to learn from, {len(validation):,} held out")
+        return dataset, np.flatnonzero(~mask), np.flatnonzero(mask)
 
-    def _refuse_one_kind(self, task: Task) -> None:
-        if isinstance(task.target, LabelColumn) and len(task.target.labels) < 2:
+    def _check_labels(self, spec: TableSpec) -> None:
+        if isinstance(spec.target, LabelColumn) and len(spec.target.labels) < 2:
             raise DataError(
-                f"Every row of {self.table.name} has the label '{task.target.labels[0]}' in '{task.target.name}': "
+                f"Every row of {self.table.name} has the label '{spec.target.labels[0]}' in '{spec.target.name}': "
                 "there is nothing to tell apart."
             )
 
-    def complete(self, request: TrainRequest, machine: Machine, note: Note) -> TrainRequest:
+    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig, note: Note) -> TrainRequest:
         """Let the recipe fill in what was not given."""
-        read = self.pairs.source.lengths[self.train]
-        rows = Rows(len(self.train), int(read.sum()), self.batches(request.training).symbols)
-        shape = self.task.shape
-        request, sentence = choose_pairs(request, shape, rows, lambda wanted: self.pace(wanted, machine), self._weights)
-        if sentence:
-            note(sentence)
+        source_lengths = self.dataset.source.lengths[self.train_rows]
+        stats = TableStats(len(self.train_rows), int(source_lengths.sum()), self.batches(request.training).tokens_per_epoch)
+        shape = self.spec.dims
+        request, message = choose_table_options(
+            request, shape, stats, lambda candidate: self.throughput(candidate, machine), self._count_parameters
+        )
+        if message:
+            note(message)
         return request
 
-    def _weights(self, request: TrainRequest) -> int:
+    def _count_parameters(self, request: TrainRequest) -> int:
         with torch.random.fork_rng(devices=[]):
-            return sum(weight.numel() for weight in self.network(request).parameters())
+            return sum(weight.numel() for weight in self.build_model(request).parameters())
 
-    def pace(self, request: TrainRequest, machine: Machine) -> float:
+    def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
         """Return the targets a second that a request would train here, measured on rows of the table."""
         key = (request.model, request.training, request.pair, torch.get_num_threads())
-        if key not in self._paces:
+        if key not in self._throughputs:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                model = self.network(request).to(machine.device)
-            use(model, request.machine.kernels, machine.dtype)
+                model = self.build_model(request).to(machine.device)
+            set_kernel(model, request.machine.kernels, machine.dtype)
             batches = self.batches(request.training)
-            taken: list[int] = []
+            batch_targets: list[int] = []
 
-            def counted() -> Any:
+            def counted_batches() -> Any:
                 for batch in batches:
-                    taken.append(batch.symbols)
+                    batch_targets.append(batch.num_targets)
                     yield batch
 
-            timings = timed(Learner(model.train(), machine, request.training, batches.batch), counted(), 0.6)
-            self._paces[key] = sum(taken[-len(timings) :]) / sum(timings)
-        return self._paces[key]
+            timings = time_steps(
+                TrainStep(model.train(), machine, request.training, batches.batch_size), counted_batches(), 0.6
+            )
+            self._throughputs[key] = sum(batch_targets[-len(timings) :]) / sum(timings)
+        return self._throughputs[key]
 
-    def step_seconds(self, request: TrainRequest, machine: Machine) -> float:
+    def step_seconds(self, request: TrainRequest, machine: DeviceConfig) -> float:
         """Return how long a step of a request takes here, on the average of the rows."""
         batches = self.batches(request.training)
-        return batches.symbols / len(self.train) * batches.batch / self.pace(request, machine)
+        return batches.tokens_per_epoch / len(self.train_rows) * batches.batch_size / self.throughput(request, machine)
 
-    def network(self, request: TrainRequest) -> PairModel:
+    def build_model(self, request: TrainRequest) -> EncoderDecoder:
         """Draw a new network."""
-        return PairModel(self.task.shape, request.model, request.pair)
+        return EncoderDecoder(self.spec.dims, request.model, request.pair)
 
-    def batches(self, options: TrainingOptions) -> PairBatches:
+    def batches(self, options: TrainingOptions) -> PairLoader:
         """Return the rows that train, like lengths together."""
-        return PairBatches(self.pairs, self.train, options.batch, options.bptt, options.seed)
+        return PairLoader(self.dataset, self.train_rows, options.batch, options.bptt, options.seed)
 
-    def saved(self, model: PairModel, history: dict[str, Any], sharpness: float = 1.0) -> SavedPairs:
+    def model_file(self, model: EncoderDecoder, history: dict[str, Any], logit_scale: float = 1.0) -> TableModelFile:
         """Return a network as it is kept in a file; how sharp it is, it knows itself."""
-        return SavedPairs(model, self.task, history)
+        return TableModelFile(model, self.spec, history)
 
-    def fits(self, saved: Saved) -> bool:
+    def matches(self, model_file: ModelFile) -> bool:
         """Return whether a saved model has these columns."""
-        return isinstance(saved, SavedPairs) and saved.task.to_json() == self.task.to_json()
+        return isinstance(model_file, TableModelFile) and model_file.spec.to_json() == self.spec.to_json()
 
-    symbols_per_character = 1.0
-    unit = "target"
+    tokens_per_character = 1.0
+    loss_unit = "target"
 
     @property
     def origin(self) -> dict[str, Any]:
         """The digest of the table."""
         return {"text": self.table.digest(), "corpus": ""}
 
-    def evaluator(
-        self, model: PairModel, machine: Machine, options: TrainRequest
-    ) -> Callable[[Check, float], tuple[float, float]] | None:
+    def make_evaluator(
+        self, model: EncoderDecoder, machine: DeviceConfig, request: TrainRequest
+    ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
         """Return a function that gives the loss on some held-out rows, in nats a target; what it is given comes back."""
-        pairs, limit = self.validation, options.run.eval_symbols
-        if pairs is None:
+        dataset, limit = self.validation, request.run.eval_symbols
+        if dataset is None:
             return None
-        targets = np.cumsum(pairs.target.lengths[self.held] + pairs.source.lengths[self.held])
-        index = self.held[: max(1, int((targets <= 4 * limit).sum()))]
-        labels = self.task.target.kind in ("label", "labels")
-        measure = calibrate if labels and options.training.calibrate else mean_loss
-        return lambda check, sharpness: (measure(model, pairs, index, machine, check), sharpness)
+        targets = np.cumsum(dataset.target.lengths[self.validation_rows] + dataset.source.lengths[self.validation_rows])
+        index = self.validation_rows[: max(1, int((targets <= 4 * limit).sum()))]
+        is_label = self.spec.target.kind in ("label", "labels")
+        loss_fn = fit_temperature if is_label and request.training.calibrate else mean_loss
+        return lambda check, logit_scale: (loss_fn(model, dataset, index, machine, check), logit_scale)
 
-    def sampler(self, model: PairModel, machine: Machine, length: int) -> Callable[[Check], str] | None:
+    def make_sampler(self, model: EncoderDecoder, machine: DeviceConfig, length: int) -> Callable[[StopCheck], str] | None:
         """Return a function that answers a few held-out rows, the right answer behind each; None for none."""
-        if length == 0 or not self.shown:
+        if length == 0 or not self.validation_cells:
             return None
-        return lambda check: self._show(model, machine)
+        return lambda check: self._sample_text(model, machine)
 
-    def _show(self, model: PairModel, machine: Machine) -> str:
-        few = self.shown[: SHOWN if model.writer is not None else 256]
-        report, answers = self._answered(model, machine, few, PredictOptions(beam=1))
+    def _sample_text(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
+        rows = self.validation_cells[: SAMPLE_ROWS if model.writer is not None else 256]
+        report, predictions = self._predict(model, machine, rows, PredictOptions(beam=1))
         lines = []
-        for (source, target), answer in zip(few[:SHOWN], answers, strict=False):
-            lines.append(f"{_short(source.value)} -> {_short(answer.text)}  ({_short(target.value)})")
-        head = report.headline
+        for (source, target), prediction in zip(rows[:SAMPLE_ROWS], predictions, strict=False):
+            lines.append(f"{_shorten(source.value)} -> {_shorten(prediction.text)}  ({_shorten(target.value)})")
+        metric = report.headline
         if model.writer is None:
-            lines.insert(0, f"{head} {report.metrics[head]:.3f} on {len(few)} rows held out")
+            lines.insert(0, f"{metric} {report.metrics[metric]:.3f} on {len(rows)} rows held out")
         return "\n".join(lines)
 
-    def _answered(
-        self, model: PairModel, machine: Machine, rows: list[tuple[Cell, Cell]], options: PredictOptions
-    ) -> tuple[Report, list[Answer]]:
-        sources, truths = [source for source, _ in rows], [target for _, target in rows]
-        answers = list(Answerer(model, self.task, machine, options).stream(sources))
-        return judge(self.task, sources, truths, answers), answers
+    def _predict(
+        self, model: EncoderDecoder, machine: DeviceConfig, rows: list[tuple[Cell, Cell]], options: PredictOptions
+    ) -> tuple[MetricReport, list[Prediction]]:
+        sources, targets = [source for source, _ in rows], [target for _, target in rows]
+        predictions = list(Predictor(model, self.spec, machine, options).predict_iter(sources))
+        return evaluate_predictions(self.spec, sources, targets, predictions), predictions
 
-    def judge(self, model: PairModel, machine: Machine, limit: int, best_at: float, epochs: float) -> tuple[float | None, str]:
+    def final_eval(
+        self, model: EncoderDecoder, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
+    ) -> tuple[float | None, str]:
         """Measure the model that was kept on the rows held out; return its loss, and its metrics in words."""
         if self.validation is None:
             return None, "No rows were held out, so how good it is is not known: give it more rows, or --validation."
-        val = mean_loss(model, self.validation, self.held, machine)
-        train = mean_loss(model, self.pairs, self.train[: max(1, len(self.held))], machine)
-        report, _ = self._answered(model, machine, self.shown[:JUDGED], PredictOptions())
-        told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(report.metrics.items())[:2])
-        beside = "; ".join(
+        val = mean_loss(model, self.validation, self.validation_rows, machine)
+        train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
+        report, _ = self._predict(model, machine, self.validation_cells[:FINAL_EVAL_ROWS], PredictOptions())
+        metrics = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(report.metrics.items())[:2])
+        baselines = "; ".join(
             f"{name}: {baseline[report.headline]:.3f}"
             for name, baseline in report.baselines.items()
             if report.headline in baseline
         )
-        fit = f"Loss {train:.3f} on rows it learned from, {val:.3f} on rows it never saw."
-        return val, f"{told} on {report.rows:,} rows held out" + (f" ({beside})" if beside else "") + f". {fit}"
+        losses = f"Loss {train:.3f} on rows it learned from, {val:.3f} on rows it never saw."
+        return val, f"{metrics} on {report.num_rows:,} rows held out" + (f" ({baselines})" if baselines else "") + f". {losses}"
 
 
-def open_rows(request: TrainRequest, note: Note) -> TableMaterial:
+def open_table_task(request: TrainRequest, note: Note) -> TableTask:
     """Read the table that a request names."""
-    refuse_options(request.model)
-    return TableMaterial(request, None, note)
+    check_table_options(request.model)
+    return TableTask(request, None, note)
 
 
-def reopen_rows(request: TrainRequest, origin: dict[str, Any], saved: Saved, note: Note) -> TableMaterial:
+def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file: ModelFile, note: Note) -> TableTask:
     """Return the table of a run again, in the columns of its model."""
-    if not isinstance(saved, SavedPairs):
+    if not isinstance(model_file, TableModelFile):
         raise DataError("The run's model is one of a text, and its settings name a table.")
-    material = TableMaterial(request, saved.task, lambda message: None)
-    if material.origin["text"] != origin["text"]:
+    task = TableTask(request, model_file.spec, lambda message: None)
+    if task.origin["text"] != origin["text"]:
         raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-    return material
+    return task
 
 
-def _open(request: TrainRequest) -> Table:
+def _open_input(request: TrainRequest) -> Table:
     if len(request.inputs) != 1:
         raise UsageError(f"One table is expected with --source and --target; got {len(request.inputs)} inputs.")
     return open_table(request.inputs[0])
 
 
-def _columns(request: TrainRequest, table: Table) -> tuple[str, str]:
-    own = table.builtin
-    source = request.table.source or (own.source if own else None)
-    target = request.table.target or (own.target if own else None)
+def _resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:
+    builtin = table.builtin
+    source = request.table.source or (builtin.source if builtin else None)
+    target = request.table.target or (builtin.target if builtin else None)
     if source is None or target is None:
         missing = "--source" if source is None else "--target"
         columns = ", ".join(table.columns)
@@ -247,17 +255,17 @@ def _columns(request: TrainRequest, table: Table) -> tuple[str, str]:
     return source, target
 
 
-def _first_rows(table: Table, task: Task) -> list[tuple[Cell, Cell]]:
+def _first_rows(table: Table, spec: TableSpec) -> list[tuple[Cell, Cell]]:
     rows: list[tuple[Cell, Cell]] = []
-    for _, (source, target) in cells(table, (task.source.name, task.target.name)):
-        if not empty(source.value) and not empty(target.value):
+    for _, (source, target) in iter_cells(table, (spec.source.name, spec.target.name)):
+        if not is_empty(source.value) and not is_empty(target.value):
             rows.append((source, target))
-        if len(rows) == HELD_OUT:
+        if len(rows) == MAX_VALIDATION_ROWS:
             break
     return rows
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = str(value) if isinstance(value, str | int | float) else f"<{type(value).__name__}>"
     text = " ".join(text.split())
-    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
+    return text if len(text) <= MAX_CELL_WIDTH else text[: MAX_CELL_WIDTH - 3] + "..."

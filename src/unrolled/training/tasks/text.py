@@ -8,30 +8,30 @@ from typing import Any
 
 import torch
 
-from unrolled.checkpoints.model_file import Saved, SavedModel
+from unrolled.checkpoints.model_file import ModelFile, TextModelFile
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.language_model import Evaluation, evaluate
-from unrolled.generation.sampling import generate, step_precision
-from unrolled.nn.device import Machine
-from unrolled.nn.language_model import SequenceModel, embedding_width
-from unrolled.options import DataOptions, PairOptions, SampleOptions, TrainingOptions, TrainRequest, flag
-from unrolled.tables.table_files import TABLE_ENDINGS
-from unrolled.text.batching import LONGEST_ROW, Batches, Lanes, Rows
+from unrolled.generation.sampling import generate, sampling_precision
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.language_model import RecurrentLM, embedding_dim
+from unrolled.options import DataOptions, PairOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
+from unrolled.tables.table_files import TABLE_SUFFIXES
+from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
 from unrolled.text.tokenizer import Ids
-from unrolled.training.diagnosis import verdict
-from unrolled.training.recipe import Text, choose
-from unrolled.training.tasks.base import Check, Note
-from unrolled.training.throughput import measure
+from unrolled.training.diagnosis import diagnose
+from unrolled.training.recipe import TextStats, choose_text_options
+from unrolled.training.tasks.base import Note, StopCheck
+from unrolled.training.throughput import measure_throughput
 
-DOCUMENTS_SHOWN = 8
+SAMPLE_DOCUMENTS = 8
 """Documents in a live sample."""
 
-JUDGED = 262144
+FINAL_EVAL_TOKENS = 262144
 """Symbols of each part that the model kept is measured on in the end; of a longer part, pieces spread evenly over it."""
 
 
-class TextMaterial:
+class TextTask:
     """A corpus, cut into `train` and `validation`; the latter is None where nothing is left for it.
 
     Raises `DataError` for a text from which nothing can be learned.
@@ -39,168 +39,196 @@ class TextMaterial:
 
     def __init__(self, corpus: Corpus, options: DataOptions, note: Note) -> None:
         self.corpus = corpus
-        self._tell(note)
-        least = 2 if corpus.vocabulary.end is None else 3
+        self._report(note)
+        min_tokens = 2 if corpus.tokenizer.eos_id is None else 3
         train, validation = corpus.split(options.train_fraction)
-        if len(train) < least:
+        if len(train) < min_tokens:
             train, validation = corpus.ids, corpus.ids[:0]
-        if len(validation) < least:
+        if len(validation) < min_tokens:
             note("no part is left for validation: the last model is kept, not the best")
         self.train: Ids = train
-        self.validation: Ids | None = validation if len(validation) >= least else None
-        self._paces: dict[Any, float] = {}
-        self.in_rows = corpus.vocabulary.end is not None and corpus.longest <= LONGEST_ROW
+        self.validation: Ids | None = validation if len(validation) >= min_tokens else None
+        self._throughputs: dict[Any, float] = {}
+        self.as_documents = corpus.tokenizer.eos_id is not None and corpus.longest <= MAX_ROW_LENGTH
 
-    unit = "character"
+    loss_unit = "character"
 
-    def _tell(self, note: Note) -> None:
-        corpus, vocabulary = self.corpus, self.corpus.vocabulary
-        kinds = vocabulary.size - (vocabulary.end is not None)
+    def _report(self, note: Note) -> None:
+        corpus, tokenizer = self.corpus, self.corpus.tokenizer
+        num_kinds = tokenizer.vocab_size - (tokenizer.eos_id is not None)
         if len(corpus.ids) < 2:
             raise DataError("The text has one character: at least two are needed, to predict one from the other.")
-        if kinds == 1 and vocabulary.end is None:
-            raise DataError(f"The text has one kind of symbol only, {vocabulary.decode([0])!r}: there is nothing to predict.")
-        documents = "" if vocabulary.end is None else f", {corpus.documents:,} {corpus.unit}s, the longest {corpus.longest:,}"
-        note(f"{len(corpus.ids):,} symbols of {kinds:,} kinds{documents}")
+        if num_kinds == 1 and tokenizer.eos_id is None:
+            raise DataError(f"The text has one kind of symbol only, {tokenizer.decode([0])!r}: there is nothing to predict.")
+        documents = "" if tokenizer.eos_id is None else f", {corpus.documents:,} {corpus.unit}s, the longest {corpus.longest:,}"
+        note(f"{len(corpus.ids):,} symbols of {num_kinds:,} kinds{documents}")
         for message in corpus.notes:
             note(message)
 
-    def complete(self, request: TrainRequest, machine: Machine, note: Note) -> TrainRequest:
+    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig, note: Note) -> TrainRequest:
         """Let the recipe fill in what was not given."""
-        text = Text(symbols=len(self.train) - 1, kinds=self.corpus.vocabulary.size)
-        request, sentence = choose(request, text, lambda wanted: self.pace(wanted, machine), machine.ranks)
-        if sentence:
-            note(sentence)
+        stats = TextStats(tokens=len(self.train) - 1, vocab_size=self.corpus.tokenizer.vocab_size)
+        request, message = choose_text_options(
+            request, stats, lambda candidate: self.throughput(candidate, machine), machine.world_size
+        )
+        if message:
+            note(message)
         return request
 
-    def pace(self, request: TrainRequest, machine: Machine) -> float:
+    def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
         """Return the symbols a second that a request would train here; measured once for the same settings and threads."""
         key = (request.model, request.training, torch.get_num_threads())
-        if key not in self._paces:
-            size = self.corpus.vocabulary.size
-            self._paces[key] = measure(size, request.model, request.training, machine, kernels=request.machine.kernels)
-        return self._paces[key]
+        if key not in self._throughputs:
+            vocab_size = self.corpus.tokenizer.vocab_size
+            self._throughputs[key] = measure_throughput(
+                vocab_size, request.model, request.training, machine, kernels=request.machine.kernels
+            )
+        return self._throughputs[key]
 
-    def step_seconds(self, request: TrainRequest, machine: Machine) -> float:
+    def step_seconds(self, request: TrainRequest, machine: DeviceConfig) -> float:
         """Return how long a step of a request takes here."""
-        return request.training.batch * request.training.bptt / self.pace(request, machine)
+        return request.training.batch * request.training.bptt / self.throughput(request, machine)
 
-    def network(self, request: TrainRequest) -> SequenceModel:
+    def build_model(self, request: TrainRequest) -> RecurrentLM:
         """Draw a new network."""
-        return SequenceModel(self.corpus.vocabulary.size, request.model)
+        return RecurrentLM(self.corpus.tokenizer.vocab_size, request.model)
 
-    def batches(self, options: TrainingOptions) -> Batches:
+    def batches(self, options: TrainingOptions) -> BatchSource:
         """Return the training part as rows, if it is short documents, or as lanes."""
-        end = self.corpus.vocabulary.end
-        if end is not None and self.in_rows:
-            return Rows(self.train, options.batch, options.bptt, end, options.seed)
-        return Lanes(self.train, options.batch, options.bptt, end)
+        eos_id = self.corpus.tokenizer.eos_id
+        if eos_id is not None and self.as_documents:
+            return DocumentBatches(self.train, options.batch, options.bptt, eos_id, options.seed)
+        return StreamBatches(self.train, options.batch, options.bptt, eos_id)
 
-    def saved(self, model: SequenceModel, history: dict[str, Any], sharpness: float = 1.0) -> SavedModel:
+    def model_file(self, model: RecurrentLM, history: dict[str, Any], logit_scale: float = 1.0) -> TextModelFile:
         """Return a network as it is kept in a file, its scores multiplied by `sharpness`."""
-        model = model if sharpness == 1 else model.sharpened(sharpness)
-        return SavedModel(model, self.corpus.vocabulary, self.corpus.unit, history)
+        model = model if logit_scale == 1 else model.with_scaled_logits(logit_scale)
+        return TextModelFile(model, self.corpus.tokenizer, self.corpus.unit, history)
 
-    def fits(self, saved: Saved) -> bool:
+    def matches(self, model_file: ModelFile) -> bool:
         """Return whether a saved model has the symbols of this text."""
-        return isinstance(saved, SavedModel) and saved.vocabulary.to_json() == self.corpus.vocabulary.to_json()
+        return isinstance(model_file, TextModelFile) and model_file.tokenizer.to_json() == self.corpus.tokenizer.to_json()
 
     @functools.cached_property
-    def symbols_per_character(self) -> float:
+    def tokens_per_character(self) -> float:
         """How many symbols a character has, by the first million: 1, or more where symbols are bytes of UTF-8."""
-        begins = self.corpus.vocabulary.begins_character()[self.corpus.ids[: 1 << 20]]
-        return 1.0 if not self.corpus.is_text or not begins.any() else float(1 / begins.mean())
+        char_starts = self.corpus.tokenizer.char_start_mask()[self.corpus.ids[: 1 << 20]]
+        return 1.0 if not self.corpus.is_text or not char_starts.any() else float(1 / char_starts.mean())
 
     @property
     def origin(self) -> dict[str, Any]:
         """The digest of the text, and the key of its encoded copy in the cache."""
         return {"text": self.corpus.text, "corpus": self.corpus.key}
 
-    def evaluator(
-        self, model: SequenceModel, machine: Machine, options: TrainRequest
-    ) -> Callable[[Check, float], tuple[float, float]] | None:
+    def make_evaluator(
+        self, model: RecurrentLM, machine: DeviceConfig, request: TrainRequest
+    ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
         """Return a function that gives the loss on some of the validation part, in nats a character, and its sharpness."""
-        ids, limit = self.validation, options.run.eval_symbols
+        ids, limit = self.validation, request.run.eval_symbols
         if ids is None:
             return None
-        if not options.training.calibrate:
-            return lambda check, sharpness: (self._evaluation(model, machine, ids, limit, check).nats, 1.0)
-        return lambda check, sharpness: sharper(self._evaluation(model, machine, ids, limit, check, sharpness), sharpness)
+        if not request.training.calibrate:
+            return lambda check, logit_scale: (self._evaluate(model, machine, ids, limit, check).nats, 1.0)
+        return lambda check, logit_scale: fit_logit_scale(
+            self._evaluate(model, machine, ids, limit, check, logit_scale), logit_scale
+        )
 
-    def loss(self, model: SequenceModel, machine: Machine, ids: Ids, limit: int, check: Check = lambda: None) -> float:
+    def mean_loss(
+        self, model: RecurrentLM, machine: DeviceConfig, ids: Ids, limit: int, check: StopCheck = lambda: None
+    ) -> float:
         """Return the loss on up to `limit` symbols of a part, in nats a character."""
-        return self._evaluation(model, machine, ids, limit, check).nats
+        return self._evaluate(model, machine, ids, limit, check).nats
 
-    def _evaluation(
-        self, model: SequenceModel, machine: Machine, ids: Ids, limit: int, check: Check, sharpness: float | None = None
+    def _evaluate(
+        self,
+        model: RecurrentLM,
+        machine: DeviceConfig,
+        ids: Ids,
+        limit: int,
+        check: StopCheck,
+        logit_scale: float | None = None,
     ) -> Evaluation:
         corpus = self.corpus
-        begins = corpus.vocabulary.begins_character() if corpus.is_text else None
-        end, longest = corpus.vocabulary.end, corpus.longest
-        return evaluate(model, machine, ids, end, longest, limit=limit, begins=begins, check=check, sharpness=sharpness)
+        char_starts = corpus.tokenizer.char_start_mask() if corpus.is_text else None
+        eos_id, longest = corpus.tokenizer.eos_id, corpus.longest
+        return evaluate(
+            model,
+            machine,
+            ids,
+            eos_id,
+            longest,
+            max_tokens=limit,
+            char_starts=char_starts,
+            check=check,
+            logit_scale=logit_scale,
+        )
 
-    def sampler(self, model: SequenceModel, machine: Machine, length: int) -> Callable[[Check], str] | None:
+    def make_sampler(self, model: RecurrentLM, machine: DeviceConfig, length: int) -> Callable[[StopCheck], str] | None:
         """Return a function that writes some `length` symbols; None for none."""
         if length == 0:
             return None
-        count = DOCUMENTS_SHOWN if self.in_rows else 1
+        count = SAMPLE_DOCUMENTS if self.as_documents else 1
         options = SampleOptions(length=length // count + 1, count=count)
-        vocabulary = self.corpus.vocabulary
+        tokenizer = self.corpus.tokenizer
 
-        def write(check: Check) -> str:
-            precision = step_precision(model, torch.float32)  # weights that change are packed anew each time
-            samples = generate(model, vocabulary, options, seed=1, check=check, precision=precision)
+        def sample_text(check: StopCheck) -> str:
+            precision = sampling_precision(model, torch.float32)  # weights that change are packed anew each time
+            samples = generate(model, tokenizer, options, seed=1, check=check, precision=precision)
             return "\n".join(sample.text for sample in samples).strip("\n")
 
-        return write
+        return sample_text
 
-    def judge(
-        self, model: SequenceModel, machine: Machine, limit: int, best_at: float, epochs: float
+    def final_eval(
+        self, model: RecurrentLM, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> tuple[float | None, str]:
         """Measure the model that was kept on more text than the looks did; return its loss, and the verdict in words."""
-        train = self.loss(model, machine, self.train, limit)
-        val = None if self.validation is None else self.loss(model, machine, self.validation, max(JUDGED, limit))
-        return val, verdict(train, val, best_at, epochs, self.batches(TrainingOptions()).symbols)
+        train = self.mean_loss(model, machine, self.train, limit)
+        val = (
+            None if self.validation is None else self.mean_loss(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit))
+        )
+        return val, diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
 
 
-SHARPER = 0.15
+MAX_LOGIT_SCALE_STEP = 0.15
 """Most that a sharpness changes at one look: where it is far off, its curve is no parabola."""
 
-SHARPEST = 5.0
+MAX_LOGIT_SCALE = 5.0
 """A sharpness is from a fifth to this: a network that has learned nothing yet has no best one."""
 
 
-def sharper(found: Evaluation, sharpness: float) -> tuple[float, float]:
+def fit_logit_scale(evaluation: Evaluation, logit_scale: float) -> tuple[float, float]:
     """Return the loss at the best sharpness near `sharpness`, at which `found` was measured, and that sharpness.
 
     It is the inverse of a temperature, found by a step of Newton's method (Guo et al. 2017: a network that reads a text many
     times becomes too sure of itself on text that it never saw).
     """
-    step = min(SHARPER, max(-SHARPER, -found.slope / max(found.curvature, 1e-9)))
-    step = min(SHARPEST, max(1 / SHARPEST, sharpness + step)) - sharpness
-    return found.nats + found.slope * step + found.curvature * step**2 / 2, sharpness + step
+    step = min(MAX_LOGIT_SCALE_STEP, max(-MAX_LOGIT_SCALE_STEP, -evaluation.slope / max(evaluation.curvature, 1e-9)))
+    step = min(MAX_LOGIT_SCALE, max(1 / MAX_LOGIT_SCALE, logit_scale + step)) - logit_scale
+    return evaluation.nats + evaluation.slope * step + evaluation.curvature * step**2 / 2, logit_scale + step
 
 
-def open_text(request: TrainRequest, note: Note) -> TextMaterial:
+def open_text_task(request: TrainRequest, note: Note) -> TextTask:
     """Read the text that a request names. Raises `UsageError` for settings that only tables have."""
-    only_tables = set(PairOptions.__dataclass_fields__) | {"target", "validation"}
-    asked = sorted(only_tables & request.given)
-    if asked:
-        raise UsageError(f"{flag(asked[0])} is for tables, and a text is to be learned: name a column to read with --source.")
+    table_options = set(PairOptions.__dataclass_fields__) | {"target", "validation"}
+    misplaced = sorted(table_options & request.explicit)
+    if misplaced:
+        raise UsageError(
+            f"{flag_name(misplaced[0])} is for tables, and a text is to be learned: name a column to read with --source."
+        )
     if request.data.tokens not in ("characters", "bytes"):
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as characters or bytes.")
-    embedding_width(1, request.model)
-    if any(name.lower().endswith(TABLE_ENDINGS) for name in request.inputs):
+    embedding_dim(1, request.model)
+    if any(name.lower().endswith(TABLE_SUFFIXES) for name in request.inputs):
         note("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")
-    return TextMaterial(open_corpus(request.inputs, request.data, report=note), request.data, note)
+    return TextTask(open_corpus(request.inputs, request.data, report=note), request.data, note)
 
 
-def reopen_text(request: TrainRequest, origin: dict[str, Any], note: Note) -> TextMaterial:
+def reopen_text_task(request: TrainRequest, origin: dict[str, Any], note: Note) -> TextTask:
     """Return the text of a run again."""
-    return TextMaterial(same_corpus(request, origin, note), request.data, lambda message: None)
+    return TextTask(reopen_corpus(request, origin, note), request.data, lambda message: None)
 
 
-def same_corpus(request: TrainRequest, origin: dict[str, Any], note: Note) -> Corpus:
+def reopen_corpus(request: TrainRequest, origin: dict[str, Any], note: Note) -> Corpus:
     """Return the text a run was trained on: read again, or from the cache if the files are gone."""
     key = str(origin["corpus"])
     try:
