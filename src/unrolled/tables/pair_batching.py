@@ -129,7 +129,7 @@ class PairDataset:
 def _ignore_unknown(spec: TableSpec, row: Array) -> Array:
     """Return target ids in which labels that training never saw are not looked at."""
     ids = row.astype(np.int64)
-    unk_id = getattr(spec.target, "unknown", None)
+    unk_id = getattr(spec.target, "unk_id", None)
     is_labeled = spec.target.kind in ("label", "labels")
     return np.where(ids == unk_id, IGNORE_INDEX, ids) if is_labeled else ids
 

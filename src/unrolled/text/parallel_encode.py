@@ -237,7 +237,7 @@ def _worker_processes(count: int, folder: Path, job: EncodingJob) -> Iterator[No
     """Let so many other processes work in the folder. They leave when this one does, however it ends."""
     code = (
         "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-        "from unrolled.text.parallel_encode import help_out; help_out()"
+        "from unrolled.text.parallel_encode import worker_main; worker_main()"
     )
     command = [sys.executable, "-c", code, json.dumps(list(map(str, sys.path))), str(folder)]
     workers: list[subprocess.Popen[bytes]] = []
