@@ -204,7 +204,7 @@ def learner_of(
     torch.manual_seed(0)
     model = RecurrentLM(65, ModelOptions(hidden=hidden, dropout=0.1)).train()
     set_kernel(model, "auto")
-    options = TrainingOptions(batch=lanes, bptt=steps, optimiser="muon")
+    options = TrainingOptions(batch=lanes, bptt=steps, optimizer="muon")
     ids = np.random.default_rng(1).integers(65, size=(2, steps, lanes))
     learner = TrainStep(model, select_device(MachineOptions(threads=threads)), options, lanes, process_group)
     return learner, Batch(ids[0], ids[1], None, True, ids[0].size)

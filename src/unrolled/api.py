@@ -126,12 +126,12 @@ class Model(TrainedModel):
         ids, corpus = self._select_split(inputs, settings)
         if len(ids) < 2:
             raise DataError(
-                f"There are {len(ids)} known symbols to evaluate ({corpus.unknown} unknown); at least 2 are needed."
+                f"There are {len(ids)} known symbols to evaluate ({corpus.num_unknown} unknown); at least 2 are needed."
             )
-        eos_id, longest = self.tokenizer.eos_id, corpus.longest
+        eos_id, longest = self.tokenizer.eos_id, corpus.longest_document
         char_starts = self.tokenizer.char_start_mask() if corpus.is_text else None
         result = evaluate(self.network, self.machine, ids, eos_id, longest, settings.window, char_starts=char_starts)
-        return dataclasses.replace(result, num_unknown=corpus.unknown)
+        return dataclasses.replace(result, num_unknown=corpus.num_unknown)
 
     def _select_split(self, inputs: tuple[str, ...], settings: EvaluateOptions) -> tuple[Ids, Corpus]:
         """Return the ids that are to be evaluated, and the text they are of."""

@@ -50,8 +50,12 @@ def collect_findings() -> dict[str, Any]:
         "precision": machine.precision,
         "fast_bfloat16": has_fast_bfloat16(machine.device),
         "kernels": sorted(name for name in KERNELS if name != "native" or native_module() is not None),
-        "native": {"built": native_module() is not None, "why_not": unavailable_reason()}
-        | ({"uses": native_module().set_in_use(), "has": native_module().sets()} if native_module() is not None else {}),
+        "native": {"built": native_module() is not None, "unavailable_reason": unavailable_reason()}
+        | (
+            {"isa": native_module().set_in_use(), "available_isas": native_module().sets()}
+            if native_module() is not None
+            else {}
+        ),
         "disk": {"free_bytes": disk.free, "total_bytes": disk.total},
         "cache": {
             "folder": str(cache_dir),
@@ -96,8 +100,8 @@ def _self_test() -> dict[str, Any]:
     return {
         "passed": passed,
         "problem": problem,
-        "kernels_differ_by": kernel_difference,
-        "symbols_per_second": round(tokens_per_second),
+        "max_kernel_difference": kernel_difference,
+        "tokens_per_second": round(tokens_per_second),
         "seconds": time.perf_counter() - started,
     }
 
@@ -143,8 +147,8 @@ def _train_and_sample() -> tuple[float, float, bool]:
         text.write_text(TRAIN_TEXT * 300, "utf-8")
         values = {"minutes": TRAIN_SECONDS / 60, "hidden": 64, "sample_length": 0, "out": str(Path(folder) / "run")}
         result = launch.start_run(TrainRequest.build((str(text),), values, "doctor"), NullProgress()).train()
-        if result.stopped is not None:
+        if result.stop_signal is not None:
             raise KeyboardInterrupt
         saved = load_text_model(Path(result.model))
         texts = [next(generate(saved.model, saved.tokenizer, SampleOptions(length=50), seed=1)).text for _ in range(2)]
-    return result.symbols_per_second, result.val_bits or 0.0, texts[0] == texts[1]
+    return result.tokens_per_second, result.val_bits or 0.0, texts[0] == texts[1]

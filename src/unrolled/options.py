@@ -12,6 +12,7 @@ import secrets
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -29,6 +30,7 @@ def option(
     below: float | None = None,
     most: float | None = None,
     old_names: tuple[str, ...] = (),
+    old_values: Mapping[str, str] | None = None,
     chosen: bool = False,
 ) -> Any:
     """Declare one setting: its default, its help, the bounds of a number, char-rnn's names for it.
@@ -36,7 +38,9 @@ def option(
     What is `chosen` is the recipe's to choose where it was not given; the default is for objects made without one.
     """
     bounds = {"above": above, "least": least, "below": below, "most": most}
-    metadata = {"help": help, "old_names": old_names, "chosen": chosen} | {k: v for k, v in bounds.items() if v is not None}
+    metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "chosen": chosen} | {
+        k: v for k, v in bounds.items() if v is not None
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -47,8 +51,11 @@ class DataOptions:
     tokens: Literal["characters", "bytes", "words", "bpe"] = option(
         "characters", "What one symbol is. Words and bpe are for tables, where words are the default if they repeat."
     )
-    unit: Literal["stream", "line", "file"] = option(
-        "stream", "One endless text, or documents (lines, files) that each start from zero and end by themselves."
+    documents: Literal["none", "line", "file"] = option(
+        "none",
+        "What a document is: each line or each file starts from a zero state and has an end; none = one endless text.",
+        old_names=("unit",),
+        old_values={"stream": "none"},
     )
     glob: str = option("*", "Which files of a folder are read; '**' is not needed, folders are read recursively.")
     train_fraction: float = option(
@@ -69,8 +76,11 @@ class TableOptions:
 class ModelOptions:
     """The shape of the network."""
 
-    cell: Literal["rnn", "gru", "gru-before", "lstm"] = option(
-        "lstm", "Kind of cell; 'gru-before' resets before the matrix product, as char-rnn does.", old_names=("model",)
+    cell: Literal["rnn", "gru", "gru-reset-before", "lstm"] = option(
+        "lstm",
+        "Kind of cell; 'gru-reset-before' applies the reset gate before the matrix product, as char-rnn does.",
+        old_names=("model",),
+        old_values={"gru-before": "gru-reset-before"},
     )
     layers: int = option(2, "Number of layers.", least=1, most=64, old_names=("num_layers",))
     hidden: int = option(256, "Units a layer.", least=1, most=65536, old_names=("rnn_size",), chosen=True)
@@ -78,13 +88,20 @@ class ModelOptions:
         None, "Width of a symbol's vector; 0 = one-hot as in char-rnn; default: the width of a layer.", least=0, most=65536
     )
     dropout: float = option(0.1, "Share of units silenced while training, after each layer.", least=0, below=1, chosen=True)
-    symbol_dropout: float = option(
-        0.0, "Share of symbols hidden while training, for texts read many times.", least=0, below=1, chosen=True
+    token_dropout: float = option(
+        0.0,
+        "Share of symbols hidden while training, for texts read many times.",
+        least=0,
+        below=1,
+        chosen=True,
+        old_names=("symbol_dropout",),
     )
     residual: bool = option(True, "x + cell(norm(x)) in each layer; without it, char-rnn's plain stack.")
     two_biases: bool = option(False, "A second bias in every gate, as Torch's and cuDNN's cells have.")
-    initialisation: Literal["scaled", "uniform"] = option(
-        "scaled", "Weights at the start: scaled by the layer's width, or uniform in +-0.08 as in char-rnn."
+    initialization: Literal["scaled", "uniform"] = option(
+        "scaled",
+        "Weights at the start: scaled by the layer's width, or uniform in +-0.08 as in char-rnn.",
+        old_names=("initialisation",),
     )
 
 
@@ -95,8 +112,12 @@ class PairOptions:
     bidirectional: bool = option(True, "Read the source from both ends; without it, as it comes.")
     pool: Literal["last", "mean", "max", "attention"] = option("attention", "How what was read becomes one vector.")
     attention: bool = option(True, "Look back at the whole source at every step that is written.")
-    read: Literal["whole", "columns", "rows", "pixels"] = option("whole", "A picture at once, or as a sequence.")
-    pictures: Literal["convolution", "flat"] = option("convolution", "How a whole picture is seen.")
+    image_as: Literal["whole", "columns", "rows", "pixels"] = option(
+        "whole", "Read an image at once, or as a sequence of columns, rows or pixels.", old_names=("read",)
+    )
+    image_encoder: Literal["cnn", "mlp"] = option(
+        "cnn", "Network that reads a whole image.", old_names=("pictures",), old_values={"convolution": "cnn", "flat": "mlp"}
+    )
     label_smoothing: float = option(
         0.0, "Probability kept back from the right symbol while training.", least=0, below=1, chosen=True
     )
@@ -111,10 +132,17 @@ class TrainingOptions:
     steps: int | None = option(None, "Budget in steps.", least=1)
     batch: int = option(32, "Lanes (or rows of text) trained side by side.", least=1, old_names=("batch_size",), chosen=True)
     bptt: int = option(64, "Steps of backpropagation through time.", least=1, old_names=("seq_length",))
-    reset_probability: float = option(
-        0.0, "Chance of a lane to start a chunk from zero, so that beginnings are learned too.", least=0, most=1, chosen=True
+    state_reset_prob: float = option(
+        0.0,
+        "Chance of a lane to start a chunk from zero, so that beginnings are learned too.",
+        least=0,
+        most=1,
+        chosen=True,
+        old_names=("reset_probability",),
     )
-    optimiser: Literal["adamw", "muon", "rmsprop"] = option("adamw", "Rule that turns gradients into changes.", chosen=True)
+    optimizer: Literal["adamw", "muon", "rmsprop"] = option(
+        "adamw", "Rule that turns gradients into changes.", chosen=True, old_names=("optimiser",)
+    )
     lr: float = option(
         8e-3, "Highest learning rate (of tables, and of processes: the recipe chooses).", above=0, old_names=("learning_rate",)
     )
@@ -140,7 +168,9 @@ class MachineOptions:
         "auto", "Numbers in the matrix products; auto: bfloat16 where the processor is fast at it."
     )
     threads: int = option(0, "Threads of the processor; 0 = all, or one if that is faster.", least=0, most=4096)
-    kernels: Literal["auto", "native", "aten", "reference"] = option("auto", "Which code runs the recurrent loops.")
+    kernels: Literal["auto", "native", "torch", "reference"] = option(
+        "auto", "Which code runs the recurrent loops.", old_values={"aten": "torch"}
+    )
 
 
 @dataclass(frozen=True)
@@ -151,8 +181,11 @@ class RunOptions:
     eval_every: int | None = option(
         None, "Steps between validations (default: 7 and more over the budget).", least=1, old_names=("eval_val_every",)
     )
-    eval_symbols: int = option(
-        32768, "Most symbols of the validation part that a look reads; the model kept is measured on up to 262,144.", least=2
+    eval_tokens: int = option(
+        32768,
+        "Most symbols of the validation part that a look reads; the model kept is measured on up to 262,144.",
+        least=2,
+        old_names=("eval_symbols",),
     )
     save_every: float = option(60.0, "Seconds between checkpoints.", above=0)
     stop_after: int | None = option(None, "Save and leave after this step, to go on later with --resume.", least=1)
@@ -195,9 +228,11 @@ class EvaluateOptions:
 class ScoreOptions:
     """How surprising a text is, and to whom."""
 
-    by: Literal["line", "character"] = option("line", "What is told: lines, or every character.")
+    per: Literal["line", "character"] = option("line", "What is told: lines, or every character.", old_names=("by",))
     top: int = option(20, "Lines that are shown, the most surprising first; 0 = only the sums.", least=0, most=1000000)
-    against: tuple[str, ...] = option((), "Another model to put beside (RUN; may be repeated): who wrote this?")
+    compare: tuple[str, ...] = option(
+        (), "Another model to put beside (RUN; may be repeated): who wrote this?", old_names=("against",)
+    )
     clamp: tuple[str, ...] = option((), "Put the model with a unit held beside: LAYER.UNIT=VALUE; all that are given at once.")
     html: str | None = option(None, "Write the heat map of the text's beginning, and the lines, to this HTML file.")
 
@@ -210,9 +245,13 @@ class ExplainOptions:
     clamp: tuple[str, ...] = option((), "Show what holding this unit changes, LAYER.UNIT=VALUE (default: the clearest ones).")
     probe_length: int = option(30000, "Symbols that units are held against features on.", least=100, most=200000)
     out: str | None = option(None, "The HTML file (default: explain.html in the run folder, else here).")
-    arrays: str | None = option(None, "Write every signal, (T, L, H), and the logits to this .npz file too.")
+    save_activations: str | None = option(
+        None, "Write every signal, (T, L, H), and the logits to this .npz file too.", old_names=("arrays",)
+    )
     terminal: bool = option(False, "Colour the text here, by --unit, instead of writing a page.")
-    unit: str | None = option(None, "LAYER.UNIT that colours the text on a terminal (default: the clearest detector).")
+    neuron: str | None = option(
+        None, "LAYER.UNIT that colours the text on a terminal (default: the clearest detector).", old_names=("unit",)
+    )
     seed: int = option(1, "Seed of the samples and of the chance level.", least=0, below=2**62)
 
 
@@ -235,7 +274,9 @@ class PredictOptions:
     temperature: float | None = option(None, "Draw what is written instead of searching for the best.", least=0, most=1e6)
     seed: int = option(1, "Seed of the draws.", least=0, below=2**62)
     probabilities: bool = option(False, "A column for the probability of every label.")
-    pictures: str | None = option(None, "Folder for painted pictures, as PNG files (default: numbers in the cell).")
+    image_dir: str | None = option(
+        None, "Folder for painted pictures, as PNG files (default: numbers in the cell).", old_names=("pictures",)
+    )
 
 
 @dataclass(frozen=True)
@@ -246,15 +287,15 @@ class BenchOptions:
     seconds: float = option(60.0, "Seconds each contender of `learning` learns for.", above=0)
     text: str = option("builtin:python", "Text of `learning`.")
     seed: int = option(1, "Seed of `learning`.", least=0)
-    picture: str | None = option(None, "Write loss against seconds to this SVG file.")
+    svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",))
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "char-rnn": {
-        "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "symbol_dropout": 0.0, "residual": False,
-        "two_biases": True, "initialisation": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
-        "reset_probability": 0.0,
-        "optimiser": "rmsprop", "lr": 2e-3, "schedule": "decay", "warmup": 0, "decay": 0.97, "decay_after": 10.0,
+        "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "token_dropout": 0.0, "residual": False,
+        "two_biases": True, "initialization": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
+        "state_reset_prob": 0.0,
+        "optimizer": "rmsprop", "lr": 2e-3, "schedule": "decay", "warmup": 0, "decay": 0.97, "decay_after": 10.0,
         "weight_decay": 0.0, "clip": 5.0, "clip_by": "value", "calibrate": False, "seed": 123,
     },
 }  # fmt: skip
@@ -313,11 +354,17 @@ def flag_name(name: str) -> str:
 
 def from_dict(option_class: type[Options], values: dict[str, Any], origin: str) -> Options:
     """Build options of `kind` from saved or hand-written `values`; an unknown key or wrong type is a `UsageError`."""
-    names = [field.name for field in dataclasses.fields(option_class)]  # type: ignore[arg-type]  # a dataclass type
-    for name in values:
-        if name not in names:
-            raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, names)}")
-    options = option_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    fields = {field.name: field for field in dataclasses.fields(option_class)}  # type: ignore[arg-type]  # a dataclass type
+    new_names = {old: field.name for field in fields.values() for old in field.metadata["old_names"]}
+    renamed = {name if name in fields else new_names.get(name, name): value for name, value in values.items()}
+    for name, value in renamed.items():
+        if name not in fields:
+            raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, fields)}")
+        if isinstance(value, str):
+            renamed[name] = fields[name].metadata["old_values"].get(value, value)
+        elif isinstance(value, list):
+            renamed[name] = tuple(value)
+    options = option_class(**renamed)
     check(options)
     return options
 

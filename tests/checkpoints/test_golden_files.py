@@ -17,7 +17,7 @@ EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text("utf-
 PLAIN = {"kernels": "reference", "precision": "float32", "threads": 1}
 
 
-@pytest.mark.parametrize("kernels", ["reference", "aten"])
+@pytest.mark.parametrize("kernels", ["reference", "torch"])
 def test_a_model_of_texts_has_the_same_logits_and_the_same_text(kernels: str) -> None:
     model = unrolled.load(GOLDEN / "run" / "model.safetensors", **{**PLAIN, "kernels": kernels})
     assert np.abs(model.trace(EXPECTED["text"]).logits[-1] - np.array(EXPECTED["logits"])).max() < 1e-5

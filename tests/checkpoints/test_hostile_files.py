@@ -163,9 +163,9 @@ def _entry(path: Path, name: str) -> Path:
     text, pattern = path.parent / "text.txt", path.parent / "pattern"
     if not pattern.exists():
         text.write_text("caf\u00e9 \u65e5\nabc\n" * 9, "utf-8")
-        corpus = open_corpus([str(text)], DataOptions(unit="line"))
-        shutil.copytree(cache_folder() / corpus.key, pattern)
-        (path.parent / "key").write_text(corpus.key)
+        corpus = open_corpus([str(text)], DataOptions(documents="line"))
+        shutil.copytree(cache_folder() / corpus.cache_key, pattern)
+        (path.parent / "key").write_text(corpus.cache_key)
     entry = cache_folder() / (path.parent / "key").read_text()
     if not entry.exists():
         shutil.copytree(pattern, entry)
@@ -183,7 +183,14 @@ def _cache(name: str) -> tuple[Callable[[Path], None], Read]:
         corpus = cached_corpus(entry.parent.name)
         if corpus is None:
             raise UnrolledError("made again")
-        return corpus.ids.tolist(), corpus.tokenizer.to_json(), corpus.unit, corpus.documents, corpus.longest, corpus.notes
+        return (
+            corpus.ids.tolist(),
+            corpus.tokenizer.to_json(),
+            corpus.documents,
+            corpus.num_documents,
+            corpus.longest_document,
+            corpus.notes,
+        )
 
     return make, read
 
@@ -369,14 +376,14 @@ def test_an_odd_head_of_the_cache_is_damage(tmp_path: Path, name: str) -> None:
     (tmp_path / "t.txt").write_text("abcd", "utf-8")
     for value in (10**30, -1, 2**63, 1.5, "x", None, [3], {"a": 1}, True, math.inf, math.nan):
         corpus = open_corpus([str(tmp_path / "t.txt")], DataOptions())
-        head = cache_folder() / corpus.key / "corpus.json"
+        head = cache_folder() / corpus.cache_key / "corpus.json"
         head.write_text(json.dumps(json.loads(head.read_text()) | {name: value}))
-        assert cached_corpus(corpus.key) is None, value
+        assert cached_corpus(corpus.cache_key) is None, value
         assert not head.exists()
     for content in ("[" * 100_000, "[]", "3", '{"digest": {}}'):
         head.parent.mkdir()
         head.write_text(content)
-        assert cached_corpus(corpus.key) is None, content[:9]
+        assert cached_corpus(corpus.cache_key) is None, content[:9]
         assert not head.exists()
 
 

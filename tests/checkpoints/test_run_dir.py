@@ -31,7 +31,7 @@ def test_a_model_comes_back_bit_equal(tmp_path: Path, end: bool) -> None:
         assert torch.equal(tensor, loaded.model.state_dict()[name])
     assert loaded.model.options == saved.model.options
     assert loaded.tokenizer.to_json() == saved.tokenizer.to_json()
-    assert (loaded.document_kind, loaded.history) == (saved.document_kind, saved.history)
+    assert (loaded.documents, loaded.history) == (saved.documents, saved.history)
     assert all(weight.requires_grad for weight in loaded.model.parameters())
 
 

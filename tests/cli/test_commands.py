@@ -140,7 +140,7 @@ BAD_FLAGS = [
     (["train", "BOOK", "--embedding", "5"], "Residual layers need --embedding equal to --hidden (256)"),
     (["train", "BOOK", "--preset", "charrnn"], "There is no preset 'charrnn'; did you mean 'char-rnn'?"),
     (["train", "BOOK", "--device", "abacus"], "--device abacus is not on this machine; it has:"),
-    (["train", "BOOK", "--kernels", "aten", "--cell", "gru-before"], "--kernels aten cannot run this model"),
+    (["train", "BOOK", "--kernels", "torch", "--cell", "gru-reset-before"], "--kernels aten cannot run this model"),
     (["trian", "BOOK"], "There is no command 'trian'; did you mean 'train'?"),
     (["sample"], "following arguments are required: RUN"),
     (["sample", "runs/x", "--temperature", "-1"], "--temperature is -1; expected a finite number of at least 0"),

@@ -39,7 +39,7 @@ LETTERS = "\nabcdef"  # V = 7, and 8 with an end
 L, H, E = 3, 5, 4
 CPU = DeviceConfig(torch.device("cpu"), torch.float32, 2)
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
-GATES = {"rnn": (), "gru": ("r", "z", "n"), "gru-before": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
+GATES = {"rnn": (), "gru": ("r", "z", "n"), "gru-reset-before": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
 
 VARIANTS = [(cell, residual, two) for cell in CELLS for residual in (True, False) for two in (True, False)]
 every_model = pytest.mark.parametrize(("cell", "residual", "two_biases"), VARIANTS)
@@ -85,8 +85,8 @@ def gates_by_hand(kind: str, cell: GatedCell, x: Tensor, h: Tensor) -> dict[str,
     names = GATES[kind]
     if not names:
         return {}
-    bias_h = torch.zeros_like(cell.bias) if cell.bias_h is None else cell.bias_h
-    w, u, b, d = (m.chunk(len(names)) for m in (cell.weight_x, cell.weight_h, cell.bias, bias_h))
+    bias_h = torch.zeros_like(cell.bias) if cell.bias_hh is None else cell.bias_hh
+    w, u, b, d = (m.chunk(len(names)) for m in (cell.weight_ih, cell.weight_hh, cell.bias, bias_h))
     at = {name: (x @ w[i].T + b[i], u[i], d[i]) for i, name in enumerate(names)}
     sums = {name: own + h @ matrix.T + more for name, (own, matrix, more) in at.items()}
     if kind == "lstm":
@@ -378,7 +378,7 @@ def test_samples_with_units_held(cell: str) -> None:
     assert held[1] == "ab" + "".join(stream_text(model, letters, SampleOptions(length=40, prompt="ab"), 6, [Clamp(2, 1, 3.0)]))
     with torch.no_grad():  # nobody reads the unit: not the head, not itself
         model.head.weight[:, 1] = 0
-        model.cells()[2].weight_h[:, 1] = 0
+        model.cells()[2].weight_hh[:, 1] = 0
     unread, unchanged = (
         [sample.text for sample in generate(model, letters, options, 5, holds)] for holds in ([], [Clamp(2, 1, 3.0)])
     )
@@ -429,10 +429,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairDataset]:
 def row_answerer(pairs: PairDataset, cell: str = "lstm", end: float = -50.0, **pair: Any) -> Predictor:
     """Return a model that was not trained; one that writes goes on to its limit, or, with a likely `end`, writes nothing."""
     answerer = Predictor(random_encoder_decoder(pairs, cell, **pair), pairs.spec, MACHINE, PredictOptions())
-    if answerer.model.writer is not None:
+    if answerer.model.decoder is not None:
         answerer.max_new_tokens = 5
         with torch.no_grad():
-            answerer.model.writer.bias[-1] += end
+            answerer.model.decoder.bias[-1] += end
     return answerer
 
 
@@ -453,8 +453,8 @@ def source(mode: str) -> Cell:
 def read_by_hand(answerer: Predictor, cell: Cell) -> list[Tensor]:
     """Return the states `(S, H)` of each layer of the reader, one step at a time, the backward half from the last step on."""
     model = answerer.model
-    reader = model.reader
-    xs = reader.front(answerer.collate([encode_source(answerer.spec, cell)])["source"])
+    reader = model.encoder
+    xs = reader.input_layer(answerer.collate([encode_source(answerer.spec, cell)])["source"])
     found = []
 
     def run(cell: Any, inputs: list[Tensor]) -> list[Tensor]:
@@ -548,22 +548,22 @@ def test_what_is_written_is_the_writers_own_steps(
     own = source(mode)
     found = record_row(answerer, own)
     model, symbols = answerer.model, found.prediction.values.tolist()
-    assert model.writer is not None
+    assert model.decoder is not None
     assert len(symbols) == 5
     assert all(values.shape == (len(symbols), 2, 12) for values in found.decoder.values())
     assert (found.attention is not None) == attention
     with torch.no_grad():
         memory = model.encode(answerer.collate([encode_source(answerer.spec, own)]))
-        state = model.writer.initial_state(memory)
+        state = model.decoder.initial_state(memory)
         for at, symbol in enumerate(symbols):
-            _, layers, weights = model.writer.step(state, memory, at)
+            _, layers, weights = model.decoder.step(state, memory, at)
             for layer, there in enumerate(layers.layers):
                 torch.testing.assert_close(torch.from_numpy(found.decoder["h"][at, layer]), there.h[0], **CLOSE)
                 if cell == "lstm":
                     torch.testing.assert_close(torch.from_numpy(found.decoder["c"][at, layer]), there.c[0], **CLOSE)
             if weights is not None and found.attention is not None:
                 np.testing.assert_allclose(found.attention[at], weights[0].numpy(), atol=1e-5)
-            state = model.writer.append(state, layers, torch.tensor([symbol]))
+            state = model.decoder.append(state, layers, torch.tensor([symbol]))
     if found.attention is not None:
         assert found.attention.shape == (len(symbols), len(encode_source(answerer.spec, own)))
         np.testing.assert_allclose(found.attention.sum(1), 1, atol=1e-5)

@@ -156,9 +156,9 @@ def test_a_unit_that_follows_quotes_is_found_first(sign: int, in_memory: bool) -
     first = findings.best_units[0]
     assert (first.layer, first.unit, first.feature, first.kind, first.sign) == (1, 4, "double quotes", "AUC", sign)
     assert first.score == pytest.approx(1, abs=1e-5)
-    assert first.p == pytest.approx(1 / (N_SHIFTS + 1))
+    assert first.p_value == pytest.approx(1 / (N_SHIFTS + 1))
     assert first.is_detector
-    assert first.means == BY_NAME["double quotes"].description
+    assert first.description == BY_NAME["double quotes"].description
     unit = findings.best_features[H + 4]
     assert (unit.layer, unit.unit, unit.is_detector) == (1, 4, True)
     assert [(one.layer, one.unit) for one in findings.best_features] == [
@@ -200,7 +200,7 @@ def test_noise_follows_nothing(seed: int) -> None:
     assert findings.detector_fraction == 0
     assert not any(one.is_detector for one in findings.best_units + findings.best_features)
     assert max(one.score for one in findings.best_units if one.kind == "AUC") < 0.65
-    assert np.median([one.p for one in findings.best_units]) > 0.1
+    assert np.median([one.p_value for one in findings.best_units]) > 0.1
 
 
 def test_a_unit_that_does_nothing_follows_nothing() -> None:
@@ -217,11 +217,11 @@ def test_what_the_character_itself_says_comes_last_and_is_no_detector() -> None:
     for place, name in enumerate(("vowel", "blank", "double quotes")):
         states[:, 0, place] = BY_NAME[name].compute(text) + 0.01 * noise(len(text), 4)[:, 1, place]
     findings = probe_units(made_trace(text, states), text)
-    plain = [one.plain for one in findings.best_units]
+    plain = [one.trivial for one in findings.best_units]
     assert plain == sorted(plain)
     assert (findings.best_units[0].feature, findings.best_units[0].unit) == ("double quotes", 2)
     vowel = found_in(findings, "vowel")
-    assert (vowel.unit, vowel.plain, vowel.is_detector) == (0, True, False)
+    assert (vowel.unit, vowel.trivial, vowel.is_detector) == (0, True, False)
     assert vowel.score == pytest.approx(1, abs=1e-5)
     assert findings.detector_fraction == pytest.approx(1 / (L * H))
 
@@ -326,7 +326,7 @@ def forgetful() -> RecurrentLM:
     model = RecurrentLM(V, ModelOptions(cell="rnn", hidden=9, dropout=0)).eval()
     with torch.no_grad():
         for cell in model.cells():
-            cell.weight_h.zero_()
+            cell.weight_hh.zero_()
     return model
 
 
@@ -345,7 +345,7 @@ def test_a_model_without_a_memory_reaches_one_symbol_back() -> None:
     assert not found.gradient_share[1:].any()
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "gru-before", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "gru-reset-before", "lstm"])
 def test_losses_and_shares_are_those_of_single_places(cell: str) -> None:
     torch.manual_seed(1)
     options = ModelOptions(cell=cell, hidden=9, dropout=0)  # type: ignore[arg-type]  # a key of CELLS

@@ -242,7 +242,7 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
     for found in (
         native_precision(model, options, [Clamp(0, 1)], "float32"),
         native_precision(model, options, [], None),
-        native_precision(network(cell="gru-before"), options, [], "float32"),
+        native_precision(network(cell="gru-reset-before"), options, [], "float32"),
         native_precision(network().double(), options, [], "float32"),
         native_precision(network().train(), options, [], "float32"),
     ):
@@ -250,7 +250,7 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
     with pytest.raises(UsageError, match="--int8 needs the native step, which cannot be used here: units are held"):
         native_precision(model, replace(options, int8=True), [Clamp(0, 1)], "float32")
     with pytest.raises(ValueError, match="no native step for GRUBeforeCell"):
-        NativeDecoder(network(cell="gru-before"), 1)
+        NativeDecoder(network(cell="gru-reset-before"), 1)
     assert sampling_backend(model, options, [], "float32") == {
         "step": f"native ({native_module().set_in_use()})",
         "precision": "float32",
@@ -333,7 +333,7 @@ def test_weights_are_packed_once_and_again_when_they_change() -> None:
         model.head.weight.neg_()
     assert not torch.equal(NativeDecoder(model, 1).sample(numbers, SampleOptions()), drawn)
     assert torch.equal(first.sample(numbers[:0], SampleOptions()), drawn[:0]), "what was packed for the first is still there"
-    optimiser = make_optimizer(model, TrainingOptions(optimiser="muon"))
+    optimiser = make_optimizer(model, TrainingOptions(optimizer="muon"))
     for weight in model.parameters():
         weight.grad = torch.ones_like(weight)
     optimiser.step(0.1)

@@ -38,7 +38,7 @@ def made(kind: str, inputs: int, units: int, two_biases: bool) -> GatedCell:
 
 def everything(cell: GatedCell, run: Any, xs: Tensor, ids: Tensor | None, first: list[Tensor], resets: Any) -> list[Tensor]:
     """Return outputs, last states, and the gradients of inputs, first states and weights, all in float64."""
-    number = cell.weight_h.dtype
+    number = cell.weight_hh.dtype
     own = xs.to(number).requires_grad_()
     state = [s.to(number).requires_grad_() for s in first]
     ys, last = run(cell, own if ids is None else EmbeddingLookup(ids, own), type(cell.initial_state(1))(*state), resets)
@@ -193,11 +193,11 @@ def test_wrong_shapes_are_refused_at_the_border() -> None:
     zero = torch.zeros(2, 16)
     tiles = torch.empty(8, 32, 16)
     with pytest.raises(ValueError, match="weight must be contiguous float32"):
-        NATIVE.pack_forward(2, cell.weight_h.detach()[:-1].contiguous(), tiles, 16, 1)
+        NATIVE.pack_forward(2, cell.weight_hh.detach()[:-1].contiguous(), tiles, 16, 1)
     with pytest.raises(ValueError, match=r"to must be contiguous float32 \(8, 32, 16\)"):
-        NATIVE.pack_forward(2, cell.weight_h.detach(), tiles[:, :16].contiguous(), 16, 1)
+        NATIVE.pack_forward(2, cell.weight_hh.detach(), tiles[:, :16].contiguous(), 16, 1)
     with pytest.raises(ValueError, match="kind must be"):
-        NATIVE.pack_backward(3, cell.weight_h.detach(), tiles, 16, True, 1)
+        NATIVE.pack_backward(3, cell.weight_hh.detach(), tiles, 16, True, 1)
     good: dict[str, Any] = {
         "kind": 2, "threads": 1, "parts": 1, "xs": None, "weight_x": None, "ids": torch.zeros(3, 2, dtype=torch.int64),
         "table": torch.zeros(5, 4, 32), "weight_h": tiles, "bias": torch.zeros(4, 32), "resets": None, "h_first": zero,
@@ -236,7 +236,7 @@ def test_everything_works_without_the_library() -> None:
 def test_what_native_layers_cannot_run_goes_another_way() -> None:
     for cell in CELLS:
         model = RecurrentLM(5, ModelOptions(cell=cell, hidden=8))  # type: ignore[arg-type]  # a key of CELLS
-        assert ("native" in available_kernels(model)) == (cell != "gru-before" and NATIVE is not None)
+        assert ("native" in available_kernels(model)) == (cell != "gru-reset-before" and NATIVE is not None)
         assert "native" not in available_kernels(model.double())
     assert "native" not in available_kernels(RecurrentLM(5, ModelOptions(hidden=512)).float())[:1], "torch is faster there"
     assert LSTMCell in NATIVE_KINDS

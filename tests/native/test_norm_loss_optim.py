@@ -62,7 +62,7 @@ def test_a_whole_model_learns_what_the_reference_learns(cell: Any, instructions:
         [(9, 33, 5), (70, 64, 33), (300, 17, 16)], precisions(instructions)
     ):
         torch.manual_seed(hidden)
-        options = ModelOptions(cell=cell, hidden=hidden, layers=3, dropout=0.3, symbol_dropout=0.1)
+        options = ModelOptions(cell=cell, hidden=hidden, layers=3, dropout=0.3, token_dropout=0.1)
         model = RecurrentLM(symbols, options).train()
         nn.init.normal_(model.embedding_matrix())
         batch = batch_of(symbols, 6, rows)
@@ -120,7 +120,7 @@ def test_scores_that_are_no_numbers_give_a_loss_that_is_none() -> None:
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_optimisers_step_as_torch_would(name: Any, instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
     NATIVE.use_set(instructions)
-    options = TrainingOptions(optimiser=name, weight_decay=0.1, clip=1.0)
+    options = TrainingOptions(optimizer=name, weight_decay=0.1, clip=1.0)
     ends = []
     for native_there in (True, False):
         if not native_there:

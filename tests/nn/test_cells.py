@@ -106,12 +106,12 @@ def test_a_reset_is_a_fresh_start(cell: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_aten_equals_the_reference_in_everything(cell: str, two_biases: bool, resets: Tensor | None) -> None:
     made = make(cell, two_biases)
-    if unsupported_reason("aten", made):
+    if unsupported_reason("torch", made):
         with pytest.raises(ValueError, match="no fused layer"):
-            KERNELS["aten"](made, *inputs(made), resets)
+            KERNELS["torch"](made, *inputs(made), resets)
     else:
         expected = everything(made, unroll_by_step, resets)
-        torch.testing.assert_close(everything(made, KERNELS["aten"], resets), expected, **FLOAT64)
+        torch.testing.assert_close(everything(made, KERNELS["torch"], resets), expected, **FLOAT64)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -128,7 +128,7 @@ def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
     model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96, dropout=0))  # type: ignore[arg-type]  # a key of CELLS
     ids = torch.randint(V, (20, 4))
     found = []
-    for kernel, dtype in (("reference", torch.float32), ("aten", torch.bfloat16)):
+    for kernel, dtype in (("reference", torch.float32), ("torch", torch.bfloat16)):
         set_kernel(model, kernel)
         model.zero_grad()
         with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
@@ -156,7 +156,7 @@ def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: in
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kernel", ["native", "aten"])
+@pytest.mark.parametrize("kernel", ["native", "torch"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_the_guard_finds_fused_layers_right(cell: str, kernel: str, dtype: torch.dtype) -> None:
     model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
@@ -168,10 +168,10 @@ def test_the_guard_finds_fused_layers_right(cell: str, kernel: str, dtype: torch
 def test_the_guard_speaks_up_exactly_where_torch_is_wrong(cell: str, size: int) -> None:
     """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some processors; what this one does, the guard sees."""
     made = CELLS[cell](64, size)
-    worst = verify.relative_error(made, "aten", torch.bfloat16, batch_size=16, steps=4)
+    worst = verify.relative_error(made, "torch", torch.bfloat16, batch_size=16, steps=4)
     model = RecurrentLM(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
-    assert (verify.find_mismatch(model, "aten", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
-    assert verify.find_mismatch(model, "aten", torch.float32, 16, 4) is None
+    assert (verify.find_mismatch(model, "torch", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
+    assert verify.find_mismatch(model, "torch", torch.float32, 16, 4) is None
 
 
 def wrong_in(dtypes: set[torch.dtype]) -> Any:
@@ -209,7 +209,7 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.
     model = RecurrentLM(V, ModelOptions(hidden=8))
     notes: list[str] = []
     machine = DeviceConfig(torch.device("cpu"), torch.bfloat16, 1)
-    fused = [name for name in ("native", "aten") if not unsupported_reason(name, model.cells()[0])]
+    fused = [name for name in ("native", "torch") if not unsupported_reason(name, model.cells()[0])]
 
     def spoil(names: list[str], *dtypes: torch.dtype) -> None:
         for name in names:
@@ -220,7 +220,7 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.
     if "native" in fused and native.has_bfloat16():
         spoil(["native"], torch.bfloat16)
         chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
-        assert (chosen.dtype, kernels) == (torch.bfloat16, "aten")
+        assert (chosen.dtype, kernels) == (torch.bfloat16, "torch")
         assert "aten kernels, because the native bfloat16 layers" in notes.pop()
     spoil(fused, torch.bfloat16)
     chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
@@ -232,7 +232,7 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.
     assert kernels == "reference"
     assert "reference kernel" in notes[-1]
     with pytest.raises(UsageError, match=r"wrong gradients here with 8 units: ([6-9]|[1-9][0-9])% off"):
-        choose_kernel(model, machine, MachineOptions(kernels="aten"), notes.append, TrainingOptions())
+        choose_kernel(model, machine, MachineOptions(kernels="torch"), notes.append, TrainingOptions())
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -251,9 +251,9 @@ def test_gradients_are_those_of_the_equations(cell: str) -> None:
 def test_cells_are_torchs_with_two_biases(cell: str, kind: Any) -> None:
     made = make(cell, two_biases=True)
     theirs = kind(E, H).double()
-    assert made.bias_h is not None
+    assert made.bias_hh is not None
     with torch.no_grad():
-        for own, their in zip((made.weight_x, made.weight_h, made.bias, made.bias_h), theirs.parameters(), strict=True):
+        for own, their in zip((made.weight_ih, made.weight_hh, made.bias, made.bias_hh), theirs.parameters(), strict=True):
             their.copy_(own)
     xs, state = inputs(made)
     hidden = tuple(s.unsqueeze(0) for s in state)
@@ -262,10 +262,10 @@ def test_cells_are_torchs_with_two_biases(cell: str, kind: Any) -> None:
 
 
 def test_gru_before_is_the_published_equation() -> None:
-    cell = make("gru-before")
+    cell = make("gru-reset-before")
     xs, state = inputs(cell)
     x, h = xs[0], state.h
-    (wr, wz, wn), (ur, uz, un), (br, bz, bn) = (m.chunk(3) for m in (cell.weight_x, cell.weight_h, cell.bias))
+    (wr, wz, wn), (ur, uz, un), (br, bz, bn) = (m.chunk(3) for m in (cell.weight_ih, cell.weight_hh, cell.bias))
     r, z = torch.sigmoid(x @ wr.T + h @ ur.T + br), torch.sigmoid(x @ wz.T + h @ uz.T + bz)
     n = torch.tanh(x @ wn.T + (r * h) @ un.T + bn)
     torch.testing.assert_close(cell.step(x, GRUState(h))[0], (1 - z) * n + z * h, **FLOAT64)
@@ -275,7 +275,7 @@ def test_gru_before_is_the_published_equation() -> None:
 
 def test_the_forget_gate_starts_open() -> None:
     for initialisation in ("scaled", "uniform"):
-        model = RecurrentLM(V, ModelOptions(hidden=H, initialisation=initialisation, residual=False))
+        model = RecurrentLM(V, ModelOptions(hidden=H, initialization=initialisation, residual=False))
         for layer in model.stack.layer_list():
             bias = layer.cell.bias
             assert isinstance(bias, Tensor)
@@ -296,7 +296,7 @@ def test_states_are_named_and_zero_at_first() -> None:
         ModelOptions(hidden=H),
         ModelOptions(cell="gru", hidden=H, layers=3, two_biases=True),
         ModelOptions(cell="rnn", hidden=H, embedding=4, residual=False),
-        ModelOptions(cell="gru-before", hidden=H, embedding=0, residual=False),
+        ModelOptions(cell="gru-reset-before", hidden=H, embedding=0, residual=False),
     ],
 )
 def test_the_formula_counts_the_weights(options: ModelOptions) -> None:
@@ -346,7 +346,7 @@ def test_wrong_shapes_are_told() -> None:
 
 @pytest.mark.parametrize("embedding", [None, 0])
 def test_hidden_symbols_read_as_nothing_and_the_mask_repeats_by_seed(embedding: int | None) -> None:
-    options = ModelOptions(hidden=8, symbol_dropout=0.4, dropout=0, embedding=embedding, residual=embedding is None)
+    options = ModelOptions(hidden=8, token_dropout=0.4, dropout=0, embedding=embedding, residual=embedding is None)
     model = RecurrentLM(V, options).train()
     ids = torch.randint(V, (50, 40))
     found = []

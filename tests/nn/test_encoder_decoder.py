@@ -30,7 +30,7 @@ def tensors(pairs: PairDataset, index: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("mode", TABLES)
-@pytest.mark.parametrize("cell", ["rnn", "gru", "gru-before", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "gru-reset-before", "lstm"])
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_a_row_does_not_depend_on_its_neighbours(tmp_path: Path, mode: str, cell: str, bidirectional: bool) -> None:
     pairs = read_mode(tmp_path, mode, 40)
@@ -70,17 +70,17 @@ def test_the_backward_direction_is_the_forward_one_of_the_row_turned_round() -> 
 def test_writing_step_by_step_is_writing_at_once(tmp_path: Path, cell: str, attention: bool) -> None:
     pairs = read_mode(tmp_path, "many-to-many", 40)
     model = random_encoder_decoder(pairs, cell, attention=attention)
-    assert model.writer is not None
+    assert model.decoder is not None
     batch = tensors(pairs, range(6))
     with torch.no_grad():
         memory = model.encode(batch)
-        ids = append_eos(batch["target"], model.writer.eos_id).clamp_min(0)
-        whole, _ = model.writer(ids, memory)
-        state = model.writer.initial_state(memory)
+        ids = append_eos(batch["target"], model.decoder.eos_id).clamp_min(0)
+        whole, _ = model.decoder(ids, memory)
+        state = model.decoder.initial_state(memory)
         for at in range(len(ids)):
-            scores, layers, _ = model.writer.step(state, memory, at)
+            scores, layers, _ = model.decoder.step(state, memory, at)
             torch.testing.assert_close(scores, whole[at], atol=1e-5, rtol=1e-5)
-            state = model.writer.append(state, layers, ids[at])
+            state = model.decoder.append(state, layers, ids[at])
 
 
 def test_what_is_looked_at_is_there_and_adds_up(tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ def test_what_is_looked_at_is_there_and_adds_up(tmp_path: Path) -> None:
 
 
 def chance(model: EncoderDecoder, batch: dict[str, Tensor], ids: tuple[int, ...]) -> float:
-    assert model.writer is not None
-    whole = torch.tensor([*ids, model.writer.eos_id])[:, None]
+    assert model.decoder is not None
+    whole = torch.tensor([*ids, model.decoder.eos_id])[:, None]
     with torch.no_grad():
-        scores, _ = model.writer(whole, model.encode(batch))
+        scores, _ = model.decoder(whole, model.encode(batch))
     return float(scores.log_softmax(-1).gather(-1, whole.unsqueeze(-1)).sum())
 
 
@@ -122,20 +122,20 @@ def test_a_wide_beam_finds_the_best_of_all(tmp_path: Path, penalty: float) -> No
 def test_a_beam_of_one_takes_the_likeliest_each_time(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "many-to-many", 40)
     model, batch = random_encoder_decoder(pairs), tensors(pairs, range(8))
-    assert model.writer is not None
+    assert model.decoder is not None
     found = beam_search(model, batch, PredictOptions(beam=1), 6)
     with torch.no_grad():
         memory = model.encode(batch)
-        state = model.writer.initial_state(memory)
+        state = model.decoder.initial_state(memory)
         texts: list[list[int]] = [[] for _ in range(8)]
         ended = [False] * 8
         for at in range(6):
-            scores, layers, _ = model.writer.step(state, memory, at)
+            scores, layers, _ = model.decoder.step(state, memory, at)
             ids = scores.argmax(-1)
             for row, symbol in enumerate(ids.tolist()):
-                ended[row] |= symbol == model.writer.eos_id
+                ended[row] |= symbol == model.decoder.eos_id
                 texts[row] += [] if ended[row] else [symbol]
-            state = model.writer.append(state, layers, ids)
+            state = model.decoder.append(state, layers, ids)
     assert [row.ids.tolist() for row in found] == texts
 
 
@@ -212,7 +212,7 @@ def test_a_picture_is_read_at_once_or_as_a_sequence(tmp_path: Path, read: str) -
     pairs = read_mode(tmp_path, "one-to-one", 40)
     model = random_encoder_decoder(pairs, read=read, bidirectional=False)
     with torch.no_grad():
-        memory, lengths, whole = model.reader(tensors(pairs, [0, 1])["source"], torch.tensor([1, 1]))
+        memory, lengths, whole = model.encoder(tensors(pairs, [0, 1])["source"], torch.tensor([1, 1]))
     assert len(memory) == {"whole": 4, "columns": 4, "rows": 4, "pixels": 16}[read]
     assert lengths.tolist() == [len(memory)] * 2
     assert whole.shape == (2, 12)
@@ -220,7 +220,7 @@ def test_a_picture_is_read_at_once_or_as_a_sequence(tmp_path: Path, read: str) -
         changed = tensors(pairs, [0, 1])["source"].clone()
         changed[(slice(None), slice(None), slice(None), -1) if read == "columns" else (slice(None), slice(None), -1)] += 1
         with torch.no_grad():
-            other, _, _ = model.reader(changed, torch.tensor([1, 1]))
+            other, _, _ = model.encoder(changed, torch.tensor([1, 1]))
         torch.testing.assert_close(other[:-1], memory[:-1])
         assert not torch.allclose(other[-1], memory[-1])
 
@@ -235,6 +235,6 @@ def test_groups_hold_every_row_and_keep_their_bounds() -> None:
 
 def test_what_only_texts_have_is_refused(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "synced", 40)
-    for options in (ModelOptions(residual=False), ModelOptions(embedding=3), ModelOptions(initialisation="uniform")):
+    for options in (ModelOptions(residual=False), ModelOptions(embedding=3), ModelOptions(initialization="uniform")):
         with pytest.raises(UsageError, match="is for texts"):
             EncoderDecoder(pairs.spec.dims, options, PairOptions())

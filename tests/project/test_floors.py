@@ -25,7 +25,7 @@ ORDER = {
         "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",
         "sequence_model", "device", "stateful", "kernels",
     ],
-    "checkpoints": ["model_file", "run_dir", "tensorboard"],
+    "checkpoints": ["format_1", "model_file", "run_dir", "tensorboard"],
     "generation": ["sampling", "beam_search"],
     "evaluation": [
         "calibration", "language_model", "metric_report", "metrics", "predictor", "surprisal", "line_surprisal", "ngram",

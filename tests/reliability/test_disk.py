@@ -332,7 +332,7 @@ def test_a_run_that_could_not_be_saved_can_be_saved_later(tmp_path: Path, monkey
     with calls.patched(), pytest.raises(StorageError):
         work.train()
     work.trainer.save()
-    step = work.trainer.state.spent.steps
+    step = work.trainer.state.used.steps
     assert Run(Path("r")).checkpoints()[-1][0] == step
     assert json.loads(Path("r/config.json").read_text())
     with contextlib.suppress(FileNotFoundError):

@@ -481,7 +481,7 @@ def sample_for_long(out: str) -> int:
     )
     work = launch.start_run(TrainRequest.build((name,), values, "test"), NullProgress())
     outcome = work.train()
-    return 128 + (outcome.stopped or 0)
+    return 128 + (outcome.stop_signal or 0)
 
 
 @pytest.mark.serial

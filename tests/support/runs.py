@@ -25,7 +25,7 @@ COMMON = {
     "save_every": 1e-9,
     "eval_every": 3,
     "eval_symbols": 50,
-    "kernels": "aten",
+    "kernels": "torch",
 }
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "text": ("t.txt", {"hidden": 8, "cell": "lstm", "dropout": 0.2, "optimiser": "muon", "sample_length": 6}),

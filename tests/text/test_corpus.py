@@ -83,7 +83,7 @@ def pieces_of(size: int) -> Iterator[None]:
 
 
 def everything(corpus: Corpus) -> tuple[Any, ...]:
-    counts = (corpus.documents, corpus.longest, corpus.unknown, corpus.notes, corpus.unit)
+    counts = (corpus.num_documents, corpus.longest_document, corpus.num_unknown, corpus.notes, corpus.documents)
     return corpus.ids.tolist(), corpus.ids.dtype, corpus.tokenizer.to_json(), *counts
 
 
@@ -96,7 +96,7 @@ def test_a_file_becomes_its_characters_on_the_disk() -> None:
     assert isinstance(corpus.ids, np.memmap)
     assert not corpus.ids.flags.writeable
     assert text_of(corpus) == text
-    assert (corpus.tokenizer.vocab_size, corpus.unknown, corpus.notes) == (len(set(text)), 0, ())
+    assert (corpus.tokenizer.vocab_size, corpus.num_unknown, corpus.notes) == (len(set(text)), 0, ())
 
 
 def test_a_folder_is_read_recursively_in_order_without_what_is_hidden_or_no_text() -> None:
@@ -142,15 +142,15 @@ def test_standard_input_is_a_file_like_others(monkeypatch: pytest.MonkeyPatch) -
     piped(monkeypatch, text.encode())
     corpus = read("-")
     assert everything(corpus) == everything(from_file)
-    assert corpus.key == from_file.key, "the cache goes by contents"
-    assert [path.name for path in cache_folder().iterdir()] == [corpus.key], "nothing else is kept"
+    assert corpus.cache_key == from_file.cache_key, "the cache goes by contents"
+    assert [path.name for path in cache_folder().iterdir()] == [corpus.cache_key], "nothing else is kept"
 
 
 def test_standard_input_among_files_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     piped(monkeypatch, b"two\n")
     corpus = read(put("a", "one\n"), "-", put("b", "three\n"))
     assert text_of(corpus) == "one\ntwo\nthree\n"
-    assert [path.name for path in cache_folder().iterdir()] == [corpus.key]
+    assert [path.name for path in cache_folder().iterdir()] == [corpus.cache_key]
 
 
 def test_standard_input_is_not_read_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,8 +308,8 @@ def test_a_text_read_in_pieces_is_the_text_read_at_once(unit: str, text: str, si
                 continue
             corpus = read(name, unit=unit)
             assert ([text_of(corpus)] if unit == "stream" else documents_of(corpus)) == expected
-            assert corpus.longest == max(map(len, expected))
-            assert corpus.documents == (0 if unit == "stream" else len(expected))
+            assert corpus.longest_document == max(map(len, expected))
+            assert corpus.num_documents == (0 if unit == "stream" else len(expected))
             results.append(everything(corpus))
     assert all(result == results[0] for result in results)
 
@@ -383,7 +383,7 @@ def test_bytes_are_learned_as_they_are(data: bytes, size: int) -> None:
 def test_lines_are_documents() -> None:
     corpus = read(put("a.txt", "\n\nfirst\r\n\r\n\n second\nlast"), unit="line")
     assert documents_of(corpus) == ["first", " second", "last"]
-    assert (corpus.documents, corpus.longest) == (3, 7)
+    assert (corpus.num_documents, corpus.longest_document) == (3, 7)
     assert isinstance(corpus.tokenizer, CharTokenizer)
     assert "\n" not in corpus.tokenizer.tokens, "the end takes its place"
     assert len(corpus.ids) == len("first") + len(" second") + len("last") + 4
@@ -393,7 +393,7 @@ def test_files_are_documents() -> None:
     names = [put("a", "one\n"), put("b", ""), put("c", "\ufeff"), put("d", "two\n\nlines"), put("e", "\n")]
     corpus = read(*names, unit="file")
     assert documents_of(corpus) == ["one\n", "two\n\nlines", "\n"]
-    assert (corpus.documents, corpus.longest) == (3, 10)
+    assert (corpus.num_documents, corpus.longest_document) == (3, 10)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n\r\n\r\n\n"], ids=["empty", "only a mark", "blank lines"])
@@ -452,7 +452,7 @@ def test_ids_are_as_narrow_as_the_alphabet_allows(unit: str, symbols: int, width
     some = put("b.txt", text[1:] + "\u0e01\U0001f600" * (symbols < 300))
     other = read(some, unit=unit, known=corpus.tokenizer)
     assert text_of(other) == text[1:]
-    assert other.unknown == 2 * (symbols < 300)
+    assert other.num_unknown == 2 * (symbols < 300)
 
 
 def test_the_ids_are_those_of_the_model_that_reads() -> None:
@@ -460,7 +460,7 @@ def test_the_ids_are_those_of_the_model_that_reads() -> None:
     corpus = read(put("a.txt", "abc\ncab\n"), known=model)
     assert corpus.ids.tolist() == model.encode("ac\nca\n")[0].tolist() == [3, 2, 0, 2, 3, 0]
     assert corpus.tokenizer.to_json() == model.to_json()
-    assert corpus.unknown == 2
+    assert corpus.num_unknown == 2
     assert read("a.txt").tokenizer.vocab_size == 4, "and another reader has ids of its own"
 
 
@@ -474,7 +474,7 @@ def test_unknown_symbols_are_counted_and_left_out(text: str, known: set[str], si
         if len(ids):
             corpus = read(name, known=model)
             assert corpus.ids.tolist() == ids.tolist()
-            assert corpus.unknown == unknown
+            assert corpus.num_unknown == unknown
         else:
             with pytest.raises(DataError, match=f"none of the {unknown} symbols" if unknown else "no text"):
                 read(name, known=model)
@@ -483,7 +483,7 @@ def test_unknown_symbols_are_counted_and_left_out(text: str, known: set[str], si
 def test_a_line_of_unknown_symbols_is_no_document() -> None:
     corpus = read(put("a.txt", "ab\nxy\nxby\n"), unit="line", known=CharTokenizer("ab", has_eos=True))
     assert documents_of(corpus) == ["ab", "b"]
-    assert (corpus.documents, corpus.longest, corpus.unknown) == (2, 2, 4)
+    assert (corpus.num_documents, corpus.longest_document, corpus.num_unknown) == (2, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -517,7 +517,7 @@ def test_a_text_is_encoded_once_whatever_its_name() -> None:
     os.utime("b.md", (1, 1))
     again, encoded = reads("b.md")
     assert not encoded
-    assert (again.key, everything(again)) == (first.key, everything(first))
+    assert (again.cache_key, everything(again)) == (first.cache_key, everything(first))
 
 
 def test_an_edited_text_is_read_again_even_with_the_same_size_and_time() -> None:
@@ -542,7 +542,7 @@ def test_what_changes_the_ids_changes_the_key() -> None:
     corpora = [reads(*names, **options) for names, options in asked]
     models = [open_corpus(("ab",), DataOptions(), CharTokenizer(symbols)) for symbols in ("abcd\n", "dcba\n")]
     assert all(encoded for _, encoded in corpora)
-    keys = {corpus.key for corpus, _ in corpora} | {corpus.key for corpus in models}
+    keys = {corpus.cache_key for corpus, _ in corpora} | {corpus.cache_key for corpus in models}
     assert len(keys) == len(asked) + 2
     assert not any(reads(*names, **options)[1] for names, options in asked)
 
@@ -582,7 +582,7 @@ def mutants(content: bytes, draw: random.Random) -> Iterator[bytes | None]:
 def test_a_damaged_entry_of_the_cache_is_made_again_in_silence(file: str, unit: str) -> None:
     good = read(put("a.txt", "caf\u00e9 \u65e5\r\nabc\n"), unit=unit)
     expected = everything(good)
-    path = cache_folder() / good.key / file
+    path = cache_folder() / good.cache_key / file
     content = path.read_bytes()
     rebuilt = 0
     for damaged in mutants(content, random.Random(3)):
@@ -602,9 +602,9 @@ def test_a_damaged_entry_of_the_cache_is_made_again_in_silence(file: str, unit: 
 )
 def test_a_head_that_was_edited_is_damage(name: str, value: Any) -> None:
     corpus = read(put("a.txt", "abcd"))
-    path = cache_folder() / corpus.key / "corpus.json"
+    path = cache_folder() / corpus.cache_key / "corpus.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    assert cached_corpus(corpus.key) is None
+    assert cached_corpus(corpus.cache_key) is None
     assert not path.parent.exists()
     assert everything(read("a.txt")) == everything(corpus)
 
@@ -622,7 +622,7 @@ def test_what_a_killed_process_left_is_removed() -> None:
     busy.mkdir()
     os.utime(left, (0, 0))
     corpus = read(put("a.txt", "abc"))
-    assert sorted(path.name for path in cache_folder().iterdir()) == sorted([corpus.key, busy.name])
+    assert sorted(path.name for path in cache_folder().iterdir()) == sorted([corpus.cache_key, busy.name])
 
 
 # Splits

@@ -64,14 +64,14 @@ def cut_at(size: int | None, processes: int = 1) -> Iterator[None]:
 
 def everything(corpus: Corpus) -> tuple[Any, ...]:
     facts = (
-        corpus.documents,
-        corpus.longest,
-        corpus.unknown,
+        corpus.num_documents,
+        corpus.longest_document,
+        corpus.num_unknown,
         corpus.notes,
         corpus.is_text,
-        corpus.unit,
-        corpus.text,
-        corpus.key,
+        corpus.documents,
+        corpus.content_hash,
+        corpus.cache_key,
     )
     return bytes(corpus.ids), corpus.ids.dtype, corpus.tokenizer.to_json(), *facts
 
@@ -86,8 +86,8 @@ def result(names: list[str], size: int | None, piece: int, known: Tokenizer | No
         except UnrolledError as error:
             assert list(Path(cache).iterdir()) == [], "nothing is left of what is no text"
             return type(error), str(error)
-        assert sorted(file.name for file in Path(cache, corpus.key).iterdir()) == ["corpus.json", "ids.bin"]
-        assert [path.name for path in Path(cache).iterdir()] == [corpus.key]
+        assert sorted(file.name for file in Path(cache, corpus.cache_key).iterdir()) == ["corpus.json", "ids.bin"]
+        assert [path.name for path in Path(cache).iterdir()] == [corpus.cache_key]
         return everything(corpus)
 
 
@@ -107,7 +107,7 @@ def hold_equal(seed: int) -> int:
     """Hold that a drawn text is encoded, or refused, in shards of many sizes as in one go; return whether it was encoded."""
     draw = random.Random(seed)
     tokens, unit = draw.choice(["characters", "bytes"]), draw.choice(["stream", "line", "file"])
-    options = DataOptions(tokens=tokens, unit=unit)  # type: ignore[arg-type]
+    options = DataOptions(tokens=tokens, documents=unit)  # type: ignore[arg-type]
     symbols = draw.sample("ab\n \u00e9\u65e5\U0001f600\ufeff\u2028", draw.randint(1, 9))
     known = None
     if tokens == "characters" and draw.random() < 0.4:

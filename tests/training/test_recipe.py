@@ -38,7 +38,7 @@ def request(**values: Any) -> TrainRequest:
 
 def at(rate: float, muon: float = 0.8) -> Callable[[TrainRequest], float]:
     """Return the pace of a machine that trains 256 units at `rate` symbols a second with AdamW."""
-    return lambda asked: rate * (256 / asked.model.hidden) ** 2 * (muon if asked.training.optimiser == "muon" else 1.0)
+    return lambda asked: rate * (256 / asked.model.hidden) ** 2 * (muon if asked.training.optimizer == "muon" else 1.0)
 
 
 def never(asked: TrainRequest) -> float:
@@ -69,8 +69,8 @@ def test_a_large_text_gets_no_dropout_and_a_small_one_a_small_network() -> None:
 
 
 def test_muon_is_chosen_where_it_is_not_too_slow() -> None:
-    assert choose_text_options(request(minutes=1), BOOK, at(70_000, muon=0.8))[0].training.optimiser == "muon"
-    assert choose_text_options(request(minutes=1), BOOK, at(70_000, muon=0.3))[0].training.optimiser == "adamw"
+    assert choose_text_options(request(minutes=1), BOOK, at(70_000, muon=0.8))[0].training.optimizer == "muon"
+    assert choose_text_options(request(minutes=1), BOOK, at(70_000, muon=0.3))[0].training.optimizer == "adamw"
 
 
 @pytest.mark.parametrize("given", [{"hidden": 48}, {"dropout": 0.77}, {"optimiser": "rmsprop"}, {"hidden": 33, "dropout": 0.0}])
@@ -155,7 +155,7 @@ def test_a_run_in_minutes_measures_this_machine(book: Path) -> None:
     outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), Notes()).train()
     assert any("symbols/s" in line for line in Notes.lines)
     assert load("r").network.options.hidden == 128  # a small text
-    assert outcome.verdict
+    assert outcome.diagnosis
 
 
 def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more(
@@ -165,7 +165,7 @@ def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more
     monkeypatch.setattr("unrolled.nn.device.instruction_sets", lambda: ["avx2"])
     done = cli("train", book, *small, "--minutes", 0.01, "--out", "r", "--json")
     answer = json.loads(done.out)
-    fastest = "aten" if native_module() is None else "native"
+    fastest = "torch" if native_module() is None else "native"
     assert (done.code, answer["precision"], answer["kernels"]) == (0, "float32", fastest)
     assert "warn" not in done.err.lower()
     told = cli("train", book, *small, "--steps", 5, "--precision", "float32", "--out", "s", "--json")

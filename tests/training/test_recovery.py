@@ -71,7 +71,7 @@ def test_one_bad_step_is_gone_back_on(book: Path, harm: float, at: int) -> None:
     work, heard = start(book, "run", steps=60)
     harmed = poison(work, lambda call: call == at, lambda loss: loss * harm)
     outcome = work.train()
-    assert (outcome.steps, outcome.stopped, harmed) == (60, None, [at])
+    assert (outcome.steps, outcome.stop_signal, harmed) == (60, None, [at])
     assert [(record["step"], record["rate"]) for record in rollbacks("run")] == [(0, 0.5)]
     assert sum("diverged" in note for note in heard.notes) == 1
     assert all_finite("run")
@@ -109,9 +109,9 @@ def test_what_always_diverges_is_given_up_and_the_good_is_kept(book: Path) -> No
 def test_a_resumed_run_remembers_that_it_was_slowed(book: Path) -> None:
     work, _ = start(book, "run", steps=60, stop_after=40)
     poison(work, lambda call: call == 5, lambda loss: loss * math.nan)
-    assert work.train().stopped == 0
+    assert work.train().stop_signal == 0
     again = launch.resume_run(Path("run"), {}, NullProgress())
-    assert again.trainer.state.slowed == 1
+    assert again.trainer.state.rollbacks == 1
     assert again.train().steps == 60
 
 

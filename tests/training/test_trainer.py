@@ -45,7 +45,7 @@ CASES = [
     {"cell": "gru", "optimiser": "rmsprop"},
     {"cell": "rnn", "unit": "line", "optimiser": "muon"},
     {"cell": "lstm", "unit": "file", "precision": "bfloat16", "dropout": 0.1},
-    {"cell": "gru-before", "tokens": "bytes", "residual": False, "schedule": "decay", "decay_after": 0.0},
+    {"cell": "gru-reset-before", "tokens": "bytes", "residual": False, "schedule": "decay", "decay_after": 0.0},
 ]
 
 
@@ -54,9 +54,9 @@ CASES = [
 def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dict[str, Any], stop: int) -> None:
     start(book, "straight", steps=60, **settings).train()
     first = start(book, "broken", steps=60, stop_after=stop, **settings).train()
-    assert (first.stopped, first.steps) == (0, stop)
+    assert (first.stop_signal, first.steps) == (0, stop)
     second = resume("broken", stop_after=None).train()
-    assert (second.stopped, second.steps) == (None, 60)
+    assert (second.stop_signal, second.steps) == (None, 60)
     assert_same_run(Path("straight"), Path("broken"), 60)
 
 
@@ -75,7 +75,7 @@ def test_a_look_that_a_signal_cut_short_is_made_on_resume(book: Path, every: int
     trainer.hooks = EvalHooks(evaluate, looks.sample)
     trainer.train()
     trainer.run.unlock()
-    assert trainer.state.spent.steps < 60
+    assert trainer.state.used.steps < 60
     resume("broken").train()
     assert_same_run(Path("straight"), Path("broken"), 60)
 
@@ -138,7 +138,7 @@ def test_state_is_carried_and_never_shuffled_between_lanes(book: Path) -> None:
 def test_some_lanes_begin_anew_and_the_seed_says_which() -> None:
     model = RecurrentLM(5, ModelOptions(hidden=4, layers=1))
     machine = DeviceConfig(torch.device("cpu"), torch.float32, 1)
-    learner = TrainStep(model, machine, TrainingOptions(reset_probability=0.3), batch_size=1000)
+    learner = TrainStep(model, machine, TrainingOptions(state_reset_prob=0.3), batch_size=1000)
     learner.carried_state = map_state(torch.ones_like, learner.carried_state)
     drawn = [state_tensors(learner._randomly_reset_state(seed)) for seed in (1, 1, 2)]
     for h, c in drawn:
@@ -147,7 +147,7 @@ def test_some_lanes_begin_anew_and_the_seed_says_which() -> None:
         assert 0.65 < h.mean() < 0.75
     assert torch.equal(drawn[0][0], drawn[1][0])
     assert not torch.equal(drawn[0][0], drawn[2][0])
-    never = TrainStep(model, machine, TrainingOptions(reset_probability=0.0), batch_size=3)
+    never = TrainStep(model, machine, TrainingOptions(state_reset_prob=0.0), batch_size=3)
     assert never._randomly_reset_state(1) is never.carried_state
 
 
@@ -188,7 +188,7 @@ def test_the_best_model_is_kept(book: Path) -> None:
     looks = work.trainer.hooks
     work.trainer.hooks = type(looks)(lambda check, sharpness: (next(losses), 1.0), looks.sample)
     outcome = work.train()
-    assert work.trainer.state.best == 1.0
+    assert work.trainer.state.best_nats == 1.0
     evaluations = [record for record in logged(Path("r")) if record.get("event") == "validation"]
     best_step = [record for record in evaluations if record["val_nats"] == 1.0][0]["step"]
     kept = load_text_model(Path("r/model.safetensors"))
@@ -196,7 +196,7 @@ def test_the_best_model_is_kept(book: Path) -> None:
     assert (
         outcome.val_nats == kept.history["val_nats"] == pytest.approx(load("r", precision="float32").evaluate().nats, abs=1e-5)
     )
-    assert outcome.verdict.startswith("Overfit")
+    assert outcome.diagnosis.startswith("Overfit")
 
 
 def test_divergence_is_told_and_never_saved(book: Path) -> None:
@@ -234,7 +234,7 @@ def test_epochs_are_passes(book: Path) -> None:
 def test_linear_ends_at_zero_exactly_with_the_budget(budget: dict[str, Any]) -> None:
     options = TrainingOptions(**budget, lr=1.0, warmup=10)
     total = make_budget(options, tokens_per_epoch=500)
-    spent = [BudgetUsed(steps=n, seconds=60 * n / 100, symbols=10 * n) for n in range(101)]
+    spent = [BudgetUsed(steps=n, seconds=60 * n / 100, tokens=10 * n) for n in range(101)]
     rates = [learning_rate(options, s, total.progress(s), 500) for s in spent]
     assert rates[-1] == 0.0
     assert rates[0] == pytest.approx(0.1)
@@ -244,7 +244,7 @@ def test_linear_ends_at_zero_exactly_with_the_budget(budget: dict[str, Any]) -> 
 
 def test_decay_is_char_rnns() -> None:
     options = TrainingOptions(schedule="decay", lr=2e-3, warmup=0, decay=0.97, decay_after=10)
-    rates = [learning_rate(options, BudgetUsed(symbols=100 * epoch), 0.5, 100) for epoch in (0, 9, 10, 11, 20)]
+    rates = [learning_rate(options, BudgetUsed(tokens=100 * epoch), 0.5, 100) for epoch in (0, 9, 10, 11, 20)]
     assert rates == pytest.approx([2e-3, 2e-3, 2e-3 * 0.97, 2e-3 * 0.97**2, 2e-3 * 0.97**11])
 
 
@@ -282,7 +282,7 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
         torch.manual_seed(1)
         for weight in model.parameters():
             weight.grad = torch.randn_like(weight)
-        make_optimizer(model, TrainingOptions(optimiser=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]  # a key
+        make_optimizer(model, TrainingOptions(optimizer=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]  # a key
     adamw = dict(models[1].named_parameters())
     for name, weight in models[0].named_parameters():
         if name.endswith(("weight_x", "weight_h")):
@@ -303,7 +303,7 @@ def test_optimisers_are_torchs(name: str) -> None:
     torch.manual_seed(0)
     ours, theirs = RecurrentLM(5, ModelOptions(hidden=4)), RecurrentLM(5, ModelOptions(hidden=4))
     theirs.load_state_dict(ours.state_dict())
-    optimiser = make_optimizer(ours, TrainingOptions(optimiser=name, weight_decay=0.1))  # type: ignore[arg-type]  # a key
+    optimiser = make_optimizer(ours, TrainingOptions(optimizer=name, weight_decay=0.1))  # type: ignore[arg-type]  # a key
     matrices = [w for n, w in theirs.named_parameters() if w.dim() > 1 and not n.startswith("embedding")]
     others = [w for w in theirs.parameters() if all(w is not m for m in matrices)]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]

@@ -111,7 +111,9 @@ class ExplainResult:
         lines = []
         if self.probe_report is not None and self.probe_report.best_units:
             lines += [f"{'unit':>7}  {'score':>6} {'':11}  follows"]
-            lines += [_detector_line(item) for item in self.probe_report.best_units if item.p <= 0.05 and not item.plain]
+            lines += [
+                _detector_line(item) for item in self.probe_report.best_units if item.p_value <= 0.05 and not item.trivial
+            ]
             lines += [
                 f"{self.probe_report.detector_fraction:.1%} of the units are detectors of something that takes memory to know"
             ]
@@ -128,7 +130,7 @@ class ExplainResult:
         else:
             best = self._best_detector()
             layer, unit = (best.layer, best.unit) if best else (0, 0)
-            heading = f"unit {layer}.{unit}" + (f" follows {best.feature} ({best.means})" if best else "")
+            heading = f"unit {layer}.{unit}" + (f" follows {best.feature} ({best.description})" if best else "")
         values = activations.h[:, layer, unit] if activations.c is None else np.tanh(activations.c[:, layer, unit])
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"{heading}: green = excited, blue = not")
@@ -168,8 +170,8 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
 
 def write_outputs(result: ExplainResult, options: ExplainOptions, note: Note) -> ExplainResult:
     """Write what was asked for: the page, unless the terminal is to show it, and the arrays."""
-    if options.arrays is not None:
-        _save_activations(Path(options.arrays), result.activations, note)
+    if options.save_activations is not None:
+        _save_activations(Path(options.save_activations), result.activations, note)
     if options.terminal:
         return result
     run = result.session.run
@@ -235,7 +237,7 @@ def _probe_dict(detector: Probe) -> dict[str, Any]:
 def _detector_line(detector: Probe) -> str:
     mark = "*" if detector.is_detector else " "
     name = f"{detector.layer}.{detector.unit}"
-    return f"{name:>7}{mark} {detector.score:6.3f} {detector.kind:11}  {detector.feature} ({detector.means})"
+    return f"{name:>7}{mark} {detector.score:6.3f} {detector.kind:11}  {detector.feature} ({detector.description})"
 
 
 def _effect_line(effect: InterventionEffect) -> str:

@@ -41,7 +41,7 @@ def build_table_report(session: TableSession, note: Note) -> dict[str, Any]:
             {"name": "rows held out", "value": f"{report.num_rows:,}", "note": ""},
             training_time(session.run),
         ],
-        "diagnosis": history.get("verdict") or "",
+        "diagnosis": history.get("diagnosis") or "",
         **run_data,
         "table": report.to_json(),
         "attention": _attention_maps(session, evaluated),

@@ -77,7 +77,7 @@ class TextReportBuilder:
             "created": created_by(),
             "command": f"unrolled sample {session.path.parent}",
             "headline": self._headline(evaluation, baselines, copying, probe_report),
-            "diagnosis": history.get("verdict") or "",
+            "diagnosis": history.get("diagnosis") or "",
             "advice": suggestions(evaluation, baselines, copying, context_use),
             **run_data,
             "baselines": _baseline_rows(baselines, evaluation),
@@ -95,7 +95,12 @@ class TextReportBuilder:
         _, corpus = session.corpus(())
         char_starts = session.tokenizer.char_start_mask() if corpus.is_text else None
         return evaluate(
-            session.model, session.machine, self.held_out_ids, session.tokenizer.eos_id, corpus.longest, char_starts=char_starts
+            session.model,
+            session.machine,
+            self.held_out_ids,
+            session.tokenizer.eos_id,
+            corpus.longest_document,
+            char_starts=char_starts,
         )
 
     def _headline(
@@ -168,7 +173,7 @@ class TextReportBuilder:
     def _detectors(self, probe_report: ProbeReport) -> dict[str, Any]:
         activations = self.activations
         states = activations.h if activations.c is None else np.tanh(activations.c)
-        rows = [_detector(detector) for detector in probe_report.best_units if detector.p <= 0.05]
+        rows = [_detector(detector) for detector in probe_report.best_units if detector.p_value <= 0.05]
         detectors = [detector for detector in probe_report.best_units if detector.is_detector][:SNIPPET_UNITS]
         snippet_rows = [
             {
@@ -210,8 +215,8 @@ def suggestions(
 
 def _detector(one: Probe) -> dict[str, Any]:
     return {
-        "layer": one.layer, "neuron": one.unit, "feature": one.feature, "description": one.means, "metric": one.kind,
-        "score": one.score, "sign": one.sign, "p_value": one.p, "is_detector": one.is_detector,
+        "layer": one.layer, "neuron": one.unit, "feature": one.feature, "description": one.description, "metric": one.kind,
+        "score": one.score, "sign": one.sign, "p_value": one.p_value, "is_detector": one.is_detector,
     }  # fmt: skip
 
 

@@ -68,10 +68,10 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
 
     Raises `UsageError` for models that read other symbols: a text is then not the same to them.
     """
-    sessions = [session, *(_open_other(session, path) for path in options.against)]
-    names = [str(session.path if session.run is None else session.run.path), *options.against]
+    sessions = [session, *(_open_other(session, path) for path in options.compare)]
+    names = [str(session.path if session.run is None else session.run.path), *options.compare]
     scorers = [
-        SurprisalScorer(model_session.model, model_session.tokenizer, model_session.saved.document_kind, session.machine)
+        SurprisalScorer(model_session.model, model_session.tokenizer, model_session.saved.documents, session.machine)
         for model_session in sessions
     ]
     if options.clamp:

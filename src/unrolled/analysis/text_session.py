@@ -68,11 +68,11 @@ class TextSession:
     def corpus(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
         """Return the share that trains, and the text: `inputs` in the model's symbols, or what the run was trained on."""
         if self.run is None:
-            request, fingerprints = TrainRequest(), {"text": "", "corpus": ""}
+            request, fingerprints = TrainRequest(), {"content_hash": "", "cache_key": ""}
         else:
             request, fingerprints = load_request(self.run)
         if inputs:
-            overrides = {"tokens": self.tokenizer.kind, "unit": self.saved.document_kind}
+            overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents}
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
             return data.train_fraction, open_corpus(inputs, data, self.tokenizer)
         if self.run is None:
@@ -87,11 +87,11 @@ class TextSession:
 
     def held_out_text(self, max_tokens: int) -> TokenizedText:
         """Return the beginning of the text that was held out."""
-        return from_ids(self.tokenizer, self.saved.document_kind, np.asarray(self.train_and_held_out()[1][:max_tokens]))
+        return from_ids(self.tokenizer, self.saved.documents, np.asarray(self.train_and_held_out()[1][:max_tokens]))
 
     def tokenize(self, text: str) -> TokenizedText:
         """Return how the model reads a text."""
-        return tokenize(self.tokenizer, self.saved.document_kind, text)
+        return tokenize(self.tokenizer, self.saved.documents, text)
 
     def first_tokens(self, name: str, max_tokens: int) -> TokenizedText:
         """Return how the model reads the first symbols of a file, folder or standard input."""

@@ -91,8 +91,8 @@ def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
         shape = {"layers": layers, "hidden": hidden, "batch": batch, "bptt": bptt}
         rates = run_interleaved(
             {
-                "ours": ("our step", shape | {"optimiser": "adamw"}),
-                "ours, muon": ("our step", shape | {"optimiser": "muon"}),
+                "ours": ("our step", shape | {"optimizer": "adamw"}),
+                "ours, muon": ("our step", shape | {"optimizer": "muon"}),
                 "float32": ("peer step", shape | {"autocast": False}),
                 "bfloat16": ("peer step", shape | {"autocast": True}),
                 "bfloat16 tuned": ("peer step", shape | {"autocast": True, "tuned": True}),
@@ -201,8 +201,8 @@ def encoding(rounds: int, note: Callable[[str], None]) -> dict[str, Any]:
 def learn(options: BenchOptions, note: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return one row a contender: its curve, and its losses at the end; draw the picture, if one is wanted."""
     rows = []
-    if options.picture and not Path(options.picture).absolute().parent.is_dir():
-        raise UsageError(f"--picture {options.picture} has no folder to be written to.")
+    if options.svg and not Path(options.svg).absolute().parent.is_dir():
+        raise UsageError(f"--picture {options.svg} has no folder to be written to.")
     note(
         f"loss after {options.seconds:g} s on {options.text}, in nats a character: with the context carried on, "
         f"in windows of {learning.WINDOW} (the GPT: of its 64)"
@@ -212,8 +212,8 @@ def learn(options: BenchOptions, note: Callable[[str], None]) -> list[dict[str, 
         carried_text = "      " if row["carried"] is None else f"{row['carried']:.4f}"
         note(f"  {name:<28} {carried_text}  {row['windowed']:.4f}   {row['parameters']:>9,} parameters")
         rows.append(row)
-    if options.picture:
-        write_atomic(Path(options.picture), loss_curves_svg({row["name"]: row["curve"] for row in rows}).encode())
+    if options.svg:
+        write_atomic(Path(options.svg), loss_curves_svg({row["name"]: row["curve"] for row in rows}).encode())
     return rows
 
 

@@ -56,8 +56,8 @@ def train_unrolled(text: str, seconds: float, seed: int, **settings: Any) -> dic
         preset = values.pop("preset", None)
         callback = CurveCallback()
         result = launch.start_run(TrainRequest.build((text,), values, "bench", preset), callback).train()
-        if result.stopped is not None:
-            raise Interrupted("the benchmark was stopped", result.stopped)
+        if result.stop_signal is not None:
+            raise Interrupted("the benchmark was stopped", result.stop_signal)
         model = load(result.model)
         losses = {"carried": model.evaluate().nats, "windowed": model.evaluate(window=WINDOW).nats}
     return {"curve": callback.curve, "parameters": result.parameters, **losses}

@@ -80,7 +80,7 @@ class SmallGPT(nn.Module):
         self.head = nn.Linear(width, vocab_size, bias=False)
         for name, weight in self.named_parameters():
             if weight.dim() > 1:
-                is_residual_projection = name.endswith(("out.weight", "narrow.weight"))
+                is_residual_projection = name.endswith(("out.weight", "mlp_out.weight"))
                 nn.init.normal_(weight, std=0.02 / ((2 * num_layers) ** 0.5 if is_residual_projection else 1))
         self.head.weight = self.embedding.weight
 

@@ -43,11 +43,11 @@ class Workload(Protocol):
 
 
 class UnrolledStep:
-    """A training step of this package, as `unrolled train --optimiser adamw` takes it, on symbols drawn at random."""
+    """A training step of this package, as `unrolled train --optimizer adamw` takes it, on symbols drawn at random."""
 
-    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, optimiser: Any) -> None:
+    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, optimizer: Any) -> None:
         options = MachineOptions()
-        training = TrainingOptions(batch=batch, bptt=bptt, optimiser=optimiser)
+        training = TrainingOptions(batch=batch, bptt=bptt, optimizer=optimizer)
         model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=layers, hidden=hidden, dropout=0.0)).train()
         machine, _ = choose_kernel(model, select_device(options), options, lambda note: None, training)
         ids = np.random.default_rng(0).integers(VOCAB_SIZE, size=(2, bptt, batch))

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unrolled.atomic_io import storage_error, write_atomic
+from unrolled.checkpoints.format_1 import upgrade
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
@@ -31,7 +32,7 @@ from unrolled.options import ModelOptions, PairOptions, from_dict
 from unrolled.tables.spec import ModelDims, TableSpec
 from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL_FILE_NAME = "model.safetensors"
 MAX_HEADER_BYTES = 64 << 20
 """Bytes of header beyond which a file is not believed: the largest vocabulary there can be needs a tenth."""
@@ -48,13 +49,13 @@ class TextModelFile:
 
     model: RecurrentLM
     tokenizer: Tokenizer
-    document_kind: str = "stream"
+    documents: str = "none"
     history: dict[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
         """Return all but the weights."""
-        text_fields = {"vocabulary": self.tokenizer.to_json(), "unit": self.document_kind}
-        return {"kind": "model", "options": asdict(self.model.options), **text_fields, "history": self.history}
+        text_fields = {"tokenizer": self.tokenizer.to_json(), "documents": self.documents}
+        return {"kind": "text", "options": asdict(self.model.options), **text_fields, "history": self.history}
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class TableModelFile:
 
     def metadata(self) -> dict[str, Any]:
         """Return all but the weights."""
-        options = {"options": asdict(self.model.options), "pair": asdict(self.model.pair)}
-        return {"kind": "pairs", **options, "task": self.spec.to_json(), "history": self.history}
+        options = {"options": asdict(self.model.options), "table_options": asdict(self.model.pair)}
+        return {"kind": "table", **options, "spec": self.spec.to_json(), "history": self.history}
 
 
 ModelFile = TextModelFile | TableModelFile
@@ -107,19 +108,19 @@ def load_text_model(path: Path) -> TextModelFile:
 
 
 def _build_text_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TextModelFile:
-    tokenizer = tokenizer_from_json(metadata["vocabulary"])
+    tokenizer = tokenizer_from_json(metadata["tokenizer"])
     options = from_dict(ModelOptions, metadata["options"], "model")
     if parameter_count(tokenizer.vocab_size, options) != sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError("the weights are not those of its options")
     return TextModelFile(
-        RecurrentLM(tokenizer.vocab_size, options).eval(), tokenizer, str(metadata["unit"]), dict(metadata["history"])
+        RecurrentLM(tokenizer.vocab_size, options).eval(), tokenizer, str(metadata["documents"]), dict(metadata["history"])
     )
 
 
 def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TableModelFile:
-    spec = TableSpec.from_json(metadata["task"])
+    spec = TableSpec.from_json(metadata["spec"])
     options = from_dict(ModelOptions, metadata["options"], "model")
-    pair = from_dict(PairOptions, metadata["pair"], "model")
+    pair = from_dict(PairOptions, metadata["table_options"], "model")
     _check_sizes(tensors, spec.dims, options)
     return TableModelFile(EncoderDecoder(spec.dims, options, pair).eval(), spec, dict(metadata["history"]))
 
@@ -128,14 +129,14 @@ def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: Model
     """Raise `ValueError` before anything is built that could be larger than the file it comes from."""
     num_weights = sum(tensor.numel() for tensor in tensors.values())
     largest = max(1, shape.source_size, shape.target_size, math.prod(shape.image_shape or (0,)), shape.target_length)
-    is_width_valid = tensors["reader.norm.weight"].numel() == options.hidden and options.hidden**2 <= max(num_weights, 1 << 24)
+    is_width_valid = tensors["encoder.norm.weight"].numel() == options.hidden and options.hidden**2 <= max(num_weights, 1 << 24)
     if not is_width_valid or options.layers > len(tensors) or largest > max(num_weights, 1 << 24):
         raise ValueError("the weights are not those of its options")
 
 
 _BUILDERS: dict[str, Callable[[Mapping[str, Tensor], dict[str, Any]], ModelFile]] = {
-    "model": _build_text_model,
-    "pairs": _build_table_model,
+    "text": _build_text_model,
+    "table": _build_table_model,
 }
 
 
@@ -143,7 +144,7 @@ def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
     """Write tensors and a JSON value as a sealed safetensors file."""
     cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = safetensors.torch.save(
-        cpu_tensors, {"unrolled": json.dumps({"format": FORMAT_VERSION, "seal": _EMPTY_DIGEST, **metadata})}
+        cpu_tensors, {"unrolled": json.dumps({"format": FORMAT_VERSION, "sha256": _EMPTY_DIGEST, **metadata})}
     )
     digest = hashlib.sha256(content).hexdigest()
     write_atomic(path, content.replace(_EMPTY_DIGEST.encode(), digest.encode(), 1))
@@ -153,15 +154,16 @@ def load_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a sealed file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or newer than we."""
     content = _read_file(path)
     metadata = _read_metadata(path, content)
-    digest = metadata.pop("seal", None)
+    digest = metadata.pop("sha256" if metadata["format"] > 1 else "seal", None)
     if not isinstance(digest, str) or len(digest) != len(_EMPTY_DIGEST) or not digest.isascii():
         raise ModelError(f"{path} was not written by unrolled: its header has no seal.")
     if hashlib.sha256(content.replace(digest.encode(), _EMPTY_DIGEST.encode(), 1)).hexdigest() != digest:
         raise ModelError(f"{path} is damaged: its contents do not match its seal. Take another copy or checkpoint.")
     try:
-        return safetensors.torch.load(content), metadata
+        tensors = safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged: {error}.") from error
+    return (tensors, metadata) if metadata["format"] > 1 else upgrade(tensors, metadata)
 
 
 def _read_file(path: Path) -> bytes:

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from unrolled.atomic_io import TMP_MARK, atomic_dir, make_dir, remove_dir, remove_tmp, storage_error, write_atomic
+from unrolled.checkpoints.format_1 import upgrade_config
 from unrolled.checkpoints.model_file import MODEL_FILE_NAME, ModelFile, load_checked, load_model, save_checked, save_model
 from unrolled.errors import ModelError, UsageError, did_you_mean
 
@@ -107,7 +108,7 @@ class Run:
             raise ModelError(f"{path} cannot be read: {error}.") from error
         if not isinstance(config, dict):
             raise ModelError(f"{path} is no JSON object.")
-        return config
+        return config if config.get("format", 1) != 1 else upgrade_config(config)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Replace the configuration."""

@@ -21,7 +21,7 @@ SCALARS = {
     "train": {
         "train_nats": "loss/train",
         "lr": "training/learning_rate",
-        "rate": "training/symbols_per_second",
+        "tokens_per_second": "training/tokens_per_second",
         "gradient_norm": "training/gradient_norm",
         "epochs": "training/epochs",
     },

@@ -44,6 +44,7 @@ class CommandParser(argparse.ArgumentParser):
             argument_default=argparse.SUPPRESS,
         )
         self._old_names: dict[str, str] = {}
+        self._old_values: dict[tuple[str, str], str] = {}
         self._general = self.add_argument_group("general")
         self.add_switch("--json", "Print one JSON document on stdout, and nothing else there.")
         self._general.add_argument("-h", "--help", action="help", help="Show this and leave.")
@@ -69,6 +70,7 @@ class CommandParser(argparse.ArgumentParser):
             elif field.default is not None and field.default != () and field.default != "":
                 help_text += f" (default: {_format_default(field.default)})"
             group.add_argument(flag_name(field.name), help=help_text, **_argument_kwargs(hints[field.name]))
+            self._old_values |= {(flag_name(field.name), old): new for old, new in field.metadata["old_values"].items()}
             self._old_names |= {flag_name(name): flag_name(field.name) for name in field.metadata["old_names"]}
 
     def parse_cli_values(self, argv: list[str]) -> dict[str, Any]:
@@ -113,7 +115,7 @@ class CommandParser(argparse.ArgumentParser):
             if takes_value and next_argument.split("=")[0].replace("_", "-") not in self._option_string_actions:
                 equals, value = "=", next_argument
                 next(indices)
-            result.append(name + equals + value)
+            result.append(name + equals + self._old_values.get((name, value), value))
         return result
 
 

@@ -81,15 +81,19 @@ class StepLabelCounts:
         by_token = self.majority_by_token() if self.label_counts else {}
         for token, label in sorted(itertools.islice(by_token.items(), MAX_SAVED_TOKENS)):
             tokens_by_label.setdefault(label, []).append(token)
-        return {"labels": dict(self.label_counts), "symbols": tokens_by_label, "missed": self.num_uncounted}
+        return {
+            "label_counts": dict(self.label_counts),
+            "majority_by_label": tokens_by_label,
+            "num_uncounted": self.num_uncounted,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StepLabelCounts:
         """Return the counts that `to_json` described."""
         counts = cls()
-        counts.label_counts.update(data["labels"])
-        counts.pair_counts.update((token, label) for label, tokens in data["symbols"].items() for token in tokens)
-        counts.num_uncounted = data["missed"]
+        counts.label_counts.update(data["label_counts"])
+        counts.pair_counts.update((token, label) for label, tokens in data["majority_by_label"].items() for token in tokens)
+        counts.num_uncounted = data["num_uncounted"]
         return counts
 
 

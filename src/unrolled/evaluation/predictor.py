@@ -63,7 +63,7 @@ class Predictor:
 
     def __init__(self, model: EncoderDecoder, spec: TableSpec, machine: DeviceConfig, options: PredictOptions) -> None:
         self.model, self.spec, self.machine, self.options = model, spec, machine, options
-        self.max_new_tokens = model.shape.target_length or int(spec.train_stats.get("longest", 256) * 1.2) + 4
+        self.max_new_tokens = model.shape.target_length or int(spec.train_stats.get("max_length", 256) * 1.2) + 4
 
     def predict_iter(self, cells: Iterable[Cell]) -> Iterator[Prediction]:
         """Yield an answer for each source cell, in their order; an empty one gets an empty answer."""
@@ -97,7 +97,7 @@ class Predictor:
     def predict_with_attention(self, cell: Cell) -> tuple[Prediction, Array | None]:
         """Return the answer of one cell, and the weights `(M, S)` with which the source was looked at, if it was."""
         prediction = self.predict([cell])[0]
-        if self.model.writer is None or not len(prediction.values):
+        if self.model.decoder is None or not len(prediction.values):
             return prediction, None
         weights = attention_weights(
             self.model, self.collate([encode_source(self.spec, cell)]), [Hypothesis(prediction.values, 0.0)]
@@ -111,14 +111,14 @@ class Predictor:
         return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
     def _predict_batch(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Prediction]:
-        if self.model.writer is not None:
+        if self.model.decoder is not None:
             return self._generate(batch, cells, seeds)
         logits = self.model.logits(batch).float()
-        if self.model.shape.target_tensor_kind == "numbers":
+        if self.model.shape.target_tensor_kind == "floats":
             return [Prediction(self.spec.decode_target(row[None]), row[None]) for row in logits[0].cpu().numpy()]
         known_logits = logits[..., :-1] if logits.shape[-1] > 1 else logits  # unknown is never the answer
         probs = known_logits.double().softmax(-1).cpu().numpy()
-        if self.spec.mode.output == "once":
+        if self.spec.mode.output == "single":
             return [self._label_prediction(row) for row in probs[0]]
         lengths = batch["lengths"].tolist()
         return [self._step_labels_prediction(probs[:length, column]) for column, length in enumerate(lengths)]
@@ -180,12 +180,12 @@ def fit_baselines(dataset: PairDataset, index: npt.NDArray[np.int64]) -> dict[st
         label_counts = StepLabelCounts()
         for i in rows:
             label_counts.add(_token_names(spec, dataset.source[i]), spec.target.label_names(dataset.target[i]))
-        return {"steps": label_counts.to_json()}
+        return {"step_labels": label_counts.to_json()}
     if isinstance(spec.target, TextColumn):
         texts = Counter(dataset.target[i].tobytes() for i in rows)
         majority_ids = np.frombuffer(texts.most_common(1)[0][0], dtype=np.int32)
         max_length = int(dataset.target.lengths[index].max())
-        return {"longest": max_length, "commonest": spec.target.decode(majority_ids)}
+        return {"max_length": max_length, "most_common": spec.target.decode(majority_ids)}
     if isinstance(spec.target, ImageColumn):
         levels = np.bincount(np.concatenate([dataset.target[i] for i in rows[:2000]]), minlength=spec.dims.target_size)
         return {"levels": levels.tolist()}
@@ -194,7 +194,7 @@ def fit_baselines(dataset: PairDataset, index: npt.NDArray[np.int64]) -> dict[st
 
 def _token_names(spec: TableSpec, source: Array) -> list[str] | None:
     """Return a name for each symbol of a source; None if it has no symbols."""
-    return [str(i) for i in source.tolist()] if spec.source.tensor_kind == "symbols" else None
+    return [str(i) for i in source.tolist()] if spec.source.tensor_kind == "ids" else None
 
 
 def evaluate_predictions(
@@ -213,10 +213,10 @@ def evaluate_predictions(
             [list(target.cell_tokens(cell)) for cell in truths],
             [target.label_names(prediction.values) for prediction in predictions],
         )
-        return step_label_report(truth, predicted, source_tokens, StepLabelCounts.from_json(train_stats["steps"]))
+        return step_label_report(truth, predicted, source_tokens, StepLabelCounts.from_json(train_stats["step_labels"]))
     if isinstance(target, TextColumn):
         truth_texts, count = [parse_text(cell) for cell in truths], len(truths)
-        baselines = {"commonest": [str(train_stats["commonest"])] * count}
+        baselines = {"most_common": [str(train_stats["most_common"])] * count}
         if isinstance(spec.source, TextColumn):
             baselines["copy"] = [parse_text(cell) for cell in sources]
         return generation_report(truth_texts, [prediction.text for prediction in predictions], baselines)

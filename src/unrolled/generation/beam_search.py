@@ -191,6 +191,6 @@ def attention_weights(model: EncoderDecoder, batch: Batch, hypotheses: list[Hypo
 
 
 def _require_decoder(model: EncoderDecoder) -> Decoder:
-    if model.writer is None:
+    if model.decoder is None:
         raise ValueError("This model does not write: it answers.")
-    return model.writer
+    return model.decoder

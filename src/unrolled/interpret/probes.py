@@ -44,17 +44,17 @@ class Probe:
     layer: int
     unit: int
     feature: str
-    means: str
+    description: str
     kind: str
     score: float
     sign: int
-    p: float
-    plain: bool = False
+    p_value: float
+    trivial: bool = False
 
     @property
     def is_detector(self) -> bool:
         """Whether the unit is a detector of something that takes memory to know."""
-        return not self.plain and self.p <= 0.05 and self.score >= DETECTOR_THRESHOLDS[self.kind]
+        return not self.trivial and self.p_value <= 0.05 and self.score >= DETECTOR_THRESHOLDS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def probe_units(activations: Activations, text: str, check: Callable[[], None] =
         activations.h.shape[2],
     )
     best_units = [table.result(index, int(np.abs(first_half_scores[index]).argmax())) for index in range(len(values))]
-    best_units.sort(key=lambda result: (result.plain, not result.is_detector, result.p > 0.05, -table.relative_score(result)))
+    best_units.sort(
+        key=lambda result: (result.trivial, not result.is_detector, result.p_value > 0.05, -table.relative_score(result))
+    )
     is_trivial_or_local = np.array([feature.trivial or feature.local for feature in table.features])
     best_feature_by_unit = (
         np.abs(first_half_scores) / table.signed_thresholds()[:, None] - is_trivial_or_local[:, None]

@@ -40,8 +40,8 @@ class RowActivations:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything as named arrays, for `numpy.savez`."""
-        arrays_by_name = {f"read.{name}": values for name, values in self.encoder.items()}
-        arrays_by_name |= {f"wrote.{name}": values for name, values in self.decoder.items()}
+        arrays_by_name = {f"encoder.{name}": values for name, values in self.encoder.items()}
+        arrays_by_name |= {f"decoder.{name}": values for name, values in self.decoder.items()}
         if self.attention is not None:
             arrays_by_name["attention"] = self.attention
         return arrays_by_name
@@ -55,15 +55,15 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
     batch = predictor.collate([encode_source(predictor.spec, cell)])
     step_probs = None
     with record_cells(model) as recorder:
-        if model.writer is None:
+        if model.decoder is None:
             logits = model.logits(batch)
-            if predictor.spec.mode.output == "beside":
+            if predictor.spec.mode.output == "aligned":
                 step_probs = logits[:, 0, :-1].softmax(-1).float().cpu().numpy()
         else:
             ids = torch.from_numpy(np.asarray(prediction.values, dtype=np.int64)).to(model.device).unsqueeze(-1)
             memory = model.encode(batch)
             if len(ids):
-                model.writer(ids, memory)
+                model.decoder(ids, memory)
     source_tokens = list(source.cell_tokens(cell)) if isinstance(source, TextColumn) else []
     return RowActivations(
         source_tokens,
@@ -79,9 +79,9 @@ def _encoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) ->
     """Return the reader's signals `(S, L, H)`."""
     layers: list[dict[str, Tensor]] = []
     for index in range(model.options.layers):
-        forward = recorder.records.get(f"reader.layers.{index}.forward_cell")
-        backward = recorder.records.get(f"reader.layers.{index}.backward_cell")
-        one_way = recorder.records.get(f"reader.stack.layers.{index}.cell")
+        forward = recorder.records.get(f"encoder.layers.{index}.forward_cell")
+        backward = recorder.records.get(f"encoder.layers.{index}.backward_cell")
+        one_way = recorder.records.get(f"encoder.stack.layers.{index}.cell")
         if forward is not None and backward is not None:
             forward_values, backward_values = _record_activations(forward), _record_activations(backward)
             layers.append(
@@ -94,7 +94,7 @@ def _encoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) ->
 
 def _decoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) -> dict[str, Array]:
     """Return the writer's signals `(M, L, H)`."""
-    records = [recorder.records.get(f"writer.stack.layers.{index}.cell") for index in range(model.options.layers)]
+    records = [recorder.records.get(f"decoder.stack.layers.{index}.cell") for index in range(model.options.layers)]
     return _stack_layers([_record_activations(record) for record in records if record is not None])
 
 

@@ -141,20 +141,20 @@ class GatedCell(Cell):
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         rows = self.num_gates * hidden_size
-        self.weight_x = nn.Parameter(torch.empty(rows, input_size))
-        self.weight_h = nn.Parameter(torch.empty(rows, hidden_size))
+        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
         self.bias = nn.Parameter(torch.empty(rows))
-        self.bias_h = nn.Parameter(torch.empty(rows)) if two_biases else None
+        self.bias_hh = nn.Parameter(torch.empty(rows)) if two_biases else None
         self.reset_parameters(1 / math.sqrt(hidden_size))
 
     @torch.no_grad()
     def reset_parameters(self, bound: float) -> None:
         """Draw the weights anew, uniform in +-`bound`; biases start at zero (an LSTM's forget gate at one)."""
-        nn.init.uniform_(self.weight_x, -bound, bound)
-        nn.init.uniform_(self.weight_h, -bound, bound)
+        nn.init.uniform_(self.weight_ih, -bound, bound)
+        nn.init.uniform_(self.weight_hh, -bound, bound)
         self.bias.zero_()
-        if self.bias_h is not None:
-            self.bias_h.zero_()
+        if self.bias_hh is not None:
+            self.bias_hh.zero_()
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         """Return the open gates, each `(..., H)`, for inputs `x` `(..., I)` and the state's `h` `(..., H)` before them."""
@@ -175,10 +175,10 @@ class RNNCell(GatedCell):
     num_gates = 1
 
     def initial_state(self, batch_size: int) -> RNNState:
-        return RNNState(self.weight_h.new_zeros(batch_size, self.hidden_size))
+        return RNNState(self.weight_hh.new_zeros(batch_size, self.hidden_size))
 
     def step(self, x: Tensor, state: RNNState) -> tuple[Tensor, RNNState]:
-        h = torch.tanh(F.linear(x, self.weight_x, self.bias) + F.linear(state.h, self.weight_h, self.bias_h))
+        h = torch.tanh(F.linear(x, self.weight_ih, self.bias) + F.linear(state.h, self.weight_hh, self.bias_hh))
         return h, RNNState(h)
 
 
@@ -195,11 +195,11 @@ class GRUCell(GatedCell):
     gate_names = ("r", "z", "n")
 
     def initial_state(self, batch_size: int) -> GRUState:
-        return GRUState(self.weight_h.new_zeros(batch_size, self.hidden_size))
+        return GRUState(self.weight_hh.new_zeros(batch_size, self.hidden_size))
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-        r_x, z_x, n_x = F.linear(x, self.weight_x, self.bias).chunk(3, -1)  # each (..., H)
-        r_h, z_h, n_h = F.linear(h, self.weight_h, self.bias_h).chunk(3, -1)
+        r_x, z_x, n_x = F.linear(x, self.weight_ih, self.bias).chunk(3, -1)  # each (..., H)
+        r_h, z_h, n_h = F.linear(h, self.weight_hh, self.bias_hh).chunk(3, -1)
         r = torch.sigmoid(r_x + r_h)
         return r, torch.sigmoid(z_x + z_h), torch.tanh(n_x + r * n_h)
 
@@ -217,11 +217,11 @@ class GRUResetBeforeCell(GRUCell):
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         size = self.hidden_size
-        r_x, z_x, n_x = F.linear(x, self.weight_x, self.bias).chunk(3, -1)  # each (..., H)
-        bias_rz, bias_n = (None, None) if self.bias_h is None else (self.bias_h[: 2 * size], self.bias_h[2 * size :])
-        r_h, z_h = F.linear(h, self.weight_h[: 2 * size], bias_rz).chunk(2, -1)
+        r_x, z_x, n_x = F.linear(x, self.weight_ih, self.bias).chunk(3, -1)  # each (..., H)
+        bias_rz, bias_n = (None, None) if self.bias_hh is None else (self.bias_hh[: 2 * size], self.bias_hh[2 * size :])
+        r_h, z_h = F.linear(h, self.weight_hh[: 2 * size], bias_rz).chunk(2, -1)
         r = torch.sigmoid(r_x + r_h)
-        return r, torch.sigmoid(z_x + z_h), torch.tanh(n_x + F.linear(r * h, self.weight_h[2 * size :], bias_n))
+        return r, torch.sigmoid(z_x + z_h), torch.tanh(n_x + F.linear(r * h, self.weight_hh[2 * size :], bias_n))
 
 
 class LSTMCell(GatedCell):
@@ -243,11 +243,11 @@ class LSTMCell(GatedCell):
         self.bias[self.hidden_size : 2 * self.hidden_size] = 1.0
 
     def initial_state(self, batch_size: int) -> LSTMState:
-        zero = self.weight_h.new_zeros(batch_size, self.hidden_size)
+        zero = self.weight_hh.new_zeros(batch_size, self.hidden_size)
         return LSTMState(zero, zero)
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-        i, f, g, o = (F.linear(x, self.weight_x, self.bias) + F.linear(h, self.weight_h, self.bias_h)).chunk(4, -1)
+        i, f, g, o = (F.linear(x, self.weight_ih, self.bias) + F.linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1)
         return torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
@@ -257,4 +257,4 @@ class LSTMCell(GatedCell):
         return h, LSTMState(h, c)
 
 
-CELLS: dict[str, type[GatedCell]] = {"rnn": RNNCell, "gru": GRUCell, "gru-before": GRUResetBeforeCell, "lstm": LSTMCell}
+CELLS: dict[str, type[GatedCell]] = {"rnn": RNNCell, "gru": GRUCell, "gru-reset-before": GRUResetBeforeCell, "lstm": LSTMCell}

@@ -79,7 +79,7 @@ def _check_clamp(clamp: Clamp, hidden_size: int, num_layers: int) -> None:
 
 def _clamp_tensors(cell: GatedCell, clamps: list[Clamp], batch_size: int) -> tuple[Tensor, Tensor]:
     """Return which units are held `(lanes, H)`, and their values."""
-    values = cell.weight_h.new_zeros(batch_size, cell.hidden_size)
+    values = cell.weight_hh.new_zeros(batch_size, cell.hidden_size)
     mask = torch.zeros_like(values, dtype=torch.bool)
     for clamp in clamps:
         rows = slice(None) if clamp.row is None else clamp.row

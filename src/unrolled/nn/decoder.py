@@ -52,20 +52,20 @@ class Decoder(nn.Module):
         width = options.hidden
         self.vocab_size, self.eos_id, self.bos_id, self.line_length = vocab_size, vocab_size, vocab_size + 1, line_length
         self.embedding = nn.Embedding(vocab_size + 2, width)
-        self.above = nn.Embedding(vocab_size + 2, width) if num_positions else None
-        self.place = nn.Parameter(torch.randn(num_positions, 1, width) * EMBEDDING_INIT_SCALE) if num_positions else None
-        for table in (self.embedding, self.above):
+        self.above_table = nn.Embedding(vocab_size + 2, width) if num_positions else None
+        self.position = nn.Parameter(torch.randn(num_positions, 1, width) * EMBEDDING_INIT_SCALE) if num_positions else None
+        for table in (self.embedding, self.above_table):
             if table is not None:
                 with torch.no_grad():
                     table.weight.mul_(EMBEDDING_INIT_SCALE)
         cell_class = CELLS[options.cell]
         cells = [cell_class(width, width, options.two_biases) for _ in range(options.layers)]
-        self.unk_dropout = UnkDropout(options.symbol_dropout, vocab_size - 1 if not num_positions else vocab_size + 1)
+        self.unk_dropout = UnkDropout(options.token_dropout, vocab_size - 1 if not num_positions else vocab_size + 1)
         self.stack = Stack(list(cells), options.dropout, residual=True)
         self.attention = nn.ModuleList([Attention(width) for _ in cells] if attention else [])
-        self.from_whole = nn.Linear(width, width)
+        self.context_proj = nn.Linear(width, width)
         num_state_tensors = len(state_tensors(self.stack.initial_state(1)))
-        self.begin = nn.Linear(width, num_state_tensors * width)
+        self.init_state_proj = nn.Linear(width, num_state_tensors * width)
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size + 1))
 
@@ -78,7 +78,9 @@ class Decoder(nn.Module):
     def initial_state(self, memory: EncoderMemory) -> DecoderState:
         """Return the state before the first symbol, which follows from what was read."""
         batch_size = len(memory.pooled)
-        chunks = iter(torch.tanh(self.begin(memory.pooled)).float().chunk(len(state_tensors(self.stack.initial_state(1))), -1))
+        chunks = iter(
+            torch.tanh(self.init_state_proj(memory.pooled)).float().chunk(len(state_tensors(self.stack.initial_state(1))), -1)
+        )
         layers = map_state(lambda s: next(chunks).contiguous(), self.stack.initial_state(batch_size))
         previous_ids = torch.full((max(1, self.line_length), batch_size), self.bos_id, device=memory.pooled.device)
         return DecoderState(layers, previous_ids)
@@ -88,14 +90,14 @@ class Decoder(nn.Module):
         `(M, B, S)` of the last layer that looks."""
         bos = ids.new_full((max(1, self.line_length), ids.shape[1]), self.bos_id)
         history = torch.cat([bos, ids])
-        above_ids = history[: len(ids)] if self.above is not None else None
+        above_ids = history[: len(ids)] if self.above_table is not None else None
         xs = self._embed(history[len(bos) - 1 : -1], above_ids, memory, 0)
         ys, weights, _ = self._run_layers(xs, self.initial_state(memory).layers, memory)
         return self._logits(ys), weights
 
     def step(self, state: DecoderState, memory: EncoderMemory, position: int) -> tuple[Tensor, StackState, Tensor | None]:
         """Return the scores `(B, V + 1)` of the symbol at place `at`, the state of the layers then, and weights `(B, S)`."""
-        above_ids = state.previous_ids[:1] if self.above is not None else None
+        above_ids = state.previous_ids[:1] if self.above_table is not None else None
         xs = self._embed(state.previous_ids[-1:], above_ids, memory, position)
         ys, weights, layers = self._run_layers(xs, state.layers, memory)
         return self._logits(ys)[0], layers, None if weights is None else weights[0]
@@ -105,9 +107,9 @@ class Decoder(nn.Module):
         return DecoderState(layers, torch.cat([state.previous_ids[1:], ids[None]]))
 
     def _embed(self, ids: Tensor, above_ids: Tensor | None, memory: EncoderMemory, position: int) -> Tensor:
-        xs = self.embedding(self.unk_dropout(ids)) + self.from_whole(memory.pooled)
-        if self.above is not None and self.place is not None and above_ids is not None:
-            xs = xs + self.above(above_ids) + self.place[position : position + len(ids)]
+        xs = self.embedding(self.unk_dropout(ids)) + self.context_proj(memory.pooled)
+        if self.above_table is not None and self.position is not None and above_ids is not None:
+            xs = xs + self.above_table(above_ids) + self.position[position : position + len(ids)]
         return cast(Tensor, xs)
 
     def _run_layers(self, xs: Tensor, state: State, memory: EncoderMemory) -> tuple[Tensor, Tensor | None, StackState]:

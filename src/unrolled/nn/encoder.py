@@ -36,7 +36,7 @@ class TokenEmbedding(nn.Module):
 
     def __init__(self, vocab_size: int, width: int, options: ModelOptions) -> None:
         super().__init__()
-        self.unk_dropout = UnkDropout(options.symbol_dropout, vocab_size - 1)
+        self.unk_dropout = UnkDropout(options.token_dropout, vocab_size - 1)
         self.embedding = nn.Embedding(vocab_size, width)
         with torch.no_grad():
             self.embedding.weight.mul_(EMBEDDING_INIT_SCALE)
@@ -51,15 +51,15 @@ class LinearProjection(nn.Module):
 
     def __init__(self, num_features: int, width: int, is_sequence: bool) -> None:
         super().__init__()
-        self.into = nn.Linear(num_features, width)
-        self.deep = (
+        self.proj = nn.Linear(num_features, width)
+        self.mlp = (
             None if is_sequence else nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         )
 
     def forward(self, xs: Tensor) -> Tensor:
         """Project."""
-        ys = self.into(xs)
-        return cast(Tensor, ys if self.deep is None else ys + self.deep(ys))
+        ys = self.proj(xs)
+        return cast(Tensor, ys if self.mlp is None else ys + self.mlp(ys))
 
 
 class ConvStem(nn.Module):
@@ -88,13 +88,13 @@ class ConvStem(nn.Module):
             for _ in range(num_halvings):
                 size = -(-size // 2)
             num_positions *= size
-        self.into = nn.Linear(channels, width)
-        self.place = nn.Parameter(torch.randn(num_positions, 1, width) * EMBEDDING_INIT_SCALE)
+        self.proj = nn.Linear(channels, width)
+        self.position = nn.Parameter(torch.randn(num_positions, 1, width) * EMBEDDING_INIT_SCALE)
 
     def forward(self, xs: Tensor) -> Tensor:
         """Look at the pictures."""
         grid = self.layers(xs[0].permute(0, 3, 1, 2))  # (B, channels, h, w)
-        return cast(Tensor, self.into(grid.flatten(2).permute(2, 0, 1)) + self.place)
+        return cast(Tensor, self.proj(grid.flatten(2).permute(2, 0, 1)) + self.position)
 
 
 class BidirectionalLayer(nn.Module):
@@ -146,14 +146,14 @@ class Encoder(nn.Module):
         pair: PairOptions,
     ) -> None:
         super().__init__()
-        width, self.image_as = options.hidden, pair.read if image_shape else "whole"
+        width, self.image_as = options.hidden, pair.image_as if image_shape else "whole"
         self.is_sequence = is_sequence or self.image_as != "whole"
-        self.front: nn.Module
-        if tensor_kind == "symbols":
-            self.front = TokenEmbedding(input_size, width, options)
-        elif tensor_kind == "picture" and self.image_as == "whole":
-            use_mlp = pair.pictures == "flat"
-            self.front = (
+        self.input_layer: nn.Module
+        if tensor_kind == "ids":
+            self.input_layer = TokenEmbedding(input_size, width, options)
+        elif tensor_kind == "image" and self.image_as == "whole":
+            use_mlp = pair.image_encoder == "mlp"
+            self.input_layer = (
                 LinearProjection(image_shape[0] * image_shape[1] * image_shape[2], width, False)
                 if use_mlp
                 else ConvStem(image_shape, width)
@@ -163,8 +163,8 @@ class Encoder(nn.Module):
             num_features = {"rows": image_width * channels, "columns": height * channels, "pixels": channels}.get(
                 self.image_as, input_size
             )
-            self.front = LinearProjection(num_features, width, self.is_sequence)
-        self.flatten_image = tensor_kind == "picture" and pair.pictures == "flat"
+            self.input_layer = LinearProjection(num_features, width, self.is_sequence)
+        self.flatten_image = tensor_kind == "image" and pair.image_encoder == "mlp"
         self.dropout = LockedDropout(options.dropout)
         self.bidirectional = self.is_sequence and pair.bidirectional
         cell_class = CELLS[options.cell]
@@ -176,7 +176,7 @@ class Encoder(nn.Module):
 
     def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Read a batch of sources, padded behind their `lengths`."""
-        xs = self.dropout(self.front(self._to_sequence(source)))
+        xs = self.dropout(self.input_layer(self._to_sequence(source)))
         if not self.is_sequence or self.image_as != "whole":
             lengths = torch.full_like(lengths, len(xs))
         if self.bidirectional:

@@ -33,14 +33,14 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         check_table_options(options)
         self.shape, self.options, self.pair = shape, options, pair
-        self.reader = Encoder(
+        self.encoder = Encoder(
             shape.source_tensor_kind, shape.source_size, shape.image_shape, shape.mode.sequence_input, options, pair
         )
         self.dropout = LockedDropout(options.dropout)
-        self.writer: Decoder | None = None
+        self.decoder: Decoder | None = None
         self.head: nn.Linear | None = None
-        if shape.mode.output == "after":
-            self.writer = Decoder(shape.target_size, shape.target_length, shape.target_row_length, pair.attention, options)
+        if shape.mode.output == "generated":
+            self.decoder = Decoder(shape.target_size, shape.target_length, shape.target_row_length, pair.attention, options)
         else:
             self.head = nn.Linear(options.hidden, shape.target_size)
         self.temperature: Tensor
@@ -50,7 +50,7 @@ class EncoderDecoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.reader.norm.weight.device
+        return self.encoder.norm.weight.device
 
     def cells(self) -> list[GatedCell]:
         """Return the recurrent cells."""
@@ -63,7 +63,7 @@ class EncoderDecoder(nn.Module):
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
         """Return what is learned from: the mean loss of a target, labels smoothed if asked for, and the state handed on."""
         logits, targets = self.logits_and_targets(batch)
-        if self.shape.target_tensor_kind == "numbers":
+        if self.shape.target_tensor_kind == "floats":
             return F.mse_loss(logits.float(), targets), state
         smoothing = self.pair.label_smoothing if self.training else 0.0
         loss = F.cross_entropy(
@@ -78,7 +78,7 @@ class EncoderDecoder(nn.Module):
     def loss_per_target(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return each target's loss without smoothing, `(M, B)`: nats, 0 where ignored; or the mean of squared deviations."""
         logits, targets = self.logits_and_targets(batch)
-        if self.shape.target_tensor_kind == "numbers":
+        if self.shape.target_tensor_kind == "floats":
             return (logits.float() - targets).square().mean(-1)
         losses = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
         return losses.view(targets.shape)
@@ -86,29 +86,29 @@ class EncoderDecoder(nn.Module):
     def logits_and_targets(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return scores (or numbers) and their targets, ends added: `(M, B, V)` and `(M, B)`, or both `(1, B, D)`."""
         targets = batch["target"]
-        if self.writer is None:
+        if self.decoder is None:
             return self.logits(batch), targets
-        labels = targets if self.shape.target_length else append_eos(targets, self.writer.eos_id)
+        labels = targets if self.shape.target_length else append_eos(targets, self.decoder.eos_id)
         memory = self.encode(batch)
         inputs = labels.clamp_min(0)  # what is ignored comes after the end, and is never looked at
-        logits, _ = self.writer(inputs, memory)
+        logits, _ = self.decoder(inputs, memory)
         return logits, labels
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return what the head says: `(1, B, V or D)` of the whole source, or `(T, B, V)` beside each step."""
         if self.head is None:
             raise ValueError("This model writes: it has no head.")
-        memory, _, pooled = self.reader(batch["source"], batch["lengths"])
-        features = memory if self.shape.mode.output == "beside" else pooled[None]
+        memory, _, pooled = self.encoder(batch["source"], batch["lengths"])
+        features = memory if self.shape.mode.output == "aligned" else pooled[None]
         logits = cast(Tensor, self.head(self.dropout(features)))
-        return logits if self.training or self.shape.target_tensor_kind == "numbers" else logits.float() / self.temperature
+        return logits if self.training or self.shape.target_tensor_kind == "floats" else logits.float() / self.temperature
 
     def encode(self, batch: Mapping[str, Tensor]) -> EncoderMemory:
         """Read a batch of sources, for the writer."""
-        if self.writer is None:
+        if self.decoder is None:
             raise ValueError("This model has no writer.")
-        memory, lengths, pooled = self.reader(batch["source"], batch["lengths"])
-        return self.writer.prepare_memory(memory, lengths, pooled)
+        memory, lengths, pooled = self.encoder(batch["source"], batch["lengths"])
+        return self.decoder.prepare_memory(memory, lengths, pooled)
 
     def seed_dropout(self, seed: int) -> None:
         """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
@@ -128,5 +128,5 @@ def check_table_options(options: ModelOptions) -> None:
         raise UsageError("--no-residual is for texts: the layers of a model of pairs are residual.")
     if options.embedding not in (None, options.hidden):
         raise UsageError(f"--embedding is for texts: that of a model of pairs is as wide as its layers, {options.hidden}.")
-    if options.initialisation != "scaled":
+    if options.initialization != "scaled":
         raise UsageError("--initialisation is for texts: that of a model of pairs is 'scaled'.")

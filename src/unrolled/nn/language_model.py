@@ -60,11 +60,11 @@ class RecurrentLM(nn.Module):
         cell_class = CELLS[options.cell]
         sizes = [width] + [options.hidden] * (options.layers - 1)
         cells = [cell_class(size, options.hidden, options.two_biases) for size in sizes]
-        self.token_dropout = TokenDropout(options.symbol_dropout)
+        self.token_dropout = TokenDropout(options.token_dropout)
         self.stack = Stack(list(cells), options.dropout, options.residual)
         self._dropouts = find_dropouts(self)
         self.head = nn.Linear(options.hidden, vocab_size)
-        if options.initialisation == "uniform":
+        if options.initialization == "uniform":
             self._init_uniform()
         elif options.residual:
             with torch.no_grad():

@@ -72,7 +72,7 @@ class Column:
 class TextColumn(Column):
     """A text, as characters, bytes, words or pieces of words."""
 
-    kind, tensor_kind, is_sequence = "text", "symbols", True
+    kind, tensor_kind, is_sequence = "text", "ids", True
 
     def __init__(self, name: str, tokenizer: Tokenizer) -> None:
         super().__init__(name)
@@ -125,11 +125,11 @@ class TextColumn(Column):
         return self.tokenizer.decode(i for i in values.tolist() if i != self.unk_id)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"vocabulary": self.tokenizer.to_json()}
+        return {"tokenizer": self.tokenizer.to_json()}
 
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> TextColumn:
-        tokenizer_json = value["vocabulary"]
+        tokenizer_json = value["tokenizer"]
         tokenizer = (
             word_tokenizer_from_json(tokenizer_json)
             if tokenizer_json["kind"] in ("words", "bpe")
@@ -144,7 +144,7 @@ class TextColumn(Column):
 class _LabeledColumn(Column):
     """What has names for its symbols, in their order."""
 
-    tensor_kind = "symbols"
+    tensor_kind = "ids"
 
     def __init__(self, name: str, labels: Sequence[str]) -> None:
         super().__init__(name)
@@ -226,7 +226,7 @@ class LabelsColumn(_LabeledColumn):
 class _NumericColumn(Column):
     """Numbers, brought to mean 0 and deviation 1 by those of the training rows."""
 
-    tensor_kind = "numbers"
+    tensor_kind = "floats"
 
     def __init__(self, name: str, mean: Array, scale: Array) -> None:
         super().__init__(name)
@@ -315,7 +315,7 @@ class FramesColumn(_NumericColumn):
 class ImageColumn(Column):
     """A picture `(H, W, C)`: a file, or an array of numbers."""
 
-    kind, tensor_kind, is_sequence = "image", "picture", False
+    kind, tensor_kind, is_sequence = "image", "image", False
 
     def __init__(self, name: str, shape: tuple[int, int, int], low: float, high: float, mean: float, scale: float) -> None:
         super().__init__(name)

@@ -22,7 +22,7 @@ from unrolled.errors import UsageError
 from unrolled.tables.columns import Column
 
 NO_OUTPUT, BOS, EOS = "-", "GO", "END"
-Output = Literal["once", "beside", "after"]
+Output = Literal["single", "aligned", "generated"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Mode:
     def align(self, source: Sequence[Any], target: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Return inputs and targets, step by step, of a pair; raises `ValueError` for a pair that does not fit."""
         inputs, outputs = list(source), list(target)
-        if self.output == "after":
+        if self.output == "generated":
             return [*inputs, BOS, *outputs], [NO_OUTPUT] * len(inputs) + [*outputs, EOS]
-        if self.output == "once":
+        if self.output == "single":
             if len(outputs) != 1:
                 raise ValueError(f"{self.name} has one target; got {len(outputs)}.")
             return inputs, [NO_OUTPUT] * (len(inputs) - 1) + outputs
@@ -48,24 +48,24 @@ class Mode:
 
 
 MODES = (
-    Mode("one-to-one", False, "once"),
-    Mode("one-to-many", False, "after"),
-    Mode("many-to-one", True, "once"),
-    Mode("many-to-many", True, "after"),
-    Mode("synced", True, "beside"),
+    Mode("one-to-one", False, "single"),
+    Mode("one-to-many", False, "generated"),
+    Mode("many-to-one", True, "single"),
+    Mode("many-to-many", True, "generated"),
+    Mode("synced", True, "aligned"),
 )
 
 
 def mode_of(source: Column, target: Column) -> Mode:
     """Return the mode of two columns. Raises `UsageError` for two that make none."""
     if target.kind == "labels":
-        output: Output = "beside"
+        output: Output = "aligned"
     elif target.kind in ("text", "image"):
-        output = "after"
+        output = "generated"
     elif target.kind == "frames":
         raise UsageError(f"'{target.name}' has frames, which can be read but not written: text, labels or numbers can.")
     else:
-        output = "once"
+        output = "single"
     for mode in MODES:
         if mode.sequence_input == source.is_sequence and mode.output == output:
             return mode

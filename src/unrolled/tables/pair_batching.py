@@ -63,8 +63,8 @@ class PairDataset:
 
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
-        self.source = RaggedArray(np.int32 if spec.source.tensor_kind == "symbols" else np.float32)
-        self.target = RaggedArray(np.int32 if spec.dims.target_tensor_kind == "symbols" else np.float32)
+        self.source = RaggedArray(np.int32 if spec.source.tensor_kind == "ids" else np.float32)
+        self.target = RaggedArray(np.int32 if spec.dims.target_tensor_kind == "ids" else np.float32)
         self.skipped_rows: list[int] = []
         self.num_read = self.num_examples = 0
 
@@ -79,7 +79,7 @@ class PairDataset:
             self.skipped_rows.append(line)
             return
         self.spec.check_aligned(inputs, targets, source)
-        is_aligned = self.spec.mode.output == "beside"
+        is_aligned = self.spec.mode.output == "aligned"
         num_steps = max(len(inputs), len(targets))
         if num_steps > MAX_STEPS and not is_aligned:
             raise DataError(
@@ -106,7 +106,7 @@ class PairDataset:
     def collate(self, index: npt.NDArray[np.int64]) -> PairBatch:
         """Lay the rows of `index` side by side."""
         target = [self.target[int(i)] for i in index]
-        is_numeric = self.spec.dims.target_tensor_kind == "numbers"
+        is_numeric = self.spec.dims.target_tensor_kind == "floats"
         targets = [row.astype(np.float32) if is_numeric else _ignore_unknown(self.spec, row) for row in target]
         padded = pad_arrays(targets, 0 if is_numeric else IGNORE_INDEX)
         num_targets = len(index) if is_numeric else int((padded != IGNORE_INDEX).sum()) + self.eos_per_row * len(index)
@@ -116,12 +116,12 @@ class PairDataset:
     @property
     def eos_per_row(self) -> int:
         """Ends that a row has beside its targets: one, if it is written and not always of the same length."""
-        return int(self.spec.mode.output == "after" and not self.spec.dims.target_length)
+        return int(self.spec.mode.output == "generated" and not self.spec.dims.target_length)
 
     @staticmethod
     def collate_sources(spec: TableSpec, rows: list[Array]) -> dict[str, Array]:
         """Return sources side by side, padded, and their lengths."""
-        as_ids = spec.source.tensor_kind == "symbols"
+        as_ids = spec.source.tensor_kind == "ids"
         padded = pad_arrays([row.astype(np.int64) if as_ids else row.astype(np.float32) for row in rows], 0)
         return {"source": padded, "lengths": np.array([len(row) for row in rows], dtype=np.int64)}
 
@@ -137,7 +137,7 @@ def _ignore_unknown(spec: TableSpec, row: Array) -> Array:
 def encode_source(spec: TableSpec, cell: Cell) -> Array:
     """Return a source cell as an array with time first: a picture is one step."""
     array = spec.source.encode(cell)
-    return array[None] if spec.source.tensor_kind == "picture" else array
+    return array[None] if spec.source.tensor_kind == "image" else array
 
 
 def pad_arrays(rows: list[Array], fill_value: float) -> Array:
@@ -161,7 +161,7 @@ class PairLoader(WindowCursor):
         target_lengths = dataset.target.lengths[index]
         self._lengths = np.maximum(dataset.source.lengths[index], target_lengths)
         self.tokens_per_epoch = int(target_lengths.sum()) + dataset.eos_per_row * len(index)
-        if dataset.spec.dims.target_tensor_kind == "numbers":
+        if dataset.spec.dims.target_tensor_kind == "floats":
             self.tokens_per_epoch = len(index)
 
     def __iter__(self) -> Iterator[PairBatch]:

@@ -58,7 +58,7 @@ class TableSpec:
         image_shape = source.shape if isinstance(source, ImageColumn) else ()
         target_length = int(np.prod(target.shape)) if isinstance(target, ImageColumn) else 0
         size = GRAY_LEVELS if target_length else target.size
-        tensor_kind = "symbols" if target_length else target.tensor_kind
+        tensor_kind = "ids" if target_length else target.tensor_kind
         row_length = target.shape[1] * target.shape[2] if isinstance(target, ImageColumn) else 0
         return ModelDims(self.mode, source.tensor_kind, source.size, image_shape, tensor_kind, size, target_length, row_length)
 
@@ -76,7 +76,7 @@ class TableSpec:
 
     def check_aligned(self, source: Array, target: Array, cell: Cell) -> None:
         """Raise `DataError` if labels are not as many as the steps they stand beside."""
-        if self.mode.output == "beside" and len(source) != len(target):
+        if self.mode.output == "aligned" and len(source) != len(target):
             raise DataError(
                 f"{cell.location}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} "
                 "labels: each step needs one."
@@ -84,11 +84,11 @@ class TableSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the task as it lies in a model's file."""
-        return {"source": column_to_json(self.source), "target": column_to_json(self.target), "known": self.train_stats}
+        return {"source": column_to_json(self.source), "target": column_to_json(self.target), "train_stats": self.train_stats}
 
     @staticmethod
     def from_json(value: Any) -> TableSpec:
         """Build the task that `to_json` described; raises `ModelError` or `UsageError` for anything else."""
-        spec = TableSpec(column_from_json(value["source"]), column_from_json(value["target"]), dict(value["known"]))
+        spec = TableSpec(column_from_json(value["source"]), column_from_json(value["target"]), dict(value["train_stats"]))
         _ = spec.mode
         return spec

@@ -101,7 +101,7 @@ class WordTokenizer(Tokenizer):
         return " ".join(words) if self.spaces else "".join(words).removeprefix(" ")
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "symbols": self.tokens, "spaces": self.spaces}
+        return {"kind": self.kind, "tokens": self.tokens, "spaces": self.spaces}
 
 
 class _WordDecodeStream(DecodeStream):
@@ -193,7 +193,7 @@ def word_tokenizer_from_json(value: dict[str, Any]) -> Tokenizer:
             raise
         except Exception as error:  # what tokenizers raises has no kind of its own
             raise ModelError(f"The model's pieces of words cannot be read: {error}.") from error
-    tokens = value.get("symbols")
+    tokens = value.get("tokens", value.get("symbols"))
     if not isinstance(tokens, list) or not all(isinstance(s, str) for s in tokens) or len(set(tokens)) != len(tokens):
         raise ModelError("The model's words cannot be read: distinct texts are expected.")
     return WordTokenizer(tokens, bool(value.get("spaces")))

@@ -171,10 +171,10 @@ class StreamBatches:
 
     @property
     def cursor(self) -> dict[str, int]:
-        return {"read": self._position}
+        return {"position": self._position}
 
     def seek(self, cursor: dict[str, int]) -> None:
-        self._position = int(cursor["read"])
+        self._position = int(cursor["position"])
 
     def __iter__(self) -> Iterator[Batch]:
         steps = np.arange(self.seq_len, dtype=np.int64)[:, None]

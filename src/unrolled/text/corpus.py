@@ -61,13 +61,13 @@ class Corpus:
 
     ids: Ids
     tokenizer: Tokenizer
-    unit: str
-    key: str
-    text: str
+    documents: str
+    cache_key: str
+    content_hash: str
     is_text: bool
-    documents: int
-    longest: int
-    unknown: int
+    num_documents: int
+    longest_document: int
+    num_unknown: int
     notes: tuple[str, ...]
 
     def split(self, train_fraction: float) -> tuple[Ids, Ids]:
@@ -101,7 +101,14 @@ def open_corpus(
     paths = resolve_inputs(inputs, options.glob, cache)
     try:
         file_stats = stat_files(paths)
-        key_parts = [FORMAT, cached_fingerprint(paths, cache), options.tokens, options.unit, tokenizer and tokenizer.to_json()]
+        kind = "stream" if options.documents == "none" else options.documents  # its earlier name: entries stay valid
+        key_parts = [
+            FORMAT,
+            cached_fingerprint(paths, cache),
+            options.tokens,
+            kind,
+            tokenizer and tokenizer.to_json(),
+        ]
         key = hashlib.blake2b(json.dumps(key_parts).encode(), digest_size=16).hexdigest()
         cached = cached_corpus(key)
         if cached is not None:
@@ -176,7 +183,7 @@ def _read_entry(folder: Path, verified: bool) -> Corpus:
     ids = np.memmap(path, dtype=header["dtype"], mode="r", shape=(header["size"],))
     tokenizer = tokenizer_from_json(header["vocabulary"])
     fields = {name: header[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
-    return Corpus(ids, tokenizer, key=folder.name, notes=tuple(header["notes"]), **fields)
+    return Corpus(ids, tokenizer, cache_key=folder.name, notes=tuple(header["notes"]), **fields)
 
 
 def _is_intact(path: Path, header: dict[str, Any]) -> bool:
@@ -189,7 +196,7 @@ def _is_intact(path: Path, header: dict[str, Any]) -> bool:
 
 def _encode(paths: list[Path], options: DataOptions, tokenizer: Tokenizer | None, folder: Path, content_hash: str) -> None:
     """Write `ids.bin` and `corpus.json` for the text of `paths` into `folder`."""
-    has_eos = options.unit != "stream"
+    has_eos = options.documents != "none"
     if tokenizer is None:
         tokenizer = ByteTokenizer(has_eos) if options.tokens == "bytes" else _scan_chars(paths, options)
     encoder = TextEncoder(tokenizer, options)
@@ -224,7 +231,7 @@ def _header_json(
     crc_fields = {"crc32": crc32} if isinstance(crc32, int) else {"shards": crc32}
     header = {
         "format": FORMAT, "text": content_hash, "is_text": stats.is_text,
-        "dtype": TextEncoder(tokenizer, options).dtype.str, "size": stats.num_tokens, **crc_fields, "unit": options.unit,
+        "dtype": TextEncoder(tokenizer, options).dtype.str, "size": stats.num_tokens, **crc_fields, "unit": options.documents,
         "documents": stats.num_documents, "longest": stats.longest_document, "unknown": stats.num_unknown,
         "vocabulary": tokenizer.to_json(), "notes": list(stats.notes),
     }  # fmt: skip

@@ -65,13 +65,13 @@ class EncodingJob:
     def to_json(self) -> str:
         """Return what a helper is told, in one line."""
         tokenizer = self.tokenizer and self.tokenizer.to_json()
-        return json.dumps([list(map(str, self.paths)), self.file_stats, self.options.tokens, self.options.unit, tokenizer])
+        return json.dumps([list(map(str, self.paths)), self.file_stats, self.options.tokens, self.options.documents, tokenizer])
 
     @classmethod
     def from_json(cls, line: bytes) -> EncodingJob:
         """Return the task that `to_json` told of."""
         paths, file_stats, tokens, documents, tokenizer_json = json.loads(line)
-        options = DataOptions(tokens=tokens, unit=documents)
+        options = DataOptions(tokens=tokens, documents=documents)
         tokenizer = None if tokenizer_json is None else tokenizer_from_json(tokenizer_json)
         return cls([Path(path) for path in paths], [(size, mtime) for size, mtime in file_stats], options, tokenizer)
 
@@ -122,7 +122,7 @@ class ShardWorker:
     def count(self) -> tuple[Tokenizer, CorpusStats]:
         """Count all shards; return the vocabulary of the text, and where the ids of each belong."""
         options, tokenizer = self.job.options, self.job.tokenizer
-        has_eos = options.unit != "stream"
+        has_eos = options.documents != "none"
         counting_tokenizer = tokenizer if isinstance(tokenizer, CharTokenizer) else None
         done = self._run_all("count", lambda number: shards.count(self._slices(number), options, counting_tokenizer))
         if tokenizer is None and options.tokens == "bytes":

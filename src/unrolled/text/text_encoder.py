@@ -51,19 +51,19 @@ class ShardStats:
     end of the shard had other line ends, and `finished` that it ends here; `notes` counts all others.
     """
 
-    size: int = 0
-    documents: int = 0
-    head: int = 0
-    tail: int = 0
-    longest: int = 0
-    unknown: int = 0
-    joined: int = 0
+    num_tokens: int = 0
+    num_documents: int = 0
+    head_length: int = 0
+    tail_length: int = 0
+    longest_document: int = 0
+    num_unknown: int = 0
+    num_separators: int = 0
     is_text: bool = True
-    joins: bool = False
-    closed: bool = False
-    returned: bool = False
-    returning: bool = False
-    finished: bool = False
+    wants_separator: bool = False
+    ends_separated: bool = False
+    head_had_crlf: bool = False
+    tail_had_crlf: bool = False
+    ends_file: bool = False
     notes: dict[str, int] = field(default_factory=dict)
 
 
@@ -96,25 +96,25 @@ def merge_stats(shards: Sequence[ShardStats], has_eos: bool, has_separator: bool
     ends_separated: bool | None = None  # None: there is nothing yet
     file_had_crlf = False
     for shard in shards:
-        add_separator = has_eos if not spans else has_separator and shard.joins and ends_separated is False
+        add_separator = has_eos if not spans else has_separator and shard.wants_separator and ends_separated is False
         if has_eos and add_separator and spans:
             num_documents, longest_document, open_length = num_documents + 1, max(longest_document, open_length), 0
-        size = add_separator + shard.size - (0 if has_separator else shard.joined)
+        size = add_separator + shard.num_tokens - (0 if has_separator else shard.num_separators)
         spans.append(ShardSpan(offset, size, add_separator))
         offset += size
-        if shard.documents:
-            longest_document = max(longest_document, open_length + shard.head, shard.longest)
-            num_documents, open_length = num_documents + shard.documents, shard.tail
+        if shard.num_documents:
+            longest_document = max(longest_document, open_length + shard.head_length, shard.longest_document)
+            num_documents, open_length = num_documents + shard.num_documents, shard.tail_length
         else:
-            open_length += shard.size
-        ends_separated = shard.closed if shard.size else True if add_separator else ends_separated
-        file_had_crlf |= shard.returned
-        if shard.finished:
+            open_length += shard.num_tokens
+        ends_separated = shard.ends_separated if shard.num_tokens else True if add_separator else ends_separated
+        file_had_crlf |= shard.head_had_crlf
+        if shard.ends_file:
             if file_had_crlf:
                 notes[LINE_ENDS_NOTE] = notes.get(LINE_ENDS_NOTE, 0) + 1
             file_had_crlf = False
-        file_had_crlf |= shard.returning
-        num_unknown += shard.unknown
+        file_had_crlf |= shard.tail_had_crlf
+        num_unknown += shard.num_unknown
         for note, count in shard.notes.items():
             notes[note] = notes.get(note, 0) + count
     is_text = all(shard.is_text for shard in shards)
@@ -126,7 +126,7 @@ def merge_stats(shards: Sequence[ShardStats], has_eos: bool, has_separator: bool
 
 def require_same_tokens(tokenizer: Tokenizer, options: DataOptions) -> None:
     """Raise `DataError` if a text that is read in this way cannot be put in the ids of a vocabulary."""
-    if (tokenizer.eos_id is not None) != (options.unit != "stream"):
+    if (tokenizer.eos_id is not None) != (options.documents != "none"):
         raise DataError("The model and the text disagree on documents: use the --unit the model was trained with.")
     if tokenizer.kind != options.tokens:
         raise DataError(f"The model reads {tokenizer.kind}, and the text is to be read as {options.tokens}: choose --tokens.")
@@ -165,9 +165,9 @@ class CharSet:
 
 def char_tokenizer(chars: Iterable[str], options: DataOptions) -> CharTokenizer:
     """Return the vocabulary of a text in which these symbols, in their order, are."""
-    if options.unit == "line":
+    if options.documents == "line":
         chars = [char for char in chars if char != "\n"]
-    return CharTokenizer(list(chars), options.unit != "stream")
+    return CharTokenizer(list(chars), options.documents != "none")
 
 
 class TextEncoder:
@@ -180,7 +180,7 @@ class TextEncoder:
     def __init__(self, tokenizer: Tokenizer, options: DataOptions) -> None:
         self.options = options
         self.eos_id = tokenizer.eos_id
-        bits = 8 if tokenizer.vocab_size < 256 or tokenizer.to_json() == {"kind": "bytes", "end": False} else 16
+        bits = 8 if tokenizer.vocab_size < 256 or tokenizer.to_json() == {"kind": "bytes", "has_eos": False} else 16
         self.dtype = np.dtype(f"uint{bits if tokenizer.vocab_size < 65536 else 32}")
         self.unknown_id = int(np.iinfo(self.dtype).max)
         self.is_bytes = isinstance(tokenizer, ByteTokenizer)
@@ -188,7 +188,7 @@ class TextEncoder:
             id_table = tokenizer.id_of_code_point.astype(self.dtype)  # -1 becomes `missing`
         else:
             id_table = np.arange(256, dtype=self.dtype)
-        if options.unit == "line":
+        if options.documents == "line":
             id_table[ord("\n")] = tokenizer.eos_id or 0
         self.id_table = id_table
         self.byte_table = id_table[:256].tobytes() if bits == 8 else None
@@ -219,18 +219,18 @@ class TextEncoder:
             self._count_notes(file_slice, notes)
             if self.eos_id is not None and file_slice.stop is None:
                 yield from self._separator_ids()
-        self.stats.closed = self.stats.size > 0 and self._last_id == self.separator
-        self.stats.tail = self.stats.size - self._last_eos - 1
+        self.stats.ends_separated = self.stats.num_tokens > 0 and self._last_id == self.separator
+        self.stats.tail_length = self.stats.num_tokens - self._last_eos - 1
 
     def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
         return file_slice.read(self.options.tokens, notes)
 
     def _separator_ids(self) -> Iterator[Ids]:
         """Yield the border, where something and not itself stands before it."""
-        if not self.stats.size:
-            self.stats.joins = True
+        if not self.stats.num_tokens:
+            self.stats.wants_separator = True
         elif self.separator is not None and self._last_id != self.separator:
-            self.stats.joined += 1
+            self.stats.num_separators += 1
             yield self._update_stats(np.array([self.separator], dtype=self.dtype))
 
     def _count_notes(self, file_slice: FileSlice, notes: dict[str, int]) -> None:
@@ -239,9 +239,9 @@ class TextEncoder:
         for note, count in notes.items():
             if note != LINE_ENDS_NOTE or is_full_file:
                 stats.notes[note] = stats.notes.get(note, 0) + count
-        stats.returned |= file_slice.start > 0 and LINE_ENDS_NOTE in notes
-        stats.returning |= not file_slice.start and not is_full_file and LINE_ENDS_NOTE in notes
-        stats.finished |= file_slice.start > 0 and file_slice.stop is None
+        stats.head_had_crlf |= file_slice.start > 0 and LINE_ENDS_NOTE in notes
+        stats.tail_had_crlf |= not file_slice.start and not is_full_file and LINE_ENDS_NOTE in notes
+        stats.ends_file |= file_slice.start > 0 and file_slice.stop is None
 
     def _check_utf8(self, utf8_decoder: codecs.IncrementalDecoder, chunk: Chunk | None) -> None:
         """Notice bytes that are not UTF-8: then there are no characters to measure by. None is the end."""
@@ -263,15 +263,15 @@ class TextEncoder:
             unknown_mask = ids == self.unknown_id
             count = int(np.count_nonzero(unknown_mask))
             if count:
-                self.stats.unknown += count
+                self.stats.num_unknown += count
                 ids = ids[~unknown_mask]
         return self._drop_empty_documents(ids)
 
     def _drop_empty_documents(self, ids: Ids) -> Ids:
-        if self.options.unit != "line" or not len(ids):
+        if self.options.documents != "line" or not len(ids):
             return ids
         eos_mask = ids == self.eos_id
-        self.stats.joins |= not self.stats.size and bool(eos_mask[0])
+        self.stats.wants_separator |= not self.stats.num_tokens and bool(eos_mask[0])
         after_eos = np.concatenate(([self._last_id == self.eos_id], eos_mask[:-1]))
         filtered: Ids = ids[~(eos_mask & after_eos)]
         return filtered
@@ -279,15 +279,15 @@ class TextEncoder:
     def _update_stats(self, ids: Ids) -> Ids:
         """Keep the totals: symbols, documents and the longest of them."""
         stats = self.stats
-        eos_positions = np.zeros(0, int) if self.eos_id is None else np.flatnonzero(ids == self.eos_id) + stats.size
+        eos_positions = np.zeros(0, int) if self.eos_id is None else np.flatnonzero(ids == self.eos_id) + stats.num_tokens
         if len(eos_positions):
             lengths = np.diff(eos_positions, prepend=self._last_eos) - 1
-            if not stats.documents:
-                stats.head, lengths = int(lengths[0]), lengths[1:]
-            stats.documents += len(eos_positions)
-            stats.longest = max(stats.longest, int(lengths.max(initial=0)))
+            if not stats.num_documents:
+                stats.head_length, lengths = int(lengths[0]), lengths[1:]
+            stats.num_documents += len(eos_positions)
+            stats.longest_document = max(stats.longest_document, int(lengths.max(initial=0)))
             self._last_eos = int(eos_positions[-1])
-        stats.size += len(ids)
+        stats.num_tokens += len(ids)
         self._last_id = int(ids[-1])
         return ids
 
@@ -303,13 +303,13 @@ class CountingEncoder(TextEncoder):
         self.options = options
         self.is_bytes = options.tokens == "bytes"
         self.char_set = None if self.is_bytes else CharSet()
-        self.eos_id = {"stream": None, "line": ord("\n"), "file": -1}[options.unit]  # -1: no symbol at all
+        self.eos_id = {"none": None, "line": ord("\n"), "file": -1}[options.documents]  # -1: no symbol at all
         self.separator = self.eos_id if self.eos_id is not None or self.is_bytes else ord("\n")
         self.dtype = np.dtype(np.int64)
         self._reset()
 
     def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
-        if self.char_set is None and self.options.unit != "line" and not is_compressed(file_slice.path):
+        if self.char_set is None and self.options.documents != "line" and not is_compressed(file_slice.path):
             try:
                 stop = file_slice.path.stat().st_size if file_slice.stop is None else file_slice.stop
             except OSError as error:
@@ -331,6 +331,6 @@ class CountingEncoder(TextEncoder):
         return self._drop_empty_documents(ids)
 
     def _update_stats(self, ids: Ids) -> Ids:
-        self.stats.size += len(ids)
+        self.stats.num_tokens += len(ids)
         self._last_id = int(ids[-1])
         return ids

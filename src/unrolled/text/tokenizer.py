@@ -162,7 +162,7 @@ class CharTokenizer(Tokenizer):
         return self._token_to_id.get("\n", self._token_to_id.get(" ", 0))
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "symbols": "".join(self.tokens), "end": self.eos_id is not None}
+        return {"kind": self.kind, "tokens": "".join(self.tokens), "has_eos": self.eos_id is not None}
 
 
 class ByteTokenizer(Tokenizer):
@@ -200,7 +200,7 @@ class ByteTokenizer(Tokenizer):
         return mask
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "end": self.eos_id is not None}
+        return {"kind": self.kind, "has_eos": self.eos_id is not None}
 
 
 VOCABULARIES: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (CharTokenizer, ByteTokenizer)}
@@ -208,12 +208,13 @@ VOCABULARIES: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (CharTok
 
 def tokenizer_from_json(value: Any) -> Tokenizer:
     """Build the vocabulary that `to_json` described; anything else is a `ModelError`."""
-    if isinstance(value, dict) and isinstance(value.get("end"), bool):
-        tokens = value.get("symbols")
+    if isinstance(value, dict):  # "symbols" and "end" are the names of format 1, of older files and cache entries
+        tokens, has_eos = value.get("tokens", value.get("symbols")), value.get("has_eos", value.get("end"))
+    if isinstance(value, dict) and isinstance(has_eos, bool):
         if value.get("kind") == "bytes":
-            return ByteTokenizer(value["end"])
+            return ByteTokenizer(has_eos)
         if value.get("kind") == "characters" and isinstance(tokens, str) and len(set(tokens)) == len(tokens) > 0:
-            return CharTokenizer(tokens, value["end"])
+            return CharTokenizer(tokens, has_eos)
     raise ModelError("The model's vocabulary cannot be read: expected 'characters' or 'bytes' with distinct symbols.")
 
 

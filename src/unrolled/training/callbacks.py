@@ -26,15 +26,15 @@ class Progress:
     """What a person wants to know while it runs. Rates are symbols a second; `eta` is in seconds of training."""
 
     step: int
-    progress: float
+    fraction: float
     epochs: float
     seconds: float
     eta: float
-    rate: float
+    tokens_per_second: float
     lr: float
     train_nats: float | None
     gradient_norm: float | None
-    best: float | None
+    best_nats: float | None
 
 
 class ProgressCallback(Protocol):

@@ -204,28 +204,28 @@ def shard_batch(batch: Any, process_group: ProcessGroup) -> Any:
 
     A process with no rows of its own gets the first row with weight zero, since DistributedDataParallel needs a backward pass.
     """
-    shard = process_group.shard_slice(batch.rows)
+    shard = process_group.shard_slice(batch.batch_size)
     empty = shard.start == shard.stop
     rows = slice(0, 1) if empty else shard
     if isinstance(batch, Batch):
         resets = None if batch.resets is None else batch.resets[:, rows]
-        symbols = int((batch.targets[:, rows] >= 0).sum())
+        num_targets = int((batch.targets[:, rows] >= 0).sum())
         part: Any = dataclasses.replace(
-            batch, inputs=batch.inputs[:, rows], targets=batch.targets[:, rows], resets=resets, num_targets=symbols
+            batch, inputs=batch.inputs[:, rows], targets=batch.targets[:, rows], resets=resets, num_targets=num_targets
         )
     elif isinstance(batch, PairBatch):
         target, index = batch.target[:, rows], batch.index[rows]
         numeric = target.ndim == 3
         ends = (batch.num_targets - (0 if numeric else int((batch.target >= 0).sum()))) // batch.batch_size
-        symbols = len(index) if numeric else int((target >= 0).sum()) + ends * len(index)
+        num_targets = len(index) if numeric else int((target >= 0).sum()) + ends * len(index)
         source = batch.source[:, rows]
         part = dataclasses.replace(
-            batch, source=source, lengths=batch.lengths[rows], target=target, index=index, num_targets=symbols
+            batch, source=source, lengths=batch.lengths[rows], target=target, index=index, num_targets=num_targets
         )
     else:
         raise ValueError(f"{type(batch).__name__} cannot be sharded.")
-    weight = 0.0 if empty else part.symbols * process_group.world_size / max(1, batch.symbols)
-    return dataclasses.replace(part, weight=weight, symbols=0 if empty else part.symbols)
+    loss_weight = 0.0 if empty else part.num_targets * process_group.world_size / max(1, batch.num_targets)
+    return dataclasses.replace(part, loss_weight=loss_weight, num_targets=0 if empty else part.num_targets)
 
 
 class _LossModule(nn.Module):

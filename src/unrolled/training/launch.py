@@ -52,7 +52,7 @@ class TrainResult:
     steps: int
     epochs: float
     train_seconds: float
-    symbols_per_second: float
+    tokens_per_second: float
     train_nats: float | None
     val_nats: float | None
     val_bits: float | None
@@ -61,9 +61,9 @@ class TrainResult:
     precision: str
     kernels: str
     seed: int
-    stopped: int | None
-    verdict: str
-    unit: str
+    stop_signal: int | None
+    diagnosis: str
+    loss_unit: str
 
 
 MIN_REPORTED_SCALE_CHANGE = 0.03
@@ -86,7 +86,7 @@ class TrainingRun:
         try:
             with use_threads(self.machine), self.process_group.lost_process_errors():
                 stop_signal = self.trainer.train()
-                best_nats, diagnosis = self.trainer.state.best, ""
+                best_nats, diagnosis = self.trainer.state.best_nats, ""
                 if stop_signal is None and self.process_group.is_main:
                     best_nats, diagnosis = self._final_eval()
                 self.process_group.all_reduce_sum([0.0])  # no process exits while another still needs it
@@ -96,10 +96,10 @@ class TrainingRun:
         return TrainResult(
             run=str(run.path),
             model=str(run.model_path),
-            steps=state.spent.steps,
-            epochs=round(state.spent.symbols / self.trainer.batches.tokens_per_epoch, 4),
-            train_seconds=state.spent.seconds,
-            symbols_per_second=state.spent.symbols / max(state.spent.seconds, 1e-9),
+            steps=state.used.steps,
+            epochs=round(state.used.tokens / self.trainer.batches.tokens_per_epoch, 4),
+            train_seconds=state.used.seconds,
+            tokens_per_second=state.used.tokens / max(state.used.seconds, 1e-9),
             train_nats=self.trainer.current_progress().train_nats,
             val_nats=best_nats,
             val_bits=None if best_nats is None else best_nats / math.log(2),
@@ -108,9 +108,9 @@ class TrainingRun:
             precision=self.machine.precision,
             kernels=self.kernels,
             seed=self.request.training.seed,
-            stopped=stop_signal,
-            verdict=diagnosis,
-            unit=self.task.loss_unit,
+            stop_signal=stop_signal,
+            diagnosis=diagnosis,
+            loss_unit=self.task.loss_unit,
         )
 
     def _final_eval(self) -> tuple[float | None, str]:
@@ -119,16 +119,16 @@ class TrainingRun:
         model_file = load_model(run.model_path)
         model = model_file.model.to(self.machine.device)
         set_kernel(model, self.kernels, self.machine.dtype)
-        epochs = state.spent.symbols / self.trainer.batches.tokens_per_epoch
-        best_fraction = state.best_step / max(1, state.spent.steps)
-        val, diagnosis = self.task.final_eval(model, self.machine, self.request.run.eval_symbols, best_fraction, epochs)
-        logit_scale = float(model_file.history.get("sharpness", 1.0))
+        epochs = state.used.tokens / self.trainer.batches.tokens_per_epoch
+        best_fraction = state.best_step / max(1, state.used.steps)
+        val, diagnosis = self.task.final_eval(model, self.machine, self.request.run.eval_tokens, best_fraction, epochs)
+        logit_scale = float(model_file.history.get("logit_scale", 1.0))
         if abs(logit_scale - 1) > MIN_REPORTED_SCALE_CHANGE:
             comparison = "less" if logit_scale < 1 else "more"
             diagnosis += (
                 f" Its scores are kept times {logit_scale:.2f}: {comparison} sure of itself, it was best on text it never saw."
             )
-        model_file.history.update(val_nats=val, verdict=diagnosis)
+        model_file.history.update(val_nats=val, diagnosis=diagnosis)
         run.save_best(model_file)
         return val, diagnosis
 
@@ -213,12 +213,12 @@ def _resume(
     machine_options = _keep_kernel(model, request.machine, run)
     machine, kernels = choose_kernel(model, machine, machine_options, callback.on_message, request.training)
     current_environment = environment(machine, kernels)
-    check_environment(run.config.get("conditions"), current_environment, set(changes), allow_change, callback.on_message)
+    check_environment(run.config.get("environment"), current_environment, set(changes), allow_change, callback.on_message)
     training_run = _build_run(request, task, machine, kernels, model, run, callback, process_group)
     training_run.trainer.restore(tensors, metadata)
     if process_group.is_main:
         run.write_config(run_config(request, task.origin, current_environment))
-    used = training_run.trainer.state.spent
+    used = training_run.trainer.state.used
     callback.on_message(f"going on with {run.path} from step {used.steps:,}, after {used.seconds:,.0f} s of training")
     if training_run.trainer.budget_fraction >= 1:
         callback.on_message("its budget is spent: give more with --minutes, --epochs or --steps")
@@ -227,7 +227,7 @@ def _resume(
 
 def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOptions:
     """Return the options with the kernel that the run had, where any would do and that one still can."""
-    saved_environment = run.config.get("conditions")
+    saved_environment = run.config.get("environment")
     name = saved_environment.get("kernels") if isinstance(saved_environment, dict) else None
     if options.kernels != "auto" or name not in KERNELS or name not in available_kernels(model):
         return options
@@ -258,7 +258,7 @@ def _build_run(
         callback.on_message(f"the text is short: {batches.batch_size} lanes of {batches.seq_len} steps")
     callback.on_message(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
-        f"{machine.threads} threads, {kernels} kernels, {request.training.optimiser}, seed {request.training.seed}"
+        f"{machine.threads} threads, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"
     )
     if request.run.log_to == "tensorboard" and process_group.is_main:
         TensorBoardWriter(run)
@@ -320,10 +320,10 @@ def _apply_recipe_on_all_ranks(
             if "batch" in completed.explicit
             else fill_defaults(completed, batch=-(-completed.training.batch // processes) * processes)
         )
-        return json.dumps({**divisible.to_dict(), "given": sorted(completed.explicit)})
+        return json.dumps({**divisible.to_dict(), "explicit_options": sorted(completed.explicit)})
 
     values = json.loads(process_group.broadcast_str(choose_on_main))
-    explicit = frozenset(values.pop("given"))
+    explicit = frozenset(values.pop("explicit_options"))
     return dataclasses.replace(TrainRequest.build(request.inputs, values, "the main process"), explicit=explicit), machine
 
 

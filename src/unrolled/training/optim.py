@@ -83,7 +83,7 @@ class Optimizer:
         """Load what `to_tensors` returned; raise `ModelError` if names or shapes are not those of this optimizer."""
         current = self._named_state()
         if {name: tensor.shape for name, tensor in current.items()} != {name: tensor.shape for name, tensor in tensors.items()}:
-            raise ModelError(f"The checkpoint's optimiser is not the {self.options.optimiser} of this model.")
+            raise ModelError(f"The checkpoint's optimizer is not the {self.options.optimizer} of this model.")
         for name, tensor in current.items():
             tensor.copy_(tensors[name])
 
@@ -177,11 +177,11 @@ class Muon(AdamW):
     def __init__(self, model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
         super().__init__(model, options, process_group)
         names = list(self.weights)
-        square = {name for name in names if name.endswith("weight_h")}
+        square = {name for name in names if name.endswith("weight_hh")}
         square |= {
             name
             for name in names
-            if name.endswith("weight_x") and self.weights[name].shape == self.weights[name[:-1] + "h"].shape
+            if name.endswith("weight_ih") and self.weights[name].shape == self.weights[name.removesuffix("ih") + "hh"].shape
         }
         self._adamw_indices = [i for i, name in enumerate(names) if name not in square]
         by_size: dict[int, list[int]] = {}
@@ -322,7 +322,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "muon": Muon, "rmsprop
 
 def make_optimizer(model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> Optimizer:
     """Return the optimizer that `options` name, for all weights of `model`; all processes must take its steps together."""
-    return OPTIMIZERS[options.optimiser](model, options, process_group)
+    return OPTIMIZERS[options.optimizer](model, options, process_group)
 
 
 @torch.no_grad()

@@ -77,31 +77,31 @@ def choose_text_options(
         request = fill_defaults(request, lr=BASE_LR * min(world_size**0.5, MAX_LR_SCALE))
     budget = make_budget(request.training, stats.tokens)
     if budget.unit == "seconds":
-        candidates = [fill_defaults(_set_units(request, 256, world_size), optimiser=name) for name in STEP_VALUE]
-        throughputs = {candidate.training.optimiser: measure(candidate) for candidate in candidates}
+        candidates = [fill_defaults(_set_units(request, 256, world_size), optimizer=name) for name in STEP_VALUE]
+        throughputs = {candidate.training.optimizer: measure(candidate) for candidate in candidates}
         best = max(throughputs, key=lambda name: throughputs[name] * STEP_VALUE.get(name, 1.0))
         request = _set_units(
-            fill_defaults(request, optimiser=best), choose_units(throughputs[best] * budget.total, stats.tokens), world_size
+            fill_defaults(request, optimizer=best), choose_units(throughputs[best] * budget.total, stats.tokens), world_size
         )
         throughput = measure(request)
         tokens_read, why = throughput * budget.total, f"{budget.total / 60:.3g} min at {throughput:,.0f} symbols/s"
     else:
         tokens_per_step = request.training.batch * request.training.bptt
         tokens_read = budget.total * tokens_per_step if budget.unit == "steps" else budget.total
-        request = _set_units(fill_defaults(request, optimiser="muon"), choose_units(tokens_read, stats.tokens), world_size)
+        request = _set_units(fill_defaults(request, optimizer="muon"), choose_units(tokens_read, stats.tokens), world_size)
         why = f"{budget.total:,.0f} {budget.unit}"
     epochs = tokens_read / stats.tokens
     overfit_pressure = pressure(epochs, parameter_count(stats.vocab_size, request.model), stats.tokens)
     request = fill_defaults(
         request,
         dropout=interpolate(DROPOUT_BY_PRESSURE, overfit_pressure),
-        symbol_dropout=interpolate(TOKEN_DROPOUT_BY_PRESSURE, overfit_pressure),
-        reset_probability=interpolate(RESET_PROB_BY_PRESSURE, overfit_pressure),
+        token_dropout=interpolate(TOKEN_DROPOUT_BY_PRESSURE, overfit_pressure),
+        state_reset_prob=interpolate(RESET_PROB_BY_PRESSURE, overfit_pressure),
     )
     model, training = request.model, request.training
     return request, (
-        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.symbol_dropout:g}), "
-        f"{training.batch} lanes of {training.bptt} steps, {training.optimiser}: in {why} the text is {describe_epochs(epochs)}"
+        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.token_dropout:g}), "
+        f"{training.batch} lanes of {training.bptt} steps, {training.optimizer}: in {why} the text is {describe_epochs(epochs)}"
     )
 
 

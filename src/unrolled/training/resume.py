@@ -20,7 +20,7 @@ from unrolled.options import BUDGET_OPTIONS, TrainRequest, flag_name
 Note = Callable[[str], None]
 
 ALLOWED_CHANGES = frozenset(
-    ("lr", "schedule", "warmup", "decay", "decay_after", "weight_decay", "clip", "clip_by", "reset_probability")
+    ("lr", "schedule", "warmup", "decay", "decay_after", "weight_decay", "clip", "clip_by", "state_reset_prob")
 )
 """Settings that may change on a resume with --allow-change: they change what is learned, and fit what was saved."""
 
@@ -33,7 +33,10 @@ def run_config(request: TrainRequest, origin: dict[str, Any], environment_values
     if request.table.validation is not None and not request.table.validation.startswith(PREFIX):
         options["validation"] = str(Path(request.table.validation).absolute())
     explicit = sorted(request.explicit)
-    return {"format": 1, "inputs": inputs, **origin, "options": options, "given": explicit, "conditions": environment_values}
+    return {
+        "format": 2, "inputs": inputs, **origin, "options": options, "explicit_options": explicit,
+        "environment": environment_values,
+    }  # fmt: skip
 
 
 def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
@@ -44,9 +47,9 @@ def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
         "device": machine.device.type,
         "precision": machine.precision,
         "kernels": kernels,
-        **({"instructions": native_module().set_in_use()} if kernels == "native" else {}),
+        **({"instruction_set": native_module().set_in_use()} if kernels == "native" else {}),
         "threads": machine.threads,
-        "processes": machine.world_size,
+        "world_size": machine.world_size,
     }
 
 
@@ -55,8 +58,8 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
     config = run.config
     try:
         request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
-        request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("given", []))))
-        return request, {"corpus": str(config["corpus"]), "text": str(config["text"])}
+        request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
+        return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"])}
     except (KeyError, TypeError, UsageError) as error:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
@@ -90,10 +93,10 @@ def check_environment(saved: Any, current: dict[str, Any], explicit: set[str], a
     if not isinstance(saved, dict):
         return
     changes = {name: value for name, value in current.items() if name in saved and saved[name] != value}
-    if "processes" in changes:
+    if "world_size" in changes:
         changes.pop("threads", None)
     differences = ", ".join(f"{name} was {saved[name]}, now {value}" for name, value in changes.items())
-    unexpected = set(changes) - explicit - {"processes"}
+    unexpected = set(changes) - explicit - {"world_size"}
     if unexpected and not allow_change:
         raise UsageError(
             f"This run would not go on bit for bit: {differences}. Make it as it was, or go on with --allow-change."

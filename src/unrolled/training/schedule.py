@@ -17,14 +17,14 @@ class BudgetUsed:
 
     steps: int = 0
     seconds: float = 0.0
-    symbols: int = 0
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
 class Budget:
     """How much training there is: so many seconds, symbols or steps."""
 
-    unit: Literal["seconds", "symbols", "steps"]
+    unit: Literal["seconds", "tokens", "steps"]
     total: float
 
     def progress(self, used: BudgetUsed) -> float:
@@ -37,7 +37,7 @@ def make_budget(options: TrainingOptions, tokens_per_epoch: int) -> Budget:
     if options.steps is not None:
         return Budget("steps", options.steps)
     if options.epochs is not None:
-        return Budget("symbols", options.epochs * tokens_per_epoch)
+        return Budget("tokens", options.epochs * tokens_per_epoch)
     return Budget("seconds", 60 * (options.minutes or 3.0))
 
 
@@ -50,8 +50,8 @@ def learning_rate(options: TrainingOptions, used: BudgetUsed, progress: float, t
         return options.lr * warmup * max(0.0, 1 - progress)
     if options.schedule == "decay":
         decay_epochs = (
-            int(used.symbols / tokens_per_epoch - options.decay_after) + 1
-            if used.symbols >= options.decay_after * tokens_per_epoch
+            int(used.tokens / tokens_per_epoch - options.decay_after) + 1
+            if used.tokens >= options.decay_after * tokens_per_epoch
             else 0
         )
         return options.lr * warmup * options.decay**decay_epochs

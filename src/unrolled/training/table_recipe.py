@@ -66,12 +66,12 @@ def choose_table_options(
     steps, is_image = stats.source_steps + stats.targets, bool(shape.image_shape)
     lr = LR_BY_STEPS[0][1] if is_image else threshold_value(LR_BY_STEPS, steps)
     is_small = stats.rows < MIN_LARGE_TABLE_ROWS or is_image
-    request = fill_defaults(request, lr=lr, optimiser="adamw", batch=16 if stats.rows < 2000 else 32 if is_small else 64)
+    request = fill_defaults(request, lr=lr, optimizer="adamw", batch=16 if stats.rows < 2000 else 32 if is_small else 64)
     request = fill_defaults(
-        request, hidden=NARROW_UNITS if is_image or steps < MIN_WIDE_STEPS else WIDE_UNITS, reset_probability=0.0
+        request, hidden=NARROW_UNITS if is_image or steps < MIN_WIDE_STEPS else WIDE_UNITS, state_reset_prob=0.0
     )
     request = fill_defaults(
-        request, label_smoothing=LABEL_SMOOTHING if shape.target_tensor_kind == "symbols" and not shape.target_length else 0.0
+        request, label_smoothing=LABEL_SMOOTHING if shape.target_tensor_kind == "ids" and not shape.target_length else 0.0
     )
     budget = make_budget(request.training, stats.targets)
     if budget.unit == "seconds":
@@ -84,12 +84,12 @@ def choose_table_options(
     request = fill_defaults(
         request,
         dropout=interpolate(DROPOUT_BY_PRESSURE, overfit_pressure),
-        symbol_dropout=interpolate(TOKEN_DROPOUT_BY_PRESSURE, overfit_pressure),
+        token_dropout=interpolate(TOKEN_DROPOUT_BY_PRESSURE, overfit_pressure),
     )
     model, training = request.model, request.training
     return request, (
-        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.symbol_dropout:g}), "
-        f"{training.batch} rows a batch, {training.optimiser}: in {why} the table is {describe_epochs(epochs)}"
+        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.token_dropout:g}), "
+        f"{training.batch} rows a batch, {training.optimizer}: in {why} the table is {describe_epochs(epochs)}"
     )
 
 

@@ -73,9 +73,9 @@ class TrainStep:
             rows = shard.shard_slice(batch.batch_size)
             if rows.start < rows.stop:
                 micro_batch = shard_batch(batch, shard)
-                micro_batch = dataclasses.replace(micro_batch, weight=micro_batch.weight / self.micro_batches)
+                micro_batch = dataclasses.replace(micro_batch, loss_weight=micro_batch.loss_weight / self.micro_batches)
                 loss, final_state = self._forward_backward(micro_batch, map_state(lambda s, rows=rows: s[rows], state))
-                losses.append(loss * micro_batch.weight)
+                losses.append(loss * micro_batch.loss_weight)
                 states.append(final_state)
         return torch.stack(losses).sum(), map_state(lambda *parts: torch.cat(parts), states[0], *states[1:])
 
@@ -90,7 +90,7 @@ class TrainStep:
 
     def _randomly_reset_state(self, seed: int) -> State:
         """Return the carried state, zero in a few lanes, so that the network also learns to begin, as sampling must."""
-        reset_prob = self.options.reset_probability
+        reset_prob = self.options.state_reset_prob
         if reset_prob == 0:
             return self.carried_state
         total_rows = len(state_tensors(self.carried_state)[0]) * self.process_group.world_size
@@ -100,17 +100,17 @@ class TrainStep:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a step changes except the weights: the optimizer state and the carried state, of all processes."""
-        tensors = {f"optimiser/{name}": value for name, value in self.optimizer.to_tensors().items()}
+        tensors = {f"optimizer/{name}": value for name, value in self.optimizer.to_tensors().items()}
         # copies, since h and c may be one tensor of zeros
         carried = [self.process_group.all_gather_rows(tensor).clone() for tensor in state_tensors(self.carried_state)]
-        return tensors | {f"carried/{index}": tensor for index, tensor in enumerate(carried)}
+        return tensors | {f"state/{index}": tensor for index, tensor in enumerate(carried)}
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `to_tensors` gave; raise `ModelError` if it is not that of this model and optimiser."""
-        prefix = "optimiser/"
+        prefix = "optimizer/"
         self.optimizer.from_tensors({n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)})
         try:
-            carried = iter([tensors[f"carried/{index}"] for index in range(len(state_tensors(self.carried_state)))])
+            carried = iter([tensors[f"state/{index}"] for index in range(len(state_tensors(self.carried_state)))])
         except KeyError as error:
             raise ModelError(f"The checkpoint lacks the state that this model carries: {error}.") from error
         self.carried_state = map_state(lambda s: self._local_rows(next(carried)).to(s.device), self.carried_state)

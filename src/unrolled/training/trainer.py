@@ -48,21 +48,21 @@ class TrainerState:
     `sharpness` is what the scores are best multiplied by, as the last look found.
     """
 
-    spent: BudgetUsed = field(default_factory=BudgetUsed)
+    used: BudgetUsed = field(default_factory=BudgetUsed)
     cursor: dict[str, int] = field(default_factory=dict)
-    looks: int = 0
-    looked_at: int = 0
-    best: float | None = None
+    evals: int = 0
+    last_eval_step: int = 0
+    best_nats: float | None = None
     best_step: int = 0
     train_nats: float | None = None
     first_nats: float | None = None
-    slowed: int = 0
-    sharpness: float = 1.0
+    rollbacks: int = 0
+    logit_scale: float = 1.0
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> TrainerState:
         """Read a position as `asdict` wrote it."""
-        return TrainerState(**{**value, "spent": BudgetUsed(**value["spent"])})
+        return TrainerState(**{**value, "used": BudgetUsed(**value["used"])})
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ class Trainer:
     @property
     def budget_fraction(self) -> float:
         """Share of the budget that is spent."""
-        return self.budget.progress(self.state.spent)
+        return self.budget.progress(self.state.used)
 
     def train(self) -> int | None:
         """Train until the budget is spent; return None, or the number of the signal that stopped it (0: `stop_after`).
@@ -140,11 +140,11 @@ class Trainer:
         while self.budget_fraction < 1:
             save_due = self._timed_step(iterator, stop)
             self.callback.on_step(self.current_progress)
-            if self.state.spent.steps % LOG_EVERY == 0:
+            if self.state.used.steps % LOG_EVERY == 0:
                 self._log()
             self._raise_if_stopped()
             self._evaluate_if_due(stop)
-            if self.state.spent.steps == self.run_options.stop_after and self.budget_fraction < 1:
+            if self.state.used.steps == self.run_options.stop_after and self.budget_fraction < 1:
                 self.save()
                 return 0
             if save_due:
@@ -157,18 +157,18 @@ class Trainer:
 
         The time that was lost stays spent, so that a budget in minutes ends when it should.
         """
-        rollbacks, seconds, diverged_step = self.state.slowed + 1, self.state.spent.seconds, self.state.spent.steps
+        rollbacks, seconds, diverged_step = self.state.rollbacks + 1, self.state.used.seconds, self.state.used.steps
         if rollbacks > MAX_ROLLBACKS:
             raise error
         saved, tensors, metadata, _ = self.run.load_checkpoint()
         self.model.load_state_dict(saved.model.state_dict())
         self.restore(tensors, metadata)
-        self.state.slowed, self.state.spent.seconds = rollbacks, max(seconds, self.state.spent.seconds)
-        restored_step = self.state.spent.steps
+        self.state.rollbacks, self.state.used.seconds = rollbacks, max(seconds, self.state.used.seconds)
+        restored_step = self.state.used.steps
         message = f"training diverged at step {diverged_step}: back to step {restored_step}, at 1/{2**rollbacks} of the rate"
         if self.process_group.is_main:
             self.run.metrics.append(
-                {"event": "rollback", "step": restored_step, "diverged_at": diverged_step, "rate": 0.5**rollbacks}
+                {"event": "rollback", "step": restored_step, "diverged_at": diverged_step, "lr_factor": 0.5**rollbacks}
             )
         self.callback.on_message(message)
 
@@ -197,8 +197,8 @@ class Trainer:
             save_due, self._stop_signal = num_due > 0, (stop.number or STOP_SIGNALS[-1]) if num_stopped else None
             self._running_sums[0] += loss_sum
         self._running_sums[1] += tokens
-        self.state.spent.seconds += seconds
-        self.state.spent.symbols += round(tokens)
+        self.state.used.seconds += seconds
+        self.state.used.tokens += round(tokens)
         return save_due
 
     def _raise_if_stopped(self) -> None:
@@ -207,9 +207,9 @@ class Trainer:
 
     def step(self, batch: AnyBatch) -> Tensor:
         """Take one training step at the rate that the schedule asks for; return its loss, in nats a symbol."""
-        used = self.state.spent
+        used = self.state.used
         self.lr = (
-            learning_rate(self.options, used, self.budget_fraction, self.batches.tokens_per_epoch) * 0.5**self.state.slowed
+            learning_rate(self.options, used, self.budget_fraction, self.batches.tokens_per_epoch) * 0.5**self.state.rollbacks
         )
         loss, norm = self.train_step.step(batch, self.lr, (self.options.seed * 1_000_003 + used.steps) % (1 << 63))
         self._running_sums[2] += norm
@@ -219,20 +219,20 @@ class Trainer:
 
     def current_progress(self) -> Progress:
         """Return where training stands; the loss is the mean since the last line of metrics."""
-        used = self.state.spent
+        used = self.state.used
         loss, tokens, norm = self._running_sums.tolist()
         steps = (used.steps - 1) % LOG_EVERY + 1
         return Progress(
             step=used.steps,
-            progress=min(1.0, self.budget_fraction),
-            epochs=used.symbols / self.batches.tokens_per_epoch,
+            fraction=min(1.0, self.budget_fraction),
+            epochs=used.tokens / self.batches.tokens_per_epoch,
             seconds=used.seconds,
             eta=max(0.0, used.seconds / max(self.budget_fraction, 1e-9) - used.seconds),
-            rate=used.symbols / max(used.seconds, 1e-9),
+            tokens_per_second=used.tokens / max(used.seconds, 1e-9),
             lr=self.lr,
             train_nats=loss / tokens * self.tokens_per_character if tokens else self.state.train_nats,
             gradient_norm=norm / steps if tokens else None,
-            best=self.state.best,
+            best_nats=self.state.best_nats,
         )
 
     def _log(self) -> None:
@@ -244,7 +244,7 @@ class Trainer:
         self._running_sums.zero_()
         record = asdict(progress)
         if self.process_group.is_main:
-            self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("progress", "eta")}})
+            self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("fraction", "eta")}})
 
     def _check_finite(self, progress: Progress) -> None:
         """Raise `DivergedError` if loss, gradient or a weight is no number, or the loss is far above what it began with."""
@@ -273,15 +273,15 @@ class Trainer:
 
         A look that was given up because of a signal is due again when the run is resumed, so that nothing differs.
         """
-        state, step = self.state, self.state.spent.steps
+        state, step = self.state, self.state.used.steps
         num_passed = sum(share <= self.budget_fraction for share in self._eval_fractions)
         if self.run_options.eval_every is None:
-            due = num_passed > state.looks
+            due = num_passed > state.evals
         else:
             due = self.budget_fraction >= 1 or step % self.run_options.eval_every == 0
-        if due and step > state.looked_at:
+        if due and step > state.last_eval_step:
             self._evaluate_in_main_process(stop)
-            state.looks, state.looked_at = num_passed, step
+            state.evals, state.last_eval_step = num_passed, step
             self._last_save_step = -1
 
     def _evaluate_in_main_process(self, stop: StopSignals) -> None:
@@ -299,16 +299,16 @@ class Trainer:
         """Validate, keep the model if it is the best so far, and let it write."""
         progress = self.current_progress()
         self._check_finite(progress)
-        state, step = self.state, self.state.spent.steps
+        state, step = self.state, self.state.used.steps
         self.model.eval()
         try:
-            val_nats, logit_scale = self.hooks.evaluate(check, state.sharpness) if self.hooks.evaluate else (None, 1.0)
+            val_nats, logit_scale = self.hooks.evaluate(check, state.logit_scale) if self.hooks.evaluate else (None, 1.0)
         finally:
             self.model.train()
         if val_nats is not None and not math.isfinite(val_nats):
             raise self._divergence_error(step, val_nats)
-        if val_nats is None or state.best is None or val_nats < state.best:
-            state.best, state.best_step = val_nats, step
+        if val_nats is None or state.best_nats is None or val_nats < state.best_nats:
+            state.best_nats, state.best_step = val_nats, step
             self.run.save_best(self.model_file(logit_scale))
         self.model.eval()
         try:
@@ -323,29 +323,29 @@ class Trainer:
         if text is not None:
             self.run.samples.append({"step": step, "seconds": progress.seconds, "val_nats": val_nats, "text": text})
         self.callback.on_evaluate(progress, val_nats, text)
-        state.sharpness = logit_scale  # not before: a look that is given up begins anew, from the same one
+        state.logit_scale = logit_scale  # not before: a look that is given up begins anew, from the same one
 
     def model_file(self, logit_scale: float = 1.0) -> ModelFile:
         """Return the model as it is now, its scores times `sharpness`, with what is worth knowing of its training."""
         state = self.state
         history = {
-            "steps": state.spent.steps,
-            "epochs": state.spent.symbols / self.batches.tokens_per_epoch,
-            "seconds": state.spent.seconds,
-            "val_nats": state.best if state.best_step == state.spent.steps else None,
-            "sharpness": logit_scale,
+            "steps": state.used.steps,
+            "epochs": state.used.tokens / self.batches.tokens_per_epoch,
+            "seconds": state.used.seconds,
+            "val_nats": state.best_nats if state.best_step == state.used.steps else None,
+            "logit_scale": logit_scale,
         }
         return self._make_model_file(history, logit_scale)
 
     def save(self) -> None:
         """Write a checkpoint of everything; and the model, if none was good enough to be kept yet."""
-        step = self.state.spent.steps
+        step = self.state.used.steps
         if step == self._last_save_step:
             return
         self._check_finite(self.current_progress())
-        tensors = self.train_step.state_dict() | {"window": self._running_sums}
+        tensors = self.train_step.state_dict() | {"running_sums": self._running_sums}
         if self.process_group.is_main:
-            self.run.save_checkpoint(step, self.model_file(), tensors, {"position": asdict(self.state)})
+            self.run.save_checkpoint(step, self.model_file(), tensors, {"state": asdict(self.state)})
             if step and not self.run.model_path.exists():
                 self.run.save_best(self.model_file())
         self._last_save_time, self._last_save_step = time.monotonic(), step
@@ -353,12 +353,12 @@ class Trainer:
     def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Go on from a checkpoint's tensors and position; the model's weights are those of the checkpoint already."""
         try:
-            self.state = TrainerState.from_json(metadata["position"])
+            self.state = TrainerState.from_json(metadata["state"])
             self.train_step.load_state_dict(tensors)
-            self._running_sums = tensors["window"].to(self.machine.device)
+            self._running_sums = tensors["running_sums"].to(self.machine.device)
             self.batches.seek(self.state.cursor)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The checkpoint of {self.run.path} lacks what a resume needs: {error}.") from error
         for log in (self.run.metrics, self.run.samples) if self.process_group.is_main else ():
-            log.truncate_after(self.state.spent.steps)
-        self._last_save_step = self.state.spent.steps
+            log.truncate_after(self.state.used.steps)
+        self._last_save_step = self.state.used.steps

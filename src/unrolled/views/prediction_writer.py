@@ -59,8 +59,8 @@ def unused_name(name: str, columns: tuple[str, ...]) -> str:
 def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOptions, number: int) -> dict[str, Any]:
     """Return the cells that an answer adds to its row."""
     text = prediction.text
-    if isinstance(spec.target, ImageColumn) and options.pictures is not None and len(prediction.values):
-        path = Path(options.pictures) / f"{number:06}.png"
+    if isinstance(spec.target, ImageColumn) and options.image_dir is not None and len(prediction.values):
+        path = Path(options.image_dir) / f"{number:06}.png"
         save_png(path, spec.target.dequantize(prediction.values, GRAY_LEVELS), spec.target)
         text = str(path)
     cells: dict[str, Any] = {PREDICTED_COLUMN: text}

@@ -84,15 +84,15 @@ class LogProgress(NullProgress):
         current = progress()
         self._next_time = time.monotonic() + LOG_INTERVAL
         self._write(
-            f"step={current.step} done={current.progress:.0%} eta={format_duration(current.eta)} epochs={current.epochs:.2f} "
-            f"symbols_per_second={current.rate:.0f} train_bits={format_bits(current.train_nats)} lr={current.lr:.2g} "
+            f"step={current.step} done={current.fraction:.0%} eta={format_duration(current.eta)} epochs={current.epochs:.2f} "
+            f"symbols_per_second={current.tokens_per_second:.0f} train_bits={format_bits(current.train_nats)} lr={current.lr:.2g} "
             f"gradient_norm={-1 if current.gradient_norm is None else current.gradient_norm:.2g}"
         )
 
     def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
         if val_nats is not None:
             self._write(
-                f"step={progress.step} done={progress.progress:.0%} val_bits={format_bits(val_nats)} val_nats={val_nats:.4f}"
+                f"step={progress.step} done={progress.fraction:.0%} val_bits={format_bits(val_nats)} val_nats={val_nats:.4f}"
             )
         if sample is not None:
             short = sample if len(sample) <= MAX_SAMPLE_CHARS else sample[:MAX_SAMPLE_CHARS] + "..."
@@ -139,11 +139,11 @@ class BarProgress(NullProgress):
         bar_row.add_column(ratio=1)
         bar_row.add_column(justify="right")
         bar_row.add_row(
-            ProgressBar(total=1.0, completed=status.progress), f"{status.progress:.0%}  {format_duration(status.eta)} left"
+            ProgressBar(total=1.0, completed=status.fraction), f"{status.fraction:.0%}  {format_duration(status.eta)} left"
         )
         numbers = (
             f"bits: train {format_bits(status.train_nats)}  validation {format_bits(self._val_nats)}  "
-            f"{status.rate:,.0f} symbols/s  step {status.step:,}  epoch {status.epochs:.2f}"
+            f"{status.tokens_per_second:,.0f} symbols/s  step {status.step:,}  epoch {status.epochs:.2f}"
         )
         max_lines = max(3, self._console.height - 6)
         lines = strip_control_chars(self._sample).splitlines()[:max_lines]

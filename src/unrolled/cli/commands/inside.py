@@ -21,8 +21,8 @@ def explain(argv: list[str]) -> int:
     cli_values = parser.parse_cli_values(argv)
     run, input_name, as_json = (cli_values.pop(key) for key in ("run", "input", "json"))
     options, settings, machine_settings = parser.split_options(cli_values, ExplainOptions)
-    if options.unit is not None and not options.terminal:
-        raise UsageError("--unit colours a text on the terminal: add --terminal. On the page, any unit can be chosen.")
+    if options.neuron is not None and not options.terminal:
+        raise UsageError("--neuron colors a text on the terminal: add --terminal. On the page, any unit can be chosen.")
     from unrolled.api import open_model
 
     model = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line"))
@@ -30,7 +30,7 @@ def explain(argv: list[str]) -> int:
     if as_json:
         print(json.dumps({"version": 1, **result.to_json()}))
     elif options.terminal:
-        result.print_colored(options.unit)
+        result.print_colored(options.neuron)
     else:
         print(result.summary())
     return 0

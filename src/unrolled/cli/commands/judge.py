@@ -85,12 +85,12 @@ def score(argv: list[str]) -> int:
         raise UsageError("--html writes a page and --json a document: choose one.")
     from unrolled.api import load
 
-    scoring = load(run, **machine_settings).scoring(input_name, against=options.against, clamp=options.clamp)
+    scoring = load(run, **machine_settings).scoring(input_name, compare=options.compare, clamp=options.clamp)
     if options.html is not None:
         _write_page(scoring, options, input_name)
     elif as_json:
         _print_json(scoring, options, all_lines="top" not in settings)
-    elif options.by == "character":
+    elif options.per == "character":
         _print_characters(scoring)
     else:
         _print_lines(scoring, options.top)
@@ -101,7 +101,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
     """Write one document, item by item as the text goes by; the sums come last, since they are known last."""
     out, has_several_models = sys.stdout, len(scoring.model_names) > 1
     items: Iterable[dict[str, Any]]
-    if options.by == "character":
+    if options.per == "character":
         items = (
             {
                 "text": text,
@@ -118,7 +118,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         items = (
             _line_dict(line, has_several_models) for line in (scoring.lines() if all_lines else scoring.top_lines(options.top))
         )
-    out.write(f'{{"version": 1, "{"symbols" if options.by == "character" else "lines"}": [')
+    out.write(f'{{"version": 1, "{"symbols" if options.per == "character" else "lines"}": [')
     for index, item in enumerate(items):
         out.write((",\n" if index else "\n") + json.dumps(item))
     totals = scoring.totals

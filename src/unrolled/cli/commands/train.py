@@ -69,29 +69,29 @@ def _run_training(
         print(json.dumps({"version": 1, **dataclasses.asdict(result)}), flush=True)
     loss_text = ""
     if result.val_nats is not None:
-        loss_text = f"\nbest validation: {result.val_bits:.3f} bits, {result.val_nats:.4f} nats a {result.unit}"
+        loss_text = f"\nbest validation: {result.val_bits:.3f} bits, {result.val_nats:.4f} nats a {result.loss_unit}"
     print(
         f"{result.steps:,} steps, {result.epochs:.2f} epochs in {format_duration(result.train_seconds)}{loss_text}",
         file=sys.stderr,
     )
-    if result.verdict:
-        print(result.verdict, file=sys.stderr)
+    if result.diagnosis:
+        print(result.diagnosis, file=sys.stderr)
     run = shlex.quote(result.run)
-    if result.stopped is None:
-        verb = "sample" if result.unit == "character" else "eval"
+    if result.stop_signal is None:
+        verb = "sample" if result.loss_unit == "character" else "eval"
         print(f"next: unrolled {verb} {run}", file=sys.stderr)
         return 0
     message = f"stopped and saved; go on with: unrolled train --resume {run}"
-    if result.stopped:
-        raise Interrupted(message, result.stopped)
+    if result.stop_signal:
+        raise Interrupted(message, result.stop_signal)
     print(message, file=sys.stderr)
     return 0
 
 
 def _exit_worker(result: TrainResult) -> int:
     """Leave one of several processes in silence: the first one talks."""
-    if result.stopped:
-        raise Interrupted("stopped", result.stopped)
+    if result.stop_signal:
+        raise Interrupted("stopped", result.stop_signal)
     return 0
 
 

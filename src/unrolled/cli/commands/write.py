@@ -39,7 +39,7 @@ def sample(argv: list[str]) -> int:
         else:
             _print_stream(options.prompt, model.stream(**settings))
     else:
-        _print_samples(model.samples(**settings), one_per_line=model.model_file.document_kind == "line")
+        _print_samples(model.samples(**settings), one_per_line=model.model_file.documents == "line")
     return 0
 
 

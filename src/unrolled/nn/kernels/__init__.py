@@ -17,7 +17,7 @@ from unrolled.nn.kernels import aten, native
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.sequence_model import Network
 
-KERNELS: dict[str, Kernel] = {"native": native.unroll, "aten": aten.unroll, "reference": unroll_by_step}
+KERNELS: dict[str, Kernel] = {"native": native.unroll, "torch": aten.unroll, "reference": unroll_by_step}
 
 MIN_ATEN_UNITS_FLOAT32 = 384
 """Units from which torch's LSTM in float32 is faster than ours: 0.86 at 512, ours 1.2 to 1.4 times as fast below (LOG.md)."""
@@ -25,7 +25,7 @@ MIN_ATEN_UNITS_FLOAT32 = 384
 
 def unsupported_reason(name: str, cell: Cell) -> str | None:
     """Say why the kernel `name` cannot run this cell, or return None if it can."""
-    return {"native": native.unsupported_reason, "aten": aten.unsupported_reason}.get(name, lambda _: None)(cell)
+    return {"native": native.unsupported_reason, "torch": aten.unsupported_reason}.get(name, lambda _: None)(cell)
 
 
 def available_kernels(model: Network, dtype: torch.dtype = torch.float32) -> list[str]:
@@ -35,7 +35,7 @@ def available_kernels(model: Network, dtype: torch.dtype = torch.float32) -> lis
     aten_is_faster = dtype == torch.float32 and any(
         isinstance(cell, LSTMCell) and cell.hidden_size >= MIN_ATEN_UNITS_FLOAT32 for cell in cells
     )
-    if "native" in names and "aten" in names and (aten_is_faster or (dtype == torch.bfloat16 and not native.has_bfloat16())):
+    if "native" in names and "torch" in names and (aten_is_faster or (dtype == torch.bfloat16 and not native.has_bfloat16())):
         names.remove("native")
     return names
 

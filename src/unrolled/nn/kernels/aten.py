@@ -46,14 +46,14 @@ def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -
         raise ValueError(f"The aten kernel unrolls gated cells; got {type(cell).__name__}.")
     if xs.shape[0] == 0:
         return unroll_by_step(cell, xs, state, resets)  # torch's layers refuse no steps
-    device_type = cell.weight_h.device.type
-    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else cell.weight_h.dtype
+    device_type = cell.weight_hh.device.type
+    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else cell.weight_hh.dtype
     reason = unsupported_reason(cell)
     if reason is not None:
         raise ValueError(f"The aten kernel cannot unroll this cell: {reason}.")
     with torch.autocast(device_type, enabled=False):
         xs, weight_ih = _layer_inputs(cell, xs)
-        weights = [weight.to(dtype) for weight in (weight_ih, cell.weight_h, *_biases(cell))]
+        weights = [weight.to(dtype) for weight in (weight_ih, cell.weight_hh, *_biases(cell))]
         xs, initial_state = xs.to(dtype), state
         state = map_state(lambda s: s.to(dtype), state)
         outputs = []
@@ -71,14 +71,14 @@ def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -
 def _layer_inputs(cell: GatedCell, xs: Inputs) -> tuple[Tensor, Tensor]:
     """Return inputs `(T, B, any)` and the weights `(G H, any)` that they are multiplied by."""
     if not isinstance(xs, EmbeddingLookup) or len(xs.table) > MAX_TABLE_RATIO * xs.table.shape[1]:
-        return to_dense(xs), cell.weight_x
+        return to_dense(xs), cell.weight_ih
     one_hot = F.one_hot(xs.ids, len(xs.table))
-    return one_hot, cell.weight_x @ xs.table.to(cell.weight_x.dtype).T
+    return one_hot, cell.weight_ih @ xs.table.to(cell.weight_ih.dtype).T
 
 
 def _biases(cell: GatedCell) -> tuple[Tensor, Tensor]:
     """Return the two biases that torch's layers insist on; the second is zero where the cell has one."""
-    return cell.bias, torch.zeros_like(cell.bias) if cell.bias_h is None else cell.bias_h
+    return cell.bias, torch.zeros_like(cell.bias) if cell.bias_hh is None else cell.bias_hh
 
 
 def _segments(resets: Tensor | None, steps: int) -> list[tuple[int, int]]:

@@ -28,7 +28,7 @@ def unsupported_reason(cell: Cell) -> str | None:
         return unavailable_reason()
     if type(cell) not in CELL_KINDS:
         return f"there is no native layer for {type(cell).__name__}"
-    weight = cast(GatedCell, cell).weight_h
+    weight = cast(GatedCell, cell).weight_hh
     if weight.device.type != "cpu":
         return f"native kernels run on processors, and the model is on {weight.device.type}"
     return None if weight.dtype == torch.float32 else f"native weights are float32, and the model's are {weight.dtype}"
@@ -84,7 +84,7 @@ def _unroll(
     residual_norm = ResidualNorm(mask=mask) if norm is None else ResidualNorm(norm.eps, norm.weight, norm.bias, mask)
     with torch.autocast("cpu", enabled=False):
         ys, *final = NativeLayer.apply(
-            CELL_KINDS[type(cell)], dtype, torch.is_grad_enabled(), ids, resets, inputs.float(), cell.weight_x, cell.weight_h,
-            cell.bias, cell.bias_h, *residual_norm, *[s.float() for s in state],
+            CELL_KINDS[type(cell)], dtype, torch.is_grad_enabled(), ids, resets, inputs.float(), cell.weight_ih, cell.weight_hh,
+            cell.bias, cell.bias_hh, *residual_norm, *[s.float() for s in state],
         )  # type: ignore[no-untyped-call]  # fmt: skip
     return ys, LSTMState(*final) if isinstance(cell, LSTMCell) else type(state)(final[0])

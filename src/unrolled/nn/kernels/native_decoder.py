@@ -47,7 +47,7 @@ def unsupported_reason(model: RecurrentLM) -> str | None:
             return f"there is no native step for {type(layer.cell).__name__}"
         if layer.dropout.active:
             return "it is being trained, with dropout"
-    rows = model.cells()[0].weight_h.shape[0]
+    rows = model.cells()[0].weight_hh.shape[0]
     return "its symbols are too many for a table" if model.vocab_size * rows * 4 > MAX_TABLE_BYTES else None
 
 
@@ -147,16 +147,16 @@ def _pack_weights(model: RecurrentLM, precision: Precision) -> Any:
         layer_norm = layer.norm if index else None
         packed.fill_layer(
             index,
-            _contiguous_float32(cell.weight_h),
-            _contiguous_float32(cell.weight_x) if index else None,
+            _contiguous_float32(cell.weight_hh),
+            _contiguous_float32(cell.weight_ih) if index else None,
             _contiguous_float32(_input_bias(cell)) if index else None,
-            _contiguous_float32(cell.bias_h[2 * cell.hidden_size :])
-            if isinstance(cell, GRUCell) and cell.bias_h is not None
+            _contiguous_float32(cell.bias_hh[2 * cell.hidden_size :])
+            if isinstance(cell, GRUCell) and cell.bias_hh is not None
             else None,
             None if layer_norm is None else _contiguous_float32(layer_norm.weight),
             None if layer_norm is None else _contiguous_float32(layer_norm.bias),
         )
-    first_products = F.linear(layers[0].cell_input(table), cells[0].weight_x, _input_bias(cells[0]))  # (V, G H)
+    first_products = F.linear(layers[0].cell_input(table), cells[0].weight_ih, _input_bias(cells[0]))  # (V, G H)
     packed.fill_ends(
         _contiguous_float32(first_products),
         None if norm is None else _contiguous_float32(table),
@@ -172,10 +172,10 @@ def _contiguous_float32(tensor: Tensor) -> Tensor:
 
 def _input_bias(cell: GatedCell) -> Tensor:
     """Return the biases `(G H)` that can be added to the products of x: all but a GRU's inside its reset gate."""
-    if cell.bias_h is None:
+    if cell.bias_hh is None:
         return cell.bias
     if not isinstance(cell, GRUCell):
-        return cell.bias + cell.bias_h
-    outer_bias = cell.bias_h.clone()
+        return cell.bias + cell.bias_hh
+    outer_bias = cell.bias_hh.clone()
     outer_bias[2 * cell.hidden_size :] = 0
     return cell.bias + outer_bias

@@ -22,7 +22,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 """Largest difference allowed, as a share of the gradient's length: rounding gives 1e-6, and 0.005 in bfloat16."""
 
 
-KERNEL_LABELS = {"aten": "torch's", "native": "the native"}
+KERNEL_LABELS = {"torch": "torch's", "native": "the native"}
 
 
 def find_mismatch(model: Network, kernel: str, dtype: torch.dtype, batch_size: int, steps: int) -> str | None:
@@ -51,7 +51,7 @@ def relative_error(cell: GatedCell, kernel: str, dtype: torch.dtype, batch_size:
 
     The largest of the differences, each as a share of the length of what it should be; `nan` if any is.
     """
-    device, generator = cell.weight_h.device, torch.Generator().manual_seed(0)
+    device, generator = cell.weight_hh.device, torch.Generator().manual_seed(0)
     shape = (table_rows, cell.input_size) if table_rows else (steps, batch_size, cell.input_size)
     xs = torch.randn(*shape, generator=generator).to(device)
     ids = torch.randint(max(table_rows, 1), (steps, batch_size), generator=generator).to(device)

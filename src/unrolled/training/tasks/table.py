@@ -164,13 +164,13 @@ class TableTask:
     @property
     def origin(self) -> dict[str, Any]:
         """The digest of the table."""
-        return {"text": self.table.digest(), "corpus": ""}
+        return {"content_hash": self.table.digest(), "cache_key": ""}
 
     def make_evaluator(
         self, model: EncoderDecoder, machine: DeviceConfig, request: TrainRequest
     ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
         """Return a function that gives the loss on some held-out rows, in nats a target; what it is given comes back."""
-        dataset, limit = self.validation, request.run.eval_symbols
+        dataset, limit = self.validation, request.run.eval_tokens
         if dataset is None:
             return None
         targets = np.cumsum(dataset.target.lengths[self.validation_rows] + dataset.source.lengths[self.validation_rows])
@@ -186,13 +186,13 @@ class TableTask:
         return lambda check: self._sample_text(model, machine)
 
     def _sample_text(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
-        rows = self.validation_cells[: SAMPLE_ROWS if model.writer is not None else 256]
+        rows = self.validation_cells[: SAMPLE_ROWS if model.decoder is not None else 256]
         report, predictions = self._predict(model, machine, rows, PredictOptions(beam=1))
         lines = []
         for (source, target), prediction in zip(rows[:SAMPLE_ROWS], predictions, strict=False):
             lines.append(f"{_shorten(source.value)} -> {_shorten(prediction.text)}  ({_shorten(target.value)})")
         metric = report.headline
-        if model.writer is None:
+        if model.decoder is None:
             lines.insert(0, f"{metric} {report.metrics[metric]:.3f} on {len(rows)} rows held out")
         return "\n".join(lines)
 
@@ -233,7 +233,7 @@ def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file:
     if not isinstance(model_file, TableModelFile):
         raise DataError("The run's model is one of a text, and its settings name a table.")
     task = TableTask(request, model_file.spec, lambda message: None)
-    if task.origin["text"] != origin["text"]:
+    if task.origin["content_hash"] != origin["content_hash"]:
         raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
     return task
 

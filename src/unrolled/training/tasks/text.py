@@ -49,7 +49,7 @@ class TextTask:
         self.train: Ids = train
         self.validation: Ids | None = validation if len(validation) >= min_tokens else None
         self._throughputs: dict[Any, float] = {}
-        self.as_documents = corpus.tokenizer.eos_id is not None and corpus.longest <= MAX_ROW_LENGTH
+        self.as_documents = corpus.tokenizer.eos_id is not None and corpus.longest_document <= MAX_ROW_LENGTH
 
     loss_unit = "character"
 
@@ -60,7 +60,11 @@ class TextTask:
             raise DataError("The text has one character: at least two are needed, to predict one from the other.")
         if num_kinds == 1 and tokenizer.eos_id is None:
             raise DataError(f"The text has one kind of symbol only, {tokenizer.decode([0])!r}: there is nothing to predict.")
-        documents = "" if tokenizer.eos_id is None else f", {corpus.documents:,} {corpus.unit}s, the longest {corpus.longest:,}"
+        documents = (
+            ""
+            if tokenizer.eos_id is None
+            else f", {corpus.num_documents:,} {corpus.documents}s, the longest {corpus.longest_document:,}"
+        )
         note(f"{len(corpus.ids):,} symbols of {num_kinds:,} kinds{documents}")
         for message in corpus.notes:
             note(message)
@@ -103,7 +107,7 @@ class TextTask:
     def model_file(self, model: RecurrentLM, history: dict[str, Any], logit_scale: float = 1.0) -> TextModelFile:
         """Return a network as it is kept in a file, its scores multiplied by `sharpness`."""
         model = model if logit_scale == 1 else model.with_scaled_logits(logit_scale)
-        return TextModelFile(model, self.corpus.tokenizer, self.corpus.unit, history)
+        return TextModelFile(model, self.corpus.tokenizer, self.corpus.documents, history)
 
     def matches(self, model_file: ModelFile) -> bool:
         """Return whether a saved model has the symbols of this text."""
@@ -118,13 +122,13 @@ class TextTask:
     @property
     def origin(self) -> dict[str, Any]:
         """The digest of the text, and the key of its encoded copy in the cache."""
-        return {"text": self.corpus.text, "corpus": self.corpus.key}
+        return {"content_hash": self.corpus.content_hash, "cache_key": self.corpus.cache_key}
 
     def make_evaluator(
         self, model: RecurrentLM, machine: DeviceConfig, request: TrainRequest
     ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
         """Return a function that gives the loss on some of the validation part, in nats a character, and its sharpness."""
-        ids, limit = self.validation, request.run.eval_symbols
+        ids, limit = self.validation, request.run.eval_tokens
         if ids is None:
             return None
         if not request.training.calibrate:
@@ -150,7 +154,7 @@ class TextTask:
     ) -> Evaluation:
         corpus = self.corpus
         char_starts = corpus.tokenizer.char_start_mask() if corpus.is_text else None
-        eos_id, longest = corpus.tokenizer.eos_id, corpus.longest
+        eos_id, longest = corpus.tokenizer.eos_id, corpus.longest_document
         return evaluate(
             model,
             machine,
@@ -230,7 +234,7 @@ def reopen_text_task(request: TrainRequest, origin: dict[str, Any], note: Note) 
 
 def reopen_corpus(request: TrainRequest, origin: dict[str, Any], note: Note) -> Corpus:
     """Return the text a run was trained on: read again, or from the cache if the files are gone."""
-    key = str(origin["corpus"])
+    key = str(origin["cache_key"])
     try:
         corpus = None if "-" in request.inputs else open_corpus(request.inputs, request.data, report=note)
     except DataError as error:
@@ -242,6 +246,6 @@ def reopen_corpus(request: TrainRequest, origin: dict[str, Any], note: Note) -> 
         corpus = cached_corpus(key)
     if corpus is None:
         raise DataError("The text of this run came from standard input, and its encoded copy is no longer in the cache.")
-    if corpus.text != str(origin["text"]):
+    if corpus.content_hash != str(origin["content_hash"]):
         raise DataError(f"The text of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
     return corpus
