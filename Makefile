@@ -1,6 +1,7 @@
 # make train   environment, then one minute on the built-in corpus, then a sample
 # make test    environment, then all tests        make test-long   the slow soaks
 # make check   lint and types
+# make docs    the documentation, into docs/_build; a warning is an error
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +9,7 @@ READY := .venv/ready
 
 CHROMIUMS := chromium chromium-browser google-chrome
 
-.PHONY: train test test-long check browser clean
+.PHONY: train test test-long check docs browser clean
 
 train: $(READY)
 	$(BIN)/unrolled train --minutes 1
@@ -26,6 +27,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 $(READY): pyproject.toml constraints.txt $(wildcard native/* native/sets/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -39,4 +43,4 @@ browser:
 	else echo "no Chromium here: the tests of pages are skipped"; fi
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
