@@ -19,9 +19,9 @@ INTRODUCTION = """\
 
 <!-- Written by docs/generate_cli.py from the parsers. Do not edit. -->
 
-Results go to standard output, everything else to standard error. Every command has `--json`, which prints one JSON document. `RUN` is a run
-folder or a model file. Exit codes are listed in [control training](howto/training.md). `--debug` shows the traceback of an error.
-Flags may be written with underscores (`--top_k`), as `--flag value` or `--flag=value`.
+Results go to standard output, everything else to standard error. Every command has `--json`, which prints one JSON document.
+`RUN` is a run folder or a model file. Exit codes are listed in [control training](howto/training.md).
+`--debug` shows the traceback of an error. Flags may be written with underscores, and as `--seed 1` or `--seed=1`.
 """
 
 
