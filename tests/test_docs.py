@@ -97,8 +97,10 @@ def test_the_command_line_reference_and_examples_are_up_to_date() -> None:
     flags = {name: set(generator["command_parser"](run)._option_string_actions) for name, run in COMMANDS.items()}
     found = 0
     for path in (*PAGES, ROOT / "CONTRIBUTING.md"):
-        for block in re.findall(r"^```(?:sh|console)\n(.*?)^```", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE):
-            for command, *arguments in unrolled_commands(block.replace("\\\n", " ")):
+        for kind, block in re.findall(r"^```(sh|console)\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+            lines = block.replace("\\\n", " ").splitlines()
+            typed_lines = lines if kind == "sh" else [line[2:] for line in lines if line.startswith("$ ")]
+            for command, *arguments in unrolled_commands(typed_lines):
                 found += 1
                 assert command in COMMANDS, f"{path}: unrolled {command}"
                 typed = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
@@ -106,10 +108,10 @@ def test_the_command_line_reference_and_examples_are_up_to_date() -> None:
     assert found > 30
 
 
-def unrolled_commands(block: str) -> list[list[str]]:
-    """Return the words after each `unrolled` in shell commands, up to the end of that command."""
+def unrolled_commands(lines: list[str]) -> list[list[str]]:
+    """Return the words after each `unrolled` in lines of shell commands, up to the end of that command."""
     commands = []
-    for line in block.splitlines():
+    for line in lines:
         words = shlex.shlex(line, posix=True, punctuation_chars="|;<>&")
         words.whitespace_split = True
         segments: list[list[str]] = [[]]
