@@ -158,10 +158,16 @@ void input_products(int kind, int threads, const Array& xs, const Array& weight_
   use.input_products(a);
 }
 
-bool has_gradients() { return kernels().bfloat16.weight_gradients != nullptr; }
+// Whether there are kernels for the products of the way back in this type; torch's do as well otherwise.
+bool has_gradients(bool narrow) { return (narrow ? kernels().bfloat16 : kernels().float32).weight_gradients != nullptr; }
 
-Source source_of(const Array& values, const Array& gradient, const char* name, long rows, int first, int last) {
-  const auto* from = numbers(values, name, Number::kBfloat16, {-1, -1, -1});
+const LayerKernels& gradients_for(const Array& dgates) {
+  require(has_gradients(is(dgates, Number::kBfloat16)), "This processor has no such kernel: use torch's products.");
+  return kernels_for(dgates);
+}
+
+Source source_of(const Array& values, const Array& gradient, const char* name, Number type, long rows, int first, int last) {
+  const auto* from = numbers(values, name, type, {-1, -1, -1});
   require(static_cast<long>(values.shape(0) * values.shape(1)) >= rows, "A source must have as many rows as dgates.");
   auto* into = static_cast<float*>(numbers(gradient, "gradient", Number::kFloat32, {last - first, -1}));
   const std::size_t width = gradient.shape(1);
@@ -171,33 +177,35 @@ Source source_of(const Array& values, const Array& gradient, const char* name, l
 
 void weight_gradients(int kind, int threads, long padded_units, const Array& dgates, const Array& hs, const Array& dweight_h,
                       const Maybe& xs, const Maybe& dweight_x) {
-  require(has_gradients(), "This processor has no such kernel: use torch's products.");
+  const LayerKernels& use = gradients_for(dgates);
+  const Number type = type_of(dgates);
   require(kind >= kRNN && kind <= kLSTM && threads >= 1 && threads <= 1024, "kind or threads are not right.");
   require(padded_units > 0 && padded_units % 32 == 0 && padded_units < kLargest, "padded_units must be a multiple of 32.");
   const int units = static_cast<int>(padded_units), gates = gates_of(kind), blocks = blocks_of(kind);
   WeightGradients a{};
   a.threads = threads;
-  a.dgates = numbers(dgates, "dgates", Number::kBfloat16, {-1, -1, -1});
+  a.dgates = numbers(dgates, "dgates", type, {-1, -1, -1});
   a.rows = dgates.shape(0) * dgates.shape(1);
   a.stride_g = dgates.shape(2);
   require(a.stride_g >= static_cast<std::size_t>(blocks) * units, "dgates must have room for all gates.");
   const long rows = static_cast<long>(a.rows);
-  a.source[a.sources++] = source_of(hs, dweight_h, "hs", rows, 0, gates * units);
+  a.source[a.sources++] = source_of(hs, dweight_h, "hs", type, rows, 0, gates * units);
   require(xs.has_value() == dweight_x.has_value(), "xs and dweight_x go together.");
-  if (xs) a.source[a.sources++] = source_of(*xs, *dweight_x, "xs", rows, (blocks - gates) * units, blocks * units);
+  if (xs) a.source[a.sources++] = source_of(*xs, *dweight_x, "xs", type, rows, (blocks - gates) * units, blocks * units);
   nb::gil_scoped_release release;
-  kernels().bfloat16.weight_gradients(a);
+  use.weight_gradients(a);
 }
 
 void input_gradients(int kind, int threads, const Array& dgates, const Array& weight_back, const Array& dinputs) {
-  require(has_gradients(), "This processor has no such kernel: use torch's products.");
+  const LayerKernels& use = gradients_for(dgates);
+  const Number type = type_of(dgates);
   require(kind >= kRNN && kind <= kLSTM && threads >= 1 && threads <= 1024, "kind or threads are not right.");
   InputGradients a{};
   a.threads = threads;
-  a.dgates = numbers(dgates, "dgates", Number::kBfloat16, {-1, -1, -1});
+  a.dgates = numbers(dgates, "dgates", type, {-1, -1, -1});
   a.rows = dgates.shape(0) * dgates.shape(1);
   a.stride_g = dgates.shape(2);
-  a.weight_back = numbers(weight_back, "weight_back", Number::kBfloat16, {-1, -1, 16});
+  a.weight_back = numbers(weight_back, "weight_back", type, {-1, -1, 16});
   a.deep = static_cast<int>(weight_back.shape(1));
   a.first = a.deep / gates_of(kind) * (blocks_of(kind) - gates_of(kind));
   a.width = weight_back.shape(0) * 16;
@@ -207,7 +215,7 @@ void input_gradients(int kind, int threads, const Array& dgates, const Array& we
       numbers(dinputs, "dinputs", Number::kFloat32,
               {static_cast<long>(dgates.shape(0)), static_cast<long>(dgates.shape(1)), static_cast<long>(a.width)}));
   nb::gil_scoped_release release;
-  kernels().bfloat16.input_gradients(a);
+  use.input_gradients(a);
 }
 
 }  // namespace
@@ -219,7 +227,7 @@ void bind_layer(nb::module_& module) {
              "threads"_a);
   module.def("input_products", input_products, "kind"_a, "threads"_a, "xs"_a.noconvert(), "weight_x"_a.noconvert(),
              "table"_a.noconvert());
-  module.def("has_gradients", has_gradients);
+  module.def("has_gradients", has_gradients, "narrow"_a);
   module.def("weight_gradients", weight_gradients, "kind"_a, "threads"_a, "padded_units"_a, "dgates"_a.noconvert(),
              "hs"_a.noconvert(), "dweight_h"_a.noconvert(), "xs"_a.noconvert().none(), "dweight_x"_a.noconvert().none());
   module.def("input_gradients", input_gradients, "kind"_a, "threads"_a, "dgates"_a.noconvert(), "weight_back"_a.noconvert(),

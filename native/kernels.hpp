@@ -12,7 +12,7 @@ struct LayerKernels {
   void (*pack_backward)(const LayerShape&, const float* weight, int columns, bool of_state, void* to);
   void (*forward)(const LayerForward&);
   void (*backward)(const LayerBackward&);
-  void (*weight_gradients)(const WeightGradients&);  // null where torch's products do as well
+  void (*weight_gradients)(const WeightGradients&);  // null in bfloat16 where torch's products do as well
   void (*input_gradients)(const InputGradients&);    // the same
   void (*input_products)(const InputProducts&);
   void (*norm_forward)(const NormForward&);

@@ -4,6 +4,7 @@
 #include "kernels.hpp"
 #include "ceilings_body.hpp"
 #include "gradients_body.hpp"
+#include "gradients_float.hpp"
 #include "head_body.hpp"
 #include "layer_body.hpp"
 #include "norm_body.hpp"
@@ -19,6 +20,10 @@ template <typename T>
 constexpr LayerKernels layer_kernels() {
   LayerKernels table{pack_forward<T>, pack_backward<T>, layer_forward<T>, layer_backward<T>, nullptr,
                      nullptr,         input_products<T>, norm_forward<T>,  norm_backward,     head<T>};
+  if (kIsFloat<T>) {
+    table.weight_gradients = weight_gradients_float;
+    table.input_gradients = input_gradients_float;
+  }
 #if defined(__AMX_TILE__)
   if (!kIsFloat<T>) {
     table.weight_gradients = weight_gradients;

@@ -28,24 +28,23 @@ constexpr int kRows = 2, kTiles = 1;
 template <int R, int N>
 static inline void block(const float* a, size_t lda, int K, const float* b, size_t tile, float* c, size_t c_tile,
                          bool more = false) {
-  Vec sums[R][N][kParts] = {};
-  if (more)
-    for (int r = 0; r < R; ++r)
-      for (int n = 0; n < N; ++n)
-        for (int i = 0; i < kParts; ++i) sums[r][n][i] = load(c + n * c_tile + r * kLanes + i * kWidth);
+  Vec sums[R][N][kParts];
+  UNROLLED_UNROLL for (int r = 0; r < R; ++r)
+    UNROLLED_UNROLL for (int n = 0; n < N; ++n)
+      UNROLLED_UNROLL for (int i = 0; i < kParts; ++i) sums[r][n][i] = more ? load(c + n * c_tile + r * kLanes + i * kWidth) : Vec{};
   for (int k = 0; k < K; ++k) {
     Vec column[N][kParts];
-    for (int n = 0; n < N; ++n)
-      for (int i = 0; i < kParts; ++i) column[n][i] = load(b + n * tile + static_cast<size_t>(k) * kLanes + i * kWidth);
-    for (int r = 0; r < R; ++r) {
-      const Vec value = all(a[r * lda + k]);
-      for (int n = 0; n < N; ++n)
-        for (int i = 0; i < kParts; ++i) sums[r][n][i] = multiply_add(value, column[n][i], sums[r][n][i]);
+    UNROLLED_UNROLL for (int n = 0; n < N; ++n)
+      UNROLLED_UNROLL for (int i = 0; i < kParts; ++i) column[n][i] = load(b + n * tile + static_cast<size_t>(k) * kLanes + i * kWidth);
+    UNROLLED_UNROLL for (int r = 0; r < R; ++r) {
+      const Vec value = broadcast(a + r * lda + k);
+      UNROLLED_UNROLL for (int n = 0; n < N; ++n)
+        UNROLLED_UNROLL for (int i = 0; i < kParts; ++i) sums[r][n][i] = multiply_add(value, column[n][i], sums[r][n][i]);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int n = 0; n < N; ++n)
-      for (int i = 0; i < kParts; ++i) store(c + n * c_tile + r * kLanes + i * kWidth, sums[r][n][i]);
+  UNROLLED_UNROLL for (int r = 0; r < R; ++r)
+    UNROLLED_UNROLL for (int n = 0; n < N; ++n)
+      UNROLLED_UNROLL for (int i = 0; i < kParts; ++i) store(c + n * c_tile + r * kLanes + i * kWidth, sums[r][n][i]);
 }
 
 #if defined(__AVX512BF16__)

@@ -23,6 +23,13 @@
 #define UNROLLED_INLINE_MEMBER inline __attribute__((always_inline))
 #define UNROLLED_LAMBDA __attribute__((always_inline))
 
+// Before a loop over registers: GCC unrolls it too late otherwise, and writes each sum to memory at every step.
+#if defined(__clang__)
+#define UNROLLED_UNROLL _Pragma("unroll")
+#else
+#define UNROLLED_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace unrolled {
 namespace UNROLLED_SET {
 
@@ -37,6 +44,17 @@ typedef float VecLoose __attribute__((vector_size(4 * UNROLLED_WIDTH), aligned(4
 UNROLLED_INLINE Vec load(const float* from) { return *reinterpret_cast<const VecLoose*>(from); }
 UNROLLED_INLINE void store(float* to, Vec value) { *reinterpret_cast<VecLoose*>(to) = value; }
 UNROLLED_INLINE Vec all(float value) { return Vec{} + value; }
+
+// The same of a number in memory, in one instruction: compilers keep the addition to zero above, which turns -0 into 0.
+UNROLLED_INLINE Vec broadcast(const float* from) {
+#if defined(__AVX512F__)
+  return _mm512_set1_ps(*from);
+#elif defined(__AVX2__)
+  return _mm256_broadcast_ss(from);
+#else
+  return Vec{*from, *from, *from, *from};
+#endif
+}
 
 // a b + c, in one rounding where the processor has that.
 UNROLLED_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {

@@ -16,6 +16,7 @@ from torch import Tensor
 from unrolled.nn.cells import CELLS, GatedCell, Gathered, LSTMCell, unroll_by_step
 from unrolled.nn.kernels import candidates, native
 from unrolled.nn.kernels.layer import KINDS as NATIVE_KINDS
+from unrolled.nn.kernels.layer import input_products
 from unrolled.nn.kernels.library import SETTING, library, why_absent
 from unrolled.nn.model import SequenceModel
 from unrolled.options import ModelOptions
@@ -101,28 +102,72 @@ def test_layers_equal_the_definition(instructions: str, kind: str) -> None:
             assert difference(kind, size, dtype, cast(Any, case)) < BOUNDS[dtype], (dtype, size, case)
 
 
+def on_threads(numbers: tuple[int, ...], work: Any) -> list[Any]:
+    """Return what `work` returns with each of these numbers of threads."""
+    before, found = torch.get_num_threads(), []
+    try:
+        for number in numbers:
+            torch.set_num_threads(number)
+            found.append(work())
+    finally:
+        torch.set_num_threads(before)
+    return found
+
+
 @built
+@pytest.mark.parametrize("gathered", [False, True], ids=["dense", "gathered"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_numbers_do_not_depend_on_who_takes_which_piece(kind: str) -> None:
+@pytest.mark.parametrize("instructions", SETS)
+def test_numbers_do_not_depend_on_who_takes_which_piece(instructions: str, kind: str, gathered: bool) -> None:
     """Threads take pieces of each other's shares: five of them on two cores do it at every turn, and one never."""
+    NATIVE.use_set(instructions)
     torch.manual_seed(3)
     units = 544  # too wide to be shared by rows
-    cell, threads = made(kind, 64, units, True), torch.get_num_threads()
+    cell = made(kind, 64, units, True)
     first = [torch.randn(50, units) for _ in cell.initial_state(1)]
-    inputs = (torch.randn(9, 50, 64), None), (torch.randn(7, 64), torch.randint(7, (9, 50)))
-    for dtype, (xs, ids) in itertools.product(precisions(SETS[-1]), inputs):
-        found = []
-        try:
-            for number in (1, 2, 5, 5, 5):
-                torch.set_num_threads(number)
-                with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-                    found.append(everything(cell, native.unroll, xs, ids, first, None))
-        finally:
-            torch.set_num_threads(threads)
+    ids = torch.randint(7, (9, 50)) if gathered else None
+    xs = torch.randn(*((7, 64) if gathered else (9, 50, 64)))
+    for dtype in precisions(instructions):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            found = on_threads((1, 2, 3, 5, 5, 5), lambda: everything(cell, native.unroll, xs, ids, first, None))
+        ours = NATIVE.has_gradients(dtype == torch.bfloat16)
+        exact = len(found[0]) if ours else 1 + len(first)  # torch makes the other products of bfloat16 where there are no tiles
         for other in found[1:]:
             for index, (one, two) in enumerate(zip(found[0], other, strict=True)):
-                if dtype == torch.bfloat16 or index < 1 + len(first):  # in float32 torch makes the weights' gradients
+                if index < exact:
                     assert torch.equal(one, two), (dtype, index)
+                else:
+                    assert (one - two).norm() <= BOUNDS[dtype] * one.norm(), (dtype, index)
+
+
+@built
+@pytest.mark.parametrize("instructions", SETS)
+def test_a_loss_and_a_table_do_not_depend_on_the_number_of_threads(instructions: str) -> None:
+    NATIVE.use_set(instructions)
+    torch.manual_seed(4)
+    head, targets = torch.nn.Linear(70, 300), torch.randint(300, (40, 33))
+    ys = torch.randn(40, 33, 70)
+
+    def gradients() -> list[Tensor]:
+        own = ys.clone().requires_grad_()
+        loss = native.loss(own, head, targets)
+        return [loss.detach(), *torch.autograd.grad(loss, [own, head.weight])]
+
+    cell, xs = made("gru", 40, 48, True), torch.randn(500, 40)
+    for work in (gradients, lambda: [input_products(1, xs, cell.weight_x, 48)]):
+        first, *others = on_threads((1, 2, 3), work)
+        assert all(torch.equal(one, two) for other in others for one, two in zip(first, other, strict=True))
+
+
+@built
+@pytest.mark.parametrize("instructions", SETS)
+def test_products_with_the_weights_of_inputs_are_those_of_matrices(instructions: str) -> None:
+    NATIVE.use_set(instructions)
+    for rows, width, units in ((1, 1, 1), (5, 33, 17), (97, 64, 40)):
+        for kind, name in enumerate(KINDS):
+            cell, xs = made(name, width, units, False), torch.randn(rows, width)
+            exact = xs.double() @ cell.weight_x.detach().double().T
+            assert (input_products(kind, xs, cell.weight_x, units) - exact).norm() <= 1e-6 * exact.norm()
 
 
 @built
@@ -178,21 +223,21 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
 
 @built
 @pytest.mark.parametrize("size", [32, 96, 256, 544])
-def test_squares_are_turned_as_torch_turns_them(size: int) -> None:
+@pytest.mark.parametrize("instructions", SETS)
+def test_squares_are_turned_as_their_polynomials_say(instructions: str, size: int) -> None:
+    """By tile registers, or by torch's products where there are none: both are compared with the polynomials in float64."""
     torch.manual_seed(size)
     blocks = torch.randn(5, size, size) @ torch.randn(size, size) / size
-    if not NATIVE.has_polar(size):
-        return  # only tile registers have this kernel, and torch's way is what it is held against
+    NATIVE.use_set(instructions)
+    assert NATIVE.has_polar(size) == (instructions == "amx")
     turned = optim.orthogonalise(blocks)
-    NATIVE.use_set("plain")
-    expected = optim.orthogonalise(blocks)
-    assert (turned - expected).norm() < 0.08 * expected.norm(), "nine products in a row, each rounded to bfloat16"
-    assert torch.equal(turned, _with_best(lambda: optim.orthogonalise(blocks)))
-
-
-def _with_best(work: Any) -> Any:
-    NATIVE.use_set("")
-    return work()
+    x = blocks.double()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * optim.POLAR_MARGIN)
+    for a, b, c in optim.POLAR:
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    assert (turned - x).norm() < 0.08 * x.norm(), "nine products in a row, each rounded to bfloat16"
+    assert torch.equal(turned, optim.orthogonalise(blocks))
 
 
 @built

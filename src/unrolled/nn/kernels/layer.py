@@ -119,16 +119,19 @@ def _read_by(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Return what the layer reads: inputs with their packed weights, or ids with the table of products that they pick from."""
     native, gates, padded = cast(Any, library()), GATES[kind], padded_to(units)
-    if xs.dtype == torch.float32:  # torch's large products are at the processor's peak there
-        read = xs[:, :, : inputs.shape[2]].flatten(0, 1)
-        picks = torch.arange(len(read)).view(xs.shape[:2]) if ids is None else ids
-        return None, None, picks, _spread(read @ weight_x.detach().T, gates, units, padded)
     weights = packed_weight(native, kind, weight_x, units, xs.dtype, threads)
     if ids is None:
         return xs, weights, None, None
     table = torch.empty(inputs.shape[1], gates, padded)
     native.input_products(kind, threads, xs[0], weights, table)
     return None, None, ids, table
+
+
+def input_products(kind: int, xs: Tensor, weight_x: Tensor, units: int) -> Tensor:
+    """Return the products of inputs `(N, I)` with a layer's weights, `(N, G H)`, the same for any number of threads."""
+    wide, _ = _widened(xs.detach().float()[None], torch.float32, 0.0, None, None)
+    _, _, _, table = _read_by(kind, xs[None], wide, torch.empty(0, 0), weight_x.float(), units, torch.get_num_threads())
+    return cast(Tensor, table)[:, :, :units].flatten(1)
 
 
 def _narrowed(dtable: Tensor, dtype: torch.dtype) -> Tensor:
@@ -181,7 +184,7 @@ def weight_gradients(
     """
     native, gates, blocks = cast(Any, library()), GATES[kind], BLOCKS[kind]
     wide, width = hs.shape[2] - LINE, None if xs is None else xs.shape[2] - LINE
-    if dgates.dtype == torch.bfloat16 and native.has_gradients():
+    if native.has_gradients(dgates.dtype == torch.bfloat16):
         of_state = _place(of_hs, gates * padded, wide)
         of_input = None if width is None else _place(of_xs, gates * padded, width)
         native.weight_gradients(kind, threads, padded, dgates, hs, of_state, xs, of_input)
@@ -199,7 +202,7 @@ def _input_gradients(laid_out: int, kind: int, dgates: Tensor, weight_x: Tensor,
     """Return the gradients of the inputs, `(T, B, I or more)`, in float32; `dgates` may be laid out as another kind's."""
     native, gates = cast(Any, library()), GATES[kind]
     padded = padded_to(units)
-    if dgates.dtype == torch.bfloat16 and native.has_gradients():
+    if native.has_gradients(dgates.dtype == torch.bfloat16):
         back = packed_back(native, kind, weight_x, units, False, dgates.dtype, threads)
         dinputs = torch.empty(*dgates.shape[:2], 16 * len(back))
         native.input_gradients(laid_out, threads, dgates, back, dinputs)

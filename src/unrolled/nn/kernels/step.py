@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from unrolled.nn.cells import GatedCell, GRUCell, LSTMCell, RNNCell, State, map_state, state_tensors
+from unrolled.nn.kernels.layer import input_products
 from unrolled.nn.kernels.library import library, why_absent
 from unrolled.nn.model import SequenceModel
 from unrolled.options import SampleOptions
@@ -156,7 +156,7 @@ def _pack(model: SequenceModel, precision: Precision) -> Any:
             None if own_norm is None else _plain(own_norm.weight),
             None if own_norm is None else _plain(own_norm.bias),
         )
-    first = F.linear(layers[0].before(table), cells[0].weight_x, _bias(cells[0]))  # (V, G H)
+    first = input_products(kind, layers[0].before(table), cells[0].weight_x, cells[0].hidden_size) + _bias(cells[0])  # (V, G H)
     packed.fill_ends(_plain(first), None if norm is None else _plain(table), _plain(model.head.weight), _plain(model.head.bias))
     return packed
 
