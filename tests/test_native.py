@@ -23,7 +23,7 @@ from unrolled.options import ModelOptions
 from unrolled.training import optim
 
 NATIVE: Any = library()
-SETS: list[str] = NATIVE.sets() if NATIVE is not None else []
+SETS: list[str] = NATIVE.available_isas() if NATIVE is not None else []
 KINDS = ("rnn", "gru", "lstm")
 NARROW = ("avx512_bf16", "amx")
 """Instruction sets that multiply bfloat16."""
@@ -39,7 +39,7 @@ built = pytest.mark.skipif(NATIVE is None and not os.environ.get("CI"), reason=w
 def best_set_again() -> Iterator[None]:
     yield
     if NATIVE is not None:
-        NATIVE.use_set("")
+        NATIVE.set_isa("")
 
 
 def test_the_library_is_there_where_it_must_be() -> None:
@@ -95,7 +95,7 @@ def precisions(instructions: str) -> list[torch.dtype]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("instructions", SETS)
 def test_layers_equal_the_definition(instructions: str, kind: str) -> None:
-    NATIVE.use_set(instructions)
+    NATIVE.set_isa(instructions)
     sizes = [(1, 1, 1), (3, 3, 2), (17, 16, 2), (64, 33, 3), (200, 3, 2), (128, 100, 2), (40, 50, 12)]
     for dtype, size in itertools.product(precisions(instructions), sizes):
         for case in itertools.product((False, True), repeat=3):
@@ -120,7 +120,7 @@ def on_threads(numbers: tuple[int, ...], work: Any) -> list[Any]:
 @pytest.mark.parametrize("instructions", SETS)
 def test_numbers_do_not_depend_on_who_takes_which_piece(instructions: str, kind: str, gathered: bool) -> None:
     """Threads take pieces of each other's shares: five of them on two cores do it at every turn, and one never."""
-    NATIVE.use_set(instructions)
+    NATIVE.set_isa(instructions)
     torch.manual_seed(3)
     units = 544  # too wide to be shared by rows
     cell = made(kind, 64, units, True)
@@ -130,7 +130,7 @@ def test_numbers_do_not_depend_on_who_takes_which_piece(instructions: str, kind:
     for dtype in precisions(instructions):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             found = on_threads((1, 2, 3, 5, 5, 5), lambda: everything(cell, native.unroll, xs, ids, first, None))
-        ours = NATIVE.has_gradients(dtype == torch.bfloat16)
+        ours = NATIVE.has_gradient_gemm(dtype == torch.bfloat16)
         exact = len(found[0]) if ours else 1 + len(first)  # torch makes the other products of bfloat16 where there are no tiles
         for other in found[1:]:
             for index, (one, two) in enumerate(zip(found[0], other, strict=True)):
@@ -143,7 +143,7 @@ def test_numbers_do_not_depend_on_who_takes_which_piece(instructions: str, kind:
 @built
 @pytest.mark.parametrize("instructions", SETS)
 def test_a_loss_and_a_table_do_not_depend_on_the_number_of_threads(instructions: str) -> None:
-    NATIVE.use_set(instructions)
+    NATIVE.set_isa(instructions)
     torch.manual_seed(4)
     head, targets = torch.nn.Linear(70, 300), torch.randint(300, (40, 33))
     ys = torch.randn(40, 33, 70)
@@ -162,7 +162,7 @@ def test_a_loss_and_a_table_do_not_depend_on_the_number_of_threads(instructions:
 @built
 @pytest.mark.parametrize("instructions", SETS)
 def test_products_with_the_weights_of_inputs_are_those_of_matrices(instructions: str) -> None:
-    NATIVE.use_set(instructions)
+    NATIVE.set_isa(instructions)
     for rows, width, units in ((1, 1, 1), (5, 33, 17), (97, 64, 40)):
         for kind, name in enumerate(KINDS):
             cell, xs = made(name, width, units, False), torch.randn(rows, width)
@@ -183,7 +183,7 @@ def test_large_layers_equal_the_definition(kind: str) -> None:
 @pytest.mark.parametrize("units", [1, 3, 17, 64, 128, 200, 256, 512, 1000, 1024, 2048])
 @pytest.mark.parametrize("instructions", SETS)
 def test_every_size_equals_the_definition(instructions: str, units: int) -> None:
-    NATIVE.use_set(instructions)
+    NATIVE.set_isa(instructions)
     for kind, dtype, rows, steps in itertools.product(KINDS, precisions(instructions), (1, 3, 16, 33, 100), (1, 2, 64)):
         if units * rows * steps > 2_000_000:
             continue  # the definition in float64 takes minutes there, and a shorter sequence says the same
@@ -228,8 +228,8 @@ def test_squares_are_turned_as_their_polynomials_say(instructions: str, size: in
     """By tile registers, or by torch's products where there are none: both are compared with the polynomials in float64."""
     torch.manual_seed(size)
     blocks = torch.randn(5, size, size) @ torch.randn(size, size) / size
-    NATIVE.use_set(instructions)
-    assert NATIVE.has_polar(size) == (instructions == "amx")
+    NATIVE.set_isa(instructions)
+    assert NATIVE.has_polar_express(size) == (instructions == "amx")
     turned = optim.orthogonalise(blocks)
     x = blocks.double()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * optim.POLAR_MARGIN)
@@ -260,23 +260,23 @@ def test_wrong_shapes_are_refused_at_the_border() -> None:
     tiles = torch.empty(8, 32, 16)
     with pytest.raises(ValueError, match="weight must be contiguous float32"):
         NATIVE.pack_forward(2, cell.weight_h.detach()[:-1].contiguous(), tiles, 16, 1)
-    with pytest.raises(ValueError, match=r"to must be contiguous float32 \(8, 32, 16\)"):
+    with pytest.raises(ValueError, match=r"packed must be contiguous float32 \(8, 32, 16\)"):
         NATIVE.pack_forward(2, cell.weight_h.detach(), tiles[:, :16].contiguous(), 16, 1)
     with pytest.raises(ValueError, match="kind must be"):
         NATIVE.pack_backward(3, cell.weight_h.detach(), tiles, 16, True, 1)
     good: dict[str, Any] = {
-        "kind": 2, "threads": 1, "parts": 1, "xs": None, "weight_x": None, "ids": torch.zeros(3, 2, dtype=torch.int64),
-        "table": torch.zeros(5, 4, 32), "weight_h": tiles, "bias": torch.zeros(4, 32), "resets": None, "h_first": zero,
-        "c_first": zero, "mask": None, "below": None, "hs": torch.zeros(4, 2, 64),
-        "saved": None, "ys": torch.zeros(3, 2, 16), "h_last": zero,
-        "c_last": zero,
+        "kind": 2, "threads": 1, "row_slices": 1, "xs": None, "weight_ih": None, "ids": torch.zeros(3, 2, dtype=torch.int64),
+        "table": torch.zeros(5, 4, 32), "weight_hh": tiles, "bias": torch.zeros(4, 32), "resets": None, "h_0": zero,
+        "c_0": zero, "dropout_mask": None, "residual": None, "hs": torch.zeros(4, 2, 64),
+        "saved_activations": None, "ys": torch.zeros(3, 2, 16), "h_n": zero,
+        "c_n": zero,
     }  # fmt: skip
     NATIVE.layer_forward(**good)
     wrong: dict[str, Any] = {
-        "ids": torch.full((3, 2), 5), "table": torch.zeros(5, 4, 16), "h_first": torch.zeros(2, 17), "c_last": None,
-        "hs": torch.zeros(3, 2, 64), "ys": torch.zeros(3, 2, 16, dtype=torch.float64), "threads": 0, "parts": 2,
-        "resets": torch.zeros(2, 2, dtype=torch.bool), "bias": torch.zeros(4, 64)[:, ::2], "weight_h": tiles.bfloat16(),
-        "saved": torch.zeros(3, 2, 2, 5, 16), "kind": -1,
+        "ids": torch.full((3, 2), 5), "table": torch.zeros(5, 4, 16), "h_0": torch.zeros(2, 17), "c_n": None,
+        "hs": torch.zeros(3, 2, 64), "ys": torch.zeros(3, 2, 16, dtype=torch.float64), "threads": 0, "row_slices": 2,
+        "resets": torch.zeros(2, 2, dtype=torch.bool), "bias": torch.zeros(4, 64)[:, ::2], "weight_hh": tiles.bfloat16(),
+        "saved_activations": torch.zeros(3, 2, 2, 5, 16), "kind": -1,
     }  # fmt: skip
     for name, value in wrong.items():
         with pytest.raises((ValueError, TypeError)):
@@ -318,11 +318,11 @@ def test_memory_that_is_not_there_is_an_error_and_not_the_end() -> None:
         "native, rows = library(), 400_000\n"
         "def run(rows, units):\n"
         "    zero = torch.zeros(rows, units)\n"
-        "    made = dict(kind=0, threads=2, parts=int(sys.argv[1]), xs=None, weight_x=None,\n"
-        "        ids=torch.zeros(1, rows, dtype=torch.int64), table=torch.zeros(5, 1, 32), weight_h=torch.zeros(2, 32, 16),\n"
-        "        bias=torch.zeros(1, 32), resets=None, h_first=zero, c_first=None, mask=None, below=None,\n"
-        "        hs=torch.zeros(2, -(-rows // 16) * 16, 64), saved=None, ys=torch.zeros(1, rows, units), h_last=zero.clone(),\n"
-        "        c_last=None)\n"
+        "    made = dict(kind=0, threads=2, row_slices=int(sys.argv[1]), xs=None, weight_ih=None,\n"
+        "        ids=torch.zeros(1, rows, dtype=torch.int64), table=torch.zeros(5, 1, 32), weight_hh=torch.zeros(2, 32, 16),\n"
+        "        bias=torch.zeros(1, 32), resets=None, h_0=zero, c_0=None, dropout_mask=None, residual=None,\n"
+        "        hs=torch.zeros(2, -(-rows // 16) * 16, 64), saved_activations=None, ys=torch.zeros(1, rows, units),\n"
+        "        h_n=zero.clone(), c_n=None)\n"
         "    return lambda: native.layer_forward(**made)\n"
         "small, large = run(32, 32), run(rows, 32)\n"
         "small()\n"

@@ -69,7 +69,7 @@ def test_gathered_in_pieces(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("length", [1, 16, 5000])
 @pytest.mark.parametrize("sent", [torch.float32, torch.bfloat16])
 def test_mean_is_the_same_for_all(length: int, sent: torch.dtype) -> None:
-    if sent == torch.bfloat16 and not {"avx512_bf16", "amx"} & set(NATIVE.sets()):
+    if sent == torch.bfloat16 and not {"avx512_bf16", "amx"} & set(NATIVE.available_isas()):
         pytest.skip("no bfloat16 here")
     torch.manual_seed(length)
     own = [torch.randn(length) for _ in range(3)]

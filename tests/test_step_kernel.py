@@ -38,7 +38,7 @@ from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
 from unrolled.training.optim import make_optimiser
 
 SYMBOLS = 23
-SETS = library().sets() if library() is not None else ["none"]
+SETS = library().available_isas() if library() is not None else ["none"]
 BOUNDS: dict[Precision, float] = {"float32": 2e-5, "bfloat16": 0.1, "int8": 0.1}
 LETTERS = "\n abcdeABC\u00e9"
 
@@ -75,12 +75,12 @@ def natively(test: Callable[..., None]) -> Callable[..., None]:
 def best_set() -> Iterator[None]:
     yield
     if library() is not None:
-        library().use_set("")
+        library().set_isa("")
 
 
 def use(name: str) -> None:
     if library() is not None:
-        library().use_set(name)
+        library().set_isa(name)
 
 
 def test_the_library_is_there_where_it_must_be() -> None:
@@ -269,7 +269,7 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
         native_precision(model, replace(options, int8=True), [Hold(0, 1)], "float32")
     with pytest.raises(ValueError, match="no native step for GRUBeforeCell"):
         NativeStep(network(cell="gru-before"), 1)
-    assert stepping(model, options, [], "float32") == {"step": f"native ({library().set_in_use()})", "precision": "float32"}
+    assert stepping(model, options, [], "float32") == {"step": f"native ({library().active_isa()})", "precision": "float32"}
     assert stepping(model, options, [], None) == {"step": "reference", "precision": "float32"}
 
 
@@ -291,8 +291,8 @@ def test_numbers_that_are_none_end_nothing() -> None:
 
 @natively
 def test_wrong_sizes_types_and_symbols_are_errors() -> None:
-    step, packed = NativeStep(network(), 3), library().StepWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
-    own = library().Stepper(packed, 3)
+    step, packed = NativeStep(network(), 3), library().DecoderWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
+    own = library().Decoder(packed, 3)
     ids, numbers = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.float64)
     weight, bias = torch.zeros(68, 17), torch.zeros(68)
     wrong: list[Callable[[], Any]] = [
@@ -306,27 +306,29 @@ def test_wrong_sizes_types_and_symbols_are_errors() -> None:
         lambda: step.draw(numbers * torch.nan, SampleOptions()),
         lambda: step.draw(numbers.float(), SampleOptions()),
         lambda: step.draw(torch.zeros(2, 4, dtype=torch.float64), SampleOptions()),
-        lambda: own.draw(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
-        lambda: own.draw(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
-        lambda: own.read(ids, 0),
-        lambda: own.read(ids, 5000),
+        lambda: own.sample(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
+        lambda: own.sample(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
+        lambda: own.feed(ids, 0),
+        lambda: own.feed(ids, 5000),
         lambda: own.logits(torch.zeros(3, SYMBOLS + 1)),
         lambda: own.logits(torch.zeros(4, SYMBOLS)),
         lambda: own.state(2, torch.zeros(3, 17), torch.zeros(3, 17), True),
         lambda: own.state(0, torch.zeros(3, 17), None, True),
         lambda: own.state(0, torch.zeros(3, 16), torch.zeros(3, 16), True),
-        lambda: packed.fill_layer(0, weight[:67], None, None, None, None, None),
-        lambda: packed.fill_layer(0, weight, weight, None, None, None, None),
-        lambda: packed.fill_layer(1, weight, weight, bias, None, None, None),
-        lambda: packed.fill_layer(1, weight.double(), weight, bias, None, torch.zeros(17), torch.zeros(17)),
-        lambda: packed.fill_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
-        lambda: packed.fill_ends(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
-        lambda: packed.fill_ends(torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
-        lambda: library().StepWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
-        lambda: library().StepWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
-        lambda: library().StepWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
-        lambda: library().Stepper(packed, -1),
-        lambda: library().memory_rate(1, 1, 0.1),
+        lambda: packed.set_layer(0, weight[:67], None, None, None, None, None),
+        lambda: packed.set_layer(0, weight, weight, None, None, None, None),
+        lambda: packed.set_layer(1, weight, weight, bias, None, None, None),
+        lambda: packed.set_layer(1, weight.double(), weight, bias, None, torch.zeros(17), torch.zeros(17)),
+        lambda: packed.set_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
+        lambda: packed.set_table_and_head(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
+        lambda: packed.set_table_and_head(
+            torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)
+        ),
+        lambda: library().DecoderWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: library().DecoderWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: library().DecoderWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
+        lambda: library().Decoder(packed, -1),
+        lambda: library().memory_bandwidth(1, 1, 0.1),
     ]
     for call in wrong:
         with pytest.raises(ValueError, match=r"\w"):

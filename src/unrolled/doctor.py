@@ -50,7 +50,7 @@ def examine() -> dict[str, Any]:
         "fast_bfloat16": fast_bfloat16(machine.device),
         "kernels": sorted(name for name in KERNELS if name != "native" or library() is not None),
         "native": {"built": library() is not None, "why_not": why_absent()}
-        | ({"uses": library().set_in_use(), "has": library().sets()} if library() is not None else {}),
+        | ({"uses": library().active_isa(), "has": library().available_isas()} if library() is not None else {}),
         "disk": {"free_bytes": usage.free, "total_bytes": usage.total},
         "cache": {"folder": str(cache), "bytes": sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())},
         "self_test": _self_test(),

@@ -44,7 +44,7 @@ def conditions(machine: Machine, kernels: str) -> dict[str, Any]:
         "device": machine.device.type,
         "precision": machine.precision,
         "kernels": kernels,
-        **({"instructions": library().set_in_use()} if kernels == "native" else {}),
+        **({"instructions": library().active_isa()} if kernels == "native" else {}),
         "threads": machine.threads,
         "processes": machine.ranks,
     }

@@ -175,7 +175,7 @@ def _steps_of_memory(hidden: int, streams: int, precision: Any) -> float:
     """Return the steps a second in which the weights could be read, and nothing done with them: the best of five."""
     model = SequenceModel(SYMBOLS, ModelOptions(layers=2, hidden=hidden)).eval()
     step = NativeStep(model, streams, precision)
-    rates = [library().memory_rate(step.weight_bytes, step.threads, 0.1) for _ in range(5)]
+    rates = [library().memory_bandwidth(step.weight_bytes, step.threads, 0.1) for _ in range(5)]
     return float(max(rates)) / step.weight_bytes
 
 

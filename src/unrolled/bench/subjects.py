@@ -121,7 +121,7 @@ class MatrixPeak:
 
     def __init__(self, precision: str) -> None:
         choose_machine(MachineOptions())
-        self.given = {"narrow": precision == "bfloat16", "threads": torch.get_num_threads(), "rounds": self.ROUNDS}
+        self.given = {"bfloat16": precision == "bfloat16", "threads": torch.get_num_threads(), "rounds": self.ROUNDS}
         self.work = library().multiply(**self.given)
 
     def __call__(self) -> None:

@@ -176,7 +176,7 @@ def stepping(
     native = native_precision(model, options, holds, precision)
     if native is None:
         return {"step": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
-    return {"step": f"native ({library().set_in_use()})", "precision": native}
+    return {"step": f"native ({library().active_isa()})", "precision": native}
 
 
 def native_step(

@@ -210,7 +210,7 @@ class Muon(AdamW):
     @torch.no_grad()
     def step(self, rate: float, scale: float = 1.0) -> None:
         native = native_for(self.weights.values())
-        fused = native is not None and all(native.has_polar(group.size) for group in self._groups)
+        fused = native is not None and all(native.has_polar_express(group.size) for group in self._groups)
         gradients = self._gradients(1.0 if fused else scale)
         self._adamw(self._others, gradients, rate, scale if fused else 1.0, native)
         weights = [weight.detach() for weight in self.weights.values()]
@@ -235,8 +235,8 @@ class Muon(AdamW):
         if group.shared:
             own = [[group.blocks(tensors[index])[part] for index, part in group.own] for tensors in (gradients, means)]
             directions = self.ranks.place((sum(map(len, own[0])), group.size, group.size), torch.bfloat16)
-            native.directions(*own, *polar, directions, threads)
-            native.turn(weights, self.ranks.parts(directions), shrink, turn, threads)
+            native.muon_directions(*own, *polar, directions, threads)
+            native.apply_updates(weights, self.ranks.parts(directions), shrink, turn, threads)
         else:
             own = [[tensors[index] for index in group.indices] for tensors in (gradients, means)]
             native.muon(weights, *own, *polar, shrink, turn, threads)
@@ -270,9 +270,9 @@ def orthogonalise(blocks: Tensor) -> Tensor:
 def _polar(blocks: Tensor) -> Tensor:
     """Return what `orthogonalise` does, in the numbers that it is worked out in."""
     native = library()
-    if native is not None and blocks.device.type == "cpu" and native.has_polar(blocks.shape[-1]):
+    if native is not None and blocks.device.type == "cpu" and native.has_polar_express(blocks.shape[-1]):
         turned = torch.empty(blocks.shape, dtype=torch.bfloat16)
-        native.polar(blocks.contiguous(), torch.tensor(POLAR), POLAR_MARGIN, turned, torch.get_num_threads())
+        native.polar_express(blocks.contiguous(), torch.tensor(POLAR), POLAR_MARGIN, turned, torch.get_num_threads())
         return turned
     x = blocks.to(torch.bfloat16 if fast_bfloat16(blocks.device) else torch.float32)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * POLAR_MARGIN + 1e-7)
@@ -324,7 +324,7 @@ def clip_gradient(weights: Iterable[Tensor], options: TrainingOptions) -> tuple[
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     native, by_norm = native_for(gradients), options.clip and options.clip_by == "norm"
     if native is not None:
-        norm = torch.tensor(native.length(gradients, torch.get_num_threads()))
+        norm = torch.tensor(native.grad_norm(gradients, torch.get_num_threads()))
     elif by_norm:
         return torch.nn.utils.clip_grad_norm_(weights, options.clip), 1.0
     else:

@@ -34,7 +34,7 @@ class HeadLoss(torch.autograd.Function):
         losses, dxs = torch.empty(len(xs)), torch.empty(len(xs), units)
         dbias = torch.zeros(threads, padded_symbols)
         wide = F.pad(bias.detach(), (0, padded_symbols - symbols), value=NO_SYMBOL)
-        native.head(
+        native.linear_cross_entropy(
             xs, packed_weight(native, 0, weight, symbols, dtype, threads),
             packed_back(native, 0, weight, symbols, False, dtype, threads), wide, picks, symbols, 1 / max(1, count),
             narrowed[0], dscores[0], losses, dxs, dbias,

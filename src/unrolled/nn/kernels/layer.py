@@ -56,7 +56,7 @@ class NativeLayer(torch.autograd.Function):
             saved = torch.empty(steps, padded // 16, rows, SLOTS[kind], 16,
                                 dtype=torch.float16 if dtype == torch.bfloat16 else torch.float32)  # fmt: skip
         ids, resets = (None if given is None else given.contiguous() for given in (ids, resets))
-        parts = native.layer_parts(kind, rows, units, threads, dtype == torch.bfloat16)
+        parts = native.row_slice_count(kind, rows, units, threads, dtype == torch.bfloat16)
         native.layer_forward(
             kind, threads, parts, *_read_by(kind, inputs, xs, ids, weight_x, units, threads),
             packed_weight(native, kind, weight_h, units, dtype, threads),
@@ -184,7 +184,7 @@ def weight_gradients(
     """
     native, gates, blocks = cast(Any, library()), GATES[kind], BLOCKS[kind]
     wide, width = hs.shape[2] - LINE, None if xs is None else xs.shape[2] - LINE
-    if native.has_gradients(dgates.dtype == torch.bfloat16):
+    if native.has_gradient_gemm(dgates.dtype == torch.bfloat16):
         of_state = _place(of_hs, gates * padded, wide)
         of_input = None if width is None else _place(of_xs, gates * padded, width)
         native.weight_gradients(kind, threads, padded, dgates, hs, of_state, xs, of_input)
@@ -202,7 +202,7 @@ def _input_gradients(laid_out: int, kind: int, dgates: Tensor, weight_x: Tensor,
     """Return the gradients of the inputs, `(T, B, I or more)`, in float32; `dgates` may be laid out as another kind's."""
     native, gates = cast(Any, library()), GATES[kind]
     padded = padded_to(units)
-    if native.has_gradients(dgates.dtype == torch.bfloat16):
+    if native.has_gradient_gemm(dgates.dtype == torch.bfloat16):
         back = packed_back(native, kind, weight_x, units, False, dgates.dtype, threads)
         dinputs = torch.empty(*dgates.shape[:2], 16 * len(back))
         native.input_gradients(laid_out, threads, dgates, back, dinputs)

@@ -28,9 +28,9 @@ def _found() -> tuple[Any, str]:
         module.adopt_openmp(str(path))
     if wanted:
         try:
-            module.use_set(wanted)
+            module.set_isa(wanted)
         except ValueError:
-            return None, f"{SETTING}={wanted} is not here, which has {', '.join(module.sets())}"
+            return None, f"{SETTING}={wanted} is not here, which has {', '.join(module.available_isas())}"
     return module, ""
 
 

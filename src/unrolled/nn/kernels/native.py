@@ -37,7 +37,7 @@ def refusal(cell: Cell) -> str | None:
 def has_bfloat16() -> bool:
     """Say whether this processor multiplies bfloat16 in these kernels."""
     found = library()
-    return found is not None and str(found.set_in_use()) in ("amx", "avx512_bf16")
+    return found is not None and str(found.active_isa()) in ("amx", "avx512_bf16")
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:

@@ -69,33 +69,33 @@ class NativeStep:
         weights = _packed(model, precision)
         self.weight_bytes = int(weights.weight_bytes)
         """Bytes of weights that a step reads."""
-        self._own = library().Stepper(weights, streams)
+        self._own = library().Decoder(weights, streams)
         sharing = self.weight_bytes * max(1, streams // SHARED_STREAMS) >= WORTH_SHARING
         self.threads = threads or (torch.get_num_threads() if sharing else 1)
 
     def read(self, ids: Tensor) -> None:
         """Read ids `(T, B)` int64, the streams 0 to B-1 each their own."""
-        self._own.read(ids.contiguous(), self.threads)
+        self._own.feed(ids.contiguous(), self.threads)
 
     def draw(self, numbers: Tensor, options: SampleOptions) -> Tensor:
         """Draw by numbers `(T, B)` float64 in [0, 1), each symbol read on by its stream; return the ids `(T, B)` int64."""
         ids = torch.empty(numbers.shape, dtype=torch.int64)
         chosen = (options.temperature, options.top_k, options.top_p, options.min_p)
-        self._own.draw(numbers.contiguous(), ids, *chosen, self.threads)
+        self._own.sample(numbers.contiguous(), ids, *chosen, self.threads)
         return ids
 
     def mark(self, read: list[int]) -> None:
         """Remember where the first stream is, having `read` these ids."""
-        self._own.mark()
+        self._own.save_prefix()
         self.read_so_far = read
 
     def clear(self) -> None:
         """Let the first stream begin from zero."""
-        self._own.clear()
+        self._own.reset()
 
     def restart(self) -> None:
         """Let every stream go on from the mark, or from zero if there is none."""
-        self._own.restart()
+        self._own.restore_prefix()
 
     def logits(self) -> Tensor:
         """Return what each stream expects next, `(B, V)`."""
@@ -142,12 +142,12 @@ def _pack(model: SequenceModel, precision: Precision) -> Any:
     layers, cells, table = model.stack.each_layer(), model.cells(), model.table().detach()
     norm, kind = layers[0].norm, _KINDS[type(cells[0])]
     epsilon = norm.eps if isinstance(norm, nn.LayerNorm) else 0.0
-    packed = library().StepWeights(
+    packed = library().DecoderWeights(
         kind, PRECISIONS.index(precision), cells[0].hidden_size, len(cells), model.symbols, norm is not None, epsilon
     )
     for index, (layer, cell) in enumerate(zip(layers, cells, strict=True)):
         own_norm = layer.norm if index else None
-        packed.fill_layer(
+        packed.set_layer(
             index,
             _plain(cell.weight_h),
             _plain(cell.weight_x) if index else None,
@@ -157,7 +157,9 @@ def _pack(model: SequenceModel, precision: Precision) -> Any:
             None if own_norm is None else _plain(own_norm.bias),
         )
     first = input_products(kind, layers[0].before(table), cells[0].weight_x, cells[0].hidden_size) + _bias(cells[0])  # (V, G H)
-    packed.fill_ends(_plain(first), None if norm is None else _plain(table), _plain(model.head.weight), _plain(model.head.bias))
+    packed.set_table_and_head(
+        _plain(first), None if norm is None else _plain(table), _plain(model.head.weight), _plain(model.head.bias)
+    )
     return packed
 
 
