@@ -29,7 +29,8 @@ AlignedBuffer::AlignedBuffer(std::size_t bytes) {
 
 AlignedBuffer::~AlignedBuffer() { std::free(start_); }
 
-AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept : start_(std::exchange(other.start_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept
+    : start_(std::exchange(other.start_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
 AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
   std::swap(start_, other.start_);
@@ -40,7 +41,8 @@ AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
 std::size_t DecoderModel::weight_bytes() const {
   std::size_t bytes = head.tile * static_cast<std::size_t>(head.tiles);
   for (const DecoderLayer& entry : layer)
-    bytes += entry.h.tile * static_cast<std::size_t>(entry.h.tiles) + entry.x.tile * static_cast<std::size_t>(entry.x.tiles);
+    bytes +=
+        entry.h.tile * static_cast<std::size_t>(entry.h.tiles) + entry.x.tile * static_cast<std::size_t>(entry.x.tiles);
   return bytes;
 }
 

@@ -1,4 +1,4 @@
-// Steps of optimisers: what their kernels are given. All memory is the caller's; sizes were checked.
+// Arguments of the optimizers' kernels. All memory belongs to the caller; sizes were checked by the bindings.
 #pragma once
 
 #include <cstddef>
@@ -14,17 +14,17 @@ struct PolarExpress {
   void* to;  // bfloat16
 };
 
-// One step of Muon: of each square, momentum, direction and change while it is in a thread's cache. With a place for them in
-// `polar.to`, directions are left there, and the weights as they are.
+// One step of Muon: of each square, momentum, direction and change while it is in a thread's cache. With a place for
+// them in `polar.to`, directions are left there, and the weights as they are.
 struct Muon {
-  PolarExpress polar_express;  // its sizes and coefficients
+  PolarExpress polar_express;     // its sizes and coefficients
   const float* const* gradients;  // a pointer for each square
   float* const* exp_avgs;
   float* const* weights;
-  float scale;     // of the gradients
-  float momentum;  //
-  float decay_factor;      // what is left of the weights
-  float lr;      // what the direction is multiplied by and then taken away
+  float scale;         // of the gradients
+  float momentum;      //
+  float decay_factor;  // what is left of the weights
+  float lr;            // what the direction is multiplied by and then taken away
 };
 
 constexpr std::size_t kOptimBlock = 1 << 12;  // numbers of a weight that a thread does at a time

@@ -1,4 +1,5 @@
-// Arrays of Python, checked: what is not as expected is a ValueError that says so.
+// Checks of arguments from Python: dtype, shape and bounds. A wrong argument is a ValueError that says what was
+// expected.
 #pragma once
 
 #include <nanobind/stl/optional.h>
@@ -9,8 +10,8 @@
 #include <string>
 
 #include "bindings/dlpack_array.hpp"
-#include "isa/kernel_table.hpp"
 #include "isa/cpu_features.hpp"
+#include "isa/kernel_table.hpp"
 
 namespace unrolled {
 
@@ -21,26 +22,40 @@ inline bool has_dtype(const Array& array, DType number) {
   const auto code = static_cast<nb::dlpack::dtype_code>(type.code);
   using Code = nb::dlpack::dtype_code;
   switch (number) {
-    case DType::kFloat32: return code == Code::Float && type.bits == 32;
-    case DType::kFloat64: return code == Code::Float && type.bits == 64;
-    case DType::kHalf: return code == Code::Float && type.bits == 16;
-    case DType::kBfloat16: return code == Code::Bfloat && type.bits == 16;
-    case DType::kInt64: return code == Code::Int && type.bits == 64;
-    case DType::kInt8: return code == Code::Int && type.bits == 8;
-    case DType::kByte: return (code == Code::Bool || code == Code::UInt) && type.bits == 8;
+    case DType::kFloat32:
+      return code == Code::Float && type.bits == 32;
+    case DType::kFloat64:
+      return code == Code::Float && type.bits == 64;
+    case DType::kHalf:
+      return code == Code::Float && type.bits == 16;
+    case DType::kBfloat16:
+      return code == Code::Bfloat && type.bits == 16;
+    case DType::kInt64:
+      return code == Code::Int && type.bits == 64;
+    case DType::kInt8:
+      return code == Code::Int && type.bits == 8;
+    case DType::kByte:
+      return (code == Code::Bool || code == Code::UInt) && type.bits == 8;
   }
   return false;
 }
 
 inline const char* dtype_name(DType number) {
   switch (number) {
-    case DType::kFloat32: return "float32";
-    case DType::kFloat64: return "float64";
-    case DType::kHalf: return "float16";
-    case DType::kBfloat16: return "bfloat16";
-    case DType::kInt64: return "int64";
-    case DType::kInt8: return "int8";
-    case DType::kByte: return "bool";
+    case DType::kFloat32:
+      return "float32";
+    case DType::kFloat64:
+      return "float64";
+    case DType::kHalf:
+      return "float16";
+    case DType::kBfloat16:
+      return "bfloat16";
+    case DType::kInt64:
+      return "int64";
+    case DType::kInt8:
+      return "int8";
+    case DType::kByte:
+      return "bool";
   }
   return "";
 }
@@ -57,14 +72,15 @@ inline void* checked_data(const Array& array, const char* name, DType number, st
   if (!matches) {
     std::string received;
     for (std::size_t i = 0; i < array.ndim(); ++i) received += (i ? ", " : "") + std::to_string(array.shape(i));
-    throw nb::value_error((std::string(name) + " must be contiguous " + dtype_name(number) + " (" + expected + "); got (" + received +
-                           ") of " + std::to_string(array.dtype().bits) + " bits.")
+    throw nb::value_error((std::string(name) + " must be contiguous " + dtype_name(number) + " (" + expected +
+                           "); got (" + received + ") of " + std::to_string(array.dtype().bits) + " bits.")
                               .c_str());
   }
   return array.data();
 }
 
-inline void* checked_data(const std::optional<Array>& array, const char* name, DType number, std::initializer_list<long> shape) {
+inline void* checked_data(const std::optional<Array>& array, const char* name, DType number,
+                          std::initializer_list<long> shape) {
   return array ? checked_data(*array, name, number, shape) : nullptr;
 }
 
@@ -87,7 +103,9 @@ inline const LayerKernels& layer_kernels_for(const Array& array) {
   return table;
 }
 
-inline DType kernel_dtype(const Array& array) { return has_dtype(array, DType::kBfloat16) ? DType::kBfloat16 : DType::kFloat32; }
+inline DType kernel_dtype(const Array& array) {
+  return has_dtype(array, DType::kBfloat16) ? DType::kBfloat16 : DType::kFloat32;
+}
 
 inline const float* float_data(const Array& array, const char* name, std::initializer_list<long> shape) {
   return static_cast<const float*>(checked_data(array, name, DType::kFloat32, shape));

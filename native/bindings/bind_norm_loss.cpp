@@ -1,7 +1,7 @@
-// What is around the layers of a model, for Python: normalisation before them, and scores with their loss behind.
+// Python bindings: LayerNorm, and the output layer with its cross-entropy.
 #include "bindings/arguments.hpp"
-#include "isa/kernel_table.hpp"
 #include "isa/cpu_features.hpp"
+#include "isa/kernel_table.hpp"
 
 namespace unrolled {
 
@@ -37,14 +37,15 @@ void norm_forward(const Array& input, const Array& weight, const Array& bias, fl
   a.moments = mutable_float_data(moments, "moments", {steps, rows, 2});
   a.output = checked_data(output, "output", kernel_dtype(output), {steps, rows, -1});
   a.stride = output.shape(2);
-  require(a.stride % 16 == 0 && a.stride >= static_cast<std::size_t>(round_up(a.units, 16)), "output must have room for tiles of 16.");
+  require(a.stride % 16 == 0 && a.stride >= static_cast<std::size_t>(round_up(a.units, 16)),
+          "output must have room for tiles of 16.");
   const LayerKernels& kernel_table = layer_kernels_for(output);
   nb::gil_scoped_release release;
   kernel_table.norm_forward(a);
 }
 
-void norm_backward(const Array& input, const Array& moments, const Array& weight, const Array& doutput, const Array& dys,
-                   const Array& dinput, const Array& dweights) {
+void norm_backward(const Array& input, const Array& moments, const Array& weight, const Array& doutput,
+                   const Array& dys, const Array& dinput, const Array& dweights) {
   require(dweights.ndim() == 3, "dweights must have three axes.");
   NormBackward a{};
   set_sizes(a, input, static_cast<int>(dweights.shape(0)));
@@ -63,15 +64,17 @@ void norm_backward(const Array& input, const Array& moments, const Array& weight
 }
 
 void check_targets(const int64_t* targets, std::size_t rows, long vocab_size) {
-  for (std::size_t row = 0; row < rows; ++row) require(targets[row] < vocab_size, "A target is not a token of the vocabulary.");
+  for (std::size_t row = 0; row < rows; ++row)
+    require(targets[row] < vocab_size, "A target is not a token of the vocabulary.");
 }
 
-void linear_cross_entropy(const Array& xs, const Array& weight, const Array& weight_transposed, const Array& bias, const Array& targets, long vocab_size,
-          float scale, const Array& xs_padded, const Array& dlogits, const Array& losses, const Array& dxs,
-          const Array& dbias) {
+void linear_cross_entropy(const Array& xs, const Array& weight, const Array& weight_transposed, const Array& bias,
+                          const Array& targets, long vocab_size, float scale, const Array& xs_padded,
+                          const Array& dlogits, const Array& losses, const Array& dxs, const Array& dbias) {
   require(xs.ndim() == 2 && dbias.ndim() == 2 && xs.shape(0) >= 1 && xs.shape(1) >= 1 && xs.shape(1) < kMaxSize,
           "xs must be rows of numbers, and dbias must have two axes.");
-  require(vocab_size >= 1 && vocab_size < kMaxSize && xs.shape(0) < 1UL << 30, "vocab_size must be at least one, and not too large.");
+  require(vocab_size >= 1 && vocab_size < kMaxSize && xs.shape(0) < 1UL << 30,
+          "vocab_size must be at least one, and not too large.");
   require(dbias.shape(0) >= 1 && dbias.shape(0) <= 1024, "dbias must have a row for each thread.");
   LinearCrossEntropy a{};
   const long rows = static_cast<long>(xs.shape(0)), units = static_cast<long>(xs.shape(1));
@@ -84,7 +87,8 @@ void linear_cross_entropy(const Array& xs, const Array& weight, const Array& wei
   a.padded_vocab = round_up(vocab_size, 32);
   a.xs = float_data(xs, "xs", {rows, units});
   a.weight = checked_data(weight, "weight", type, {a.padded_vocab / 16, a.padded_units, 16});
-  a.weight_transposed = checked_data(weight_transposed, "weight_transposed", type, {a.padded_units / 16, a.padded_vocab, 16});
+  a.weight_transposed =
+      checked_data(weight_transposed, "weight_transposed", type, {a.padded_units / 16, a.padded_vocab, 16});
   a.bias = float_data(bias, "bias", {a.padded_vocab});
   a.targets = static_cast<const int64_t*>(checked_data(targets, "targets", DType::kInt64, {rows}));
   check_targets(a.targets, a.rows, vocab_size);
@@ -93,7 +97,8 @@ void linear_cross_entropy(const Array& xs, const Array& weight, const Array& wei
   a.xs_stride = xs_padded.shape(1);
   a.dlogits = checked_data(dlogits, "dlogits", type, {rows, -1});
   a.dlogits_stride = dlogits.shape(1);
-  require(a.xs_stride >= static_cast<std::size_t>(a.padded_units) && a.dlogits_stride >= static_cast<std::size_t>(a.padded_vocab),
+  require(a.xs_stride >= static_cast<std::size_t>(a.padded_units) &&
+              a.dlogits_stride >= static_cast<std::size_t>(a.padded_vocab),
           "xs_padded and dlogits must have room for padded rows.");
   a.losses = mutable_float_data(losses, "losses", {rows});
   a.dxs = mutable_float_data(dxs, "dxs", {rows, units});
@@ -106,13 +111,14 @@ void linear_cross_entropy(const Array& xs, const Array& weight, const Array& wei
 }  // namespace
 
 void bind_around(nb::module_& module) {
-  module.def("norm_forward", norm_forward, "input"_a.noconvert(), "weight"_a.noconvert(), "bias"_a.noconvert(), "epsilon"_a,
-             "output"_a.noconvert(), "moments"_a.noconvert(), "threads"_a);
+  module.def("norm_forward", norm_forward, "input"_a.noconvert(), "weight"_a.noconvert(), "bias"_a.noconvert(),
+             "epsilon"_a, "output"_a.noconvert(), "moments"_a.noconvert(), "threads"_a);
   module.def("norm_backward", norm_backward, "input"_a.noconvert(), "moments"_a.noconvert(), "weight"_a.noconvert(),
              "doutput"_a.noconvert(), "dys"_a.noconvert(), "dinput"_a.noconvert(), "dweights"_a.noconvert());
-  module.def("linear_cross_entropy", linear_cross_entropy, "xs"_a.noconvert(), "weight"_a.noconvert(), "weight_transposed"_a.noconvert(), "bias"_a.noconvert(),
-             "targets"_a.noconvert(), "vocab_size"_a, "scale"_a, "xs_padded"_a.noconvert(), "dlogits"_a.noconvert(),
-             "losses"_a.noconvert(), "dxs"_a.noconvert(), "dbias"_a.noconvert());
+  module.def("linear_cross_entropy", linear_cross_entropy, "xs"_a.noconvert(), "weight"_a.noconvert(),
+             "weight_transposed"_a.noconvert(), "bias"_a.noconvert(), "targets"_a.noconvert(), "vocab_size"_a,
+             "scale"_a, "xs_padded"_a.noconvert(), "dlogits"_a.noconvert(), "losses"_a.noconvert(), "dxs"_a.noconvert(),
+             "dbias"_a.noconvert());
 }
 
 }  // namespace unrolled

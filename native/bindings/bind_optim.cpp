@@ -1,13 +1,13 @@
-// What optimisers do to weights, for Python.
+// Python bindings: the optimizers' steps and the norm of a gradient.
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "bindings/arguments.hpp"
+#include "isa/cpu_features.hpp"
 #include "isa/kernel_table.hpp"
 #include "meeting.hpp"
-#include "isa/cpu_features.hpp"
 
 namespace unrolled {
 
@@ -63,24 +63,35 @@ double grad_norm(const Arrays& arrays, int threads) {
 }
 
 void adamw(const Arrays& weights, const Arrays& gradients, const Arrays& means, const Arrays& squares,
-           const std::vector<double>& steps, const std::vector<double>& decays, double lr, double beta1,
-           double beta2, double epsilon, double scale, int threads) {
+           const std::vector<double>& steps, const std::vector<double>& decays, double lr, double beta1, double beta2,
+           double epsilon, double scale, int threads) {
   check_threads(threads);
-  require(steps.size() == weights.size() && decays.size() == weights.size(), "Each weight needs its step and its decay.");
-  const std::vector<float*> to = same_sizes(weights, "weights", weights), from = same_sizes(gradients, "gradients", weights);
-  const std::vector<float*> mean = same_sizes(means, "means", weights), square = same_sizes(squares, "squares", weights);
+  require(steps.size() == weights.size() && decays.size() == weights.size(),
+          "Each weight needs its step and its decay.");
+  const std::vector<float*> to = same_sizes(weights, "weights", weights),
+                            from = same_sizes(gradients, "gradients", weights);
+  const std::vector<float*> mean = same_sizes(means, "means", weights),
+                            square = same_sizes(squares, "squares", weights);
   std::vector<AdamWParam> params;
   for (std::size_t i = 0; i < to.size(); ++i)
     params.push_back({to[i], from[i], mean[i], square[i], weights[i].size(), static_cast<float>(decays[i]),
-                     static_cast<float>(1.0 - std::pow(beta1, steps[i])),
-                     static_cast<float>(1.0 - std::pow(beta2, steps[i]))});
-  const AdamW a{threads, static_cast<int>(params.size()), params.data(), static_cast<float>(lr), static_cast<float>(beta1),
-                static_cast<float>(beta2), static_cast<float>(epsilon), static_cast<float>(scale)};
+                      static_cast<float>(1.0 - std::pow(beta1, steps[i])),
+                      static_cast<float>(1.0 - std::pow(beta2, steps[i]))});
+  const AdamW a{threads,
+                static_cast<int>(params.size()),
+                params.data(),
+                static_cast<float>(lr),
+                static_cast<float>(beta1),
+                static_cast<float>(beta2),
+                static_cast<float>(epsilon),
+                static_cast<float>(scale)};
   nb::gil_scoped_release release;
   kernels().adamw(a);
 }
 
-bool has_polar_express(long size) { return kernels().polar_express != nullptr && size > 0 && size % 32 == 0 && size <= kMaxMatrixSize; }
+bool has_polar_express(long size) {
+  return kernels().polar_express != nullptr && size > 0 && size % 32 == 0 && size <= kMaxMatrixSize;
+}
 
 PolarExpress make_polar_args(long squares, long size, const Array& coefficients, float margin, int threads) {
   require(has_polar_express(size), "This processor has no such kernel, or the size is no multiple of 32.");
@@ -113,8 +124,10 @@ std::vector<float*> matrices_in(const Arrays& arrays, const char* name, long siz
   const std::size_t matrix_size = static_cast<std::size_t>(size) * size;
   std::vector<float*> found;
   for (const Array& array : arrays) {
-    require(size_of(array, name) % matrix_size == 0, (std::string(name) + " must be made of squares of that size.").c_str());
-    for (std::size_t at = 0; at < array.size(); at += matrix_size) found.push_back(static_cast<float*>(array.data()) + at);
+    require(size_of(array, name) % matrix_size == 0,
+            (std::string(name) + " must be made of squares of that size.").c_str());
+    for (std::size_t at = 0; at < array.size(); at += matrix_size)
+      found.push_back(static_cast<float*>(array.data()) + at);
   }
   return found;
 }
@@ -126,20 +139,27 @@ void muon(const Arrays& weights, const Arrays& gradients, const Arrays& means, l
   const std::vector<float*> to = matrices_in(weights, "weights", size), mean = matrices_in(means, "means", size);
   const std::vector<float*> from = matrices_in(gradients, "gradients", size);
   const Muon a{make_polar_args(static_cast<long>(to.size()), size, coefficients, margin, threads),
-               from.data(), mean.data(), to.data(), static_cast<float>(scale),
-               static_cast<float>(momentum), static_cast<float>(1.0 - decay), static_cast<float>(lr)};
+               from.data(),
+               mean.data(),
+               to.data(),
+               static_cast<float>(scale),
+               static_cast<float>(momentum),
+               static_cast<float>(1.0 - decay),
+               static_cast<float>(lr)};
   nb::gil_scoped_release release;
   kernels().muon(a);
 }
 
-void muon_directions(const Arrays& gradients, const Arrays& means, long size, const Array& coefficients, float margin, double scale,
-                double momentum, const Array& to, int threads) {
+void muon_directions(const Arrays& gradients, const Arrays& means, long size, const Array& coefficients, float margin,
+                     double scale, double momentum, const Array& to, int threads) {
   same_sizes(means, "means", gradients);
   const std::vector<float*> from = matrices_in(gradients, "gradients", size), mean = matrices_in(means, "means", size);
   const long count = static_cast<long>(from.size());
   PolarExpress polar_express = make_polar_args(count, size, coefficients, margin, threads);
   polar_express.to = checked_data(to, "to", DType::kBfloat16, {count, size, size});
-  const Muon a{polar_express, from.data(), mean.data(), nullptr, static_cast<float>(scale), static_cast<float>(momentum), 1.0f, 0.0f};
+  const Muon a{
+      polar_express, from.data(), mean.data(), nullptr, static_cast<float>(scale), static_cast<float>(momentum),
+      1.0f,          0.0f};
   nb::gil_scoped_release release;
   kernels().muon(a);
 }
@@ -156,7 +176,8 @@ void apply_updates(const Arrays& weights, const Arrays& parts, double decay, dou
   for (std::size_t i = 0; i < weights.size(); ++i)
     for (std::size_t done = 0; done < weights[i].size();) {
       while (part < parts.size() && read == parts[part].size()) ++part, read = 0;
-      require(part < parts.size() && has_dtype(parts[part], DType::kBfloat16), "There must be a direction in bfloat16 for each weight.");
+      require(part < parts.size() && has_dtype(parts[part], DType::kBfloat16),
+              "There must be a direction in bfloat16 for each weight.");
       const std::size_t size = std::min(weights[i].size() - done, parts[part].size() - read);
       to.push_back(weight_data[i] + done);
       sizes.push_back(size);
@@ -164,9 +185,15 @@ void apply_updates(const Arrays& weights, const Arrays& parts, double decay, dou
       done += size;
       read += size;
     }
-  require(part + 1 >= parts.size() && (parts.empty() || read == parts[part].size()), "There are more directions than weights.");
-  const ApplyUpdates a{threads, static_cast<int>(to.size()), to.data(), sizes.data(), muon_directions.data(),
-               static_cast<float>(1.0 - decay), static_cast<float>(-lr)};
+  require(part + 1 >= parts.size() && (parts.empty() || read == parts[part].size()),
+          "There are more directions than weights.");
+  const ApplyUpdates a{threads,
+                       static_cast<int>(to.size()),
+                       to.data(),
+                       sizes.data(),
+                       muon_directions.data(),
+                       static_cast<float>(1.0 - decay),
+                       static_cast<float>(-lr)};
   nb::gil_scoped_release release;
   kernels().apply_updates(a);
 }
@@ -191,8 +218,12 @@ void mean(const Arrays& parts, const Array& to, int threads) {
   const long size = static_cast<long>(to.size());
   std::vector<const void*> from;
   for (const Array& part : parts) from.push_back(checked_data(part, "parts", type, {size}));
-  const Mean a{threads, static_cast<int>(from.size()), from.data(), type == DType::kBfloat16,
-               static_cast<float*>(checked_data(to, "to", DType::kFloat32, {size})), static_cast<std::size_t>(size)};
+  const Mean a{threads,
+               static_cast<int>(from.size()),
+               from.data(),
+               type == DType::kBfloat16,
+               static_cast<float*>(checked_data(to, "to", DType::kFloat32, {size})),
+               static_cast<std::size_t>(size)};
   nb::gil_scoped_release release;
   kernels().mean(a);
 }
@@ -201,16 +232,18 @@ void mean(const Arrays& parts, const Array& to, int threads) {
 
 void bind_update(nb::module_& module) {
   module.def("grad_norm", grad_norm, "arrays"_a.noconvert(), "threads"_a);
-  module.def("adamw", adamw, "weights"_a.noconvert(), "gradients"_a.noconvert(), "means"_a.noconvert(), "squares"_a.noconvert(), "steps"_a, "decays"_a, "lr"_a,
-             "beta1"_a, "beta2"_a, "epsilon"_a, "scale"_a, "threads"_a);
-  module.def("has_polar_express", has_polar_express, "size"_a);
-  module.def("polar_express", polar_express, "squares"_a.noconvert(), "coefficients"_a.noconvert(), "margin"_a, "to"_a.noconvert(),
+  module.def("adamw", adamw, "weights"_a.noconvert(), "gradients"_a.noconvert(), "means"_a.noconvert(),
+             "squares"_a.noconvert(), "steps"_a, "decays"_a, "lr"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "scale"_a,
              "threads"_a);
-  module.def("muon", muon, "weights"_a.noconvert(), "gradients"_a.noconvert(), "means"_a.noconvert(), "size"_a, "coefficients"_a.noconvert(), "margin"_a,
-             "scale"_a, "momentum"_a, "decay"_a, "lr"_a, "threads"_a);
-  module.def("muon_directions", muon_directions, "gradients"_a.noconvert(), "means"_a.noconvert(), "size"_a, "coefficients"_a.noconvert(),
-             "margin"_a, "scale"_a, "momentum"_a, "to"_a.noconvert(), "threads"_a);
-  module.def("apply_updates", apply_updates, "weights"_a.noconvert(), "parts"_a.noconvert(), "decay"_a, "lr"_a, "threads"_a);
+  module.def("has_polar_express", has_polar_express, "size"_a);
+  module.def("polar_express", polar_express, "squares"_a.noconvert(), "coefficients"_a.noconvert(), "margin"_a,
+             "to"_a.noconvert(), "threads"_a);
+  module.def("muon", muon, "weights"_a.noconvert(), "gradients"_a.noconvert(), "means"_a.noconvert(), "size"_a,
+             "coefficients"_a.noconvert(), "margin"_a, "scale"_a, "momentum"_a, "decay"_a, "lr"_a, "threads"_a);
+  module.def("muon_directions", muon_directions, "gradients"_a.noconvert(), "means"_a.noconvert(), "size"_a,
+             "coefficients"_a.noconvert(), "margin"_a, "scale"_a, "momentum"_a, "to"_a.noconvert(), "threads"_a);
+  module.def("apply_updates", apply_updates, "weights"_a.noconvert(), "parts"_a.noconvert(), "decay"_a, "lr"_a,
+             "threads"_a);
   module.def("has_narrow", has_narrow);
   module.def("narrow", narrow, "from"_a.noconvert(), "to"_a.noconvert(), "threads"_a);
   module.def("meet", meet_others, "board"_a.noconvert(), "rank"_a, "round"_a, "seconds"_a);

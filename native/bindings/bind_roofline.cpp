@@ -1,11 +1,11 @@
-// What the processor can do at best, for Python.
+// Python bindings: memory bandwidth and arithmetic throughput of this processor.
 #include <chrono>
 #include <vector>
 
-#include "bindings/arguments.hpp"
-#include "isa/kernel_table.hpp"
-#include "isa/cpu_features.hpp"
 #include "args/decoder_args.hpp"
+#include "bindings/arguments.hpp"
+#include "isa/cpu_features.hpp"
+#include "isa/kernel_table.hpp"
 #include "threads/parallel.hpp"
 
 namespace unrolled {
@@ -57,7 +57,8 @@ double multiply(bool bfloat16, int threads, int rounds) {
   parallel_region(threads, [&](const ThreadContext& place) {
     alignas(64) float values[256] = {};
     work(rounds, values);
-    done[static_cast<std::size_t>(place.index)] = rounds * (bfloat16 ? roofline.bfloat16_operations : roofline.operations);
+    done[static_cast<std::size_t>(place.index)] =
+        rounds * (bfloat16 ? roofline.bfloat16_operations : roofline.operations);
   });
   double operations = 0;
   for (double thread_rate : done) operations += thread_rate;

@@ -16,7 +16,8 @@ struct DLPackExchangeApi {
 using ViewFunction = int (*)(void*, nb::dlpack::dltensor*);
 
 ViewFunction exchange_view_of(PyTypeObject* type) {
-  PyObject* capsule = PyDict_GetItemString(type->tp_dict, "__dlpack_c_exchange_api__");  // its own: subclasses may differ
+  PyObject* capsule =
+      PyDict_GetItemString(type->tp_dict, "__dlpack_c_exchange_api__");  // its own: subclasses may differ
   if (capsule == nullptr || !PyCapsule_IsValid(capsule, "dlpack_exchange_api")) return nullptr;
   const auto* found = static_cast<const DLPackExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
   return found->major == 1 ? found->dltensor_from_object : nullptr;

@@ -1,7 +1,8 @@
 // An array of Python, for the time of a call.
 //
-// Where an array's type has the functions of DLPack's exchange interface (torch 2.13 has them), its own function fills in what is
-// asked here, in a tenth of a microsecond; `__dlpack__` takes six, which a training step would pay for some 200 tensors.
+// Where an array's type has the functions of DLPack's exchange interface (torch 2.13 has them), its own function fills
+// in what is asked here, in a tenth of a microsecond; `__dlpack__` takes six, which a training step would pay for some
+// 200 tensors.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -23,7 +24,8 @@ class Array {
   std::size_t shape(std::size_t axis) const { return static_cast<std::size_t>(view_.shape[axis]); }
   std::size_t size() const;
 
-  // Whether the object is such an array. Where its type has no function, nanobind is asked, and `flags` and `cleanup` are its.
+  // Whether the object is such an array. Where its type has no function, nanobind is asked, and `flags` and `cleanup`
+  // are its.
   template <typename Flags, typename Cleanup>
   bool read(nb::handle object, Flags flags, Cleanup* cleanup) noexcept {
     if (read_by_exchange_api(object.ptr())) return true;

@@ -11,7 +11,7 @@ void bind_ceilings(nb::module_&);
 void bind_layer(nb::module_&);
 void bind_step(nb::module_&);
 void bind_update(nb::module_&);
-}
+}  // namespace unrolled
 
 NB_MODULE(_native, module) {
   using namespace unrolled;

@@ -18,7 +18,8 @@ std::size_t tile_bytes(int precision, int K) {
   return bytes * kTileColumns * static_cast<std::size_t>(K);
 }
 
-void assign_offsets(PackedMatrix& matrix, int tiles, const DecoderModel& model, std::size_t& bytes, std::size_t& columns) {
+void assign_offsets(PackedMatrix& matrix, int tiles, const DecoderModel& model, std::size_t& bytes,
+                    std::size_t& columns) {
   matrix.tiles = tiles;
   matrix.K = padded_depth(model);
   matrix.tile = tile_bytes(model.precision, matrix.K);
@@ -56,10 +57,12 @@ void pack_bfloat16(const Columns& from, int count, char* tile) {
   for (int k = 0; k < count; ++k)
     for (int column = 0; column < kTileColumns; ++column)
       if (from.row[column] != nullptr)
-        to[(static_cast<std::size_t>(k / 2) * kTileColumns + column) * 2 + k % 2] = packing::to_bfloat16(from.row[column][k]);
+        to[(static_cast<std::size_t>(k / 2) * kTileColumns + column) * 2 + k % 2] =
+            packing::to_bfloat16(from.row[column][k]);
 }
 
-// Symmetric, the largest weight of a column at the largest number. Rounding is by adding what leaves no bits for a fraction.
+// Symmetric, the largest weight of a column at the largest number. Rounding is by adding what leaves no bits for a
+// fraction.
 int quantize(float weight, float per_unit) {
   const float scaled = weight * per_unit;
   constexpr float kMax = kInt8Max;
@@ -90,7 +93,8 @@ void pack_tile(DecoderModel& model, PackedMatrix& matrix, int tile, const Column
   if (model.precision == kInFloat32) return pack_float32(from, model.units, to);
   if (model.precision == kInBfloat16) return pack_bfloat16(from, model.units, to);
   const std::size_t at = static_cast<std::size_t>(tile) * kTileColumns;
-  pack_int8(from, model.units, to, const_cast<float*>(matrix.scales) + at, const_cast<int32_t*>(matrix.zero_point_sums) + at);
+  pack_int8(from, model.units, to, const_cast<float*>(matrix.scales) + at,
+            const_cast<int32_t*>(matrix.zero_point_sums) + at);
 }
 
 }  // namespace
@@ -100,11 +104,13 @@ int padded_depth(const DecoderModel& model) {
 }
 
 void allocate_weights(DecoderModel& model) {
-  const std::size_t groups = static_cast<std::size_t>(model.groups()), G = static_cast<std::size_t>(gate_count(model.kind));
+  const std::size_t groups = static_cast<std::size_t>(model.groups()),
+                    G = static_cast<std::size_t>(gate_count(model.kind));
   const std::size_t K = static_cast<std::size_t>(padded_depth(model)), V = static_cast<std::size_t>(model.vocab_size);
   model.layer = std::vector<DecoderLayer>(static_cast<std::size_t>(model.layers));
   std::size_t bytes = 0, columns = 0;
-  for_each_matrix(model, [&](PackedMatrix& matrix, int tiles) { assign_offsets(matrix, tiles, model, bytes, columns); });
+  for_each_matrix(model,
+                  [&](PackedMatrix& matrix, int tiles) { assign_offsets(matrix, tiles, model, bytes, columns); });
   model.weights = AlignedBuffer(bytes);
   model.scales = AlignedBuffer(columns * 8);
   for_each_matrix(model, [&](PackedMatrix& matrix, int) {

@@ -1,4 +1,4 @@
-// Weights of a network into tiles: see step.hpp for their order.
+// Weights of a network into tiles: see args/decoder_args.hpp for their order.
 #pragma once
 
 #include "args/decoder_args.hpp"

@@ -43,20 +43,26 @@ unsigned long long os_saved_registers() {
 bool os_saves(unsigned long long mask) { return (os_saved_registers() & mask) == mask; }
 
 bool has_avx2() {
-  return os_saves(0x6) && has_bit(cpuid_leaf(7).b, 5) && has_bit(cpuid_leaf(1).c, 12) && has_bit(cpuid_leaf(1).c, 29);  // with FMA and F16C
+  return os_saves(0x6) && has_bit(cpuid_leaf(7).b, 5) && has_bit(cpuid_leaf(1).c, 12) &&
+         has_bit(cpuid_leaf(1).c, 29);  // with FMA and F16C
 }
 
 bool has_avx512() {
   const CpuidLeaf leaf7 = cpuid_leaf(7);
-  return has_avx2() && os_saves(0xe6) && has_bit(leaf7.b, 16) && has_bit(leaf7.b, 17) && has_bit(leaf7.b, 30) && has_bit(leaf7.b, 31);
+  return has_avx2() && os_saves(0xe6) && has_bit(leaf7.b, 16) && has_bit(leaf7.b, 17) && has_bit(leaf7.b, 30) &&
+         has_bit(leaf7.b, 31);
 }
 
-bool has_avx512_bf16() { return has_avx512() && has_bit(cpuid_leaf(7, 1).a, 5) && has_bit(cpuid_leaf(7).c, 11); }  // with VNNI
+bool has_avx512_bf16() {
+  return has_avx512() && has_bit(cpuid_leaf(7, 1).a, 5) && has_bit(cpuid_leaf(7).c, 11);
+}  // with VNNI
 
 // Linux gives the tile registers to a process that asks for them.
 bool has_amx() {
   const CpuidLeaf leaf7 = cpuid_leaf(7);
-  if (!has_avx512_bf16() || !os_saves(0x600e6) || !has_bit(leaf7.d, 22) || !has_bit(leaf7.d, 24) || !has_bit(leaf7.d, 25)) return false;
+  if (!has_avx512_bf16() || !os_saves(0x600e6) || !has_bit(leaf7.d, 22) || !has_bit(leaf7.d, 24) ||
+      !has_bit(leaf7.d, 25))
+    return false;
 #if defined(__linux__)
   constexpr long kRequest = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
@@ -75,10 +81,8 @@ const Kernels* avx512_bf16_kernels();
 const Kernels* amx_kernels();
 
 const InstructionSet kInstructionSets[] = {
-    {"plain", always, plain_kernels},
-    {"avx2", has_avx2, avx2_kernels},
-    {"avx512", has_avx512, avx512_kernels},
-    {"avx512_bf16", has_avx512_bf16, avx512_bf16_kernels},
+    {"plain", always, plain_kernels},       {"avx2", has_avx2, avx2_kernels},
+    {"avx512", has_avx512, avx512_kernels}, {"avx512_bf16", has_avx512_bf16, avx512_bf16_kernels},
     {"amx", has_amx, amx_kernels},
 };
 #elif defined(__aarch64__)

@@ -1,4 +1,4 @@
-// What the processor can do, and the kernels compiled for it.
+// The instruction sets of this processor, and the kernels compiled for them.
 #pragma once
 
 namespace unrolled {

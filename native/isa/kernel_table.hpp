@@ -1,8 +1,8 @@
-// The table of kernels that each instruction set has.
+// The table of kernels: one for each instruction set.
 #pragma once
 
-#include "args/layer_args.hpp"
 #include "args/decoder_args.hpp"
+#include "args/layer_args.hpp"
 #include "args/optim_args.hpp"
 
 namespace unrolled {
@@ -20,8 +20,8 @@ struct LayerKernels {
   void (*linear_cross_entropy)(const LinearCrossEntropy&);
 };
 
-// What the processor can do at best. `multiply` does so many operations a round, and leaves 1 KiB changed; in bfloat16 it is null
-// where the processor has no products of them.
+// What the processor can do at best. `multiply` does so many operations a round, and leaves 1 KiB changed; in bfloat16
+// it is null where the processor has no products of them.
 struct Roofline {
   float (*stream_read)(const float* from, std::size_t count);
   void (*multiply)(int rounds, float* out);
@@ -35,10 +35,11 @@ struct Kernels {
   LayerKernels bfloat16;  // null where the processor has no products in bfloat16
   void (*step)(const StepCall&, const ThreadContext&);
   void (*polar_express)(const PolarExpress&);  // null where torch's products do as well
-  void (*muon)(const Muon&);    // the same
-  void (*apply_updates)(const ApplyUpdates&);    // the same
+  void (*muon)(const Muon&);                   // the same
+  void (*apply_updates)(const ApplyUpdates&);  // the same
   void (*adamw)(const AdamW&);
-  void (*sum_of_squares)(int threads, int tensors, const float* const* values, const std::size_t* sizes, double* sums);  // a piece each
+  void (*sum_of_squares)(int threads, int tensors, const float* const* values, const std::size_t* sizes,
+                         double* sums);  // a piece each
   void (*mean)(const Mean&);
   void (*narrow)(const Narrow&);  // null where the processor has no bfloat16
   Roofline roofline;

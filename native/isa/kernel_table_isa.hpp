@@ -2,25 +2,25 @@
 #pragma once
 
 #include "isa/kernel_table.hpp"
-#include "kernels/roofline.hpp"
-#include "kernels/gradient_gemm_amx.hpp"
+#include "kernels/decoder.hpp"
 #include "kernels/gradient_gemm.hpp"
+#include "kernels/gradient_gemm_amx.hpp"
+#include "kernels/layer_norm.hpp"
 #include "kernels/linear_cross_entropy.hpp"
+#include "kernels/muon.hpp"
+#include "kernels/optim.hpp"
+#include "kernels/pack_weights.hpp"
 #include "kernels/rnn_backward.hpp"
 #include "kernels/rnn_forward.hpp"
-#include "kernels/layer_norm.hpp"
-#include "kernels/pack_weights.hpp"
-#include "kernels/muon.hpp"
-#include "kernels/decoder.hpp"
-#include "kernels/optim.hpp"
+#include "kernels/roofline.hpp"
 
 namespace unrolled {
 namespace UNROLLED_ISA {
 
 template <typename T>
 constexpr LayerKernels layer_kernels() {
-  LayerKernels kernels{pack_forward<T>, pack_backward<T>, layer_forward<T>, layer_backward<T>, nullptr,
-                     nullptr,         input_products<T>, norm_forward<T>,  norm_backward,     linear_cross_entropy<T>};
+  LayerKernels kernels{pack_forward<T>,   pack_backward<T>, layer_forward<T>, layer_backward<T>,      nullptr, nullptr,
+                       input_products<T>, norm_forward<T>,  norm_backward,    linear_cross_entropy<T>};
   if (kIsFloat32<T>) {
     kernels.weight_gradients = weight_gradients_float32;
     kernels.input_gradients = input_gradients_float32;
@@ -43,11 +43,17 @@ static const Kernels kKernelTable = {
 #endif
     decoder_step,
 #if defined(__AMX_TILE__)
-    polar_express, muon, apply_updates,
+    polar_express,
+    muon,
+    apply_updates,
 #else
-    nullptr, nullptr, nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
 #endif
-    adamw, sum_of_squares, mean,
+    adamw,
+    sum_of_squares,
+    mean,
 #if defined(__AVX512BF16__)
     narrow_all,
     {stream_read, peak_multiply, kOperations, peak_multiply_bfloat16, kBfloat16Operations},

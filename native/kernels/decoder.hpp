@@ -1,27 +1,30 @@
-// Steps of a whole network: see step.hpp for what is where.
+// Steps of a whole network, one token at a time (`step` in nn/cells.py for every layer): see args/decoder_args.hpp for
+// the layouts.
 //
-// Each thread has some units of every layer, for all their gates, and some symbols of the head; the threads meet after each
-// layer, after the head and after the draw. What a layer reads is written to the other half of a pair of buffers than the one
-// that is being read, so that nobody need wait in between.
+// Each thread has some units of every layer, with all their gates, and some tokens of the output layer. There is a
+// barrier after each layer, after the output layer and after the draw. States are double-buffered: a step reads one
+// half and writes the other, so no barrier is needed between reading and writing.
 #pragma once
 
 #include <type_traits>
 
-#include "kernels/rnn_cell.hpp"
-#include "kernels/sampling.hpp"
-#include "kernels/layer_norm.hpp"
 #include "args/decoder_args.hpp"
 #include "kernels/decoder_gemm.hpp"
+#include "kernels/layer_norm.hpp"
+#include "kernels/rnn_cell.hpp"
+#include "kernels/sampling.hpp"
 
 namespace unrolled {
 namespace UNROLLED_ISA {
 
-// With so many, threads take groups as they come; with fewer, each reads its own weights all the time, since they are near.
+// With so many, threads take groups as they come; with fewer, each reads its own weights all the time, since they are
+// near.
 constexpr int kSharedRows = 16;
 constexpr int kMaxSums = 512;  // sums of 16 columns that are made before cells take them: they stay near
 
 // LayerNorm of `units` numbers; `weight` and `bias` are zero behind them, up to 16.
-static inline void normalize(const float* x, const float* weight, const float* bias, float epsilon, int units, float* to) {
+static inline void normalize(const float* x, const float* weight, const float* bias, float epsilon, int units,
+                             float* to) {
   float moments[2];
   compute_moments(x, units, epsilon, moments);
   const Vec16 mean = set1(moments[0]), scale = set1(moments[1]);
@@ -33,8 +36,13 @@ template <typename P, int kind>
 class DecoderRun {
  public:
   DecoderRun(const StepCall& call, const ThreadContext& thread)
-      : call_(call), model_(*call.model), state_(*call.state), thread_(thread), K_(model_.head.K),
-        width_(model_.groups() * kTileColumns), setup_(call.rows) {
+      : call_(call),
+        model_(*call.model),
+        state_(*call.state),
+        thread_(thread),
+        K_(model_.head.K),
+        width_(model_.groups() * kTileColumns),
+        setup_(call.rows) {
     static_range(model_.groups(), thread, first_, last_);
     static_range(model_.vocab_tiles(), thread, first_tile_, last_tile_);
     static_range(call.rows, thread, first_row_, last_row_);
@@ -53,7 +61,8 @@ class DecoderRun {
     if (shares_rows()) normed_.data = state_.normed.as<char>() + call.first * K_ * P::bytes;
     if (shares_rows()) normed_.scales = state_.normed_scale.as<float>() + call.first;
     const size_t tokens = static_cast<size_t>(model_.vocab_tiles()) * kLanes;
-    logits_ = static_cast<double*>(thread_scratch(kScratchDecoderSampling, tokens * (2 * sizeof(double) + sizeof(int32_t))));
+    logits_ =
+        static_cast<double*>(thread_scratch(kScratchDecoderSampling, tokens * (2 * sizeof(double) + sizeof(int32_t))));
   }
 
   void run() {
@@ -107,7 +116,7 @@ class DecoderRun {
       for (int tile = 0; tile < model_.vocab_tiles(); ++tile)
         for (int i = 0; i < kLanes; ++i) logits_[tile * kLanes + i] = logits(tile)[row * kLanes + i];
       const int sampled = sample_token(logits_, count, call_.uniforms[at + row], call_.filters, probs,
-                             reinterpret_cast<int32_t*>(probs + count));
+                                       reinterpret_cast<int32_t*>(probs + count));
       tokens()[row] = sampled;
       call_.sampled[at + row] = sampled;
     }
@@ -126,7 +135,8 @@ class DecoderRun {
       const float* x = state_row(state_.x, layer & 1, row);
       if (layer < model_.layers) {
         const DecoderLayer& weights = model_.layer[layer];
-        normalize(x, weights.norm_weight.as<float>(), weights.norm_bias.as<float>(), model_.epsilon, model_.units, norm_row_);
+        normalize(x, weights.norm_weight.as<float>(), weights.norm_bias.as<float>(), model_.epsilon, model_.units,
+                  norm_row_);
       } else if (width_ < K_) {
         std::copy(x, x + width_, norm_row_);
       }
@@ -149,16 +159,20 @@ class DecoderRun {
     };
     if (shares_rows()) {
       const int total_groups = model_.groups(), chunk_groups = groups_per_chunk_;
-      return parallel_for(thread_, (total_groups + chunk_groups - 1) / chunk_groups,
-                  [&](int chunk) { groups(chunk * chunk_groups, std::min(chunk * chunk_groups + chunk_groups, total_groups)); });
+      return parallel_for(thread_, (total_groups + chunk_groups - 1) / chunk_groups, [&](int chunk) {
+        groups(chunk * chunk_groups, std::min(chunk * chunk_groups + chunk_groups, total_groups));
+      });
     }
-    for (int group = first_; group < last_; group += groups_per_chunk_) groups(group, std::min(group + groups_per_chunk_, last_));
+    for (int group = first_; group < last_; group += groups_per_chunk_)
+      groups(group, std::min(group + groups_per_chunk_, last_));
     thread_.barrier.wait();
   }
 
   void cells(int step, int layer, int group, int tile) {
-    if (layer == 0) return model_.residual ? cells_of<true, true>(step, 0, group, tile) : cells_of<true, false>(step, 0, group, tile);
-    return model_.residual ? cells_of<false, true>(step, layer, group, tile) : cells_of<false, false>(step, layer, group, tile);
+    if (layer == 0)
+      return model_.residual ? cells_of<true, true>(step, 0, group, tile) : cells_of<true, false>(step, 0, group, tile);
+    return model_.residual ? cells_of<false, true>(step, layer, group, tile)
+                           : cells_of<false, false>(step, layer, group, tile);
   }
 
   // The cells of 16 units, for all rows, two at a time.
@@ -176,7 +190,8 @@ class DecoderRun {
     const size_t width = width_, symbol_width = width * G, c_tile = c_tile_;
     const int rows = call_.rows;
     Vec16 bias[G], bias_hn = set1(0.0f);
-    for (int g = 0; g < G; ++g) bias[g] = first ? set1(0.0f) : load(weights.bias.as<float>() + (group * G + g) * kLanes);
+    for (int g = 0; g < G; ++g)
+      bias[g] = first ? set1(0.0f) : load(weights.bias.as<float>() + (group * G + g) * kLanes);
     if (kind == kGRU) bias_hn = load(weights.bias_hn.as<float>() + unit);
     const auto run_rows = [&](auto count, int row) UNROLLED_LAMBDA {
       constexpr int R = decltype(count)::value;
@@ -216,7 +231,8 @@ class DecoderRun {
                   static_cast<size_t>(state_.padded) * kLanes);
       for (int tile = first_tile_; tile < last_tile_; ++tile) {
         const Vec16 bias = load(model_.head_bias.as<float>() + tile * kLanes);
-        for (int row = 0; row < call_.rows; ++row) store(logits(tile) + row * kLanes, load(logits(tile) + row * kLanes) + bias);
+        for (int row = 0; row < call_.rows; ++row)
+          store(logits(tile) + row * kLanes, load(logits(tile) + row * kLanes) + bias);
       }
     }
     thread_.barrier.wait();
@@ -238,17 +254,23 @@ class DecoderRun {
 template <typename P>
 static void decoder_step_in(const StepCall& call, const ThreadContext& thread) {
   switch (call.model->kind) {
-    case kRNN: return DecoderRun<P, kRNN>(call, thread).run();
-    case kGRU: return DecoderRun<P, kGRU>(call, thread).run();
-    default: return DecoderRun<P, kLSTM>(call, thread).run();
+    case kRNN:
+      return DecoderRun<P, kRNN>(call, thread).run();
+    case kGRU:
+      return DecoderRun<P, kGRU>(call, thread).run();
+    default:
+      return DecoderRun<P, kLSTM>(call, thread).run();
   }
 }
 
 static void decoder_step(const StepCall& call, const ThreadContext& thread) {
   switch (call.model->precision) {
-    case kInFloat32: return decoder_step_in<InFloat32>(call, thread);
-    case kInBfloat16: return decoder_step_in<InBfloat16>(call, thread);
-    default: return decoder_step_in<InInt8>(call, thread);
+    case kInFloat32:
+      return decoder_step_in<InFloat32>(call, thread);
+    case kInBfloat16:
+      return decoder_step_in<InBfloat16>(call, thread);
+    default:
+      return decoder_step_in<InInt8>(call, thread);
   }
 }
 

@@ -1,14 +1,15 @@
-// Products of the streams' rows with weights in tiles, by precision; weights are read once, whatever the number of rows.
+// Products of the streams' rows with weights in tiles, by precision; weights are read once, whatever the number of
+// rows.
 //
-// Every sum is added up in an order that the number of rows does not change: what a stream draws is the same alone and among
-// others. A `Rows` has what products read; a precision says how rows are written and multiplied.
+// Every sum is added up in an order that the number of rows does not change: what a stream draws is the same alone and
+// among others. A `Rows` has what products read; a precision says how rows are written and multiplied.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/gemm.hpp"
 #include "args/decoder_args.hpp"
+#include "kernels/gemm.hpp"
 
 namespace unrolled {
 namespace UNROLLED_ISA {
@@ -28,7 +29,8 @@ static inline void gemv_block(const float* a, int K, const float* b, size_t tile
   for (int k = 0; k < K; ++k)
     for (int n = 0; n < N; ++n)
       for (int i = 0; i < kVecsPer16; ++i)
-        sums[n][i] = fma_vec(set1_vec(a[k]), load_vec(b + n * tile + static_cast<size_t>(k) * kLanes + i * kVecWidth), sums[n][i]);
+        sums[n][i] = fma_vec(set1_vec(a[k]), load_vec(b + n * tile + static_cast<size_t>(k) * kLanes + i * kVecWidth),
+                             sums[n][i]);
   for (int n = 0; n < N; ++n)
     for (int i = 0; i < kVecsPer16; ++i) store_vec(c + n * c_tile + i * kVecWidth, sums[n][i]);
 }
@@ -50,11 +52,13 @@ static inline void gemv_block(const bfloat16* a, int K, const bfloat16* b, size_
 #endif
 
 template <typename T>
-static inline void gemm_or_gemv(const T* a, size_t lda, int rows, int K, const T* b, int tiles, float* c, size_t c_tile) {
+static inline void gemm_or_gemv(const T* a, size_t lda, int rows, int K, const T* b, int tiles, float* c,
+                                size_t c_tile) {
   if (rows > 1) return gemm_simd(a, lda, rows, K, b, tiles, c, c_tile);
   const size_t tile = static_cast<size_t>(K) * kLanes;
   int n = 0;
-  for (; n + kGemvTiles <= tiles; n += kGemvTiles) gemv_block<kGemvTiles>(a, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n + kGemvTiles <= tiles; n += kGemvTiles)
+    gemv_block<kGemvTiles>(a, K, b + n * tile, tile, c + n * c_tile, c_tile);
   for (; n < tiles; ++n) gemv_block<1>(a, K, b + n * tile, tile, c + n * c_tile, c_tile);
 }
 
@@ -72,29 +76,31 @@ struct InFloat32 {
   }
   static void multiply(const Rows& a, int rows, const PackedMatrix& w, int first, int tiles, float* c, size_t c_tile) {
     gemm_or_gemv(reinterpret_cast<const float*>(a.data), a.stride / 4, rows, w.K,
-             reinterpret_cast<const float*>(w.data + first * w.tile), tiles, c, c_tile);
+                 reinterpret_cast<const float*>(w.data + first * w.tile), tiles, c, c_tile);
   }
 };
 
 #if defined(__AMX_TILE__)
-static inline void gemm_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
-                                size_t c_tile) {
+static inline void gemm_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles,
+                                 float* c, size_t c_tile) {
   gemm(a, stride / 2, rows, K, b, tiles, c, c_tile);
 }
 #elif defined(__AVX512BF16__)
-static inline void gemm_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
-                                size_t c_tile) {
+static inline void gemm_bfloat16(const bfloat16* a, size_t stride, int rows, int K, const bfloat16* b, int tiles,
+                                 float* c, size_t c_tile) {
   gemm_or_gemv(a, stride / 2, rows, K, b, tiles, c, c_tile);
 }
 #else
 // Without products in bfloat16, weights are widened as they come: half the bytes all the same.
 template <int R, int N>
-static inline void widen_block(const float* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile) {
+static inline void widen_block(const float* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c,
+                               size_t c_tile) {
   Vec sums[R][N][kVecsPer16] = {};
   for (int k = 0; k < K; k += 2) {
     for (int n = 0; n < N; ++n) {
       for (int i = 0; i < kVecsPer16; ++i) {
-        const Vec loaded = load_vec(reinterpret_cast<const float*>(b + n * tile + static_cast<size_t>(k) * kLanes) + i * kVecWidth);
+        const Vec loaded =
+            load_vec(reinterpret_cast<const float*>(b + n * tile + static_cast<size_t>(k) * kLanes) + i * kVecWidth);
         const VecInt pairs = reinterpret_cast<VecInt>(loaded);
         const Vec even = reinterpret_cast<Vec>(pairs << 16), odd = reinterpret_cast<Vec>(pairs & ~0xffff);
         for (int r = 0; r < R; ++r) {
@@ -110,7 +116,7 @@ static inline void widen_block(const float* a, size_t lda, int K, const bfloat16
 }
 
 static inline void gemm_bfloat16(const float* a, size_t stride, int rows, int K, const bfloat16* b, int tiles, float* c,
-                                size_t c_tile) {
+                                 size_t c_tile) {
   const size_t lda = stride / 4, tile = static_cast<size_t>(K) * kLanes;
   int n = 0;
   if (rows == 1)
@@ -143,12 +149,12 @@ struct InBfloat16 {
   }
   static void multiply(const Rows& a, int rows, const PackedMatrix& w, int first, int tiles, float* c, size_t c_tile) {
     gemm_bfloat16(reinterpret_cast<const Element*>(a.data), a.stride, rows, w.K,
-                 reinterpret_cast<const bfloat16*>(w.data + first * w.tile), tiles, c, c_tile);
+                  reinterpret_cast<const bfloat16*>(w.data + first * w.tile), tiles, c, c_tile);
   }
 };
 
-// int8 weights times numbers of 8 bits, from 1 to 255, zero at 128. Sums of whole numbers are exact, so that only weights and
-// what they are times are rounded, and the order of adding does not matter.
+// int8 weights times numbers of 8 bits, from 1 to 255, zero at 128. Sums of whole numbers are exact, so that only
+// weights and what they are times are rounded, and the order of adding does not matter.
 constexpr float kInt8Scale = kInt8Max;
 
 #if defined(__AVX512VNNI__)
@@ -158,7 +164,8 @@ static inline Vec dequantize(__m512i sums, __m512i zero_point_sums, Vec of_colum
 }
 
 template <int N>
-static inline void int8_gemv_block(const uint8_t* a, float scale, const PackedMatrix& w, int tile, float* c, size_t c_tile) {
+static inline void int8_gemv_block(const uint8_t* a, float scale, const PackedMatrix& w, int tile, float* c,
+                                   size_t c_tile) {
   __m512i sums[N];
   for (int n = 0; n < N; ++n) sums[n] = _mm512_setzero_si512();
   const char* from = w.data + tile * w.tile;
@@ -173,11 +180,12 @@ static inline void int8_gemv_block(const uint8_t* a, float scale, const PackedMa
   }
   for (int n = 0; n < N; ++n)
     store_vec(c + n * c_tile, dequantize(sums[n], _mm512_loadu_si512(w.zero_point_sums + (tile + n) * kLanes),
-                                    load_vec(w.scales + (tile + n) * kLanes), scale));
+                                         load_vec(w.scales + (tile + n) * kLanes), scale));
 }
 #else
 template <int N>
-static inline void int8_gemv_block(const uint8_t* a, float scale, const PackedMatrix& w, int tile, float* c, size_t c_tile) {
+static inline void int8_gemv_block(const uint8_t* a, float scale, const PackedMatrix& w, int tile, float* c,
+                                   size_t c_tile) {
   for (int n = 0; n < N; ++n) {
     int32_t sums[kLanes] = {};
     const auto* from = reinterpret_cast<const int8_t*>(w.data + (tile + n) * w.tile);
@@ -186,7 +194,8 @@ static inline void int8_gemv_block(const uint8_t* a, float scale, const PackedMa
         for (int i = 0; i < 4; ++i) sums[lane] += a[k + i] * from[static_cast<size_t>(k) * kLanes + lane * 4 + i];
     const int first = (tile + n) * kLanes;
     for (int lane = 0; lane < kLanes; ++lane)
-      c[n * c_tile + lane] = static_cast<float>(sums[lane] - w.zero_point_sums[first + lane]) * (w.scales[first + lane] * scale);
+      c[n * c_tile + lane] =
+          static_cast<float>(sums[lane] - w.zero_point_sums[first + lane]) * (w.scales[first + lane] * scale);
   }
 }
 #endif
@@ -194,10 +203,11 @@ static inline void int8_gemv_block(const uint8_t* a, float scale, const PackedMa
 #if defined(__AMX_INT8__)
 constexpr int kMinAmxRows = 3;  // two are as fast one by one, or faster where the network is small
 
-// M blocks of sixteen rows, of which `rows` count, by a tile of weights. Registers 0 and 1 hold sums; see `amx_gemm_block` for the order.
+// M blocks of sixteen rows, of which `rows` count, by a tile of weights. Registers 0 and 1 hold sums; see
+// `amx_gemm_block` for the order.
 template <int M>
-static inline void int8_amx_rows(const uint8_t* a, size_t stride, const float* scales, int rows, const PackedMatrix& w, int tile,
-                              float* c) {
+static inline void int8_amx_rows(const uint8_t* a, size_t stride, const float* scales, int rows, const PackedMatrix& w,
+                                 int tile, float* c) {
   const char* b = w.data + tile * w.tile;
   _tile_zero(0);
   if constexpr (M > 1) _tile_zero(1);
@@ -248,7 +258,9 @@ struct InInt8 {
 #endif
   }
   // Outputs of cells are from -1 to 1, and the scales of their rows 1 / kWhole.
-  static void store_values(const Rows& rows, int row, int k, const Vec16& value) { store_scaled(rows, row, k, value * set1(kInt8Scale)); }
+  static void store_values(const Rows& rows, int row, int k, const Vec16& value) {
+    store_scaled(rows, row, k, value * set1(kInt8Scale));
+  }
   static void store_row(const Rows& rows, int row, const float* values, int K) {
     Vec16 max16 = set1(1e-30f);
     for (int k = 0; k < K; k += kLanes) max16 = max(max16, max(load(values + k), set1(0.0f) - load(values + k)));
@@ -274,7 +286,8 @@ struct InInt8 {
     for (int n = 0; n < tiles;) {
       const int step = tiles - n >= kGemvTiles ? kGemvTiles : 1;
       const auto kernel = step > 1 ? int8_gemv_block<kGemvTiles> : int8_gemv_block<1>;
-      for (int row = 0; row < rows; ++row) kernel(row_at(row), a.scales[row], w, first + n, c + n * c_tile + row * kLanes, c_tile);
+      for (int row = 0; row < rows; ++row)
+        kernel(row_at(row), a.scales[row], w, first + n, c + n * c_tile + row * kLanes, c_tile);
       n += step;
     }
   }

@@ -27,24 +27,26 @@ constexpr int kBlockRows = 2, kBlockTiles = 1;
 // Sums of R rows and N tiles. Adds to what c holds, if `accumulate`.
 template <int R, int N>
 static inline void gemm_block(const float* a, size_t lda, int K, const float* b, size_t tile, float* c, size_t c_tile,
-                         bool accumulate = false) {
+                              bool accumulate = false) {
   Vec sums[R][N][kVecsPer16];
-  UNROLLED_UNROLL for (int r = 0; r < R; ++r)
-    UNROLLED_UNROLL for (int n = 0; n < N; ++n)
-      UNROLLED_UNROLL for (int i = 0; i < kVecsPer16; ++i) sums[r][n][i] = accumulate ? load_vec(c + n * c_tile + r * kLanes + i * kVecWidth) : Vec{};
+  UNROLLED_FOR (r, R)
+    UNROLLED_FOR (n, N)
+      UNROLLED_FOR (i, kVecsPer16)
+        sums[r][n][i] = accumulate ? load_vec(c + n * c_tile + r * kLanes + i * kVecWidth) : Vec{};
   for (int k = 0; k < K; ++k) {
     Vec column[N][kVecsPer16];
-    UNROLLED_UNROLL for (int n = 0; n < N; ++n)
-      UNROLLED_UNROLL for (int i = 0; i < kVecsPer16; ++i) column[n][i] = load_vec(b + n * tile + static_cast<size_t>(k) * kLanes + i * kVecWidth);
-    UNROLLED_UNROLL for (int r = 0; r < R; ++r) {
+    UNROLLED_FOR (n, N)
+      UNROLLED_FOR (i, kVecsPer16)
+        column[n][i] = load_vec(b + n * tile + static_cast<size_t>(k) * kLanes + i * kVecWidth);
+    UNROLLED_FOR (r, R) {
       const Vec value = broadcast(a + r * lda + k);
-      UNROLLED_UNROLL for (int n = 0; n < N; ++n)
-        UNROLLED_UNROLL for (int i = 0; i < kVecsPer16; ++i) sums[r][n][i] = fma_vec(value, column[n][i], sums[r][n][i]);
+      UNROLLED_FOR (n, N)
+        UNROLLED_FOR (i, kVecsPer16) sums[r][n][i] = fma_vec(value, column[n][i], sums[r][n][i]);
     }
   }
-  UNROLLED_UNROLL for (int r = 0; r < R; ++r)
-    UNROLLED_UNROLL for (int n = 0; n < N; ++n)
-      UNROLLED_UNROLL for (int i = 0; i < kVecsPer16; ++i) store_vec(c + n * c_tile + r * kLanes + i * kVecWidth, sums[r][n][i]);
+  UNROLLED_FOR (r, R)
+    UNROLLED_FOR (n, N)
+      UNROLLED_FOR (i, kVecsPer16) store_vec(c + n * c_tile + r * kLanes + i * kVecWidth, sums[r][n][i]);
 }
 
 #if defined(__AVX512BF16__)
@@ -55,8 +57,8 @@ static inline int load_pair(const bfloat16* from) {
 }
 
 template <int R, int N>
-static inline void gemm_block(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c, size_t c_tile,
-                         bool accumulate = false) {
+static inline void gemm_block(const bfloat16* a, size_t lda, int K, const bfloat16* b, size_t tile, float* c,
+                              size_t c_tile, bool accumulate = false) {
   __m512 sums[R][N];
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) sums[r][n] = accumulate ? load_vec(c + n * c_tile + r * kLanes) : _mm512_setzero_ps();
@@ -74,10 +76,12 @@ static inline void gemm_block(const bfloat16* a, size_t lda, int K, const bfloat
 }
 #endif
 
-constexpr int kL1PanelBytes = 2048;  // bytes of a column of b that stay in the first-level cache while all rows of a pass by
+constexpr int kL1PanelBytes =
+    2048;  // bytes of a column of b that stay in the first-level cache while all rows of a pass by
 
 template <int N, typename T>
-static inline void gemm_rows(const T* a, size_t lda, int rows, int K, const T* b, size_t tile, float* c, size_t c_tile) {
+static inline void gemm_rows(const T* a, size_t lda, int rows, int K, const T* b, size_t tile, float* c,
+                             size_t c_tile) {
   constexpr int kPanelDepth = kL1PanelBytes / (N * static_cast<int>(sizeof(T)));
   for (int k = 0; k < K; k += kPanelDepth) {
     const int depth = K - k < kPanelDepth ? K - k : kPanelDepth;
@@ -87,26 +91,28 @@ static inline void gemm_rows(const T* a, size_t lda, int rows, int K, const T* b
       gemm_block<kBlockRows, N>(a_panel + row * lda, lda, depth, from, tile, c + row * kLanes, c_tile, k > 0);
     for (; row + 2 <= rows; row += 2)
       gemm_block<2, N>(a_panel + row * lda, lda, depth, from, tile, c + row * kLanes, c_tile, k > 0);
-    for (; row < rows; ++row) gemm_block<1, N>(a_panel + row * lda, lda, depth, from, tile, c + row * kLanes, c_tile, k > 0);
+    for (; row < rows; ++row)
+      gemm_block<1, N>(a_panel + row * lda, lda, depth, from, tile, c + row * kLanes, c_tile, k > 0);
   }
 }
 
 template <typename T>
-static inline void gemm_simd(const T* a, size_t lda, int rows, int K, const T* b, int tiles, float* c,
-                                    size_t c_tile) {
+static inline void gemm_simd(const T* a, size_t lda, int rows, int K, const T* b, int tiles, float* c, size_t c_tile) {
   const size_t tile = static_cast<size_t>(K) * kLanes;
   int n = 0;
-  for (; n + kBlockTiles <= tiles; n += kBlockTiles) gemm_rows<kBlockTiles>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
+  for (; n + kBlockTiles <= tiles; n += kBlockTiles)
+    gemm_rows<kBlockTiles>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
   for (; n < tiles; ++n) gemm_rows<1>(a, lda, rows, K, b + n * tile, tile, c + n * c_tile, c_tile);
 }
 
-static inline void gemm(const float* a, size_t lda, int rows, int K, const float* b, int tiles, float* c, size_t c_tile) {
+static inline void gemm(const float* a, size_t lda, int rows, int K, const float* b, int tiles, float* c,
+                        size_t c_tile) {
   gemm_simd(a, lda, rows, K, b, tiles, c, c_tile);
 }
 
 #if defined(__AVX512BF16__) && !defined(__AMX_TILE__)
 static inline void gemm(const bfloat16* a, size_t lda, int rows, int K, const bfloat16* b, int tiles, float* c,
-                           size_t c_tile) {
+                        size_t c_tile) {
   gemm_simd(a, lda, rows, K, b, tiles, c, c_tile);
 }
 #endif

@@ -1,16 +1,17 @@
-// The large products of the way back, for processors with tile registers: torch's take twice the time where a side is turned.
+// Gradients of weights and inputs in bfloat16 with AMX: dW = dgates^T x over the T B rows of all steps, and dx = dgates
+// W. torch's products take twice the time where one side has to be transposed.
 #pragma once
 
 #include "args/layer_args.hpp"
-#include "kernels/pack_weights.hpp"
 #include "kernels/gemm.hpp"
+#include "kernels/pack_weights.hpp"
 #include "threads/parallel.hpp"
 
 #if defined(__AMX_TILE__)
 namespace unrolled {
 namespace UNROLLED_ISA {
 
-constexpr int kAmxGradDepth = kAmxDepth;     // rows of all steps that are packed and multiplied at a time
+constexpr int kAmxGradDepth = kAmxDepth;  // rows of all steps that are packed and multiplied at a time
 constexpr size_t kPanelBytes = 1 << 20;  // of packed weights that stay in the second-level cache while all rows pass by
 
 // Two rows of 16 numbers as 16 pairs; a row that is not there, of `left` ones, is zero.
@@ -80,8 +81,8 @@ struct GradientPlan {
 };
 
 // 32 columns of dgates by a thread's tiles of a block of rows. Sums of the last block go to the gradient.
-static void accumulate_columns(const WeightGradients& a, const GradientPlan& plan, const PackedTiles& packed_tiles, size_t row, size_t rows, int column,
-                        const bfloat16* packed, bfloat16* transposed) {
+static void accumulate_columns(const WeightGradients& a, const GradientPlan& plan, const PackedTiles& packed_tiles,
+                               size_t row, size_t rows, int column, const bfloat16* packed, bfloat16* transposed) {
   const int depth = static_cast<int>((rows + 31) / 32 * 32);
   const size_t tile = static_cast<size_t>(depth) * kLanes, lda = depth + 32, rows_per_task = 32 * kLanes;
   const auto* dgates = static_cast<const bfloat16*>(a.dgates) + row * a.dgates_stride + column;
@@ -93,7 +94,8 @@ static void accumulate_columns(const WeightGradients& a, const GradientPlan& pla
     if (column >= sources.first && column < sources.last) {
       float* gradient = sources.gradient + (column - sources.first) * sources.width + packed_tiles.first[i] * kLanes;
       for (size_t n = 0; n < packed_tiles.count[i]; ++n) {
-        const TileOutput kept_sums{sums + (packed_tiles.first[i] + n) * rows_per_task, kLanes, 0}, no_input{nullptr, kLanes, 0};
+        const TileOutput kept_sums{sums + (packed_tiles.first[i] + n) * rows_per_task, kLanes, 0},
+            no_input{nullptr, kLanes, 0};
         const TileOutput to = row + rows == a.rows ? TileOutput{gradient + n * kLanes, sources.width, 0} : kept_sums;
         if (row == 0)
           amx_gemm_block<2, 1>(transposed, lda, depth, packed + n * tile, tile, no_input, to);
@@ -111,19 +113,24 @@ static void weight_gradients_amx(const WeightGradients& a) {
   parallel_region(a.threads, [&](const ThreadContext& thread) {
     AmxTileConfig registers;
     const PackedTiles packed_tiles = plan.tiled_of(a, thread);
-    auto* packed = static_cast<bfloat16*>(thread_scratch(kScratchPackedSources, packed_tiles.total() * kAmxGradDepth * kLanes * sizeof(bfloat16)));
-    auto* transposed = static_cast<bfloat16*>(thread_scratch(kScratchTransposedGates, (kAmxGradDepth + 32) * 32 * sizeof(bfloat16)));
+    auto* packed = static_cast<bfloat16*>(
+        thread_scratch(kScratchPackedSources, packed_tiles.total() * kAmxGradDepth * kLanes * sizeof(bfloat16)));
+    auto* transposed =
+        static_cast<bfloat16*>(thread_scratch(kScratchTransposedGates, (kAmxGradDepth + 32) * 32 * sizeof(bfloat16)));
     for (size_t row = 0; row < a.rows; row += kAmxGradDepth) {
       const size_t rows = a.rows - row < kAmxGradDepth ? a.rows - row : kAmxGradDepth;
       const int depth = static_cast<int>((rows + 31) / 32 * 32);
       bfloat16* to = packed;
       for (int i = 0; i < a.source_count; ++i) {
         const GradSource& sources = a.sources[i];
-        const auto* from = static_cast<const bfloat16*>(sources.values) + row * sources.stride + packed_tiles.first[i] * kLanes;
+        const auto* from =
+            static_cast<const bfloat16*>(sources.values) + row * sources.stride + packed_tiles.first[i] * kLanes;
         for (size_t n = 0; n < packed_tiles.count[i]; ++n, to += static_cast<size_t>(depth) * kLanes)
           pack_pairs(from + n * kLanes, sources.stride, rows, depth, to);
       }
-      const auto add = [&](int index) { accumulate_columns(a, plan, packed_tiles, row, rows, index * 32, packed, transposed); };
+      const auto add = [&](int index) {
+        accumulate_columns(a, plan, packed_tiles, row, rows, index * 32, packed, transposed);
+      };
       if (plan.by_columns)
         parallel_for(thread, plan.columns / 32, add);
       else
@@ -132,21 +139,26 @@ static void weight_gradients_amx(const WeightGradients& a) {
   });
 }
 
-constexpr size_t kAmxInputGradRows = 128, kMaxAmxInputGradTasks = 1024;  // of inputs' gradients: rows of a piece, or more where pieces were too many
+constexpr size_t kAmxInputGradRows = 128,
+                 kMaxAmxInputGradTasks =
+                     1024;  // of inputs' gradients: rows of a piece, or more where pieces were too many
 
 // Weights are taken a panel of columns at a time: all are 2 MiB for 512 units, and would be read anew for each 32 rows.
 static void input_gradients_amx(const InputGradients& a) {
-  const size_t tile = static_cast<size_t>(a.depth) * kLanes, total = a.width / kLanes, tiles_that_fit = kPanelBytes / (tile * sizeof(bfloat16));
-  const size_t panel = tiles_that_fit < 4 ? 4 : tiles_that_fit, panels = (total + panel - 1) / panel, rows_per_task = a.rows / kMaxAmxInputGradTasks / 32 * 32 + kAmxInputGradRows;
+  const size_t tile = static_cast<size_t>(a.depth) * kLanes, total = a.width / kLanes,
+               tiles_that_fit = kPanelBytes / (tile * sizeof(bfloat16));
+  const size_t panel = tiles_that_fit < 4 ? 4 : tiles_that_fit, panels = (total + panel - 1) / panel,
+               rows_per_task = a.rows / kMaxAmxInputGradTasks / 32 * 32 + kAmxInputGradRows;
   const size_t row_tasks = (a.rows + rows_per_task - 1) / rows_per_task;
   parallel_region(a.threads, [&](const ThreadContext& thread) {
     AmxTileConfig registers(static_cast<int>(a.rows));
     parallel_for(thread, static_cast<int>(panels * row_tasks), [&](int index) {
       const size_t n = index / row_tasks * panel, row = index % row_tasks * rows_per_task;
       const size_t rows = a.rows - row < rows_per_task ? a.rows - row : rows_per_task;
-      gemm(static_cast<const bfloat16*>(a.dgates) + row * a.dgates_stride + a.first, a.dgates_stride, static_cast<int>(rows), a.depth,
-              static_cast<const bfloat16*>(a.weight_transposed) + n * tile, static_cast<int>(total - n < panel ? total - n : panel),
-              a.dinputs + row * a.width + n * kLanes, kLanes, a.width);
+      gemm(static_cast<const bfloat16*>(a.dgates) + row * a.dgates_stride + a.first, a.dgates_stride,
+           static_cast<int>(rows), a.depth, static_cast<const bfloat16*>(a.weight_transposed) + n * tile,
+           static_cast<int>(total - n < panel ? total - n : panel), a.dinputs + row * a.width + n * kLanes, kLanes,
+           a.width);
     });
   });
 }

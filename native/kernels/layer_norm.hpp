@@ -1,11 +1,12 @@
-// Layer normalisation over the rows of all steps, to and from the form in which a layer's products read them.
+// LayerNorm over rows: y = (x - mean) / sqrt(var + epsilon) * weight + bias, in and out of the padded rows that a
+// layer's products read.
 #pragma once
 
 #include <cmath>
 
 #include "args/layer_args.hpp"
-#include "threads/parallel.hpp"
 #include "kernels/simd.hpp"
+#include "threads/parallel.hpp"
 
 namespace unrolled {
 namespace UNROLLED_ISA {
@@ -83,7 +84,8 @@ static void norm_backward(const NormBackward& a) {
     float* dweights = a.dweights + static_cast<size_t>(thread.index) * 2 * a.units;
     int first, last;
     static_range(static_cast<int>(a.rows), thread, first, last);
-    for (size_t row = first; row < static_cast<size_t>(last); ++row) norm_row_backward(a, row, a.doutput + row * a.stride, dweights);
+    for (size_t row = first; row < static_cast<size_t>(last); ++row)
+      norm_row_backward(a, row, a.doutput + row * a.stride, dweights);
   });
 }
 

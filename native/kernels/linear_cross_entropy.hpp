@@ -1,5 +1,5 @@
-// The last product of a model, the cross-entropy of its scores, and all that goes back from there, while the scores are hot:
-// they are never in memory as a whole.
+// logits = W x + b, loss = -log softmax(logits)[target], and all gradients, for some rows at a time: dlogits = scale
+// (softmax - onehot), dx = dlogits W, db = sum of dlogits. The logits of all rows are never in memory at once.
 #pragma once
 
 #include <cmath>
@@ -16,7 +16,8 @@ constexpr int kMaxRows = 64;
 
 // The loss of one row, given its scores (tiles `tile_stride` floats from one another), and their gradients.
 template <typename T>
-static float cross_entropy_row(const LinearCrossEntropy& a, float* logits, size_t tile_stride, int64_t target, T* dlogits, float* dbias) {
+static float cross_entropy_row(const LinearCrossEntropy& a, float* logits, size_t tile_stride, int64_t target,
+                               T* dlogits, float* dbias) {
   constexpr bool E = kIsFloat32<T>;
   const int tiles = a.padded_vocab / kLanes;
   if (target < 0) {
@@ -64,7 +65,8 @@ static void linear_cross_entropy(const LinearCrossEntropy& a) {
   const int widest = a.padded_vocab > a.padded_units ? a.padded_vocab : a.padded_units;
   int chunk = static_cast<int>(kLogitBytes / (widest * sizeof(float))) / 16 * 16;
   chunk = chunk < 16 ? 16 : chunk > kMaxRows ? kMaxRows : chunk;
-  const size_t tile_stride = static_cast<size_t>(chunk) * kLanes + kLanes;  // tiles a power of two apart share a place in the cache
+  const size_t tile_stride =
+      static_cast<size_t>(chunk) * kLanes + kLanes;  // tiles a power of two apart share a place in the cache
   parallel_region(a.threads, [&](const ThreadContext& thread) {
     [[maybe_unused]] AmxTileConfig registers;
     auto* logits = static_cast<float*>(thread_scratch(kScratchLogits, tile_stride * (widest / kLanes) * sizeof(float)));
@@ -76,13 +78,14 @@ static void linear_cross_entropy(const LinearCrossEntropy& a) {
       const int rows = static_cast<int>(end - row < static_cast<size_t>(chunk) ? end - row : chunk);
       convert_rows<T>(a, row, row + rows);
       gemm(static_cast<const T*>(a.xs_padded) + row * a.xs_stride, a.xs_stride, rows, a.padded_units,
-              static_cast<const T*>(a.weight), logit_tiles, logits, tile_stride);
+           static_cast<const T*>(a.weight), logit_tiles, logits, tile_stride);
       T* dlogits = static_cast<T*>(a.dlogits) + row * a.dlogits_stride;
       for (int r = 0; r < rows; ++r) {
-        a.losses[row + r] =
-            cross_entropy_row(a, logits + r * kLanes, tile_stride, a.targets[row + r], dlogits + r * a.dlogits_stride, dbias);
+        a.losses[row + r] = cross_entropy_row(a, logits + r * kLanes, tile_stride, a.targets[row + r],
+                                              dlogits + r * a.dlogits_stride, dbias);
       }
-      gemm(dlogits, a.dlogits_stride, rows, a.padded_vocab, static_cast<const T*>(a.weight_transposed), unit_tiles, logits, tile_stride);
+      gemm(dlogits, a.dlogits_stride, rows, a.padded_vocab, static_cast<const T*>(a.weight_transposed), unit_tiles,
+           logits, tile_stride);
       for (int n = 0; n < unit_tiles; ++n) {
         const int left = a.units - n * kLanes, count = left < kLanes ? left : kLanes;
         for (size_t r = 0; r < static_cast<size_t>(rows) && count > 0; ++r)

@@ -1,11 +1,12 @@
-// What is done to weights and their gradients one by one: the length of a gradient, and AdamW's step.
+// The norm of a gradient, and AdamW: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2,
+// w = w (1 - lr decay) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon).
 #pragma once
 
 #include <cmath>
 
-#include "threads/parallel.hpp"
 #include "args/optim_args.hpp"
 #include "kernels/simd.hpp"
+#include "threads/parallel.hpp"
 
 namespace unrolled {
 namespace UNROLLED_ISA {
@@ -19,20 +20,23 @@ static void for_each_block(const Sizes& size_of, int tensors, const ThreadContex
   static_range(static_cast<int>(blocks), thread, first, last);
   for (int i = 0; i < tensors; ++i)
     for (size_t from = 0; from < size_of(i); from += kOptimBlock, ++at)
-      if (at >= first && at < last) work(at, i, from, from + kOptimBlock < size_of(i) ? from + kOptimBlock : size_of(i));
+      if (at >= first && at < last)
+        work(at, i, from, from + kOptimBlock < size_of(i) ? from + kOptimBlock : size_of(i));
 }
 
 // The sum of the squares of each piece, in a place of its own: their sum is the same for any number of threads.
 static void sum_of_squares(int threads, int tensors, const float* const* values, const size_t* sizes, double* sums) {
   parallel_region(threads, [&](const ThreadContext& thread) {
-    for_each_block([&](int i) { return sizes[i]; }, tensors, thread, [&](int block, int i, size_t from, size_t to) {
-      Vec16 sum = set1(0.0f);
-      for (size_t at = from; at < to; at += kLanes) {
-        const Vec16 value = load_partial(values[i] + at, to - at < kLanes ? static_cast<int>(to - at) : kLanes);
-        sum = fma(value, value, sum);
-      }
-      sums[block] = reduce_add(sum);
-    });
+    for_each_block([&](int i) { return sizes[i]; }, tensors, thread,
+                   [&](int block, int i, size_t from, size_t to) {
+                     Vec16 sum = set1(0.0f);
+                     for (size_t at = from; at < to; at += kLanes) {
+                       const Vec16 value =
+                           load_partial(values[i] + at, to - at < kLanes ? static_cast<int>(to - at) : kLanes);
+                       sum = fma(value, value, sum);
+                     }
+                     sums[block] = reduce_add(sum);
+                   });
   });
 }
 
@@ -59,23 +63,26 @@ UNROLLED_INLINE Vec16 divide(const Vec16& a, const Vec16& b) {
 
 static void adamw(const AdamW& a) {
   parallel_region(a.threads, [&](const ThreadContext& thread) {
-    for_each_block([&](int i) { return a.params[i].size; }, a.count, thread, [&](int, int i, size_t from, size_t to) {
-      const AdamWParam& m = a.params[i];
-      const Vec16 decay_factor = set1(1.0f - a.lr * m.decay), lr = set1(-a.lr / m.bias_correction1), scale = set1(a.scale);
-      const Vec16 bias_correction2 = set1(1.0f / std::sqrt(m.bias_correction2)), epsilon = set1(a.epsilon);
-      const Vec16 new_mean = set1(1.0f - a.beta1), old_square = set1(a.beta2);
-      const Vec16 new_square = set1(1.0f - a.beta2);
-      for (size_t at = from; at < to; at += kLanes) {
-        const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
-        const Vec16 g = load_partial(m.gradient + at, count) * scale, before = load_partial(m.exp_avg + at, count);
-        const Vec16 mean = fma(new_mean, g - before, before);
-        const Vec16 square = fma(new_square * g, g, old_square * load_partial(m.exp_avg_sq + at, count));
-        store_partial(m.exp_avg + at, mean, count);
-        store_partial(m.exp_avg_sq + at, square, count);
-        const Vec16 update = divide(mean, fma(sqrt(square), bias_correction2, epsilon));
-        store_partial(m.weight + at, fma(lr, update, decay_factor * load_partial(m.weight + at, count)), count);
-      }
-    });
+    for_each_block(
+        [&](int i) { return a.params[i].size; }, a.count, thread,
+        [&](int, int i, size_t from, size_t to) {
+          const AdamWParam& m = a.params[i];
+          const Vec16 decay_factor = set1(1.0f - a.lr * m.decay), lr = set1(-a.lr / m.bias_correction1),
+                      scale = set1(a.scale);
+          const Vec16 bias_correction2 = set1(1.0f / std::sqrt(m.bias_correction2)), epsilon = set1(a.epsilon);
+          const Vec16 new_mean = set1(1.0f - a.beta1), old_square = set1(a.beta2);
+          const Vec16 new_square = set1(1.0f - a.beta2);
+          for (size_t at = from; at < to; at += kLanes) {
+            const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
+            const Vec16 g = load_partial(m.gradient + at, count) * scale, before = load_partial(m.exp_avg + at, count);
+            const Vec16 mean = fma(new_mean, g - before, before);
+            const Vec16 square = fma(new_square * g, g, old_square * load_partial(m.exp_avg_sq + at, count));
+            store_partial(m.exp_avg + at, mean, count);
+            store_partial(m.exp_avg_sq + at, square, count);
+            const Vec16 update = divide(mean, fma(sqrt(square), bias_correction2, epsilon));
+            store_partial(m.weight + at, fma(lr, update, decay_factor * load_partial(m.weight + at, count)), count);
+          }
+        });
   });
 }
 
@@ -83,26 +90,29 @@ template <typename T>
 static void mean_of(const Mean& a) {
   parallel_region(a.threads, [&](const ThreadContext& thread) {
     const Vec16 static_range = set1(1.0f / static_cast<float>(a.count));
-    for_each_block([&](int) { return a.size; }, 1, thread, [&](int, int, size_t from, size_t to) {
-      for (size_t at = from; at < to; at += kLanes) {
-        const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
-        Vec16 sum = load_partial(static_cast<const T*>(a.from[0]) + at, count);
-        for (int i = 1; i < a.count; ++i) sum = sum + load_partial(static_cast<const T*>(a.from[i]) + at, count);
-        store_partial(a.to + at, sum * static_range, count);
-      }
-    });
+    for_each_block([&](int) { return a.size; }, 1, thread,
+                   [&](int, int, size_t from, size_t to) {
+                     for (size_t at = from; at < to; at += kLanes) {
+                       const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
+                       Vec16 sum = load_partial(static_cast<const T*>(a.from[0]) + at, count);
+                       for (int i = 1; i < a.count; ++i)
+                         sum = sum + load_partial(static_cast<const T*>(a.from[i]) + at, count);
+                       store_partial(a.to + at, sum * static_range, count);
+                     }
+                   });
   });
 }
 
 #if defined(__AVX512BF16__)
 static void narrow_all(const Narrow& a) {
   parallel_region(a.threads, [&](const ThreadContext& thread) {
-    for_each_block([&](int) { return a.size; }, 1, thread, [&](int, int, size_t from, size_t to) {
-      for (size_t at = from; at < to; at += kLanes) {
-        const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
-        store_partial(static_cast<bfloat16*>(a.to) + at, load_partial(a.from + at, count), count);
-      }
-    });
+    for_each_block([&](int) { return a.size; }, 1, thread,
+                   [&](int, int, size_t from, size_t to) {
+                     for (size_t at = from; at < to; at += kLanes) {
+                       const int count = to - at < kLanes ? static_cast<int>(to - at) : kLanes;
+                       store_partial(static_cast<bfloat16*>(a.to) + at, load_partial(a.from + at, count), count);
+                     }
+                   });
   });
 }
 #endif

@@ -1,4 +1,4 @@
-// Weights in the order in which products read them: tiles of 16 columns, see product.hpp.
+// Packs weights into tiles of 16 columns, in the order in which products read them: see gemm.hpp.
 #pragma once
 
 #include "args/layer_args.hpp"
@@ -8,7 +8,9 @@
 namespace unrolled {
 namespace UNROLLED_ISA {
 
-static inline void store_element(float* tile, int k, int lane, float value) { tile[static_cast<size_t>(k) * kLanes + lane] = value; }
+static inline void store_element(float* tile, int k, int lane, float value) {
+  tile[static_cast<size_t>(k) * kLanes + lane] = value;
+}
 static inline void store_element(bfloat16* tile, int k, int lane, float value) {
   tile[(static_cast<size_t>(k / 2) * kLanes + lane) * 2 + k % 2] = to_bfloat16(value);
 }
@@ -70,13 +72,15 @@ static void pack_tile_columns(const float* from, int unit, int units, int depth,
 #endif
   for (; k < padded; ++k)
     for (int lane = 0; lane < kLanes; ++lane)
-      store_element(tile, k, lane, k < depth && lane < lanes ? from[static_cast<size_t>(unit + lane) * depth + k] : 0.0f);
+      store_element(tile, k, lane,
+                    k < depth && lane < lanes ? from[static_cast<size_t>(unit + lane) * depth + k] : 0.0f);
 }
 
-// One gate's depth of some tiles for the way back, each `stride` behind the one before: a row for each unit of the gate, `from`
-// (H, columns), from `column` on. Rows are read from end to end.
+// One gate's depth of some tiles for the way back, each `stride` behind the one before: a row for each unit of the
+// gate, `from` (H, columns), from `column` on. Rows are read from end to end.
 template <typename T>
-static void pack_tile_rows(const float* from, int column, int columns, int units, int padded, int tiles, size_t stride, T* tile) {
+static void pack_tile_rows(const float* from, int column, int columns, int units, int padded, int tiles, size_t stride,
+                           T* tile) {
   for (int k = 0; k < padded; k += 2)
     for (int n = 0; n < tiles; ++n) {
       const int first = column + n * kLanes, lanes = columns - first < kLanes ? columns - first : kLanes;
@@ -92,7 +96,8 @@ static void pack_tile_rows(const float* from, int column, int columns, int units
 #endif
       for (int row = k; row < k + 2; ++row)
         for (int lane = 0; lane < kLanes; ++lane)
-          store_element(to, row, lane, row < units && lane < lanes ? from[static_cast<size_t>(row) * columns + first + lane] : 0.0f);
+          store_element(to, row, lane,
+                        row < units && lane < lanes ? from[static_cast<size_t>(row) * columns + first + lane] : 0.0f);
     }
 }
 
@@ -106,12 +111,12 @@ static void pack_forward(const LayerShape& s, const float* weight, int depth, in
     for (int group = first; group < last; ++group)
       for (int g = 0; g < G; ++g)
         pack_tile_columns(weight + static_cast<size_t>(g) * s.units * depth, group * kLanes, s.units, depth, padded,
-                     static_cast<T*>(to) + (static_cast<size_t>(group) * G + g) * padded * kLanes);
+                          static_cast<T*>(to) + (static_cast<size_t>(group) * G + g) * padded * kLanes);
   });
 }
 
-// `weight` (G H, columns) to the tiles of a product on the way back. Of the weights of a GRU's state, where columns are units,
-// gate n comes first: see `dgates` in layer.hpp.
+// `weight` (G H, columns) to the tiles of a product on the way back. Of the weights of a GRU's state, where columns are
+// units, gate n comes first: see `dgates` in args/layer_args.hpp.
 template <typename T>
 static void pack_backward(const LayerShape& s, const float* weight, int columns, bool is_hidden, void* to) {
   const int G = gate_count(s.kind), tiles = (columns + 31) / 32 * 2;
@@ -121,8 +126,9 @@ static void pack_backward(const LayerShape& s, const float* weight, int columns,
     const size_t depth = static_cast<size_t>(s.padded_units) * kLanes;
     for (int g = 0; g < G; ++g) {
       const int gate = s.kind == kGRU && is_hidden ? (g + 2) % 3 : g;
-      pack_tile_rows(weight + static_cast<size_t>(gate) * s.units * columns, first * kLanes, columns, s.units, s.padded_units,
-                last - first, depth * G, static_cast<T*>(to) + (static_cast<size_t>(first) * G + g) * depth);
+      pack_tile_rows(weight + static_cast<size_t>(gate) * s.units * columns, first * kLanes, columns, s.units,
+                     s.padded_units, last - first, depth * G,
+                     static_cast<T*>(to) + (static_cast<size_t>(first) * G + g) * depth);
     }
   });
 }

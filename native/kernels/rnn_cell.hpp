@@ -1,4 +1,7 @@
-// The arithmetic of a cell, for 16 units of some rows at a time: layers through time and sampling have the same.
+// The equations of the cells in nn/cells.py, for 16 units of R rows at a time. Training and sampling use the same code.
+//   RNN    h' = tanh(a)
+//   GRU    r = sigmoid(a_r), z = sigmoid(a_z), n = tanh(a_n + r * inner), h' = n + z * (h - n)
+//   LSTM   i, f, o = sigmoid(a_i, a_f, a_o), g = tanh(a_g), c' = f * c + i * g, h' = o * tanh(c')
 #pragma once
 
 #include <initializer_list>
@@ -9,14 +12,16 @@
 namespace unrolled {
 namespace UNROLLED_ISA {
 
-// What R rows begin with and come to. While one row waits for its last steps, which follow from each other, another's go on.
+// Inputs and results of R rows. With two rows at a time, one row's chain of dependent operations overlaps with the
+// other's.
 template <int kind, bool exact, int R>
 struct Cells {
-  Vec16 gates[R][gate_count(kind)];  // sums of products and biases; a GRU's third without those inside the reset gate, which are
-  Vec16 inner[R];                  //
-  Vec16 previous[R];                 // an LSTM's c, others' h
+  Vec16 gates[R][gate_count(
+      kind)];         // sums of products and biases; a GRU's third without those inside the reset gate, which are
+  Vec16 inner[R];     //
+  Vec16 previous[R];  // an LSTM's c, others' h
   Vec16 after[R];
-  Vec16 h[R];                      // what comes out
+  Vec16 h[R];  // what comes out
 
   // `keep(row, slot, values)` is given what the way back needs of a row, as `saved_count` counts it.
   template <typename Keep>

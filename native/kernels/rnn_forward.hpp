@@ -6,19 +6,25 @@
 namespace unrolled {
 namespace UNROLLED_ISA {
 
-// The cells of one group at step `t`, for all rows. `sums` and `xs` are (gate, row, 16); `x_gate` lies between gates.
+// Computes one step of the cell (`step` in nn/cells.py) for the 16 units of a group and all rows of a slice.
+//   gate sums   a_g = (W_ih x)_g + (W_hh h)_g + b_g; of a GRU's n the state's side is kept apart, it is multiplied by r
+//   cell        Cells::run, see rnn_cell.hpp
+//   output      y = residual_in + dropout_mask * h'
+// `sums` (W_hh h) and `xs` (W_ih x) are (gate, row, 16); `x_gate` is the distance between gates of `xs`.
 template <int K, typename T>
-static void forward_cells(const LayerForward& a, const ThreadSlice& slice, const ThreadContext& thread, int t, int group, const float* sums,
-                          const float* xs, size_t x_gate) {
+static void forward_cells(const LayerForward& a, const ThreadSlice& slice, const ThreadContext& thread, int t,
+                          int group, const float* sums, const float* xs, size_t x_gate) {
   constexpr int G = gate_count(K), kRow = saved_count(K) * kLanes;
   const LayerShape& s = a.shape;
   const int unit = group * kLanes, count = units_in_group(s, unit), rows = slice.row_end - slice.row_begin;
-  const size_t units = static_cast<size_t>(s.units), step = slice.tile_size(), first = static_cast<size_t>(slice.row_begin);
+  const size_t units = static_cast<size_t>(s.units), step = slice.tile_size(),
+               first = static_cast<size_t>(slice.row_begin);
   const size_t start = static_cast<size_t>(t) * s.rows + first;  // of what is (T, B)
   const bool final = t + 1 == s.steps;
   T* next = static_cast<T*>(a.hs) + (static_cast<size_t>(t) + 1) * s.rows * a.hs_stride + unit;
   Saved<T>* saved_activations = static_cast<Saved<T>*>(a.saved_activations);
-  if (saved_activations != nullptr) saved_activations += ((static_cast<size_t>(t) * s.groups() + group) * s.rows + first) * kRow;
+  if (saved_activations != nullptr)
+    saved_activations += ((static_cast<size_t>(t) * s.groups() + group) * s.rows + first) * kRow;
   float* carry = slice.carry + slice.offset(group, slice.row_begin);
   float *ys = a.ys + start * units + unit, *h_n = a.h_n + first * units + unit;
   float* c_n = K == kLSTM ? a.c_n + first * units + unit : nullptr;
@@ -46,7 +52,7 @@ static void forward_cells(const LayerForward& a, const ThreadSlice& slice, const
       cells.previous[r] = resets != nullptr && resets[at] ? set1(0.0f) : load(carry + at * kLanes);
       saved_row[r] = saved_activations == nullptr ? nullptr : saved_activations + at * kRow;
     }
-    for (int r = 0; r < R; ++r) {  // what the next group will read and write there: no cache has it, and its rows are far apart
+    for (int r = 0; r < R; ++r) {  // data of the next group: its rows are too far apart for the hardware prefetcher
       const size_t at = row + r;
       for (size_t i = 0; saved_activations != nullptr && i < kRow; i += 64 / sizeof(Saved<T>))
         __builtin_prefetch(saved_row[r] + ahead.saved_activations + i, 1);
@@ -54,7 +60,8 @@ static void forward_cells(const LayerForward& a, const ThreadSlice& slice, const
       if (ahead.new_line) __builtin_prefetch(next + (first + at) * a.hs_stride + ahead.padded, 1);
       if (residual != nullptr && ids == nullptr) __builtin_prefetch(residual + at * units + ahead.units);
       if (ids == nullptr || at + kPrefetchRows >= static_cast<size_t>(rows)) continue;
-      for (int g = 0; g < G; ++g) __builtin_prefetch(table + (static_cast<size_t>(ids[at + kPrefetchRows]) * G + g) * x_stride);
+      for (int g = 0; g < G; ++g)
+        __builtin_prefetch(table + (static_cast<size_t>(ids[at + kPrefetchRows]) * G + g) * x_stride);
       if (residual != nullptr) __builtin_prefetch(residual + static_cast<size_t>(ids[at + kPrefetchRows]) * units);
     }
     cells.run([&](int r, int slot, std::initializer_list<Vec16> values) UNROLLED_LAMBDA {
@@ -67,9 +74,10 @@ static void forward_cells(const LayerForward& a, const ThreadSlice& slice, const
       const bool reset_next = !final && resets != nullptr && resets[at + s.rows];
       store(next + (first + at) * a.hs_stride, reset_next ? set1(0.0f) : cells.h[r]);
       if (count == 0) continue;
-      Vec16 y = cells.h[r];  // what a layer gives out where its cell gives h
+      Vec16 y = cells.h[r];  // the output of the layer for the state h of its cell
       if (dropout_mask != nullptr) y = y * load_partial(dropout_mask + at * units, count);
-      if (residual != nullptr) y = y + load_partial(residual + (ids == nullptr ? at : static_cast<size_t>(ids[at])) * units, count);
+      if (residual != nullptr)
+        y = y + load_partial(residual + (ids == nullptr ? at : static_cast<size_t>(ids[at])) * units, count);
       store_partial(ys + at * units, y, count);
       if (!final) continue;
       store_partial(h_n + at * units, cells.h[r], count);
@@ -100,7 +108,8 @@ static void init_forward(const LayerForward& a, const ThreadSlice& slice, int gr
   }
 }
 
-// How many steps' input products are made ahead: by rows they do not lie side by side.
+// The number of steps whose W_ih x is computed at once. By rows it is one: the rows of a slice are not contiguous over
+// steps.
 static int input_steps_ahead(const LayerForward& a, const ThreadSlice& slice) {
   if (a.xs == nullptr || a.shape.row_slices > 1) return 1;
   const size_t step = slice.tile_size() * slice.groups * gate_count(a.shape.kind) * sizeof(float);
@@ -108,22 +117,26 @@ static int input_steps_ahead(const LayerForward& a, const ThreadSlice& slice) {
   return ahead < 1 ? 1 : ahead > a.shape.steps ? a.shape.steps : ahead;
 }
 
-// Own memory of the calling thread.
+// The scratch memory of a slice, from the calling thread.
 static void allocate_scratch(const LayerForward& a, ThreadSlice& slice) {
   const size_t groups = slice.tile_size() * slice.groups, tiles = groups * gate_count(a.shape.kind);
   slice.carry = static_cast<float*>(thread_scratch(kScratchCarry, groups * sizeof(float)));
-  if (a.xs != nullptr) slice.input_sums = static_cast<float*>(thread_scratch(kScratchInputSums, input_steps_ahead(a, slice) * tiles * sizeof(float)));
+  if (a.xs != nullptr)
+    slice.input_sums =
+        static_cast<float*>(thread_scratch(kScratchInputSums, input_steps_ahead(a, slice) * tiles * sizeof(float)));
 }
 
 template <int K, typename T>
 static void forward_slice(const LayerForward& a, const ThreadSlice& slice, const ThreadContext& thread) {
   constexpr int G = gate_count(K);
   const LayerShape& s = a.shape;
-  const WorkChunks chunks(slice.groups, thread.size, 4, groups_per_chunk<T>(K), kIsExact<T> ? groups_per_chunk<T>(K) : 1);
+  const WorkChunks chunks(slice.groups, thread.size, 4, groups_per_chunk<T>(K),
+                          kIsExact<T> ? groups_per_chunk<T>(K) : 1);
   const int ahead = input_steps_ahead(a, slice);
   const size_t x_gate = slice.tile_size() * ahead, tile_h = static_cast<size_t>(s.padded_units) * kLanes;
   const size_t tile_x = static_cast<size_t>(a.padded_inputs) * kLanes;
-  auto* sums = static_cast<float*>(thread_scratch(kScratchGateSums, slice.tile_size() * chunks.size * G * sizeof(float)));
+  auto* sums =
+      static_cast<float*>(thread_scratch(kScratchGateSums, slice.tile_size() * chunks.size * G * sizeof(float)));
   parallel_for(thread, slice.groups, [&](int group) { init_forward<K, T>(a, slice, group); });
   for (int t = 0; t < s.steps; ++t) {
     const size_t first_row = static_cast<size_t>(t) * s.rows + slice.row_begin;
@@ -132,16 +145,18 @@ static void forward_slice(const LayerForward& a, const ThreadSlice& slice, const
       parallel_for(thread, chunks.count, [&](int piece) {
         const int tile = chunks.begin(piece) * G;
         gemm(static_cast<const T*>(a.xs) + first_row * a.xs_stride, a.xs_stride, steps * slice.rows(), a.padded_inputs,
-                static_cast<const T*>(a.weight_ih) + tile * tile_x, chunks.end(piece) * G - tile, slice.input_sums + tile * x_gate, x_gate);
+             static_cast<const T*>(a.weight_ih) + tile * tile_x, chunks.end(piece) * G - tile,
+             slice.input_sums + tile * x_gate, x_gate);
       });
     }
     const T* h = static_cast<const T*>(a.hs) + first_row * a.hs_stride;
     parallel_for(thread, chunks.count, [&](int piece) {
       const int first = chunks.begin(piece), last = chunks.end(piece);
-      gemm(h, a.hs_stride, slice.rows(), s.padded_units, static_cast<const T*>(a.weight_hh) + first * G * tile_h, (last - first) * G,
-              sums, slice.tile_size());
+      gemm(h, a.hs_stride, slice.rows(), s.padded_units, static_cast<const T*>(a.weight_hh) + first * G * tile_h,
+           (last - first) * G, sums, slice.tile_size());
       for (int group = first; group < last; ++group) {
-        const float* xs = a.xs == nullptr ? nullptr : slice.input_sums + group * G * x_gate + (t % ahead) * slice.tile_size();
+        const float* xs =
+            a.xs == nullptr ? nullptr : slice.input_sums + group * G * x_gate + (t % ahead) * slice.tile_size();
         forward_cells<K, T>(a, slice, thread, t, group, sums + (group - first) * G * slice.tile_size(), xs, x_gate);
       }
     });
@@ -182,7 +197,7 @@ static void input_products(const InputProducts& a) {
     auto* sums = static_cast<float*>(thread_scratch(kScratchInputSums, x_stride * G * sizeof(float)));
     for (int group = first; group < last; ++group) {
       gemm(static_cast<const T*>(a.xs), a.xs_stride, s.rows, a.padded_inputs,
-              static_cast<const T*>(a.weight_ih) + group * G * tile, G, sums, x_stride);
+           static_cast<const T*>(a.weight_ih) + group * G * tile, G, sums, x_stride);
       for (int row = 0; row < s.rows; ++row)
         for (int g = 0; g < G; ++g)
           store(a.table + (static_cast<size_t>(row) * G + g) * s.padded_units + group * kLanes,

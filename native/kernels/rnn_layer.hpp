@@ -1,17 +1,20 @@
-// A recurrent layer forward and backward through time. See layer.hpp for what is where.
+// What the forward and the backward pass of a recurrent layer have in common: how threads divide the work.
 //
-// One parallel region for the whole sequence, the arithmetic of a cell done on its sums while they are hot. Threads share a
-// layer in one of two ways. By rows: each has some rows and all units, and never meets another; but each reads all weights at
-// every step, which must fit its cache. By units: each has some units of all gates and reads their weights alone; but all
-// meet at every step, since the next product needs all units, and read each other's. What a unit's sums are does not depend on
-// who makes them, so a thread that is ahead may take some of another's.
+// A sequence is one parallel region. Threads divide a layer in one of two ways:
+//   by rows    each thread has some rows of the batch and all units. Threads never wait for each other, but each reads
+//   all
+//              weights at every step, so the weights must fit its cache.
+//   by units   each thread has some units, with all their gates, and reads only their weights. All threads wait at a
+//   barrier
+//              at every step, because the next product needs the state of all units.
+// A sum does not depend on which thread computes it, so a thread that is ahead may take work of another.
 #pragma once
 
 #include <type_traits>
 
-#include "kernels/rnn_cell.hpp"
 #include "args/layer_args.hpp"
 #include "kernels/gemm.hpp"
+#include "kernels/rnn_cell.hpp"
 #include "threads/parallel.hpp"
 
 namespace unrolled {
@@ -23,8 +26,8 @@ constexpr bool kIsExact = kIsFloat32<T>;
 template <typename T>
 using Saved = std::conditional_t<kIsExact<T>, float, float16>;
 
-// Groups of 16 units whose gates make a product wide enough: for the registers, or, where tiles have registers, for the rows
-// that stay in the first-level cache while the weights pass by.
+// Groups of 16 units whose gates make a product wide enough: for the registers, or, where tiles have registers, for the
+// rows that stay in the first-level cache while the weights pass by.
 template <typename T>
 constexpr int groups_per_chunk(int kind) {
 #if defined(__AMX_TILE__)
@@ -33,9 +36,11 @@ constexpr int groups_per_chunk(int kind) {
   return kind == kLSTM ? 1 : 4;
 }
 
-constexpr size_t kInputScratchBytes = 1 << 21;  // bytes of input products that a thread makes ahead: they should stay in its cache
+constexpr size_t kInputScratchBytes =
+    1 << 21;  // bytes of W_ih x that a thread computes ahead; they should stay in its cache
 
-// What threads have together that share a layer by units, or one has by itself: all groups, and rows `row` to `row_end`.
+// The part of a layer that is worked on together: all groups of 16 units, and rows `row_begin` to `row_end`. By units,
+// all threads have one slice of all rows; by rows, each slice belongs to one thread.
 struct ThreadSlice {
   int groups, row_begin, row_end;
   float* carry;        // (groups, rows, 16): an LSTM's c, a GRU's h; on the way back what flows into the step before
@@ -43,13 +48,16 @@ struct ThreadSlice {
   float* state_grads;  // (groups, rows, 16), on the way back: the products with the gates' gradients
   int rows() const { return row_end - row_begin; }
   size_t tile_size() const { return static_cast<size_t>(rows()) * kLanes; }
-  size_t offset(int group, int row) const { return group * tile_size() + static_cast<size_t>(row - row_begin) * kLanes; }
+  size_t offset(int group, int row) const {
+    return group * tile_size() + static_cast<size_t>(row - row_begin) * kLanes;
+  }
 };
 
 struct WorkChunks {
   int groups, size, count;
   WorkChunks(int total, int threads, int min_per_thread, int max_size, int multiple)
-      : groups(total), size(threads == 1 ? max_size : (total / (threads * min_per_thread) + multiple - 1) / multiple * multiple) {
+      : groups(total),
+        size(threads == 1 ? max_size : (total / (threads * min_per_thread) + multiple - 1) / multiple * multiple) {
     size = size < multiple ? multiple : size > max_size ? max_size : size;
     count = (groups + size - 1) / size;
   }
@@ -57,7 +65,8 @@ struct WorkChunks {
   int end(int chunk) const { return begin(chunk) + size < groups ? begin(chunk) + size : groups; }
 };
 
-// Calls `work` with what this thread takes part in: the whole layer, with all other threads, or some of the rows, alone.
+// Calls `work` with each slice this thread works on: the whole layer together with all threads, or some rows on its
+// own.
 template <typename F>
 static void for_each_slice(const LayerShape& s, const ThreadContext& thread, const ThreadSlice& layer_slice, F&& work) {
   if (s.row_slices == 1) return work(layer_slice, thread, 0);
@@ -79,12 +88,15 @@ UNROLLED_INLINE int units_in_group(const LayerShape& shape, int unit) {
 
 constexpr size_t kPrefetchRows = 4;  // rows ahead of which a table's rows are called for
 
-// How far it is from what belongs to a row and group to what a thread needs next: the same row's next group, or, after its own
-// last one, its first one of the step after (`steps` 1) or before (-1). Rows lie so far apart that no cache foresees it.
+// Offsets from the data of a row and group to the data that the thread needs next: the same row's next group or, after
+// the thread's last group, its first group of the next step (`steps` 1) or of the step before (-1). The rows are too
+// far apart for the hardware prefetcher.
 struct PrefetchOffsets {
-  ptrdiff_t units, saved_activations, padded;  // in numbers of (T, B, H), of (T, groups, B, a row) and of (T, B, stride)
-  bool new_line;                    // whether it is another line of `padded`, which two groups share
-  PrefetchOffsets(const LayerShape& s, const ThreadContext& thread, int group, int steps, int saved_row, size_t stride) {
+  ptrdiff_t units, saved_activations,
+      padded;     // in numbers of (T, B, H), of (T, groups, B, a row) and of (T, B, stride)
+  bool new_line;  // whether it is another line of `padded`, which two groups share
+  PrefetchOffsets(const LayerShape& s, const ThreadContext& thread, int group, int steps, int saved_row,
+                  size_t stride) {
     int first_group, last_group;
     static_range(s.groups(), thread, first_group, last_group);
     const bool last = group + 1 == last_group;

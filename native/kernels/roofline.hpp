@@ -1,4 +1,4 @@
-// What the processor can do at best, which kernels are measured against.
+// The limits of the processor that kernels are compared with: memory bandwidth and arithmetic throughput.
 #pragma once
 
 #include "kernels/gemm.hpp"
@@ -18,8 +18,8 @@ static float stream_read(const float* from, size_t count) {
 // As many sums as hide how long each takes, and fit in registers.
 constexpr int kPeakSums = 12;
 
-// Products of numbers in registers, `rounds` times for each sum, and behind it what a round is in operations: a product and an
-// addition for each pair of numbers.
+// Products of numbers in registers, `rounds` times for each sum, and behind it what a round is in operations: a product
+// and an addition for each pair of numbers.
 static void peak_multiply(int rounds, float* out) {
   Vec sums[kPeakSums], one = load_vec(out), other = load_vec(out + kVecWidth);
   for (int i = 0; i < kPeakSums; ++i) sums[i] = load_vec(out + i * kVecWidth);

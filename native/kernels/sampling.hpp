@@ -1,4 +1,4 @@
-// One draw: filters and choice as `inference/generate.py` has them, in double.
+// Draws one token from logits: temperature, top-k, top-p and min-p as the Python sampler has them, in double.
 #pragma once
 
 #include <algorithm>
@@ -128,10 +128,12 @@ static inline int sample_index(const double* probs, int count, double threshold)
 }
 
 // `values` and `probs` have room for all symbols, `order` too.
-static inline int sample_token(double* values, int count, double uniform, const Filters& filters, double* probs, int32_t* order) {
+static inline int sample_token(double* values, int count, double uniform, const Filters& filters, double* probs,
+                               int32_t* order) {
   if (has_nan(values, count)) {  // no order, and no odds
     if (filters.temperature != 0) return count - 1;
-    return static_cast<int>(std::find_if(values, values + count, [](double value) { return std::isnan(value); }) - values);
+    return static_cast<int>(std::find_if(values, values + count, [](double value) { return std::isnan(value); }) -
+                            values);
   }
   const double maximum = max_value(values, count), temperature = filters.temperature;
   if (temperature == 0 || !(maximum / temperature < std::numeric_limits<double>::infinity()))

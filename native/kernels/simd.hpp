@@ -1,4 +1,5 @@
-// Sixteen floats at a time, in as many registers as the instruction set of this file needs for them; exp, sigmoid and tanh.
+// Sixteen floats at a time, in as many registers as the instruction set of this file needs for them; exp, sigmoid and
+// tanh.
 //
 // This file is compiled once for each instruction set, inside a namespace of its own: what is here must not be shared.
 #pragma once
@@ -18,17 +19,19 @@
 #define UNROLLED_VEC_WIDTH 4
 #endif
 
-// Compilers think these too long to be worth it, and a call spills every register.
+// Compilers do not inline these on their own, and a call would spill every register.
 #define UNROLLED_INLINE static inline __attribute__((always_inline))
 #define UNROLLED_INLINE_MEMBER inline __attribute__((always_inline))
 #define UNROLLED_LAMBDA __attribute__((always_inline))
 
-// Before a loop over registers: GCC unrolls it too late otherwise, and writes each sum to memory at every step.
+// A loop over registers, unrolled early: GCC unrolls it too late otherwise, and then writes each sum to memory at every
+// step.
 #if defined(__clang__)
 #define UNROLLED_UNROLL _Pragma("unroll")
 #else
 #define UNROLLED_UNROLL _Pragma("GCC unroll 16")
 #endif
+#define UNROLLED_FOR(index, count) UNROLLED_UNROLL for (int index = 0; index < count; ++index)
 
 namespace unrolled {
 namespace UNROLLED_ISA {
@@ -67,7 +70,7 @@ UNROLLED_INLINE Vec fma_vec(Vec a, Vec b, Vec c) {
 #endif
 }
 
-// The clamps let a number that is none pass, so that a network that diverged is seen to have done so.
+// The clamps let NaN pass, so that a network that diverged shows it.
 UNROLLED_INLINE Vec clamp(Vec x, float low, float high) {
 #if defined(__AVX512F__)
   return _mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), x));
@@ -127,8 +130,8 @@ UNROLLED_INLINE Vec reciprocal(Vec x) {
   return set1_vec(1.0f) / x;
 }
 
-// 1 / (1 + e^(-slope x)). Not Exact: 3e-6 off, in 12 instructions. 2^z = 2^floor(z) p(z - floor(z)), and the processor's
-// scaling takes the floor by itself; the polynomial is the best of degree four that is one at zero.
+// 1 / (1 + e^(-slope x)). Not Exact: 3e-6 off, in 12 instructions. 2^z = 2^floor(z) p(z - floor(z)), and the
+// processor's scaling takes the floor by itself; the polynomial is the best of degree four that is one at zero.
 template <bool Exact>
 UNROLLED_INLINE Vec sigmoid_scaled(Vec x, float slope) {
 #if defined(__AVX512F__)
@@ -183,7 +186,9 @@ UNROLLED_INLINE Vec16 load(const float* from) {
   UNROLLED_FOR_EACH_VEC out.vec[i] = load_vec(from + i * kVecWidth);
   return out;
 }
-UNROLLED_INLINE void store(float* to, const Vec16& value) { UNROLLED_FOR_EACH_VEC store_vec(to + i * kVecWidth, value.vec[i]); }
+UNROLLED_INLINE void store(float* to, const Vec16& value) {
+  UNROLLED_FOR_EACH_VEC store_vec(to + i * kVecWidth, value.vec[i]);
+}
 UNROLLED_INLINE Vec16 operator+(const Vec16& a, const Vec16& b) {
   Vec16 out;
   UNROLLED_FOR_EACH_VEC out.vec[i] = a.vec[i] + b.vec[i];
@@ -209,7 +214,7 @@ UNROLLED_INLINE Vec16 one_minus(const Vec16& a) {  // 1 - a
   UNROLLED_FOR_EACH_VEC out.vec[i] = set1_vec(1.0f) - a.vec[i];
   return out;
 }
-UNROLLED_INLINE Vec16 max(const Vec16& a, const Vec16& b) {  // a where one is no number
+UNROLLED_INLINE Vec16 max(const Vec16& a, const Vec16& b) {  // a where one of them is NaN
   Vec16 out;
   UNROLLED_FOR_EACH_VEC out.vec[i] = b.vec[i] > a.vec[i] ? b.vec[i] : a.vec[i];
   return out;
@@ -255,7 +260,7 @@ UNROLLED_INLINE Vec16 tanh(const Vec16& x) {
   return out;
 }
 
-// Numbers in memory. `count` below 16 reads and writes only so many; the others are zero.
+// Load and store the first `count` of 16 numbers; the others are zero.
 UNROLLED_INLINE Vec16 load_partial(const float* from, int count) {
   if (count == kLanes) return load(from);
   alignas(64) float all16[kLanes] = {};
@@ -285,7 +290,7 @@ UNROLLED_INLINE float to_float(bfloat16 value) {
   std::memcpy(&out, &bits, 4);
   return out;
 }
-UNROLLED_INLINE bfloat16 to_bfloat16(float value) {  // to the nearest, ties to even; what is no number stays none
+UNROLLED_INLINE bfloat16 to_bfloat16(float value) {  // round to nearest, ties to even; NaN stays NaN
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
   if (value != value) return {static_cast<uint16_t>(bits >> 16 | 64)};

@@ -16,11 +16,11 @@ namespace {
 
 constexpr int kSpins = 4000;  // some 100 microseconds, many times what a step takes
 
-// GNU's OpenMP, as torch's Linux wheels carry it. The functions are those that compilers call for `#pragma omp parallel`.
+// GNU's OpenMP, as torch's Linux wheels carry it. The functions are those that compilers call for `#pragma omp
+// parallel`.
 void (*gomp_parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
 int (*omp_thread_number)() = nullptr;
 int (*omp_team_size)() = nullptr;
-
 
 }  // namespace
 
@@ -48,7 +48,8 @@ constexpr int kCountBits = 20;
 constexpr uint64_t kCountMask = (1u << kCountBits) - 1;
 
 uint64_t pack_range(unsigned round, int first, int last) {
-  return static_cast<uint64_t>(round) << 2 * kCountBits | static_cast<uint64_t>(first) << kCountBits | static_cast<uint64_t>(last);
+  return static_cast<uint64_t>(round) << 2 * kCountBits | static_cast<uint64_t>(first) << kCountBits |
+         static_cast<uint64_t>(last);
 }
 
 }  // namespace
@@ -62,12 +63,13 @@ int WorkStealingRanges::take_from(int owner, bool is_owner, int count, unsigned 
     if (observed >> 2 * kCountBits == round) {
       first = static_cast<int>(observed >> kCountBits & kCountMask);
       last = static_cast<int>(observed & kCountMask);
-    } else {  // whoever comes first in a round begins it
+    } else {  // the first thread of a round initializes the range
       static_range(count, owner, size_, first, last);
     }
     if (first >= last) return -1;
     const uint64_t after = is_owner ? pack_range(round, first + 1, last) : pack_range(round, first, last - 1);
-    if (remaining.compare_exchange_weak(observed, after, std::memory_order_acq_rel, std::memory_order_acquire)) return is_owner ? first : last - 1;
+    if (remaining.compare_exchange_weak(observed, after, std::memory_order_acq_rel, std::memory_order_acquire))
+      return is_owner ? first : last - 1;
   }
 }
 
@@ -148,13 +150,17 @@ void run_parallel_region(int threads, RegionBody work, void* context) {
   }
   ParallelRegion team(work, context);
   if (gomp_parallel != nullptr) {
-    gomp_parallel([](void* is_owner) { static_cast<ParallelRegion*>(is_owner)->run_thread(omp_thread_number(), omp_team_size()); }, &team,
-                  static_cast<unsigned>(threads), 0);
+    gomp_parallel(
+        [](void* is_owner) {
+          static_cast<ParallelRegion*>(is_owner)->run_thread(omp_thread_number(), omp_team_size());
+        },
+        &team, static_cast<unsigned>(threads), 0);
   } else {
     std::vector<std::thread> threads_started;
     threads_started.reserve(static_cast<std::size_t>(threads - 1));
     try {
-      for (int index = 1; index < threads; ++index) threads_started.emplace_back([&team, index] { team.run_thread(index, 0); });
+      for (int index = 1; index < threads; ++index)
+        threads_started.emplace_back([&team, index] { team.run_thread(index, 0); });
     } catch (const std::system_error&) {  // no more of them: those that came do it all
     }
     team.run_thread(0, static_cast<int>(threads_started.size()) + 1);
@@ -169,7 +175,7 @@ void* thread_scratch(ScratchSlot slot, std::size_t bytes) {
     std::size_t size = 0;
     ~Block() { std::free(start); }
   };
-    thread_local Block blocks[kScratchSlotCount];
+  thread_local Block blocks[kScratchSlotCount];
   Block& gemm_block = blocks[slot];
   if (gemm_block.size < bytes) {
     std::free(gemm_block.start);

@@ -1,4 +1,5 @@
-// Threads that work on one thing together: torch's own if they can be had, since two pools on the same cores fight.
+// Parallel regions. They run on torch's OpenMP threads if those are found: two thread pools on the same cores would
+// compete.
 #pragma once
 
 #include <atomic>
@@ -10,7 +11,7 @@
 
 namespace unrolled {
 
-// Tells the processor that a loop only waits.
+// A hint to the processor that this loop only waits.
 inline void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -21,13 +22,13 @@ inline void pause() {
 
 struct BarrierBroken {};
 
-// A meeting point of `size` threads that is passed thousands of times a second: it spins first, and yields when others
-// do not come because the machine is busy.
+// A barrier of `size` threads that is passed thousands of times a second: it spins first, and yields when the machine
+// is busy.
 class Barrier {
  public:
   explicit Barrier(int size) : size_(size) {}
   void wait();
-  // A thread failed and will not come: the others' waits throw `BarrierBroken`.
+  // Called by a thread that failed: the waits of the others throw `BarrierBroken`.
   void abort() { broken_.store(true, std::memory_order_release); }
 
  private:
@@ -37,12 +38,13 @@ class Barrier {
   std::atomic<bool> broken_{false};
 };
 
-// Things that threads take one by one, each from its own share first, and then from the ends of others': cores are seldom
-// equally fast where others use them, too.
+// Work stealing: a thread takes items from its own range first, then from the ends of the others' ranges, because cores
+// are seldom equally fast on a shared machine.
 class WorkStealingRanges {
  public:
   explicit WorkStealingRanges(int threads) : size_(threads), ranges_(new Range[static_cast<std::size_t>(threads)]) {}
-  // One of `count` things for thread `index`, or -1 when all are taken. Rounds are told apart by their numbers.
+  // One of `count` things for thread `index`, or -1 when all are taken. `round` is a number that differs from that of
+  // the round before.
   int take(int index, int count, unsigned round);
 
  private:
@@ -55,10 +57,10 @@ class WorkStealingRanges {
 };
 
 struct ThreadContext {
-  int index;         // of this thread
-  int size;          // threads there are
-  Barrier& barrier;  // of all of them
-  WorkStealingRanges& ranges;    // too
+  int index;                   // of this thread
+  int size;                    // threads there are
+  Barrier& barrier;            // of all of them
+  WorkStealingRanges& ranges;  // too
   mutable unsigned round = 0;
 };
 
@@ -71,14 +73,15 @@ struct SingleThread {
 
 using RegionBody = void (*)(const ThreadContext&, void*);
 
-// Run `work` on up to `threads` threads, and return when all are done. There may be fewer: `ThreadContext` tells. What one of them
-// throws is thrown here.
+// Run `work` on up to `threads` threads, and return when all are done. There may be fewer, see `ThreadContext`. An
+// exception in one of them is thrown again here.
 void run_parallel_region(int threads, RegionBody work, void* context);
 
 // The same with a callable.
 template <typename F>
 void parallel_region(int threads, F&& body) {
-  run_parallel_region(threads, [](const ThreadContext& place, void* context) { (*static_cast<F*>(context))(place); }, &body);
+  run_parallel_region(
+      threads, [](const ThreadContext& place, void* context) { (*static_cast<F*>(context))(place); }, &body);
 }
 
 // Use the OpenMP library that is already loaded from this file; return whether it has what is needed.
@@ -91,10 +94,12 @@ inline void static_range(int count, int index, int size, int& first, int& last) 
 }
 
 // A thread's.
-inline void static_range(int count, const ThreadContext& place, int& first, int& last) { static_range(count, place.index, place.size, first, last); }
+inline void static_range(int count, const ThreadContext& place, int& first, int& last) {
+  static_range(count, place.index, place.size, first, last);
+}
 
-// Call `work` for each of `count` things, fewer than a million, on whichever thread is free, and return when all are done. All
-// threads must come, with the same count.
+// Call `work` for each of `count` things, fewer than a million, on whichever thread is free, and return when all are
+// done. All threads must come, with the same count.
 template <typename F>
 void parallel_for(const ThreadContext& place, int count, F&& work) {
   if (place.size == 1) {
@@ -106,7 +111,8 @@ void parallel_for(const ThreadContext& place, int count, F&& work) {
   place.barrier.wait();
 }
 
-// Memory of this thread that is kept from call to call, aligned to a cache line and not cleared. `slot` tells several apart.
+// Memory of this thread that is kept from call to call, aligned to a cache line and not cleared. `slot` tells several
+// apart.
 void* thread_scratch(ScratchSlot slot, std::size_t bytes);
 
 }  // namespace unrolled

@@ -1,7 +1,7 @@
 // The scratch memory of a thread: which kernel keeps what in which slot.
 //
-// Slots with the same number are never in use at the same time: they belong to kernels that run one after the other. Within
-// one kernel all slots differ. The decoder has slots of its own numbers because it runs while no layer does.
+// Slots with the same number are never in use at the same time: they belong to kernels that run one after the other.
+// Within one kernel all slots differ. The decoder has slots of its own numbers because it runs while no layer does.
 #pragma once
 
 namespace unrolled {
