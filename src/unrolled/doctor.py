@@ -52,7 +52,7 @@ def collect_findings() -> dict[str, Any]:
         "kernels": sorted(name for name in KERNELS if name != "native" or native_module() is not None),
         "native": {"built": native_module() is not None, "unavailable_reason": unavailable_reason()}
         | (
-            {"isa": native_module().set_in_use(), "available_isas": native_module().sets()}
+            {"isa": native_module().active_isa(), "available_isas": native_module().available_isas()}
             if native_module() is not None
             else {}
         ),

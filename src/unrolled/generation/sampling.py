@@ -182,7 +182,7 @@ def sampling_backend(
     native_weights = native_precision(model, options, clamps, precision)
     if native_weights is None:
         return {"step": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
-    return {"step": f"native ({native_module().set_in_use()})", "precision": native_weights}
+    return {"step": f"native ({native_module().active_isa()})", "precision": native_weights}
 
 
 def make_native_decoder(
