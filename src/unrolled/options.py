@@ -12,13 +12,16 @@ import secrets
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from unrolled.errors import UsageError, did_you_mean
 
 Options = TypeVar("Options")
+
+REGISTRIES: dict[str, Collection[str]] = {}
+"""Registries of classes by the setting that names one: what an extension adds to one is a choice of the setting, too."""
 
 
 def option(
@@ -308,7 +311,7 @@ def check(options: Any) -> None:
     hints = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        expected = _expected_type(hints[field.name], value)
+        expected = _expected_type(hints[field.name], value, choices(field.name, hints[field.name]))
         if expected:
             raise UsageError(f"{flag_name(field.name)} is {value!r}; expected {expected}.")
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -322,13 +325,19 @@ def check(options: Any) -> None:
         raise UsageError(f"{flag_name(field.name)} is {value_text}; expected a finite number {expected}".rstrip() + ".")
 
 
-def _expected_type(hint: Any, value: Any) -> str:
+def choices(name: str, hint: Any) -> tuple[str, ...]:
+    """Return the values of the setting `name`, of type `hint`, that are offered: of its `Literal`, and of its registry."""
+    literals = [part for part in (hint, *typing.get_args(hint)) if typing.get_origin(part) is Literal]
+    return tuple(dict.fromkeys((*typing.get_args(literals[0]), *REGISTRIES.get(name, ())))) if literals else ()
+
+
+def _expected_type(hint: Any, value: Any, offered: tuple[str, ...]) -> str:
     """Return what was expected, if `value` is not of the type `hint`; an empty string if it is."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        expectations = [_expected_type(part, value) for part in typing.get_args(hint)]
+        expectations = [_expected_type(part, value, offered) for part in typing.get_args(hint)]
         return "" if "" in expectations else expectations[0]
     if typing.get_origin(hint) is Literal:
-        return "" if value in typing.get_args(hint) else "one of " + ", ".join(typing.get_args(hint))
+        return "" if value in offered else "one of " + ", ".join(offered)
     if typing.get_origin(hint) is tuple:
         return "" if isinstance(value, tuple) and all(isinstance(part, str) for part in value) else "a list of texts"
     if hint is float:

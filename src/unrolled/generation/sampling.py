@@ -313,7 +313,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], dict[st
     """Return the ids a sample starts from, and the characters of the prompt that had to be replaced, by what."""
     ids, replacements = tokenizer.encode_prompt(prompt)
     if tokenizer.eos_id is not None or not ids:
-        ids = [tokenizer.bos_id(), *ids]
+        ids = [tokenizer.bos_id, *ids]
     return ids, replacements
 
 

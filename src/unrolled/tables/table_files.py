@@ -24,7 +24,8 @@ from unrolled.atomic_io import storage_error
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.text.text_files import DECOMPRESSION_ERRORS, existing_file, fingerprint, open_bytes
+from unrolled.text.fingerprint import fingerprint
+from unrolled.text.text_files import DECOMPRESSION_ERRORS, existing_file, open_bytes
 
 Row = dict[str, Any]
 """Cells by column: text from CSV and TSV, any JSON value or array from the others."""

@@ -229,6 +229,8 @@ def infer_types(
         if source == "label" and target != "image" and not profile.source.is_category():
             source = "text"
     if tokens is not None:
+        if tokens not in TOKEN_KINDS:
+            raise UsageError(f"--tokens {tokens} is for texts: a column is read as {', '.join(TOKEN_KINDS)}.")
         source, target = (tokens if kind == "text" else kind for kind in (source, target))
     return _source_type(profile, source, target, aligned), _target_type(profile, target, aligned)
 
