@@ -13,9 +13,10 @@ from support.tables import read_mode, write_csv, write_jsonl
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
-from unrolled.tables.modes import BOS, EOS, MODES, NO_OUTPUT
-from unrolled.tables.pair_batching import PairLoader, infer_spec, read_pairs
+from unrolled.tables.modes import MODES, Mode
+from unrolled.tables.pair_batching import PairLoader, read_pairs
 from unrolled.tables.ragged import RaggedArray
+from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.tables.word_tokenizer import WordTokenizer, split_words
 from unrolled.text.batching import IGNORE_INDEX
@@ -160,17 +161,14 @@ def test_a_target_of_labels_beside_a_source_of_one_step_is_no_mode(tmp_path: Pat
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-def test_a_mode_lays_out_a_pair_so_that_nothing_is_lost(mode: Any) -> None:
-    source = ["x1", "x2", "x3"] if mode.many else ["x"]
-    target = ["y1"] if mode.writes == "once" else ["y1", "y2", "y3"]
-    inputs, targets = mode.lay(source, target)
-    assert len(inputs) == len(targets)
-    assert [step for step in targets if step not in (NO_OUTPUT, EOS)] == target
-    assert inputs[: len(source)] == source
-    assert (BOS in inputs) == (EOS in targets) == (mode.writes == "after")
-    if mode.writes != "after":
-        with pytest.raises(ValueError, match="got"):
-            mode.lay(source, [*target, "more"])
+def test_the_mode_decides_where_the_targets_of_a_row_are(tmp_path: Path, mode: Mode) -> None:
+    dataset = read_mode(tmp_path, mode.name, 30)
+    batch = dataset.collate(np.arange(len(dataset)))
+    lengths = {"single": np.ones(len(dataset)), "aligned": batch.lengths, "generated": dataset.target.lengths}[mode.output]
+    assert dataset.spec.mode == mode
+    assert (batch.lengths.max() > 1) == mode.sequence_input
+    assert ((batch.target != IGNORE_INDEX).sum(0) == lengths).all()
+    assert dataset.eos_per_row == (mode.output == "generated")
 
 
 def test_labels_that_do_not_fit_their_source_are_told_with_both_lengths(tmp_path: Path) -> None:
@@ -290,8 +288,8 @@ def test_a_label_that_training_never_saw_is_not_looked_at(tmp_path: Path) -> Non
 
 
 def test_much_lies_in_a_file_and_little_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.tables.ragged.IN_MEMORY", 1000)
-    monkeypatch.setattr("unrolled.tables.ragged.PIECE", 300)
+    monkeypatch.setattr("unrolled.tables.ragged.MAX_MEMORY_BYTES", 1000)
+    monkeypatch.setattr("unrolled.tables.ragged.FLUSH_BYTES", 300)
     arrays = [np.arange(n % 13, dtype=np.int32) for n in range(500)]
     packed = RaggedArray(np.int32)
     for array in arrays:
