@@ -112,7 +112,7 @@ class ImageColumn(Column):
             },
             baselines={},
             num_rows=len(rows.truths),
-            notes=("a generated image has no single right answer: look at some with `predict --image-dir FOLDER`",),
+            notes=("there is no single correct image: look at some generated ones with `predict --image-dir FOLDER`",),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Metrics of predictions for a column: labels, labels per step, numbers, texts; each next to baselines.
+"""How good the predictions of a labelled task are: the numbers its field is used to, each beside an honest baseline.
 
-A metric alone says little: predicting always the most frequent label may already be right nine times in ten. So each report
-also has the metrics of simple predictions that use the training rows only.
+A number alone says little: nine labels in ten are right for whoever always says the commonest one. So each judge
+also judges a guess that looked at the training rows only, and puts it beside the model.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from unrolled.tables.metric_report import IntArray, MetricReport, escape_label, 
 Floats = npt.NDArray[np.floating[Any]]
 
 MAX_CONFUSION_LABELS = 256
-"""With more labels, no confusion matrix is kept: it would be unreadable, and its size grows with the square."""
+"""With more labels than this, no confusion matrix is kept: nobody reads it, and it grows with the square."""
 
 MAX_COUNTED_PAIRS = 200_000
-"""Distinct (token, label) pairs that `StepLabelCounts` keeps, to bound its memory."""
+"""Kinds of (symbol, label) pairs that `StepCounts` keeps, so that its memory is bounded."""
 
 MAX_SAVED_TOKENS = 20_000
-"""Tokens whose label `StepLabelCounts` stores in a model file, the most frequent first."""
+"""Symbols whose label `StepCounts` writes into a model's file, the commonest first."""
 
 MIN_SENTENCE_WORDS = 3
-"""Texts of at least this many words on average are sentences: BLEU is their headline metric; for shorter ones it is exact match."""
+"""Texts of so many words on average are sentences, whose headline is BLEU; shorter ones are right or wrong."""
 
 BLEU_NGRAM = 4
-"""BLEU compares n-grams of up to this order (Papineni et al., 2002); a text of fewer words scores zero, even if it is right."""
+"""BLEU compares runs of up to so many words (Papineni et al., 2002); a text with fewer scores zero, however right."""
 
 
 class StepLabelCounts:
-    """Counts of labels, and of (source token, label) pairs, over the steps of the training rows: for the baselines.
+    """How often each label stood at a step of the training rows, and at which symbol: what the baselines of steps know.
 
-    `add` takes one row at a time; memory is bounded by `MAX_COUNTED_PAIRS`, and `num_uncounted` counts the steps beyond it.
-    `from_json` restores the most frequent label of each token, not its counts: enough for the baselines, not to go on counting.
+    Rows stream in through `add`; memory stays bounded by `PAIRS_COUNTED`, and `missed` counts the steps that found no room.
+    What comes back from JSON knows each symbol's winning label, no longer its counts: enough to judge, not to count on.
     """
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class StepLabelCounts:
         self.num_uncounted = 0
 
     def add(self, tokens: Sequence[str] | None, labels: Sequence[str]) -> None:
-        """Count a row: the label of each step, with its source token if the source has tokens."""
+        """Count a row: the label of each step, and the symbol it stood at, if the source is symbols."""
         if tokens is not None:
-            _require_same_length(len(labels), len(tokens), "labels", "source tokens")
+            _require_same_length(len(labels), len(tokens), "labels", "source symbols")
             pairs: Iterable[tuple[str, str]] = zip(tokens, labels, strict=True)
-            if len(self.pair_counts) + len(labels) > MAX_COUNTED_PAIRS:  # checked once per row, since a check per step is slow
+            if len(self.pair_counts) + len(labels) > MAX_COUNTED_PAIRS:  # asked for the row, as asking for each step is slow
                 pairs = self._countable_pairs(pairs)
             self.pair_counts.update(pairs)
         self.label_counts.update(labels)
@@ -67,7 +67,7 @@ class StepLabelCounts:
                 self.num_uncounted += 1
 
     def majority_by_token(self) -> dict[str, str]:
-        """Return the most frequent label of each token, for the tokens where it is not the most frequent label of all."""
+        """Return the commonest label of each symbol, for those where it is not the commonest label of all."""
         overall, totals, best = majority_label(self.label_counts), Counter[str](), dict[str, tuple[int, str]]()
         for (token, label), count in self.pair_counts.items():
             totals[token] += count
@@ -76,7 +76,7 @@ class StepLabelCounts:
         return {token: best[token][1] for token in order if best[token][1] != overall}
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values small enough for a model file: label counts, and for each label the tokens where it is most frequent."""
+        """Return JSON values small enough for a model's file: label counts, and by label the symbols that it wins."""
         tokens_by_label: dict[str, list[str]] = {}
         by_token = self.majority_by_token() if self.label_counts else {}
         for token, label in sorted(itertools.islice(by_token.items(), MAX_SAVED_TOKENS)):
@@ -98,7 +98,7 @@ class StepLabelCounts:
 
 
 def classification_report(truth: Sequence[str], predicted: Sequence[str], train_counts: Mapping[str, int]) -> MetricReport:
-    """Return the metrics of one label per row; the baseline is the most frequent label of `train_counts`, from the training rows."""
+    """Judge one label a row, against the commonest label of the training rows, whose counts are `train_counts`."""
     _require_same_length(len(truth), len(predicted))
     return _label_report(truth, predicted, {"majority": [majority_label(train_counts)] * len(truth)}, train_counts)
 
@@ -109,17 +109,17 @@ def step_label_report(
     source_tokens: Sequence[Sequence[str]] | None,
     train_counts: StepLabelCounts,
 ) -> MetricReport:
-    """Return the metrics of one label per step, over all steps of all rows; `row_accuracy` is the share of rows without error.
+    """Judge a label a step, all steps of all rows pooled; `row_accuracy` is the share of rows without a mistake.
 
-    The baselines are the most frequent label of the training rows, and, if there are `source_tokens`, the most frequent one of
-    each token, which is the best that can be done without context.
+    The baselines are the commonest label of the training rows, and, where `source` is symbols, the commonest one of each
+    symbol: what can be known without looking left or right.
     """
     _require_same_steps(truth, predicted, "predictions")
     true_labels, overall = list(itertools.chain.from_iterable(truth)), majority_label(train_counts.label_counts)
     baselines, notes = {"majority": [overall] * len(true_labels)}, []
     by_token = train_counts.majority_by_token()
     if source_tokens is not None and by_token:
-        _require_same_steps(truth, source_tokens, "source tokens")
+        _require_same_steps(truth, source_tokens, "source symbols")
         baselines["by symbol"] = [by_token.get(token, overall) for token in itertools.chain.from_iterable(source_tokens)]
         if train_counts.num_uncounted:
             notes.append(
@@ -133,10 +133,10 @@ def step_label_report(
 
 
 def regression_report(truth: Floats, predicted: Floats, train_mean: Floats) -> MetricReport:
-    """Return the metrics of numbers `(R, D)`, in the unit of the data; the baseline is the mean `(D,)` of the training rows.
+    """Judge numbers `(R, D)`, in the unit of the data, against always saying the training rows' mean `(D,)`.
 
-    `r2` is the share of the variance of the truth, about its own mean, that is explained; columns are weighted by variance.
-    It is left out if the truth has no variance.
+    `r2` is the share of the truth's variance, about its own mean, that is explained; columns are pooled by their variance.
+    Where the truth does not vary it has no meaning and is left out.
     """
     if truth.ndim != 2 or predicted.shape != truth.shape or train_mean.shape != truth.shape[1:]:
         shapes = f"{truth.shape}, {predicted.shape} and {train_mean.shape}"
@@ -154,8 +154,8 @@ def regression_report(truth: Floats, predicted: Floats, train_mean: Floats) -> M
 
 
 def generation_report(truth: Sequence[str], predicted: Sequence[str], baselines: Mapping[str, Sequence[str]]) -> MetricReport:
-    """Return the metrics of one text per row: corpus BLEU and chrF (0..100), the share of rows that are exactly right, and the
-    character error rate: edits per character of the truth (0 is right; it can be more than 1).
+    """Judge one text a row: BLEU and chrF of the whole (0..100), the share of rows that are exactly right, and the
+    character error rate: how many characters to mend for each of the truth's (0 is right, and more than 1 can be wrong).
 
     BLEU is that of Papineni et al. (2002) and chrF that of Popović (2015), both as sacrebleu (Post, 2018) computes them.
     """
@@ -181,8 +181,8 @@ def generation_report(truth: Sequence[str], predicted: Sequence[str], baselines:
 def edit_distance(first: str, second: str) -> int:
     """Return how many characters to insert, delete or replace to turn one text into the other (Levenshtein, 1966).
 
-    A column of the dynamic programming table is two integers with one bit per character, so that one addition updates all of
-    it (Myers, 1999, in the form of Hyyrö, 2003): for 60 characters, 17 times faster than loops over the table in Python.
+    A column of the usual table is two whole numbers, one bit a character, so that Python's adder works on all of it at once
+    (Myers, 1999, in the form of Hyyrö, 2003). At 60 characters it took a seventeenth of the time of the table in Python loops.
     """
     pattern, text = (first, second) if len(first) >= len(second) else (second, first)
     if not text or pattern == text:
@@ -191,11 +191,11 @@ def edit_distance(first: str, second: str) -> int:
     for position, character in enumerate(pattern):
         position_bits[character] = position_bits.get(character, 0) | 1 << position
     distance, last_bit, mask = len(pattern), 1 << (len(pattern) - 1), (1 << len(pattern)) - 1
-    up, down = mask, 0  # where the column rises, or falls, by one to the next character
+    up, down = mask, 0  # where the column grows, or shrinks, by one from a character to the next
     for character in text:
         equal = position_bits.get(character, 0)
         diagonal = (((equal & up) + up) ^ up) | equal | down
-        grows, shrinks = down | (mask & ~(diagonal | up)), up & diagonal  # from the previous column
+        grows, shrinks = down | (mask & ~(diagonal | up)), up & diagonal  # from the column before to this one
         distance += bool(grows & last_bit) - bool(shrinks & last_bit)
         grows, shrinks = grows << 1 | 1, shrinks << 1
         up, down = mask & (shrinks | ~(diagonal | grows)), mask & grows & diagonal
@@ -203,13 +203,13 @@ def edit_distance(first: str, second: str) -> int:
 
 
 def natural_sort(labels: Iterable[str]) -> list[str]:
-    """Sort labels in natural order: numbers by value, also within words, so that "10" follows "9"."""
+    """Sort labels as people do: numbers by value, and digits within words too, so that "10" follows "9"."""
 
     def sort_key(label: str) -> tuple[list[object], str]:
         parts: list[object] = re.split(r"([0-9]+)", label)
         for index in range(1, len(parts), 2):
             digits = str(parts[index]).lstrip("0")
-            parts[index] = (len(digits), digits)  # sorts like the number, of any length
+            parts[index] = (len(digits), digits)  # the order of numbers, with no limit to their length
         return parts, label
 
     items = list(labels)
@@ -223,16 +223,16 @@ def natural_sort(labels: Iterable[str]) -> list[str]:
 
 
 def majority_label(counts: Mapping[str, int]) -> str:
-    """Return the label with the highest count; of several, the first by code point, independent of the order of `counts`."""
+    """Return the label with the highest count; among equals the first by code point, so that order never matters."""
     if not counts:
-        raise ValueError("No training label was counted, so there is no most frequent one for a baseline.")
+        raise ValueError("No training label was counted, so there is no commonest one to compare with.")
     return min(counts, key=lambda label: (-counts[label], label))
 
 
 def looks_tokenized(texts: Iterable[str]) -> bool:
-    """Return whether most full stops and commas have spaces around them, as after a tokenizer.
+    """Say whether most full stops and commas stand alone between spaces, as a tokeniser leaves them.
 
-    Other punctuation is no evidence: French has a space before it in normal text.
+    Other marks do not tell: French puts a space before them by itself.
     """
     text = "\n".join(texts)
     num_spaced, num_marks = (len(re.findall(mark + r"(?!\S)", text)) for mark in (r"(?<!\S)[.,]", "[.,]"))
@@ -247,7 +247,7 @@ def _label_report(
     lengths: IntArray | None = None,
     notes: Sequence[str] = (),
 ) -> MetricReport:
-    """Return the metrics of labels, and of `baselines`; `lengths` `(R,)` are the numbers of labels per row, if rows have several."""
+    """Judge labels beside `guesses`; `lengths` `(R,)` says how many belong to each row, if a row has several."""
     labels = natural_sort({*truth, *predicted})
     index = {label: i for i, label in enumerate(dict.fromkeys(itertools.chain(labels, *baselines.values())))}
     true_ids, predicted_ids, *baseline_ids = (
@@ -276,7 +276,7 @@ def _label_report(
 
 
 def _label_metrics(truth: IntArray, predicted: IntArray, num_labels: int, lengths: IntArray | None) -> dict[str, float]:
-    """Return accuracy and macro F1; its mean is over the labels of truth and predictions, like that of scikit-learn."""
+    """Return accuracy and macro F1; the mean is over labels that the truth or the prediction has, as scikit-learn's is."""
     is_correct = truth == predicted
     metrics = {"accuracy": float(is_correct.mean())}
     if lengths is not None:
@@ -291,16 +291,16 @@ def _regression_metrics(truth: Floats, predicted: Floats) -> dict[str, float]:
     if not np.isfinite(predicted).all():
         return {"rmse": math.inf, "mae": math.inf}
     truth64, predicted64 = truth.astype(np.float64), predicted.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # an error too large for a float is reported as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # an error too large for a float is infinite, and says so
         errors, deviations = predicted64 - truth64, truth64 - truth64.mean(axis=0)
-        deviations[:, np.ptp(truth64, axis=0) == 0] = 0  # rounding of the mean would give a tiny variance
+        deviations[:, np.ptp(truth64, axis=0) == 0] = 0  # a rounded mean would make a tiny variance of none
         squared_error, total_variance = float(np.square(errors).sum()), float(np.square(deviations).sum())
     metrics = {"rmse": math.sqrt(squared_error / errors.size), "mae": float(np.abs(errors).mean())}
     return {**metrics, "r2": 1 - squared_error / total_variance} if 0 < total_variance < math.inf else metrics
 
 
 def _sacrebleu_scores(truth: Sequence[str]) -> tuple[dict[str, Callable[[Sequence[str]], float]], tuple[str, ...]]:
-    """Return the scores of sacrebleu that are defined for this truth, by name, and notes about them."""
+    """Return sacrebleu's scores that can be had for this truth, by name, and what is to be told of them."""
     try:
         sacrebleu = importlib.import_module("sacrebleu.metrics")
     except ImportError:
@@ -309,7 +309,7 @@ def _sacrebleu_scores(truth: Sequence[str]) -> tuple[dict[str, Callable[[Sequenc
     bleu = sacrebleu.BLEU(tokenize="none" if is_tokenized else "13a", force=True, references=[list(truth)])
     chrf = sacrebleu.CHRF(references=[list(truth)])
     scores: dict[str, Callable[[Sequence[str]], float]] = {}
-    if any(map(str.strip, truth)):  # chrF of an empty truth is 0 even for an empty prediction
+    if any(map(str.strip, truth)):  # chrF of nothing is 0, even where nothing was right
         scores["chrf"] = lambda texts: float(chrf.corpus_score(list(texts), None).score)
     if not any(len(bleu.tokenizer(text).split()) >= BLEU_NGRAM for text in truth):
         return scores, (f"no BLEU: every text has fewer than {BLEU_NGRAM} words, so it would be 0 even if all were right",)
@@ -324,7 +324,7 @@ def _require_same_length(
     if first_length != second_length:
         raise ValueError(f"There must be as many {first_name} as {second_name}; got {first_length:,} and {second_length:,}.")
     if not first_length and first_name == "rows of truth":
-        raise ValueError("At least one row is needed for metrics; got none.")
+        raise ValueError("At least one row is needed to judge; got none.")
 
 
 def _require_same_steps(truth: Sequence[Sequence[str]], other_rows: Sequence[Sequence[str]], other_name: str) -> None:
@@ -333,4 +333,4 @@ def _require_same_steps(truth: Sequence[Sequence[str]], other_rows: Sequence[Seq
         if len(row) != len(other):
             raise ValueError(f"Row {number} must have as many labels as {other_name}; got {len(row):,} and {len(other):,}.")
     if not any(map(len, truth)):
-        raise ValueError("At least one step is needed for metrics; every row is empty.")
+        raise ValueError("At least one step is needed to judge; every row is empty.")

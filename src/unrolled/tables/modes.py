@@ -1,4 +1,4 @@
-"""The five modes of sequence learning, after the figure in Karpathy's post: when inputs are read, and when outputs are predicted.
+"""The five modes of sequence learning (Karpathy 2015, first figure): when inputs are read, and when outputs are predicted.
 
 A mode is a layout of a (source, target) pair on the time axis, and nothing else; `-` means that nothing is predicted:
 

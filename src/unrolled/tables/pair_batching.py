@@ -106,7 +106,7 @@ class PairDataset:
 
     @property
     def eos_per_row(self) -> int:
-        """1 if an end of sequence follows the targets of a row: if they are generated, and not always the same number; else 0."""
+        """1 if an end of sequence follows the targets of a row: if they are generated, and their number varies; else 0."""
         return int(self.spec.mode.output == "generated" and not self.spec.dims.target_length)
 
 

@@ -22,7 +22,7 @@ FLUSH_BYTES = 1 << 20
 
 
 class RaggedArray:
-    """Arrays `(N_i, ...)` of one dtype and trailing shape: first `append` each, then `finalize`, then `array[i]` and `lengths`."""
+    """Arrays `(N_i, ...)` of one dtype and trailing shape: `append` them, then `finalize`, then read `[i]` and `lengths`."""
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self._dtype = np.dtype(dtype)

@@ -66,7 +66,7 @@ class Table:
 
 
 def open_table(name: str, split: str = "train") -> Table:
-    """Open a table by its path, or `builtin:NAME`; of a built-in one, `split` is read unless its name says `builtin:NAME:SPLIT`.
+    """Open a table by its path, or `builtin:NAME`, which means its split `split`, or `builtin:NAME:SPLIT`.
 
     Raises `DataError` if it is empty, has no header, or has two columns of the same name.
     """
@@ -96,7 +96,8 @@ def _open_builtin(name: str, split: str) -> Table:
     if base_name not in TABLES or split not in SPLITS:
         hint = did_you_mean(base_name, TABLES) or "."
         raise DataError(
-            f"There is no built-in table '{name}'{hint} There are: {', '.join(TABLES)}; each has the splits {', '.join(SPLITS)}."
+            f"There is no built-in table '{name}'{hint} There are: {', '.join(TABLES)}; each has the splits "
+            f"{', '.join(SPLITS)}."
         )
     table = TABLES[base_name]
 
@@ -245,7 +246,8 @@ def _parquet_rows(path: Path) -> NumberedRows:
         batches = file.iter_batches(batch_size=1024)
         yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
     except Exception as error:  # pyarrow may raise any exception for a damaged file
-        raise DataError(f"{path} is not a valid Parquet file: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path} is not a valid Parquet file: {reason}") from error
 
 
 def _plural(number: int, noun: str) -> str:
