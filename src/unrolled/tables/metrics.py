@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.evaluation.metric_report import IntArray, MetricReport, escape_label, plural
+from unrolled.tables.metric_report import IntArray, MetricReport, escape_label, plural
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -13,10 +13,10 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.evaluation import metric_report
-from unrolled.evaluation import metrics as module
-from unrolled.evaluation.metric_report import MetricReport
-from unrolled.evaluation.metrics import (
+from unrolled.tables import metric_report
+from unrolled.tables import metrics as module
+from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.metrics import (
     StepLabelCounts,
     classification_report,
     edit_distance,
