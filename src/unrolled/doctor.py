@@ -20,8 +20,8 @@ from unrolled.errors import UnrolledError
 from unrolled.generation.sampling import generate
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.device import has_fast_bfloat16, instruction_sets, select_device
-from unrolled.nn.kernels import KERNELS, set_kernel, unsupported_reason
 from unrolled.nn.kernels.extension import native_module, unavailable_reason
+from unrolled.nn.kernels.select import KERNELS, set_kernel, unsupported_reason
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import MachineOptions, ModelOptions, SampleOptions, TrainRequest
 from unrolled.text.corpus import cache_folder
@@ -113,7 +113,7 @@ def _max_kernel_difference(cell: str) -> float:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = RecurrentLM(7, ModelOptions(cell=cell, hidden=5, dropout=0)).double()  # type: ignore[arg-type]  # a key of CELLS
+        model = RecurrentLM(7, ModelOptions(cell=cell, hidden=5, dropout=0)).double()
         ids = torch.randint(7, (6, 3))
     expected, max_difference = _forward_backward(model, "reference", ids), 0.0
     for kernel in KERNELS:

@@ -139,7 +139,7 @@ BAD_FLAGS = [
     (["train", "BOOK", "--hidden"], "--hidden: a value is missing behind it."),
     (["train", "BOOK", "--embedding", "5"], "Residual layers need --embedding equal to --hidden (256)"),
     (["train", "BOOK", "--preset", "charrnn"], "There is no preset 'charrnn'; did you mean 'char-rnn'?"),
-    (["train", "BOOK", "--device", "abacus"], "--device abacus is not on this machine; it has:"),
+    (["train", "BOOK", "--device", "abacus"], "--device abacus is not available; this computer has:"),
     (["train", "BOOK", "--kernels", "torch", "--cell", "gru-reset-before"], "--kernels aten cannot run this model"),
     (["trian", "BOOK"], "There is no command 'trian'; did you mean 'train'?"),
     (["sample"], "following arguments are required: RUN"),

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from support.native import BOUNDS, KINDS, NATIVE, SETS, built, precisions
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, LSTMCell, unroll_by_step
-from unrolled.nn.kernels import available_kernels, native
+from unrolled.nn.kernels import native
 from unrolled.nn.kernels.extension import ENV_VARIABLE, unavailable_reason
 from unrolled.nn.kernels.native_layer import CELL_KINDS as NATIVE_KINDS
 from unrolled.nn.kernels.native_layer import input_products
+from unrolled.nn.kernels.select import available_kernels
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.training import optim
@@ -280,7 +281,7 @@ def test_everything_works_without_the_library() -> None:
 
 def test_what_native_layers_cannot_run_goes_another_way() -> None:
     for cell in CELLS:
-        model = RecurrentLM(5, ModelOptions(cell=cell, hidden=8))  # type: ignore[arg-type]  # a key of CELLS
+        model = RecurrentLM(5, ModelOptions(cell=cell, hidden=8))
         assert ("native" in available_kernels(model)) == (cell != "gru-reset-before" and NATIVE is not None)
         assert "native" not in available_kernels(model.double())
     assert "native" not in available_kernels(RecurrentLM(5, ModelOptions(hidden=512)).float())[:1], "torch is faster there"

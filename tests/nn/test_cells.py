@@ -22,11 +22,11 @@ from unrolled.nn.cells import (
     unroll_by_step,
 )
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.kernels import KERNELS, available_kernels, native, set_kernel, unsupported_reason, verify
+from unrolled.nn.kernels import native, verify
+from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel, unsupported_reason
 from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.nn.stack import LockedDropout, Stack
 from unrolled.options import PRESETS, MachineOptions, ModelOptions, TrainingOptions
-from unrolled.training.launch import choose_kernel
 
 T, B, E, H, V = 7, 3, 5, 6, 11
 FLOAT64: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
@@ -125,7 +125,7 @@ def test_native_refuses_float64(cell: str) -> None:
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
     torch.manual_seed(0)
-    model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96, dropout=0))  # type: ignore[arg-type]  # a key of CELLS
+    model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96, dropout=0))
     ids = torch.randint(V, (20, 4))
     found = []
     for kernel, dtype in (("reference", torch.float32), ("torch", torch.bfloat16)):
@@ -159,7 +159,7 @@ def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: in
 @pytest.mark.parametrize("kernel", ["native", "torch"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_the_guard_finds_fused_layers_right(cell: str, kernel: str, dtype: torch.dtype) -> None:
-    model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
+    model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96))
     if kernel in available_kernels(model, dtype):
         assert verify.find_mismatch(model, kernel, dtype, batch_size=4, steps=64) is None
 
@@ -221,7 +221,7 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.
         spoil(["native"], torch.bfloat16)
         chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
         assert (chosen.dtype, kernels) == (torch.bfloat16, "torch")
-        assert "aten kernels, because the native bfloat16 layers" in notes.pop()
+        assert "torch kernels, because the native bfloat16 layers" in notes.pop()
     spoil(fused, torch.bfloat16)
     chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
     assert (chosen.dtype, kernels) == (torch.float32, fused[0])

@@ -1,4 +1,4 @@
-"""Soft attention over what was read: each step of the writer looks at all of it, and takes what it needs."""
+"""Attention of a decoder over the encoder outputs, and pooling of the encoder outputs to one vector."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import torch
 from torch import Tensor, nn
 
 HEAD_SIZE = 64
-"""Numbers of a head; a layer of H units has H / 64 of them, at least one."""
+"""Size of an attention head; a layer of H units has H / 64 heads, at least one."""
+
+
+def lengths_to_mask(lengths: Tensor, steps: int) -> Tensor:
+    """Return a bool mask `(B, S)` for `lengths` `(B,)` and S = `steps`: true where a row has a step, false at padding."""
+    return torch.arange(steps, device=lengths.device) < lengths[:, None]
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention with several heads (Bahdanau et al. 2015; Vaswani et al. 2017), added to what comes in.
+    """Multi-head scaled dot-product attention with a residual connection (Bahdanau et al. 2015; Vaswani et al. 2017).
 
-    `x + W_o sum_s a_s W_v m_s`, `a = softmax(W_q norm(x) . W_k m / sqrt(d))` over the steps of the memory that are there.
+    a = softmax_s(W_q norm(x) . W_k m_s / sqrt(d))      over the encoder steps s that are not padding
+    y = x + W_o sum_s a_s W_v m_s
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -28,7 +34,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(hidden_size, hidden_size, bias=False)
 
     def keys_and_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values `(B, heads, S, d)` of a memory `(S, B, H)`; they are the same for every step."""
+        """Return keys and values `(B, heads, S, d)` of encoder outputs `(S, B, H)`; they serve all decoder steps."""
         return self._split_heads(self.key(memory)), self._split_heads(self.value(memory))
 
     def _split_heads(self, xs: Tensor) -> Tensor:
@@ -36,9 +42,9 @@ class Attention(nn.Module):
         return xs.view(steps, batch_size, self.num_heads, size // self.num_heads).permute(1, 2, 0, 3)
 
     def forward(self, xs: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `xs` `(T, B, H)` with what was found added, and the weights `(T, B, S)`, the mean over the heads.
+        """Return the outputs `(T, B, H)` for decoder states `xs` `(T, B, H)`, and the weights `(T, B, S)`, averaged over heads.
 
-        `there` `(B, S)` is false where a row's memory has ended.
+        `mask` `(B, S)` is false at padding.
         """
         queries = self._split_heads(self.query(self.norm(xs)))
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])  # (B, heads, T, S)
@@ -47,11 +53,8 @@ class Attention(nn.Module):
         return xs + self.out(context), weights.mean(1).permute(1, 0, 2)
 
 
-POOLS = ("last", "mean", "max", "attention")
-
-
 class Pooling(nn.Module):
-    """One vector for all that was read: its last step, the mean, the largest, or a mean weighted by a score that is learned."""
+    """Pools encoder outputs to one vector: `last` step, `mean`, `max`, or `attention` (a mean with learned weights)."""
 
     def __init__(self, hidden_size: int, kind: str, bidirectional: bool) -> None:
         super().__init__()
@@ -60,14 +63,13 @@ class Pooling(nn.Module):
         self.score = nn.Linear(hidden_size, 1, bias=False) if kind == "attention" else None
 
     def forward(self, memory: Tensor, lengths: Tensor) -> Tensor:
-        """Return `(B, H)` of a memory `(S, B, H)`, of which a row has `lengths` `(B,)` steps."""
-        steps = torch.arange(len(memory), device=memory.device)[:, None]
-        mask = (steps < lengths).unsqueeze(-1)  # (S, B, 1)
+        """Return `(B, H)` for encoder outputs `(S, B, H)` of `lengths` `(B,)`."""
+        mask = lengths_to_mask(lengths, len(memory)).T.unsqueeze(-1)  # (S, B, 1)
         if self.kind == "last":
             last = memory[lengths - 1, torch.arange(memory.shape[1], device=memory.device)]
             if not self.bidirectional:
                 return last
-            half = memory.shape[2] // 2  # the second half was read from the end: its last step is the first
+            half = memory.shape[2] // 2  # the second half of the units reads backward: its last step is step 0
             return torch.cat([last[:, :half], memory[0, :, half:]], dim=1)
         if self.kind == "mean":
             return (memory * mask).sum(0) / lengths.unsqueeze(-1)
@@ -76,9 +78,9 @@ class Pooling(nn.Module):
         return (self.weights(memory, lengths) * memory).sum(0)
 
     def weights(self, memory: Tensor, lengths: Tensor) -> Tensor:
-        """Return the weights `(S, B, 1)` of `attention`."""
+        """Return the weights `(S, B, 1)` of the pooling `attention`; they sum to one over the steps."""
         if self.hidden is None or self.score is None:
-            raise ValueError("Only the pool 'attention' has weights.")
-        steps = torch.arange(len(memory), device=memory.device)[:, None]
-        scores = self.score(torch.tanh(self.hidden(memory))).masked_fill(~(steps < lengths).unsqueeze(-1), -torch.inf)
+            raise ValueError("Only the pooling 'attention' has weights.")
+        mask = lengths_to_mask(lengths, len(memory)).T.unsqueeze(-1)
+        scores = self.score(torch.tanh(self.hidden(memory))).masked_fill(~mask, -torch.inf)
         return cast(Tensor, scores.float().softmax(0).to(memory.dtype))

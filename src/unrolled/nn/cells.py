@@ -1,6 +1,10 @@
-"""Recurrent cells. A cell is something with a `step`; whatever is not a step is a way of unrolling it through time.
+"""Recurrent cells: the equation of one step, and how a cell is unrolled over time.
 
-Letters: `B` rows, `T` steps, `I` inputs, `H` units, `G` gates. Tensors are time-major `(T, B, ...)`.
+A cell needs only `step`. `unroll_by_step` calls it in a loop and is the definition that every faster kernel
+(`nn.kernels`) is compared with. The state is passed in and returned, never stored in the module.
+
+Shapes: `B` batch size, `T` time steps, `I` input size, `H` hidden size (units), `G` gates, `V` vocabulary size. Sequences are
+time-major, `(T, B, ...)`. `W_x` is `weight_ih` and `W_h` is `weight_hh` of `torch.nn`, with the gates stacked in rows.
 """
 
 from __future__ import annotations
@@ -13,16 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unrolled.options import REGISTRIES
+
 State: TypeAlias = Any
-"""A named tuple of tensors `(B, H)`, or of such tuples. It is passed in and handed back, never hidden in a module."""
+"""A named tuple of tensors `(B, H)`, or a named tuple of such tuples."""
 
 S = TypeVar("S")
 
 
 class EmbeddingLookup(NamedTuple):
-    """Inputs that are rows of a table: `ids` `(T, B)` of `rows` `(V, I)`, which stands for `rows[ids]` `(T, B, I)`.
+    """Inputs that are rows of an embedding table: `ids` `(T, B)` and `table` `(V, I)` stand for `table[ids]` `(T, B, I)`.
 
-    A kernel may multiply the V rows by its weights instead of the T B inputs.
+    A kernel may multiply the V rows of the table by its weights instead of all T * B inputs.
     """
 
     ids: Tensor
@@ -34,14 +40,12 @@ class EmbeddingLookup(NamedTuple):
         return (*self.ids.shape, self.table.shape[1])
 
     def to_dense(self) -> Tensor:
-        """Return the inputs themselves, `(T, B, I)`."""
+        """Return the inputs as a tensor `(T, B, I)`."""
         return F.embedding(self.ids, self.table)
 
 
 Inputs: TypeAlias = Tensor | EmbeddingLookup
 Kernel: TypeAlias = Callable[["Cell", Inputs, State, Tensor | None], tuple[Tensor, State]]
-
-
 ResidualKernel: TypeAlias = Callable[["Cell", Inputs, nn.LayerNorm, Tensor | None, State, Tensor | None], tuple[Tensor, State]]
 
 
@@ -58,14 +62,14 @@ class GRUState(NamedTuple):
 
 
 class LSTMState(NamedTuple):
-    """State of an LSTM: the output `h` and the memory `c`, each `(B, H)`."""
+    """State of an LSTM: hidden state `h` and cell state `c`, each `(B, H)`."""
 
     h: Tensor
     c: Tensor
 
 
 def map_state(fn: Callable[..., Tensor], state: S, *others: S) -> S:
-    """Apply `change` to every tensor of a state (and the tensors at the same place of `others`); return a state alike."""
+    """Return a state of the same structure: `fn` of each tensor, and of the tensors in the same position of `others`."""
     if isinstance(state, Tensor):
         return cast(S, fn(state, *others))
     mapped = [map_state(fn, *group) for group in zip(cast(Any, state), *cast(Any, others), strict=True)]
@@ -73,17 +77,17 @@ def map_state(fn: Callable[..., Tensor], state: S, *others: S) -> S:
 
 
 def state_tensors(state: State) -> list[Tensor]:
-    """Return the tensors of a state in their order."""
+    """Return the tensors of a state as a flat list."""
     return [state] if isinstance(state, Tensor) else [tensor for part in state for tensor in state_tensors(part)]
 
 
 def to_dense(xs: Inputs) -> Tensor:
-    """Return inputs as a tensor `(T, B, I)`, whatever they came as."""
+    """Return inputs as a tensor `(T, B, I)`."""
     return xs.to_dense() if isinstance(xs, EmbeddingLookup) else xs
 
 
 def unroll_by_step(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-    """The definition of unrolling: `step` in a loop, the state zero before a step where `resets` is true."""
+    """Unroll a cell by calling `step` in a loop; the state is set to zero before a step where `resets` is true."""
     xs, ys = to_dense(xs), []
     for t in range(len(xs)):
         if resets is not None:
@@ -95,27 +99,27 @@ def unroll_by_step(cell: Cell, xs: Inputs, state: State, resets: Tensor | None =
 
 
 class Cell(nn.Module):
-    """What every recurrent thing is: `initial_state`, `step`, `unroll`."""
+    """Base class of everything recurrent, a stack of layers included: `initial_state`, `step`, `unroll`."""
 
     input_size: int
     hidden_size: int
     kernel: Kernel | None = None
-    """How this cell is unrolled; `nn.kernels.use` sets it. None means `unroll_by_step`."""
+    """The kernel that unrolls this cell, set by `nn.kernels.select.set_kernel`. None means `unroll_by_step`."""
     residual_kernel: ResidualKernel | None = None
-    """How `xs + mask * cell(norm(xs))` is, in one go; None means as it is written."""
+    """A kernel that computes `xs + mask * cell(norm(xs))` in one call; None means one operation after the other."""
 
     def initial_state(self, batch_size: int) -> State:
-        """Return the zero state of `batch` rows."""
+        """Return the zero state of `batch_size` rows."""
         raise NotImplementedError
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take one step: `x` `(B, I)` -> output `(B, H)` and the next state."""
+        """Take one step: from `x` `(B, I)` and a state, return the output `(B, H)` and the next state."""
         raise NotImplementedError
 
     def unroll(self, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-        """Take T steps: `xs` `(T, B, I)`, perhaps as `Gathered` -> outputs `(T, B, H)` and the last state.
+        """Take T steps: from `xs` `(T, B, I)` and a state, return the outputs `(T, B, H)` and the final state.
 
-        `resets` `(T, B)` bool: where true, the state is zero before that step. Raises `ValueError` for wrong shapes.
+        `resets` `(T, B)` bool: where true, the state is set to zero before that step. Raises `ValueError` for wrong shapes.
         """
         if len(xs.shape) != 3 or xs.shape[2] != self.input_size:
             raise ValueError(f"unroll takes inputs (T, B, {self.input_size}), time first; got {tuple(xs.shape)}.")
@@ -125,17 +129,22 @@ class Cell(nn.Module):
 
 
 class GatedCell(Cell):
-    """A cell of G gates, each a sum of `W_x x`, `W_h h` and a bias, in one matrix of G blocks of H rows.
+    """Base class of cells with G gates, each computed from `W_x x + W_h h + b`.
 
-    `bias` is added on the side of x. With `two_biases` there is `bias_h` on the side of h as well, as Torch's and cuDNN's
-    cells have it: it changes nothing that can be learned, except in a GRU.
+    Parameters, the gates stacked in rows in the order of the subclass:
 
-    Weights start uniform in +-1/sqrt(H), biases at zero.
+        weight_ih  (G H, I)     weight_hh  (G H, H)     bias  (G H)     bias_hh  (G H), only with `two_biases`
+
+    One bias is enough: `bias` is added to `W_x x`. `two_biases` adds `bias_hh` to `W_h h`, as `torch.nn` and cuDNN do; their
+    sum is what counts, except in `GRUCell`, where the reset gate multiplies `bias_hh`. Weights are initialized uniform in
+    +-1/sqrt(H), biases to zero.
+
+    To add a cell, derive from this class, set `num_gates`, write `initial_state` and `step`, and register it in `CELLS`.
     """
 
     num_gates: ClassVar[int]
     gate_names: ClassVar[tuple[str, ...]] = ()
-    """The gates that `gates_at` gives, in its order; a cell whose only gate is its output names none."""
+    """Names of the gates that `gate_activations` returns, in the same order; empty if the output is the only gate."""
 
     def __init__(self, input_size: int, hidden_size: int, two_biases: bool = False) -> None:
         super().__init__()
@@ -149,7 +158,7 @@ class GatedCell(Cell):
 
     @torch.no_grad()
     def reset_parameters(self, bound: float) -> None:
-        """Draw the weights anew, uniform in +-`bound`; biases start at zero (an LSTM's forget gate at one)."""
+        """Initialize the weights uniform in +-`bound` and the biases to zero."""
         nn.init.uniform_(self.weight_ih, -bound, bound)
         nn.init.uniform_(self.weight_hh, -bound, bound)
         self.bias.zero_()
@@ -157,19 +166,22 @@ class GatedCell(Cell):
             self.bias_hh.zero_()
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-        """Return the open gates, each `(..., H)`, for inputs `x` `(..., I)` and the state's `h` `(..., H)` before them."""
+        """Return each gate after its nonlinearity, `(..., H)`, for an input `x` `(..., I)` and the previous `h` `(..., H)`."""
         return ()
 
     @classmethod
     def parameter_count(cls, input_size: int, hidden_size: int, two_biases: bool = False) -> int:
-        """Return the number of weights: G H (I + H + 1), and G H more with two biases."""
+        """Return the number of parameters: G H (I + H + 1), plus G H with two biases."""
         return cls.num_gates * hidden_size * (input_size + hidden_size + 1 + two_biases)
 
 
 class RNNCell(GatedCell):
     """The vanilla recurrent network (Elman 1990).
 
-    h' = tanh(W_x x + W_h h + b),  y = h'
+        h' = tanh(W_x x + W_h h + b)
+        y  = h'
+
+    `x` `(B, I)`, `h` and `y` `(B, H)`; `weight_ih` `(H, I)`, `weight_hh` `(H, H)`. Biases: see `GatedCell`.
     """
 
     num_gates = 1
@@ -183,12 +195,16 @@ class RNNCell(GatedCell):
 
 
 class GRUCell(GatedCell):
-    """The gated recurrent unit (Cho et al. 2014), the reset gate after the matrix product, as cuDNN has it.
+    """The gated recurrent unit (Cho et al. 2014), with the reset gate after the matrix product, as in cuDNN and `torch.nn.GRU`.
 
-    r = sigmoid(W_xr x + W_hr h + b_r)      gate order r, z, n
-    z = sigmoid(W_xz x + W_hz h + b_z)
-    n = tanh(W_xn x + b_n + r (W_hn h + b_hn))
-    h' = (1 - z) n + z h,  y = h'           b_h only with two biases
+        r  = sigmoid(W_xr x + W_hr h + b_r)
+        z  = sigmoid(W_xz x + W_hz h + b_z)
+        n  = tanh(W_xn x + b_n + r * (W_hn h + b_hn))
+        h' = (1 - z) * n + z * h
+        y  = h'
+
+    Gate order r, z, n. `x` `(B, I)`, `h` and `y` `(B, H)`; `weight_ih` `(3 H, I)`, `weight_hh` `(3 H, H)`. `b_hn` exists only
+    with two biases; the reset gate multiplies it, so it is not the same as a larger `b_n`.
     """
 
     num_gates = 3
@@ -210,9 +226,11 @@ class GRUCell(GatedCell):
 
 
 class GRUResetBeforeCell(GRUCell):
-    """The gated recurrent unit as first published (Cho et al. 2014) and as char-rnn has it: reset before the product.
+    """The gated recurrent unit as published (Cho et al. 2014) and as in char-rnn: the reset gate before the matrix product.
 
-    r, z as in `GRUCell`;  n = tanh(W_xn x + b_n + W_hn (r h) + b_hn);  h' = (1 - z) n + z h,  y = h'
+        n  = tanh(W_xn x + b_n + W_hn (r * h) + b_hn)
+
+    All else, gate order and shapes included, as in `GRUCell`.
     """
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
@@ -227,11 +245,16 @@ class GRUResetBeforeCell(GRUCell):
 class LSTMCell(GatedCell):
     """Long short-term memory with a forget gate (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
 
-    i = sigmoid(W_xi x + W_hi h + b_i)      gate order i, f, g, o
-    f = sigmoid(W_xf x + W_hf h + b_f)      b_f starts at one (Jozefowicz et al. 2015): remember until told otherwise
-    g = tanh(W_xg x + W_hg h + b_g)
-    o = sigmoid(W_xo x + W_ho h + b_o)
-    c' = f c + i g,  h' = o tanh(c'),  y = h'
+        i  = sigmoid(W_xi x + W_hi h + b_i)
+        f  = sigmoid(W_xf x + W_hf h + b_f)
+        g  = tanh(W_xg x + W_hg h + b_g)
+        o  = sigmoid(W_xo x + W_ho h + b_o)
+        c' = f * c + i * g
+        h' = o * tanh(c')
+        y  = h'
+
+    Gate order i, f, g, o. `x` `(B, I)`; `h`, `c` and `y` `(B, H)`; `weight_ih` `(4 H, I)`, `weight_hh` `(4 H, H)`. `b_f` starts
+    at one, so that the cell remembers at first (Jozefowicz et al. 2015); all other biases at zero.
     """
 
     num_gates = 4
@@ -240,6 +263,11 @@ class LSTMCell(GatedCell):
     @torch.no_grad()
     def reset_parameters(self, bound: float) -> None:
         super().reset_parameters(bound)
+        self.open_forget_gate()
+
+    @torch.no_grad()
+    def open_forget_gate(self) -> None:
+        """Set the bias of the forget gate to one."""
         self.bias[self.hidden_size : 2 * self.hidden_size] = 1.0
 
     def initial_state(self, batch_size: int) -> LSTMState:
@@ -258,3 +286,6 @@ class LSTMCell(GatedCell):
 
 
 CELLS: dict[str, type[GatedCell]] = {"rnn": RNNCell, "gru": GRUCell, "gru-reset-before": GRUResetBeforeCell, "lstm": LSTMCell}
+"""The cells that a model can be made of, by the name in `ModelOptions.cell`: `CELLS["name"] = MyCell` adds one."""
+
+REGISTRIES["cell"] = CELLS

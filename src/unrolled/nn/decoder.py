@@ -1,4 +1,4 @@
-"""What is written after reading: a recurrent network that looks at the memory at every step, and reads what it wrote."""
+"""The decoder: a recurrent network that generates tokens one by one, with attention over the encoder outputs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn.attention import Attention
+from unrolled.nn.attention import Attention, lengths_to_mask
 from unrolled.nn.cells import CELLS, State, map_state, state_tensors
-from unrolled.nn.encoder import UnkDropout, lengths_to_mask
+from unrolled.nn.encoder import UnkDropout
 from unrolled.nn.stack import EMBEDDING_INIT_SCALE, Stack, StackState
 from unrolled.options import ModelOptions
 
 
 class DecoderState(NamedTuple):
-    """Where a writer stands: the state of its layers, and what was written last (a painting: a line of it) `(lines, B)`."""
+    """State of a decoder: that of its layers, and the latest ids `(1, B)`; for an image, the latest row of it, `(width, B)`."""
 
     layers: StackState
     previous_ids: Tensor
 
 
 class EncoderMemory(NamedTuple):
-    """What a writer looks at, of B rows: keys and values a layer, `there` `(B, S)`, and the vector `whole` `(B, H)`."""
+    """Encoder outputs as the decoder uses them: keys and values `(B, heads, S, d)` for each layer, the mask `(B, S)` of
+    steps that are not padding, and the pooled vector `(B, H)`."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -31,20 +32,27 @@ class EncoderMemory(NamedTuple):
     pooled: Tensor
 
     def repeat_interleave(self, times: int) -> EncoderMemory:
-        """Return the memory with every row `times` times, one after the other."""
+        """Return the memory with each row repeated `times` times in succession."""
         return self.map_tensors(lambda tensor: tensor.repeat_interleave(times, 0))
 
     def map_tensors(self, fn: Callable[[Tensor], Tensor]) -> EncoderMemory:
-        """Return the memory with every tensor, rows first, changed."""
+        """Return the memory with `fn` applied to every tensor; the first axis of all of them is the batch."""
         keys, values = tuple(map(fn, self.keys)), tuple(map(fn, self.values))
         return EncoderMemory(keys, values, fn(self.mask), fn(self.pooled))
 
 
 class Decoder(nn.Module):
-    """Symbols, one after the other, given a memory. There are V symbols; V is `end`, and V + 1 begins.
+    """Generates ids below V; V is the end-of-sequence id (EOS) and V + 1 the beginning-of-sequence id (BOS).
 
-    Each layer is recurrent, then looks at the memory; the last one's scores come from the very vectors that symbols are read
-    as (Press and Wolf 2017). A painting has no end but a place for each of its `written` pixels, and reads the pixel above too.
+    Each layer is a recurrent residual layer, then attention. Input and output embeddings are tied (Press and Wolf 2017). A
+    generated image has no EOS but a learned vector for each of its `num_positions` pixels, and reads the pixel above as well.
+
+    Args:
+        vocab_size: V.
+        num_positions: pixels of a generated image; 0 for sequences.
+        line_length: pixels of an image row; 0 for sequences.
+        attention: whether layers attend to the encoder outputs; else only the pooled vector is used.
+        options: cell, layers and sizes.
     """
 
     def __init__(self, vocab_size: int, num_positions: int, line_length: int, attention: bool, options: ModelOptions) -> None:
@@ -70,13 +78,13 @@ class Decoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size + 1))
 
     def prepare_memory(self, memory: Tensor, lengths: Tensor, pooled: Tensor) -> EncoderMemory:
-        """Return what the writer needs of a memory `(S, B, H)` of `lengths` `(B,)`, worked out once."""
+        """Return what all steps need of the encoder outputs `(S, B, H)` of `lengths` `(B,)`, computed once."""
         prepared = [cast(Attention, attention).keys_and_values(memory) for attention in self.attention]
         keys, values = tuple(k for k, _ in prepared), tuple(v for _, v in prepared)
         return EncoderMemory(keys, values, lengths_to_mask(lengths, len(memory)), pooled)
 
     def initial_state(self, memory: EncoderMemory) -> DecoderState:
-        """Return the state before the first symbol, which follows from what was read."""
+        """Return the state before the first token, computed from the pooled vector."""
         batch_size = len(memory.pooled)
         chunks = iter(
             torch.tanh(self.init_state_proj(memory.pooled)).float().chunk(len(state_tensors(self.stack.initial_state(1))), -1)
@@ -86,8 +94,8 @@ class Decoder(nn.Module):
         return DecoderState(layers, previous_ids)
 
     def forward(self, ids: Tensor, memory: EncoderMemory) -> tuple[Tensor, Tensor | None]:
-        """Return scores `(M, B, V + 1)` of what comes at each step, the right symbols `(M, B)` being written, and the weights
-        `(M, B, S)` of the last layer that looks."""
+        """Return the logits `(M, B, V + 1)` at each step of the target ids `(M, B)`, each given those before it (teacher
+        forcing), and the attention weights `(M, B, S)` of the last layer."""
         bos = ids.new_full((max(1, self.line_length), ids.shape[1]), self.bos_id)
         history = torch.cat([bos, ids])
         above_ids = history[: len(ids)] if self.above_table is not None else None
@@ -96,14 +104,14 @@ class Decoder(nn.Module):
         return self._logits(ys), weights
 
     def step(self, state: DecoderState, memory: EncoderMemory, position: int) -> tuple[Tensor, StackState, Tensor | None]:
-        """Return the scores `(B, V + 1)` of the symbol at place `at`, the state of the layers then, and weights `(B, S)`."""
+        """Return the logits `(B, V + 1)` of the token at `position`, the next layer states, and the weights `(B, S)`."""
         above_ids = state.previous_ids[:1] if self.above_table is not None else None
         xs = self._embed(state.previous_ids[-1:], above_ids, memory, position)
         ys, weights, layers = self._run_layers(xs, state.layers, memory)
         return self._logits(ys)[0], layers, None if weights is None else weights[0]
 
     def append(self, state: DecoderState, layers: StackState, ids: Tensor) -> DecoderState:
-        """Return the state after `ids` `(B,)` were written."""
+        """Return the state after `ids` `(B,)` were generated."""
         return DecoderState(layers, torch.cat([state.previous_ids[1:], ids[None]]))
 
     def _embed(self, ids: Tensor, above_ids: Tensor | None, memory: EncoderMemory, position: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the model runs: device, number format, threads, and an allocator that keeps its memory."""
+"""Where a model runs: device, dtype, threads, and the settings of the C allocator."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from unrolled.options import MachineOptions
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """A device and the number format of its matrix products; master weights are float32 whatever it is."""
+    """A device, the dtype of matrix products, and threads; the weights are always float32."""
 
     device: torch.device
     dtype: torch.dtype
     threads: int
     world_size: int = 1
-    """Processes that train together, each on such a machine."""
+    """Number of processes that train together, each with such a device."""
 
     @property
     def precision(self) -> str:
-        """`float32` or `bfloat16`."""
+        """The name of the dtype: `float32` or `bfloat16`."""
         return str(self.dtype).removeprefix("torch.")
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -40,9 +40,10 @@ class DeviceConfig:
 
 
 def select_device(options: MachineOptions, local_rank: int = 0, local_world_size: int = 1) -> DeviceConfig:
-    """Turn `auto` into what this computer has. Raises `UsageError` for a device that is not here.
+    """Resolve `auto` to what this computer has. Raises `UsageError` for a device that it does not have.
 
-    Of several `processes` here, this is number `local`: each has a GPU of its own, or a share of the threads.
+    `local_rank` is the number of this process among the `local_world_size` on this computer; each gets its own GPU, or an
+    equal share of the threads.
     """
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -62,7 +63,7 @@ def select_device(options: MachineOptions, local_rank: int = 0, local_world_size
 
 @contextlib.contextmanager
 def use_threads(machine: DeviceConfig) -> Iterator[None]:
-    """Run with the machine's number of threads, and leave torch's as it was."""
+    """Set torch's number of threads inside a `with` block."""
     previous = torch.get_num_threads()
     torch.set_num_threads(machine.threads)
     try:
@@ -72,10 +73,10 @@ def use_threads(machine: DeviceConfig) -> Iterator[None]:
 
 
 def fewer_threads_if_faster(machine: DeviceConfig, measure: Callable[[], float]) -> DeviceConfig:
-    """Return the machine with one thread, if `pace` says that is faster than all of them.
+    """Return the machine with one thread if `measure`, a throughput, is higher with it than with all threads.
 
-    It is so for small layers, and beside a busy process: threads that wait for each other dozens of times a step lose most
-    of it when one of them is put off.
+    That is the case for small layers and next to another busy process: threads synchronize dozens of times per step, and all
+    of them wait when the system delays one.
     """
     single_thread = dataclasses.replace(machine, threads=1)
     throughputs = []
@@ -92,7 +93,7 @@ def _parse_device(name: str) -> torch.device:
     if torch.backends.mps.is_available():
         available.insert(0, "mps")
     if name == "auto":
-        # torch's LSTM on Apple's GPU has been wrong more than once, so it is there to be asked for, not by itself.
+        # torch's LSTM on Apple GPUs has computed wrong results in more than one version, so mps must be asked for.
         return torch.device("cuda" if "cuda" in available else "cpu")
     try:
         device = torch.device(name)
@@ -100,12 +101,12 @@ def _parse_device(name: str) -> torch.device:
     except RuntimeError:
         is_valid = False
     if not is_valid or device.type not in available:
-        raise UsageError(f"--device {name} is not on this machine; it has: {', '.join(available)}.")
+        raise UsageError(f"--device {name} is not available; this computer has: {', '.join(available)}.")
     return device
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Say whether products in bfloat16 are faster than in float32: a GPU made for it, or AVX-512 BF16, or AMX."""
+    """Return whether bfloat16 products are faster than float32: a GPU of compute capability 8, AVX-512 BF16, or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     if device.type != "cpu":
@@ -114,7 +115,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def instruction_sets() -> list[str]:
-    """Return the instruction sets that matter for speed and that torch can use here, by their usual names."""
+    """Return the instruction sets of this CPU that matter for speed, as torch detects them, by their usual names."""
     probes = {"avx2": "_is_avx2_supported", "avx512": "_is_avx512_supported", "avx512_bf16": "_is_avx512_bf16_supported",
               "amx": "_is_amx_tile_supported"}  # fmt: skip
     supported = [name for name, probe in probes.items() if getattr(torch.cpu, probe, lambda: False)()]
@@ -122,10 +123,10 @@ def instruction_sets() -> list[str]:
 
 
 def tune_malloc() -> None:
-    """Tell glibc to keep large blocks for the next step instead of handing them back to the system.
+    """Tell glibc to keep large freed blocks instead of returning them to the system; without glibc, do nothing.
 
-    A step allocates and frees the same few megabytes each time; mapped afresh, their page faults cost a quarter of the step
-    at 2x256 (measured: 40 against 31 ms). Elsewhere than on glibc this does nothing.
+    A training step allocates and frees the same few megabytes every time. Mapped anew each time, their page faults take a
+    quarter of a step at 2 layers of 256 units (40 instead of 31 ms).
     """
     if platform.libc_ver()[0] != "glibc":
         return

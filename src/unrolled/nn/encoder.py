@@ -1,4 +1,4 @@
-"""What is read: symbols, numbers or a picture, of one step or many, becomes a memory `(S, B, H)` and one vector `(B, H)`."""
+"""The encoder: tokens, numbers or an image, one step or a sequence, to outputs `(S, B, H)` and a pooled vector `(B, H)`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,23 @@ from unrolled.nn.stack import EMBEDDING_INIT_SCALE, LockedDropout, SeededDropout
 from unrolled.options import ModelOptions, PairOptions
 
 MAX_GRID_SIDE = 8
-"""A picture is halved until its longer side is no more than this: the cells that attention looks at."""
+"""The convolutions halve an image until its longer side is at most this; attention is over the cells of that grid."""
 
 
 class UnkDropout(SeededDropout):
-    """Shows `unknown` in place of a share of the symbols while training: what was never seen is then nothing strange."""
+    """Replaces tokens by `unk_id` with probability `p` in training, so that unknown tokens are learned too."""
 
     def __init__(self, p: float, unk_id: int) -> None:
         super().__init__(p)
         self.unk_id = unk_id
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return ids, some of them `unknown`."""
-        if not self.active:
-            return ids
-        drop_mask = torch.empty(ids.shape, device=ids.device).bernoulli_(self.p, generator=self.generator).bool()
-        return ids.masked_fill(drop_mask, self.unk_id)
+        """Return `ids` with some of them replaced."""
+        return ids.masked_fill(self.drop_mask(ids), self.unk_id) if self.active else ids
 
 
 class TokenEmbedding(nn.Module):
-    """Ids `(T, B)` to vectors `(T, B, H)`."""
+    """Embedding of ids `(T, B)` to vectors `(T, B, H)`, with dropout to the unknown token."""
 
     def __init__(self, vocab_size: int, width: int, options: ModelOptions) -> None:
         super().__init__()
@@ -42,12 +39,12 @@ class TokenEmbedding(nn.Module):
             self.embedding.weight.mul_(EMBEDDING_INIT_SCALE)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Look the vectors up."""
+        """Return the vectors `(T, B, H)` of `ids` `(T, B)`."""
         return cast(Tensor, self.embedding(self.unk_dropout(ids)))
 
 
 class LinearProjection(nn.Module):
-    """Numbers `(T, B, D)` to vectors `(T, B, H)`; a row of one step has no time to compute in, and gets a hidden layer."""
+    """Linear projection of numbers `(T, B, D)` to `(T, B, H)`; an input of a single step passes through an MLP as well."""
 
     def __init__(self, num_features: int, width: int, is_sequence: bool) -> None:
         super().__init__()
@@ -57,15 +54,15 @@ class LinearProjection(nn.Module):
         )
 
     def forward(self, xs: Tensor) -> Tensor:
-        """Project."""
+        """Return `(T, B, H)` for `xs` `(T, B, D)`."""
         ys = self.proj(xs)
         return cast(Tensor, ys if self.mlp is None else ys + self.mlp(ys))
 
 
 class ConvStem(nn.Module):
-    """A picture `(1, B, H, W, C)` to a grid of vectors `(S, B, units)`, by a few convolutions of torch's.
+    """A small convolutional network: an image `(1, B, height, width, channels)` to a grid of vectors `(S, B, H)`.
 
-    They are normalised once a size only: after each convolution it took a third of a step (LOG.md).
+    There is one group norm per resolution: one after each convolution would take a third of a training step.
     """
 
     def __init__(self, image_shape: tuple[int, ...], width: int) -> None:
@@ -82,7 +79,7 @@ class ConvStem(nn.Module):
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # there is one
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # a Conv2d has a bias by default
         num_positions = 1
         for size in image_shape[:2]:
             for _ in range(num_halvings):
@@ -92,15 +89,15 @@ class ConvStem(nn.Module):
         self.position = nn.Parameter(torch.randn(num_positions, 1, width) * EMBEDDING_INIT_SCALE)
 
     def forward(self, xs: Tensor) -> Tensor:
-        """Look at the pictures."""
+        """Return `(S, B, H)`, the grid read in rows, for images `xs` `(1, B, height, width, channels)`."""
         grid = self.layers(xs[0].permute(0, 3, 1, 2))  # (B, channels, h, w)
         return cast(Tensor, self.proj(grid.flatten(2).permute(2, 0, 1)) + self.position)
 
 
 class BidirectionalLayer(nn.Module):
-    """A layer that reads from both ends: half of the units forward, half backward, side by side; residual, as in `Stack`.
+    """A bidirectional residual layer: half of the units read forward, half backward, concatenated.
 
-    The backward half turns each row round within its own length, so that padding is never read first.
+    The backward half reverses each row within its own length, so that padding is always read last.
     """
 
     def __init__(self, options: ModelOptions) -> None:
@@ -113,7 +110,7 @@ class BidirectionalLayer(nn.Module):
         self.dropout = LockedDropout(options.dropout)
 
     def forward(self, xs: Tensor, reverse_index: Tensor) -> Tensor:
-        """Return `(T, B, H)`; `turned` `(T, B)` holds, for each step, the step that it becomes when the row is turned round."""
+        """Return `(T, B, H)` for `xs` `(T, B, H)`; `reverse_index` is that of `make_reverse_index`."""
         normed = self.norm(xs)
         forward_out, _ = self.forward_cell.unroll(normed, self.forward_cell.initial_state(xs.shape[1]))
         backward_out, _ = self.backward_cell.unroll(
@@ -123,18 +120,27 @@ class BidirectionalLayer(nn.Module):
 
 
 def reverse_padded(xs: Tensor, reverse_index: Tensor) -> Tensor:
-    """Return `xs` `(T, B, H)` with the steps of each row in the order `turned` `(T, B)`."""
+    """Return `xs` `(T, B, H)` with the steps of each row in the order `reverse_index` `(T, B)`."""
     return xs.gather(0, reverse_index.unsqueeze(-1).expand_as(xs))
 
 
 def make_reverse_index(steps: int, lengths: Tensor) -> Tensor:
-    """Return `(T, B)`: each step's place when a row of `lengths` `(B,)` is turned round; padding stays where it is."""
+    """Return the index `(T, B)` that reverses each row within its `lengths` `(B,)`; padding stays in place."""
     position = torch.arange(steps, device=lengths.device)[:, None]
     return torch.where(position < lengths, lengths - 1 - position, position)
 
 
 class Encoder(nn.Module):
-    """Source -> memory `(S, B, H)`, lengths `(B,)` and one vector `(B, H)`."""
+    """Input layer, recurrent layers and pooling of a source.
+
+    Args:
+        tensor_kind: `ids`, `floats` or `image`.
+        input_size: vocabulary size of ids, or D of floats.
+        image_shape: `(height, width, channels)` of an image, else empty.
+        is_sequence: whether a source has several steps, and so recurrent layers.
+        options: cell, layers and sizes.
+        pair: direction, pooling, and how an image is read.
+    """
 
     def __init__(
         self,
@@ -175,7 +181,7 @@ class Encoder(nn.Module):
         self.pool = Pooling(width, pair.pool if self.is_sequence else "mean", self.bidirectional)
 
     def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Read a batch of sources, padded behind their `lengths`."""
+        """Return outputs `(S, B, H)`, their lengths `(B,)` and the pooled vector `(B, H)` of a batch of padded sources."""
         xs = self.dropout(self.input_layer(self._to_sequence(source)))
         if not self.is_sequence or self.image_as != "whole":
             lengths = torch.full_like(lengths, len(xs))
@@ -189,7 +195,7 @@ class Encoder(nn.Module):
         return memory, lengths, self.pool(memory, lengths)
 
     def _to_sequence(self, source: Tensor) -> Tensor:
-        """Return a picture `(1, B, H, W, C)` as the steps that it is to be read in; anything else as it is."""
+        """Return an image `(1, B, height, width, channels)` as a sequence if it is read as one; other sources unchanged."""
         if source.dim() != 5:
             return source
         if self.image_as == "whole":
@@ -199,8 +205,3 @@ class Encoder(nn.Module):
             return image.flatten(1, 2).transpose(0, 1)
         lines = image.permute(2, 0, 1, 3) if self.image_as == "columns" else image.permute(1, 0, 2, 3)
         return lines.flatten(2)
-
-
-def lengths_to_mask(lengths: Tensor, steps: int) -> Tensor:
-    """Return `(B, S)`, true where a row has a step."""
-    return torch.arange(steps, device=lengths.device) < lengths[:, None]

@@ -1,6 +1,6 @@
-"""Source in, target out, in any of the five modes: a reader, and a head at the end, beside each step, or a writer after it.
+"""The model of a table: an encoder, and a head on the pooled vector or on each step, or a decoder.
 
-It knows forms and sizes (`PairShape`), and neither columns nor what they mean.
+It knows tensor kinds and sizes (`ModelDims`), but no columns.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from unrolled.text.batching import IGNORE_INDEX
 
 
 class EncoderDecoder(nn.Module):
-    """A recurrent model of (source, target) pairs, as `options` and `pair` draw it. Batches are those of `data.pairs`.
+    """A recurrent model of (source, target) pairs. Batches are those of `tables.pair_batching`.
 
-    `temperature` divides the scores of labels, but for training: set on rows held out, it makes probabilities honest (Guo et
+    `temperature` divides the logits of labels, except in training; `evaluation.calibration` fits it on held-out rows (Guo et
     al. 2017).
     """
 
@@ -49,7 +49,7 @@ class EncoderDecoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.encoder.norm.weight.device
 
     def cells(self) -> list[GatedCell]:
@@ -57,11 +57,11 @@ class EncoderDecoder(nn.Module):
         return [module for module in self.modules() if isinstance(module, GatedCell)]
 
     def initial_state(self, batch_size: int) -> State:
-        """Return nothing: a row begins and ends within a batch."""
+        """Return an empty state: no state is carried from one batch to the next."""
         return ()
 
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
-        """Return what is learned from: the mean loss of a target, labels smoothed if asked for, and the state handed on."""
+        """Return the mean loss per target (with label smoothing in training), and `state` unchanged."""
         logits, targets = self.logits_and_targets(batch)
         if self.shape.target_tensor_kind == "floats":
             return F.mse_loss(logits.float(), targets), state
@@ -76,7 +76,7 @@ class EncoderDecoder(nn.Module):
         return loss / (targets != IGNORE_INDEX).sum().clamp_min(1), state
 
     def loss_per_target(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return each target's loss without smoothing, `(M, B)`: nats, 0 where ignored; or the mean of squared deviations."""
+        """Return the loss of each target without label smoothing, `(M, B)`: nats, 0 where ignored; or mean squared errors."""
         logits, targets = self.logits_and_targets(batch)
         if self.shape.target_tensor_kind == "floats":
             return (logits.float() - targets).square().mean(-1)
@@ -84,49 +84,49 @@ class EncoderDecoder(nn.Module):
         return losses.view(targets.shape)
 
     def logits_and_targets(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return scores (or numbers) and their targets, ends added: `(M, B, V)` and `(M, B)`, or both `(1, B, D)`."""
+        """Return logits `(M, B, V)` and targets `(M, B)` with EOS appended; or predicted numbers and targets, `(1, B, D)`."""
         targets = batch["target"]
         if self.decoder is None:
             return self.logits(batch), targets
         labels = targets if self.shape.target_length else append_eos(targets, self.decoder.eos_id)
         memory = self.encode(batch)
-        inputs = labels.clamp_min(0)  # what is ignored comes after the end, and is never looked at
+        inputs = labels.clamp_min(0)  # ignored targets come after EOS, where no loss is computed
         logits, _ = self.decoder(inputs, memory)
         return logits, labels
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return what the head says: `(1, B, V or D)` of the whole source, or `(T, B, V)` beside each step."""
+        """Return the logits (or numbers) of the head: `(1, B, V or D)` for the source, or `(T, B, V)` for each step."""
         if self.head is None:
-            raise ValueError("This model writes: it has no head.")
+            raise ValueError("This model generates with a decoder: it has no head.")
         memory, _, pooled = self.encoder(batch["source"], batch["lengths"])
         features = memory if self.shape.mode.output == "aligned" else pooled[None]
         logits = cast(Tensor, self.head(self.dropout(features)))
         return logits if self.training or self.shape.target_tensor_kind == "floats" else logits.float() / self.temperature
 
     def encode(self, batch: Mapping[str, Tensor]) -> EncoderMemory:
-        """Read a batch of sources, for the writer."""
+        """Encode a batch of sources for the decoder."""
         if self.decoder is None:
-            raise ValueError("This model has no writer.")
+            raise ValueError("This model has no decoder.")
         memory, lengths, pooled = self.encoder(batch["source"], batch["lengths"])
         return self.decoder.prepare_memory(memory, lengths, pooled)
 
     def seed_dropout(self, seed: int) -> None:
-        """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
+        """Make all later dropout masks follow from `seed`."""
         seed_dropouts(self._dropouts, seed, self.device)
 
 
 def append_eos(targets: Tensor, eos_id: int) -> Tensor:
-    """Return targets `(M, B)`, `IGNORED` beyond a row's end, with `end` behind each row: `(M + 1, B)`."""
+    """Return targets `(M + 1, B)`: those of `targets` `(M, B)`, padded with `IGNORE_INDEX`, with `eos_id` after each row."""
     lengths = (targets != IGNORE_INDEX).sum(0)
     padded = torch.cat([targets, targets.new_full((1, targets.shape[1]), IGNORE_INDEX)])
     return padded.scatter(0, lengths[None], eos_id)
 
 
 def check_table_options(options: ModelOptions) -> None:
-    """Raise `UsageError` for what a model of pairs cannot have."""
+    """Raise `UsageError` for options that only models of texts have."""
     if not options.residual:
-        raise UsageError("--no-residual is for texts: the layers of a model of pairs are residual.")
+        raise UsageError("--no-residual is for texts: the layers of a model of a table are residual.")
     if options.embedding not in (None, options.hidden):
-        raise UsageError(f"--embedding is for texts: that of a model of pairs is as wide as its layers, {options.hidden}.")
+        raise UsageError(f"--embedding is for texts: in a model of a table it has the size of the layers, {options.hidden}.")
     if options.initialization != "scaled":
-        raise UsageError("--initialisation is for texts: that of a model of pairs is 'scaled'.")
+        raise UsageError("--initialization is for texts: in a model of a table it is 'scaled'.")

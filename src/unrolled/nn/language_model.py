@@ -1,10 +1,10 @@
-"""Embedding -> stack -> head: ids in, one score for every symbol out.
+"""The recurrent language model: embedding -> stack of cells -> linear head; token ids in, logits of the next token out.
 
-The letters used in shapes, here and everywhere:
+Letters in shapes, in all docstrings:
 
-    B  lanes or rows of a batch        E  width of a symbol's vector
-    T  steps through time              H  units of a layer
-    V  symbols of the vocabulary       L  layers       G  gates of a cell
+    B  batch size              E  embedding size
+    T  time steps              H  hidden size (units of a layer)
+    V  vocabulary size         L  layers            G  gates of a cell
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.errors import UsageError
-from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, State
+from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, LSTMCell, State
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.stack import EMBEDDING_INIT_SCALE, Stack, StackState, TokenDropout, find_dropouts, seed_dropouts
 from unrolled.options import ModelOptions
 
 UNIFORM_INIT_BOUND = 0.08
-"""Bound of the weights that char-rnn starts from."""
-
+"""Bound of the uniform initialization of char-rnn."""
 
 LossKernel: TypeAlias = Callable[[Tensor, nn.Linear, Tensor], Tensor]
-"""Outputs `(T, B, H)` of the last layer, the head, targets `(T, B)` -> mean loss in nats."""
+"""From the outputs of the last layer `(T, B, H)`, the head and targets `(T, B)` to the mean loss in nats."""
 
 
 class OneHot(nn.Module):
-    """A symbol as a vector of zeros with a single one: char-rnn's input."""
+    """One-hot vectors instead of an embedding, as in char-rnn."""
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
@@ -43,13 +42,13 @@ class OneHot(nn.Module):
 
 
 class RecurrentLM(nn.Module):
-    """A recurrent model of sequences over V symbols, as `options` draw it.
+    """A recurrent language model over V token ids, built from `options`.
 
-    It knows no vocabulary and no mode: ids in, logits out, the state passed in and handed back.
+    It has no tokenizer: ids in, logits out, and the state is passed in and returned.
     """
 
     loss_kernel: LossKernel | None = None
-    """How the mean cross-entropy of the head's logits is made while training, in one go; None means as it is written."""
+    """A kernel that computes head and cross-entropy in one call in training; None means one operation after the other."""
 
     def __init__(self, vocab_size: int, options: ModelOptions) -> None:
         super().__init__()
@@ -75,23 +74,25 @@ class RecurrentLM(nn.Module):
         for name, weight in self.named_parameters():
             if "norm" not in name:
                 nn.init.uniform_(weight, -UNIFORM_INIT_BOUND, UNIFORM_INIT_BOUND)
-        if self.options.cell == "lstm":
-            size = self.options.hidden
-            for layer in self.stack.layer_list():
-                cast(GatedCell, layer.cell).bias[size : 2 * size] = 1.0
+        for cell in self.cells():
+            if isinstance(cell, LSTMCell):
+                cell.open_forget_gate()
 
     def embedding_matrix(self) -> Tensor:
-        """Return the vectors of the symbols, `(V, E)`."""
+        """Return the vectors of all ids, `(V, E)`; the identity matrix for one-hot inputs."""
         if isinstance(self.embedding, nn.Embedding):
             return self.embedding.weight
         return torch.eye(self.vocab_size, device=self.head.weight.device, dtype=self.head.weight.dtype)
 
     def initial_state(self, batch_size: int) -> StackState:
-        """Return the zero state of `batch` rows."""
+        """Return the zero state of `batch_size` rows."""
         return self.stack.initial_state(batch_size)
 
     def forward(self, ids: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, StackState]:
-        """Read ids `(T, B)` from `state`; return logits `(T, B, V)` and the state after the last step."""
+        """Return the logits `(T, B, V)` of the token after each of `ids` `(T, B)`, and the final state.
+
+        `resets` `(T, B)` bool: where true, the state is set to zero before that step.
+        """
         ys, state = self._hidden_states(ids, state, resets)
         return self.head(ys), state
 
@@ -100,7 +101,10 @@ class RecurrentLM(nn.Module):
         return self.stack.unroll(EmbeddingLookup(ids, table), state, resets)
 
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
-        """Return the mean loss in nats a symbol of a batch of `inputs`, `targets` and perhaps `resets`, and the last state."""
+        """Return the mean loss in nats per token, and the final state.
+
+        `batch` has `inputs` and `targets` `(T, B)`, and optionally `resets` `(T, B)`.
+        """
         ys, state = self._hidden_states(batch["inputs"], state, batch.get("resets"))
         if self.loss_kernel is not None and torch.is_grad_enabled():
             return self.loss_kernel(ys, self.head, batch["targets"]), state
@@ -108,21 +112,21 @@ class RecurrentLM(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.head.weight.device
 
     def cells(self) -> list[GatedCell]:
-        """Return the recurrent cells, the lowest layer first."""
+        """Return the recurrent cells, the first layer first."""
         return [cast(GatedCell, layer.cell) for layer in self.stack.layer_list()]
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, StackState]:
-        """Read one symbol a row, ids `(B,)`; return logits `(B, V)` and the next state."""
+        """Take one step: from `ids` `(B,)` and a state, return the logits `(B, V)` and the next state."""
         y, state = self.stack.step(self.embedding(ids), state)
         return self.head(y), state
 
     @torch.no_grad()
     def with_scaled_logits(self, scale: float) -> RecurrentLM:
-        """Return a copy whose logits are multiplied by `by`: surer of itself, or less."""
+        """Return a copy whose logits are multiplied by `scale` (one over a temperature)."""
         with torch.random.fork_rng(devices=[]):
             scaled = RecurrentLM(self.vocab_size, self.options).to(self.device)
         scaled.load_state_dict(self.state_dict())
@@ -131,12 +135,15 @@ class RecurrentLM(nn.Module):
         return scaled
 
     def seed_dropout(self, seed: int) -> None:
-        """Make the dropout masks from here on those of `seed`, whatever was drawn before."""
+        """Make all later dropout masks follow from `seed`."""
         seed_dropouts(self._dropouts, seed, self.device)
 
 
 def embedding_dim(vocab_size: int, options: ModelOptions) -> int:
-    """Return E: what `--embedding` says, V for one-hot, else the width of a layer."""
+    """Return E: the `embedding` option, V for one-hot (0), or the hidden size (None).
+
+    Raises `UsageError` for residual layers of another size.
+    """
     width = {None: options.hidden, 0: vocab_size}.get(options.embedding, options.embedding)
     if options.residual and width != options.hidden:
         raise UsageError(
@@ -146,7 +153,7 @@ def embedding_dim(vocab_size: int, options: ModelOptions) -> int:
 
 
 def parameter_count(vocab_size: int, options: ModelOptions) -> int:
-    """Return the number of weights of the model that `options` draw, without building it."""
+    """Return the number of parameters of a model built from `options`, without building it."""
     width, size = embedding_dim(vocab_size, options), options.hidden
     cell_class = CELLS[options.cell]
     cells = sum(

@@ -1,4 +1,4 @@
-"""The loss: cross-entropy of every step at once, steps without a target left out."""
+"""Cross-entropy over all time steps; steps whose target is `IGNORE_INDEX` do not count."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from unrolled.text.batching import IGNORE_INDEX
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    """Return the mean (or sum) of -ln p(target) in nats: logits `(T, B, V)`, targets `(T, B)`, in float32."""
+    """Return the mean (or sum) of -ln p(target) in nats, computed in float32: `logits` `(T, B, V)`, `targets` `(T, B)`."""
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction=reduction)

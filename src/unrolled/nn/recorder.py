@@ -1,4 +1,4 @@
-"""Cells that are listened to while a network runs: what each read, from which state, and what it gave."""
+"""Recording the inputs, states and outputs of the cells of a network while it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unrolled.nn.cells import Cell, GatedCell, Inputs, State, to_dense
 
 @dataclass
 class CellRecord:
-    """One run of a cell over T steps: inputs `(T, B, I)`, the state before them, outputs `(T, B, H)`."""
+    """One run of a cell over T steps: inputs `(T, B, I)`, the state before the first step, outputs `(T, B, H)`."""
 
     cell: GatedCell
     xs: Tensor
@@ -23,13 +23,13 @@ class CellRecord:
 
 @dataclass
 class ActivationRecorder:
-    """What was heard, by the name of the cell in the network; a cell that ran several times has its last run here."""
+    """Records by the name of the cell in the network; for a cell that ran several times, the latest."""
 
     records: dict[str, CellRecord] = field(default_factory=dict)
 
 
 class RecordingCell(Cell):
-    """A cell that runs as it did, and tells a listener."""
+    """A cell that also stores each run in a recorder."""
 
     def __init__(self, cell: GatedCell, name: str, recorder: ActivationRecorder) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class RecordingCell(Cell):
 
 @contextlib.contextmanager
 def record_cells(network: nn.Module) -> Iterator[ActivationRecorder]:
-    """Listen to every cell of a network; afterwards it is as it was."""
+    """Record every cell of a network inside a `with` block."""
     recorder = ActivationRecorder()
     cells = [
         (f"{path}.{name}".lstrip("."), module, name, child)

@@ -1,4 +1,4 @@
-"""What training and files ask of a network, whether it learns texts or tables."""
+"""The type of a trainable network: a language model of texts or an encoder-decoder of tables."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM
 
 Network = RecurrentLM | EncoderDecoder
-"""Has `loss(batch, state)`, `initial_state(rows)`, `seed_dropout(seed)`, `cells()` and `device`."""
+"""Both have `loss(batch, state)`, `initial_state(batch_size)`, `seed_dropout(seed)`, `cells()` and `device`."""

@@ -1,4 +1,4 @@
-"""Cells on cells, itself a cell: residual, normalisation, dropout."""
+"""A stack of cells, itself a cell: layer norm, residual connections and dropout around each cell."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from unrolled.nn.cells import Cell, EmbeddingLookup, Inputs, State, state_tensors, to_dense
 
 EMBEDDING_INIT_SCALE = 0.1
-"""Size of a symbol's numbers at the start under residual layers: larger ones drown what the layers add to them (LOG.md)."""
+"""Factor of the initial embedding weights under residual layers: larger embeddings dominate what the layers add to them."""
 
 
 class StackState(NamedTuple):
-    """State of a stack: one state a layer, the lowest first."""
+    """State of a stack: the state of each layer, the first layer first."""
 
     layers: tuple[State, ...]
 
 
 class SeededDropout(nn.Module):
-    """Silences a `share` while training, by random numbers of its own, so that a training step can be repeated exactly."""
+    """Base class of dropout with probability `p`, active in training, with its own generator for exact repeats."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -30,17 +30,21 @@ class SeededDropout(nn.Module):
 
     @property
     def active(self) -> bool:
-        """Whether anything is silenced now."""
+        """Whether it drops anything now."""
         return self.training and self.p > 0
+
+    def drop_mask(self, ids: Tensor) -> Tensor:
+        """Return a random bool mask of the shape of `ids`, true with probability `p`."""
+        return torch.empty(ids.shape, device=ids.device).bernoulli_(self.p, generator=self.generator).bool()
 
 
 def find_dropouts(model: nn.Module) -> list[SeededDropout]:
-    """Return every dropout of a model, in their order."""
+    """Return every dropout of a model, in the order of `model.modules()`."""
     return [module for module in model.modules() if isinstance(module, SeededDropout)]
 
 
 def seed_dropouts(dropouts: Iterable[SeededDropout], seed: int, device: torch.device) -> None:
-    """Give each dropout its own stream of random numbers, all of them following from `seed`."""
+    """Seed the generator of each dropout with a different number derived from `seed`."""
     for dropout in dropouts:
         if dropout.generator is None:
             dropout.generator = torch.Generator(device)
@@ -49,30 +53,29 @@ def seed_dropouts(dropouts: Iterable[SeededDropout], seed: int, device: torch.de
 
 
 class TokenDropout(SeededDropout):
-    """Hides whole symbols (Gal and Ghahramani 2016): what is hidden reads as one symbol more, whose vector is zero."""
+    """Drops whole tokens (Gal and Ghahramani 2016): a dropped token is read as an additional id whose vector is zero."""
 
     def forward(self, ids: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ids and the table `(V, E)` they are rows of, changed: `(V + 1, E)`, scaled to the same mean."""
+        """Return ids and an embedding table `(V + 1, E)` for `ids` of `table` `(V, E)`; vectors are scaled to the same mean."""
         if not self.active:
             return ids, table
-        drop_mask = torch.empty(ids.shape, device=ids.device).bernoulli_(self.p, generator=self.generator).bool()
         zero_row = table.new_zeros(1, table.shape[1])
-        return ids.masked_fill(drop_mask, len(table)), torch.cat([table / (1 - self.p), zero_row])
+        return ids.masked_fill(self.drop_mask(ids), len(table)), torch.cat([table / (1 - self.p), zero_row])
 
 
 class LockedDropout(SeededDropout):
-    """Dropout with one mask for all steps of a chunk (Gal and Ghahramani 2016).
+    """Dropout with the same mask at all steps of a chunk ("variational" dropout, Gal and Ghahramani 2016).
 
-    Locked masks disturb a memory less than fresh ones at every step, and cost T times fewer random numbers.
+    It disturbs what a cell remembers less than a new mask at every step, and draws T times fewer random numbers.
     """
 
     def forward(self, ys: Tensor) -> Tensor:
-        """Silence the same units at every step: `(T, B, H)` or, for one step, `(B, H)`."""
+        """Drop the same units at every step of `ys`, `(T, B, H)` or, for one step, `(B, H)`."""
         mask = self.mask(ys.shape[-2:], ys.device, ys.dtype)
         return ys if mask is None else ys * mask
 
     def mask(self, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor | None:
-        """Return the next mask, of `shape` `(B, H)`: zero, or what keeps the mean. None if nothing is silenced now."""
+        """Return a new mask of `shape` `(B, H)`, whose values are 0 or 1 / (1 - p); None if dropout is not active."""
         if not self.active:
             return None
         keep_prob = 1 - self.p
@@ -80,31 +83,31 @@ class LockedDropout(SeededDropout):
 
 
 class Layer(nn.Module):
-    """One cell of a stack with what surrounds it: `dropout(cell(x))`, or residual `x + dropout(cell(norm(x)))`."""
+    """A cell with dropout, `dropout(cell(x))`, or as a residual layer, `x + dropout(cell(norm(x)))`."""
 
     def __init__(self, cell: Cell, dropout: float, residual: bool) -> None:
         super().__init__()
         if residual and cell.input_size != cell.hidden_size:
-            raise ValueError(f"A residual layer needs as many inputs as units; got {cell.input_size} and {cell.hidden_size}.")
+            raise ValueError(f"A residual layer needs input_size == hidden_size; got {cell.input_size} and {cell.hidden_size}.")
         self.cell = cell
         self.norm = nn.LayerNorm(cell.input_size) if residual else None
         self.dropout = LockedDropout(dropout)
 
     def cell_input(self, x: Tensor) -> Tensor:
-        """Return what the cell reads, given the layer's input."""
+        """Return the input of the cell, given the input `x` of the layer."""
         return x if self.norm is None else cast(Tensor, self.norm(x))
 
     def cell_inputs(self, xs: Inputs) -> Inputs:
-        """Return what the cell reads over time: the table normalised once, if the inputs are rows of one."""
+        """Return the inputs of the cell over time; an embedding table is normalized once instead of at every step."""
         return EmbeddingLookup(xs.ids, self.cell_input(xs.table)) if isinstance(xs, EmbeddingLookup) else self.cell_input(xs)
 
     def add_residual(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the layer's output, given its input and the cell's output."""
+        """Return the output of the layer, given its input `x` and the output `y` of the cell."""
         dropped = cast(Tensor, self.dropout(y))
         return dropped if self.norm is None else x + dropped
 
     def unroll(self, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-        """Return what the layer makes of inputs `(T, B, I)`, `(T, B, H)`, and its cell's last state."""
+        """Return the outputs `(T, B, H)` for inputs `(T, B, I)`, and the final state of the cell."""
         fused_kernel = self.cell.residual_kernel
         if fused_kernel is None or self.norm is None:
             ys, final_state = self.cell.unroll(self.cell_inputs(xs), state, resets)
@@ -115,7 +118,7 @@ class Layer(nn.Module):
 
 
 class Stack(Cell):
-    """Layers on layers. The input `(T, B, I)` passes through them from the lowest to the highest, to `(T, B, H)`."""
+    """Layers one above the other: inputs `(T, B, I)` of the first layer, outputs `(T, B, H)` of the last."""
 
     def __init__(self, cells: list[Cell], dropout: float = 0.0, residual: bool = False) -> None:
         super().__init__()
@@ -123,7 +126,7 @@ class Stack(Cell):
         self.input_size, self.hidden_size = cells[0].input_size, cells[-1].hidden_size
 
     def layer_list(self) -> list[Layer]:
-        """Return the layers, the lowest first."""
+        """Return the layers, the first one first."""
         return [cast(Layer, layer) for layer in self.layers]
 
     def initial_state(self, batch_size: int) -> StackState:

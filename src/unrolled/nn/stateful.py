@@ -1,10 +1,10 @@
-"""The object of the blog post: a recurrent network that remembers.
+"""RNN, GRU and LSTM as objects that keep their state: the `rnn.step(x)` of Karpathy's blog post.
 
     rnn = unrolled.RNN(input_size, hidden_size, output_size)
     y = rnn.step(x)
 
-`x` is a vector `(I,)` or a batch `(B, I)`, of numpy or torch, and `y` comes back in kind, `(O,)` or `(B, O)`. The state is
-inside the object, zero at the start. Stacking is `rnn2.step(rnn1.step(x))`. Source: Karpathy, "The Unreasonable
+`x` is a vector `(I,)` or a batch `(B, I)`, a numpy array or a torch tensor, and `y` is of the same type, `(O,)` or `(B, O)`.
+The state is zero at first. Layers are stacked with `rnn2.step(rnn1.step(x))`. Source: Karpathy, "The Unreasonable
 Effectiveness of Recurrent Neural Networks" (2015).
 """
 
@@ -26,19 +26,26 @@ Vector = TypeVar("Vector", npt.NDArray[Any], Tensor)
 
 
 class Stateful(nn.Module):
-    """What `RNN`, `GRU` and `LSTM` share: the state inside, `step`, `reset`, `fork`.
+    """Base class of `RNN`, `GRU` and `LSTM`: a cell with its state and an output matrix, `y = W_hy h`.
 
-    Numpy in: numpy out, in the input's float type, nothing is recorded. Torch in: torch out, and gradients flow through all
-    steps since the last `reset` or `detach`.
+    Args:
+        input_size: I, numbers in an input vector.
+        hidden_size: H, units.
+        output_size: O, numbers in an output vector.
+        seed: makes the initial weights repeatable; None uses torch's global generator.
+
+    A numpy input gives a numpy output of the same float type, without gradients. A torch input gives a torch output, and
+    gradients flow through all steps since the last `reset` or `detach`. Raises `ValueError` for a size below 1.
     """
 
     cell: Cell
+    W_hy: nn.Parameter
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int, seed: int | None = None) -> None:
         super().__init__()
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("output_size", output_size)):
             if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1; got {size!r}.")
+                raise ValueError(f"{name} must be an integer of at least 1; got {size!r}.")
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
         self.state: State | None = None
         self._batch_size: int | None = None
@@ -57,7 +64,10 @@ class Stateful(nn.Module):
         return self.cell.step(x, state)
 
     def step(self, x: Vector) -> Vector:
-        """Read `x`, update the state, return the output. Raises `ValueError` for a wrong shape or number of rows."""
+        """Update the state with an input `(I,)` or `(B, I)`; return the output `(O,)` or `(B, O)`.
+
+        Raises `ValueError` for a wrong shape, or another batch size than that of the state.
+        """
         if isinstance(x, Tensor):
             return self._step_tensor(x)
         array = np.asarray(x)
@@ -73,38 +83,48 @@ class Stateful(nn.Module):
             self.state, self._batch_size = self._zero_state(len(xs)), len(xs)
         elif len(xs) != self._batch_size:
             raise ValueError(
-                f"The state has {self._batch_size} rows and x has {len(xs)}: call reset() before another batch size."
+                f"The state has a batch size of {self._batch_size} and x of {len(xs)}: call reset() before another batch size."
             )
         h, self.state = self._cell_step(xs.to(self.W_hy.dtype), self.state)
         y = F.linear(h, self.W_hy)
         return y if x.dim() == 2 else y.squeeze(0)
 
     def reset(self) -> None:
-        """Forget: the next step starts from the zero state."""
+        """Discard the state: the next step starts from zero."""
         self.state = self._batch_size = None
 
     def detach(self) -> None:
-        """Keep the state but let no gradient flow into the steps before it: truncated backpropagation."""
+        """Keep the state but stop gradients at it (truncated backpropagation through time)."""
         if self.state is not None:
             self.state = map_state(torch.Tensor.detach, self.state)
 
     def fork(self) -> Self:
-        """Return a second object with the same weights (shared) and its own copy of the state."""
+        """Return a second object that shares the weights and has its own copy of the state."""
         other = copy.copy(self)
         other.__dict__ = dict(self.__dict__)
         if self.state is not None:
             other.state = map_state(torch.Tensor.clone, self.state)
         return other
 
-    W_hy: nn.Parameter
-
 
 class RNN(Stateful):
-    """The post's network: exactly three matrices and no bias.
+    """The vanilla RNN of the blog post: three matrices and no bias.
 
-    h = tanh(W_hh h + W_xh x),  y = W_hy h
+        h' = tanh(W_hh h + W_xh x)
+        y  = W_hy h'
 
-    `W_xh` `(H, I)`, `W_hh` `(H, H)`, `W_hy` `(O, H)`, drawn at random; `h` `(H,)` or `(B, H)` is zero at the start.
+    `W_xh` `(H, I)`, `W_hh` `(H, H)`, `W_hy` `(O, H)`, drawn from N(0, 1 / fan-in). Arguments: see `Stateful`.
+
+    >>> import numpy as np
+    >>> import unrolled
+    >>> rnn = unrolled.RNN(input_size=4, hidden_size=8, output_size=3, seed=1)
+    >>> rnn.step(np.ones(4)).shape
+    (3,)
+    >>> rnn.state.h.shape
+    torch.Size([1, 8])
+    >>> rnn.reset()
+    >>> rnn.step(np.ones((2, 4))).shape
+    (2, 3)
     """
 
     def _init_parameters(self) -> None:
@@ -121,7 +141,16 @@ class RNN(Stateful):
 
 
 class GRU(Stateful):
-    """The same face with a gated recurrent unit inside (`nn.cells.GRUCell`); y = W_hy h."""
+    """A gated recurrent unit (equations: `nn.cells.GRUCell`) with `y = W_hy h`. Arguments: see `Stateful`.
+
+    >>> import torch
+    >>> import unrolled
+    >>> gru = unrolled.GRU(input_size=4, hidden_size=8, output_size=3, seed=1)
+    >>> x = torch.ones(2, 4, requires_grad=True)
+    >>> gru.step(x).sum().backward()
+    >>> x.grad.shape
+    torch.Size([2, 4])
+    """
 
     def _init_parameters(self) -> None:
         self.cell = GRUCell(self.input_size, self.hidden_size)
@@ -129,7 +158,18 @@ class GRU(Stateful):
 
 
 class LSTM(Stateful):
-    """The same face with a long short-term memory inside (`nn.cells.LSTMCell`); y = W_hy h."""
+    """A long short-term memory (equations: `nn.cells.LSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`.
+
+    >>> import numpy as np
+    >>> import unrolled
+    >>> lstm = unrolled.LSTM(input_size=4, hidden_size=8, output_size=3, seed=1)
+    >>> y = lstm.step(np.ones(4))
+    >>> other = lstm.fork()
+    >>> bool((lstm.step(np.ones(4)) == other.step(np.ones(4))).all())
+    True
+    >>> lstm.state.c.shape
+    torch.Size([1, 8])
+    """
 
     def _init_parameters(self) -> None:
         self.cell = LSTMCell(self.input_size, self.hidden_size)
