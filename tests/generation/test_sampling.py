@@ -56,7 +56,7 @@ def test_filters_keep_what_they_say() -> None:
     assert kept(apply_min_p(logits, SampleOptions(min_p=1.0))) == [1]
     assert kept(apply_temperature(logits, SampleOptions(temperature=0))) == [1]
     assert apply_temperature(logits, SampleOptions(temperature=0.5))[0].tolist() == pytest.approx((2 * logits[0]).tolist())
-    assert [f.__name__ for f in LOGITS_PROCESSORS] == ["by_temperature", "by_top_k", "by_top_p", "by_min_p"]
+    assert [f.__name__ for f in LOGITS_PROCESSORS] == ["apply_temperature", "apply_top_k", "apply_top_p", "apply_min_p"]
 
 
 def test_draws_follow_the_odds_and_never_take_the_impossible() -> None:
@@ -138,7 +138,7 @@ def test_prompts_of_any_length_are_read_in_chunks(monkeypatch: pytest.MonkeyPatc
     ids, _ = encode_prompt(vocabulary, "abcde " * 40)
     with torch.no_grad():
         whole, _ = prefill(model, ids)
-        monkeypatch.setattr("unrolled.generation.sampling.PROMPT_CHUNK", 7)
+        monkeypatch.setattr("unrolled.generation.sampling.PROMPT_CHUNK_TOKENS", 7)
         chunks, _ = prefill(model, ids)
     torch.testing.assert_close(whole, chunks)
 

@@ -247,9 +247,9 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
         native_precision(network().train(), options, [], "float32"),
     ):
         assert found is None
-    with pytest.raises(UsageError, match="--int8 needs the native step, which cannot be used here: units are held"):
+    with pytest.raises(UsageError, match="--int8 needs the native decoder, which cannot be used here: units are clamped"):
         native_precision(model, replace(options, int8=True), [Clamp(0, 1)], "float32")
-    with pytest.raises(ValueError, match="no native step for GRUResetBeforeCell"):
+    with pytest.raises(ValueError, match="no native decoder for GRUResetBeforeCell"):
         NativeDecoder(network(cell="gru-reset-before"), 1)
     assert sampling_backend(model, options, [], "float32") == {
         "step": f"native ({native_module().active_isa()})",

@@ -1,9 +1,9 @@
-"""Text from a model: filters, one draw, and a stream of ids that everyone shares.
+"""Text from a language model: logits processors, one draw per token, and blocks of ids that become text.
 
-The filters are pure `logits -> logits` functions, applied in the order of `FILTERS`. The draw takes its random number from a
-stream keyed by (seed, position) and by nothing else. The native step gives each sample the same alone or among others; where
-there is none, samples are stepped in groups of a fixed number of lanes, padded if need be. So a seed gives the same text alone
-or among others, streamed or not.
+Logits processors are functions `(logits, options) -> logits`, applied in the order of `LOGITS_PROCESSORS`. Each draw uses a
+random number keyed by (seed, position) and nothing else, and the logits of a sample do not depend on the other samples of a
+batch: the native decoder computes each row in the same way, and the reference path always uses the same batch size. So a seed
+gives the same text alone or in a batch, streamed or not.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from unrolled.options import SampleOptions
 from unrolled.text.tokenizer import Tokenizer
 
 REFERENCE_BATCH = 4
-"""Samples stepped together. Matrix products of different heights round differently, so the height never changes."""
+"""Batch size of the reference path. It never changes, since matrix products of other sizes round differently."""
 
 NATIVE_BATCH = 64
-"""Samples that the native step takes together: it reads the weights once for all of them."""
+"""Most samples in one batch of the native decoder, which reads the weights once per step for all of them."""
 
 MAX_BLOCK_TOKENS = 64
-"""Symbols of a sample that are drawn in one native call."""
+"""Most tokens per sample that are drawn in one native call."""
 
 PROMPT_CHUNK_TOKENS = 1024
 MAX_DRAWN_SEED = 2**31
-"""Seeds drawn for `--seed -1` are below this, to be short enough to type."""
+"""Seeds drawn for `--seed -1` are below this, so that they are short enough to type."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A finished sample: `text` with its prompt, the `seed` that draws it again, `symbols` drawn, and why it `ended`."""
+    """A finished sample: `text` with its prompt, the `seed` that repeats it, the number of tokens drawn, and why it ended
+    (`end` of the document, `stop` string, or `length`)."""
 
     text: str
     prompt: str
@@ -61,7 +62,7 @@ class Sample:
 
 
 def apply_temperature(logits: Tensor, options: SampleOptions) -> Tensor:
-    """Divide by the temperature; 0 leaves only the likeliest symbol."""
+    """Divide by the temperature; 0 keeps only the most likely token."""
     if options.temperature == 0:
         best = torch.full_like(logits, -torch.inf)
         return best.scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
@@ -69,7 +70,7 @@ def apply_temperature(logits: Tensor, options: SampleOptions) -> Tensor:
 
 
 def apply_top_k(logits: Tensor, options: SampleOptions) -> Tensor:
-    """Keep the k likeliest, exactly k even among equals."""
+    """Keep the k most likely tokens, exactly k even with ties."""
     if not 0 < options.top_k < logits.shape[-1]:
         return logits
     filtered = torch.full_like(logits, -torch.inf)
@@ -78,7 +79,8 @@ def apply_top_k(logits: Tensor, options: SampleOptions) -> Tensor:
 
 
 def apply_top_p(logits: Tensor, options: SampleOptions) -> Tensor:
-    """Keep the fewest likeliest symbols that together have probability p (Holtzman et al. 2020)."""
+    """Keep the smallest set of most likely tokens with a total probability of at least p (nucleus sampling, Holtzman et al.
+    2020)."""
     if options.top_p >= 1:
         return logits
     values, ids = logits.sort(-1, descending=True)
@@ -88,38 +90,40 @@ def apply_top_p(logits: Tensor, options: SampleOptions) -> Tensor:
 
 
 def apply_min_p(logits: Tensor, options: SampleOptions) -> Tensor:
-    """Drop symbols whose probability is below a share of the likeliest one's."""
+    """Remove tokens whose probability is below `min_p` times that of the most likely one."""
     if options.min_p == 0:
         return logits
     probs = logits.softmax(-1)
     return logits.masked_fill(probs < options.min_p * probs.amax(-1, keepdim=True), -torch.inf)
 
 
-LOGITS_PROCESSORS: tuple[Callable[[Tensor, SampleOptions], Tensor], ...] = (
-    apply_temperature,
-    apply_top_k,
-    apply_top_p,
-    apply_min_p,
-)
+LogitsProcessor: TypeAlias = Callable[[Tensor, SampleOptions], Tensor]
+
+NATIVE_PROCESSORS: tuple[LogitsProcessor, ...] = (apply_temperature, apply_top_k, apply_top_p, apply_min_p)
+"""The processors that the native decoder has in C++ too, in its order."""
+
+LOGITS_PROCESSORS: list[LogitsProcessor] = [*NATIVE_PROCESSORS]
+"""The processors of every draw, in order: logits `(B, V)` float64 to logits of the same shape. With any other list than the
+native one, samples are drawn by the reference path, which applies whatever is in it."""
 
 
 def sample_token(logits: Tensor, uniforms: Tensor, options: SampleOptions) -> Tensor:
-    """Filter logits `(B, V)` and draw a symbol a row by its number in [0, 1) `(B,)`: ids `(B,)`."""
+    """Apply the logits processors to `(B, V)` and draw one id per row, `(B,)`, by inverting the CDF at `uniforms` `(B,)`."""
     logits = logits.double()
     for process in LOGITS_PROCESSORS:
         logits = process(logits, options)
     cumulative = logits.softmax(-1).cumsum(-1)  # (B, V)
     thresholds = uniforms.unsqueeze(-1) * cumulative[:, -1:]
-    # Where the level meets a bound exactly, the symbol after it is meant: one with no probability is never drawn.
+    # right=True: a threshold equal to a cumulative sum selects the token after it, so zero probability is never drawn.
     return torch.searchsorted(cumulative, thresholds, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
 
 
 class PhiloxStreams:
-    """Numbers in [0, 1) for each position of each sample, keyed by (seed, position)."""
+    """Random numbers in [0, 1) for each position of each sample, keyed by (seed, position)."""
 
     BLOCK = 256
     _BLOCK_STRIDE = 1 << 64
-    """Steps of a generator from one block's numbers to the next one's: each has a stretch of the counter of its own."""
+    """Counter steps from one block of numbers to the next."""
 
     _BLOCK_STEPS = BLOCK // 4
 
@@ -134,7 +138,7 @@ class PhiloxStreams:
         return self.block(position, 1)[0]
 
     def block(self, position: int, count: int) -> Tensor:
-        """Return the numbers at `count` positions, `(count, B)`; none may be beyond the `BLOCK` that the first is in."""
+        """Return the numbers at `count` positions from `position`, `(count, B)`; all must be in the same `BLOCK`."""
         if not self._block_start <= position < self._block_start + self.BLOCK:
             self._block_start = position // self.BLOCK * self.BLOCK
             index = self._block_start // self.BLOCK
@@ -150,26 +154,30 @@ class PhiloxStreams:
 
 
 TokenBlocks: TypeAlias = Generator[NDArray[np.int64], None, None]
-"""The next ids of each sample `(B, T)`, some at a time."""
+"""Blocks of ids `(B, T)`: the next T tokens of each sample."""
 
 
 def native_precision(
     model: RecurrentLM, options: SampleOptions, clamps: Sequence[object], precision: Precision | None
 ) -> Precision | None:
-    """Return the numbers of the native step's weights, or None where the model is stepped as it is defined.
+    """Return the precision of the native decoder's weights, or None where samples are drawn by the reference path.
 
-    Raises `UsageError` if that is so but int8 was asked for.
+    Raises `UsageError` if int8, which only the native decoder has, was asked for and it cannot be used.
     """
-    reason = "units are held" if clamps else unsupported_reason(model)
+    reason = unsupported_reason(model)
+    if clamps:
+        reason = "units are clamped"
+    if tuple(LOGITS_PROCESSORS) != NATIVE_PROCESSORS:
+        reason = "it does not have these logits processors"
     if precision is None:
         reason = "the reference kernel was asked for"
     if options.int8 and reason:
-        raise UsageError(f"--int8 needs the native step, which cannot be used here: {reason}.")
+        raise UsageError(f"--int8 needs the native decoder, which cannot be used here: {reason}.")
     return None if reason else "int8" if options.int8 else precision
 
 
 def sampling_precision(model: RecurrentLM, dtype: torch.dtype) -> Precision | None:
-    """Return the numbers to sample with where products are in `dtype`; None where the reference kernel was asked for."""
+    """Return the precision to sample with for products in `dtype`; None where the model has the reference kernel."""
     if model.cells()[0].kernel is unroll_by_step:
         return None
     return "bfloat16" if dtype == torch.bfloat16 else "float32"
@@ -178,7 +186,7 @@ def sampling_precision(model: RecurrentLM, dtype: torch.dtype) -> Precision | No
 def sampling_backend(
     model: RecurrentLM, options: SampleOptions, clamps: Sequence[object], precision: Precision | None
 ) -> dict[str, str]:
-    """Return with which `step` and which `precision` of the weights samples are drawn, in words."""
+    """Return which `step` draws samples, native or reference, and the `precision` of its weights."""
     native_weights = native_precision(model, options, clamps, precision)
     if native_weights is None:
         return {"step": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
@@ -188,7 +196,7 @@ def sampling_backend(
 def make_native_decoder(
     model: RecurrentLM, num_streams: int, options: SampleOptions, clamps: Sequence[Clamp], precision: Precision | None
 ) -> NativeDecoder | None:
-    """Return the native step for so many streams at once; None where the model is stepped as it is defined."""
+    """Return a native decoder for at most `NATIVE_BATCH` samples at a time; None where the reference path is used."""
     weights = native_precision(model, options, clamps, precision)
     return None if weights is None else NativeDecoder(model, min(num_streams, NATIVE_BATCH), weights)
 
@@ -201,10 +209,10 @@ def stream_ids(
     clamps: Sequence[Clamp] = (),
     decoder: NativeDecoder | None = None,
 ) -> TokenBlocks:
-    """Yield `options.length` ids for each of `seeds`, in blocks, going on from the ids of a prompt.
+    """Yield `options.length` ids for each of `seeds` in blocks, continuing the ids of a prompt.
 
-    There are as many seeds at most as `native` has streams; without it, `LANES`. `holds` are units held at a value meanwhile;
-    nobody else may use the model until the stream ends or is closed.
+    There may be as many seeds as `decoder` has streams; without one, `REFERENCE_BATCH`. With `clamps`, the model must not be
+    used elsewhere until the generator ends or is closed.
     """
     return (
         _reference_blocks(model, prefix_ids, seeds, options, clamps)
@@ -219,7 +227,7 @@ def _reference_blocks(
     device = model.head.weight.device
     random_streams = PhiloxStreams(seeds + [0] * (REFERENCE_BATCH - len(seeds)))
     with clamped(model.stack, clamps):
-        with torch.inference_mode():  # never around a yield: it would hold for whoever reads the stream, too
+        with torch.inference_mode():  # never around a yield: the caller would be in inference mode too
             logits, state = prefill(model, prefix_ids)
             logits = logits.expand(REFERENCE_BATCH, -1)
             state = map_state(lambda s: s.expand(REFERENCE_BATCH, -1).contiguous(), state)
@@ -240,14 +248,14 @@ def _native_blocks(decoder: NativeDecoder, prefix_ids: list[int], seeds: list[in
     decoder.restore_prefix()
     random_streams, position = PhiloxStreams(seeds), 0
     while position < options.length:
-        # The first symbol comes at once. Blocks double up to the longest, so none has numbers of two blocks of theirs.
+        # The first token comes at once. Block sizes double up to the longest, so no block crosses a border of PhiloxStreams.
         count = min(max(position, 1), MAX_BLOCK_TOKENS, options.length - position)
         yield decoder.sample(random_streams.block(position, count), options).T.contiguous().numpy()
         position += count
 
 
 def prefill(model: RecurrentLM, prefix_ids: list[int]) -> tuple[Tensor, State]:
-    """Read a prompt of any length; return the logits `(1, V)` after it and the state of one row."""
+    """Read a prompt of any length; return the logits `(1, V)` after it and the state of that one row."""
     state: State = model.initial_state(1)
     ids = torch.tensor(prefix_ids, device=model.head.weight.device).unsqueeze(-1)  # (T, 1)
     logits = torch.zeros(1, model.vocab_size, device=ids.device)
@@ -258,18 +266,15 @@ def prefill(model: RecurrentLM, prefix_ids: list[int]) -> tuple[Tensor, State]:
 
 
 class TextStreamer:
-    """One sample on its way: its ids become text; what might be the beginning of a stop string is held back."""
+    """Turns the ids of one sample into text; text that may be the beginning of a stop string is held back."""
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: tuple[str, ...]) -> None:
-        self.decoder, self.eos_id, self.stop_strings = (
-            tokenizer.decode_stream(),
-            tokenizer.eos_id,
-            tuple(filter(None, stop_strings)),
-        )
+        self.decoder, self.eos_id = tokenizer.decode_stream(), tokenizer.eos_id
+        self.stop_strings = tuple(filter(None, stop_strings))
         self.pending, self.num_tokens, self.finish_reason = "", 0, ""
 
     def push(self, ids: NDArray[np.int64]) -> str:
-        """Take the next ids `(T,)`; return the text that is sure to belong to the sample. Ids after its end are nothing."""
+        """Take the next ids `(T,)`; return the text that is certain to belong to the sample. Ids after its end are ignored."""
         if self.stop_strings:
             return "".join(self._push_token(token_id) for token_id in ids.tolist() if not self.finish_reason)
         if self.finish_reason:
@@ -304,13 +309,13 @@ class TextStreamer:
         return text
 
     def finish(self) -> str:
-        """Return what was held back."""
+        """Return the text held back."""
         text, self.pending = self.pending + self.decoder.finish(), ""
         return text
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], dict[str, str]]:
-    """Return the ids a sample starts from, and the characters of the prompt that had to be replaced, by what."""
+    """Return the ids that a sample continues, and the replacements of characters of the prompt that the model does not know."""
     ids, replacements = tokenizer.encode_prompt(prompt)
     if tokenizer.eos_id is not None or not ids:
         ids = [tokenizer.bos_id, *ids]
@@ -318,8 +323,28 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], dict[st
 
 
 def resolve_seed(options: SampleOptions) -> int:
-    """Return the seed to start from; for -1 one is drawn."""
+    """Return the seed of the options; for -1, a random one."""
     return secrets.randbelow(MAX_DRAWN_SEED) if options.seed < 0 else options.seed
+
+
+def _stream_pieces(
+    model: RecurrentLM,
+    prefix_ids: list[int],
+    seeds: list[int],
+    streamers: list[TextStreamer],
+    options: SampleOptions,
+    clamps: Sequence[Clamp],
+    decoder: NativeDecoder | None,
+    check: Callable[[], None],
+) -> Iterator[list[str]]:
+    """Yield the next piece of text of each sample until all have ended; this one loop draws every sample."""
+    with contextlib.closing(stream_ids(model, prefix_ids, seeds, options, clamps, decoder)) as blocks:
+        for block in blocks:
+            check()
+            yield [streamer.push(ids) for streamer, ids in zip(streamers, block, strict=True)]
+            if all(streamer.finish_reason for streamer in streamers):
+                break
+    yield [streamer.finish() for streamer in streamers]
 
 
 def stream_text(
@@ -330,16 +355,13 @@ def stream_text(
     clamps: Sequence[Clamp] = (),
     precision: Precision | None = "float32",
 ) -> Iterator[str]:
-    """Yield one sample, after its prompt, piece by piece as it is drawn. `precision` is as `generate` has it."""
-    streamer = TextStreamer(tokenizer, options.stop)
-    ids, _ = encode_prompt(tokenizer, options.prompt)
-    for (block,) in stream_ids(model, ids, [seed], options, clamps, make_native_decoder(model, 1, options, clamps, precision)):
-        if text := streamer.push(block):
-            yield text
-        if streamer.finish_reason:
-            return
-    if text := streamer.finish():
-        yield text
+    """Yield the text of one sample after its prompt, piece by piece as it is drawn; arguments as for `generate`."""
+    prefix_ids, _ = encode_prompt(tokenizer, options.prompt)
+    decoder = make_native_decoder(model, 1, options, clamps, precision)
+    streamers = [TextStreamer(tokenizer, options.stop)]
+    for (piece,) in _stream_pieces(model, prefix_ids, [seed], streamers, options, clamps, decoder, lambda: None):
+        if piece:
+            yield piece
 
 
 def generate(
@@ -351,25 +373,27 @@ def generate(
     check: Callable[[], None] = lambda: None,
     precision: Precision | None = "float32",
 ) -> Iterator[Sample]:
-    """Yield `options.count` whole samples in their order; sample i is the one that the seed `seed + i` draws.
+    """Yield `options.count` samples in order; sample i is what the seed `seed + i` draws, alone or in any batch.
 
-    `check` is called before every block of symbols, and may raise. `precision` is that of the native step's weights; with None,
-    with units held and where there is no native step, the model is stepped as it is defined.
+    Args:
+        model: the language model, in eval mode.
+        tokenizer: the tokenizer that it was trained with.
+        options: prompt, length, logits processors' settings, stop strings, count. Its `seed`, `clamp` and `novel_only` are
+            not read here.
+        seed: seed of the first sample.
+        clamps: units to clamp; the reference path is used then.
+        check: called before every block of tokens, and may raise to stop.
+        precision: of the native decoder's weights; None uses the reference path.
     """
-    ids, _ = encode_prompt(tokenizer, options.prompt)
+    prefix_ids, _ = encode_prompt(tokenizer, options.prompt)
     decoder = make_native_decoder(model, options.count, options, clamps, precision)
     batch_size = REFERENCE_BATCH if decoder is None else decoder.streams
     for first in range(0, options.count, batch_size):
         seeds = [seed + i for i in range(first, min(first + batch_size, options.count))]
         streamers = [TextStreamer(tokenizer, options.stop) for _ in seeds]
         texts = [[options.prompt] for _ in seeds]
-        with contextlib.closing(stream_ids(model, ids, seeds, options, clamps, decoder)) as stream:
-            for block in stream:
-                check()
-                for streamer, pieces, sample_ids in zip(streamers, texts, block, strict=True):
-                    pieces.append(streamer.push(sample_ids))
-                if all(streamer.finish_reason for streamer in streamers):
-                    break
-        for sample_seed, streamer, pieces in zip(seeds, streamers, texts, strict=True):
-            pieces.append(streamer.finish())
-            yield Sample("".join(pieces), options.prompt, sample_seed, streamer.num_tokens, streamer.finish_reason or "length")
+        for pieces in _stream_pieces(model, prefix_ids, seeds, streamers, options, clamps, decoder, check):
+            for text, piece in zip(texts, pieces, strict=True):
+                text.append(piece)
+        for sample_seed, streamer, text in zip(seeds, streamers, texts, strict=True):
+            yield Sample("".join(text), options.prompt, sample_seed, streamer.num_tokens, streamer.finish_reason or "length")

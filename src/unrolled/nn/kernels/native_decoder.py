@@ -1,6 +1,7 @@
-"""Sampling in one native call for many symbols: table, layers, head, filters and draw, for one or many streams.
+"""The native decoder: embedding, layers, head, logits processors and draw of many tokens in one native call.
 
-The weights are read once a step, whatever the number of streams, and a stream's symbols are the same alone or among others.
+It decodes one or many streams (samples) at a time. The weights are read once per step for all streams, and the ids of a
+stream do not depend on the other streams.
 """
 
 from __future__ import annotations
@@ -11,31 +12,30 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn.cells import GatedCell, GRUCell, LSTMCell, RNNCell, State, map_state, state_tensors
+from unrolled.nn.cells import GatedCell, GRUCell, LSTMCell, State, map_state, state_tensors
 from unrolled.nn.kernels.extension import native_module, unavailable_reason
-from unrolled.nn.kernels.native_layer import input_products
+from unrolled.nn.kernels.native_layer import CELL_KINDS, input_products
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import SampleOptions
 
 Precision = Literal["float32", "bfloat16", "int8"]
-"""Numbers of the weights. int8: symmetric, a scale a row, times activations of 8 bits, too; the sums are exact."""
+"""Number format of the weights. int8: symmetric, one scale per row, times activations of 8 bits; the sums are exact."""
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
-_CELL_KINDS: dict[type, int] = {RNNCell: 0, GRUCell: 1, LSTMCell: 2}
-
 MAX_TABLE_BYTES = 1 << 30
-"""Bytes of the table of first-layer products from which on it is not made."""
+"""Most bytes of the table of first-layer products `(V, G H)`; larger vocabularies use the reference path."""
 
 MIN_MULTITHREADED_BYTES = 1 << 20
-"""Bytes of weights, times streams by `SHARED_STREAMS`, from which on threads share a step: below, they would mostly wait for
-each other (LOG.md)."""
+"""Bytes of weights, times `streams / STREAMS_PER_WEIGHT_READ`, from which several threads share a step: for smaller steps,
+they would mostly wait for each other."""
 
 STREAMS_PER_WEIGHT_READ = 8
+"""Streams that share one read of the weights."""
 
 
 def unsupported_reason(model: RecurrentLM) -> str | None:
-    """Say why the native step cannot run this model as it is now, or return None if it can."""
+    """Say why the native decoder cannot run this model in its present state, or return None if it can."""
     if native_module() is None:
         return unavailable_reason()
     weight = model.head.weight
@@ -43,76 +43,89 @@ def unsupported_reason(model: RecurrentLM) -> str | None:
         return f"its weights are {weight.dtype} on {weight.device}"
     layers = model.stack.layer_list()
     for layer in layers:
-        if type(layer.cell) not in _CELL_KINDS:
-            return f"there is no native step for {type(layer.cell).__name__}"
+        if type(layer.cell) not in CELL_KINDS:
+            return f"there is no native decoder for {type(layer.cell).__name__}"
         if layer.dropout.active:
-            return "it is being trained, with dropout"
+            return "it is in training mode, with dropout"
     rows = model.cells()[0].weight_hh.shape[0]
-    return "its symbols are too many for a table" if model.vocab_size * rows * 4 > MAX_TABLE_BYTES else None
+    return (
+        "its vocabulary is too large for a table of first-layer products"
+        if model.vocab_size * rows * 4 > MAX_TABLE_BYTES
+        else None
+    )
 
 
 class NativeDecoder:
-    """A model's weights, packed, and the state of `streams` streams.
+    """The packed weights of a model and the state of several streams.
 
-    Raises `ValueError` where `refusal` names a reason, and for wrong sizes and symbols.
+    Args:
+        model: the language model, in eval mode, on the CPU.
+        streams: number of streams.
+        precision: number format of the packed weights.
+        threads: None: all threads where a step is large enough to share.
+
+    Raises `ValueError` where `unsupported_reason` names a reason, and for wrong sizes and ids.
     """
 
     def __init__(self, model: RecurrentLM, streams: int, precision: Precision = "float32", threads: int | None = None) -> None:
         reason = unsupported_reason(model)
         if reason is not None:
-            raise ValueError(f"The native step cannot run this model: {reason}.")
+            raise ValueError(f"The native decoder cannot run this model: {reason}.")
         self.model, self.streams, self.precision, self.vocab_size = model, streams, precision, model.vocab_size
         self.prefix_ids: list[int] = []
         self._is_lstm = isinstance(model.cells()[0], LSTMCell)
         weights = _cached_weights(model, precision)
         self.weight_bytes = int(weights.weight_bytes)
-        """Bytes of weights that a step reads."""
+        """Bytes of weights that one step reads."""
         self._decoder = native_module().Decoder(weights, streams)
         multithreaded = self.weight_bytes * max(1, streams // STREAMS_PER_WEIGHT_READ) >= MIN_MULTITHREADED_BYTES
         self.threads = threads or (torch.get_num_threads() if multithreaded else 1)
 
     def read(self, ids: Tensor) -> None:
-        """Read ids `(T, B)` int64, the streams 0 to B-1 each their own."""
+        """Advance the streams 0 to B-1 by ids `(T, B)` int64, one column for each."""
         self._decoder.feed(ids.contiguous(), self.threads)
 
     def sample(self, numbers: Tensor, options: SampleOptions) -> Tensor:
-        """Draw by numbers `(T, B)` float64 in [0, 1), each symbol read on by its stream; return the ids `(T, B)` int64."""
+        """Draw T tokens for each stream with the random numbers `(T, B)` float64 in [0, 1); return the ids `(T, B)` int64.
+
+        Of the options, temperature, top_k, top_p and min_p are used, in this order.
+        """
         ids = torch.empty(numbers.shape, dtype=torch.int64)
         filters = (options.temperature, options.top_k, options.top_p, options.min_p)
         self._decoder.sample(numbers.contiguous(), ids, *filters, self.threads)
         return ids
 
     def save_prefix(self, prefix_ids: list[int]) -> None:
-        """Remember where the first stream is, having `read` these ids."""
+        """Store the state of the first stream, after it has read `prefix_ids`."""
         self._decoder.save_prefix()
         self.prefix_ids = prefix_ids
 
     def reset_prefix(self) -> None:
-        """Let the first stream begin from zero."""
+        """Set the state of the first stream to zero."""
         self._decoder.reset()
 
     def restore_prefix(self) -> None:
-        """Let every stream go on from the mark, or from zero if there is none."""
+        """Set every stream to the state of `save_prefix`, or to zero if there is none."""
         self._decoder.restore_prefix()
 
     def logits(self) -> Tensor:
-        """Return what each stream expects next, `(B, V)`."""
+        """Return the logits of the next token of each stream, `(B, V)`."""
         logits = torch.empty(self.streams, self.vocab_size)
         self._decoder.logits(logits)
         return logits
 
     @property
     def state(self) -> State:
-        """The state of all streams, as the model has it."""
+        """The state of all streams, as the model's `step` returns it."""
         state = map_state(torch.empty_like, self.model.initial_state(self.streams))
-        for index, own in enumerate(state.layers):
-            self._copy_state(index, own, False)
+        for index, layer_state in enumerate(state.layers):
+            self._copy_state(index, layer_state, False)
         return state
 
     @state.setter
     def state(self, state: State) -> None:
-        for index, own in enumerate(state.layers):
-            self._copy_state(index, map_state(_contiguous_float32, own), True)
+        for index, layer_state in enumerate(state.layers):
+            self._copy_state(index, map_state(_contiguous_float32, layer_state), True)
 
     def _copy_state(self, index: int, layer_state: State, to_native: bool) -> None:
         tensors = state_tensors(layer_state)
@@ -120,13 +133,13 @@ class NativeDecoder:
 
 
 _PACKED_CACHE: weakref.WeakKeyDictionary[RecurrentLM, tuple[Any, Any]] = weakref.WeakKeyDictionary()
-"""Of each model what was packed last, and of what: packing takes longer than drawing a line of text."""
+"""For each model, the version of its weights and the packed weights: packing takes longer than drawing a line of text."""
 
 
 def _cached_weights(model: RecurrentLM, precision: Precision) -> Any:
-    """Return the weights of a model as steps read them: those made last time, if they are still the same."""
+    """Return the packed weights of a model, from the cache if the weights have not changed since."""
     weights = [*model.parameters()]
-    if any(weight.is_inference() for weight in weights):  # nobody counts their changes
+    if any(weight.is_inference() for weight in weights):  # inference tensors have no version counter
         return _pack_weights(model, precision)
     version = (precision, [(weight.data_ptr(), weight._version) for weight in weights])
     cached = _PACKED_CACHE.get(model)
@@ -138,7 +151,7 @@ def _cached_weights(model: RecurrentLM, precision: Precision) -> Any:
 @torch.no_grad()
 def _pack_weights(model: RecurrentLM, precision: Precision) -> Any:
     layers, cells, table = model.stack.layer_list(), model.cells(), model.embedding_matrix().detach()
-    norm, kind = layers[0].norm, _CELL_KINDS[type(cells[0])]
+    norm, kind = layers[0].norm, CELL_KINDS[type(cells[0])]
     epsilon = norm.eps if isinstance(norm, nn.LayerNorm) else 0.0
     packed = native_module().DecoderWeights(
         kind, PRECISIONS.index(precision), cells[0].hidden_size, len(cells), model.vocab_size, norm is not None, epsilon
@@ -172,7 +185,7 @@ def _contiguous_float32(tensor: Tensor) -> Tensor:
 
 
 def _input_bias(cell: GatedCell) -> Tensor:
-    """Return the biases `(G H)` that can be added to the products of x: all but a GRU's inside its reset gate."""
+    """Return the biases `(G H)` to add to `W_x x`: all of them, except the `b_hn` that a GRU's reset gate multiplies."""
     if cell.bias_hh is None:
         return cell.bias
     if not isinstance(cell, GRUCell):
