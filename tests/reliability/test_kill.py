@@ -158,7 +158,7 @@ def check_run(run: Run) -> tuple[int, float]:
     _, tensors, about, passed = resumed.load_checkpoint()
     resumed.unlock()
     assert passed == []
-    step = about["position"]["spent"]["steps"]
+    step = about["state"]["used"]["steps"]
     assert step >= 3, "the last good checkpoint is gone"
     assert int(tensors["x"][0]) == step
     assert len(run.checkpoints()) >= 2, "there are two to go on from"

@@ -73,7 +73,7 @@ def test_muon_is_chosen_where_it_is_not_too_slow() -> None:
     assert choose_text_options(request(minutes=1), BOOK, at(70_000, muon=0.3))[0].training.optimizer == "adamw"
 
 
-@pytest.mark.parametrize("given", [{"hidden": 48}, {"dropout": 0.77}, {"optimiser": "rmsprop"}, {"hidden": 33, "dropout": 0.0}])
+@pytest.mark.parametrize("given", [{"hidden": 48}, {"dropout": 0.77}, {"optimizer": "rmsprop"}, {"hidden": 33, "dropout": 0.0}])
 def test_what_was_given_is_never_touched(given: dict[str, Any]) -> None:
     chosen, sentence = choose_text_options(request(minutes=3, **given), BOOK, at(70_000))
     assert {name: chosen.to_dict()[name] for name in given} == given
@@ -138,7 +138,7 @@ def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[...
     )
     assert told, done.err
     saved = json.loads(Path("r/config.json").read_text("utf-8"))["options"]
-    assert (str(saved["hidden"]), f"{saved['dropout']:g}", saved["optimiser"]) == told.groups()
+    assert (str(saved["hidden"]), f"{saved['dropout']:g}", saved["optimizer"]) == told.groups()
     again = cli("train", "--resume", "r", "--json")
     assert json.loads(again.out)["steps"] == 12
     assert "layers of" not in again.err

@@ -18,8 +18,8 @@ from unrolled.training import launch
 from unrolled.views.progress import NullProgress
 
 SETTINGS: dict[str, Any] = {
-    "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "symbol_dropout": 0.0,
-    "reset_probability": 0.0, "optimiser": "adamw",
+    "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "token_dropout": 0.0,
+    "state_reset_prob": 0.0, "optimizer": "adamw",
 }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_one_bad_step_is_gone_back_on(book: Path, harm: float, at: int) -> None:
     harmed = poison(work, lambda call: call == at, lambda loss: loss * harm)
     outcome = work.train()
     assert (outcome.steps, outcome.stop_signal, harmed) == (60, None, [at])
-    assert [(record["step"], record["rate"]) for record in rollbacks("run")] == [(0, 0.5)]
+    assert [(record["step"], record["lr_factor"]) for record in rollbacks("run")] == [(0, 0.5)]
     assert sum("diverged" in note for note in heard.notes) == 1
     assert all_finite("run")
     assert outcome.val_nats is not None
@@ -101,7 +101,7 @@ def test_what_always_diverges_is_given_up_and_the_good_is_kept(book: Path) -> No
     poison(work, lambda call: call >= 25, lambda loss: loss * math.nan)
     with pytest.raises(DivergedError, match="diverged"):
         work.train()
-    assert [record["rate"] for record in rollbacks("run")] == [0.5, 0.25, 0.125]
+    assert [record["lr_factor"] for record in rollbacks("run")] == [0.5, 0.25, 0.125]
     assert sum("back to step" in note for note in heard.notes) == 3
     assert all_finite("run")
 
@@ -129,12 +129,12 @@ def short_of_memory(work: launch.TrainingRun, most_rows: int) -> None:
     work.trainer.train_step._loss = loss
 
 
-@pytest.mark.parametrize("unit", ["stream", "line"])
+@pytest.mark.parametrize("documents", ["none", "line"])
 @pytest.mark.parametrize("most_rows", [1, 2, 3])
-def test_a_batch_too_large_is_learned_from_in_parts(book: Path, unit: str, most_rows: int) -> None:
-    straight, _ = start(book, "straight", steps=12, unit=unit, batch=6, bptt=64)
+def test_a_batch_too_large_is_learned_from_in_parts(book: Path, documents: str, most_rows: int) -> None:
+    straight, _ = start(book, "straight", steps=12, documents=documents, batch=6, bptt=64)
     straight.train()
-    work, heard = start(book, "split", steps=12, unit=unit, batch=6, bptt=64)
+    work, heard = start(book, "split", steps=12, documents=documents, batch=6, bptt=64)
     short_of_memory(work, most_rows)
     outcome = work.train()
     assert outcome.steps == 12
@@ -155,8 +155,8 @@ def test_other_conditions_are_refused_unless_they_are_allowed(book: Path) -> Non
     work.train()
     path = Path("run", "config.json")
     config = json.loads(path.read_text())
-    config["conditions"]["torch"] = "1.0"
-    config["conditions"]["threads"] = 77
+    config["environment"]["torch"] = "1.0"
+    config["environment"]["threads"] = 77
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"torch was 1\.0.*threads was 77.*--allow-change"):
         launch.resume_run(Path("run"), {}, NullProgress())

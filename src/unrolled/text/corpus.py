@@ -182,8 +182,11 @@ def _read_entry(folder: Path, verified: bool) -> Corpus:
         raise ValueError("checksum")
     ids = np.memmap(path, dtype=header["dtype"], mode="r", shape=(header["size"],))
     tokenizer = tokenizer_from_json(header["vocabulary"])
-    fields = {name: header[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
-    return Corpus(ids, tokenizer, cache_key=folder.name, notes=tuple(header["notes"]), **fields)
+    return Corpus(
+        ids, tokenizer, documents="none" if header["unit"] == "stream" else header["unit"], content_hash=header["text"],
+        is_text=header["is_text"], num_documents=header["documents"], longest_document=header["longest"],
+        num_unknown=header["unknown"], cache_key=folder.name, notes=tuple(header["notes"]),
+    )  # fmt: skip
 
 
 def _is_intact(path: Path, header: dict[str, Any]) -> bool:
