@@ -604,7 +604,8 @@ MODEL_FILES: dict[str, Callable[[], bytes]] = {
     "a vocabulary of a million": lambda: sealed(GOOD | {"tokenizer": {"kind": "characters", "tokens": "a" * 10**6}}),
     "a vocabulary that is a list": lambda: sealed(GOOD | {"tokenizer": [[]]}),
     "history that is a list": lambda: sealed(GOOD | {"history": [1]}),
-    "a task of strangers": lambda: sealed({"kind": "table", "options": {}, "table_options": {}, "spec": {"source": {}}, "history": {}}),
+    "a spec without a target": lambda: sealed(
+        {"kind": "table", "options": {}, "table_options": {}, "spec": {"source": {}}, "history": {}}),
     "a picture of 10^12": lambda: sealed(
         {"kind": "table", "options": {"hidden": 4}, "table_options": {}, "history": {}, "spec": {
             "source": {"kind": "image", "name": "a", "shape": [10**6, 10**6, 1], "low": 0, "high": 1, "mean": 0, "scale": 1},

@@ -15,9 +15,9 @@ from support.tables import MODES, many_to_many, many_to_one, one_to_one, synced,
 from unrolled.errors import DataError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
+from unrolled.training.callbacks import NullProgress
 from unrolled.training.table_recipe import choose_table_options
 from unrolled.training.tasks.table import TableTask
-from unrolled.views.progress import NullProgress
 
 TINY = ("--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1)
 METRICS = {
@@ -214,20 +214,20 @@ def test_rows_left_out_and_a_table_to_validate_on(cli: Cli) -> None:
 def test_the_same_seed_holds_the_same_rows_out() -> None:
     path, source, target = table("many-to-one", 200)
     request = TrainRequest.build((str(path),), {"source": source, "target": target}, "test").check()
-    one, other = (TableTask(request, None, lambda note: None) for _ in range(2))
+    one, other = (TableTask(request, None) for _ in range(2))
     assert one.validation_rows.tolist() == other.validation_rows.tolist()
     assert 8 <= len(one.validation_rows) <= 35
     assert not set(one.validation_rows) & set(one.train_rows)
     assert len(one.validation_rows) + len(one.train_rows) == 200
     drawn = TrainRequest.build((str(path),), {"source": source, "target": target, "seed": 2}, "test").check()
-    assert TableTask(drawn, None, lambda note: None).validation_rows.tolist() != one.validation_rows.tolist()
+    assert TableTask(drawn, None).validation_rows.tolist() != one.validation_rows.tolist()
 
 
 def test_the_recipe_of_tables_touches_nothing_that_was_given() -> None:
     path, source, target = table("many-to-one", 200)
     given = {"hidden": 24, "dropout": 0.07, "lr": 0.123, "batch": 5, "label_smoothing": 0.03, "symbol_dropout": 0.01}
     request = TrainRequest.build((str(path),), {"source": source, "target": target, **given}, "test").check()
-    material = TableTask(request, None, lambda note: None)
+    material = TableTask(request, None)
     rows: Any = type("R", (), {"rows": 200, "read": 1000, "targets": 200})
     chosen, told = choose_table_options(request, material.spec.dims, rows, lambda wanted: 100.0, lambda wanted: 5_000)
     assert {name: chosen.to_dict()[name] for name in given} == given

@@ -14,7 +14,7 @@ from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_dev
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, PRESETS, TrainRequest
 from unrolled.training import launch
-from unrolled.training.callbacks import eval_fractions
+from unrolled.training.callbacks import NullProgress, eval_fractions
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.recipe import (
     DROPOUT_BY_PRESSURE,
@@ -27,7 +27,6 @@ from unrolled.training.recipe import (
 )
 from unrolled.training.schedule import Budget
 from unrolled.training.throughput import measure_throughput
-from unrolled.views.progress import NullProgress
 
 BOOK = TextStats(tokens=1_000_000, vocab_size=65)
 
@@ -144,16 +143,11 @@ def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[...
     assert "layers of" not in again.err
 
 
-def test_a_run_in_minutes_measures_this_machine(book: Path) -> None:
-    class Notes(NullProgress):
-        lines: list[str] = []
-
-        def note(self, message: str) -> None:
-            self.lines.append(message)
-
+def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unrolled")
     values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4}
-    outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), Notes()).train()
-    assert any("symbols/s" in line for line in Notes.lines)
+    outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), NullProgress()).train()
+    assert any("symbols/s" in message for message in caplog.messages)
     assert load("r").network.options.hidden == 128  # a small text
     assert outcome.diagnosis
 

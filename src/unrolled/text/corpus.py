@@ -15,10 +15,11 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,12 @@ from unrolled.text.text_encoder import (
 from unrolled.text.text_files import CHUNK_BYTES, CHUNK_READERS, is_stdin_buffer, resolve_inputs
 from unrolled.text.tokenizer import ByteTokenizer, Ids, Tokenizer, tokenizer_from_json
 
+logger = logging.getLogger(__name__)
+
 DAY_SECONDS = 86400.0
 FORMAT = 2
 MIN_SHARDED_BYTES = 512 << 20
 """Bytes of files from which on they are encoded in shards, by several processes."""
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,6 @@ def open_corpus(
     inputs: Sequence[str],
     options: DataOptions,
     tokenizer: Tokenizer | None = None,
-    report: Report = lambda message: None,
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `sources.gather`), from the cache if its contents are known there.
 
@@ -117,13 +117,13 @@ def open_corpus(
             os.utime(work_folder(cache / key))  # what is left of this very text is gone on with, however old
         remove_tmp(cache, min_age=DAY_SECONDS)
         num_bytes = sum(stamp[0] for stamp in file_stats)
-        report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {num_bytes:,} bytes, for the first time")
+        logger.info(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {num_bytes:,} bytes, for the first time")
         if tokenizer is not None:
             require_same_tokens(tokenizer, options)
         in_shards = _needs_shards(paths, file_stats)
         if in_shards:
             job, content_hash = EncodingJob(paths, file_stats, options, tokenizer), str(key_parts[1])
-            encode_in_shards(cache / key, job, report, lambda *results: _header_json(options, content_hash, *results))
+            encode_in_shards(cache / key, job, lambda *results: _header_json(options, content_hash, *results))
         else:
             with atomic_dir(cache / key, keep_existing=True) as folder:  # two processes may read one text at the same time
                 _encode(paths, options, tokenizer, folder, str(key_parts[1]))
