@@ -29,8 +29,8 @@ from unrolled.evaluation.metric_report import MetricReport
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.interpret.activations import Activations, record_activations
-from unrolled.interpret.intervention import parse_clamp
 from unrolled.interpret.table_activations import RowActivations, record_row
+from unrolled.nn.clamp import parse_clamp
 from unrolled.nn.device import select_device
 from unrolled.options import (
     EvaluateOptions,

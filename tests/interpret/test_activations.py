@@ -19,10 +19,10 @@ from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.predictor import Predictor
 from unrolled.generation.sampling import generate, stream_text
 from unrolled.interpret.activations import Activations, record_activations, stream_activations
-from unrolled.interpret.intervention import measure_effect, parse_clamp, unit_importance
+from unrolled.interpret.intervention import measure_effect, unit_importance
 from unrolled.interpret.table_activations import record_row
 from unrolled.nn.cells import CELLS, GatedCell, state_tensors
-from unrolled.nn.clamp import Clamp, clamped
+from unrolled.nn.clamp import Clamp, clamped, parse_clamp
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder import BidirectionalLayer
 from unrolled.nn.kernels import KERNELS, set_kernel, unsupported_reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from unrolled.errors import UsageError
 from unrolled.nn.cells import Cell, GatedCell, State
 from unrolled.nn.stack import Stack
+
+
+MAX_CLAMP_VALUE = torch.finfo(torch.float32).max
 
 
 class Clamp(NamedTuple):
@@ -24,6 +28,19 @@ class Clamp(NamedTuple):
     unit: int
     value: float = 0.0
     row: int | None = None
+
+
+def parse_clamp(text: str, flag: str = "--clamp") -> Clamp:
+    """Return the clamp that `LAYER.UNIT=VALUE` means; without a value, 0. Raises `UsageError` for any other text."""
+    unit_name, equals, value = text.partition("=")
+    layer, dot, unit = unit_name.partition(".")
+    try:
+        clamp = Clamp(int(layer), int(unit), float(value) if equals else 0.0)
+    except ValueError:
+        clamp = Clamp(0, 0, math.nan)
+    if not dot or not abs(clamp.value) <= MAX_CLAMP_VALUE:
+        raise UsageError(f"{flag} takes LAYER.UNIT=VALUE, such as 0.17=-1 (layers and units count from 0); got {text!r}.")
+    return clamp
 
 
 class ClampedCell(Cell):

@@ -40,6 +40,10 @@ class TokenizedText:
         """What was read."""
         return "".join(self.token_texts)
 
+    def one_char_per_token(self) -> str:
+        """Return one character for each token: its last, or a null character for a token without text."""
+        return "".join(token_text[-1:] or "\0" for token_text in self.token_texts)
+
 
 def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
     """Return how a model of `unit` reads a text; what it never saw is read as the closest it knows.

@@ -86,6 +86,10 @@ class Tokenizer:
         """Return, for each id, whether it begins a character (an end counts as one, as its line end would), `(V,)`."""
         return np.ones(self.vocab_size, dtype=bool)
 
+    def code_point_of_id(self) -> npt.NDArray[Any]:
+        """Return the code point (or byte) of each id, `(V,)` or one more; the end of a document is a line feed."""
+        raise NotImplementedError
+
     def to_json(self) -> dict[str, Any]:
         """Return what `vocabulary_from_json` needs to build the same vocabulary."""
         raise NotImplementedError
@@ -161,6 +165,9 @@ class CharTokenizer(Tokenizer):
             return self.eos_id
         return self._token_to_id.get("\n", self._token_to_id.get(" ", 0))
 
+    def code_point_of_id(self) -> npt.NDArray[Any]:
+        return np.array([ord(char) for char in self.tokens] + [ord("\n")], dtype=np.uint32)
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "tokens": "".join(self.tokens), "has_eos": self.eos_id is not None}
 
@@ -193,6 +200,9 @@ class ByteTokenizer(Tokenizer):
 
     def bos_id(self) -> int:
         return self.eos_id if self.eos_id is not None else ord("\n")
+
+    def code_point_of_id(self) -> npt.NDArray[Any]:
+        return np.append(np.arange(256), ord("\n")).astype(np.uint8)
 
     def char_start_mask(self) -> npt.NDArray[np.bool_]:
         ids = np.arange(self.vocab_size)

@@ -13,7 +13,8 @@ from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import fit_temperature, mean_loss
 from unrolled.evaluation.metric_report import MetricReport
-from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, fit_baselines
+from unrolled.evaluation.predictor import Prediction, Predictor
+from unrolled.evaluation.table_metrics import evaluate_predictions, fit_baselines
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
 from unrolled.nn.kernels import set_kernel
