@@ -49,7 +49,7 @@ TRUTHS = [
     ("inside a number", "a12 3", ".11.1"),
     ("capital", "aBC \u00c9", ".11.1"),
     ("words in capitals", "A BIG CAT ran", "..1111111...."),
-    ("blank", "a b\tc\n", ".1.1.1"),
+    ("white space", "a b\tc\n", ".1.1.1"),
     ("punctuation", "a, b_3!", ".1..1.1"),
     ("vowel", "oYou", "1.11"),
     ("line ends with a colon", "if x:\n y\n", "11111...."),
@@ -89,7 +89,7 @@ def test_every_feature_has_a_name_a_meaning_and_an_example_here() -> None:
     assert all(feature.description for feature in FEATURES)
     assert {name for name, *_ in TRUTHS} | {name for name, *_ in NUMBERS} | {"empty line"} == set(BY_NAME)
     plain = {feature.name for feature in FEATURES if feature.trivial}
-    assert plain == {"inside a word", "inside a number", "capital", "blank", "punctuation", "vowel"}
+    assert plain == {"inside a word", "inside a number", "capital", "white space", "punctuation", "vowel"}
 
 
 ODD = st.characters(codec=None) | st.sampled_from(list("\"'\n\t ()[]{}<>#/*:.?!\u201c\u201d\u2018\u2019aA1\0\ud800"))
@@ -214,7 +214,7 @@ def test_a_unit_that_does_nothing_follows_nothing() -> None:
 def test_what_the_character_itself_says_comes_last_and_is_no_detector() -> None:
     text = prose()
     states = noise(len(text))
-    for place, name in enumerate(("vowel", "blank", "double quotes")):
+    for place, name in enumerate(("vowel", "white space", "double quotes")):
         states[:, 0, place] = BY_NAME[name].compute(text) + 0.01 * noise(len(text), 4)[:, 1, place]
     findings = probe_units(made_trace(text, states), text)
     plain = [one.trivial for one in findings.best_units]
@@ -271,9 +271,9 @@ def test_every_symbol_has_the_first_class_that_fits() -> None:
     text = 'It\'s "3" (xyzzy), it\n'
     common = Counter({"it": MAX_RARE_COUNT + 1, "s": MAX_RARE_COUNT + 1, "xyzzy": MAX_RARE_COUNT})
     classes = [
-        "start of line", "inside a word", "other punctuation", "start of word", "blank", "opening bracket or quote", "digit",
-        "closing bracket or quote", "blank", "opening bracket or quote", "start of word", *["inside a rare word"] * 4,
-        "closing bracket or quote", "other punctuation", "blank", "start of word", "inside a word", "line end",
+        "start of line", "inside a word", "other punctuation", "start of word", "white space", "opening bracket or quote", "digit",
+        "closing bracket or quote", "white space", "opening bracket or quote", "start of word", *["inside a rare word"] * 4,
+        "closing bracket or quote", "other punctuation", "white space", "start of word", "inside a word", "line end",
     ]  # fmt: skip
     bits = np.arange(len(text), dtype=float)
     bits[0] = np.nan
