@@ -1,6 +1,7 @@
 # make train   environment, then one minute on the built-in corpus, then a sample
 # make test    environment, then all tests        make test-long   the slow soaks
 # make check   lint and types  make check-js    types of the pages' scripts alone (needs node)
+# make docs    the documentation, into docs/_build; a warning is an error
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +9,7 @@ READY := .venv/ready
 
 CHROMIUMS := chromium chromium-browser google-chrome
 
-.PHONY: train test test-long check check-js browser clean
+.PHONY: train test test-long check check-js docs browser clean
 
 train: $(READY)
 	$(BIN)/unrolled train --minutes 1
@@ -34,7 +35,10 @@ check-js:
 	elif [ -n "$(CI)" ]; then echo "check-js needs node and npm" >&2; exit 1; \
 	else echo "no npm here: the types of the pages' scripts are not checked"; fi
 
-$(READY): pyproject.toml constraints.txt $(wildcard native/* native/sets/*)
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+$(READY): pyproject.toml constraints.txt $(wildcard native/* native/*/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
@@ -47,4 +51,4 @@ browser:
 	else echo "no Chromium here: the tests of pages are skipped"; fi
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,10 +22,10 @@ from unrolled.analysis.table_session import TableSession
 from unrolled.analysis.text_session import TextSession
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile, TextModelFile, load_model
 from unrolled.checkpoints.run_dir import find_model
+from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.evaluation.line_surprisal import ScoringStream
-from unrolled.evaluation.metric_report import MetricReport
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.interpret.activations import Activations, record_activations
@@ -46,7 +46,8 @@ from unrolled.options import (
     from_dict,
 )
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.table_files import Row, Table, open_table
+from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.table_files import Table, open_table
 from unrolled.text.corpus import Corpus
 from unrolled.text.tokenizer import Ids
 from unrolled.training import launch

@@ -12,13 +12,16 @@ import secrets
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from unrolled.errors import UsageError, did_you_mean
 
 Options = TypeVar("Options")
+
+REGISTRIES: dict[str, Collection[str]] = {}
+"""Registries of classes by the setting that names one: what an extension adds to one is a choice of the setting, too."""
 
 
 def option(
@@ -32,16 +35,15 @@ def option(
     old_names: tuple[str, ...] = (),
     old_values: Mapping[str, str] | None = None,
     chosen: bool = False,
-    choices: list[str] | None = None,
 ) -> Any:
     """Declare one setting: its default, its help, the bounds of a number, char-rnn's names for it.
 
-    What is `chosen` is the recipe's to choose where it was not given; the default is for objects made without one. `choices`
-    are the values of a text that others can add to; fixed ones are a `Literal` type.
+    What is `chosen` is the recipe's to choose where it was not given; the default is for objects made without one.
     """
     bounds = {"above": above, "least": least, "below": below, "most": most}
-    metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "chosen": chosen, "choices": choices}
-    metadata |= {name: bound for name, bound in bounds.items() if bound is not None}
+    metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "chosen": chosen} | {
+        k: v for k, v in bounds.items() if v is not None
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -73,20 +75,15 @@ class TableOptions:
     validation: str | None = option(None, "Table to validate on (default: rows held out, see --train-fraction).")
 
 
-CELL_NAMES = ["rnn", "gru", "gru-reset-before", "lstm"]
-"""Choices of `--cell`; a cell that is registered in `nn.cells.CELLS` adds its name."""
-
-
 @dataclass(frozen=True)
 class ModelOptions:
     """The shape of the network."""
 
-    cell: str = option(
+    cell: Literal["rnn", "gru", "gru-reset-before", "lstm"] = option(
         "lstm",
         "Kind of cell; 'gru-reset-before' applies the reset gate before the matrix product, as char-rnn does.",
         old_names=("model",),
         old_values={"gru-before": "gru-reset-before"},
-        choices=CELL_NAMES,
     )
     layers: int = option(2, "Number of layers.", least=1, most=64, old_names=("num_layers",))
     hidden: int = option(256, "Units a layer.", least=1, most=65536, old_names=("rnn_size",), chosen=True)
@@ -314,7 +311,7 @@ def check(options: Any) -> None:
     hints = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        expected = _expected_choice(field.metadata["choices"], value) or _expected_type(hints[field.name], value)
+        expected = _expected_type(hints[field.name], value, choices(field.name, hints[field.name]))
         if expected:
             raise UsageError(f"{flag_name(field.name)} is {value!r}; expected {expected}.")
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -328,22 +325,24 @@ def check(options: Any) -> None:
         raise UsageError(f"{flag_name(field.name)} is {value_text}; expected a finite number {expected}".rstrip() + ".")
 
 
-def _expected_type(hint: Any, value: Any) -> str:
+def choices(name: str, hint: Any) -> tuple[str, ...]:
+    """Return the values of the setting `name`, of type `hint`, that are offered: of its `Literal`, and of its registry."""
+    literals = [part for part in (hint, *typing.get_args(hint)) if typing.get_origin(part) is Literal]
+    return tuple(dict.fromkeys((*typing.get_args(literals[0]), *REGISTRIES.get(name, ())))) if literals else ()
+
+
+def _expected_type(hint: Any, value: Any, offered: tuple[str, ...]) -> str:
     """Return what was expected, if `value` is not of the type `hint`; an empty string if it is."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        expectations = [_expected_type(part, value) for part in typing.get_args(hint)]
+        expectations = [_expected_type(part, value, offered) for part in typing.get_args(hint)]
         return "" if "" in expectations else expectations[0]
     if typing.get_origin(hint) is Literal:
-        return _expected_choice(typing.get_args(hint), value)
+        return "" if value in offered else "one of " + ", ".join(offered)
     if typing.get_origin(hint) is tuple:
         return "" if isinstance(value, tuple) and all(isinstance(part, str) for part in value) else "a list of texts"
     if hint is float:
         return "" if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
     return "" if type(value) is hint else _TYPE_NAMES.get(hint, "nothing")
-
-
-def _expected_choice(choices: Sequence[str] | None, value: Any) -> str:
-    return "" if choices is None or value in choices else "one of " + ", ".join(choices)
 
 
 _MAX_FLOAT = sys.float_info.max

@@ -41,10 +41,11 @@ from unrolled.checkpoints.run_dir import JsonLinesLog, Run
 from unrolled.errors import UnrolledError
 from unrolled.options import DataOptions
 from unrolled.tables.cell_values import Cell, parse_array, parse_image
-from unrolled.tables.pair_batching import infer_spec, read_pairs
+from unrolled.tables.pair_batching import read_pairs
+from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.text.corpus import cache_folder, cached_corpus, open_corpus
-from unrolled.text.text_files import read_byte_values, read_code_points
+from unrolled.text.text_files import read_chunks, read_code_points
 from unrolled.training.resume import load_request
 
 LONG = pytest.mark.long
@@ -222,7 +223,7 @@ def _packed(ending: str) -> tuple[Callable[[Path], None], Read]:
         path.write_bytes(PACKERS[ending](text))
 
     def read(path: Path) -> Any:
-        raw = b"".join(piece.tobytes() for piece in read_byte_values(path, {}))
+        raw = b"".join(piece.tobytes() for piece in read_chunks(path, True, {}))
         points = np.concatenate([np.zeros(0, np.uint32), *read_code_points(path, {})])
         assert all(0 <= point < 0x110000 for point in points.tolist())
         assert len(points) <= len(raw)

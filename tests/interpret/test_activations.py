@@ -29,7 +29,7 @@ from unrolled.nn.kernels.select import KERNELS, set_kernel, unsupported_reason
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.pair_batching import PairDataset, encode_source
+from unrolled.tables.pair_batching import PairDataset
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import CharTokenizer
 
@@ -454,7 +454,7 @@ def read_by_hand(answerer: Predictor, cell: Cell) -> list[Tensor]:
     """Return the states `(S, H)` of each layer of the reader, one step at a time, the backward half from the last step on."""
     model = answerer.model
     reader = model.encoder
-    xs = reader.input_layer(answerer.collate([encode_source(answerer.spec, cell)])["source"])
+    xs = reader.input_layer(answerer.collate([answerer.spec.source.encode_source(cell)])["source"])
     found = []
 
     def run(cell: Any, inputs: list[Tensor]) -> list[Tensor]:
@@ -493,7 +493,7 @@ def test_a_row_is_read_as_by_hand_and_answered_as_predict_does(
     expected = read_by_hand(answerer, own)
     if expected:
         assert list(found.encoder) == ["h", *(["c"] if cell == "lstm" else []), *GATES[cell]]
-        steps = len(encode_source(answerer.spec, own))
+        steps = len(answerer.spec.source.encode_source(own))
         assert all(values.shape == (steps, 2, 12) for values in found.encoder.values())
         for layer, states in enumerate(expected):
             torch.testing.assert_close(torch.from_numpy(found.encoder["h"][:, layer]), states, **CLOSE)
@@ -531,7 +531,7 @@ def test_chances_beside_each_step_are_those_of_predict_among_any_neighbours(
     among = answerer.predict([longer, source("synced"), longer])[1]
     found = record_row(answerer, source("synced"))
     assert found.step_probs is not None
-    assert found.step_probs.shape == (4, len(tables["synced"].spec.target.labels))  # type: ignore[attr-defined]  # it has labels
+    assert found.step_probs.shape == (4, len(tables["synced"].spec.target.labels))
     np.testing.assert_allclose(found.step_probs.sum(1), 1, atol=1e-5)
     assert found.step_probs.argmax(1).tolist() == among.values.tolist() == found.prediction.values.tolist()
     likely = np.log(found.step_probs.max(1)).mean()
@@ -553,7 +553,7 @@ def test_what_is_written_is_the_writers_own_steps(
     assert all(values.shape == (len(symbols), 2, 12) for values in found.decoder.values())
     assert (found.attention is not None) == attention
     with torch.no_grad():
-        memory = model.encode(answerer.collate([encode_source(answerer.spec, own)]))
+        memory = model.encode(answerer.collate([answerer.spec.source.encode_source(own)]))
         state = model.decoder.initial_state(memory)
         for at, symbol in enumerate(symbols):
             _, layers, weights = model.decoder.step(state, memory, at)
@@ -565,7 +565,7 @@ def test_what_is_written_is_the_writers_own_steps(
                 np.testing.assert_allclose(found.attention[at], weights[0].numpy(), atol=1e-5)
             state = model.decoder.append(state, layers, torch.tensor([symbol]))
     if found.attention is not None:
-        assert found.attention.shape == (len(symbols), len(encode_source(answerer.spec, own)))
+        assert found.attention.shape == (len(symbols), len(answerer.spec.source.encode_source(own)))
         np.testing.assert_allclose(found.attention.sum(1), 1, atol=1e-5)
     names = {f"wrote.{name}" for name in found.decoder} | {f"read.{name}" for name in found.encoder}
     assert set(found.arrays()) == names | ({"attention"} if attention else set())

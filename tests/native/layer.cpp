@@ -4,8 +4,8 @@
 #include <random>
 #include <vector>
 
-#include "kernels.hpp"
-#include "processor.hpp"
+#include "isa/cpu_features.hpp"
+#include "isa/kernel_table.hpp"
 
 using namespace unrolled;
 
@@ -46,12 +46,12 @@ struct Case {
   void by_kernel() {
     const std::size_t padded = static_cast<std::size_t>(shape.padded_units), rows = static_cast<std::size_t>(shape.rows);
     std::vector<float> tiles(padded * padded * kGates), hs((kSteps + 1) * rows * (padded + 32)), last(h.size()), last_c(h.size());
-    std::vector<float> saved(kSteps * padded * rows * slots_of(kLSTM));
+    std::vector<float> saved(kSteps * padded * rows * saved_count(kLSTM));
     kernels().float32.pack_forward(shape, weight.data(), shape.units, shape.padded_units, tiles.data());
     LayerForward a{};
-    a.shape = shape, a.ids = ids.data(), a.table = table.data(), a.weight_h = tiles.data(), a.bias = bias.data();
-    a.resets = resets.data(), a.h_first = h.data(), a.c_first = c.data(), a.hs = hs.data(), a.stride_h = padded + 32;
-    a.saved = saved.data(), a.ys = ys.data(), a.h_last = last.data(), a.c_last = last_c.data();
+    a.shape = shape, a.ids = ids.data(), a.table = table.data(), a.weight_hh = tiles.data(), a.bias = bias.data();
+    a.resets = resets.data(), a.h_0 = h.data(), a.c_0 = c.data(), a.hs = hs.data(), a.hs_stride = padded + 32;
+    a.saved_activations = saved.data(), a.ys = ys.data(), a.h_n = last.data(), a.c_n = last_c.data();
     kernels().float32.forward(a);
   }
 
@@ -96,6 +96,6 @@ int main() {
         one.by_kernel();
         worst = std::fmax(worst, one.worst());
       }
-  std::printf("%s %g\n", set_in_use(), worst);
+  std::printf("%s %g\n", active_isa(), worst);
   return worst < 1e-5 ? 0 : 1;
 }

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("sets/plain.cpp", "team.cpp", "step.cpp", "step_pack.cpp", "processor.cpp")
+SOURCES = (
+    "isa/plain.cpp",
+    "isa/cpu_features.cpp",
+    "threads/parallel.cpp",
+    "args/decoder_args.cpp",
+    "bindings/pack_decoder.cpp",
+)
 COMPILER, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
 
 

@@ -37,7 +37,7 @@ from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer
 from unrolled.training.optim import make_optimizer
 
 SYMBOLS = 23
-SETS = native_module().sets() if native_module() is not None else ["none"]
+SETS = native_module().available_isas() if native_module() is not None else ["none"]
 BOUNDS: dict[Precision, float] = {"float32": 2e-5, "bfloat16": 0.1, "int8": 0.1}
 LETTERS = "\n abcdeABC\u00e9"
 
@@ -58,7 +58,7 @@ pytestmark = pytest.mark.usefixtures("best_set_again")
 
 def use(name: str) -> None:
     if native_module() is not None:
-        native_module().use_set(name)
+        native_module().set_isa(name)
 
 
 def test_without_the_library_the_definition_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +252,7 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
     with pytest.raises(ValueError, match="no native decoder for GRUResetBeforeCell"):
         NativeDecoder(network(cell="gru-reset-before"), 1)
     assert sampling_backend(model, options, [], "float32") == {
-        "step": f"native ({native_module().set_in_use()})",
+        "step": f"native ({native_module().active_isa()})",
         "precision": "float32",
     }
     assert sampling_backend(model, options, [], None) == {"step": "reference", "precision": "float32"}
@@ -265,7 +265,7 @@ def test_numbers_that_are_none_end_nothing() -> None:
         for value in (torch.nan, torch.inf, -torch.inf):
             model = network()
             with torch.no_grad():
-                model.stack.layer_list()[0].cell.get_parameter("weight_h")[3] = value
+                model.stack.layer_list()[0].cell.get_parameter("weight_hh")[3] = value
                 model.head.bias[5] = value
             for precision in PRECISIONS:
                 step = NativeDecoder(model, 2, precision)
@@ -276,8 +276,8 @@ def test_numbers_that_are_none_end_nothing() -> None:
 
 @built
 def test_wrong_sizes_types_and_symbols_are_errors() -> None:
-    step, packed = NativeDecoder(network(), 3), native_module().StepWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
-    own = native_module().Stepper(packed, 3)
+    step, packed = NativeDecoder(network(), 3), native_module().DecoderWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
+    own = native_module().Decoder(packed, 3)
     ids, numbers = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.float64)
     weight, bias = torch.zeros(68, 17), torch.zeros(68)
     wrong: list[Callable[[], Any]] = [
@@ -291,27 +291,29 @@ def test_wrong_sizes_types_and_symbols_are_errors() -> None:
         lambda: step.sample(numbers * torch.nan, SampleOptions()),
         lambda: step.sample(numbers.float(), SampleOptions()),
         lambda: step.sample(torch.zeros(2, 4, dtype=torch.float64), SampleOptions()),
-        lambda: own.draw(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
-        lambda: own.draw(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
-        lambda: own.read(ids, 0),
-        lambda: own.read(ids, 5000),
+        lambda: own.sample(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
+        lambda: own.sample(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
+        lambda: own.feed(ids, 0),
+        lambda: own.feed(ids, 5000),
         lambda: own.logits(torch.zeros(3, SYMBOLS + 1)),
         lambda: own.logits(torch.zeros(4, SYMBOLS)),
         lambda: own.state(2, torch.zeros(3, 17), torch.zeros(3, 17), True),
         lambda: own.state(0, torch.zeros(3, 17), None, True),
         lambda: own.state(0, torch.zeros(3, 16), torch.zeros(3, 16), True),
-        lambda: packed.fill_layer(0, weight[:67], None, None, None, None, None),
-        lambda: packed.fill_layer(0, weight, weight, None, None, None, None),
-        lambda: packed.fill_layer(1, weight, weight, bias, None, None, None),
-        lambda: packed.fill_layer(1, weight.double(), weight, bias, None, torch.zeros(17), torch.zeros(17)),
-        lambda: packed.fill_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
-        lambda: packed.fill_ends(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
-        lambda: packed.fill_ends(torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
-        lambda: native_module().StepWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
-        lambda: native_module().StepWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
-        lambda: native_module().StepWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
-        lambda: native_module().Stepper(packed, -1),
-        lambda: native_module().memory_rate(1, 1, 0.1),
+        lambda: packed.set_layer(0, weight[:67], None, None, None, None, None),
+        lambda: packed.set_layer(0, weight, weight, None, None, None, None),
+        lambda: packed.set_layer(1, weight, weight, bias, None, None, None),
+        lambda: packed.set_layer(1, weight.double(), weight, bias, None, torch.zeros(17), torch.zeros(17)),
+        lambda: packed.set_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
+        lambda: packed.set_table_and_head(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
+        lambda: packed.set_table_and_head(
+            torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)
+        ),
+        lambda: native_module().DecoderWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: native_module().DecoderWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
+        lambda: native_module().DecoderWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
+        lambda: native_module().Decoder(packed, -1),
+        lambda: native_module().memory_bandwidth(1, 1, 0.1),
     ]
     for call in wrong:
         with pytest.raises(ValueError, match=r"\w"):

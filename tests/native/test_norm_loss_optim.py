@@ -57,7 +57,7 @@ def batch_of(symbols: int, steps: int, rows: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_a_whole_model_learns_what_the_reference_learns(cell: Any, instructions: str) -> None:
     """Gathered first layer and dense ones, dropout, resets, missing targets, odd sizes, more symbols than inputs."""
-    NATIVE.use_set(instructions)
+    NATIVE.set_isa(instructions)
     for (symbols, hidden, rows), dtype in itertools.product(
         [(9, 33, 5), (70, 64, 33), (300, 17, 16)], precisions(instructions)
     ):
@@ -78,7 +78,7 @@ def test_a_whole_model_learns_what_the_reference_learns(cell: Any, instructions:
 @built
 @pytest.mark.parametrize("instructions", SETS)
 def test_the_loss_behind_a_head_is_that_of_its_scores(instructions: str) -> None:
-    NATIVE.use_set(instructions)
+    NATIVE.set_isa(instructions)
     sizes = [(1, 1, 1, 1), (2, 3, 5, 7), (65, 256, 32, 9), (96, 100, 17, 3), (1000, 40, 3, 5)]
     for (symbols, units, rows, steps), dtype in itertools.product(sizes, precisions(instructions)):
         torch.manual_seed(symbols)
@@ -119,7 +119,7 @@ def test_scores_that_are_no_numbers_give_a_loss_that_is_none() -> None:
 @pytest.mark.parametrize("instructions", SETS)
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_optimisers_step_as_torch_would(name: Any, instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    NATIVE.use_set(instructions)
+    NATIVE.set_isa(instructions)
     options = TrainingOptions(optimizer=name, weight_decay=0.1, clip=1.0)
     ends = []
     for native_there in (True, False):
@@ -142,7 +142,7 @@ def test_optimisers_step_as_torch_would(name: Any, instructions: str, monkeypatc
 def test_the_length_of_a_gradient_is_the_same_for_any_number_of_threads() -> None:
     torch.manual_seed(0)
     parts = [torch.randn(size) for size in (1, 17, 4096, 10_001)]
-    lengths = {NATIVE.length(parts, threads) for threads in (1, 2, 3, 7)}
+    lengths = {NATIVE.grad_norm(parts, threads) for threads in (1, 2, 3, 7)}
     assert len(lengths) == 1
     assert lengths.pop() == pytest.approx(float(torch.cat(parts).double().norm()), rel=1e-6)
 
@@ -157,7 +157,7 @@ def test_wrong_arrays_are_refused() -> None:
     for place, value in wrong:
         with pytest.raises((ValueError, TypeError)):
             NATIVE.adamw(*[value if index == place else one for index, one in enumerate(good)])
-    if NATIVE.has_polar(32):
+    if NATIVE.has_polar_express(32):
         square = [torch.zeros(32, 32)]
         with pytest.raises(ValueError, match="squares of that size"):
             NATIVE.muon(
@@ -166,7 +166,7 @@ def test_wrong_arrays_are_refused() -> None:
         with pytest.raises(ValueError, match="multiple of 32"):
             NATIVE.muon(square, square, square, 16, torch.zeros(3, 3), 1, 1, 1, 1, 1, 1)
     head = nn.Linear(8, 5)
-    with pytest.raises(ValueError, match="not among the symbols"):
+    with pytest.raises(ValueError, match="not a token of the vocabulary"):
         native.loss(torch.zeros(1, 2, 8), head, torch.tensor([[0, 5]]))
     with pytest.raises(ValueError, match="moments"):
         NATIVE.norm_forward(
@@ -176,7 +176,7 @@ def test_wrong_arrays_are_refused() -> None:
 
 @built
 def test_directions_are_applied_to_all_weights() -> None:
-    if not NATIVE.has_polar(32):
+    if not NATIVE.has_polar_express(32):
         pytest.skip("no tile registers here")
     torch.manual_seed(2)
     before = [torch.randn(size) for size in (5000, 64, 4096)]
@@ -193,10 +193,10 @@ def test_directions_are_applied_to_all_weights() -> None:
 def test_arrays_come_from_torch_and_from_others() -> None:
     numbers = torch.arange(12.0).view(3, 4)
     length = pytest.approx(float(numbers.norm()))
-    assert NATIVE.length([numbers], 1) == length
-    assert NATIVE.length([numbers.numpy()], 1) == length
-    assert NATIVE.length([nn.Parameter(numbers).detach()], 1) == length
-    assert NATIVE.length([numbers[:, :1].contiguous(), torch.zeros(0, 5), torch.tensor(2.0)], 1) == pytest.approx(84.0**0.5)
+    assert NATIVE.grad_norm([numbers], 1) == length
+    assert NATIVE.grad_norm([numbers.numpy()], 1) == length
+    assert NATIVE.grad_norm([nn.Parameter(numbers).detach()], 1) == length
+    assert NATIVE.grad_norm([numbers[:, :1].contiguous(), torch.zeros(0, 5), torch.tensor(2.0)], 1) == pytest.approx(84.0**0.5)
     for wrong in (numbers.T, numbers.to("meta"), numbers.to_sparse(), 5, None, "numbers"):
         with pytest.raises((TypeError, ValueError)):
-            NATIVE.length([wrong], 1)
+            NATIVE.grad_norm([wrong], 1)

@@ -51,9 +51,9 @@ def sample(model, streams, precision):
     step.read(torch.randint(model.symbols, (3, streams)))
     step.draw(torch.rand(4, streams, dtype=torch.float64), SampleOptions(top_k=3, top_p=0.9, min_p=0.01))
 
-sets = native.sets()
+sets = native.available_isas()
 for instructions in sets:
-    native.use_set(instructions)
+    native.set_isa(instructions)
     narrow = [torch.float32, *([torch.bfloat16] if instructions in ("avx512_bf16", "amx") else [])]
     for cell, dtype in itertools.product(("rnn", "gru", "lstm"), narrow):
         sizes = ((1, 1, 1), (17, 3, 2), (64, 33, 3), (200, 16, 2), (40, 50, 12))

@@ -1,8 +1,12 @@
-"""What the documents say is so: files, commands, flags and tests that they name exist."""
+"""The documentation agrees with the code: files, commands, flags, tests and links that it names exist."""
 
+import dataclasses
 import re
+import runpy
+import shlex
 import typing
 from pathlib import Path
+from typing import Any
 
 from unrolled.cli.main import COMMANDS
 from unrolled.options import (
@@ -20,22 +24,19 @@ from unrolled.options import (
 ROOT = Path(__file__).parents[2]
 OTHER_PROGRAMS = {
     *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--max-restarts"),
-    *("--nodes", "--ntasks-per-node", "--scoring", "--measure", "--compare"),
+    *("--nodes", "--ntasks-per-node", "--scoring", "--measure", "--compare", "--megabytes", "--debug"),
 }
 """Flags of torchrun, srun, benchmarks/figures.py and benchmarks/scaling.py, which the documents name."""
 
 OTHERS = (SampleOptions, PredictOptions, EvaluateOptions, ScoreOptions, ExplainOptions, ReportOptions, BenchOptions)
-TESTS = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_readme_tree_is_the_tree() -> None:
-    tree = README.split("## The house")[1].split("## ")[0]
-    named = set(re.findall(r"\b([a-z_]+\.py)\b", tree))
-    there = {path.name for path in (ROOT / "src").rglob("*.py")} | {path.name for path in (ROOT / "examples").glob("*.py")}
-    there |= {path.name for path in (ROOT / "benchmarks").glob("*.py")}
-    there -= {"__init__.py", "__main__.py", "aten.py"}
-    assert named - {"test_floors.py"} == there
+def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
+    tree = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("src/unrolled/\n")[1].split("    native/")[0]
+    commands = ROOT / "src" / "unrolled" / "cli" / "commands"
+    files = {path.name for path in (ROOT / "src").rglob("*.py") if commands not in path.parents}
+    assert set(re.findall(r"\b([a-z_]+\.py)\b", tree)) == files - {"__init__.py", "__main__.py"}
 
 
 def test_commands_and_flags_in_the_documents_exist() -> None:
@@ -54,17 +55,70 @@ def test_commands_and_flags_in_the_documents_exist() -> None:
         }
         | OTHER_PROGRAMS
     )
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+    options = [field for kind in (*OPTION_CLASSES, *OTHERS) for field in dataclasses.fields(kind)]
+    old = {f"--{name.replace('_', '-')}" for field in options for name in field.metadata["old_names"]}
+    for path in (*PAGES, ROOT / "CHANGELOG.md"):
         text = path.read_text("utf-8")
-        assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known, path
-        assert set(re.findall(r"`?unrolled ([a-z]+) ", text)) <= {*COMMANDS}, path
+        allowed = known | old if path.name == "CHANGELOG.md" else known
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= allowed, path
+        assert set(re.findall(r"`unrolled ([a-z]+)\b", text)) <= {*COMMANDS}, path
         assert set(re.findall(r"--preset ([\w-]+)", text)) <= set(PRESETS), path
 
 
 def test_tests_that_are_named_exist() -> None:
-    for file, name in re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "post.md").read_text("utf-8")):
-        assert f"def {name}(" in TESTS[file].read_text("utf-8"), f"{file}::{name}"
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", (ROOT / "docs" / "post.md").read_text("utf-8"))
+    assert len(named) > 30
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text("utf-8"), f"{file}::{name}"
 
 
 def test_the_changelog_knows_this_version() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+PAGES = (ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts))
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 10_000
+
+
+def test_links_resolve() -> None:
+    for path in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
+        text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if not link.startswith(("http:", "https:", "#")):
+                assert (path.parent / link.split("#")[0]).exists(), f"{path}: {link}"
+
+
+def test_the_command_line_reference_and_examples_are_up_to_date() -> None:
+    generator: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "generate_cli.py"))
+    assert generator["reference"]() == generator["PAGE"].read_text("utf-8"), "run `python docs/generate_cli.py`"
+    flags = {name: set(generator["command_parser"](run)._option_string_actions) for name, run in COMMANDS.items()}
+    found = 0
+    for path in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        for kind, block in re.findall(r"^```(sh|console)\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+            lines = block.replace("\\\n", " ").splitlines()
+            typed_lines = lines if kind == "sh" else [line[2:] for line in lines if line.startswith("$ ")]
+            for command, *arguments in unrolled_commands(typed_lines):
+                found += 1
+                assert command in COMMANDS, f"{path}: unrolled {command}"
+                typed = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
+                assert typed <= flags[command], f"{path}: unrolled {command}: {typed - flags[command]}"
+    assert found > 30
+
+
+def unrolled_commands(lines: list[str]) -> list[list[str]]:
+    """Return the words after each `unrolled` in lines of shell commands, up to the end of that command."""
+    commands = []
+    for line in lines:
+        words = shlex.shlex(line, posix=True, punctuation_chars="|;<>&")
+        words.whitespace_split = True
+        segments: list[list[str]] = [[]]
+        for word in words:
+            if set(word) <= set("|;<>&"):
+                segments.append([])
+            else:
+                segments[-1].append(word)
+        commands += [words[words.index("unrolled") + 1 :] for words in segments if "unrolled" in words[:-1]]
+    return commands

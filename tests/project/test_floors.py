@@ -19,7 +19,8 @@ ORDER = {
         "batching",
     ],
     "tables": [
-        "cell_values", "ragged", "word_tokenizer", "columns", "type_inference", "modes", "table_files", "spec", "pair_batching",
+        "cell_values", "ragged", "word_tokenizer", "metric_report", "metrics", "column", "text_column", "label_columns",
+        "numeric_columns", "image_column", "columns", "modes", "type_inference", "table_files", "spec", "pair_batching",
     ],
     "nn": [
         "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",
@@ -28,8 +29,7 @@ ORDER = {
     "checkpoints": ["format_1", "model_file", "run_dir", "tensorboard"],
     "generation": ["sampling", "beam_search"],
     "evaluation": [
-        "calibration", "language_model", "metric_report", "metrics", "predictor", "surprisal", "line_surprisal", "ngram",
-        "memorization",
+        "calibration", "language_model", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
     "interpret": [
         "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",

@@ -10,7 +10,7 @@ import torch
 from unrolled.nn.kernels.extension import native_module, unavailable_reason
 
 NATIVE: Any = native_module()
-SETS: list[str] = NATIVE.sets() if NATIVE is not None else []
+SETS: list[str] = NATIVE.available_isas() if NATIVE is not None else []
 KINDS = ("rnn", "gru", "lstm")
 NARROW = ("avx512_bf16", "amx")
 """Instruction sets that multiply bfloat16."""
@@ -27,7 +27,7 @@ def best_set_again() -> Iterator[None]:
     """Use the best instruction set again after the test."""
     yield
     if NATIVE is not None:
-        NATIVE.use_set("")
+        NATIVE.set_isa("")
 
 
 def precisions(instructions: str) -> list[torch.dtype]:

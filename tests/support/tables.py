@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from unrolled.tables.pair_batching import PairDataset, infer_spec, read_pairs
+from unrolled.tables.pair_batching import PairDataset, read_pairs
+from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table
 
 COLORS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}

@@ -1,4 +1,4 @@
-"""Tables from the command line and from Python: every mode trains, resumes, is judged, answers; faults are one sentence."""
+"""Tables from the command line and from Python: each mode trains, resumes, is evaluated, predicts; errors are one sentence."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from support.tables import MODES, many_to_many, many_to_one, one_to_one, synced,
 from unrolled.errors import DataError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.training.table_recipe import choose_table_options
+from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.table import TableTask
 from unrolled.views.progress import NullProgress
 
@@ -35,17 +35,17 @@ def table(mode: str, count: int = 80, seed: int = 1) -> tuple[Path, str, str]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_trains_is_judged_and_answers(cli: Cli, mode: str) -> None:
+def test_each_mode_trains_evaluates_and_predicts(cli: Cli, mode: str) -> None:
     path, source, target = table(mode)
     done = cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 12, "--out", "r", "--json")
     assert done.code == 0
     assert mode in done.err
     outcome = json.loads(done.out)
-    assert outcome["unit"] == "target"
+    assert outcome["loss_unit"] == "target"
     assert "rows held out" in outcome["verdict"]
 
-    own, other = cli("eval", "r", "--json"), cli("eval", "r", table(mode, 30, 2)[0], "--json")
-    for done, count in ((own, None), (other, 30)):
+    held_out, other = cli("eval", "r", "--json"), cli("eval", "r", table(mode, 30, 2)[0], "--json")
+    for done, count in ((held_out, None), (other, 30)):
         report = json.loads(done.out)
         assert METRICS[mode] in report["metrics"]
         assert report[METRICS[mode]] == report["metrics"][METRICS[mode]]
@@ -55,18 +55,18 @@ def test_every_mode_trains_is_judged_and_answers(cli: Cli, mode: str) -> None:
 
     done = cli("predict", "r", table(mode, 30, 2)[0])
     rows = list(csv.DictReader(io.StringIO(done.out)))
-    given = list(csv.DictReader(io.StringIO(table(mode, 30, 2)[0].read_text("utf-8"))))
-    assert [{name: row[name] for name in given[0]} for row in rows] == given
-    assert set(rows[0]) == {*given[0], "predicted", "probability"}
+    expected = list(csv.DictReader(io.StringIO(table(mode, 30, 2)[0].read_text("utf-8"))))
+    assert [{name: row[name] for name in expected[0]} for row in rows] == expected
+    assert set(rows[0]) == {*expected[0], "predicted", "probability"}
     document = json.loads(cli("predict", "r", table(mode, 30, 2)[0], "--json").out)
     assert [row["predicted"] for row in document["rows"]] == [row["predicted"] for row in rows]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_resumed_run_is_the_run_that_was_not_stopped(mode: str) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_run(mode: str) -> None:
     path, source, target = table(mode)
     values = {
-        "source": source, "target": target, "hidden": 12, "layers": 1, "batch": 8, "dropout": 0.2, "symbol_dropout": 0.1,
+        "source": source, "target": target, "hidden": 12, "layers": 1, "batch": 8, "dropout": 0.2, "token_dropout": 0.1,
         "steps": 30, "threads": 1, "precision": "float32", "sample_length": 20,
     }  # fmt: skip
 
@@ -82,37 +82,37 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(mode: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "steps", "least"), [("many-to-one", 60, 0.99), ("one-to-one", 80, 0.95), ("synced", 120, 0.9)]
 )
-def test_it_learns(cli: Cli, mode: str, steps: int, least: float) -> None:
+def test_simple_tables_are_learned(cli: Cli, mode: str, steps: int, least: float) -> None:
     path, source, target = table(mode, 300)
     cli("train", path, "--source", source, "--target", target, *TINY, "--steps", steps, "--lr", 0.02, "--out", "r")
     assert json.loads(cli("eval", "r", table(mode, 100, 2)[0], "--json").out)["accuracy"] >= least
 
 
-def test_it_learns_to_write(cli: Cli) -> None:
+def test_a_simple_text_target_is_learned(cli: Cli) -> None:
     path, source, target = table("one-to-many", 200)
     cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 150, "--lr", 0.02, "--out", "r")
     report = json.loads(cli("eval", "r", table("one-to-many", 40, 2)[0], "--json").out)
     assert report["exact_match"] == 1.0
 
 
-def test_painting(cli: Cli) -> None:
+def test_images_are_generated(cli: Cli) -> None:
     from PIL import Image
 
     rows = write_jsonl(Path("p.jsonl"), one_to_one(60, 1))
     done = cli("train", rows, "--source", "line:label", "--target", "picture:image", *TINY, "--steps", 20, "--out", "r")
     assert "one-to-many" in done.err
-    answers = list(csv.DictReader(io.StringIO(cli("predict", "r", rows).out)))
-    picture = json.loads(answers[0]["predicted"])
-    assert len(picture) == len(picture[0]) == 4
-    assert all(0 <= value <= 255 for row in picture for value in row)
-    assert len({row["predicted"] for row in answers}) > 10  # each row has a draw of its own
-    answers = list(csv.DictReader(io.StringIO(cli("predict", "r", rows, "--pictures", "drawn").out)))
-    with Image.open(answers[0]["predicted"]) as image:
-        assert image.size == (4, 4)
+    predictions = list(csv.DictReader(io.StringIO(cli("predict", "r", rows).out)))
+    image = json.loads(predictions[0]["predicted"])
+    assert len(image) == len(image[0]) == 4
+    assert all(0 <= value <= 255 for row in image for value in row)
+    assert len({row["predicted"] for row in predictions}) > 10  # each row is sampled with its own seed
+    predictions = list(csv.DictReader(io.StringIO(cli("predict", "r", rows, "--image-dir", "drawn").out)))
+    with Image.open(predictions[0]["predicted"]) as file:
+        assert file.size == (4, 4)
     assert cli("eval", "r").code == 0
 
 
-def test_predictions_keep_every_row_and_every_column(cli: Cli) -> None:
+def test_predictions_keep_all_rows_and_columns(cli: Cli) -> None:
     path, source, target = table("many-to-one")
     cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 5, "--out", "r")
     new = Path("new.csv")
@@ -126,7 +126,7 @@ def test_predictions_keep_every_row_and_every_column(cli: Cli) -> None:
     assert cli("predict", "r", new).out.splitlines()[0] == "predicted,text,predicted_,probability"
 
 
-def test_a_label_in_the_test_that_training_never_saw_counts_as_wrong_and_is_told(cli: Cli) -> None:
+def test_a_label_not_in_the_training_rows_counts_as_wrong_and_is_noted(cli: Cli) -> None:
     path, source, target = table("many-to-one")
     cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 5, "--out", "r")
     test = write_csv(Path("t.csv"), [{"text": "a red dog", "label": "lukewarm"}, {"text": "the cat", "label": "cold"}])
@@ -161,14 +161,14 @@ def test_bad_input_is_one_sentence(cli: Cli, text: str, flags: tuple[str, ...], 
     assert not Path("r").exists()
 
 
-def test_a_table_without_columns_is_a_text_and_that_is_told(cli: Cli) -> None:
+def test_a_table_without_column_options_is_a_text_with_a_note(cli: Cli) -> None:
     path, source, target = table("many-to-one")
     done = cli("train", path, *TINY, "--steps", 2, "--out", "r")
     assert "to learn one of its columns from another: --source COLUMN --target COLUMN" in done.err
     assert "standard input only once" in cli("train", "-", "--source", source, "--target", target).err
 
 
-def test_tokens_hold_for_the_texts_of_a_table(cli: Cli) -> None:
+def test_tokens_apply_to_the_texts_of_a_table(cli: Cli) -> None:
     path, source, target = table("many-to-one")
     for tokens in ("characters", "bytes", "words", "bpe"):
         flags = ("--source", source, "--target", target, "--tokens", tokens, *TINY, "--steps", 2, "--out", tokens)
@@ -176,7 +176,7 @@ def test_tokens_hold_for_the_texts_of_a_table(cli: Cli) -> None:
         assert cli("eval", tokens, path).code == 0
 
 
-def test_the_wrong_kind_of_model_is_told(cli: Cli, book: Path) -> None:
+def test_the_wrong_kind_of_model_is_an_error(cli: Cli, book: Path) -> None:
     path, source, target = table("many-to-one")
     cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 2, "--out", "r")
     cli("train", book, "--hidden", 8, "--steps", 2, "--out", "b")
@@ -188,7 +188,7 @@ def test_the_wrong_kind_of_model_is_told(cli: Cli, book: Path) -> None:
     assert "no column 'text'" in done.err
 
 
-def test_an_edited_table_is_noticed_on_resume(cli: Cli) -> None:
+def test_resume_refuses_a_changed_table(cli: Cli) -> None:
     path, source, target = table("synced")
     flags = ("--source", source, "--target", target, *TINY, "--steps", 20, "--stop-after", 10, "--out", "r")
     cli("train", path, *flags)
@@ -198,7 +198,7 @@ def test_an_edited_table_is_noticed_on_resume(cli: Cli) -> None:
     assert "has changed since" in done.err
 
 
-def test_rows_left_out_and_a_table_to_validate_on(cli: Cli) -> None:
+def test_skipped_rows_and_a_validation_table(cli: Cli) -> None:
     rows = many_to_one(60, 1)
     rows[3]["text"] = rows[7]["label"] = ""
     path, other = write_csv(Path("t.csv"), rows), write_csv(Path("v.csv"), many_to_one(25, 2))
@@ -211,30 +211,29 @@ def test_rows_left_out_and_a_table_to_validate_on(cli: Cli) -> None:
     assert json.loads(cli("eval", "q", "--json").out)["rows"] < 25
 
 
-def test_the_same_seed_holds_the_same_rows_out() -> None:
+def test_the_seed_decides_the_validation_rows() -> None:
     path, source, target = table("many-to-one", 200)
     request = TrainRequest.build((str(path),), {"source": source, "target": target}, "test").check()
-    one, other = (TableTask(request, None, lambda note: None) for _ in range(2))
-    assert one.validation_rows.tolist() == other.validation_rows.tolist()
-    assert 8 <= len(one.validation_rows) <= 35
-    assert not set(one.validation_rows) & set(one.train_rows)
-    assert len(one.validation_rows) + len(one.train_rows) == 200
-    drawn = TrainRequest.build((str(path),), {"source": source, "target": target, "seed": 2}, "test").check()
-    assert TableTask(drawn, None, lambda note: None).validation_rows.tolist() != one.validation_rows.tolist()
+    first, second = (TableTask(request, None, lambda note: None) for _ in range(2))
+    assert first.validation_rows.tolist() == second.validation_rows.tolist()
+    assert 8 <= len(first.validation_rows) <= 35
+    assert not set(first.validation_rows) & set(first.train_rows)
+    assert len(first.validation_rows) + len(first.train_rows) == 200
+    other_seed = TrainRequest.build((str(path),), {"source": source, "target": target, "seed": 2}, "test").check()
+    assert TableTask(other_seed, None, lambda note: None).validation_rows.tolist() != first.validation_rows.tolist()
 
 
-def test_the_recipe_of_tables_touches_nothing_that_was_given() -> None:
+def test_the_recipe_keeps_explicit_options() -> None:
     path, source, target = table("many-to-one", 200)
-    given = {"hidden": 24, "dropout": 0.07, "lr": 0.123, "batch": 5, "label_smoothing": 0.03, "symbol_dropout": 0.01}
+    given = {"hidden": 24, "dropout": 0.07, "lr": 0.123, "batch": 5, "label_smoothing": 0.03, "token_dropout": 0.01}
     request = TrainRequest.build((str(path),), {"source": source, "target": target, **given}, "test").check()
-    material = TableTask(request, None, lambda note: None)
-    rows: Any = type("R", (), {"rows": 200, "read": 1000, "targets": 200})
-    chosen, told = choose_table_options(request, material.spec.dims, rows, lambda wanted: 100.0, lambda wanted: 5_000)
+    dims, stats = TableTask(request, None, lambda note: None).spec.dims, TableStats(200, 1000, 200)
+    chosen, message = choose_table_options(request, dims, stats, lambda request: 100.0, lambda request: 5_000)
     assert {name: chosen.to_dict()[name] for name in given} == given
-    assert "3 min" in told
-    assert chosen.training.epochs == 40  # 3 minutes would be 90 passes, and nobody asked for them
-    asked = TrainRequest.build((str(path),), {"source": source, "target": target, "minutes": 3.0}, "test").check()
-    chosen, _ = choose_table_options(asked, material.spec.dims, rows, lambda wanted: 100.0, lambda wanted: 10_000)
+    assert "3 min" in message
+    assert chosen.training.epochs == 40  # 3 minutes, the default, would be 90 epochs, which is too many
+    request = TrainRequest.build((str(path),), {"source": source, "target": target, "minutes": 3.0}, "test").check()
+    chosen, _ = choose_table_options(request, dims, stats, lambda request: 100.0, lambda request: 10_000)
     assert chosen.training.minutes == 3.0
 
 
@@ -246,9 +245,9 @@ def test_from_python() -> None:
     assert model.predict(["a red dog sleeps", "the blue cat sleeps"]) == ["warm", "cold"]
     assert isinstance(unrolled.load_table("r"), unrolled.TableModel)
     assert "text:text -> label:label" in repr(model)
-    answer = model.answers(["a red dog sleeps"])[0]
-    assert answer.probability is not None
-    assert answer.probability > 0.5
+    prediction = model.predictions(["a red dog sleeps"])[0]
+    assert prediction.probability is not None
+    assert prediction.probability > 0.5
     assert model.evaluate(str(path)).metrics["accuracy"] > 0.9
     with pytest.raises(UsageError, match="looks at nothing"):
         model.attention("a red dog sleeps")
@@ -256,15 +255,15 @@ def test_from_python() -> None:
         model.evaluate(str(write_csv(Path("e.csv"), [{"text": "", "label": ""}])))
 
 
-def test_what_a_writer_looked_at_can_be_shown() -> None:
+def test_attention_weights_of_a_prediction() -> None:
     path, source, target = table("many-to-many", 60)
     model = unrolled.train_table(str(path), source, target, hidden=16, steps=20, lr=0.02, out="r", threads=1, progress=False)
-    answer, weights = model.attention("abcd", beam=2)
-    assert weights.shape == (len(answer.values), 4)
+    prediction, weights = model.attention("abcd", beam=2)
+    assert weights.shape == (len(prediction.values), 4)
     assert weights.sum(1).tolist() == pytest.approx([1.0] * len(weights), abs=1e-4)
 
 
-def test_a_built_in_table_is_evaluated_on_rows_that_no_training_sees(cli: Cli) -> None:
+def test_a_built_in_table_is_evaluated_on_its_test_split(cli: Cli) -> None:
     done = cli("train", "builtin:digits", *TINY, "--steps", 5, "--out", "r")
     assert done.code == 0
     reports = [

@@ -1,4 +1,4 @@
-"""Tables as they come: formats, faults with their line, kinds found by looking, the modes that follow."""
+"""Reading tables: formats, errors with their line, inferred kinds and modes, batches."""
 
 import gzip
 import json
@@ -13,9 +13,10 @@ from support.tables import read_mode, write_csv, write_jsonl
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
-from unrolled.tables.modes import BOS, EOS, MODES, NO_OUTPUT
-from unrolled.tables.pair_batching import PairLoader, infer_spec, read_pairs
+from unrolled.tables.modes import MODES, Mode
+from unrolled.tables.pair_batching import PairLoader, read_pairs
 from unrolled.tables.ragged import RaggedArray
+from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.tables.word_tokenizer import WordTokenizer, split_words
 from unrolled.text.batching import IGNORE_INDEX
@@ -41,11 +42,11 @@ def rows(name: str) -> list[tuple[int, dict[str, Any]]]:
         ("t.jsonl", '{"a": "x", "b": "1, 2"}\n\n{"a": "y \\"q\\"", "b": "3"}\n'),
     ],
 )
-def test_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None:
+def test_all_formats_give_the_same_rows(tmp_path: Path, name: str, text: str) -> None:
     assert [row for _, row in rows(write(tmp_path / name, text))] == [{"a": "x", "b": "1, 2"}, {"a": 'y "q"', "b": "3"}]
-    packed = tmp_path / (name + ".gz")
-    packed.write_bytes(gzip.compress(text.encode()))
-    assert len(rows(str(packed))) == 2
+    compressed = tmp_path / (name + ".gz")
+    compressed.write_bytes(gzip.compress(text.encode()))
+    assert len(rows(str(compressed))) == 2
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -54,11 +55,11 @@ def test_parquet(tmp_path: Path) -> None:
 
     pyarrow.parquet.write_table(pyarrow.table({"a": ["x", "y"], "b": [[1.0, 2.0], [3.0]]}), tmp_path / "t.parquet")
     assert rows(str(tmp_path / "t.parquet")) == [(1, {"a": "x", "b": [1.0, 2.0]}), (2, {"a": "y", "b": [3.0]})]
-    with pytest.raises(DataError, match="no sound Parquet"):
+    with pytest.raises(DataError, match="not a valid Parquet"):
         rows(write(tmp_path / "u.parquet", "no"))
 
 
-def test_a_row_knows_its_line_even_behind_line_ends_in_quotes(tmp_path: Path) -> None:
+def test_line_numbers_count_line_ends_in_quotes(tmp_path: Path) -> None:
     assert [line for line, _ in rows(write(tmp_path / "t.csv", 'a,b\n"x\ny",1\nz,2\n'))] == [3, 4]
 
 
@@ -71,16 +72,16 @@ def test_a_row_knows_its_line_even_behind_line_ends_in_quotes(tmp_path: Path) ->
         ("t.csv", "a,a\n1,2\n", "two columns named 'a'"),
         ("t.csv", 'a,b\n1,"2\n', "line"),
         ("t.jsonl", '{"a": 1}\n[2]\n', "line 2: an object"),
-        ("t.jsonl", '{"a": 1}\n{"a": \n', "line 2 is no JSON"),
-        ("t.jsonl", '{"a": 1}\n' + "[" * 100_000 + "\n", "line 2 is no JSON"),
+        ("t.jsonl", '{"a": 1}\n{"a": \n', "line 2 is not valid JSON"),
+        ("t.jsonl", '{"a": 1}\n' + "[" * 100_000 + "\n", "line 2 is not valid JSON"),
     ],
 )
-def test_faults_are_told_with_their_line(tmp_path: Path, name: str, text: str, match: str) -> None:
+def test_errors_name_the_line(tmp_path: Path, name: str, text: str, match: str) -> None:
     with pytest.raises(DataError, match=match):
         rows(write(tmp_path / name, text))
 
 
-def test_other_encodings_and_damage_are_refused(tmp_path: Path) -> None:
+def test_other_encodings_and_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"a,b\nx,1\ncaf\xe9,2\n")
     with pytest.raises(DataError, match="is not UTF-8"):
         rows(str(tmp_path / "t.csv"))
@@ -89,7 +90,7 @@ def test_other_encodings_and_damage_are_refused(tmp_path: Path) -> None:
         rows(str(tmp_path / "t.csv.gz"))
 
 
-def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
+def test_a_missing_column_or_kind_suggests_the_closest_name(tmp_path: Path) -> None:
     table = open_table(write(tmp_path / "t.csv", "question,label\nx,1\n"))
     with pytest.raises(UsageError, match="no column 'questoin'; did you mean 'question'"):
         infer_spec(table, "questoin", "label")
@@ -98,15 +99,16 @@ def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
 
 
 def kinds(path: Path, source: str, target: str) -> tuple[str, str, str]:
-    task, _ = infer_spec(open_table(str(path)), source, target)
-    return task.source.kind, task.target.kind, task.mode.name
+    spec, _ = infer_spec(open_table(str(path)), source, target)
+    return spec.source.kind, spec.target.kind, spec.mode.name
 
 
 @pytest.mark.parametrize("mode", TABLES)
-@pytest.mark.parametrize("written", [write_csv, write_jsonl])
-def test_the_mode_follows_from_the_columns(tmp_path: Path, mode: str, written: Any) -> None:
+@pytest.mark.parametrize("write_table", [write_csv, write_jsonl])
+def test_the_mode_follows_from_the_columns(tmp_path: Path, mode: str, write_table: Any) -> None:
     make, source, target = TABLES[mode]
-    assert kinds(written(tmp_path / ("t.csv" if written is write_csv else "t.jsonl"), make(120, 1)), source, target)[2] == mode
+    path = write_table(tmp_path / ("t.csv" if write_table is write_csv else "t.jsonl"), make(120, 1))
+    assert kinds(path, source, target)[2] == mode
 
 
 def repeated(source: list[Any], target: list[Any], times: int = 40) -> list[dict[str, Any]]:
@@ -135,51 +137,50 @@ def repeated(source: list[Any], target: list[Any], times: int = 40) -> list[dict
         ),
     ],
 )
-def test_kinds_are_found_by_looking(tmp_path: Path, rows: list[dict[str, Any]], expected: tuple[str, str, str]) -> None:
+def test_kinds_are_inferred_from_the_cells(tmp_path: Path, rows: list[dict[str, Any]], expected: tuple[str, str, str]) -> None:
     assert kinds(write_jsonl(tmp_path / "t.jsonl", rows), "s", "t") == expected
 
 
-def test_words_where_they_repeat_characters_where_not(tmp_path: Path) -> None:
-    task, told = infer_spec(open_table(str(write_csv(tmp_path / "t.csv", TABLES["many-to-one"][0](200, 1)))), "text", "label")
-    assert "text as words" in told
-    task, told = infer_spec(open_table(str(write_csv(tmp_path / "u.csv", TABLES["many-to-many"][0](200, 1)))), "word", "back")
-    assert "text as characters" in told
+def test_texts_are_words_if_they_repeat_else_characters(tmp_path: Path) -> None:
+    for mode, source, target, tokens in (
+        ("many-to-one", "text", "label", "words"),
+        ("many-to-many", "word", "back", "characters"),
+    ):
+        path = write_csv(tmp_path / f"{mode}.csv", TABLES[mode][0](200, 1))
+        assert f"text as {tokens}" in infer_spec(open_table(str(path)), source, target)[1]
     for tokens in ("bytes", "words", "bpe"):
-        task, told = infer_spec(open_table(str(tmp_path / "t.csv")), f"text:{tokens}", "label")
+        spec, _ = infer_spec(open_table(str(tmp_path / "many-to-one.csv")), f"text:{tokens}", "label")
         cell = Cell("the blue dog sleeps", "")
-        assert task.source.decode(task.source.encode(cell)) == "the blue dog sleeps"
-        assert column_to_json(column_from_json(column_to_json(task.source))) == column_to_json(task.source)
+        assert spec.source.decode(spec.source.encode(cell)) == "the blue dog sleeps"
+        assert column_to_json(column_from_json(column_to_json(spec.source))) == column_to_json(spec.source)
 
 
-def test_a_target_of_labels_beside_a_source_of_one_step_is_no_mode(tmp_path: Path) -> None:
+def test_column_pairs_without_a_mode_are_refused(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "t.jsonl", repeated(["a", "b"], [["x", "y"], ["y"]]))
     with pytest.raises(UsageError, match="a label for every step"):
         infer_spec(open_table(str(path)), "s:label", "t:labels")
-    with pytest.raises(UsageError, match="can be read but not written"):
+    with pytest.raises(UsageError, match="can be a source but not a target"):
         infer_spec(open_table(str(write_jsonl(tmp_path / "u.jsonl", repeated(["a"], [[[1.0], [2.0]]])))), "s:text", "t:frames")
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-def test_a_mode_lays_out_a_pair_so_that_nothing_is_lost(mode: Any) -> None:
-    source = ["x1", "x2", "x3"] if mode.many else ["x"]
-    target = ["y1"] if mode.writes == "once" else ["y1", "y2", "y3"]
-    inputs, targets = mode.lay(source, target)
-    assert len(inputs) == len(targets)
-    assert [step for step in targets if step not in (NO_OUTPUT, EOS)] == target
-    assert inputs[: len(source)] == source
-    assert (BOS in inputs) == (EOS in targets) == (mode.writes == "after")
-    if mode.writes != "after":
-        with pytest.raises(ValueError, match="got"):
-            mode.lay(source, [*target, "more"])
+def test_the_mode_decides_where_the_targets_of_a_row_are(tmp_path: Path, mode: Mode) -> None:
+    dataset = read_mode(tmp_path, mode.name, 30)
+    batch = dataset.collate(np.arange(len(dataset)))
+    lengths = {"single": np.ones(len(dataset)), "aligned": batch.lengths, "generated": dataset.target.lengths}[mode.output]
+    assert dataset.spec.mode == mode
+    assert (batch.lengths.max() > 1) == mode.sequence_input
+    assert ((batch.target != IGNORE_INDEX).sum(0) == lengths).all()
+    assert dataset.eos_per_row == (mode.output == "generated")
 
 
-def test_labels_that_do_not_fit_their_source_are_told_with_both_lengths(tmp_path: Path) -> None:
+def test_a_wrong_number_of_labels_is_an_error_with_both_lengths(tmp_path: Path) -> None:
     good = repeated([[[1.0], [2.0]]], [["a", "b"]])
     path = write_jsonl(tmp_path / "t.jsonl", [*good, {"s": [[1.0], [2.0], [3.0]], "t": ["a", "b"]}])
     table = open_table(str(path))
-    task, _ = infer_spec(table, "s", "t:labels")
+    spec, _ = infer_spec(table, "s", "t:labels")
     with pytest.raises(DataError, match=r"line 41: 's' has 3 steps and 't' 2 labels"):
-        read_pairs(table, task)
+        read_pairs(table, spec)
 
 
 @pytest.mark.parametrize(
@@ -189,15 +190,15 @@ def test_labels_that_do_not_fit_their_source_are_told_with_both_lengths(tmp_path
         ("number", "1.5", "nan", "line 2: a finite number"),
         ("vector", [1.0, 2.0], [1.0], "line 2: 1 numbers, and the rows before it have 2"),
         ("frames", [[1.0, 2.0]], [[1.0]], "line 2: 1 numbers"),
-        ("frames", [[1.0, 2.0]], [[1.0, 2.0], [3.0]], "line 2: numbers are expected, as many in each place"),
-        ("image", [[1.0, 2.0], [3.0, 4.0]], [[1.0], [2.0]], "line 2: a picture of 2 x 1, and the rows before it have 2 x 2"),
+        ("frames", [[1.0, 2.0]], [[1.0, 2.0], [3.0]], "line 2: numbers are expected, in lists of equal length"),
+        ("image", [[1.0, 2.0], [3.0, 4.0]], [[1.0], [2.0]], "line 2: an image of 2 x 1, and the rows before it have 2 x 2"),
         ("image", [[1.0, 2.0], [3.0, 4.0]], "gone.png", "line 2: there is no file gone.png"),
-        ("image", [[1.0, 2.0], [3.0, 4.0]], "bad.png", "line 2: .*bad.png is no picture that can be read"),
-        ("frames", [[1.0, 2.0]], "bad.npy", "line 2: .*bad.npy is no .npy file"),
-        ("image", [[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0, 3.0], "line 2: 3 numbers are no square picture"),
+        ("image", [[1.0, 2.0], [3.0, 4.0]], "bad.png", "line 2: .*bad.png is not an image that can be read"),
+        ("frames", [[1.0, 2.0]], "bad.npy", "line 2: .*bad.npy is not a .npy file"),
+        ("image", [[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0, 3.0], "line 2: 3 numbers are not a square image"),
     ],
 )
-def test_cells_of_the_wrong_kind_are_told_with_their_line(tmp_path: Path, kind: str, good: Any, bad: Any, match: str) -> None:
+def test_cells_of_another_kind_are_an_error_with_the_line(tmp_path: Path, kind: str, good: Any, bad: Any, match: str) -> None:
     for name in ("bad.png", "bad.npy"):
         (tmp_path / name).write_bytes(b"\x93NUMPY rubbish")
     path = write_jsonl(tmp_path / "t.jsonl", [{"s": good, "t": "a"}, {"s": bad, "t": "b"}])
@@ -205,7 +206,7 @@ def test_cells_of_the_wrong_kind_are_told_with_their_line(tmp_path: Path, kind: 
         infer_spec(open_table(str(path)), f"s:{kind}", "t:label")
 
 
-def test_pictures_and_arrays_come_from_files_beside_the_table(tmp_path: Path) -> None:
+def test_images_and_arrays_from_files_relative_to_the_table(tmp_path: Path) -> None:
     from PIL import Image
 
     folder = tmp_path / "p"
@@ -214,34 +215,34 @@ def test_pictures_and_arrays_come_from_files_beside_the_table(tmp_path: Path) ->
     Image.fromarray(values).save(folder / "a.png")
     np.save(folder / "b.npy", values)
     path = write_csv(folder / "t.csv", [{"file": "a.png", "t": "x"}, {"file": "b.npy", "t": "y"}])
-    task, told = infer_spec(open_table(str(path)), "file:image", "t:label")
-    pairs = read_pairs(open_table(str(path)), task)
-    assert "3 x 4" in told
+    spec, message = infer_spec(open_table(str(path)), "file:image", "t:label")
+    pairs = read_pairs(open_table(str(path)), spec)
+    assert "3 x 4" in message
     np.testing.assert_array_equal(pairs.source[0], pairs.source[1])
     assert pairs.source[0].shape == (1, 3, 4, 1)
 
 
-def test_rows_with_empty_cells_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_rows_with_empty_cells_are_skipped_and_counted(tmp_path: Path) -> None:
     table = open_table(write(tmp_path / "t.csv", "s,t\none two,a\n,b\nthree,\nfour,b\n"))
-    task, _ = infer_spec(table, "s:text", "t:label")
-    pairs = read_pairs(table, task)
+    spec, _ = infer_spec(table, "s:text", "t:label")
+    pairs = read_pairs(table, spec)
     assert (len(pairs), pairs.skipped_rows, pairs.num_read) == (2, [3, 4], 4)
 
 
-def test_long_rows_are_refused_or_learned_in_pieces(tmp_path: Path) -> None:
+def test_long_rows_are_refused_or_split(tmp_path: Path) -> None:
     text = "ab" * 50_000
     table = open_table(str(write_jsonl(tmp_path / "t.jsonl", [{"s": text, "t": "x"}, {"s": "ab", "t": "y"}])))
-    task, _ = infer_spec(table, "s:text", "t:label")
+    spec, _ = infer_spec(table, "s:text", "t:label")
     with pytest.raises(DataError, match=r"line 1: 100,000 steps, and at most 8,192"):
-        read_pairs(table, task)
+        read_pairs(table, spec)
     table = open_table(str(write_jsonl(tmp_path / "u.jsonl", [{"s": text, "t": text.upper()}])))
-    task, _ = infer_spec(table, "s", "t:labels")
-    pairs = read_pairs(table, task)
+    spec, _ = infer_spec(table, "s", "t:labels")
+    pairs = read_pairs(table, spec)
     assert pairs.target.lengths.sum() == 100_000
     assert pairs.target.lengths.max() <= 1024
 
 
-def test_words_that_are_new_are_read_by_their_look() -> None:
+def test_unknown_source_words_get_the_token_of_their_shape() -> None:
     from collections import Counter
 
     counts = Counter({"walk": 5, "the": 9, **{f"{stem}ing": 1 for stem in ("jump", "sing", "read", "cook", "paint", "climb")}})
@@ -249,18 +250,18 @@ def test_words_that_are_new_are_read_by_their_look() -> None:
     assert words.lookup("dancing") is not None
     assert words.lookup("Walk") == words.lookup("walk")
     assert words.lookup("dancing") != words.lookup("walk")
-    written = WordTokenizer.from_counts(counts, spaces=True, is_source=False)
-    assert written.lookup("dancing") is None
+    target_words = WordTokenizer.from_counts(counts, spaces=True, is_source=False)
+    assert target_words.lookup("dancing") is None
 
 
 @pytest.mark.parametrize("text", ["Hello, world!", "don't  stop", "a\nb", " lead", "1,5 m\u00b2", "caf\u00e9 - \u65e5\u672c"])
-def test_words_with_their_blanks_lose_nothing(text: str) -> None:
+def test_words_with_their_spaces_are_lossless(text: str) -> None:
     words = WordTokenizer(sorted(set(split_words(text, False))), spaces=False)
     assert words.decode(words.encode(text)[0].tolist()) == text
 
 
 @pytest.mark.parametrize("mode", TABLES)
-def test_batches_hold_every_row_once_an_epoch_and_go_on_from_their_cursor(tmp_path: Path, mode: str) -> None:
+def test_an_epoch_has_each_row_once_and_batches_resume_at_their_cursor(tmp_path: Path, mode: str) -> None:
     pairs = read_mode(tmp_path, mode, 90)
     index = np.arange(0, len(pairs), 2)
     batches = PairLoader(pairs, index, batch_size=7, seq_len=5, seed=4)
@@ -281,7 +282,7 @@ def test_batches_hold_every_row_once_an_epoch_and_go_on_from_their_cursor(tmp_pa
         np.testing.assert_array_equal(one.target, two.target)
 
 
-def test_a_label_that_training_never_saw_is_not_looked_at(tmp_path: Path) -> None:
+def test_a_label_not_in_the_training_rows_is_ignored_by_the_loss(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "many-to-one", 90)
     table = open_table(str(write_jsonl(tmp_path / "n.jsonl", [{"text": "a mauve dog sleeps", "label": "odd"}])))
     new = read_pairs(table, pairs.spec)
@@ -289,26 +290,27 @@ def test_a_label_that_training_never_saw_is_not_looked_at(tmp_path: Path) -> Non
     assert new.collate(np.array([0])).num_targets == 0
 
 
-def test_much_lies_in_a_file_and_little_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.tables.ragged.IN_MEMORY", 1000)
-    monkeypatch.setattr("unrolled.tables.ragged.PIECE", 300)
+def test_a_large_ragged_array_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unrolled.tables.ragged.MAX_MEMORY_BYTES", 1000)
+    monkeypatch.setattr("unrolled.tables.ragged.FLUSH_BYTES", 300)
     arrays = [np.arange(n % 13, dtype=np.int32) for n in range(500)]
-    packed = RaggedArray(np.int32)
+    ragged = RaggedArray(np.int32)
     for array in arrays:
-        packed.append(array)
-    packed.finalize()
-    assert isinstance(packed._values, np.memmap)
-    assert all((packed[n] == array).all() for n, array in enumerate(arrays))
-    assert packed.lengths.tolist() == [len(array) for array in arrays]
+        ragged.append(array)
+    ragged.finalize()
+    assert isinstance(ragged._values, np.memmap)
+    assert all((ragged[n] == array).all() for n, array in enumerate(arrays))
+    assert ragged.lengths.tolist() == [len(array) for array in arrays]
 
 
-def test_a_column_that_lies_in_a_file_wrongly_is_refused() -> None:
+def test_an_invalid_column_in_a_model_file_is_refused() -> None:
     for value in (
         None,
         {},
         {"kind": "text"},
         {"kind": "label", "name": "x", "labels": 3},
-        {"kind": "text", "name": 1, "vocabulary": {}},
+        {"kind": "text", "name": 1, "tokenizer": {}},
+        {"kind": "duration", "name": "x"},
     ):
         with pytest.raises(ModelError):
             column_from_json(value)

@@ -27,8 +27,8 @@ EXAMPLES_P, EXAMPLES_N = 500, 5_000
 STREAMS_P, STREAMS_N = 2_000, 100_000
 
 SMALL: dict[str, Any] = {
-    "hidden": 4, "layers": 1, "batch": 2, "bptt": 4, "steps": 2, "sample_length": 1, "eval_symbols": 20, "precision": "float32",
-    "threads": 1, "kernels": "reference", "optimiser": "adamw", "lr": 0.01,
+    "hidden": 4, "layers": 1, "batch": 2, "bptt": 4, "steps": 2, "sample_length": 1, "eval_tokens": 20, "precision": "float32",
+    "threads": 1, "kernels": "reference", "optimizer": "adamw", "lr": 0.01,
 }  # fmt: skip
 
 ODD = [
@@ -106,7 +106,7 @@ def trains_or_is_refused(content: bytes, prompt: str, unit: str) -> None:
 def refusal(unit: str) -> str | None:
     """Train on characters; return why not, or None. What is refused is the data's fault: exit code 3."""
     try:
-        trains(unit=unit)
+        trains(documents=unit)
     except DataError as error:
         return str(error)
     return None
@@ -117,21 +117,21 @@ def bytes_train(content: bytes, prompt: str, unit: str) -> None:
     with somewhere():
         Path("t").write_bytes(content)
         nothing = not (content.strip(b"\n") if unit == "line" else content)
-        if nothing or (unit == "stream" and len(content) < 2):
+        if nothing or (unit == "none" and len(content) < 2):
             with pytest.raises(DataError, match="no text in t|one character"):
-                trains(tokens="bytes", unit=unit)
+                trains(tokens="bytes", documents=unit)
             return
-        trains(tokens="bytes", unit=unit)
+        trains(tokens="bytes", documents=unit)
         samples(prompt)
 
 
-UNITS = st.sampled_from(["stream", "stream", "line", "file"])
+UNITS = st.sampled_from(["none", "none", "line", "file"])
 
 
 @settings(max_examples=EXAMPLES_P * 8 // 10, **LENIENT)
 @given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
-@example(content=b"\xe6\x97", prompt="", unit="stream")
-@example(content=b"ab\0", prompt="", unit="stream")
+@example(content=b"\xe6\x97", prompt="", unit="none")
+@example(content=b"ab\0", prompt="", unit="none")
 def test_any_file_trains_as_characters_or_is_refused(content: bytes, prompt: str, unit: str) -> None:
     trains_or_is_refused(content, prompt, unit)
 

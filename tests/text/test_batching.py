@@ -178,12 +178,12 @@ def test_any_moment_can_be_gone_back_to(name: str) -> None:
 
 def test_the_moments_that_were_gone_back_to_are_of_every_kind() -> None:
     rows = sources()["rows in windows"]()
-    assert -(-rows.symbols // rows._block) > DocumentBatches.BLOCKS_PER_WINDOW, "more than one window"
+    assert -(-rows.tokens_per_epoch // rows._block_size) > DocumentBatches.BLOCKS_PER_WINDOW, "more than one window"
     take(rows, 150)
     assert rows.cursor["epoch"] > 0, "more than one epoch"
     lanes = sources()["lanes"]()
     take(lanes, 60)
-    assert lanes.cursor["read"] > lanes.symbols, "past the end of the text"
+    assert lanes.cursor["position"] > lanes.tokens_per_epoch, "past the end of the text"
 
 
 @pytest.mark.parametrize("name", sources())

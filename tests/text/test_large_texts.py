@@ -13,9 +13,8 @@ import pytest
 import zstandard
 
 from support.texts import sentences
-from unrolled.text import fingerprint as identity_module
-from unrolled.text.fingerprint import cached_fingerprint
-from unrolled.text.text_files import fingerprint
+from unrolled.text import fingerprint as fingerprint_module
+from unrolled.text.fingerprint import cached_fingerprint, fingerprint
 
 CONTENT = bytes(range(256)) * 64
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -51,8 +50,14 @@ def whole_readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         times.append(len(paths))
         return fingerprint(paths)
 
-    for name, value in (("LARGE", 0), ("SETTLED", 0.01), ("LOOKS", 2), ("LOOK", 8), ("fingerprint", counted)):
-        monkeypatch.setattr(identity_module, name, value)
+    for name, value in (
+        ("MIN_CACHED_BYTES", 0),
+        ("MIN_AGE_SECONDS", 0.01),
+        ("NUM_PROBES", 2),
+        ("PROBE_BYTES", 8),
+        ("fingerprint", counted),
+    ):
+        monkeypatch.setattr(fingerprint_module, name, value)
     return times
 
 
@@ -82,7 +87,7 @@ def test_any_change_is_seen(change: str, files: list[Path], tmp_path: Path, whol
 def test_a_file_that_was_just_written_is_not_remembered(
     files: list[Path], tmp_path: Path, whole_readings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity_module, "MIN_AGE_SECONDS", 60.0)
+    monkeypatch.setattr(fingerprint_module, "MIN_AGE_SECONDS", 60.0)
     for _ in range(2):
         assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files)
     assert len(whole_readings) == 2
@@ -142,7 +147,7 @@ def test_four_gigabytes_in_the_memory_of_a_small_text(cleared: Path, ending: str
             zstandard.ZstdCompressor(level=1, threads=-1).copy_stream(plain, file)
         text.unlink()
         text = packed
-    time.sleep(identity_module.MIN_AGE_SECONDS)
+    time.sleep(fingerprint_module.MIN_AGE_SECONDS)
     small = (text, "--hidden", 256, "--steps", 40, "--sample-length", 0)
     _, peak, _ = started(*small, "--out", "one")
     again, peak_again, _ = started(*small, "--stop-after", 20, "--out", "two")

@@ -31,6 +31,7 @@ from unrolled.options import DataOptions
 from unrolled.text import corpus as corpus_module
 from unrolled.text import parallel_encode, shards, text_files
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, is_encoded_jointly, open_corpus
+from unrolled.text.fingerprint import stat_files
 from unrolled.text.tokenizer import CharTokenizer, Tokenizer
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -106,12 +107,12 @@ def folder_of(draw: random.Random, wrong: bool) -> list[str]:
 def hold_equal(seed: int) -> int:
     """Hold that a drawn text is encoded, or refused, in shards of many sizes as in one go; return whether it was encoded."""
     draw = random.Random(seed)
-    tokens, unit = draw.choice(["characters", "bytes"]), draw.choice(["stream", "line", "file"])
+    tokens, unit = draw.choice(["characters", "bytes"]), draw.choice(["none", "line", "file"])
     options = DataOptions(tokens=tokens, documents=unit)  # type: ignore[arg-type]
     symbols = draw.sample("ab\n \u00e9\u65e5\U0001f600\ufeff\u2028", draw.randint(1, 9))
     known = None
     if tokens == "characters" and draw.random() < 0.4:
-        known = CharTokenizer(sorted(set(symbols) - ({"\n"} if unit == "line" else set())) or ["a"], unit != "stream")
+        known = CharTokenizer(sorted(set(symbols) - ({"\n"} if unit == "line" else set())) or ["a"], unit != "none")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         names = folder_of(draw, wrong=draw.random() < 0.3)
@@ -192,8 +193,8 @@ def test_helpers_take_a_part_of_the_work(text: str, made: dict[str, list[int]], 
     count = shards.count
     monkeypatch.setattr(shards, "count", lambda *of: slowly(count, *of))  # here, not in the helpers
     with cut_at(SHARD, processes=3):
-        corpus, told = opened(text, unit="line")
-    assert corpus == expected(text, unit="line")
+        corpus, told = opened(text, documents="line")
+    assert corpus == expected(text, documents="line")
     assert len(told) == 2, told
     assert told[0].startswith("reading 1 file, ")
     shown = int(told[1].removeprefix("in ").split()[0])
@@ -237,13 +238,15 @@ from unrolled.text import shards
 from unrolled.text import parallel_encode
 from unrolled.options import DataOptions
 name, step, limit, processes = sys.argv[1:]
-corpus.LARGE, shards.SHARD, parallel_encode.processes = 1, 50_000, lambda: int(processes)
+corpus.MIN_SHARDED_BYTES, shards.SHARD_BYTES, parallel_encode.num_processes = 1, 50_000, lambda: int(processes)
 make, left = getattr(shards, step), int(limit)
 def last(*of):
     global left
     left -= 1
     if left < 0:
-        time.sleep(0.5 * (int(processes) > 1))  # helpers need some time to begin
+        limit = time.monotonic() + 20 * (int(processes) > 1)  # until workers have written some shards
+        while time.monotonic() < limit and len(list(corpus.cache_folder().glob("*/*.write.json"))) < 5:
+            time.sleep(0.01)
         os.kill(os.getpid(), 9)
     time.sleep(0.02 * (int(processes) > 1))
     return make(*of)
@@ -298,9 +301,9 @@ def test_helpers_of_a_killed_process_are_gone(text: str, made: dict[str, list[in
 def test_a_helper_leaves_when_its_parent_does(text: str) -> None:
     killed(text, "count", 3)
     (folder,) = work_folders()
-    task = parallel_encode.EncodingJob([Path(text)], parallel_encode.stat_files([Path(text)]), DataOptions(), None)
+    task = parallel_encode.EncodingJob([Path(text)], stat_files([Path(text)]), DataOptions(), None)
     count = parallel_encode.ShardWorker(folder, task).num_shards
-    command = [sys.executable, "-c", "from unrolled.text.parallel_encode import help_out; help_out()", "", str(folder)]
+    command = [sys.executable, "-c", "from unrolled.text.parallel_encode import worker_main; worker_main()", "", str(folder)]
     with file_lock(folder / "20.lock") as ours, subprocess.Popen(command, stdin=subprocess.PIPE) as helper:
         assert ours
         assert helper.stdin is not None

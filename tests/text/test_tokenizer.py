@@ -42,7 +42,7 @@ def test_json_gives_the_same_vocabulary(kind: str, end: bool, text: str) -> None
     vocabulary = make(kind, text, end)
     again = tokenizer_from_json(json.loads(json.dumps(vocabulary.to_json())))
     assert type(again) is type(vocabulary)
-    assert (again.vocab_size, again.eos_id, again.bos_id()) == (vocabulary.vocab_size, vocabulary.eos_id, vocabulary.bos_id())
+    assert (again.vocab_size, again.eos_id, again.bos_id) == (vocabulary.vocab_size, vocabulary.eos_id, vocabulary.bos_id)
     assert again.encode(text)[0].tolist() == vocabulary.encode(text)[0].tolist()
 
 
@@ -83,13 +83,13 @@ def test_ids_follow_code_points_whatever_the_order_of_the_text() -> None:
 )
 def test_text_without_a_prompt_starts_as_after_a_line(known: str, start: str) -> None:
     vocabulary = make("characters", known, False)
-    assert vocabulary.decode([vocabulary.bos_id()]) == start
-    assert make("characters", known, True).bos_id() == len(known), "documents start from the end symbol"
+    assert vocabulary.decode([vocabulary.bos_id]) == start
+    assert make("characters", known, True).bos_id == len(known), "documents start from the end symbol"
 
 
 def test_bytes_start_as_after_a_line() -> None:
-    assert ByteTokenizer().decode([ByteTokenizer().bos_id()]) == "\n"
-    assert ByteTokenizer(True).bos_id() == ByteTokenizer(True).eos_id == 256
+    assert ByteTokenizer().decode([ByteTokenizer().bos_id]) == "\n"
+    assert ByteTokenizer(True).bos_id == ByteTokenizer(True).eos_id == 256
 
 
 # known, unknown, what it becomes
@@ -178,5 +178,5 @@ NOT_VOCABULARIES: list[Any] = [
 
 @pytest.mark.parametrize("value", NOT_VOCABULARIES, ids=repr)
 def test_what_is_no_vocabulary_is_refused(value: Any) -> None:
-    with pytest.raises(ModelError, match="vocabulary"):
+    with pytest.raises(ModelError, match="tokenizer cannot be read"):
         tokenizer_from_json(value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats, xz_nats
-from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
+from unrolled.text.tokenizer import Ids, Tokenizer
 
 MAX_TRAIN_TOKENS = 1 << 24
 """Symbols of a training text that are counted; of a longer one, those next to the text that is measured."""
@@ -89,7 +89,7 @@ def ngram_samples(tokenizer: Tokenizer, train: Ids, seed: int) -> dict[int, str]
     train_ids = np.asarray(train[-MAX_TRAIN_TOKENS:])
     texts = {}
     for order in SAMPLED_ORDERS:
-        ids = KneserNey(train_ids, tokenizer.vocab_size, order).sample(NGRAM_SAMPLE_TOKENS, seed, [tokenizer.bos_id()])
+        ids = KneserNey(train_ids, tokenizer.vocab_size, order).sample(NGRAM_SAMPLE_TOKENS, seed, [tokenizer.bos_id])
         texts[order] = _decode_documents(tokenizer, ids)
     return texts
 
@@ -104,7 +104,5 @@ def _decode_documents(tokenizer: Tokenizer, ids: Ids) -> str:
 
 def _to_bytes(tokenizer: Tokenizer, ids: Ids) -> bytes:
     """Return the bytes of a text, as a compressor reads it; an end is a line end."""
-    if isinstance(tokenizer, CharTokenizer):
-        code_points = np.array([ord(char) for char in tokenizer.tokens] + [10], dtype=np.uint32)
-        return code_points[ids].tobytes().decode("utf-32-le", "replace").encode()
-    return np.append(np.arange(256), 10).astype(np.uint8)[ids].tobytes()
+    data = tokenizer.code_point_of_id[ids].tobytes()
+    return data if tokenizer.reads_bytes else data.decode("utf-32-le", "replace").encode()

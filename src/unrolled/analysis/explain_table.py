@@ -14,7 +14,6 @@ from unrolled.interpret.activations import Activations
 from unrolled.interpret.probes import ProbeReport, probe_units
 from unrolled.interpret.table_activations import RowActivations, record_row
 from unrolled.options import ExplainOptions, PredictOptions
-from unrolled.tables.columns import LabelsColumn, TextColumn
 from unrolled.text.tokenized_text import TokenizedText
 
 MAX_ROWS = 2000
@@ -26,7 +25,7 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     Each row is read from zero; where labels stand beside steps, the likeliest labels are shown under each. Raises
     `UsageError` for a source that is no text, or is not read step by step, and for units to be held.
     """
-    if not isinstance(session.spec.source, TextColumn):
+    if session.spec.source.tokenizer is None:
         raise UsageError(
             f"explain shows models that read text, and '{session.spec.source.name}' is {session.spec.source.kind}: "
             "`unrolled report` shows what this one does."
@@ -46,7 +45,7 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     note(f"{len(rows):,} rows, {num_tokens:,} symbols")
     activations = _concatenate_rows(session, rows)
     probe_report = _probe_units(activations, options)
-    labels = [str(label) for label in session.spec.target.labels] if isinstance(session.spec.target, LabelsColumn) else []
+    labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []
     return write_outputs(ExplainResult(session, activations, probe_report, None, [], None, labels), options, note)
 
 

@@ -8,10 +8,8 @@ import numpy as np
 
 from unrolled.analysis.report_data import Note, created_by, run_sections, training_time
 from unrolled.analysis.table_session import EvaluatedRows, TableSession
-from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell, parse_text
-from unrolled.tables.columns import ImageColumn, LabelsColumn, TextColumn
 
 MAX_ERRORS = 30
 MAX_ATTENTION_MAPS = 6
@@ -51,7 +49,8 @@ def build_table_report(session: TableSession, note: Note) -> dict[str, Any]:
 
 def _wrong_rows(session: TableSession, evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """Return the rows that were answered wrong, those it was surest of first; a picture that is painted has no one answer."""
-    if isinstance(session.spec.target, ImageColumn):
+    target = session.spec.target
+    if not target.has_single_answer:
         return []
     wrong: list[dict[str, Any]] = [
         {
@@ -61,23 +60,15 @@ def _wrong_rows(session: TableSession, evaluated: EvaluatedRows) -> list[dict[st
             "probability": prediction.probability,
         }
         for source, truth, prediction in zip(evaluated.sources, evaluated.truths, evaluated.predictions, strict=True)
-        if prediction.probability is not None and _is_wrong(session, truth, prediction)
+        if prediction.probability is not None and target.is_wrong(truth, prediction.text, prediction.values)
     ]
     return sorted(wrong, key=lambda row: -row["probability"])[:MAX_ERRORS]
-
-
-def _is_wrong(session: TableSession, truth: Cell, prediction: Prediction) -> bool:
-    if isinstance(session.spec.target, LabelsColumn):
-        return not np.array_equal(prediction.values, session.spec.encode_target(truth))
-    return parse_text(truth) != prediction.text
 
 
 def _attention_maps(session: TableSession, evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """Return what the first rows' answers looked at, symbol by symbol."""
     source, target = session.spec.source, session.spec.target
-    if isinstance(target, ImageColumn) or not isinstance(target, TextColumn) or not isinstance(source, TextColumn):
-        return []
-    if not session.saved.model.pair.attention:
+    if target.tokenizer is None or source.tokenizer is None or not session.saved.model.pair.attention:
         return []
     predictor = session.predictor(PredictOptions())
     maps: list[dict[str, Any]] = []

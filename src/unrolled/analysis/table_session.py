@@ -8,12 +8,11 @@ from pathlib import Path
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.metric_report import MetricReport
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell, is_empty
-from unrolled.tables.pair_batching import iter_cells
+from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import is_builtin_table, open_table
 from unrolled.training.resume import load_request
@@ -77,7 +76,7 @@ class TableSession:
         table = open_table(table_name, split="test")
         for column in columns:
             table.require_column(column)
-        rows = [row for _, row in iter_cells(table, columns) if not any(is_empty(cell.value) for cell in row)]
+        rows = [row for _, row in table.iter_cells(columns) if not any(is_empty(cell.value) for cell in row)]
         if not rows:
             raise DataError(f"{table.name} has no row in which both columns hold something.")
         return [row[0] for row in rows], [row[1] for row in rows]

@@ -20,9 +20,9 @@ from unrolled.nn.kernels.native_decoder import Precision
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import DataOptions, TrainRequest, from_dict
 from unrolled.text.corpus import Corpus, open_corpus
-from unrolled.text.text_files import CHUNK_READERS, resolve_inputs
-from unrolled.text.tokenized_text import LINE_FEED, TokenizedText, from_ids, tokenize
-from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
+from unrolled.text.text_files import read_chunks, resolve_inputs
+from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
+from unrolled.text.tokenizer import LINE_FEED, Ids, Tokenizer
 from unrolled.training.resume import load_request
 from unrolled.training.tasks.text import reopen_corpus
 
@@ -103,7 +103,7 @@ class TextSession:
         if not len(code_points):
             raise DataError(f"There is no text in {name}.")
         prefix = code_points[:max_tokens]
-        if self.tokenizer.kind == "bytes":
+        if self.tokenizer.reads_bytes:
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
         return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
 
@@ -116,19 +116,16 @@ class TextSession:
         warnings: dict[str, int] = {}
         last = LINE_FEED
         for path in [STDIN_PATH] if is_stdin else resolve_inputs([name]):
-            if last != LINE_FEED and self.tokenizer.kind == "characters":
+            if last != LINE_FEED and not self.tokenizer.reads_bytes:
                 yield np.array([LINE_FEED], dtype=np.uint8)
-            for chunk in CHUNK_READERS[self.tokenizer.kind](path, warnings):
+            for chunk in read_chunks(path, self.tokenizer.reads_bytes, warnings):
                 if len(chunk):
                     yield chunk
                     last = int(chunk[-1])
 
     def _held_out_code_points(self) -> Iterator[Any]:
         held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer
-        if isinstance(tokenizer, CharTokenizer):
-            code_point_of_id = np.array([ord(char) for char in tokenizer.tokens] + [LINE_FEED], dtype=np.uint32)
-        else:
-            code_point_of_id = np.append(np.arange(256), LINE_FEED).astype(np.uint8)
+        code_point_of_id = tokenizer.code_point_of_id
         skip = int(tokenizer.eos_id is not None and len(held_out_ids) > 0 and held_out_ids[0] == tokenizer.eos_id)
         for start in range(skip, len(held_out_ids), 1 << 20):
             yield code_point_of_id[held_out_ids[start : start + (1 << 20)]]

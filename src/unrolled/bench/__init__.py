@@ -186,7 +186,7 @@ def _memory_bound_steps(hidden: int, streams: int, precision: Any) -> float:
     """Return the steps a second in which the weights could be read, and nothing done with them: the best of five."""
     model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=2, hidden=hidden)).eval()
     decoder = NativeDecoder(model, streams, precision)
-    rates = [native_module().memory_rate(decoder.weight_bytes, decoder.threads, 0.1) for _ in range(5)]
+    rates = [native_module().memory_bandwidth(decoder.weight_bytes, decoder.threads, 0.1) for _ in range(5)]
     return float(max(rates)) / decoder.weight_bytes
 
 

@@ -120,7 +120,7 @@ class MatrixPeak:
 
     def __init__(self, precision: str) -> None:
         select_device(MachineOptions())
-        self.parameters = {"narrow": precision == "bfloat16", "threads": torch.get_num_threads(), "rounds": self.ROUNDS}
+        self.parameters = {"bfloat16": precision == "bfloat16", "threads": torch.get_num_threads(), "rounds": self.ROUNDS}
         self.work = native_module().multiply(**self.parameters)
 
     def __call__(self) -> None:

@@ -14,11 +14,10 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
 from typing import Any, Literal, NoReturn
 
 from unrolled.errors import UsageError, did_you_mean
-from unrolled.options import MachineOptions, flag_name, from_dict, split_by_class
+from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
 
 HELP_WIDTH = 80
 _MESSAGE_REWRITES = (
@@ -70,7 +69,7 @@ class CommandParser(argparse.ArgumentParser):
                 help_text += " (default: the recipe chooses)"
             elif field.default is not None and field.default != () and field.default != "":
                 help_text += f" (default: {_format_default(field.default)})"
-            group.add_argument(flag_name(field.name), help=help_text, **_argument_kwargs(hints[field.name], field.metadata))
+            group.add_argument(flag_name(field.name), help=help_text, **_argument_kwargs(field.name, hints[field.name]))
             self._old_values |= {(flag_name(field.name), old): new for old, new in field.metadata["old_values"].items()}
             self._old_names |= {flag_name(name): flag_name(field.name) for name in field.metadata["old_names"]}
 
@@ -140,16 +139,14 @@ def _format_default(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def _argument_kwargs(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _argument_kwargs(name: str, hint: Any) -> dict[str, Any]:
     """Return what argparse needs to know of a field's type."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is Literal:
-        return {"choices": typing.get_args(hint), "metavar": "NAME" if len(str(hint)) > 60 else None}
-    if metadata["choices"]:
-        return {"choices": metadata["choices"]}
+        return {"choices": choices(name, hint), "metavar": "NAME" if len(str(hint)) > 60 else None}
     if typing.get_origin(hint) is tuple:
         return {"action": "append", "metavar": "TEXT"}
     return {"type": hint, "metavar": {int: "N", float: "X"}.get(hint, "TEXT")}

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, SurprisalScorer, score_blocks
-from unrolled.text.tokenized_text import LINE_FEED
-from unrolled.text.tokenizer import ByteTokenizer, Tokenizer
+from unrolled.text.tokenizer import LINE_FEED, ByteTokenizer, Tokenizer
 
 MAX_KEPT_TOKENS = 400
 """Symbols of a line that are kept to be shown."""
@@ -88,7 +87,7 @@ class LineAggregator:
 
     def __init__(self, num_models: int, tokenizer: Tokenizer) -> None:
         self.totals = ScoreTotals([0.0] * num_models, [0] * num_models)
-        self.is_bytes = tokenizer.kind == "bytes"
+        self.is_bytes = tokenizer.reads_bytes
         self._open_line: _LineSums | None = None
 
     def add(self, block: ScoredBlock, min_excess: float = -math.inf) -> Iterator[ScoredLine]:

@@ -5,44 +5,29 @@ Rows are read in groups of like length; what one is answered does not depend on 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unrolled.evaluation.metric_report import MetricReport
-from unrolled.evaluation.metrics import (
-    StepLabelCounts,
-    classification_report,
-    generation_report,
-    regression_report,
-    step_label_report,
-)
 from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_search, sample_sequences
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import PredictOptions, SampleOptions
-from unrolled.tables.cell_values import Cell, is_empty, parse_text
-from unrolled.tables.columns import ImageColumn, LabelColumn, LabelsColumn, TextColumn
-from unrolled.tables.pair_batching import PairDataset, bucket_by_length, encode_source
+from unrolled.tables.cell_values import Array, Cell, is_empty
+from unrolled.tables.column import EvalRows
+from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.pair_batching import bucket_by_length, collate_sources
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.word_tokenizer import WordTokenizer
-
-Array = npt.NDArray[Any]
 
 MAX_BATCH_ROWS, MAX_BATCH_STEPS = 64, 1 << 14
 """Rows answered together, and their steps in all."""
 
 SORT_WINDOW_ROWS = 2048
 """Rows read before any is answered, so that those of like length meet."""
-
-MAX_BASELINE_ROWS = 200_000
-"""Training rows that baselines are made from; of a larger table, the first."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +64,7 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, cells: Sequence[Cell], first: int = 0) -> list[Prediction]:
         """Return the answers of some cells, the first of which has the number `first` (the seeds of draws follow from it)."""
-        steps = [np.zeros(0) if is_empty(cell.value) else encode_source(self.spec, cell) for cell in cells]
+        steps = [np.zeros(0) if is_empty(cell.value) else self.spec.source.encode_source(cell) for cell in cells]
         lengths = np.array([len(array) for array in steps], dtype=np.int64)
         predictions: list[Prediction] = [Prediction("", np.zeros(0, dtype=np.int64))] * len(cells)
         self.model.eval()
@@ -100,13 +85,13 @@ class Predictor:
         if self.model.decoder is None or not len(prediction.values):
             return prediction, None
         weights = attention_weights(
-            self.model, self.collate([encode_source(self.spec, cell)]), [Hypothesis(prediction.values, 0.0)]
+            self.model, self.collate([self.spec.source.encode_source(cell)]), [Hypothesis(prediction.values, 0.0)]
         )
         return prediction, None if weights is None else weights[0]
 
     def collate(self, steps: list[Array]) -> dict[str, Tensor]:
         """Return sources side by side, as the model reads them."""
-        arrays = PairDataset.collate_sources(self.spec, steps)
+        arrays = collate_sources(self.spec, steps)
         device = self.machine.device
         return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
@@ -115,7 +100,7 @@ class Predictor:
             return self._generate(batch, cells, seeds)
         logits = self.model.logits(batch).float()
         if self.model.shape.target_tensor_kind == "floats":
-            return [Prediction(self.spec.decode_target(row[None]), row[None]) for row in logits[0].cpu().numpy()]
+            return [Prediction(self.spec.target.decode_target(row[None]), row[None]) for row in logits[0].cpu().numpy()]
         known_logits = logits[..., :-1] if logits.shape[-1] > 1 else logits  # unknown is never the answer
         probs = known_logits.double().softmax(-1).cpu().numpy()
         if self.spec.mode.output == "single":
@@ -125,13 +110,13 @@ class Predictor:
 
     def _label_prediction(self, probs: Array) -> Prediction:
         best = probs.argmax(-1)
-        return Prediction(self.spec.decode_target(best[None]), best[None], float(probs[best]), probs)
+        return Prediction(self.spec.target.decode_target(best[None]), best[None], float(probs[best]), probs)
 
     def _step_labels_prediction(self, probs: Array) -> Prediction:
         """Return the labels of steps `(T, labels)`; the probability is a step's, on the (geometric) average."""
         best = probs.argmax(-1)
         best_probs = np.take_along_axis(probs, best[:, None], -1)
-        return Prediction(self.spec.decode_target(best), best, float(np.exp(np.log(best_probs).mean())))
+        return Prediction(self.spec.target.decode_target(best), best, float(np.exp(np.log(best_probs).mean())))
 
     def _generate(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Prediction]:
         if self.model.shape.target_length or self.options.temperature is not None:
@@ -140,7 +125,7 @@ class Predictor:
         else:
             hypotheses = beam_search(self.model, batch, self.options, self.max_new_tokens)
         texts = self._replace_unknown_words(batch, hypotheses, cells) or [
-            self.spec.decode_target(row.ids) for row in hypotheses
+            self.spec.target.decode_target(row.ids) for row in hypotheses
         ]
         return [Prediction(text, row.ids, float(np.exp(row.log_prob))) for text, row in zip(texts, hypotheses, strict=True)]
 
@@ -149,14 +134,9 @@ class Predictor:
     ) -> list[str] | None:
         """Return texts in which a word without a symbol is the source's word looked at most (Luong et al. 2015), if any is."""
         target, source = self.spec.target, self.spec.source
-        if (
-            not isinstance(target, TextColumn)
-            or not isinstance(target.tokenizer, WordTokenizer)
-            or not isinstance(source, TextColumn)
-        ):
+        if not isinstance(target.tokenizer, WordTokenizer) or not isinstance(source.tokenizer, WordTokenizer):
             return None
-        unk_id = target.unk_id
-        if not isinstance(source.tokenizer, WordTokenizer) or not any((row.ids == unk_id).any() for row in hypotheses):
+        if not any((row.ids == target.unk_id).any() for row in hypotheses):
             return None
         attention = attention_weights(self.model, batch, hypotheses)
         if attention is None:
@@ -164,86 +144,14 @@ class Predictor:
         texts = []
         for row, weights, cell in zip(hypotheses, attention, cells, strict=True):
             words = source.cell_tokens(cell)
-            copies = {step: words[int(weights[step].argmax())] for step in np.flatnonzero(row.ids == unk_id).tolist()}
+            copies = {step: words[int(weights[step].argmax())] for step in np.flatnonzero(row.ids == target.unk_id).tolist()}
             texts.append(target.tokenizer.detokenize(row.ids.tolist(), copies))
         return texts
-
-
-def fit_baselines(dataset: PairDataset, index: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return what `judge` needs to know of the training rows: counts of labels, the commonest text, the longest."""
-    spec = dataset.spec
-    rows = index[:MAX_BASELINE_ROWS].tolist()
-    if isinstance(spec.target, LabelColumn):
-        counts = Counter(int(dataset.target[i][0]) for i in rows)
-        return {"labels": {spec.target.labels[label]: count for label, count in sorted(counts.items())}}
-    if isinstance(spec.target, LabelsColumn):
-        label_counts = StepLabelCounts()
-        for i in rows:
-            label_counts.add(_token_names(spec, dataset.source[i]), spec.target.label_names(dataset.target[i]))
-        return {"step_labels": label_counts.to_json()}
-    if isinstance(spec.target, TextColumn):
-        texts = Counter(dataset.target[i].tobytes() for i in rows)
-        majority_ids = np.frombuffer(texts.most_common(1)[0][0], dtype=np.int32)
-        max_length = int(dataset.target.lengths[index].max())
-        return {"max_length": max_length, "most_common": spec.target.decode(majority_ids)}
-    if isinstance(spec.target, ImageColumn):
-        levels = np.bincount(np.concatenate([dataset.target[i] for i in rows[:2000]]), minlength=spec.dims.target_size)
-        return {"levels": levels.tolist()}
-    return {}
-
-
-def _token_names(spec: TableSpec, source: Array) -> list[str] | None:
-    """Return a name for each symbol of a source; None if it has no symbols."""
-    return [str(i) for i in source.tolist()] if spec.source.tensor_kind == "ids" else None
 
 
 def evaluate_predictions(
     spec: TableSpec, sources: Sequence[Cell], truths: Sequence[Cell], predictions: Sequence[Prediction]
 ) -> MetricReport:
-    """Return the metrics of a mode, beside its baselines. A painting has none: there is no one right picture of a thing."""
-    target, train_stats = spec.target, spec.train_stats
-    if isinstance(target, LabelColumn):
-        return classification_report(
-            [parse_text(cell) for cell in truths], [prediction.text for prediction in predictions], train_stats["labels"]
-        )
-    if isinstance(target, LabelsColumn):
-        source_names = [_token_names(spec, encode_source(spec, cell)) for cell in sources]
-        source_tokens = None if any(row is None for row in source_names) else [row or [] for row in source_names]
-        truth, predicted = (
-            [list(target.cell_tokens(cell)) for cell in truths],
-            [target.label_names(prediction.values) for prediction in predictions],
-        )
-        return step_label_report(truth, predicted, source_tokens, StepLabelCounts.from_json(train_stats["step_labels"]))
-    if isinstance(target, TextColumn):
-        truth_texts, count = [parse_text(cell) for cell in truths], len(truths)
-        baselines = {"most_common": [str(train_stats["most_common"])] * count}
-        if isinstance(spec.source, TextColumn):
-            baselines["copy"] = [parse_text(cell) for cell in sources]
-        return generation_report(truth_texts, [prediction.text for prediction in predictions], baselines)
-    if isinstance(target, ImageColumn):
-        return _image_report(target, spec, truths, predictions)
-    numeric_column: Any = target
-    truth_values = np.concatenate([type(numeric_column).read(cell) for cell in truths])
-    return regression_report(
-        truth_values,
-        numeric_column.unscale(np.concatenate([prediction.values for prediction in predictions])),
-        numeric_column.mean,
-    )
-
-
-def _image_report(
-    target: ImageColumn, spec: TableSpec, truths: Sequence[Cell], predictions: Sequence[Prediction]
-) -> MetricReport:
-    """Return how far brightness and contrast of what was painted are from those of true pictures, on the average."""
-    truth = np.stack([target.encode(cell) for cell in truths])
-    generated = np.stack([target.dequantize(prediction.values, spec.dims.target_size) for prediction in predictions])
-    generated = (generated - target.mean) / target.scale
-    return MetricReport(
-        metrics={
-            "brightness_error": float(abs(generated.mean() - truth.mean())),
-            "contrast_error": float(abs(generated.std() - truth.std())),
-        },
-        baselines={},
-        num_rows=len(truths),
-        notes=("a picture that is painted has no one right answer: look at some with `predict --pictures FOLDER`",),
-    )
+    """Return the metrics of predictions whose true target cells are known, and of baselines."""
+    texts, values = [prediction.text for prediction in predictions], [prediction.values for prediction in predictions]
+    return spec.target.metric_report(EvalRows(spec.source, sources, truths, texts, values), spec.train_stats)

@@ -21,8 +21,7 @@ from unrolled.nn.clamp import Clamp, clamped
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.text.batching import MAX_ROW_LENGTH
-from unrolled.text.tokenized_text import LINE_FEED
-from unrolled.text.tokenizer import NUM_CODE_POINTS, Tokenizer
+from unrolled.text.tokenizer import LINE_FEED, NUM_CODE_POINTS, Tokenizer
 
 MAX_COLUMN_TOKENS = 8192
 """Symbols of a lane: long, so that what is read to warm it up is a small share."""

@@ -190,7 +190,7 @@ def sampling_backend(
     native_weights = native_precision(model, options, clamps, precision)
     if native_weights is None:
         return {"step": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
-    return {"step": f"native ({native_module().set_in_use()})", "precision": native_weights}
+    return {"step": f"native ({native_module().active_isa()})", "precision": native_weights}
 
 
 def make_native_decoder(
@@ -318,7 +318,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], dict[st
     """Return the ids that a sample continues, and the replacements of characters of the prompt that the model does not know."""
     ids, replacements = tokenizer.encode_prompt(prompt)
     if tokenizer.eos_id is not None or not ids:
-        ids = [tokenizer.bos_id(), *ids]
+        ids = [tokenizer.bos_id, *ids]
     return ids, replacements
 
 

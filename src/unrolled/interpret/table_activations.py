@@ -15,8 +15,6 @@ from unrolled.interpret.activations import cell_activations
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.recorder import ActivationRecorder, CellRecord, record_cells
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.columns import TextColumn
-from unrolled.tables.pair_batching import encode_source
 
 Array = npt.NDArray[np.float32]
 
@@ -52,7 +50,7 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
     """Return the trace of one source cell. The answer is the one that `predict` gives."""
     model, source = predictor.model, predictor.spec.source
     prediction, attention = predictor.predict_with_attention(cell)
-    batch = predictor.collate([encode_source(predictor.spec, cell)])
+    batch = predictor.collate([source.encode_source(cell)])
     step_probs = None
     with record_cells(model) as recorder:
         if model.decoder is None:
@@ -64,7 +62,7 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
             memory = model.encode(batch)
             if len(ids):
                 model.decoder(ids, memory)
-    source_tokens = list(source.cell_tokens(cell)) if isinstance(source, TextColumn) else []
+    source_tokens = list(source.cell_tokens(cell)) if source.tokenizer is not None else []
     return RowActivations(
         source_tokens,
         prediction,

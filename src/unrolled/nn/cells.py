@@ -10,7 +10,6 @@ time-major, `(T, B, ...)`. `W_x` is `weight_ih` and `W_h` is `weight_hh` of `tor
 from __future__ import annotations
 
 import math
-from collections import UserDict
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.options import CELL_NAMES
+from unrolled.options import REGISTRIES
 
 State: TypeAlias = Any
 """A named tuple of tensors `(B, H)`, or a named tuple of such tuples."""
@@ -286,19 +285,8 @@ class LSTMCell(GatedCell):
         return h, LSTMState(h, c)
 
 
-class CellRegistry(UserDict[str, type[GatedCell]]):
-    """Cells by name. Registering a cell, `CELLS["name"] = MyCell`, also makes the name a choice of `--cell`."""
+CELLS: dict[str, type[GatedCell]] = {"rnn": RNNCell, "gru": GRUCell, "gru-reset-before": GRUResetBeforeCell, "lstm": LSTMCell}
+"""The cells that a model can be made of. A further cell is a class and one line: `CELLS["name"] = MyCell`; the name is then a
+choice of `--cell` too."""
 
-    def __setitem__(self, name: str, cell_class: type[GatedCell]) -> None:
-        super().__setitem__(name, cell_class)
-        if name not in CELL_NAMES:
-            CELL_NAMES.append(name)
-
-    def __delitem__(self, name: str) -> None:
-        super().__delitem__(name)
-        CELL_NAMES.remove(name)
-
-
-CELLS = CellRegistry({"rnn": RNNCell, "gru": GRUCell, "gru-reset-before": GRUResetBeforeCell, "lstm": LSTMCell})
-"""The cells that a model can be made of, by the name in `ModelOptions.cell`. Their names stand in `options.CELL_NAMES` too,
-which must not import torch."""
+REGISTRIES["cell"] = CELLS

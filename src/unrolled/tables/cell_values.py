@@ -1,4 +1,4 @@
-"""One cell of a table, and the ways to read it: as text, words, a number, an array, a picture."""
+"""One cell of a table, and its parsers: text, words, a number, an array, an image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBER_SEPARATORS = re.compile(r"[,;\s]+")
 
 
 class Cell(NamedTuple):
-    """A value with where it was found; a path in it is relative to `folder`. There is one for each, so it is to be cheap."""
+    """A value and its location; a path in it is relative to `folder`. A named tuple, since one is made for each cell."""
 
     value: Any
     table_name: str
@@ -30,17 +30,17 @@ class Cell(NamedTuple):
 
     @property
     def location(self) -> str:
-        """Where the cell is, for a message: `table, line N`."""
+        """The location of the cell for error messages: `table, line N`."""
         return f"{self.table_name}, line {self.line:,}" if self.line else self.table_name
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a cell has nothing in it."""
+    """Return whether a cell has no value."""
     return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, list) and not value)
 
 
 def parse_text(cell: Cell) -> str:
-    """Return a cell as text; a number as it is written, true and false in lower case."""
+    """Return a cell as text; numbers and booleans as JSON writes them."""
     value = cell.value
     if isinstance(value, str):
         return value
@@ -52,7 +52,7 @@ def parse_text(cell: Cell) -> str:
 
 
 def parse_words(cell: Cell) -> list[str]:
-    """Return the elements of a list, or the words of a text; a text may hold a list in brackets."""
+    """Return the elements of a list, or the words of a text; the text may be a JSON list."""
     value = parse_list(cell.value)
     if isinstance(value, list | np.ndarray):
         return [parse_text(Cell(element, *cell[1:])) for element in value]
@@ -60,7 +60,7 @@ def parse_words(cell: Cell) -> list[str]:
 
 
 def parse_list(value: Any) -> Any:
-    """Return the list that a text in brackets stands for; anything else as it is."""
+    """Return a text in brackets as the JSON list that it is; anything else unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             return json.loads(value)
@@ -81,9 +81,8 @@ def parse_number(cell: Cell) -> float:
 
 
 def parse_vector(cell: Cell) -> Array:
-    """Return a cell as numbers `(D,)`: a list, an array's file, or numbers with blanks or commas between them."""
-    values = parse_array(cell)
-    return values.ravel()
+    """Return a cell as numbers `(D,)`: a list, an array file, or numbers separated by spaces or commas."""
+    return parse_array(cell).ravel()
 
 
 def parse_array(cell: Cell) -> Array:
@@ -97,7 +96,7 @@ def parse_array(cell: Cell) -> Array:
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        problem = f"numbers are expected, as many in each place, and this is {_short_repr(cell.value)}"
+        problem = f"numbers are expected, in lists of equal length, and this is {_short_repr(cell.value)}"
         raise DataError(f"{cell.location}: {problem}.") from None
     if array.ndim == 0:
         array = array[None]
@@ -107,7 +106,7 @@ def parse_array(cell: Cell) -> Array:
 
 
 def parse_image(cell: Cell) -> Array:
-    """Return a picture as a float64 array `(H, W, C)`: of a file, of nested lists, or of H W numbers if it is square."""
+    """Return an image as a float64 array `(H, W, C)`: from a file, from nested lists, or from H W numbers if it is square."""
     value = parse_list(cell.value)
     if isinstance(value, str) and value.lower().endswith(IMAGE_SUFFIXES):
         values = _load_image(cell)
@@ -116,12 +115,12 @@ def parse_image(cell: Cell) -> Array:
     if values.ndim == 1:
         side = math.isqrt(len(values))
         if side * side != len(values):
-            raise DataError(f"{cell.location}: {len(values)} numbers are no square picture; give them as a list of rows.")
+            raise DataError(f"{cell.location}: {len(values)} numbers are not a square image; write them as a list of rows.")
         values = values.reshape(side, side)
     if values.ndim == 2:
         values = values[:, :, None]
     if values.ndim != 3 or values.shape[2] > 4:
-        raise DataError(f"{cell.location}: a picture is (height, width) or (height, width, channels); this is {values.shape}.")
+        raise DataError(f"{cell.location}: an image is (height, width) or (height, width, channels); this is {values.shape}.")
     return values
 
 
@@ -129,7 +128,7 @@ def _load_image(cell: Cell) -> Array:
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(f"{cell.location}: pictures need the package Pillow: pip install 'unrolled[data]'") from error
+        raise DataError(f"{cell.location}: images need the package Pillow: pip install 'unrolled[data]'") from error
     path = _resolve_path(cell)
     try:
         with warnings.catch_warnings():
@@ -141,8 +140,8 @@ def _load_image(cell: Cell) -> Array:
                 return np.asarray(image.convert("L" if gray else "RGB"), dtype=np.float64)
     except DataError:
         raise
-    except Exception as error:  # a damaged picture may raise anything in Pillow
-        raise DataError(f"{cell.location}: {path} is no picture that can be read: {_first_line(error)}.") from error
+    except Exception as error:  # Pillow may raise any exception for a damaged image
+        raise DataError(f"{cell.location}: {path} is not an image that can be read: {_first_line(error)}.") from error
 
 
 def _load_array(cell: Cell) -> Array:
@@ -151,10 +150,10 @@ def _load_array(cell: Cell) -> Array:
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error")
             array = np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-    except Exception as error:  # a damaged header may raise anything in numpy
-        raise DataError(f"{cell.location}: {path} is no .npy file of numbers: {_first_line(error)}.") from error
+    except Exception as error:  # numpy may raise any exception for a damaged header
+        raise DataError(f"{cell.location}: {path} is not a .npy file of numbers: {_first_line(error)}.") from error
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{cell.location}: {path} holds no real numbers but {array.dtype}.")
+        raise DataError(f"{cell.location}: {path} has the type {array.dtype}, which is not real numbers.")
     return array
 
 
@@ -163,7 +162,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _resolve_path(cell: Cell) -> Path:
-    """Return the path a cell names: beside the table, or from the working folder."""
+    """Return the path in a cell: relative to the table's folder, or to the working directory."""
     for path in (cell.folder / cell.value, Path(cell.value)):
         if path.is_file():
             return path
@@ -175,6 +174,6 @@ def _resolve_path(cell: Cell) -> Path:
 def _short_repr(value: Any) -> str:
     try:
         text = repr(value)
-    except (RecursionError, ValueError):  # too deep, or a whole number of thousands of digits
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of thousands of digits
         text = type(value).__name__
     return text if len(text) <= 40 else text[:40] + "..."

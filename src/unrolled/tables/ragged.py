@@ -1,4 +1,4 @@
-"""Many arrays of different lengths as one: appended to, then read by number. What is large lies in a file, not in memory."""
+"""Many arrays of different lengths in one buffer: append, then read by index. A large buffer is a temporary file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import numpy.typing as npt
 
 from unrolled.atomic_io import storage_error
 from unrolled.errors import StorageError
-
-Array = npt.NDArray[Any]
+from unrolled.tables.cell_values import Array
 
 MAX_MEMORY_BYTES = 64 << 20
-"""Bytes up to which the arrays stay in memory."""
+"""A larger buffer is written to a file."""
 
 FLUSH_BYTES = 1 << 20
 
 
 class RaggedArray:
-    """Arrays `(N_i, ...)` of one type and trailing shape, N_i free: `append`, `close`, then `packed[i]` and `lengths`."""
+    """Arrays `(N_i, ...)` of one dtype and trailing shape: `append` them, then `finalize`, then read `[i]` and `lengths`."""
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         self._dtype = np.dtype(dtype)
@@ -39,7 +38,7 @@ class RaggedArray:
         self.offsets: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
 
     def append(self, array: Array) -> None:
-        """Add an array behind the others."""
+        """Append an array."""
         self._item_shape = array.shape[1:]
         self._pending.append(np.ascontiguousarray(array, dtype=self._dtype))
         self._pending_lengths.append(len(array))
@@ -64,12 +63,12 @@ class RaggedArray:
                 for earlier_chunk in self._chunks:
                     self._file.write(earlier_chunk.data)
                 self._chunks = []
-            self._file.write(chunk.data)  # numpy's own `tofile` is silent about a disk that is full
+            self._file.write(chunk.data)  # numpy's `tofile` ignores a full disk
         except OSError as error:
             raise storage_error(error, Path(tempfile.gettempdir()), "keep the rows in") from error
 
     def finalize(self) -> None:
-        """Make what was appended readable."""
+        """Make the arrays readable. Raises `StorageError` if they could not be written."""
         self._flush()
         lengths = np.concatenate(self._flushed_lengths) if self._flushed_lengths else np.zeros(0, dtype=np.int64)
         self.offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
@@ -83,11 +82,11 @@ class RaggedArray:
         elif self._chunks:
             self._values = np.concatenate(self._chunks).reshape(-1, *item_shape)
         if len(self._values) != self.offsets[-1]:
-            raise StorageError(f"The rows kept in {tempfile.gettempdir()} are not whole: is the disk full?")
+            raise StorageError(f"The rows kept in {tempfile.gettempdir()} are incomplete: is the disk full?")
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """The length of every array, `(R,)`."""
+        """The length of each array, `(R,)`."""
         return np.diff(self.offsets)
 
     def __len__(self) -> int:

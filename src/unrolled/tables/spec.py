@@ -1,31 +1,28 @@
-"""What a network of a table is for: two columns, and the mode that follows from them. It lies in the model's file."""
+"""What a model of a table predicts from what: two columns, and the mode that follows from them. Stored in the model file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from unrolled.errors import DataError
-from unrolled.tables.cell_values import Cell
-from unrolled.tables.columns import Column, ImageColumn, column_from_json, column_to_json
+from unrolled.errors import DataError, UsageError, did_you_mean
+from unrolled.tables.cell_values import Array, Cell, is_empty
+from unrolled.tables.column import Column
+from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
 from unrolled.tables.modes import Mode, mode_of
-
-Array = npt.NDArray[Any]
-
-GRAY_LEVELS = 17
-"""Levels of brightness in a picture that is written: those of scikit-learn's digits, and enough to see by."""
+from unrolled.tables.table_files import Table
+from unrolled.tables.text_column import TOKEN_KINDS
+from unrolled.tables.type_inference import InferredType, PairProfile, infer_types
 
 
 @dataclass(frozen=True)
 class ModelDims:
-    """What a network needs to know of its two columns: forms and sizes, no names.
+    """What a network needs to know of its two columns: kinds of tensors and sizes, no names.
 
-    `source_size` and `target_size` are numbers of symbols (with unknown), or of numbers; `picture` is (H, W, C) of a
-    source that is one, else empty. `written` is the number of steps of a target that always has as many (a painting),
-    `across` how many of them make a line; both are 0 for others.
+    `source_size` and `target_size` are numbers of ids (with `unk_id`), or of floats; `image_shape` is (H, W, C) of a source
+    that is an image, else empty. `target_length` is the number of steps of a target that always has the same number (an
+    image), `target_row_length` how many of them make one row of it; both are 0 for others.
     """
 
     mode: Mode
@@ -40,7 +37,7 @@ class ModelDims:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """Source and target column. `known` holds what the training rows were like, for baselines: see `inference.answer`."""
+    """Source and target column. `train_stats` describes the training rows, for baselines: see `Column.baseline_stats`."""
 
     source: Column
     target: Column
@@ -55,27 +52,13 @@ class TableSpec:
     def dims(self) -> ModelDims:
         """What a network needs to know."""
         source, target = self.source, self.target
-        image_shape = source.shape if isinstance(source, ImageColumn) else ()
-        target_length = int(np.prod(target.shape)) if isinstance(target, ImageColumn) else 0
-        size = GRAY_LEVELS if target_length else target.size
-        tensor_kind = "ids" if target_length else target.tensor_kind
-        row_length = target.shape[1] * target.shape[2] if isinstance(target, ImageColumn) else 0
-        return ModelDims(self.mode, source.tensor_kind, source.size, image_shape, tensor_kind, size, target_length, row_length)
-
-    def encode_target(self, cell: Cell) -> Array:
-        """Return the array that is to be written for a cell: ids `(M,)` or numbers `(1, D)`."""
-        if isinstance(self.target, ImageColumn):
-            return self.target.quantize(cell, GRAY_LEVELS)
-        return self.target.encode(cell)
-
-    def decode_target(self, values: Array) -> str:
-        """Return, as a cell, what was written."""
-        if isinstance(self.target, ImageColumn):
-            return self.target.decode(self.target.dequantize(values, GRAY_LEVELS))
-        return self.target.decode(values)
+        return ModelDims(
+            self.mode, source.tensor_kind, source.size, source.shape,
+            target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
+        )  # fmt: skip
 
     def check_aligned(self, source: Array, target: Array, cell: Cell) -> None:
-        """Raise `DataError` if labels are not as many as the steps they stand beside."""
+        """Raise `DataError` if a target of one label per step does not have as many labels as the source has steps."""
         if self.mode.output == "aligned" and len(source) != len(target):
             raise DataError(
                 f"{cell.location}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} "
@@ -83,12 +66,68 @@ class TableSpec:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the task as it lies in a model's file."""
+        """Return the spec as it is stored in a model file."""
         return {"source": column_to_json(self.source), "target": column_to_json(self.target), "train_stats": self.train_stats}
 
     @staticmethod
     def from_json(value: Any) -> TableSpec:
-        """Build the task that `to_json` described; raises `ModelError` or `UsageError` for anything else."""
+        """Build the spec that `to_json` described. Raises `ModelError` or `UsageError` for anything else."""
         spec = TableSpec(column_from_json(value["source"]), column_from_json(value["target"]), dict(value["train_stats"]))
         _ = spec.mode
         return spec
+
+
+def infer_spec(table: Table, source: str, target: str, tokens: str | None = None) -> tuple[TableSpec, str]:
+    """Read a table; return the spec of its columns `source` and `target` (NAME or NAME:KIND), and a sentence about it.
+
+    `tokens` says what one token of a text is, where the column itself does not.
+    """
+    declared = (parse_column(source, "source"), parse_column(target, "target"))
+    names = tuple(
+        name if name in table.columns else column_spec
+        for (name, _), column_spec in zip(declared, (source, target), strict=True)
+    )
+    kinds = tuple(
+        None if name == column_spec else kind
+        for name, column_spec, (_, kind) in zip(names, (source, target), declared, strict=True)
+    )
+    for name in names:
+        table.require_column(name)
+    profile = PairProfile(*names)
+    for _, (source_cell, target_cell) in table.iter_cells(names):
+        if not is_empty(source_cell.value) and not is_empty(target_cell.value):
+            profile.add(source_cell, target_cell)
+    if profile.source.num_rows == 0:
+        raise DataError(f"{table.name} has no row in which both '{names[0]}' and '{names[1]}' have a value.")
+    types = infer_types(profile, (kinds[0], kinds[1]), tokens)
+    spec = TableSpec(_fit_column(table, names, 0, types[0]), _fit_column(table, names, 1, types[1]))
+    return spec, f"{spec.source.describe()} -> {spec.target.describe()}: {spec.mode.name}"
+
+
+def parse_column(column_spec: str, role: str) -> tuple[str, str | None]:
+    """Return name and kind of `NAME` or `NAME:KIND`, the value of the option `--role`."""
+    name, colon, kind = column_spec.rpartition(":")
+    if not colon:
+        return column_spec, None
+    kinds = (*COLUMN_TYPES, *TOKEN_KINDS)
+    if kind not in kinds:
+        hint = did_you_mean(kind, kinds) or "."
+        raise UsageError(f"--{role} {column_spec}: there is no kind '{kind}'{hint} Kinds: {', '.join(kinds)}.")
+    return name, kind
+
+
+def _fit_column(table: Table, names: tuple[str, ...], position: int, inferred: InferredType) -> Column:
+    config = {"tokens": inferred.tokens, "spaces": inferred.spaces, "split": inferred.split, "is_source": position == 0}
+    column_type = COLUMN_TYPES[inferred.kind]
+
+    def column_cells() -> Iterator[Cell]:
+        count = 0
+        for _, row in table.iter_cells(names):
+            if any(is_empty(cell.value) for cell in row):
+                continue
+            yield row[position]
+            count += 1
+            if count == column_type.max_fitted_rows:
+                return
+
+    return column_type.fit(names[position], column_cells(), config)

@@ -1,7 +1,7 @@
-"""Rows of a table, streamed: CSV, TSV, JSON lines, Parquet, or a table that is built in. Nothing here holds more than a row.
+"""Rows of a table, streamed one at a time: CSV, TSV, JSON lines, Parquet, or a built-in table.
 
 A CSV file may use commas, semicolons or tabs; a TSV file has no quotes; both begin with a header, and any of them may be
-compressed. A row knows its line, so that whoever finds a fault in it can say where.
+compressed. Each row comes with its line number, for error messages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,30 +22,28 @@ import numpy as np
 
 from unrolled.atomic_io import storage_error
 from unrolled.datasets.stdlib import PREFIX
-from unrolled.datasets.tables import TABLES, BuiltinTable
+from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.text.text_files import DECOMPRESSION_ERRORS, existing_file, fingerprint, open_bytes
-
-Row = dict[str, Any]
-"""Cells by column: text from CSV and TSV, any JSON value or array from the others."""
+from unrolled.tables.cell_values import Cell
+from unrolled.text.fingerprint import fingerprint
+from unrolled.text.text_files import DECOMPRESSION_ERRORS, existing_file, is_compressed, open_bytes
 
 NumberedRows = Generator[tuple[int, Row], None, None]
-"""Rows with their lines; closed by whoever does not read them to the end."""
+"""Rows with their line numbers. Close the generator if it is not read to the end."""
 
 SPLITS = ("train", "test")
-"""What a built-in table has: `builtin:NAME` is the first while training and the second everywhere else."""
+"""Splits of a built-in table: `builtin:NAME` is the first one for training and the second one everywhere else."""
 
-_COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 _HEAD_BYTES = 1 << 16
 
 MAX_LISTED_COLUMNS = 100
 MAX_CHARS = 1 << 23
-"""Characters of a cell, and of a row of JSON; beyond that a file is made to harm, or no table."""
+"""Maximum characters of a cell, and of a row of JSON: a file with more is no table, or an attack on memory."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be read as often as need be. `rows` yields `(line, row)`; paths in cells are relative to `folder`."""
+    """A table that can be read many times. `rows` yields `(line, row)`; paths in cells are relative to `folder`."""
 
     name: str
     columns: tuple[str, ...]
@@ -62,16 +60,21 @@ class Table:
             hint = did_you_mean(column, listed) or "."
             raise UsageError(f"{self.name} has no column '{column}'{hint} Its columns: {', '.join(listed)}{more}.")
 
+    def iter_cells(self, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[Cell, ...]]]:
+        """Yield `(line, cells)` of some columns."""
+        for line, row in self.rows():
+            yield line, tuple(Cell(row[column], self.name, line, self.folder) for column in columns)
+
 
 def open_table(name: str, split: str = "train") -> Table:
-    """Open a table by its path, or `builtin:NAME`, of which `part` is read unless it is named: `builtin:NAME:test`.
+    """Open a table by its path, or `builtin:NAME`, which means its split `split`, or `builtin:NAME:SPLIT`.
 
-    Raises `DataError` for one that is empty, has no header, or names a column twice.
+    Raises `DataError` if it is empty, has no header, or has two columns of the same name.
     """
     if name.startswith(PREFIX):
         return _open_builtin(name, split)
     if name == "-":
-        raise UsageError("A table is read more than once, and standard input only once: write it into a file first.")
+        raise UsageError("A table is read more than once, and standard input only once: write it to a file first.")
     path = existing_file(name)
     reader = _READERS.get(_suffix(path)) or _guess_reader(path)
     rows = reader(path)
@@ -84,7 +87,7 @@ def open_table(name: str, split: str = "train") -> Table:
 
 
 def is_builtin_table(name: str) -> bool:
-    """Return whether `name` is a built-in table, perhaps with its part, and no built-in text."""
+    """Return whether `name` is a built-in table, with or without its split, and not a built-in text."""
     return name.startswith(PREFIX) and name.removeprefix(PREFIX).partition(":")[0] in TABLES
 
 
@@ -94,7 +97,8 @@ def _open_builtin(name: str, split: str) -> Table:
     if base_name not in TABLES or split not in SPLITS:
         hint = did_you_mean(base_name, TABLES) or "."
         raise DataError(
-            f"There is no built-in table '{name}'{hint} There are: {', '.join(TABLES)}; each has the parts {', '.join(SPLITS)}."
+            f"There is no built-in table '{name}'{hint} There are: {', '.join(TABLES)}; each has the splits "
+            f"{', '.join(SPLITS)}."
         )
     table = TABLES[base_name]
 
@@ -112,12 +116,12 @@ def _open_builtin(name: str, split: str) -> Table:
 
 
 def _suffix(path: Path) -> str:
-    inner = path.with_suffix("") if path.suffix.lower() in _COMPRESSED_SUFFIXES else path
+    inner = path.with_suffix("") if is_compressed(path) else path
     return inner.suffix.lower()
 
 
 def _guess_reader(path: Path) -> Callable[[Path], Callable[[], NumberedRows]]:
-    """Return the reader for a file whose ending says nothing, by its first line."""
+    """Return the reader for a file with an unknown suffix, by its first line."""
     first_line = _read_head(path).lstrip("\ufeff").split("\n", 1)[0]
     if first_line.lstrip().startswith("{"):
         return _json_lines
@@ -125,13 +129,13 @@ def _guess_reader(path: Path) -> Callable[[Path], Callable[[], NumberedRows]]:
 
 
 def _read_head(path: Path) -> str:
-    """Return the first line or so of a file."""
+    """Return the first 64 KiB of a file, decompressed."""
     with _ReadErrors(path), open_bytes(path) as file:
         return file.read(_HEAD_BYTES).decode("utf-8", "replace")
 
 
 class _ReadErrors:
-    """Turns what can go wrong while a table is read into one sentence with the line, as far as it is known."""
+    """Turns exceptions while a table is read into `DataError` or `StorageError`, with the line if it is known."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.line = path, 0
@@ -147,37 +151,36 @@ class _ReadErrors:
             raise DataError(f"{location}, or soon after it, is not UTF-8. Convert the file: iconv -t UTF-8") from error
         if isinstance(error, csv.Error):
             raise DataError(f"{location}: {error}.") from error
-        if isinstance(error, DECOMPRESSION_ERRORS):
-            raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
-        if isinstance(error, OSError) and error.errno is None:  # of bz2
+        is_bz2_error = isinstance(error, OSError) and error.errno is None
+        if isinstance(error, DECOMPRESSION_ERRORS) or is_bz2_error:
             raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
         if isinstance(error, OSError):
             raise storage_error(error, self.path, "read") from error
 
 
 def _csv(path: Path) -> Callable[[], NumberedRows]:
-    """Commas, semicolons or tabs, whichever the header has most of; quotes as spreadsheets write them."""
+    """Commas, semicolons or tabs, whichever the header has most; quotes as spreadsheets write them."""
     header = _read_head(path).split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     return lambda: _delimited_rows(path, delimiter, csv.QUOTE_MINIMAL)
 
 
 def _tsv(path: Path) -> Callable[[], NumberedRows]:
-    """Tabs; a quotation mark is one, since a text may well begin with it."""
+    """Tabs; a quotation mark is a normal character, since a text may begin with one."""
     return lambda: _delimited_rows(path, "\t", csv.QUOTE_NONE)
 
 
 def _delimited_rows(path: Path, delimiter: str, quoting: int) -> NumberedRows:
-    csv.field_size_limit(MAX_CHARS)  # a cell may be a long text; the default refuses one of 131,072 characters
-    # Lines end at \n or \r\n only: a text may hold other line ends of Unicode, or a lone \r.
+    csv.field_size_limit(MAX_CHARS)  # the default refuses texts of 131,072 characters
+    # Lines end at \n or \r\n only: a text may contain the other line ends of Unicode, or a single \r.
     with _ReadErrors(path) as errors, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as lines:
         strict = quoting == csv.QUOTE_MINIMAL
         bounded_lines = iter(functools.partial(lines.readline, MAX_CHARS + 2), "")
-        reader = csv.reader(bounded_lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # int is one
+        reader = csv.reader(bounded_lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # an int is accepted
         errors.reader = reader
         header = next(reader, None)
         if not header:
-            raise DataError(f"{path} is empty: a header with the columns' names is expected, then a row a line.")
+            raise DataError(f"{path} is empty: a header with the names of the columns is expected, then one row per line.")
         _require_unique_columns(path, header)
         for cells in reader:
             if not cells:
@@ -208,7 +211,7 @@ def _json_rows(path: Path) -> NumberedRows:
         for line, text in enumerate(iter(functools.partial(lines.readline, MAX_CHARS + 1), ""), 1):
             errors.line = line
             if len(text) > MAX_CHARS:
-                raise DataError(f"{path}, line {line:,}: a row of more than {MAX_CHARS:,} characters is not read.")
+                raise DataError(f"{path}, line {line:,}: the row has more than {MAX_CHARS:,} characters, which is too many.")
             if not text.strip():
                 continue
             row = _parse_json_row(path, line, text)
@@ -223,7 +226,7 @@ def _parse_json_row(path: Path, line: int, text: str) -> Row:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
-        raise DataError(f"{path}, line {line:,} is no JSON: {reason}.") from error
+        raise DataError(f"{path}, line {line:,} is not valid JSON: {reason}.") from error
     if not isinstance(row, dict):
         problem = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"
         raise DataError(f"{path}, line {line:,}: {problem}.")
@@ -243,8 +246,9 @@ def _parquet_rows(path: Path) -> NumberedRows:
         file = parquet.ParquetFile(path)
         batches = file.iter_batches(batch_size=1024)
         yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
-    except Exception as error:  # a damaged file may raise anything in pyarrow
-        raise DataError(f"{path} is no sound Parquet file: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+    except Exception as error:  # pyarrow may raise any exception for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path} is not a valid Parquet file: {reason}") from error
 
 
 def _plural(number: int, noun: str) -> str:
@@ -254,4 +258,4 @@ def _plural(number: int, noun: str) -> str:
 _READERS = {".csv": _csv, ".tsv": _tsv, ".tab": _tsv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
 
 TABLE_SUFFIXES = tuple(_READERS)
-"""Files that are tables by their name."""
+"""Suffixes of files that are tables."""

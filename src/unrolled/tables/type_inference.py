@@ -1,6 +1,6 @@
-"""What kind a column is, when nobody says: found by looking at its cells, and at how they lie beside the other column's.
+"""The kind of a column whose kind is not given: inferred from its cells, and from how they align with the other column's.
 
-Rows are streamed through a `Profile` a column; what is kept is bounded.
+Rows are streamed through a `ColumnProfile` per column, whose memory is bounded.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.errors import UsageError, did_you_mean
 from unrolled.tables.cell_values import IMAGE_SUFFIXES, Cell, parse_array, parse_list, parse_text
-from unrolled.tables.columns import COLUMN_TYPES, TOKEN_KINDS
+from unrolled.tables.text_column import TOKEN_KINDS
 
 MAX_PROFILED_ROWS = 20_000
-"""Rows whose words are counted; of a longer table, the first."""
+"""Rows whose words are counted; of a longer table, the first ones."""
 
 MIN_ARRAY_NUMBERS = 5
-"""Whole numbers that a text must be, to be read as an array: three may be a date."""
+"""Integers that a text must consist of, at least, to be an array: three of them may be a date."""
 
 SAMPLING_STRIDE = 16
+"""After `MAX_PROFILED_ROWS`, one row in so many is profiled."""
+
 MAX_ALIGNED_ROWS = 2_000
-"""Rows that are compared with the other column's, step by step."""
+"""Rows that are compared with those of the other column, step by step."""
 
 MAX_DISTINCT = 10_000
 MAX_INFERRED_LABELS = 1_000
 MAX_CATEGORIES = 50
 MIN_ROWS_PER_LABEL = 4
-"""Rows a label must have on the average, for a column of texts to be labels."""
+"""Rows per distinct text, on average, for texts to be labels."""
 
 MIN_ROWS_PER_NUMBER = 10
-"""Rows a whole number must have on the average to be a label."""
+"""Rows per distinct integer, on average, for integers to be labels."""
 
 MIN_REPEATED_SHARE = 0.85
-"""Share of words that must be met at least three times, for a text to be read in words."""
+"""Share of words that must occur at least three times, for a text to be split into words."""
 
 
 @dataclass(frozen=True)
 class InferredType:
-    """A kind, and how a text is cut: `tokens` of a text, `split` of labels, `spaces` if words stand between spaces."""
+    """A kind; `tokens` of a text, `split` of labels, and `spaces` if words are separated by spaces only."""
 
     kind: str
     tokens: str = "characters"
@@ -51,7 +52,7 @@ class InferredType:
 
 @dataclass
 class ColumnProfile:
-    """What is known of a column's cells."""
+    """Counts over the cells of a column."""
 
     name: str
     num_rows: int = 0
@@ -69,7 +70,7 @@ class ColumnProfile:
     max_length: int = 0
 
     def add(self, cell: Cell) -> None:
-        """Look at one cell that is not empty."""
+        """Count one cell that is not empty."""
         self.num_rows += 1
         value = parse_list(cell.value)
         if isinstance(value, list) and value and not _is_numeric(value):
@@ -101,7 +102,7 @@ class ColumnProfile:
         self.num_punctuated += sum(1 for word in words if len(word) > 1 and word[-1] in ".,!?;:" and word[:-1].isalnum())
 
     def infer_kind(self) -> str:
-        """Return the kind by the cells alone."""
+        """Return the kind, from this column alone."""
         if self.num_images == self.num_rows:
             return "image"
         if (
@@ -129,7 +130,7 @@ class ColumnProfile:
         return "label" if is_label else "text"
 
     def is_category(self) -> bool:
-        """Return whether cells that repeat are names of a few things, and not texts that happen to be the same."""
+        """Return whether the column has few distinct values, of at most two words each on average."""
         return len(self.value_counts) <= MAX_CATEGORIES and self.num_words <= 2 * min(self.num_rows, MAX_PROFILED_ROWS)
 
     def _array_kind(self) -> str:
@@ -142,7 +143,7 @@ class ColumnProfile:
         return "frames"
 
     def infer_tokens(self, is_source: bool) -> tuple[str, bool]:
-        """Return whether a text is best cut into words or characters, and whether its words stand between spaces."""
+        """Return "words" or "characters" for texts of this column, and whether words are separated by spaces only."""
         num_profiled = max(1, min(self.num_rows, MAX_PROFILED_ROWS))
         repeated_share = sum(count for count in self.word_counts.values() if count >= 3) / max(1, self.num_words)
         words_per_row = self.num_words / num_profiled
@@ -156,7 +157,7 @@ class ColumnProfile:
 
 
 class PairProfile:
-    """Source and target of a table's rows, and whether they go step by step beside each other."""
+    """Profiles of source and target, and whether they are aligned step by step."""
 
     def __init__(self, source: str, target: str) -> None:
         self.source, self.target = ColumnProfile(source), ColumnProfile(target)
@@ -166,7 +167,7 @@ class PairProfile:
         self._labels: set[str] = set()
 
     def add(self, source: Cell, target: Cell) -> None:
-        """Look at one row, both cells of which hold something; of the rows of a large table, at one in `SPARSE`."""
+        """Count one row without empty cells; of a large table, one row in `SAMPLING_STRIDE`."""
         self._rows_seen += 1
         if self._rows_seen > MAX_PROFILED_ROWS and self._rows_seen % SAMPLING_STRIDE:
             return
@@ -194,9 +195,9 @@ class PairProfile:
         self._aligned["characters"] &= len(text) == num_chars
 
     def aligned_with(self, declared: bool) -> str | None:
-        """Return what of the source each label stands beside: "list" elements, "words", "characters", or None.
+        """Return the unit of the source that has one label each: "list" elements, "words", "characters", or None.
 
-        If nobody `said` that the target is labels, there must be few of them as well.
+        Unless the target is `declared` to be labels, there must also be few distinct ones.
         """
         few_labels = declared or len(self._labels) <= max(50, self._rows_compared // 4) and self._rows_compared > 1
         one_word = not self._multiple_words and self._aligned["characters"]
@@ -215,7 +216,7 @@ class PairProfile:
 def infer_types(
     profile: PairProfile, declared: tuple[str | None, str | None], tokens: str | None = None
 ) -> tuple[InferredType, InferredType]:
-    """Return the kinds of source and target: what was said, else what was found; texts in `tokens`, if that was said."""
+    """Return the types of source and target: the `declared` kinds, else the inferred ones; texts in `tokens`, if given."""
     aligned = (
         profile.aligned_with(declared[1] == "labels") if declared[1] in (None, "labels") and declared[0] != "label" else None
     )
@@ -229,6 +230,8 @@ def infer_types(
         if source == "label" and target != "image" and not profile.source.is_category():
             source = "text"
     if tokens is not None:
+        if tokens not in TOKEN_KINDS:
+            raise UsageError(f"--tokens {tokens} is for texts: a column is read as {', '.join(TOKEN_KINDS)}.")
         source, target = (tokens if kind == "text" else kind for kind in (source, target))
     return _source_type(profile, source, target, aligned), _target_type(profile, target, aligned)
 
@@ -249,18 +252,6 @@ def _target_type(profile: PairProfile, kind: str, aligned: str | None) -> Inferr
         return InferredType(kind, split="characters" if aligned == "characters" and not profile.target.num_lists else "words")
     tokens, spaces = profile.target.infer_tokens(is_source=False) if kind == "text" else ("characters", True)
     return InferredType(kind, tokens, spaces)
-
-
-def parse_column(spec: str, role: str) -> tuple[str, str | None]:
-    """Return name and kind of `column` or `column:kind`."""
-    name, colon, kind = spec.rpartition(":")
-    if not colon:
-        return spec, None
-    kinds = (*COLUMN_TYPES, *TOKEN_KINDS)
-    if kind not in kinds:
-        hint = did_you_mean(kind, kinds) or "."
-        raise UsageError(f"--{role} {spec}: there is no kind '{kind}'{hint} Kinds: {', '.join(kinds)}.")
-    return name, kind
 
 
 def _is_array(value: Any) -> bool:

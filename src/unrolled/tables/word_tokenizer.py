@@ -1,7 +1,8 @@
-"""Words and pieces of words behind the face of a vocabulary, for the columns of tables.
+"""Tokenizers for the text columns of tables: words, and byte-pair pieces.
 
-A word the training rows have but once is *rare*: on the side that is read it stands for all words that look like it (its
-ending, capitals, digits), so that new words mean something; on the side that is written it is unknown.
+A word that the training rows have only once is *rare*. In a source column, it is replaced by a token for its shape (suffix,
+capitals, digits), which it shares with other rare words, so that new words are not all the same; in a target column it is
+unknown.
 """
 
 from __future__ import annotations
@@ -19,32 +20,32 @@ from unrolled.errors import DataError, ModelError
 from unrolled.text.tokenizer import DecodeStream, Ids, Tokenizer
 
 MAX_WORDS = 30_000
-"""Words a vocabulary has at most, the commonest."""
+"""Maximum size of a vocabulary of words: the most frequent ones."""
 
 MIN_WORD_COUNT = 2
-"""Rows a word must be seen in to have a symbol of its own."""
+"""Occurrences of a word, at least, to have a token of its own."""
 
 MIN_SHAPE_COUNT = 5
-"""Rare words that must look alike for their look to have a symbol."""
+"""Rare words of the same shape, at least, for the shape to have a token."""
 
 BPE_VOCAB_SIZE = 8000
-"""Pieces that byte-pair encoding learns."""
+"""Size of a vocabulary that byte-pair encoding learns."""
 
 _SHAPE_PREFIX = "\0"
 _WORD_PATTERN = re.compile(r" ?[^\W\d]+(?:['\u2019][^\W\d]+)*| ?\d+| ?[^\w\s]|\s")
-"""Letters, a number, a mark, or white space that is not the one blank before them, which is part of them.
+"""Letters, a number, or a punctuation mark, each with the space before it; or other white space.
 
-Numbers stand alone even where letters touch them: a whole Japanese date would be one word, and hardly ever the same twice.
+Numbers are separate words even without a space next to them: otherwise a Japanese date would be one word, and almost unique.
 """
 
 
 def split_words(text: str, spaces: bool) -> list[str]:
-    """Return the words of a text: what stands between spaces, or with their blank before them so that nothing is lost."""
+    """Return the words of a text, split at white space, or (not `spaces`) each with the space before it, to lose nothing."""
     return text.split() if spaces else _WORD_PATTERN.findall(" " + text)
 
 
 def word_shapes(word: str) -> Iterator[str]:
-    """Yield names for the look of a word, the most particular first."""
+    """Yield names of the shape of a word, the most specific first."""
     stripped = word.strip()
     marks = ("9" if any(c.isdigit() for c in stripped) else "") + ("-" if "-" in stripped[1:] else "")
     case = "A" if stripped.isupper() and len(stripped) > 1 else "a" if stripped[:1].isupper() else ""
@@ -54,9 +55,9 @@ def word_shapes(word: str) -> Iterator[str]:
 
 
 class WordTokenizer(Tokenizer):
-    """Words; ids run from 0 to `size - 1`. What is no known word, nor looks like one, is `None` to `lookup`.
+    """Words; `spaces` says whether they are separated by white space (see `split_words`).
 
-    With `spaces`, words are what stands between spaces. Symbols that begin with NUL are looks of rare words.
+    Tokens that begin with NUL are shapes of rare words. `lookup` returns None for a word without a token.
     """
 
     kind = "words"
@@ -68,7 +69,7 @@ class WordTokenizer(Tokenizer):
 
     @staticmethod
     def from_counts(counts: Counter[str], spaces: bool, is_source: bool) -> WordTokenizer:
-        """Return the vocabulary of words `counts`; one that is `read` has symbols for the looks of rare words as well."""
+        """Build the vocabulary from `counts` of words; that of a source also gets tokens for the shapes of rare words."""
         frequent = [word for word, count in counts.most_common(MAX_WORDS) if count >= MIN_WORD_COUNT]
         tokens = sorted(frequent)
         if is_source:
@@ -78,7 +79,7 @@ class WordTokenizer(Tokenizer):
         return WordTokenizer(tokens, spaces)
 
     def lookup(self, word: str) -> int | None:
-        """Return the id of a word, of it in lower case, or of its look."""
+        """Return the id of a word, else of it in lower case, else of its shape, else None."""
         token_id = self._token_to_id.get(word)
         if token_id is not None:
             return token_id
@@ -94,7 +95,7 @@ class WordTokenizer(Tokenizer):
         return _WordDecodeStream(self)
 
     def detokenize(self, ids: Sequence[int], copied_words: dict[int, str]) -> str:
-        """Return the text of `ids`, with the words `copies` at the places where they stand."""
+        """Return the text of `ids`, in which `copied_words` by position replace the words of the vocabulary."""
         words = [
             copied_words.get(position) or (self.tokens[i] if i < self.vocab_size else "") for position, i in enumerate(ids)
         ]
@@ -122,7 +123,7 @@ class _WordDecodeStream(DecodeStream):
 
 
 class BPETokenizer(Tokenizer):
-    """Pieces of words, by byte-pair encoding (Sennrich et al. 2016) over bytes: no text is unknown. Needs `tokenizers`."""
+    """Byte-pair encoding (Sennrich et al., 2016) over bytes: no text is unknown. Needs the package `tokenizers`."""
 
     kind = "bpe"
 
@@ -133,7 +134,7 @@ class BPETokenizer(Tokenizer):
 
     @staticmethod
     def train(texts: Iterable[str]) -> BPETokenizer:
-        """Learn the pieces of `texts`."""
+        """Train on `texts`."""
         library = _import_tokenizers()
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -157,7 +158,7 @@ class BPETokenizer(Tokenizer):
 
 
 class _BPEDecodeStream(DecodeStream):
-    """A character may be cut by a border of pieces, so nothing is told before the end."""
+    """Returns the whole text in `finish`, since two tokens may each have a part of a character."""
 
     def __init__(self, tokenizer: BPETokenizer) -> None:
         self._tokenizer = tokenizer
@@ -172,7 +173,7 @@ class _BPEDecodeStream(DecodeStream):
 
 
 def _replace_surrogates(text: str) -> str:
-    """Return a text that has bytes: half a surrogate pair, as JSON may hold, becomes a question mark."""
+    """Return a text that UTF-8 can encode: unpaired surrogates, which JSON may have, become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -185,15 +186,15 @@ def _import_tokenizers() -> Any:
 
 
 def word_tokenizer_from_json(value: dict[str, Any]) -> Tokenizer:
-    """Build the words or pieces that `to_json` described; anything else is a `ModelError`."""
+    """Build the tokenizer that `to_json` described. Raises `ModelError` for anything else."""
     if value.get("kind") == "bpe":
         try:
             return BPETokenizer(json.dumps(value["definition"]))
         except DataError:
             raise
-        except Exception as error:  # what tokenizers raises has no kind of its own
-            raise ModelError(f"The model's pieces of words cannot be read: {error}.") from error
+        except Exception as error:  # the exceptions of tokenizers have no type of their own
+            raise ModelError(f"The model's byte-pair encoding cannot be read: {error}.") from error
     tokens = value.get("tokens", value.get("symbols"))
     if not isinstance(tokens, list) or not all(isinstance(s, str) for s in tokens) or len(set(tokens)) != len(tokens):
-        raise ModelError("The model's words cannot be read: distinct texts are expected.")
+        raise ModelError("The model's words cannot be read: a list of distinct texts is expected.")
     return WordTokenizer(tokens, bool(value.get("spaces")))

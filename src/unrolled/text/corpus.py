@@ -1,18 +1,17 @@
-"""Text files to a memory-mapped array of ids on the disk, encoded once.
+"""Text files, encoded once, as a memory-mapped array of token ids.
 
-Two passes over the files, a few megabytes at a time: the first collects the alphabet, the second writes the ids as uint8,
-uint16 or uint32. The result is kept in the cache under a key made of the files' *contents*, so an edited file is noticed
-and a renamed one is not encoded again. An entry appears whole or not at all, and is checked when it is opened. A large text
-is encoded in shards (see `workshop`), with the same result.
+A new text is read three times, a few megabytes at a time: for its fingerprint, for its characters, and to write its ids as
+uint8, uint16 or uint32; then the ids are read once, for their CRC-32. The cache key is made from the *contents* of the files,
+so an edited file is noticed and a renamed one is not encoded again. An entry is created atomically, and checked when it is
+opened. A large text is encoded in shards (see `parallel_encode`), with the same result.
 
-Documents (`--unit line|file`) are written as `END d1 END d2 END ... dn END`: the end of one is the start of the next.
-Blank lines are no documents.
+Documents (`--documents line|file`) are stored as `EOS d1 EOS d2 EOS ... dn EOS`: the end of one is the start of the next.
+Empty lines are no documents.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -28,35 +27,42 @@ import numpy as np
 from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp, storage_error
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text.fingerprint import cached_fingerprint
-from unrolled.text.parallel_encode import EncodingJob, encode_in_shards, stat_files, work_folder
-from unrolled.text.shards import TEXT_CHANGED, checksum, corrupt_shards, digest, plan_shards
+from unrolled.text.fingerprint import (
+    TEXT_CHANGED,
+    cached_fingerprint,
+    checksum,
+    digest,
+    from_checked_json,
+    stat_files,
+    to_checked_json,
+)
 from unrolled.text.text_encoder import (
     CharSet,
     CorpusStats,
     FileSlice,
     TextEncoder,
-    char_tokenizer,
+    fit_tokenizer,
     merge_stats,
     require_nonempty,
     require_same_tokens,
 )
-from unrolled.text.text_files import CHUNK_BYTES, CHUNK_READERS, is_stdin_buffer, resolve_inputs
-from unrolled.text.tokenizer import ByteTokenizer, Ids, Tokenizer, tokenizer_from_json
+from unrolled.text.text_files import CHUNK_BYTES, is_stdin_buffer, read_code_points, resolve_inputs
+from unrolled.text.tokenizer import TOKENIZERS, Ids, Tokenizer, tokenizer_from_json
 
 DAY_SECONDS = 86400.0
 FORMAT = 2
 MIN_SHARDED_BYTES = 512 << 20
-"""Bytes of files from which on they are encoded in shards, by several processes."""
+"""Texts of at least as many bytes are encoded in shards, by several processes."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """An encoded text: `ids` is `(N,)` on the disk, `longest` the longest document, `unknown` what was left out.
+    """An encoded text: its `ids` `(N,)` are on the disk; `num_unknown` characters were left out.
 
-    `text` is the digest of the files it was made from. `is_text` says that its symbols are characters, or bytes of UTF-8.
+    `documents` is the option (none, line or file), `content_hash` the fingerprint of the files. `is_text` is false for bytes
+    that are not UTF-8. `longest_document` is in ids; without documents it is N. `notes` say what was normalised.
     """
 
     ids: Ids
@@ -71,7 +77,7 @@ class Corpus:
     notes: tuple[str, ...]
 
     def split(self, train_fraction: float) -> tuple[Ids, Ids]:
-        """Return the first part, to train on, and the rest; documents stay whole, and both parts start with an end."""
+        """Return the first part, to train on, and the rest; documents are not split, and both parts start with an eos."""
         boundary = int(len(self.ids) * train_fraction)
         eos_id = self.tokenizer.eos_id
         if eos_id is None or boundary >= len(self.ids):
@@ -81,7 +87,7 @@ class Corpus:
 
 
 def cache_folder() -> Path:
-    """Return the folder of encoded texts: `$UNROLLED_CACHE`, or `unrolled` in the user's cache. Safe to delete."""
+    """Return the folder of encoded texts: `$UNROLLED_CACHE`, or `unrolled` in the user's cache. It may be deleted."""
     base = os.environ.get("UNROLLED_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "unrolled"
     return Path(base).expanduser()
 
@@ -92,41 +98,32 @@ def open_corpus(
     tokenizer: Tokenizer | None = None,
     report: Report = lambda message: None,
 ) -> Corpus:
-    """Return the encoded text of `inputs` (see `sources.gather`), from the cache if its contents are known there.
+    """Return the encoded text of `inputs` (see `resolve_inputs`), from the cache if the same contents are there.
 
-    With a `vocabulary`, that of a model, the text is put in its ids, and symbols it lacks are left out and counted;
-    without, the text's own is made. Raises `DataError` for what is not text, `StorageError` for faults of the disk.
+    With the `tokenizer` of a model, unknown characters are left out and counted; without, one is fitted to the text.
+    Raises `DataError` for what is not text, `StorageError` for errors of the disk.
     """
     cache = cache_folder()
     paths = resolve_inputs(inputs, options.glob, cache)
     try:
         file_stats = stat_files(paths)
-        kind = "stream" if options.documents == "none" else options.documents  # its earlier name: entries stay valid
-        key_parts = [
-            FORMAT,
-            cached_fingerprint(paths, cache),
-            options.tokens,
-            kind,
-            tokenizer and tokenizer.to_json(),
-        ]
-        key = hashlib.blake2b(json.dumps(key_parts).encode(), digest_size=16).hexdigest()
+        documents = "stream" if options.documents == "none" else options.documents  # its name in the keys of the cache
+        content_hash = cached_fingerprint(paths, cache)
+        key = digest(json.dumps([FORMAT, content_hash, options.tokens, documents, tokenizer and tokenizer.to_json()]))
         cached = cached_corpus(key)
         if cached is not None:
             return cached
-        with contextlib.suppress(OSError):
-            os.utime(work_folder(cache / key))  # what is left of this very text is gone on with, however old
-        remove_tmp(cache, min_age=DAY_SECONDS)
-        num_bytes = sum(stamp[0] for stamp in file_stats)
+        num_bytes = sum(size for size, _ in file_stats)
         report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {num_bytes:,} bytes, for the first time")
         if tokenizer is not None:
             require_same_tokens(tokenizer, options)
         in_shards = _needs_shards(paths, file_stats)
         if in_shards:
-            job, content_hash = EncodingJob(paths, file_stats, options, tokenizer), str(key_parts[1])
-            encode_in_shards(cache / key, job, report, lambda *results: _header_json(options, content_hash, *results))
+            _encode_in_shards(cache / key, paths, file_stats, options, tokenizer, content_hash, report)
         else:
+            remove_tmp(cache, min_age=DAY_SECONDS)
             with atomic_dir(cache / key, keep_existing=True) as folder:  # two processes may read one text at the same time
-                _encode(paths, options, tokenizer, folder, str(key_parts[1]))
+                _encode(paths, options, tokenizer, folder, content_hash)
         if stat_files(paths) != file_stats:
             shutil.rmtree(cache / key, ignore_errors=True)
             raise DataError(TEXT_CHANGED)
@@ -136,14 +133,16 @@ def open_corpus(
                 path.unlink(missing_ok=True)
     encoded = cached_corpus(key, in_shards)
     if encoded is None:
-        raise StorageError(f"The encoded text in {cache / key} was damaged at once. Check the disk, and run again.")
+        raise StorageError(
+            f"The encoded text in {cache / key} is damaged as soon as it is written. Check the disk, and run again."
+        )
     return encoded
 
 
 def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
     """Return whether processes that open this text at the same time share the work of encoding it.
 
-    Where they do not, one had better open it before the others. Standard input is each one's own.
+    If not, one should open it before the others. Standard input is never shared.
     """
     if "-" in inputs or not has_file_locks():
         return False
@@ -152,18 +151,40 @@ def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
 
 
 def _needs_shards(paths: list[Path], file_stats: list[tuple[int, int]]) -> bool:
-    """Return whether a text is large, and can be cut."""
+    """Return whether a text is large, and can be split."""
     sizes = [size for size, _ in file_stats]
-    return sum(sizes) >= MIN_SHARDED_BYTES and len(plan_shards(paths, sizes)) > 2
+    if sum(sizes) < MIN_SHARDED_BYTES:
+        return False
+    from unrolled.text.shards import plan_shards
+
+    return len(plan_shards(paths, sizes)) > 2
+
+
+def _encode_in_shards(
+    entry: Path,
+    paths: list[Path],
+    file_stats: list[tuple[int, int]],
+    options: DataOptions,
+    tokenizer: Tokenizer | None,
+    content_hash: str,
+    report: Report,
+) -> None:
+    from unrolled.text.parallel_encode import EncodingJob, encode_in_shards, work_folder
+
+    with contextlib.suppress(OSError):
+        os.utime(work_folder(entry))  # unfinished work on this very text is resumed, however old
+    remove_tmp(entry.parent, min_age=DAY_SECONDS)
+    job = EncodingJob(paths, file_stats, options, tokenizer)
+    encode_in_shards(entry, job, report, lambda *results: _header_json(options, content_hash, *results))
 
 
 def cached_corpus(key: str, verified: bool = False) -> Corpus | None:
-    """Return the cached entry `key` if it is there and undamaged; a damaged one is removed.
+    """Return the cached entry `key`, or None if it is missing or damaged; a damaged one is removed.
 
-    With `checked`, its ids were found undamaged a moment ago.
+    With `verified`, the checksum of its ids is not checked again.
     """
     folder = cache_folder() / key
-    for _ in range(2):  # one that another process made meanwhile is whole when it is looked at again
+    for _ in range(2):  # an entry that another process makes at the moment is complete at the second attempt
         try:
             return _read_entry(folder, verified)
         except FileNotFoundError:
@@ -176,20 +197,24 @@ def cached_corpus(key: str, verified: bool = False) -> Corpus | None:
 
 
 def _read_entry(folder: Path, verified: bool) -> Corpus:
-    header = json.loads((folder / "corpus.json").read_text("utf-8"))
-    expected, path = header.pop("digest"), folder / "ids.bin"
-    if expected != digest(header) or not (verified or _is_intact(path, header)):
+    header, path = from_checked_json((folder / "corpus.json").read_bytes()), folder / "ids.bin"
+    if not verified and not _is_intact(path, header):
         raise ValueError("checksum")
     ids = np.memmap(path, dtype=header["dtype"], mode="r", shape=(header["size"],))
     tokenizer = tokenizer_from_json(header["vocabulary"])
-    fields = {name: header[name] for name in ("unit", "text", "is_text", "documents", "longest", "unknown")}
-    return Corpus(ids, tokenizer, cache_key=folder.name, notes=tuple(header["notes"]), **fields)
+    return Corpus(
+        ids, tokenizer, documents="none" if header["unit"] == "stream" else header["unit"], content_hash=header["text"],
+        is_text=header["is_text"], num_documents=header["documents"], longest_document=header["longest"],
+        num_unknown=header["unknown"], cache_key=folder.name, notes=tuple(header["notes"]),
+    )  # fmt: skip
 
 
 def _is_intact(path: Path, header: dict[str, Any]) -> bool:
-    """Return whether `ids.bin` is what its head says, as a whole or shard by shard."""
+    """Return whether the checksums of `ids.bin`, one or that of each shard, are those of its header."""
     if "shards" not in header:
         return bool(checksum(path) == header["crc32"])
+    from unrolled.text.shards import corrupt_shards
+
     itemsize = np.dtype(header["dtype"]).itemsize
     return path.stat().st_size == header["size"] * itemsize and not corrupt_shards(path, header["shards"], itemsize)
 
@@ -198,7 +223,7 @@ def _encode(paths: list[Path], options: DataOptions, tokenizer: Tokenizer | None
     """Write `ids.bin` and `corpus.json` for the text of `paths` into `folder`."""
     has_eos = options.documents != "none"
     if tokenizer is None:
-        tokenizer = ByteTokenizer(has_eos) if options.tokens == "bytes" else _scan_chars(paths, options)
+        tokenizer = fit_tokenizer([] if TOKENIZERS[options.tokens].reads_bytes else _scan_chars(paths), options)
     encoder = TextEncoder(tokenizer, options)
     make_dir(folder)
     crc = 0
@@ -215,19 +240,19 @@ def _encode(paths: list[Path], options: DataOptions, tokenizer: Tokenizer | None
     (folder / "corpus.json").write_bytes(_header_json(options, content_hash, tokenizer, stats, crc))
 
 
-def _scan_chars(paths: Iterable[Path], options: DataOptions) -> Tokenizer:
-    """Return the vocabulary of all code points in the files, in their order."""
+def _scan_chars(paths: Iterable[Path]) -> list[str]:
+    """Return all characters in the files, sorted."""
     char_set = CharSet()
     for path in paths:
-        for chunk in CHUNK_READERS["characters"](path, {}):
+        for chunk in read_code_points(path, {}):
             char_set.add(chunk)
-    return char_tokenizer(char_set.chars, options)
+    return char_set.chars
 
 
 def _header_json(
     options: DataOptions, content_hash: str, tokenizer: Tokenizer, stats: CorpusStats, crc32: int | list[dict[str, int]]
 ) -> bytes:
-    """Return the content of `corpus.json`; `checks` is the CRC-32 of all ids, or the index of the shards with one for each."""
+    """Return the content of `corpus.json`; `crc32` is that of all ids, or the index of the shards with that of each."""
     crc_fields = {"crc32": crc32} if isinstance(crc32, int) else {"shards": crc32}
     header = {
         "format": FORMAT, "text": content_hash, "is_text": stats.is_text,
@@ -235,10 +260,10 @@ def _header_json(
         "documents": stats.num_documents, "longest": stats.longest_document, "unknown": stats.num_unknown,
         "vocabulary": tokenizer.to_json(), "notes": list(stats.notes),
     }  # fmt: skip
-    return json.dumps(header | {"digest": digest(header)}).encode()
+    return to_checked_json(header)
 
 
 def _positions_of(ids: Ids, token_id: int) -> Iterator[Any]:
-    """Yield where `symbol` stands in `ids`, a few megabytes at a time."""
+    """Yield the positions of `token_id` in `ids`, a few megabytes at a time."""
     for start in range(0, len(ids), CHUNK_BYTES):
         yield np.flatnonzero(ids[start : start + CHUNK_BYTES] == token_id) + start

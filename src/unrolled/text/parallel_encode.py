@@ -1,17 +1,17 @@
-"""The folder in which several processes encode one large text together, and go on after a kill.
+"""Encoding of a large text by several processes in one work folder, which can be resumed after a kill.
 
     KEY.partial-shards/
         plan.json      where shards begin
-        ids.bin        every shard writes its ids at their place
-        N.count.json   shard N was counted: how many ids it has, and which symbols
-        N.write.json   its ids are on the disk, with this CRC-32
-        N.lock         held by the process that works on it; let go by the system when that process dies
-        users.lock     held by all that wait for the text
-        finish.lock    held by the one that makes the folder the entry of the cache
+        ids.bin        the ids of all shards, each written at its place
+        N.count.json   the record of shard N after it was counted: statistics and characters
+        N.write.json   the record of shard N after its ids were written: statistics and CRC-32
+        N.lock         held by the process that works on shard N; the system releases it when that process dies
+        users.lock     held by all processes that wait for the text
+        finish.lock    held by the process that renames the folder to the entry of the cache
 
-Whoever opens the text takes what nobody has taken, starts helpers on the other cores, and waits for the rest: other ranks, or
-other machines that see the same disk. Where there are no locks, work is done twice to the same end. A fault is met by each
-of those that wait, in the first shard that has one; helpers leave at the first they meet.
+A process that opens the text starts workers on the other cores, does the shards whose lock is free, and waits for those of
+other processes (other ranks, or other machines with the same disk). On a system without file locks, shards may be done twice,
+with the same result. Each waiting process raises the error of the first shard that has one; a worker exits at its first error.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from unrolled.atomic_io import TMP_MARK, atomic_dir, commit_dir, file_lock, has_
 from unrolled.errors import DataError, StorageError, UnrolledError
 from unrolled.options import DataOptions
 from unrolled.text import shards
-from unrolled.text.shards import TEXT_CHANGED
-from unrolled.text.text_encoder import CorpusStats, FileSlice, TextEncoder, char_tokenizer, merge_stats, require_nonempty
-from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from_json
+from unrolled.text.fingerprint import TEXT_CHANGED, stat_files
+from unrolled.text.text_encoder import CorpusStats, FileSlice, TextEncoder, fit_tokenizer, merge_stats, require_nonempty
+from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
 
 FORMAT = 1
 MAX_ATTEMPTS = 3
 
 MAX_PROCESSES = 32
-"""Processes on one machine: more wait for its disk."""
+"""Processes on one machine: more would wait for its disk."""
 
 POLL_SECONDS = 0.2
-"""Seconds between looks at what others have done."""
+"""Seconds between checks of what other processes have done."""
 
 REPORT_EVERY = 60.0
 """Seconds between reports."""
@@ -55,7 +55,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class EncodingJob:
-    """A text to encode: its files, what `os.stat` said of them when their digest was taken, and how they are read."""
+    """A text to encode: its files, their `stat_files` from before the fingerprint, how they are read, a tokenizer or None."""
 
     paths: list[Path]
     file_stats: list[tuple[int, int]]
@@ -63,33 +63,25 @@ class EncodingJob:
     tokenizer: Tokenizer | None
 
     def to_json(self) -> str:
-        """Return what a helper is told, in one line."""
+        """Return the job as one line, for a worker process."""
         tokenizer = self.tokenizer and self.tokenizer.to_json()
         return json.dumps([list(map(str, self.paths)), self.file_stats, self.options.tokens, self.options.documents, tokenizer])
 
     @classmethod
     def from_json(cls, line: bytes) -> EncodingJob:
-        """Return the task that `to_json` told of."""
+        """Return the job that `to_json` described."""
         paths, file_stats, tokens, documents, tokenizer_json = json.loads(line)
         options = DataOptions(tokens=tokens, documents=documents)
         tokenizer = None if tokenizer_json is None else tokenizer_from_json(tokenizer_json)
         return cls([Path(path) for path in paths], [(size, mtime) for size, mtime in file_stats], options, tokenizer)
 
     def has_changed(self, first: int = 0, last: int | None = None) -> bool:
-        """Return whether any of the files, or of those from `first` to before `last`, is another than it was."""
+        """Return whether any of the files, or of those from `first` to before `last`, was modified."""
         return stat_files(self.paths[first:last]) != self.file_stats[first:last]
 
 
-def stat_files(paths: list[Path]) -> list[tuple[int, int]]:
-    """Return size and time of change of each file: enough to notice writing that goes on while we read. Gone: nothing."""
-    try:
-        return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, paths)]
-    except OSError:
-        return []
-
-
 class ShardWorker:
-    """One process's view of the folder: `count` and `write` return when all shards are done, by whomever."""
+    """One process at work in the folder: `count` and `write` return when all shards are done, by any process."""
 
     def __init__(
         self, folder: Path, job: EncodingJob, report: Report = lambda message: None, is_subprocess: bool = False
@@ -107,7 +99,7 @@ class ShardWorker:
         self._rewrites = 0
 
     def scan_done(self, step: str) -> dict[int, dict[str, Any]]:
-        """Return what is kept of the shards that are done; what is damaged is removed, to be done again."""
+        """Return the records of the shards that are done; a damaged record is removed, so that its shard is done again."""
         done = self._done[step]
         for name in os.listdir(self.folder):
             number, _, suffix = name.partition(".")
@@ -120,22 +112,20 @@ class ShardWorker:
         return done
 
     def count(self) -> tuple[Tokenizer, CorpusStats]:
-        """Count all shards; return the vocabulary of the text, and where the ids of each belong."""
+        """Count all shards; return the tokenizer of the text, and its statistics with the places of the shards."""
         options, tokenizer = self.job.options, self.job.tokenizer
         has_eos = options.documents != "none"
-        counting_tokenizer = tokenizer if isinstance(tokenizer, CharTokenizer) else None
+        counting_tokenizer = tokenizer if tokenizer and not tokenizer.reads_bytes else None
         done = self._run_all("count", lambda number: shards.count(self._slices(number), options, counting_tokenizer))
-        if tokenizer is None and options.tokens == "bytes":
-            tokenizer = ByteTokenizer(has_eos)
-        elif tokenizer is None:
-            tokenizer = char_tokenizer(sorted({char for record in done for char in record["alphabet"]}), options)
+        if tokenizer is None:
+            tokenizer = fit_tokenizer(sorted({char for record in done for char in record["alphabet"]}), options)
         self._tokenizer = tokenizer
         stats = self._merge_stats(done)
         require_nonempty(stats, has_eos, self.job.paths)
         return tokenizer, stats
 
     def write(self, counted: CorpusStats) -> tuple[CorpusStats, list[dict[str, int]]]:
-        """Write all shards; return what is known of the text, and the index of the shards: `offset`, `size`, `crc32`."""
+        """Write all shards; return the statistics of the text, and the index of the shards: `offset`, `size`, `crc32`."""
 
         def write_one(number: int) -> dict[str, Any]:
             return shards.write(self._slices(number), counted.spans[number], self.encoder(), self.folder / "ids.bin")
@@ -148,9 +138,9 @@ class ShardWorker:
         return stats, [{"offset": span.offset, "size": span.size, "crc32": record["crc32"]} for span, record in spans]
 
     def encoder(self) -> TextEncoder:
-        """Return a fresh encoder; only after all shards were counted."""
+        """Return a new encoder; only after all shards were counted."""
         if self._tokenizer is None:
-            raise ValueError("The vocabulary is not known before all shards are counted.")
+            raise ValueError("The tokenizer is not known before all shards are counted.")
         return TextEncoder(self._tokenizer, self.job.options)
 
     def _merge_stats(self, done: list[dict[str, Any]]) -> CorpusStats:
@@ -160,10 +150,12 @@ class ShardWorker:
         )
 
     def rewrite(self, numbers: list[int]) -> None:
-        """Forget that these shards were written: what is on the disk is not what was. A disk that does it again is told of."""
+        """Let these shards, damaged on the disk, be written again. Raises `StorageError` at the third time."""
         self._rewrites += 1
         if self._rewrites == MAX_ATTEMPTS:
-            raise StorageError(f"The encoded text in {self.folder} was damaged at once. Check the disk, and run again.")
+            raise StorageError(
+                f"The encoded text in {self.folder} is damaged as soon as it is written. Check the disk, and run again."
+            )
         for number in numbers:
             self._done["write"].pop(number, None)
             (self.folder / f"{number}.write.json").unlink(missing_ok=True)
@@ -172,9 +164,9 @@ class ShardWorker:
         return shards.shard_slices(self.split_points, number, self.job.paths)
 
     def _run_all(self, step: str, run_step: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
-        """Do one step for every shard that nobody does, until all are done. Of several faults the first in the text is raised.
+        """Do one step for all shards that no other process does, until all are done.
 
-        That of a shard is raised once those before it are known to have none.
+        Of several errors the first in the text is raised: when all shards before it are done without one.
         """
         first_error: tuple[int, UnrolledError] | None = None
         while True:
@@ -201,7 +193,7 @@ class ShardWorker:
         return [done[number] for number in range(self.num_shards)]
 
     def _run_one(self, step: str, number: int, run_step: Callable[[int], dict[str, Any]]) -> bool:
-        """Do one step for one shard, unless somebody else does; return whether it was done here, or is done."""
+        """Do one step for one shard, unless another process does it at the moment; return whether it is done."""
         path = self.folder / f"{number}.{step}.json"
         with file_lock(self.folder / f"{number}.lock") as locked:
             if not locked:
@@ -224,7 +216,7 @@ class ShardWorker:
 
 
 def num_processes() -> int:
-    """Return how many processes a rank may put to work here: together, the ranks of a machine take all its cores."""
+    """Return the number of processes of one rank: together, the ranks of a machine use all its cores."""
     if not has_file_locks() or not sys.executable:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -234,7 +226,7 @@ def num_processes() -> int:
 
 @contextlib.contextmanager
 def _worker_processes(count: int, folder: Path, job: EncodingJob) -> Iterator[None]:
-    """Let so many other processes work in the folder. They leave when this one does, however it ends."""
+    """Run `count` other processes in the folder. They exit when this one does, also when it is killed."""
     code = (
         "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
         "from unrolled.text.parallel_encode import worker_main; worker_main()"
@@ -243,7 +235,7 @@ def _worker_processes(count: int, folder: Path, job: EncodingJob) -> Iterator[No
     workers: list[subprocess.Popen[bytes]] = []
     try:
         for _ in range(count):
-            with contextlib.suppress(OSError):  # without them it takes longer
+            with contextlib.suppress(OSError):  # the work is done without them, too
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
                 workers.append(subprocess.Popen(command, **pipes))  # type: ignore[call-overload]
                 workers[-1].stdin.write(job.to_json().encode() + b"\n")  # type: ignore[union-attr]
@@ -259,9 +251,9 @@ def _worker_processes(count: int, folder: Path, job: EncodingJob) -> Iterator[No
 
 
 def worker_main() -> None:
-    """Work as a helper in the folder that the command line names, until there is nothing left to do or the parent is gone.
+    """Work in the folder that the command line names, until all is done or the parent process is gone.
 
-    What is wrong with a shard is left for the parent to find.
+    Errors are not reported: the parent process meets them, too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     job = EncodingJob.from_json(sys.stdin.buffer.readline())
@@ -279,19 +271,19 @@ def _exit_with_parent() -> None:
 
 
 MakeHeader = Callable[[Tokenizer, CorpusStats, list[dict[str, int]]], bytes]
-"""Makes the content of `corpus.json` from the index of the shards and all else that is known of a text."""
+"""Makes the content of `corpus.json` from tokenizer, statistics and index of the shards."""
 
 
 def work_folder(entry: Path) -> Path:
-    """Return where what is to become `entry` is made; like all that is unfinished, it is removed if left for a day."""
+    """Return the work folder of a cache entry; like other unfinished entries, it is removed after a day without use."""
     return entry.with_name(f"{entry.name}{TMP_MARK}shards")
 
 
 def encode_in_shards(entry: Path, job: EncodingJob, report: Report, make_header: MakeHeader) -> None:
-    """Encode a text together with whoever else does; on return it is at `entry`, and was checked.
+    """Encode a text, together with other processes that do; on return it is at `entry`, and was checked.
 
-    What a killed process left is gone on with. Raises `DataError` for what is not text, which leaves nothing behind, and
-    `StorageError` for faults of the disk, which leaves what is done.
+    The work of a killed process is resumed. Raises `DataError` for what is not text (the work folder is removed), and
+    `StorageError` for errors of the disk (the work folder is kept).
     """
     folder = work_folder(entry)
     for _ in range(MAX_ATTEMPTS):
@@ -309,14 +301,14 @@ def encode_in_shards(entry: Path, job: EncodingJob, report: Report, make_header:
         except OSError as error:
             if folder.exists():
                 raise storage_error(error, folder, "write the encoded text to") from error
-        if entry.exists():  # else one that met a fault took the folder away, and did not see us come
+        if entry.exists():  # else a process with an error removed the folder before we held its lock: try again
             _remove_work_folder(folder)
             return
     raise StorageError(f"Cannot write {folder}: something else removes it.")
 
 
 def _open_worker(folder: Path, job: EncodingJob, report: Report) -> ShardWorker:
-    """Return the work folder that is there, if its plan is sound and of these files; else a new one."""
+    """Return a worker in the existing work folder, if its plan is valid for these files; else in a new one."""
     with contextlib.suppress(ValueError):
         return ShardWorker(folder, job, report)
     _remove_work_folder(folder)
@@ -326,18 +318,18 @@ def _open_worker(folder: Path, job: EncodingJob, report: Report) -> ShardWorker:
     try:
         return ShardWorker(folder, job, report)
     except ValueError as error:
-        raise StorageError(f"What is in {folder} cannot be used. Remove it, and run again.") from error
+        raise StorageError(f"The folder {folder} cannot be used. Remove it, and run again.") from error
 
 
 def _remove_work_folder(folder: Path) -> None:
-    """Remove a work folder, unless others are at work in it."""
+    """Remove a work folder, unless other processes use it."""
     with contextlib.suppress(OSError), file_lock(folder / "users.lock") as locked:
         if locked:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _encode_all(worker: ShardWorker, entry: Path, make_header: MakeHeader, report: Report) -> None:
-    """Work until the entry is there."""
+    """Work until the entry exists."""
     num_workers = min(num_processes(), worker.num_shards)
     num_counted, num_written = len(worker.scan_done("count")), len(worker.scan_done("write"))
     done_before = f"; {num_counted:,} were counted and {num_written:,} encoded before" if num_counted else ""
@@ -348,7 +340,7 @@ def _encode_all(worker: ShardWorker, entry: Path, make_header: MakeHeader, repor
 
 
 def _commit(worker: ShardWorker, entry: Path, make_header: MakeHeader) -> bool:
-    """Make the folder the entry, once all shards are done and found undamaged; return whether the entry is there."""
+    """Rename the folder to the entry when all shards are done and undamaged; return whether the entry exists."""
     folder = worker.folder
     tokenizer, counted = worker.count()
     stats, shard_index = worker.write(counted)

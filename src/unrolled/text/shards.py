@@ -1,15 +1,14 @@
-"""Shards: where a large text is cut, and what is known of each piece.
+"""Shards of a large text: where it is split, and how one shard is counted, written and checked.
 
-A shard is some 256 MB of consecutive files. A file that is not compressed is cut where a character begins, and never within
-a `\\r\\n`; a compressed one is never cut; small ones are gathered. A shard is counted first, so that it is known where its ids
-belong, and then written there, into the one `ids.bin` of the text, with a CRC-32 of its own.
+A shard is about 256 MB of consecutive files. A file that is not compressed is split where a character begins, and never
+within a `\\r\\n`; a compressed one is never split; small files share a shard. All shards are counted first, which gives the
+place of their ids, and are then written there, into one file `ids.bin`, each with its CRC-32.
 """
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
-import hashlib
-import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,23 +21,23 @@ import numpy as np
 from unrolled.atomic_io import storage_error, write_atomic
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
-from unrolled.text.text_encoder import CountingEncoder, FileSlice, ShardSpan, ShardStats, TextEncoder
-from unrolled.text.text_files import CHUNK_BYTES, is_compressed
-from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.fingerprint import TEXT_CHANGED, checksum, from_checked_json, to_checked_json
+from unrolled.text.text_encoder import CharSet, FileSlice, ShardSpan, ShardStats, TextEncoder
+from unrolled.text.text_files import Chunk, is_compressed
+from unrolled.text.tokenizer import DOCUMENT_ENDINGS, LINE_FEED, TOKENIZERS, Ids, Tokenizer
 
 SHARD_BYTES = 256 << 20
-"""Bytes of a shard: a second or two of work, which is what is lost when a process is killed."""
+"""Bytes of a shard: one or two seconds of work, which are lost when a process is killed."""
 
-TEXT_CHANGED = "The text changed while it was read. Run again once nothing writes to it."
 CHECK_THREADS = 8
-"""Threads that check the shards of a text: zlib lets others run meanwhile."""
+"""Threads that check the shards of a text (zlib releases the interpreter's lock)."""
 
 SplitPoint = tuple[int, int]
-"""The number of a file, and the byte in it before which a shard ends and the next begins."""
+"""The index of a file, and the byte offset in it where a shard ends and the next begins."""
 
 
 def plan_shards(paths: Sequence[Path], sizes: Sequence[int]) -> list[SplitPoint]:
-    """Return where shards begin, from the first file's start, and where the last one ends, behind the last file."""
+    """Return where shards begin, from the start of the first file on, and where the last one ends: `(len(paths), 0)`."""
     split_points, filled = [(0, 0)], 0
     for index, (path, size) in enumerate(zip(paths, sizes, strict=True)):
         compressed = is_compressed(path)
@@ -57,9 +56,9 @@ def plan_shards(paths: Sequence[Path], sizes: Sequence[int]) -> list[SplitPoint]
 
 
 def _next_char_boundary(path: Path, offset: int) -> int | None:
-    """Return the first place from `near` on that is within no character and no `\\r\\n`; None if the file ends before.
+    """Return the first offset from `offset` on that is not within a character or a `\\r\\n`; None if the file ends before.
 
-    In what is no UTF-8 at all, where there may be none, that is `near`.
+    If the bytes are not UTF-8 and have none nearby, that is `offset` itself.
     """
     try:
         with open(path, "rb", buffering=0) as file:
@@ -74,7 +73,7 @@ def _next_char_boundary(path: Path, offset: int) -> int | None:
 
 
 def is_valid_plan(split_points: object, paths: Sequence[Path], sizes: Sequence[int]) -> bool:
-    """Return whether something that was read from a disk are cuts of these files."""
+    """Return whether a value that was read from the disk is a list of split points of these files."""
     if not isinstance(split_points, list) or len(split_points) < 2 or not all(_is_split_point(point) for point in split_points):
         return False
     is_ascending = all(tuple(first) < tuple(second) for first, second in zip(split_points, split_points[1:], strict=False))
@@ -90,7 +89,7 @@ def _is_split_point(point: object) -> bool:
 
 
 def shard_slices(split_points: Sequence[SplitPoint], shard: int, paths: Sequence[Path]) -> list[FileSlice]:
-    """Return the parts of files that a shard is made of."""
+    """Return the slices of files that make up a shard."""
     (first, start), (last, stop) = split_points[shard], split_points[shard + 1]
     return [
         FileSlice(paths[file], start if file == first else 0, stop if file == last else None)
@@ -98,8 +97,55 @@ def shard_slices(split_points: Sequence[SplitPoint], shard: int, paths: Sequence
     ]
 
 
+class CountingEncoder(TextEncoder):
+    """Counts the ids that an encoder will give whose tokenizer is not fitted yet, but will know every code point or byte.
+
+    Code points or bytes stand for ids. `char_set` collects the code points for the tokenizer. Of the statistics, only
+    `num_tokens`, `num_separators`, `wants_separator` and `ends_separated` are valid.
+    """
+
+    def __init__(self, options: DataOptions) -> None:
+        self.options = options
+        self.is_bytes = TOKENIZERS[options.tokens].reads_bytes
+        self.char_set = None if self.is_bytes else CharSet()
+        ending = DOCUMENT_ENDINGS[options.documents]
+        self.eos_id = None if ending is None else ord(ending) if ending else -1  # -1 is no code point
+        self.separator = self.eos_id if self.eos_id is not None or self.is_bytes else LINE_FEED
+        self.dtype = np.dtype(np.int64)
+        self._reset()
+
+    def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
+        if self.char_set is None and self.options.documents != "line" and not is_compressed(file_slice.path):
+            try:
+                stop = file_slice.path.stat().st_size if file_slice.stop is None else file_slice.stop
+            except OSError as error:
+                raise storage_error(error, file_slice.path, "read") from error
+            yield np.broadcast_to(
+                np.uint8(0), (stop - file_slice.start,)
+            )  # the size of the file is enough: one id for each byte
+            return
+        for chunk in super()._read_chunks(file_slice, notes):
+            if self.char_set is not None:
+                self.char_set.add(chunk)
+            yield chunk
+
+    def _check_utf8(self, utf8_decoder: codecs.IncrementalDecoder, chunk: Chunk | None) -> None:
+        pass
+
+    def _to_ids(self, chunk: Chunk) -> Ids:
+        return chunk
+
+    def _filter_ids(self, ids: Ids) -> Ids:
+        return self._drop_empty_documents(ids)
+
+    def _update_stats(self, ids: Ids) -> Ids:
+        self.stats.num_tokens += len(ids)
+        self._last_id = int(ids[-1])
+        return ids
+
+
 def count(shard: Sequence[FileSlice], options: DataOptions, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """Return the `facts` of a shard that say where ids belong, and its `alphabet`, in the form that is kept of them."""
+    """Return the record of a counted shard: its statistics (`facts`) and its characters (`alphabet`), as JSON values."""
     encoder = CountingEncoder(options) if tokenizer is None else TextEncoder(tokenizer, options)
     for _ in encoder.encode(shard):
         pass
@@ -108,9 +154,9 @@ def count(shard: Sequence[FileSlice], options: DataOptions, tokenizer: Tokenizer
 
 
 def write(shard: Sequence[FileSlice], span: ShardSpan, encoder: TextEncoder, path: Path) -> dict[str, Any]:
-    """Write the ids of a shard to their place in the file `path`; return its `facts` and its `crc32`.
+    """Write the ids of a shard to their place in the file `path`; return its record: statistics (`facts`) and `crc32`.
 
-    They are on the disk before this returns. Raises `DataError` if there are not as many as were counted.
+    The ids are flushed to the disk. Raises `DataError` if there are more or fewer than were counted.
     """
     crc, remaining = 0, span.size
     try:
@@ -139,9 +185,9 @@ def _shard_ids(encoder: TextEncoder, shard: Sequence[FileSlice], has_separator: 
 
 
 def corrupt_shards(path: Path, shard_index: Sequence[Any], itemsize: int) -> list[int]:
-    """Return the numbers of the shards in `path` that are not what `index` says: `offset`, `size` in ids, `crc32` of each.
+    """Return the numbers of the shards in `path` that differ from `shard_index` (`offset`, `size` in ids, `crc32` of each).
 
-    Raises `ValueError` if they do not lie one after the other.
+    Raises `ValueError` if the shards of the index do not follow one another.
     """
     ends = [0, *(shard["offset"] + shard["size"] for shard in shard_index)]
     if [shard["offset"] for shard in shard_index] != ends[:-1] or not all(shard["size"] >= 0 for shard in shard_index):
@@ -157,37 +203,19 @@ def corrupt_shards(path: Path, shard_index: Sequence[Any], itemsize: int) -> lis
         return [number for number, corrupt in enumerate(threads.map(is_corrupt, shard_index)) if corrupt]
 
 
-def checksum(path: Path, start: int = 0, size: int | None = None) -> int:
-    """Return the CRC-32 of a file, or of `size` bytes of it."""
-    crc = 0
-    with open(path, "rb", buffering=0) as file:
-        file.seek(start)
-        while chunk := file.read(CHUNK_BYTES if size is None else min(CHUNK_BYTES, size)):
-            size = None if size is None else size - len(chunk)
-            crc = zlib.crc32(chunk, crc)
-    return crc
-
-
 def stats_from(content: dict[str, Any]) -> ShardStats:
-    """Return the facts in what `count` and `write` return."""
+    """Return the statistics in a record of `count` or `write`."""
     return ShardStats(**content["facts"])
 
 
-def digest(content: dict[str, Any]) -> str:
-    """Return a digest of what is to be kept as JSON."""
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
-
-
 def write_checked_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a small file, whole or not at all, that `kept` knows to be undamaged."""
-    write_atomic(path, json.dumps(content | {"digest": digest(content)}).encode())
+    """Write a small file atomically, with a digest of its content."""
+    write_atomic(path, to_checked_json(content))
 
 
 def read_checked_json(path: Path) -> dict[str, Any] | None:
-    """Return what was kept in `path`; None if nothing or something else is there."""
+    """Return the content of a file that `write_checked_json` wrote; None if it is missing or damaged."""
     try:
-        content = json.loads(path.read_bytes())
-        expected = content.pop("digest")
-        return content if expected == digest(content) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return from_checked_json(path.read_bytes())
+    except (OSError, ValueError):
         return None

@@ -1,9 +1,8 @@
-"""Pieces of text in, arrays of ids out, and what there is to know of them.
+"""Encoding of files in chunks: code points or bytes to token ids, with statistics.
 
-A text may be encoded in one go or in shards, one after the other or side by side; `join` puts together what is known of
-each. What a shard gives depends on those before it in one symbol at most: that between two files of a stream, or the end of
-a document, stands there only if something else stands before it. So a shard is encoded as if it did stand there, and notes
-whether it matters (`Facts.joins`).
+A small text is one shard, a large one is encoded in many, in any order; `merge_stats` combines their statistics. The ids of
+a shard depend on the shards before it in one place only, its start: a separator belongs there if the text before it does not
+end with one. So a shard is encoded without it, and its statistics record whether one may be needed (`wants_separator`).
 """
 
 from __future__ import annotations
@@ -16,39 +15,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unrolled.atomic_io import storage_error
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
-from unrolled.text.text_files import CHUNK_READERS, LINE_ENDS_NOTE, Chunk, display_name, is_compressed
-from unrolled.text.tokenizer import NUM_CODE_POINTS, ByteTokenizer, CharTokenizer, Ids, Tokenizer
+from unrolled.text.text_files import LINE_ENDS_NOTE, Chunk, display_name, read_chunks
+from unrolled.text.tokenizer import LINE_FEED, NUM_CODE_POINTS, TOKENIZERS, Ids, Tokenizer
 
 
 class FileSlice(NamedTuple):
-    """The bytes of a file from `start` to before `stop`; None is its end, and only what is not compressed is ever cut."""
+    """The bytes `start` to `stop` (exclusive; None is the end) of a file. Compressed files are never split."""
 
     path: Path
     start: int = 0
     stop: int | None = None
 
-    def read(self, tokens: str, notes: dict[str, int]) -> Iterator[Chunk]:
-        """Yield the symbols of the part in pieces; what is wrong with it is told as to one who reads the whole file."""
+    def read(self, as_bytes: bool, notes: dict[str, int]) -> Iterator[Chunk]:
+        """Yield the code points or bytes of the slice in chunks. Raises the same errors as if the full file was read."""
         try:
-            yield from CHUNK_READERS[tokens](self.path, notes, self.start, self.stop)
+            yield from read_chunks(self.path, as_bytes, notes, self.start, self.stop)
         except DataError:
-            if self.stop is not None:  # a character that is cut short by nothing but our cut is not what is wrong
-                for _ in CHUNK_READERS[tokens](self.path, {}, self.start):
+            if self.stop is not None:  # a character that only the split made incomplete is not the error to report
+                for _ in read_chunks(self.path, as_bytes, {}, self.start):
                     pass
             raise
 
 
 @dataclass
 class ShardStats:
-    """What is known of a shard: its `size` in ids, and what `join` needs.
+    """Statistics of a shard: its size in ids, and what `merge_stats` needs.
 
-    `documents` is the ends in it, `head` the ids before the first of them, `tail` those after the last, `longest` the longest
-    document between two. `joined` counts symbols put between files. `joins` says that one may belong before all of it, and
-    `closed` that it ends with one. Of a file that is cut, `returned` and `returning` say that its part at the start and at the
-    end of the shard had other line ends, and `finished` that it ends here; `notes` counts all others.
+    `num_documents` counts its eos ids, `head_length` the ids before the first of them, `tail_length` those after the last;
+    `longest_document` is between two. `num_separators` counts separators between files; `wants_separator` tells that one may
+    be needed before the shard, `ends_separated` that the shard ends with one. The last three fields are about files that are
+    split: whether the slice at the start and the one at the end of the shard had other line ends than `\\n`, and whether the
+    first of them ends its file. `notes` counts all other normalisations.
     """
 
     num_tokens: int = 0
@@ -68,7 +67,7 @@ class ShardStats:
 
 
 class ShardSpan(NamedTuple):
-    """Where the ids of a shard are among all; with `led`, the first of them is a border that belongs before the shard."""
+    """Where the ids of a shard are in the corpus; with `has_separator`, the first one is a separator before the shard."""
 
     offset: int
     size: int
@@ -77,7 +76,7 @@ class ShardSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class CorpusStats:
-    """What is known of a text: `places` of its shards, one after the other, and the facts of all of them together."""
+    """Statistics of a text: the `spans` of its shards, which follow one another, and the merged statistics of all."""
 
     spans: tuple[ShardSpan, ...]
     num_tokens: int
@@ -89,11 +88,11 @@ class CorpusStats:
 
 
 def merge_stats(shards: Sequence[ShardStats], has_eos: bool, has_separator: bool) -> CorpusStats:
-    """Put the facts of shards, in their order, together. Without `has_border`, nothing stands between files."""
+    """Merge the statistics of shards, given in order. Without `has_separator`, nothing is put between files."""
     spans: list[ShardSpan] = []
     notes: dict[str, int] = {}
     offset = num_documents = longest_document = num_unknown = open_length = 0
-    ends_separated: bool | None = None  # None: there is nothing yet
+    ends_separated: bool | None = None  # None: no ids yet
     file_had_crlf = False
     for shard in shards:
         add_separator = has_eos if not spans else has_separator and shard.wants_separator and ends_separated is False
@@ -125,76 +124,71 @@ def merge_stats(shards: Sequence[ShardStats], has_eos: bool, has_separator: bool
 
 
 def require_same_tokens(tokenizer: Tokenizer, options: DataOptions) -> None:
-    """Raise `DataError` if a text that is read in this way cannot be put in the ids of a vocabulary."""
+    """Raise `DataError` if a text that is read with these options cannot be encoded by a tokenizer."""
     if (tokenizer.eos_id is not None) != (options.documents != "none"):
-        raise DataError("The model and the text disagree on documents: use the --unit the model was trained with.")
+        raise DataError("The model was trained with other documents: use the same --documents.")
     if tokenizer.kind != options.tokens:
-        raise DataError(f"The model reads {tokenizer.kind}, and the text is to be read as {options.tokens}: choose --tokens.")
+        raise DataError(f"The model was trained with --tokens {tokenizer.kind}, and {options.tokens} are asked for.")
 
 
 def require_nonempty(stats: CorpusStats, has_eos: bool, paths: Sequence[Path]) -> None:
-    """Raise `DataError` if nothing of the text is left."""
+    """Raise `DataError` if a text has no token."""
     names = display_name(paths[0]) if len(paths) == 1 else f"these {len(paths)} files"
     if stats.num_tokens <= has_eos and stats.num_unknown:
-        raise DataError(f"The model knows none of the {stats.num_unknown:,} symbols in {names}.")
+        raise DataError(f"The model knows none of the {stats.num_unknown:,} characters in {names}.")
     if stats.num_tokens <= has_eos:
         raise DataError(f"There is no text in {names}: nothing to learn from.")
 
 
 class CharSet:
-    """The code points that were seen."""
+    """The set of code points in a text."""
 
     def __init__(self) -> None:
         self._ascii = b""
         self._seen = np.zeros(NUM_CODE_POINTS, dtype=bool)
 
     def add(self, chunk: Chunk) -> None:
-        """Note what is in a piece."""
+        """Add those of a chunk."""
         if chunk.dtype == np.uint8:
-            # Deleting what is known leaves next to nothing to look at: 5 times faster than marking every byte.
+            # Deleting known bytes leaves very few to examine: 5 times faster than marking every byte.
             self._ascii += bytes(set(chunk.tobytes().translate(None, self._ascii)))
         else:
             self._seen[chunk] = True
 
     @property
     def chars(self) -> list[str]:
-        """All that were seen, in their order."""
+        """The characters, sorted."""
         self._seen[list(self._ascii)] = True
         return [chr(code_point) for code_point in np.flatnonzero(self._seen)]
 
 
-def char_tokenizer(chars: Iterable[str], options: DataOptions) -> CharTokenizer:
-    """Return the vocabulary of a text in which these symbols, in their order, are."""
+def fit_tokenizer(chars: Iterable[str], options: DataOptions) -> Tokenizer:
+    """Return the tokenizer of a text with these characters, sorted (none are needed for one that reads bytes)."""
     if options.documents == "line":
         chars = [char for char in chars if char != "\n"]
-    return CharTokenizer(list(chars), options.documents != "none")
+    return TOKENIZERS[options.tokens].fit(list(chars), options.documents != "none")
 
 
 class TextEncoder:
-    """Parts of files in, arrays of ids out; counts in `facts` what goes by.
+    """Encodes slices of files to arrays of ids, and keeps their statistics in `stats`.
 
-    `border` is the id that stands between two files of a stream, or after a document, and never twice in a row; or None.
-    The end that a text of documents begins with is not among the ids.
+    `separator` is the id between two files of a stream, or after a document, and never twice in a row; or None.
+    The eos that a text of documents begins with is not among the ids.
     """
 
     def __init__(self, tokenizer: Tokenizer, options: DataOptions) -> None:
         self.options = options
-        self.eos_id = tokenizer.eos_id
-        bits = 8 if tokenizer.vocab_size < 256 or tokenizer.to_json() == {"kind": "bytes", "has_eos": False} else 16
-        self.dtype = np.dtype(f"uint{bits if tokenizer.vocab_size < 65536 else 32}")
+        self.eos_id, self.is_bytes = tokenizer.eos_id, tokenizer.reads_bytes
+        ids = tokenizer.id_of_code_point
+        self.has_unknown = bool((ids < 0).any())
+        self.dtype = np.min_scalar_type(tokenizer.vocab_size + self.has_unknown - 1)
         self.unknown_id = int(np.iinfo(self.dtype).max)
-        self.is_bytes = isinstance(tokenizer, ByteTokenizer)
-        if isinstance(tokenizer, CharTokenizer):
-            id_table = tokenizer.id_of_code_point.astype(self.dtype)  # -1 becomes `missing`
-        else:
-            id_table = np.arange(256, dtype=self.dtype)
+        self.id_table = ids.astype(self.dtype)  # -1 becomes `unknown_id`
+        newline_id = None if self.is_bytes or ids[LINE_FEED] < 0 else int(ids[LINE_FEED])
         if options.documents == "line":
-            id_table[ord("\n")] = tokenizer.eos_id or 0
-        self.id_table = id_table
-        self.byte_table = id_table[:256].tobytes() if bits == 8 else None
-        newline_id = int(id_table[ord("\n")])
-        file_separator = None if self.is_bytes or newline_id == self.unknown_id else newline_id
-        self.separator = file_separator if self.eos_id is None else self.eos_id
+            self.id_table[LINE_FEED] = tokenizer.eos_id or 0
+        self.byte_table = self.id_table[:256].tobytes() if self.dtype == np.uint8 else None
+        self.separator = newline_id if self.eos_id is None else self.eos_id
         self._reset()
 
     def _reset(self) -> None:
@@ -203,7 +197,7 @@ class TextEncoder:
         self._last_eos = -1
 
     def encode(self, slices: Iterable[FileSlice]) -> Iterator[Ids]:
-        """Yield the ids of parts of consecutive files, piece by piece."""
+        """Yield the ids of slices of consecutive files, chunk by chunk."""
         for file_slice in slices:
             if self.eos_id is None and not file_slice.start:
                 yield from self._separator_ids()
@@ -214,7 +208,7 @@ class TextEncoder:
                 ids = self._filter_ids(self._to_ids(chunk))
                 if len(ids):
                     yield self._update_stats(ids)
-            if file_slice.stop is not None:  # where a file itself ends within a character, that is let pass
+            if file_slice.stop is not None:  # an incomplete character at the end of a file is accepted
                 self._check_utf8(utf8_decoder, None)
             self._count_notes(file_slice, notes)
             if self.eos_id is not None and file_slice.stop is None:
@@ -223,10 +217,10 @@ class TextEncoder:
         self.stats.tail_length = self.stats.num_tokens - self._last_eos - 1
 
     def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
-        return file_slice.read(self.options.tokens, notes)
+        return file_slice.read(self.is_bytes, notes)
 
     def _separator_ids(self) -> Iterator[Ids]:
-        """Yield the border, where something and not itself stands before it."""
+        """Yield the separator, unless there are no ids before it, or it is the last of them."""
         if not self.stats.num_tokens:
             self.stats.wants_separator = True
         elif self.separator is not None and self._last_id != self.separator:
@@ -234,7 +228,7 @@ class TextEncoder:
             yield self._update_stats(np.array([self.separator], dtype=self.dtype))
 
     def _count_notes(self, file_slice: FileSlice, notes: dict[str, int]) -> None:
-        """Count what was normalised; a file that is cut has its line ends counted once, when all of it is known."""
+        """Count what was normalised; the line ends of a file that is split are counted once, by `merge_stats`."""
         stats, is_full_file = self.stats, not file_slice.start and file_slice.stop is None
         for note, count in notes.items():
             if note != LINE_ENDS_NOTE or is_full_file:
@@ -244,7 +238,7 @@ class TextEncoder:
         stats.ends_file |= file_slice.start > 0 and file_slice.stop is None
 
     def _check_utf8(self, utf8_decoder: codecs.IncrementalDecoder, chunk: Chunk | None) -> None:
-        """Notice bytes that are not UTF-8: then there are no characters to measure by. None is the end."""
+        """Record whether bytes are UTF-8: else losses per character have no meaning. None is the end."""
         if self.is_bytes and self.stats.is_text:
             try:
                 utf8_decoder.decode(b"" if chunk is None else chunk.tobytes(), chunk is None)
@@ -258,8 +252,8 @@ class TextEncoder:
         return ids
 
     def _filter_ids(self, ids: Ids) -> Ids:
-        """Leave out unknown symbols, and ends of documents that hold nothing."""
-        if not self.is_bytes:
+        """Leave out unknown tokens, and the eos of empty documents."""
+        if self.has_unknown:
             unknown_mask = ids == self.unknown_id
             count = int(np.count_nonzero(unknown_mask))
             if count:
@@ -277,7 +271,7 @@ class TextEncoder:
         return filtered
 
     def _update_stats(self, ids: Ids) -> Ids:
-        """Keep the totals: symbols, documents and the longest of them."""
+        """Count tokens and documents, and measure the longest document."""
         stats = self.stats
         eos_positions = np.zeros(0, int) if self.eos_id is None else np.flatnonzero(ids == self.eos_id) + stats.num_tokens
         if len(eos_positions):
@@ -288,49 +282,5 @@ class TextEncoder:
             stats.longest_document = max(stats.longest_document, int(lengths.max(initial=0)))
             self._last_eos = int(eos_positions[-1])
         stats.num_tokens += len(ids)
-        self._last_id = int(ids[-1])
-        return ids
-
-
-class CountingEncoder(TextEncoder):
-    """Counts what an encoder that knows every symbol will give, before it is known which ids there will be.
-
-    Code points, or bytes, take the place of ids. `alphabet` is what was seen, where that is to become a vocabulary. Only
-    `size`, `joined`, `joins` and `closed` of the facts are right.
-    """
-
-    def __init__(self, options: DataOptions) -> None:
-        self.options = options
-        self.is_bytes = options.tokens == "bytes"
-        self.char_set = None if self.is_bytes else CharSet()
-        self.eos_id = {"none": None, "line": ord("\n"), "file": -1}[options.documents]  # -1: no symbol at all
-        self.separator = self.eos_id if self.eos_id is not None or self.is_bytes else ord("\n")
-        self.dtype = np.dtype(np.int64)
-        self._reset()
-
-    def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
-        if self.char_set is None and self.options.documents != "line" and not is_compressed(file_slice.path):
-            try:
-                stop = file_slice.path.stat().st_size if file_slice.stop is None else file_slice.stop
-            except OSError as error:
-                raise storage_error(error, file_slice.path, "read") from error
-            yield np.broadcast_to(np.uint8(0), (stop - file_slice.start,))  # a byte is a symbol: there is nothing to look at
-            return
-        for chunk in super()._read_chunks(file_slice, notes):
-            if self.char_set is not None:
-                self.char_set.add(chunk)
-            yield chunk
-
-    def _check_utf8(self, utf8_decoder: codecs.IncrementalDecoder, chunk: Chunk | None) -> None:
-        pass
-
-    def _to_ids(self, chunk: Chunk) -> Ids:
-        return chunk
-
-    def _filter_ids(self, ids: Ids) -> Ids:
-        return self._drop_empty_documents(ids)
-
-    def _update_stats(self, ids: Ids) -> Ids:
-        self.stats.num_tokens += len(ids)
         self._last_id = int(ids[-1])
         return ids

@@ -1,8 +1,8 @@
-"""What is read: files, folders, standard input, compressed or not, as pieces of symbols.
+"""Input files (also folders, standard input and compressed files), read in chunks of code points or bytes.
 
-Text is UTF-8. A byte order mark at the start of a file is dropped and line ends become `\\n`; both are told. Anything
-that is not text is refused with the byte where it goes wrong. A piece is an array of byte values (plain ASCII, or
-`--tokens bytes`) or of code points; nothing here ever holds more than a piece of a file.
+Text is UTF-8. A byte order mark at the start of a file is dropped and line ends become `\\n`; both are counted. A file that
+is not text is refused with the offset of the first wrong byte. A chunk is an array of bytes (plain ASCII, or `--tokens bytes`)
+or of code points; no function here holds more than one chunk of a file in memory.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import contextlib
 import fnmatch
 import glob
 import gzip
-import hashlib
 import io
 import lzma
 import os
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -30,10 +29,10 @@ import zstandard
 
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.datasets.stdlib import PREFIX, builtin_corpus
-from unrolled.errors import DataError, StorageError, did_you_mean
+from unrolled.errors import DataError, StorageError, UnrolledError, did_you_mean
 
 CHUNK_BYTES = 1 << 22
-"""Bytes read at once: large enough to be fast, small against the memory of a small machine."""
+"""Bytes read at once: large enough to be fast, small compared with the memory of a small machine."""
 
 Chunk = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 
@@ -46,14 +45,14 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
 _STDIN_PREFIX = "unrolled-stdin-"
 LINE_ENDS_NOTE = "files whose line ends became \\n"
 DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
-"""What a damaged compressed file raises."""
+"""Raised while a damaged compressed file is read. bz2 raises an `OSError` without a number instead."""
 
 
 def resolve_inputs(inputs: Sequence[str], pattern: str = "*", stdin_folder: Path | None = None) -> list[Path]:
     """Return the files that `inputs` name, in order: files, folders (recursively, sorted), `-`, `builtin:NAME`.
 
-    `pattern` chooses among the files of folders; standard input is kept in a file in `spool`, since it is read twice, and
-    read only when all else was found. Whoever asked removes that file (see `is_spooled`).
+    `pattern` selects files of folders. Standard input is copied to a file in `stdin_folder`, since a text is read twice, and
+    only when all other inputs exist. The caller removes that file (see `is_stdin_buffer`).
     """
     resolved = [[] if name == "-" else _resolve_input(name, pattern) for name in inputs]
     stdin_folder = stdin_folder or Path(tempfile.gettempdir())
@@ -74,9 +73,9 @@ def _resolve_input(name: str, pattern: str) -> list[Path]:
 
 
 def existing_file(name: str) -> Path:
-    """Return the path of a file that is there and can be read; else an error that names the nearest one."""
+    """Return the path of a readable file. Raises `DataError`, with the nearest name, or `StorageError`."""
     path = Path(name)
-    if not os.path.exists(name):  # pathlib's own raises for a long name, and takes an empty one for the working folder
+    if not os.path.exists(name):  # Path.exists raises for a long name, and takes an empty one for the working folder
         folder = path.parent if os.path.isdir(path.parent) else Path()
         with contextlib.suppress(OSError):
             raise DataError(f"No such file: {name or repr(name)}{did_you_mean(path.name, os.listdir(folder)) or '.'}")
@@ -89,7 +88,7 @@ def existing_file(name: str) -> Path:
 
 
 def _text_files_in(folder: Path, pattern: str) -> list[Path]:
-    # What this program wrote itself is nobody's text: a run folder inside the folder is passed over.
+    # Run folders of this program are skipped: what it wrote itself is not input.
     run_folders = {path.parent for path in folder.rglob("config.json") if (path.parent / "checkpoints").is_dir()}
     files = sorted(
         path
@@ -101,7 +100,7 @@ def _text_files_in(folder: Path, pattern: str) -> list[Path]:
     )
     texts = [path for path in files if _looks_like_text(path)]
     if not texts:
-        raise DataError(f"The folder {folder} has no text file that matches '{pattern}' ({len(files)} files looked at).")
+        raise DataError(f"The folder {folder} has no text file that matches '{pattern}' ({len(files)} files were examined).")
     return texts
 
 
@@ -137,32 +136,31 @@ def _buffer_stdin(folder: Path) -> Path:
 
 
 def is_stdin_buffer(path: Path, folder: Path) -> bool:
-    """Return whether `gather` made this file in `spool` to keep standard input in."""
+    """Return whether `resolve_inputs` made this file in `folder` for standard input."""
     return path.parent == folder and path.name.startswith(_STDIN_PREFIX)
 
 
 def display_name(path: Path) -> str:
-    """Return how a file is called when a person is told of it."""
+    """Return the name of a file in messages."""
     return "Standard input" if path.name.startswith(_STDIN_PREFIX) else str(path)
 
 
 def is_compressed(path: Path) -> bool:
-    """Return whether a file's name says that it is compressed."""
+    """Return whether the suffix of a file is that of a compressed one."""
     return path.suffix.lower() in _OPENERS
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading its bytes, decompressed if its name says so."""
+    """Open a file for reading its bytes, decompressed according to its suffix."""
     opener = _OPENERS.get(path.suffix.lower())
     return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
 
 
 class _ZstdReader(io.RawIOBase):
-    """The bytes of a .zst file, all frames of it. zstandard's own reader takes a file that was cut short for a whole one."""
+    """The decompressed bytes of all frames of a .zst file. The reader of zstandard does not notice a truncated file."""
 
-    READ_BYTES = (
-        1024  # read at once; it may hold no more than 32 MB, even if somebody meant it to, and larger steps are no faster
-    )
+    READ_BYTES = 1024
+    """Compressed bytes read at once: they decompress to 32 MB at most, whatever the file, and larger steps are no faster."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -194,49 +192,34 @@ class _ZstdReader(io.RawIOBase):
 
 
 def read_bytes(path: Path, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-    """Yield the (decompressed) bytes of a file in pieces. A damaged or unreadable file is an error with its name.
+    """Yield the (decompressed) bytes of a file in chunks. Raises `DataError` for a damaged file, `StorageError` for others.
 
-    Of a file that is not compressed, a part may be read; its pieces end where those of the whole file end.
+    A file that is not compressed may be read in part, by byte offsets; its chunks end where those of the full file end.
     """
     try:
         with open_bytes(path) as file:
             if start:
                 file.seek(start)
             position = start
-            while chunk := file.read(
-                CHUNK_BYTES - position % CHUNK_BYTES
-                if stop is None
-                else min(CHUNK_BYTES - position % CHUNK_BYTES, stop - position)
-            ):
+            end = sys.maxsize if stop is None else stop
+            while chunk := file.read(min(CHUNK_BYTES - position % CHUNK_BYTES, end - position)):
                 position += len(chunk)
                 yield chunk
-    except DECOMPRESSION_ERRORS as error:
-        raise DataError(f"{path} is damaged or not what its ending says: {str(error) or type(error).__name__}.") from error
-    except OSError as error:
-        if is_compressed(path) and error.errno is None:
-            raise DataError(f"{path} is damaged or not what its ending says: {error}.") from error
-        raise storage_error(error, path, "read") from error
+    except (OSError, *DECOMPRESSION_ERRORS) as error:
+        raise read_error(error, path) from error
 
 
-def fingerprint(paths: Iterable[Path]) -> str:
-    """Return a digest of the files' contents in their order: of the bytes on the disk, and of how they are decompressed."""
-    digest = hashlib.blake2b(digest_size=20)
-    for path in paths:
-        try:
-            compression = path.suffix.lower() if is_compressed(path) else ""
-            digest.update(f"{compression} {path.stat().st_size};".encode())
-            with open(path, "rb", buffering=0) as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    digest.update(chunk)
-        except OSError as error:
-            raise storage_error(error, path, "read") from error
-    return digest.hexdigest()
+def read_error(error: Exception, path: Path) -> UnrolledError:
+    """Return the error to raise for one that occurred while `path` was read: damage of a compressed file, or of the disk."""
+    if isinstance(error, DECOMPRESSION_ERRORS) or not isinstance(error, OSError) or (is_compressed(path) and not error.errno):
+        return DataError(f"{path} is damaged or not of the format of its suffix: {str(error) or type(error).__name__}.")
+    return storage_error(error, path, "read")
 
 
 def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
-    """Yield the code points of a UTF-8 file, or of a part of it, in pieces; count in `notes` what was normalised.
+    """Yield the code points of a UTF-8 file, or of a part of it, in chunks; count in `notes` what was normalised.
 
-    Raises `DataError` with the offset, in the whole file, of the first byte that is not UTF-8, or that is NUL.
+    Raises `DataError` with the offset, in the full file, of the first byte that is not UTF-8, or is NUL.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
@@ -291,10 +274,10 @@ def _reject_other_encodings(path: Path, chunk: bytes) -> None:
             raise DataError(f"{path} is {name}, and UTF-8 is expected. Convert it: iconv -f {name} -t UTF-8 {path}")
 
 
-def read_byte_values(path: Path, notes: dict[str, Any], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
-    """Yield the bytes of a file, or of a part of it, in pieces, as they are."""
+def read_chunks(path: Path, as_bytes: bool, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+    """Yield a file, or a part of it, in chunks: of bytes as they are, or as `read_code_points`."""
+    if not as_bytes:
+        yield from read_code_points(path, notes, start, stop)
+        return
     for chunk in read_bytes(path, start, stop):
         yield np.frombuffer(chunk, dtype=np.uint8)
-
-
-CHUNK_READERS: dict[str, Callable[..., Iterator[Chunk]]] = {"characters": read_code_points, "bytes": read_byte_values}

@@ -1,4 +1,4 @@
-"""A text as a trained model reads it: an id for every symbol, side by side with what a person sees."""
+"""A text as a trained model reads it: its token ids, aligned with the text that a person sees."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.text.tokenizer import ByteTokenizer, Ids, Tokenizer
-
-LINE_FEED = 10
-DOCUMENT_ENDINGS = {"line": "\n", "file": ""}
+from unrolled.text.tokenizer import DOCUMENT_ENDINGS, LINE_FEED, ByteTokenizer, Ids, Tokenizer
 
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """`ids` `(T,)`, the text `shown` for each, whether each is `known`, and where the state starts from zero (`begins`).
+    """Token `ids` `(T,)`, the text of each, whether each is known, and where the state is reset to zero (None: nowhere).
 
-    `shown` joined is the text. What is no whole character yet is shown with its last byte, the end of a line as its line end,
-    and the end that a text starts from as nothing.
+    `token_texts` joined is the text. A character of several bytes is the text of its last byte, the eos of a line is its line
+    end, and the eos that a text starts from is empty.
     """
 
     ids: npt.NDArray[np.int64]
@@ -31,24 +28,24 @@ class TokenizedText:
         return len(self.ids)
 
     def head(self, num_tokens: int) -> TokenizedText:
-        """Return the reading of the first symbols only."""
+        """Return the first tokens only."""
         reset_mask = None if self.reset_mask is None else self.reset_mask[:num_tokens]
         return TokenizedText(self.ids[:num_tokens], self.token_texts[:num_tokens], self.known_mask[:num_tokens], reset_mask)
 
     @property
     def text(self) -> str:
-        """What was read."""
+        """The text, decoded."""
         return "".join(self.token_texts)
 
 
 def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
-    """Return how a model of `unit` reads a text; what it never saw is read as the closest it knows.
+    """Return how a model of `documents` (none, line or file) reads a text; an unknown character becomes the nearest known one.
 
-    A model of documents reads each from its start symbol on, and from zero.
+    A model of documents reads each from its eos on, and from a zero state.
     """
     code_points = tokenizer.code_points(text)
     ids, known_mask = tokenizer.encode_lossy(code_points)
-    token_texts = _byte_texts(code_points) if isinstance(tokenizer, ByteTokenizer) else list(text)
+    token_texts = _byte_texts(code_points) if tokenizer.reads_bytes else list(text)
     if tokenizer.eos_id is None:
         return TokenizedText(ids, token_texts, known_mask, None)
     if documents == "line":
@@ -59,8 +56,8 @@ def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
 
 
 def from_ids(tokenizer: Tokenizer, documents: str, ids: Ids) -> TokenizedText:
-    """Return the reading that ids of a corpus stand for."""
-    eos_text = DOCUMENT_ENDINGS.get(documents, "")
+    """Return the tokenized text of ids of a corpus."""
+    eos_text = DOCUMENT_ENDINGS.get(documents) or ""
     stream = tokenizer.decode_stream()
     token_texts = [eos_text if token_id == tokenizer.eos_id else stream.decode_step(token_id) for token_id in ids.tolist()]
     if tokenizer.eos_id is not None and token_texts and ids[0] == tokenizer.eos_id:

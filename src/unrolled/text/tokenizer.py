@@ -1,7 +1,8 @@
-"""Symbols to ids and back: characters or bytes behind the same face.
+"""Tokenizers of texts: code points or bytes to token ids, and back.
 
-A vocabulary of documents (`--unit line|file`) has one symbol more, the *end*: it closes every document, and it is also
-what a document starts from, so that a model begins and ends a sample by itself.
+The tokenizer of a text gives every code point, or every byte, one id. For a text of documents (`--documents line|file`) it
+has one more token, the *end of sequence* (eos). It closes every document, and is also what a document starts from, so that
+a model begins and ends a sample by itself. A further tokenizer is a class and one line: `TOKENIZERS[kind] = TheClass`.
 """
 
 from __future__ import annotations
@@ -16,83 +17,115 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import ModelError
+from unrolled.options import REGISTRIES
 
 Ids = npt.NDArray[np.integer[Any]]
 NUM_CODE_POINTS = 0x110000
+LINE_FEED = 10
+DOCUMENT_ENDINGS = {"none": None, "line": "\n", "file": ""}
+"""What the eos stands for in the text, by the option `documents`."""
 
 
 class DecodeStream:
-    """Turns ids into text as they come; what is not yet a whole character is kept for the next call."""
+    """Turns token ids into text one by one; an incomplete character waits for its next bytes."""
 
     def decode_step(self, token_id: int) -> str:
-        """Return the text that `symbol` completes, perhaps none."""
+        """Return the text that `token_id` completes, possibly empty."""
         raise NotImplementedError
 
     def decode_ids(self, ids: Ids) -> str:
-        """Return what `push` returns for each of the ids `(N,)`, together."""
+        """Return the text that the ids `(N,)` complete."""
         return "".join(map(self.decode_step, ids.tolist()))
 
     def finish(self) -> str:
-        """Return what is left, with a replacement mark for a character that was cut short."""
+        """Return what is left: a replacement mark for an incomplete character."""
         raise NotImplementedError
 
 
 class Tokenizer:
-    """The symbols a model knows; `ids` run from 0 to `size - 1`, and `end` is the last of them, if there is one."""
+    """The tokens a model knows: ids run from 0 to `vocab_size - 1`; the last one is `eos_id`, or that is None."""
 
     kind: ClassVar[str]
+    """Its name in `--tokens` and in model files."""
+
+    reads_bytes: ClassVar[bool] = False
+    """Whether it gives an id to each byte of a text, instead of each code point."""
 
     def __init__(self, num_tokens: int, has_eos: bool) -> None:
         self.vocab_size = num_tokens + has_eos
         self.eos_id: int | None = num_tokens if has_eos else None
 
+    @classmethod
+    def fit(cls, chars: Sequence[str], has_eos: bool) -> Tokenizer:
+        """Return the tokenizer of a text with these characters, sorted; it must know all, and the line end by an id of its own.
+
+        A tokenizer that reads bytes is given none.
+        """
+        raise NotImplementedError
+
+    @property
+    def id_of_code_point(self) -> npt.NDArray[np.int32]:
+        """The id of every code point, `(0x110000,)`, or of every byte, `(256,)`; -1 for an unknown one."""
+        raise NotImplementedError
+
+    @property
+    def code_point_of_id(self) -> npt.NDArray[Any]:
+        """The code point (uint32) or byte (uint8) of every id, and of an eos a line end: `(vocab_size,)` or one more."""
+        raise NotImplementedError
+
+    @property
+    def bos_id(self) -> int:
+        """The id from which a text without a prompt begins."""
+        raise NotImplementedError
+
     def encode(self, text: str) -> tuple[Ids, int]:
-        """Return the ids of `text` as an array `(N,)`, and how many symbols were left out as unknown."""
+        """Return the ids of `text` as an array `(N,)`, and how many unknown tokens were left out."""
         raise NotImplementedError
 
     def decode_stream(self) -> DecodeStream:
-        """Return a fresh decoder of a stream of ids."""
+        """Return a new decoder of ids that arrive one by one."""
         raise NotImplementedError
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`; the end symbol has none."""
+        """Return the text of `ids`; the eos has none."""
         stream = self.decode_stream()
         return stream.decode_ids(np.fromiter(ids, np.int64)) + stream.finish()
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
-        """Return the ids of a prompt, and what each unknown character was replaced by (perhaps by nothing)."""
+        """Return the ids of a prompt, and the replacement (possibly empty) of each unknown character."""
         raise NotImplementedError
 
     def encode_lossy(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Return an id for every symbol of `points` `(N,)` (code points, or bytes), and whether it is the symbol's own.
+        """Return an id for each of the code points or bytes `(N,)`, and whether it is known.
 
-        An unknown symbol is read as the closest known one, so that ids and text stay side by side.
+        An unknown one gets the id of the nearest known one, so that ids and text stay aligned.
         """
         raise NotImplementedError
 
     def code_points(self, text: str) -> npt.NDArray[Any]:
-        """Return the symbols of a text as `align` takes them: code points, or bytes."""
-        raise NotImplementedError
-
-    def bos_id(self) -> int:
-        """Return the id from which text without a prompt begins."""
+        """Return the code points (uint32) or bytes (uint8) of a text, `(N,)`."""
         raise NotImplementedError
 
     def token_strings(self) -> list[str]:
-        """Return each symbol as a text `(V,)`: that of an end is empty, and that of part of a character a number."""
+        """Return the text of every token, `(vocab_size,)`: an eos is empty, and a byte of a longer character is `\\xNN`."""
         raise NotImplementedError
 
     def char_start_mask(self) -> npt.NDArray[np.bool_]:
-        """Return, for each id, whether it begins a character (an end counts as one, as its line end would), `(V,)`."""
+        """Return, for each id, whether it begins a character, `(vocab_size,)`; an eos does, like the line end it stands for."""
         return np.ones(self.vocab_size, dtype=bool)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `vocabulary_from_json` needs to build the same vocabulary."""
+        """Return what `tokenizer_from_json` needs to build the same tokenizer; `kind` is its class."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Tokenizer:
+        """Build the tokenizer that `to_json` described. Raises `ModelError` for anything else."""
         raise NotImplementedError
 
 
 class CharTokenizer(Tokenizer):
-    """Unicode code points, in their order, so that the same text always gives the same ids."""
+    """Unicode code points, with ids in their order, so that the same text always gives the same ids."""
 
     kind = "characters"
 
@@ -102,12 +135,25 @@ class CharTokenizer(Tokenizer):
         self._token_to_id = {token: index for index, token in enumerate(self.tokens)}
         self._code_points = self.code_points("".join(self.tokens))
 
+    @classmethod
+    def fit(cls, chars: Sequence[str], has_eos: bool) -> Tokenizer:
+        return cls(chars, has_eos)
+
     @functools.cached_property
     def id_of_code_point(self) -> npt.NDArray[np.int32]:
-        """The id of every code point, `(0x110000,)`; -1 where there is none."""
         ids = np.full(NUM_CODE_POINTS, -1, dtype=np.int32)
-        ids[[ord(token) for token in self.tokens]] = np.arange(len(self.tokens))
+        ids[self._code_points] = np.arange(len(self.tokens))
         return ids
+
+    @property
+    def code_point_of_id(self) -> npt.NDArray[Any]:
+        return np.append(self._code_points, np.uint32(LINE_FEED))
+
+    @property
+    def bos_id(self) -> int:
+        if self.eos_id is not None:
+            return self.eos_id
+        return self._token_to_id.get("\n", self._token_to_id.get(" ", 0))
 
     def code_points(self, text: str) -> npt.NDArray[Any]:
         return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -118,7 +164,7 @@ class CharTokenizer(Tokenizer):
         if not known_mask.all():
             for code_point in np.unique(code_points[~known_mask]):
                 replacement = self.nearest_known(chr(code_point))
-                ids[code_points == code_point] = self._token_to_id[replacement[0]] if replacement else self.bos_id()
+                ids[code_points == code_point] = self._token_to_id[replacement[0]] if replacement else self.bos_id
         return ids, known_mask
 
     def token_strings(self) -> list[str]:
@@ -143,35 +189,52 @@ class CharTokenizer(Tokenizer):
         return ids, replaced
 
     def nearest_known(self, character: str) -> str:
-        """Return the known text nearest to an unknown character: other case, no accent, a compatible form, a blank."""
+        """Return the known text nearest to an unknown character: other case, no accent, a compatible form, a space."""
         if unicodedata.combining(character):
-            return ""  # an accent by itself, over the letter before it
+            return ""  # an accent that was typed as a character of its own, after its letter
         base_form = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
         swapped_case = character.swapcase()
-        other_case = (
-            swapped_case if len(swapped_case) == 1 else ""
-        )  # Unicode's other case of a sharp s or of a ligature is two letters
+        other_case = swapped_case if len(swapped_case) == 1 else ""  # that of a sharp s or of a ligature is two letters
         for candidate in (other_case, base_form, _ASCII_FORMS.get(character, ""), base_form.swapcase(), " ", "\n"):
             if candidate and all(char in self._token_to_id for char in candidate):
                 return candidate
         return ""
 
-    def bos_id(self) -> int:
-        if self.eos_id is not None:
-            return self.eos_id
-        return self._token_to_id.get("\n", self._token_to_id.get(" ", 0))
-
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "tokens": "".join(self.tokens), "has_eos": self.eos_id is not None}
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Tokenizer:
+        tokens, has_eos = value.get("tokens"), value.get("has_eos")
+        if isinstance(tokens, str) and len(set(tokens)) == len(tokens) > 0 and isinstance(has_eos, bool):
+            return cls(tokens, has_eos)
+        raise ModelError("The model's tokenizer cannot be read: distinct characters are expected.")
+
 
 class ByteTokenizer(Tokenizer):
-    """All 256 bytes: any file at all can be learned, and any prompt is known."""
+    """All 256 bytes: any file can be learned, and any prompt is known."""
 
     kind = "bytes"
+    reads_bytes = True
 
     def __init__(self, has_eos: bool = False) -> None:
         super().__init__(256, has_eos)
+
+    @classmethod
+    def fit(cls, chars: Sequence[str], has_eos: bool) -> Tokenizer:
+        return cls(has_eos)
+
+    @property
+    def id_of_code_point(self) -> npt.NDArray[np.int32]:
+        return np.arange(256, dtype=np.int32)
+
+    @property
+    def code_point_of_id(self) -> npt.NDArray[Any]:
+        return np.append(np.arange(256), LINE_FEED).astype(np.uint8)
+
+    @property
+    def bos_id(self) -> int:
+        return self.eos_id if self.eos_id is not None else LINE_FEED
 
     def code_points(self, text: str) -> npt.NDArray[Any]:
         return np.frombuffer(_to_utf8(text), dtype=np.uint8)
@@ -191,9 +254,6 @@ class ByteTokenizer(Tokenizer):
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         return list(_to_utf8(text)), {}
 
-    def bos_id(self) -> int:
-        return self.eos_id if self.eos_id is not None else ord("\n")
-
     def char_start_mask(self) -> npt.NDArray[np.bool_]:
         ids = np.arange(self.vocab_size)
         mask: npt.NDArray[np.bool_] = (ids & 0xC0 != 0x80) | (ids > 0xFF)
@@ -202,24 +262,29 @@ class ByteTokenizer(Tokenizer):
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "has_eos": self.eos_id is not None}
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Tokenizer:
+        if isinstance(value.get("has_eos"), bool):
+            return cls(value["has_eos"])
+        raise ModelError("The model's tokenizer cannot be read: 'has_eos' is true or false.")
 
-VOCABULARIES: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (CharTokenizer, ByteTokenizer)}
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (CharTokenizer, ByteTokenizer)}
+"""The tokenizers of texts by their kind, which is a choice of `--tokens`. Those of columns alone are in `tables`."""
+REGISTRIES["tokens"] = TOKENIZERS
 
 
 def tokenizer_from_json(value: Any) -> Tokenizer:
-    """Build the vocabulary that `to_json` described; anything else is a `ModelError`."""
-    if isinstance(value, dict):  # "symbols" and "end" are the names of format 1, of older files and cache entries
-        tokens, has_eos = value.get("tokens", value.get("symbols")), value.get("has_eos", value.get("end"))
-    if isinstance(value, dict) and isinstance(has_eos, bool):
-        if value.get("kind") == "bytes":
-            return ByteTokenizer(has_eos)
-        if value.get("kind") == "characters" and isinstance(tokens, str) and len(set(tokens)) == len(tokens) > 0:
-            return CharTokenizer(tokens, has_eos)
-    raise ModelError("The model's vocabulary cannot be read: expected 'characters' or 'bytes' with distinct symbols.")
+    """Build the tokenizer that `to_json` described. Raises `ModelError` for anything else."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in TOKENIZERS:
+        raise ModelError(f"The model's tokenizer cannot be read: expected one of {', '.join(TOKENIZERS)}, not {kind!r:.99}.")
+    old_names = {"symbols": "tokens", "end": "has_eos"}  # those of format 1, also in entries of the cache
+    return TOKENIZERS[kind].from_json({old_names.get(name, name): item for name, item in value.items()})
 
 
 def _to_utf8(text: str) -> bytes:
-    """Return the bytes of a text; those that came in undecoded come out as they were, other lone surrogates as `?`."""
+    """Return the UTF-8 bytes of a text; an undecodable byte of the command line is itself, another lone surrogate `?`."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -255,7 +320,7 @@ class _ByteDecodeStream(DecodeStream):
         return self._decoder.decode(b"", final=True)
 
 
-# Typographic forms that Unicode does not decompose but every reader takes for the plain one.
+# Typographic forms that Unicode does not decompose, and their usual replacements.
 _ASCII_FORMS = {
     "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00ab": '"',
     "\u00bb": '"', "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-",

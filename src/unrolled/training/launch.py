@@ -189,7 +189,7 @@ def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, 
     try:
         return _resume(run, changes, callback, process_group, allow_change)
     except BaseException:
-        run.release()
+        run.unlock()
         raise
 
 

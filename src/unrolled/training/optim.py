@@ -219,7 +219,7 @@ class Muon(AdamW):
     @torch.no_grad()
     def step(self, lr: float, grad_scale: float = 1.0) -> None:
         native = native_for(self.weights.values())
-        fused = native is not None and all(native.has_polar(group.size) for group in self._groups)
+        fused = native is not None and all(native.has_polar_express(group.size) for group in self._groups)
         gradients = self._gradients(1.0 if fused else grad_scale)
         self._adamw(self._adamw_indices, gradients, lr, grad_scale if fused else 1.0, native)
         weights = [weight.detach() for weight in self.weights.values()]
@@ -246,8 +246,8 @@ class Muon(AdamW):
         if group.sharded:
             shard = [[group.matrices(tensors[index])[part] for index, part in group.shard] for tensors in (gradients, exp_avgs)]
             updates = torch.empty(sum(map(len, shard[0])), group.size, group.size, dtype=torch.bfloat16)
-            native.directions(*shard, *polar, updates, threads)
-            native.turn(weights, self.process_group.all_gather(updates).flatten(), decay, lr, threads)
+            native.muon_directions(*shard, *polar, updates, threads)
+            native.apply_updates(weights, self.process_group.all_gather(updates).flatten(), decay, lr, threads)
         else:
             inputs = [[tensors[index] for index in group.indices] for tensors in (gradients, exp_avgs)]
             native.muon(weights, *inputs, *polar, decay, lr, threads)
@@ -281,9 +281,10 @@ def orthogonal_update(matrices: Tensor) -> Tensor:
 def polar_express(matrices: Tensor) -> Tensor:
     """Return what `orthogonal_update` returns, in the dtype of the computation: bfloat16 where that is fast."""
     native = native_module()
-    if native is not None and matrices.device.type == "cpu" and native.has_polar(matrices.shape[-1]):
+    if native is not None and matrices.device.type == "cpu" and native.has_polar_express(matrices.shape[-1]):
         orthogonal = torch.empty(matrices.shape, dtype=torch.bfloat16)
-        native.polar(matrices.contiguous(), torch.tensor(POLAR_EXPRESS), NORM_MARGIN, orthogonal, torch.get_num_threads())
+        coefficients, threads = torch.tensor(POLAR_EXPRESS), torch.get_num_threads()
+        native.polar_express(matrices.contiguous(), coefficients, NORM_MARGIN, orthogonal, threads)
         return orthogonal
     x = matrices.to(torch.bfloat16 if has_fast_bfloat16(matrices.device) else torch.float32)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * NORM_MARGIN + 1e-7)
@@ -335,7 +336,7 @@ def clip_gradient(weights: Iterable[Tensor], options: TrainingOptions) -> tuple[
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     native, by_norm = native_for(gradients), options.clip and options.clip_by == "norm"
     if native is not None:
-        norm = torch.tensor(native.length(gradients, torch.get_num_threads()))
+        norm = torch.tensor(native.grad_norm(gradients, torch.get_num_threads()))
     elif by_norm:
         return torch.nn.utils.clip_grad_norm_(weights, options.clip), 1.0
     else:

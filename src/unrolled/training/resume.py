@@ -47,7 +47,7 @@ def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
         "device": machine.device.type,
         "precision": machine.precision,
         "kernels": kernels,
-        **({"instruction_set": native_module().set_in_use()} if kernels == "native" else {}),
+        **({"instruction_set": native_module().active_isa()} if kernels == "native" else {}),
         "threads": machine.threads,
         "world_size": machine.world_size,
     }

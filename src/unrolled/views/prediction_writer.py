@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from unrolled.atomic_io import make_dir, write_atomic
+from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
-from unrolled.tables.columns import ImageColumn, LabelColumn
-from unrolled.tables.spec import GRAY_LEVELS, TableSpec
-from unrolled.tables.table_files import Row, Table
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.table_files import Table
 
 PredictedRows = Iterator[tuple[Row, Prediction]]
 PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
@@ -59,30 +60,30 @@ def unused_name(name: str, columns: tuple[str, ...]) -> str:
 def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOptions, number: int) -> dict[str, Any]:
     """Return the cells that an answer adds to its row."""
     text = prediction.text
-    if isinstance(spec.target, ImageColumn) and options.image_dir is not None and len(prediction.values):
-        path = Path(options.image_dir) / f"{number:06}.png"
-        save_png(path, spec.target.dequantize(prediction.values, GRAY_LEVELS), spec.target)
+    pixels = spec.target.to_pixels(prediction.values) if options.image_dir is not None and len(prediction.values) else None
+    if pixels is not None:
+        path = Path(str(options.image_dir)) / f"{number:06}.png"
+        save_png(path, pixels)
         text = str(path)
     cells: dict[str, Any] = {PREDICTED_COLUMN: text}
-    if prediction.probability is not None and not isinstance(spec.target, ImageColumn):
+    if prediction.probability is not None and spec.target.has_single_answer:
         cells[PROBABILITY_COLUMN] = round(prediction.probability, 6)
-    if options.probabilities and isinstance(spec.target, LabelColumn) and prediction.probabilities is not None:
+    if options.probabilities and prediction.probabilities is not None:
         label_probs = zip(spec.target.labels, prediction.probabilities.tolist(), strict=True)
         cells |= {f"p_{label}": round(prob, 6) for label, prob in label_probs}
     return cells
 
 
-def save_png(path: Path, image: Any, column: ImageColumn) -> None:
-    """Write a picture `(H, W, C)`, in the units of its column, as a PNG file."""
+def save_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """Write an image `(H, W, C)` as a PNG file."""
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError("Pictures need the package Pillow: pip install 'unrolled[data]'") from error
+        raise DataError("Images need the package Pillow: pip install 'unrolled[data]'") from error
     import io
 
-    levels = np.clip((image - column.low) / (column.high - column.low) * 255, 0, 255).round().astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).save(buffer, format="PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
     make_dir(path.parent)
     write_atomic(path, buffer.getvalue())
 

@@ -85,8 +85,8 @@ class LogProgress(NullProgress):
         self._next_time = time.monotonic() + LOG_INTERVAL
         self._write(
             f"step={current.step} done={current.fraction:.0%} eta={format_duration(current.eta)} epochs={current.epochs:.2f} "
-            f"symbols_per_second={current.tokens_per_second:.0f} train_bits={format_bits(current.train_nats)} lr={current.lr:.2g} "
-            f"gradient_norm={-1 if current.gradient_norm is None else current.gradient_norm:.2g}"
+            f"tokens_per_second={current.tokens_per_second:.0f} train_bits={format_bits(current.train_nats)} "
+            f"lr={current.lr:.2g} gradient_norm={-1 if current.gradient_norm is None else current.gradient_norm:.2g}"
         )
 
     def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:

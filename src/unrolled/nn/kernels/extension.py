@@ -28,9 +28,9 @@ def _load() -> tuple[Any, str]:
         module.adopt_openmp(str(path))
     if requested:
         try:
-            module.use_set(requested)
+            module.set_isa(requested)
         except ValueError:
-            return None, f"{ENV_VARIABLE}={requested} is not here, which has {', '.join(module.sets())}"
+            return None, f"{ENV_VARIABLE}={requested} is not here, which has {', '.join(module.available_isas())}"
     return module, ""
 
 

@@ -34,7 +34,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         losses, dxs = torch.empty(len(xs)), torch.empty(len(xs), hidden_size)
         dbias = torch.zeros(threads, padded_vocab)
         padded_bias = F.pad(bias.detach(), (0, padded_vocab - vocab_size), value=PADDING_BIAS)
-        native.head(
+        native.linear_cross_entropy(
             xs, pack_weight(native, 0, weight, vocab_size, dtype, threads),
             pack_weight_backward(native, 0, weight, vocab_size, False, dtype, threads), padded_bias,
             target_ids, vocab_size, 1 / max(1, num_targets), packed_xs[0], dlogits[0], losses, dxs, dbias,

@@ -37,7 +37,7 @@ def unsupported_reason(cell: Cell) -> str | None:
 def has_bfloat16() -> bool:
     """Say whether this processor multiplies bfloat16 in these kernels."""
     module = native_module()
-    return module is not None and str(module.set_in_use()) in ("amx", "avx512_bf16")
+    return module is not None and str(module.active_isa()) in ("amx", "avx512_bf16")
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from unrolled.nn.cells import GatedCell, GRUCell, LSTMCell, State, map_state, state_tensors
 from unrolled.nn.kernels.extension import native_module, unavailable_reason
-from unrolled.nn.kernels.native_layer import CELL_KINDS
+from unrolled.nn.kernels.native_layer import CELL_KINDS, input_products
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import SampleOptions
 
@@ -78,13 +77,13 @@ class NativeDecoder:
         weights = _cached_weights(model, precision)
         self.weight_bytes = int(weights.weight_bytes)
         """Bytes of weights that one step reads."""
-        self._stepper = native_module().Stepper(weights, streams)
+        self._decoder = native_module().Decoder(weights, streams)
         multithreaded = self.weight_bytes * max(1, streams // STREAMS_PER_WEIGHT_READ) >= MIN_MULTITHREADED_BYTES
         self.threads = threads or (torch.get_num_threads() if multithreaded else 1)
 
     def read(self, ids: Tensor) -> None:
         """Advance the streams 0 to B-1 by ids `(T, B)` int64, one column for each."""
-        self._stepper.read(ids.contiguous(), self.threads)
+        self._decoder.feed(ids.contiguous(), self.threads)
 
     def sample(self, numbers: Tensor, options: SampleOptions) -> Tensor:
         """Draw T tokens for each stream with the random numbers `(T, B)` float64 in [0, 1); return the ids `(T, B)` int64.
@@ -93,26 +92,26 @@ class NativeDecoder:
         """
         ids = torch.empty(numbers.shape, dtype=torch.int64)
         filters = (options.temperature, options.top_k, options.top_p, options.min_p)
-        self._stepper.draw(numbers.contiguous(), ids, *filters, self.threads)
+        self._decoder.sample(numbers.contiguous(), ids, *filters, self.threads)
         return ids
 
     def save_prefix(self, prefix_ids: list[int]) -> None:
         """Store the state of the first stream, after it has read `prefix_ids`."""
-        self._stepper.mark()
+        self._decoder.save_prefix()
         self.prefix_ids = prefix_ids
 
     def reset_prefix(self) -> None:
         """Set the state of the first stream to zero."""
-        self._stepper.clear()
+        self._decoder.reset()
 
     def restore_prefix(self) -> None:
         """Set every stream to the state of `save_prefix`, or to zero if there is none."""
-        self._stepper.restart()
+        self._decoder.restore_prefix()
 
     def logits(self) -> Tensor:
         """Return the logits of the next token of each stream, `(B, V)`."""
         logits = torch.empty(self.streams, self.vocab_size)
-        self._stepper.logits(logits)
+        self._decoder.logits(logits)
         return logits
 
     @property
@@ -130,7 +129,7 @@ class NativeDecoder:
 
     def _copy_state(self, index: int, layer_state: State, to_native: bool) -> None:
         tensors = state_tensors(layer_state)
-        self._stepper.state(index, tensors[0], tensors[1] if self._is_lstm else None, to_native)
+        self._decoder.state(index, tensors[0], tensors[1] if self._is_lstm else None, to_native)
 
 
 _PACKED_CACHE: weakref.WeakKeyDictionary[RecurrentLM, tuple[Any, Any]] = weakref.WeakKeyDictionary()
@@ -154,12 +153,12 @@ def _pack_weights(model: RecurrentLM, precision: Precision) -> Any:
     layers, cells, table = model.stack.layer_list(), model.cells(), model.embedding_matrix().detach()
     norm, kind = layers[0].norm, CELL_KINDS[type(cells[0])]
     epsilon = norm.eps if isinstance(norm, nn.LayerNorm) else 0.0
-    packed = native_module().StepWeights(
+    packed = native_module().DecoderWeights(
         kind, PRECISIONS.index(precision), cells[0].hidden_size, len(cells), model.vocab_size, norm is not None, epsilon
     )
     for index, (layer, cell) in enumerate(zip(layers, cells, strict=True)):
         layer_norm = layer.norm if index else None
-        packed.fill_layer(
+        packed.set_layer(
             index,
             _contiguous_float32(cell.weight_hh),
             _contiguous_float32(cell.weight_ih) if index else None,
@@ -170,8 +169,9 @@ def _pack_weights(model: RecurrentLM, precision: Precision) -> Any:
             None if layer_norm is None else _contiguous_float32(layer_norm.weight),
             None if layer_norm is None else _contiguous_float32(layer_norm.bias),
         )
-    first_products = F.linear(layers[0].cell_input(table), cells[0].weight_ih, _input_bias(cells[0]))  # (V, G H)
-    packed.fill_ends(
+    products = input_products(kind, layers[0].cell_input(table), cells[0].weight_ih, cells[0].hidden_size)
+    first_products = products + _input_bias(cells[0])  # (V, G H)
+    packed.set_table_and_head(
         _contiguous_float32(first_products),
         None if norm is None else _contiguous_float32(table),
         _contiguous_float32(model.head.weight),

@@ -56,7 +56,7 @@ class NativeLayer(torch.autograd.Function):
             saved = torch.empty(steps, padded // 16, rows, SAVED_PER_UNIT[kind], 16,
                                 dtype=torch.float16 if dtype == torch.bfloat16 else torch.float32)  # fmt: skip
         ids, resets = (None if tensor is None else tensor.contiguous() for tensor in (ids, resets))
-        parts = native.layer_parts(kind, rows, units, threads, dtype == torch.bfloat16)
+        parts = native.row_slice_count(kind, rows, units, threads, dtype == torch.bfloat16)
         native.layer_forward(
             kind, threads, parts, *_pack_inputs(kind, inputs, xs, ids, weight_ih, units, threads),
             pack_weight(native, kind, weight_hh, units, dtype, threads),
@@ -118,16 +118,20 @@ def _pack_inputs(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Return what the layer reads: inputs with their packed weights, or ids with the table of products that they pick from."""
     native, gates, padded = cast(Any, native_module()), NUM_GATES[kind], padded_size(units)
-    if xs.dtype == torch.float32:  # torch's large products are at the processor's peak there
-        flat_inputs = xs[:, :, : inputs.shape[2]].flatten(0, 1)
-        indices = torch.arange(len(flat_inputs)).view(xs.shape[:2]) if ids is None else ids
-        return None, None, indices, _pad_gates(flat_inputs @ weight_ih.detach().T, gates, units, padded)
     weights = pack_weight(native, kind, weight_ih, units, xs.dtype, threads)
     if ids is None:
         return xs, weights, None, None
     table = torch.empty(inputs.shape[1], gates, padded)
     native.input_products(kind, threads, xs[0], weights, table)
     return None, None, ids, table
+
+
+def input_products(kind: int, xs: Tensor, weight_ih: Tensor, units: int) -> Tensor:
+    """Return the products of inputs `(N, I)` with a layer's weights, `(N, G H)`, the same for any number of threads."""
+    padded_xs, _ = _pad_and_normalize(xs.detach().float()[None], torch.float32, 0.0, None, None)
+    ids, threads = torch.empty(0, 0), torch.get_num_threads()
+    _, _, _, table = _pack_inputs(kind, xs[None], padded_xs, ids, weight_ih.float(), units, threads)
+    return cast(Tensor, table)[:, :, :units].flatten(1)
 
 
 def _pack_table_gradient(dtable: Tensor, dtype: torch.dtype) -> Tensor:
@@ -154,7 +158,7 @@ def weight_gradients(
     """Return the gradients of the weights of `hs`, the state that was read, `(G, Hp, width)` and of `xs` `(G, Hp, width)`."""
     native, gates, blocks = cast(Any, native_module()), NUM_GATES[kind], GRAD_BLOCKS[kind]
     hidden_width, input_width = hs.shape[2] - ROW_PADDING, None if xs is None else xs.shape[2] - ROW_PADDING
-    if dgates.dtype == torch.bfloat16 and native.has_gradients():
+    if native.has_gradient_gemm(dgates.dtype == torch.bfloat16):
         dweight_hh = torch.empty(gates * padded, hidden_width)
         dweight_ih = None if input_width is None else torch.empty(gates * padded, input_width)
         native.weight_gradients(kind, threads, padded, dgates, hs, dweight_hh, xs, dweight_ih)
@@ -172,7 +176,7 @@ def _input_gradients(layout: int, kind: int, dgates: Tensor, weight_ih: Tensor, 
     """Return the gradients of the inputs, `(T, B, I or more)`, in float32; `dgates` may be laid out as another kind's."""
     native, gates = cast(Any, native_module()), NUM_GATES[kind]
     padded = padded_size(units)
-    if dgates.dtype == torch.bfloat16 and native.has_gradients():
+    if native.has_gradient_gemm(dgates.dtype == torch.bfloat16):
         packed = pack_weight_backward(native, kind, weight_ih, units, False, dgates.dtype, threads)
         dinputs = torch.empty(*dgates.shape[:2], 16 * len(packed))
         native.input_gradients(layout, threads, dgates, packed, dinputs)

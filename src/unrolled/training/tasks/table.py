@@ -12,16 +12,15 @@ import torch
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import fit_temperature, mean_loss
-from unrolled.evaluation.metric_report import MetricReport
-from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, fit_baselines
+from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Cell, is_empty
-from unrolled.tables.columns import LabelColumn
-from unrolled.tables.pair_batching import PairDataset, PairLoader, infer_spec, iter_cells, read_pairs
-from unrolled.tables.spec import TableSpec
+from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
+from unrolled.tables.spec import TableSpec, infer_spec
 from unrolled.tables.table_files import Table, open_table
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import Note, StopCheck
@@ -61,8 +60,11 @@ class TableTask:
         if len(self.validation_rows) == 0:
             self.validation = None
             note("no rows are left for validation: the last model is kept, not the best")
-        self._check_labels(spec)
-        self.spec = TableSpec(spec.source, spec.target, spec.train_stats or fit_baselines(self.dataset, self.train_rows))
+        spec.target.check_target(self.table.name)
+        train_stats = spec.train_stats or spec.target.baseline_stats(
+            spec.source, self.dataset.source, self.dataset.target, self.train_rows
+        )
+        self.spec = TableSpec(spec.source, spec.target, train_stats)
         self.dataset.spec = self.spec
         self._throughputs: dict[Any, float] = {}
 
@@ -73,7 +75,7 @@ class TableTask:
         dataset, rng = PairDataset(spec), np.random.default_rng([request.training.seed, 2])
         validation_fraction = 0.0 if request.table.validation else 1 - request.data.train_fraction
         validation: list[int] = []
-        for line, (source, target) in iter_cells(self.table, (spec.source.name, spec.target.name)):
+        for line, (source, target) in self.table.iter_cells((spec.source.name, spec.target.name)):
             start = dataset.num_examples
             dataset.add(line, source, target)
             if rng.random() < validation_fraction and len(validation) < MAX_VALIDATION_ROWS and dataset.num_examples > start:
@@ -91,13 +93,6 @@ class TableTask:
         mask[validation] = True
         note(f"{len(dataset) - len(validation):,} rows to learn from, {len(validation):,} held out")
         return dataset, np.flatnonzero(~mask), np.flatnonzero(mask)
-
-    def _check_labels(self, spec: TableSpec) -> None:
-        if isinstance(spec.target, LabelColumn) and len(spec.target.labels) < 2:
-            raise DataError(
-                f"Every row of {self.table.name} has the label '{spec.target.labels[0]}' in '{spec.target.name}': "
-                "there is nothing to tell apart."
-            )
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig, note: Note) -> TrainRequest:
         """Let the recipe fill in what was not given."""
@@ -175,8 +170,7 @@ class TableTask:
             return None
         targets = np.cumsum(dataset.target.lengths[self.validation_rows] + dataset.source.lengths[self.validation_rows])
         index = self.validation_rows[: max(1, int((targets <= 4 * limit).sum()))]
-        is_label = self.spec.target.kind in ("label", "labels")
-        loss_fn = fit_temperature if is_label and request.training.calibrate else mean_loss
+        loss_fn = fit_temperature if self.spec.target.is_calibrated and request.training.calibrate else mean_loss
         return lambda check, logit_scale: (loss_fn(model, dataset, index, machine, check), logit_scale)
 
     def make_sampler(self, model: EncoderDecoder, machine: DeviceConfig, length: int) -> Callable[[StopCheck], str] | None:
@@ -257,7 +251,7 @@ def _resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:
 
 def _first_rows(table: Table, spec: TableSpec) -> list[tuple[Cell, Cell]]:
     rows: list[tuple[Cell, Cell]] = []
-    for _, (source, target) in iter_cells(table, (spec.source.name, spec.target.name)):
+    for _, (source, target) in table.iter_cells((spec.source.name, spec.target.name)):
         if not is_empty(source.value) and not is_empty(target.value):
             rows.append((source, target))
         if len(rows) == MAX_VALIDATION_ROWS:

@@ -18,7 +18,7 @@ from unrolled.options import DataOptions, PairOptions, SampleOptions, TrainingOp
 from unrolled.tables.table_files import TABLE_SUFFIXES
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
-from unrolled.text.tokenizer import Ids
+from unrolled.text.tokenizer import TOKENIZERS, Ids
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.recipe import TextStats, choose_text_options
 from unrolled.training.tasks.base import Note, StopCheck
@@ -219,8 +219,8 @@ def open_text_task(request: TrainRequest, note: Note) -> TextTask:
         raise UsageError(
             f"{flag_name(misplaced[0])} is for tables, and a text is to be learned: name a column to read with --source."
         )
-    if request.data.tokens not in ("characters", "bytes"):
-        raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as characters or bytes.")
+    if request.data.tokens not in TOKENIZERS:
+        raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     embedding_dim(1, request.model)
     if any(name.lower().endswith(TABLE_SUFFIXES) for name in request.inputs):
         note("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")

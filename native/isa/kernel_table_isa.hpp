@@ -1,0 +1,64 @@
+// The kernels, compiled for the instruction set of the file that includes this one.
+#pragma once
+
+#include "isa/kernel_table.hpp"
+#include "kernels/decoder.hpp"
+#include "kernels/gradient_gemm.hpp"
+#include "kernels/gradient_gemm_amx.hpp"
+#include "kernels/layer_norm.hpp"
+#include "kernels/linear_cross_entropy.hpp"
+#include "kernels/muon.hpp"
+#include "kernels/optim.hpp"
+#include "kernels/pack_weights.hpp"
+#include "kernels/rnn_backward.hpp"
+#include "kernels/rnn_forward.hpp"
+#include "kernels/roofline.hpp"
+
+namespace unrolled {
+namespace UNROLLED_ISA {
+
+template <typename T>
+constexpr LayerKernels layer_kernels() {
+  LayerKernels kernels{pack_forward<T>,   pack_backward<T>, layer_forward<T>, layer_backward<T>,      nullptr, nullptr,
+                       input_products<T>, norm_forward<T>,  norm_backward,    linear_cross_entropy<T>};
+  if (kIsFloat32<T>) {
+    kernels.weight_gradients = weight_gradients_float32;
+    kernels.input_gradients = input_gradients_float32;
+  }
+#if defined(__AMX_TILE__)
+  if (!kIsFloat32<T>) {
+    kernels.weight_gradients = weight_gradients_amx;
+    kernels.input_gradients = input_gradients_amx;
+  }
+#endif
+  return kernels;
+}
+
+static const Kernels kKernelTable = {
+    layer_kernels<float>(),
+#if defined(__AVX512BF16__)
+    layer_kernels<bfloat16>(),
+#else
+    {},
+#endif
+    decoder_step,
+#if defined(__AMX_TILE__)
+    polar_express,
+    muon,
+    apply_updates,
+#else
+    nullptr,
+    nullptr,
+    nullptr,
+#endif
+    adamw,
+    sum_of_squares,
+#if defined(__AVX512BF16__)
+    {stream_read, peak_multiply, kOperations, peak_multiply_bfloat16, kBfloat16Operations},
+#else
+    {stream_read, peak_multiply, kOperations, nullptr, 0},
+#endif
+};
+
+}  // namespace UNROLLED_ISA
+}  // namespace unrolled

@@ -1,0 +1,154 @@
+"""Columns of labels: one per row, or one per step of the source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.errors import DataError
+from unrolled.tables.cell_values import Array, Cell, parse_text, parse_words
+from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, token_names
+from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
+from unrolled.tables.ragged import RaggedArray
+from unrolled.text.batching import IGNORE_INDEX
+
+MAX_LABELS = 10_000
+
+
+class _LabeledColumn(Column):
+    """A column with a fixed list of labels."""
+
+    tensor_kind, is_calibrated = "ids", True
+    unk_id: int
+
+    def __init__(self, name: str, labels: Sequence[str]) -> None:
+        super().__init__(name)
+        self.labels = list(labels)
+        self.unk_id = len(self.labels)
+        self.size = len(self.labels) + 1
+        self._label_to_id = {label: index for index, label in enumerate(self.labels)}
+
+    def loss_targets(self, values: Array) -> Array:
+        return np.where(values == self.unk_id, IGNORE_INDEX, values.astype(np.int64))
+
+    def describe(self) -> str:
+        examples = ", ".join(self.labels[:6]) + (", ..." if len(self.labels) > 6 else "")
+        return f"{self.name}: {self.kind} ({len(self.labels):,}: {examples})"
+
+
+class LabelColumn(_LabeledColumn):
+    """One label per row."""
+
+    kind, is_sequence, output = "label", False, "single"
+
+    @classmethod
+    def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> LabelColumn:
+        labels: set[str] = set()
+        for cell in cells:
+            labels.add(parse_text(cell))
+            if len(labels) > MAX_LABELS:
+                raise DataError(f"{cell.location}: '{name}' has more than {MAX_LABELS:,} labels. Is it '{name}:text'?")
+        return cls(name, sorted(labels, key=natural_key))
+
+    def encode(self, cell: Cell) -> Array:
+        return np.array([self._label_to_id.get(parse_text(cell), self.unk_id)], dtype=np.int64)
+
+    def decode(self, values: Array) -> str:
+        label_id = int(values[0])
+        return self.labels[label_id] if label_id < len(self.labels) else ""
+
+    def check_target(self, table_name: str) -> None:
+        if len(self.labels) < 2:
+            raise DataError(
+                f"Every row of {table_name} has the label '{self.labels[0]}' in '{self.name}': there is nothing to learn."
+            )
+
+    def baseline_stats(
+        self, source: Column, sources: RaggedArray, targets: RaggedArray, index: npt.NDArray[np.int64]
+    ) -> dict[str, Any]:
+        """Return how often each label occurs."""
+        counts = Counter(int(targets[i][0]) for i in index[:MAX_BASELINE_ROWS].tolist())
+        return {"labels": {self.labels[label]: count for label, count in sorted(counts.items())}}
+
+    def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
+        return classification_report([parse_text(cell) for cell in rows.truths], rows.texts, train_stats["labels"])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"labels": self.labels}
+
+    @classmethod
+    def from_dict(cls, name: str, value: dict[str, Any]) -> LabelColumn:
+        return cls(name, list(value["labels"]))
+
+
+class LabelsColumn(_LabeledColumn):
+    """One label per step of the source: a list, words, or one character each (`split`)."""
+
+    kind, is_sequence, output = "labels", True, "aligned"
+
+    def __init__(self, name: str, labels: Sequence[str], split: str) -> None:
+        super().__init__(name, labels)
+        self.split = split
+
+    @classmethod
+    def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> LabelsColumn:
+        labels = {label for cell in cells for label in _split_labels(cell, config["split"])}
+        return cls(name, sorted(labels, key=natural_key), config["split"])
+
+    def encode(self, cell: Cell) -> Array:
+        return np.array([self._label_to_id.get(label, self.unk_id) for label in self.cell_tokens(cell)], dtype=np.int64)
+
+    def cell_tokens(self, cell: Cell) -> Sequence[str]:
+        return _split_labels(cell, self.split)
+
+    def decode(self, values: Array) -> str:
+        return ("" if self.split == "characters" else " ").join(self._label_names(values))
+
+    def _label_names(self, values: Array) -> list[str]:
+        return [self.labels[i] if i < len(self.labels) else "?" for i in values.tolist()]
+
+    def is_wrong(self, truth: Cell, text: str, values: Array) -> bool:
+        return not np.array_equal(values, self.encode(truth))
+
+    def baseline_stats(
+        self, source: Column, sources: RaggedArray, targets: RaggedArray, index: npt.NDArray[np.int64]
+    ) -> dict[str, Any]:
+        """Return how often each label occurs, alone and at each source token."""
+        counts = StepLabelCounts()
+        for i in index[:MAX_BASELINE_ROWS].tolist():
+            counts.add(token_names(source, sources[i]), self._label_names(targets[i]))
+        return {"step_labels": counts.to_json()}
+
+    def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
+        rows_of_tokens = [token_names(rows.source, rows.source.encode_source(cell)) for cell in rows.source_cells]
+        source_tokens = [row for row in rows_of_tokens if row is not None]
+        return step_label_report(
+            [list(self.cell_tokens(cell)) for cell in rows.truths],
+            [self._label_names(ids) for ids in rows.values],
+            source_tokens if len(source_tokens) == len(rows_of_tokens) else None,
+            StepLabelCounts.from_json(train_stats["step_labels"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"labels": self.labels, "split": self.split}
+
+    @classmethod
+    def from_dict(cls, name: str, value: dict[str, Any]) -> LabelsColumn:
+        return cls(name, list(value["labels"]), str(value["split"]))
+
+
+def natural_key(label: str) -> tuple[int, float, str]:
+    """Return a key that sorts numbers by value, before words. It decides the ids of labels, so models depend on it."""
+    try:
+        return 0, float(label), label
+    except ValueError:
+        return 1, 0.0, label
+
+
+def _split_labels(cell: Cell, split: str) -> Sequence[str]:
+    return parse_text(cell) if split == "characters" else parse_words(cell)

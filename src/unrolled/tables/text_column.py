@@ -1,0 +1,99 @@
+"""Columns of text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.tables.cell_values import Array, Cell, parse_text
+from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows
+from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.metrics import generation_report
+from unrolled.tables.ragged import RaggedArray
+from unrolled.tables.word_tokenizer import BPETokenizer, WordTokenizer, split_words, word_tokenizer_from_json
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from_json
+
+TOKEN_KINDS = ("characters", "bytes", "words", "bpe")
+"""What one token of a text may be."""
+
+
+class TextColumn(Column):
+    """A text, as characters, bytes, words or byte-pair pieces."""
+
+    kind, tensor_kind, is_sequence, output = "text", "ids", True, "generated"
+    tokenizer: Tokenizer
+
+    def __init__(self, name: str, tokenizer: Tokenizer) -> None:
+        super().__init__(name)
+        self.tokenizer = tokenizer
+        self.unk_id = tokenizer.vocab_size
+        self.size = tokenizer.vocab_size + 1
+
+    @classmethod
+    def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> TextColumn:
+        texts = (parse_text(cell) for cell in cells)
+        tokens = config["tokens"]
+        if tokens == "bytes":
+            return cls(name, ByteTokenizer())
+        if tokens == "bpe":
+            return cls(name, BPETokenizer.train(texts))
+        if tokens == "words":
+            counts: Counter[str] = Counter()
+            for text in texts:
+                counts.update(split_words(text, config["spaces"]))
+            return cls(name, WordTokenizer.from_counts(counts, config["spaces"], config["is_source"]))
+        chars: set[str] = set()
+        for text in texts:
+            chars.update(text)
+        return cls(name, CharTokenizer(sorted(chars)))
+
+    def encode(self, cell: Cell) -> Array:
+        text, tokenizer = parse_text(cell), self.tokenizer
+        if isinstance(tokenizer, WordTokenizer):
+            ids_or_none = [tokenizer.lookup(word) for word in split_words(text, tokenizer.spaces)]
+            return np.array([self.unk_id if i is None else i for i in ids_or_none], dtype=np.int64)
+        if isinstance(tokenizer, CharTokenizer):
+            ids: Array = tokenizer.id_of_code_point[tokenizer.code_points(text)].astype(np.int64)
+            for position in np.flatnonzero(ids < 0).tolist():
+                replacement = tokenizer.nearest_known(text[position])
+                is_char = len(replacement) == 1 and replacement.strip()
+                ids[position] = tokenizer.encode(replacement)[0][0] if is_char else self.unk_id
+            return ids
+        return tokenizer.encode(text)[0].astype(np.int64)
+
+    def cell_tokens(self, cell: Cell) -> Sequence[str]:
+        text = parse_text(cell)
+        return split_words(text, self.tokenizer.spaces) if isinstance(self.tokenizer, WordTokenizer) else text
+
+    def decode(self, values: Array) -> str:
+        return self.tokenizer.decode(i for i in values.tolist() if i != self.unk_id)
+
+    def baseline_stats(
+        self, source: Column, sources: RaggedArray, targets: RaggedArray, index: npt.NDArray[np.int64]
+    ) -> dict[str, Any]:
+        """Return the most frequent text, and the largest number of tokens."""
+        counts = Counter(targets[i].tobytes() for i in index[:MAX_BASELINE_ROWS].tolist())
+        majority_ids = np.frombuffer(counts.most_common(1)[0][0], dtype=np.int32)
+        return {"max_length": int(targets.lengths[index].max()), "most_common": self.decode(majority_ids)}
+
+    def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
+        baselines = {"most_common": [str(train_stats["most_common"])] * len(rows.truths)}
+        if rows.source.tokenizer is not None:
+            baselines["copy"] = [parse_text(cell) for cell in rows.source_cells]
+        return generation_report([parse_text(cell) for cell in rows.truths], rows.texts, baselines)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"tokenizer": self.tokenizer.to_json()}
+
+    @classmethod
+    def from_dict(cls, name: str, value: dict[str, Any]) -> TextColumn:
+        tokenizer_json = value["tokenizer"]
+        from_json = word_tokenizer_from_json if tokenizer_json["kind"] in ("words", "bpe") else tokenizer_from_json
+        return cls(name, from_json(tokenizer_json))
+
+    def describe(self) -> str:
+        return f"{self.name}: text as {self.tokenizer.kind} ({self.tokenizer.vocab_size:,} kinds)"

@@ -1,0 +1,88 @@
+"""A tokenizer is added from outside by a class and one line: it trains, is saved, is loaded, and samples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import unrolled
+from unrolled.cli.main import main
+from unrolled.errors import ModelError, UsageError
+from unrolled.options import DataOptions
+from unrolled.text import corpus as corpus_module
+from unrolled.text import parallel_encode, shards
+from unrolled.text.corpus import open_corpus
+from unrolled.text.tokenizer import TOKENIZERS, CharTokenizer, Tokenizer
+
+TEXT = "The Cat sat. THE DOG sat, too.\n" * 20
+SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 2, "bptt": 8, "steps": 4, "sample_length": 0, "threads": 1}
+
+
+class LowercaseTokenizer(CharTokenizer):
+    """Capitals have the ids of small letters."""
+
+    kind = "lowercase"
+
+    @classmethod
+    def fit(cls, chars: Sequence[str], has_eos: bool) -> Tokenizer:
+        return cls(sorted({char.lower() if len(char.lower()) == 1 else char for char in chars}), has_eos)
+
+    @property
+    def id_of_code_point(self) -> npt.NDArray[np.int32]:
+        ids = super().id_of_code_point.copy()
+        for token in filter(str.islower, self.tokens):
+            if len(token.upper()) == 1:
+                ids[ord(token.upper())] = ids[ord(token)]
+        return ids
+
+
+@pytest.fixture(autouse=True)
+def lowercase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOKENIZERS, "lowercase", LowercaseTokenizer)
+    Path("text.txt").write_text(TEXT)
+
+
+def test_it_trains_is_saved_loaded_and_samples() -> None:
+    unrolled.train("text.txt", tokens="lowercase", out="run", progress=False, **SMALL)
+    model = unrolled.load("run")
+    assert isinstance(model.tokenizer, LowercaseTokenizer)
+    sample = model.sample("The ", length=50, seed=1)
+    assert sample[4:] == sample[4:].lower()
+    assert set(sample[4:]) <= set(TEXT.lower())
+    assert model.evaluate("text.txt").num_tokens == len(TEXT) - 1
+
+
+def test_it_is_refused_where_it_is_not_registered() -> None:
+    unrolled.train("text.txt", tokens="lowercase", out="run", **SMALL)
+    del TOKENIZERS["lowercase"]
+    with pytest.raises(ModelError, match="expected one of characters, bytes, not 'lowercase'"):
+        unrolled.load("run")
+    with pytest.raises(UsageError, match="--tokens is 'lowercase'; expected one of characters, bytes, words, bpe"):
+        unrolled.train("text.txt", tokens="lowercase", out="other", **SMALL)
+
+
+def test_it_is_refused_for_the_columns_of_a_table() -> None:
+    Path("table.csv").write_text("name,label\n" + "".join(f"Ab{'c' * n},{n % 2}\n" for n in range(20)))
+    with pytest.raises(UsageError, match="--tokens lowercase is for texts: a column is read as characters, bytes, words, bpe"):
+        unrolled.train_table("table.csv", source="name", target="label", tokens="lowercase", out="run", **SMALL)
+
+
+def test_it_is_a_choice_of_the_command_line() -> None:
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    assert main(["train", "text.txt", "--tokens", "lowercase", *settings]) == 0
+
+
+@pytest.mark.parametrize("documents", ["none", "line", "file"])
+def test_a_large_text_is_encoded_with_it(documents: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = DataOptions(tokens="lowercase", documents=documents)  # type: ignore[arg-type]
+    small = open_corpus(["text.txt"], options)
+    assert small.tokenizer.decode(small.ids) == TEXT.lower() if documents != "line" else small.num_documents == 20
+    monkeypatch.setenv("UNROLLED_CACHE", "other")
+    monkeypatch.setattr(corpus_module, "MIN_SHARDED_BYTES", 1)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 100)
+    monkeypatch.setattr(parallel_encode, "num_processes", lambda: 1)
+    large = open_corpus(["text.txt"], options)
+    assert large.ids.tolist() == small.ids.tolist()
