@@ -16,6 +16,7 @@ Everything public is in `__all__`; torch is only imported when one of these name
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
 __version__ = "0.1.0"
@@ -36,6 +37,8 @@ _HOMES = {
 __all__ = [
     "GRU", "LSTM", "Model", "RNN", "TableModel", "UnrolledError", "load", "load_table", "train", "train_table",
 ]  # fmt: skip
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # without it, Python prints warnings that nobody handles
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unrolled.analysis.baselines import Baselines, measure_baselines
 from unrolled.analysis.explain_table import explain_table
-from unrolled.analysis.explain_text import ExplainResult, Note, explain_text
+from unrolled.analysis.explain_text import ExplainResult, explain_text
 from unrolled.analysis.notebook import NotebookActivations, NotebookRun, NotebookSample, facts_table
 from unrolled.analysis.novel_samples import draw_samples
 from unrolled.analysis.report_data import WrittenReport, write_report
@@ -51,9 +51,9 @@ from unrolled.tables.table_files import Table, open_table
 from unrolled.text.corpus import Corpus
 from unrolled.text.tokenizer import Ids
 from unrolled.training import launch
-from unrolled.training.callbacks import ProgressCallback
+from unrolled.training.callbacks import NullProgress
 from unrolled.training.launch import TrainResult
-from unrolled.views.progress import LogProgress, NullProgress
+from unrolled.views.progress import LogProgress
 
 
 class TrainedModel:
@@ -65,7 +65,7 @@ class TrainedModel:
         options = machine or MachineOptions()
         device_config = select_device(options)
         network = model_file.model.to(device_config.device).eval()
-        self.machine, self.kernels = choose_kernel(network, device_config, options, lambda note: None)
+        self.machine, self.kernels = choose_kernel(network, device_config, options)
         self.parameters = sum(weight.numel() for weight in network.parameters())
         run_dir = self.path.parent
         self.run = NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None
@@ -142,7 +142,7 @@ class Model(TrainedModel):
         split = settings.split or ("all" if inputs else "validation")
         return {"train": train_ids, "validation": validation_ids, "all": corpus.ids}[split], corpus
 
-    def baselines(self, *inputs: str, note: Note = lambda message: None, **options: Any) -> Baselines:
+    def baselines(self, *inputs: str, **options: Any) -> Baselines:
         """Return what n-grams, xz and chance make of the text that `evaluate` measures, counted in the run's training text."""
         settings = from_dict(EvaluateOptions, options, "evaluate")
         if self.run is None:
@@ -150,7 +150,7 @@ class Model(TrainedModel):
         ids, corpus = self._select_split(inputs, settings)
         continues_training = not inputs and settings.split in (None, "validation")
         return measure_baselines(
-            self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, note, corpus.is_text
+            self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text
         )
 
     def trace(self, text: str, clamp: Sequence[str] = ()) -> Activations:
@@ -172,17 +172,17 @@ class Model(TrainedModel):
         """
         return open_scoring_stream(self.session, name, from_dict(ScoreOptions, options, "score"))
 
-    def explain(self, name: str | None = None, note: Note = lambda message: None, **options: Any) -> ExplainResult:
+    def explain(self, name: str | None = None, **options: Any) -> ExplainResult:
         """Look inside the model while it reads a text (a file or `-`; None: what its run held out), and write the explorer.
 
-        Options are those of `unrolled explain`: length, clamp, out, arrays ... `note` is told what goes on.
+        Options are those of `unrolled explain`: length, clamp, out, arrays ...
         """
-        return explain_text(self.session, name, from_dict(ExplainOptions, options, "explain"), note)
+        return explain_text(self.session, name, from_dict(ExplainOptions, options, "explain"))
 
-    def report(self, note: Note = lambda message: None, **options: Any) -> WrittenReport:
+    def report(self, **options: Any) -> WrittenReport:
         """Put the run on one page, and return what is on it. Options are those of `unrolled report`: out, order, samples."""
         settings = from_dict(ReportOptions, options, "report")
-        return write_report(self.run, self.path, settings, lambda: TextReportBuilder(self.session, settings, note).build())
+        return write_report(self.run, self.path, settings, lambda: TextReportBuilder(self.session, settings).build())
 
 
 class TableModel(TrainedModel):
@@ -251,14 +251,14 @@ class TableModel(TrainedModel):
         """
         return record_row(self._predictor({"beam": 5, **options}), Cell(value, "value"))
 
-    def explain(self, name: str | None = None, note: Note = lambda message: None, **options: Any) -> ExplainResult:
+    def explain(self, name: str | None = None, **options: Any) -> ExplainResult:
         """Look inside the model while it reads rows (of a table; None: those its run held out), and write the explorer."""
-        return explain_table(self.session, name, from_dict(ExplainOptions, options, "explain"), note)
+        return explain_table(self.session, name, from_dict(ExplainOptions, options, "explain"))
 
-    def report(self, note: Note = lambda message: None, **options: Any) -> WrittenReport:
+    def report(self, **options: Any) -> WrittenReport:
         """Put the run on one page: settings, curves, metrics beside baselines, confusion, attention, errors."""
         settings = from_dict(ReportOptions, options, "report")
-        return write_report(self.run, self.path, settings, lambda: build_table_report(self.session, note))
+        return write_report(self.run, self.path, settings, lambda: build_table_report(self.session))
 
     def _predictor(self, options: dict[str, Any]) -> Predictor:
         settings = from_dict(PredictOptions, options, "predict")
@@ -289,13 +289,13 @@ def train_table(
 def _train(
     inputs: tuple[str, ...], preset: str | None, resume: str | None, progress: bool, options: dict[str, Any]
 ) -> Model | TableModel:
-    callback: ProgressCallback = LogProgress() if progress else NullProgress()
-    if resume is not None:
-        allow_change = bool(options.pop("allow_change", False))
-        training_run = launch.resume_run(Path(resume), options, callback, allow_change)
-    else:
-        training_run = launch.start_run(TrainRequest.build(tuple(map(str, inputs)), options, "train", preset), callback)
-    result = training_run.train()
+    with LogProgress() if progress else NullProgress() as callback:
+        if resume is not None:
+            allow_change = bool(options.pop("allow_change", False))
+            training_run = launch.resume_run(Path(resume), options, callback, allow_change)
+        else:
+            training_run = launch.start_run(TrainRequest.build(tuple(map(str, inputs)), options, "train", preset), callback)
+        result = training_run.train()
     model = open_model(Path(result.model), training_run.request.machine)
     model.result = result
     return model

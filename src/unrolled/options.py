@@ -41,9 +41,8 @@ def option(
     What is `chosen` is the recipe's to choose where it was not given; the default is for objects made without one.
     """
     bounds = {"above": above, "least": least, "below": below, "most": most}
-    metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "chosen": chosen} | {
-        k: v for k, v in bounds.items() if v is not None
-    }
+    metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "chosen": chosen}
+    metadata |= {name: bound for name, bound in bounds.items() if bound is not None}
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -141,8 +141,8 @@ def _read_manifest(path: Path) -> Any:
 
 
 CONFIG = {
-    "format": 1, "inputs": ["a.txt"], "text": "0", "corpus": "1", "given": ["steps"], "versions": {},
-    "options": {"hidden": 16, "steps": 30, "lr": 0.01, "dropout": 0.1, "seed": 1, "unit": "line", "residual": True},
+    "format": 2, "inputs": ["a.txt"], "content_hash": "0", "cache_key": "1", "explicit_options": ["steps"], "environment": {},
+    "options": {"hidden": 16, "steps": 30, "lr": 0.01, "dropout": 0.1, "seed": 1, "documents": "line", "residual": True},
 }  # fmt: skip
 
 
@@ -547,7 +547,7 @@ def headed(header: bytes, data: bytes = b"", length: int | None = None) -> bytes
 
 def sealed(about: dict[str, Any], tensors: Any = None, data: bytes = b"", **more: Any) -> bytes:
     """Return a file as anybody can make it who knows how we seal."""
-    inner = json.dumps({"format": 1, "seal": "0" * 64, **about, **more})
+    inner = json.dumps({"format": 2, "sha256": "0" * 64, **about, **more})
     header = json.dumps({"__metadata__": {"unrolled": inner}, **(tensors or {})}).encode()
     content = headed(header, data)
     return content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode(), 1)
@@ -562,10 +562,11 @@ def _model_file(content: Callable[[], bytes]) -> Hostile:
 
 
 GOOD: dict[str, Any] = {
-    "kind": "model", "options": {"hidden": 4, "layers": 1}, "unit": "stream", "history": {},
-    "vocabulary": {"kind": "bytes", "end": False},
+    "kind": "text", "options": {"hidden": 4, "layers": 1}, "documents": "none", "history": {},
+    "tokenizer": {"kind": "bytes", "has_eos": False},
 }  # fmt: skip
 DEEP = "[" * 100_000
+FORMAT_1: dict[str, Any] = {"format": 1, "seal": "0" * 64, "sha256": None}
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
@@ -594,27 +595,30 @@ MODEL_FILES: dict[str, Callable[[], bytes]] = {
     "an infinite format": lambda: sealed(GOOD, format=math.inf),
     "a format of many digits": lambda: sealed(GOOD, format=10**300),
     "a seal that is no digest": lambda: headed(
-        json.dumps({"__metadata__": {"unrolled": json.dumps({"format": 1, "seal": "\ud800" * 64})}}).encode()
+        json.dumps({"__metadata__": {"unrolled": json.dumps({"format": 2, "sha256": "\ud800" * 64})}}).encode()
     ),
     "hidden of 10^12": lambda: sealed(GOOD | {"options": {"hidden": 10**12}}),
     "hidden of 10^400": lambda: sealed(GOOD | {"options": {"hidden": 10**400}}),
     "the largest there may be": lambda: sealed(GOOD | {"options": {"hidden": 65536, "layers": 64}}),
     "options that are no numbers": lambda: sealed(GOOD | {"options": {"dropout": math.nan, "hidden": 4}}),
     "options of many digits": lambda: sealed(GOOD | {"options": {"dropout": 10**400, "hidden": 4}}),
-    "a vocabulary of a million": lambda: sealed(GOOD | {"vocabulary": {"kind": "characters", "symbols": "a" * 10**6}}),
-    "a vocabulary that is a list": lambda: sealed(GOOD | {"vocabulary": [[]]}),
+    "a vocabulary of a million": lambda: sealed(GOOD | {"tokenizer": {"kind": "characters", "tokens": "a" * 10**6}}),
+    "a vocabulary that is a list": lambda: sealed(GOOD | {"tokenizer": [[]]}),
     "history that is a list": lambda: sealed(GOOD | {"history": [1]}),
-    "a task of strangers": lambda: sealed({"kind": "pairs", "options": {}, "pair": {}, "task": {"source": {}}, "history": {}}),
+    "a spec without a target": lambda: sealed(
+        {"kind": "table", "options": {}, "table_options": {}, "spec": {"source": {}}, "history": {}}),
     "a picture of 10^12": lambda: sealed(
-        {"kind": "pairs", "options": {"hidden": 4}, "pair": {}, "history": {}, "task": {
+        {"kind": "table", "options": {"hidden": 4}, "table_options": {}, "history": {}, "spec": {
             "source": {"kind": "image", "name": "a", "shape": [10**6, 10**6, 1], "low": 0, "high": 1, "mean": 0, "scale": 1},
-            "target": {"kind": "label", "name": "b", "labels": ["x", "y"]}, "known": {}}},
-        {"reader.norm.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, bytes(16)),
+            "target": {"kind": "label", "name": "b", "labels": ["x", "y"]}, "train_stats": {}}},
+        {"encoder.norm.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, bytes(16)),
     "numbers of 10^400": lambda: sealed(
-        {"kind": "pairs", "options": {"hidden": 4}, "pair": {}, "history": {}, "task": {
+        {"kind": "table", "options": {"hidden": 4}, "table_options": {}, "history": {}, "spec": {
             "source": {"kind": "number", "name": "a", "mean": [10**400], "scale": [1]},
-            "target": {"kind": "label", "name": "b", "labels": ["x", "y"]}, "known": {}}},
-        {"reader.norm.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, bytes(16)),
+            "target": {"kind": "label", "name": "b", "labels": ["x", "y"]}, "train_stats": {}}},
+        {"encoder.norm.weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, bytes(16)),
+    "a table model of format 1 without columns": lambda: sealed({"kind": "pairs", "task": {"source": {}}}, **FORMAT_1),
+    "a checkpoint of format 1 that is a list": lambda: sealed({"kind": "training", "position": {"spent": []}}, **FORMAT_1),
 }  # fmt: skip
 for _name, _make in MODEL_FILES.items():
     HOSTILE[_name] = _model_file(_make)

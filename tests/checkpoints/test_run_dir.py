@@ -81,21 +81,21 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_newer_format_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_file, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(model_file, "FORMAT_VERSION", 3)
     save_model(tmp_path / "m", small_model())
     monkeypatch.undo()
-    with pytest.raises(ModelError, match="format 2 and this version of unrolled reads up to 1: install a newer"):
+    with pytest.raises(ModelError, match="format 3 and this version of unrolled reads up to 2: install a newer"):
         load_text_model(tmp_path / "m")
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     saved = small_model()
-    about = {"kind": "model", "options": {"hidden": 7, "layers": 1}, "unit": "stream", "history": {}}
-    save_checked(tmp_path / "m", saved.model.state_dict(), about | {"vocabulary": saved.tokenizer.to_json()})
+    about = {"kind": "text", "options": {"hidden": 7, "layers": 1}, "documents": "none", "history": {}}
+    save_checked(tmp_path / "m", saved.model.state_dict(), about | {"tokenizer": saved.tokenizer.to_json()})
     with pytest.raises(ModelError, match="the weights are not those of its options"):
         load_text_model(tmp_path / "m")
     about["options"] = {"hiden": 6}
-    save_checked(tmp_path / "n", saved.model.state_dict(), about | {"vocabulary": saved.tokenizer.to_json()})
+    save_checked(tmp_path / "n", saved.model.state_dict(), about | {"tokenizer": saved.tokenizer.to_json()})
     with pytest.raises(ModelError, match="unknown setting 'hiden'; did you mean 'hidden'"):
         load_text_model(tmp_path / "n")
 
@@ -170,12 +170,12 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
-    Run.create(tmp_path / "r", {"a": 0})
-    run = Run.create(tmp_path / "r", {"a": 1})  # nothing was learned in it yet
+    Run.create(tmp_path / "r", {"format": 2, "a": 0})
+    run = Run.create(tmp_path / "r", {"format": 2, "a": 1})  # nothing was learned in it yet
     run.save_best(small_model())
     with pytest.raises(UsageError, match="exists already"):
         Run.create(tmp_path / "r", {})
-    assert Run.open(tmp_path / "r").config == {"a": 1}
+    assert Run.open(tmp_path / "r").config == {"format": 2, "a": 1}
     with pytest.raises(ModelError, match=r"did you mean 'r'|Runs there: r"):
         Run.open(tmp_path / "rr")
 
@@ -183,10 +183,10 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
 def test_the_last_two_checkpoints_are_kept_and_damage_is_passed_over(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r", {})
     for step in (10, 20, 100):
-        run.save_checkpoint(step, small_model(step), {"x": torch.tensor([step])}, {"position": {"step": step}})
+        run.save_checkpoint(step, small_model(step), {"x": torch.tensor([step])}, {"state": {"step": step}})
     assert [step for step, _ in run.checkpoints()] == [20, 100]
     _, tensors, about, passed = run.load_checkpoint()
-    assert (tensors["x"].item(), about["position"], passed) == (100, {"step": 100}, [])
+    assert (tensors["x"].item(), about["state"], passed) == (100, {"step": 100}, [])
     damaged = run.path / "checkpoints" / "step-100" / "training.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     _, tensors, _, passed = run.load_checkpoint()

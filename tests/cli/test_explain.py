@@ -338,7 +338,7 @@ def test_baselines_of_what_is_no_text_are_a_byte_as_the_loss_is(cli: Cli, tmp_pa
 # Python
 
 
-def test_the_same_from_python(runs: dict[str, str], short: Path) -> None:
+def test_the_same_from_python(runs: dict[str, str], short: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, text = load(runs["book"]), re.sub("[<>&]", "", short.read_text("utf-8"))
     short.write_text(text, "utf-8")
     found = model.trace(text)
@@ -355,10 +355,10 @@ def test_the_same_from_python(runs: dict[str, str], short: Path) -> None:
     assert len(lines) == text.count("\n") == held.totals.lines
     assert held.totals.bits[0] == pytest.approx(float(np.nansum(scored.bits)), rel=1e-4)
     assert held.names == [runs["book"], runs["names"]]
-    notes: list[str] = []
-    explored = model.explain(str(short), note=notes.append, length=50, out="x.html", clamp=("0.1",))
+    caplog.set_level("INFO", "unrolled")
+    explored = model.explain(str(short), length=50, out="x.html", clamp=("0.1",))
     assert (explored.page, len(explored.trace.reading), len(explored.effects)) == (Path("x.html"), 50, 1)
-    assert notes
+    assert caplog.messages
     assert explored.importance is not None
     assert explored.importance.shape == (2, 16)
     for wrong in ({"lenght": 5}, {"clamp": ("a",)}):

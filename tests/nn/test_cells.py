@@ -205,9 +205,11 @@ def test_a_wrong_loss_behind_the_head_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert "native float32 loss has wrong gradients here" in (verify.find_mismatch(model, "native", torch.float32, 4, 4) or "")
 
 
-def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_gradients_are_noticed_and_never_trained_with(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "unrolled")
     model = RecurrentLM(V, ModelOptions(hidden=8))
-    notes: list[str] = []
     machine = DeviceConfig(torch.device("cpu"), torch.bfloat16, 1)
     fused = [name for name in ("native", "torch") if not unsupported_reason(name, model.cells()[0])]
 
@@ -219,20 +221,20 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(monkeypatch: pytest.
 
     if "native" in fused and native.has_bfloat16():
         spoil(["native"], torch.bfloat16)
-        chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+        chosen, kernels = choose_kernel(model, machine, MachineOptions(), TrainingOptions())
         assert (chosen.dtype, kernels) == (torch.bfloat16, "torch")
-        assert "torch kernels, because the native bfloat16 layers" in notes.pop()
+        assert "torch kernels, because the native bfloat16 layers" in caplog.messages[-1]
     spoil(fused, torch.bfloat16)
-    chosen, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+    chosen, kernels = choose_kernel(model, machine, MachineOptions(), TrainingOptions())
     assert (chosen.dtype, kernels) == (torch.float32, fused[0])
-    assert "float32, because torch's bfloat16 layers" in notes[0]
-    assert choose_kernel(model, machine, MachineOptions(), notes.append)[0].dtype == torch.bfloat16  # values are right
+    assert "float32, because torch's bfloat16 layers" in caplog.messages[-1]
+    assert choose_kernel(model, machine, MachineOptions())[0].dtype == torch.bfloat16  # values are right
     spoil(fused, torch.bfloat16, torch.float32)
-    _, kernels = choose_kernel(model, machine, MachineOptions(), notes.append, TrainingOptions())
+    _, kernels = choose_kernel(model, machine, MachineOptions(), TrainingOptions())
     assert kernels == "reference"
-    assert "reference kernel" in notes[-1]
+    assert "reference kernel" in caplog.messages[-1]
     with pytest.raises(UsageError, match=r"wrong gradients here with 8 units: ([6-9]|[1-9][0-9])% off"):
-        choose_kernel(model, machine, MachineOptions(kernels="torch"), notes.append, TrainingOptions())
+        choose_kernel(model, machine, MachineOptions(kernels="torch"), TrainingOptions())
 
 
 @pytest.mark.parametrize("cell", CELLS)

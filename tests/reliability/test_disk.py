@@ -28,8 +28,7 @@ from unrolled.options import TrainRequest
 from unrolled.tables import ragged
 from unrolled.tables.ragged import RaggedArray
 from unrolled.training import launch
-from unrolled.training.callbacks import Progress
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress, Progress
 
 LONG = pytest.mark.long
 
@@ -252,7 +251,7 @@ class Filling(NullProgress):
     def __init__(self, log: Path) -> None:
         self.log = log
 
-    def stepped(self, status: Callable[[], Progress]) -> None:
+    def on_step(self, progress: Callable[[], Progress]) -> None:
         if not self.log.exists() and len(os.listdir(self.log.parent / "checkpoints")):
             os.symlink("/dev/full", self.log)
 

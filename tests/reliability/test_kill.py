@@ -30,7 +30,7 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 KILLS_P, KILLS_N = 100, 1000
 SIGNALS_P, SIGNALS_N = 10, 100
@@ -158,7 +158,7 @@ def check_run(run: Run) -> tuple[int, float]:
     _, tensors, about, passed = resumed.load_checkpoint()
     resumed.unlock()
     assert passed == []
-    step = about["position"]["spent"]["steps"]
+    step = about["state"]["used"]["steps"]
     assert step >= 3, "the last good checkpoint is gone"
     assert int(tensors["x"][0]) == step
     assert len(run.checkpoints()) >= 2, "there are two to go on from"

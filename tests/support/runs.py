@@ -13,7 +13,7 @@ from unrolled.checkpoints.model_file import load_checked, load_model
 from unrolled.checkpoints.run_dir import Run
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 NOUNS, VERBS = ("the", "a", "old", "red", "dog", "fox"), ("jumps", "sleeps", "and")
 TEXT = "".join(f"{NOUNS[(i * i + i // 7) % 6]} {VERBS[i % 3]}.\n" for i in range(300))
@@ -24,12 +24,12 @@ COMMON = {
     "precision": "float32",
     "save_every": 1e-9,
     "eval_every": 3,
-    "eval_symbols": 50,
+    "eval_tokens": 50,
     "kernels": "torch",
 }
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "text": ("t.txt", {"hidden": 8, "cell": "lstm", "dropout": 0.2, "optimiser": "muon", "sample_length": 6}),
-    "lines": ("t.txt", {"hidden": 6, "cell": "gru", "unit": "line", "optimiser": "rmsprop", "sample_length": 4}),
+    "text": ("t.txt", {"hidden": 8, "cell": "lstm", "dropout": 0.2, "optimizer": "muon", "sample_length": 6}),
+    "lines": ("t.txt", {"hidden": 6, "cell": "gru", "documents": "line", "optimizer": "rmsprop", "sample_length": 4}),
     "table": ("t.csv", {"hidden": 8, "layers": 1, "source": "word", "target": "back", "sample_length": 1}),
 }  # fmt: skip
 STEPS = {"text": 80, "lines": 90, "table": 70}
@@ -77,12 +77,12 @@ def check_sound(path: Path) -> list[int]:
         assert set(manifest["sha256"]) == {"model.safetensors", "training.safetensors"}
         _, about = load_checked(folder / "training.safetensors")
         model = load_model(folder / "model.safetensors")
-        assert manifest["step"] == about["position"]["spent"]["steps"] == model.history["steps"] == step, "mixed"
+        assert manifest["step"] == about["state"]["used"]["steps"] == model.history["steps"] == step, "mixed"
         assert all(weight.isfinite().all() for weight in model.model.state_dict().values())
         steps.append(step)
     if steps:
         _, _, about, passed = run.load_checkpoint()
-        assert (about["position"]["spent"]["steps"], passed) == (steps[-1], [])
+        assert (about["state"]["used"]["steps"], passed) == (steps[-1], [])
     if run.model_path.exists():
         load_model(run.model_path)
     for log in (run.metrics.path, run.samples.path):
@@ -99,7 +99,7 @@ def logged(path: Path) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in lines]
     keys = [(record.get("event"), record["step"]) for record in records]
     assert len(keys) == len(set(keys)), "a step was logged twice"
-    return [{k: v for k, v in record.items() if k not in ("seconds", "rate")} for record in records]
+    return [{k: v for k, v in record.items() if k not in ("seconds", "tokens_per_second")} for record in records]
 
 
 def assert_same_run(one: Path, other: Path, step: int) -> None:
@@ -112,7 +112,7 @@ def assert_same_run(one: Path, other: Path, step: int) -> None:
         (left, about), (right, others) = load_checked(one / name), load_checked(other / name)
         assert left.keys() == right.keys()
         assert all(torch.equal(left[key], right[key]) for key in left), name
-        if "position" in about:
-            about["position"]["spent"]["seconds"] = others["position"]["spent"]["seconds"] = 0
-            assert about["position"] == others["position"]
+        if "state" in about:
+            about["state"]["used"]["seconds"] = others["state"]["used"]["seconds"] = 0
+            assert about["state"] == others["state"]
     assert logged(one) == logged(other)

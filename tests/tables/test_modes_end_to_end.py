@@ -15,9 +15,9 @@ from support.tables import MODES, many_to_many, many_to_one, one_to_one, synced,
 from unrolled.errors import DataError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
+from unrolled.training.callbacks import NullProgress
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.table import TableTask
-from unrolled.views.progress import NullProgress
 
 TINY = ("--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1)
 METRICS = {
@@ -214,20 +214,20 @@ def test_skipped_rows_and_a_validation_table(cli: Cli) -> None:
 def test_the_seed_decides_the_validation_rows() -> None:
     path, source, target = table("many-to-one", 200)
     request = TrainRequest.build((str(path),), {"source": source, "target": target}, "test").check()
-    first, second = (TableTask(request, None, lambda note: None) for _ in range(2))
+    first, second = (TableTask(request, None) for _ in range(2))
     assert first.validation_rows.tolist() == second.validation_rows.tolist()
     assert 8 <= len(first.validation_rows) <= 35
     assert not set(first.validation_rows) & set(first.train_rows)
     assert len(first.validation_rows) + len(first.train_rows) == 200
     other_seed = TrainRequest.build((str(path),), {"source": source, "target": target, "seed": 2}, "test").check()
-    assert TableTask(other_seed, None, lambda note: None).validation_rows.tolist() != first.validation_rows.tolist()
+    assert TableTask(other_seed, None).validation_rows.tolist() != first.validation_rows.tolist()
 
 
 def test_the_recipe_keeps_explicit_options() -> None:
     path, source, target = table("many-to-one", 200)
     given = {"hidden": 24, "dropout": 0.07, "lr": 0.123, "batch": 5, "label_smoothing": 0.03, "token_dropout": 0.01}
     request = TrainRequest.build((str(path),), {"source": source, "target": target, **given}, "test").check()
-    dims, stats = TableTask(request, None, lambda note: None).spec.dims, TableStats(200, 1000, 200)
+    dims, stats = TableTask(request, None).spec.dims, TableStats(200, 1000, 200)
     chosen, message = choose_table_options(request, dims, stats, lambda request: 100.0, lambda request: 5_000)
     assert {name: chosen.to_dict()[name] for name in given} == given
     assert "3 min" in message

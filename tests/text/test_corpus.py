@@ -28,6 +28,7 @@ from unrolled.text import corpus as corpus_module
 from unrolled.text import text_files
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, open_corpus
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+from unrolled.views.progress import MessageHandler
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -506,7 +507,8 @@ def test_a_model_of_other_symbols_is_refused(model: Tokenizer, options: dict[str
 def reads(*inputs: str, **options: Any) -> tuple[Corpus, bool]:
     """Return the corpus, and whether the text was encoded for it."""
     told: list[str] = []
-    corpus = open_corpus(inputs, DataOptions(**options), report=told.append)
+    with MessageHandler(told.append):
+        corpus = open_corpus(inputs, DataOptions(**options))
     return corpus, bool(told)
 
 
@@ -552,8 +554,8 @@ def test_a_text_that_is_written_to_while_it_is_read_is_refused() -> None:
         with open("a.txt", "a") as file:
             file.write("more\n")
 
-    with pytest.raises(DataError, match="changed while it was read"):
-        open_corpus([put("a.txt", "abc\n")], DataOptions(), report=write_on)
+    with pytest.raises(DataError, match="changed while it was read"), MessageHandler(write_on):
+        open_corpus([put("a.txt", "abc\n")], DataOptions())
     assert list(cache_folder().iterdir()) == []
     assert text_of(read("a.txt")) == "abc\nmore\n"
 
@@ -562,8 +564,8 @@ def test_a_text_that_vanishes_while_it_is_read_is_refused() -> None:
     def vanish(message: str) -> None:
         os.unlink("a.txt")
 
-    with pytest.raises(StorageError, match=r"Cannot read a\.txt"):
-        open_corpus([put("a.txt", "abc\n")], DataOptions(), report=vanish)
+    with pytest.raises(StorageError, match=r"Cannot read a\.txt"), MessageHandler(vanish):
+        open_corpus([put("a.txt", "abc\n")], DataOptions())
     assert list(cache_folder().iterdir()) == []
 
 

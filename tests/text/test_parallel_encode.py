@@ -33,6 +33,7 @@ from unrolled.text import parallel_encode, shards, text_files
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, is_encoded_jointly, open_corpus
 from unrolled.text.fingerprint import stat_files
 from unrolled.text.tokenizer import CharTokenizer, Tokenizer
+from unrolled.views.progress import MessageHandler
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress,
@@ -160,7 +161,8 @@ def expected(name: str, **options: Any) -> tuple[Any, ...]:
 def opened(name: str, **options: Any) -> tuple[tuple[Any, ...], list[str]]:
     """Open a text; return all there is to know of it, and what was reported."""
     told: list[str] = []
-    return everything(open_corpus([name], DataOptions(**options), report=told.append)), told
+    with MessageHandler(told.append):
+        return everything(open_corpus([name], DataOptions(**options))), told
 
 
 def work_folders() -> list[Path]:
@@ -493,7 +495,7 @@ def test_ranks_open_a_large_text_at_once(text: str, monkeypatch: pytest.MonkeyPa
     for size, turns in ((SHARD, 0), (None, 1)):
         process_group = Two()
         with cut_at(size):
-            launch._open_task(request, lambda message: None, process_group)
+            launch._open_task(request, process_group)
         assert process_group.turns == turns
 
 

@@ -14,7 +14,7 @@ from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_dev
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, PRESETS, TrainRequest
 from unrolled.training import launch
-from unrolled.training.callbacks import eval_fractions
+from unrolled.training.callbacks import NullProgress, eval_fractions
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.recipe import (
     DROPOUT_BY_PRESSURE,
@@ -27,7 +27,6 @@ from unrolled.training.recipe import (
 )
 from unrolled.training.schedule import Budget
 from unrolled.training.throughput import measure_throughput
-from unrolled.views.progress import NullProgress
 
 BOOK = TextStats(tokens=1_000_000, vocab_size=65)
 
@@ -73,7 +72,7 @@ def test_muon_is_chosen_where_it_is_not_too_slow() -> None:
     assert choose_text_options(request(minutes=1), BOOK, at(70_000, muon=0.3))[0].training.optimizer == "adamw"
 
 
-@pytest.mark.parametrize("given", [{"hidden": 48}, {"dropout": 0.77}, {"optimiser": "rmsprop"}, {"hidden": 33, "dropout": 0.0}])
+@pytest.mark.parametrize("given", [{"hidden": 48}, {"dropout": 0.77}, {"optimizer": "rmsprop"}, {"hidden": 33, "dropout": 0.0}])
 def test_what_was_given_is_never_touched(given: dict[str, Any]) -> None:
     chosen, sentence = choose_text_options(request(minutes=3, **given), BOOK, at(70_000))
     assert {name: chosen.to_dict()[name] for name in given} == given
@@ -138,22 +137,17 @@ def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[...
     )
     assert told, done.err
     saved = json.loads(Path("r/config.json").read_text("utf-8"))["options"]
-    assert (str(saved["hidden"]), f"{saved['dropout']:g}", saved["optimiser"]) == told.groups()
+    assert (str(saved["hidden"]), f"{saved['dropout']:g}", saved["optimizer"]) == told.groups()
     again = cli("train", "--resume", "r", "--json")
     assert json.loads(again.out)["steps"] == 12
     assert "layers of" not in again.err
 
 
-def test_a_run_in_minutes_measures_this_machine(book: Path) -> None:
-    class Notes(NullProgress):
-        lines: list[str] = []
-
-        def note(self, message: str) -> None:
-            self.lines.append(message)
-
+def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unrolled")
     values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4}
-    outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), Notes()).train()
-    assert any("symbols/s" in line for line in Notes.lines)
+    outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), NullProgress()).train()
+    assert any("symbols/s" in message for message in caplog.messages)
     assert load("r").network.options.hidden == 128  # a small text
     assert outcome.diagnosis
 

@@ -15,28 +15,16 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 SETTINGS: dict[str, Any] = {
-    "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "symbol_dropout": 0.0,
-    "reset_probability": 0.0, "optimiser": "adamw",
+    "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "token_dropout": 0.0,
+    "state_reset_prob": 0.0, "optimizer": "adamw",
 }  # fmt: skip
 
 
-class Heard(NullProgress):
-    """An observer that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
-def start(book: Path, out: str, **options: Any) -> tuple[launch.TrainingRun, Heard]:
-    heard = Heard()
-    work = launch.start_run(TrainRequest.build((str(book),), {**SETTINGS, "out": out, **options}, "test"), heard)
-    return work, heard
+def start(book: Path, out: str, **options: Any) -> launch.TrainingRun:
+    return launch.start_run(TrainRequest.build((str(book),), {**SETTINGS, "out": out, **options}, "test"), NullProgress())
 
 
 def rollbacks(run: str) -> list[dict[str, Any]]:
@@ -67,13 +55,13 @@ def poison(work: launch.TrainingRun, at: Callable[[int], bool], harm: Callable[[
 
 @pytest.mark.parametrize("harm", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("at", [0, 7, 33])
-def test_one_bad_step_is_gone_back_on(book: Path, harm: float, at: int) -> None:
-    work, heard = start(book, "run", steps=60)
+def test_one_bad_step_is_gone_back_on(book: Path, harm: float, at: int, caplog: pytest.LogCaptureFixture) -> None:
+    work = start(book, "run", steps=60)
     harmed = poison(work, lambda call: call == at, lambda loss: loss * harm)
     outcome = work.train()
     assert (outcome.steps, outcome.stop_signal, harmed) == (60, None, [at])
-    assert [(record["step"], record["rate"]) for record in rollbacks("run")] == [(0, 0.5)]
-    assert sum("diverged" in note for note in heard.notes) == 1
+    assert [(record["step"], record["lr_factor"]) for record in rollbacks("run")] == [(0, 0.5)]
+    assert sum("diverged" in message for message in caplog.messages) == 1
     assert all_finite("run")
     assert outcome.val_nats is not None
     assert math.isfinite(outcome.val_nats)
@@ -82,7 +70,7 @@ def test_one_bad_step_is_gone_back_on(book: Path, harm: float, at: int) -> None:
 
 
 def test_it_goes_back_to_the_last_checkpoint_and_not_to_the_start(book: Path) -> None:
-    work, _ = start(book, "run", steps=60, save_every=1e-9)
+    work = start(book, "run", steps=60, save_every=1e-9)
     poison(work, lambda call: call == 44, lambda loss: loss * math.nan)
     assert work.train().steps == 60
     (record,) = rollbacks("run")
@@ -90,24 +78,24 @@ def test_it_goes_back_to_the_last_checkpoint_and_not_to_the_start(book: Path) ->
 
 
 def test_an_explosion_is_gone_back_on(book: Path) -> None:
-    work, _ = start(book, "run", steps=60)
+    work = start(book, "run", steps=60)
     poison(work, lambda call: 20 <= call < 30, lambda loss: loss * 50)
     assert work.train().steps == 60
     assert len(rollbacks("run")) == 1
 
 
-def test_what_always_diverges_is_given_up_and_the_good_is_kept(book: Path) -> None:
-    work, heard = start(book, "run", steps=60, eval_every=10, save_every=1e-9)
+def test_what_always_diverges_is_given_up_and_the_good_is_kept(book: Path, caplog: pytest.LogCaptureFixture) -> None:
+    work = start(book, "run", steps=60, eval_every=10, save_every=1e-9)
     poison(work, lambda call: call >= 25, lambda loss: loss * math.nan)
     with pytest.raises(DivergedError, match="diverged"):
         work.train()
-    assert [record["rate"] for record in rollbacks("run")] == [0.5, 0.25, 0.125]
-    assert sum("back to step" in note for note in heard.notes) == 3
+    assert [record["lr_factor"] for record in rollbacks("run")] == [0.5, 0.25, 0.125]
+    assert sum("back to step" in message for message in caplog.messages) == 3
     assert all_finite("run")
 
 
 def test_a_resumed_run_remembers_that_it_was_slowed(book: Path) -> None:
-    work, _ = start(book, "run", steps=60, stop_after=40)
+    work = start(book, "run", steps=60, stop_after=40)
     poison(work, lambda call: call == 5, lambda loss: loss * math.nan)
     assert work.train().stop_signal == 0
     again = launch.resume_run(Path("run"), {}, NullProgress())
@@ -129,44 +117,45 @@ def short_of_memory(work: launch.TrainingRun, most_rows: int) -> None:
     work.trainer.train_step._loss = loss
 
 
-@pytest.mark.parametrize("unit", ["stream", "line"])
+@pytest.mark.parametrize("documents", ["none", "line"])
 @pytest.mark.parametrize("most_rows", [1, 2, 3])
-def test_a_batch_too_large_is_learned_from_in_parts(book: Path, unit: str, most_rows: int) -> None:
-    straight, _ = start(book, "straight", steps=12, unit=unit, batch=6, bptt=64)
+def test_a_batch_too_large_is_learned_from_in_parts(
+    book: Path, documents: str, most_rows: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    straight = start(book, "straight", steps=12, documents=documents, batch=6, bptt=64)
     straight.train()
-    work, heard = start(book, "split", steps=12, unit=unit, batch=6, bptt=64)
+    work = start(book, "split", steps=12, documents=documents, batch=6, bptt=64)
     short_of_memory(work, most_rows)
     outcome = work.train()
     assert outcome.steps == 12
-    assert any("out of memory" in note for note in heard.notes)
+    assert any("out of memory" in message for message in caplog.messages)
     one, other = (dict(job.trainer.model.named_parameters()) for job in (straight, work))
     assert max(float((one[name] - other[name]).detach().abs().max()) for name in one) < 1e-5
 
 
 def test_no_memory_for_a_single_row_is_an_error(book: Path) -> None:
-    work, _ = start(book, "run", steps=5)
+    work = start(book, "run", steps=5)
     short_of_memory(work, 0)
     with pytest.raises(torch.OutOfMemoryError):
         work.train()
 
 
-def test_other_conditions_are_refused_unless_they_are_allowed(book: Path) -> None:
-    work, _ = start(book, "run", steps=20, stop_after=10)
+def test_other_conditions_are_refused_unless_they_are_allowed(book: Path, caplog: pytest.LogCaptureFixture) -> None:
+    work = start(book, "run", steps=20, stop_after=10)
     work.train()
     path = Path("run", "config.json")
     config = json.loads(path.read_text())
-    config["conditions"]["torch"] = "1.0"
-    config["conditions"]["threads"] = 77
+    config["environment"]["torch"] = "1.0"
+    config["environment"]["threads"] = 77
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"torch was 1\.0.*threads was 77.*--allow-change"):
         launch.resume_run(Path("run"), {}, NullProgress())
-    heard = Heard()
-    assert launch.resume_run(Path("run"), {}, heard, allow_change=True).train().steps == 20
-    assert any("bit for bit" in note for note in heard.notes)
+    assert launch.resume_run(Path("run"), {}, NullProgress(), allow_change=True).train().steps == 20
+    assert any("bit for bit" in message for message in caplog.messages)
 
 
 def test_rates_may_change_if_that_is_allowed_and_shapes_never(book: Path) -> None:
-    work, _ = start(book, "run", steps=20, stop_after=10)
+    work = start(book, "run", steps=20, stop_after=10)
     work.train()
     with pytest.raises(UsageError, match=r"--lr was .*--allow-change"):
         launch.resume_run(Path("run"), {"lr": 0.1}, NullProgress())

@@ -23,11 +23,10 @@ from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
-from unrolled.training.callbacks import EvalHooks
+from unrolled.training.callbacks import EvalHooks, NullProgress
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.train_step import TrainStep
-from unrolled.views.progress import NullProgress
 
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
 
@@ -42,9 +41,9 @@ def resume(out: str, **wanted: Any) -> launch.TrainingRun:
 
 CASES = [
     {"cell": "lstm", "dropout": 0.2},
-    {"cell": "gru", "optimiser": "rmsprop"},
-    {"cell": "rnn", "unit": "line", "optimiser": "muon"},
-    {"cell": "lstm", "unit": "file", "precision": "bfloat16", "dropout": 0.1},
+    {"cell": "gru", "optimizer": "rmsprop"},
+    {"cell": "rnn", "documents": "line", "optimizer": "muon"},
+    {"cell": "lstm", "documents": "file", "precision": "bfloat16", "dropout": 0.1},
     {"cell": "gru-reset-before", "tokens": "bytes", "residual": False, "schedule": "decay", "decay_after": 0.0},
 ]
 
@@ -111,13 +110,13 @@ def test_moments_survive_a_change_of_rate(book: Path) -> None:
     batches = iter(work.trainer.batches)
     for _ in range(3):
         work.trainer.step(next(batches))
-    before = work.trainer.train_step.optimizer.to_tensors()["head.weight/mean"].clone()
+    before = work.trainer.train_step.optimizer.to_tensors()["head.weight/exp_avg"].clone()
     rate = work.trainer.lr
     work.trainer.step(next(batches))
     assert work.trainer.lr != rate
     after = work.trainer.train_step.optimizer.to_tensors()
     assert after["head.weight/step"].item() == 4
-    assert torch.cosine_similarity(before.flatten(), after["head.weight/mean"].flatten(), dim=0) > 0.5
+    assert torch.cosine_similarity(before.flatten(), after["head.weight/exp_avg"].flatten(), dim=0) > 0.5
 
 
 def test_state_is_carried_and_never_shuffled_between_lanes(book: Path) -> None:
@@ -174,8 +173,8 @@ def test_a_model_that_is_too_sure_of_itself_is_kept_less_sure(tmp_path: Path, mo
     for name, tensor in work.trainer.model.state_dict().items():
         assert torch.equal(tensor, raw.trainer.model.state_dict()[name]), "training itself knows nothing of it"
     kept, plain = (load_text_model(Path(out) / "model.safetensors") for out in ("calibrated", "raw"))
-    assert plain.history["sharpness"] == 1
-    assert 0 < kept.history["sharpness"] < 0.9
+    assert plain.history["logit_scale"] == 1
+    assert 0 < kept.history["logit_scale"] < 0.9
     held_out = open_corpus(["text.txt"], TrainRequest().data).ids[3600:]
     losses = [evaluate(saved.model, work.machine, held_out).nats for saved in (kept, plain)]
     assert losses[0] < losses[1]
@@ -285,7 +284,7 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
         make_optimizer(model, TrainingOptions(optimizer=name, weight_decay=0.0)).step(0.01)  # type: ignore[arg-type]  # a key
     adamw = dict(models[1].named_parameters())
     for name, weight in models[0].named_parameters():
-        if name.endswith(("weight_x", "weight_h")):
+        if name.endswith(("weight_ih", "weight_hh")):
             turned = (before[name] - weight).view(4, 8, 8) / (0.01 * Muon.lr_scale)
             values = torch.linalg.svdvals(turned)
             assert 0.5 < values.median() < values.max() < 2.1
@@ -340,8 +339,8 @@ def test_tiny_texts_train(tmp_path: Path, text: str) -> None:
     assert load_text_model(Path(outcome.model)).tokenizer.vocab_size == len(set(text))
 
 
-@pytest.mark.parametrize("unit", ["line", "file"])
-def test_tiny_documents_train(tmp_path: Path, unit: str) -> None:
+@pytest.mark.parametrize("documents", ["line", "file"])
+def test_tiny_documents_train(tmp_path: Path, documents: str) -> None:
     path = tmp_path / "tiny.txt"
     path.write_text("anna\nbob\n", "utf-8")
-    assert start(path, "r", steps=12, unit=unit).train().steps == 12
+    assert start(path, "r", steps=12, documents=documents).train().steps == 12

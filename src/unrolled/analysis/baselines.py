@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,14 @@ import numpy as np
 from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats, xz_nats
 from unrolled.text.tokenizer import Ids, Tokenizer
 
+logger = logging.getLogger(__name__)
+
 MAX_TRAIN_TOKENS = 1 << 24
 """Symbols of a training text that are counted; of a longer one, those next to the text that is measured."""
 
 MAX_EVAL_TOKENS = 1 << 22
 SAMPLED_ORDERS = (3, 6, 10, 20)
 NGRAM_SAMPLE_TOKENS = 400
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Baselines:
 
 
 def measure_baselines(
-    tokenizer: Tokenizer, train: Ids, test: Ids, max_order: int, continues_train: bool, note: Note, is_text: bool = True
+    tokenizer: Tokenizer, train: Ids, test: Ids, max_order: int, continues_train: bool, is_text: bool = True
 ) -> Baselines:
     """Measure the baselines on the ids of a text, `follows` saying whether it goes on from the training text.
 
@@ -70,7 +70,7 @@ def measure_baselines(
     """
     num_train = len(train)
     train, test = np.asarray(train[-MAX_TRAIN_TOKENS:]), np.asarray(test[:MAX_EVAL_TOKENS])
-    note(f"counting n-grams up to {max_order} in {len(train):,} symbols, and xz")
+    logger.info(f"counting n-grams up to {max_order} in {len(train):,} symbols, and xz")
     context = np.concatenate([train[-max_order:], test[:1]]) if continues_train else test[:1]
     char_starts = tokenizer.char_start_mask() if is_text else np.ones(tokenizer.vocab_size, dtype=bool)
     predicted = test[1:]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import unicodedata
 
 import numpy as np
 
-from unrolled.analysis.explain_text import MIN_PROBE_TOKENS, ExplainResult, Note, write_outputs
+from unrolled.analysis.explain_text import MIN_PROBE_TOKENS, ExplainResult, write_outputs
 from unrolled.analysis.table_session import TableSession
 from unrolled.errors import UsageError
 from unrolled.interpret.activations import Activations
@@ -16,10 +17,12 @@ from unrolled.interpret.table_activations import RowActivations, record_row
 from unrolled.options import ExplainOptions, PredictOptions
 from unrolled.text.tokenized_text import TokenizedText
 
+logger = logging.getLogger(__name__)
+
 MAX_ROWS = 2000
 
 
-def explain_table(session: TableSession, name: str | None, options: ExplainOptions, note: Note) -> ExplainResult:
+def explain_table(session: TableSession, name: str | None, options: ExplainOptions) -> ExplainResult:
     """Look inside a model while it reads rows (None: those its run held out), and write the page.
 
     Each row is read from zero; where labels stand beside steps, the likeliest labels are shown under each. Raises
@@ -42,11 +45,11 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
         num_tokens += len(rows[-1].source_tokens)
     if not rows or not rows[0].encoder:
         raise UsageError("explain shows models that read step by step, and this one sees a row at once.")
-    note(f"{len(rows):,} rows, {num_tokens:,} symbols")
+    logger.info(f"{len(rows):,} rows, {num_tokens:,} symbols")
     activations = _concatenate_rows(session, rows)
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []
-    return write_outputs(ExplainResult(session, activations, probe_report, None, [], None, labels), options, note)
+    return write_outputs(ExplainResult(session, activations, probe_report, None, [], None, labels), options)
 
 
 def _concatenate_rows(session: TableSession, rows: list[RowActivations]) -> Activations:

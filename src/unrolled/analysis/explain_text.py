@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.colored_text import activation_color, color_text
 from unrolled.views.explorer import ExplorerData, explorer_page
 
+logger = logging.getLogger(__name__)
+
 MAX_CLAMPED_DETECTORS = 3
 """Detectors that are held, each silenced and each as if what it follows were there, when nobody says which."""
 
@@ -35,8 +37,6 @@ SAMPLE_TOKENS = 400
 SAMPLE_TEMPERATURE = 0.7
 CLAMP_PERCENTILE = 95
 """Percentile of a unit's states that stands for: what it follows is there."""
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ class ExplainResult:
         return None if self.probe_report is None or not self.probe_report.best_units else self.probe_report.best_units[0]
 
 
-def explain_text(session: TextSession, name: str | None, options: ExplainOptions, note: Note) -> ExplainResult:
+def explain_text(session: TextSession, name: str | None, options: ExplainOptions) -> ExplainResult:
     """Look inside a model while it reads a text (None: what its run held out), and write the page.
 
     Raises `DataError` for a text of fewer than two symbols, `UsageError` for a unit that is not there.
@@ -152,12 +152,12 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
     activations = record_activations(session.model, tokenized)
     for clamp in clamps:
         _require_unit(activations, clamp.layer, clamp.unit)
-    probe_report = _probe_units(session, activations, options, note)
+    probe_report = _probe_units(session, activations, options)
     tokenizer = session.tokenizer
     result = ExplainResult(session, activations, probe_report, None, [], None, tokenizer.token_strings(), tokenizer.eos_id)
     if options.terminal:
-        return write_outputs(result, options, note)
-    note("what each unit is worth, and what holding some changes")
+        return write_outputs(result, options)
+    logger.info("what each unit is worth, and what holding some changes")
     importance = unit_importance(session.model, tokenized.head(IMPORTANCE_TOKENS))
     chosen_clamps = clamps or _detector_clamps(probe_report, activations)
     sample_options = SampleOptions(length=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, seed=options.seed)
@@ -165,13 +165,13 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
     effects = [
         measure_effect(session.model, session.tokenizer, tokenized, clamp, sample_options, bits) for clamp in chosen_clamps
     ]
-    return write_outputs(dataclasses.replace(result, unit_importance=importance, effects=effects), options, note)
+    return write_outputs(dataclasses.replace(result, unit_importance=importance, effects=effects), options)
 
 
-def write_outputs(result: ExplainResult, options: ExplainOptions, note: Note) -> ExplainResult:
+def write_outputs(result: ExplainResult, options: ExplainOptions) -> ExplainResult:
     """Write what was asked for: the page, unless the terminal is to show it, and the arrays."""
     if options.save_activations is not None:
-        _save_activations(Path(options.save_activations), result.activations, note)
+        _save_activations(Path(options.save_activations), result.activations)
     if options.terminal:
         return result
     run = result.session.run
@@ -180,19 +180,17 @@ def write_outputs(result: ExplainResult, options: ExplainOptions, note: Note) ->
     return dataclasses.replace(result, page_path=page)
 
 
-def _probe_units(
-    session: TextSession, shown_activations: Activations, options: ExplainOptions, note: Note
-) -> ProbeReport | None:
+def _probe_units(session: TextSession, shown_activations: Activations, options: ExplainOptions) -> ProbeReport | None:
     """Hold units against features: on what the run held out, or, without it, on the text shown if it is long enough."""
     activations = shown_activations
     if session.run is not None:
         activations = record_activations(session.model, session.held_out_text(options.probe_length))
     if len(activations.tokenized) < MIN_PROBE_TOKENS:
-        note(
+        logger.info(
             f"too short to tell what units follow: {len(activations.tokenized):,} symbols, and {MIN_PROBE_TOKENS:,} are needed"
         )
         return None
-    note(f"what units follow, on {len(activations.tokenized):,} symbols")
+    logger.info(f"what units follow, on {len(activations.tokenized):,} symbols")
     return probe_units(activations, one_char_per_token(activations.tokenized), seed=options.seed)
 
 
@@ -221,13 +219,13 @@ def _require_unit(activations: Activations, layer: int, unit: int) -> None:
         raise UsageError(f"There is no unit {layer}.{unit}: layers are 0 to {layers - 1}, units 0 to {hidden_size - 1}.")
 
 
-def _save_activations(path: Path, activations: Activations, note: Note) -> None:
+def _save_activations(path: Path, activations: Activations) -> None:
     try:
         with open(path, "wb") as file:
             np.savez(file, **activations.arrays())  # type: ignore[arg-type]  # its stub takes every name for allow_pickle
     except OSError as error:
         raise storage_error(error, path, "write the arrays to") from error
-    note(f"arrays: {path}")
+    logger.info(f"arrays: {path}")
 
 
 def _probe_dict(detector: Probe) -> dict[str, Any]:

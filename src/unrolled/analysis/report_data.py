@@ -20,8 +20,6 @@ from unrolled.training.launch import is_table
 from unrolled.training.resume import load_request
 from unrolled.views.report import report_page
 
-Note = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class WrittenReport:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 
-from unrolled.analysis.report_data import Note, created_by, run_sections, training_time
+from unrolled.analysis.report_data import created_by, run_sections, training_time
 from unrolled.analysis.table_session import EvaluatedRows, TableSession
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell, parse_text
+
+logger = logging.getLogger(__name__)
 
 MAX_ERRORS = 30
 MAX_ATTENTION_MAPS = 6
@@ -20,9 +23,9 @@ MAX_CELL_CHARS = 300
 """Characters of a cell that are shown."""
 
 
-def build_table_report(session: TableSession, note: Note) -> dict[str, Any]:
+def build_table_report(session: TableSession) -> dict[str, Any]:
     """Measure what a model of a table does on the rows its run held out, and return it as the page takes it."""
-    note("answers to the rows held out")
+    logger.info("answers to the rows held out")
     evaluated = session.evaluate(None, PredictOptions())
     report, history = evaluated.report, session.saved.history
     headline = report.headline

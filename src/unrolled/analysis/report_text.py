@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
 from unrolled.analysis.explain_text import one_char_per_token
-from unrolled.analysis.report_data import Note, created_by, run_sections, training_time
+from unrolled.analysis.report_data import created_by, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
 from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.evaluation.memorization import find_known_documents, measure_memorization
@@ -22,6 +23,8 @@ from unrolled.interpret.loss_breakdown import count_words, loss_by_class
 from unrolled.interpret.probes import Probe, ProbeReport, probe_units
 from unrolled.options import ReportOptions, SampleOptions
 from unrolled.text.tokenizer import Ids
+
+logger = logging.getLogger(__name__)
 
 MAX_RECORDED_TOKENS = 30_000
 """Symbols of the held-out text that are looked at inside the model."""
@@ -45,20 +48,20 @@ SNIPPET_UNITS = 4
 class TextReportBuilder:
     """What is found out about a model of texts; `data` is all of it, as the page takes it."""
 
-    def __init__(self, session: TextSession, options: ReportOptions, note: Note) -> None:
-        self.session, self.options, self.note = session, options, note
+    def __init__(self, session: TextSession, options: ReportOptions) -> None:
+        self.session, self.options = session, options
         self.train_ids, self.held_out_ids = session.train_and_held_out()
         self.activations = record_activations(session.model, session.held_out_text(MAX_RECORDED_TOKENS))
 
     def build(self) -> dict[str, Any]:
         """Measure everything and return it."""
         session = self.session
-        self.note("the loss on the text held out")
+        logger.info("the loss on the text held out")
         evaluation = self._evaluate()
-        baselines = measure_baselines(session.tokenizer, self.train_ids, self.held_out_ids, self.options.order, True, self.note)
-        self.note(f"samples, searched for in {min(len(self.train_ids), MAX_SEARCHED_TOKENS):,} symbols of the training text")
+        baselines = measure_baselines(session.tokenizer, self.train_ids, self.held_out_ids, self.options.order, True)
+        logger.info(f"samples, searched for in {min(len(self.train_ids), MAX_SEARCHED_TOKENS):,} symbols of the training text")
         copying, samples = self._copying()
-        self.note(f"what units follow, on {len(self.activations.tokenized):,} symbols, and how far back they remember")
+        logger.info(f"what units follow, on {len(self.activations.tokenized):,} symbols, and how far back they remember")
         probe_report = probe_units(self.activations, one_char_per_token(self.activations.tokenized), seed=self.options.seed)
         context_use = measure_context_use(
             session.model,

@@ -77,7 +77,7 @@ class TextSession:
             return data.train_fraction, open_corpus(inputs, data, self.tokenizer)
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: name the text.")
-        return request.data.train_fraction, reopen_corpus(request, fingerprints, lambda note: None)
+        return request.data.train_fraction, reopen_corpus(request, fingerprints)
 
     def train_and_held_out(self) -> tuple[Ids, Ids]:
         """Return the ids that the run was trained on, and those held out (those trained on, where none were)."""

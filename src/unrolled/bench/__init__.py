@@ -6,6 +6,7 @@ Two contenders take turns, and what is reported are ratios of medians: other wor
 from __future__ import annotations
 
 import itertools
+import logging
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,6 +26,8 @@ from unrolled.nn.kernels.select import KERNELS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import BenchOptions, ModelOptions
 from unrolled.views.svg_curves import loss_curves_svg
+
+logger = logging.getLogger(__name__)
 
 TRAINING_SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64), (2, 256, 64, 128))
 """Layers, units, lanes and steps of the training steps compared."""
@@ -62,7 +65,7 @@ def run_interleaved(
         return {name: process.work / aggregate(timings[name]) for name, process in processes.items()}
 
 
-def peak_flops(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
+def peak_flops(rounds: int) -> dict[str, float]:
     """Return the floating-point operations a second that the processor can do at most, by precision.
 
     It is the best that products of numbers in registers, or large ones by torch, came to in any round.
@@ -77,16 +80,16 @@ def peak_flops(rounds: int, note: Callable[[str], None]) -> dict[str, float]:
         measured = run_interleaved(contenders, rounds, aggregate=min)
         products = max(rate for name, rate in measured.items() if name != "peak")
         rates[precision] = max(measured.values())
-        note(
+        logger.info(
             f"matrix peak, {precision}: {rates[precision] / 1e9:,.0f} GFLOP/s, "
             f"of which large products by torch reach {products / rates[precision]:.0%}"
         )
     return rates
 
 
-def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
+def training(rounds: int) -> list[dict[str, Any]]:
     """Return one row a size: characters a second of a training step of ours and of the peers', and what of the peak it is."""
-    peak = max(peak_flops(rounds, note).values())
+    peak = max(peak_flops(rounds).values())
     rows = []
     for layers, hidden, batch, bptt in TRAINING_SIZES:
         shape = {"layers": layers, "hidden": hidden, "batch": batch, "bptt": bptt}
@@ -109,7 +112,7 @@ def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
             | {"share_of_peak": rates["ours"] * operations / peak}
         )
         row = rows[-1]
-        note(
+        logger.info(
             f"training {layers}x{hidden}, {batch} lanes, {bptt} steps: {rates['ours']:>9,.0f} characters/s, "
             f"{row['times_float32']:.2f} times nn.LSTM in float32, {row['times_bfloat16']:.2f} times it in bfloat16 "
             f"({row['times_bfloat16_tuned']:.2f} with an allocator that keeps its memory), "
@@ -118,9 +121,9 @@ def training(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
     return rows
 
 
-def kernels(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
+def kernels(rounds: int) -> list[dict[str, Any]]:
     """Return one row a cell, size and precision: characters a second of a layer by each kernel, and its share of the peak."""
-    peaks, rows = peak_flops(rounds, note), []
+    peaks, rows = peak_flops(rounds), []
     for cell, (_, hidden, batch, bptt), precision in itertools.product(("lstm", "gru", "rnn"), TRAINING_SIZES[:3], peaks):
         parameters = {"cell": cell, "hidden": hidden, "batch": batch, "bptt": bptt, "precision": precision}
         names = [name for name in KERNELS if name != "native" or _native_has(precision)]
@@ -137,7 +140,7 @@ def kernels(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
             | {f"share_of_peak_{name}": share for name, share in shares.items()}
         )
         summary = ", ".join(f"{name} {rate:,.0f} characters/s ({shares[name]:.0%} of the peak)" for name, rate in rates.items())
-        note(f"layer {cell} {hidden}, {batch} lanes, {bptt} steps, {precision}: {summary}")
+        logger.info(f"layer {cell} {hidden}, {batch} lanes, {bptt} steps, {precision}: {summary}")
     return rows
 
 
@@ -145,7 +148,7 @@ def _native_has(precision: str) -> bool:
     return native_module() is not None and (precision == "float32" or native.has_bfloat16())
 
 
-def sampling(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
+def sampling(rounds: int) -> list[dict[str, Any]]:
     """Return one row for each of some sizes, with one stream and 64: characters a second of ours and of the peers' loops.
 
     `share_of_memory` is what the weights that are read in a second are of what the same threads can read from a block as large.
@@ -168,7 +171,7 @@ def sampling(rounds: int, note: Callable[[str], None]) -> list[dict[str, Any]]:
                 | {f"share_of_memory_{name}": share for name, share in shares.items()}
             )
             for name in ours:
-                note(
+                logger.info(
                     f"sampling 2x{hidden}, {streams} streams, {name or 'reference'}: {rates[name]:>9,.0f} characters/s, "
                     f"{rates[name] / rates['lstm']:.1f} times a loop over nn.LSTM, "
                     f"{rates[name] / rates['cells']:.1f} times a loop over nn.LSTMCell"
@@ -190,50 +193,47 @@ def _memory_bound_steps(hidden: int, streams: int, precision: Any) -> float:
     return float(max(rates)) / decoder.weight_bytes
 
 
-def encoding(rounds: int, note: Callable[[str], None]) -> dict[str, Any]:
+def encoding(rounds: int) -> dict[str, Any]:
     """Return megabytes a second of text made into symbols: by ours, file and cache included, and by a dictionary."""
     parameters = {"megabytes": 20}
     rates = run_interleaved({"ours": ("our encoding", parameters), "dictionary": ("peer encoding", parameters)}, rounds)
     ratio = rates["ours"] / rates["dictionary"]
-    note(f"encoding: {rates['ours']:,.0f} MB/s, {ratio:.1f} times a dictionary and a list")
+    logger.info(f"encoding: {rates['ours']:,.0f} MB/s, {ratio:.1f} times a dictionary and a list")
     return {f"megabytes_per_second_{name}": rate for name, rate in rates.items()}
 
 
-def learn(options: BenchOptions, note: Callable[[str], None]) -> list[dict[str, Any]]:
+def learn(options: BenchOptions) -> list[dict[str, Any]]:
     """Return one row a contender: its curve, and its losses at the end; draw the picture, if one is wanted."""
     rows = []
     if options.svg and not Path(options.svg).absolute().parent.is_dir():
         raise UsageError(f"--picture {options.svg} has no folder to be written to.")
-    note(
+    logger.info(
         f"loss after {options.seconds:g} s on {options.text}, in nats a character: with the context carried on, "
         f"in windows of {learning.WINDOW} (the GPT: of its 64)"
     )
     for name, contender in learning.CONTENDERS.items():
         row = {"name": name} | contender(options.text, options.seconds, options.seed)
         carried_text = "      " if row["carried"] is None else f"{row['carried']:.4f}"
-        note(f"  {name:<28} {carried_text}  {row['windowed']:.4f}   {row['parameters']:>9,} parameters")
+        logger.info(f"  {name:<28} {carried_text}  {row['windowed']:.4f}   {row['parameters']:>9,} parameters")
         rows.append(row)
     if options.svg:
         write_atomic(Path(options.svg), loss_curves_svg({row["name"]: row["curve"] for row in rows}).encode())
     return rows
 
 
-BENCHMARKS: dict[str, Callable[[BenchOptions, Callable[[str], None]], Any]] = {
-    "training": lambda options, note: training(options.rounds, note),
-    "kernels": lambda options, note: kernels(options.rounds, note),
-    "sampling": lambda options, note: sampling(options.rounds, note),
-    "encoding": lambda options, note: encoding(options.rounds, note),
+BENCHMARKS: dict[str, Callable[[BenchOptions], Any]] = {
+    "training": lambda options: training(options.rounds),
+    "kernels": lambda options: kernels(options.rounds),
+    "sampling": lambda options: sampling(options.rounds),
+    "encoding": lambda options: encoding(options.rounds),
     "learning": learn,
 }
 
 
-USUAL = ("training", "sampling", "encoding")
-"""What is measured when no part is named: some minutes."""
+DEFAULT_BENCHMARKS = ("training", "sampling", "encoding")
+"""The benchmarks that run when none is named; they take some minutes."""
 
 
-def run_benchmarks(names: list[str], options: BenchOptions, note: Callable[[str], None]) -> dict[str, Any]:
-    """Measure the parts named (all but learning and kernels, if none is) and return their results; `note` is told each line."""
-    return {
-        benchmark: BENCHMARKS[benchmark](options, note)
-        for benchmark in names or [name for name in BENCHMARKS if name not in ("learning", "kernels")]
-    }
+def run_benchmarks(names: list[str], options: BenchOptions) -> dict[str, Any]:
+    """Run the named benchmarks (none: `DEFAULT_BENCHMARKS`), log each result and return all of them by name."""
+    return {benchmark: BENCHMARKS[benchmark](options) for benchmark in names or DEFAULT_BENCHMARKS}

@@ -48,7 +48,7 @@ class UnrolledStep:
         options = MachineOptions()
         training = TrainingOptions(batch=batch, bptt=bptt, optimizer=optimizer)
         model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=layers, hidden=hidden, dropout=0.0)).train()
-        machine, _ = choose_kernel(model, select_device(options), options, lambda note: None, training)
+        machine, _ = choose_kernel(model, select_device(options), options, training)
         ids = np.random.default_rng(0).integers(VOCAB_SIZE, size=(2, bptt, batch))
         self.batch, self.work = Batch(ids[0], ids[1], None, True, ids[0].size), float(ids[0].size)
         self.train_step = TrainStep(model, machine, training, batch)

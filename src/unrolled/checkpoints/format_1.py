@@ -7,7 +7,7 @@ new one and is written in format 2 from then on. The maps are applied nowhere bu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ _TENSOR_NAMES = (
     (r"\bwriter\.begin\.", "decoder.init_state_proj."),
     (r"\bwriter\.", "decoder."),
     (r"^optimiser/", "optimizer/"),
+    (r"^(optimizer/.*)/mean$", r"\1/exp_avg"),
+    (r"^(optimizer/.*)/square$", r"\1/exp_avg_sq"),  # of AdamW and Muon; RMSProp has only this one, see _tensor_name
     (r"^carried/", "state/"),
     (r"^window$", "running_sums"),
 )
@@ -61,7 +63,7 @@ def upgrade(tensors: Mapping[str, T], metadata: Mapping[str, Any]) -> tuple[dict
         header["documents"] = "none"
     if isinstance(header.get("spec"), dict):
         header["spec"] = _upgrade_spec(header["spec"])
-    return {_tensor_name(name): tensor for name, tensor in tensors.items()}, header
+    return {_tensor_name(name, tensors): tensor for name, tensor in tensors.items()}, header
 
 
 def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,9 +78,12 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return upgraded | {"format": 2}
 
 
-def _tensor_name(name: str) -> str:
+def _tensor_name(old_name: str, old_names: Collection[str]) -> str:
+    name = old_name
     for pattern, replacement in _TENSOR_NAMES:
         name = re.sub(pattern, replacement, name)
+    if name.endswith("/exp_avg_sq") and old_name.replace("/square", "/mean") not in old_names:
+        return name.replace("/exp_avg_sq", "/square_avg")
     return name
 
 

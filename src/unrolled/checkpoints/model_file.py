@@ -163,7 +163,10 @@ def load_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged: {error}.") from error
-    return (tensors, metadata) if metadata["format"] > 1 else upgrade(tensors, metadata)
+    try:
+        return (tensors, metadata) if metadata["format"] > 1 else upgrade(tensors, metadata)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is not a sound file of format 1: {error}.") from error
 
 
 def _read_file(path: Path) -> bytes:

@@ -286,7 +286,6 @@ class LSTMCell(GatedCell):
 
 
 CELLS: dict[str, type[GatedCell]] = {"rnn": RNNCell, "gru": GRUCell, "gru-reset-before": GRUResetBeforeCell, "lstm": LSTMCell}
-"""The cells that a model can be made of. A further cell is a class and one line: `CELLS["name"] = MyCell`; the name is then a
-choice of `--cell` too."""
+"""The cells that a model can be made of, by the name in `ModelOptions.cell`: `CELLS["name"] = MyCell` adds one."""
 
 REGISTRIES["cell"] = CELLS

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.errors import UsageError
 from unrolled.tables.cell_values import IMAGE_SUFFIXES, Cell, parse_array, parse_list, parse_text
 from unrolled.tables.text_column import TOKEN_KINDS
 

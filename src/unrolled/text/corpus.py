@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,12 @@ from unrolled.text.text_encoder import (
 from unrolled.text.text_files import CHUNK_BYTES, is_stdin_buffer, read_code_points, resolve_inputs
 from unrolled.text.tokenizer import TOKENIZERS, Ids, Tokenizer, tokenizer_from_json
 
+logger = logging.getLogger(__name__)
+
 DAY_SECONDS = 86400.0
 FORMAT = 2
 MIN_SHARDED_BYTES = 512 << 20
 """Texts of at least as many bytes are encoded in shards, by several processes."""
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,6 @@ def open_corpus(
     inputs: Sequence[str],
     options: DataOptions,
     tokenizer: Tokenizer | None = None,
-    report: Report = lambda message: None,
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `resolve_inputs`), from the cache if the same contents are there.
 
@@ -114,12 +114,12 @@ def open_corpus(
         if cached is not None:
             return cached
         num_bytes = sum(size for size, _ in file_stats)
-        report(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {num_bytes:,} bytes, for the first time")
+        logger.info(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {num_bytes:,} bytes, for the first time")
         if tokenizer is not None:
             require_same_tokens(tokenizer, options)
         in_shards = _needs_shards(paths, file_stats)
         if in_shards:
-            _encode_in_shards(cache / key, paths, file_stats, options, tokenizer, content_hash, report)
+            _encode_in_shards(cache / key, paths, file_stats, options, tokenizer, content_hash)
         else:
             remove_tmp(cache, min_age=DAY_SECONDS)
             with atomic_dir(cache / key, keep_existing=True) as folder:  # two processes may read one text at the same time
@@ -167,7 +167,6 @@ def _encode_in_shards(
     options: DataOptions,
     tokenizer: Tokenizer | None,
     content_hash: str,
-    report: Report,
 ) -> None:
     from unrolled.text.parallel_encode import EncodingJob, encode_in_shards, work_folder
 
@@ -175,7 +174,7 @@ def _encode_in_shards(
         os.utime(work_folder(entry))  # unfinished work on this very text is resumed, however old
     remove_tmp(entry.parent, min_age=DAY_SECONDS)
     job = EncodingJob(paths, file_stats, options, tokenizer)
-    encode_in_shards(entry, job, report, lambda *results: _header_json(options, content_hash, *results))
+    encode_in_shards(entry, job, lambda *results: _header_json(options, content_hash, *results))
 
 
 def cached_corpus(key: str, verified: bool = False) -> Corpus | None:

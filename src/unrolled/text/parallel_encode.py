@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -38,6 +39,8 @@ from unrolled.text.fingerprint import TEXT_CHANGED, stat_files
 from unrolled.text.text_encoder import CorpusStats, FileSlice, TextEncoder, fit_tokenizer, merge_stats, require_nonempty
 from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
 
+logger = logging.getLogger(__name__)
+
 FORMAT = 1
 MAX_ATTEMPTS = 3
 
@@ -49,8 +52,6 @@ POLL_SECONDS = 0.2
 
 REPORT_EVERY = 60.0
 """Seconds between reports."""
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,9 @@ class EncodingJob:
 class ShardWorker:
     """One process at work in the folder: `count` and `write` return when all shards are done, by any process."""
 
-    def __init__(
-        self, folder: Path, job: EncodingJob, report: Report = lambda message: None, is_subprocess: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, job: EncodingJob, is_subprocess: bool = False) -> None:
         self.folder, self.job = folder, job
-        self._report, self._last_report, self._is_subprocess = report, time.monotonic(), is_subprocess
+        self._last_report, self._is_subprocess = time.monotonic(), is_subprocess
         self._done: dict[str, dict[int, dict[str, Any]]] = {"count": {}, "write": {}}
         plan = shards.read_checked_json(self.folder / "plan.json") or {}
         sizes = [size for size, _ in job.file_stats]
@@ -210,7 +209,7 @@ class ShardWorker:
     def _report_progress(self, step: str) -> None:
         if time.monotonic() - self._last_report > REPORT_EVERY:
             self._last_report = time.monotonic()
-            self._report(
+            logger.info(
                 f"{'counted' if step == 'count' else 'encoded'} {len(self.scan_done(step)):,} of {self.num_shards:,} shards"
             )
 
@@ -279,7 +278,7 @@ def work_folder(entry: Path) -> Path:
     return entry.with_name(f"{entry.name}{TMP_MARK}shards")
 
 
-def encode_in_shards(entry: Path, job: EncodingJob, report: Report, make_header: MakeHeader) -> None:
+def encode_in_shards(entry: Path, job: EncodingJob, make_header: MakeHeader) -> None:
     """Encode a text, together with other processes that do; on return it is at `entry`, and was checked.
 
     The work of a killed process is resumed. Raises `DataError` for what is not text (the work folder is removed), and
@@ -287,11 +286,11 @@ def encode_in_shards(entry: Path, job: EncodingJob, report: Report, make_header:
     """
     folder = work_folder(entry)
     for _ in range(MAX_ATTEMPTS):
-        worker = _open_worker(folder, job, report)
+        worker = _open_worker(folder, job)
         try:
             with file_lock(folder / "users.lock", blocking=True, shared=True):
                 if not entry.exists():
-                    _encode_all(worker, entry, make_header, report)
+                    _encode_all(worker, entry, make_header)
         except DataError:
             _remove_work_folder(folder)
             raise
@@ -307,16 +306,16 @@ def encode_in_shards(entry: Path, job: EncodingJob, report: Report, make_header:
     raise StorageError(f"Cannot write {folder}: something else removes it.")
 
 
-def _open_worker(folder: Path, job: EncodingJob, report: Report) -> ShardWorker:
+def _open_worker(folder: Path, job: EncodingJob) -> ShardWorker:
     """Return a worker in the existing work folder, if its plan is valid for these files; else in a new one."""
     with contextlib.suppress(ValueError):
-        return ShardWorker(folder, job, report)
+        return ShardWorker(folder, job)
     _remove_work_folder(folder)
     split_points = shards.plan_shards(job.paths, [size for size, _ in job.file_stats])
     with atomic_dir(folder, keep_existing=True) as new:
         shards.write_checked_json(new / "plan.json", {"format": FORMAT, "cuts": split_points})
     try:
-        return ShardWorker(folder, job, report)
+        return ShardWorker(folder, job)
     except ValueError as error:
         raise StorageError(f"The folder {folder} cannot be used. Remove it, and run again.") from error
 
@@ -328,12 +327,12 @@ def _remove_work_folder(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _encode_all(worker: ShardWorker, entry: Path, make_header: MakeHeader, report: Report) -> None:
+def _encode_all(worker: ShardWorker, entry: Path, make_header: MakeHeader) -> None:
     """Work until the entry exists."""
     num_workers = min(num_processes(), worker.num_shards)
     num_counted, num_written = len(worker.scan_done("count")), len(worker.scan_done("write"))
     done_before = f"; {num_counted:,} were counted and {num_written:,} encoded before" if num_counted else ""
-    report(f"in {worker.num_shards:,} shards, {num_workers} process{'es' * (num_workers > 1)}{done_before}")
+    logger.info(f"in {worker.num_shards:,} shards, {num_workers} process{'es' * (num_workers > 1)}{done_before}")
     with _worker_processes(num_workers - 1, worker.folder, worker.job):
         while not _commit(worker, entry, make_header):
             time.sleep(POLL_SECONDS)

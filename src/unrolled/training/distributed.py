@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -169,6 +170,8 @@ def join() -> ProcessGroup:
         prefix = f"attempt-{environment.get(RESTARTS, '0')}"
         fresh = dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]  # documented, but not in torch's __all__
         dist.init_process_group(backend, store=fresh, rank=rank, world_size=world_size)
+    if dist.get_rank() != 0:
+        logging.getLogger("unrolled").setLevel(logging.ERROR)  # the main process logs for all
     local_rank = int(environment.get("LOCAL_RANK", "0"))
     return ProcessGroup(dist.get_rank(), world_size, local_rank, int(environment.get("LOCAL_WORLD_SIZE", str(world_size))))
 

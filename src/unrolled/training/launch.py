@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from unrolled.options import MachineOptions, TrainRequest
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
 from unrolled.text.corpus import is_encoded_jointly
-from unrolled.training.callbacks import EvalHooks, ProgressCallback
+from unrolled.training.callbacks import EvalHooks, NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, load_request, run_config
@@ -32,7 +32,8 @@ from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.table import open_table_task, reopen_table_task
 from unrolled.training.tasks.text import open_text_task, reopen_text_task
 from unrolled.training.trainer import Trainer
-from unrolled.views.progress import NullProgress
+
+logger = logging.getLogger(__name__)
 
 LONG_STEP_SECONDS = 0.2
 """Seconds of a step from which on all threads are faster than one, and measuring would only take time."""
@@ -145,13 +146,13 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
-    task = _open_task(request, callback.on_message, process_group)
-    request, machine = _apply_recipe_on_all_ranks(request, task, machine, callback, process_group)
+    task = _open_task(request, process_group)
+    request, machine = _apply_recipe_on_all_ranks(request, task, machine, process_group)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
         model = task.build_model(request)
     model = model.to(machine.device)
-    machine, kernels = choose_kernel(model, machine, request.machine, callback.on_message, request.training)
+    machine, kernels = choose_kernel(model, machine, request.machine, request.training)
     name = process_group.broadcast_str(
         lambda: str(
             Run.create(
@@ -162,18 +163,18 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     return _build_run(request, task, machine, kernels, model, Run(Path(name)), callback, process_group)
 
 
-def _open_task(request: TrainRequest, note: Callable[[str], None], process_group: ProcessGroup) -> TrainingTask:
+def _open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTask:
     """Open what a request names: in the main process before the others, or in all at once where they share the work.
 
     The other processes wait half an hour at most, which is torch's limit; a large text may take longer.
     """
     if is_table(request):
-        return process_group.main_process_first(lambda: open_table_task(request, note))  # type: ignore[no-any-return]
+        return process_group.main_process_first(lambda: open_table_task(request))  # type: ignore[no-any-return]
     if process_group.world_size > 1:
         encode_together = process_group.broadcast_str(lambda: str(is_encoded_jointly(request.inputs, request.data)))
         if encode_together == str(True):
-            return open_text_task(request, note)
-    return process_group.main_process_first(lambda: open_text_task(request, note))  # type: ignore[no-any-return]
+            return open_text_task(request)
+    return process_group.main_process_first(lambda: open_text_task(request))  # type: ignore[no-any-return]
 
 
 def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, allow_change: bool = False) -> TrainingRun:
@@ -197,31 +198,31 @@ def _resume(
     run: Run, changes: dict[str, Any], callback: ProgressCallback, process_group: ProcessGroup, allow_change: bool
 ) -> TrainingRun:
     request, origin = load_request(run)
-    request = apply_resume_changes(request, changes, callback.on_message, allow_change).check()
+    request = apply_resume_changes(request, changes, allow_change).check()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
     model_file, tensors, metadata, skipped = run.load_checkpoint()
     for message in skipped:
-        callback.on_message(message)
+        logger.warning(message)
     task: TrainingTask
     if is_table(request):
-        task = reopen_table_task(request, origin, model_file, callback.on_message)
+        task = reopen_table_task(request, origin, model_file)
     else:
-        task = reopen_text_task(request, origin, callback.on_message)
+        task = reopen_text_task(request, origin)
     if not task.matches(model_file):
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = model_file.model.to(machine.device)
     machine_options = _keep_kernel(model, request.machine, run)
-    machine, kernels = choose_kernel(model, machine, machine_options, callback.on_message, request.training)
+    machine, kernels = choose_kernel(model, machine, machine_options, request.training)
     current_environment = environment(machine, kernels)
-    check_environment(run.config.get("environment"), current_environment, set(changes), allow_change, callback.on_message)
+    check_environment(run.config.get("environment"), current_environment, set(changes), allow_change)
     training_run = _build_run(request, task, machine, kernels, model, run, callback, process_group)
     training_run.trainer.restore(tensors, metadata)
     if process_group.is_main:
         run.write_config(run_config(request, task.origin, current_environment))
     used = training_run.trainer.state.used
-    callback.on_message(f"going on with {run.path} from step {used.steps:,}, after {used.seconds:,.0f} s of training")
+    logger.info(f"going on with {run.path} from step {used.steps:,}, after {used.seconds:,.0f} s of training")
     if training_run.trainer.budget_fraction >= 1:
-        callback.on_message("its budget is spent: give more with --minutes, --epochs or --steps")
+        logger.warning("its budget is spent: give more with --minutes, --epochs or --steps")
     return training_run
 
 
@@ -255,8 +256,8 @@ def _build_run(
         request.training.batch,
         request.training.bptt,
     ):
-        callback.on_message(f"the text is short: {batches.batch_size} lanes of {batches.seq_len} steps")
-    callback.on_message(
+        logger.info(f"the text is short: {batches.batch_size} lanes of {batches.seq_len} steps")
+    logger.info(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
         f"{machine.threads} threads, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"
     )
@@ -306,15 +307,15 @@ def _find_started_run(request: TrainRequest) -> Path | None:
 
 
 def _apply_recipe_on_all_ranks(
-    request: TrainRequest, task: TrainingTask, machine: DeviceConfig, callback: ProgressCallback, process_group: ProcessGroup
+    request: TrainRequest, task: TrainingTask, machine: DeviceConfig, process_group: ProcessGroup
 ) -> tuple[TrainRequest, DeviceConfig]:
     """Let the main process's recipe choose the settings of all processes."""
     if (processes := process_group.world_size) == 1:
-        return _apply_recipe(request, task, machine, callback)
+        return _apply_recipe(request, task, machine)
     machine = dataclasses.replace(machine, world_size=processes)
 
     def choose_on_main() -> str:
-        completed, _ = _apply_recipe(request, task, machine, callback)
+        completed, _ = _apply_recipe(request, task, machine)
         divisible = (
             completed
             if "batch" in completed.explicit
@@ -327,12 +328,10 @@ def _apply_recipe_on_all_ranks(
     return dataclasses.replace(TrainRequest.build(request.inputs, values, "the main process"), explicit=explicit), machine
 
 
-def _apply_recipe(
-    request: TrainRequest, task: TrainingTask, machine: DeviceConfig, callback: ProgressCallback
-) -> tuple[TrainRequest, DeviceConfig]:
+def _apply_recipe(request: TrainRequest, task: TrainingTask, machine: DeviceConfig) -> tuple[TrainRequest, DeviceConfig]:
     """Let the recipe fill in what was not given; return the request and the machine with as many threads as are fastest."""
     has_time_budget = request.training.minutes is not None
-    request = task.apply_recipe(request, machine, callback.on_message)
+    request = task.apply_recipe(request, machine)
     if (
         has_time_budget
         and machine.world_size == 1

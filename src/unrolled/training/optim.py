@@ -46,10 +46,10 @@ def _detached_for_update(weights: list[Tensor]) -> list[Tensor]:
 class Optimizer:
     """Updates the weights of a model from their gradients.
 
-    `state_keys` maps the name of each state tensor of a weight to its name in checkpoints, which must not change.
+    `state_keys` names the state tensors that each weight has, as in checkpoints.
     """
 
-    state_keys: dict[str, str]
+    state_keys: tuple[str, ...]
 
     def __init__(self, model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
         self.options, self.process_group = options, process_group
@@ -74,8 +74,7 @@ class Optimizer:
 
     def _named_state(self) -> dict[str, Tensor]:
         named = {f"{name}/step": step for name, step in zip(self.weights, self.steps, strict=True)}
-        for state_name, tensors in self.state.items():
-            key = self.state_keys[state_name]
+        for key, tensors in self.state.items():
             named |= {f"{name}/{key}": tensor for name, tensor in zip(self.weights, tensors, strict=True)}
         return named
 
@@ -97,7 +96,7 @@ class Optimizer:
 class AdamW(Optimizer):
     """AdamW (Loshchilov and Hutter 2019). Weight decay applies to matrices, but not to biases, norms and the embedding."""
 
-    state_keys = {"exp_avg": "mean", "exp_avg_sq": "square"}
+    state_keys = ("exp_avg", "exp_avg_sq")
     betas = (0.9, 0.99)
 
     def __init__(self, model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
@@ -297,7 +296,7 @@ def polar_express(matrices: Tensor) -> Tensor:
 class RMSProp(Optimizer):
     """RMSProp (Tieleman and Hinton 2012) with char-rnn's smoothing constant."""
 
-    state_keys = {"square_avg": "square"}
+    state_keys = ("square_avg",)
     alpha = 0.95
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, TrainRequest, flag_name
 
-Note = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 ALLOWED_CHANGES = frozenset(
     ("lr", "schedule", "warmup", "decay", "decay_after", "weight_decay", "clip", "clip_by", "state_reset_prob")
@@ -64,7 +64,7 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
 
-def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], note: Note, allow_change: bool) -> TrainRequest:
+def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], allow_change: bool) -> TrainRequest:
     """Return the saved request with what a resume may change; refuse what would make it another training."""
     saved = request.to_dict()
     always_allowed = {field.name for part in (request.machine, request.run) for field in dataclasses.fields(part)} - {"out"}
@@ -76,16 +76,16 @@ def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], note:
         hint = " (--allow-change goes on with them)" if set(rejected) <= ALLOWED_CHANGES else ""
         raise UsageError(f"A resumed run keeps its settings: {differences}. Leave these out{hint}, or start a new run.")
     if others:
-        note("changed: " + ", ".join(f"{flag_name(name)} was {saved[name]!r}, now {changes[name]!r}" for name in others))
+        logger.info("changed: " + ", ".join(f"{flag_name(name)} was {saved[name]!r}, now {changes[name]!r}" for name in others))
     budget = {name: value for name, value in changes.items() if name in BUDGET_OPTIONS and value is not None}
     if budget:
         changes |= {name: budget.get(name) for name in BUDGET_OPTIONS}
-        note("the budget changed: " + ", ".join(f"{flag_name(name)} {value:g}" for name, value in budget.items()))
+        logger.info("the budget changed: " + ", ".join(f"{flag_name(name)} {value:g}" for name, value in budget.items()))
     updated = TrainRequest.build(request.inputs, saved | changes, "resume")
     return dataclasses.replace(updated, explicit=request.explicit | set(budget) | (set(changes) - set(BUDGET_OPTIONS)))
 
 
-def check_environment(saved: Any, current: dict[str, Any], explicit: set[str], allow_change: bool, note: Note) -> None:
+def check_environment(saved: Any, current: dict[str, Any], explicit: set[str], allow_change: bool) -> None:
     """Raise `UsageError` where a run would go on under other conditions than it had, and so no longer bit for bit.
 
     What was `asked` for by a flag is known to whoever asked; with `allow` the rest is only told.
@@ -102,4 +102,4 @@ def check_environment(saved: Any, current: dict[str, Any], explicit: set[str], a
             f"This run would not go on bit for bit: {differences}. Make it as it was, or go on with --allow-change."
         )
     if changes:
-        note(f"{differences}: from here on it is not, bit for bit, the run that was not stopped")
+        logger.warning(f"{differences}: from here on it is not, bit for bit, the run that was not stopped")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
 from typing import Any, Self
 
 from unrolled.errors import Interrupted
+
+logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,12 +21,11 @@ class StopSignals:
 
     Python runs signal handlers between its own instructions, and one of torch's may take seconds; so signals are read from a
     pipe by a thread, which sees each of them at once. Files are replaced atomically, so leaving at once tears nothing.
-    Outside the main thread signals are not ours to take. `told` is called with a sentence when the first one comes.
+    Outside the main thread signals are not ours to take.
     """
 
-    def __init__(self, note: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(self) -> None:
         self.number: int | None = None
-        self._note = note
         self._old_handlers: dict[int, Any] = {}
         self._old_wakeup_fd = -1
 
@@ -61,4 +62,4 @@ class StopSignals:
                 if self.number is not None:
                     os._exit(128 + number)
                 self.number = number
-                self._note("stopping: this step is finished and saved; a second signal leaves at once")
+                logger.info("stopping: this step is finished and saved; a second signal leaves at once")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.train_step import TrainStep
+
+logger = logging.getLogger(__name__)
 
 MAX_ROLLBACKS = 3
 """Times that training goes back to its last checkpoint, at half of the rate, before it gives up."""
@@ -120,7 +123,7 @@ class Trainer:
         Either way everything is saved. Raises `DivergedError` if the loss is no longer finite; what was saved stays good.
         """
         self.model.train()
-        with StopSignals(self.callback.on_message) as stop, gc_frozen():
+        with StopSignals() as stop, gc_frozen():
             try:
                 if self._last_save_step < 0:
                     self.state.cursor = self.batches.cursor
@@ -170,7 +173,7 @@ class Trainer:
             self.run.metrics.append(
                 {"event": "rollback", "step": restored_step, "diverged_at": diverged_step, "lr_factor": 0.5**rollbacks}
             )
-        self.callback.on_message(message)
+        logger.warning(message)
 
     def _timed_step(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> bool:
         """Take a step, agree with the other processes on time, stop signals and losses; return whether a checkpoint is due."""
@@ -178,9 +181,7 @@ class Trainer:
         batch, micro_batches = next(iterator), self.train_step.micro_batches
         loss = self.step(batch)
         if self.train_step.micro_batches > micro_batches:
-            self.callback.on_message(
-                f"out of memory: a batch is learned from in {self.train_step.micro_batches} parts from here on"
-            )
+            logger.warning(f"out of memory: a batch is learned from in {self.train_step.micro_batches} parts from here on")
         seconds = time.perf_counter() - started
         save_due = time.monotonic() - self._last_save_time > self.run_options.save_every
         if self.process_group.world_size == 1:

@@ -6,12 +6,13 @@ Everything here goes to stderr; results go to stdout and are printed by `cli`.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,8 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from unrolled.training.callbacks import Progress
+from unrolled.training.callbacks import NullProgress, Progress
 
 LOG_INTERVAL = 5.0
 """Seconds between two plain lines; the first comes sooner."""
@@ -52,30 +52,53 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class NullProgress:
-    """Sees everything and says nothing."""
+class MessageHandler(logging.Handler):
+    """While entered, passes each message of a logger of this package and of those below it to `sink`."""
+
+    def __init__(self, sink: Callable[[str], None], logger_name: str = "unrolled") -> None:
+        super().__init__(logging.INFO)
+        self._sink, self._logger = sink, logging.getLogger(logger_name)
+        self._level = self._logger.level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on a message. An error of the sink is raised, unlike in other handlers: stderr may be closed or full."""
+        self._sink(record.getMessage())
 
     def __enter__(self) -> Self:
+        self._level = self._logger.level
+        if not self._logger.isEnabledFor(logging.INFO):
+            self._logger.setLevel(logging.INFO)
+        self._logger.addHandler(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._level)
 
-    def on_step(self, progress: Callable[[], Progress]) -> None:
-        """Is called after every step."""
 
-    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
-        """Is called after every validation."""
+class _MessageProgress(NullProgress):
+    """A view that also shows the messages of the package's loggers while it is entered."""
+
+    def __init__(self) -> None:
+        self._handler = MessageHandler(self.on_message)
+
+    def __enter__(self) -> Self:
+        self._handler.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._handler.__exit__()
 
     def on_message(self, message: str) -> None:
-        """Is told what a user should know."""
+        """Show a message."""
+        raise NotImplementedError
 
 
-class LogProgress(NullProgress):
+class LogProgress(_MessageProgress):
     """One line an interval, for logs and pipes: no bars, no cursor moves."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._next_time = time.monotonic() + FIRST_LOG_AFTER
 
     def on_step(self, progress: Callable[[], Progress]) -> None:
@@ -105,10 +128,11 @@ class LogProgress(NullProgress):
         print(line, file=sys.stderr, flush=True)
 
 
-class BarProgress(NullProgress):
+class BarProgress(_MessageProgress):
     """A live bar with the numbers, and the latest sample below it, on a terminal."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=False, vertical_overflow="crop")
         self._next_time = 0.0
@@ -117,6 +141,7 @@ class BarProgress(NullProgress):
         self._started = False
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        super().__exit__(kind, error, traceback)
         if self._started:
             self._live.stop()
 

@@ -24,9 +24,11 @@ def explain(argv: list[str]) -> int:
     if options.neuron is not None and not options.terminal:
         raise UsageError("--neuron colors a text on the terminal: add --terminal. On the page, any unit can be chosen.")
     from unrolled.api import open_model
+    from unrolled.views.progress import MessageHandler
 
     model = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line"))
-    result = model.explain(input_name, note=print_note, **settings)
+    with MessageHandler(print_note, "unrolled.analysis"):
+        result = model.explain(input_name, **settings)
     if as_json:
         print(json.dumps({"version": 1, **result.to_json()}))
     elif options.terminal:
@@ -46,9 +48,10 @@ def report(argv: list[str]) -> int:
     run, as_json = (cli_values.pop(key) for key in ("run", "json"))
     _, settings, machine_settings = parser.split_options(cli_values, ReportOptions)
     from unrolled.api import open_model
+    from unrolled.views.progress import MessageHandler
 
-    result = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line")).report(
-        note=print_note, **settings
-    )
+    model = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line"))
+    with MessageHandler(print_note, "unrolled.analysis"):
+        result = model.report(**settings)
     print(json.dumps({"version": 1, **result.to_json()}) if as_json else result.summary())
     return 0

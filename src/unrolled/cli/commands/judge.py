@@ -33,12 +33,14 @@ def evaluate(argv: list[str]) -> int:
     run, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
     _, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
     from unrolled.api import TableModel, open_model
+    from unrolled.views.progress import MessageHandler
 
     model = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line"))
     if isinstance(model, TableModel):
         return _evaluate_table(model, inputs, settings, as_json)
     result = model.evaluate(*inputs, **settings)
-    baselines = model.baselines(*inputs, note=print_note, **settings) if settings.get("baselines") else None
+    with MessageHandler(print_note, "unrolled.analysis"):
+        baselines = model.baselines(*inputs, **settings) if settings.get("baselines") else None
     if result.num_unknown:
         print(f"{result.num_unknown:,} characters that the model never saw are left out", file=sys.stderr)
     if as_json:

@@ -21,15 +21,15 @@ def bench(argv: list[str]) -> int:
     parts, as_json = cli_values.pop("part"), cli_values.pop("json")
     options = from_dict(BenchOptions, cli_values, "the command line")
     from unrolled.bench import BENCHMARKS, run_benchmarks
+    from unrolled.views.progress import MessageHandler
 
     unknown = [part for part in parts if part not in BENCHMARKS]
     if unknown:
         raise UsageError(
             f"bench has no part '{unknown[0]}'{did_you_mean(unknown[0], BENCHMARKS) or '.'} Parts: {', '.join(BENCHMARKS)}."
         )
-    results = run_benchmarks(
-        parts, options, note=lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
-    )
+    with MessageHandler(lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True), "unrolled.bench"):
+        results = run_benchmarks(parts, options)
     print(json.dumps({"version": 1, **results}))
     return 0
 

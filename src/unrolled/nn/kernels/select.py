@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import logging
 
 import torch
 
@@ -14,6 +14,8 @@ from unrolled.nn.kernels import aten, native
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions, TrainingOptions
+
+logger = logging.getLogger(__name__)
 
 KERNELS: dict[str, Kernel] = {"native": native.unroll, "torch": aten.unroll, "reference": unroll_by_step}
 """Kernels by the name that `--kernels` takes, the preferred first; the reference is the last and supports every cell."""
@@ -61,14 +63,13 @@ def choose_kernel(
     model: Network,
     machine: DeviceConfig,
     options: MachineOptions,
-    note: Callable[[str], None],
     training: TrainingOptions | None = None,
 ) -> tuple[DeviceConfig, str]:
     """Set a kernel on `model`; return the machine with the dtype to use, and the kernel's name.
 
     For `training`, the gradients of a kernel are first compared with the reference at the sizes in use. With `--precision
-    auto`, float32 is used where bfloat16 would be slow or wrong. `note` receives the reason of a choice that is not the usual
-    one. Raises `UsageError` if the kernel that was asked for cannot run or train this model.
+    auto`, float32 is used where bfloat16 would be slow or wrong. The reason of a choice that is not the usual one is logged.
+    Raises `UsageError` if the kernel that was asked for cannot run or train this model.
     """
     dtypes = [machine.dtype]
     if options.precision == "auto" and machine.dtype != torch.float32:
@@ -83,15 +84,15 @@ def choose_kernel(
         mismatch = None if training is None else _gradient_mismatch(model, name, dtype, training)
         if mismatch is None:
             if reason:
-                note(f"{'float32' if dtype != machine.dtype else name + ' kernels'}, because {reason}")
+                logger.info(f"{'float32' if dtype != machine.dtype else name + ' kernels'}, because {reason}")
             return dataclasses.replace(machine, dtype=dtype), set_kernel(model, name)
         reason = mismatch
     if options.kernels not in ("auto", "reference"):
         raise UsageError(f"--kernels {options.kernels} cannot train this model: {reason}.")
     if reason:
-        note(f"reference kernel, which is slow, because {reason}")
+        logger.warning(f"reference kernel, which is slow, because {reason}")
     elif dtypes[-1] != machine.dtype:
-        note("float32, because the reference kernel is slow in bfloat16")
+        logger.warning("float32, because the reference kernel is slow in bfloat16")
     return dataclasses.replace(machine, dtype=dtypes[-1]), set_kernel(model, "reference")
 
 

@@ -11,7 +11,6 @@ from unrolled.nn.sequence_model import Network
 from unrolled.options import TrainingOptions, TrainRequest
 from unrolled.text.batching import BatchSource
 
-Note = Callable[[str], None]
 StopCheck = Callable[[], None]
 
 
@@ -21,7 +20,7 @@ class TrainingTask(Protocol):
     loss_unit: str
     """What a loss is of."""
 
-    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig, note: Note) -> TrainRequest:
+    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Fill in what was not given, and say why."""
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +24,11 @@ from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.spec import TableSpec, infer_spec
 from unrolled.tables.table_files import Table, open_table
 from unrolled.training.table_recipe import TableStats, choose_table_options
-from unrolled.training.tasks.base import Note, StopCheck
+from unrolled.training.tasks.base import StopCheck
 from unrolled.training.throughput import time_steps
 from unrolled.training.train_step import TrainStep
+
+logger = logging.getLogger(__name__)
 
 MAX_VALIDATION_ROWS = 10_000
 """Rows held out at most; they are kept as they stand in the table too, to be judged as they will be used."""
@@ -41,16 +44,17 @@ MAX_CELL_WIDTH = 60
 class TableTask:
     """A table's two columns, cut into rows that train and rows held out (or those of another table)."""
 
-    def __init__(self, request: TrainRequest, spec: TableSpec | None, note: Note) -> None:
+    def __init__(self, request: TrainRequest, spec: TableSpec | None) -> None:
+        self._log_level = logging.INFO if spec is None else logging.DEBUG  # a resume repeats nothing
         self.table = _open_input(request)
         self.validation_cells: list[tuple[Cell, Cell]] = []
         source, target = _resolve_columns(request, self.table)
         if spec is None:
-            note(f"looking at {self.table.name}")
+            logger.info(f"looking at {self.table.name}")
             tokens = request.data.tokens if "tokens" in request.explicit else None
             spec, message = infer_spec(self.table, source, target, tokens)
-            note(message)
-        self.dataset, self.train_rows, self.validation_rows = self._encode_rows(spec, request, note)
+            logger.info(message)
+        self.dataset, self.train_rows, self.validation_rows = self._encode_rows(spec, request)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
             table = open_table(request.table.validation, split="test")
@@ -59,7 +63,7 @@ class TableTask:
             self.validation_cells = _first_rows(table, spec)
         if len(self.validation_rows) == 0:
             self.validation = None
-            note("no rows are left for validation: the last model is kept, not the best")
+            logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
         spec.target.check_target(self.table.name)
         train_stats = spec.train_stats or spec.target.baseline_stats(
             spec.source, self.dataset.source, self.dataset.target, self.train_rows
@@ -69,7 +73,7 @@ class TableTask:
         self._throughputs: dict[Any, float] = {}
 
     def _encode_rows(
-        self, spec: TableSpec, request: TrainRequest, note: Note
+        self, spec: TableSpec, request: TrainRequest
     ) -> tuple[PairDataset, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Encode the rows; each is held out or not by a seeded draw, so that the order of a table does not matter."""
         dataset, rng = PairDataset(spec), np.random.default_rng([request.training.seed, 2])
@@ -86,15 +90,18 @@ class TableTask:
             lines = ", ".join(str(line) for line in dataset.skipped_rows[:5]) + (
                 ", ..." if len(dataset.skipped_rows) > 5 else ""
             )
-            note(f"{len(dataset.skipped_rows):,} of {dataset.num_read:,} rows are left out, a cell being empty: line {lines}")
+            logger.log(
+                self._log_level,
+                f"{len(dataset.skipped_rows):,} of {dataset.num_read:,} rows are left out, a cell being empty: line {lines}",
+            )
         if len(validation) == len(dataset):
             validation = validation[1:]
         mask = np.zeros(len(dataset), dtype=bool)
         mask[validation] = True
-        note(f"{len(dataset) - len(validation):,} rows to learn from, {len(validation):,} held out")
+        logger.log(self._log_level, f"{len(dataset) - len(validation):,} rows to learn from, {len(validation):,} held out")
         return dataset, np.flatnonzero(~mask), np.flatnonzero(mask)
 
-    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig, note: Note) -> TrainRequest:
+    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""
         source_lengths = self.dataset.source.lengths[self.train_rows]
         stats = TableStats(len(self.train_rows), int(source_lengths.sum()), self.batches(request.training).tokens_per_epoch)
@@ -103,7 +110,7 @@ class TableTask:
             request, shape, stats, lambda candidate: self.throughput(candidate, machine), self._count_parameters
         )
         if message:
-            note(message)
+            logger.info(message)
         return request
 
     def _count_parameters(self, request: TrainRequest) -> int:
@@ -216,17 +223,17 @@ class TableTask:
         return val, f"{metrics} on {report.num_rows:,} rows held out" + (f" ({baselines})" if baselines else "") + f". {losses}"
 
 
-def open_table_task(request: TrainRequest, note: Note) -> TableTask:
+def open_table_task(request: TrainRequest) -> TableTask:
     """Read the table that a request names."""
     check_table_options(request.model)
-    return TableTask(request, None, note)
+    return TableTask(request, None)
 
 
-def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file: ModelFile, note: Note) -> TableTask:
+def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TableTask:
     """Return the table of a run again, in the columns of its model."""
     if not isinstance(model_file, TableModelFile):
         raise DataError("The run's model is one of a text, and its settings name a table.")
-    task = TableTask(request, model_file.spec, lambda message: None)
+    task = TableTask(request, model_file.spec)
     if task.origin["content_hash"] != origin["content_hash"]:
         raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
     return task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,10 @@ from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
 from unrolled.text.tokenizer import TOKENIZERS, Ids
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.recipe import TextStats, choose_text_options
-from unrolled.training.tasks.base import Note, StopCheck
+from unrolled.training.tasks.base import StopCheck
 from unrolled.training.throughput import measure_throughput
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_DOCUMENTS = 8
 """Documents in a live sample."""
@@ -37,15 +40,13 @@ class TextTask:
     Raises `DataError` for a text from which nothing can be learned.
     """
 
-    def __init__(self, corpus: Corpus, options: DataOptions, note: Note) -> None:
+    def __init__(self, corpus: Corpus, options: DataOptions) -> None:
         self.corpus = corpus
-        self._report(note)
+        self._check_corpus()
         min_tokens = 2 if corpus.tokenizer.eos_id is None else 3
         train, validation = corpus.split(options.train_fraction)
         if len(train) < min_tokens:
             train, validation = corpus.ids, corpus.ids[:0]
-        if len(validation) < min_tokens:
-            note("no part is left for validation: the last model is kept, not the best")
         self.train: Ids = train
         self.validation: Ids | None = validation if len(validation) >= min_tokens else None
         self._throughputs: dict[Any, float] = {}
@@ -53,30 +54,36 @@ class TextTask:
 
     loss_unit = "character"
 
-    def _report(self, note: Note) -> None:
+    def _check_corpus(self) -> None:
         corpus, tokenizer = self.corpus, self.corpus.tokenizer
-        num_kinds = tokenizer.vocab_size - (tokenizer.eos_id is not None)
         if len(corpus.ids) < 2:
             raise DataError("The text has one character: at least two are needed, to predict one from the other.")
-        if num_kinds == 1 and tokenizer.eos_id is None:
+        if tokenizer.vocab_size == 1 and tokenizer.eos_id is None:
             raise DataError(f"The text has one kind of symbol only, {tokenizer.decode([0])!r}: there is nothing to predict.")
+
+    def log_summary(self) -> None:
+        """Log the size of the text, what its encoding left out, and whether there is a validation part."""
+        corpus, tokenizer = self.corpus, self.corpus.tokenizer
+        num_kinds = tokenizer.vocab_size - (tokenizer.eos_id is not None)
         documents = (
             ""
             if tokenizer.eos_id is None
             else f", {corpus.num_documents:,} {corpus.documents}s, the longest {corpus.longest_document:,}"
         )
-        note(f"{len(corpus.ids):,} symbols of {num_kinds:,} kinds{documents}")
+        logger.info(f"{len(corpus.ids):,} symbols of {num_kinds:,} kinds{documents}")
         for message in corpus.notes:
-            note(message)
+            logger.info(message)
+        if self.validation is None:
+            logger.warning("no part is left for validation: the last model is kept, not the best")
 
-    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig, note: Note) -> TrainRequest:
+    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""
         stats = TextStats(tokens=len(self.train) - 1, vocab_size=self.corpus.tokenizer.vocab_size)
         request, message = choose_text_options(
             request, stats, lambda candidate: self.throughput(candidate, machine), machine.world_size
         )
         if message:
-            note(message)
+            logger.info(message)
         return request
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
@@ -211,7 +218,7 @@ def fit_logit_scale(evaluation: Evaluation, logit_scale: float) -> tuple[float, 
     return evaluation.nats + evaluation.slope * step + evaluation.curvature * step**2 / 2, logit_scale + step
 
 
-def open_text_task(request: TrainRequest, note: Note) -> TextTask:
+def open_text_task(request: TrainRequest) -> TextTask:
     """Read the text that a request names. Raises `UsageError` for settings that only tables have."""
     table_options = set(PairOptions.__dataclass_fields__) | {"target", "validation"}
     misplaced = sorted(table_options & request.explicit)
@@ -223,25 +230,27 @@ def open_text_task(request: TrainRequest, note: Note) -> TextTask:
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     embedding_dim(1, request.model)
     if any(name.lower().endswith(TABLE_SUFFIXES) for name in request.inputs):
-        note("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")
-    return TextTask(open_corpus(request.inputs, request.data, report=note), request.data, note)
+        logger.info("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")
+    task = TextTask(open_corpus(request.inputs, request.data), request.data)
+    task.log_summary()
+    return task
 
 
-def reopen_text_task(request: TrainRequest, origin: dict[str, Any], note: Note) -> TextTask:
+def reopen_text_task(request: TrainRequest, origin: dict[str, Any]) -> TextTask:
     """Return the text of a run again."""
-    return TextTask(reopen_corpus(request, origin, note), request.data, lambda message: None)
+    return TextTask(reopen_corpus(request, origin), request.data)
 
 
-def reopen_corpus(request: TrainRequest, origin: dict[str, Any], note: Note) -> Corpus:
+def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
     """Return the text a run was trained on: read again, or from the cache if the files are gone."""
     key = str(origin["cache_key"])
     try:
-        corpus = None if "-" in request.inputs else open_corpus(request.inputs, request.data, report=note)
+        corpus = None if "-" in request.inputs else open_corpus(request.inputs, request.data)
     except DataError as error:
         corpus = cached_corpus(key)
         if corpus is None:
             raise
-        note(f"{error} The copy that was encoded for this run is used.")
+        logger.warning(f"{error} The copy that was encoded for this run is used.")
     if corpus is None:
         corpus = cached_corpus(key)
     if corpus is None:
