@@ -348,7 +348,7 @@ def test_a_model_without_a_memory_reaches_one_symbol_back() -> None:
 @pytest.mark.parametrize("cell", ["rnn", "gru", "gru-reset-before", "lstm"])
 def test_losses_and_shares_are_those_of_single_places(cell: str) -> None:
     torch.manual_seed(1)
-    options = ModelOptions(cell=cell, hidden=9, dropout=0)
+    options = ModelOptions(cell=cell, hidden=9, dropout=0)  # type: ignore[arg-type]  # a key of CELLS
     model = RecurrentLM(V, options).eval()
     with torch.no_grad():
         for weight in model.parameters():

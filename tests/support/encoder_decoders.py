@@ -16,7 +16,7 @@ MACHINE = select_device(MachineOptions(precision="float32", threads=1))
 def random_encoder_decoder(pairs: PairDataset, cell: str = "lstm", **pair: Any) -> EncoderDecoder:
     """Return a model for some pairs with weights large enough that every gate moves."""
     torch.manual_seed(5)
-    options = ModelOptions(cell=cell, hidden=12, layers=2, dropout=0.0)
+    options = ModelOptions(cell=cell, hidden=12, layers=2, dropout=0.0)  # type: ignore[arg-type]  # a key of CELLS
     model = EncoderDecoder(pairs.spec.dims, options, PairOptions(**pair)).eval()
     with torch.no_grad():
         for weight in model.parameters():

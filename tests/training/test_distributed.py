@@ -121,7 +121,7 @@ def after_muon(process_group: ProcessGroup, model: RecurrentLM) -> dict[str, tor
 @pytest.mark.parametrize("hidden", [6, 64])  # 64: by the native kernels where there are some
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_sharded_muon_equals_one_process(cell: str, hidden: int) -> None:
-    model = RecurrentLM(5, ModelOptions(hidden=hidden, layers=1, cell=cell))
+    model = RecurrentLM(5, ModelOptions(hidden=hidden, layers=1, cell=cell))  # type: ignore[arg-type]  # a key of CELLS
     models = [copy.deepcopy(model) for _ in range(2)]
     expected = after_muon(ProcessGroup(), model)
     shards, barrier = [torch.empty(0)] * 2, threading.Barrier(2, timeout=60)
