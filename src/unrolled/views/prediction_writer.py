@@ -1,4 +1,4 @@
-"""Answers as they leave: the rows of a table with what is predicted behind them, as CSV or as one JSON document."""
+"""Output of predictions: the rows of a table with new columns, as CSV or as one JSON document."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from unrolled import JSON_VERSION
 from unrolled.atomic_io import make_dir, write_atomic
 from unrolled.errors import DataError
 from unrolled.evaluation.predictor import Prediction
@@ -23,7 +24,7 @@ PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
 
 
 def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
-    """Write the table with its answers, row by row as they come."""
+    """Write the table with its predictions, row by row."""
     writer = csv.writer(out, lineterminator="\n")
     new_columns: list[str] | None = None
     for number, (row, prediction) in enumerate(rows, 1):
@@ -38,7 +39,7 @@ def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, 
 
 def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
     """Write one JSON document: the version, and a list of rows."""
-    out.write('{"version": 1, "rows": [')
+    out.write(f'{{"version": {JSON_VERSION}, "rows": [')
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {
@@ -57,7 +58,7 @@ def unused_name(name: str, columns: tuple[str, ...]) -> str:
 
 
 def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOptions, number: int) -> dict[str, Any]:
-    """Return the cells that an answer adds to its row."""
+    """Return the cells that a prediction adds to its row; an image is saved as a file if there is a folder for it."""
     text = prediction.text
     if isinstance(spec.target, ImageColumn) and options.image_dir is not None and len(prediction.values):
         path = Path(options.image_dir) / f"{number:06}.png"
@@ -73,11 +74,11 @@ def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOp
 
 
 def save_png(path: Path, image: Any, column: ImageColumn) -> None:
-    """Write a picture `(H, W, C)`, in the units of its column, as a PNG file."""
+    """Write an image `(H, W, C)`, in the units of its column, as a PNG file."""
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError("Pictures need the package Pillow: pip install 'unrolled[data]'") from error
+        raise DataError("Images need the package Pillow: pip install 'unrolled[data]'") from error
     import io
 
     levels = np.clip((image - column.low) / (column.high - column.low) * 255, 0, 255).round().astype(np.uint8)
@@ -88,11 +89,11 @@ def save_png(path: Path, image: Any, column: ImageColumn) -> None:
 
 
 def json_value(value: Any) -> Any:
-    """Return a cell as JSON can have it."""
+    """Return a cell as a JSON value."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def csv_value(value: Any) -> Any:
-    """Return a cell as CSV can have it: lists as JSON."""
+    """Return a cell as a CSV value: lists as JSON."""
     value = json_value(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else "" if value is None else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from unrolled import JSON_VERSION
 from unrolled.cli.help import EXPLAIN_HELP, REPORT_HELP
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
@@ -28,7 +29,7 @@ def explain(argv: list[str]) -> int:
     model = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line"))
     result = model.explain(input_name, note=print_note, **settings)
     if as_json:
-        print(json.dumps({"version": 1, **result.to_json()}))
+        print(json.dumps({"version": JSON_VERSION, **result.to_json()}))
     elif options.terminal:
         result.print_colored(options.neuron)
     else:
@@ -50,5 +51,5 @@ def report(argv: list[str]) -> int:
     result = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line")).report(
         note=print_note, **settings
     )
-    print(json.dumps({"version": 1, **result.to_json()}) if as_json else result.summary())
+    print(json.dumps({"version": JSON_VERSION, **result.to_json()}) if as_json else result.summary())
     return 0

@@ -6,6 +6,7 @@ import json
 import sys
 
 from unrolled import __version__
+from unrolled import JSON_VERSION
 from unrolled.cli.help import BENCH_HELP, DOCTOR_HELP
 from unrolled.cli.parser import CommandParser
 from unrolled.errors import UsageError, did_you_mean
@@ -30,7 +31,7 @@ def bench(argv: list[str]) -> int:
     results = run_benchmarks(
         parts, options, note=lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
     )
-    print(json.dumps({"version": 1, **results}))
+    print(json.dumps({"version": JSON_VERSION, **results}))
     return 0
 
 
@@ -41,5 +42,5 @@ def doctor(argv: list[str]) -> int:
     from unrolled.doctor import collect_findings, format_findings
 
     findings = collect_findings()
-    print(json.dumps({"version": 1, **findings}) if cli_values["json"] else format_findings(findings))
+    print(json.dumps({"version": JSON_VERSION, **findings}) if cli_values["json"] else format_findings(findings))
     return 0 if findings["self_test"]["passed"] else 1
