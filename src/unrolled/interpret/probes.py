@@ -94,7 +94,7 @@ def probe_units(activations: Activations, text: str, check: Callable[[], None] =
 
 def _report(table: ScoreTable, first_half_scores: Floats) -> ProbeReport:
     """Select the best unit of each feature, and the best feature of each unit, by the scores `(F, U)` on the first half."""
-    best_units = [table.result(index, int(np.abs(first_half_scores[index]).argmax())) for index in range(len(values))]
+    best_units = [table.result(index, int(np.abs(first_half_scores[index]).argmax())) for index in range(len(table.features))]
     best_units.sort(
         key=lambda result: (result.trivial, not result.is_detector, result.p_value > 0.05, -table.relative_score(result))
     )
