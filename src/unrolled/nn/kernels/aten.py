@@ -1,6 +1,6 @@
-"""torch's own fused recurrent layers: oneDNN on the processor, cuDNN on NVIDIA cards.
+"""torch's fused recurrent layers: oneDNN on CPUs, cuDNN on NVIDIA GPUs.
 
-A reset inside a chunk cannot be told to them, so a chunk is cut at its resets and run in segments.
+They cannot reset the state within a sequence, so a chunk is cut at its resets and run in segments.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from unrolled.nn.cells import (
     unroll_by_step,
 )
 
+MAX_TABLE_RATIO = 0.6
+"""An embedding table with at most this many rows per column is multiplied by the input weights once."""
+
 _FUSED_LAYERS = {RNNCell: torch.rnn_tanh, GRUCell: torch.gru, LSTMCell: torch.lstm}
 
 
@@ -32,25 +35,21 @@ def unsupported_reason(cell: Cell) -> str | None:
     return None if type(cell) in _FUSED_LAYERS else f"torch has no fused layer for {type(cell).__name__}"
 
 
-MAX_TABLE_RATIO = 0.6
-"""A table with fewer rows than this share of its width is multiplied by the weights once, and its rows are then picked."""
-
-
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-    """Unroll `cell` as `unroll_by_step` does, through torch's fused layer. Autocast's type is used, if it is on.
+    """Unroll `cell` as `unroll_by_step` does, with torch's fused layer, in the dtype of autocast if that is on.
 
-    Rows of a small table are told to the layer as a one of V, with the table's products as its input weights: V columns to
-    multiply instead of I. With 65 symbols and 256 units that is 0.71 of the layer's time, forward and backward (LOG.md).
+    Rows of a small embedding table are passed as one-hot vectors, with the products of the table as input weights: V columns
+    to multiply instead of I. For 65 tokens and 256 units this takes 0.71 of the time, forward and backward.
     """
     if not isinstance(cell, GatedCell):
-        raise ValueError(f"The aten kernel unrolls gated cells; got {type(cell).__name__}.")
+        raise ValueError(f"The torch kernel unrolls gated cells; got {type(cell).__name__}.")
     if xs.shape[0] == 0:
-        return unroll_by_step(cell, xs, state, resets)  # torch's layers refuse no steps
+        return unroll_by_step(cell, xs, state, resets)  # torch's layers need at least one step
     device_type = cell.weight_hh.device.type
     dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else cell.weight_hh.dtype
     reason = unsupported_reason(cell)
     if reason is not None:
-        raise ValueError(f"The aten kernel cannot unroll this cell: {reason}.")
+        raise ValueError(f"The torch kernel cannot unroll this cell: {reason}.")
     with torch.autocast(device_type, enabled=False):
         xs, weight_ih = _layer_inputs(cell, xs)
         weights = [weight.to(dtype) for weight in (weight_ih, cell.weight_hh, *_biases(cell))]
@@ -69,7 +68,7 @@ def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -
 
 
 def _layer_inputs(cell: GatedCell, xs: Inputs) -> tuple[Tensor, Tensor]:
-    """Return inputs `(T, B, any)` and the weights `(G H, any)` that they are multiplied by."""
+    """Return inputs `(T, B, D)` and their weights `(G H, D)`; D is I, or V for one-hot vectors."""
     if not isinstance(xs, EmbeddingLookup) or len(xs.table) > MAX_TABLE_RATIO * xs.table.shape[1]:
         return to_dense(xs), cell.weight_ih
     one_hot = F.one_hot(xs.ids, len(xs.table))
@@ -77,12 +76,12 @@ def _layer_inputs(cell: GatedCell, xs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 def _biases(cell: GatedCell) -> tuple[Tensor, Tensor]:
-    """Return the two biases that torch's layers insist on; the second is zero where the cell has one."""
+    """Return the two biases that torch's layers need; the second is zero if the cell has only one."""
     return cell.bias, torch.zeros_like(cell.bias) if cell.bias_hh is None else cell.bias_hh
 
 
 def _segments(resets: Tensor | None, steps: int) -> list[tuple[int, int]]:
-    """Return `(start, stop)` of the stretches inside which no row is reset."""
+    """Return `(start, stop)` of the segments within which no row is reset."""
     if resets is None:
         return [(0, steps)]
     bounds = [0, *(t for t in resets.any(1).nonzero().flatten().tolist() if t > 0), steps]
@@ -93,6 +92,6 @@ def _run_fused(cell: GatedCell, xs: Tensor, state: State, weights: list[Tensor])
     hidden = [s.unsqueeze(0).contiguous() for s in state]  # (layers = 1, B, H)
     initial = hidden if isinstance(cell, LSTMCell) else hidden[0]
     layer = _FUSED_LAYERS[type(cell)]
-    # has_biases, num_layers, dropout, train, bidirectional, batch_first; torch types each of the three otherwise
+    # has_biases, num_layers, dropout, train, bidirectional, batch_first; the three functions have different type stubs
     ys, *final = layer(xs, initial, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)  # type: ignore[operator]
     return ys, (LSTMState if isinstance(cell, LSTMCell) else type(state))(*(s.squeeze(0) for s in final))

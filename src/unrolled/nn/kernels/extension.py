@@ -1,4 +1,4 @@
-"""The compiled library, if there is one: it is optional, and everything works without it."""
+"""The compiled extension module `_native`. It is optional: without it, all functions run on torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 ENV_VARIABLE = "UNROLLED_INSTRUCTIONS"
-"""Names the best instruction set to use, to try what other processors do; `none` does without the library."""
+"""The best instruction set to use, to test the code of other CPUs; `none` disables the extension."""
 
 
 @functools.cache
 def _load() -> tuple[Any, str]:
-    """Return the library, or None and why."""
+    """Return the module and an empty string, or None and the reason."""
     requested = os.environ.get(ENV_VARIABLE, "")
     if requested == "none":
         return None, f"{ENV_VARIABLE}=none switches the native kernels off"
@@ -30,15 +30,18 @@ def _load() -> tuple[Any, str]:
         try:
             module.set_isa(requested)
         except ValueError:
-            return None, f"{ENV_VARIABLE}={requested} is not here, which has {', '.join(module.available_isas())}"
+            return (
+                None,
+                f"{ENV_VARIABLE}={requested} is not available on this CPU, which has {', '.join(module.available_isas())}",
+            )
     return module, ""
 
 
 def native_module() -> Any:
-    """Return the compiled module, or None where it was not built. torch's threads become its own."""
+    """Return the compiled module, or None if it was not built. It uses the OpenMP threads of torch."""
     return _load()[0]
 
 
 def unavailable_reason() -> str:
-    """Return why `library` is None, in words; empty if it is not."""
+    """Say why `native_module` returns None; an empty string if it does not."""
     return _load()[1]

@@ -1,4 +1,4 @@
-"""A model's last product and its loss, in one pass forward and back: the scores are never in memory as a whole."""
+"""Linear head and cross-entropy fused, forward and backward in one pass, without storing all logits at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.kernels.native_layer import ROW_PADDING, pack_weight, pack_weight_backward, padded_size, weight_gradients
 
 PADDING_BIAS = -1e30
-"""The bias of a column that only fills up a tile: its probability is nothing."""
+"""Bias of the columns that pad a tile: their probability is zero."""
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """The mean cross-entropy of `weight ys + bias` `(T, B, V)` with `targets` `(T, B)`, those below zero left out.
+    """Mean cross-entropy of the logits `weight ys + bias` `(T, B, V)` with `targets` `(T, B)`; targets below zero do not count.
 
-    All gradients are made with it, as far as they are wanted: a loss is what they start from, and they are as cheap as it is.
+    The forward pass computes the gradients as well, and the backward pass only scales them.
     """
 
     @staticmethod
@@ -40,13 +40,13 @@ class LinearCrossEntropy(torch.autograd.Function):
             target_ids, vocab_size, 1 / max(1, num_targets), packed_xs[0], dlogits[0], losses, dxs, dbias,
         )  # fmt: skip
         dweight, _ = weight_gradients(0, dlogits, packed_xs, None, padded_vocab, threads)
-        ctx.found = (dxs.view(ys.shape), dweight[0, :vocab_size, :hidden_size], dbias.sum(0)[:vocab_size])
+        ctx.gradients = (dxs.view(ys.shape), dweight[0, :vocab_size, :hidden_size], dbias.sum(0)[:vocab_size])
         return losses.sum() / num_targets
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:
-        gradients, scale = ctx.found, float(dloss)
+        gradients, scale = ctx.gradients, float(dloss)
         if scale != 1.0:
             gradients = [gradient * scale for gradient in gradients]
         return (None, *gradients, None)

@@ -1,9 +1,9 @@
-"""Our own kernels in C++ (`native/`), for processors: layers forward and backward through time, and the loss behind them.
+"""The native kernels, C++ code for CPUs (`native/`): recurrent layers forward and backward through time, and the loss.
 
-One parallel region for a whole sequence; weights packed once; threads share the rows of small layers and the units of large
-ones, and do a cell's arithmetic while its sums are hot. What the processor offers is found at run time: AMX, AVX-512 BF16,
-AVX-512, AVX2, or plain vectors. Resets inside a chunk are part of the loop, so that a chunk is never cut. What is around a
-layer that is residual, a normalisation before and a sum behind, is done with it: each pass over memory that is saved is time.
+One parallel region covers a whole sequence. Weights are packed once per call. Threads share the rows of small layers and the
+units of large ones, and apply the nonlinearities of a cell while its sums are in cache. The instruction set is chosen at run
+time: AMX, AVX-512 BF16, AVX-512, AVX2, or plain vectors. Resets within a chunk are part of the loop. The layer norm before a
+residual layer and the sum after it are computed in the same passes over memory.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from unrolled.nn.kernels.linear_cross_entropy import LinearCrossEntropy
 from unrolled.nn.kernels.native_layer import CELL_KINDS, NativeLayer, ResidualNorm
 
 MIN_INPUTS_PER_TABLE_ROW = 4
-"""A table with this many times fewer rows than there are inputs is multiplied by the weights once, and its rows are picked."""
+"""With at least this many inputs per row of an embedding table, the table is multiplied by the input weights once."""
 
 
 def unsupported_reason(cell: Cell) -> str | None:
-    """Say why these kernels cannot run this cell, or return None if they can."""
+    """Say why the native kernels cannot run this cell, or return None if they can."""
     if native_module() is None:
         return unavailable_reason()
     if type(cell) not in CELL_KINDS:
         return f"there is no native layer for {type(cell).__name__}"
     weight = cast(GatedCell, cell).weight_hh
     if weight.device.type != "cpu":
-        return f"native kernels run on processors, and the model is on {weight.device.type}"
+        return f"native kernels run on CPUs, and the model is on {weight.device.type}"
     return None if weight.dtype == torch.float32 else f"native weights are float32, and the model's are {weight.dtype}"
 
 
 def has_bfloat16() -> bool:
-    """Say whether this processor multiplies bfloat16 in these kernels."""
+    """Return whether the native kernels multiply in bfloat16 on this CPU."""
     module = native_module()
     return module is not None and str(module.active_isa()) in ("amx", "avx512_bf16")
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
-    """Unroll `cell` as `unroll_by_step` does. Products are in autocast's type, if that is on; all else is float32."""
+    """Unroll `cell` as `unroll_by_step` does. Products are in the dtype of autocast if that is on; all else is float32."""
     return _unroll(cell, xs, state, resets, None, None)
 
 
 def unroll_residual(
     cell: Cell, xs: Inputs, norm: nn.LayerNorm, mask: Tensor | None, state: State, resets: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """Return `xs + mask * cell(norm(xs))` `(T, B, H)`, all of it in float32, and the last state; `mask` is `(B, H)`."""
+    """Return `xs + mask * cell(norm(xs))` `(T, B, H)` in float32, and the final state; `mask` is `(B, H)`."""
     return _unroll(cell, xs, state, resets, norm, mask)
 
 
 def loss(ys: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy, in nats, of the scores that `head` gives to `ys` `(T, B, H)` with `targets` `(T, B)`.
+    """Return the mean cross-entropy in nats of the logits `head(ys)`, `ys` `(T, B, H)`, with `targets` `(T, B)`.
 
     Targets below zero do not count.
     """
@@ -63,7 +63,7 @@ def loss(ys: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
 
 
 def _product_dtype() -> torch.dtype:
-    """Return the type that products are in."""
+    """Return the dtype of matrix products."""
     use_bfloat16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16()
     return torch.bfloat16 if use_bfloat16 else torch.float32
 

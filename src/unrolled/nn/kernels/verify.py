@@ -1,7 +1,7 @@
-"""Whether fused layers can be trusted here: their gradients against the definition's, at the very sizes in use.
+"""Verification of fused kernels: their gradients compared with the reference on this machine, at the sizes in use.
 
-Forward values of a fused layer can be right while its gradients are wrong: torch 2.13's bfloat16 LSTM is so on processors with
-AMX, if H is a multiple of 1024. A table of known faults would miss the next one; a comparison does not.
+The forward values of a fused layer can be correct and its gradients wrong: the bfloat16 LSTM of torch 2.13 is so on CPUs with
+AMX if H is a multiple of 1024. A list of known faults would miss the next one; a comparison does not.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from unrolled.nn.loss import cross_entropy
 from unrolled.nn.sequence_model import Network
 
 MAX_STEPS = 8
-"""Steps compared; a wrong product is wrong at each."""
+"""Most time steps compared; a wrong product is wrong at every step."""
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
-"""Largest difference allowed, as a share of the gradient's length: rounding gives 1e-6, and 0.005 in bfloat16."""
-
+"""Largest relative error allowed, as a fraction of the norm: rounding gives 1e-6, and 0.005 in bfloat16."""
 
 KERNEL_LABELS = {"torch": "torch's", "native": "the native"}
 
 
 def find_mismatch(model: Network, kernel: str, dtype: torch.dtype, batch_size: int, steps: int) -> str | None:
-    """Say what is wrong with a `kernel` for training `model` in `dtype` with `batch` lanes, or return None."""
+    """Say what is wrong with a kernel for training `model` in `dtype` with these sizes, or return None."""
     cells: dict[tuple[int, int, int], GatedCell] = {}
     for index, cell in enumerate(model.cells()):
         table_rows = model.vocab_size if index == 0 and isinstance(model, RecurrentLM) else 0
@@ -45,12 +44,11 @@ def find_mismatch(model: Network, kernel: str, dtype: torch.dtype, batch_size: i
 
 
 def relative_error(cell: GatedCell, kernel: str, dtype: torch.dtype, batch_size: int, steps: int, table_rows: int = 0) -> float:
-    """Return how far outputs and gradients of a `kernel` are from the definition's in float32.
+    """Return the largest relative error of outputs and gradients of a kernel, compared with the reference in float32.
 
-    With `rows`, the inputs are rows of a table of so many, as those of the first layer are. A native cell that can be residual
-    is, with a normalisation before it: that is the same kernel with more around it.
-
-    The largest of the differences, each as a share of the length of what it should be; `nan` if any is.
+    With `table_rows`, the inputs are rows of an embedding table of that size, as in the first layer. With the native kernel, a
+    cell whose input and hidden sizes are equal is run as a residual layer with layer norm, which is the same code and more.
+    Errors are fractions of the norm of the expected tensor; `nan` if any value is.
     """
     device, generator = cell.weight_hh.device, torch.Generator().manual_seed(0)
     shape = (table_rows, cell.input_size) if table_rows else (steps, batch_size, cell.input_size)
@@ -73,7 +71,7 @@ def relative_error(cell: GatedCell, kernel: str, dtype: torch.dtype, batch_size:
 
 
 def _run_cell(cell: GatedCell, kernel: str, xs: Inputs, norm: nn.LayerNorm | None) -> tuple[Tensor, State]:
-    """Run a cell from zero by a kernel; with a `norm`, as a residual layer."""
+    """Run a cell from the zero state with a kernel; with a `norm`, as a residual layer."""
     state = cell.initial_state(xs.shape[1])
     if norm is None:
         return KERNELS[kernel](cell, xs, state, None)
@@ -84,7 +82,7 @@ def _run_cell(cell: GatedCell, kernel: str, xs: Inputs, norm: nn.LayerNorm | Non
 
 
 def loss_relative_error(head: nn.Linear, dtype: torch.dtype, batch_size: int, steps: int) -> float:
-    """Return how far the native loss behind a head and its gradients are from torch's in float32, as `difference` does."""
+    """Return the largest relative error of the native loss and its gradients, compared with torch in float32."""
     generator = torch.Generator().manual_seed(0)
     xs = torch.randn(steps, batch_size, head.in_features, generator=generator)
     targets = torch.randint(head.out_features, (steps, batch_size), generator=generator)
@@ -98,7 +96,7 @@ def loss_relative_error(head: nn.Linear, dtype: torch.dtype, batch_size: int, st
 
 
 def _max_relative_error(expected: list[Tensor], actual: list[Tensor]) -> float:
-    """Return the largest difference of two lists, each as a share of the length expected; `nan` if any is."""
+    """Return the largest relative error of two lists of tensors, as a fraction of the expected norm; `nan` if any value is."""
     pairs = zip(expected, actual, strict=True)
-    errors = [float((one - other).norm() / one.norm().clamp_min(1e-12)) for one, other in pairs]
+    errors = [float((want - got).norm() / want.norm().clamp_min(1e-12)) for want, got in pairs]
     return max(errors) if all(error == error for error in errors) else float("nan")
