@@ -49,9 +49,9 @@ from unrolled.tables.table_files import Row, Table, open_table
 from unrolled.text.corpus import Corpus
 from unrolled.text.tokenizer import Ids
 from unrolled.training import launch
-from unrolled.training.callbacks import ProgressCallback
+from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.launch import TrainResult
-from unrolled.views.progress import LogProgress, NullProgress
+from unrolled.views.progress import LogProgress
 
 
 class TrainedModel:

@@ -26,7 +26,7 @@ from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import MachineOptions, ModelOptions, SampleOptions, TrainRequest
 from unrolled.text.corpus import cache_folder
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 PACKAGES = ("torch", "numpy", "safetensors", "rich", "zstandard")
 FLOAT64_TOLERANCE = 1e-9

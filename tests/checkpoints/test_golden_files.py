@@ -10,7 +10,7 @@ import pytest
 
 import unrolled
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text("utf-8"))

@@ -116,9 +116,7 @@ def test_the_best_detectors_are_clamped_by_default(cli: Cli, runs: dict[str, str
     signs = {unit: one["sign"] for one, unit in reversed([*zip(answer["detectors"], units, strict=True)])}
     for one in answer["effects"][1::2]:
         values = states[:, one["layer"], one["unit"]]
-        is_beyond = (
-            (values > one["value"] - 0.01) if signs[one["layer"], one["unit"]] > 0 else (values < one["value"] + 0.01)
-        )
+        is_beyond = (values > one["value"] - 0.01) if signs[one["layer"], one["unit"]] > 0 else (values < one["value"] + 0.01)
         assert 0.03 < is_beyond.mean() < 0.3
 
 
@@ -164,7 +162,8 @@ def test_explain_saves_activations(cli: Cli, runs: dict[str, str], short: Path, 
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "sentence"), [("", 3, "There is no text in "), ("T", 3, "The text has one token: at least two are needed")]
+    ("content", "code", "sentence"),
+    [("", 3, "There is no text in "), ("T", 3, "The text has one token: at least two are needed")],
 )
 def test_a_text_too_short_to_explain(
     cli: Cli, runs: dict[str, str], tmp_path: Path, content: str, code: int, sentence: str
@@ -177,7 +176,9 @@ def test_a_text_too_short_to_explain(
 
 
 @pytest.mark.parametrize("flags", [("--clamp", "2.0"), ("--clamp", "0.16"), ("--terminal", "--neuron", "0.16")])
-def test_a_unit_that_does_not_exist_is_a_usage_error(cli: Cli, runs: dict[str, str], short: Path, flags: tuple[str, ...]) -> None:
+def test_a_unit_that_does_not_exist_is_a_usage_error(
+    cli: Cli, runs: dict[str, str], short: Path, flags: tuple[str, ...]
+) -> None:
     done = cli("explain", runs["book"], short, *flags, *EXACT)
     assert "layers are 0 to 1, units 0 to 15" in done.err
     assert (done.code, done.out) == (2, "")
@@ -204,7 +205,9 @@ def test_documents_and_bytes_are_explained_too(cli: Cli, runs: dict[str, str], t
     text, arrays = tmp_path / "t.txt", tmp_path / "a.npz"
     text.write_text("b\u00e9l\ngot\n", "utf-8")
     for source in ([], [text]):
-        done = cli("explain", runs[model], *source, "--out", tmp_path / "x.html", "--save-activations", arrays, "--json", *EXACT)
+        done = cli(
+            "explain", runs[model], *source, "--out", tmp_path / "x.html", "--save-activations", arrays, "--json", *EXACT
+        )
         assert done.code == 0, done.err
     with np.load(arrays) as saved:
         eos_ids = [load(runs[model]).tokenizer.eos_id] if model == "names" else []

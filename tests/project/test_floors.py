@@ -28,8 +28,8 @@ ORDER = {
     "checkpoints": ["format_1", "model_file", "run_dir", "tensorboard"],
     "generation": ["sampling", "beam_search"],
     "evaluation": [
-        "calibration", "language_model", "metric_report", "metrics", "predictor", "table_metrics", "surprisal", "line_surprisal",
-        "ngram", "memorization",
+        "calibration", "language_model", "metric_report", "metrics", "predictor", "table_metrics", "surprisal",
+        "line_surprisal", "ngram", "memorization",
     ],
     "interpret": [
         "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",

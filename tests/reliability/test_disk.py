@@ -28,8 +28,7 @@ from unrolled.options import TrainRequest
 from unrolled.tables import ragged
 from unrolled.tables.ragged import RaggedArray
 from unrolled.training import launch
-from unrolled.training.callbacks import Progress
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress, Progress
 
 LONG = pytest.mark.long
 

@@ -30,7 +30,7 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 KILLS_P, KILLS_N = 100, 1000
 SIGNALS_P, SIGNALS_N = 10, 100

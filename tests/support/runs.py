@@ -13,7 +13,7 @@ from unrolled.checkpoints.model_file import load_checked, load_model
 from unrolled.checkpoints.run_dir import Run
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 NOUNS, VERBS = ("the", "a", "old", "red", "dog", "fox"), ("jumps", "sleeps", "and")
 TEXT = "".join(f"{NOUNS[(i * i + i // 7) % 6]} {VERBS[i % 3]}.\n" for i in range(300))

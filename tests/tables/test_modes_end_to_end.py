@@ -15,9 +15,9 @@ from support.tables import MODES, many_to_many, many_to_one, one_to_one, synced,
 from unrolled.errors import DataError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
+from unrolled.training.callbacks import NullProgress
 from unrolled.training.table_recipe import choose_table_options
 from unrolled.training.tasks.table import TableTask
-from unrolled.views.progress import NullProgress
 
 TINY = ("--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1)
 METRICS = {

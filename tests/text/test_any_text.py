@@ -21,7 +21,7 @@ from unrolled.text import text_files
 from unrolled.text.text_files import read_code_points
 from unrolled.text.tokenizer import ByteTokenizer
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 EXAMPLES_P, EXAMPLES_N = 500, 5_000
 STREAMS_P, STREAMS_N = 2_000, 100_000

@@ -15,7 +15,7 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress
 
 SETTINGS: dict[str, Any] = {
     "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "symbol_dropout": 0.0,

@@ -23,11 +23,10 @@ from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
-from unrolled.training.callbacks import EvalHooks
+from unrolled.training.callbacks import EvalHooks, NullProgress
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.train_step import TrainStep
-from unrolled.views.progress import NullProgress
 
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
 

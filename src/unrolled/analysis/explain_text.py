@@ -113,9 +113,7 @@ class ExplainResult:
             lines += [
                 _detector_line(item) for item in self.probe_report.best_units if item.p_value <= 0.05 and not item.trivial
             ]
-            lines += [
-                f"{self.probe_report.detector_fraction:.1%} of the units are detectors of a feature that needs memory"
-            ]
+            lines += [f"{self.probe_report.detector_fraction:.1%} of the units are detectors of a feature that needs memory"]
         lines += [_effect_line(item) for item in self.effects]
         return "\n".join([*lines, f"page: {self.page_path}"])
 
@@ -187,9 +185,7 @@ def _probe_units(
     if session.run is not None:
         activations = record_activations(session.model, session.held_out_text(options.probe_length))
     if len(activations.tokenized) < MIN_PROBE_TOKENS:
-        note(
-            f"too short to find detectors: {len(activations.tokenized):,} tokens, and {MIN_PROBE_TOKENS:,} are needed"
-        )
+        note(f"too short to find detectors: {len(activations.tokenized):,} tokens, and {MIN_PROBE_TOKENS:,} are needed")
         return None
     note(f"searching for detectors on {len(activations.tokenized):,} tokens")
     return probe_units(activations, activations.tokenized.one_char_per_token(), seed=options.seed)

@@ -84,7 +84,9 @@ def _open_other(session: TextSession, name: str) -> TextSession:
     path = find_model(Path(name))
     saved = load_text_model(path)
     if saved.tokenizer.kind != session.tokenizer.kind:
-        raise UsageError(f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable.")
+        raise UsageError(
+            f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable."
+        )
     saved.model.to(session.machine.device).eval()
     run = Run(path.parent) if (path.parent / "config.json").is_file() else None
     return TextSession(path, saved, session.machine, run)

@@ -24,8 +24,7 @@ from unrolled.options import DataOptions, TrainRequest
 from unrolled.text.corpus import open_corpus
 from unrolled.text.tokenizer import Ids
 from unrolled.training import launch
-from unrolled.training.callbacks import Progress
-from unrolled.views.progress import NullProgress
+from unrolled.training.callbacks import NullProgress, Progress
 
 EVAL_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Shares of the time after which a peer is looked at."""

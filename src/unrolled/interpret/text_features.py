@@ -153,7 +153,9 @@ _QUOTED = rf"[^{{0}}\n]{{{{0,{MAX_QUOTE_CHARS}}}}}"
 FEATURES: tuple[Feature, ...] = (
     Feature("double quotes", 'between " and "', inside_matches(r'"' + _QUOTED.format('"') + '"|“[^”]*”')),
     Feature(
-        "single quotes", "between ' and ', not apostrophes within words", inside_matches(r"(?<!\w)'[^'\n]{1,400}'(?!\w)|‘[^’]*’")
+        "single quotes",
+        "between ' and ', not apostrophes within words",
+        inside_matches(r"(?<!\w)'[^'\n]{1,400}'(?!\w)|‘[^’]*’"),
     ),
     Feature("triple quotes", 'between """ and """', inside_matches(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'')),
     Feature(

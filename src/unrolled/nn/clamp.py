@@ -14,7 +14,6 @@ from unrolled.errors import UsageError
 from unrolled.nn.cells import Cell, GatedCell, State
 from unrolled.nn.stack import Stack
 
-
 MAX_CLAMP_VALUE = torch.finfo(torch.float32).max
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from unrolled.training.schedule import Budget
 
@@ -51,6 +52,26 @@ class ProgressCallback(Protocol):
     def on_message(self, message: str) -> None:
         """Is told what a user should know."""
         ...
+
+
+class NullProgress:
+    """A `ProgressCallback` that does nothing; a base class for others."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def on_step(self, progress: Callable[[], Progress]) -> None:
+        """Called after every step."""
+
+    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
+        """Called after every validation."""
+
+    def on_message(self, message: str) -> None:
+        """Called with a message for the user."""
 
 
 @dataclass(frozen=True)

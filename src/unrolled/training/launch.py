@@ -24,7 +24,7 @@ from unrolled.options import MachineOptions, TrainingOptions, TrainRequest
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
 from unrolled.text.corpus import is_encoded_jointly
-from unrolled.training.callbacks import EvalHooks, ProgressCallback
+from unrolled.training.callbacks import EvalHooks, NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, load_request, run_config
@@ -32,7 +32,6 @@ from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.table import open_table_task, reopen_table_task
 from unrolled.training.tasks.text import open_text_task, reopen_text_task
 from unrolled.training.trainer import Trainer
-from unrolled.views.progress import NullProgress
 
 LONG_STEP_SECONDS = 0.2
 """Seconds of a step from which on all threads are faster than one, and measuring would only take time."""

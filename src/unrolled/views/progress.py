@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,8 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from unrolled.training.callbacks import Progress
+from unrolled.training.callbacks import NullProgress, Progress
 
 LOG_INTERVAL = 5.0
 """Seconds between two log lines; the first comes after `FIRST_LOG_AFTER`."""
@@ -52,26 +50,6 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class NullProgress:
-    """Sees everything and says nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def on_step(self, progress: Callable[[], Progress]) -> None:
-        """Is called after every step."""
-
-    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
-        """Is called after every validation."""
-
-    def on_message(self, message: str) -> None:
-        """Is told what a user should know."""
-
-
 class LogProgress(NullProgress):
     """One line per interval, for logs and pipes, without cursor movement."""
 
@@ -85,8 +63,8 @@ class LogProgress(NullProgress):
         self._next_time = time.monotonic() + LOG_INTERVAL
         self._write(
             f"step={current.step} done={current.fraction:.0%} eta={format_duration(current.eta)} epochs={current.epochs:.2f} "
-            f"tokens_per_second={current.tokens_per_second:.0f} train_bits={format_bits(current.train_nats)} lr={current.lr:.2g} "
-            f"gradient_norm={-1 if current.gradient_norm is None else current.gradient_norm:.2g}"
+            f"tokens_per_second={current.tokens_per_second:.0f} train_bits={format_bits(current.train_nats)} "
+            f"lr={current.lr:.2g} gradient_norm={-1 if current.gradient_norm is None else current.gradient_norm:.2g}"
         )
 
     def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:

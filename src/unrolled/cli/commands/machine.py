@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from unrolled import __version__
-from unrolled import JSON_VERSION
+from unrolled import JSON_VERSION, __version__
 from unrolled.cli.help import BENCH_HELP, DOCTOR_HELP
 from unrolled.cli.parser import CommandParser
 from unrolled.errors import UsageError, did_you_mean

@@ -11,8 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unrolled import __version__
-from unrolled import JSON_VERSION
+from unrolled import JSON_VERSION, __version__
 from unrolled.cli.help import TRAIN_HELP
 from unrolled.cli.parser import CommandParser
 from unrolled.errors import Interrupted, UsageError
