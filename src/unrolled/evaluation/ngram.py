@@ -47,7 +47,7 @@ def uniform_nats(vocab_size: int) -> float:
 
 
 def xz_nats(train: bytes, test: bytes, num_units: int) -> float:
-    """Return what xz needs for `test` after `train`, in nats per unit; `num_units` is the number of units (characters) of `test`.
+    """Return what xz needs for `test` after `train`, in nats per unit (a character); `test` has `num_units`.
 
     This is the compressed size of both together minus that of `train`, with preset 9 and a dictionary for all of the text.
     The compressor needs about 11 bytes of memory per byte of text.

@@ -63,7 +63,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, cells: Sequence[Cell], first: int = 0) -> list[Prediction]:
-        """Return the predictions of some cells; `first` is the index of the first one, from which the seeds for sampling follow."""
+        """Return the predictions of some cells; `first` is the index of the first one, which changes the sampling seeds."""
         steps = [np.zeros(0) if is_empty(cell.value) else self.spec.source.encode_source(cell) for cell in cells]
         lengths = np.array([len(array) for array in steps], dtype=np.int64)
         predictions: list[Prediction] = [Prediction("", np.zeros(0, dtype=np.int64))] * len(cells)

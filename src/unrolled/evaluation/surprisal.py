@@ -130,7 +130,7 @@ class SurprisalScorer:
 
 @dataclass(frozen=True)
 class ScoredBlock:
-    """A scored block of a text: code points `(N,)`, bits `(M, N)` of M models, and whether the first model knows each `(N,)`."""
+    """A scored block of a text: code points `(N,)`, bits `(M, N)` of M models, and whether the first model knows each."""
 
     code_points: CodePoints
     bits: Bits

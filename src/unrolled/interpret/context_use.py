@@ -35,8 +35,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ContextUse:
-    """`nats[i]` is the mean loss with `context_lengths[i]` tokens of context, starting from a zero state. `gradient_share[d - 1]`
-    is the share of the loss gradient's norm at the input token `d` positions before the predicted one.
+    """`nats[i]` is the mean loss with `context_lengths[i]` tokens of context, starting from a zero state.
+
+    `gradient_share[d - 1]` is the share of the gradient's norm at the input token `d` positions before the predicted one.
     """
 
     context_lengths: tuple[int, ...]

@@ -23,8 +23,8 @@ Array = npt.NDArray[np.float32]
 class RowActivations:
     """A row's `prediction`, and the activations of S encoder steps and M decoder steps.
 
-    `encoder` has the encoder's activations by name (h, c and the gates; in a bidirectional encoder the backward units come after
-    the forward ones), each `(S, L, H)`, and `decoder` the decoder's `(M, L, H)`; each is empty if the model has no such part.
+    `encoder` has the encoder's activations by name (h, c and the gates; if bidirectional, the backward units come after the
+    forward ones), each `(S, L, H)`, and `decoder` the decoder's `(M, L, H)`; each is empty if the model has no such part.
     `source_tokens` are those of a text; `step_probs` `(S, labels)` the probabilities of labels that are aligned with the
     steps; `attention` `(M, S)` the attention weights.
     """

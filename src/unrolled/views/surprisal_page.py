@@ -1,4 +1,4 @@
-"""A scored text as an HTML page: the lines with the highest surprisal, and the first lines of the text, colored by surprisal."""
+"""A scored text as an HTML page: the lines with the highest surprisal and the first lines, colored by surprisal."""
 
 from __future__ import annotations
 
