@@ -36,9 +36,11 @@ def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, 
         )
 
 
-def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
-    """Write one JSON document: the version, and a list of rows."""
-    out.write('{"version": 1, "rows": [')
+def write_json(
+    out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions, version: int
+) -> None:
+    """Write one JSON document: the version of its keys, and a list of rows."""
+    out.write(f'{{"version": {version}, "rows": [')
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {
