@@ -195,7 +195,7 @@ def learner_of(
     import torch
 
     from unrolled.nn.device import select_device
-    from unrolled.nn.kernels import set_kernel
+    from unrolled.nn.kernels.select import set_kernel
     from unrolled.nn.language_model import RecurrentLM
     from unrolled.options import MachineOptions, ModelOptions, TrainingOptions
     from unrolled.text.batching import Batch

@@ -29,9 +29,10 @@ from unrolled.evaluation.metric_report import MetricReport
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.interpret.activations import Activations, record_activations
-from unrolled.interpret.intervention import parse_clamp
 from unrolled.interpret.table_activations import RowActivations, record_row
+from unrolled.nn.clamp import parse_clamp
 from unrolled.nn.device import select_device
+from unrolled.nn.kernels.select import choose_kernel
 from unrolled.options import (
     EvaluateOptions,
     ExplainOptions,
@@ -63,7 +64,7 @@ class TrainedModel:
         options = machine or MachineOptions()
         device_config = select_device(options)
         network = model_file.model.to(device_config.device).eval()
-        self.machine, self.kernels = launch.choose_kernel(network, device_config, options, lambda note: None)
+        self.machine, self.kernels = choose_kernel(network, device_config, options, lambda note: None)
         self.parameters = sum(weight.numel() for weight in network.parameters())
         run_dir = self.path.parent
         self.run = NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None

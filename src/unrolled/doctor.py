@@ -20,8 +20,8 @@ from unrolled.errors import UnrolledError
 from unrolled.generation.sampling import generate
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.device import has_fast_bfloat16, instruction_sets, select_device
-from unrolled.nn.kernels import KERNELS, set_kernel, unsupported_reason
 from unrolled.nn.kernels.extension import native_module, unavailable_reason
+from unrolled.nn.kernels.select import KERNELS, set_kernel, unsupported_reason
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import MachineOptions, ModelOptions, SampleOptions, TrainRequest
 from unrolled.text.corpus import cache_folder

@@ -19,13 +19,13 @@ from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.predictor import Predictor
 from unrolled.generation.sampling import generate, stream_text
 from unrolled.interpret.activations import Activations, record_activations, stream_activations
-from unrolled.interpret.intervention import measure_effect, parse_clamp, unit_importance
+from unrolled.interpret.intervention import measure_effect, unit_importance
 from unrolled.interpret.table_activations import record_row
 from unrolled.nn.cells import CELLS, GatedCell, state_tensors
-from unrolled.nn.clamp import Clamp, clamped
+from unrolled.nn.clamp import Clamp, clamped, parse_clamp
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder import BidirectionalLayer
-from unrolled.nn.kernels import KERNELS, set_kernel, unsupported_reason
+from unrolled.nn.kernels.select import KERNELS, set_kernel, unsupported_reason
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Cell
@@ -316,9 +316,9 @@ def test_a_model_is_let_go_whatever_happens() -> None:
 @pytest.mark.parametrize(
     ("hold", "sentence"),
     [
-        (Clamp(3, 0), "no layer 3 to hold a unit of: the model's are 0 to 2"),
+        (Clamp(3, 0), "no layer 3 to clamp a unit of: the model has layers 0 to 2"),
         (Clamp(-1, 0), "no layer -1"),
-        (Clamp(1, 5), "Layer 1 has no unit 5 to hold: its units are 0 to 4"),
+        (Clamp(1, 5), "Layer 1 has no unit 5 to clamp: its units are 0 to 4"),
         (Clamp(1, -1), "no unit -1"),
     ],
 )

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from support.native import BOUNDS, KINDS, NATIVE, SETS, built, precisions
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, LSTMCell, unroll_by_step
-from unrolled.nn.kernels import available_kernels, native
+from unrolled.nn.kernels import native
 from unrolled.nn.kernels.extension import ENV_VARIABLE, unavailable_reason
 from unrolled.nn.kernels.native_layer import CELL_KINDS as NATIVE_KINDS
+from unrolled.nn.kernels.select import available_kernels
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.training import optim

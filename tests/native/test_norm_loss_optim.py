@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from support.native import BOUNDS, NATIVE, SETS, built, precisions
-from unrolled.nn import kernels
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.kernels import native
+from unrolled.nn.kernels.select import set_kernel
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.loss import cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions
@@ -66,10 +66,10 @@ def test_a_whole_model_learns_what_the_reference_learns(cell: Any, instructions:
         model = RecurrentLM(symbols, options).train()
         nn.init.normal_(model.embedding_matrix())
         batch = batch_of(symbols, 6, rows)
-        kernels.set_kernel(model, "native")
+        set_kernel(model, "native")
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             found = learned(model, batch, model.initial_state(rows))
-        kernels.set_kernel(model, "reference")
+        set_kernel(model, "reference")
         same = learned(model, batch, model.initial_state(rows))
         for name, one, other in zip(range(len(same)), found, same, strict=True):
             assert apart(one, other) < 4 * BOUNDS[dtype], (symbols, dtype, name)

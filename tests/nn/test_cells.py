@@ -22,11 +22,11 @@ from unrolled.nn.cells import (
     unroll_by_step,
 )
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.kernels import KERNELS, available_kernels, native, set_kernel, unsupported_reason, verify
+from unrolled.nn.kernels import native, verify
+from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel, unsupported_reason
 from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.nn.stack import LockedDropout, Stack
 from unrolled.options import PRESETS, MachineOptions, ModelOptions, TrainingOptions
-from unrolled.training.launch import choose_kernel
 
 T, B, E, H, V = 7, 3, 5, 6, 11
 FLOAT64: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}

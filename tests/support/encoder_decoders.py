@@ -6,7 +6,7 @@ import torch
 
 from unrolled.nn.device import select_device
 from unrolled.nn.encoder_decoder import EncoderDecoder
-from unrolled.nn.kernels import set_kernel
+from unrolled.nn.kernels.select import set_kernel
 from unrolled.options import MachineOptions, ModelOptions, PairOptions
 from unrolled.tables.pair_batching import PairDataset
 

@@ -16,9 +16,9 @@ from unrolled.analysis.text_session import TextSession
 from unrolled.atomic_io import storage_error, write_atomic
 from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations, record_activations
-from unrolled.interpret.intervention import InterventionEffect, measure_effect, parse_clamp, unit_importance
+from unrolled.interpret.intervention import InterventionEffect, measure_effect, unit_importance
 from unrolled.interpret.probes import Probe, ProbeReport, probe_units
-from unrolled.nn.clamp import Clamp
+from unrolled.nn.clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
 from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.colored_text import activation_color, color_text

@@ -11,7 +11,7 @@ from unrolled.analysis.text_session import TextSession
 from unrolled.errors import UsageError
 from unrolled.evaluation.memorization import find_known_documents, matching_statistics
 from unrolled.generation.sampling import Sample, generate
-from unrolled.interpret.intervention import parse_clamp
+from unrolled.nn.clamp import parse_clamp
 from unrolled.options import SampleOptions
 
 MIN_COPY_TOKENS = 50

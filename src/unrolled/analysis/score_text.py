@@ -16,8 +16,7 @@ from unrolled.errors import UsageError
 from unrolled.evaluation.line_surprisal import ScoringStream
 from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer
 from unrolled.interpret.activations import record_activations
-from unrolled.interpret.intervention import parse_clamp
-from unrolled.nn.clamp import Clamp
+from unrolled.nn.clamp import Clamp, parse_clamp
 from unrolled.options import ScoreOptions
 from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.colored_text import surprisal_html

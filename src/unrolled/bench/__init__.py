@@ -18,9 +18,10 @@ from unrolled.bench.process import BenchProcess
 from unrolled.bench.workloads import VOCAB_SIZE
 from unrolled.errors import UsageError
 from unrolled.nn.cells import CELLS
-from unrolled.nn.kernels import KERNELS, native
+from unrolled.nn.kernels import native
 from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeDecoder
+from unrolled.nn.kernels.select import KERNELS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import BenchOptions, ModelOptions
 from unrolled.views.svg_curves import loss_curves_svg

@@ -16,14 +16,13 @@ from unrolled.bench.peers import PlainLSTM, PlainLSTMCells
 from unrolled.generation.sampling import generate
 from unrolled.nn.cells import CELLS
 from unrolled.nn.device import select_device, tune_malloc
-from unrolled.nn.kernels import KERNELS
 from unrolled.nn.kernels.extension import native_module
+from unrolled.nn.kernels.select import KERNELS, choose_kernel
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import DataOptions, MachineOptions, ModelOptions, SampleOptions, TrainingOptions
 from unrolled.text.batching import Batch
 from unrolled.text.corpus import open_corpus
 from unrolled.text.tokenizer import CharTokenizer
-from unrolled.training.launch import choose_kernel
 from unrolled.training.train_step import TrainStep
 
 VOCAB_SIZE = 96

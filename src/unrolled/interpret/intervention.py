@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from unrolled.errors import UsageError
 from unrolled.generation.sampling import generate
 from unrolled.interpret.activations import record_activations
 from unrolled.nn.clamp import Clamp, clamped
@@ -24,7 +23,6 @@ from unrolled.text.tokenized_text import TokenizedText
 from unrolled.text.tokenizer import Tokenizer
 
 MAX_UNITS_PER_BATCH = 256
-MAX_CLAMP_VALUE = float(np.finfo(np.float32).max)
 """Units silenced side by side, one a lane."""
 
 Bits = npt.NDArray[np.float64]
@@ -46,19 +44,6 @@ class InterventionEffect:
     def mean_bit_change(self) -> float:
         """The mean change, in bits a symbol: above zero where the unit was of use."""
         return float(np.nanmean(self.bit_changes)) if len(self.bit_changes) > 1 else 0.0
-
-
-def parse_clamp(text: str, flag: str = "--clamp") -> Clamp:
-    """Return the hold that `layer.unit=value` says; without a value it is silenced. Raises `UsageError` for anything else."""
-    unit_name, equals, value = text.partition("=")
-    layer, dot, unit = unit_name.partition(".")
-    try:
-        clamp = Clamp(int(layer), int(unit), float(value) if equals else 0.0)
-    except ValueError:
-        clamp = Clamp(0, 0, math.nan)
-    if not dot or not abs(clamp.value) <= MAX_CLAMP_VALUE:
-        raise UsageError(f"{flag} takes LAYER.UNIT=VALUE, such as 0.17=-1 (layers and units count from 0); got {text!r}.")
-    return clamp
 
 
 def measure_effect(

@@ -1,8 +1,9 @@
-"""Units held at a value while the network runs: what a unit causes, and not only what it follows."""
+"""Clamping: units held at a fixed value while the network runs, to see what they cause and not only what they follow."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,11 +14,13 @@ from unrolled.errors import UsageError
 from unrolled.nn.cells import Cell, GatedCell, State
 from unrolled.nn.stack import Stack
 
+MAX_CLAMP_VALUE = torch.finfo(torch.float32).max
+
 
 class Clamp(NamedTuple):
-    """A unit of a layer (both counted from 0, the lowest layer first) whose output `h` is `value` at every step.
+    """One unit, whose output `h` is set to `value` at every step; layers and units are counted from 0, the lowest first.
 
-    `lane` is the only row of a batch in which it is held; None holds it in all of them.
+    `row` is the only row of a batch in which it is clamped; None means all rows.
     """
 
     layer: int
@@ -26,11 +29,24 @@ class Clamp(NamedTuple):
     row: int | None = None
 
 
-class ClampedCell(Cell):
-    """A cell some of whose units are held: `h = where(held, values, h)` after each step, `held` and `values` `(B or 1, H)`.
+def parse_clamp(text: str, flag: str = "--clamp") -> Clamp:
+    """Return the clamp that `LAYER.UNIT=VALUE` names; without `=VALUE` the value is 0. Raises `UsageError` for other texts."""
+    unit_name, equals, value = text.partition("=")
+    layer, dot, unit = unit_name.partition(".")
+    try:
+        clamp = Clamp(int(layer), int(unit), float(value) if equals else 0.0)
+    except ValueError:
+        clamp = Clamp(0, 0, math.nan)
+    if not dot or not abs(clamp.value) <= MAX_CLAMP_VALUE:
+        raise UsageError(f"{flag} takes LAYER.UNIT=VALUE, such as 0.17=-1 (layers and units count from 0); got {text!r}.")
+    return clamp
 
-    What is held is what the layers above read and what comes back at the next step. An LSTM's memory `c` of the unit goes on
-    by itself, and nothing sees it.
+
+class ClampedCell(Cell):
+    """A cell with some units clamped: `h = where(mask, values, h)` after each step; `mask` and `values` are `(B or 1, H)`.
+
+    The layers above and the next step read the clamped `h`. The cell state `c` of an LSTM is not changed; it has no effect
+    on a clamped `h`.
     """
 
     def __init__(self, cell: GatedCell, mask: Tensor, values: Tensor) -> None:
@@ -49,11 +65,9 @@ class ClampedCell(Cell):
 
 @contextlib.contextmanager
 def clamped(stack: Stack, clamps: Sequence[Clamp], batch_size: int = 1) -> Iterator[None]:
-    """Run a stack with units held, step by step, since no fused layer can hold one; afterwards it is as it was.
+    """Clamp units of a stack inside a `with` block; the layers concerned are unrolled by steps, as fused kernels cannot clamp.
 
-    `lanes` is the height of the batches to come, where units are held in single lanes.
-
-    Raises `UsageError` for a layer or unit that is not there.
+    `batch_size` is only needed for clamps of single rows. Raises `UsageError` for a layer or unit that does not exist.
     """
     layers = stack.layer_list()
     original_cells: list[nn.Module] = [layer.cell for layer in layers]
@@ -67,18 +81,18 @@ def clamped(stack: Stack, clamps: Sequence[Clamp], batch_size: int = 1) -> Itera
         yield
     finally:
         for layer, cell in zip(layers, original_cells, strict=True):
-            layer.cell = cell  # type: ignore[assignment]  # the very cell that was there
+            layer.cell = cell  # type: ignore[assignment]  # the Cell that was read above
 
 
 def _check_clamp(clamp: Clamp, hidden_size: int, num_layers: int) -> None:
     if not 0 <= clamp.layer < num_layers:
-        raise UsageError(f"There is no layer {clamp.layer} to hold a unit of: the model's are 0 to {num_layers - 1}.")
+        raise UsageError(f"There is no layer {clamp.layer} to clamp a unit of: the model has layers 0 to {num_layers - 1}.")
     if not 0 <= clamp.unit < hidden_size:
-        raise UsageError(f"Layer {clamp.layer} has no unit {clamp.unit} to hold: its units are 0 to {hidden_size - 1}.")
+        raise UsageError(f"Layer {clamp.layer} has no unit {clamp.unit} to clamp: its units are 0 to {hidden_size - 1}.")
 
 
 def _clamp_tensors(cell: GatedCell, clamps: list[Clamp], batch_size: int) -> tuple[Tensor, Tensor]:
-    """Return which units are held `(lanes, H)`, and their values."""
+    """Return the mask of clamped units and their values, each `(batch_size, H)`."""
     values = cell.weight_hh.new_zeros(batch_size, cell.hidden_size)
     mask = torch.zeros_like(values, dtype=torch.bool)
     for clamp in clamps:

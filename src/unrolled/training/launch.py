@@ -18,9 +18,9 @@ from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorbo
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
-from unrolled.nn.kernels import KERNELS, available_kernels, set_kernel, verify
+from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel
 from unrolled.nn.sequence_model import Network
-from unrolled.options import MachineOptions, TrainingOptions, TrainRequest
+from unrolled.options import MachineOptions, TrainRequest
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
 from unrolled.text.corpus import is_encoded_jointly
@@ -344,42 +344,6 @@ def _apply_recipe(
         machine_options = dataclasses.replace(request.machine, threads=machine.threads)  # for a resume
         request = dataclasses.replace(request, machine=machine_options)
     return request, machine
-
-
-def choose_kernel(
-    model: Network,
-    machine: DeviceConfig,
-    options: MachineOptions,
-    note: Callable[[str], None],
-    training: TrainingOptions | None = None,
-) -> tuple[DeviceConfig, str]:
-    """Return the machine and the kernel to use; for `training`, one whose gradients were found right at the sizes in use.
-
-    Where bfloat16 is only an offer and slow or wrong, float32. Raises `UsageError` if what was asked for is wrong here.
-    """
-    dtypes = [machine.dtype]
-    if options.precision == "auto" and machine.dtype != torch.float32:
-        dtypes.append(torch.float32)
-    is_auto, reason = options.kernels == "auto", ""
-    attempts = [
-        (d, name) for d in dtypes for name in (available_kernels(model, d) if is_auto else [set_kernel(model, options.kernels)])
-    ]
-    for dtype, name in attempts:
-        if name == "reference":
-            continue
-        mismatch = None if training is None else verify.find_mismatch(model, name, dtype, training.batch, training.bptt)
-        if mismatch is None:
-            if reason:
-                note(f"{'float32' if dtype != machine.dtype else name + ' kernels'}, because {reason}")
-            return dataclasses.replace(machine, dtype=dtype), set_kernel(model, name)
-        reason = mismatch
-    if options.kernels not in ("auto", "reference"):
-        raise UsageError(f"--kernels {options.kernels} cannot train this model: {reason}.")
-    if reason:
-        note(f"reference kernel, which is slow, because {reason}")
-    elif dtypes[-1] != machine.dtype:
-        note("float32, because the reference kernel is slow in bfloat16")
-    return dataclasses.replace(machine, dtype=dtypes[-1]), set_kernel(model, "reference")
 
 
 def _unused_run_dir(inputs: tuple[str, ...]) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.kernels import set_kernel
+from unrolled.nn.kernels.select import set_kernel
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, TrainingOptions
 from unrolled.text.batching import AnyBatch, Batch

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.nn.cells import EmbeddingLookup, GatedCell, Inputs, State, state_tensors, to_dense
-from unrolled.nn.kernels import KERNELS, native
+from unrolled.nn.kernels import native
+from unrolled.nn.kernels.select import KERNELS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.sequence_model import Network

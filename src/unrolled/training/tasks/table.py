@@ -16,7 +16,7 @@ from unrolled.evaluation.metric_report import MetricReport
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, fit_baselines
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
-from unrolled.nn.kernels import set_kernel
+from unrolled.nn.kernels.select import set_kernel
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Cell, is_empty
 from unrolled.tables.columns import LabelColumn
