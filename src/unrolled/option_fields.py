@@ -9,7 +9,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from unrolled.errors import UsageError, did_you_mean
@@ -28,6 +28,7 @@ def option(
     old_names: tuple[str, ...] = (),
     old_values: Mapping[str, str] | None = None,
     by_recipe: bool = False,
+    choices: list[str] | None = None,
 ) -> Any:
     """Declare one setting as a dataclass field.
 
@@ -38,10 +39,11 @@ def option(
         old_names: Earlier names, and those of char-rnn. They are still accepted everywhere.
         old_values: Earlier spellings of a value, each with its present one.
         by_recipe: Whether the training recipe chooses the value if the user does not set it.
+        choices: Allowed values of a string, if others can add some; fixed ones are a `Literal` type.
     """
     bounds = {name: bound for name, bound in {"gt": gt, "ge": ge, "lt": lt, "le": le}.items() if bound is not None}
-    metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "by_recipe": by_recipe} | bounds
-    return dataclasses.field(default=default, metadata=metadata)
+    metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "by_recipe": by_recipe}
+    return dataclasses.field(default=default, metadata=metadata | {"choices": choices} | bounds)
 
 
 def check(options: Any) -> None:
@@ -49,7 +51,7 @@ def check(options: Any) -> None:
     hints = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        expected = _expected_type(hints[field.name], value)
+        expected = _expected_choice(field.metadata["choices"], value) or _expected_type(hints[field.name], value)
         if expected:
             raise UsageError(f"{flag_name(field.name)} is {value!r}; expected {expected}.")
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -69,12 +71,16 @@ def _expected_type(hint: Any, value: Any) -> str:
         expectations = [_expected_type(part, value) for part in typing.get_args(hint)]
         return "" if "" in expectations else expectations[0]
     if typing.get_origin(hint) is Literal:
-        return "" if value in typing.get_args(hint) else "one of " + ", ".join(typing.get_args(hint))
+        return _expected_choice(typing.get_args(hint), value)
     if typing.get_origin(hint) is tuple:
         return "" if isinstance(value, tuple) and all(isinstance(part, str) for part in value) else "a list of strings"
     if hint is float:
         return "" if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
     return "" if type(value) is hint else _TYPE_NAMES.get(hint, "no value")
+
+
+def _expected_choice(choices: Sequence[str] | None, value: Any) -> str:
+    return "" if choices is None or value in choices else "one of " + ", ".join(choices)
 
 
 _TYPE_NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", str: "a string"}

@@ -15,7 +15,8 @@ from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import check as check
 from unrolled.option_fields import flag_name as flag_name
 from unrolled.option_fields import from_dict as from_dict
-from unrolled.option_fields import option, present_names
+from unrolled.option_fields import option as option
+from unrolled.option_fields import present_names as present_names
 from unrolled.option_fields import split_by_class as split_by_class
 
 
@@ -54,15 +55,20 @@ class TableOptions:
     validation: str | None = option(None, "Table to validate on (default: held-out rows, see --train-fraction).")
 
 
+CELL_NAMES = ["rnn", "gru", "gru-reset-before", "lstm"]
+"""Choices of `--cell`; a cell that is registered in `nn.cells.CELLS` adds its name."""
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Architecture of the recurrent network."""
 
-    cell: Literal["rnn", "gru", "gru-reset-before", "lstm"] = option(
+    cell: str = option(
         "lstm",
         "Recurrent cell. gru-reset-before applies the reset gate before the matrix product, as char-rnn does.",
         old_names=("model",),
         old_values={"gru-before": "gru-reset-before"},
+        choices=CELL_NAMES,
     )
     layers: int = option(2, "Number of layers.", ge=1, le=64, old_names=("num_layers",))
     hidden: int = option(256, "Hidden units per layer.", ge=1, le=65536, old_names=("rnn_size",), by_recipe=True)

@@ -75,7 +75,9 @@ class CommandParser(argparse.ArgumentParser):
                 help_text += " (default: the recipe chooses)"
             elif field.default is not None and field.default != () and field.default != "":
                 help_text += f" (default: {_format_default(field.default)})"
-            group.add_argument(flag_name(field.name), help=help_text, **_argument_kwargs(hints[field.name]))
+            group.add_argument(
+                flag_name(field.name), help=help_text, **_argument_kwargs(hints[field.name], field.metadata["choices"])
+            )
             self._old_values |= {(flag_name(field.name), old): new for old, new in field.metadata["old_values"].items()}
             self._old_names |= {flag_name(name): flag_name(field.name) for name in field.metadata["old_names"]}
 
@@ -154,7 +156,7 @@ def _format_default(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def _argument_kwargs(hint: Any) -> dict[str, Any]:
+def _argument_kwargs(hint: Any, choices: list[str] | None) -> dict[str, Any]:
     """Return the arguments of `add_argument` for the type of a field."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
@@ -162,6 +164,8 @@ def _argument_kwargs(hint: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is Literal:
         return {"choices": typing.get_args(hint)}
+    if choices is not None:
+        return {"choices": choices}
     if typing.get_origin(hint) is tuple:
         return {"action": "append", "metavar": "TEXT"}
     return {"type": hint, "metavar": {int: "N", float: "X"}.get(hint, "TEXT")}
