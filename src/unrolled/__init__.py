@@ -7,23 +7,26 @@
     model = unrolled.train_table("questions.csv", source="question", target="label")
     print(model.predict(["Who wrote Hamlet?"]))
 
-    rnn = unrolled.RNN(input_size, hidden_size, output_size)      # the blog post's object
+    rnn = unrolled.RNN(input_size, hidden_size, output_size)      # the object of the blog post
     y = rnn.step(x)
 
-Everything public is in `__all__`; torch is only imported when one of these names is first used.
+The public names are in `__all__`; torch is imported when one of them is first used.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and editors; at run time, __getattr__ imports a name when it is first used
+    from unrolled.api import Model, TableModel, load, load_table, train, train_table
+    from unrolled.errors import UnrolledError
+    from unrolled.nn.stateful import GRU, LSTM, RNN
 
 __version__ = "0.1.0"
-JSON_VERSION = 2
-"""The value of "version" in every JSON document that a command prints."""
 
-_HOMES = {
+_MODULES = {
     "GRU": "unrolled.nn.stateful",
     "LSTM": "unrolled.nn.stateful",
     "Model": "unrolled.api",
@@ -43,10 +46,12 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # without it, Python prints warnings that nobody handles
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'unrolled' has no attribute '{name}'")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return getattr(importlib.import_module(_MODULES[name]), name)
+        raise AttributeError(f"module 'unrolled' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

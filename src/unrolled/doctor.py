@@ -113,7 +113,7 @@ def _max_kernel_difference(cell: str) -> float:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = RecurrentLM(7, ModelOptions(cell=cell, hidden=5, dropout=0)).double()  # type: ignore[arg-type]  # a key of CELLS
+        model = RecurrentLM(7, ModelOptions(cell=cell, hidden=5, dropout=0)).double()
         ids = torch.randint(7, (6, 3))
     expected, max_difference = _forward_backward(model, "reference", ids), 0.0
     for kernel in KERNELS:

@@ -273,7 +273,8 @@ def test_every_token_has_the_first_class_that_matches() -> None:
     classes = [
         "start of line", "inside a word", "other punctuation", "start of word", "white space", "opening bracket or quote",
         "digit", "closing bracket or quote", "white space", "opening bracket or quote", "start of word",
-        *["inside a rare word"] * 4, "closing bracket or quote", "other punctuation", "white space", "start of word", "inside a word", "line end",
+        *["inside a rare word"] * 4, "closing bracket or quote", "other punctuation", "white space", "start of word",
+        "inside a word", "line end",
     ]  # fmt: skip
     bits = np.arange(len(text), dtype=float)
     bits[0] = np.nan

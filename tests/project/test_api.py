@@ -22,21 +22,21 @@ def test_three_lines_do_the_whole_thing(book: Path) -> None:
     loaded = unrolled.load("runs/book")
     assert loaded.sample("The ", length=30) == text == "The " + "".join(loaded.stream("The ", length=30))
     result = loaded.evaluate()
-    assert model.outcome is not None
-    assert model.outcome.val_nats is not None
-    assert result.nats == pytest.approx(model.outcome.val_nats, abs=1e-3)
-    assert result.unknown == 0
-    shape = f"2x16 lstm, {loaded.parameters:,} parameters, {loaded.vocabulary.size} symbols"
+    assert model.result is not None
+    assert model.result.val_nats is not None
+    assert result.nats == pytest.approx(model.result.val_nats, abs=1e-3)
+    assert result.num_unknown == 0
+    shape = f"2x16 lstm, {loaded.parameters:,} parameters, {loaded.tokenizer.vocab_size} tokens"
     assert repr(loaded) == f"<unrolled.Model {shape}, runs/book/model.safetensors>"
 
 
 def test_a_stopped_run_goes_on(book: Path) -> None:
     first = unrolled.train(str(book), steps=20, stop_after=5, **SMALL)
-    assert first.outcome is not None
-    assert (first.outcome.steps, first.outcome.stopped) == (5, 0)
+    assert first.result is not None
+    assert (first.result.steps, first.result.stop_signal) == (5, 0)
     again = unrolled.train(resume="runs/book", stop_after=None, progress=False)
-    assert again.outcome is not None
-    assert (again.outcome.steps, again.outcome.stopped) == (20, None)
+    assert again.result is not None
+    assert (again.result.steps, again.result.stop_signal) == (20, None)
 
 
 def test_a_model_file_is_all_that_is_needed(book: Path, tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_two_models_share_nothing(book: Path) -> None:
 
 def test_unknown_options_name_the_nearest(book: Path) -> None:
     with pytest.raises(UsageError, match="unknown setting 'minuts'; did you mean 'minutes'"):
-        unrolled.train(str(book), minuts=3)
+        unrolled.train(str(book), minuts=3)  # type: ignore[call-arg]  # that is the test
     model = unrolled.train(str(book), steps=3, **SMALL)
     with pytest.raises(UsageError, match="unknown setting 'temprature'"):
-        model.sample(temprature=3)
+        model.sample(temprature=3)  # type: ignore[call-arg]  # that is the test
 
 
 def test_all_is_what_can_be_had_and_sorted() -> None:
@@ -71,7 +71,7 @@ def test_all_is_what_can_be_had_and_sorted() -> None:
         assert getattr(unrolled, name) is not None
         assert name in dir(unrolled)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        unrolled.nothing  # noqa: B018
+        unrolled.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_importing_starts_nothing() -> None:
@@ -79,3 +79,29 @@ def test_importing_starts_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False 1\n"
     assert importlib.import_module("unrolled").__version__
+
+
+def test_sampling_imports_neither_training_nor_pages(book: Path) -> None:
+    unrolled.train(str(book), steps=5, out="r", **SMALL)
+    code = (
+        "import sys, unrolled; model = unrolled.load('r'); model.sample('The ', length=5); list(model.stream(length=5));"
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = done.stdout.split()
+    assert "unrolled.generation.sampling" in names
+    heavy = ("unrolled.training", "unrolled.checkpoints.tensorboard", "unrolled.views.explorer", "unrolled.views.report")
+    heavy += ("unrolled.views.html_page", "unrolled.analysis.report", "unrolled.analysis.explain", "unrolled.interpret.probes")
+    assert [name for name in names if name.startswith((*heavy, "tensorboard", "torch.utils.tensorboard"))] == []
+
+
+def test_a_run_of_the_other_kind_is_refused_before_training(book: Path) -> None:
+    with pytest.raises(UsageError, match="training of a table: use unrolled.train_table"):
+        unrolled.train("builtin:digits", steps=1, progress=False)
+    with pytest.raises(UsageError, match="training of a text: use unrolled.train"):
+        unrolled.train_table(str(book), steps=1, progress=False)
+    unrolled.train(str(book), steps=20, stop_after=5, **SMALL)
+    with pytest.raises(UsageError, match="training of a text"):
+        unrolled.train_table(resume="runs/book")
+    with pytest.raises(UsageError, match="unknown setting 'stepz'"):
+        unrolled.train(resume="runs/book", stepz=3)  # type: ignore[call-arg]  # that is the test

@@ -111,6 +111,6 @@ def test_an_example_of_each_mode_trains(path: Path, monkeypatch: pytest.MonkeyPa
     minutes = settings.pop("minutes")
     assert 0 < minutes <= 3
     model = unrolled.train_table(PREFIX + name, **settings, steps=2, hidden=8, out="r", progress=False)
-    mode = model.task.mode.name
+    mode = model.spec.mode.name
     assert path.stem in (mode, "painter")
-    assert model.evaluate().rows == 40
+    assert model.evaluate().num_rows == 40

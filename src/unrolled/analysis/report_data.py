@@ -115,7 +115,7 @@ def _is_number(value: Any) -> bool:
 
 def _setting_row(field: dataclasses.Field[Any], value: Any, request: TrainRequest) -> list[str]:
     """Return a setting's name, value and origin."""
-    origin = "chosen by the recipe" if field.metadata.get("chosen") else ""
+    origin = "chosen by the recipe" if field.metadata["by_recipe"] else ""
     return [field.name, _format_value(value), "given" if field.name in request.explicit else origin]
 
 

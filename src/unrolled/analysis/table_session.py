@@ -15,8 +15,6 @@ from unrolled.tables.cell_values import Cell, is_empty
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import is_builtin_table, open_table
-from unrolled.training.resume import load_request
-from unrolled.training.tasks.table import reopen_table_task
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,9 @@ class TableSession:
         if table_name is None:
             if self.run is None:
                 raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
+            from unrolled.training.resume import load_request  # not at the top: predicting needs no training code
+            from unrolled.training.tasks.table import reopen_table_task
+
             request, origin = load_request(self.run)
             if not any(is_builtin_table(name) for name in request.inputs):
                 held_out_rows = reopen_table_task(request, origin, self.saved).validation_cells

@@ -23,8 +23,6 @@ from unrolled.text.corpus import Corpus, open_corpus
 from unrolled.text.text_files import read_chunks, resolve_inputs
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import LINE_FEED, Ids, Tokenizer
-from unrolled.training.resume import load_request
-from unrolled.training.tasks.text import reopen_corpus
 
 STDIN_PATH = Path("/dev/stdin")
 
@@ -67,6 +65,9 @@ class TextSession:
 
     def corpus(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
         """Return the fraction for training and the encoded text: that of `inputs`, or of the run if there are none."""
+        from unrolled.training.resume import load_request  # not at the top: sampling needs no training code
+        from unrolled.training.tasks.text import reopen_corpus
+
         if self.run is None:
             request, fingerprints = TrainRequest(), {"content_hash": "", "cache_key": ""}
         else:

@@ -1,39 +1,30 @@
-"""The command line: a name to its command, and every fault to one sentence and an exit code."""
+"""The entry point of the command line: it runs a command, and turns each error into one sentence and an exit code."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from unrolled import __version__
-from unrolled.cli.commands.inside import explain, report
-from unrolled.cli.commands.judge import evaluate, score
-from unrolled.cli.commands.machine import bench, doctor
-from unrolled.cli.commands.train import train
-from unrolled.cli.commands.write import predict, sample
-from unrolled.cli.help import MAIN_HELP
+from unrolled.cli.help import overview
 from unrolled.errors import StorageError, UnrolledError, UsageError, did_you_mean, is_out_of_memory
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": train,
-    "sample": sample,
-    "predict": predict,
-    "eval": evaluate,
-    "score": score,
-    "explain": explain,
-    "report": report,
-    "bench": bench,
-    "doctor": doctor,
+COMMANDS = {
+    name: f"unrolled.cli.commands.{name}"
+    for name in ("train", "sample", "predict", "eval", "score", "explain", "report", "bench", "doctor")
 }
+"""The module of each command, in the order of the overview. It has a function `run(argv)` that returns the exit code; the
+first line of its docstring is its line in the overview, and the whole docstring is its help text."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code. A mistake of the user's is one sentence; a bug keeps its traceback."""
+    """Run a command and return its exit code. An error that the user can fix is one sentence; a bug keeps its traceback."""
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
@@ -56,10 +47,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _report_error(error: Exception) -> int:
-    """Tell of a fault of the machine in one sentence and return its exit code; raise what is a bug again."""
+    """Print a system error as one sentence and return its exit code; raise the error again if it is a bug."""
     if isinstance(error, BrokenPipeError):
         _discard_stdout()
-        return 128 + 13  # SIGPIPE, which Windows does not name
+        return 128 + 13  # SIGPIPE; Windows has no such constant
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT):
         _discard_stdout()
         print(f"unrolled: the result cannot be written: {error.strerror}", file=sys.stderr)
@@ -71,16 +62,16 @@ def _report_error(error: Exception) -> int:
 
 
 def _discard_stdout() -> None:
-    """Let what is still in stdout's buffer go nowhere, so that leaving does not fail once more."""
+    """Redirect stdout to the null device, so that flushing its buffer at exit does not fail again."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
 def _exit_on_interrupt() -> Iterator[None]:
-    """Make Ctrl-C leave at once with one line while there is nothing to save; training has signals of its own.
+    """Exit at once on Ctrl-C, with one line, while there is nothing to save; training installs its own handlers.
 
-    An exception would not do: one that comes up inside the import of torch is lost there, or breaks it.
+    The handler raises no exception, because one that is raised during the import of torch is lost, or breaks the import.
     """
 
     def exit_now(signal_number: int, frame: object) -> None:
@@ -99,9 +90,9 @@ def _exit_on_interrupt() -> Iterator[None]:
 
 def _run_command(argv: list[str]) -> int:
     if sys.stdout is None:
-        raise StorageError("There is no standard output to write a result to: it is closed.")
+        raise StorageError("The result cannot be written: standard output is closed.")
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(MAIN_HELP, end="")
+        print(overview({name: _summary(name) for name in COMMANDS}), end="")
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         print(f"unrolled {__version__}")
@@ -109,4 +100,8 @@ def _run_command(argv: list[str]) -> int:
     name, *command_argv = argv
     if name not in COMMANDS:
         raise UsageError(f"There is no command '{name}'{did_you_mean(name, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}.")
-    return COMMANDS[name](command_argv)
+    return int(importlib.import_module(COMMANDS[name]).run(command_argv))
+
+
+def _summary(name: str) -> str:
+    return (importlib.import_module(COMMANDS[name]).__doc__ or "").strip().split("\n")[0]

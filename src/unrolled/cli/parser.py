@@ -1,7 +1,7 @@
-"""Option classes to flags, through argparse: the fields of `options.py` are the only list of settings there is.
+"""The command-line parser: argparse flags made from the option classes of `options.py`.
 
-Only what was typed comes back, so that a flag can be told from a default and always wins over presets and files. argparse,
-since it starts in a few milliseconds: a library that reads dataclasses by itself takes 250 for the help of `train`.
+The result holds only the flags that the user typed, so that they override presets and files, and defaults do not. argparse is
+used because it starts in a few milliseconds; a library that reads dataclasses takes 250 for the help of `train`.
 """
 
 from __future__ import annotations
@@ -22,22 +22,28 @@ from unrolled.options import MachineOptions, choices, flag_name, from_dict, spli
 HELP_WIDTH = 80
 _MESSAGE_REWRITES = (
     (r"^argument ", ""),
-    (r"invalid int value: (.*)", r"\1 is no whole number"),
-    (r"invalid float value: (.*)", r"\1 is no number"),
-    (r"invalid choice: ('[^']*') \(choose from (.*)\)", r"\1 is none of \2"),
-    (r"expected one argument", "a value is missing behind it"),
+    (r"invalid int value: (.*)", r"\1 is not a whole number"),
+    (r"invalid float value: (.*)", r"\1 is not a number"),
+    (r"invalid choice: ('[^']*') \(choose from (.*)\)", r"\1 is not one of \2"),
+    (r"expected one argument", "the value is missing"),
 )
-"""What argparse says, and how we say it."""
+"""Parts of argparse's messages, each with its replacement."""
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of one command: its examples first, then its flags in groups, one for each option class."""
+    """The parser of one command.
 
-    def __init__(self, command: str, help_text: str) -> None:
+    Args:
+        command: The name of the command.
+        description: The help text, normally the module's docstring: one line, then examples. The usage line before it and
+            the flags after it, one group per option class, are generated.
+    """
+
+    def __init__(self, command: str, description: str | None) -> None:
         super().__init__(
             prog=f"unrolled {command}",
             usage=argparse.SUPPRESS,
-            description=help_text,
+            description=(description or "").strip(),
             add_help=False,
             allow_abbrev=False,
             formatter_class=lambda prog: _HelpFormatter(prog, max_help_position=30, width=HELP_WIDTH),
@@ -46,15 +52,15 @@ class CommandParser(argparse.ArgumentParser):
         self._old_names: dict[str, str] = {}
         self._old_values: dict[tuple[str, str], str] = {}
         self._general = self.add_argument_group("general")
-        self.add_switch("--json", "Print one JSON document on stdout, and nothing else there.")
-        self._general.add_argument("-h", "--help", action="help", help="Show this and leave.")
+        self.add_switch("--json", "Print the result as one JSON document on stdout.")
+        self._general.add_argument("-h", "--help", action="help", help="Show this help.")
 
     def add_switch(self, name: str, help_text: str) -> None:
         """Add a flag without a value."""
         self._general.add_argument(name, action="store_true", default=False, help=help_text)
 
     def add_value(self, name: str, metavar: str, help_text: str) -> None:
-        """Add a flag with a text for its value; None if it is not given."""
+        """Add a flag with a string value; its default is None."""
         self._general.add_argument(name, metavar=metavar, default=None, help=help_text)
 
     def add_options(self, title: str, option_class: type[Any]) -> None:
@@ -65,7 +71,7 @@ class CommandParser(argparse.ArgumentParser):
         hints = typing.get_type_hints(option_class)
         for field in dataclasses.fields(option_class):
             help_text = field.metadata["help"].replace("%", "%%")
-            if field.metadata["chosen"]:
+            if field.metadata["by_recipe"]:
                 help_text += " (default: the recipe chooses)"
             elif field.default is not None and field.default != () and field.default != "":
                 help_text += f" (default: {_format_default(field.default)})"
@@ -74,7 +80,7 @@ class CommandParser(argparse.ArgumentParser):
             self._old_names |= {flag_name(name): flag_name(field.name) for name in field.metadata["old_names"]}
 
     def parse_cli_values(self, argv: list[str]) -> dict[str, Any]:
-        """Return the values that were typed, by field name. A mistake is a `UsageError` that names the nearest flag."""
+        """Return the typed values, by field name. An unknown flag is a `UsageError` that names the nearest flag."""
         namespace, unknown = self.parse_known_args(self._normalize(argv))
         if unknown:
             name = unknown[0].split("=")[0]
@@ -84,22 +90,31 @@ class CommandParser(argparse.ArgumentParser):
         return dict(vars(namespace))
 
     def split_options(self, cli_values: dict[str, Any], option_class: type[Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Return the options of a command, checked; what was typed of them; and what was typed of the machine."""
+        """Return the checked options of a command, the typed values among them, and the typed values of `MachineOptions`."""
         settings, machine_settings = split_by_class(cli_values, (option_class, MachineOptions), "the command line")
         return from_dict(option_class, settings, "the command line"), settings, machine_settings
 
+    def format_help(self) -> str:
+        """Return the usage line, then argparse's help."""
+        patterns = {"*": "[{} ...]", "?": "[{}]"}
+        arguments = [patterns.get(str(action.nargs), "{}").format(action.metavar) for action in self._get_positional_actions()]
+        return f"usage: {' '.join([self.prog, *arguments, '[flags]'])}\n\n{super().format_help()}"
+
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Print without argparse's forgiveness: a help that cannot be written is an error."""
+        """Print, and unlike argparse do not hide an error: a help text that cannot be written is a failure."""
         (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
-        """Turn argparse's complaint into ours."""
+        """Raise argparse's message as a `UsageError`, in our words."""
         for pattern, replacement in _MESSAGE_REWRITES:
             message = re.sub(pattern, replacement, message)
         raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help")
 
     def _normalize(self, argv: list[str]) -> list[str]:
-        """Write flags with dashes and by their new names, and tie each to its value, which may itself begin with a dash."""
+        """Return the arguments with dashes, present names and present values; each value is joined to its flag by "=".
+
+        argparse would take a separate value that begins with a dash for a flag.
+        """
         result: list[str] = []
         indices = iter(range(len(argv)))
         for index in indices:
@@ -120,12 +135,12 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def print_note(message: str) -> None:
-    """Tell a user something beside the result."""
+    """Print a message for the user on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Flags with one metavar a line, defaults kept beside the help."""
+    """Keeps the line breaks of the description and shows a switch as `--[no-]name`."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if isinstance(action, argparse.BooleanOptionalAction):
@@ -140,13 +155,13 @@ def _format_default(default: Any) -> str:
 
 
 def _argument_kwargs(name: str, hint: Any) -> dict[str, Any]:
-    """Return what argparse needs to know of a field's type."""
+    """Return the arguments of `add_argument` for the type of a field."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is Literal:
-        return {"choices": choices(name, hint), "metavar": "NAME" if len(str(hint)) > 60 else None}
+        return {"choices": choices(name, hint)}
     if typing.get_origin(hint) is tuple:
         return {"action": "append", "metavar": "TEXT"}
     return {"type": hint, "metavar": {int: "N", float: "X"}.get(hint, "TEXT")}

@@ -51,23 +51,6 @@ class ProgressCallback(Protocol):
 
 
 class NullProgress:
-    """Shows nothing. A context manager, as the views of training are that extend it."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def on_step(self, progress: Callable[[], Progress]) -> None:
-        """Is called after every step."""
-
-    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
-        """Is called after every validation."""
-
-
-class NullProgress:
     """A `ProgressCallback` that does nothing; a base class for others."""
 
     def __enter__(self) -> Self:
@@ -82,9 +65,6 @@ class NullProgress:
 
     def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
         """Called after every validation."""
-
-    def on_message(self, message: str) -> None:
-        """Called with a message for the user."""
 
 
 @dataclass(frozen=True)

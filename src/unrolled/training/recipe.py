@@ -16,7 +16,7 @@ from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.training.schedule import make_budget
 
 RECIPE_OPTIONS = tuple(
-    field.name for kind in (ModelOptions, TrainingOptions) for field in dataclasses.fields(kind) if field.metadata["chosen"]
+    field.name for kind in (ModelOptions, TrainingOptions) for field in dataclasses.fields(kind) if field.metadata["by_recipe"]
 )
 """The settings that the recipe chooses."""
 

@@ -11,7 +11,6 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled import JSON_VERSION
 from unrolled.atomic_io import make_dir, write_atomic
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
@@ -38,9 +37,9 @@ def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, 
         )
 
 
-def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
-    """Write one JSON document: the version, and a list of rows."""
-    out.write(f'{{"version": {JSON_VERSION}, "rows": [')
+def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions, version: int) -> None:
+    """Write one JSON document: the version of its keys, and a list of rows."""
+    out.write(f'{{"version": {version}, "rows": [')
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {

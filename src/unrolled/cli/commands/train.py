@@ -1,9 +1,25 @@
-"""`unrolled train`."""
+"""Train a model on texts or a table (no INPUT: a built-in corpus).
+
+With --source and --target, the model learns to predict one column of a table
+(CSV, TSV, JSON lines, Parquet) from another. The kind of each column is
+inferred, or given as COLUMN:KIND.
+
+Examples:
+  unrolled train book.txt
+  unrolled train questions.csv --source question --target label
+  unrolled train pairs.tsv --source de --target en --minutes 20
+  unrolled train images.csv --source file:image --target caption
+  unrolled train builtin:dates
+  unrolled train book.txt --minutes 10 --hidden 512
+  unrolled train names.txt --documents line
+  cat *.log | unrolled train - --tokens bytes
+  unrolled train book.txt --preset char-rnn
+  unrolled train --resume runs/book --minutes 20
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 import sys
@@ -11,34 +27,35 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unrolled import JSON_VERSION, __version__
-from unrolled.cli.help import TRAIN_HELP
+from unrolled import __version__
+from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
 from unrolled.errors import Interrupted, UsageError
-from unrolled.options import BUDGET_OPTIONS, OPTION_CLASSES, PRESETS, TrainRequest
+from unrolled.options import BUDGET_OPTIONS, GROUP_TITLES, OPTION_CLASSES, PRESETS, TrainRequest, present_names
 
 if TYPE_CHECKING:
     from unrolled.training.launch import TrainResult
 
 
-def train(argv: list[str]) -> int:
-    """Learn from texts."""
-    parser = CommandParser("train", TRAIN_HELP)
-    parser.add_argument("input", nargs="*", default=[], help="Files, folders, '-' for standard input, or builtin:python.")
+def run(argv: list[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = CommandParser("train", __doc__)
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="*", default=[], help="Files, folders, '-' for standard input, or builtin:python."
+    )
     parser.add_value("--preset", "NAME", f"Settings of earlier work: {', '.join(PRESETS)}.")
-    parser.add_value("--config", "FILE", "TOML file of settings, by the names of the flags.")
-    parser.add_value("--resume", "RUN", "Run folder to go on with, exactly where it stopped.")
-    parser.add_switch("--allow-change", "Go on though versions, machine or rates are others than before.")
-    titles = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network")
-    for title, kind in zip(titles, OPTION_CLASSES, strict=True):
+    parser.add_value("--config", "FILE", "TOML file with settings; its keys are the names of the flags.")
+    parser.add_value("--resume", "RUN", "Run folder of a training to continue where it stopped.")
+    parser.add_switch("--allow-change", "With --resume: accept other versions, another machine, or other learning rates.")
+    for title, kind in zip(GROUP_TITLES, OPTION_CLASSES, strict=True):
         parser.add_options(title, kind)
     cli_values = parser.parse_cli_values(argv)
     inputs, as_json, preset, config, resume = (cli_values.pop(name) for name in ("input", "json", "preset", "config", "resume"))
     allow_change = cli_values.pop("allow_change")
     if allow_change and not resume:
-        raise UsageError("--allow-change is for --resume: a new run has nothing that could have changed.")
+        raise UsageError("--allow-change is for --resume, which is not given: leave it out.")
     if resume and (inputs or preset or config):
-        raise UsageError("--resume goes on with the run's own text and settings: leave INPUT, --preset and --config out.")
+        raise UsageError("--resume continues with the run's own text and settings: leave INPUT, --preset and --config out.")
     file_settings = _read_config(config)
     preset = preset or file_settings.pop("preset", None)
     if any(name in cli_values for name in BUDGET_OPTIONS):
@@ -66,10 +83,10 @@ def _run_training(
     if not training_run.process_group.is_main:
         return _exit_worker(result)
     if as_json:
-        print(json.dumps({"version": JSON_VERSION, **dataclasses.asdict(result)}), flush=True)
+        print_json(dataclasses.asdict(result))
     loss_text = ""
     if result.val_nats is not None:
-        loss_text = f"\nbest validation: {result.val_bits:.3f} bits, {result.val_nats:.4f} nats a {result.loss_unit}"
+        loss_text = f"\nbest validation: {result.val_bits:.3f} bits, {result.val_nats:.4f} nats per {result.loss_unit}"
     print(
         f"{result.steps:,} steps, {result.epochs:.2f} epochs in {format_duration(result.train_seconds)}{loss_text}",
         file=sys.stderr,
@@ -81,7 +98,7 @@ def _run_training(
         verb = "sample" if result.loss_unit == "character" else "eval"
         print(f"next: unrolled {verb} {run}", file=sys.stderr)
         return 0
-    message = f"stopped and saved; go on with: unrolled train --resume {run}"
+    message = f"stopped and saved; continue with: unrolled train --resume {run}"
     if result.stop_signal:
         raise Interrupted(message, result.stop_signal)
     print(message, file=sys.stderr)
@@ -89,7 +106,7 @@ def _run_training(
 
 
 def _exit_worker(result: TrainResult) -> int:
-    """Leave one of several processes in silence: the first one talks."""
+    """Exit one of several processes without output: only the main process prints."""
     if result.stop_signal:
         raise Interrupted("stopped", result.stop_signal)
     return 0
@@ -99,7 +116,7 @@ def _read_config(config: str | None) -> dict[str, Any]:
     if config is None:
         return {}
     try:
-        return tomllib.loads(Path(config).read_text("utf-8"))
+        return present_names(tomllib.loads(Path(config).read_text("utf-8")), OPTION_CLASSES)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"--config {config} cannot be read: {reason}.") from error

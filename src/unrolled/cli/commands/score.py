@@ -1,4 +1,16 @@
-"""`unrolled eval` and `unrolled score`: how good a model is on a text, as a whole and line by line."""
+"""Report how surprising each line or character of a text is.
+
+Lines are scored in bits; the most surprising ones come first. With no INPUT,
+the validation split of the run is scored. A text of any length is read as a
+stream. --compare adds other models: who wrote this text?
+
+Examples:
+  unrolled score runs/log new.log --top 50
+  cat new.log | unrolled score runs/log - --json > scores.json
+  unrolled score runs/austen letter.txt --compare runs/bronte
+  unrolled score runs/book --clamp 1.22=0        what a unit is worth, in bits
+  unrolled score runs/book page.txt --html heat.html
+"""
 
 from __future__ import annotations
 
@@ -9,86 +21,35 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unrolled import JSON_VERSION
-from unrolled.cli.help import EVAL_HELP, SCORE_HELP
+from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
-from unrolled.options import EvaluateOptions, MachineOptions, ScoreOptions, from_dict
+from unrolled.options import MachineOptions, ScoreOptions
 
 if TYPE_CHECKING:
-    from unrolled.api import TableModel
     from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream
 
 MAX_PAGE_LINES = 1000
-"""Lines of the beginning that a heat map shows."""
+"""Number of lines at the beginning of a text that the heat map shows."""
 
 
-def evaluate(argv: list[str]) -> int:
-    """Measure a model on a text."""
-    parser = CommandParser("eval", EVAL_HELP)
+def run(argv: list[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = CommandParser("score", __doc__)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
-    parser.add_argument("input", nargs="*", default=[], help="Texts; default: the run's own.")
-    parser.add_options("evaluation", EvaluateOptions)
-    parser.add_options("machine", MachineOptions)
-    cli_values = parser.parse_cli_values(argv)
-    run, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
-    _, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
-    from unrolled.api import TableModel, open_model
-    from unrolled.views.progress import MessageHandler
-
-    model = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line"))
-    if isinstance(model, TableModel):
-        return _evaluate_table(model, inputs, settings, as_json)
-    result = model.evaluate(*inputs, **settings)
-    with MessageHandler(print_note, "unrolled.analysis"):
-        baselines = model.baselines(*inputs, **settings) if settings.get("baselines") else None
-    if result.num_unknown:
-        print(f"{result.num_unknown:,} characters that the model never saw are left out", file=sys.stderr)
-    if as_json:
-        document: dict[str, Any] = {
-            "nats_per_character": result.nats,
-            "bits_per_character": result.bits,
-            "characters": result.num_chars,
-        }
-        baseline_nats = {} if baselines is None else baselines.to_json()
-        document |= {"context": result.context, "baselines": baseline_nats, "unknown": result.num_unknown}
-        print(json.dumps({"version": JSON_VERSION, **document}))
-    else:
-        loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits per character"
-        print(f"{loss_text} over {result.num_chars:,} characters ({result.context})")
-        if baselines is not None:
-            print(baselines.to_text(result.nats))
-    return 0
-
-
-def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, Any], as_json: bool) -> int:
-    if settings or len(inputs) > 1:
-        raise UsageError("A model of a table is evaluated on one table, or on the rows it held out: leave the rest out.")
-    report = model.evaluate(*inputs)
-    if not as_json:
-        print(report.to_text())
-        return 0
-    metrics = dict(report.to_json()["metrics"])
-    error_rate = metrics.get("character_error_rate", 1 - metrics["accuracy"] if "accuracy" in metrics else None)
-    print(json.dumps({"version": JSON_VERSION, **metrics, "error_rate": error_rate, **report.to_json()}))
-    return 0
-
-
-def score(argv: list[str]) -> int:
-    """Tell how surprising the lines of a text are."""
-    parser = CommandParser("score", SCORE_HELP)
-    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
-    parser.add_argument("input", nargs="?", default=None, help="A text, a folder, or '-'; default: what the run held out.")
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="?", default=None, help="A text, a folder, or '-' (default: validation split)."
+    )
     parser.add_options("scores", ScoreOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
-    run, input_name, as_json = (cli_values.pop(key) for key in ("run", "input", "json"))
+    run_path, input_name, as_json = (cli_values.pop(key) for key in ("run", "input", "json"))
     options, settings, machine_settings = parser.split_options(cli_values, ScoreOptions)
     if options.html is not None and as_json:
-        raise UsageError("--html writes a page and --json a document: choose one.")
+        raise UsageError("--html and --json are given, and one output format is expected: choose one.")
     from unrolled.api import load
 
-    scoring = load(run, **machine_settings).scoring(input_name, compare=options.compare, clamp=options.clamp)
+    scoring = load(run_path, **machine_settings).scoring(input_name, compare=options.compare, clamp=options.clamp)
     if options.html is not None:
         _write_page(scoring, options, input_name)
     elif as_json:
@@ -101,7 +62,7 @@ def score(argv: list[str]) -> int:
 
 
 def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) -> None:
-    """Write one document, item by item as the text goes by; the sums come last, since they are known last."""
+    """Write one document, item by item while the text is read; the totals come last."""
     out, has_several_models = sys.stdout, len(scoring.model_names) > 1
     items: Iterable[dict[str, Any]]
     if options.per == "character":
@@ -121,7 +82,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         items = (
             _line_dict(line, has_several_models) for line in (scoring.lines() if all_lines else scoring.top_lines(options.top))
         )
-    out.write(f'{{"version": JSON_VERSION, "{"symbols" if options.per == "character" else "lines"}": [')
+    out.write(f'{{"version": {JSON_VERSION}, "{"tokens" if options.per == "character" else "lines"}": [')
     for index, item in enumerate(items):
         out.write((",\n" if index else "\n") + json.dumps(item))
     totals = scoring.totals
@@ -177,7 +138,7 @@ def _print_characters(scoring: ScoringStream) -> None:
     console.print(
         color_text([token_text for token_text, _ in line], np.array([token_bits for _, token_bits in line]), surprisal_color)
     )
-    print(_summary(scoring), file=sys.stderr)
+    print_note(_summary(scoring))
 
 
 def _print_lines(scoring: ScoringStream, num_lines: int) -> None:
@@ -194,7 +155,7 @@ def _write_page(scoring: ScoringStream, options: ScoreOptions, input_name: str |
     from unrolled.views.surprisal_page import surprisal_page
 
     first_lines, top_lines = scoring.first_and_top_lines(MAX_PAGE_LINES, options.top)
-    title = input_name if input_name is not None else "what the run held out"
+    title = input_name if input_name is not None else "validation split"
     write_atomic(
         Path(options.html or ""), surprisal_page(title, scoring.model_names, scoring.totals, first_lines, top_lines).encode()
     )
@@ -203,7 +164,7 @@ def _write_page(scoring: ScoringStream, options: ScoreOptions, input_name: str |
 
 
 def _summary(scoring: ScoringStream) -> str:
-    """Return what a text costs each model, in words."""
+    """Return the totals of each model as lines of text."""
     totals = scoring.totals
     unknown_note = f", {totals.num_unknown:,} of them unknown" if totals.num_unknown else ""
     lines = [f"{totals.num_chars:,} characters{unknown_note} in {totals.num_lines:,} lines"]
@@ -214,6 +175,6 @@ def _summary(scoring: ScoringStream) -> str:
     if len(scoring.model_names) > 1 + scoring.num_clamped and totals.num_chars:
         best_bits, second_bits = sorted(totals.bits)[:2]
         lines.append(
-            f"closest: {scoring.model_names[totals.bits.index(best_bits)]}, by {second_bits - best_bits:,.0f} bits in all"
+            f"closest: {scoring.model_names[totals.bits.index(best_bits)]}, by {second_bits - best_bits:,.0f} bits in total"
         )
     return "\n".join(lines)

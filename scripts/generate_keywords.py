@@ -1,0 +1,73 @@
+"""Write src/unrolled/keywords.py: the option classes as TypedDicts, for type checkers and editors.
+
+python scripts/generate_keywords.py            write the file
+python scripts/generate_keywords.py --check    only compare; exit code 1 if the file is out of date
+"""
+
+import dataclasses
+import sys
+import typing
+from pathlib import Path
+
+from unrolled import options
+
+PATH = Path(__file__).parents[1] / "src" / "unrolled" / "keywords.py"
+HEADER = '''\
+"""Keyword arguments of the Python functions. Generated from the option classes by scripts/generate_keywords.py: do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+'''
+CLASSES = (
+    options.DataOptions, options.ModelOptions, options.TrainingOptions, options.MachineOptions, options.RunOptions,
+    options.PairOptions, options.SampleOptions, options.EvaluateOptions, options.ScoreOptions, options.ExplainOptions,
+    options.ReportOptions, options.PredictOptions,
+)  # fmt: skip
+EXCLUDED = {"prompt"}
+"""Options that are parameters of their own."""
+
+COMBINED = '''
+
+class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwargs, total=False):
+    """Options of `train`."""
+
+
+class TrainTableKwargs(TrainKwargs, PairKwargs, total=False):
+    """Options of `train_table`."""
+
+    validation: str | None
+'''
+
+
+def typed_dict(option_class: type) -> str:
+    """Return the TypedDict of an option class."""
+    lines = [f"class {option_class.__name__.removesuffix('Options')}Kwargs(TypedDict, total=False):"]
+    lines.append(f'    """Options of `{option_class.__name__}`."""\n')
+    hints = typing.get_type_hints(option_class)
+    for field in dataclasses.fields(option_class):
+        if field.name not in EXCLUDED:
+            hint = "Sequence[str]" if typing.get_origin(hints[field.name]) is tuple else field.type
+            lines.append(f"    {field.name}: {hint}".replace("'", '"'))
+    return "\n".join(lines) + "\n"
+
+
+def generate() -> str:
+    """Return the content of the file."""
+    return HEADER + "".join(f"\n\n{typed_dict(option_class)}" for option_class in CLASSES) + COMBINED
+
+
+def main() -> int:
+    """Write or compare the file."""
+    if "--check" not in sys.argv[1:]:
+        PATH.write_text(generate(), "utf-8")
+        return 0
+    if PATH.read_text("utf-8") == generate():
+        return 0
+    print(f"{PATH} is out of date: run python scripts/generate_keywords.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,78 @@
+"""Evaluate a model on a text or a table, with baselines.
+
+The result is the loss on a text, in nats and bits per character, or the
+metrics of the predictions on a table.
+
+Examples:
+  unrolled eval runs/book                    its own validation split
+  unrolled eval runs/book other.txt          another text
+  unrolled eval runs/book --window 256       to compare with windowed models
+  unrolled eval runs/book --baselines        with n-grams, xz and uniform
+  unrolled eval runs/questions test.csv      a table with both columns
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unrolled.cli.json_output import print_json
+from unrolled.cli.parser import CommandParser, print_note
+from unrolled.errors import UsageError
+from unrolled.options import EvaluateOptions, MachineOptions, from_dict
+
+if TYPE_CHECKING:
+    from unrolled.api import TableModel
+
+
+def run(argv: list[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = CommandParser("eval", __doc__)
+    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.add_argument("input", metavar="INPUT", nargs="*", default=[], help="Texts, or one table (default: the run's own).")
+    parser.add_options("evaluation", EvaluateOptions)
+    parser.add_options("machine", MachineOptions)
+    cli_values = parser.parse_cli_values(argv)
+    run_path, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
+    _, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
+    from unrolled.api import TableModel, open_model
+    from unrolled.views.progress import MessageHandler
+
+    model = open_model(Path(run_path), from_dict(MachineOptions, machine_settings, "the command line"))
+    if isinstance(model, TableModel):
+        return _evaluate_table(model, inputs, settings, as_json)
+    result = model.evaluate(*inputs, **settings)
+    with MessageHandler(print_note, "unrolled.analysis"):
+        baselines = model.baselines(*inputs, **settings) if settings.get("baselines") else None
+    if result.num_unknown:
+        print_note(f"{result.num_unknown:,} unknown characters are left out")
+    if as_json:
+        document: dict[str, Any] = {
+            "nats_per_character": result.nats,
+            "bits_per_character": result.bits,
+            "characters": result.num_chars,
+        }
+        baseline_nats = {} if baselines is None else baselines.to_json()
+        document |= {"context": result.context, "baselines": baseline_nats, "unknown": result.num_unknown}
+        print_json(document)
+    else:
+        loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits per character"
+        print(f"{loss_text} over {result.num_chars:,} characters ({result.context})")
+        if baselines is not None:
+            print(baselines.to_text(result.nats))
+    return 0
+
+
+def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, Any], as_json: bool) -> int:
+    if settings or len(inputs) > 1:
+        raise UsageError(
+            "A table model is evaluated on one table (default: its held-out rows), without other options: remove them."
+        )
+    report = model.evaluate(*inputs)
+    if not as_json:
+        print(report.to_text())
+        return 0
+    metrics = dict(report.to_json()["metrics"])
+    error_rate = metrics.get("character_error_rate", 1 - metrics["accuracy"] if "accuracy" in metrics else None)
+    print_json({**metrics, "error_rate": error_rate, **report.to_json()})
+    return 0

@@ -1,0 +1,41 @@
+"""Predict the target of each row of a table.
+
+The table needs the source column. It is printed as CSV, with two more
+columns: 'predicted' and 'probability'.
+
+Examples:
+  unrolled predict runs/questions new.csv > out.csv
+  unrolled predict runs/questions new.csv --probabilities
+  unrolled predict runs/pairs new.tsv --beam 1
+  unrolled predict runs/painter labels.csv --image-dir painted
+"""
+
+from __future__ import annotations
+
+import sys
+
+from unrolled.cli.json_output import JSON_VERSION
+from unrolled.cli.parser import CommandParser
+from unrolled.options import MachineOptions, PredictOptions
+
+
+def run(argv: list[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = CommandParser("predict", __doc__)
+    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.add_argument("input", metavar="INPUT", help="Table with the source column.")
+    parser.add_options("prediction", PredictOptions)
+    parser.add_options("machine", MachineOptions)
+    cli_values = parser.parse_cli_values(argv)
+    run_path, table_name, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
+    options, settings, machine_settings = parser.split_options(cli_values, PredictOptions)
+    from unrolled.api import load_table
+    from unrolled.views.prediction_writer import write_csv, write_json
+
+    model = load_table(run_path, **machine_settings)
+    table, rows = model.predict_table(table_name, **settings)
+    if as_json:
+        write_json(sys.stdout, table, model.spec, rows, options, JSON_VERSION)
+    else:
+        write_csv(sys.stdout, table, model.spec, rows, options)
+    return 0

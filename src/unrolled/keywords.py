@@ -1,0 +1,161 @@
+"""Keyword arguments of the Python functions. Generated from the option classes by scripts/generate_keywords.py: do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+
+class DataKwargs(TypedDict, total=False):
+    """Options of `DataOptions`."""
+
+    tokens: Literal["characters", "bytes", "words", "bpe"]
+    documents: Literal["none", "line", "file"]
+    glob: str
+    train_fraction: float
+
+
+class ModelKwargs(TypedDict, total=False):
+    """Options of `ModelOptions`."""
+
+    cell: str
+    layers: int
+    hidden: int
+    embedding: int | None
+    dropout: float
+    token_dropout: float
+    residual: bool
+    two_biases: bool
+    initialization: Literal["scaled", "uniform"]
+
+
+class TrainingKwargs(TypedDict, total=False):
+    """Options of `TrainingOptions`."""
+
+    minutes: float | None
+    epochs: float | None
+    steps: int | None
+    batch: int
+    bptt: int
+    state_reset_prob: float
+    optimizer: Literal["adamw", "muon", "rmsprop"]
+    lr: float
+    schedule: Literal["linear", "decay", "constant"]
+    warmup: int
+    decay: float
+    decay_after: float
+    weight_decay: float
+    clip: float
+    clip_by: Literal["norm", "value"]
+    calibrate: bool
+    seed: int
+
+
+class MachineKwargs(TypedDict, total=False):
+    """Options of `MachineOptions`."""
+
+    device: str
+    precision: Literal["auto", "float32", "bfloat16"]
+    threads: int
+    kernels: Literal["auto", "native", "torch", "reference"]
+
+
+class RunKwargs(TypedDict, total=False):
+    """Options of `RunOptions`."""
+
+    out: str | None
+    eval_every: int | None
+    eval_tokens: int
+    save_every: float
+    stop_after: int | None
+    sample_length: int
+    log_to: Literal["none", "tensorboard"]
+
+
+class PairKwargs(TypedDict, total=False):
+    """Options of `PairOptions`."""
+
+    bidirectional: bool
+    pool: Literal["last", "mean", "max", "attention"]
+    attention: bool
+    image_as: Literal["whole", "columns", "rows", "pixels"]
+    image_encoder: Literal["cnn", "mlp"]
+    label_smoothing: float
+
+
+class SampleKwargs(TypedDict, total=False):
+    """Options of `SampleOptions`."""
+
+    length: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    stop: Sequence[str]
+    count: int
+    clamp: Sequence[str]
+    novel_only: bool
+    seed: int
+    int8: bool
+
+
+class EvaluateKwargs(TypedDict, total=False):
+    """Options of `EvaluateOptions`."""
+
+    split: Literal["train", "validation", "all"] | None
+    window: int | None
+    baselines: bool
+    order: int
+
+
+class ScoreKwargs(TypedDict, total=False):
+    """Options of `ScoreOptions`."""
+
+    per: Literal["line", "character"]
+    top: int
+    compare: Sequence[str]
+    clamp: Sequence[str]
+    html: str | None
+
+
+class ExplainKwargs(TypedDict, total=False):
+    """Options of `ExplainOptions`."""
+
+    length: int
+    clamp: Sequence[str]
+    probe_length: int
+    out: str | None
+    save_activations: str | None
+    terminal: bool
+    neuron: str | None
+    seed: int
+
+
+class ReportKwargs(TypedDict, total=False):
+    """Options of `ReportOptions`."""
+
+    out: str | None
+    order: int
+    samples: int
+    seed: int
+
+
+class PredictKwargs(TypedDict, total=False):
+    """Options of `PredictOptions`."""
+
+    beam: int
+    length_penalty: float
+    temperature: float | None
+    seed: int
+    probabilities: bool
+    image_dir: str | None
+
+
+class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwargs, total=False):
+    """Options of `train`."""
+
+
+class TrainTableKwargs(TrainKwargs, PairKwargs, total=False):
+    """Options of `train_table`."""
+
+    validation: str | None

@@ -1,0 +1,145 @@
+"""How a setting is declared and checked: `option` declares one field of an option class, the functions below read its metadata.
+
+The option classes themselves are in `options.py`. Neither file imports torch or numpy, so that `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+from unrolled.errors import UsageError, did_you_mean
+
+Options = TypeVar("Options")
+
+REGISTRIES: dict[str, Collection[str]] = {}
+"""Registries of classes by the setting that names one. What an extension adds to a registry is a choice of the setting."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+    old_names: tuple[str, ...] = (),
+    old_values: Mapping[str, str] | None = None,
+    by_recipe: bool = False,
+) -> Any:
+    """Declare one setting as a dataclass field.
+
+    Args:
+        default: The value of an object made without this setting.
+        help: One or two sentences for `--help` and the Python reference.
+        gt, ge, lt, le: Bounds of a number, named as in pydantic: greater than, greater or equal, less than, less or equal.
+        old_names: Earlier names, and those of char-rnn. They are still accepted everywhere.
+        old_values: Earlier spellings of a value, each with its present one.
+        by_recipe: Whether the training recipe chooses the value if the user does not set it.
+    """
+    bounds = {name: bound for name, bound in {"gt": gt, "ge": ge, "lt": lt, "le": le}.items() if bound is not None}
+    metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "by_recipe": by_recipe}
+    return dataclasses.field(default=default, metadata=metadata | bounds)
+
+
+def check(options: Any) -> None:
+    """Raise `UsageError` if a value has the wrong type, is not one of the choices, or is out of bounds."""
+    hints = typing.get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        expected = _expected_type(hints[field.name], value, choices(field.name, hints[field.name]))
+        if expected:
+            raise UsageError(f"{flag_name(field.name)} is {value!r}; expected {expected}.")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        bounds = {k: v for k, v in field.metadata.items() if k in _BOUND_CHECKS}
+        fits_float = abs(value) <= sys.float_info.max  # an int can be larger than the largest float; nan is not smaller
+        if fits_float and all(_BOUND_CHECKS[name](value, bound) for name, bound in bounds.items()):
+            continue
+        expected = " and ".join(f"{_BOUND_WORDS[name]} {bound:,.12g}" for name, bound in bounds.items())
+        value_text = f"{value:.12g}" if fits_float or isinstance(value, float) else "a number with too many digits"
+        raise UsageError(f"{flag_name(field.name)} is {value_text}; expected a finite number {expected}".rstrip() + ".")
+
+
+def choices(name: str, hint: Any) -> tuple[str, ...]:
+    """Return the allowed values of the setting `name`, of type `hint`: those of its `Literal`, and of its registry."""
+    literals = [part for part in (hint, *typing.get_args(hint)) if typing.get_origin(part) is Literal]
+    return tuple(dict.fromkeys((*typing.get_args(literals[0]), *REGISTRIES.get(name, ())))) if literals else ()
+
+
+def _expected_type(hint: Any, value: Any, allowed: tuple[str, ...]) -> str:
+    """Return what was expected, if `value` is not of the type `hint`; an empty string if it is."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        expectations = [_expected_type(part, value, allowed) for part in typing.get_args(hint)]
+        return "" if "" in expectations else expectations[0]
+    if typing.get_origin(hint) is Literal:
+        return "" if value in allowed else "one of " + ", ".join(allowed)
+    if typing.get_origin(hint) is tuple:
+        return "" if isinstance(value, tuple) and all(isinstance(part, str) for part in value) else "a list of strings"
+    if hint is float:
+        return "" if isinstance(value, int | float) and not isinstance(value, bool) else "a number"
+    return "" if type(value) is hint else _TYPE_NAMES.get(hint, "no value")
+
+
+_TYPE_NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", str: "a string"}
+_BOUND_CHECKS = {
+    "gt": lambda value, bound: value > bound,
+    "ge": lambda value, bound: value >= bound,
+    "lt": lambda value, bound: value < bound,
+    "le": lambda value, bound: value <= bound,
+}
+_BOUND_WORDS = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
+
+
+def flag_name(name: str) -> str:
+    """Return the flag of a field, as a user types it."""
+    return "--" + name.replace("_", "-")
+
+
+def present_names(values: Mapping[str, Any], option_classes: Iterable[type]) -> dict[str, Any]:
+    """Return `values` with underscores for dashes in each name, and with old names replaced by the present ones."""
+    fields = [field for option_class in option_classes for field in dataclasses.fields(option_class)]
+    new_names = {old: field.name for field in fields for old in field.metadata["old_names"]}
+    new_names |= {field.name: field.name for field in fields}  # a present name wins over the same word as an old name
+    return {new_names.get(name, name): value for name, value in ((k.replace("-", "_"), v) for k, v in values.items())}
+
+
+def from_dict(option_class: type[Options], values: Mapping[str, Any], origin: str) -> Options:
+    """Build checked options from saved or hand-written values.
+
+    Args:
+        option_class: The class to build.
+        values: Values by field name. Old names and old values are replaced, lists become tuples.
+        origin: Where the values come from, for messages.
+
+    Raises:
+        UsageError: An unknown name, with the nearest known one; or a value that `check` refuses.
+    """
+    fields = {field.name: field for field in dataclasses.fields(option_class)}  # type: ignore[arg-type]  # a dataclass type
+    renamed = present_names(values, (option_class,))
+    for name, value in renamed.items():
+        if name not in fields:
+            raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, fields)}")
+        if isinstance(value, str):
+            renamed[name] = fields[name].metadata["old_values"].get(value, value)
+        elif isinstance(value, list):
+            renamed[name] = tuple(value)
+    options = option_class(**renamed)
+    check(options)
+    return options
+
+
+def split_by_class(values: Mapping[str, Any], option_classes: tuple[type, ...], origin: str) -> list[dict[str, Any]]:
+    """Return one dictionary for each option class, with the values of its fields; an unknown name is a `UsageError`."""
+    owners = {field.name: index for index, kind in enumerate(option_classes) for field in dataclasses.fields(kind)}
+    grouped: list[dict[str, Any]] = [{} for _ in option_classes]
+    for name, value in present_names(values, option_classes).items():
+        if name not in owners:
+            raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, owners)}")
+        grouped[owners[name]][name] = value
+    return grouped
