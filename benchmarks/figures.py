@@ -56,13 +56,13 @@ def scoring(run: str, name: str) -> dict[str, float]:
     before = stepping(model, text)
     started = time.perf_counter()
     read = model.scoring(name)
-    read.top(10)
-    rate = read.totals.symbols / (time.perf_counter() - started)
+    read.top_lines(10)
+    rate = read.totals.num_tokens / (time.perf_counter() - started)
     steps = (before + stepping(model, text)) / 2
-    ids = model.vocabulary.align(model.vocabulary.points(text))[0]
+    ids = np.asarray(model.tokenizer.encode_lossy(model.tokenizer.code_points(text))[0])
     cut = len(ids) * 9 // 10
     started = time.perf_counter()
-    for _ in loss_by_order(ids[:cut], ids[cut:], model.vocabulary.size, range(1, 21)):
+    for _ in loss_by_order(ids[:cut], ids[cut:], model.tokenizer.vocab_size, range(1, 21)):
         pass
     counting = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -71,7 +71,7 @@ def scoring(run: str, name: str) -> dict[str, float]:
 
 def stepping(model: unrolled.Model, text: str, count: int = 3000) -> float:
     """Return the symbols a second that are scored by a loop of single steps."""
-    ids = model.vocabulary.align(model.vocabulary.points(text[:count]))[0].tolist()
+    ids = model.tokenizer.encode_lossy(model.tokenizer.code_points(text[:count]))[0].tolist()
     state, logits, total = model.network.initial_state(1), None, 0.0
     started = time.perf_counter()
     with torch.inference_mode():

@@ -6,7 +6,7 @@ A test compares the file with what `reference` returns, so it is never stale.
 """
 
 import argparse
-from collections.abc import Callable
+import importlib
 from pathlib import Path
 from typing import NoReturn
 from unittest import mock
@@ -33,15 +33,15 @@ class _ParserFound(Exception):
         self.parser = parser
 
 
-def command_parser(command: Callable[[list[str]], int]) -> argparse.ArgumentParser:
-    """Return the parser that a command builds."""
+def command_parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser that the command of this name builds."""
 
     def found(parser: argparse.ArgumentParser, *arguments: object, **options: object) -> NoReturn:
         raise _ParserFound(parser)
 
     with mock.patch.object(argparse.ArgumentParser, "parse_known_args", found):
         try:
-            command([])
+            importlib.import_module(COMMANDS[command]).run([])
         except _ParserFound as carrier:
             return carrier.parser
     raise RuntimeError(f"{command} parses no arguments")
@@ -49,7 +49,7 @@ def command_parser(command: Callable[[list[str]], int]) -> argparse.ArgumentPars
 
 def reference() -> str:
     """Return the whole page."""
-    return "\n".join([INTRODUCTION, *(_section(name, command_parser(command)) for name, command in COMMANDS.items())])
+    return "\n".join([INTRODUCTION, *(_section(name, command_parser(name)) for name in COMMANDS)])
 
 
 def _section(name: str, parser: argparse.ArgumentParser) -> str:

@@ -91,7 +91,7 @@ class TrainedModel:
         options = machine or MachineOptions()
         device_config = select_device(options)
         network = model_file.model.to(device_config.device).eval()
-        self.machine, self.kernels = choose_kernel(network, device_config, options, lambda note: None)
+        self.machine, self.kernels = choose_kernel(network, device_config, options)
         self.parameters = sum(weight.numel() for weight in network.parameters())
         run_dir = self.path.parent
         self.run = NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None
@@ -705,7 +705,8 @@ def _train(
 ) -> Model | TableModel:
     from unrolled.training import launch
     from unrolled.training.resume import load_request
-    from unrolled.views.progress import LogProgress, NullProgress
+    from unrolled.training.callbacks import NullProgress
+    from unrolled.views.progress import LogProgress
 
     if resume is not None and (inputs or preset):
         raise UsageError("resume continues with the run's own text and settings: leave inputs and preset out.")

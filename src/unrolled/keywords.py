@@ -18,7 +18,7 @@ class DataKwargs(TypedDict, total=False):
 class ModelKwargs(TypedDict, total=False):
     """Options of `ModelOptions`."""
 
-    cell: str
+    cell: Literal["rnn", "gru", "gru-reset-before", "lstm"]
     layers: int
     hidden: int
     embedding: int | None

@@ -20,7 +20,7 @@ from unrolled.training.launch import TrainResult
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
-REFERENCE = {"kernels": "reference", "precision": "float32", "threads": 1}
+REFERENCE: dict[str, Any] = {"kernels": "reference", "precision": "float32", "threads": 1}
 
 
 @pytest.mark.parametrize("kernels", ["reference", "torch"])

@@ -391,7 +391,8 @@ def test_bits_per_character_counts_characters_for_all_tokens(runs: dict[str, str
 def test_a_scored_text_in_a_notebook_is_escaped(runs: dict[str, str]) -> None:
     hostile = "<script>alert('x')</script>&\"\x1b[0m\n"
     model = load(runs["book"])
-    for result in (model.score(hostile), model.trace(hostile)):
+    results: list[Any] = [model.score(hostile), model.trace(hostile)]
+    for result in results:
         html = result._repr_html_()
         assert "<script" not in html
         assert "\x1b" not in html

@@ -128,7 +128,8 @@ def test_results_are_displayed_in_a_notebook(runs: dict[str, str]) -> None:
     sample = next(model.samples("The <b>", length=40))
     activations = model.trace("The <b> & the dog")
     assert model.run is not None
-    for result in (model, model.run, sample, activations, model.score("The <b>")):
+    results: list[Any] = [model, model.run, sample, activations, model.score("The <b>")]
+    for result in results:
         markup = result._repr_html_()
         assert len(markup) > 100
         assert "<b>" not in markup

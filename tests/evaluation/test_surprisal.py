@@ -442,5 +442,6 @@ def test_scoring_from_python(runs: dict[str, str], tmp_path: Path) -> None:
     lines: list[ScoredLine] = stream.top_lines(1)
     assert (len(lines), stream.totals.num_lines, stream.model_names) == (1, 2, [runs["stream"], "with 0.1=1"])
     assert lines[0].text in text.read_text("utf-8")
+    misspelled: Any = {"clmp": ["0.1=1"]}
     with pytest.raises(unrolled.UnrolledError, match="unknown setting 'clmp'"):
-        model.scoring(str(text), clmp=["0.1=1"])
+        model.scoring(str(text), **misspelled)

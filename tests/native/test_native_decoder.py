@@ -152,7 +152,7 @@ FILTERED: list[dict[str, Any]] = [
 @built
 def test_narrow_weights_cost_next_to_nothing(tmp_path: Path) -> None:
     trained = unrolled.train("builtin:python", progress=False, out=str(tmp_path / "run"), hidden=64, steps=100, seed=1)
-    ids = torch.from_numpy(trained.subject.parts()[1].astype("int64"))[: 16 * 300].view(16, -1).T.contiguous()
+    ids = torch.from_numpy(trained.session.train_and_held_out()[1].astype("int64"))[: 16 * 300].view(16, -1).T.contiguous()
     losses: dict[Precision, torch.Tensor] = {}
     for precision in PRECISIONS:
         step, of_all = NativeDecoder(trained.network, 16, precision), []

@@ -73,8 +73,8 @@ def test_kernels_without_the_cell_refuse_it_by_name(mgu: Any) -> None:
         set_kernel(model, "torch")
 
 
-def test_a_registered_cell_trains_saves_loads_samples_and_explains(mgu: str, book: Path, tmp_path: Path) -> None:
-    options = {"hidden": 12, "batch": 4, "bptt": 16, "sample_length": 0}
+def test_a_registered_cell_trains_saves_loads_samples_and_explains(mgu: Any, book: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 16, "sample_length": 0}
     model = unrolled.train(str(book), progress=False, out=str(tmp_path / "run"), cell=mgu, steps=20, seed=1, **options)
     assert isinstance(model.network.cells()[0], MGUCell)
     assert model.kernels == "reference"

@@ -89,14 +89,14 @@ def test_gradients_flow_back_to_the_last_detach() -> None:
     rnn = unrolled.RNN(4, 3, 5, seed=1)
     early = torch.ones(4, requires_grad=True)
     rnn.step(early)
-    rnn.step(torch.ones(4)).sum().backward()
+    rnn.step(torch.ones(4)).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert early.grad is not None
     assert early.grad.any()
     late = torch.ones(4, requires_grad=True)
     rnn.reset()
     rnn.step(late)
     rnn.detach()
-    rnn.step(torch.ones(4)).sum().backward()
+    rnn.step(torch.ones(4)).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert late.grad is None
 
 

@@ -19,6 +19,7 @@ from unrolled.text.tokenizer import TOKENIZERS, CharTokenizer, Tokenizer
 
 TEXT = "The Cat sat. THE DOG sat, too.\n" * 20
 SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 2, "bptt": 8, "steps": 4, "sample_length": 0, "threads": 1}
+LOWERCASE: dict[str, Any] = {"tokens": "lowercase"}
 
 
 class LowercaseTokenizer(CharTokenizer):
@@ -46,7 +47,7 @@ def lowercase(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_trains_is_saved_loaded_and_samples() -> None:
-    unrolled.train("text.txt", tokens="lowercase", out="run", progress=False, **SMALL)
+    unrolled.train("text.txt", **LOWERCASE, out="run", progress=False, **SMALL)
     model = unrolled.load("run")
     assert isinstance(model.tokenizer, LowercaseTokenizer)
     sample = model.sample("The ", length=50, seed=1)
@@ -56,18 +57,18 @@ def test_it_trains_is_saved_loaded_and_samples() -> None:
 
 
 def test_it_is_refused_where_it_is_not_registered() -> None:
-    unrolled.train("text.txt", tokens="lowercase", out="run", **SMALL)
+    unrolled.train("text.txt", **LOWERCASE, out="run", **SMALL)
     del TOKENIZERS["lowercase"]
     with pytest.raises(ModelError, match="expected one of characters, bytes, not 'lowercase'"):
         unrolled.load("run")
     with pytest.raises(UsageError, match="--tokens is 'lowercase'; expected one of characters, bytes, words, bpe"):
-        unrolled.train("text.txt", tokens="lowercase", out="other", **SMALL)
+        unrolled.train("text.txt", **LOWERCASE, out="other", **SMALL)
 
 
 def test_it_is_refused_for_the_columns_of_a_table() -> None:
     Path("table.csv").write_text("name,label\n" + "".join(f"Ab{'c' * n},{n % 2}\n" for n in range(20)))
     with pytest.raises(UsageError, match="--tokens lowercase is for texts: a column is read as characters, bytes, words, bpe"):
-        unrolled.train_table("table.csv", source="name", target="label", tokens="lowercase", out="run", **SMALL)
+        unrolled.train_table("table.csv", source="name", target="label", **LOWERCASE, out="run", **SMALL)
 
 
 def test_it_is_a_choice_of_the_command_line() -> None:
@@ -77,7 +78,7 @@ def test_it_is_a_choice_of_the_command_line() -> None:
 
 @pytest.mark.parametrize("documents", ["none", "line", "file"])
 def test_a_large_text_is_encoded_with_it(documents: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = DataOptions(tokens="lowercase", documents=documents)  # type: ignore[arg-type]
+    options = DataOptions(**LOWERCASE, documents=documents)  # type: ignore[arg-type]
     small = open_corpus(["text.txt"], options)
     assert small.tokenizer.decode(small.ids) == TEXT.lower() if documents != "line" else small.num_documents == 20
     monkeypatch.setenv("UNROLLED_CACHE", "other")
