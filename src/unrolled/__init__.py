@@ -20,6 +20,8 @@ import logging
 from typing import Any
 
 __version__ = "0.1.0"
+JSON_VERSION = 2
+"""The value of "version" in every JSON document that a command prints."""
 
 _HOMES = {
     "GRU": "unrolled.nn.stateful",

@@ -1,4 +1,4 @@
-"""Looking inside from the command line and from Python: pages, arrays, clamps, novel samples, baselines."""
+"""`explain`, clamped samples, novel samples and baselines, from the command line and from Python."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.memorization import matching_statistics
 from unrolled.evaluation.ngram import KneserNey
 
-pytestmark = pytest.mark.xdist_group("explain")  # one worker makes what the module's tests share
+pytestmark = pytest.mark.xdist_group("explain")  # the tests of this module share their runs
 
 SMALL: dict[str, Any] = {
     "hidden": 16, "batch": 4, "bptt": 16, "sample_length": 0, "progress": False, "threads": 1, "precision": "float32",
@@ -29,7 +29,7 @@ GATES = ["i", "f", "g", "o"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A model of sentences in quotes and out of them, and one of a list of names; the texts stay where they are."""
+    """Paths of three runs (sentences with quotes, a list of names, bytes), of their text, and of a model without its run."""
     folder = tmp_path_factory.mktemp("inside")
     book, names = folder / "book.txt", folder / "names.txt"
     lines = [f'"{line}"' if place % 3 == 0 else line for place, line in enumerate(sentences(800).splitlines())]
@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", str(folder / "cache"))
         unrolled.train(str(book), out=str(folder / "book"), steps=150, **SMALL)
-        unrolled.train(str(names), out=str(folder / "names"), unit="line", steps=150, train_fraction=1.0, **SMALL)
+        unrolled.train(str(names), out=str(folder / "names"), documents="line", steps=150, train_fraction=1.0, **SMALL)
         unrolled.train(str(book), out=str(folder / "raw"), tokens="bytes", steps=5, **SMALL)
     moved = folder / "moved.safetensors"
     moved.write_bytes((folder / "book" / "model.safetensors").read_bytes())
@@ -62,12 +62,12 @@ def load(path: str) -> unrolled.Model:
 # explain
 
 
-def test_explain_writes_a_page_into_the_run_and_tells_what_it_found(cli: Cli, runs: dict[str, str]) -> None:
+def test_explain_writes_a_page_into_the_run_and_prints_detectors(cli: Cli, runs: dict[str, str]) -> None:
     done = cli("explain", runs["book"], "--length", 400, *EXACT)
     assert done.code == 0, done.err
     page = Path(runs["book"]) / "explain.html"
     assert done.out.splitlines()[-1] == f"page: {page}"
-    assert re.search(r"^what units follow, on \d,\d{3} symbols$", done.err, re.M)
+    assert re.search(r"^searching for detectors on \d,\d{3} tokens$", done.err, re.M)
     assert re.search(r"^\d+\.\d% of the units are detectors", done.out, re.M)
     html = page.read_text("utf-8")
     assert html.lower().startswith("<!doctype html>")
@@ -75,20 +75,18 @@ def test_explain_writes_a_page_into_the_run_and_tells_what_it_found(cli: Cli, ru
     page.unlink()
 
 
-def test_explain_as_a_document(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
+def test_explain_as_json(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "there.html"
     done = cli("explain", runs["book"], "--length", 300, "--clamp", "1.3=0.9", "--clamp", "0.2", "--out", out, "--json", *EXACT)
     answer = json.loads(done.out)
-    assert list(answer) == [
-        "version", "page", "symbols", "detectors", "units", "share", "effects",
-    ]  # fmt: skip
-    assert (answer["page"], answer["symbols"]) == (str(out), 300)
+    assert list(answer) == ["version", "page", "tokens", "detectors", "units", "detector_fraction", "effects"]
+    assert (answer["version"], answer["page"], answer["tokens"]) == (2, str(out), 300)
     assert out.is_file()
     assert not (Path(runs["book"]) / "explain.html").exists()
     assert answer["detectors"]
-    keys = {"layer", "unit", "feature", "means", "kind", "score", "sign", "p", "plain"}
+    keys = {"layer", "unit", "feature", "description", "kind", "score", "sign", "p_value", "trivial"}
     assert all(set(one) == keys for one in answer["detectors"] + answer["units"])
-    assert answer["share"] == pytest.approx(len(answer["units"]) / 32)
+    assert answer["detector_fraction"] == pytest.approx(len(answer["units"]) / 32)
     first, second = answer["effects"]
     assert set(first) == {"layer", "unit", "value", "feature", "bits", "before", "after", "seed"}
     assert [(one["layer"], one["unit"], one["value"]) for one in (first, second)] == [(1, 3, 0.9), (0, 2, 0.0)]
@@ -96,28 +94,30 @@ def test_explain_as_a_document(cli: Cli, runs: dict[str, str], tmp_path: Path) -
     model = load(runs["book"])
     held_out = Path(runs["text"]).read_text("utf-8")
     text = held_out[int(len(held_out) * 0.9) :][:300]
-    free, held = (model.trace(text, clamp).bits()[1:] for clamp in ([], ["1.3=0.9"]))
-    if model.trace(text).reading.text == "".join(model.subject.held_out(300).shown):  # the split falls on a symbol
-        assert first["bits"] == pytest.approx(float((held - free).mean()), abs=1e-5)
+    unclamped, clamped = (model.trace(text, clamp).bits()[1:] for clamp in ([], ["1.3=0.9"]))
+    if model.trace(text).tokenized.text == model.session.held_out_text(300).text:  # the split may be one token off
+        assert first["bits"] == pytest.approx(float((clamped - unclamped).mean()), abs=1e-5)
 
 
-def test_the_clearest_detectors_are_held_when_nobody_says_which(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
+def test_the_best_detectors_are_clamped_by_default(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
     answer = json.loads(cli("explain", runs["book"], "--length", 300, "--out", tmp_path / "x.html", "--json", *EXACT).out)
-    found = [(one["layer"], one["unit"]) for one in answer["detectors"]]
-    strong = [unit for one, unit in zip(answer["detectors"], found, strict=True) if one["p"] <= 0.05 and not one["plain"]]
-    held = [(one["layer"], one["unit"]) for one in answer["effects"]]
-    assert held == [unit for unit in dict.fromkeys(held) for _ in range(2)]
-    assert len(set(held)) <= 3
-    assert held
-    assert set(held) <= set(strong)
-    assert [one["value"] for one in answer["effects"]][::2] == [0.0] * (len(held) // 2)
+    units = [(one["layer"], one["unit"]) for one in answer["detectors"]]
+    strong = [
+        unit for one, unit in zip(answer["detectors"], units, strict=True) if one["p_value"] <= 0.05 and not one["trivial"]
+    ]
+    clamped = [(one["layer"], one["unit"]) for one in answer["effects"]]
+    assert clamped == [unit for unit in dict.fromkeys(clamped) for _ in range(2)]
+    assert len(set(clamped)) <= 3
+    assert clamped
+    assert set(clamped) <= set(strong)
+    assert [one["value"] for one in answer["effects"]][::2] == [0.0] * (len(clamped) // 2)
     model = load(runs["book"])
-    states = model.trace(model.subject.held_out(300).text).h
-    signs = {unit: one["sign"] for one, unit in reversed([*zip(answer["detectors"], found, strict=True)])}
+    states = model.trace(model.session.held_out_text(300).text).h
+    signs = {unit: one["sign"] for one, unit in reversed([*zip(answer["detectors"], units, strict=True)])}
     for one in answer["effects"][1::2]:
-        own = states[:, one["layer"], one["unit"]]
-        beyond = (own > one["value"] - 0.01) if signs[one["layer"], one["unit"]] > 0 else (own < one["value"] + 0.01)
-        assert 0.03 < beyond.mean() < 0.3
+        values = states[:, one["layer"], one["unit"]]
+        is_beyond = (values > one["value"] - 0.01) if signs[one["layer"], one["unit"]] > 0 else (values < one["value"] + 0.01)
+        assert 0.03 < is_beyond.mean() < 0.3
 
 
 def test_explain_reads_a_text_or_standard_input(cli: Cli, runs: dict[str, str], short: Path, tmp_path: Path) -> None:
@@ -125,44 +125,45 @@ def test_explain_reads_a_text_or_standard_input(cli: Cli, runs: dict[str, str], 
     named = json.loads(cli("explain", runs["book"], short, "--length", 60, "--out", first, "--json", *EXACT).out)
     with StandardInput(short):
         piped = json.loads(cli("explain", runs["book"], "-", "--length", 60, "--out", second, "--json", *EXACT).out)
-    assert named["symbols"] == piped["symbols"] == 60
+    assert named["tokens"] == piped["tokens"] == 60
     assert {**named, "page": None} == {**piped, "page": None}
     assert first.read_bytes() == second.read_bytes()
-    whole = json.loads(cli("explain", runs["book"], short, "--out", first, "--json", *EXACT).out)
-    assert whole["symbols"] == len(short.read_text("utf-8"))
+    answer = json.loads(cli("explain", runs["book"], short, "--out", first, "--json", *EXACT).out)
+    assert answer["tokens"] == len(short.read_text("utf-8"))
 
 
 def test_explain_on_a_terminal_writes_nothing(cli: Cli, runs: dict[str, str], short: Path) -> None:
-    done = cli("explain", runs["book"], short, "--terminal", "--unit", "1.3", *EXACT)
-    assert done.out.startswith("unit 1.3: green = excited, blue = not\n")
-    shown = done.out.split("\n", 1)[1]
-    assert shown.replace("\u21b5\n", "\n").rstrip("\n") == short.read_text("utf-8").rstrip("\n")
+    done = cli("explain", runs["book"], short, "--terminal", "--neuron", "1.3", *EXACT)
+    assert done.out.startswith("unit 1.3: green = positive, blue = negative\n")
+    printed = done.out.split("\n", 1)[1]
+    assert printed.replace("\u21b5\n", "\n").rstrip("\n") == short.read_text("utf-8").rstrip("\n")
     best = cli("explain", runs["book"], short, "--terminal", *EXACT).out
-    assert re.match(r"unit [01]\.\d+ follows .+ \(.+\): green = excited", best)
+    assert re.match(r"unit [01]\.\d+ follows .+ \(.+\): green = positive", best)
     answer = json.loads(cli("explain", runs["book"], short, "--terminal", "--json", *EXACT).out)
     assert (answer["page"], answer["effects"]) == (None, [])
     assert not (Path(runs["book"]) / "explain.html").exists()
     assert not list(Path().iterdir())
 
 
-def test_explain_hands_out_its_arrays(cli: Cli, runs: dict[str, str], short: Path, tmp_path: Path) -> None:
+def test_explain_saves_activations(cli: Cli, runs: dict[str, str], short: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    done = cli("explain", runs["book"], short, "--terminal", "--arrays", path, *EXACT)
+    done = cli("explain", runs["book"], short, "--terminal", "--save-activations", path, *EXACT)
     assert f"arrays: {path}" in done.err
     model, text = load(runs["book"]), short.read_text("utf-8")
-    found = model.trace(text)
+    activations = model.trace(text)
     with np.load(path) as arrays:
         assert list(arrays) == ["ids", "h", "c", *GATES, "logits"]
-        for name, values in found.arrays().items():
+        for name, values in activations.arrays().items():
             np.testing.assert_array_equal(arrays[name], values)
         assert arrays["h"].shape == (len(text), 2, 16)
-        assert arrays["logits"].shape == (len(text), model.vocabulary.size)
-    done = cli("explain", runs["book"], short, "--terminal", "--arrays", tmp_path / "no" / "a.npz", *EXACT)
+        assert arrays["logits"].shape == (len(text), model.tokenizer.vocab_size)
+    done = cli("explain", runs["book"], short, "--terminal", "--save-activations", tmp_path / "no" / "a.npz", *EXACT)
     assert (done.code, "Traceback" in done.err) == (6, False)
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "sentence"), [("", 3, "There is no text in "), ("T", 3, "There is one symbol to look at: at least two")]
+    ("content", "code", "sentence"),
+    [("", 3, "There is no text in "), ("T", 3, "The text has one token: at least two are needed")],
 )
 def test_a_text_too_short_to_explain(
     cli: Cli, runs: dict[str, str], tmp_path: Path, content: str, code: int, sentence: str
@@ -174,17 +175,19 @@ def test_a_text_too_short_to_explain(
     assert not (tmp_path / "x.html").exists()
 
 
-@pytest.mark.parametrize("flags", [("--clamp", "2.0"), ("--clamp", "0.16"), ("--terminal", "--unit", "0.16")])
-def test_a_unit_that_is_not_there_is_a_usage_error(cli: Cli, runs: dict[str, str], short: Path, flags: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("flags", [("--clamp", "2.0"), ("--clamp", "0.16"), ("--terminal", "--neuron", "0.16")])
+def test_a_unit_that_does_not_exist_is_a_usage_error(
+    cli: Cli, runs: dict[str, str], short: Path, flags: tuple[str, ...]
+) -> None:
     done = cli("explain", runs["book"], short, *flags, *EXACT)
     assert "layers are 0 to 1, units 0 to 15" in done.err
     assert (done.code, done.out) == (2, "")
 
 
-def test_a_unit_that_makes_no_sense_is_told_with_its_flag(cli: Cli, runs: dict[str, str], short: Path) -> None:
-    done = cli("explain", runs["book"], short, "--terminal", "--unit", "first", *EXACT)
+def test_the_message_about_a_wrong_unit_names_the_flag(cli: Cli, runs: dict[str, str], short: Path) -> None:
+    done = cli("explain", runs["book"], short, "--terminal", "--neuron", "first", *EXACT)
     assert done.code == 2
-    assert "--unit" in done.err
+    assert "--neuron takes LAYER.UNIT" in done.err
 
 
 def test_a_model_without_its_run_explains_a_text_and_asks_for_one(cli: Cli, runs: dict[str, str], short: Path) -> None:
@@ -192,7 +195,7 @@ def test_a_model_without_its_run_explains_a_text_and_asks_for_one(cli: Cli, runs
     assert (done.code, "is a model without its run folder: name the text." in done.err) == (2, True)
     done = cli("explain", runs["moved"], short, *EXACT)
     assert done.code == 0, done.err
-    assert "too short to tell what units follow: 312 symbols, and 2,000 are needed" in done.err
+    assert "too short to find detectors: 312 tokens, and 2,000 are needed" in done.err
     assert done.out == "page: explain.html\n"
     assert "moved - neuron explorer" in Path("explain.html").read_text("utf-8")
 
@@ -202,31 +205,33 @@ def test_documents_and_bytes_are_explained_too(cli: Cli, runs: dict[str, str], t
     text, arrays = tmp_path / "t.txt", tmp_path / "a.npz"
     text.write_text("b\u00e9l\ngot\n", "utf-8")
     for source in ([], [text]):
-        done = cli("explain", runs[model], *source, "--out", tmp_path / "x.html", "--arrays", arrays, "--json", *EXACT)
+        done = cli(
+            "explain", runs[model], *source, "--out", tmp_path / "x.html", "--save-activations", arrays, "--json", *EXACT
+        )
         assert done.code == 0, done.err
-    with np.load(arrays) as found:
-        end = [load(runs[model]).vocabulary.end] if model == "names" else []
-        assert (len(found["ids"]), found["ids"][:1].tolist()) == (9, end or [98])
-    assert json.loads(done.out)["symbols"] == 9
+    with np.load(arrays) as saved:
+        eos_ids = [load(runs[model]).tokenizer.eos_id] if model == "names" else []
+        assert (len(saved["ids"]), saved["ids"][:1].tolist()) == (9, eos_ids or [98])
+    assert json.loads(done.out)["tokens"] == 9
 
 
 # samples
 
 
-def test_samples_with_a_unit_held(cli: Cli, runs: dict[str, str]) -> None:
+def test_samples_with_clamped_units(cli: Cli, runs: dict[str, str]) -> None:
     def draw(*flags: object) -> str:
         done = cli("sample", runs["book"], "--length", 80, "--prompt", "The ", *flags, *EXACT)
         assert done.code == 0, done.err
         return done.out
 
-    free, held = draw(), draw("--clamp", "1.3=0.9")
-    assert free != held == draw("--clamp", "1.3=0.9")
-    assert free == draw()
+    unclamped, clamped = draw(), draw("--clamp", "1.3=0.9")
+    assert unclamped != clamped == draw("--clamp", "1.3=0.9")
+    assert unclamped == draw()
     both = draw("--clamp", "1.3=0.9", "--clamp", "0.2=-1")
-    assert both not in (free, held)
+    assert both not in (unclamped, clamped)
     answer = json.loads(draw("--clamp", "1.3=0.9", "--count", 3, "--json"))
-    assert answer["samples"][0]["text"] + "\n" == held
-    assert load(runs["book"]).sample("The ", length=80, clamp=["1.3=0.9"]) + "\n" == held
+    assert answer["samples"][0]["text"] + "\n" == clamped
+    assert load(runs["book"]).sample("The ", length=80, clamp=["1.3=0.9"]) + "\n" == clamped
     assert cli("sample", runs["book"], "--clamp", "2.0", *EXACT).code == 2
     assert cli("sample", runs["book"], "--clamp", "x", *EXACT).code == 2
 
@@ -266,28 +271,28 @@ def test_novel_samples_keep_their_seeds(runs: dict[str, str]) -> None:
     assert all(model.sample(seed=seed, temperature=1.2) in NAMES for seed in skipped)
 
 
-def test_nothing_but_copies_is_told(cli: Cli, runs: dict[str, str]) -> None:
+def test_only_copies_is_a_usage_error(cli: Cli, runs: dict[str, str]) -> None:
     prompt = Path(runs["text"]).read_text("utf-8")[1:60]
     for flags in (("--count", 2), ("--json",)):
         done = cli("sample", runs["book"], "--prompt", prompt, "--length", 10, "--novel-only", *flags, *EXACT)
         assert done.code == 2, flags
-        assert "were no copies of the training text: try a higher --temperature, or another --prompt." in done.err
+        assert "were not copies of the training text: try a higher --temperature or another --prompt." in done.err
 
 
-def test_novel_stretches_of_a_stream_are_no_long_copies(cli: Cli, runs: dict[str, str]) -> None:
+def test_novel_samples_of_a_stream_have_no_long_copies(cli: Cli, runs: dict[str, str]) -> None:
     flags = ("--length", 120, "--temperature", 0.3, "--count", 3, "--json", *EXACT)
     done = cli("sample", runs["book"], "--novel-only", *flags)
     assert done.code == 0, done.err
-    train = load(runs["book"]).subject.parts()[0]
-    vocabulary = load(runs["book"]).vocabulary
+    model = load(runs["book"])
+    train_ids = model.session.train_and_held_out()[0]
     for sample in json.loads(done.out)["samples"]:
-        assert matching_statistics(train, vocabulary.encode(sample["text"])[0]).max() < MIN_COPY_TOKENS
+        assert matching_statistics(train_ids, model.tokenizer.encode(sample["text"])[0]).max() < MIN_COPY_TOKENS
 
 
 # baselines
 
 
-def test_baselines_stand_beside_the_loss(cli: Cli, runs: dict[str, str]) -> None:
+def test_baselines_are_added_to_the_evaluation(cli: Cli, runs: dict[str, str]) -> None:
     plain = json.loads(cli("eval", runs["book"], "--json", *EXACT).out)
     assert plain["baselines"] == {}
     done = cli("eval", runs["book"], "--baselines", "--order", 5, "--json", *EXACT)
@@ -295,20 +300,21 @@ def test_baselines_stand_beside_the_loss(cli: Cli, runs: dict[str, str]) -> None
     assert list(answer["baselines"]) == ["uniform", *[f"{n}-gram" for n in range(1, 6)], "xz"]
     assert {**answer, "baselines": {}} == plain
     model = load(runs["book"])
-    found = answer["baselines"]
-    assert found["uniform"] == pytest.approx(math.log(model.vocabulary.size))
-    assert found["uniform"] > found["1-gram"] > found["2-gram"] > found["3-gram"] > 0
-    assert 0 < found["xz"] < found["uniform"]
-    train, held = model.subject.parts()
-    for order in (1, 3):  # the text held out goes on from the training text, and its first symbol is not predicted
-        losses = KneserNey(train, model.vocabulary.size, order).losses(held[1:], np.concatenate([train, held[:1]]))
-        assert found[f"{order}-gram"] == pytest.approx(float(losses.mean()), abs=1e-6)
-    assert "counting n-grams up to 5 in" in done.err
-    assert model.baselines(order=5).to_json() == pytest.approx(found)
+    baselines = answer["baselines"]
+    assert baselines["uniform"] == pytest.approx(math.log(model.tokenizer.vocab_size))
+    assert baselines["uniform"] > baselines["1-gram"] > baselines["2-gram"] > baselines["3-gram"] > 0
+    assert 0 < baselines["xz"] < baselines["uniform"]
+    train, held_out = model.session.train_and_held_out()
+    for order in (1, 3):  # the training text is the context of the held-out text, whose first token is not predicted
+        ngram_model = KneserNey(train, model.tokenizer.vocab_size, order)
+        losses = ngram_model.losses(held_out[1:], np.concatenate([train, held_out[:1]]))
+        assert baselines[f"{order}-gram"] == pytest.approx(float(losses.mean()), abs=1e-6)
+    assert "counting n-grams up to order 5 in" in done.err
+    assert model.baselines(order=5).to_json() == pytest.approx(baselines)
 
     table = cli("eval", runs["book"], "--baselines", "--order", 3, *EXACT).out.splitlines()
-    assert re.match(r"\d\.\d{4} nats, \d\.\d{4} bits a character over [\d,]+ characters \(carried\)", table[0])
-    names = ["chance", "1-gram", "2-gram", "3-gram", "xz -9", "this model"]
+    assert re.match(r"\d\.\d{4} nats, \d\.\d{4} bits per character over [\d,]+ characters \(carried\)", table[0])
+    names = ["uniform", "1-gram", "2-gram", "3-gram", "xz -9", "this model"]
     assert [row.startswith(name) for row, name in zip(table[2:], names, strict=True)] == [True] * 6
     nats = float(table[-1].split()[-2])
     assert nats == pytest.approx(answer["nats_per_character"], abs=1e-4)
@@ -317,16 +323,16 @@ def test_baselines_stand_beside_the_loss(cli: Cli, runs: dict[str, str]) -> None
 
 def test_baselines_are_of_the_same_text(cli: Cli, runs: dict[str, str], short: Path) -> None:
     answer = json.loads(cli("eval", runs["book"], short, "--baselines", "--order", 4, "--json", *EXACT).out)
-    assert answer["baselines"]["uniform"] == pytest.approx(math.log(load(runs["book"]).vocabulary.size))
+    assert answer["baselines"]["uniform"] == pytest.approx(math.log(load(runs["book"]).tokenizer.vocab_size))
     assert answer["baselines"]["4-gram"] < 3
-    for own in ("names", "raw"):
-        found = json.loads(cli("eval", runs[own], short, "--baselines", "--order", 2, "--json", *EXACT).out)["baselines"]
+    for name in ("names", "raw"):
+        found = json.loads(cli("eval", runs[name], short, "--baselines", "--order", 2, "--json", *EXACT).out)["baselines"]
         assert list(found) == ["uniform", "1-gram", "2-gram", "xz"]
     done = cli("eval", runs["moved"], short, "--baselines", *EXACT)
     assert (done.code, "n-grams need the text it was trained on" in done.err) == (2, True)
 
 
-def test_baselines_of_what_is_no_text_are_a_byte_as_the_loss_is(cli: Cli, tmp_path: Path) -> None:
+def test_baselines_of_binary_data_are_per_byte(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "any.bin"
     path.write_bytes(bytes(np.random.default_rng(0).integers(0, 256, 4000).tolist()))
     unrolled.train(str(path), tokens="bytes", out="r", steps=3, **SMALL)
@@ -341,26 +347,26 @@ def test_baselines_of_what_is_no_text_are_a_byte_as_the_loss_is(cli: Cli, tmp_pa
 def test_the_same_from_python(runs: dict[str, str], short: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, text = load(runs["book"]), re.sub("[<>&]", "", short.read_text("utf-8"))
     short.write_text(text, "utf-8")
-    found = model.trace(text)
-    assert found.reading.text == text
-    assert (list(found.signals), found.h.shape) == (["h", "c", *GATES], (len(text), 2, 16))
+    activations = model.trace(text)
+    assert activations.tokenized.text == text
+    assert (list(activations.states_and_gates), activations.h.shape) == (["h", "c", *GATES], (len(text), 2, 16))
     assert (model.trace(text, clamp=["1.3=0.9"]).h[:, 1, 3] == np.float32(0.9)).all()
     scored = model.score(text)
-    np.testing.assert_array_equal(scored.bits, found.bits())
+    np.testing.assert_array_equal(scored.bits, activations.bits())
     assert scored.text == text
-    assert scored.bits_per_character == pytest.approx(float(found.bits()[1:].mean()))
+    assert scored.bits_per_character == pytest.approx(float(activations.bits()[1:].mean()))
     np.testing.assert_array_equal(model.score(text, clamp=["1.3=0.9"]).bits, model.trace(text, clamp=["1.3=0.9"]).bits())
-    held = model.scoring(str(short), against=[runs["names"]])
-    lines = list(held.lines())
-    assert len(lines) == text.count("\n") == held.totals.lines
-    assert held.totals.bits[0] == pytest.approx(float(np.nansum(scored.bits)), rel=1e-4)
-    assert held.names == [runs["book"], runs["names"]]
+    stream = model.scoring(str(short), compare=[runs["names"]])
+    lines = list(stream.lines())
+    assert len(lines) == text.count("\n") == stream.totals.num_lines
+    assert stream.totals.bits[0] == pytest.approx(float(np.nansum(scored.bits)), rel=1e-4)
+    assert stream.model_names == [runs["book"], runs["names"]]
     caplog.set_level("INFO", "unrolled")
-    explored = model.explain(str(short), length=50, out="x.html", clamp=("0.1",))
-    assert (explored.page, len(explored.trace.reading), len(explored.effects)) == (Path("x.html"), 50, 1)
+    result = model.explain(str(short), length=50, out="x.html", clamp=("0.1",))
+    assert (result.page_path, len(result.activations.tokenized), len(result.effects)) == (Path("x.html"), 50, 1)
     assert caplog.messages
-    assert explored.importance is not None
-    assert explored.importance.shape == (2, 16)
+    assert result.unit_importance is not None
+    assert result.unit_importance.shape == (2, 16)
     for wrong in ({"lenght": 5}, {"clamp": ("a",)}):
         with pytest.raises(UsageError):
             model.explain(str(short), **wrong)
@@ -368,7 +374,7 @@ def test_the_same_from_python(runs: dict[str, str], short: Path, caplog: pytest.
         model.explain("nowhere.txt")
 
 
-def test_bits_per_character_count_characters_whatever_the_symbols(runs: dict[str, str]) -> None:
+def test_bits_per_character_counts_characters_for_all_tokens(runs: dict[str, str]) -> None:
     for name in ("book", "raw", "names"):
         model = load(runs[name])
         scored = model.score("a\u00e9\u2603b")
@@ -376,24 +382,24 @@ def test_bits_per_character_count_characters_whatever_the_symbols(runs: dict[str
         path.write_text("a\u00e9\u2603b", "utf-8")
         counted = 4 if name == "names" else 3
         assert scored.bits_per_character == pytest.approx(float(np.nansum(scored.bits)) / counted)
-        held = model.scoring(str(path))
-        list(held.lines())
-        assert held.totals.characters == counted
-    assert "symbols, " in repr(scored)
+        stream = model.scoring(str(path))
+        list(stream.lines())
+        assert stream.totals.num_chars == counted
+    assert "tokens, " in repr(scored)
 
 
-def test_a_scored_text_in_a_notebook_is_text_and_no_markup(runs: dict[str, str]) -> None:
+def test_a_scored_text_in_a_notebook_is_escaped(runs: dict[str, str]) -> None:
     hostile = "<script>alert('x')</script>&\"\x1b[0m\n"
     model = load(runs["book"])
-    for shown in (model.score(hostile), model.trace(hostile)):
-        html = shown._repr_html_()
+    for result in (model.score(hostile), model.trace(hostile)):
+        html = result._repr_html_()
         assert "<script" not in html
         assert "\x1b" not in html
         assert html.count("&lt;") == html.count("&gt;") == 2
         assert "&amp;" in html
         assert html.count("<span") == html.count("</span>") == len(hostile)
-    assert '<span style="" title="">&lt;</span>' in html  # nothing comes before the first
+    assert '<span style="" title="">&lt;</span>' in html  # the first token has no context
     long = model.score("The old fox. " * 400)._repr_html_()
     assert long.count("<span") == 4000
-    assert "and 1,200 symbols more" in long
+    assert "and 1,200 more tokens" in long
     assert model.score("")._repr_html_().count("<span") == 0

@@ -1,4 +1,4 @@
-"""Reports and explorers of real runs, texts and tables of every mode: measured, written, and shown by a browser."""
+"""Pages of real runs, on texts and on tables of every mode, opened in a browser."""
 
 import json
 import re
@@ -14,14 +14,14 @@ from support.pages import open_page
 from support.tables import MODES, write_jsonl
 from support.texts import sentences
 
-pytestmark = pytest.mark.xdist_group("report")  # one worker makes what the module's tests share
+pytestmark = pytest.mark.xdist_group("report")  # the tests of this module share their runs
 
 SMALL: dict[str, Any] = {"hidden": 16, "progress": False, "threads": 1, "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A run on a text, one on a list of names, and one in each mode."""
+    """Paths of a run on a text, one on a list of names, and one of each mode."""
     folder = tmp_path_factory.mktemp("reports")
     book, names = folder / "book.txt", folder / "names.txt"
     hostile = '</script><script>document.title="pwned"</script>\n'
@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", str(folder / "cache"))
         unrolled.train(str(book), out=str(folder / "book"), steps=60, batch=4, bptt=16, sample_length=30, **SMALL)
-        unrolled.train(str(names), out=str(folder / "names"), unit="line", steps=60, **SMALL)
+        unrolled.train(str(names), out=str(folder / "names"), documents="line", steps=60, **SMALL)
         for name, (make, source, target) in MODES.items():
             table = write_jsonl(folder / f"{name}.jsonl", make(80, 1))
             unrolled.train_table(str(table), source, target, out=str(folder / name), steps=20, **SMALL)
@@ -42,7 +42,7 @@ def test_a_text_is_reported(cli: Cli, runs: dict[str, str], name: str, browser: 
     done = cli("report", runs[name], "--order", 4, "--threads", 1, "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert found["version"] == 1
+    assert found["version"] == 2
     page = Path(found["page"])
     assert page == Path(runs[name]) / "report.html"
     by_name = {row["name"]: row["nats"] for row in found["baselines"]["rows"]}
@@ -59,8 +59,8 @@ def test_a_text_is_reported(cli: Cli, runs: dict[str, str], name: str, browser: 
     assert sum(row["tokens"] for row in found["loss_breakdown"]["rows"]) > 0
     assert (found["memorization"]["documents"] is None) == (name == "book")
     assert set(found["gate_saturation"]["points"]) == {"i", "f", "o"}
-    with open_page(browser, page, ready="svg") as shown:
-        assert "pwned" not in shown.title()
+    with open_page(browser, page, ready="svg") as opened:
+        assert "pwned" not in opened.title()
 
 
 @pytest.mark.parametrize("name", list(MODES))
@@ -68,9 +68,9 @@ def test_a_table_is_reported(cli: Cli, runs: dict[str, str], name: str, browser:
     done = cli("report", runs[name], "--threads", 1, "--out", "report.html")
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == "page: report.html"
-    with open_page(browser, Path("report.html").absolute(), ready="svg") as shown:
-        headings = " ".join(shown.locator("h2").all_inner_texts())
-    assert ("looked" in headings.lower() or "attention" in headings.lower()) == (name == "many-to-many"), headings
+    with open_page(browser, Path("report.html").absolute(), ready="svg") as opened:
+        headings = " ".join(opened.locator("h2").all_inner_texts())
+    assert ("attention" in headings.lower()) == (name == "many-to-many"), headings
 
 
 STEP_BY_STEP = ("many-to-one", "many-to-many")
@@ -80,7 +80,7 @@ STEP_BY_STEP = ("many-to-one", "many-to-many")
 def test_rows_of_other_modes_are_not_explained(cli: Cli, runs: dict[str, str], name: str) -> None:
     done = cli("explain", runs[name], "--threads", 1, "--length", 200, "--out", "rows.html")
     assert done.code == 2
-    assert "explain shows models that" in done.err
+    assert "explain works for models that" in done.err
 
 
 @pytest.mark.parametrize("name", STEP_BY_STEP)
@@ -89,31 +89,31 @@ def test_rows_are_explained_where_they_are_read_step_by_step(
 ) -> None:
     done = cli("explain", runs[name], "--threads", 1, "--length", 200, "--out", "rows.html")
     assert done.code == 0, done.err
-    with open_page(browser, Path("rows.html").absolute(), ready="#text .chunk span") as shown:
-        assert shown.locator('[data-view="surprisal"]').is_hidden()
+    with open_page(browser, Path("rows.html").absolute(), ready="#text .chunk span") as opened:
+        assert opened.locator('[data-view="surprisal"]').is_hidden()
     assert cli("explain", runs[name], "--clamp", "0.1=0", "--threads", 1).code == 2
 
 
-def test_a_real_explorer_shows_in_a_browser(cli: Cli, runs: dict[str, str], browser: Browser) -> None:
+def test_an_explorer_opens_in_a_browser(cli: Cli, runs: dict[str, str], browser: Browser) -> None:
     done = cli("explain", runs["book"], "--length", 300, "--probe-length", 3000, "--out", "x.html", "--threads", 1)
     assert done.code == 0, done.err
-    with open_page(browser, Path("x.html").absolute(), ready="#text .chunk span") as shown:
+    with open_page(browser, Path("x.html").absolute(), ready="#text .chunk span") as opened:
         for key in "1234":
-            shown.keyboard.press(key)
-        shown.keyboard.press("ArrowRight")
-        assert "pwned" not in shown.title()
+            opened.keyboard.press(key)
+        opened.keyboard.press("ArrowRight")
+        assert "pwned" not in opened.title()
 
 
-def test_a_heat_map_shows_in_a_browser(cli: Cli, runs: dict[str, str], browser: Browser, tmp_path: Path) -> None:
+def test_a_surprisal_page_opens_in_a_browser(cli: Cli, runs: dict[str, str], browser: Browser, tmp_path: Path) -> None:
     text = tmp_path / "hostile.txt"
     text.write_text('The dog.\n</script><script>document.title="pwned"</script>\n\u202eback\u202c \u200b\n', "utf-8")
-    done = cli("score", runs["book"], text, "--against", runs["book"], "--html", "heat.html", "--threads", 1)
+    done = cli("score", runs["book"], text, "--compare", runs["book"], "--html", "surprisal.html", "--threads", 1)
     assert done.code == 0, done.err
-    with open_page(browser, Path("heat.html").absolute(), ready="#lines li") as shown:
-        assert shown.locator("#lines li").count() == 3
-        assert shown.locator("#models tbody tr").count() == 2
-        assert "pwned" not in shown.title()
-    assert cli("score", runs["book"], text, "--html", "heat.html", "--json").code == 2
+    with open_page(browser, Path("surprisal.html").absolute(), ready="#lines li") as opened:
+        assert opened.locator("#lines li").count() == 3
+        assert opened.locator("#models tbody tr").count() == 2
+        assert "pwned" not in opened.title()
+    assert cli("score", runs["book"], text, "--html", "surprisal.html", "--json").code == 2
 
 
 def test_a_model_without_its_run_has_nothing_to_report(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
@@ -123,13 +123,13 @@ def test_a_model_without_its_run_has_nothing_to_report(cli: Cli, runs: dict[str,
     assert (done.code, "nothing to report" in done.err) == (2, True)
 
 
-def test_results_show_themselves_in_a_notebook(runs: dict[str, str]) -> None:
+def test_results_are_displayed_in_a_notebook(runs: dict[str, str]) -> None:
     model = unrolled.load(runs["book"], threads=1)
     sample = next(model.samples("The <b>", length=40))
-    trace = model.trace("The <b> & the dog")
+    activations = model.trace("The <b> & the dog")
     assert model.run is not None
-    for shown in (model, model.run, sample, trace, model.score("The <b>")):
-        markup = shown._repr_html_()
+    for result in (model, model.run, sample, activations, model.score("The <b>")):
+        markup = result._repr_html_()
         assert len(markup) > 100
         assert "<b>" not in markup
     assert "<svg" in model._repr_html_()

@@ -1,4 +1,4 @@
-"""Losses: lanes are the carried state to a hair, windows start from zero, documents too, by hand and by the program."""
+"""Loss of a language model compared with a step-by-step loop: carried state in batch columns, windows, documents."""
 
 import math
 
@@ -32,7 +32,7 @@ def text(size: int, seed: int = 0) -> Ids:
 
 
 def by_hand(model: RecurrentLM, ids: Ids, window: int | None = None, end: int | None = None) -> float:
-    """Step through the text one symbol at a time."""
+    """Return the losses of a loop that reads one token at a time."""
     model.eval()
     state, total = model.initial_state(1), 0.0
     with torch.no_grad():
@@ -45,7 +45,7 @@ def by_hand(model: RecurrentLM, ids: Ids, window: int | None = None, end: int | 
 
 
 @pytest.mark.parametrize("size", [2, 3, 100, 257, 300])
-def test_carried_is_the_state_run_through(model: RecurrentLM, size: int) -> None:
+def test_the_carried_state_is_that_of_single_steps(model: RecurrentLM, size: int) -> None:
     ids = text(size)
     result = evaluate(model, CPU, ids)
     assert result.num_tokens == size - 1
@@ -53,7 +53,7 @@ def test_carried_is_the_state_run_through(model: RecurrentLM, size: int) -> None
     assert result.nats == pytest.approx(by_hand(model, ids), abs=1e-5)
 
 
-def test_lanes_agree_with_one_long_read(model: RecurrentLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_columns_agree_with_one_column(model: RecurrentLM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MIN_COLUMN_TOKENS", 200)
     monkeypatch.setattr(module, "WARMUP_TOKENS", 150)
     ids = text(1501)
@@ -80,7 +80,7 @@ def test_documents_start_from_zero_as_rows_and_as_streams(model: RecurrentLM, lo
     assert result.nats == pytest.approx(by_hand(model, ids, end=END), abs=1e-5)
 
 
-def test_a_limit_reads_evenly_spread_pieces(model: RecurrentLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_reads_evenly_spread_parts(model: RecurrentLM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MIN_COLUMN_TOKENS", 50)
     ids = text(20000)
     whole, part = evaluate(model, CPU, ids), evaluate(model, CPU, ids, max_tokens=2000)
@@ -99,7 +99,7 @@ def test_bits_are_nats_by_ln_2() -> None:
     assert Evaluation(math.log(2), 1, 1, "").bits == pytest.approx(1.0)
 
 
-def test_an_untrained_model_knows_nothing() -> None:
+def test_an_untrained_model_has_the_uniform_loss() -> None:
     model = RecurrentLM(V, ModelOptions(hidden=4))
     with torch.no_grad():
         model.head.weight.zero_()
@@ -107,6 +107,6 @@ def test_an_untrained_model_knows_nothing() -> None:
     assert evaluate(model, CPU, text(500)).nats == pytest.approx(math.log(V), rel=1e-5)
 
 
-def test_one_symbol_is_too_few(model: RecurrentLM) -> None:
-    with pytest.raises(ValueError, match="At least two symbols"):
+def test_one_token_is_too_few(model: RecurrentLM) -> None:
+    with pytest.raises(ValueError, match="At least two tokens"):
         evaluate(model, CPU, text(1))

@@ -1,4 +1,4 @@
-"""Copied runs against brute force, over borders of pieces and stretches, in repetitive texts in time; and whole documents."""
+"""Matches with the training text compared with brute force, across chunks and segments, and in linear time; known documents."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ END = 9
 
 @pytest.fixture(params=["table", "list"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
-    """Both forms of the automaton's transitions."""
+    """Both implementations of the automaton's transition table."""
     if request.param == "list":
         monkeypatch.setattr(memorization, "MAX_DENSE_CELLS", 0)
     return request.param
@@ -74,7 +74,7 @@ def test_a_case_by_hand(way: object) -> None:
 
 
 @pytest.mark.parametrize("piece", [60, 1000, 1024, 3000, 10**6])
-def test_a_copy_over_the_borders_of_pieces(way: object, piece: int) -> None:
+def test_a_copy_across_chunks(way: object, piece: int) -> None:
     train = random_ids(4000, 200)
     copy = train[17:1450]
     sample = np.concatenate(([250, 250], copy, [251])).astype(np.uint8)
@@ -91,13 +91,13 @@ def test_a_long_verbatim_copy() -> None:
     assert found.mean_match == 25_000.5
 
 
-def test_nothing_in_common(way: object) -> None:
+def test_no_match(way: object) -> None:
     train, sample = random_ids(3000, 10), random_ids(100, 10) + 10
     assert not matching_statistics(train, sample).any()
     assert measure_memorization(train, sample) == CopyStats(100, 0, 0, 0, 0.0, (1.0,) * 50)
 
 
-def test_empty_and_one_symbol(way: object) -> None:
+def test_empty_and_one_token(way: object) -> None:
     empty, one, text = (np.array(ids, dtype=np.uint8) for ids in ([], [3], [1, 3, 3]))
     assert matching_statistics(text, empty).tolist() == []
     assert measure_memorization(text, empty) == CopyStats(0, 0, 0, 0, 0.0, ())
@@ -135,7 +135,7 @@ PAIRS = np.tile(np.array([97, 98], dtype=np.uint8), 1_000_000)
 @pytest.mark.serial
 @pytest.mark.parametrize("train", [BLANKS, PAIRS, random_ids(2_000_000, 2)], ids=["blanks", "pairs", "coins"])
 @pytest.mark.parametrize("sample", [BLANKS[:10_000], PAIRS[1:10_001]], ids=["blanks", "pairs"])
-def test_repetitive_texts_take_no_longer(train: Ids, sample: Ids) -> None:
+def test_repetitive_texts_take_linear_time(train: Ids, sample: Ids) -> None:
     begun = time.perf_counter()
     found = matching_statistics(train, sample)
     assert time.perf_counter() - begun < 5
@@ -143,7 +143,7 @@ def test_repetitive_texts_take_no_longer(train: Ids, sample: Ids) -> None:
         assert found.tolist() == list(range(len(sample), 0, -1))
 
 
-def test_a_larger_text_agrees_with_the_words_found_in_it() -> None:
+def test_a_larger_text_agrees_with_a_search_for_words() -> None:
     train, sample = random_ids(200_000, 4), random_ids(2000, 4, seed=3)
     content, found = train.tobytes(), matching_statistics(train, sample, 30_000)
     for at, length in enumerate(found.tolist()):
@@ -163,7 +163,7 @@ def test_known_documents_are_those_of_a_list(known: list[list[int]], asked: list
     assert found.tolist() == [document in known for document in asked]
 
 
-def test_documents_are_whole() -> None:
+def test_only_whole_documents_are_known() -> None:
     train = np.array([5, 6, END, 1, 2, 3, END, 7, END, 4], dtype=np.uint16)
     asked = [[1, 2, 3], [1, 2], [2, 3], [7], [5, 6], [4], [], [7, END], [1, 2, 3, END, 7], [7]]
     expected = [True, False, False, True, False, False, False, False, False, True]
@@ -175,7 +175,7 @@ def test_documents_are_whole() -> None:
 
 
 @pytest.mark.serial
-def test_many_documents_in_time() -> None:
+def test_many_documents_are_fast() -> None:
     random = np.random.default_rng(0)
     train = np.where(random.random(1_000_000) < 0.15, END, random.integers(0, 8, 1_000_000)).astype(np.uint8)
     begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Kneser-Ney against a plain reading of its definition and against numbers by hand; and what xz makes of a text."""
+"""Kneser-Ney compared with a direct implementation of its definition and with values by hand; and the xz baseline."""
 
 import lzma
 import math
@@ -21,7 +21,7 @@ A, B, C = range(3)
 
 
 class Plain:
-    """Modified Kneser-Ney with dictionaries and fractions, as the formulas of Chen and Goodman say it."""
+    """Modified Kneser-Ney with dictionaries and fractions, by the formulas of Chen and Goodman."""
 
     def __init__(self, train: list[int], symbols: int, order: int) -> None:
         self.symbols, self.order = symbols, order
@@ -62,7 +62,7 @@ class Plain:
 
 
 def text(size: int, symbols: int, seed: int = 0, dtype: type[np.integer] = np.uint8) -> Ids:
-    """A text that says much again: pieces of a few phrases."""
+    """Return a repetitive text, made of a few phrases."""
     random = np.random.default_rng(seed)
     phrases = [random.integers(0, symbols, random.integers(1, 12)) for _ in range(12)]
     ids = np.concatenate([phrases[i] for i in random.integers(0, len(phrases), size)])[:size]
@@ -119,7 +119,7 @@ def test_the_definition_on_a_longer_text(order: int) -> None:
 
 
 @pytest.mark.parametrize("order", [1, 2, 5, 20])
-def test_distributions_sum_to_one_and_are_what_losses_are_of(order: int) -> None:
+def test_distributions_sum_to_one_and_give_the_losses(order: int) -> None:
     train, ids = text(3000, 9), text(200, 10, seed=2)
     model = KneserNey(train, 10, order)
     losses = model.losses(ids)
@@ -132,7 +132,7 @@ def test_distributions_sum_to_one_and_are_what_losses_are_of(order: int) -> None
         assert model.next_probs(np.array(context, dtype=np.int64)).sum() == pytest.approx(1)
 
 
-def test_a_table_is_the_models_one_by_one() -> None:
+def test_loss_by_order_is_that_of_single_models() -> None:
     train, ids = text(4000, 8), text(500, 9, seed=3)
     rows = dict(loss_by_order(train, ids, 9, range(21), train))
     assert list(rows) == list(range(21))
@@ -144,14 +144,14 @@ def test_a_table_is_the_models_one_by_one() -> None:
     assert dict(loss_by_order(train, ids, 9, [4])) == {4: pytest.approx(KneserNey(train, 9, 4).losses(ids).mean())}
 
 
-def test_longer_contexts_help_and_never_ruin() -> None:
+def test_longer_contexts_reduce_the_loss() -> None:
     rows = dict(loss_by_order(text(20000, 12), text(2000, 12, seed=0), 12, range(21)))
     assert all(rows[order] < rows[order - 1] - 0.01 for order in range(1, 4))
     assert rows[20] < min(rows.values()) + 0.05
 
 
 @pytest.mark.parametrize("order", [1, 2, 6, 20])
-def test_a_text_in_pieces_is_the_text(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_losses(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
     train, ids = text(2000, 5), text(301, 5, seed=4)
     model = KneserNey(train, 5, order)
     whole = model.losses(ids, train)
@@ -176,7 +176,7 @@ def test_tiny_texts(train: list[int], order: int) -> None:
     }
 
 
-def test_an_order_beyond_the_text_changes_nothing_more() -> None:
+def test_an_order_longer_than_the_text() -> None:
     train, ids = text(12, 4), text(50, 4, seed=5)
     assert KneserNey(train, 4, 40).losses(ids) == pytest.approx(KneserNey(train, 4, 13).losses(ids))
 
@@ -188,7 +188,7 @@ def test_types_of_ids(dtype: type[np.integer]) -> None:
     assert KneserNey(train.astype(dtype), 5, 4).losses(ids.astype(dtype)) == pytest.approx(expected)
 
 
-def test_many_symbols() -> None:
+def test_a_large_vocabulary() -> None:
     symbols = 200_000
     train, ids = text(3000, 40, dtype=np.int64) * 4999, text(100, 40, seed=7, dtype=np.int64) * 4999
     model = KneserNey(train, symbols, 5)
@@ -201,7 +201,7 @@ def test_many_symbols() -> None:
     assert model.losses(ids).tolist() == pytest.approx(one_by_one)
 
 
-def test_samples_are_of_the_seed_and_of_the_text() -> None:
+def test_samples_depend_on_the_seed_and_the_text() -> None:
     train = text(5000, 6)
     model = KneserNey(train, 6, 6)
     first, again, other = (model.sample(300, seed, train[:3]) for seed in (1, 1, 2))
@@ -215,13 +215,13 @@ def test_samples_are_of_the_seed_and_of_the_text() -> None:
     assert model.sample(0, 1).shape == (0,)
 
 
-def test_draws_are_as_frequent_as_their_probability() -> None:
+def test_sample_frequencies_are_the_probabilities() -> None:
     model = KneserNey(np.array([A, A, B, A, C, A]), 4, 1)
     frequent = np.bincount(model.sample(20000, 3), minlength=4) / 20000
     assert frequent == pytest.approx(model.next_probs([]), abs=0.01)
 
 
-def test_memory_is_some_hundred_bytes_a_symbol() -> None:
+def test_memory_per_token() -> None:
     train = text(200_000, 30)
     tracemalloc.start()
     list(loss_by_order(train, train[:1000], 30, [20]))
@@ -230,21 +230,21 @@ def test_memory_is_some_hundred_bytes_a_symbol() -> None:
     assert most < 200 * len(train)
 
 
-def test_what_cannot_be_counted() -> None:
+def test_wrong_arguments_are_an_error() -> None:
     with pytest.raises(ValueError, match="1 or more"):
         KneserNey(np.array([0]), 2, 0)
     for ids in ([2], [-1], [0.5], [[0]]):
         with pytest.raises(ValueError, match="from 0 to 1"):
             KneserNey(np.array(ids), 2, 2)
-    with pytest.raises(ValueError, match="number of symbols"):
+    with pytest.raises(ValueError, match="vocab_size must be"):
         KneserNey(np.array([0]), 0, 2)
     with pytest.raises(ValueError, match="from 0 to 1"):
         KneserNey(np.array([0]), 2, 2).losses(np.array([2]))
-    with pytest.raises(ValueError, match="symbols to predict"):
+    with pytest.raises(ValueError, match="at least one token"):
         next(loss_by_order(np.array([0]), np.array([], dtype=np.int64), 2))
 
 
-def test_xz_pays_for_what_is_new() -> None:
+def test_xz_costs_more_for_new_text() -> None:
     random = np.random.default_rng(0)
     train = random.integers(0, 256, 100_000).astype(np.uint8).tobytes()
     assert xz_nats(train, train[:50_000], 50_000) < 0.1

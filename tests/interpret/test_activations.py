@@ -1,4 +1,4 @@
-"""What a trace shows is what the network did: by hand, in pieces, with units held, and for rows of tables."""
+"""Recorded activations compared with steps by hand: in chunks, with clamped units, and for rows of tables."""
 
 import math
 from pathlib import Path
@@ -33,9 +33,9 @@ from unrolled.tables.pair_batching import PairDataset
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import CharTokenizer
 
-pytestmark = pytest.mark.xdist_group("activations")  # one worker makes what the module's tests share
+pytestmark = pytest.mark.xdist_group("activations")  # the tests of this module share their tables
 
-LETTERS = "\nabcdef"  # V = 7, and 8 with an end
+LETTERS = "\nabcdef"  # V = 7, and 8 with an end-of-sequence token
 L, H, E = 3, 5, 4
 CPU = DeviceConfig(torch.device("cpu"), torch.float32, 2)
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
@@ -49,7 +49,7 @@ every_cell = pytest.mark.parametrize("cell", CELLS)
 def network(
     cell: str = "lstm", residual: bool = True, two_biases: bool = False, symbols: int = 7, kernel: str = "auto"
 ) -> RecurrentLM:
-    """Return a model with weights large enough that every gate moves."""
+    """Return a model with weights large enough that no gate is constant."""
     torch.manual_seed(4)
     options = ModelOptions(
         cell=cell,  # type: ignore[arg-type]  # a key of CELLS
@@ -98,8 +98,8 @@ def gates_by_hand(kind: str, cell: GatedCell, x: Tensor, h: Tensor) -> dict[str,
 
 
 @torch.no_grad()
-def by_hand(kind: str, model: RecurrentLM, reading: TokenizedText, holds: list[Clamp] | None = None) -> dict[str, Tensor]:
-    """Step through a text one symbol at a time, layer by layer; return h, c, the gates and the logits."""
+def by_hand(kind: str, model: RecurrentLM, reading: TokenizedText, clamps: list[Clamp] | None = None) -> dict[str, Tensor]:
+    """Read a text one token at a time, layer by layer; return h, c, the gates and the logits."""
     layers = model.stack.layer_list()
     states: list[Any] = [layer.cell.initial_state(1) for layer in layers]
     found: dict[str, list[Tensor]] = {}
@@ -111,16 +111,16 @@ def by_hand(kind: str, model: RecurrentLM, reading: TokenizedText, holds: list[C
         step: dict[str, list[Tensor]] = {}
         for index, layer in enumerate(layers):
             inner = layer.cell_input(x)
-            own = gates_by_hand(kind, layer.cell, inner, states[index].h)  # type: ignore[arg-type]  # it is gated
+            gates = gates_by_hand(kind, layer.cell, inner, states[index].h)  # type: ignore[arg-type]  # it is gated
             y, states[index] = layer.cell.step(inner, states[index])
-            for hold in holds or []:
-                if hold.layer == index:
+            for clamp in clamps or []:
+                if clamp.layer == index:
                     y = y.clone()
-                    y[:, hold.unit] = hold.value
+                    y[:, clamp.unit] = clamp.value
                     states[index] = states[index]._replace(h=y)
             x = layer.add_residual(x, y)
             memory = {"c": states[index].c} if kind == "lstm" else {}
-            for name, value in ({"h": states[index].h} | memory | own).items():
+            for name, value in ({"h": states[index].h} | memory | gates).items():
                 step.setdefault(name, []).append(value[0])
         for name, values in step.items():
             found.setdefault(name, []).append(torch.stack(values))
@@ -136,7 +136,7 @@ def same(found: Activations, expected: dict[str, Tensor]) -> None:
 
 @every_model
 @pytest.mark.parametrize("unit", ["stream", "line"])
-def test_a_trace_is_every_step_by_hand(cell: str, residual: bool, two_biases: bool, unit: str) -> None:
+def test_activations_are_those_of_steps_by_hand(cell: str, residual: bool, two_biases: bool, unit: str) -> None:
     model = network(cell, residual, two_biases)
     reading = stream_reading(41) if unit == "stream" else line_reading(41)
     assert reading.reset_mask is None or 3 <= reading.reset_mask.sum() < len(reading) - 3
@@ -150,7 +150,7 @@ def test_a_trace_is_every_step_by_hand(cell: str, residual: bool, two_biases: bo
 
 @every_model
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_its_logits_are_those_of_training(cell: str, residual: bool, two_biases: bool, kernel: str) -> None:
+def test_logits_are_those_of_training(cell: str, residual: bool, two_biases: bool, kernel: str) -> None:
     if unsupported_reason(kernel, CELLS[cell](4, 4)):
         kernel = "auto"
     model = network(cell, residual, two_biases, kernel=kernel)
@@ -168,7 +168,7 @@ def test_its_logits_are_those_of_training(cell: str, residual: bool, two_biases:
 
 @every_cell
 @pytest.mark.parametrize("steps", [1, 3, 7, 1000])
-def test_pieces_are_the_whole(cell: str, steps: int) -> None:
+def test_chunks_are_the_whole_text(cell: str, steps: int) -> None:
     model = network(cell)
     for reading in (stream_reading(22), line_reading(22)):
         whole, pieces = record_activations(model, reading), list(stream_activations(model, reading, chunk_steps=steps))
@@ -183,9 +183,9 @@ def test_pieces_are_the_whole(cell: str, steps: int) -> None:
 
 
 @every_cell
-def test_its_bits_are_the_loss_that_is_reported(cell: str) -> None:
+def test_bits_are_the_evaluated_loss(cell: str) -> None:
     model = network(cell)
-    whole = tokenize(CharTokenizer(LETTERS[1:], True), "line", text(300, 1) + "a\n")  # a line that is not over has no row
+    whole = tokenize(CharTokenizer(LETTERS[1:], True), "line", text(300, 1) + "a\n")  # an unfinished line has no row
     for reading, end in ((stream_reading(300), None), (whole, 6)):
         longest = None if end is None else int(np.diff(np.flatnonzero(reading.ids == end)).max())
         result = evaluate(model, CPU, reading.ids, end, longest)
@@ -195,7 +195,7 @@ def test_its_bits_are_the_loss_that_is_reported(cell: str) -> None:
         assert bits[1:].mean() == pytest.approx(result.bits, abs=1e-5)
 
 
-def test_guesses_are_the_likeliest_in_their_order() -> None:
+def test_top_predictions_are_in_descending_order() -> None:
     found = record_activations(network(), stream_reading(23))
     chances = np.exp(found.log_probs())
     np.testing.assert_allclose(chances.sum(1), 1, atol=1e-5)
@@ -211,7 +211,7 @@ def test_guesses_are_the_likeliest_in_their_order() -> None:
 
 
 @every_cell
-def test_no_symbol_and_one_symbol_can_be_traced(cell: str) -> None:
+def test_no_token_and_one_token(cell: str) -> None:
     model = network(cell)
     empty = record_activations(model, tokenize(CharTokenizer(LETTERS), "stream", ""))
     assert (empty.h.shape, empty.logits.shape, empty.bits().shape) == ((0, L, H), (0, 7), (0,))
@@ -224,14 +224,14 @@ def test_no_symbol_and_one_symbol_can_be_traced(cell: str) -> None:
 
 
 @every_cell
-def test_no_symbol_has_the_same_arrays_as_some(cell: str) -> None:
+def test_no_token_has_the_same_arrays_as_some(cell: str) -> None:
     model = network(cell)
     empty, some = (record_activations(model, tokenize(CharTokenizer(LETTERS), "stream", own)).arrays() for own in ("", "ab"))
     assert list(empty) == list(some)
     assert {name: values.shape[1:] for name, values in empty.items()} == {name: v.shape[1:] for name, v in some.items()}
 
 
-def test_what_was_never_seen_is_read_as_the_closest_and_documents_begin_anew() -> None:
+def test_unknown_characters_are_replaced_and_documents_reset_the_state() -> None:
     letters = CharTokenizer(LETTERS[1:], True)
     reading = tokenize(letters, "line", "aB\u00e9\nf")
     assert reading.ids.tolist() == [6, 0, 1, 4, 6, 5]
@@ -246,7 +246,7 @@ def test_what_was_never_seen_is_read_as_the_closest_and_documents_begin_anew() -
     assert (len(reading.head(3)), reading.head(3).text) == (3, "aB")
 
 
-def test_a_model_that_was_traced_is_as_it_was() -> None:
+def test_recording_leaves_the_model_unchanged() -> None:
     model = network().train()
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     cells = model.cells()
@@ -258,7 +258,7 @@ def test_a_model_that_was_traced_is_as_it_was() -> None:
     assert all((weights[name] == weight).all() for name, weight in model.state_dict().items())
 
 
-def test_between_two_pieces_torch_is_as_it_was() -> None:
+def test_between_two_chunks_torch_settings_are_unchanged() -> None:
     model = network()
     for _ in stream_activations(model, stream_reading(9), chunk_steps=2):
         assert not torch.is_inference_mode_enabled()
@@ -268,15 +268,15 @@ def test_between_two_pieces_torch_is_as_it_was() -> None:
 
 
 @every_model
-def test_a_held_unit_is_what_it_is_held_at_and_all_else_follows(cell: str, residual: bool, two_biases: bool) -> None:
+def test_a_clamped_unit_has_its_value_and_the_rest_follows(cell: str, residual: bool, two_biases: bool) -> None:
     model = network(cell, residual, two_biases)
     for reading in (stream_reading(25), line_reading(25)):
         free = record_activations(model, reading)
-        holds = [Clamp(1, 2, 0.7), Clamp(1, 4, -1.5), Clamp(2, 0)]
-        held = record_activations(model, reading, holds)
-        same(held, by_hand(cell, model, reading, holds))
-        for hold in holds:
-            assert (held.h[:, hold.layer, hold.unit] == np.float32(hold.value)).all()
+        clamps = [Clamp(1, 2, 0.7), Clamp(1, 4, -1.5), Clamp(2, 0)]
+        held = record_activations(model, reading, clamps)
+        same(held, by_hand(cell, model, reading, clamps))
+        for clamp in clamps:
+            assert (held.h[:, clamp.layer, clamp.unit] == np.float32(clamp.value)).all()
         assert (held.h[:, 0] == free.h[:, 0]).all()
         assert not np.allclose(held.h[1:, 1, 0], free.h[1:, 1, 0])
         assert not np.allclose(held.logits, free.logits, atol=1e-3)
@@ -284,21 +284,21 @@ def test_a_held_unit_is_what_it_is_held_at_and_all_else_follows(cell: str, resid
 
 
 @every_cell
-def test_units_held_in_single_lanes_are_single_holds(cell: str) -> None:
+def test_clamps_of_single_batch_columns(cell: str) -> None:
     model = network(cell)
     ids = torch.from_numpy(stream_reading(12).ids)
-    holds = [Clamp(0, 1, 0.9, 0), Clamp(0, 1, -0.6, 3), Clamp(2, 3, -0.4, 2), Clamp(1, 0, 0.2, 2)]
+    clamps = [Clamp(0, 1, 0.9, 0), Clamp(0, 1, -0.6, 3), Clamp(2, 3, -0.4, 2), Clamp(1, 0, 0.2, 2)]
     with torch.no_grad():
-        with clamped(model.stack, holds, 4):
+        with clamped(model.stack, clamps, 4):
             together, _ = model(ids.unsqueeze(-1).expand(-1, 4), model.initial_state(4))
         free, _ = model(ids.unsqueeze(-1), model.initial_state(1))
     for lane in range(4):
-        own = [hold._replace(row=None) for hold in holds if hold.row == lane]
+        own = [clamp._replace(row=None) for clamp in clamps if clamp.row == lane]
         alone = record_activations(model, stream_reading(12), own).logits if own else free[:, 0].numpy()
         torch.testing.assert_close(together[:, lane], torch.from_numpy(alone), **CLOSE)
 
 
-def test_a_model_is_let_go_whatever_happens() -> None:
+def test_clamps_are_removed_after_an_error() -> None:
     model = network()
     before = model.cells()
 
@@ -314,7 +314,7 @@ def test_a_model_is_let_go_whatever_happens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hold", "sentence"),
+    ("clamp", "sentence"),
     [
         (Clamp(3, 0), "no layer 3 to clamp a unit of: the model has layers 0 to 2"),
         (Clamp(-1, 0), "no layer -1"),
@@ -322,15 +322,15 @@ def test_a_model_is_let_go_whatever_happens() -> None:
         (Clamp(1, -1), "no unit -1"),
     ],
 )
-def test_a_unit_that_is_not_there_cannot_be_held(hold: Clamp, sentence: str) -> None:
+def test_a_unit_that_does_not_exist_cannot_be_clamped(clamp: Clamp, sentence: str) -> None:
     model = network()
     before = model.cells()
     with pytest.raises(UsageError, match=sentence):
-        record_activations(model, stream_reading(5), [Clamp(0, 0), hold])
+        record_activations(model, stream_reading(5), [Clamp(0, 0), clamp])
     assert all(own is held for own, held in zip(before, model.cells(), strict=True))
 
 
-def test_holds_are_read_as_they_are_written() -> None:
+def test_parse_clamp() -> None:
     assert parse_clamp("0.17=-1") == Clamp(0, 17, -1.0)
     assert parse_clamp("1.2") == Clamp(1, 2, 0.0)
     assert parse_clamp("12.0=.25") == Clamp(12, 0, 0.25)
@@ -338,71 +338,72 @@ def test_holds_are_read_as_they_are_written() -> None:
 
 
 @given(st.integers(0, 99), st.integers(0, 9999), st.floats(-1e6, 1e6, allow_nan=False))
-def test_every_hold_can_be_written(layer: int, unit: int, value: float) -> None:
+def test_every_clamp_can_be_parsed(layer: int, unit: int, value: float) -> None:
     assert parse_clamp(f"{layer}.{unit}={value!r}") == Clamp(layer, unit, value)
 
 
 @pytest.mark.parametrize(
-    "rubbish", ["", "1", "1.", ".1", "1.2=", "1.2=x", "=1", "a.b", "1.2.3", "1,2", "1.2=nan", "1.2=inf", "1.2=1e999", "1=2.0"]
+    "wrong_text",
+    ["", "1", "1.", ".1", "1.2=", "1.2=x", "=1", "a.b", "1.2.3", "1,2", "1.2=nan", "1.2=inf", "1.2=1e999", "1=2.0"],
 )
-def test_anything_else_is_no_hold(rubbish: str) -> None:
+def test_other_texts_are_no_clamps(wrong_text: str) -> None:
     with pytest.raises(UsageError, match=r"LAYER.UNIT=VALUE, such as 0.17=-1 \(layers and units count from 0\); got "):
-        parse_clamp(rubbish)
+        parse_clamp(wrong_text)
 
 
 @given(st.text("0123456789.=-+einfax \u00b2", max_size=9))
-def test_rubbish_is_a_mistake_of_the_user_and_nothing_else(rubbish: str) -> None:
+def test_any_other_text_is_a_usage_error(wrong_text: str) -> None:
     try:
-        found = parse_clamp(rubbish)
+        found = parse_clamp(wrong_text)
     except UsageError:
         pass
     else:
         assert math.isfinite(found.value)
-        assert "." in rubbish
+        assert "." in wrong_text
 
 
-def test_a_value_too_large_for_the_network_is_a_mistake_of_the_user() -> None:
+def test_a_value_too_large_for_float32_is_a_usage_error() -> None:
     with pytest.raises(UsageError):
         record_activations(network(), stream_reading(5), [parse_clamp("0.1=1e39")])
 
 
 @every_cell
-def test_samples_with_units_held(cell: str) -> None:
+def test_samples_with_clamped_units(cell: str) -> None:
     model, letters = network(cell), CharTokenizer(LETTERS)
     options = SampleOptions(length=40, count=3, prompt="ab")
     free, held, again = (
-        [sample.text for sample in generate(model, letters, options, 5, holds)]
-        for holds in ([], [Clamp(2, 1, 3.0)], [Clamp(2, 1, 3.0)])
+        [sample.text for sample in generate(model, letters, options, 5, clamps)]
+        for clamps in ([], [Clamp(2, 1, 3.0)], [Clamp(2, 1, 3.0)])
     )
     assert held == again != free
     assert held[1] == "ab" + "".join(stream_text(model, letters, SampleOptions(length=40, prompt="ab"), 6, [Clamp(2, 1, 3.0)]))
-    with torch.no_grad():  # nobody reads the unit: not the head, not itself
+    with torch.no_grad():  # no weight reads the unit
         model.head.weight[:, 1] = 0
         model.cells()[2].weight_hh[:, 1] = 0
     unread, unchanged = (
-        [sample.text for sample in generate(model, letters, options, 5, holds)] for holds in ([], [Clamp(2, 1, 3.0)])
+        [sample.text for sample in generate(model, letters, options, 5, clamps)] for clamps in ([], [Clamp(2, 1, 3.0)])
     )
     assert unread == unchanged
 
 
-def test_an_effect_is_the_difference_of_two_traces_and_two_samples() -> None:
+def test_an_effect_is_the_difference_of_two_recordings() -> None:
     model, letters, reading = network(), CharTokenizer(LETTERS), stream_reading(50)
-    hold, options = Clamp(2, 1, 3.0), SampleOptions(length=30, temperature=0.8, seed=4, count=7)
-    found = measure_effect(model, letters, reading, hold, options)
-    changes = record_activations(model, reading, [hold]).bits() - record_activations(model, reading).bits()
+    clamp, options = Clamp(2, 1, 3.0), SampleOptions(length=30, temperature=0.8, seed=4, count=7)
+    found = measure_effect(model, letters, reading, clamp, options)
+    changes = record_activations(model, reading, [clamp]).bits() - record_activations(model, reading).bits()
     np.testing.assert_array_equal(found.bit_changes, changes)
     assert found.mean_bit_change == pytest.approx(float(changes[1:].mean()))
     own = SampleOptions(length=30, temperature=0.8)
-    assert (found.seed, found.clamp) == (4, hold)
+    assert (found.seed, found.clamp) == (4, clamp)
     assert found.sample_before == next(generate(model, letters, own, 4)).text
-    assert found.sample_after == next(generate(model, letters, own, 4, [hold])).text != found.sample_before
-    given_bits = measure_effect(model, letters, reading, hold, options, np.zeros(50))
-    np.testing.assert_allclose(given_bits.bit_changes[1:], record_activations(model, reading, [hold]).bits()[1:])
+    assert found.sample_after == next(generate(model, letters, own, 4, [clamp])).text != found.sample_before
+    given_bits = measure_effect(model, letters, reading, clamp, options, np.zeros(50))
+    np.testing.assert_allclose(given_bits.bit_changes[1:], record_activations(model, reading, [clamp]).bits()[1:])
 
 
 @every_cell
-def test_importance_is_one_trace_for_every_unit(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unrolled.interpret.intervention.LANES", 4)  # 15 units: three groups and a rest
+def test_importance_is_one_pass_for_every_unit(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unrolled.interpret.intervention.MAX_UNITS_PER_BATCH", 4)  # 15 units: three batches of 4 and one of 3
     model = network(cell)
     for reading, value in ((stream_reading(70), 0.0), (line_reading(70), 0.6)):
         free = record_activations(model, reading).bits()[1:].mean()
@@ -427,7 +428,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairDataset]:
 
 
 def row_answerer(pairs: PairDataset, cell: str = "lstm", end: float = -50.0, **pair: Any) -> Predictor:
-    """Return a model that was not trained; one that writes goes on to its limit, or, with a likely `end`, writes nothing."""
+    """Return an untrained model; a decoder generates up to its limit, or nothing if the end-of-sequence token is probable."""
     answerer = Predictor(random_encoder_decoder(pairs, cell, **pair), pairs.spec, MACHINE, PredictOptions())
     if answerer.model.decoder is not None:
         answerer.max_new_tokens = 5
@@ -451,7 +452,7 @@ def source(mode: str) -> Cell:
 
 @torch.no_grad()
 def read_by_hand(answerer: Predictor, cell: Cell) -> list[Tensor]:
-    """Return the states `(S, H)` of each layer of the reader, one step at a time, the backward half from the last step on."""
+    """Return the states `(S, H)` of each encoder layer, one step at a time, the backward half from the last step on."""
     model = answerer.model
     reader = model.encoder
     xs = reader.input_layer(answerer.collate([answerer.spec.source.encode_source(cell)])["source"])
@@ -483,7 +484,7 @@ def read_by_hand(answerer: Predictor, cell: Cell) -> list[Tensor]:
 @every_cell
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("mode", TABLES)
-def test_a_row_is_read_as_by_hand_and_answered_as_predict_does(
+def test_a_row_is_encoded_as_by_hand_and_predicted_as_by_predict(
     tables: dict[str, PairDataset], mode: str, cell: str, both: bool
 ) -> None:
     answerer = row_answerer(tables[mode], cell, bidirectional=both)
@@ -523,9 +524,7 @@ def test_the_backward_half_begins_with_the_last_step(tables: dict[str, PairDatas
 
 @every_cell
 @pytest.mark.parametrize("both", [True, False])
-def test_chances_beside_each_step_are_those_of_predict_among_any_neighbours(
-    tables: dict[str, PairDataset], cell: str, both: bool
-) -> None:
+def test_step_probabilities_are_those_of_predict_in_any_batch(tables: dict[str, PairDataset], cell: str, both: bool) -> None:
     answerer = row_answerer(tables["synced"], cell, bidirectional=both)
     longer = Cell([[0.3, 0.6]] * 9, "value")
     among = answerer.predict([longer, source("synced"), longer])[1]
@@ -541,9 +540,7 @@ def test_chances_beside_each_step_are_those_of_predict_among_any_neighbours(
 @every_cell
 @pytest.mark.parametrize("attention", [True, False])
 @pytest.mark.parametrize("mode", ["many-to-many", "one-to-many"])
-def test_what_is_written_is_the_writers_own_steps(
-    tables: dict[str, PairDataset], mode: str, cell: str, attention: bool
-) -> None:
+def test_decoder_activations_are_its_steps(tables: dict[str, PairDataset], mode: str, cell: str, attention: bool) -> None:
     answerer = row_answerer(tables[mode], cell, attention=attention)
     own = source(mode)
     found = record_row(answerer, own)
@@ -567,13 +564,13 @@ def test_what_is_written_is_the_writers_own_steps(
     if found.attention is not None:
         assert found.attention.shape == (len(symbols), len(answerer.spec.source.encode_source(own)))
         np.testing.assert_allclose(found.attention.sum(1), 1, atol=1e-5)
-    names = {f"wrote.{name}" for name in found.decoder} | {f"read.{name}" for name in found.encoder}
+    names = {f"decoder.{name}" for name in found.decoder} | {f"encoder.{name}" for name in found.encoder}
     assert set(found.arrays()) == names | ({"attention"} if attention else set())
 
 
 @every_cell
 @pytest.mark.parametrize("mode", ["many-to-many", "one-to-many"])
-def test_a_row_to_which_nothing_is_answered_can_be_traced(tables: dict[str, PairDataset], mode: str, cell: str) -> None:
+def test_a_row_with_an_empty_prediction(tables: dict[str, PairDataset], mode: str, cell: str) -> None:
     answerer = row_answerer(tables[mode], cell, end=50.0)
     found = record_row(answerer, source(mode))
     assert (found.prediction.text, len(found.prediction.values)) == ("", 0)
@@ -581,9 +578,7 @@ def test_a_row_to_which_nothing_is_answered_can_be_traced(tables: dict[str, Pair
     assert bool(found.encoder) == (mode == "many-to-many")
 
 
-def test_listening_ends_whatever_happens(
-    tables: dict[str, PairDataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_recording_ends_after_an_error(tables: dict[str, PairDataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answerer = row_answerer(tables["many-to-one"])
     modules = dict(answerer.model.named_modules())
 

@@ -1,4 +1,4 @@
-"""What there is to follow in a text, which unit follows it, and how a model uses its range, its memory and its bits."""
+"""Text features, probes of units, loss by class of token, use of context, gate saturation."""
 
 import math
 from collections import Counter
@@ -49,7 +49,7 @@ TRUTHS = [
     ("inside a number", "a12 3", ".11.1"),
     ("capital", "aBC \u00c9", ".11.1"),
     ("words in capitals", "A BIG CAT ran", "..1111111...."),
-    ("blank", "a b\tc\n", ".1.1.1"),
+    ("white space", "a b\tc\n", ".1.1.1"),
     ("punctuation", "a, b_3!", ".1..1.1"),
     ("vowel", "oYou", "1.11"),
     ("line ends with a colon", "if x:\n y\n", "11111...."),
@@ -66,14 +66,14 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("name", "text", "on"), TRUTHS)
-def test_what_is_on_where(name: str, text: str, on: str) -> None:
+def test_boolean_features(name: str, text: str, on: str) -> None:
     found = BY_NAME[name].compute(text)
     assert found.dtype == bool
     assert "".join("1" if one else "." for one in found) == on
 
 
 @pytest.mark.parametrize(("name", "text", "values"), NUMBERS)
-def test_what_has_which_value_where(name: str, text: str, values: list[int]) -> None:
+def test_numeric_features(name: str, text: str, values: list[int]) -> None:
     found = BY_NAME[name].compute(text)
     assert found.dtype == float
     assert found.tolist() == values
@@ -84,12 +84,12 @@ def test_a_line_end_that_follows_another_is_an_empty_line() -> None:
     assert np.flatnonzero(found).tolist() == [2, 5, 6]
 
 
-def test_every_feature_has_a_name_a_meaning_and_an_example_here() -> None:
+def test_every_feature_has_a_name_a_description_and_an_example_here() -> None:
     assert len(BY_NAME) == len(FEATURES)
     assert all(feature.description for feature in FEATURES)
     assert {name for name, *_ in TRUTHS} | {name for name, *_ in NUMBERS} | {"empty line"} == set(BY_NAME)
     plain = {feature.name for feature in FEATURES if feature.trivial}
-    assert plain == {"inside a word", "inside a number", "capital", "blank", "punctuation", "vowel"}
+    assert plain == {"inside a word", "inside a number", "capital", "white space", "punctuation", "vowel"}
 
 
 ODD = st.characters(codec=None) | st.sampled_from(list("\"'\n\t ()[]{}<>#/*:.?!\u201c\u201d\u2018\u2019aA1\0\ud800"))
@@ -106,7 +106,7 @@ def test_every_feature_has_a_value_for_every_character_of_any_text(text: str) ->
 
 
 @given(st.text(ODD, max_size=40))
-def test_a_plain_feature_is_told_by_the_character_alone(text: str) -> None:
+def test_a_trivial_feature_depends_on_the_current_character_only(text: str) -> None:
     for feature in FEATURES:
         if feature.trivial:
             assert feature.compute(text).tolist() == [bool(feature.compute(character)[0]) for character in text], feature.name
@@ -119,7 +119,7 @@ LINE = 'He said "yes, I will" and left (by 5 o\'clock).\nThen "no" was all; 23 W
 
 
 def prose(size: int = 4000, seed: int = 0) -> str:
-    """Return lines in which quotes come at no regular places."""
+    """Return lines with quotes at irregular positions."""
     draw, parts = np.random.default_rng(seed), [""]
     while sum(map(len, parts)) < size:
         some = " ".join("".join(draw.choice(list("abcdeio"), draw.integers(1, 8))) for _ in range(draw.integers(1, 9)))
@@ -168,7 +168,7 @@ def test_a_unit_that_follows_quotes_is_found_first(sign: int, in_memory: bool) -
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_unit_that_counts_is_held_by_rank_correlation(sign: int) -> None:
+def test_a_unit_that_counts_is_found_by_rank_correlation(sign: int) -> None:
     text = prose()
     states = noise(len(text))
     states[:, 0, 2] = sign * np.tanh(BY_NAME["position in line"].compute(text) / 100)  # any rising function of it
@@ -179,7 +179,7 @@ def test_a_unit_that_counts_is_held_by_rank_correlation(sign: int) -> None:
     assert first.is_detector
 
 
-def test_the_area_is_the_chance_to_tell_on_from_off() -> None:
+def test_the_score_is_the_area_under_the_roc_curve() -> None:
     text = prose()
     states = noise(len(text))
     quotes = BY_NAME["double quotes"].compute(text)
@@ -203,7 +203,7 @@ def test_noise_follows_nothing(seed: int) -> None:
     assert np.median([one.p_value for one in findings.best_units]) > 0.1
 
 
-def test_a_unit_that_does_nothing_follows_nothing() -> None:
+def test_a_constant_unit_follows_nothing() -> None:
     text = ("a b c.\n" * 150 + '"' + "x" * 300 + '"\n') * 2
     findings = probe_units(made_trace(text, np.full((len(text), L, H), 0.25)), text)
     assert not any(one.is_detector for one in findings.best_units + findings.best_features)
@@ -211,11 +211,11 @@ def test_a_unit_that_does_nothing_follows_nothing() -> None:
     assert findings.detector_fraction == 0
 
 
-def test_what_the_character_itself_says_comes_last_and_is_no_detector() -> None:
+def test_trivial_features_come_last_and_are_no_detectors() -> None:
     text = prose()
     states = noise(len(text))
-    for place, name in enumerate(("vowel", "blank", "double quotes")):
-        states[:, 0, place] = BY_NAME[name].compute(text) + 0.01 * noise(len(text), 4)[:, 1, place]
+    for position, name in enumerate(("vowel", "white space", "double quotes")):
+        states[:, 0, position] = BY_NAME[name].compute(text) + 0.01 * noise(len(text), 4)[:, 1, position]
     findings = probe_units(made_trace(text, states), text)
     plain = [one.trivial for one in findings.best_units]
     assert plain == sorted(plain)
@@ -226,7 +226,7 @@ def test_what_the_character_itself_says_comes_last_and_is_no_detector() -> None:
     assert findings.detector_fraction == pytest.approx(1 / (L * H))
 
 
-def test_the_second_half_has_no_say_in_the_choice() -> None:
+def test_units_are_selected_on_the_first_half() -> None:
     text = prose()
     quotes = BY_NAME["double quotes"].compute(text) - 0.5
     half = len(text) // 2
@@ -238,7 +238,7 @@ def test_the_second_half_has_no_say_in_the_choice() -> None:
     assert one.score < 0.65
 
 
-def test_probes_are_told_again_the_same_and_can_be_stopped() -> None:
+def test_probes_are_deterministic_and_can_be_stopped() -> None:
     text, calls = prose(3000), [0]
     found = made_trace(text, noise(len(text)))
     assert probe_units(found, text, seed=3) == probe_units(found, text, seed=3)
@@ -252,7 +252,7 @@ def test_probes_are_told_again_the_same_and_can_be_stopped() -> None:
         probe_units(found, text, stop)
 
 
-def test_there_is_a_character_for_each_step() -> None:
+def test_one_character_for_each_step_is_required() -> None:
     with pytest.raises(ValueError, match="99 characters were given for 100 steps"):
         probe_units(made_trace("a" * 100, noise(100)), "a" * 99)
 
@@ -267,23 +267,23 @@ def test_a_text_in_which_nothing_varies_has_no_features(text: str) -> None:
 # Where the bits go
 
 
-def test_every_symbol_has_the_first_class_that_fits() -> None:
+def test_every_token_has_the_first_class_that_matches() -> None:
     text = 'It\'s "3" (xyzzy), it\n'
     common = Counter({"it": MAX_RARE_COUNT + 1, "s": MAX_RARE_COUNT + 1, "xyzzy": MAX_RARE_COUNT})
     classes = [
-        "start of line", "inside a word", "other punctuation", "start of word", "blank", "opening bracket or quote", "digit",
-        "closing bracket or quote", "blank", "opening bracket or quote", "start of word", *["inside a rare word"] * 4,
-        "closing bracket or quote", "other punctuation", "blank", "start of word", "inside a word", "line end",
+        "start of line", "inside a word", "other punctuation", "start of word", "white space", "opening bracket or quote",
+        "digit", "closing bracket or quote", "white space", "opening bracket or quote", "start of word",
+        *["inside a rare word"] * 4, "closing bracket or quote", "other punctuation", "white space", "start of word", "inside a word", "line end",
     ]  # fmt: skip
     bits = np.arange(len(text), dtype=float)
     bits[0] = np.nan
     parts = loss_by_class(list(text), [bits, 2 * bits], common)
     for name in set(classes):
-        at = [place for place, own in enumerate(classes) if own == name and place]
-        if at:
+        positions = [position for position, class_name in enumerate(classes) if class_name == name and position]
+        if positions:
             (part,) = [part for part in parts if part.name == name]
-            assert part == ClassLoss(name, len(at), (float(sum(at)), float(2 * sum(at))))
-            assert part.mean_bits(1) == pytest.approx(2 * sum(at) / len(at))
+            assert part == ClassLoss(name, len(positions), (float(sum(positions)), float(2 * sum(positions))))
+            assert part.mean_bits(1) == pytest.approx(2 * sum(positions) / len(positions))
     assert "start of line" not in [part.name for part in parts]  # its bits are not known
 
 
@@ -300,7 +300,7 @@ def test_bytes_within_a_character_are_parts_of_it() -> None:
 
 
 @given(st.text(ODD, max_size=60), st.integers(0, 9))
-def test_classes_share_out_all_bits(text: str, seed: int) -> None:
+def test_the_bits_of_all_classes_are_those_of_the_text(text: str, seed: int) -> None:
     bits = np.random.default_rng(seed).exponential(size=(2, len(text)))
     bits[:, :1] = np.nan
     parts = loss_by_class(list(text), list(bits), count_words(text))
@@ -311,7 +311,7 @@ def test_classes_share_out_all_bits(text: str, seed: int) -> None:
     assert [part.bits[0] for part in parts] == sorted((part.bits[0] for part in parts), reverse=True)
 
 
-def test_words_are_counted_in_small_letters() -> None:
+def test_words_are_counted_in_lower_case() -> None:
     assert count_words("It's it, IT 3x_y") == Counter({"it": 3, "s": 1, "x": 1, "y": 1})
 
 
@@ -321,7 +321,7 @@ V = 11
 
 
 def forgetful() -> RecurrentLM:
-    """Return a vanilla network whose state has no way into its next state."""
+    """Return a vanilla RNN without recurrent weights."""
     torch.manual_seed(0)
     model = RecurrentLM(V, ModelOptions(cell="rnn", hidden=9, dropout=0)).eval()
     with torch.no_grad():
@@ -334,7 +334,7 @@ def ids_of(size: int, seed: int = 0) -> npt.NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, V, size)
 
 
-def test_a_model_without_a_memory_reaches_one_symbol_back() -> None:
+def test_a_model_without_memory_uses_one_token_of_context() -> None:
     found = measure_context_use(forgetful(), CPU, ids_of(900))
     assert found is not None
     assert found.context_lengths == (1, 2, 4, 8, 16, 32, 64, 128)
@@ -346,7 +346,7 @@ def test_a_model_without_a_memory_reaches_one_symbol_back() -> None:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "gru-reset-before", "lstm"])
-def test_losses_and_shares_are_those_of_single_places(cell: str) -> None:
+def test_losses_and_gradient_shares_are_those_of_single_positions(cell: str) -> None:
     torch.manual_seed(1)
     options = ModelOptions(cell=cell, hidden=9, dropout=0)  # type: ignore[arg-type]  # a key of CELLS
     model = RecurrentLM(V, options).eval()
@@ -357,15 +357,15 @@ def test_losses_and_shares_are_those_of_single_places(cell: str) -> None:
     found = measure_context_use(model, CPU, ids)
     assert found is not None
     assert found.context_lengths == (1, 2, 4, 8)
-    places = range(8, 50)  # all of them
+    positions = range(8, 50)  # all of them
     for length, nats in zip(found.context_lengths, found.nats.tolist(), strict=True):
         losses = []
-        for place in places:
+        for position in positions:
             state = model.initial_state(1)
             with torch.no_grad():
-                for symbol in ids[place - length : place].tolist():
+                for symbol in ids[position - length : position].tolist():
                     logits, state = model.step(torch.tensor([symbol]), state)
-            losses.append(-float(logits.log_softmax(-1)[0, ids[place]]))
+            losses.append(-float(logits.log_softmax(-1)[0, ids[position]]))
         assert nats == pytest.approx(float(np.mean(losses)), abs=1e-5)
     assert found.gradient_share.shape == (8,)
     assert (found.gradient_share > 0).all()
@@ -376,7 +376,7 @@ def test_losses_and_shares_are_those_of_single_places(cell: str) -> None:
     )
 
 
-def test_only_contexts_that_fit_are_tried() -> None:
+def test_only_contexts_that_fit_are_measured() -> None:
     model = forgetful()
     assert measure_context_use(model, CPU, ids_of(3)) is None
     assert measure_context_use(model, CPU, ids_of(0)) is None
@@ -388,7 +388,7 @@ def test_only_contexts_that_fit_are_tried() -> None:
         measure_context_use(model, CPU, ids_of(900), check=lambda: (_ for _ in ()).throw(KeyboardInterrupt))
 
 
-def test_reach_leaves_the_model_as_it_was() -> None:
+def test_measuring_context_use_leaves_the_model_unchanged() -> None:
     model = forgetful()
     measure_context_use(model, CPU, ids_of(100))
     assert all(weight.grad is None for weight in model.parameters())
@@ -397,12 +397,12 @@ def test_reach_leaves_the_model_as_it_was() -> None:
 # How units use their range
 
 
-def test_gates_are_shut_or_open_for_a_share_of_the_time() -> None:
+def test_gate_saturation_is_a_fraction_of_steps() -> None:
     gate = np.full((10, 2, 3), 0.5)
     gate[:4, 0, 1] = 0.05
     gate[4:5, 0, 1] = 0.95
     gate[:, 1, 2] = 1.0
-    gate[:, 1, 0] = 0.1  # neither: the border itself
+    gate[:, 1, 0] = 0.1  # neither: the threshold itself
     found = gate_saturation(
         made_trace("a" * 10, np.zeros((10, 2, 3)), np.zeros((10, 2, 3)), i=gate, f=gate, g=gate, o=1 - gate)
     )

@@ -1,4 +1,4 @@
-"""Judging predictions: every number by hand or by who defines it, the baselines beside it, and what has no number left out."""
+"""Metrics and their baselines, compared with values by hand or with the reference implementation."""
 
 import json
 import math
@@ -34,7 +34,7 @@ PROSE = ["Two men, one old, are talking.", "A dog runs over the grass.", "A chil
 
 
 def as_json(report: MetricReport) -> dict[str, Any]:
-    """Through the text and back; a NaN or an infinity would raise."""
+    """Return the report as parsed JSON; a NaN or an infinity raises."""
     values: dict[str, Any] = json.loads(json.dumps(report.to_json(), allow_nan=False))
     return values
 
@@ -47,7 +47,7 @@ def steps(rows: list[tuple[str, str]]) -> StepLabelCounts:
 
 
 def slow_distance(first: str, second: str) -> int:
-    """Levenshtein's table, as it is defined."""
+    """Return the edit distance by the table of its definition."""
     above = list(range(len(second) + 1))
     for i, x in enumerate(first, start=1):
         row = [i]
@@ -72,17 +72,17 @@ def test_labels_by_hand() -> None:
     assert (report.num_rows, report.num_steps, report.notes, report.headline) == (6, None, (), "accuracy")
 
 
-def test_macro_f1_asks_for_labels_of_the_truth_or_the_prediction_only() -> None:
+def test_macro_f1_is_over_labels_of_the_truth_or_the_predictions() -> None:
     report = classification_report(["a", "a"], ["a", "b"], {"c": 2, "a": 1, "b": 1})
     assert report.metrics["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
     assert report.baselines["majority"] == {"accuracy": 0, "macro_f1": 0}
     assert report.labels == ("a", "b"), "a guess of a baseline adds no row to the confusion"
 
 
-def test_labels_that_training_never_saw_are_told_and_wrong() -> None:
+def test_labels_not_in_the_training_rows_are_noted_and_wrong() -> None:
     report = classification_report(["x", "a", "x", "y"], ["a", "a", "a", "b"], {"a": 3, "b": 1, "y": 0})
     assert report.metrics["accuracy"] == 1 / 4
-    assert report.notes == ("3 rows with a label that training never saw, counted as wrong: 'x', 'y'",)
+    assert report.notes == ("3 rows with a label not in the training rows, counted as wrong: 'x', 'y'",)
     many = classification_report([str(i) for i in range(9)], ["0"] * 9, {"0": 1})
     assert many.notes[0].endswith(": '1', '2', '3', '4', '5' and 3 more")
 
@@ -114,7 +114,7 @@ def test_natural_order_depends_on_the_labels_alone(labels: list[str]) -> None:
     assert Counter(natural_sort(labels)) == Counter(labels)
 
 
-def test_the_commonest_label_does_not_depend_on_the_order_of_rows() -> None:
+def test_the_majority_label_does_not_depend_on_the_order_of_rows() -> None:
     assert majority_label({"b": 2, "a": 2, "c": 1}) == majority_label({"a": 2, "b": 2}) == "a"
     with pytest.raises(ValueError, match="No training label"):
         majority_label({})
@@ -153,7 +153,7 @@ def test_a_truth_that_does_not_vary_has_no_r2() -> None:
     assert report.metrics == pytest.approx({"rmse": 1.0, "mae": 1.0})
 
 
-def test_predictions_that_are_no_numbers_are_infinitely_wrong() -> None:
+def test_predictions_that_are_not_finite_have_infinite_error() -> None:
     truth = np.array([[1.0, 2.0], [3.0, 4.0]])
     report = regression_report(truth, np.array([[math.nan, math.inf], [3.0, 4.0]]), np.array([2.0, 3.0]))
     assert report.metrics == {"rmse": math.inf, "mae": math.inf}
@@ -164,7 +164,7 @@ def test_predictions_that_are_no_numbers_are_infinitely_wrong() -> None:
     assert "r2" not in huge.metrics
 
 
-def test_numbers_of_other_shapes() -> None:
+def test_numbers_of_wrong_shapes_are_an_error() -> None:
     column = np.ones((3, 1))
     with pytest.raises(ValueError, match=r"got \(3, 1\), \(2, 1\) and \(1,\)"):
         regression_report(column, column[:2], np.ones(1))
@@ -214,18 +214,18 @@ def test_bleu_is_sacrebleus(truth: list[str], tokenize: str) -> None:
         bleu = sacrebleu.corpus_bleu(predicted, [truth], tokenize=tokenize, force=True)
         assert found["bleu"] == pytest.approx(bleu.score)
         assert found["chrf"] == pytest.approx(sacrebleu.corpus_chrf(predicted, [truth]).score)
-    assert ("look tokenised" if tokenize == "none" else "13a") in report.notes[0]
+    assert ("look tokenized" if tokenize == "none" else "13a") in report.notes[0]
     assert sacrebleu.__version__ in report.notes[0]
 
 
-def test_what_was_tokenised_is_not_cut_again() -> None:
+def test_tokenized_texts_are_not_tokenized_again() -> None:
     truth = ["he said &quot; yes &quot; , twice .", "a ( small ) dog , it 's ours ."]
     report = generation_report(truth, [text.replace("&quot;", '"') for text in truth], {})
     assert report.metrics["bleu"] < 90, "an escaped quote is a word of its own, as the text has it"
     assert generation_report(truth, truth, {}).metrics["bleu"] == pytest.approx(100)
 
 
-def test_what_looks_tokenised() -> None:
+def test_looks_tokenized() -> None:
     assert looks_tokenized(SPLIT)
     assert looks_tokenized(["mr. smith , a man .", "no ."])
     assert not looks_tokenized(PROSE)
@@ -256,27 +256,31 @@ def test_steps_by_hand() -> None:
     assert report.metrics == pytest.approx({"accuracy": 3 / 4, "row_accuracy": 2 / 3, "macro_f1": (1 + 2 / 3 + 2 / 3) / 3})
     assert report.baselines["majority"] == pytest.approx({"accuracy": 1 / 4, "row_accuracy": 1 / 3, "macro_f1": (2 / 5) / 3})
     # a: D; o: N of N and VVN, by one letter (V 2, N 2); g: N; an unknown ?: the majority's D
-    assert report.baselines["by symbol"]["accuracy"] == 3 / 4
+    assert report.baselines["by token"]["accuracy"] == 3 / 4
     assert report.confusion is not None
     assert (report.labels, report.confusion.tolist()) == (("D", "N", "V"), [[1, 0, 0], [0, 1, 1], [0, 0, 1]])
     assert (report.num_rows, report.num_steps) == (3, 4)
     assert report.to_text().startswith("3 rows, 4 steps\n")
 
 
-def test_steps_of_numbers_have_no_baseline_by_symbol() -> None:
+def test_steps_of_numbers_have_no_baseline_by_token() -> None:
     counts = StepLabelCounts()
     counts.add(None, ["up", "down", "up"])
     report = step_label_report([["up", "sideways"]], [["up", "up"]], None, counts)
     assert list(report.baselines) == ["majority"]
-    assert report.notes == ("1 step with a label that training never saw, counted as wrong: 'sideways'",)
+    assert report.notes == ("1 step with a label not in the training rows, counted as wrong: 'sideways'",)
     assert list(step_label_report(["ab"], ["ab"], ["xy"], steps([("q", "a")])).baselines) == ["majority"]
 
 
-def test_step_counts_come_back_from_json() -> None:
+def test_step_counts_round_trip_through_json() -> None:
     counts = steps([("aabbc", "XXYYX"), ("abz", "YYX")])
     again = StepLabelCounts.from_json(json.loads(json.dumps(counts.to_json())))
-    assert counts.majority_by_token() == again.majority_by_token() == {"b": "Y"}, "X is commonest of all, and needs no symbol"
-    assert again.to_json() == counts.to_json() == {"labels": {"X": 4, "Y": 4}, "symbols": {"Y": ["b"]}, "missed": 0}
+    assert counts.majority_by_token() == again.majority_by_token() == {"b": "Y"}, (
+        "X is the most frequent label overall, so no token is stored for it"
+    )
+    assert again.to_json() == counts.to_json() == {
+        "label_counts": {"X": 4, "Y": 4}, "majority_by_label": {"Y": ["b"]}, "num_uncounted": 0,
+    }  # fmt: skip
     rows = ["XYX"], ["XXX"], ["abc"]
     assert step_label_report(*rows, again) == step_label_report(*rows, counts)
     assert StepLabelCounts.from_json(StepLabelCounts().to_json()).to_json() == StepLabelCounts().to_json()
@@ -289,9 +293,9 @@ def test_step_counts_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts.pair_counts == {("a", "X"): 4, ("b", "Y"): 4, ("c", "Y"): 1, ("d", "Y"): 2, ("e", "Y"): 1}
     assert counts.num_uncounted == 3 + 5
     assert counts.label_counts == {"X": 9, "Y": 11}
-    assert counts.to_json()["symbols"] == {"X": ["a"]}
+    assert counts.to_json()["majority_by_label"] == {"X": ["a"]}
     counts.label_counts["X"] += 3
-    assert counts.to_json()["symbols"] == {"Y": ["b", "d"]}, "the commonest symbols first"
+    assert counts.to_json()["majority_by_label"] == {"Y": ["b", "d"]}, "the most frequent tokens first"
     report = step_label_report(["XY"], ["XY"], ["ab"], counts)
     assert "8 training steps" in report.notes[0]
 
@@ -299,7 +303,7 @@ def test_step_counts_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
 # lengths
 
 
-def test_lengths_are_told() -> None:
+def test_different_lengths_are_an_error() -> None:
     with pytest.raises(ValueError, match="rows of truth as predictions; got 3 and 2"):
         classification_report(["a"] * 3, ["a"] * 2, {"a": 1})
     with pytest.raises(ValueError, match="as predictions; got 1 and 2"):
@@ -311,13 +315,13 @@ def test_lengths_are_told() -> None:
         step_label_report(["X"], ["X", "Y"], None, train)
     with pytest.raises(ValueError, match="Row 2 must have as many labels as predictions; got 2 and 1"):
         step_label_report(["X", "XY"], ["X", "Y"], None, train)
-    with pytest.raises(ValueError, match="Row 1 must have as many labels as source symbols; got 1 and 2"):
+    with pytest.raises(ValueError, match="Row 1 must have as many labels as source tokens; got 1 and 2"):
         step_label_report(["X"], ["X"], ["ab"], train)
-    with pytest.raises(ValueError, match="as source symbols; got 2 and 1"):
+    with pytest.raises(ValueError, match="as source tokens; got 2 and 1"):
         train.add("a", "XY")
 
 
-def test_nothing_to_judge() -> None:
+def test_no_rows_are_an_error() -> None:
     with pytest.raises(ValueError, match="At least one row"):
         classification_report([], [], {"a": 1})
     with pytest.raises(ValueError, match="At least one row"):
@@ -326,7 +330,7 @@ def test_nothing_to_judge() -> None:
         step_label_report([""], [""], None, steps([("a", "X")]))
 
 
-# for people and programs
+# text and JSON
 
 
 def test_the_table() -> None:
@@ -348,7 +352,7 @@ def test_the_table() -> None:
         "10         1.000   0.500  0.667      2",
         "x              -   0.000  0.000      1",
         "",
-        "1 row with a label that training never saw, counted as wrong: 'x'",
+        "1 row with a label not in the training rows, counted as wrong: 'x'",
     ]
 
 
@@ -391,7 +395,7 @@ def test_any_labels_make_json(pairs: list[tuple[str, str]]) -> None:
     assert report.to_text()
 
 
-def test_a_million_steps_are_judged_while_one_waits() -> None:
+def test_a_million_steps() -> None:
     labels = [f"tag{i}" for i in range(20)]
     rows = [labels] * 50_000
     train = steps([])
@@ -399,4 +403,4 @@ def test_a_million_steps_are_judged_while_one_waits() -> None:
     before = time.process_time()
     report = step_label_report(rows, rows, rows, train)
     assert time.process_time() - before < 5
-    assert (report.num_steps, report.metrics["accuracy"], report.baselines["by symbol"]["accuracy"]) == (1_000_000, 1, 1)
+    assert (report.num_steps, report.metrics["accuracy"], report.baselines["by token"]["accuracy"]) == (1_000_000, 1, 1)

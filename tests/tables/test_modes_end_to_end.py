@@ -42,7 +42,7 @@ def test_each_mode_trains_evaluates_and_predicts(cli: Cli, mode: str) -> None:
     assert mode in done.err
     outcome = json.loads(done.out)
     assert outcome["loss_unit"] == "target"
-    assert "rows held out" in outcome["verdict"]
+    assert "rows held out" in outcome["diagnosis"]
 
     held_out, other = cli("eval", "r", "--json"), cli("eval", "r", table(mode, 30, 2)[0], "--json")
     for done, count in ((held_out, None), (other, 30)):
@@ -149,7 +149,7 @@ def test_a_label_not_in_the_training_rows_counts_as_wrong_and_is_noted(cli: Cli)
         ("a,b\nx,1\ny,2\n", ("--source", "a:text", "--target", "b:label", "--no-residual"), 2, "is for texts"),
         ("a,b\nx,1\ny,2\n", ("--target", "b"), 2, "--target is for tables"),
         ("a,b\nx,1\ny,2\n", ("--tokens", "words"), 2, "--tokens words is for tables"),
-        ("a,b\nx,1\ny,2\n", ("--read", "columns"), 2, "--read is for tables"),
+        ("a,b\nx,1\ny,2\n", ("--image-as", "columns"), 2, "--image-as is for tables"),
         ("a,b\nx,1\ny,2\n", ("b.csv", "--source", "a", "--target", "b"), 2, "One table is expected"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The report's page: what it holds cannot break out of it, and what it shows works in a real browser."""
+"""The report page: its data cannot be executed, and the page works in a real browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unrolled.views.report import report_page, to_json_value
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.xdist_group("browser")  # one worker makes what the module's tests share
+pytestmark = pytest.mark.xdist_group("browser")  # the tests of this module share a page
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\u202e\u200b\0 عربى\ud800"
 TEXT = 'ROMEO:\nWhat light is this? "It is the east", he said,\n\tand Juliet is the sun.\n\n'
@@ -46,7 +46,7 @@ def curves() -> dict[str, Any]:
 
 
 def text_report() -> dict[str, Any]:
-    """Return everything that a report of a text can have."""
+    """Return the data of a text report with all sections."""
     rng, hidden, layers = np.random.default_rng(5), 64, 2
     novelty = [[n, 1 / (1 + math.exp(4 - n * 0.5)), 1 / (1 + math.exp(3.4 - n * 0.5))] for n in range(1, 51)]
     counting = [{"name": f"{n}-gram", "nats": 2.9 - n / 5, "bits": (2.9 - n / 5) / LN2, "is_model": False} for n in range(1, 7)]
@@ -54,8 +54,8 @@ def text_report() -> dict[str, Any]:
     samples = [
         {"step": step, "seconds": step * 0.11, "val_nats": loss(step), "text": f"sample {step}\n{TEXT * 5}"} for step in STEPS
     ]
-    symbols = list((TEXT * 5)[:300])
-    quoted = np.cumsum([symbol == '"' for symbol in symbols]) % 2
+    tokens = list((TEXT * 5)[:300])
+    quoted = np.cumsum([token == '"' for token in tokens]) % 2
     detector = {"layer": 1, "neuron": 9, "feature": "inside quotes", "metric": "AUC", "score": 0.993}
     detector |= {"description": 'from " to "'}
     other = detector | {"layer": 0, "feature": "column", "sign": -1, "p_value": 0.01, "is_detector": False}
@@ -66,7 +66,7 @@ def text_report() -> dict[str, Any]:
         "inside a word": (9100, 9800.0, 11000.0),
         "line end": (700, 900.0, 1500.0),
         "other punctuation": (650, 1700.5, 2100.0),
-        "blank": (2400, 1300.0, 1900.0),
+        "white space": (2400, 1300.0, 1900.0),
     }
     return {
         "title": "shakespeare",
@@ -74,12 +74,12 @@ def text_report() -> dict[str, Any]:
         "created": "2026-07-30, unrolled 0.1",
         "command": "unrolled sample runs/shakespeare --temperature 0.8",
         "headline": [
-            {"name": "validation", "value": "1.4218 nats", "note": "2.051 bits a character"},
-            {"name": "best n-gram (7)", "value": "1.610 nats", "note": "+0.188 to the network"},
+            {"name": "bits per character", "value": "2.051", "note": "1.422 nats, on the validation text"},
+            {"name": "best n-gram (7)", "value": "2.323", "note": "0.272 bits more than this model"},
             {"name": "training", "value": "5.5 min", "note": "17.20 passes"},
-            {"name": "longest copied run", "value": "41 symbols", "note": "in samples"},
+            {"name": "longest copy", "value": "41 tokens", "note": "of the training text, in samples"},
         ],
-        "diagnosis": "It learned more than counting can, and still improves: it is not yet trained to the end.",
+        "diagnosis": "The model is better than n-grams and still improves: train it longer.",
         "advice": [
             "Train longer: validation fell until the last step.",
             "A larger --hidden would fit the memory of this machine.",
@@ -117,7 +117,7 @@ def text_report() -> dict[str, Any]:
             "tokens": 30000,
             "rows": detectors * 7,
             "snippet": {
-                "tokens": symbols,
+                "tokens": tokens,
                 "rows": [{"layer": layer, "neuron": 9, "feature": name, "values": values} for name, layer, values in waves],
             },
         },
@@ -250,7 +250,7 @@ def test_sections_stand_in_their_order(shared: Page) -> None:
     assert sections(shared) == order
     assert shared.locator("#contents a").count() == len(order)
     assert shared.locator("#contents").is_visible()
-    assert shared.locator("#result .value").first.inner_text() == "1.4218 nats"
+    assert shared.locator("#result .value").first.inner_text() == "2.051"
     for drawing in shared.locator("svg[role=img]").all():
         assert len(drawing.get_attribute("aria-label") or "") > 15
     assert not shared.locator("text", has_text=re.compile("NaN|undefined|null")).count()

@@ -1,4 +1,4 @@
-"""What counting and a standard compressor make of the same text: the figures that a network has to beat."""
+"""Baselines for a language model on the same text: uniform distribution, Kneser-Ney n-grams and the compressor xz."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unrolled.text.tokenizer import Ids, Tokenizer
 logger = logging.getLogger(__name__)
 
 MAX_TRAIN_TOKENS = 1 << 24
-"""Symbols of a training text that are counted; of a longer one, those next to the text that is measured."""
+"""Tokens of the training text that are counted; of a longer one, the last ones."""
 
 MAX_EVAL_TOKENS = 1 << 22
 SAMPLED_ORDERS = (3, 6, 10, 20)
@@ -23,10 +23,9 @@ NGRAM_SAMPLE_TOKENS = 400
 
 @dataclass(frozen=True)
 class Baselines:
-    """Losses in nats a character: of chance (`uniform`), of Kneser-Ney n-grams by their length, and of `xz`.
+    """Losses in nats per character: of the uniform distribution, of Kneser-Ney n-grams by their order, and of `xz`.
 
-    n-grams of length n have n - 1 symbols of context. `counted` is how many symbols of the training text they saw, of
-    `training` in all.
+    n-grams of order n have n - 1 tokens of context. They are counted in `num_counted` of the `num_train` training tokens.
     """
 
     uniform: float
@@ -37,40 +36,40 @@ class Baselines:
 
     @property
     def best_ngram(self) -> tuple[int, float]:
-        """The length of the best n-grams, and their loss."""
+        """The order with the lowest loss, and that loss."""
         return min(self.ngram_nats.items(), key=lambda item: item[1])
 
     def to_json(self) -> dict[str, float]:
-        """Return all of them by name."""
+        """Return all losses by name."""
         return {"uniform": self.uniform, **{f"{n}-gram": nats for n, nats in self.ngram_nats.items()}, "xz": self.xz}
 
     def to_text(self, model_nats: float) -> str:
-        """Return them in lines, with a model's loss beside them."""
-        rows = [("chance (uniform)", self.uniform)]
+        """Return a table of all losses and that of the model."""
+        rows = [("uniform distribution", self.uniform)]
         rows += [
-            (f"{n}-gram, Kneser-Ney" if n > 1 else "1-gram (how often each symbol is)", row_nats)
+            (f"{n}-gram, Kneser-Ney" if n > 1 else "1-gram (frequency of each token)", row_nats)
             for n, row_nats in self.ngram_nats.items()
         ]
         rows += [("xz -9, given the training text", self.xz), ("this model", model_nats)]
         counted_note = (
-            f" (counted: the last {self.num_counted:,} symbols of the training text)"
+            f" (counted: the last {self.num_counted:,} tokens of the training text)"
             if self.num_counted < self.num_train
             else ""
         )
-        lines = [f"{'':34} {'nats':>8} {'bits':>8}  a character{counted_note}"]
+        lines = [f"{'':34} {'nats':>8} {'bits':>8}  per character{counted_note}"]
         return "\n".join(lines + [f"{name:34} {row_nats:8.4f} {row_nats / math.log(2):8.4f}" for name, row_nats in rows])
 
 
 def measure_baselines(
     tokenizer: Tokenizer, train: Ids, test: Ids, max_order: int, continues_train: bool, is_text: bool = True
 ) -> Baselines:
-    """Measure the baselines on the ids of a text, `follows` saying whether it goes on from the training text.
+    """Measure the baselines on the ids `test`, of a long text on the first `MAX_EVAL_TOKENS`.
 
-    The first symbol is not predicted, as it is not by a network. Of a long text its first few million symbols are measured.
+    The first token is not predicted, as with a network. With `continues_train`, the end of the training text is its context.
     """
     num_train = len(train)
     train, test = np.asarray(train[-MAX_TRAIN_TOKENS:]), np.asarray(test[:MAX_EVAL_TOKENS])
-    logger.info(f"counting n-grams up to {max_order} in {len(train):,} symbols, and xz")
+    logger.info(f"counting n-grams up to order {max_order} in {len(train):,} tokens, and compressing with xz")
     context = np.concatenate([train[-max_order:], test[:1]]) if continues_train else test[:1]
     char_starts = tokenizer.char_start_mask() if is_text else np.ones(tokenizer.vocab_size, dtype=bool)
     predicted = test[1:]
@@ -85,7 +84,7 @@ def measure_baselines(
 
 
 def ngram_samples(tokenizer: Tokenizer, train: Ids, seed: int) -> dict[int, str]:
-    """Return what n-grams of several lengths write."""
+    """Return a sample of a Kneser-Ney model of each of `SAMPLED_ORDERS`, by order."""
     train_ids = np.asarray(train[-MAX_TRAIN_TOKENS:])
     texts = {}
     for order in SAMPLED_ORDERS:
@@ -95,7 +94,7 @@ def ngram_samples(tokenizer: Tokenizer, train: Ids, seed: int) -> dict[int, str]
 
 
 def _decode_documents(tokenizer: Tokenizer, ids: Ids) -> str:
-    """Return the text of ids, an end as a line end."""
+    """Return the text of ids, with a line end between documents."""
     if tokenizer.eos_id is None:
         return tokenizer.decode(ids.tolist())
     documents = np.split(ids, np.flatnonzero(ids == tokenizer.eos_id))
@@ -103,6 +102,6 @@ def _decode_documents(tokenizer: Tokenizer, ids: Ids) -> str:
 
 
 def _to_bytes(tokenizer: Tokenizer, ids: Ids) -> bytes:
-    """Return the bytes of a text, as a compressor reads it; an end is a line end."""
+    """Return the text of ids in UTF-8, with a line end between documents."""
     data = tokenizer.code_point_of_id[ids].tobytes()
     return data if tokenizer.reads_bytes else data.decode("utf-32-le", "replace").encode()

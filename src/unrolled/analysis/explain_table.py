@@ -1,4 +1,4 @@
-"""The neuron explorer of a model of a table: its rows one after the other, coloured by the units of its reader."""
+"""The neuron explorer of a table model: its rows one after the other, colored by the units of its encoder."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ MAX_ROWS = 2000
 
 
 def explain_table(session: TableSession, name: str | None, options: ExplainOptions) -> ExplainResult:
-    """Look inside a model while it reads rows (None: those its run held out), and write the page.
+    """Record a model's activations while it reads rows (None: its validation rows), and write the page.
 
-    Each row is read from zero; where labels stand beside steps, the likeliest labels are shown under each. Raises
-    `UsageError` for a source that is no text, or is not read step by step, and for units to be held.
+    Each row starts from a zero state. If labels are aligned with the steps, the page displays the most probable ones. Raises
+    `UsageError` for a source that is no text or is not read step by step, and for `--clamp`.
     """
     if session.spec.source.tokenizer is None:
         raise UsageError(
-            f"explain shows models that read text, and '{session.spec.source.name}' is {session.spec.source.kind}: "
-            "`unrolled report` shows what this one does."
+            f"explain works for models that read text, and '{session.spec.source.name}' is {session.spec.source.kind}: "
+            "use `unrolled report` for this one."
         )
     if options.clamp:
-        raise UsageError("--clamp holds units of models of texts: leave it out for a model of a table.")
+        raise UsageError("--clamp works for text models only: leave it out for a table model.")
     predictor = session.predictor(PredictOptions(beam=1))
     rows: list[RowActivations] = []
     num_tokens = 0
@@ -44,16 +44,16 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
         rows.append(record_row(predictor, cell))
         num_tokens += len(rows[-1].source_tokens)
     if not rows or not rows[0].encoder:
-        raise UsageError("explain shows models that read step by step, and this one sees a row at once.")
-    logger.info(f"{len(rows):,} rows, {num_tokens:,} symbols")
-    activations = _concatenate_rows(session, rows)
+        raise UsageError("explain works for models that read step by step, and this one reads a row at once.")
+    logger.info(f"{len(rows):,} rows, {num_tokens:,} tokens")
+    activations = _concatenate_rows(rows)
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []
     return write_outputs(ExplainResult(session, activations, probe_report, None, [], None, labels), options)
 
 
-def _concatenate_rows(session: TableSession, rows: list[RowActivations]) -> Activations:
-    """Return the rows as one text: each symbol as a person reads it, a line for each row with its answer behind it."""
+def _concatenate_rows(rows: list[RowActivations]) -> Activations:
+    """Return the activations of all rows as those of one text, with one line for each row."""
     token_texts: list[str] = []
     separator = " " if any(len(token) > 1 for row in rows for token in row.source_tokens) else ""
     reset_mask = []
@@ -71,7 +71,7 @@ def _concatenate_rows(session: TableSession, rows: list[RowActivations]) -> Acti
 
 
 def _probe_units(activations: Activations, options: ExplainOptions) -> ProbeReport | None:
-    """Hold units against features, where a symbol is a character."""
+    """Compare units with features, if every token is one character."""
     chars = [unicodedata.normalize("NFC", token_text).removesuffix("\n") for token_text in activations.tokenized.token_texts]
     if len(chars) < MIN_PROBE_TOKENS or any(len(char) != 1 for char in chars):
         return None

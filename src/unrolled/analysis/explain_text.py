@@ -1,4 +1,4 @@
-"""The neuron explorer of a model and a text: traced, probed, and units held to see what they cause."""
+"""The neuron explorer of a text model: activations on a text, probes of its units, and interventions."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ from unrolled.interpret.intervention import InterventionEffect, measure_effect, 
 from unrolled.interpret.probes import Probe, ProbeReport, probe_units
 from unrolled.nn.clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
-from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.colored_text import activation_color, color_text
 from unrolled.views.explorer import ExplorerData, explorer_page
 
 logger = logging.getLogger(__name__)
 
 MAX_CLAMPED_DETECTORS = 3
-"""Detectors that are held, each silenced and each as if what it follows were there, when nobody says which."""
+"""Without --clamp, this many detectors are clamped: each to zero, and to its typical value where its feature is on."""
 
 IMPORTANCE_TOKENS = 1000
 MIN_PROBE_TOKENS = 2000
-"""Symbols below which a text is too short to hold units against."""
+"""Minimum length of a text for comparing units with its features."""
 
 SAMPLE_TOKENS = 400
 SAMPLE_TEMPERATURE = 0.7
 CLAMP_PERCENTILE = 95
-"""Percentile of a unit's states that stands for: what it follows is there."""
+"""Percentile of a unit's states that is taken as its value where its feature is on."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExplainResult:
-    """What was found inside a model: the `trace` of the text shown, what units follow, what holding some changes."""
+    """Results of `explain`: `activations` on the displayed text, probes of the units, and effects of interventions."""
 
     session: TextSession | TableSession
     activations: Activations
@@ -53,7 +52,7 @@ class ExplainResult:
     eos_id: int | None = None
 
     def explorer_data(self) -> ExplorerData:
-        """Return what the page shows."""
+        """Return the data of the page."""
         tokenized, activations = self.activations.tokenized, self.activations
         num_steps, num_layers, hidden_size = activations.h.shape
         top_ids, top_probs = activations.top_predictions()
@@ -79,7 +78,7 @@ class ExplainResult:
 
     @property
     def predicts_text(self) -> bool:
-        """Whether the model guesses the symbols of the text itself, as one of texts does."""
+        """Whether the model predicts the tokens of the text itself (a text model, not a table model)."""
         return isinstance(self.session, TextSession)
 
     def _effect_dict(self, effect: InterventionEffect) -> dict[str, Any]:
@@ -94,37 +93,35 @@ class ExplainResult:
         }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a program wants to know."""
+        """Return the results as JSON values, without the arrays."""
         probe_report = self.probe_report or ProbeReport([], [], 0.0)
         effects = [{k: v for k, v in self._effect_dict(item).items() if k != "changes"} for item in self.effects]
         return {
             "page": None if self.page_path is None else str(self.page_path),
-            "symbols": len(self.activations.tokenized),
+            "tokens": len(self.activations.tokenized),
             "detectors": [_probe_dict(item) for item in probe_report.best_units],
             "units": [_probe_dict(item) for item in probe_report.best_features if item.is_detector],
-            "share": probe_report.detector_fraction,
+            "detector_fraction": probe_report.detector_fraction,
             "effects": effects,
         }
 
     def summary(self) -> str:
-        """Return what was found, in a few lines."""
+        """Return the results as a few lines of text."""
         lines = []
         if self.probe_report is not None and self.probe_report.best_units:
             lines += [f"{'unit':>7}  {'score':>6} {'':11}  follows"]
             lines += [
                 _detector_line(item) for item in self.probe_report.best_units if item.p_value <= 0.05 and not item.trivial
             ]
-            lines += [
-                f"{self.probe_report.detector_fraction:.1%} of the units are detectors of something that takes memory to know"
-            ]
+            lines += [f"{self.probe_report.detector_fraction:.1%} of the units are detectors of a feature that needs memory"]
         lines += [_effect_line(item) for item in self.effects]
         return "\n".join([*lines, f"page: {self.page_path}"])
 
     def print_colored(self, neuron: str | None) -> None:
-        """Colour the text on the terminal by a unit: the one that is named, or the clearest detector."""
+        """Print the text on the terminal, colored by one unit: `neuron` ("LAYER.UNIT"), or the best detector."""
         activations = self.activations
         if neuron is not None:
-            layer, unit, _, _ = parse_clamp(neuron, "--unit")
+            layer, unit, _, _ = parse_clamp(neuron, "--neuron")
             _require_unit(activations, layer, unit)
             heading = f"unit {layer}.{unit}"
         else:
@@ -133,7 +130,7 @@ class ExplainResult:
             heading = f"unit {layer}.{unit}" + (f" follows {best.feature} ({best.description})" if best else "")
         values = activations.h[:, layer, unit] if activations.c is None else np.tanh(activations.c[:, layer, unit])
         console = Console(highlight=False, soft_wrap=True)
-        console.print(f"{heading}: green = excited, blue = not")
+        console.print(f"{heading}: green = positive, blue = negative")
         console.print(color_text(activations.tokenized.token_texts, values, activation_color))
 
     def _best_detector(self) -> Probe | None:
@@ -141,14 +138,14 @@ class ExplainResult:
 
 
 def explain_text(session: TextSession, name: str | None, options: ExplainOptions) -> ExplainResult:
-    """Look inside a model while it reads a text (None: what its run held out), and write the page.
+    """Record a model's activations while it reads a text (None: its validation text), and write the page.
 
-    Raises `DataError` for a text of fewer than two symbols, `UsageError` for a unit that is not there.
+    Raises `DataError` for a text of fewer than two tokens, `UsageError` for a unit that does not exist.
     """
     clamps = [parse_clamp(text) for text in options.clamp]
     tokenized = session.held_out_text(options.length) if name is None else session.first_tokens(name, options.length)
     if len(tokenized) < 2:
-        raise DataError("There is one symbol to look at: at least two are needed, to guess one from the other.")
+        raise DataError("The text has one token: at least two are needed, to predict one from the other.")
     activations = record_activations(session.model, tokenized)
     for clamp in clamps:
         _require_unit(activations, clamp.layer, clamp.unit)
@@ -157,7 +154,7 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
     result = ExplainResult(session, activations, probe_report, None, [], None, tokenizer.token_strings(), tokenizer.eos_id)
     if options.terminal:
         return write_outputs(result, options)
-    logger.info("what each unit is worth, and what holding some changes")
+    logger.info("measuring the importance of each unit, and the effect of interventions")
     importance = unit_importance(session.model, tokenized.head(IMPORTANCE_TOKENS))
     chosen_clamps = clamps or _detector_clamps(probe_report, activations)
     sample_options = SampleOptions(length=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, seed=options.seed)
@@ -169,7 +166,7 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
 
 
 def write_outputs(result: ExplainResult, options: ExplainOptions) -> ExplainResult:
-    """Write what was asked for: the page, unless the terminal is to show it, and the arrays."""
+    """Write the page (not with `--terminal`) and, if requested, the arrays."""
     if options.save_activations is not None:
         _save_activations(Path(options.save_activations), result.activations)
     if options.terminal:
@@ -181,26 +178,19 @@ def write_outputs(result: ExplainResult, options: ExplainOptions) -> ExplainResu
 
 
 def _probe_units(session: TextSession, shown_activations: Activations, options: ExplainOptions) -> ProbeReport | None:
-    """Hold units against features: on what the run held out, or, without it, on the text shown if it is long enough."""
+    """Compare units with features: on the run's validation text or, without a run, on the displayed text if long enough."""
     activations = shown_activations
     if session.run is not None:
         activations = record_activations(session.model, session.held_out_text(options.probe_length))
     if len(activations.tokenized) < MIN_PROBE_TOKENS:
-        logger.info(
-            f"too short to tell what units follow: {len(activations.tokenized):,} symbols, and {MIN_PROBE_TOKENS:,} are needed"
-        )
+        logger.info(f"too short to find detectors: {len(activations.tokenized):,} tokens, and {MIN_PROBE_TOKENS:,} are needed")
         return None
-    logger.info(f"what units follow, on {len(activations.tokenized):,} symbols")
-    return probe_units(activations, one_char_per_token(activations.tokenized), seed=options.seed)
-
-
-def one_char_per_token(tokenized: TokenizedText) -> str:
-    """Return a character for every symbol: what is part of one counts for none."""
-    return "".join(token_text[-1:] or "\0" for token_text in tokenized.token_texts)
+    logger.info(f"searching for detectors on {len(activations.tokenized):,} tokens")
+    return probe_units(activations, activations.tokenized.one_char_per_token(), seed=options.seed)
 
 
 def _detector_clamps(probe_report: ProbeReport | None, activations: Activations) -> list[Clamp]:
-    """Return the clearest detectors, silenced, and held as if what they follow were there."""
+    """Return two clamps for each of the best detectors: to zero, and to its typical value where its feature is on."""
     clamps: list[Clamp] = []
     seen: set[tuple[int, int]] = set()
     for detector in probe_report.best_units if probe_report else []:
@@ -240,4 +230,4 @@ def _detector_line(detector: Probe) -> str:
 
 def _effect_line(effect: InterventionEffect) -> str:
     layer, unit, value, _ = effect.clamp
-    return f"{layer}.{unit} held at {value:g}: {effect.mean_bit_change:+.4f} bits a symbol"
+    return f"{layer}.{unit} clamped to {value:g}: {effect.mean_bit_change:+.4f} bits per token"

@@ -1,4 +1,4 @@
-"""How results show themselves in a notebook: text coloured by surprise, runs as a curve, models as a few facts."""
+"""Display of results in a notebook: text colored by surprisal, the loss curve of a run, a table of facts about a model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from unrolled.views.svg_curves import loss_curves_svg
 
 @dataclass(frozen=True)
 class NotebookSample(Sample):
-    """A sample that is coloured by what the model found surprising in it, once it is shown."""
+    """A sample that a notebook displays colored by surprisal."""
 
     to_html: Callable[[str], str] = field(default=html.escape, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
-        return f"<div>seed {self.seed}, {self.num_tokens:,} symbols</div>{self.to_html(self.text)}"
+        return f"<div>seed {self.seed}, {self.num_tokens:,} tokens</div>{self.to_html(self.text)}"
 
 
 class NotebookActivations(Activations):
-    """A trace that shows its text, coloured by surprise, and what it holds."""
+    """Activations that a notebook displays as their text, colored by surprisal, with the names and shapes of the arrays."""
 
     def _repr_html_(self) -> str:
         num_steps, num_layers, hidden_size = self.h.shape
@@ -36,7 +36,7 @@ class NotebookActivations(Activations):
 
 
 class NotebookRun(Run):
-    """A run folder that shows its loss."""
+    """A run folder that a notebook displays with its loss curve."""
 
     def _repr_html_(self) -> str:
         picture = run_loss_svg(self)
@@ -44,7 +44,7 @@ class NotebookRun(Run):
 
 
 def run_loss_svg(run: Run) -> str:
-    """Return the loss of a run against seconds as an SVG; an empty text before there is any."""
+    """Return the loss curves of a run over time as an SVG; an empty text if there are no values yet."""
     curve_names = {"train_nats": "training", "val_nats": "validation"}
     curves: dict[str, list[tuple[float, float]]] = {}
     for record in run.metrics.read():
@@ -56,7 +56,7 @@ def run_loss_svg(run: Run) -> str:
 
 
 def facts_table(rows: list[tuple[str, Any]], run: Run | None) -> str:
-    """Return facts as a small table, with the curve of the run below, if there is one."""
+    """Return names and values as an HTML table, followed by the loss curve of the run, if there is one."""
     align_left = ' style="text-align:left"'
     cells = "".join(
         f"<tr><th{align_left}>{html.escape(name)}</th><td{align_left}>{html.escape(str(value))}</td></tr>"

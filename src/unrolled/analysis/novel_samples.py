@@ -1,4 +1,4 @@
-"""Samples of a model that know the text it was trained on: drawn until they are no copies of it."""
+"""Samples of a model that are not copies of its training text."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from unrolled.nn.clamp import parse_clamp
 from unrolled.options import SampleOptions
 
 MIN_COPY_TOKENS = 50
-"""Symbols of the training text in one piece from which on a sample of a stream is called a copy."""
+"""A sample without documents is a copy if it shares a substring of this length with the training text. It is shorter than the
+threshold of the report's advice, since a user who asks for novel samples wants no recognizable passage."""
 
 MAX_TRIES = 20
-"""How many samples are drawn for each that is wanted before giving up."""
+"""Maximum number of samples drawn for each one that is requested."""
 
 
 def draw_samples(session: TextSession, options: SampleOptions, seed: int) -> Iterator[Sample]:
-    """Yield `options.count` samples, units held if asked; with `options.novel_only`, those that are no copies.
+    """Yield `options.count` samples, with units clamped as in `options.clamp`; with `options.novel_only`, only novel ones.
 
-    A document is a copy if the training text has it, whole; a stretch of a stream, if it has `LONGEST_COPY` symbols in one
-    piece of the training text. Seeds go up by one from sample to sample, those left out too. Raises `UsageError` if nearly
-    all are copies.
+    A document is a copy if it is a whole document of the training text; other text, if it shares `MIN_COPY_TOKENS`
+    consecutive tokens with it. The seed increases by one for each sample that is drawn, rejected ones included. Raises
+    `UsageError` if nearly all samples are copies.
     """
     clamps = [parse_clamp(text) for text in options.clamp]
     if not options.novel_only:
@@ -37,8 +38,8 @@ def draw_samples(session: TextSession, options: SampleOptions, seed: int) -> Ite
     while num_yielded < options.count:
         if num_drawn >= MAX_TRIES * options.count:
             raise UsageError(
-                f"Of {num_drawn:,} samples {num_yielded:,} were no copies of the training text: try a higher --temperature, "
-                "or another --prompt."
+                f"Only {num_yielded:,} of {num_drawn:,} samples were not copies of the training text: try a higher "
+                "--temperature or another --prompt."
             )
         batch_options = replace(options, count=min(max(options.count - num_yielded, 4), MAX_TRIES * options.count - num_drawn))
         batch = generate(

@@ -1,4 +1,4 @@
-"""What a run folder remembers of a training, and the page that is made of it."""
+"""The data of a report that text and table models share, from the logs of a run, and the writing of the page."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from unrolled.views.report import report_page
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report that was written to `page`, and all that is on it."""
+    """A report that was written to `page_path`, with its data."""
 
     page_path: Path
     data: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return where it is, and what is on it."""
+        """Return the path and the data of the page."""
         return {"page": str(self.page_path), **self.data}
 
     def summary(self) -> str:
-        """Return the headline and where the page is."""
+        """Return the headline numbers, the diagnosis and the path of the page as lines of text."""
         lines = [
             f"{item['name']}: {item['value']}" + (f" ({item['note']})" if item["note"] else "")
             for item in self.data["headline"]
@@ -43,7 +43,7 @@ class WrittenReport:
 
 
 def write_report(run: Run | None, path: Path, options: ReportOptions, measure: Callable[[], dict[str, Any]]) -> WrittenReport:
-    """Measure what a run is to report and write its page. Raises `UsageError` for a model without one."""
+    """Call `measure` and write its result as a page. Raises `UsageError` for a model without its run folder."""
     if run is None:
         raise UsageError(f"{path} is a model without its run folder: there is nothing to report.")
     data = measure()
@@ -53,7 +53,7 @@ def write_report(run: Run | None, path: Path, options: ReportOptions, measure: C
 
 
 def run_sections(run: Run | None, tokens_per_epoch: int | None) -> dict[str, Any]:
-    """Return what the logs of a run say: settings, curves, samples. `symbols` is the size of an epoch, if it is known."""
+    """Return the settings, curves and samples from the logs of a run; `tokens_per_epoch` may be unknown."""
     if run is None:
         return {}
     request, _ = load_request(run)
@@ -93,7 +93,7 @@ def run_sections(run: Run | None, tokens_per_epoch: int | None) -> dict[str, Any
 
 
 def training_time(run: Run | None) -> dict[str, str]:
-    """Return how long a run has trained, as a headline."""
+    """Return the duration of the training as a headline."""
     train_records = [record for record in _valid_records(run.metrics.read()) if record.get("event") == "train"] if run else []
     last = train_records[-1] if train_records else {}
     minutes, num_epochs = float(last.get("seconds") or 0) / 60, last.get("epochs")
@@ -105,7 +105,7 @@ def training_time(run: Run | None) -> dict[str, str]:
 
 
 def _valid_records(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the records that say when they were made; others were not written by us."""
+    """Yield the records that have a step and a time; skip others, which this program did not write."""
     return (record for record in records if _is_number(record.get("step")) and _is_number(record.get("seconds")))
 
 
@@ -114,13 +114,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _setting_row(field: dataclasses.Field[Any], value: Any, request: TrainRequest) -> list[str]:
-    """Return a setting's name, value, and who chose it."""
+    """Return a setting's name, value and origin."""
     origin = "chosen by the recipe" if field.metadata.get("chosen") else ""
     return [field.name, _format_value(value), "given" if field.name in request.explicit else origin]
 
 
 def _tokens_seen(record: dict[str, Any], train_records: list[dict[str, Any]], tokens_per_epoch: int | None) -> float | None:
-    """Return how many symbols were read by a record: a validation's are those of the step it was made at."""
+    """Return how many tokens the model had read at a record; for a validation record, at its step."""
     if tokens_per_epoch is None:
         return None
     if "epochs" in record:
@@ -136,5 +136,5 @@ def _format_value(value: Any) -> str:
 
 
 def created_by() -> str:
-    """Return when a page was made, and by what."""
+    """Return the time and the version of the program, for the page."""
     return f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M} by unrolled {__version__}"

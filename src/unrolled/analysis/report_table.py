@@ -1,4 +1,4 @@
-"""The report of a run on a table: metrics beside baselines, confusion, attention, and errors worth looking at."""
+"""The report of a run on a table: metrics and baselines, confusion matrix, attention maps and errors."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ logger = logging.getLogger(__name__)
 MAX_ERRORS = 30
 MAX_ATTENTION_MAPS = 6
 MAX_MAP_TOKENS = 60
-"""Symbols beyond which an attention map is too large to read."""
+"""A row with more source tokens has no attention map: it would be too large to read."""
 
 MAX_CELL_CHARS = 300
-"""Characters of a cell that are shown."""
+"""Characters of a cell that are displayed."""
 
 
 def build_table_report(session: TableSession) -> dict[str, Any]:
-    """Measure what a model of a table does on the rows its run held out, and return it as the page takes it."""
-    logger.info("answers to the rows held out")
+    """Evaluate a table model on its run's validation rows, and return the data of the page."""
+    logger.info("predicting the validation rows")
     evaluated = session.evaluate(None, PredictOptions())
     report, history = evaluated.report, session.saved.history
     headline = report.headline
@@ -39,7 +39,7 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
         "command": f"unrolled predict {session.path.parent} TABLE",
         "headline": [
             {"name": headline.replace("_", " "), "value": f"{report.metrics[headline]:.3f}", "note": "; ".join(baseline_texts)},
-            {"name": "rows held out", "value": f"{report.num_rows:,}", "note": ""},
+            {"name": "validation rows", "value": f"{report.num_rows:,}", "note": ""},
             training_time(session.run),
         ],
         "diagnosis": history.get("diagnosis") or "",
@@ -51,7 +51,7 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
 
 
 def _wrong_rows(session: TableSession, evaluated: EvaluatedRows) -> list[dict[str, Any]]:
-    """Return the rows that were answered wrong, those it was surest of first; a picture that is painted has no one answer."""
+    """Return the wrong predictions, most probable first; none for images, which have no single correct target."""
     target = session.spec.target
     if not target.has_single_answer:
         return []
@@ -69,7 +69,7 @@ def _wrong_rows(session: TableSession, evaluated: EvaluatedRows) -> list[dict[st
 
 
 def _attention_maps(session: TableSession, evaluated: EvaluatedRows) -> list[dict[str, Any]]:
-    """Return what the first rows' answers looked at, symbol by symbol."""
+    """Return the attention weights of the predictions for the first rows."""
     source, target = session.spec.source, session.spec.target
     if target.tokenizer is None or source.tokenizer is None or not session.saved.model.pair.attention:
         return []
@@ -82,7 +82,7 @@ def _attention_maps(session: TableSession, evaluated: EvaluatedRows) -> list[dic
         prediction, weights = predictor.predict_with_attention(cell)
         if len(maps) == MAX_ATTENTION_MAPS:
             break
-        if weights is None:  # nothing was written
+        if weights is None:  # an empty prediction
             continue
         target_tokens = [target.decode(prediction.values[index : index + 1]) for index in range(len(prediction.values))]
         maps.append(
@@ -97,7 +97,7 @@ def _attention_maps(session: TableSession, evaluated: EvaluatedRows) -> list[dic
 
 
 def _format_cell(cell: Cell) -> str:
-    """Return a cell as a person reads it, its beginning at most; of numbers only how many they are."""
+    """Return a cell as text, truncated; of an array only its shape."""
     if isinstance(cell.value, np.ndarray):
         return "numbers, " + " x ".join(map(str, cell.value.shape))
     if isinstance(cell.value, list):

@@ -1,4 +1,4 @@
-"""The report of a run on a text: how good it is beside counting, where the bits go, what it copied, what goes on inside."""
+"""The report of a run on a text: loss and baselines, loss by class of token, memorization, detectors and use of context."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
-from unrolled.analysis.explain_text import one_char_per_token
 from unrolled.analysis.report_data import created_by, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
 from unrolled.evaluation.language_model import Evaluation, evaluate
@@ -27,26 +26,27 @@ from unrolled.text.tokenizer import Ids
 logger = logging.getLogger(__name__)
 
 MAX_RECORDED_TOKENS = 30_000
-"""Symbols of the held-out text that are looked at inside the model."""
+"""Tokens of the validation text on which activations are recorded."""
 
 MAX_CONTEXT_TOKENS = 200_000
 MAX_WORD_COUNT_TOKENS = 10_000_000
-"""Symbols of the training text whose words are counted, to know the rare ones."""
+"""Tokens of the training text whose words are counted, to find the rare words."""
 
 MAX_SEARCHED_TOKENS = 1 << 27
-"""Symbols of the training text that samples are searched in; of a longer one, its end."""
+"""Tokens of the training text that samples are searched in; of a longer one, the last ones."""
 
 SAMPLE_TOKENS = 1000
 NUM_DOCUMENT_SAMPLES = 200
 MIN_COPY_TOKENS = 60
-"""Symbols in one piece from which on a sample has learned a passage by heart."""
+"""A copied substring of this length leads to advice against memorization. It is longer than the threshold of `--novel-only`,
+so that common phrases do not lead to advice."""
 
 SNIPPET_TOKENS = 400
 SNIPPET_UNITS = 4
 
 
 class TextReportBuilder:
-    """What is found out about a model of texts; `data` is all of it, as the page takes it."""
+    """Measures a text model; `build` returns the data of the page."""
 
     def __init__(self, session: TextSession, options: ReportOptions) -> None:
         self.session, self.options = session, options
@@ -54,15 +54,16 @@ class TextReportBuilder:
         self.activations = record_activations(session.model, session.held_out_text(MAX_RECORDED_TOKENS))
 
     def build(self) -> dict[str, Any]:
-        """Measure everything and return it."""
+        """Measure everything and return the data of the page."""
         session = self.session
-        logger.info("the loss on the text held out")
+        logger.info("measuring the loss on the validation text")
         evaluation = self._evaluate()
         baselines = measure_baselines(session.tokenizer, self.train_ids, self.held_out_ids, self.options.order, True)
-        logger.info(f"samples, searched for in {min(len(self.train_ids), MAX_SEARCHED_TOKENS):,} symbols of the training text")
+        num_searched = min(len(self.train_ids), MAX_SEARCHED_TOKENS)
+        logger.info(f"searching for samples in {num_searched:,} tokens of the training text")
         copying, samples = self._copying()
-        logger.info(f"what units follow, on {len(self.activations.tokenized):,} symbols, and how far back they remember")
-        probe_report = probe_units(self.activations, one_char_per_token(self.activations.tokenized), seed=self.options.seed)
+        logger.info(f"searching for detectors on {len(self.activations.tokenized):,} tokens, and measuring the use of context")
+        probe_report = probe_units(self.activations, self.activations.tokenized.one_char_per_token(), seed=self.options.seed)
         context_use = measure_context_use(
             session.model,
             session.machine,
@@ -112,19 +113,19 @@ class TextReportBuilder:
         order, best_nats = baselines.best_ngram
         return [
             {
-                "name": "held-out text",
-                "value": f"{evaluation.nats:.3f} nats",
-                "note": f"{evaluation.bits:.3f} bits a character",
+                "name": "bits per character",
+                "value": f"{evaluation.bits:.3f}",
+                "note": f"{evaluation.nats:.3f} nats, on the validation text",
             },
             {
                 "name": f"best n-gram ({order})",
-                "value": f"{best_nats:.3f} nats",
-                "note": f"{abs(best_nats - evaluation.nats):.3f} "
-                f"{'more' if best_nats > evaluation.nats else 'less'} than the network",
+                "value": f"{best_nats / math.log(2):.3f}",
+                "note": f"{abs(best_nats - evaluation.nats) / math.log(2):.3f} bits "
+                f"{'more' if best_nats > evaluation.nats else 'less'} than this model",
             },
             training_time(self.session.run),
-            {"name": "longest copied run", "value": f"{copying['longest_copy']} symbols", "note": "in samples"},
-            {"name": "detectors", "value": f"{probe_report.detector_fraction:.0%}", "note": "of the units follow something"},
+            {"name": "longest copy", "value": f"{copying['longest_copy']} tokens", "note": "of the training text, in samples"},
+            {"name": "detectors", "value": f"{probe_report.detector_fraction:.0%}", "note": "of the neurons follow a feature"},
         ]
 
     def _ngram_samples(self) -> dict[int, str]:
@@ -144,7 +145,7 @@ class TextReportBuilder:
         return {"models": ["this model", f"{order}-gram"], "rows": rows}
 
     def _copying(self) -> tuple[dict[str, Any], list[Sample]]:
-        """Draw samples and look for them in the training text, and for as much real text that was held out."""
+        """Draw samples and search for them, and for validation text of the same length, in the training text."""
         session, options = self.session, self.options
         tokenizer, train_ids = session.tokenizer, self.train_ids[-MAX_SEARCHED_TOKENS:]
         count = options.samples if tokenizer.eos_id is None else NUM_DOCUMENT_SAMPLES
@@ -194,13 +195,13 @@ class TextReportBuilder:
 def suggestions(
     evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], context_use: ContextUse | None
 ) -> list[str]:
-    """Return what to try next, by what was measured."""
+    """Return advice on what to try next."""
     lines = []
     order, best_nats = baselines.best_ngram
     if best_nats < evaluation.nats:
-        lines.append(f"Counting ({order}-grams) predicts this text better: train longer, or give a larger --hidden.")
+        lines.append(f"A {order}-gram model predicts this text better: train longer, or use a larger --hidden.")
     if copying["longest_copy"] >= MIN_COPY_TOKENS:
-        lines.append(f"A sample repeats {copying['longest_copy']} symbols of the training text: more text, or more --dropout.")
+        lines.append(f"A sample copies {copying['longest_copy']} tokens of the training text: use more text or more --dropout.")
     sample_rate, text_rate = copying["new_ngrams"][7][1:] if len(copying["new_ngrams"]) > 7 else (1.0, 1.0)
     if text_rate > 0 and sample_rate < 0.8 * text_rate:
         lines.append(
@@ -212,8 +213,8 @@ def suggestions(
         and context_use.effective_context == context_use.context_lengths[-1]
         and len(context_use.context_lengths) > 1
     ):
-        lines.append("It gains from the longest context that was tried: a larger --bptt may bring more.")
-    return lines or ["Nothing stands out: more time and more text are what is left to try."]
+        lines.append("The loss still improves at the longest measured context: a larger --bptt may help.")
+    return lines or ["No specific advice: try more training time or more text."]
 
 
 def _detector(one: Probe) -> dict[str, Any]:
@@ -235,7 +236,7 @@ def _baseline_rows(baselines: Baselines, evaluation: Evaluation) -> dict[str, An
         for name, nats in baselines.to_json().items()
     ]
     rows.append({"name": "this model", "nats": evaluation.nats, "bits": evaluation.bits, "is_model": True})
-    note = f"n-grams: interpolated modified Kneser-Ney, counted in {baselines.num_counted:,} symbols of the training text."
+    note = f"n-grams: interpolated modified Kneser-Ney, counted in {baselines.num_counted:,} tokens of the training text."
     return {"rows": rows, "note": note}
 
 

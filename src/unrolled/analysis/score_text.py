@@ -1,4 +1,4 @@
-"""Scores of a text: several models side by side, or one with and without a unit held."""
+"""Surprisal of a text under several models, or under one model with and without clamped units."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.colored_text import surprisal_html
 
 CLAMPED_INDEX = 1
-"""How many of a scoring's models come before the one with units held."""
+"""Index, among a stream's models, of the one with clamped units."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredText:
-    """A text with the bits of each symbol `(T,)`; nan for one that nothing comes before."""
+    """A text with the bits of each token `(T,)`; nan for a token without context."""
 
     tokenized: TokenizedText
     bits: npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ class ScoredText:
 
     @property
     def bits_per_character(self) -> float:
-        """The mean; of symbols that are parts of characters, those that complete one are counted."""
+        """The mean bits per character; if tokens are bytes, only those that complete a character are counted."""
         num_chars = sum(
             1
             for token_text, token_bits in zip(self.tokenized.token_texts, self.bits, strict=True)
@@ -48,14 +48,14 @@ class ScoredText:
         return float(np.nansum(self.bits)) / max(1, num_chars)
 
     def __repr__(self) -> str:
-        return f"<Scored {len(self.tokenized):,} symbols, {self.bits_per_character:.3f} bits a character>"
+        return f"<ScoredText: {len(self.tokenized):,} tokens, {self.bits_per_character:.3f} bits per character>"
 
     def _repr_html_(self) -> str:
         return surprisal_html(self.tokenized.token_texts, self.bits)
 
 
 def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = ()) -> ScoredText:
-    """Return the bits of every symbol of a text that is at hand."""
+    """Return the bits of every token of a text in memory, with units clamped if `clamps` are given."""
     tokenized = session.tokenize(text)
     bits = record_activations(session.model, tokenized, clamps).bits()
     bits[~tokenized.known_mask] = UNKNOWN_BITS
@@ -63,9 +63,9 @@ def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = ()) ->
 
 
 def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOptions) -> ScoringStream:
-    """Return a text being scored by `subject` and by what `options` puts beside it.
+    """Return a text (None: the run's validation text) to be scored by `session` and by the other models of `options`.
 
-    Raises `UsageError` for models that read other symbols: a text is then not the same to them.
+    Raises `UsageError` for models with another kind of tokens: their bits per token could not be compared.
     """
     sessions = [session, *(_open_other(session, path) for path in options.compare)]
     names = [str(session.path if session.run is None else session.run.path), *options.compare]
@@ -84,7 +84,9 @@ def _open_other(session: TextSession, name: str) -> TextSession:
     path = find_model(Path(name))
     saved = load_text_model(path)
     if saved.tokenizer.kind != session.tokenizer.kind:
-        raise UsageError(f"{name} reads {saved.tokenizer.kind}, and {session.path} {session.tokenizer.kind}: not comparable.")
+        raise UsageError(
+            f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable."
+        )
     saved.model.to(session.machine.device).eval()
     run = Run(path.parent) if (path.parent / "config.json").is_file() else None
     return TextSession(path, saved, session.machine, run)

@@ -1,4 +1,4 @@
-"""A trained model of a table, and the rows that it can be asked about."""
+"""A trained table model with its device and run, and the rows to evaluate it on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unrolled.training.tasks.table import reopen_table_task
 
 @dataclass(frozen=True)
 class EvaluatedRows:
-    """Rows whose truth is known, with what was answered, and the metrics of it."""
+    """Rows with known targets, their predictions and metrics."""
 
     sources: list[Cell]
     truths: list[Cell]
@@ -31,7 +31,7 @@ class EvaluatedRows:
 
 @dataclass(frozen=True)
 class TableSession:
-    """A model of two columns, where it runs, and the run it came from, if that is there."""
+    """A table model, its device, and its run folder, if there is one."""
 
     path: Path
     saved: TableModelFile
@@ -40,28 +40,28 @@ class TableSession:
 
     @property
     def spec(self) -> TableSpec:
-        """The two columns."""
+        """The source and target columns."""
         return self.saved.spec
 
     @property
     def name(self) -> str:
-        """What it is called: its run, or its file."""
+        """The name of the run, or of the model file."""
         return self.path.stem if self.run is None else self.run.path.resolve().name
 
     @property
     def description(self) -> str:
-        """Its columns and layers in a few words."""
+        """A short description of columns and layers."""
         spec, options = self.spec, self.saved.model.options
         num_parameters = sum(weight.numel() for weight in self.saved.model.parameters())
         columns = f"{spec.source.name}:{spec.source.kind} to {spec.target.name}:{spec.target.kind}"
         return f"{columns}, {options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
     def predictor(self, options: PredictOptions) -> Predictor:
-        """Return what answers rows."""
+        """Return a predictor for rows."""
         return Predictor(self.saved.model, self.spec, self.machine, options)
 
     def load_cells(self, table_name: str | None) -> tuple[list[Cell], list[Cell]]:
-        """Return source and target cells of a table, or of the rows that the run held out (of a built-in table: its test)."""
+        """Return source and target cells of a table (None: the run's validation rows, or a built-in table's test rows)."""
         if table_name is None:
             if self.run is None:
                 raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
@@ -69,7 +69,7 @@ class TableSession:
             if not any(is_builtin_table(name) for name in request.inputs):
                 held_out_rows = reopen_table_task(request, origin, self.saved).validation_cells
                 if not held_out_rows:
-                    raise DataError("The run held no rows out: name a table to evaluate it on.")
+                    raise DataError("The run has no validation rows: name a table to evaluate it on.")
                 return [row[0] for row in held_out_rows], [row[1] for row in held_out_rows]
             table_name = request.inputs[0]
         columns = (self.spec.source.name, self.spec.target.name)
@@ -78,11 +78,11 @@ class TableSession:
             table.require_column(column)
         rows = [row for _, row in table.iter_cells(columns) if not any(is_empty(cell.value) for cell in row)]
         if not rows:
-            raise DataError(f"{table.name} has no row in which both columns hold something.")
+            raise DataError(f"{table.name} has no row in which both columns are filled in.")
         return [row[0] for row in rows], [row[1] for row in rows]
 
     def evaluate(self, table_name: str | None, options: PredictOptions) -> EvaluatedRows:
-        """Answer rows whose truth is known."""
+        """Predict rows with known targets, and compute the metrics."""
         sources, truths = self.load_cells(table_name)
         predictions = list(self.predictor(options).predict_iter(sources))
         return EvaluatedRows(sources, truths, predictions, evaluate_predictions(self.spec, sources, truths, predictions))

@@ -1,4 +1,4 @@
-"""A trained model of texts, and the texts that it can be asked about."""
+"""A trained text model with its device and run, and the texts to use it on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STDIN_PATH = Path("/dev/stdin")
 
 @dataclass(frozen=True)
 class TextSession:
-    """A model with its vocabulary, where it runs, and the run it came from, if that is there."""
+    """A text model with its tokenizer, its device, and its run folder, if there is one."""
 
     path: Path
     saved: TextModelFile
@@ -45,28 +45,28 @@ class TextSession:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Its symbols."""
+        """The tokenizer of the model."""
         return self.saved.tokenizer
 
     @property
     def sampling_precision(self) -> Precision | None:
-        """The numbers it samples with in the native step; None for the definition, where the reference kernel was asked for."""
+        """Precision of the native sampling kernel; None where the reference kernel was requested."""
         return sampling_precision(self.model, self.machine.dtype)
 
     @property
     def name(self) -> str:
-        """What it is called: its run, or its file."""
+        """The name of the run, or of the model file."""
         return self.path.stem if self.run is None else self.run.path.resolve().name
 
     @property
     def description(self) -> str:
-        """Its layers in a few words."""
+        """A short description of the layers."""
         options = self.model.options
         num_parameters = sum(weight.numel() for weight in self.model.parameters())
         return f"{options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
     def corpus(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
-        """Return the share that trains, and the text: `inputs` in the model's symbols, or what the run was trained on."""
+        """Return the fraction for training and the encoded text: that of `inputs`, or of the run if there are none."""
         if self.run is None:
             request, fingerprints = TrainRequest(), {"content_hash": "", "cache_key": ""}
         else:
@@ -80,21 +80,21 @@ class TextSession:
         return request.data.train_fraction, reopen_corpus(request, fingerprints)
 
     def train_and_held_out(self) -> tuple[Ids, Ids]:
-        """Return the ids that the run was trained on, and those held out (those trained on, where none were)."""
+        """Return the run's training ids and validation ids (the training ids twice, if there are no validation ids)."""
         fraction, corpus = self.corpus(())
         train, held_out = corpus.split(fraction)
         return train, held_out if len(held_out) > 1 else train
 
     def held_out_text(self, max_tokens: int) -> TokenizedText:
-        """Return the beginning of the text that was held out."""
+        """Return the first tokens of the validation text."""
         return from_ids(self.tokenizer, self.saved.documents, np.asarray(self.train_and_held_out()[1][:max_tokens]))
 
     def tokenize(self, text: str) -> TokenizedText:
-        """Return how the model reads a text."""
+        """Return the tokens of a text."""
         return tokenize(self.tokenizer, self.saved.documents, text)
 
     def first_tokens(self, name: str, max_tokens: int) -> TokenizedText:
-        """Return how the model reads the first symbols of a file, folder or standard input."""
+        """Return the first tokens of a file, a folder or standard input."""
         code_points = np.zeros(0, dtype=np.uint8)
         for chunk in self.code_point_chunks(name):
             code_points = np.concatenate([code_points, chunk])
@@ -108,7 +108,7 @@ class TextSession:
         return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
 
     def code_point_chunks(self, name: str | None) -> Iterator[Any]:
-        """Yield a text as arrays of points: a file, folder or `-`; None is what the run held out."""
+        """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""
         if name is None:
             yield from self._held_out_code_points()
             return

@@ -1,7 +1,7 @@
-"""Dates and names as the peoples of the world write them: `builtin:dates` and `builtin:languages`.
+"""Dates and names in many languages: `builtin:dates` and `builtin:languages`.
 
-Both are made by Babel from the Unicode Consortium's Common Locale Data Repository, which it carries: nothing is downloaded,
-and only code of ours is kept here. The rows are the same for the same version of Babel.
+Both are made with Babel from its copy of the Unicode Consortium's Common Locale Data Repository; nothing is downloaded. The
+rows are the same for the same version of Babel.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from babel import Locale
 
-_LANGUAGES = (  # well known, of many scripts, with some that are easily confused; all with many names of their own
+_LANGUAGES = (  # of many scripts, some easily confused; all with many names that no other has
     "en de nl sv da fi pl cs hu ro lt fr es pt it ru uk bg el tr ar fa he hi th vi id ja ko zh"
 )
 _FIRST_DAY, _LAST_DAY = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
-_TEST_DAY_STRIDE = 20  # every so many days one is for testing only
+_TEST_DAY_STRIDE = 20  # one of as many days is in the test part
 _MIN_AGREEMENT = 0.9
 _NUM_ROWS = {"train": 60_000, "test": 3_000}
 
@@ -30,7 +30,7 @@ _NUM_ROWS = {"train": 60_000, "test": 3_000}
 def languages(split: str) -> Iterator[dict[str, str]]:
     """Yield `{"name": "Königreich", "language": "German"}`: names that only one of the languages has.
 
-    A tenth of them is for testing; no name is in both parts, whatever its capitals.
+    A tenth is the test part; no name is in both parts, in any case of its letters.
     """
     return (dict(zip(("name", "language"), row, strict=True)) for row in _languages()[split])
 
@@ -58,7 +58,7 @@ def _languages() -> dict[str, list[tuple[str, str]]]:
 
 
 def _names(locale: Locale) -> set[str]:
-    """Return what a language calls languages, territories, scripts, dialects, moneys, cities, months, days and quarters."""
+    """Return the names of languages, territories, scripts, variants, currencies, cities, months, days and quarters."""
     names: set[str] = set()
     for table in (locale.languages, locale.territories, locale.scripts, locale.variants, locale.currencies):
         names |= {str(name) for name in table.values()}
@@ -71,7 +71,7 @@ def _names(locale: Locale) -> set[str]:
 
 @dataclass(frozen=True)
 class _DateStyle:
-    """One way of writing dates: a locale's short, medium, long or full one. `months` are its words, or numbers as text."""
+    """A date format: the short, medium, long or full one of a locale. `months` are its words, or numbers as text."""
 
     locale: Locale
     width: str
@@ -84,11 +84,11 @@ class _DateStyle:
         return str(format_date(day, self.width, locale=self.locale))
 
     def is_unambiguous(self, day: datetime.date, month_words: Mapping[str, Counter[int]]) -> bool:
-        """Return whether a date written so is the same date wherever it is read. `words` counts what months' words mean.
+        """Return whether a date in this format has one meaning in all languages. `month_words` counts the months of a word.
 
-        Where two languages give a word to different months ("listopada" is October in Croatian, November in Polish), it
-        is left out of both, or of the few if nearly all agree, since "12 May" should not go for the sake of one of them.
-        Where day and month are both numbers, the year must stand first, or the day be no month.
+        If two languages use a word for different months ("listopada" is October in Croatian, November in Polish), it is left
+        out of both; if 9 of 10 formats agree, only of the others, so that "12 May" stays. If day and month are both numbers,
+        the year must come first, or the day must be above 12 or equal to the month.
         """
         word = self.months[day.month - 1]
         if any(letter.isalpha() for letter in word):
@@ -100,8 +100,8 @@ class _DateStyle:
 def dates(split: str) -> Iterator[dict[str, str]]:
     """Yield `{"written": "15. Juni 1969", "iso": "1969-06-15", "locale": "de"}` for the years from 1900 to 2099.
 
-    Both parts have every way of writing. No day is in both, so no tested answer has been trained on. Ways with a year of
-    two digits are left out: nobody can tell their century.
+    Both parts have all formats. No day is in both, so no answer of the test part is in the training part. Formats with a
+    year of two digits are left out, because they do not tell the century.
     """
     return (dict(zip(("written", "iso", "locale"), row, strict=True)) for row in _dates(split))
 
@@ -130,7 +130,7 @@ def _dates(split: str) -> list[tuple[str, str, str]]:
 
 @functools.cache
 def _date_styles() -> list[_DateStyle]:
-    """Return all ways of writing that differ on some probing day: most of a thousand locales share them."""
+    """Return all formats that differ on one of twelve days: most of a thousand locales share theirs."""
     from babel import Locale
     from babel.dates import format_date, get_date_format
     from babel.localedata import locale_identifiers
@@ -151,5 +151,5 @@ def _date_styles() -> list[_DateStyle]:
 
 
 def _normalize_word(word: str) -> str:
-    """Return a month's word without what tells nothing: capitals and the point of an abbreviation."""
+    """Return the word of a month in lower case, without the point of an abbreviation."""
     return word.casefold().strip(". ")

@@ -1,11 +1,10 @@
-"""Pictures of characters, drawn with the fonts of this machine, and the characters' names: `builtin:glyphs`.
+"""Images of characters, drawn with the fonts of this machine, and the characters' names: `builtin:glyphs`.
 
-Nothing is downloaded and no picture is kept: the fonts are those that the machine, Pillow and matplotlib bring along, the
-names are those of Python's `unicodedata`, and whoever trains on them draws them anew. So the rows depend on the fonts
-that are there, and are the same for the same fonts.
+Nothing is downloaded or stored: the fonts are those of the machine, of Pillow and of matplotlib, the names those of Python's
+`unicodedata`, and the images are drawn when they are used. The rows are the same for the same fonts.
 
-What no reader could tell is not asked: of characters that look the same (a Latin, a Greek and a Cyrillic capital A) the
-first in Unicode's order stays, and fonts whose letters look like nobody else's are left out.
+Rows that nobody could answer are left out: of characters that look the same (a Latin, a Greek and a Cyrillic capital A) the
+first in Unicode's order stays, and fonts whose letters look unlike those of all others are not used.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ if TYPE_CHECKING:
     GrayImage = npt.NDArray[np.uint8]
 
 IMAGE_SIZE = 24
-"""Height and width of a picture in pixels."""
+"""Height and width of an image in pixels."""
 
-_BASELINE, _CAP_HEIGHT = 18, 12.5  # the row on which letters stand, and how tall an H is: the same in every font
+_BASELINE, _CAP_HEIGHT = 18, 12.5  # the row on which letters stand, and the height of an H, in every font
 _SCALES = (0.94, 1.0, 1.06)
-_BLOCKS = (  # Latin, Greek, Cyrillic, punctuation, currencies, arrows, mathematics: what people write and read
+_BLOCKS = (  # Latin, Greek, Cyrillic, punctuation, currencies, arrows, mathematics
     (0x21, 0x17F), (0x386, 0x3CE), (0x400, 0x45F), (0x490, 0x491), (0x2010, 0x203A), (0x20A0, 0x20C0), (0x2190, 0x2199),
     (0x21D0, 0x21D9), (0x2200, 0x2265),
 )  # fmt: skip
-_LOOKALIKES = "ĸ‒―‚‛‟∅∆∏∑∕∖∗∙∣∥∶∼∲∳"  # shapes of commoner characters, a hair apart where a font draws them apart
+_LOOKALIKES = "ĸ‒―‚‛‟∅∆∏∑∕∖∗∙∣∥∶∼∲∳"  # nearly the shapes of more common characters
 _CATEGORIES = frozenset(("Lu", "Ll", "Lo", "Nd", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "So"))  # no lone accents
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_UNASSIGNED = "\u0378"  # drawn as the box that stands for whatever a font lacks
+_UNASSIGNED = "\u0378"  # drawn as the box of a missing character
 _FOLDERS = (
     "/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts",
     "/Library/Fonts", "/System/Library/Fonts", "~/Library/Fonts", "C:/Windows/Fonts",
@@ -53,15 +52,15 @@ _VARIANT = re.compile(
     re.IGNORECASE,
 )
 _UPRIGHT_STYLES = ("Regular", "Book", "Roman", "Normal", "Text")
-_MIN_FAMILIES, _MAX_FAMILIES, _MAX_FACES = 3, 24, 8  # for a character to be asked; then bounds for machines full of fonts
-_MIN_LIKENESS = 0.55  # a font's letters have at least this cosine with everyone's: handwriting has less
-_MAX_TWIN_DISTANCE, _MAX_COPY_DISTANCE = 0.01, 0.005  # squared distance of two pictures, as a share of the larger one's square
-_IMAGES_PER_CHAR, _MAX_VARIATIONS = 48, 6  # of a character in the training part, and of it in one font
+_MIN_FAMILIES, _MAX_FAMILIES, _MAX_FACES = 3, 24, 8  # families that a character needs; then limits for machines with many fonts
+_MIN_LIKENESS = 0.55  # least cosine of a font's letters with the median of all fonts: handwriting has less
+_MAX_TWIN_DISTANCE, _MAX_COPY_DISTANCE = 0.01, 0.005  # squared distance of two images, as a share of the larger squared norm
+_IMAGES_PER_CHAR, _MAX_VARIATIONS = 48, 6  # per character in the training part, and per character and font
 
 
 @dataclass(frozen=True)
 class Face:
-    """One font of a family. `path` is empty for the one that Pillow brings; `size` makes its H as tall as everyone's."""
+    """One font of a family. `path` is empty for the font of Pillow; at `size`, its H has the height `_CAP_HEIGHT`."""
 
     family: str
     style: str
@@ -78,9 +77,9 @@ FaceImages = dict[Face, dict[str, "GrayImage"]]
 
 
 def glyphs(split: str) -> Iterator[dict[str, Any]]:
-    """Yield `{"picture": (SIDE, SIDE) uint8, ink is 255, "name": "latin small letter a"}`.
+    """Yield `{"picture": (IMAGE_SIZE, IMAGE_SIZE) uint8, 255 is ink, "name": "latin small letter a"}`.
 
-    The training part varies size and place a little; the test part is one family with its bold and slanted faces, plain.
+    The training part varies size and position a little; the test part is one font family, not varied.
     """
     images, characters = _draw_split(split)
     for image, character in zip(images, characters, strict=True):
@@ -89,7 +88,7 @@ def glyphs(split: str) -> Iterator[dict[str, Any]]:
 
 @functools.cache
 def _draw_split(split: str) -> tuple[GrayImage, str]:
-    """Return all pictures of a part, `(N, SIDE, SIDE)`, and their characters, mixed."""
+    """Return all images of a part, `(N, IMAGE_SIZE, IMAGE_SIZE)`, and their characters, shuffled."""
     import numpy as np
 
     faces = _splits()[split]
@@ -108,10 +107,7 @@ def _draw_split(split: str) -> tuple[GrayImage, str]:
             for _ in range(num_variations - 1):
                 shift_x, shift_y = rng.uniform(-1, 1), rng.choice((-1, 0, 0, 1))
                 variation = _draw_char(rng.choice(scaled_fonts), character, shift_x, shift_y)
-                if (
-                    character,
-                    variation.tobytes(),
-                ) not in test_images:  # a full stop, moved by a pixel, is that of another font
+                if (character, variation.tobytes()) not in test_images:  # a moved full stop may equal that of another font
                     rows.append((variation, character))
     rng.shuffle(rows)
     return np.stack([image for image, _ in rows]), "".join(character for _, character in rows)
@@ -119,10 +115,10 @@ def _draw_split(split: str) -> tuple[GrayImage, str]:
 
 @functools.cache
 def _splits() -> dict[str, FaceImages]:
-    """Return for `train` and `test` the plain pictures by face and character.
+    """Return for `train` and `test` the images (not varied) by face and character.
 
-    Only characters with a training picture are tested. A training font that draws a character with the very outline of
-    the held-out family (families borrow from each other) has it left out: nothing that is tested has been seen.
+    Only characters with a training image are in the test part. A training image that equals one of the test family (families
+    copy from each other) is left out.
     """
     images, test_family = _select_faces()
     test = {face: char_images for face, char_images in images.items() if face.family == test_family}
@@ -142,9 +138,9 @@ def _splits() -> dict[str, FaceImages]:
 
 
 def _select_faces() -> tuple[FaceImages, str]:
-    """Return the plain pictures of all that is asked, and the family that is kept for testing.
+    """Return the images (not varied) of all faces and characters, and the family that is the test part.
 
-    It is the one whose letters are most like everyone's, among those that have most of the characters.
+    It is the one whose letters are nearest to the median of all fonts, among those that have most of the characters.
     """
     likeness = _text_faces()
     upright = {face.family: face for face in reversed(likeness)}
@@ -164,20 +160,15 @@ def _select_faces() -> tuple[FaceImages, str]:
 
 
 def _distinct_chars(characters: list[str], faces: list[dict[str, GrayImage]]) -> list[str]:
-    """Return the characters that look like no earlier one in a third of the faces that have both, or more."""
+    """Return the characters that look different from all earlier ones in two thirds of the faces that have both."""
     import numpy as np
 
     count = len(characters)
     num_both, num_alike = np.zeros((count, count)), np.zeros((count, count))
     for char_images in faces:
         has_char = np.array([c in char_images for c in characters])
-        flat = (
-            np.array(
-                [char_images[c].ravel() if c in char_images else np.zeros(IMAGE_SIZE * IMAGE_SIZE) for c in characters],
-                np.float32,
-            )
-            / 255
-        )
+        blank = np.zeros((IMAGE_SIZE, IMAGE_SIZE))
+        flat = np.array([char_images.get(c, blank).ravel() for c in characters], np.float32) / 255
         square = (flat * flat).sum(1)
         distances = square[:, None] + square - 2 * flat @ flat.T
         both_drawn = has_char[:, None] & has_char
@@ -192,14 +183,14 @@ def _distinct_chars(characters: list[str], faces: list[dict[str, GrayImage]]) ->
 
 
 def _distance(first: GrayImage, second: GrayImage) -> float:
-    """Return the squared distance of two pictures as a share of the larger one's square."""
+    """Return the squared distance of two images as a share of the larger squared norm."""
     a, b = first.astype(float), second.astype(float)
     return float(((a - b) ** 2).sum() / max((a * a).sum(), (b * b).sum(), 1.0))
 
 
 @functools.cache
 def _candidate_chars() -> tuple[str, ...]:
-    """Return all characters that may be asked: visible ones that are no mere variant of another."""
+    """Return all characters that may be used: visible ones that are not a compatibility variant of another."""
     candidates = (chr(code) for first, last in _BLOCKS for code in range(first, last + 1))
     return tuple(
         c
@@ -209,7 +200,7 @@ def _candidate_chars() -> tuple[str, ...]:
 
 
 def _text_faces() -> dict[Face, float]:
-    """Return the faces that set ordinary text, by family and the upright first, with their likeness to all the others'."""
+    """Return the faces for ordinary text, by family and the upright first, with the similarity of their letters to the median."""
     import numpy as np
 
     faces_found: dict[tuple[str, str], tuple[Face, GrayImage]] = {}
@@ -220,9 +211,7 @@ def _text_faces() -> dict[Face, float]:
             faces_found[face.family, face.style] = face, np.array([char_images[c].ravel() for c in _LETTERS])
     if not faces_found:
         return {}
-    sampled = list(faces_found.values())[
-        :: len(faces_found) // 200 + 1
-    ]  # as many as a median needs, of the thousands that a machine may have
+    sampled = list(faces_found.values())[:: len(faces_found) // 200 + 1]  # a median needs at most 200 of thousands of fonts
     median = _normalize_rows(np.median([_normalize_rows(letters) for _, letters in sampled], axis=0))
     likeness = {face: float((_normalize_rows(letters) * median).sum(1).mean()) for face, letters in faces_found.values()}
     faces = [face for face in likeness if likeness[face] >= _MIN_LIKENESS]
@@ -230,14 +219,14 @@ def _text_faces() -> dict[Face, float]:
 
 
 def _normalize_rows(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return rows of length one."""
+    """Return the rows scaled to norm 1."""
     import numpy as np
 
     return np.asarray(rows / np.linalg.norm(rows.astype(float), axis=1, keepdims=True))
 
 
 def _limit_families(faces: list[Face]) -> list[Face]:
-    """Return the faces in order, of no more families than are needed: those that have most of the characters."""
+    """Return the sorted faces of at most `_MAX_FAMILIES` families: those that have most of the characters."""
     families: dict[str, list[Face]] = {}
     for face in sorted(faces, key=lambda face: (face.family, face.style not in _UPRIGHT_STYLES, len(face.style), face.style)):
         families.setdefault(face.family, []).append(face)
@@ -247,7 +236,7 @@ def _limit_families(faces: list[Face]) -> list[Face]:
 
 
 def _font_files() -> Iterator[tuple[str, int]]:
-    """Yield path and index of every font that can be found, sorted; the path of Pillow's own is empty."""
+    """Yield path and index of every font, sorted; the path of the font of Pillow is empty."""
     yield "", 0
     folders = [Path(folder).expanduser() for folder in _FOLDERS]
     package = importlib.util.find_spec("matplotlib")  # found, not imported
@@ -259,7 +248,7 @@ def _font_files() -> Iterator[tuple[str, int]]:
 
 
 def _load_face(path: str, index: int) -> Face | None:
-    """Return the face in a file, or None for what cannot be read, is no font for text or has no H to measure it by."""
+    """Return the face in a file; None if it cannot be read, is not for text, or has no H to measure."""
     try:
         font = _open_font(path, index, 4 * IMAGE_SIZE)
         name, style = (field or "" for field in font.getname())
@@ -276,17 +265,17 @@ def _load_face(path: str, index: int) -> Face | None:
 def _open_font(path: str, index: int, size: float) -> FreeTypeFont:
     from PIL import ImageFont
 
-    basic = ImageFont.Layout.BASIC  # whether Pillow can shape text depends on how it was built; a character needs none
+    basic = ImageFont.Layout.BASIC  # Pillow may lack the complex one, which single characters do not need
     if path:
         return ImageFont.truetype(path, size, index=index, layout_engine=basic)
     font = ImageFont.load_default(size)
     if isinstance(font, ImageFont.FreeTypeFont):
         return font.font_variant(layout_engine=basic)
-    raise OSError("this Pillow draws no outlines")
+    raise OSError("This Pillow cannot draw outlines")
 
 
 def _draw_chars(face: Face, characters: Iterable[str]) -> dict[str, GrayImage]:
-    """Return the plain pictures of those characters that a face has and that fit."""
+    """Return the images (not varied) of the characters that a face has and that fit."""
     font = face.font()
     missing_glyph = _draw_char(font, _UNASSIGNED).tobytes()
     images: dict[str, GrayImage] = {}
@@ -300,7 +289,7 @@ def _draw_chars(face: Face, characters: Iterable[str]) -> dict[str, GrayImage]:
 
 
 def _draw_char(font: FreeTypeFont, character: str, shift_x: float = 0.0, shift_y: int = 0) -> GrayImage:
-    """Draw a character, centred from left to right, on its baseline."""
+    """Draw a character on the baseline, centred horizontally."""
     import numpy as np
     from PIL import Image, ImageDraw
 

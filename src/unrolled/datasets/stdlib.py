@@ -1,4 +1,4 @@
-"""Data that is on every machine already: no download, no licence question."""
+"""The built-in text: the source code of Python's standard library, which every machine has."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ PREFIX = "builtin:"
 
 
 def python_sources() -> list[Path]:
-    """Return the files of Python's own standard library, sorted: about ten million characters of plain ASCII code.
+    """Return the files of Python's standard library, sorted: about ten million characters of ASCII code.
 
-    Tests and installed packages are left out, and so are the few files with other characters, which would only
-    lengthen the alphabet.
+    Tests, installed packages and the few files with other characters, which would enlarge the vocabulary, are left out.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     excluded = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
     files = [path for path in sorted(root.rglob("*.py")) if not excluded & set(path.relative_to(root).parts)]
     files = [path for path in files if path.read_bytes().isascii()]
     if not files:
-        raise DataError(f"The built-in corpus needs Python's library as source files, and {root} has none.")
+        raise DataError(f"The built-in corpus needs the source files of Python's library, and {root} has none.")
     return files
 
 

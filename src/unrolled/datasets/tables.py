@@ -1,13 +1,13 @@
-"""Tables that are on every machine already, or one package away: no download, no licence question.
+"""The built-in tables: made from installed packages, without a download.
 
-    digits          scikit-learn's handwritten digits, which it carries: a picture -> a digit
-    glyphs          characters drawn here with the machine's fonts: a picture -> the character's name
-    languages       the names that Babel carries (the Unicode Consortium's CLDR): a name -> its language
-    dates           dates written by Babel in the ways of hundreds of locales -> ISO 8601
-    python-tokens   Python's own standard library, as it lies beside the interpreter: code -> every character's class
+    digits          the handwritten digits of scikit-learn: an image -> a digit
+    glyphs          characters drawn with the fonts of this machine: an image -> the character's name
+    languages       the names in Babel (the Unicode Consortium's CLDR): a name -> its language
+    dates           dates that Babel writes in the formats of hundreds of locales -> ISO 8601
+    python-tokens   Python's standard library: code -> the class of every character
 
-Rows are made when they are asked for, always the same ones in the same order for the same packages (and fonts, and
-Python). Both parts of a table come from one pass, so that nothing is in both.
+Rows are made on demand, always the same in the same order for the same packages (and fonts, and Python). No row is in both
+parts (`train`, `test`) of a table.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from unrolled.datasets.stdlib import python_sources
 from unrolled.errors import DataError
 
 Row = dict[str, Any]
-"""Cells by column: text as `str`, a label for every character as `list[str]`, a picture as `(H, W)` uint8."""
+"""Cells by column: a text is `str`, labels for its characters are `list[str]`, an image is `(H, W)` uint8."""
 
-_SNIPPET_CHARS = (200, 400)  # characters of a piece of code
+_SNIPPET_CHARS = (200, 400)  # least and most characters of a piece of code
 _NUM_SNIPPETS = {"train": 4_000, "test": 500}
-_MAX_PER_FILE = 16  # so that no large module outweighs the others
+_MAX_PER_FILE = 16  # so that large modules do not dominate
 
 
 @dataclass(frozen=True)
 class BuiltinTable:
-    """A built-in table: its columns, what is learned unless the user says otherwise, and its rows by part.
+    """A built-in table: its columns, default source and target, and its rows by part.
 
-    `source` and `target` are specifications `column:kind`. `needs` is the package to be installed, or empty. `rows`
-    takes `train` or `test`, and raises `DataError` when that package, or what it should find, is missing.
+    `source` and `target` are `column:kind`. `needs` is the package to install, or empty. `rows` takes `train` or `test`,
+    and raises `DataError` if that package, or something it needs, is missing.
     """
 
     columns: tuple[str, ...]
@@ -53,7 +53,7 @@ class BuiltinTable:
 
 
 def _requires(module: str, package: str, rows: Callable[[str], Iterator[Row]]) -> Callable[[str], Iterator[Row]]:
-    """Return `rows` behind a check, made when it is called, that the package which it needs is there."""
+    """Return `rows` with a check, at each call, that the package it needs is installed."""
 
     def checked_rows(split: str) -> Iterator[Row]:
         try:
@@ -68,7 +68,7 @@ def _requires(module: str, package: str, rows: Callable[[str], Iterator[Row]]) -
 
 
 def _digits(split: str) -> Iterator[Row]:
-    """Yield `{"picture": (8, 8) uint8, ink is 255, "digit": "7"}`: of every digit, a fifth is for testing."""
+    """Yield `{"picture": (8, 8) uint8, 255 is ink, "digit": "7"}`; a fifth of the rows of every digit is the test part."""
     data: Any = importlib.import_module("sklearn.datasets").load_digits()
     rng, test_rows = random.Random(0), set()
     for digit in range(10):
@@ -80,15 +80,15 @@ def _digits(split: str) -> Iterator[Row]:
 
 
 def _python_tokens(split: str) -> Iterator[Row]:
-    """Yield `{"code": "x = 1", "classes": ["name", "space", "operator", ...]}`: pieces of whole files of either part."""
+    """Yield `{"code": "x = 1", "classes": ["name", "space", "operator", ...]}`; a file is in one part only."""
     for code, classes in _token_snippets(split).items():
         yield {"code": code, "classes": list(classes)}
 
 
 @functools.cache
 def _token_snippets(split: str) -> dict[str, list[str]]:
-    """Return the classes of a part's pieces by their code, which no other piece has."""
-    files = [path for path in python_sources() if path.parent.name != "encodings"]  # those are all the same but for tables
+    """Return the classes of the characters of each piece of code in a part, by the code."""
+    files = [path for path in python_sources() if path.parent.name != "encodings"]  # those differ in their tables only
     rng, num_test, test_snippets = random.Random(0), len(files) // 8, _token_snippets("test") if split == "train" else {}
     rng.shuffle(files)
     snippets: dict[str, list[str]] = {}
@@ -101,14 +101,14 @@ def _token_snippets(split: str) -> dict[str, list[str]]:
 
 
 def _snippets(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Cut a file into pieces of whole statements, so that none begins inside a string; longer statements are left out."""
+    """Split a file into pieces of full statements, so that none begins inside a string; long statements are left out."""
     text = path.read_text("ascii")
     try:
         classes, statement_ends = token_classes(text)
     except (tokenize.TokenError, SyntaxError):
-        return  # a template, or Python 2's
+        return  # a template, or Python 2
     start = last = 0
-    for end in [*statement_ends, len(text) + _SNIPPET_CHARS[1]]:  # no statement ends there: it closes the last piece
+    for end in [*statement_ends, len(text) + _SNIPPET_CHARS[1]]:  # the last one ends the last piece
         if end - start > _SNIPPET_CHARS[1]:
             leading = last - start - len(text[start:last].lstrip("\n"))
             code = text[start + leading : last].rstrip()
@@ -119,10 +119,10 @@ def _snippets(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def token_classes(code: str) -> tuple[list[str], list[int]]:
-    """Return the class of every character of Python code, and the places where its statements end.
+    """Return the class of every character of Python code, and the positions where its statements end.
 
-    The classes are keyword, name, number, string, comment, operator, space and newline. What is inside an f-string is
-    string, as it is to Python before 3.12. Raises what `tokenize` raises: `TokenError` or a `SyntaxError`.
+    The classes are keyword, name, number, string, comment, operator, space and newline. All of an f-string is string, as
+    in Python before 3.12. Raises `tokenize.TokenError` or `SyntaxError`, like `tokenize`.
     """
     line_starts = [0]
     for line in code.split("\n"):

@@ -1,4 +1,4 @@
-"""The loss of a model of a table on rows it did not learn from, and the temperature that makes its probabilities honest."""
+"""Validation loss of an encoder-decoder model, and temperature scaling (Guo et al. 2017) to calibrate its probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from unrolled.tables.pair_batching import PairDataset, bucket_by_length
 from unrolled.text.batching import IGNORE_INDEX
 
 MAX_BATCH_ROWS, MAX_BATCH_STEPS = 256, 1 << 14
-"""Rows read together, and their steps in all."""
+"""Limits of a batch: its rows, and rows times time steps."""
+
+TEMPERATURES = tuple(round(1.1**power, 4) for power in range(-8, 17))
+"""Temperatures tried: 0.47 to 4.6 in steps of 10%; the loss is flat around the best."""
 
 RowIndices = npt.NDArray[np.int64]
 Check = Callable[[], None]
@@ -26,7 +29,7 @@ Check = Callable[[], None]
 def mean_loss(
     model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check = lambda: None
 ) -> float:
-    """Return the mean loss of the rows `index`, in nats a target (numbers: squared deviations)."""
+    """Return the mean loss of the rows `row_indices`, in nats per target (for numbers: the mean squared error)."""
     total, count = 0.0, 0
     for tensors, num_targets in _batches(model, dataset, row_indices, machine, check):
         with machine.autocast():
@@ -40,10 +43,10 @@ def mean_loss(
 def fit_temperature(
     model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check = lambda: None
 ) -> float:
-    """Set the model's temperature to what suits the rows `index` best, and return their mean loss at it.
+    """Set the model's temperature to the one with the lowest loss on the rows `row_indices`, and return that mean loss.
 
-    A network goes on learning which label is right long after it has become too sure of it; without this, the loss would call
-    the model of an early step the best one.
+    Accuracy keeps improving after the model has become overconfident. Without this, the validation loss would select the
+    model of an early step.
     """
     with torch.inference_mode(False):
         model.temperature.fill_(1.0)
@@ -63,10 +66,6 @@ def fit_temperature(
     return _loss(logits, targets, best)
 
 
-TEMPERATURES = tuple(round(1.1**power, 4) for power in range(-8, 17))
-"""Temperatures tried: 0.47 to 4.6, a tenth apart; the loss is flat around the best."""
-
-
 def _loss(logits: Tensor, targets: Tensor, temperature: float) -> float:
     return float(F.cross_entropy(logits / temperature, targets))
 
@@ -74,7 +73,7 @@ def _loss(logits: Tensor, targets: Tensor, temperature: float) -> float:
 def _batches(
     model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check
 ) -> Iterator[tuple[dict[str, Tensor], int]]:
-    """Yield the rows in batches, the model being in the state of use meanwhile."""
+    """Yield the rows in batches, with the model in evaluation mode meanwhile."""
     was_training = model.training
     model.eval()
     lengths = np.maximum(dataset.source.lengths, dataset.target.lengths)

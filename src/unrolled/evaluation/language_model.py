@@ -1,7 +1,7 @@
-"""How well a model predicts a text, in nats a symbol, with the context said.
+"""Loss of a language model on a text, in nats per character, and the kind of context that it had.
 
-`carried`: the state runs on through the whole text. `window=N`: every N symbols start from zero, for comparison with models
-that see windows. Documents always start from zero.
+The context is `carried` if the state is carried through the whole text, or `window=N` if it starts from zero every N tokens
+(to compare with models that see windows). Each document always starts from a zero state (`document`).
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, Batch, IdReader
 from unrolled.text.tokenizer import Ids
 
 MIN_COLUMN_TOKENS = 4096
-"""A long text is read in lanes of at least so many symbols, side by side."""
+"""A long text is split into batch columns of at least this many tokens."""
 
 MAX_COLUMNS = 64
 WARMUP_TOKENS = 512
-"""Symbols a lane reads before the first that counts, so that its state is the one carried from before (to 1e-4 nats)."""
+"""Tokens that a batch column reads before the first one that is scored, so that its state is the carried one (to 1e-4 nats)."""
 
 SUBSAMPLE_SPAN = 1024
-"""Where only some of a text is read, it is in so short stretches: many of them, since parts of a text differ (LOG.md)."""
+"""Tokens in each stretch if only a part of a text is read: many short stretches, since parts of a text differ."""
 
 CHUNK_STEPS = 64
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss in `nats` a character over `symbols` predicted symbols, which are `characters` characters.
+    """Mean loss in `nats` per character over `num_tokens` predicted tokens, which are `num_chars` characters.
 
-    A document's end is one, as its line end would be. Where the symbols are bytes, characters are fewer, and the loss of one
-    is the sum over its bytes. `unknown` counts the characters of the text that the model has no symbol for; they are left out.
+    The end of a document counts as one character. If the tokens are bytes, a character's loss is the sum over its bytes.
+    `num_unknown` counts characters of the text that the model has no token for; they are not scored.
 
-    `slope` and `curvature` are the loss's first two derivatives by what the scores are multiplied by, where that was asked for.
+    `slope` and `curvature` are the first two derivatives of the loss by `logit_scale`; zero where `evaluate` got none.
     """
 
     nats: float
@@ -55,7 +55,7 @@ class Evaluation:
 
     @property
     def bits(self) -> float:
-        """Bits a character."""
+        """Bits per character."""
         return self.nats / math.log(2)
 
 
@@ -72,18 +72,23 @@ def evaluate(
     check: Callable[[], None] = lambda: None,
     logit_scale: float | None = None,
 ) -> Evaluation:
-    """Return the mean loss of `model` on `ids` `(N,)`, of which each but the first is predicted.
+    """Return the mean loss of `model` on `ids`.
 
-    With `sharpness`, the scores are multiplied by it first, and the derivatives by it come along.
+    Args:
+        ids: `(N,)`; every token but the first is predicted.
+        eos_id: The token between documents, if there are documents.
+        max_document_length: The length of the longest document; if it is small, documents are read as padded rows.
+        window: Start from a zero state every `window` tokens.
+        max_tokens: Read only about this many tokens, spread evenly over the text.
+        char_starts: `(V,)`, True for tokens that begin a character; if None, every token is a character.
+        check: Called between batches; it may raise to stop the evaluation.
+        logit_scale: Multiply the logits by this, and return the derivatives of the loss by it too.
 
-    `begins` `(V,)` says which symbols begin a character; without it, each is one. `check` is called between batches, and
-    may raise to give up.
-
-    `end` is the symbol documents start from; if the `longest` of them is short they are read as padded rows. With `limit`, only
-    about so many symbols are read, spread evenly over the text.
+    Raises:
+        ValueError: There are fewer than two tokens.
     """
     if len(ids) < 2:
-        raise ValueError(f"At least two symbols are needed, to predict one from the other; got {len(ids)}.")
+        raise ValueError(f"At least two tokens are needed, to predict one from the other; got {len(ids)}.")
     if window is not None:
         batches, context = _window_batches(ids, window, eos_id), f"window={window}"
     elif eos_id is not None and max_document_length is not None and max_document_length <= MAX_ROW_LENGTH:
@@ -108,7 +113,7 @@ def _accumulate_loss(
     check: Callable[[], None],
     logit_scale: float | None,
 ) -> tuple[list[float], int, int]:
-    """Return the sums of the losses and their two derivatives, and how many symbols and characters they are of."""
+    """Return the sums of the losses and of their two derivatives, the number of tokens and the number of characters."""
     total = torch.zeros(3, dtype=torch.float64, device=machine.device)
     num_tokens = num_chars = 0
     state: State = None
@@ -127,9 +132,9 @@ def _accumulate_loss(
 
 
 def _batch_loss(logits: Tensor, targets: Tensor, logit_scale: float | None) -> Tensor:
-    """Return the sums over all targets of the loss and its derivatives by `sharpness`, `(3,)`; without one, these are zero.
+    """Return the sums over all targets of the loss and its two derivatives by `logit_scale` (zero if it is None), `(3,)`.
 
-    The scores' mean under the model, less the target's own, is the first; their variance is the second.
+    The first derivative is the mean logit under the model minus the target's logit; the second is their variance.
     """
     if logit_scale is None:
         zero = torch.zeros((), dtype=torch.float64, device=logits.device)
@@ -145,7 +150,7 @@ def _batch_loss(logits: Tensor, targets: Tensor, logit_scale: float | None) -> T
 
 
 def _column_batches(ids: Ids, eos_id: int | None, max_tokens: int | None) -> Iterator[Batch]:
-    """Read the text in lanes side by side, each warmed up on what comes before it."""
+    """Read the text in batch columns, each warmed up on the tokens before it."""
     reader, num_targets = IdReader(ids), len(ids) - 1
     num_columns = max(
         1,
@@ -175,7 +180,7 @@ def _column_batches(ids: Ids, eos_id: int | None, max_tokens: int | None) -> Ite
 
 
 def _window_batches(ids: Ids, window: int, eos_id: int | None) -> Iterator[Batch]:
-    """Read the text in windows that each start from zero; the last may be shorter."""
+    """Read the text in windows that each start from a zero state; the last may be shorter."""
     reader, num_targets = IdReader(ids), len(ids) - 1
     batch_size = max(1, MAX_COLUMNS * CHUNK_STEPS // window)
     for first in range(0, num_targets, batch_size * window):

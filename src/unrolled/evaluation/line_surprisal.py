@@ -1,4 +1,4 @@
-"""Bits of symbols added up to lines, and the most surprising of them."""
+"""Surprisal of lines: the bits of their tokens added up, and the lines with the highest surprisal."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, Surpris
 from unrolled.text.tokenizer import LINE_FEED, ByteTokenizer, Tokenizer
 
 MAX_KEPT_TOKENS = 400
-"""Symbols of a line that are kept to be shown."""
+"""Tokens of a line that are kept for display."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredLine:
-    """A line of a text, its end included: its `number` from 1, `bits` for each model, and the points it begins with.
+    """A line of a text with its line end: its `number` from 1, `bits` of each model, and its first code points.
 
-    `surprise` says how far the first model's bits lie above the text's mean, for the line's length: excess bits over the root
-    of the number of symbols, in which neither long nor short lines come first for their length.
+    `excess_surprisal` compares the first model's bits with the mean of the text so far: (bits - mean * n) / sqrt(n) for a line
+    of n tokens. Dividing by the root keeps long lines from being ranked first, or last, for their length alone.
     """
 
     number: int
@@ -37,16 +37,16 @@ class ScoredLine:
 
     @property
     def text(self) -> str:
-        """The text, as far as it is shown; without its end."""
+        """The text without its line end, at most the first `MAX_KEPT_TOKENS` tokens."""
         return "".join(self.chars_and_bits()[0])
 
     @property
     def is_truncated(self) -> bool:
-        """Whether there is more of it than is shown."""
+        """Whether the line is longer than `text`."""
         return self.num_tokens > len(self.code_points) + 1
 
     def chars_and_bits(self) -> tuple[list[str], Bits]:
-        """Return the characters that are shown and the first model's bits of each; nan where nothing comes before."""
+        """Return the characters of `text` and the first model's bits of each; nan for a token without context."""
         has_line_end = len(self.code_points) > 0 and self.code_points[-1] == LINE_FEED
         code_points, bits = (
             (self.code_points[:-1], self.code_point_bits[:-1]) if has_line_end else (self.code_points, self.code_point_bits)
@@ -65,9 +65,9 @@ class ScoredLine:
 
 @dataclass
 class ScoreTotals:
-    """Sums over all that was scored: `bits` for each model, of `characters`; `unknown` symbols of the first model.
+    """Sums over everything that was scored: `bits` of each model, and `num_unknown` tokens of the first model.
 
-    `lines` counts the lines; `best` counts, for each model, those that it predicts best.
+    `best_lines` counts, for each model, the lines for which it needs the fewest bits.
     """
 
     bits: list[float]
@@ -78,12 +78,12 @@ class ScoreTotals:
     num_lines: int = 0
 
     def bits_per_character(self, model: int = 0) -> float:
-        """Return the mean."""
+        """Return the mean bits per character of one model."""
         return self.bits[model] / max(1, self.num_chars)
 
 
 class LineAggregator:
-    """Adds the bits of blocks up to lines. A line longer than a block is carried on as sums, and not kept."""
+    """Adds up the bits of blocks to lines. Of a line longer than a block, only sums and its first tokens are kept."""
 
     def __init__(self, num_models: int, tokenizer: Tokenizer) -> None:
         self.totals = ScoreTotals([0.0] * num_models, [0] * num_models)
@@ -91,7 +91,7 @@ class LineAggregator:
         self._open_line: _LineSums | None = None
 
     def add(self, block: ScoredBlock, min_excess: float = -math.inf) -> Iterator[ScoredLine]:
-        """Yield the lines that end in a block, but for those whose surprise is not above `least`."""
+        """Yield the lines that end in a block and whose excess surprisal is above `min_excess`."""
         ends = np.flatnonzero(block.code_points == LINE_FEED) + 1
         starts = np.concatenate([[0], ends[ends < len(block.code_points)]]).astype(np.int64)
         sums = self._sum_lines(block, starts)
@@ -106,7 +106,7 @@ class LineAggregator:
         yield from self._scored_lines(sums, num_closed, mean_bits, min_excess)
 
     def finish(self) -> Iterator[ScoredLine]:
-        """Yield the last line, if the text does not end with a line end."""
+        """Yield the last line if the text does not end with a line end."""
         if self._open_line is not None:
             sums, self._open_line = self._open_line, None
             mean_bits = self.totals.bits[0] / self.totals.num_tokens if self.totals.num_tokens else None
@@ -167,7 +167,7 @@ class LineAggregator:
 
 @dataclass
 class _LineSums:
-    """Lines of a block: the points they begin with, and sums: bits `(M, lines)`, the others `(lines,)`."""
+    """Lines of a block: their first code points with bits, and sums: bits `(M, lines)`, the others `(lines,)`."""
 
     heads: list[CodePoints]
     head_bits: list[Bits]
@@ -177,7 +177,7 @@ class _LineSums:
     num_unknown: CodePoints
 
     def prepend(self, other: _LineSums) -> None:
-        """Put what is known of the first line from earlier blocks before it."""
+        """Add to the first line its part in earlier blocks."""
         self.heads[0] = np.concatenate([other.heads[0], self.heads[0]])[:MAX_KEPT_TOKENS]
         self.head_bits[0] = np.concatenate([other.head_bits[0], self.head_bits[0]])[:MAX_KEPT_TOKENS]
         self.bits[:, 0] += other.bits[:, 0]
@@ -188,7 +188,7 @@ class _LineSums:
         return self.num_chars, self.num_tokens, self.num_unknown
 
     def select(self, index: int) -> _LineSums:
-        """Return one of the lines."""
+        """Return one line."""
         selected = slice(index, index + 1)
         heads, head_bits = self.heads[selected], self.head_bits[selected]
         return _LineSums(
@@ -202,10 +202,10 @@ class _LineSums:
 
 
 class ScoringStream:
-    """A text being scored by models, the first of them the one that is asked, `names` what they are called, `held` how many
-    of them have units held.
+    """A text that several models score while it is read; `num_clamped` of them have clamped units.
 
-    The text is read once, by whichever of `lines`, `top` and `symbols` is called; `totals` are the sums of what was read.
+    The text can be read once, by one of `lines`, `top_lines`, `first_and_top_lines` or `tokens`; `totals` are the sums of
+    what was read so far.
     """
 
     def __init__(self, names: Sequence[str], scorers: Sequence[SurprisalScorer], chunks: Iterable[CodePoints]) -> None:
@@ -216,7 +216,7 @@ class ScoringStream:
 
     @property
     def totals(self) -> ScoreTotals:
-        """Sums over what was read so far."""
+        """Sums over everything that was read so far."""
         return self._aggregator.totals
 
     def lines(self) -> Iterator[ScoredLine]:
@@ -226,7 +226,7 @@ class ScoringStream:
         yield from self._aggregator.finish()
 
     def top_lines(self, count: int) -> list[ScoredLine]:
-        """Read the text to its end and return the `count` most surprising lines, the most surprising first."""
+        """Read the whole text and return the `count` lines with the highest excess surprisal, highest first."""
         heap: list[tuple[float, int, ScoredLine]] = []
 
         def keep(lines: Iterator[ScoredLine]) -> None:
@@ -243,7 +243,7 @@ class ScoringStream:
         return [line for _, _, line in sorted(heap, key=lambda item: item[:2], reverse=True)]
 
     def first_and_top_lines(self, num_first: int, num_top: int) -> tuple[list[ScoredLine], list[ScoredLine]]:
-        """Read the text to its end and return the lines it begins with, and the most surprising, the most surprising first."""
+        """Read the whole text; return its first lines, and the lines with the highest excess surprisal, highest first."""
         first_lines: list[ScoredLine] = []
 
         def keep_first() -> Iterator[ScoredLine]:
@@ -257,9 +257,9 @@ class ScoringStream:
         )[:num_top]
 
     def tokens(self) -> Iterator[tuple[str, tuple[float, ...]]]:
-        """Yield the text of every symbol, with its bits for each model; nan where nothing comes before.
+        """Yield the text of every token with its bits for each model; nan for a token without context.
 
-        Of a character of several bytes, the last one has its text.
+        If a character is several bytes, its text comes with the last of them.
         """
         decoder = self._tokenizer.decode_stream() if self._aggregator.is_bytes else None
         for block in self._blocks:

@@ -1,10 +1,9 @@
-"""How much of a sample is copied from the training text: exact, in one pass over the training text.
+"""Exact measure of how much of a sample is copied from the training text, in one pass over the training text.
 
-For each position of the sample the longest run is found that starts there and occurs anywhere in the training text (its
-*matching statistics*: Chang and Lawler 1994). The sample becomes a suffix automaton (Blumer et al. 1985), which reads the
-training text and knows at each symbol the longest run that ends there and is also in the sample. Many stretches of the
-training text are read side by side, one symbol of each at a time, so that numpy does the work. However often text or sample
-repeat themselves, the work grows with the length of the training text only.
+For each position of the sample, find the longest substring that starts there and occurs anywhere in the training text (the
+*matching statistics* of Chang and Lawler 1994). A suffix automaton of the sample (Blumer et al. 1985) reads the training
+text and tracks the longest substring that ends at the current token and occurs in the sample. Many segments of the training
+text are read in parallel, one token of each at a time, with numpy. The time is linear in the length of the training text.
 """
 
 from __future__ import annotations
@@ -20,29 +19,29 @@ from unrolled.text.tokenizer import Ids
 Ints = npt.NDArray[np.int64]
 
 CHUNK_TOKENS = 2**22
-"""Symbols of the training text that are held in memory at a time."""
+"""Tokens of the training text that are in memory at a time."""
 
 MIN_SEGMENT_TOKENS = 1024
-"""The fewest symbols that a stretch has; what is in the midst of a run at its end is read on beyond it."""
+"""Minimum length of a segment. A match that is still open at the end of its segment is followed beyond it."""
 
 MAX_REREADS = 8
-"""A stretch has at least the sample's length divided by this, for a run can be as long as the sample: so a symbol is read at
-most so many times more."""
+"""A segment has at least the sample's length divided by this. A match can be as long as the sample, so this limits how often
+a token is read again."""
 
 MAX_DENSE_CELLS = 2**25
-"""The most cells that the automaton's table may have (8 bytes each); a larger one is a sorted list, about five times slower."""
+"""Maximum number of cells of a dense transition table (8 bytes each). Above it, a sorted list is used, about 5 times slower."""
 
 MAX_NGRAM = 50
 
 
 @dataclass(frozen=True)
 class CopyStats:
-    """What of a sample of `symbols` symbols is copied.
+    """How much of a sample of `num_tokens` tokens is copied from the training text.
 
-    The `longest` run that is also in the training text begins at `in_sample` of the one and at `in_training` of the other;
-    both are 0 if nothing is shared. `mean` is the mean length of the longest runs from each position. `novelty[n - 1]` is the
-    share of the sample's n-grams that are not in the training text, for n from 1 to `LONGEST_GRAM` or to the sample's length;
-    it never falls with n.
+    The longest common substring has `longest_match` tokens; it begins at `sample_start` of the sample and at `train_start` of
+    the training text (both 0 if there is none). `mean_match` is the mean length of the longest matches from each position.
+    `novel_ngram_rates[n - 1]` is the fraction of the sample's n-grams that are not in the training text, for n from 1 to
+    `MAX_NGRAM` or to the sample's length; it never decreases with n.
     """
 
     num_tokens: int
@@ -54,7 +53,7 @@ class CopyStats:
 
 
 def measure_memorization(train_ids: Ids, sample_ids: Ids, chunk_tokens: int = CHUNK_TOKENS) -> CopyStats:
-    """Return how much of a sample `(S,)` is copied from the training ids `(L,)`; an empty one has nothing that could be."""
+    """Return how much of a sample `(S,)` is copied from the training ids `(L,)`."""
     num_tokens = len(sample_ids)
     if not num_tokens:
         return CopyStats(0, 0, 0, 0, 0.0, ())
@@ -68,10 +67,10 @@ def measure_memorization(train_ids: Ids, sample_ids: Ids, chunk_tokens: int = CH
 
 
 def matching_statistics(train_ids: Ids, sample_ids: Ids, chunk_tokens: int = CHUNK_TOKENS) -> Ints:
-    """Return, for each position of the sample `(S,)`, how long a run from there is also in the training ids `(L,)`: `(S,)`.
+    """Return, for each position of the sample `(S,)`, the length of the longest match with the training ids `(L,)`: `(S,)`.
 
-    `train_ids` may be a memory map of any size: `piece` symbols of it are held at a time. Building the automaton takes about
-    a second for each 100,000 symbols of the sample.
+    `train_ids` may be a memory map of any size: `chunk_tokens` of it are in memory at a time. Building the automaton takes
+    about a second per 100,000 tokens of the sample.
     """
     if not len(sample_ids):
         return np.zeros(0, dtype=np.int64)
@@ -81,15 +80,15 @@ def matching_statistics(train_ids: Ids, sample_ids: Ids, chunk_tokens: int = CHU
 def find_known_documents(
     train_ids: Ids, eos_id: int, documents: Sequence[Ids], chunk_tokens: int = CHUNK_TOKENS
 ) -> npt.NDArray[np.bool_]:
-    """Say which of the documents `(D,)` are documents of the training ids: as a whole, with the id `end` on either side.
+    """Return which of D documents occur as whole documents, between two `eos_id`, in the training ids `(L,)`: `(D,)`.
 
-    `train_ids` may be a memory map of any size: `piece` symbols of it are held at a time.
+    `train_ids` may be a memory map of any size: `chunk_tokens` of it are in memory at a time.
     """
     keys = [np.asarray(document, dtype=np.int64) for document in documents]
     candidates = {key.tobytes() for key in keys if not (key == eos_id).any()}
     lengths = np.unique([len(key) for key in keys])
     known: set[bytes] = set()
-    previous_end = -1  # where the last end was, for a document may lie in several pieces
+    previous_end = -1  # position of the last end-of-sequence token, since a document may span several chunks
     for start in range(0, len(train_ids), chunk_tokens):
         ends = np.flatnonzero(np.asarray(train_ids[start : start + chunk_tokens]) == eos_id) + start
         if not len(ends):
@@ -103,7 +102,7 @@ def find_known_documents(
 
 
 def _spans_as_bytes(train_ids: Ids, starts: Ints, stops: Ints) -> Iterator[bytes]:
-    """Yield the ids between the starts and the stops, both ascending, as bytes of int64."""
+    """Yield the ids between each start and stop, both ascending, as bytes of int64."""
     if not len(starts):
         return
     first = int(starts[0])
@@ -113,7 +112,7 @@ def _spans_as_bytes(train_ids: Ids, starts: Ints, stops: Ints) -> Iterator[bytes
 
 
 class _Matcher:
-    """Reads training ids with the automaton of a sample, and keeps the longest run of each state and of all."""
+    """Reads training ids with the automaton of a sample, and keeps the longest match of each state and of all."""
 
     def __init__(self, train_ids: Ids, sample_ids: Ids) -> None:
         self._train_ids = train_ids
@@ -123,16 +122,16 @@ class _Matcher:
         self.longest_match = self.sample_start = self.train_start = 0
 
     def match_all(self, chunk_tokens: int) -> Ints:
-        """Read the training ids, some at a time; return the longest run from each position of the sample `(S,)`."""
+        """Read the training ids in chunks; return the length of the longest match from each position of the sample `(S,)`."""
         for start in range(0, len(self._train_ids), chunk_tokens):
             self._match_chunk(start, min(start + chunk_tokens, len(self._train_ids)))
         lengths_by_end = self._automaton.lengths_by_end(self._longest_by_state)
-        # A run from s is what the longest one ending there has after s, and those begin in the order of their ends.
+        # The match from s is the rest, after s, of a match that ends at some position; those begin in the order of their ends.
         match_starts, positions = np.arange(len(lengths_by_end)) - lengths_by_end, np.arange(len(lengths_by_end) - 1)
         return np.asarray(match_starts.searchsorted(positions, side="right") - 1 - positions, dtype=np.int64)
 
     def _match_chunk(self, start: int, stop: int) -> None:
-        """Read in stretches of one size; the last may go on beyond `stop`, for a run does not end there either."""
+        """Read in segments of equal size; the last may extend beyond `stop`, since a match does not end there either."""
         min_tokens = max(MIN_SEGMENT_TOKENS, len(self._longest_by_state) // (2 * MAX_REREADS))
         num_segments = max(1, (stop - start) // min_tokens)
         segment_tokens = -(-(stop - start) // num_segments)
@@ -147,7 +146,7 @@ class _Matcher:
         self._finish_matches(starts + segment_tokens, states, lengths)
 
     def _finish_matches(self, positions: Ints, states: Ints, lengths: Ints) -> None:
-        """Read beyond the ends of stretches: a run that began before goes on, one that began after is the next stretch's."""
+        """Read beyond the ends of segments until no match is left that began within its segment."""
         num_read = 0
         while (is_open := (lengths > num_read) & (positions < len(self._train_ids))).any():
             states, lengths, positions = states[is_open], lengths[is_open], positions[is_open]
@@ -164,16 +163,17 @@ class _Matcher:
             self.sample_start = int(self._automaton.first_ends[states[best]]) - self.longest_match
 
     def _to_local_ids(self, ids: Ids) -> Ints:
-        """Return the places of ids in the sample's alphabet; its length for those that it does not have."""
+        """Return the indices of ids in the sample's vocabulary; the vocabulary's size for ids that the sample does not have."""
         indices = np.searchsorted(self._sample_vocab, ids)
         is_known = self._sample_vocab[np.minimum(indices, len(self._sample_vocab) - 1)] == ids
         return np.where(is_known, indices, len(self._sample_vocab))
 
 
 class _SuffixAutomaton:
-    """The suffix automaton of a sample: each state is a set of runs that end at the same places of it.
+    """The suffix automaton of a sample: each state is a set of substrings that end at the same positions of it.
 
-    The runs of a state are the endings of its longest one, `lengths`, down to one symbol more than the longest of its `links`.
+    The substrings of a state are the suffixes of its longest one (length `lengths`), down to one token more than the longest
+    of the state that its suffix link (`links`) leads to.
     """
 
     def __init__(self, sample: list[int], vocab_size: int) -> None:
@@ -183,10 +183,10 @@ class _SuffixAutomaton:
             prefix_states.append(_add_token(transitions, lengths, links, first_ends, prefix_states[-1], token_id))
         self.lengths, self.links = np.array(lengths), np.array(links)
         self.first_ends = np.array(first_ends)
-        """Where in the sample the runs of each state end for the first time."""
-        self._prefix_states = prefix_states  # the state of each beginning of the sample
+        """Where in the sample the substrings of each state end for the first time."""
+        self._prefix_states = prefix_states  # the state of each prefix of the sample
         self._states_by_length = np.argsort(self.lengths, kind="stable")
-        self._num_columns = vocab_size + 1  # the last is for symbols that the sample does not have
+        self._num_columns = vocab_size + 1  # the last is for tokens that the sample does not have
         self._is_dense = len(lengths) * self._num_columns <= MAX_DENSE_CELLS
         if self._is_dense:
             self._build_dense_table(transitions)
@@ -194,7 +194,7 @@ class _SuffixAutomaton:
             self._build_sparse_table(transitions)
 
     def _build_dense_table(self, transitions: list[dict[int, int]]) -> None:
-        """Write down, for each state and symbol, the next state and how much of the run before it can stay."""
+        """Store, for each state and token, the next state and the length of the match that is kept before it."""
         shape = len(self.lengths), self._num_columns
         targets, kept_lengths = np.zeros(shape, dtype=np.int32), np.full(shape, -1, dtype=np.int32)
         for state in self._states_by_length.tolist():
@@ -206,7 +206,7 @@ class _SuffixAutomaton:
         self._targets, self._kept_lengths = targets.ravel(), kept_lengths.ravel()
 
     def _build_sparse_table(self, transitions: list[dict[int, int]]) -> None:
-        """Write down the next states only, by state and symbol: the table would be too large."""
+        """Store only the transitions that exist, sorted by state and token."""
         cells = {
             state * self._num_columns + token_id: next_state
             for state, next_states in enumerate(transitions)
@@ -217,7 +217,7 @@ class _SuffixAutomaton:
         self._keys, self._next_states = keys[by_key], np.fromiter(cells.values(), np.int64, len(cells))[by_key]
 
     def step(self, states: Ints, lengths: Ints, token_ids: Ints) -> tuple[Ints, Ints]:
-        """Read one symbol in each of P stretches: return the states and lengths of the longest runs ending with it, `(P,)`."""
+        """Read one token in each of P segments: return the states and lengths of the longest matches that end there, `(P,)`."""
         if self._is_dense:
             cells = states * self._num_columns + token_ids
             return self._targets[cells].astype(np.int64), np.minimum(lengths, self._kept_lengths[cells]) + 1
@@ -238,11 +238,11 @@ class _SuffixAutomaton:
         return states, lengths
 
     def lengths_by_end(self, longest_by_state: Ints) -> Ints:
-        """Return how long a run that ends at each place of the sample was read `(S + 1,)`, from the longest of each state."""
+        """Return the longest match that ends at each position of the sample `(S + 1,)`, from the longest of each state."""
         match_lengths, links = longest_by_state.tolist(), self.links.tolist()
         order, lengths = self._states_by_length[1:].tolist(), self.lengths.tolist()
         for state in reversed(order):
-            if match_lengths[state]:  # then all of the shorter runs of its link were read, too
+            if match_lengths[state]:  # then the shorter substrings of its suffix link occurred too
                 match_lengths[links[state]] = lengths[links[state]]
         for state in order:
             match_lengths[state] = match_lengths[state] or match_lengths[links[state]]
@@ -252,7 +252,7 @@ class _SuffixAutomaton:
 def _add_token(
     transitions: list[dict[int, int]], lengths: list[int], links: list[int], first_ends: list[int], last: int, token_id: int
 ) -> int:
-    """Add one symbol of the sample to the states' lists; return the state of the whole sample so far."""
+    """Extend the automaton by one token of the sample; return the state of the whole sample so far."""
     new_state = len(lengths)
     lengths.append(lengths[last] + 1)
     links.append(0)

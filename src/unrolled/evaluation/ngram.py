@@ -1,18 +1,18 @@
-"""Counting baselines: what n-grams, and a standard compressor, make of the same text that a model is measured on.
+"""Baselines of a language model on the same text: an n-gram model and the compressor xz.
 
 The n-gram model is interpolated modified Kneser-Ney (Chen and Goodman, "An empirical study of smoothing techniques for
-language modeling", 1998, section 3). With c(h w) the count of symbol w after context h, and h' the context h without its
-oldest symbol:
+language modeling", 1998, section 3). With c(h w) the count of token w after context h, and h' the context h without its
+first token:
 
     p(w | h) = max(c(h w) - D(c(h w)), 0) / c(h .) + gamma(h) p(w | h'),
     gamma(h) = (D1 N1(h .) + D2 N2(h .) + D3 N3+(h .)) / c(h .)
 
-where Nk(h .) is how many symbols have count k after h. At the model's own order c is how often the n-gram occurs; below it,
-how many different symbols stand before it. The lowest order goes over into the uniform distribution, and a context that never
-had a symbol after it leaves everything to the next shorter one.
+where Nk(h .) is the number of tokens with count k after h. At the highest order, c is the number of occurrences of the n-gram;
+at lower orders, the number of different tokens before it. The lowest order is interpolated with the uniform distribution.
+A context that never has a token after it gives all weight to the next shorter one.
 
-Order N looks at N - 1 symbols of context: order 1 is the unigram. The figures of Karpathy, Johnson and Fei-Fei
-(arXiv:1506.02078) for "n = 1" are too low for a unigram: they seem to count the symbols of context, so theirs of 1 is 2 here.
+Order N uses N - 1 tokens of context: order 1 is the unigram. The losses of Karpathy, Johnson and Fei-Fei (arXiv:1506.02078)
+for "n = 1" are too low for a unigram: they seem to count the tokens of context, so their 1 is order 2 here.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 CHUNK_TOKENS = 2**20
-"""Symbols of a text whose losses are worked out together."""
+"""Tokens of a text whose losses are computed together."""
 
 ORDERS = range(1, 21)
 MAX_XZ_DICTIONARY = 1536 * 2**20
-"""The most that xz lets its compressor look back, in bytes."""
+"""The largest dictionary that xz allows, in bytes."""
 
 NO_NGRAM = -1
-"""The code of an n-gram that the training text does not have."""
+"""The code of an n-gram that is not in the training text."""
 
 
 def uniform_nats(vocab_size: int) -> float:
-    """Return the loss of a guess that knows nothing, in nats a symbol."""
+    """Return the loss of the uniform distribution, in nats per token."""
     return math.log(vocab_size)
 
 
 def xz_nats(train: bytes, test: bytes, num_units: int) -> float:
-    """Return what xz needs for `test` when it has read `train` before, in nats for each of the `symbols` of the test.
+    """Return what xz needs for `test` after `train`, in nats per unit (a character); `test` has `num_units`.
 
-    This is the size of both together less the size of the first, with preset 9 and all of the text in reach. The compressor
-    takes about eleven times as much memory as the text has bytes.
+    This is the compressed size of both together minus that of `train`, with preset 9 and a dictionary for all of the text.
+    The compressor needs about 11 bytes of memory per byte of text.
     """
     if num_units < 1:
-        raise ValueError(f"The cost is shared among the symbols of the test: at least one is needed, got {num_units}.")
+        raise ValueError(f"num_units must be at least 1; got {num_units}.")
     dictionary_size = min(max(len(train) + len(test), 2**16), MAX_XZ_DICTIONARY)
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": dictionary_size}]
     total_bytes, train_bytes = (len(lzma.compress(data, filters=filters)) for data in (train + test, train))
@@ -61,11 +61,10 @@ def xz_nats(train: bytes, test: bytes, num_units: int) -> float:
 
 
 class KneserNey:
-    """Interpolated modified Kneser-Ney of one order over ids 0 to `symbols - 1`, counted in one stream `(L,)`.
+    """Interpolated modified Kneser-Ney model of one order over ids 0 to `vocab_size - 1`, counted in one stream `(L,)`.
 
-    The first symbols of the stream have no n-grams longer than what is before them. An n-gram at the very beginning counts as
-    having one more symbol before it, that occurs nowhere else. Raises `ValueError` for an order below 1 and for ids that are
-    no symbols.
+    An n-gram at the beginning of the stream counts as if one more token, that occurs nowhere else, came before it. Raises
+    `ValueError` for an order below 1 and for ids outside the vocabulary.
     """
 
     def __init__(self, train_ids: Ids, vocab_size: int, order: int) -> None:
@@ -77,7 +76,7 @@ class KneserNey:
         self._levels = [(level, lower or highest) for level, highest, lower in levels]
 
     def losses(self, ids: Ids, context: Ids | Sequence[int] = ()) -> Floats:
-        """Return the loss of each symbol of `ids` `(N,)` in nats, `(N,)`; `context` is what comes before them, if anything."""
+        """Return the loss of each token of `ids` `(N,)` in nats, `(N,)`; `context` is the ids before them, if any."""
         prefix = _validated(np.asarray(context), self.vocab_size)
         context_length = self.order - 1
         text = np.concatenate((prefix[max(0, len(prefix) - context_length) :], _validated(ids, self.vocab_size)))
@@ -93,7 +92,7 @@ class KneserNey:
         return nats
 
     def next_probs(self, context: Ids | Sequence[int]) -> Floats:
-        """Return the probability of every symbol after `context` `(M,)`, M free: `(V,)`, with sum 1."""
+        """Return the probability of every token after `context` `(M,)`: `(V,)`, with sum 1."""
         codes = [0]
         prefix = _validated(np.asarray(context), self.vocab_size)
         for token_id in prefix[max(0, len(prefix) - self.order + 1) :].tolist():
@@ -101,7 +100,7 @@ class KneserNey:
         return self._probs_after(codes)
 
     def sample(self, length: int, seed: int, prompt: Ids | Sequence[int] = ()) -> Ints:
-        """Return `length` ids drawn one after the other, each given those before it and the `prompt`: `(length,)`."""
+        """Return `length` sampled ids, each drawn given the ids before it and the `prompt`: `(length,)`."""
         uniforms = np.random.Generator(np.random.Philox(key=seed)).random(length)
         codes = [0]
         for token_id in _validated(np.asarray(prompt), self.vocab_size)[-self.order :].tolist():
@@ -114,7 +113,7 @@ class KneserNey:
         return sampled
 
     def _extend_contexts(self, codes: list[int], token_id: int) -> list[int]:
-        """Return the codes of the known contexts, from the empty one on, after one symbol more."""
+        """Return the codes of the known contexts, from the empty one on, after one more token."""
         extended = [0]
         for (level, _), code in zip(self._levels[:-1], codes, strict=False):
             next_code = level.next_code(self._ids, code, token_id)
@@ -139,15 +138,15 @@ class KneserNey:
 def loss_by_order(
     train_ids: Ids, ids: Ids, vocab_size: int, orders: Sequence[int] = ORDERS, context: Ids | Sequence[int] = ()
 ) -> Iterator[tuple[int, float]]:
-    """Yield each of `orders`, ascending, with the mean loss on `ids` `(N,)` of a Kneser-Ney model of it, in nats a symbol.
+    """Yield each of `orders`, ascending, with the mean loss of its Kneser-Ney model on `ids` `(N,)`, in nats per token.
 
-    The same as `KneserNey(train_ids, symbols, order).losses(ids, context).mean()`, but the n-grams are counted once for all
+    The same as `KneserNey(train_ids, vocab_size, order).losses(ids, context).mean()`, but the n-grams are counted once for all
     orders. Order 0 is the uniform distribution.
     """
     requested = set(orders)
     if not len(ids) or not requested or min(requested) < 0:
         raise ValueError(
-            f"A table needs orders from 0 on and symbols to predict; got {sorted(requested)} and {len(ids)} symbols."
+            f"Orders of 0 or more and at least one token are needed; got {sorted(requested)} and {len(ids)} tokens."
         )
     train_ids, prefix = _validated(train_ids, vocab_size), _validated(np.asarray(context), vocab_size)
     prefix = prefix[max(0, len(prefix) - max(requested)) :]
@@ -164,26 +163,27 @@ def loss_by_order(
 
 @dataclass(frozen=True)
 class _NgramTable:
-    """The n-grams of one order, as far as their contexts occur more than once; for the others the text itself is enough.
+    """The n-grams of one order whose contexts occur more than once; the others are looked up in the text itself.
 
-    An n-gram's code is its number, from 0, if it occurs more than once; else -2 less the position after it.
+    The code of an n-gram that occurs more than once is its number, from 0; of one that occurs once, -2 minus the position
+    after it.
     """
 
     vocab_size: int
     keys: Ints
-    """The code of the context times `symbols`, plus the symbol; ascending, `(K,)`."""
+    """The code of the context times `vocab_size`, plus the token id; ascending, `(K,)`."""
     codes: Ids
     counts: Ints
-    """How often each occurs, `(K,)`."""
+    """Number of occurrences of each, `(K,)`."""
     first_ends: Ints
     """The position after the first occurrence of each, `(K,)`."""
     num_repeated_contexts: int
-    """How many contexts occur more than once; their codes are below it."""
+    """Number of contexts that occur more than once; their codes are below it."""
     num_single_contexts: int
-    """How many n-grams have a context that occurs once, and so occur once themselves."""
+    """Number of n-grams whose context occurs once, so that they occur once too."""
 
     def next_code(self, ids: Ids, context: int, token_id: int) -> int:
-        """Return the code of the n-gram of a context's code and a symbol."""
+        """Return the code of the n-gram made of a context (its code) and a token."""
         if context >= 0:
             key = context * self.vocab_size + token_id
             index = int(self.keys.searchsorted(key))
@@ -192,7 +192,7 @@ class _NgramTable:
         return context - 1 if next_position < len(ids) and ids[next_position] == token_id else NO_NGRAM
 
     def smooth(self, counts: Ints) -> _SmoothedTable:
-        """Return what one way of counting, `(K,)`, makes of the n-grams."""
+        """Return the smoothed probabilities for `counts` `(K,)`, plain or continuation counts."""
         discounts = _discounts(counts, self.num_single_contexts)
         contexts = self.keys // self.vocab_size
         discounted = discounts[np.minimum(counts, 3)]
@@ -208,16 +208,16 @@ class _NgramTable:
 
 @dataclass(frozen=True)
 class _SmoothedTable:
-    """The numbers of one order: p(w | h) is `masses[h w]` plus `weights[h]` of the order below."""
+    """One order: p(w | h) = `discounted_probs[h w]` + `backoff_weights[h]` * p(w | h') of the next lower order."""
 
     discounted_probs: Floats
     backoff_weights: Floats
     single_backoff_weight: float
-    """The weight of the order below in a context that occurs once: D1, as its one symbol has count 1."""
+    """The weight of the next lower order in a context that occurs once: D1, since its one token has count 1."""
 
 
 class _NgramLookup:
-    """The probabilities `chances` `(T,)` of all symbols of a text, made better order by order."""
+    """The probabilities `probs` `(T,)` of the tokens of a text, refined order by order."""
 
     def __init__(self, train_ids: Ids, text: Ids, vocab_size: int) -> None:
         self._ids, self._text, self._vocab_size = train_ids, text.astype(np.int64), vocab_size
@@ -226,7 +226,7 @@ class _NgramLookup:
         self.probs = np.full(len(text), 1 / vocab_size)
 
     def look_up(self, level: _NgramTable) -> None:
-        """Find the n-grams of the text that are one symbol longer than those found before."""
+        """Find the n-grams of the text that are one token longer than those found before."""
         self._contexts, self._codes = self._codes[:-1], np.full(len(self._codes), NO_NGRAM)
         self._keys = np.full(len(self._text), NO_NGRAM)
         repeated = np.flatnonzero(self._contexts >= 0)
@@ -241,11 +241,11 @@ class _NgramLookup:
         self._codes[single[is_match] + 1] = self._contexts[single[is_match]] - 1
 
     def _single_context_mask(self) -> npt.NDArray[np.bool_]:
-        """Say which contexts occur once and not at the very end of the training text, where nothing follows."""
+        """Return which contexts occur once, and not at the end of the training text, where no token follows."""
         return (self._contexts < NO_NGRAM) & (self._contexts > -2 - len(self._ids))
 
     def interpolate(self, estimate: _SmoothedTable) -> Floats:
-        """Return the probabilities by the order that was looked up last, over `chances` as the order below."""
+        """Return the probabilities of the order that was looked up last, with `probs` as those of the next lower order."""
         probs = self.probs.copy()
         repeated = np.flatnonzero(self._contexts >= 0)
         probs[repeated] *= estimate.backoff_weights[self._contexts[repeated]]
@@ -258,7 +258,7 @@ class _NgramLookup:
 
 
 def _count_orders(ids: Ids, vocab_size: int, order: int) -> Iterator[tuple[_NgramTable, _SmoothedTable, _SmoothedTable | None]]:
-    """Yield orders 1 to `order`: the n-grams, their numbers as the highest order, and as a lower one (for the last: None)."""
+    """Yield orders 1 to `order`: the n-grams, and their smoothing as the highest and as a lower order (None for the last)."""
     ends: Ids = np.zeros(len(ids) + 1, dtype=np.int32 if len(ids) < 2**31 - 2 else np.int64)
     level, ends = _count_ngrams(ids, vocab_size, ends, 1)
     for length in range(2, order + 1):
@@ -269,10 +269,10 @@ def _count_orders(ids: Ids, vocab_size: int, order: int) -> Iterator[tuple[_Ngra
 
 
 def _count_ngrams(ids: Ids, vocab_size: int, ends: Ids, length: int) -> tuple[_NgramTable, Ids]:
-    """Number the n-grams of a `length` from the numbers of those one shorter.
+    """Number the n-grams of a `length`, given the numbers of those one token shorter.
 
-    `ends` `(L + 1,)` has the number of the n-gram that ends before each position, or -1 where it occurs once or would begin
-    before the text. An n-gram whose context occurs once occurs once too: it is left out here, so work shrinks with the length.
+    `ends` `(L + 1,)` is the number of the n-gram that ends before each position, or -1 if it occurs once or would begin before
+    the text. An n-gram whose context occurs once occurs once too; it is left out here, so that longer n-grams take less work.
     """
     positions = np.flatnonzero(ends[:-1] >= 0)
     keys = ends[positions].astype(np.int64) * vocab_size + ids[positions].astype(np.int64)
@@ -292,10 +292,9 @@ def _count_ngrams(ids: Ids, vocab_size: int, ends: Ids, length: int) -> tuple[_N
 
 
 def _continuation_counts(level: _NgramTable, ends: Ids, next_level: _NgramTable) -> Ints:
-    """Return how many different symbols stand before each n-gram of a level `(K,)`, from the n-grams one longer."""
-    is_new_ngram = (
-        ends[:-1] < 0
-    )  # what follows a context that occurs once is an n-gram of its own, and so is the text's beginning
+    """Return the number of different tokens before each n-gram of a level `(K,)`, from the n-grams one token longer."""
+    # The n-gram after a context that occurs once is new, and so is the one at the beginning of the text.
+    is_new_ngram = ends[:-1] < 0
     is_new_ngram[next_level.first_ends - 1] = True
     last = ends[1:][is_new_ngram]
     distinct_counts = np.bincount(last[last >= 0], minlength=1)
@@ -303,11 +302,12 @@ def _continuation_counts(level: _NgramTable, ends: Ids, next_level: _NgramTable)
 
 
 def _discounts(counts: Ints, num_single_contexts: int) -> Floats:
-    """Return D by count 0, 1, 2, 3 and more `(4,)`, from how many n-grams have the counts 1 to 4 (Chen and Goodman, eq. 26).
+    """Return D for the counts 0, 1, 2 and 3 or more `(4,)`, from the numbers of n-grams with counts 1 to 4 (Chen and Goodman,
+    eq. 26).
 
-    Where one of those is missing, or so large that nothing would be discounted, the estimate means nothing: common characters
-    have counts far above 4, and a small text has few n-grams. Then the discount is half the count, as KenLM's
-    `--discount_fallback` has it. So a discount is at most the count, and above 0, which leaves something for what was not seen.
+    The estimate fails if one of these numbers is zero or the discount would not be positive: common characters have counts far
+    above 4, and a small text has few n-grams. Then the discount is half the count, as with KenLM's `--discount_fallback`.
+    So a discount is at most the count, and above 0, which leaves probability for unseen n-grams.
     """
     num_with_count = np.bincount(np.minimum(counts, 5), minlength=6)
     num_with_count[1] += num_single_contexts
@@ -326,9 +326,9 @@ def _discounts(counts: Ints, num_single_contexts: int) -> Floats:
 
 
 def _validated(ids: Ids, vocab_size: int) -> Ids:
-    """Return `ids` if all of them are symbols."""
+    """Return `ids` if all of them are in the vocabulary."""
     if vocab_size < 1 or vocab_size >= 2**31:
-        raise ValueError(f"A number of symbols is from 1 to 2^31 - 1; got {vocab_size}.")
+        raise ValueError(f"vocab_size must be from 1 to 2^31 - 1; got {vocab_size}.")
     if not len(ids):
         return np.empty(0, dtype=np.int64)
     if ids.dtype.kind not in "iu" or ids.ndim != 1 or ids.min() < 0 or ids.max() >= vocab_size:

@@ -1,6 +1,6 @@
-"""What a model of a table says of rows it is shown, in the order they come, and how right it is.
+"""Predictions of an encoder-decoder model for the rows of a table, in order.
 
-Rows are read in groups of like length; what one is answered does not depend on the others, beyond rounding.
+Rows are batched by length. A row's prediction does not depend on the other rows, apart from rounding.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from unrolled.tables.spec import TableSpec
 from unrolled.tables.word_tokenizer import WordTokenizer
 
 MAX_BATCH_ROWS, MAX_BATCH_STEPS = 64, 1 << 14
-"""Rows answered together, and their steps in all."""
+"""Limits of a batch: its rows, and rows times time steps."""
 
 SORT_WINDOW_ROWS = 2048
-"""Rows read before any is answered, so that those of like length meet."""
+"""Rows that are read before any is predicted, to sort them by length."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one row: as a `text`, as `values` (ids or numbers), with its probability, if it has one.
+    """The prediction for one row: as a `text`, as `values` (ids or numbers), and with its probability if it has one.
 
-    `chances` `(labels,)` are those of all labels, where the answer is one of them.
+    `probabilities` `(labels,)` are those of all labels, if the prediction is one of them.
     """
 
     text: str
@@ -44,14 +44,14 @@ class Prediction:
 
 
 class Predictor:
-    """Answers rows with a model, on a machine."""
+    """Predicts rows with a model on a device."""
 
     def __init__(self, model: EncoderDecoder, spec: TableSpec, machine: DeviceConfig, options: PredictOptions) -> None:
         self.model, self.spec, self.machine, self.options = model, spec, machine, options
         self.max_new_tokens = model.shape.target_length or int(spec.train_stats.get("max_length", 256) * 1.2) + 4
 
     def predict_iter(self, cells: Iterable[Cell]) -> Iterator[Prediction]:
-        """Yield an answer for each source cell, in their order; an empty one gets an empty answer."""
+        """Yield the prediction of each source cell, in order; that of an empty cell is empty."""
         block: list[Cell] = []
         first = 0
         for cell in cells:
@@ -63,7 +63,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, cells: Sequence[Cell], first: int = 0) -> list[Prediction]:
-        """Return the answers of some cells, the first of which has the number `first` (the seeds of draws follow from it)."""
+        """Return the predictions of some cells; `first` is the index of the first one, which changes the sampling seeds."""
         steps = [np.zeros(0) if is_empty(cell.value) else self.spec.source.encode_source(cell) for cell in cells]
         lengths = np.array([len(array) for array in steps], dtype=np.int64)
         predictions: list[Prediction] = [Prediction("", np.zeros(0, dtype=np.int64))] * len(cells)
@@ -80,7 +80,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_with_attention(self, cell: Cell) -> tuple[Prediction, Array | None]:
-        """Return the answer of one cell, and the weights `(M, S)` with which the source was looked at, if it was."""
+        """Return the prediction of one cell and its attention weights `(M, S)`, if the model has attention."""
         prediction = self.predict([cell])[0]
         if self.model.decoder is None or not len(prediction.values):
             return prediction, None
@@ -90,7 +90,7 @@ class Predictor:
         return prediction, None if weights is None else weights[0]
 
     def collate(self, steps: list[Array]) -> dict[str, Tensor]:
-        """Return sources side by side, as the model reads them."""
+        """Return sources as one batch of tensors on the device."""
         arrays = collate_sources(self.spec, steps)
         device = self.machine.device
         return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
@@ -101,7 +101,7 @@ class Predictor:
         logits = self.model.logits(batch).float()
         if self.model.shape.target_tensor_kind == "floats":
             return [Prediction(self.spec.target.decode_target(row[None]), row[None]) for row in logits[0].cpu().numpy()]
-        known_logits = logits[..., :-1] if logits.shape[-1] > 1 else logits  # unknown is never the answer
+        known_logits = logits[..., :-1] if logits.shape[-1] > 1 else logits  # never predict the unknown label
         probs = known_logits.double().softmax(-1).cpu().numpy()
         if self.spec.mode.output == "single":
             return [self._label_prediction(row) for row in probs[0]]
@@ -113,7 +113,7 @@ class Predictor:
         return Prediction(self.spec.target.decode_target(best[None]), best[None], float(probs[best]), probs)
 
     def _step_labels_prediction(self, probs: Array) -> Prediction:
-        """Return the labels of steps `(T, labels)`; the probability is a step's, on the (geometric) average."""
+        """Return the labels of steps `(T, labels)`; the probability is the geometric mean over the steps."""
         best = probs.argmax(-1)
         best_probs = np.take_along_axis(probs, best[:, None], -1)
         return Prediction(self.spec.target.decode_target(best), best, float(np.exp(np.log(best_probs).mean())))
@@ -132,7 +132,10 @@ class Predictor:
     def _replace_unknown_words(
         self, batch: dict[str, Tensor], hypotheses: list[Hypothesis], cells: list[Cell]
     ) -> list[str] | None:
-        """Return texts in which a word without a symbol is the source's word looked at most (Luong et al. 2015), if any is."""
+        """Return texts in which each unknown word is the source word with the highest attention (Luong et al. 2015).
+
+        Returns None if there is nothing to replace, or no attention.
+        """
         target, source = self.spec.target, self.spec.source
         if not isinstance(target.tokenizer, WordTokenizer) or not isinstance(source.tokenizer, WordTokenizer):
             return None

@@ -1,7 +1,7 @@
-"""How surprising each symbol and each line of a text is, in bits: a text of any length, in constant memory.
+"""Surprisal of each token of a text, in bits, for a text of any length in constant memory.
 
-Text is taken in blocks of many lanes side by side, each lane warmed up on what comes before it, as `evaluate` does; so a
-long text is read at the speed of a matrix product, and not a step at a time.
+The text is read in blocks. A block is split into many batch columns, each warmed up on the tokens before it as in `evaluate`,
+so that a long text is read at the speed of batched matrix products.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from unrolled.text.batching import MAX_ROW_LENGTH
 from unrolled.text.tokenizer import LINE_FEED, NUM_CODE_POINTS, Tokenizer
 
 MAX_COLUMN_TOKENS = 8192
-"""Symbols of a lane: long, so that what is read to warm it up is a small share."""
+"""Tokens of a batch column: many, so that the warm-up is a small part of them."""
 
 BLOCK_TOKENS = MAX_COLUMN_TOKENS * MAX_COLUMNS
-"""Symbols worked on at once."""
+"""Tokens of a block."""
 
 MAX_BATCH_STEPS = 1 << 14
-"""Steps of short documents read together."""
+"""Rows times time steps of a batch of short documents."""
 
 UNKNOWN_BITS = math.log2(NUM_CODE_POINTS)
-"""What a symbol costs that the model has none for: to be told among all code points of Unicode."""
+"""Surprisal of a character that the model has no token for: the bits to name one of all Unicode code points."""
 
 Bits = npt.NDArray[np.float64]
 CodePoints = npt.NDArray[Any]
@@ -41,7 +41,10 @@ CodePoints = npt.NDArray[Any]
 
 @dataclass
 class SurprisalScorer:
-    """One model that scores the blocks of a text in their order, units perhaps held. `unit` is what its documents are."""
+    """One model that scores the blocks of a text in order, with or without clamped units.
+
+    `documents` is the model's kind of document: "none", "line" or "file".
+    """
 
     model: RecurrentLM
     tokenizer: Tokenizer
@@ -51,10 +54,10 @@ class SurprisalScorer:
     _context: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def score(self, code_points: CodePoints) -> tuple[Bits, npt.NDArray[np.bool_]]:
-        """Return the bits of each symbol of the next block `(N,)`, and whether it is known to the model.
+        """Return the bits of each token of the next block `(N,)`, and whether the model has a token for it `(N,)`.
 
-        Nothing comes before the first symbol of a text, and its bits are nan, unless the model knows how documents begin.
-        An unknown symbol has `UNKNOWN_BITS`, and is read on as the closest known one.
+        The first token of a text has no context and its bits are nan, unless the model has a token that documents begin with.
+        An unknown character has `UNKNOWN_BITS`; the model reads the most similar known one instead.
         """
         ids, is_known = self.tokenizer.encode_lossy(code_points)
         eos_id = self.tokenizer.eos_id
@@ -75,13 +78,13 @@ class SurprisalScorer:
         return bits, is_known
 
     def _is_short_documents(self, ids: npt.NDArray[np.int64], eos_id: int | None) -> bool:
-        """Return whether the block is whole, short documents."""
+        """Return whether the block consists of whole, short documents."""
         if eos_id is None or self._context[-1] != eos_id:
             return False
         return int(np.diff(np.append(np.flatnonzero(ids == eos_id), len(ids))).max()) <= MAX_ROW_LENGTH
 
     def _column_losses(self, ids: npt.NDArray[np.int64], first: int, eos_id: int | None) -> Bits:
-        """Return the nats of each of ids `(N,)`, nan before `first`, read in lanes side by side."""
+        """Return the nats of each of ids `(N,)`, nan before `first`, read in batch columns."""
         num_targets, first_target = len(ids) - 1, max(first - 1, 0)
         nats = np.full(len(ids), np.nan)
         if num_targets <= first_target:
@@ -100,7 +103,7 @@ class SurprisalScorer:
         return nats
 
     def _document_losses(self, ids: npt.NDArray[np.int64], eos_id: int) -> Bits:
-        """Return the nats of each of ids `(N,)`, nan for the first, read as documents that each start from zero."""
+        """Return the nats of each of ids `(N,)`, nan for the first, read as documents that each start from a zero state."""
         nats = np.full(len(ids), np.nan)
         starts = np.flatnonzero(ids[:-1] == eos_id)
         lengths = np.diff(np.append(starts, len(ids) - 1))
@@ -127,7 +130,7 @@ class SurprisalScorer:
 
 @dataclass(frozen=True)
 class ScoredBlock:
-    """A scored stretch of a text: points `(N,)`, bits `(M, N)` of M models, and whether the first knows each symbol `(N,)`."""
+    """A scored block of a text: code points `(N,)`, bits `(M, N)` of M models, and whether the first model knows each."""
 
     code_points: CodePoints
     bits: Bits
@@ -135,7 +138,7 @@ class ScoredBlock:
 
 
 def score_blocks(scorers: Sequence[SurprisalScorer], chunks: Iterable[CodePoints]) -> Iterator[ScoredBlock]:
-    """Score a text that comes in pieces by every scorer; yield its blocks in their order, cut at line ends where there are."""
+    """Score a text that comes in chunks with every scorer; yield its blocks in order, cut at line ends where possible."""
     for code_points in _split_blocks(chunks):
         scored = [scorer.score(code_points) for scorer in scorers]
         yield ScoredBlock(code_points, np.stack([bits for bits, _ in scored]), scored[0][1])

@@ -1,6 +1,6 @@
-"""What goes on inside a model while it reads: states, gates and odds of every step, as arrays.
+"""Activations of a language model while it reads a text: states, gates and logits of every step, as arrays.
 
-The letters are those of `nn.model`: T steps, L layers, H units, V symbols. Layers are counted from 0, the lowest first.
+Shapes: T steps, L layers, H hidden units, V tokens of the vocabulary. Layers are counted from 0, the lowest first.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ from unrolled.nn.stack import Layer, StackState
 from unrolled.text.tokenized_text import TokenizedText
 
 CHUNK_STEPS = 512
-"""Steps of a piece: long enough for the fused layers, short enough that its gates fit a cache."""
+"""Steps of a chunk: long enough for the fused layers, short enough that its gates fit in a CPU cache."""
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What T steps did.
+    """Activations of T steps, in which the model read `tokenized`.
 
-    `h` `(T, L, H)` is each layer's state after a step, `c` an LSTM's memory (else None), `gates` the open gates by name
-    (LSTM: i, f, g, o; GRU: r, z, n; none of a vanilla RNN), and `logits` `(T, V)` the scores of the symbol that comes after a
-    step. `reading` is what was read.
+    `h` `(T, L, H)` is each layer's hidden state after a step, `c` an LSTM's cell state (else None), `gates` the gate
+    activations by name (LSTM: i, f, g, o; GRU: r, z, n; none for a vanilla RNN), and `logits` `(T, V)` those of the next token.
     """
 
     tokenized: TokenizedText
@@ -44,33 +43,33 @@ class Activations:
 
     @property
     def states_and_gates(self) -> dict[str, Array]:
-        """All that units do, by name: h, c if there is one, and the gates; each `(T, L, H)`."""
+        """h, c if there is one, and the gates, by name; each `(T, L, H)`."""
         cell_state = {} if self.c is None else {"c": self.c}
         return {"h": self.h, **cell_state, **self.gates}
 
     def log_probs(self) -> Array:
-        """Return the logarithm of the probability of each symbol after each step, `(T, V)`, in nats."""
+        """Return the log-probabilities of the next token after each step, `(T, V)`, in nats."""
         return torch.from_numpy(self.logits).log_softmax(-1).numpy()
 
     def bits(self) -> npt.NDArray[np.float64]:
-        """Return the surprise of each symbol given those before it, in bits, `(T,)`; nan for the first."""
+        """Return the surprisal of each token given those before it, in bits, `(T,)`; nan for the first."""
         ids = self.tokenized.ids
         token_log_probs = self.log_probs()[np.arange(len(ids) - 1), ids[1:]].astype(np.float64)
         return np.append(np.nan, -token_log_probs / math.log(2))[: len(ids)]
 
     def top_predictions(self, count: int = 5) -> tuple[npt.NDArray[np.int64], Array]:
-        """Return the likeliest symbols to come after each step, likeliest first, and their probabilities, `(T, count)`."""
+        """Return the most probable next tokens after each step, in descending order, and their probabilities, `(T, count)`."""
         probs = torch.from_numpy(self.logits).softmax(-1)
         values, ids = probs.topk(min(count, probs.shape[1]), -1)
         return ids.numpy(), values.numpy()
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return everything as named arrays, for `numpy.savez`."""
+        """Return all arrays by name, for `numpy.savez`."""
         return {"ids": self.tokenized.ids, **self.states_and_gates, "logits": self.logits}
 
 
 def record_activations(model: RecurrentLM, tokenized: TokenizedText, clamps: Sequence[Clamp] = ()) -> Activations:
-    """Return the trace of a whole text, `holds` being units held at a value."""
+    """Return the activations of a whole text, with units clamped to fixed values if `clamps` are given."""
     chunks = list(stream_activations(model, tokenized, clamps))
     if not chunks:
         empty = np.zeros((0, len(model.cells()), model.options.hidden), dtype=np.float32)
@@ -96,7 +95,7 @@ def record_activations(model: RecurrentLM, tokenized: TokenizedText, clamps: Seq
 def stream_activations(
     model: RecurrentLM, tokenized: TokenizedText, clamps: Sequence[Clamp] = (), chunk_steps: int = CHUNK_STEPS
 ) -> Iterator[Activations]:
-    """Yield the trace of a text in pieces of `steps`, so that memory does not grow with it. The state is carried on."""
+    """Yield the activations of a text in chunks of `chunk_steps`, in constant memory. The state is carried between chunks."""
     ids = torch.from_numpy(tokenized.ids).to(model.device)
     reset_mask = None if tokenized.reset_mask is None else torch.from_numpy(tokenized.reset_mask).to(model.device)
     with clamped(model.stack, clamps):
@@ -121,7 +120,7 @@ def stream_activations(
 def _forward(
     model: RecurrentLM, ids: Tensor, state: StackState, resets: Tensor | None
 ) -> tuple[dict[str, Array], Tensor, StackState]:
-    """Return signals `(T, L, H)`, logits `(T, 1, V)` and the last state of ids `(T, 1)`: what `forward` does, and all of it."""
+    """Return activations `(T, L, H)`, logits `(T, 1, V)` and the last state of ids `(T, 1)`, as `RecurrentLM.forward` does."""
     xs = model.embedding(ids)
     layers_by_name: dict[str, list[Tensor]] = {}
     states = []
@@ -135,10 +134,7 @@ def _forward(
 
 
 def _layer_forward(layer: Layer, xs: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, dict[str, Tensor], State]:
-    """Return what a layer hands up, its signals, each `(T, B, H)`, and its last state.
-
-    The states come from the cell's own way of unrolling.
-    """
+    """Return a layer's outputs, its activations, each `(T, B, H)`, and its last state."""
     cell_inputs = to_dense(layer.cell_inputs(xs))
     ys, final_state = layer.cell.unroll(cell_inputs, state, resets)
     return (
@@ -149,9 +145,9 @@ def _layer_forward(layer: Layer, xs: Tensor, state: State, resets: Tensor | None
 
 
 def cell_activations(cell: GatedCell, xs: Tensor, state: State, ys: Tensor, resets: Tensor | None = None) -> dict[str, Tensor]:
-    """Return h, an LSTM's c, and the gates of a run, each `(T, B, H)`: of inputs `xs`, from `state`, to outputs `ys`.
+    """Return h, an LSTM's c, and the gates, each `(T, B, H)`, given the inputs `xs`, the first state and the outputs `ys`.
 
-    All steps' gates follow from the outputs at once, in one product.
+    Since all outputs are known, the gates of all steps are computed in one matrix product.
     """
     previous_h = torch.cat([state.h.unsqueeze(0).to(ys.dtype), ys[:-1]])
     if resets is not None:
@@ -164,12 +160,12 @@ def cell_activations(cell: GatedCell, xs: Tensor, state: State, ys: Tensor, rese
 def _unclamped_cell(cell: Cell) -> GatedCell:
     inner = cell.cell if isinstance(cell, ClampedCell) else cell
     if not isinstance(inner, GatedCell):
-        raise ValueError(f"A trace shows gated cells; got {type(inner).__name__}.")
+        raise ValueError(f"Activations can be recorded of a GatedCell; got {type(inner).__name__}.")
     return inner
 
 
 def _cell_states(gates: dict[str, Tensor], c: Tensor, resets: Tensor | None) -> Tensor:
-    """Return an LSTM's memory after every step `(T, B, H)`, which the fused layers keep to themselves."""
+    """Return an LSTM's cell state after every step `(T, B, H)`, which the fused layers do not return."""
     forget_gate = gates["f"] if resets is None else gates["f"] * ~resets.unsqueeze(-1)
     candidates, cell_states = gates["i"] * gates["g"], []
     for forget, candidate in zip(forget_gate.unbind(), candidates.unbind(), strict=True):

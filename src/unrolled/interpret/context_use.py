@@ -1,7 +1,7 @@
-"""How far back a model remembers: its loss by the length of the context, and what its guess owes to symbols further back.
+"""How much context a model uses: its loss by the length of the context, and the gradient of the loss by earlier inputs.
 
-Both figures are those of Karpathy, Johnson and Fei-Fei (2015), "Visualizing and Understanding Recurrent Networks", and of
-Khandelwal et al. (2018), "Sharp Nearby, Fuzzy Far Away".
+After Karpathy, Johnson and Fei-Fei (2015), "Visualizing and Understanding Recurrent Networks", and Khandelwal et al. (2018),
+"Sharp Nearby, Fuzzy Far Away".
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 
 CONTEXT_LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""Symbols of context that are tried."""
+"""Lengths of context that are measured, in tokens."""
 
 MAX_POSITIONS = 512
-"""Places of the text that are looked at, spread evenly."""
+"""Positions of the text that are predicted, spread evenly."""
 
 MAX_GRADIENT_DISTANCE = 128
-"""Symbols back to which gradients are followed."""
+"""Largest distance of an earlier token for which the gradient is measured."""
 
 MAX_GRADIENT_POSITIONS = 64
 LOSS_TOLERANCE = 0.01
-"""Nats from the loss with all context at which a shorter one is called enough."""
+"""A context is long enough if its loss is within this many nats of the loss with the longest context."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ContextUse:
-    """`nats[i]` is the mean loss with `contexts[i]` symbols before it, the state zero before them; `gradient[d - 1]` the share
-    of the gradient of a guess that goes to the symbol `d` before it.
+    """`nats[i]` is the mean loss with `context_lengths[i]` tokens of context, starting from a zero state.
+
+    `gradient_share[d - 1]` is the share of the gradient's norm at the input token `d` positions before the predicted one.
     """
 
     context_lengths: tuple[int, ...]
@@ -45,7 +46,7 @@ class ContextUse:
 
     @property
     def effective_context(self) -> int:
-        """The shortest context tried that costs less than 0.01 nats against the longest."""
+        """The shortest measured context whose loss is within `LOSS_TOLERANCE` of that of the longest."""
         return next(
             n for n, loss in zip(self.context_lengths, self.nats, strict=True) if loss <= self.nats[-1] + LOSS_TOLERANCE
         )
@@ -58,10 +59,10 @@ def measure_context_use(
     eos_id: int | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> ContextUse | None:
-    """Measure how far back a model remembers on ids `(N,)`; None for a text that is shorter than a few contexts.
+    """Measure the use of context on ids `(N,)`; None if the text has fewer than 4 tokens.
 
-    Every context is tried at the same places, so that the losses can be compared; where a document begins with `end`, nothing
-    before it is seen.
+    All context lengths are measured at the same positions, so that the losses can be compared. The state is reset at each
+    `eos_id`, so that a context never reaches into an earlier document.
     """
     context_lengths = tuple(length for length in CONTEXT_LENGTHS if length <= len(ids) // 4)
     if not context_lengths:
@@ -85,7 +86,7 @@ def measure_context_use(
 
 
 def _gradient_share(model: RecurrentLM, ids: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], num_steps: int) -> Floats:
-    """Return the share of the gradient's length that goes to the symbol 1, 2, ... `steps` before the guess, in the mean."""
+    """Return the mean share of the gradient's norm at the token 1, 2, ... `num_steps` before the predicted one."""
     sampled_positions = positions[:: max(1, len(positions) // MAX_GRADIENT_POSITIONS)]
     inputs = torch.from_numpy(ids[sampled_positions - num_steps + np.arange(num_steps)[:, None]]).to(model.device)  # (T, B)
     with torch.enable_grad():

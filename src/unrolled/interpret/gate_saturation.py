@@ -1,6 +1,6 @@
-"""How units use their range: gates that are wide open or shut, and how often states have which value.
+"""Saturation of gates and histograms of states.
 
-The saturation plot is that of Karpathy, Johnson and Fei-Fei (2015), "Visualizing and Understanding Recurrent Networks".
+The saturation plot is from Karpathy, Johnson and Fei-Fei (2015), "Visualizing and Understanding Recurrent Networks".
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy.typing as npt
 from unrolled.interpret.activations import Activations
 
 CLOSED_BELOW, OPEN_ABOVE = 0.1, 0.9
-"""A gate below the one is shut, above the other wide open."""
+"""A gate is closed (left-saturated) below the first value, and open (right-saturated) above the second."""
 
 NUM_BINS = 40
 SIGMOID_GATES = ("i", "f", "o", "r", "z")
-"""Gates that are open or shut; the others of a cell go from -1 to 1."""
+"""Gates with values in 0 to 1; the candidates g and n are in -1 to 1."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often a signal has which value, in `BINS` parts between `low` and `high`."""
+    """Counts of an activation's values in `NUM_BINS` equal bins between `low` and `high`."""
 
     name: str
     low: float
@@ -31,7 +31,7 @@ class Histogram:
 
 
 def gate_saturation(activations: Activations) -> dict[str, npt.NDArray[np.float64]]:
-    """Return, for each gate that opens and shuts, the share of time that a unit's is shut and is open, `(L, H, 2)`."""
+    """Return, for each sigmoid gate, the fraction of steps in which each unit's gate is closed and is open, `(L, H, 2)`."""
     return {
         name: np.stack([(values < CLOSED_BELOW).mean(0), (values > OPEN_ABOVE).mean(0)], -1)
         for name, values in activations.gates.items()
@@ -40,7 +40,7 @@ def gate_saturation(activations: Activations) -> dict[str, npt.NDArray[np.float6
 
 
 def activation_histograms(activations: Activations) -> list[Histogram]:
-    """Return how often each layer's h, and tanh of an LSTM's memory c, have which value, all units together."""
+    """Return a histogram of each layer's h, and of tanh of an LSTM's cell state c, over all units."""
     values_by_name = {"h": activations.h} | ({} if activations.c is None else {"tanh c": np.tanh(activations.c)})
     return [
         Histogram(f"{name}, layer {layer}", -1.0, 1.0, np.histogram(values[:, layer], NUM_BINS, (-1.0, 1.0))[0])

@@ -1,6 +1,6 @@
-"""What a unit causes: the text and the bits with it held at a value, beside those without.
+"""Causal effect of hidden units: the loss on a text and a sample with a unit clamped to a value, compared with those without.
 
-A unit that follows quotation marks need not be what the network uses to close them. To hold it tells.
+That a unit's state correlates with quotation marks does not show that the network uses it to close them. An intervention does.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from unrolled.text.tokenized_text import TokenizedText
 from unrolled.text.tokenizer import Tokenizer
 
 MAX_UNITS_PER_BATCH = 256
-"""Units silenced side by side, one a lane."""
+"""Units that are clamped at the same time, one in each batch column."""
 
 Bits = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class InterventionEffect:
-    """What holding a unit changes: `changes` `(T,)` in the bits of each symbol (nan for the first), and a sample drawn with
-    the same `seed` `before` and `after`.
+    """The effect of clamping a unit: `bit_changes` `(T,)` in the surprisal of each token (nan for the first), and a sample
+    with the same `seed` without and with the clamp.
     """
 
     clamp: Clamp
@@ -42,7 +42,7 @@ class InterventionEffect:
 
     @property
     def mean_bit_change(self) -> float:
-        """The mean change, in bits a symbol: above zero where the unit was of use."""
+        """The mean change in bits per token: above zero if the unit was useful."""
         return float(np.nanmean(self.bit_changes)) if len(self.bit_changes) > 1 else 0.0
 
 
@@ -54,7 +54,10 @@ def measure_effect(
     options: SampleOptions,
     baseline_bits: Bits | None = None,
 ) -> InterventionEffect:
-    """Return what a hold changes in the bits of a text, and in a sample; `without` are the text's bits with nothing held."""
+    """Return the effect of a clamp on the bits of a text and on a sample.
+
+    `baseline_bits` are the text's bits without the clamp, if the caller has them.
+    """
     bits_before = record_activations(model, tokenized).bits() if baseline_bits is None else baseline_bits
     changes = record_activations(model, tokenized, [clamp]).bits() - bits_before
     single = replace(options, count=1)
@@ -68,9 +71,10 @@ def measure_effect(
 def unit_importance(
     model: RecurrentLM, tokenized: TokenizedText, check: Callable[[], None] = lambda: None, value: float = 0.0
 ) -> npt.NDArray[np.float64]:
-    """Return the bits a symbol that a text loses when each unit is held at `value`, `(L, H)`.
+    """Return the increase of the loss on a text, in bits per token, when each unit is clamped to `value`, `(L, H)`.
 
-    The text is read once for every unit, `LANES` of them side by side: a thousand symbols are enough to find those that matter.
+    The text is read once for every unit, `MAX_UNITS_PER_BATCH` of them at the same time. A text of 1,000 tokens is enough to
+    find the important units.
     """
     num_layers, hidden_size = len(model.cells()), model.options.hidden
     units = [(layer, unit) for layer in range(num_layers) for unit in range(hidden_size)]
@@ -86,7 +90,7 @@ def unit_importance(
 def _mean_bits(
     model: RecurrentLM, tokenized: TokenizedText, clamps: list[Clamp], batch_size: int, check: Callable[[], None] = lambda: None
 ) -> npt.NDArray[np.float64]:
-    """Return the mean bits of a text in every lane, `(B,)`."""
+    """Return the mean bits per token of a text in every batch column, `(B,)`."""
     ids = torch.from_numpy(tokenized.ids).to(model.device)
     reset_mask = None if tokenized.reset_mask is None else torch.from_numpy(tokenized.reset_mask).to(model.device)
     total = torch.zeros(batch_size, dtype=torch.float64, device=model.device)

@@ -1,7 +1,6 @@
-"""Where the bits go: the surprise of a text by what its symbols are, one model beside another.
+"""The loss on a text by class of token (line end, digit, start of word, ...), for several models.
 
-After the error analysis of Karpathy, Johnson and Fei-Fei (2015); the classes are told by simple rules, and every symbol belongs
-to the first that fits.
+After the error analysis of Karpathy, Johnson and Fei-Fei (2015). A token belongs to the first class whose rule it matches.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_RARE_COUNT = 5
-"""A word that the training text has at most so often is rare."""
+"""A word with at most this many occurrences in the training text is rare."""
 
 CLASS_NAMES = (
     "line end",
@@ -23,7 +22,7 @@ CLASS_NAMES = (
     "opening bracket or quote",
     "closing bracket or quote",
     "other punctuation",
-    "blank",
+    "white space",
     "digit",
     "start of word",
     "inside a rare word",
@@ -37,29 +36,29 @@ _CLASS_INDEX = {name: index for index, name in enumerate(CLASS_NAMES)}
 
 @dataclass(frozen=True)
 class ClassLoss:
-    """The symbols of one class: how many, and the bits that each model spent on them."""
+    """The tokens of one class: their number, and the sum of their bits for each model."""
 
     name: str
     num_tokens: int
     bits: tuple[float, ...]
 
     def mean_bits(self, model: int = 0) -> float:
-        """Return the bits a symbol."""
+        """Return the mean bits per token."""
         return self.bits[model] / max(1, self.num_tokens)
 
 
 def count_words(text: str) -> Counter[str]:
-    """Count the words of a training text, in small letters."""
+    """Count the words of a training text, in lower case."""
     return Counter(match.group().lower() for match in _WORD.finditer(text))
 
 
 def loss_by_class(
     token_texts: Sequence[str], bits: Sequence[npt.NDArray[np.float64]], word_counts: Counter[str]
 ) -> list[ClassLoss]:
-    """Return the classes that a text has, the costliest first.
+    """Return the classes that occur in a text, in descending order of the first model's bits.
 
-    `shown` `(T,)` are the texts of its symbols, `bits` of each model `(T,)` their surprise, nan where there is none; `common`
-    counts the words of the training text.
+    `token_texts` `(T,)` are the texts of the tokens, `bits` their surprisal for each model `(T,)` (nan for tokens that are not
+    scored), and `word_counts` the words of the training text.
     """
     classes = _classify_tokens(token_texts, word_counts)
     is_scored = ~np.isnan(bits[0])
@@ -84,7 +83,7 @@ def _classify_tokens(token_texts: Sequence[str], word_counts: Counter[str]) -> n
 
 
 def _classify_token(token: str, previous: str, is_rare: bool, open_quotes: set[str]) -> str:
-    """Return the class of a symbol; `open_quotes` is kept for those to come."""
+    """Return the class of a token, and update `open_quotes` for the tokens after it."""
     if not token:
         return "part of a character"
     if token[-1] == "\n":
@@ -99,7 +98,7 @@ def _classify_token(token: str, previous: str, is_rare: bool, open_quotes: set[s
     if token in _OPENING or token in _CLOSING:
         return "opening bracket or quote" if token in _OPENING else "closing bracket or quote"
     if token[0].isspace():
-        return "blank"
+        return "white space"
     if token[0].isdigit():
         return "digit"
     if not token[0].isalpha():
@@ -110,7 +109,7 @@ def _classify_token(token: str, previous: str, is_rare: bool, open_quotes: set[s
 
 
 def _rare_word_mask(token_texts: Sequence[str], word_counts: Counter[str]) -> npt.NDArray[np.bool_]:
-    """Return which symbols are of words that the training text hardly has."""
+    """Return which tokens belong to words that are rare in the training text, `(T,)`."""
     ends = np.cumsum([len(token) for token in token_texts])
     mask = np.zeros(len(token_texts), dtype=bool)
     for match in _WORD.finditer("".join(token_texts)):

@@ -1,8 +1,8 @@
-"""Which unit follows what: every unit of a trace held against every feature of the text, and told only if chance cannot.
+"""Which hidden unit follows which feature of a text: all units compared with all features, with a significance test.
 
-Units are chosen on the first half of the text and scored on the second, which had no say in the choice. Chance is what the same
-units reach on the same features of the same text moved to another place: both keep all that goes on within them, and only
-what ties them together is lost.
+Units are selected on the first half of the text and scored on the second. The null distribution is what the same units reach
+on features that are shifted in time (circularly): this keeps the autocorrelation of states and features, and removes only
+their relation.
 """
 
 from __future__ import annotations
@@ -17,28 +17,24 @@ from unrolled.interpret.activations import Activations
 from unrolled.interpret.text_features import FEATURES, Feature, Values
 
 N_SHIFTS = 99
-"""Places to which features are moved; the smallest chance that can be told is one in so many and one."""
+"""Number of shifts of the null distribution; the smallest possible p-value is 1 / (N_SHIFTS + 1)."""
 
 MIN_TOKENS_PER_CLASS = 20
-"""Symbols at which a feature must be on, and off, in each half, to be held against anything."""
+"""Minimum number of tokens, in each half, at which a feature must be on, and must be off, to be used."""
 
 DETECTOR_THRESHOLDS = {"AUC": 0.9, "correlation": 0.8}
-"""From here on a unit that passes the test is called a detector: a person who sees it would name what it follows."""
-
-LONGEST = 50_000
-"""Symbols that are looked at: enough for rare things, and the states of a large model still fit memory."""
+"""A unit with at least this score, and a significant one, is called a detector: a person would recognize the feature."""
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a unit follows best.
+    """A unit and the feature that it follows.
 
-    `score` is, of something on or off, the area under the ROC curve (0.5 to 1: the chance that the unit tells a symbol where
-    it is on from one where it is off), of a number the rank correlation (0 to 1). `sign` is -1 if the unit goes down where
-    the feature goes up. `p` is the chance that the best of all units does as well on features moved elsewhere.
-    `plain` features are told by the character itself.
+    `kind` and `score`: for a boolean feature the area under the ROC curve (AUC, 0.5 to 1), for a numeric one the absolute rank
+    correlation (0 to 1). `sign` is -1 if the unit goes down where the feature goes up. `p_value` is the probability that the
+    best of all units reaches this score on shifted features. A `trivial` feature depends on the current character only.
     """
 
     layer: int
@@ -53,16 +49,15 @@ class Probe:
 
     @property
     def is_detector(self) -> bool:
-        """Whether the unit is a detector of something that takes memory to know."""
+        """Whether the unit is a detector of a feature that depends on more than the current character."""
         return not self.trivial and self.p_value <= 0.05 and self.score >= DETECTOR_THRESHOLDS[self.kind]
 
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """`features` holds the best unit of each feature, the clearest first; `units` what each unit follows best, in order.
-
-    Features that the character itself tells come last. `share` is the share of units that are detectors of anything but what
-    the last few characters tell.
+    """`best_units` has the best unit of each feature, the highest scores first and trivial features last; `best_features` the
+    best feature of each unit, in the order of the units. `detector_fraction` is the fraction of units that are detectors of a
+    feature that is neither trivial nor local.
     """
 
     best_units: list[Probe]
@@ -71,39 +66,35 @@ class ProbeReport:
 
 
 def probe_units(activations: Activations, text: str, check: Callable[[], None] = lambda: None, seed: int = 0) -> ProbeReport:
-    """Hold every unit of a trace against every feature of its text, one character for each step.
+    """Compare every unit with every feature of the `text`, which has one character for each step.
 
-    What is held is an LSTM's memory c, which follows things more closely than its output h does; h of other cells.
-
+    A unit's value is the cell state c of an LSTM, which follows features more closely than its output h, and h of other cells.
     Raises `ValueError` if there are not as many characters as steps.
     """
     if len(text) != len(activations.h):
         raise ValueError(f"{len(text):,} characters were given for {len(activations.h):,} steps: one for each is needed.")
     midpoint, states = len(text) // 2, activations.h if activations.c is None else activations.c
-    values = [(feature, feature.compute(text)) for feature in FEATURES]
-    values = [
-        (feature, feature_values)
-        for feature, feature_values in values
-        if _varies(feature_values[:midpoint]) and _varies(feature_values[midpoint:])
-    ]
-    if not values:
+    features, first_half, second_half = list[Feature](), list[Values](), list[Values]()
+    for feature in FEATURES:
+        values = feature.compute(text)
+        if _varies(values[:midpoint]) and _varies(values[midpoint:]):
+            features.append(feature)
+            first_half.append(values[:midpoint])
+            second_half.append(values[midpoint:])
+    if not features:
         return ProbeReport([], [], 0.0)
-    first_half_scores = _signed_scores(
-        _centered_ranks(states[:midpoint]), _feature_weights([feature_values[:midpoint] for _, feature_values in values])
-    )
+    first_half_scores = _signed_scores(_centered_ranks(states[:midpoint]), _feature_weights(first_half))
     check()
-    ranks, weights = (
-        _centered_ranks(states[midpoint:]),
-        _feature_weights([feature_values[midpoint:] for _, feature_values in values]),
-    )
-    table = ScoreTable(
-        [feature for feature, _ in values],
-        ["AUC" if feature_values.dtype == bool else "correlation" for _, feature_values in values],
-        _signed_scores(ranks, weights),
-        _null_scores(ranks, weights, check, seed),
-        activations.h.shape[2],
-    )
-    best_units = [table.result(index, int(np.abs(first_half_scores[index]).argmax())) for index in range(len(values))]
+    ranks, weights = _centered_ranks(states[midpoint:]), _feature_weights(second_half)
+    kinds = ["AUC" if values.dtype == bool else "correlation" for values in second_half]
+    null_scores = _null_scores(ranks, weights, check, seed)
+    table = ScoreTable(features, kinds, _signed_scores(ranks, weights), null_scores, activations.h.shape[2])
+    return _report(table, first_half_scores)
+
+
+def _report(table: ScoreTable, first_half_scores: Floats) -> ProbeReport:
+    """Select the best unit of each feature, and the best feature of each unit, by the scores `(F, U)` on the first half."""
+    best_units = [table.result(index, int(np.abs(first_half_scores[index]).argmax())) for index in range(len(table.features))]
     best_units.sort(
         key=lambda result: (result.trivial, not result.is_detector, result.p_value > 0.05, -table.relative_score(result))
     )
@@ -122,7 +113,7 @@ def probe_units(activations: Activations, text: str, check: Callable[[], None] =
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Features, their kinds, signed scores `(F, U)` on the second half, and what chance reaches, `(F, SHIFTS)`, sorted."""
+    """Features, their kinds, signed scores `(F, U)` on the second half, and the null distribution `(F, N_SHIFTS)`."""
 
     features: list[Feature]
     kinds: list[str]
@@ -131,7 +122,7 @@ class ScoreTable:
     hidden_size: int
 
     def result(self, index: int, unit: int) -> Probe:
-        """Return what is known of one unit and one feature."""
+        """Return the result for one feature (its index) and one unit."""
         signed, kind, feature = float(self.scores[index, unit]), self.kinds[index], self.features[index]
         num_above = int((self.null_scores[index] >= abs(signed)).sum())
         score = (abs(signed) + 1) / 2 if kind == "AUC" else abs(signed)
@@ -148,11 +139,11 @@ class ScoreTable:
         )
 
     def signed_thresholds(self) -> Floats:
-        """Return the signed score from which on each feature's units are detectors, `(F,)`."""
+        """Return the absolute signed score at which a unit is a detector of each feature, `(F,)`."""
         return np.array([_signed_threshold(kind) for kind in self.kinds], dtype=np.float32)
 
     def relative_score(self, result: Probe) -> float:
-        """Return a score as a share of what makes a detector, so that areas and correlations stand in one order."""
+        """Return a score divided by the detector threshold, so that AUC and correlation can be compared."""
         return (2 * result.score - 1 if result.kind == "AUC" else result.score) / _signed_threshold(result.kind)
 
 
@@ -167,7 +158,7 @@ def _varies(values: Values) -> bool:
 
 
 def _centered_ranks(states: Floats) -> Floats:
-    """Return for states `(T, L, H)` the rank of each unit's value among its own, around zero: `(T, U)`."""
+    """Return, for states `(T, L, H)`, the rank of each value among those of the same unit, with mean zero: `(T, U)`."""
     flat = states.reshape(len(states), -1)
     order, ranks = flat.argsort(0), np.empty(flat.shape, dtype=np.float32)
     ordered, positions = np.take_along_axis(flat, order, 0), np.arange(len(flat))[:, None]
@@ -181,9 +172,9 @@ def _centered_ranks(states: Floats) -> Floats:
 
 
 def _feature_weights(features: list[Values]) -> Floats:
-    """Return `(T, F)`, whose product with centred ranks is twice an area under the curve less one, or a rank correlation."""
+    """Return weights `(T, F)` whose product with centered ranks is 2 * AUC - 1, or a rank correlation."""
     columns, num_tokens = [], len(features[0])
-    rank_norm = np.sqrt(num_tokens * (num_tokens**2 - 1) / 12)  # the length of centred ranks
+    rank_norm = np.sqrt(num_tokens * (num_tokens**2 - 1) / 12)  # the norm of centered ranks
     for values in features:
         if values.dtype == bool:
             num_on = int(values.sum())
@@ -197,12 +188,12 @@ def _feature_weights(features: list[Values]) -> Floats:
 
 
 def _signed_scores(ranks: Floats, weights: Floats) -> Floats:
-    """Return the scores of features and units, `(F, U)`, from -1 to 1."""
+    """Return the scores of all features and units, `(F, U)`, from -1 to 1."""
     return np.asarray(weights.T @ ranks)
 
 
 def _null_scores(ranks: Floats, weights: Floats, check: Callable[[], None], seed: int) -> Floats:
-    """Return the best that any unit reaches on each feature when all features are moved to another place, `(F, SHIFTS)`."""
+    """Return the highest score of any unit on each feature, for features shifted by random distances, `(F, N_SHIFTS)`."""
     rng, num_tokens = np.random.default_rng(seed), len(ranks)
     best = np.empty((weights.shape[1], N_SHIFTS), dtype=np.float32)
     for index, shift in enumerate(rng.integers(num_tokens // 20, num_tokens - num_tokens // 20, N_SHIFTS)):

@@ -1,4 +1,4 @@
-"""What goes on inside a model of a table while it reads one row, and writes its answer."""
+"""Activations of an encoder-decoder model while it reads one row of a table and predicts its target."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RowActivations:
-    """A row's `answer`, and what S steps of reading and M of writing did.
+    """A row's `prediction`, and the activations of S encoder steps and M decoder steps.
 
-    `read` holds the signals of the reader by name (h, c and the gates; units that read backward behind those that read
-    forward), each `(S, L, H)`, and `wrote` those of the writer `(M, L, H)`; both empty for a network without them. `symbols`
-    are the source's, if it has any; `chances` `(S, labels)` those of the labels beside each step; `weights` `(M, S)` are of the
-    attention.
+    `encoder` has the encoder's activations by name (h, c and the gates; if bidirectional, the backward units come after the
+    forward ones), each `(S, L, H)`, and `decoder` the decoder's `(M, L, H)`; each is empty if the model has no such part.
+    `source_tokens` are those of a text; `step_probs` `(S, labels)` the probabilities of labels that are aligned with the
+    steps; `attention` `(M, S)` the attention weights.
     """
 
     source_tokens: list[str]
@@ -37,7 +37,7 @@ class RowActivations:
     attention: Array | None
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return everything as named arrays, for `numpy.savez`."""
+        """Return all arrays by name, for `numpy.savez`."""
         arrays_by_name = {f"encoder.{name}": values for name, values in self.encoder.items()}
         arrays_by_name |= {f"decoder.{name}": values for name, values in self.decoder.items()}
         if self.attention is not None:
@@ -47,7 +47,7 @@ class RowActivations:
 
 @torch.inference_mode()
 def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
-    """Return the trace of one source cell. The answer is the one that `predict` gives."""
+    """Return the activations for one source cell, and the prediction, the same as that of `Predictor.predict`."""
     model, source = predictor.model, predictor.spec.source
     prediction, attention = predictor.predict_with_attention(cell)
     batch = predictor.collate([source.encode_source(cell)])
@@ -74,7 +74,7 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
 
 
 def _encoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) -> dict[str, Array]:
-    """Return the reader's signals `(S, L, H)`."""
+    """Return the encoder's activations `(S, L, H)`."""
     layers: list[dict[str, Tensor]] = []
     for index in range(model.options.layers):
         forward = recorder.records.get(f"encoder.layers.{index}.forward_cell")
@@ -91,7 +91,7 @@ def _encoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) ->
 
 
 def _decoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) -> dict[str, Array]:
-    """Return the writer's signals `(M, L, H)`."""
+    """Return the decoder's activations `(M, L, H)`."""
     records = [recorder.records.get(f"decoder.stack.layers.{index}.cell") for index in range(model.options.layers)]
     return _stack_layers([_record_activations(record) for record in records if record is not None])
 

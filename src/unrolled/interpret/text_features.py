@@ -1,8 +1,7 @@
-"""What there is to follow in a text: for each symbol a truth or a number that a reader could know after reading it.
+"""Features of a text that hidden units may follow: for each character a truth value or a number.
 
-Each feature is a function of the text's characters to an array `(T,)`: bool for something that is on or off, float for
-something that grows; a line in `FEATURES` names it and says what it means. Markup, strings and comments are told by simple
-rules that hold for most languages, without parsing any.
+Each feature is a function from the text's characters to an array `(T,)`, bool or float; `FEATURES` lists them with a name and
+a description. Markup, strings and comments are recognized by simple rules that hold for most languages, without a parser.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ Values = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 OPENING, CLOSING = "([{", ")]}"
 MAX_QUOTE_CHARS = 400
-"""Characters after which an open quotation mark is taken for a stray one."""
+"""A quotation mark without a partner within this many characters is ignored."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """Something to follow: its `name`, what it `means`, and `of` a text, an array of one value a character.
+    """A feature: `compute` returns one value per character of a text.
 
-    `plain` is what the character itself says: to follow it takes no memory. `near` is what the last few characters say: it
-    takes little, and every unit that looks at line ends seems to follow it.
+    A `trivial` feature depends on the current character only, so that following it takes no memory. A `local` one depends on
+    the last few characters: it takes little memory, and many units follow it.
     """
 
     name: str
@@ -38,9 +37,9 @@ class Feature:
 
 
 def inside_matches(pattern: str, flags: int = 0) -> Callable[[str], BoolArray]:
-    """Return a feature that is on inside every match of a pattern: from its first character to the last but one.
+    """Return a feature that is on from the first to the last but one character of every match of a pattern.
 
-    At the last one the match is over, and a reader that follows it has let go.
+    It is off at the last character, since a model that has read it knows that the match has ended.
     """
     compiled = re.compile(pattern, flags)
 
@@ -54,12 +53,12 @@ def inside_matches(pattern: str, flags: int = 0) -> Callable[[str], BoolArray]:
 
 
 def at_characters(test: Callable[[str], bool]) -> Callable[[str], BoolArray]:
-    """Return a feature that is on at characters of a kind."""
+    """Return a feature that is on at characters for which `test` is true."""
     return lambda text: np.fromiter((test(c) for c in text), dtype=bool, count=len(text))
 
 
 def bracket_depth(opening: str, closing: str) -> Callable[[str], Values]:
-    """Return a feature that counts the brackets that are open, never below none."""
+    """Return a feature that counts the open brackets, never below zero."""
 
     def compute(text: str) -> Values:
         level, levels = 0, np.zeros(len(text))
@@ -72,7 +71,7 @@ def bracket_depth(opening: str, closing: str) -> Callable[[str], Values]:
 
 
 def inside_brackets(opening: str, closing: str) -> Callable[[str], BoolArray]:
-    """Return a feature that is on while a bracket of a kind is open."""
+    """Return a feature that is on while one of these brackets is open."""
     depth_of = bracket_depth(opening, closing)
     return lambda text: depth_of(text) > 0
 
@@ -90,7 +89,7 @@ def distance_to_line_end(text: str) -> Values:
 
 
 def indentation_width(text: str) -> Values:
-    """Count the blanks that the line began with, as far as it was read; a tab counts for four."""
+    """Count the spaces at the start of the line so far; a tab counts as four."""
     widths, width, is_leading = np.zeros(len(text)), 0, True
     for index, character in enumerate(text):
         if character == "\n":
@@ -104,7 +103,7 @@ def indentation_width(text: str) -> Values:
 
 
 def in_indentation(text: str) -> BoolArray:
-    """Tell the blanks that a line begins with."""
+    """Return where the spaces and tabs at the start of a line are."""
     mask = np.zeros(len(text), dtype=bool)
     for match in re.finditer(r"^[ \t]+", text, re.MULTILINE):
         mask[match.start() : match.end()] = True
@@ -135,7 +134,7 @@ def sentence_position(text: str) -> Values:
 
 
 def is_punctuation(character: str) -> bool:
-    """Tell a sign from a letter, digit or blank."""
+    """Return whether a character is neither letter, digit nor white space."""
     return not (character.isalnum() or character.isspace())
 
 
@@ -154,7 +153,9 @@ _QUOTED = rf"[^{{0}}\n]{{{{0,{MAX_QUOTE_CHARS}}}}}"
 FEATURES: tuple[Feature, ...] = (
     Feature("double quotes", 'between " and "', inside_matches(r'"' + _QUOTED.format('"') + '"|“[^”]*”')),
     Feature(
-        "single quotes", "between ' and ', apostrophes in words apart", inside_matches(r"(?<!\w)'[^'\n]{1,400}'(?!\w)|‘[^’]*’")
+        "single quotes",
+        "between ' and ', not apostrophes within words",
+        inside_matches(r"(?<!\w)'[^'\n]{1,400}'(?!\w)|‘[^’]*’"),
     ),
     Feature("triple quotes", 'between """ and """', inside_matches(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'')),
     Feature(
@@ -178,23 +179,23 @@ FEATURES: tuple[Feature, ...] = (
     Feature("URL", "in a web address", inside_matches(r"(?:https?://|www\.)\S+\s?")),
     Feature("position in line", "characters since the line end", column_number),
     Feature(
-        "distance to line end", "characters until the next line end: what only the layout gives away", distance_to_line_end
+        "distance to line end", "characters until the next line end, predictable from the layout only", distance_to_line_end
     ),
     Feature("end of line near", "at most 5 characters before a line end", lambda text: distance_to_line_end(text) <= 5),
     Feature("start of line", "at a line end and the 3 characters after it", lambda text: column_number(text) <= 3, local=True),
-    Feature("previous line's length", "how long the line before was", previous_line_length),
+    Feature("previous line's length", "length of the line before", previous_line_length),
     Feature("empty line", "at a line end that follows another", inside_matches(r"(?<=\n)\n"), local=True),
-    Feature("indentation", "blanks that the line began with", indentation_width),
-    Feature("in indentation", "in the blanks that a line begins with", in_indentation),
+    Feature("indentation", "spaces at the start of the line", indentation_width),
+    Feature("in indentation", "in the spaces at the start of a line", in_indentation),
     Feature("inside a word", "at a letter", at_characters(str.isalpha), trivial=True),
     Feature("position in word", "letters of the word so far", word_position),
     Feature("inside a number", "at a digit", at_characters(str.isdigit), trivial=True),
     Feature("capital", "at a capital letter", at_characters(str.isupper), trivial=True),
     Feature("words in capitals", "in two capital letters or more", inside_matches(r"[A-Z]{2}[A-Z ]*\W?")),
-    Feature("blank", "at a blank, tab or line end", at_characters(str.isspace), trivial=True),
+    Feature("white space", "at a space, tab or line end", at_characters(str.isspace), trivial=True),
     Feature(
         "punctuation",
-        "at a sign that is no letter, digit or blank",
+        "at a character that is no letter, digit or white space",
         at_characters(is_punctuation),
         trivial=True,
     ),
@@ -204,4 +205,4 @@ FEATURES: tuple[Feature, ...] = (
         "line ends with a colon", "in a line whose last character is a colon", inside_matches(r"^[^\n:]+:\n", re.MULTILINE)
     ),
 )
-"""Everything that units are held against."""
+"""All features that units are compared with."""

@@ -1,4 +1,4 @@
-"""What came of judging predictions: metrics beside those of baselines, and the tables that show them."""
+"""The result of an evaluation: metrics of a model and of its baselines, as JSON and as text tables."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 MAX_PRINTED_LABELS = 20
-"""With more labels than this, the confusion matrix is not printed: it is wider than a terminal."""
+"""With more labels than this, the confusion matrix is not printed: it would be wider than a terminal."""
 
 
 @dataclass(frozen=True)
 class MetricReport:
-    """What came of judging predictions.
+    """Metrics of predictions.
 
-    `metrics` by name, of which the first is the headline; `baselines` holds the same numbers for each named guess.
-    `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are there for labelled tasks of few labels.
-    `steps` counts the labels of all `rows` together, where a row has several.
+    `metrics` maps names to values; the first is the headline. `baselines` has the same metrics for each named baseline.
+    `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are set if the target is one of few labels.
+    `num_steps` is the number of labels in all rows, if a row has several.
     """
 
     metrics: dict[str, float]
@@ -40,7 +40,7 @@ class MetricReport:
         return next(iter(self.metrics))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values; a number that is not finite is null, as JSON has no other word for it."""
+        """Return the report as JSON values; a number that is not finite is null, since JSON cannot represent it."""
         return {
             "headline": self.headline,
             "metrics": _finite_or_none(self.metrics),
@@ -53,7 +53,7 @@ class MetricReport:
         }
 
     def to_text(self) -> str:
-        """Return the report as plain text for people, in aligned columns, without a line end after the last line."""
+        """Return the report as plain text in aligned columns, without a final line end."""
         counts_line = plural(self.num_rows, "row") + ("" if self.num_steps is None else f", {plural(self.num_steps, 'step')}")
         lines = [["metric", "model", *self.baselines]]
         for name, value in self.metrics.items():
@@ -72,7 +72,7 @@ class MetricReport:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return a count with its unit."""
+    """Return a count and its noun, such as "1 row" or "1,200 rows"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
@@ -89,14 +89,14 @@ def _format_metric(name: str, value: float | None) -> str:
 
 
 def _confusion_lines(names: Sequence[str], confusion: IntArray) -> list[list[str]]:
-    """Return the confusion matrix with its headings, cut so that it fits a terminal while it can."""
+    """Return the confusion matrix with its headings, truncated to fit a terminal if possible."""
     max_width = min(12, max(4, 76 // len(names) - 2))
     rows = [[_truncate(name, 20), *map(str, counts)] for name, counts in zip(names, confusion.tolist(), strict=True)]
     return [["", *(_truncate(name, max_width) for name in names)], *rows]
 
 
 def _label_lines(names: Sequence[str], confusion: IntArray) -> list[list[str]]:
-    """Return precision, recall, F1 and the truth's count of each label; what has no meaning is a dash."""
+    """Return precision, recall, F1 and the true count of each label; a dash for a ratio with denominator zero."""
     lines = [["label", "precision", "recall", "f1", "count"]]
     columns = (np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1))
     for name, hits, predicted, actual in zip(names, *(column.tolist() for column in columns), strict=True):
@@ -112,7 +112,7 @@ def _label_lines(names: Sequence[str], confusion: IntArray) -> list[list[str]]:
 
 
 def _align_columns(lines: Sequence[Sequence[str]]) -> str:
-    """Return the lines with columns two spaces apart, the first to the left and the numbers to the right."""
+    """Return the lines as columns two spaces apart, the first aligned left and the others right."""
     widths = [max(map(_display_width, column)) for column in zip(*lines, strict=True)]
     padded = []
     for cells in lines:
@@ -122,12 +122,12 @@ def _align_columns(lines: Sequence[Sequence[str]]) -> str:
 
 
 def escape_label(label: str) -> str:
-    """Return the label with what a terminal would obey, or not show, written out; an empty one is two quotes."""
+    """Return the label with unprintable characters as escape sequences; an empty label is two quotes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in label) or "''"
 
 
 def _display_width(text: str) -> int:
-    """Return how many columns of a terminal the text takes: two for wide East Asian characters, none for accents."""
+    """Return how many terminal columns the text takes: two for wide East Asian characters, none for combining accents."""
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 

@@ -1,7 +1,7 @@
-"""How good the predictions of a labelled task are: the numbers its field is used to, each beside an honest baseline.
+"""Metrics for supervised tasks, each together with the same metric of simple baselines.
 
-A number alone says little: nine labels in ten are right for whoever always says the commonest one. So each judge
-also judges a guess that looked at the training rows only, and puts it beside the model.
+A metric alone says little: if nine labels in ten are the same, always predicting that label has an accuracy of 90%. So each
+report also evaluates baselines that know only the training rows.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from unrolled.tables.metric_report import IntArray, MetricReport, escape_label, 
 Floats = npt.NDArray[np.floating[Any]]
 
 MAX_CONFUSION_LABELS = 256
-"""With more labels than this, no confusion matrix is kept: nobody reads it, and it grows with the square."""
+"""With more labels than this, no confusion matrix is stored: it would be too large to read."""
 
 MAX_COUNTED_PAIRS = 200_000
-"""Kinds of (symbol, label) pairs that `StepCounts` keeps, so that its memory is bounded."""
+"""Maximum number of different (token, label) pairs that `StepLabelCounts` stores, so that its memory is bounded."""
 
 MAX_SAVED_TOKENS = 20_000
-"""Symbols whose label `StepCounts` writes into a model's file, the commonest first."""
+"""Maximum number of tokens whose label `StepLabelCounts` saves in a model file, the most frequent first."""
 
 MIN_SENTENCE_WORDS = 3
-"""Texts of so many words on average are sentences, whose headline is BLEU; shorter ones are right or wrong."""
+"""If the texts have at least this many words on average, the headline is BLEU, otherwise exact match."""
 
 BLEU_NGRAM = 4
-"""BLEU compares runs of up to so many words (Papineni et al., 2002); a text with fewer scores zero, however right."""
+"""BLEU compares n-grams of up to this many words (Papineni et al. 2002); a shorter text has a score of zero."""
 
 
 class StepLabelCounts:
-    """How often each label stood at a step of the training rows, and at which symbol: what the baselines of steps know.
+    """Counts of the labels of all steps of the training rows, and of (token, label) pairs: the basis of the step baselines.
 
-    Rows stream in through `add`; memory stays bounded by `PAIRS_COUNTED`, and `missed` counts the steps that found no room.
-    What comes back from JSON knows each symbol's winning label, no longer its counts: enough to judge, not to count on.
+    `add` counts one row. At most `MAX_COUNTED_PAIRS` different pairs are stored; `num_uncounted` counts the steps beyond that.
+    `from_json` restores only the majority label of each token, which is enough to evaluate with but not to go on counting.
     """
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class StepLabelCounts:
         self.num_uncounted = 0
 
     def add(self, tokens: Sequence[str] | None, labels: Sequence[str]) -> None:
-        """Count a row: the label of each step, and the symbol it stood at, if the source is symbols."""
+        """Count the label of each step of a row, together with the step's token if the source has tokens."""
         if tokens is not None:
-            _require_same_length(len(labels), len(tokens), "labels", "source symbols")
+            _require_same_length(len(labels), len(tokens), "labels", "source tokens")
             pairs: Iterable[tuple[str, str]] = zip(tokens, labels, strict=True)
-            if len(self.pair_counts) + len(labels) > MAX_COUNTED_PAIRS:  # asked for the row, as asking for each step is slow
+            if len(self.pair_counts) + len(labels) > MAX_COUNTED_PAIRS:  # checked once per row, since a check per step is slow
                 pairs = self._countable_pairs(pairs)
             self.pair_counts.update(pairs)
         self.label_counts.update(labels)
@@ -67,7 +67,7 @@ class StepLabelCounts:
                 self.num_uncounted += 1
 
     def majority_by_token(self) -> dict[str, str]:
-        """Return the commonest label of each symbol, for those where it is not the commonest label of all."""
+        """Return the most frequent label of each token, for tokens where it differs from the most frequent label overall."""
         overall, totals, best = majority_label(self.label_counts), Counter[str](), dict[str, tuple[int, str]]()
         for (token, label), count in self.pair_counts.items():
             totals[token] += count
@@ -76,7 +76,7 @@ class StepLabelCounts:
         return {token: best[token][1] for token in order if best[token][1] != overall}
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values small enough for a model's file: label counts, and by label the symbols that it wins."""
+        """Return JSON values for a model file: label counts, and for each label the tokens for which it is the majority."""
         tokens_by_label: dict[str, list[str]] = {}
         by_token = self.majority_by_token() if self.label_counts else {}
         for token, label in sorted(itertools.islice(by_token.items(), MAX_SAVED_TOKENS)):
@@ -89,7 +89,7 @@ class StepLabelCounts:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StepLabelCounts:
-        """Return the counts that `to_json` described."""
+        """Return the counts that `to_json` saved."""
         counts = cls()
         counts.label_counts.update(data["label_counts"])
         counts.pair_counts.update((token, label) for label, tokens in data["majority_by_label"].items() for token in tokens)
@@ -98,7 +98,7 @@ class StepLabelCounts:
 
 
 def classification_report(truth: Sequence[str], predicted: Sequence[str], train_counts: Mapping[str, int]) -> MetricReport:
-    """Judge one label a row, against the commonest label of the training rows, whose counts are `train_counts`."""
+    """Evaluate one label per row; the baseline is the most frequent label of the training rows (`train_counts`)."""
     _require_same_length(len(truth), len(predicted))
     return _label_report(truth, predicted, {"majority": [majority_label(train_counts)] * len(truth)}, train_counts)
 
@@ -109,22 +109,22 @@ def step_label_report(
     source_tokens: Sequence[Sequence[str]] | None,
     train_counts: StepLabelCounts,
 ) -> MetricReport:
-    """Judge a label a step, all steps of all rows pooled; `row_accuracy` is the share of rows without a mistake.
+    """Evaluate one label per step, over the steps of all rows; `row_accuracy` is the fraction of rows without an error.
 
-    The baselines are the commonest label of the training rows, and, where `source` is symbols, the commonest one of each
-    symbol: what can be known without looking left or right.
+    The baselines are the most frequent label of the training rows and, if the source has tokens, the most frequent label of
+    each token: what can be predicted without context.
     """
     _require_same_steps(truth, predicted, "predictions")
     true_labels, overall = list(itertools.chain.from_iterable(truth)), majority_label(train_counts.label_counts)
     baselines, notes = {"majority": [overall] * len(true_labels)}, []
     by_token = train_counts.majority_by_token()
     if source_tokens is not None and by_token:
-        _require_same_steps(truth, source_tokens, "source symbols")
-        baselines["by symbol"] = [by_token.get(token, overall) for token in itertools.chain.from_iterable(source_tokens)]
+        _require_same_steps(truth, source_tokens, "source tokens")
+        baselines["by token"] = [by_token.get(token, overall) for token in itertools.chain.from_iterable(source_tokens)]
         if train_counts.num_uncounted:
             notes.append(
-                f"by symbol: {plural(train_counts.num_uncounted, 'training step')} came too late to be counted, "
-                "all of rare kinds"
+                f"by token: {plural(train_counts.num_uncounted, 'training step')} of rare pairs were not counted, "
+                "to bound the memory"
             )
     lengths = np.array([len(row) for row in truth], np.int64)
     return _label_report(
@@ -133,10 +133,10 @@ def step_label_report(
 
 
 def regression_report(truth: Floats, predicted: Floats, train_mean: Floats) -> MetricReport:
-    """Judge numbers `(R, D)`, in the unit of the data, against always saying the training rows' mean `(D,)`.
+    """Evaluate numbers `(R, D)`, in the unit of the data; the baseline always predicts the training rows' mean `(D,)`.
 
-    `r2` is the share of the truth's variance, about its own mean, that is explained; columns are pooled by their variance.
-    Where the truth does not vary it has no meaning and is left out.
+    `r2` is the fraction of the truth's variance that is explained, over all columns together (so that a column counts by its
+    variance). It is undefined, and left out, if the truth does not vary.
     """
     if truth.ndim != 2 or predicted.shape != truth.shape or train_mean.shape != truth.shape[1:]:
         shapes = f"{truth.shape}, {predicted.shape} and {train_mean.shape}"
@@ -154,10 +154,10 @@ def regression_report(truth: Floats, predicted: Floats, train_mean: Floats) -> M
 
 
 def generation_report(truth: Sequence[str], predicted: Sequence[str], baselines: Mapping[str, Sequence[str]]) -> MetricReport:
-    """Judge one text a row: BLEU and chrF of the whole (0..100), the share of rows that are exactly right, and the
-    character error rate: how many characters to mend for each of the truth's (0 is right, and more than 1 can be wrong).
+    """Evaluate one text per row: corpus BLEU and chrF (0 to 100), the fraction of exact matches, and the character error rate
+    (character edits per character of the truth; 0 is perfect, and it can be above 1).
 
-    BLEU is that of Papineni et al. (2002) and chrF that of Popović (2015), both as sacrebleu (Post, 2018) computes them.
+    BLEU is that of Papineni et al. (2002) and chrF that of Popović (2015), both as sacrebleu (Post 2018) computes them.
     """
     for name, texts in {"predictions": predicted, **baselines}.items():
         _require_same_length(len(truth), len(texts), "rows of truth", name)
@@ -203,13 +203,13 @@ def edit_distance(first: str, second: str) -> int:
 
 
 def natural_sort(labels: Iterable[str]) -> list[str]:
-    """Sort labels as people do: numbers by value, and digits within words too, so that "10" follows "9"."""
+    """Sort labels in natural order: numbers by value, also those within words, so that "10" comes after "9"."""
 
     def sort_key(label: str) -> tuple[list[object], str]:
         parts: list[object] = re.split(r"([0-9]+)", label)
         for index in range(1, len(parts), 2):
             digits = str(parts[index]).lstrip("0")
-            parts[index] = (len(digits), digits)  # the order of numbers, with no limit to their length
+            parts[index] = (len(digits), digits)  # orders like the numbers, for any number of digits
         return parts, label
 
     items = list(labels)
@@ -223,16 +223,16 @@ def natural_sort(labels: Iterable[str]) -> list[str]:
 
 
 def majority_label(counts: Mapping[str, int]) -> str:
-    """Return the label with the highest count; among equals the first by code point, so that order never matters."""
+    """Return the label with the highest count; of several, the first by code point, so that the result has no random part."""
     if not counts:
-        raise ValueError("No training label was counted, so there is no commonest one to compare with.")
+        raise ValueError("No training label was counted, so there is no most frequent one to compare with.")
     return min(counts, key=lambda label: (-counts[label], label))
 
 
 def looks_tokenized(texts: Iterable[str]) -> bool:
-    """Say whether most full stops and commas stand alone between spaces, as a tokeniser leaves them.
+    """Return whether most full stops and commas are separate words, as in text that was tokenized before.
 
-    Other marks do not tell: French puts a space before them by itself.
+    Other punctuation is not considered, since French puts a space before it.
     """
     text = "\n".join(texts)
     num_spaced, num_marks = (len(re.findall(mark + r"(?!\S)", text)) for mark in (r"(?<!\S)[.,]", "[.,]"))
@@ -247,7 +247,7 @@ def _label_report(
     lengths: IntArray | None = None,
     notes: Sequence[str] = (),
 ) -> MetricReport:
-    """Judge labels beside `guesses`; `lengths` `(R,)` says how many belong to each row, if a row has several."""
+    """Evaluate labels and `baselines`; `lengths` `(R,)` is the number of labels of each row, if a row has several."""
     labels = natural_sort({*truth, *predicted})
     index = {label: i for i, label in enumerate(dict.fromkeys(itertools.chain(labels, *baselines.values())))}
     true_ids, predicted_ids, *baseline_ids = (
@@ -261,7 +261,7 @@ def _label_report(
     if num_unseen := int(unseen.sum()):
         names = [f"'{escape_label(labels[label_id])}'" for label_id in np.unique(true_ids[unseen])]
         names_text = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if names[5:] else "")
-        all_notes.append(f"{plural(num_unseen, noun)} with a label that training never saw, counted as wrong: {names_text}")
+        all_notes.append(f"{plural(num_unseen, noun)} with a label not in the training rows, counted as wrong: {names_text}")
     num_rows, num_steps = (len(truth), None) if lengths is None else (len(lengths), len(truth))
     metrics_by_baseline = dict(zip(baselines, baseline_metrics, strict=True))
     if num_labels > MAX_CONFUSION_LABELS:
@@ -276,7 +276,7 @@ def _label_report(
 
 
 def _label_metrics(truth: IntArray, predicted: IntArray, num_labels: int, lengths: IntArray | None) -> dict[str, float]:
-    """Return accuracy and macro F1; the mean is over labels that the truth or the prediction has, as scikit-learn's is."""
+    """Return accuracy and macro F1, the mean over labels in the truth or the predictions, as in scikit-learn."""
     is_correct = truth == predicted
     metrics = {"accuracy": float(is_correct.mean())}
     if lengths is not None:
@@ -291,16 +291,16 @@ def _regression_metrics(truth: Floats, predicted: Floats) -> dict[str, float]:
     if not np.isfinite(predicted).all():
         return {"rmse": math.inf, "mae": math.inf}
     truth64, predicted64 = truth.astype(np.float64), predicted.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # an error too large for a float is infinite, and says so
+    with np.errstate(over="ignore", invalid="ignore"):  # an error too large for a float is reported as infinite
         errors, deviations = predicted64 - truth64, truth64 - truth64.mean(axis=0)
-        deviations[:, np.ptp(truth64, axis=0) == 0] = 0  # a rounded mean would make a tiny variance of none
+        deviations[:, np.ptp(truth64, axis=0) == 0] = 0  # rounding of the mean would give a tiny variance instead of zero
         squared_error, total_variance = float(np.square(errors).sum()), float(np.square(deviations).sum())
     metrics = {"rmse": math.sqrt(squared_error / errors.size), "mae": float(np.abs(errors).mean())}
     return {**metrics, "r2": 1 - squared_error / total_variance} if 0 < total_variance < math.inf else metrics
 
 
 def _sacrebleu_scores(truth: Sequence[str]) -> tuple[dict[str, Callable[[Sequence[str]], float]], tuple[str, ...]]:
-    """Return sacrebleu's scores that can be had for this truth, by name, and what is to be told of them."""
+    """Return the sacrebleu scores that are defined for this truth, by name, and notes about them."""
     try:
         sacrebleu = importlib.import_module("sacrebleu.metrics")
     except ImportError:
@@ -309,13 +309,14 @@ def _sacrebleu_scores(truth: Sequence[str]) -> tuple[dict[str, Callable[[Sequenc
     bleu = sacrebleu.BLEU(tokenize="none" if is_tokenized else "13a", force=True, references=[list(truth)])
     chrf = sacrebleu.CHRF(references=[list(truth)])
     scores: dict[str, Callable[[Sequence[str]], float]] = {}
-    if any(map(str.strip, truth)):  # chrF of nothing is 0, even where nothing was right
+    if any(map(str.strip, truth)):  # chrF of empty texts is 0 even for a correct prediction
         scores["chrf"] = lambda texts: float(chrf.corpus_score(list(texts), None).score)
     if not any(len(bleu.tokenizer(text).split()) >= BLEU_NGRAM for text in truth):
         return scores, (f"no BLEU: every text has fewer than {BLEU_NGRAM} words, so it would be 0 even if all were right",)
     scores["bleu"] = lambda texts: float(bleu.corpus_score(list(texts), None).score)
-    tokenization = "as they are, as they look tokenised" if is_tokenized else "cut into words by its tokeniser 13a"
-    return scores, (f"BLEU by sacrebleu {importlib.import_module('sacrebleu').__version__}, texts {tokenization}; case counts",)
+    tokenization = "none (the texts look tokenized)" if is_tokenized else "13a"
+    version = importlib.import_module("sacrebleu").__version__
+    return scores, (f"BLEU by sacrebleu {version}, case-sensitive, tokenizer: {tokenization}",)
 
 
 def _require_same_length(
@@ -324,7 +325,7 @@ def _require_same_length(
     if first_length != second_length:
         raise ValueError(f"There must be as many {first_name} as {second_name}; got {first_length:,} and {second_length:,}.")
     if not first_length and first_name == "rows of truth":
-        raise ValueError("At least one row is needed to judge; got none.")
+        raise ValueError("At least one row is needed; got none.")
 
 
 def _require_same_steps(truth: Sequence[Sequence[str]], other_rows: Sequence[Sequence[str]], other_name: str) -> None:
@@ -333,4 +334,4 @@ def _require_same_steps(truth: Sequence[Sequence[str]], other_rows: Sequence[Seq
         if len(row) != len(other):
             raise ValueError(f"Row {number} must have as many labels as {other_name}; got {len(row):,} and {len(other):,}.")
     if not any(map(len, truth)):
-        raise ValueError("At least one step is needed to judge; every row is empty.")
+        raise ValueError("At least one step is needed; every row is empty.")

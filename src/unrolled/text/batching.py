@@ -1,11 +1,11 @@
-"""Lanes of a stream with carried state, or padded rows of short documents; seeded, endless, resumable.
+"""Batches of a text: columns of one stream with carried state, or padded rows of short documents. Endless and resumable.
 
-`Lanes` cuts the text into B contiguous lanes that are read side by side, a chunk of T steps at a time; the state of the
-model is carried from chunk to chunk. A lane that reaches the start of the next one simply reads on, so every symbol is
-used in every epoch and only the end of the whole text breaks a lane: there it starts from zero at the beginning again.
-`Rows` lays short documents side by side, each from zero, grouped by length so that little is padded.
+`StreamBatches` reads the text in B columns, from B evenly spaced positions, T steps a batch; the state of the model is
+carried from batch to batch. A column that reaches the start of the next one reads on, so every token is used in every epoch;
+only at the end of the text a column goes back to its start, with a zero state. `DocumentBatches` pads short documents, each
+from a zero state, grouped by length so that there is little padding.
 
-Both own a cursor of a few integers from which they go on exactly.
+Both have a cursor of a few integers from which they resume exactly.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import numpy.typing as npt
 from unrolled.text.tokenizer import Ids
 
 IGNORE_INDEX = -1
-"""Target of a step whose output is not looked at."""
+"""Target of a step that has no loss."""
 
 MAX_ROW_LENGTH = 1024
-"""Longer documents are read as streams: their steps would be backpropagated through, and kept, all at once."""
+"""Longer documents are read as a stream: all steps of a row are kept for backpropagation at the same time."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One chunk, time first: `inputs`, `targets` `(T, B)`, ids; `targets` is `IGNORED` where nothing is to be predicted.
+    """Ids of T steps and B columns, time first: `inputs` and `targets` `(T, B)`; ignored targets are `IGNORE_INDEX`.
 
-    `resets` is `(T, B)`, true where the state is zero before the step, or None if nowhere. With `carried` the state of the
-    batch before goes on; without, every row starts from zero. `symbols` counts the targets that are not ignored, and `weight`
-    multiplies the loss: other than 1 where the batch is one process's part of a larger one.
+    `resets` is `(T, B)`, true where the state is set to zero before the step, or None for nowhere. With `carry_state` the
+    state goes on from the previous batch, else every column starts from zero. `num_targets` counts the targets that are not
+    ignored. `loss_weight` multiplies the loss; it is not 1 if the batch is one process's part of a larger one.
     """
 
     inputs: npt.NDArray[np.int64]
@@ -47,21 +47,21 @@ class Batch:
 
     @property
     def batch_size(self) -> int:
-        """Number of lanes or rows side by side."""
+        """Number of columns."""
         return int(self.inputs.shape[1])
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return what a network learns from, by name; `resets` only where there are some."""
+        """Return the arrays that a model is trained on, by name; `resets` only if there are any."""
         resets = {} if self.resets is None else {"resets": self.resets}
         return {"inputs": self.inputs, "targets": self.targets, **resets}
 
 
 class AnyBatch(Protocol):
-    """What training asks of a batch, whatever it is made of."""
+    """A batch of text or of table rows, as the trainer uses it."""
 
     @property
     def batch_size(self) -> int:
-        """Number of rows side by side."""
+        """Number of columns or rows."""
         ...
 
     @property
@@ -71,28 +71,28 @@ class AnyBatch(Protocol):
 
     @property
     def carry_state(self) -> bool:
-        """Whether the state of the batch before goes on."""
+        """Whether the state goes on from the previous batch."""
         ...
 
     @property
     def loss_weight(self) -> float:
-        """What the loss is multiplied by."""
+        """Factor of the loss."""
         ...
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return what a network learns from, by name."""
+        """Return the arrays that a model is trained on, by name."""
         ...
 
 
 class IdReader:
-    """Reads stretches of a text `(N,)`. A large one on the disk is read through its file instead of its mapping.
+    """Reads slices of the ids `(N,)` of a text. A large text on the disk is read through its file instead of its mapping.
 
-    Each lane that touches a mapping makes the system map up to two megabytes around it, which count as this process's own:
-    100 MB for the lanes of training and validation, measured. A read of a hundred bytes costs a microsecond.
+    For each place that is read, the system maps up to two megabytes around it, which count as memory of the process: 100 MB
+    for the columns of training and validation, as measured. A read of a hundred bytes takes a microsecond.
     """
 
     MAX_MAPPED_BYTES = 16 << 20
-    """Bytes of a text that may as well be mapped whole."""
+    """Texts of at most as many bytes are read through the mapping."""
 
     def __init__(self, ids: Ids) -> None:
         self._ids = ids
@@ -113,7 +113,7 @@ class IdReader:
         return np.frombuffer(raw, dtype=self._ids.dtype)
 
     def inputs_and_targets(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the ids at positions `(T, B)` and those one further on; down a column, positions rise, or start again."""
+        """Return the ids at `positions` `(T, B)` and those after them. Down a column, positions rise or start again at 0."""
         if self._file is None:
             return self._ids[positions].astype(np.int64), self._ids[positions + 1].astype(np.int64)
         inputs, targets = np.empty_like(positions), np.empty_like(positions)
@@ -131,31 +131,31 @@ def _address(array: npt.NDArray[Any]) -> int:
 
 
 class BatchSource(Protocol):
-    """An endless source of batches that knows where it is."""
+    """An endless source of batches that can resume from a cursor."""
 
     batch_size: int
     seq_len: int
     tokens_per_epoch: int
 
     def __iter__(self) -> Iterator[AnyBatch]:
-        """Yield batches for ever, from the cursor on."""
+        """Yield batches without end, from the cursor on."""
         ...
 
     @property
     def cursor(self) -> dict[str, int]:
-        """What `seek` needs to go on from here."""
+        """What `seek` needs to resume from here."""
         ...
 
     def seek(self, cursor: dict[str, int]) -> None:
-        """Go on from a cursor that was read earlier."""
+        """Resume from a cursor that was read earlier."""
         ...
 
 
 class StreamBatches:
-    """B lanes of a stream of ids, T steps a batch.
+    """Batches of a stream of ids `(N,)`: B columns, T steps.
 
-    `ids` is `(N,)`; each of its N - 1 neighbouring pairs is trained on once an epoch, and no pair crosses the end of the text.
-    `end` is the id that documents start from (the state is zero before it), or None for one endless text.
+    Each of the N - 1 pairs of neighbouring ids is used once an epoch; no pair joins the end of the text with its start.
+    The state is reset before each `eos_id`, from which a document starts; it is None for a text without documents.
     """
 
     def __init__(self, ids: Ids, batch_size: int, seq_len: int, eos_id: int | None = None) -> None:
@@ -166,7 +166,7 @@ class StreamBatches:
         self._position = 0
 
     def select_columns(self, columns: slice) -> None:
-        """Read these lanes only: the others are another process's."""
+        """Read only these columns; other processes read the others."""
         self._column_starts = self._column_starts[columns]
 
     @property
@@ -190,33 +190,33 @@ class StreamBatches:
 
 
 def fit_batch_shape(num_tokens: int, batch_size: int, seq_len: int) -> tuple[int, int]:
-    """Return batch and steps made small enough for a text of `size` symbols, so that one batch reads no symbol twice."""
+    """Return batch size and sequence length, made small enough that a batch of a text of `num_tokens` has no token twice."""
     pairs = max(1, num_tokens - 1)
     batch_size = max(1, min(batch_size, pairs // min(seq_len, pairs)))
     return batch_size, min(seq_len, pairs // batch_size)
 
 
 class WindowCursor:
-    """A cursor for rows in a seeded order: the epoch, a window of it, whose rows are sorted by length, and a batch of that."""
+    """A cursor for rows in a seeded order: the epoch, the window (a set of rows sorted by length), and the batch in it."""
 
     _epoch = _window = _batch_in_window = 0
 
     @property
     def cursor(self) -> dict[str, int]:
-        """What `seek` needs to go on from here."""
+        """What `seek` needs to resume from here."""
         return {"epoch": self._epoch, "window": self._window, "batch": self._batch_in_window}
 
     def seek(self, cursor: dict[str, int]) -> None:
-        """Go on from a cursor that was read earlier."""
+        """Resume from a cursor that was read earlier."""
         self._epoch, self._window, self._batch_in_window = cursor["epoch"], cursor["window"], cursor["batch"]
 
 
 class DocumentBatches(WindowCursor):
-    """Short documents as rows of a batch, each from zero, padded to the longest row beside it.
+    """Batches of short documents, each from a zero state, padded to the longest of the batch.
 
-    `ids` is `END d1 END d2 ... END`. A row's inputs are `END c1 .. cn` and its targets `c1 .. cn END`. A batch has about
-    `batch * steps` symbols. Documents are drawn in a seeded order, other in every epoch, from blocks of the text, so that
-    memory does not grow with the text.
+    `ids` is `EOS d1 EOS d2 ... EOS`. The inputs of a row are `EOS c1 .. cn`, its targets `c1 .. cn EOS`. A batch has about
+    `batch_size * seq_len` tokens. The order of the documents is seeded and changes with every epoch. They are drawn from
+    blocks of the text, so that memory does not grow with the text.
     """
 
     BLOCKS_PER_WINDOW = 16
@@ -229,10 +229,9 @@ class DocumentBatches(WindowCursor):
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            blocks = np.random.default_rng([self._seed, self._epoch]).permutation(-(-self.tokens_per_epoch // self._block_size))
-            windows = [
-                blocks[start : start + self.BLOCKS_PER_WINDOW] for start in range(0, len(blocks), self.BLOCKS_PER_WINDOW)
-            ]
+            num_blocks, size = -(-self.tokens_per_epoch // self._block_size), self.BLOCKS_PER_WINDOW
+            blocks = np.random.default_rng([self._seed, self._epoch]).permutation(num_blocks)
+            windows = [blocks[start : start + size] for start in range(0, num_blocks, size)]
             while self._window < len(windows):
                 yield from self._window_batches(windows[self._window])
                 self._window, self._batch_in_window = self._window + 1, 0
@@ -255,7 +254,7 @@ class DocumentBatches(WindowCursor):
 
 
 def read_documents(reader: IdReader, eos_id: int, first: int, last: int) -> list[Ids]:
-    """Return the documents that start at `first` or later but before `last`, each as `END c1 .. cn END`."""
+    """Return the documents that start at position `first` or later but before `last`, each as `EOS c1 .. cn EOS`."""
     chunk = reader.read(first, last + MAX_ROW_LENGTH + 2)
     eos_positions = np.flatnonzero(chunk == eos_id)
     starts = eos_positions[:-1][eos_positions[:-1] < last - first]
@@ -263,23 +262,22 @@ def read_documents(reader: IdReader, eos_id: int, first: int, last: int) -> list
 
 
 def length_sorted_batches(ids: Ids, eos_id: int, tokens_per_batch: int, max_tokens: int | None = None) -> Iterator[Batch]:
-    """Yield every document once, short ones first within each stretch of text, in batches of about `symbols`.
+    """Yield every document once in batches of about `tokens_per_batch`, short ones first within each block of the text.
 
-    With `limit`, only about so many symbols are read, from blocks spread evenly over the text.
+    With `max_tokens`, only about as many tokens are read, from blocks spread evenly over the text.
     """
     reader, num_pairs, block_size = IdReader(ids), len(ids) - 1, 65536
     blocks = np.arange(0, num_pairs, block_size)
     if max_tokens is not None and max_tokens < num_pairs:
         blocks = blocks[np.linspace(0, len(blocks) - 1, max(1, min(len(blocks), max_tokens // block_size))).astype(int)]
     for first in blocks.tolist():
-        for group in _group_by_size(
-            sorted(read_documents(reader, eos_id, first, min(first + block_size, num_pairs)), key=len), tokens_per_batch
-        ):
+        documents = sorted(read_documents(reader, eos_id, first, min(first + block_size, num_pairs)), key=len)
+        for group in _group_by_size(documents, tokens_per_batch):
             yield pad_documents(group, eos_id)
 
 
 def _group_by_size(documents: list[Ids], tokens_per_batch: int) -> Iterator[list[Ids]]:
-    """Cut documents that are sorted by length into groups of about `symbols`, counting what padding adds."""
+    """Split documents that are sorted by length into groups of about `tokens_per_batch`, padding included."""
     group: list[Ids] = []
     for document in documents:
         if group and (len(group) + 1) * (len(document) - 1) > tokens_per_batch:
@@ -291,7 +289,7 @@ def _group_by_size(documents: list[Ids], tokens_per_batch: int) -> Iterator[list
 
 
 def pad_documents(documents: list[Ids], eos_id: int) -> Batch:
-    """Lay documents `END c1 .. cn END` side by side as a batch `(T, B)`, T the longest; what is beyond a row is ignored."""
+    """Return documents `EOS c1 .. cn EOS` as a batch `(T, B)`, T the longest; targets behind the end of a row are ignored."""
     lengths = np.array([len(document) - 1 for document in documents])
     inputs = np.full((lengths.max(), len(documents)), eos_id, dtype=np.int64)
     targets = np.full_like(inputs, IGNORE_INDEX)

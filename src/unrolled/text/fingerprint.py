@@ -130,10 +130,7 @@ def stat_files(paths: Sequence[Path]) -> list[tuple[int, int]]:
 
 
 def stat_signature(paths: Sequence[Path]) -> str:
-    """Return a digest of what the system records of the files, and of a sample of their bytes.
-
-    No program can set `st_ctime`.
-    """
+    """Return a digest of what the system records of files (no program can set `st_ctime`), and of a sample of their bytes."""
     entries = []
     for path in paths:
         with open(path, "rb", buffering=0) as file:

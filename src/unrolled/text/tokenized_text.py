@@ -37,6 +37,10 @@ class TokenizedText:
         """The text, decoded."""
         return "".join(self.token_texts)
 
+    def one_char_per_token(self) -> str:
+        """Return one character for each token: its last, or a null character for a token without text."""
+        return "".join(token_text[-1:] or "\0" for token_text in self.token_texts)
+
 
 def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
     """Return how a model of `documents` (none, line or file) reads a text; an unknown character becomes the nearest known one.

@@ -67,6 +67,26 @@ class NullProgress:
         """Is called after every validation."""
 
 
+class NullProgress:
+    """A `ProgressCallback` that does nothing; a base class for others."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def on_step(self, progress: Callable[[], Progress]) -> None:
+        """Called after every step."""
+
+    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
+        """Called after every validation."""
+
+    def on_message(self, message: str) -> None:
+        """Called with a message for the user."""
+
+
 @dataclass(frozen=True)
 class EvalHooks:
     """How the loop looks at its model: `evaluate` and `sample(check) -> text`; None if not wanted.

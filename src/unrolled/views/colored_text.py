@@ -1,4 +1,4 @@
-"""Texts in colour: by surprise or by a unit, on a terminal and in a notebook."""
+"""Text colored by surprisal or by a unit's activation, on a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from unrolled.evaluation.line_surprisal import ScoredLine
 from unrolled.views.progress import strip_control_chars
 
 FULL_COLOR_BITS = 8.0
-"""Bits at which a symbol has the full colour."""
+"""Bits at which a token has the full color."""
 
 MAX_HTML_TOKENS = 4000
-"""Symbols that a notebook shows."""
+"""Maximum number of tokens that a notebook displays."""
 
 Color = tuple[int, int, int]
 
 
 def surprisal_color(bits: float) -> Color | None:
-    """Return the background of a symbol of so many bits: from none to red; None for nan."""
+    """Return the background of a token with this surprisal, from white to red; None for nan."""
     if math.isnan(bits):
         return None
     strength = min(1.0, max(0.0, bits / FULL_COLOR_BITS))
@@ -33,7 +33,7 @@ def surprisal_color(bits: float) -> Color | None:
 
 
 def activation_color(value: float) -> Color | None:
-    """Return the background of a unit's state in -1 to 1: green where it is excited, blue where it is not."""
+    """Return the background for a unit's activation in -1 to 1: green if positive, blue if negative."""
     if math.isnan(value):
         return None
     strength = min(1.0, abs(value))
@@ -42,7 +42,7 @@ def activation_color(value: float) -> Color | None:
 
 
 def color_text(token_texts: Sequence[str], values: npt.NDArray[Any], color_of: Callable[[float], Color | None]) -> Text:
-    """Return a text for a terminal, each symbol on the background that its value has."""
+    """Return a text for a terminal, with the background of each token by its value."""
     text = Text()
     for token_text, value in zip(token_texts, values.tolist(), strict=True):
         background = color_of(value)
@@ -56,12 +56,12 @@ def color_text(token_texts: Sequence[str], values: npt.NDArray[Any], color_of: C
 
 
 def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_color: bool) -> None:
-    """Print lines with their number and bits a symbol for each model; their symbols on the colour of their surprise."""
+    """Print lines with their number and the bits per token of each model, colored by surprisal with `use_color`."""
     console = Console(highlight=False, soft_wrap=True)
     model_headings = " ".join(
         f"{f'bits {index + 1}' if len(model_names) > 1 else 'bits':>7}" for index in range(len(model_names))
     )
-    console.print(Text(f"{'line':>9} {model_headings}  (a symbol)", style="bold"))
+    console.print(Text(f"{'line':>9} {model_headings}  (per token)", style="bold"))
     for line in lines:
         means = " ".join(f"{bits / max(1, line.num_tokens):7.2f}" for bits in line.bits)
         prefix = f"{line.number:>9} {means}  "
@@ -72,7 +72,7 @@ def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_col
 
 
 def surprisal_html(token_texts: Sequence[str], bits: npt.NDArray[Any]) -> str:
-    """Return a text for a notebook, coloured by surprise; the bits show when one points at a symbol."""
+    """Return a text as HTML for a notebook, colored by surprisal; a token's tooltip has its bits."""
     spans = []
     for token_text, token_bits in zip(token_texts[:MAX_HTML_TOKENS], bits[:MAX_HTML_TOKENS].tolist(), strict=True):
         background = surprisal_color(token_bits)
@@ -80,7 +80,7 @@ def surprisal_html(token_texts: Sequence[str], bits: npt.NDArray[Any]) -> str:
         title = "" if math.isnan(token_bits) else f"{token_bits:.2f} bits"
         spans.append(f'<span style="{style}" title="{title}">{html.escape(strip_control_chars(token_text))}</span>')
     omitted_note = (
-        "" if len(token_texts) <= MAX_HTML_TOKENS else f"<div>... and {len(token_texts) - MAX_HTML_TOKENS:,} symbols more</div>"
+        "" if len(token_texts) <= MAX_HTML_TOKENS else f"<div>... and {len(token_texts) - MAX_HTML_TOKENS:,} more tokens</div>"
     )
     css = "white-space:pre-wrap;overflow-wrap:anywhere;color:#111;background:#fff;padding:.5em"
     return f'<div style="{css}"><code style="color:#111;background:#fff">{"".join(spans)}</code>{omitted_note}</div>'

@@ -1,8 +1,8 @@
-"""The neuron explorer: a text as a recurrent network read it, on one page that opens anywhere.
+"""The neuron explorer: the activations of a recurrent network on a text, as one self-contained HTML page.
 
 The views are those of Karpathy's post (The Unreasonable Effectiveness of Recurrent Neural Networks, 2015): the text
-coloured by one unit, and the likeliest next characters under each character. The choice of units by a stretch of text
-is that of LSTMVis (Strobelt et al., 2018).
+colored by one unit, and the most probable next characters under each character. Finding units by a selection of the text
+is from LSTMVis (Strobelt et al., 2018).
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ SCRIPT = "explorer/main.js"
 BODY = "explorer/explorer.html"
 SIGNED_SIGNALS = {"h", "c", "g", "n"}
 FINE_SIGNALS = {"h", "c"}
-MAX_FINE_LEVEL = 62  # 254 would be seen by nobody, and makes the page a fifth larger
+MAX_FINE_LEVEL = 62  # 254 levels look the same and make the page 20% larger
 SURPRISE_STEPS, SURPRISE_MISSING = 1000, 65535
 CHANGE_STEPS, CHANGE_MISSING = 100, -32768
 
 
 @dataclass(frozen=True, eq=False)
 class ExplorerData:
-    """What the explorer shows of `T` symbols that a network of `L` layers of `H` units read.
+    """The data of the explorer for T tokens that a network of L layers with H units read.
 
     A unit is numbered `layer * H + unit`, as in the columns of every array here.
 
     Args:
         title: The heading.
-        subtitle: The model and the run, in a few words.
-        symbols: The text of each symbol; "" for a byte within a character and for the end of a document.
-        layers: L.
-        hidden: H.
-        signals: Name to `(T, L*H)`, "h" (the state, in -1..1) first. Then what the cell has: "c" (memory, unbounded,
-            shown as its tanh), gates "i", "f", "o", "r", "z" (in 0..1), candidates "g", "n" (in -1..1).
-        bits: `(T,)` how surprising each symbol was; NaN where nothing came before.
-        alphabet: The text of each of the V symbols of the vocabulary.
-        guess_ids: `(T, G)` the likeliest next symbols once a symbol was read, the likeliest first.
-        guess_chances: `(T, G)` their probabilities.
-        probes: Detectors, the best first: `layer`, `unit`, `feature`, `score`, `kind` ("AUC" or "correlation"), `p`
-            and `means` (what the feature is, in words).
-        importance: `(L*H,)` bits a symbol that this text costs more without the unit, or None.
-        effects: What holding a unit does: `layer`, `unit`, `value`, `feature` (may be ""), `bits` (change of the mean),
-            `changes` (pairs of place and change in bits, or `(T,)`), `before` and `after` (samples), `seed`.
-        ends: Places in the text where a document ends.
-        end_ids: Symbols of the alphabet that end a document.
-        labels: Whether the guesses are labels that stand beside the symbols, and not the next symbols.
+        subtitle: A short description of the model.
+        token_texts: The text of each token; "" for a byte within a character and for the end of a document.
+        num_layers: L.
+        hidden_size: H.
+        signals: Name to `(T, L*H)`, "h" (the hidden state, in -1..1) first. Then, depending on the cell: "c" (cell state,
+            unbounded, displayed as its tanh), gates "i", "f", "o", "r", "z" (in 0..1), candidates "g", "n" (in -1..1).
+        bits: `(T,)` the surprisal of each token; NaN for a token without context.
+        vocab_texts: The text of each of the V tokens of the vocabulary.
+        top_ids: `(T, K)` the most probable next tokens after each token, in descending order.
+        top_probs: `(T, K)` their probabilities.
+        probes: Detectors, the best first: `layer`, `unit`, `feature`, `description`, `score`, `kind` ("AUC" or
+            "correlation") and `p_value`, as in `interpret.probes.Probe`.
+        importance: `(L*H,)` the increase of the loss when the unit is clamped to 0, in bits per token, or None.
+        effects: Effects of clamped units: `layer`, `unit`, `value`, `feature` (may be ""), `bits` (mean change),
+            `changes` (pairs of position and change in bits, or `(T,)`), `before` and `after` (samples), `seed`.
+        eos_positions: Positions in the text at which a document ends.
+        eos_ids: Tokens of the vocabulary that end a document.
+        predicts_labels: Whether the predictions are labels of the tokens, and not the next tokens.
     """
 
     title: str
@@ -82,17 +82,17 @@ class ExplorerData:
         shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
         shapes = {f"signals[{name!r}]": (array.shape, (num_tokens, num_units)) for name, array in self.signals.items()}
         shapes["bits"] = (self.bits.shape, (num_tokens,))
-        shapes["guess_ids"] = (self.top_ids.shape, (num_tokens, self.top_ids.shape[-1]))
-        shapes["guess_chances"] = (self.top_probs.shape, self.top_ids.shape)
+        shapes["top_ids"] = (self.top_ids.shape, (num_tokens, self.top_ids.shape[-1]))
+        shapes["top_probs"] = (self.top_probs.shape, self.top_ids.shape)
         if self.importance is not None:
             shapes["importance"] = (self.importance.shape, (num_units,))
         problems = [
             f"{name} has shape {shape}, expected {expected}" for name, (shape, expected) in shapes.items() if shape != expected
         ]
         if not num_tokens or "h" not in self.signals:
-            problems.append("there must be a symbol, and a signal h")
+            problems.append("at least one token and the signal h are needed")
         if problems:
-            raise ValueError("The explorer cannot show this: " + "; ".join(problems))
+            raise ValueError("The explorer cannot display this: " + "; ".join(problems))
 
 
 def explorer_page(data: ExplorerData) -> str:
@@ -101,7 +101,7 @@ def explorer_page(data: ExplorerData) -> str:
 
 
 def payload(data: ExplorerData) -> dict[str, Any]:
-    """Return what the scripts of the page read."""
+    """Return the JSON data that the scripts of the page read."""
     return {
         "title": data.title,
         "subtitle": data.subtitle,
@@ -126,10 +126,10 @@ def payload(data: ExplorerData) -> dict[str, Any]:
 
 
 def encode_signal(name: str, array: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """Return a signal in few levels: 63 of the state and the memory, 15 or 16 of gates; a unit's timeline in one piece.
+    """Return a signal quantized to 63 levels (h and c) or to 15 or 16 (gates), compressed, unit by unit.
 
-    Signed values have an odd number of levels, so that 0 stays 0. Differences along the text deflate better than the
-    levels of a state that moves slowly, and worse where it jumps, so the shorter of the two is kept.
+    Signed values have an odd number of levels, so that 0 is exact. Differences along the text compress better than the
+    levels if a state changes slowly, and worse if it jumps, so the shorter of the two is used.
     """
     is_fine, is_signed = name in FINE_SIGNALS, name in SIGNED_SIGNALS
     missing = 255 if is_fine else 15
@@ -152,31 +152,31 @@ def encode_signal(name: str, array: NDArray[np.floating[Any]]) -> dict[str, Any]
 
 
 def quantize(values: NDArray[np.floating[Any]], scale: float, limits: tuple[int, int], missing: int) -> NDArray[np.float64]:
-    """Return values in whole steps of `1 / top`, kept within `span`, with `missing` in place of NaN."""
+    """Return values times `scale`, rounded and clipped to `limits`, with `missing` in place of NaN."""
     scaled = np.clip(np.rint(np.asarray(values, dtype=np.float64) * scale), *limits)
     return np.where(np.isnan(scaled), missing, scaled)
 
 
 def pack_nibbles(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return rows of numbers below 16 as bytes, two numbers in each, the first in the low half."""
+    """Return rows of numbers below 16 as bytes, two numbers in each, the first in the low four bits."""
     even = np.pad(levels, ((0, 0), (0, levels.shape[1] % 2)))
     return even[:, 0::2] | (even[:, 1::2] << np.uint8(4))
 
 
 def probe_dict(detector: Mapping[str, Any], hidden_size: int) -> dict[str, Any]:
-    """Return a detector as JSON can have it."""
+    """Return a detector as JSON values."""
     return {
         "neuron": unit_index(detector, hidden_size),
         "feature": str(detector["feature"]),
-        "description": str(detector["means"]),
+        "description": str(detector["description"]),
         "metric": str(detector["kind"]),
         "score": json_number(detector["score"]),
-        "pValue": json_number(detector["p"]),
+        "pValue": json_number(detector["p_value"]),
     }
 
 
 def effect_dict(item: Mapping[str, Any], data: ExplorerData) -> dict[str, Any]:
-    """Return what holding a unit does as JSON can have it, with the changes along the text packed."""
+    """Return the effect of an intervention as JSON values, with the changes along the text packed."""
     changes = item["changes"]
     if not isinstance(changes, np.ndarray) or changes.shape != (len(data.token_texts),):
         pairs, changes = changes, np.full(len(data.token_texts), np.nan)
@@ -195,10 +195,10 @@ def effect_dict(item: Mapping[str, Any], data: ExplorerData) -> dict[str, Any]:
 
 
 def unit_index(item: Mapping[str, Any], hidden_size: int) -> int:
-    """Return the number of a unit among all layers."""
+    """Return the index of a unit among all layers: layer * H + unit."""
     return int(item["layer"]) * hidden_size + int(item["unit"])
 
 
 def json_number(value: Any) -> float | None:
-    """Return a number in six digits, or None for what JSON has no number for."""
+    """Return a number with six digits, or None for one that is not finite."""
     return float(f"{value:.6g}") if math.isfinite(value) else None

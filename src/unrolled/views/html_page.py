@@ -1,8 +1,8 @@
 """Self-contained pages: one HTML file with its styles, its script and its data inside.
 
 Such a page can be opened from a mail attachment and loads nothing from the network; its content security policy forbids it.
-A text that a model has read may be hostile: it is embedded as JSON in which no character can end the element around it,
-and the scripts put it on the page as text only. The files are in `static`; `js_linker` joins the scripts.
+A text that a model has read may be malicious: it is embedded as JSON in which no character can end the element around it,
+and the scripts put it on the page as text only. The files are in `static`; `js_linker` links the scripts into one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers as they leave: the rows of a table with what is predicted behind them, as CSV or as one JSON document."""
+"""Output of predictions: the rows of a table with new columns, as CSV or as one JSON document."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled import JSON_VERSION
 from unrolled.atomic_io import make_dir, write_atomic
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
@@ -24,7 +25,7 @@ PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
 
 
 def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
-    """Write the table with its answers, row by row as they come."""
+    """Write the table with its predictions, row by row."""
     writer = csv.writer(out, lineterminator="\n")
     new_columns: list[str] | None = None
     for number, (row, prediction) in enumerate(rows, 1):
@@ -39,7 +40,7 @@ def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, 
 
 def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
     """Write one JSON document: the version, and a list of rows."""
-    out.write('{"version": 1, "rows": [')
+    out.write(f'{{"version": {JSON_VERSION}, "rows": [')
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {
@@ -58,7 +59,7 @@ def unused_name(name: str, columns: tuple[str, ...]) -> str:
 
 
 def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOptions, number: int) -> dict[str, Any]:
-    """Return the cells that an answer adds to its row."""
+    """Return the cells that a prediction adds to its row; an image is saved as a file if there is a folder for it."""
     text = prediction.text
     pixels = spec.target.to_pixels(prediction.values) if options.image_dir is not None and len(prediction.values) else None
     if pixels is not None:
@@ -89,11 +90,11 @@ def save_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
 
 
 def json_value(value: Any) -> Any:
-    """Return a cell as JSON can have it."""
+    """Return a cell as a JSON value."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def csv_value(value: Any) -> Any:
-    """Return a cell as CSV can have it: lists as JSON."""
+    """Return a cell as a CSV value: lists as JSON."""
     value = json_value(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else "" if value is None else value

@@ -1,6 +1,6 @@
-"""What a person sees while it trains: a live bar on a terminal, one `key=value` line an interval elsewhere.
+"""Progress of a training on stderr: a live bar on a terminal, a `key=value` line per interval elsewhere.
 
-Everything here goes to stderr; results go to stdout and are printed by `cli`.
+Results go to stdout and are printed by `cli`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from rich.text import Text
 from unrolled.training.callbacks import NullProgress, Progress
 
 LOG_INTERVAL = 5.0
-"""Seconds between two plain lines; the first comes sooner."""
+"""Seconds between two log lines; the first comes after `FIRST_LOG_AFTER`."""
 
 FIRST_LOG_AFTER = 1.0
 MAX_SAMPLE_CHARS = 120
-"""Characters of a live sample in a plain line; all of it is in samples.jsonl."""
+"""Characters of a sample in a log line; the whole sample is in samples.jsonl."""
 
 BAR_INTERVAL = 0.25
 
 
 def strip_control_chars(text: str) -> str:
-    """Return text without control characters, which could command a terminal; tabs and line ends stay."""
+    """Replace control characters, which a terminal would execute; tabs and line ends stay."""
     return "".join(c if c in "\n\t" or (c.isprintable() or c == "\u00ad") else "\ufffd" for c in text)
 
 
@@ -95,7 +95,7 @@ class _MessageProgress(NullProgress):
 
 
 class LogProgress(_MessageProgress):
-    """One line an interval, for logs and pipes: no bars, no cursor moves."""
+    """One line per interval, for logs and pipes, without cursor movement."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class LogProgress(_MessageProgress):
 
 
 class BarProgress(_MessageProgress):
-    """A live bar with the numbers, and the latest sample below it, on a terminal."""
+    """A live bar on a terminal, with the numbers and the latest sample below it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,16 +168,16 @@ class BarProgress(_MessageProgress):
         )
         numbers = (
             f"bits: train {format_bits(status.train_nats)}  validation {format_bits(self._val_nats)}  "
-            f"{status.tokens_per_second:,.0f} symbols/s  step {status.step:,}  epoch {status.epochs:.2f}"
+            f"{status.tokens_per_second:,.0f} tokens/s  step {status.step:,}  epoch {status.epochs:.2f}"
         )
         max_lines = max(3, self._console.height - 6)
         lines = strip_control_chars(self._sample).splitlines()[:max_lines]
-        sample = Panel(Text("\n".join(lines)), title="a sample now", title_align="left", border_style="dim")
+        sample = Panel(Text("\n".join(lines)), title="latest sample", title_align="left", border_style="dim")
         self._live.update(Group(bar_row, Text(numbers), *([sample] if self._sample else [])), refresh=True)
         self._next_time = time.monotonic() + BAR_INTERVAL
 
 
 def make_progress() -> NullProgress:
-    """Return the live bar where a person watches, plain lines elsewhere."""
+    """Return a live bar if stderr is a terminal, else log lines."""
     console = Console(stderr=True)
     return BarProgress() if console.is_terminal and not console.is_dumb_terminal else LogProgress()

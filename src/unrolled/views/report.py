@@ -1,8 +1,8 @@
-"""The report of a training run: what was learned, how well, and what is inside, on one page that opens anywhere.
+"""The report of a training run as one self-contained HTML page.
 
-The samples in the order of training are those of Karpathy's post (The Unreasonable Effectiveness of Recurrent Neural
-Networks, 2015); the plots of gates and of what the losses are made of follow Karpathy, Johnson and Fei-Fei (Visualizing and
-Understanding Recurrent Networks, 2015).
+The samples in the order of training are from Karpathy's post (The Unreasonable Effectiveness of Recurrent Neural
+Networks, 2015); the plots of gate saturation and of the loss by class of token are from Karpathy, Johnson and Fei-Fei
+(Visualizing and Understanding Recurrent Networks, 2015).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def report_page(data: dict[str, Any]) -> str:
     """Return the report of a run as one HTML page.
 
     Args:
-        data: What the page shows, by section; one that is missing, None or empty is not on the page. `title` must be there.
-            Numbers may be NaN or infinite: they are shown as unknown. The scripts of the page name the keys of each section.
+        data: The data of the page by section, with a `title`; a section that is missing, None or empty is left out. Numbers
+            may be NaN or infinite: they are displayed as unknown. The scripts of the page document the keys of each section.
     """
     return render_page(f"{data['title']} - report", STYLES, SCRIPT, to_json_value(data), BODY)
 
 
 def to_json_value(value: Any) -> Any:
-    """Return data as JSON can have it: numpy's as Python's, and None for a number that is not finite."""
+    """Return data as JSON values: numpy's types as Python's, and None for a number that is not finite."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""A scored text as a page: its lines coloured by surprise, and the most surprising of them first."""
+"""A scored text as an HTML page: the lines with the highest surprisal and the first lines, colored by surprisal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def surprisal_page(
     first_lines: Sequence[ScoredLine],
     top_lines: Sequence[ScoredLine],
 ) -> str:
-    """Return the page of a text: `lines` are those it begins with, `top` the most surprising of all.
+    """Return the page of a text: `first_lines` are its first lines, `top_lines` those with the highest excess surprisal.
 
-    `names` are what the models are called; colours are the first one's.
+    The colors are those of the first model.
     """
     data = {
         "title": title,
@@ -37,16 +37,16 @@ def surprisal_page(
         "lines": [_line_dict(line) for line in first_lines],
         "topLines": [_line_dict(line) for line in top_lines],
     }
-    return render_page(f"{title} - how surprising", STYLES, SCRIPT, data, BODY)
+    return render_page(f"{title} - surprisal", STYLES, SCRIPT, data, BODY)
 
 
 def _line_dict(line: ScoredLine) -> dict[str, Any]:
-    """Return a line; bits of characters are in hundredths, -1 where there are none."""
-    chars, char_bit_array = line.chars_and_bits()
+    """Return a line as JSON values; the bits of characters are in hundredths, -1 for a character without context."""
+    chars, bits = line.chars_and_bits()
     return {
         "number": line.number,
         "characters": chars,
         "shortened": line.is_truncated,
-        "bits": [-1 if math.isnan(char_bits) else round(100 * char_bits) for char_bits in char_bit_array.tolist()],
-        "meanBits": [char_bit_array / max(1, line.num_tokens) for char_bit_array in line.bits],
+        "bits": [-1 if math.isnan(char_bits) else round(100 * char_bits) for char_bits in bits.tolist()],
+        "meanBits": [model_bits / max(1, line.num_tokens) for model_bits in line.bits],
     }

@@ -1,4 +1,4 @@
-"""Loss against seconds as a picture: a small SVG, for a page or a README."""
+"""Loss curves over time as a small SVG image, for a page or a README."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60.0, 230.0, 20.0, 50.0
 
 
 def loss_curves_svg(curves: dict[str, list[tuple[float, float]]]) -> str:
-    """Return an SVG of curves of (seconds, nats a character), each named at its end. Both axes are linear."""
+    """Return an SVG of curves of (seconds, nats per character), each labeled at its end. Both axes are linear."""
     points = [point for curve in curves.values() for point in curve]
     max_seconds = max(seconds for seconds, _ in points)
     min_nats = math.floor(10 * min(nats for _, nats in points)) / 10
@@ -55,6 +55,6 @@ def _axes(
     elements.append(f'<text x="{x:.1f}" y="{y + 38:.1f}" text-anchor="middle" fill="#555">seconds of training</text>')
     elements.append(
         f'<text x="16" y="{HEIGHT / 2:.0f}" transform="rotate(-90 16 {HEIGHT / 2:.0f})" text-anchor="middle" fill="#555">'
-        "loss, nats a character</text>"
+        "loss, nats per character</text>"
     )
     return "\n".join(elements)

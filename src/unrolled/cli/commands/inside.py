@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from unrolled import JSON_VERSION
 from unrolled.cli.help import EXPLAIN_HELP, REPORT_HELP
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
@@ -30,7 +31,7 @@ def explain(argv: list[str]) -> int:
     with MessageHandler(print_note, "unrolled.analysis"):
         result = model.explain(input_name, **settings)
     if as_json:
-        print(json.dumps({"version": 1, **result.to_json()}))
+        print(json.dumps({"version": JSON_VERSION, **result.to_json()}))
     elif options.terminal:
         result.print_colored(options.neuron)
     else:
@@ -53,5 +54,5 @@ def report(argv: list[str]) -> int:
     model = open_model(Path(run), from_dict(MachineOptions, machine_settings, "the command line"))
     with MessageHandler(print_note, "unrolled.analysis"):
         result = model.report(**settings)
-    print(json.dumps({"version": 1, **result.to_json()}) if as_json else result.summary())
+    print(json.dumps({"version": JSON_VERSION, **result.to_json()}) if as_json else result.summary())
     return 0

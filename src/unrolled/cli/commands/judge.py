@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unrolled import JSON_VERSION
 from unrolled.cli.help import EVAL_HELP, SCORE_HELP
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
@@ -51,9 +52,9 @@ def evaluate(argv: list[str]) -> int:
         }
         baseline_nats = {} if baselines is None else baselines.to_json()
         document |= {"context": result.context, "baselines": baseline_nats, "unknown": result.num_unknown}
-        print(json.dumps({"version": 1, **document}))
+        print(json.dumps({"version": JSON_VERSION, **document}))
     else:
-        loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits a character"
+        loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits per character"
         print(f"{loss_text} over {result.num_chars:,} characters ({result.context})")
         if baselines is not None:
             print(baselines.to_text(result.nats))
@@ -69,7 +70,7 @@ def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, An
         return 0
     metrics = dict(report.to_json()["metrics"])
     error_rate = metrics.get("character_error_rate", 1 - metrics["accuracy"] if "accuracy" in metrics else None)
-    print(json.dumps({"version": 1, **metrics, "error_rate": error_rate, **report.to_json()}))
+    print(json.dumps({"version": JSON_VERSION, **metrics, "error_rate": error_rate, **report.to_json()}))
     return 0
 
 
@@ -120,7 +121,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         items = (
             _line_dict(line, has_several_models) for line in (scoring.lines() if all_lines else scoring.top_lines(options.top))
         )
-    out.write(f'{{"version": 1, "{"symbols" if options.per == "character" else "lines"}": [')
+    out.write(f'{{"version": JSON_VERSION, "{"symbols" if options.per == "character" else "lines"}": [')
     for index, item in enumerate(items):
         out.write((",\n" if index else "\n") + json.dumps(item))
     totals = scoring.totals
@@ -142,7 +143,7 @@ def _line_dict(line: ScoredLine, has_several_models: bool) -> dict[str, Any]:
         "line": line.number,
         "bits": line.bits[0],
         "characters": line.num_chars,
-        "surprise": line.excess_surprisal,
+        "excess_surprisal": line.excess_surprisal,
     }
     if line.num_unknown:
         item["unknown"] = line.num_unknown
@@ -209,7 +210,7 @@ def _summary(scoring: ScoringStream) -> str:
     for i, name in enumerate(scoring.model_names):
         model_bits = totals.bits_per_character(i)
         comparison = f" ({model_bits - totals.bits_per_character():+.4f}; best of {totals.best_lines[i]:,} lines)" if i else ""
-        lines.append(f"{model_bits:.4f} bits a character: {name}{comparison}")
+        lines.append(f"{model_bits:.4f} bits per character: {name}{comparison}")
     if len(scoring.model_names) > 1 + scoring.num_clamped and totals.num_chars:
         best_bits, second_bits = sorted(totals.bits)[:2]
         lines.append(

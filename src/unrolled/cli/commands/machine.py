@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from unrolled import __version__
+from unrolled import JSON_VERSION, __version__
 from unrolled.cli.help import BENCH_HELP, DOCTOR_HELP
 from unrolled.cli.parser import CommandParser
 from unrolled.errors import UsageError, did_you_mean
@@ -30,7 +30,7 @@ def bench(argv: list[str]) -> int:
         )
     with MessageHandler(lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True), "unrolled.bench"):
         results = run_benchmarks(parts, options)
-    print(json.dumps({"version": 1, **results}))
+    print(json.dumps({"version": JSON_VERSION, **results}))
     return 0
 
 
@@ -41,5 +41,5 @@ def doctor(argv: list[str]) -> int:
     from unrolled.doctor import collect_findings, format_findings
 
     findings = collect_findings()
-    print(json.dumps({"version": 1, **findings}) if cli_values["json"] else format_findings(findings))
+    print(json.dumps({"version": JSON_VERSION, **findings}) if cli_values["json"] else format_findings(findings))
     return 0 if findings["self_test"]["passed"] else 1

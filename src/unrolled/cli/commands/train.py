@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unrolled import __version__
+from unrolled import JSON_VERSION, __version__
 from unrolled.cli.help import TRAIN_HELP
 from unrolled.cli.parser import CommandParser
 from unrolled.errors import Interrupted, UsageError
@@ -66,7 +66,7 @@ def _run_training(
     if not training_run.process_group.is_main:
         return _exit_worker(result)
     if as_json:
-        print(json.dumps({"version": 1, **dataclasses.asdict(result)}), flush=True)
+        print(json.dumps({"version": JSON_VERSION, **dataclasses.asdict(result)}), flush=True)
     loss_text = ""
     if result.val_nats is not None:
         loss_text = f"\nbest validation: {result.val_bits:.3f} bits, {result.val_nats:.4f} nats a {result.loss_unit}"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from unrolled import JSON_VERSION
 from unrolled.cli.help import PREDICT_HELP, SAMPLE_HELP
 from unrolled.cli.parser import CommandParser
 from unrolled.options import MachineOptions, PredictOptions, SampleOptions
@@ -32,7 +33,7 @@ def sample(argv: list[str]) -> int:
         print(f"seed {settings['seed']}", file=sys.stderr)
     if as_json:
         samples = [sample_result.to_json() for sample_result in model.samples(**settings)]
-        print(json.dumps({"version": 1, "samples": samples, **model.sampling_backend(**settings)}))
+        print(json.dumps({"version": JSON_VERSION, "samples": samples, **model.sampling_backend(**settings)}))
     elif options.count == 1:
         if options.novel_only:
             _print_stream(next(model.samples(**settings)).text, iter(()))

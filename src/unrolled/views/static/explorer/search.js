@@ -89,10 +89,11 @@ function findMatches(wanted) {
 
 /** @param {string} wanted */
 function find(wanted) {
-  for (let position = 0; position < data.count; position++) marks.ofToken[position] &= ~(MARK.match | MARK.currentMatch);
+  const marksOfToken = marks.ofToken;
+  for (let position = 0; position < marksOfToken.length; position++) marksOfToken[position] &= ~(MARK.match | MARK.currentMatch);
   state.matches = findMatches(wanted);
   for (const [first, last] of state.matches) {
-    for (let position = first; position <= last; position++) marks.ofToken[position] |= MARK.match;
+    for (let position = first; position <= last; position++) marksOfToken[position] |= MARK.match;
   }
   state.currentMatch = -1;
   if (state.matches.length) goToMatch(1);

@@ -18,10 +18,9 @@ import { MARK, marks, repaintAll, visibleTextView } from "./text_view.js";
 function setSelection(ends) {
   state.selection = ends && [Math.min(...ends), Math.max(...ends)];
   const [start, end] = state.selection ?? [1, 0];
-  for (let position = 0; position < data.count; position++) {
-    const isInside = position >= start && position <= end;
-    marks.ofToken[position] = isInside ? marks.ofToken[position] | MARK.selected : marks.ofToken[position] & ~MARK.selected;
-  }
+  const marksOfToken = marks.ofToken;
+  for (let position = 0; position < marksOfToken.length; position++) marksOfToken[position] &= ~MARK.selected;
+  for (let position = start; position <= end; position++) marksOfToken[position] |= MARK.selected;
   repaintAll();
 }
 

@@ -103,12 +103,14 @@ export class TextView {
    * @param {Chunk} chunk
    */
   paint(chunk) {
+    const { spans, shownKeys, kinds } = this;
     const { levels, classOfLevel } = this.coloring;
+    const marksOfToken = marks.ofToken;
     for (let position = chunk.start; position < chunk.end; position++) {
-      const key = (marks.ofToken[position] * KINDS.length + this.kinds[position]) * 256 + classOfLevel[levels[position]];
-      if (key !== this.shownKeys[position]) {
-        this.spans[position].className = this.classNameOf(key);
-        this.shownKeys[position] = key;
+      const key = (marksOfToken[position] * KINDS.length + kinds[position]) * 256 + classOfLevel[levels[position]];
+      if (key !== shownKeys[position]) {
+        spans[position].className = this.classNameOf(key);
+        shownKeys[position] = key;
       }
     }
   }
@@ -172,10 +174,11 @@ function splitIntoChunks({ minTokens, maxTokens }) {
  * @param {number} columns
  */
 function countRows(chunk, columns) {
+  const { tokens } = data;
   let [rows, column] = [0, 0];
   for (let position = chunk.start; position < chunk.end; position++) {
     column++;
-    if (column < columns && !data.tokens[position].endsWith("\n")) continue;
+    if (column < columns && !tokens[position].endsWith("\n")) continue;
     rows++;
     column = 0;
   }
