@@ -166,7 +166,7 @@ def test_verification_accepts_correct_layers(cell: str, kernel: str, dtype: torc
 
 @pytest.mark.parametrize(("cell", "size"), [("lstm", 1024), ("lstm", 2048)])
 def test_verification_rejects_exactly_the_wrong_layers_of_torch(cell: str, size: int) -> None:
-    """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some CPUs; verification must agree with the error measured here."""
+    """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some CPUs; verification must agree with this one."""
     cell_module = CELLS[cell](64, size)
     error = verify.relative_error(cell_module, "torch", torch.bfloat16, batch_size=16, steps=4)
     model = RecurrentLM(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
