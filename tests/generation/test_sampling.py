@@ -1,4 +1,4 @@
-"""Drawing: each filter is what it says, the same seed is the same text, a sample knows where to end."""
+"""Sampling: logits processors, draws, one text per seed in any batch, stop strings, and the ends of documents."""
 
 import math
 from typing import Any
@@ -28,44 +28,45 @@ from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 LETTERS = "\n abcdeABC\u00e9"
 
 
-def network(vocabulary: Tokenizer, seed: int = 0) -> RecurrentLM:
+def network(tokenizer: Tokenizer, seed: int = 0) -> RecurrentLM:
     torch.manual_seed(seed)
-    model = RecurrentLM(vocabulary.vocab_size, ModelOptions(hidden=10, dropout=0.3)).eval()
+    model = RecurrentLM(tokenizer.vocab_size, ModelOptions(hidden=10, dropout=0.3)).eval()
     with torch.no_grad():
         model.head.weight.mul_(3)
     return model
 
 
-def odds(*chances: float) -> torch.Tensor:
-    return torch.tensor([chances], dtype=torch.float64).log()
+def log_probs(*probabilities: float) -> torch.Tensor:
+    return torch.tensor([probabilities], dtype=torch.float64).log()
 
 
-def kept(logits: torch.Tensor) -> list[int]:
+def kept_ids(logits: torch.Tensor) -> list[int]:
     return [int(i) for i in torch.isfinite(logits[0]).nonzero()]
 
 
-def test_filters_keep_what_they_say() -> None:
-    logits = odds(0.1, 0.4, 0.2, 0.3)
-    assert kept(apply_top_k(logits, SampleOptions(top_k=2))) == [1, 3]
-    assert kept(apply_top_k(logits, SampleOptions(top_k=0))) == [0, 1, 2, 3]
-    assert kept(apply_top_k(odds(0.25, 0.25, 0.25, 0.25), SampleOptions(top_k=3))).__len__() == 3
-    assert kept(apply_top_p(logits, SampleOptions(top_p=0.7))) == [1, 3]
-    assert kept(apply_top_p(logits, SampleOptions(top_p=0.71))) == [1, 2, 3]
-    assert kept(apply_top_p(logits, SampleOptions(top_p=1e-9))) == [1]
-    assert kept(apply_min_p(logits, SampleOptions(min_p=0.5))) == [1, 2, 3]
-    assert kept(apply_min_p(logits, SampleOptions(min_p=1.0))) == [1]
-    assert kept(apply_temperature(logits, SampleOptions(temperature=0))) == [1]
+def test_processors_keep_the_right_tokens() -> None:
+    logits = log_probs(0.1, 0.4, 0.2, 0.3)
+    assert kept_ids(apply_top_k(logits, SampleOptions(top_k=2))) == [1, 3]
+    assert kept_ids(apply_top_k(logits, SampleOptions(top_k=0))) == [0, 1, 2, 3]
+    assert kept_ids(apply_top_k(log_probs(0.25, 0.25, 0.25, 0.25), SampleOptions(top_k=3))).__len__() == 3
+    assert kept_ids(apply_top_p(logits, SampleOptions(top_p=0.7))) == [1, 3]
+    assert kept_ids(apply_top_p(logits, SampleOptions(top_p=0.71))) == [1, 2, 3]
+    assert kept_ids(apply_top_p(logits, SampleOptions(top_p=1e-9))) == [1]
+    assert kept_ids(apply_min_p(logits, SampleOptions(min_p=0.5))) == [1, 2, 3]
+    assert kept_ids(apply_min_p(logits, SampleOptions(min_p=1.0))) == [1]
+    assert kept_ids(apply_temperature(logits, SampleOptions(temperature=0))) == [1]
     assert apply_temperature(logits, SampleOptions(temperature=0.5))[0].tolist() == pytest.approx((2 * logits[0]).tolist())
     assert [f.__name__ for f in LOGITS_PROCESSORS] == ["apply_temperature", "apply_top_k", "apply_top_p", "apply_min_p"]
 
 
-def test_draws_follow_the_odds_and_never_take_the_impossible() -> None:
-    logits = odds(0.0, 0.5, 0.0, 0.3, 0.2, 0.0).expand(20000, -1)
+def test_draws_follow_the_probabilities_and_never_take_probability_zero() -> None:
+    logits = log_probs(0.0, 0.5, 0.0, 0.3, 0.2, 0.0).expand(20000, -1)
     numbers = torch.from_numpy(np.random.default_rng(0).random(20000))
     counts = torch.bincount(sample_token(logits, numbers, SampleOptions()), minlength=6) / 20000
     assert counts.tolist() == pytest.approx([0, 0.5, 0, 0.3, 0.2, 0], abs=0.02)
-    edges = torch.tensor([0.0, 0.5, 0.8, 1 - 1e-16], dtype=torch.float64)
-    assert sample_token(logits[:4], edges, SampleOptions()).tolist() == [1, 3, 4, 4]
+    quarters = torch.tensor([-torch.inf, 0, -torch.inf, 0, 0, 0, -torch.inf]).expand(4, -1)  # exactly 0.25 each in any softmax
+    edges = torch.tensor([0.0, 0.25, 0.5, 1 - 1e-16], dtype=torch.float64)
+    assert sample_token(quarters, edges, SampleOptions()).tolist() == [1, 3, 4, 5]
 
 
 def test_random_numbers_are_keyed_by_seed_and_position() -> None:
@@ -92,50 +93,50 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("settings", OPTIONS, ids=str)
 @pytest.mark.parametrize(
-    "vocabulary", [CharTokenizer(LETTERS), CharTokenizer(LETTERS, True), ByteTokenizer()], ids=["text", "lines", "bytes"]
+    "tokenizer", [CharTokenizer(LETTERS), CharTokenizer(LETTERS, True), ByteTokenizer()], ids=["text", "lines", "bytes"]
 )
-def test_the_same_seed_is_the_same_text_alone_streamed_or_among_others(settings: dict[str, Any], vocabulary: Tokenizer) -> None:
-    model = network(vocabulary)
-    many = list(generate(model, vocabulary, SampleOptions(length=60, count=REFERENCE_BATCH + 3, **settings), seed=40))
+def test_a_seed_gives_the_same_text_alone_streamed_or_in_a_batch(settings: dict[str, Any], tokenizer: Tokenizer) -> None:
+    model = network(tokenizer)
+    many = list(generate(model, tokenizer, SampleOptions(length=60, count=REFERENCE_BATCH + 3, **settings), seed=40))
     assert [sample.seed for sample in many] == list(range(40, 47))
     for index, sample in enumerate(many):
         options = SampleOptions(length=60, **settings)
-        (alone,) = generate(model, vocabulary, options, seed=40 + index)
+        (alone,) = generate(model, tokenizer, options, seed=40 + index)
         assert alone == sample
         prompt = settings.get("prompt", "")
-        assert prompt + "".join(stream_text(model, vocabulary, options, seed=40 + index)) == sample.text
+        assert prompt + "".join(stream_text(model, tokenizer, options, seed=40 + index)) == sample.text
     if settings.get("temperature") != 0:
         assert len({sample.text for sample in many}) > 1
 
 
-def test_a_document_ends_by_itself() -> None:
-    vocabulary = CharTokenizer("ab", True)
-    model = network(vocabulary)
-    samples = list(generate(model, vocabulary, SampleOptions(length=500, count=20), seed=1))
+def test_a_document_ends_with_eos() -> None:
+    tokenizer = CharTokenizer("ab", True)
+    model = network(tokenizer)
+    samples = list(generate(model, tokenizer, SampleOptions(length=500, count=20), seed=1))
     assert {sample.finish_reason for sample in samples} == {"end"}
     assert all(len(sample.text) == sample.num_tokens - 1 for sample in samples)
-    (short,) = generate(model, vocabulary, SampleOptions(length=0), seed=1)
+    (short,) = generate(model, tokenizer, SampleOptions(length=0), seed=1)
     assert (short.text, short.finish_reason) == ("", "length")
 
 
 def test_stop_strings_are_not_part_of_the_text() -> None:
-    vocabulary = CharTokenizer("ab")
-    model = network(vocabulary)
-    free = next(generate(model, vocabulary, SampleOptions(length=200), seed=3)).text
+    tokenizer = CharTokenizer("ab")
+    model = network(tokenizer)
+    free = next(generate(model, tokenizer, SampleOptions(length=200), seed=3)).text
     for stop in ("ab", "aab", "bba"):
         at = free.find(stop)
         assert at >= 0
-        sample = next(generate(model, vocabulary, SampleOptions(length=200, stop=(stop,)), seed=3))
+        sample = next(generate(model, tokenizer, SampleOptions(length=200, stop=(stop,)), seed=3))
         assert (sample.text, sample.finish_reason) == (free[:at], "stop")
-        assert "".join(stream_text(model, vocabulary, SampleOptions(length=200, stop=(stop,)), seed=3)) == free[:at]
-    (never,) = generate(model, vocabulary, SampleOptions(length=50, stop=("zz", free[40:50] + "z")), seed=3)
+        assert "".join(stream_text(model, tokenizer, SampleOptions(length=200, stop=(stop,)), seed=3)) == free[:at]
+    (never,) = generate(model, tokenizer, SampleOptions(length=50, stop=("zz", free[40:50] + "z")), seed=3)
     assert never.text == free[:50]
 
 
 def test_prompts_of_any_length_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    vocabulary = CharTokenizer(LETTERS)
-    model = network(vocabulary)
-    ids, _ = encode_prompt(vocabulary, "abcde " * 40)
+    tokenizer = CharTokenizer(LETTERS)
+    model = network(tokenizer)
+    ids, _ = encode_prompt(tokenizer, "abcde " * 40)
     with torch.no_grad():
         whole, _ = prefill(model, ids)
         monkeypatch.setattr("unrolled.generation.sampling.PROMPT_CHUNK_TOKENS", 7)
@@ -143,7 +144,7 @@ def test_prompts_of_any_length_are_read_in_chunks(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(whole, chunks)
 
 
-def test_prompts_are_mapped_and_start_documents() -> None:
+def test_prompts_are_mapped_to_known_characters_and_start_documents() -> None:
     lines = CharTokenizer(LETTERS.replace("\n", ""), True)
     assert encode_prompt(lines, "")[0] == [lines.eos_id]
     assert encode_prompt(lines, "ab")[0][0] == lines.eos_id
@@ -154,19 +155,19 @@ def test_prompts_are_mapped_and_start_documents() -> None:
 
 
 def test_bytes_come_out_as_whole_characters() -> None:
-    vocabulary = ByteTokenizer()
-    model = network(vocabulary)
-    pieces = list(stream_text(model, vocabulary, SampleOptions(length=300), seed=1))
+    tokenizer = ByteTokenizer()
+    model = network(tokenizer)
+    pieces = list(stream_text(model, tokenizer, SampleOptions(length=300), seed=1))
     ids = [int(b) for b in "".join(pieces).encode("utf-8", "replace")]
     assert ids
-    assert "".join(pieces) == next(generate(model, vocabulary, SampleOptions(length=300), seed=1)).text
+    assert "".join(pieces) == next(generate(model, tokenizer, SampleOptions(length=300), seed=1)).text
 
 
-def test_infinitesimal_temperature_is_the_likeliest() -> None:
-    vocabulary = CharTokenizer(LETTERS)
-    model = network(vocabulary)
+def test_a_tiny_temperature_is_greedy() -> None:
+    tokenizer = CharTokenizer(LETTERS)
+    model = network(tokenizer)
     texts = {
-        next(generate(model, vocabulary, SampleOptions(length=40, temperature=t), seed=s)).text
+        next(generate(model, tokenizer, SampleOptions(length=40, temperature=t), seed=s)).text
         for t in (0, 1e-5)
         for s in (1, 2)
     }
@@ -175,9 +176,9 @@ def test_infinitesimal_temperature_is_the_likeliest() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", None])
-def test_a_check_that_raises_stops_a_sample_within_a_block(precision: Any) -> None:
-    """A signal is heard between blocks, by the native step as by the definition, however long the sample is to be."""
-    vocabulary, calls = CharTokenizer(list(LETTERS)), 0
+def test_an_exception_of_check_stops_a_sample_within_a_block(precision: Any) -> None:
+    """So a signal is handled between blocks, by the native decoder and the reference, however long the sample is."""
+    tokenizer, calls = CharTokenizer(list(LETTERS)), 0
 
     def check() -> None:
         nonlocal calls
@@ -187,5 +188,5 @@ def test_a_check_that_raises_stops_a_sample_within_a_block(precision: Any) -> No
 
     endless = SampleOptions(length=100_000)
     with pytest.raises(KeyboardInterrupt):
-        list(generate(network(vocabulary), vocabulary, endless, seed=1, check=check, precision=precision))
-    assert calls == 20, "nothing more is drawn after it"
+        list(generate(network(tokenizer), tokenizer, endless, seed=1, check=check, precision=precision))
+    assert calls == 20, "no block is drawn after the exception"

@@ -1,6 +1,6 @@
-"""The native step draws what the definition draws: every cell, precision and instruction set, alone or among others.
+"""The native decoder draws what the reference draws: every cell, precision and instruction set, alone or in a batch.
 
-Where the library is not built, each of these tests holds the way back to its word instead; CI must have it.
+Without the extension, the tests marked `built` are skipped; in CI it must be there.
 """
 
 import math
@@ -28,7 +28,7 @@ from unrolled.generation.sampling import (
 )
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.clamp import Clamp
-from unrolled.nn.kernels import native_decoder as step_module
+from unrolled.nn.kernels import native_decoder
 from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeDecoder, Precision, unsupported_reason
 from unrolled.nn.language_model import RecurrentLM
@@ -36,20 +36,20 @@ from unrolled.options import ModelOptions, SampleOptions, TrainingOptions
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer
 from unrolled.training.optim import make_optimizer
 
-SYMBOLS = 23
+VOCAB_SIZE = 23
 SETS = native_module().available_isas() if native_module() is not None else ["none"]
 BOUNDS: dict[Precision, float] = {"float32": 2e-5, "bfloat16": 0.1, "int8": 0.1}
 LETTERS = "\n abcdeABC\u00e9"
 
 
-def network(symbols: int = SYMBOLS, seed: int = 0, sharp: float = 3.0, **options: Any) -> RecurrentLM:
+def network(vocab_size: int = VOCAB_SIZE, seed: int = 0, logit_scale: float = 3.0, **options: Any) -> RecurrentLM:
     torch.manual_seed(seed)
-    model = RecurrentLM(symbols, ModelOptions(**{"hidden": 17, "dropout": 0.2, **options})).eval()
+    model = RecurrentLM(vocab_size, ModelOptions(**{"hidden": 17, "dropout": 0.2, **options})).eval()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() == 1:
                 weight.add_(0.1 * torch.randn(weight.shape))
-        model.head.weight.mul_(sharp)
+        model.head.weight.mul_(logit_scale)
     return model
 
 
@@ -61,9 +61,9 @@ def use(name: str) -> None:
         native_module().set_isa(name)
 
 
-def test_without_the_library_the_definition_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_module, "native_module", lambda: None)
-    monkeypatch.setattr(step_module, "unavailable_reason", lambda: "not built here")
+def test_without_the_extension_the_reference_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_decoder, "native_module", lambda: None)
+    monkeypatch.setattr(native_decoder, "unavailable_reason", lambda: "not built here")
     model, letters, options = network(len(LETTERS)), CharTokenizer(LETTERS), SampleOptions(length=30)
     assert unsupported_reason(model) == "not built here"
     assert native_precision(model, options, [], "float32") is None
@@ -83,57 +83,57 @@ KINDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @built
-def test_logits_and_states_are_those_of_the_definition(cell: str, kind: dict[str, Any], name: str) -> None:
+def test_logits_and_states_are_those_of_the_reference(cell: str, kind: dict[str, Any], name: str) -> None:
     use(name)
     for size in (1, 3, 17, 64, 200):
-        model = network(cell=cell, hidden=size, layers=3, sharp=1.0, **kind)
+        model = network(cell=cell, hidden=size, layers=3, logit_scale=1.0, **kind)
         for rows in (1, 3, 16, 33):
-            ids = torch.randint(SYMBOLS, (5, rows))
+            ids = torch.randint(VOCAB_SIZE, (5, rows))
             with torch.no_grad():
                 state = model.initial_state(rows)
-                for now in ids:
-                    logits, state = model.step(now, state)
+                for step_ids in ids:
+                    logits, state = model.step(step_ids, state)
             for precision in PRECISIONS:
-                step = NativeDecoder(model, rows, precision, threads=1 + rows % 2)
-                step.read(ids[:2])
-                step.read(ids[2:])
-                # A norm of so few numbers divides by what rounding left of their differences.
+                decoder = NativeDecoder(model, rows, precision, threads=1 + rows % 2)
+                decoder.read(ids[:2])
+                decoder.read(ids[2:])
+                # A layer norm over so few units divides rounding errors by a very small deviation.
                 bound = BOUNDS[precision] * (10 if size < 4 else 1)
-                torch.testing.assert_close(step.logits(), logits, atol=bound, rtol=0)
-                for own, other in zip(state_tensors(step.state), state_tensors(state), strict=True):
-                    torch.testing.assert_close(own, other, atol=bound, rtol=0)
+                torch.testing.assert_close(decoder.logits(), logits, atol=bound, rtol=0)
+                for actual, expected in zip(state_tensors(decoder.state), state_tensors(state), strict=True):
+                    torch.testing.assert_close(actual, expected, atol=bound, rtol=0)
 
 
-def drawn(model: RecurrentLM, numbers: torch.Tensor, precision: Precision, threads: int, blocks: list[int]) -> Any:
-    step = NativeDecoder(model, numbers.shape[1], precision, threads)
-    step.read(torch.arange(numbers.shape[1]).unsqueeze(0) % SYMBOLS)
+def draw(model: RecurrentLM, numbers: torch.Tensor, precision: Precision, threads: int, blocks: list[int]) -> Any:
+    decoder = NativeDecoder(model, numbers.shape[1], precision, threads)
+    decoder.read(torch.arange(numbers.shape[1]).unsqueeze(0) % VOCAB_SIZE)
     parts = torch.split(numbers, blocks)
-    pieces = [step.sample(part, SampleOptions(top_p=0.95)) for part in parts]
-    return torch.cat(pieces), step.logits(), state_tensors(step.state)
+    pieces = [decoder.sample(part, SampleOptions(top_p=0.95)) for part in parts]
+    return torch.cat(pieces), decoder.logits(), state_tensors(decoder.state)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", SETS)
 @built
-def test_a_stream_is_the_same_alone_among_others_in_other_blocks_and_by_any_threads(name: str, precision: Precision) -> None:
+def test_a_stream_is_the_same_in_any_batch_any_blocks_and_with_any_threads(name: str, precision: Precision) -> None:
     use(name)
     for cell, size in (("lstm", 72), ("gru", 40), ("rnn", 130)):
         model = network(cell=cell, hidden=size)
         numbers = torch.rand(24, 33, dtype=torch.float64)
-        ids, logits, state = drawn(model, numbers, precision, 1, [24])
+        ids, logits, state = draw(model, numbers, precision, 1, [24])
         for threads, blocks in ((1, [1, 7, 16]), (2, [24]), (3, [20, 4])):
-            again, same, after = drawn(model, numbers, precision, threads, blocks)
+            again, same_logits, final_state = draw(model, numbers, precision, threads, blocks)
             assert torch.equal(again, ids)
-            assert torch.equal(same, logits)
-            assert all(map(torch.equal, after, state))
+            assert torch.equal(same_logits, logits)
+            assert all(map(torch.equal, final_state, state))
         for count in (1, 2, 15, 16, 17):
-            fewer, same, after = drawn(model, numbers[:, :count], precision, 1 + count % 2, [24])
+            fewer, same_logits, final_state = draw(model, numbers[:, :count], precision, 1 + count % 2, [24])
             assert torch.equal(fewer, ids[:, :count])
-            assert torch.equal(same, logits[:count])
-            assert all(torch.equal(own, other[:count]) for own, other in zip(after, state, strict=True))
+            assert torch.equal(same_logits, logits[:count])
+            assert all(torch.equal(actual, expected[:count]) for actual, expected in zip(final_state, state, strict=True))
 
 
-FILTERED: list[dict[str, Any]] = [
+PROCESSOR_SETTINGS: list[dict[str, Any]] = [
     {},
     {"temperature": 0.5},
     {"temperature": 0},
@@ -150,25 +150,25 @@ FILTERED: list[dict[str, Any]] = [
 
 
 @built
-def test_narrow_weights_cost_next_to_nothing(tmp_path: Path) -> None:
+def test_bfloat16_and_int8_weights_cost_less_than_a_hundredth_of_a_bit(tmp_path: Path) -> None:
     trained = unrolled.train("builtin:python", progress=False, out=str(tmp_path / "run"), hidden=64, steps=100, seed=1)
     ids = torch.from_numpy(trained.session.train_and_held_out()[1].astype("int64"))[: 16 * 300].view(16, -1).T.contiguous()
     losses: dict[Precision, torch.Tensor] = {}
     for precision in PRECISIONS:
-        step, of_all = NativeDecoder(trained.network, 16, precision), []
-        for read, follows in zip(ids[:-1], ids[1:], strict=True):
-            step.read(read[None])
-            of_all.append(F.cross_entropy(step.logits().double(), follows, reduction="none"))
-        losses[precision] = torch.stack(of_all) / math.log(2)
-    assert losses["float32"].mean() < 5  # bits: something was learned, or there would be nothing to lose
-    cost = {precision: abs(float((own - losses["float32"]).mean())) for precision, own in losses.items()}
+        decoder, batch_losses = NativeDecoder(trained.network, 16, precision), []
+        for read, target in zip(ids[:-1], ids[1:], strict=True):
+            decoder.read(read[None])
+            batch_losses.append(F.cross_entropy(decoder.logits().double(), target, reduction="none"))
+        losses[precision] = torch.stack(batch_losses) / math.log(2)
+    assert losses["float32"].mean() < 5  # bits: the model must have learned something for the comparison to mean anything
+    cost = {precision: abs(float((loss - losses["float32"]).mean())) for precision, loss in losses.items()}
     assert cost["bfloat16"] < 0.001
     assert cost["int8"] < 0.003
 
 
-@pytest.mark.parametrize("settings", FILTERED, ids=str)
+@pytest.mark.parametrize("settings", PROCESSOR_SETTINGS, ids=str)
 @built
-def test_draws_are_those_of_the_definition(settings: dict[str, Any]) -> None:
+def test_draws_are_those_of_the_reference(settings: dict[str, Any]) -> None:
     options = SampleOptions(**settings)
     for seed in range(8):
         model = network(seed=seed)
@@ -179,62 +179,62 @@ def test_draws_are_those_of_the_definition(settings: dict[str, Any]) -> None:
             bias = model.head.bias.clone()
         numbers = torch.rand(200, 1, dtype=torch.float64)
         numbers[:2, 0] = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-        step = NativeDecoder(model, 1)
-        step.read(torch.zeros(1, 1, dtype=torch.int64))
-        found = step.sample(numbers, options)[:, 0]
+        decoder = NativeDecoder(model, 1)
+        decoder.read(torch.zeros(1, 1, dtype=torch.int64))
+        found = decoder.sample(numbers, options)[:, 0]
         assert torch.equal(found, sample_token(bias.expand(200, -1), numbers[:, 0], options))
         assert int(found.min()) >= 4
 
 
 @built
-def test_exactly_k_among_equals() -> None:
+def test_top_k_keeps_exactly_k_with_ties() -> None:
     model = network()
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.zero_()
-    step = NativeDecoder(model, 1)
-    step.read(torch.zeros(1, 1, dtype=torch.int64))
+    decoder = NativeDecoder(model, 1)
+    decoder.read(torch.zeros(1, 1, dtype=torch.int64))
     numbers = torch.rand(500, 1, dtype=torch.float64)
-    assert len(set(step.sample(numbers, SampleOptions(top_k=5)).flatten().tolist())) == 5
+    assert len(set(decoder.sample(numbers, SampleOptions(top_k=5)).flatten().tolist())) == 5
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("settings", [*FILTERED, {"prompt": "abc\u00e9" * 30}, {"stop": ("a ", "bb")}], ids=str)
+@pytest.mark.parametrize("settings", [*PROCESSOR_SETTINGS, {"prompt": "abc\u00e9" * 30}, {"stop": ("a ", "bb")}], ids=str)
 @built
-def test_the_text_is_the_one_that_the_definition_draws(settings: dict[str, Any], cell: str) -> None:
-    for vocabulary in (CharTokenizer(LETTERS), CharTokenizer(LETTERS, True), ByteTokenizer()):
-        model = network(vocabulary.vocab_size, cell=cell, hidden=40)
+def test_the_text_is_that_of_the_reference(settings: dict[str, Any], cell: str) -> None:
+    for tokenizer in (CharTokenizer(LETTERS), CharTokenizer(LETTERS, True), ByteTokenizer()):
+        model = network(tokenizer.vocab_size, cell=cell, hidden=40)
         options = SampleOptions(**{"length": 300, "count": 3, **settings})
-        own = list(generate(model, vocabulary, options, 5))
-        assert own == list(generate(model, vocabulary, options, 5, precision=None))
+        samples = list(generate(model, tokenizer, options, 5))
+        assert samples == list(generate(model, tokenizer, options, 5, precision=None))
 
 
 @built
-def test_many_samples_are_those_drawn_one_by_one() -> None:
-    vocabulary = CharTokenizer(LETTERS, True)
-    model = network(vocabulary.vocab_size, hidden=40, sharp=1.0)
+def test_samples_of_a_batch_are_those_drawn_one_by_one() -> None:
+    tokenizer = CharTokenizer(LETTERS, True)
+    model = network(tokenizer.vocab_size, hidden=40, logit_scale=1.0)
     for precision in PRECISIONS:
         count = NATIVE_BATCH + 5
         options = SampleOptions(length=150, count=count, prompt="ab")
-        for index, sample in enumerate(generate(model, vocabulary, options, 3, precision=precision)):
+        for index, sample in enumerate(generate(model, tokenizer, options, 3, precision=precision)):
             if index % 7 == 0 or index >= NATIVE_BATCH:
                 alone = replace(options, count=1)
-                assert sample == next(generate(model, vocabulary, alone, 3 + index, precision=precision))
-                assert sample.text == "ab" + "".join(stream_text(model, vocabulary, alone, 3 + index, precision=precision))
+                assert sample == next(generate(model, tokenizer, alone, 3 + index, precision=precision))
+                assert sample.text == "ab" + "".join(stream_text(model, tokenizer, alone, 3 + index, precision=precision))
 
 
 @built
-def test_the_first_symbol_comes_at_once_and_blocks_grow() -> None:
+def test_the_first_token_comes_at_once_and_blocks_grow() -> None:
     model = network(len(LETTERS))
     ids, _ = encode_prompt(CharTokenizer(LETTERS), "")
     options = SampleOptions(length=300)
-    step = NativeDecoder(model, 2)
-    blocks = [block.shape[1] for block in stream_ids(model, ids, [1, 2], options, decoder=step)]
+    decoder = NativeDecoder(model, 2)
+    blocks = [block.shape[1] for block in stream_ids(model, ids, [1, 2], options, decoder=decoder)]
     assert blocks == [1, 1, 2, 4, 8, 16, 32, 64, 64, 64, 44]
 
 
 @built
-def test_what_it_cannot_run_goes_the_old_way() -> None:
+def test_unsupported_models_and_options_use_the_reference() -> None:
     model = network()
     options = SampleOptions()
     assert native_precision(model, options, [], "bfloat16") == "bfloat16"
@@ -259,7 +259,7 @@ def test_what_it_cannot_run_goes_the_old_way() -> None:
 
 
 @built
-def test_numbers_that_are_none_end_nothing() -> None:
+def test_weights_that_are_nan_or_infinite_do_not_crash() -> None:
     for name in SETS:
         use(name)
         for value in (torch.nan, torch.inf, -torch.inf):
@@ -268,58 +268,60 @@ def test_numbers_that_are_none_end_nothing() -> None:
                 model.stack.layer_list()[0].cell.get_parameter("weight_hh")[3] = value
                 model.head.bias[5] = value
             for precision in PRECISIONS:
-                step = NativeDecoder(model, 2, precision)
-                for settings in FILTERED:
-                    ids = step.sample(torch.rand(5, 2, dtype=torch.float64), SampleOptions(**settings))
-                    assert 0 <= int(ids.min()) <= int(ids.max()) < SYMBOLS
+                decoder = NativeDecoder(model, 2, precision)
+                for settings in PROCESSOR_SETTINGS:
+                    ids = decoder.sample(torch.rand(5, 2, dtype=torch.float64), SampleOptions(**settings))
+                    assert 0 <= int(ids.min()) <= int(ids.max()) < VOCAB_SIZE
 
 
 @built
-def test_wrong_sizes_types_and_symbols_are_errors() -> None:
-    step, packed = NativeDecoder(network(), 3), native_module().DecoderWeights(2, 0, 17, 2, SYMBOLS, True, 1e-5)
-    own = native_module().Decoder(packed, 3)
+def test_wrong_sizes_types_and_ids_are_errors() -> None:
+    decoder, packed = NativeDecoder(network(), 3), native_module().DecoderWeights(2, 0, 17, 2, VOCAB_SIZE, True, 1e-5)
+    raw_decoder = native_module().Decoder(packed, 3)
     ids, numbers = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.float64)
     weight, bias = torch.zeros(68, 17), torch.zeros(68)
     wrong: list[Callable[[], Any]] = [
-        lambda: step.read(ids + SYMBOLS),
-        lambda: step.read(ids - 1),
-        lambda: step.read(ids.int()),
-        lambda: step.read(ids[0]),
-        lambda: step.read(torch.zeros(2, 4, dtype=torch.int64)),
-        lambda: step.read(ids[:, :0]),
-        lambda: step.sample(numbers + 1, SampleOptions()),
-        lambda: step.sample(numbers * torch.nan, SampleOptions()),
-        lambda: step.sample(numbers.float(), SampleOptions()),
-        lambda: step.sample(torch.zeros(2, 4, dtype=torch.float64), SampleOptions()),
-        lambda: own.sample(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
-        lambda: own.sample(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
-        lambda: own.feed(ids, 0),
-        lambda: own.feed(ids, 5000),
-        lambda: own.logits(torch.zeros(3, SYMBOLS + 1)),
-        lambda: own.logits(torch.zeros(4, SYMBOLS)),
-        lambda: own.state(2, torch.zeros(3, 17), torch.zeros(3, 17), True),
-        lambda: own.state(0, torch.zeros(3, 17), None, True),
-        lambda: own.state(0, torch.zeros(3, 16), torch.zeros(3, 16), True),
+        lambda: decoder.read(ids + VOCAB_SIZE),
+        lambda: decoder.read(ids - 1),
+        lambda: decoder.read(ids.int()),
+        lambda: decoder.read(ids[0]),
+        lambda: decoder.read(torch.zeros(2, 4, dtype=torch.int64)),
+        lambda: decoder.read(ids[:, :0]),
+        lambda: decoder.sample(numbers + 1, SampleOptions()),
+        lambda: decoder.sample(numbers * torch.nan, SampleOptions()),
+        lambda: decoder.sample(numbers.float(), SampleOptions()),
+        lambda: decoder.sample(torch.zeros(2, 4, dtype=torch.float64), SampleOptions()),
+        lambda: raw_decoder.sample(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
+        lambda: raw_decoder.sample(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
+        lambda: raw_decoder.feed(ids, 0),
+        lambda: raw_decoder.feed(ids, 5000),
+        lambda: raw_decoder.logits(torch.zeros(3, VOCAB_SIZE + 1)),
+        lambda: raw_decoder.logits(torch.zeros(4, VOCAB_SIZE)),
+        lambda: raw_decoder.state(2, torch.zeros(3, 17), torch.zeros(3, 17), True),
+        lambda: raw_decoder.state(0, torch.zeros(3, 17), None, True),
+        lambda: raw_decoder.state(0, torch.zeros(3, 16), torch.zeros(3, 16), True),
         lambda: packed.set_layer(0, weight[:67], None, None, None, None, None),
         lambda: packed.set_layer(0, weight, weight, None, None, None, None),
         lambda: packed.set_layer(1, weight, weight, bias, None, None, None),
         lambda: packed.set_layer(1, weight.double(), weight, bias, None, torch.zeros(17), torch.zeros(17)),
         lambda: packed.set_layer(2, weight, weight, bias, None, torch.zeros(17), torch.zeros(17)),
-        lambda: packed.set_table_and_head(torch.zeros(SYMBOLS, 68), None, torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)),
         lambda: packed.set_table_and_head(
-            torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(SYMBOLS, 17), torch.zeros(SYMBOLS)
+            torch.zeros(VOCAB_SIZE, 68), None, torch.zeros(VOCAB_SIZE, 17), torch.zeros(VOCAB_SIZE)
         ),
-        lambda: native_module().DecoderWeights(3, 0, 17, 2, SYMBOLS, True, 1e-5),
-        lambda: native_module().DecoderWeights(2, 3, 17, 2, SYMBOLS, True, 1e-5),
-        lambda: native_module().DecoderWeights(2, 0, 0, 2, SYMBOLS, True, 1e-5),
+        lambda: packed.set_table_and_head(
+            torch.zeros(1, 68), torch.zeros(1, 17), torch.zeros(VOCAB_SIZE, 17), torch.zeros(VOCAB_SIZE)
+        ),
+        lambda: native_module().DecoderWeights(3, 0, 17, 2, VOCAB_SIZE, True, 1e-5),
+        lambda: native_module().DecoderWeights(2, 3, 17, 2, VOCAB_SIZE, True, 1e-5),
+        lambda: native_module().DecoderWeights(2, 0, 0, 2, VOCAB_SIZE, True, 1e-5),
         lambda: native_module().Decoder(packed, -1),
         lambda: native_module().memory_bandwidth(1, 1, 0.1),
     ]
     for call in wrong:
         with pytest.raises(ValueError, match=r"\w"):
             call()
-    step.read(ids[:0])  # nothing to read is nothing wrong
-    assert step.sample(numbers[:0], SampleOptions()).shape == (0, 3)
+    decoder.read(ids[:0])  # zero steps are allowed
+    assert decoder.sample(numbers[:0], SampleOptions()).shape == (0, 3)
 
 
 @built
@@ -329,17 +331,19 @@ def test_weights_are_packed_once_and_again_when_they_change() -> None:
     numbers = torch.rand(30, 1, dtype=torch.float64)
     drawn = first.sample(numbers, SampleOptions())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_module, "_pack_weights", lambda *_: pytest.fail("packed again"))
+        patch.setattr(native_decoder, "_pack_weights", lambda *_: pytest.fail("packed again"))
         assert torch.equal(NativeDecoder(model, 2).sample(numbers.expand(-1, 2).contiguous(), SampleOptions())[:, :1], drawn)
     with torch.no_grad():
         model.head.weight.neg_()
     assert not torch.equal(NativeDecoder(model, 1).sample(numbers, SampleOptions()), drawn)
-    assert torch.equal(first.sample(numbers[:0], SampleOptions()), drawn[:0]), "what was packed for the first is still there"
-    optimiser = make_optimizer(model, TrainingOptions(optimizer="muon"))
+    assert torch.equal(first.sample(numbers[:0], SampleOptions()), drawn[:0]), (
+        "the weights packed for the first decoder still exist"
+    )
+    optimizer = make_optimizer(model, TrainingOptions(optimizer="muon"))
     for weight in model.parameters():
         weight.grad = torch.ones_like(weight)
-    optimiser.step(0.1)
-    step = NativeDecoder(model, 1)
-    step.read(torch.zeros(1, 1, dtype=torch.int64))
+    optimizer.step(0.1)
+    decoder = NativeDecoder(model, 1)
+    decoder.read(torch.zeros(1, 1, dtype=torch.int64))
     exact, _ = model.step(torch.zeros(1, dtype=torch.int64), model.initial_state(1))
-    assert torch.allclose(step.logits(), exact, atol=1e-5), "a native optimiser's changes are seen, too"
+    assert torch.allclose(decoder.logits(), exact, atol=1e-5), "changes by a native optimizer are noticed too"

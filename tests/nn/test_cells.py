@@ -1,4 +1,4 @@
-"""Every cell, every kernel: one step, a loop of steps, chunks and the fused layers are the same thing."""
+"""Cells and kernels: steps, chunks and fused layers agree in outputs and gradients; the equations are those of torch.nn."""
 
 from typing import Any
 
@@ -34,11 +34,11 @@ FLOAT64: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 
 def make(cell: str, two_biases: bool = False) -> GatedCell:
     torch.manual_seed(1)
-    made = CELLS[cell](E, H, two_biases).double()
+    cell_module = CELLS[cell](E, H, two_biases).double()
     with torch.no_grad():
-        for weight in made.parameters():
+        for weight in cell_module.parameters():
             weight.add_(0.3 * torch.randn_like(weight))
-    return made
+    return cell_module
 
 
 def inputs(cell: GatedCell, grad: bool = False) -> tuple[Tensor, Any]:
@@ -53,7 +53,7 @@ def some_resets() -> Tensor:
     return resets
 
 
-def everything(cell: GatedCell, kernel: Any, resets: Tensor | None) -> list[Tensor]:
+def outputs_and_gradients(cell: GatedCell, kernel: Any, resets: Tensor | None) -> list[Tensor]:
     """Return outputs, last state, and the gradients of inputs, first state and weights, of a loss that uses all of them."""
     xs, state = inputs(cell, grad=True)
     ys, last = kernel(cell, xs, state, resets)
@@ -65,65 +65,65 @@ def everything(cell: GatedCell, kernel: Any, resets: Tensor | None) -> list[Tens
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("two_biases", [False, True])
-def test_whole_equals_chunks_equals_steps(cell: str, two_biases: bool) -> None:
-    made = make(cell, two_biases)
-    xs, state = inputs(made)
-    whole, last = made.unroll(xs, state)
-    first, middle = made.unroll(xs[:3], state)
-    second, end = made.unroll(xs[3:], middle)
+def test_a_sequence_equals_its_chunks_and_its_steps(cell: str, two_biases: bool) -> None:
+    cell_module = make(cell, two_biases)
+    xs, state = inputs(cell_module)
+    whole, last = cell_module.unroll(xs, state)
+    first, middle = cell_module.unroll(xs[:3], state)
+    second, end = cell_module.unroll(xs[3:], middle)
     torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=0)
     torch.testing.assert_close(state_tensors(end), state_tensors(last), rtol=0, atol=0)
     for t in range(T):
-        y, state = made.step(xs[t], state)
+        y, state = cell_module.step(xs[t], state)
         torch.testing.assert_close(y, whole[t], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_rows_do_not_see_each_other(cell: str) -> None:
-    made = make(cell)
-    xs, state = inputs(made)
-    whole, _ = made.unroll(xs, state)
+def test_rows_are_independent(cell: str) -> None:
+    cell_module = make(cell)
+    xs, state = inputs(cell_module)
+    whole, _ = cell_module.unroll(xs, state)
     for row in range(B):
-        alone, _ = made.unroll(xs[:, row : row + 1], map_state(lambda s, row=row: s[row : row + 1], state))
+        alone, _ = cell_module.unroll(xs[:, row : row + 1], map_state(lambda s, row=row: s[row : row + 1], state))
         torch.testing.assert_close(alone[:, 0], whole[:, row], **FLOAT64)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_reset_is_a_fresh_start(cell: str) -> None:
-    made = make(cell)
-    xs, state = inputs(made)
+def test_a_reset_is_the_zero_state(cell: str) -> None:
+    cell_module = make(cell)
+    xs, state = inputs(cell_module)
     resets = torch.zeros(T, B, dtype=torch.bool)
     resets[3, 1] = True
-    ys, _ = made.unroll(xs, state, resets)
-    fresh, _ = made.unroll(xs[3:], made.initial_state(B))
+    ys, _ = cell_module.unroll(xs, state, resets)
+    fresh, _ = cell_module.unroll(xs[3:], cell_module.initial_state(B))
     torch.testing.assert_close(ys[3:, 1], fresh[:, 1], **FLOAT64)
-    without, _ = made.unroll(xs, state)
+    without, _ = cell_module.unroll(xs, state)
     torch.testing.assert_close(ys[:, 0], without[:, 0], **FLOAT64)
 
 
 @pytest.mark.parametrize("resets", [None, some_resets()], ids=["no resets", "resets"])
 @pytest.mark.parametrize("two_biases", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_aten_equals_the_reference_in_everything(cell: str, two_biases: bool, resets: Tensor | None) -> None:
-    made = make(cell, two_biases)
-    if unsupported_reason("torch", made):
+def test_torch_layers_equal_the_reference_in_outputs_and_gradients(cell: str, two_biases: bool, resets: Tensor | None) -> None:
+    cell_module = make(cell, two_biases)
+    if unsupported_reason("torch", cell_module):
         with pytest.raises(ValueError, match="no fused layer"):
-            KERNELS["torch"](made, *inputs(made), resets)
+            KERNELS["torch"](cell_module, *inputs(cell_module), resets)
     else:
-        expected = everything(made, unroll_by_step, resets)
-        torch.testing.assert_close(everything(made, KERNELS["torch"], resets), expected, **FLOAT64)
+        expected = outputs_and_gradients(cell_module, unroll_by_step, resets)
+        torch.testing.assert_close(outputs_and_gradients(cell_module, KERNELS["torch"], resets), expected, **FLOAT64)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_native_refuses_float64(cell: str) -> None:
     """It has float32 and bfloat16 only; tests/native/test_native_layer.py compares it with the definition there."""
-    made = make(cell)
+    cell_module = make(cell)
     with pytest.raises(ValueError, match="The native kernel cannot unroll this cell"):
-        KERNELS["native"](made, *inputs(made), None)
+        KERNELS["native"](cell_module, *inputs(cell_module), None)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
+def test_torch_layers_in_bfloat16_are_near_the_reference(cell: str) -> None:
     torch.manual_seed(0)
     model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96, dropout=0))  # type: ignore[arg-type]  # a key of CELLS
     ids = torch.randint(V, (20, 4))
@@ -142,40 +142,40 @@ def test_aten_in_bfloat16_is_near_the_reference(cell: str) -> None:
 
 @pytest.mark.parametrize("rows", [2, 3, 40])
 @pytest.mark.parametrize(("kernel", "cell"), [(k, c) for k in KERNELS for c in CELLS if not unsupported_reason(k, make(c))])
-def test_rows_of_a_table_are_inputs_like_others(kernel: str, cell: str, rows: int) -> None:
-    made = make(cell)
+def test_an_embedding_lookup_equals_dense_inputs(kernel: str, cell: str, rows: int) -> None:
+    cell_module = make(cell)
     torch.manual_seed(3)
     table = torch.randn(rows, E, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(rows, (T, B))
     found = []
     for xs, run in ((EmbeddingLookup(ids, table).to_dense(), unroll_by_step), (EmbeddingLookup(ids, table), KERNELS[kernel])):
-        ys, last = run(made, xs, made.initial_state(B), some_resets())
+        ys, last = run(cell_module, xs, cell_module.initial_state(B), some_resets())
         loss = (ys * torch.linspace(-1, 1, ys.numel(), dtype=ys.dtype).view_as(ys)).sum()
-        found.append([ys, *state_tensors(last), *torch.autograd.grad(loss, [table, *made.parameters()])])
+        found.append([ys, *state_tensors(last), *torch.autograd.grad(loss, [table, *cell_module.parameters()])])
     torch.testing.assert_close(found[1], found[0], **FLOAT64)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kernel", ["native", "torch"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_the_guard_finds_fused_layers_right(cell: str, kernel: str, dtype: torch.dtype) -> None:
+def test_verification_accepts_correct_layers(cell: str, kernel: str, dtype: torch.dtype) -> None:
     model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
     if kernel in available_kernels(model, dtype):
         assert verify.find_mismatch(model, kernel, dtype, batch_size=4, steps=64) is None
 
 
 @pytest.mark.parametrize(("cell", "size"), [("lstm", 1024), ("lstm", 2048)])
-def test_the_guard_speaks_up_exactly_where_torch_is_wrong(cell: str, size: int) -> None:
-    """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some processors; what this one does, the guard sees."""
-    made = CELLS[cell](64, size)
-    worst = verify.relative_error(made, "torch", torch.bfloat16, batch_size=16, steps=4)
+def test_verification_rejects_exactly_the_wrong_layers_of_torch(cell: str, size: int) -> None:
+    """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some CPUs; verification must agree with this one."""
+    cell_module = CELLS[cell](64, size)
+    error = verify.relative_error(cell_module, "torch", torch.bfloat16, batch_size=16, steps=4)
     model = RecurrentLM(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
-    assert (verify.find_mismatch(model, "torch", torch.bfloat16, 16, 4) is None) == (worst < 0.05)
+    assert (verify.find_mismatch(model, "torch", torch.bfloat16, 16, 4) is None) == (error < 0.05)
     assert verify.find_mismatch(model, "torch", torch.float32, 16, 4) is None
 
 
 def wrong_in(dtypes: set[torch.dtype]) -> Any:
-    """Return a kernel whose gradients are a third too long in some number formats; its values are right."""
+    """Return a kernel with correct outputs whose gradients are a third too large in some dtypes."""
 
     def unroll(cell: Any, xs: Tensor, state: Any, resets: Tensor | None = None) -> Any:
         dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
@@ -186,7 +186,7 @@ def wrong_in(dtypes: set[torch.dtype]) -> Any:
 
 
 def residual(unroll: Any) -> Any:
-    """Return a kernel of a whole residual layer, of one of a cell alone."""
+    """Return the kernel of a residual layer cell_module from the kernel of a cell."""
 
     def run(cell: Any, xs: Inputs, norm: nn.LayerNorm, mask: Tensor | None, state: Any, resets: Tensor | None = None) -> Any:
         below = to_dense(xs)
@@ -197,7 +197,7 @@ def residual(unroll: Any) -> Any:
 
 
 @built
-def test_a_wrong_loss_behind_the_head_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_gradients_of_the_loss_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = RecurrentLM(V, ModelOptions(hidden=8))
     assert verify.find_mismatch(model, "native", torch.float32, 4, 4) is None
     right = native.loss
@@ -205,7 +205,7 @@ def test_a_wrong_loss_behind_the_head_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert "native float32 loss has wrong gradients here" in (verify.find_mismatch(model, "native", torch.float32, 4, 4) or "")
 
 
-def test_wrong_gradients_are_noticed_and_never_trained_with(
+def test_kernels_with_wrong_gradients_are_not_trained_with(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "unrolled")
@@ -213,23 +213,23 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(
     machine = DeviceConfig(torch.device("cpu"), torch.bfloat16, 1)
     fused = [name for name in ("native", "torch") if not unsupported_reason(name, model.cells()[0])]
 
-    def spoil(names: list[str], *dtypes: torch.dtype) -> None:
+    def break_kernels(names: list[str], *dtypes: torch.dtype) -> None:
         for name in names:
             monkeypatch.setitem(KERNELS, name, wrong_in(set(dtypes)))
         if "native" in names:
             monkeypatch.setattr(native, "unroll_residual", residual(wrong_in(set(dtypes))))
 
     if "native" in fused and native.has_bfloat16():
-        spoil(["native"], torch.bfloat16)
+        break_kernels(["native"], torch.bfloat16)
         chosen, kernels = choose_kernel(model, machine, MachineOptions(), TrainingOptions())
         assert (chosen.dtype, kernels) == (torch.bfloat16, "torch")
         assert "torch kernels, because the native bfloat16 layers" in caplog.messages[-1]
-    spoil(fused, torch.bfloat16)
+    break_kernels(fused, torch.bfloat16)
     chosen, kernels = choose_kernel(model, machine, MachineOptions(), TrainingOptions())
     assert (chosen.dtype, kernels) == (torch.float32, fused[0])
     assert "float32, because torch's bfloat16 layers" in caplog.messages[-1]
-    assert choose_kernel(model, machine, MachineOptions())[0].dtype == torch.bfloat16  # values are right
-    spoil(fused, torch.bfloat16, torch.float32)
+    assert choose_kernel(model, machine, MachineOptions())[0].dtype == torch.bfloat16  # outputs are correct
+    break_kernels(fused, torch.bfloat16, torch.float32)
     _, kernels = choose_kernel(model, machine, MachineOptions(), TrainingOptions())
     assert kernels == "reference"
     assert "reference kernel" in caplog.messages[-1]
@@ -238,32 +238,36 @@ def test_wrong_gradients_are_noticed_and_never_trained_with(
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_are_those_of_the_equations(cell: str) -> None:
-    made = make(cell)
-    xs, state = inputs(made, grad=True)
+def test_gradients_equal_numerical_gradients(cell: str) -> None:
+    cell_module = make(cell)
+    xs, state = inputs(cell_module, grad=True)
 
     def run(xs: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        ys, last = made.unroll(xs, type(made.initial_state(1))(*state), some_resets()[:4])
+        ys, last = cell_module.unroll(xs, type(cell_module.initial_state(1))(*state), some_resets()[:4])
         return (ys, *state_tensors(last))
 
     assert torch.autograd.gradcheck(run, (xs[:4].detach().requires_grad_(), *state_tensors(state)))
 
 
 @pytest.mark.parametrize(("cell", "kind"), [("rnn", nn.RNN), ("gru", nn.GRU), ("lstm", nn.LSTM)])
-def test_cells_are_torchs_with_two_biases(cell: str, kind: Any) -> None:
-    made = make(cell, two_biases=True)
-    theirs = kind(E, H).double()
-    assert made.bias_hh is not None
+def test_cells_with_two_biases_equal_torch_nn(cell: str, kind: Any) -> None:
+    cell_module = make(cell, two_biases=True)
+    torch_layer = kind(E, H).double()
+    assert cell_module.bias_hh is not None
     with torch.no_grad():
-        for own, their in zip((made.weight_ih, made.weight_hh, made.bias, made.bias_hh), theirs.parameters(), strict=True):
-            their.copy_(own)
-    xs, state = inputs(made)
+        for parameter, torch_parameter in zip(
+            (cell_module.weight_ih, cell_module.weight_hh, cell_module.bias, cell_module.bias_hh),
+            torch_layer.parameters(),
+            strict=True,
+        ):
+            torch_parameter.copy_(parameter)
+    xs, state = inputs(cell_module)
     hidden = tuple(s.unsqueeze(0) for s in state)
-    expected, _ = theirs(xs, hidden if cell == "lstm" else hidden[0])
-    torch.testing.assert_close(made.unroll(xs, state)[0], expected, **FLOAT64)
+    expected, _ = torch_layer(xs, hidden if cell == "lstm" else hidden[0])
+    torch.testing.assert_close(cell_module.unroll(xs, state)[0], expected, **FLOAT64)
 
 
-def test_gru_before_is_the_published_equation() -> None:
+def test_gru_reset_before_is_the_published_equation() -> None:
     cell = make("gru-reset-before")
     xs, state = inputs(cell)
     x, h = xs[0], state.h
@@ -275,7 +279,7 @@ def test_gru_before_is_the_published_equation() -> None:
     assert not torch.allclose(after.step(x, GRUState(h))[0], cell.step(x, GRUState(h))[0])
 
 
-def test_the_forget_gate_starts_open() -> None:
+def test_the_forget_gate_bias_starts_at_one() -> None:
     for initialisation in ("scaled", "uniform"):
         model = RecurrentLM(V, ModelOptions(hidden=H, initialization=initialisation, residual=False))
         for layer in model.stack.layer_list():
@@ -285,7 +289,7 @@ def test_the_forget_gate_starts_open() -> None:
             assert (bias[:H].abs() < 0.5).all()
 
 
-def test_states_are_named_and_zero_at_first() -> None:
+def test_initial_states_are_named_and_zero() -> None:
     state = LSTMCell(E, H).initial_state(B)
     assert isinstance(state, LSTMState)
     assert state.h.shape == state.c.shape == (B, H)
@@ -301,12 +305,12 @@ def test_states_are_named_and_zero_at_first() -> None:
         ModelOptions(cell="gru-reset-before", hidden=H, embedding=0, residual=False),
     ],
 )
-def test_the_formula_counts_the_weights(options: ModelOptions) -> None:
+def test_parameter_count_counts_the_parameters(options: ModelOptions) -> None:
     model = RecurrentLM(V, options)
     assert sum(weight.numel() for weight in model.parameters()) == parameter_count(V, options)
 
 
-def test_the_char_rnn_preset_is_char_rnns_model() -> None:
+def test_the_char_rnn_preset_has_the_model_of_char_rnn() -> None:
     names = ModelOptions.__dataclass_fields__
     options = ModelOptions(**{name: value for name, value in PRESETS["char-rnn"].items() if name in names})
     assert parameter_count(65, options) == 240_321
@@ -315,7 +319,7 @@ def test_the_char_rnn_preset_is_char_rnns_model() -> None:
     assert model.embedding(torch.tensor([[3]])).sum() == 1
 
 
-def test_a_residual_layer_adds_to_what_it_reads() -> None:
+def test_a_residual_layer_adds_its_input() -> None:
     torch.manual_seed(0)
     plain = Stack([LSTMCell(H, H)], residual=False)
     residual = Stack([LSTMCell(H, H)], residual=True)
@@ -326,7 +330,7 @@ def test_a_residual_layer_adds_to_what_it_reads() -> None:
     torch.testing.assert_close(residual.unroll(xs, residual.initial_state(B))[0], expected)
 
 
-def test_dropout_locks_its_mask_over_time_and_repeats_by_seed() -> None:
+def test_locked_dropout_has_one_mask_over_time_and_repeats_by_seed() -> None:
     dropout = LockedDropout(0.5)
     dropout.generator = torch.Generator().manual_seed(3)
     ys = dropout(torch.ones(T, B, 100))
@@ -338,7 +342,7 @@ def test_dropout_locks_its_mask_over_time_and_repeats_by_seed() -> None:
     assert (dropout.eval()(torch.ones(T, B, 4)) == 1).all()
 
 
-def test_wrong_shapes_are_told() -> None:
+def test_wrong_shapes_are_refused() -> None:
     cell = make("lstm")
     with pytest.raises(ValueError, match=r"\(T, B, 5\), time first; got \(7, 3, 4\)"):
         cell.unroll(torch.zeros(7, 3, 4), cell.initial_state(3))
@@ -347,7 +351,7 @@ def test_wrong_shapes_are_told() -> None:
 
 
 @pytest.mark.parametrize("embedding", [None, 0])
-def test_hidden_symbols_read_as_nothing_and_the_mask_repeats_by_seed(embedding: int | None) -> None:
+def test_dropped_tokens_have_a_zero_vector_and_repeat_by_seed(embedding: int | None) -> None:
     options = ModelOptions(hidden=8, token_dropout=0.4, dropout=0, embedding=embedding, residual=embedding is None)
     model = RecurrentLM(V, options).train()
     ids = torch.randint(V, (50, 40))

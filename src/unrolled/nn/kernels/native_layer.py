@@ -1,6 +1,6 @@
-"""A native layer as an autograd function, with what is around it; `native` says which cells may have one.
+"""A native recurrent layer as an autograd function, with the layer norm and the sum of a residual layer around it.
 
-Everything here works on memory that is laid out for the products: units padded to 32, weights in tiles.
+Buffers have the layout that the C++ code needs: units padded to a multiple of 32, weights packed in tiles.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from unrolled.nn.kernels.extension import native_module
 
 CELL_KINDS: dict[type[Cell], int] = {RNNCell: 0, GRUCell: 1, LSTMCell: 2}
 NUM_GATES, SAVED_PER_UNIT, GRAD_BLOCKS = (1, 3, 4), (1, 5, 6), (1, 4, 4)
-"""Gates in the products; numbers a unit keeps for the way back; blocks of gradients (a GRU's gate n has two sides)."""
+"""By cell kind: gates in the products; numbers per unit saved for the backward pass; gate gradients (a GRU has two for n)."""
 
 ROW_PADDING = 32
-"""Numbers between the rows of a buffer beyond what is needed: rows that are a power of two apart share a place in the cache."""
-
+"""Unused numbers at the end of each buffer row: rows a power of two apart would compete for the same cache sets."""
 
 _NO_NORM_GRADIENTS: tuple[Tensor | None, Tensor | None] = (None, None)
 
 
 class ResidualNorm(NamedTuple):
-    """What is around a layer: it reads its inputs normalised, and gives out `inputs + mask * h`; `mask` is `(B, H)`.
+    """What surrounds a residual layer: inputs pass through layer norm, and outputs are `inputs + mask * h`, `mask` `(B, H)`.
 
-    Without `norm_weight` `(I,)` inputs are read as they are, and not added. Without `mask`, it is one.
+    Without `norm_weight` `(I,)`, inputs are neither normalized nor added. Without `mask`, it is one.
     """
 
     eps: float = 0.0
@@ -38,7 +37,7 @@ class ResidualNorm(NamedTuple):
 
 
 class NativeLayer(torch.autograd.Function):
-    """A layer's forward and backward pass. Inputs are `(T, B, I)`, or rows `(1, V, I)` that `ids` `(T, B)` pick from."""
+    """Forward and backward pass of a layer. Inputs are `(T, B, I)`, or a table `(1, V, I)` with `ids` `(T, B)` of its rows."""
 
     @staticmethod
     def forward(
@@ -67,7 +66,7 @@ class NativeLayer(torch.autograd.Function):
         )  # fmt: skip
         ctx.kind, ctx.dtype, ctx.parts, ctx.sizes = kind, dtype, parts, (steps, rows, units, padded)
         ctx.save_for_backward(ids, resets, inputs, weight_ih, weight_hh, bias_hh, norm_weight, mask)
-        ctx.kept = (xs, hs, saved, moments)
+        ctx.buffers = (xs, hs, saved, moments)
         return ys, *final
 
     @staticmethod
@@ -76,7 +75,7 @@ class NativeLayer(torch.autograd.Function):
         native, threads = cast(Any, native_module()), torch.get_num_threads()
         kind, dtype, (steps, rows, units, padded) = ctx.kind, ctx.dtype, ctx.sizes
         ids, resets, inputs, weight_ih, weight_hh, bias_hh, norm_weight, mask = ctx.saved_tensors
-        xs, hs, saved, moments = ctx.kept
+        xs, hs, saved, moments = ctx.buffers
         dys, table_rows = dys.contiguous(), inputs.shape[1]
         dgates = torch.empty(steps, rows, GRAD_BLOCKS[kind] * padded + ROW_PADDING, dtype=dtype)
         dbias = torch.empty(ctx.parts, GRAD_BLOCKS[kind], padded)
@@ -92,9 +91,9 @@ class NativeLayer(torch.autograd.Function):
         dweight_hh, dweight_ih = weight_gradients(kind, dgates, hs[:-1], layer_inputs, padded, threads)
         dweight_hh = dweight_hh[:, :units, :units]
         if kind == 1:
-            dweight_hh = dweight_hh.roll(-1, 0)  # n r z, as the state's side has them
+            dweight_hh = dweight_hh.roll(-1, 0)  # from the order n, r, z of the gradients of W_h h to r, z, n
         input_dgates, layout = dgates, kind
-        if dtable is not None:  # from here on the table's rows are the inputs
+        if dtable is not None:  # from here on, the rows of the table are the inputs
             input_dgates, layout = _pack_table_gradient(dtable, dtype), 0
             dweight_ih, _ = weight_gradients(0, input_dgates, xs, None, NUM_GATES[kind] * padded, threads)
             dweight_ih = dweight_ih.view(NUM_GATES[kind], padded, -1)
@@ -116,7 +115,7 @@ class NativeLayer(torch.autograd.Function):
 def _pack_inputs(
     kind: int, inputs: Tensor, xs: Tensor, ids: Tensor | None, weight_ih: Tensor, units: int, threads: int
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """Return what the layer reads: inputs with their packed weights, or ids with the table of products that they pick from."""
+    """Return inputs and their packed weights, or ids and the table of input products that they index."""
     native, gates, padded = cast(Any, native_module()), NUM_GATES[kind], padded_size(units)
     weights = pack_weight(native, kind, weight_ih, units, xs.dtype, threads)
     if ids is None:
@@ -127,7 +126,7 @@ def _pack_inputs(
 
 
 def input_products(kind: int, xs: Tensor, weight_ih: Tensor, units: int) -> Tensor:
-    """Return the products of inputs `(N, I)` with a layer's weights, `(N, G H)`, the same for any number of threads."""
+    """Return the products of inputs `(N, I)` with input weights, `(N, G H)`, the same for any number of threads."""
     padded_xs, _ = _pad_and_normalize(xs.detach().float()[None], torch.float32, 0.0, None, None)
     ids, threads = torch.empty(0, 0), torch.get_num_threads()
     _, _, _, table = _pack_inputs(kind, xs[None], padded_xs, ids, weight_ih.float(), units, threads)
@@ -135,7 +134,7 @@ def input_products(kind: int, xs: Tensor, weight_ih: Tensor, units: int) -> Tens
 
 
 def _pack_table_gradient(dtable: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the gradient of a table, `(parts, V, G, Hp)`, as gates' are laid out, `(1, V, G Hp and a line more)`."""
+    """Return the gradient `(parts, V, G, Hp)` of a table of products, laid out as gate gradients `(1, V, G Hp + padding)`."""
     rows, width = dtable.shape[1], dtable.shape[2] * dtable.shape[3]
     packed = torch.empty(1, rows, width + ROW_PADDING, dtype=dtype)
     packed[0, :, :width] = _sum_parts(dtable).flatten(1)
@@ -145,7 +144,7 @@ def _pack_table_gradient(dtable: Tensor, dtype: torch.dtype) -> Tensor:
 def _norm_gradients(
     inputs: Tensor, moments: Tensor, weight: Tensor, dnormed: Tensor, dys: Tensor, threads: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return the gradients of inputs `(T, B, I)`, normalised and added to the outputs, and of the norm, `(I,)` each."""
+    """Return the gradients of the inputs `(T, B, I)` of a residual layer, and of the layer norm, `(I,)` each."""
     dinputs, dweights = torch.empty_like(inputs), torch.zeros(threads, 2, len(weight))
     cast(Any, native_module()).norm_backward(inputs, moments, weight.detach(), dnormed, dys, dinputs, dweights)
     dweight, dbias = _sum_parts(dweights)
@@ -155,7 +154,7 @@ def _norm_gradients(
 def weight_gradients(
     kind: int, dgates: Tensor, hs: Tensor, xs: Tensor | None, padded: int, threads: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the gradients of the weights of `hs`, the state that was read, `(G, Hp, width)` and of `xs` `(G, Hp, width)`."""
+    """Return the gradients of the weights of the previous states `hs` and, if given, of the inputs `xs`: `(G, Hp, width)`."""
     native, gates, blocks = cast(Any, native_module()), NUM_GATES[kind], GRAD_BLOCKS[kind]
     hidden_width, input_width = hs.shape[2] - ROW_PADDING, None if xs is None else xs.shape[2] - ROW_PADDING
     if native.has_gradient_gemm(dgates.dtype == torch.bfloat16):
@@ -173,7 +172,7 @@ def weight_gradients(
 
 
 def _input_gradients(layout: int, kind: int, dgates: Tensor, weight_ih: Tensor, units: int, threads: int) -> Tensor:
-    """Return the gradients of the inputs, `(T, B, I or more)`, in float32; `dgates` may be laid out as another kind's."""
+    """Return the gradients of the inputs, `(T, B, I or more)`, in float32; `dgates` is laid out for the cell kind `layout`."""
     native, gates = cast(Any, native_module()), NUM_GATES[kind]
     padded = padded_size(units)
     if native.has_gradient_gemm(dgates.dtype == torch.bfloat16):
@@ -188,7 +187,7 @@ def _input_gradients(layout: int, kind: int, dgates: Tensor, weight_ih: Tensor, 
 
 
 def _bias_gradients(kind: int, dbias: Tensor, two_biases: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the gradients of the biases `(G H,)` of the inputs' side and, if there are `two`, of the state's."""
+    """Return the gradients `(G H,)` of `bias` and, with two biases, of `bias_hh`."""
     dbias_ih = dbias[GRAD_BLOCKS[kind] - NUM_GATES[kind] :].flatten()
     if not two_biases:
         return dbias_ih, None
@@ -196,17 +195,17 @@ def _bias_gradients(kind: int, dbias: Tensor, two_biases: bool) -> tuple[Tensor,
 
 
 def _sum_parts(parts: Tensor) -> Tensor:
-    """Return the sum over the first axis: what the threads that share the rows each had."""
+    """Return the sum over the first axis, which holds the partial sums of the threads."""
     return parts[0] if len(parts) == 1 else parts.sum(0)
 
 
 def padded_size(units: int) -> int:
-    """Return a number of units as the kernels' tiles need it: a multiple of 32."""
+    """Return a number of units rounded up to a multiple of 32, as the tiles of the kernels need it."""
     return -(-units // 32) * 32
 
 
 def pack_weight(native: Any, kind: int, weight: Tensor, units: int, dtype: torch.dtype, threads: int) -> Tensor:
-    """Return a weight `(G H, depth)` in the order in which a product reads it."""
+    """Return a weight `(G H, depth)` packed in tiles for the products of the forward pass."""
     depth = -(-weight.shape[1] // 32) * 32
     tiles = torch.empty(padded_size(units) // 16 * NUM_GATES[kind], depth, 16, dtype=dtype)
     native.pack_forward(kind, weight.detach().contiguous(), tiles, units, threads)
@@ -216,7 +215,7 @@ def pack_weight(native: Any, kind: int, weight: Tensor, units: int, dtype: torch
 def pack_weight_backward(
     native: Any, kind: int, weight: Tensor, units: int, of_state: bool, dtype: torch.dtype, threads: int
 ) -> Tensor:
-    """Return a weight `(G H, columns)` in the order in which a product on the way back reads it."""
+    """Return a weight `(G H, columns)` packed in tiles for the products of the backward pass."""
     depth = NUM_GATES[kind] * padded_size(units)
     tiles = torch.empty(-(-weight.shape[1] // 32) * 2, depth, 16, dtype=dtype)
     native.pack_backward(kind, weight.detach().contiguous(), tiles, units, of_state, threads)
@@ -224,7 +223,7 @@ def pack_weight_backward(
 
 
 def _pad_gates(rows: Tensor, gates: int, units: int, padded: int) -> Tensor:
-    """Return `(N, G H)` as `(N, G, padded)`, zero between the gates."""
+    """Return `(N, G H)` as `(N, G, padded)`, padded with zeros."""
     rows = rows.detach()
     if units == padded:
         return rows.reshape(len(rows), gates, units).contiguous()
@@ -234,7 +233,8 @@ def _pad_gates(rows: Tensor, gates: int, units: int, padded: int) -> Tensor:
 
 
 def _combine_biases(kind: int, bias: Tensor, bias_hh: Tensor | None, padded: int) -> Tensor:
-    """Return the biases of all gates `(G, padded)`; of a GRU, that inside its reset gate behind them."""
+    """Return the sums of the biases of all gates, `(G, padded)`; for a GRU, `b_hn`, which the reset gate multiplies, is added
+    as a last row."""
     gates = NUM_GATES[kind]
     if bias_hh is None and kind != 1 and len(bias) == gates * padded:
         return bias.detach().view(gates, padded)
@@ -252,9 +252,9 @@ def _combine_biases(kind: int, bias: Tensor, bias_hh: Tensor | None, padded: int
 def _pad_and_normalize(
     xs: Tensor, dtype: torch.dtype, eps: float, norm_weight: Tensor | None, norm_bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return inputs `(T, B, I)` as `(T, B, I padded and a line more)`, zero beyond what was there; normalised, if they are.
+    """Return inputs `(T, B, I)` padded with zeros, `(T, B, padded I + ROW_PADDING)`, and layer-normalized if there is a norm.
 
-    Then their means and one over their deviations come with them, `(T, B, 2)`.
+    With a norm, the means and inverse standard deviations of the inputs are returned too, `(T, B, 2)`.
     """
     steps, rows, width = xs.shape
     padded = padded_size(width)
