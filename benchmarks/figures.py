@@ -59,7 +59,7 @@ def scoring(run: str, name: str) -> dict[str, float]:
     read.top_lines(10)
     rate = read.totals.num_tokens / (time.perf_counter() - started)
     steps = (before + stepping(model, text)) / 2
-    ids = np.asarray(model.tokenizer.encode_lossy(model.tokenizer.code_points(text))[0])
+    ids = model.tokenizer.encode_lossy(model.tokenizer.code_points(text))[0]
     cut = len(ids) * 9 // 10
     started = time.perf_counter()
     for _ in loss_by_order(ids[:cut], ids[cut:], model.tokenizer.vocab_size, range(1, 21)):

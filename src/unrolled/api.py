@@ -704,8 +704,8 @@ def _train(
     expect_table: bool,
 ) -> Model | TableModel:
     from unrolled.training import launch
-    from unrolled.training.resume import load_request
     from unrolled.training.callbacks import NullProgress
+    from unrolled.training.resume import load_request
     from unrolled.views.progress import LogProgress
 
     if resume is not None and (inputs or preset):

@@ -1,4 +1,4 @@
-"""The tables that need no download: parts without overlap, the same rows every time, and no question without an answer."""
+"""The built-in tables: parts without overlap, the same rows every time, and one answer for each row."""
 
 import datetime
 import hashlib
@@ -16,7 +16,7 @@ from unrolled.datasets import cldr, glyphs
 from unrolled.datasets.tables import TABLES, Row, token_classes
 from unrolled.errors import DataError
 
-SIZES = {  # at least so many rows
+SIZES = {  # least number of rows
     "digits": (1_400, 350), "glyphs": (10_000, 900), "languages": (24_000, 2_400), "dates": (60_000, 3_000),
     "python-tokens": (3_900, 490),
 }  # fmt: skip
@@ -41,7 +41,7 @@ def both(name: str) -> tuple[list[Row], list[Row]]:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_rows_are_as_described(name: str) -> None:
+def test_rows_have_the_described_columns_and_types(name: str) -> None:
     table = TABLES[name]
     for part, least in zip(both(name), SIZES[name], strict=True):
         assert len(part) >= least
@@ -54,19 +54,19 @@ def test_rows_are_as_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_parts_have_nothing_in_common(name: str) -> None:
+def test_train_and_test_have_no_row_in_common(name: str) -> None:
     (source, _), (target, kind) = TABLES[name].source.split(":"), TABLES[name].target.split(":")
     train, test = both(name)
     pairs = [{(plain(row[source]), plain(row[target])) for row in part} for part in (train, test)]
     assert not pairs[0] & pairs[1]
-    if name != "glyphs":  # whose parts differ by font: a full stop is one in any
+    if name != "glyphs":  # whose parts differ by font; a full stop looks the same in many
         assert not {one for one, _ in pairs[0]} & {one for one, _ in pairs[1]}
     if kind == "label" or name == "glyphs":
         assert {answer for _, answer in pairs[1]} <= {answer for _, answer in pairs[0]}
 
 
 def test_rows_are_the_same_in_another_process() -> None:
-    """Its sets are in another order, which must not show."""
+    """Its sets have another order, which must not change the rows."""
     environment = os.environ | {"PYTHONHASHSEED": "5"}
     other = subprocess.Popen([sys.executable, "-c", DIGESTS], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     here = []
@@ -82,7 +82,7 @@ def test_rows_are_the_same_in_another_process() -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_row_that_is_changed_stays_unchanged_for_others(name: str) -> None:
+def test_changing_a_row_does_not_change_the_table(name: str) -> None:
     row = next(TABLES[name].rows("test"))
     before = [plain(cell) for cell in row.values()]
     for column, cell in row.items():
@@ -103,7 +103,7 @@ def test_a_missing_package_is_named(name: str, module: str, monkeypatch: pytest.
     assert TABLES[name].needs in str(error.value)
 
 
-def test_nothing_is_imported_before_it_is_needed() -> None:
+def test_packages_are_imported_lazily() -> None:
     code = "import sys, unrolled.datasets.tables; print(*{'sklearn', 'babel', 'PIL', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.decode().strip() == ""
@@ -120,7 +120,7 @@ def test_digits() -> None:
     assert all(0.18 < counts[1][digit] / (counts[0][digit] + counts[1][digit]) <= 0.2 for digit in "0123456789")
 
 
-def test_glyphs_are_pictures_of_their_names() -> None:
+def test_glyphs_are_images_of_named_characters() -> None:
     train, test = both("glyphs")
     for row in train + test:
         assert row["picture"].shape == (glyphs.IMAGE_SIZE, glyphs.IMAGE_SIZE)
@@ -132,7 +132,7 @@ def test_glyphs_are_pictures_of_their_names() -> None:
     assert not {"greek capital letter alpha", "cyrillic capital letter a"} & names, "both look like a Latin A"
 
 
-def test_no_family_of_fonts_is_in_both_parts_of_glyphs() -> None:
+def test_no_font_family_is_in_both_parts_of_glyphs() -> None:
     parts = glyphs._splits()
     families = {part: {face.family for face in faces} for part, faces in parts.items()}
     assert not families["train"] & families["test"]
@@ -152,13 +152,13 @@ def test_capitals_are_taller_and_descenders_lower_than_small_letters() -> None:
     assert rows[","][0] > rows["'"][-1]
 
 
-def test_too_few_fonts_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_fonts_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "_font_files", lambda: iter([("", 0), ("/nowhere.ttf", 0)]))
     with pytest.raises(DataError, match="at least 3 families .* has 1: install .*fonts-dejavu-core"):
         glyphs._select_faces()
 
 
-def test_languages_share_no_name() -> None:
+def test_a_name_belongs_to_one_language() -> None:
     train, test = both("languages")
     owners: dict[str, set[str]] = {}
     for row in train + test:
@@ -170,7 +170,7 @@ def test_languages_share_no_name() -> None:
         assert language is None or owners[name.casefold()] == {language}
 
 
-def test_a_written_date_has_one_answer() -> None:
+def test_a_date_text_has_one_answer() -> None:
     train, test = both("dates")
     answers: dict[str, set[str]] = {}
     for row in train + test:
@@ -181,7 +181,7 @@ def test_a_written_date_has_one_answer() -> None:
     assert len({row["locale"] for row in train}) > 300
 
 
-def test_dates_say_their_day_and_year() -> None:
+def test_dates_contain_their_day_and_year() -> None:
     for row in [row for part in both("dates") for row in part]:
         day = datetime.date.fromisoformat(row["iso"])
         numbers = [int(number) for number in re.findall("[0-9]+", row["written"])]
@@ -204,7 +204,7 @@ def test_dates_say_their_day_and_year() -> None:
         ("ru", "long", "15 июня 1969\u202fг."),
     ],
 )
-def test_styles_are_those_of_the_locale(locale: str, width: str, written: str) -> None:
+def test_date_formats_are_those_of_the_locale(locale: str, width: str, written: str) -> None:
     day = datetime.date(1969, 6, 15)
     assert written.replace("\u202f", " ") in {style.format(day).replace("\u202f", " ") for style in cldr._date_styles()}
     own = [style for style in cldr._date_styles() if (str(style.locale), style.width) == (locale, width)]
@@ -233,11 +233,11 @@ SHORT = {
         ("", ""),
     ],
 )
-def test_classes_of_tokens(code: str, classes: str) -> None:
+def test_token_classes(code: str, classes: str) -> None:
     assert token_classes(code)[0] == [SHORT[letter] for letter in classes]
 
 
-def test_every_character_of_code_has_its_class() -> None:
+def test_every_character_of_code_has_a_class() -> None:
     train, test = both("python-tokens")
     seen = set()
     for row in train + test:
@@ -253,9 +253,9 @@ def test_every_character_of_code_has_its_class() -> None:
     assert seen == set(SHORT.values())
 
 
-def test_a_piece_of_code_is_read_alike_without_its_file() -> None:
-    """It begins with a statement and ends with one, so nothing of what came before is needed."""
+def test_a_piece_of_code_has_the_same_classes_without_its_file() -> None:
+    """It consists of full statements, so the code before it is not needed."""
     for row in both("python-tokens")[1]:
         indent = len(row["code"]) - len(row["code"].lstrip(" "))
-        opening = "".join(f"{' ' * column}if x:\n" for column in range(0, indent))  # every indentation may be left again
+        opening = "".join(f"{' ' * column}if x:\n" for column in range(0, indent))  # so that any dedent is valid
         assert token_classes(opening + row["code"])[0][len(opening) :] == row["classes"]

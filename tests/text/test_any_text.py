@@ -1,4 +1,4 @@
-"""Any bytes train, any prompt samples: whatever a file holds, it is learned, or refused in one sentence that says where."""
+"""Any file is learned, or refused in one sentence with the offset of the error; a model samples from any prompt."""
 
 import codecs
 import os
@@ -59,7 +59,7 @@ TALLY = {"trained": 0, "refused": 0}
 
 @contextmanager
 def somewhere() -> Iterator[None]:
-    """Work in a folder of its own with a cache of its own, without waiting for the disk."""
+    """Work in a temporary folder with its own cache, without waiting for the disk."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", f"{folder}/cache")
         patch.setattr(os, "fsync", lambda descriptor: None)
@@ -77,8 +77,8 @@ def samples(prompt: str) -> None:
     assert model.sample(prompt, length=4).startswith(prompt)
 
 
-def trains_or_is_refused(content: bytes, prompt: str, unit: str) -> None:
-    """Hold that characters are learned or refused with exit code 3, and bytes always learned, if there are two."""
+def trains_or_is_refused(content: bytes, prompt: str, documents: str) -> None:
+    """Assert that a file is learned as characters, or refused for what is wrong with it."""
     with somewhere():
         Path("t").write_bytes(content)
         try:
@@ -87,41 +87,41 @@ def trains_or_is_refused(content: bytes, prompt: str, unit: str) -> None:
             text, wrong = "", error.start
         else:
             wrong = content.find(b"\0")
-        told = refusal(unit)
-        if told is None:
+        message = refusal(documents)
+        if message is None:
             TALLY["trained"] += 1
             assert wrong < 0
             samples(prompt)
             return
         TALLY["refused"] += 1
-        assert "\n" not in told
-        assert told.endswith((".", "bytes", "UTF-8 t", "?"))
+        assert "\n" not in message
+        assert message.endswith((".", "bytes", "UTF-8 t", "?"))
         kinds = set(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
-        assert wrong >= 0 or len(kinds) < 2 or content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), told
-        if wrong >= 0 and "at offset" in told:
-            assert any(f"at offset {at:,}" in told for at in (wrong, content.find(0))), told
-        assert not Path("r").exists(), "nothing is left"
+        assert wrong >= 0 or len(kinds) < 2 or content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), message
+        if wrong >= 0 and "at offset" in message:
+            assert any(f"at offset {at:,}" in message for at in (wrong, content.find(0))), message
+        assert not Path("r").exists(), "no run folder is left"
 
 
-def refusal(unit: str) -> str | None:
-    """Train on characters; return why not, or None. What is refused is the data's fault: exit code 3."""
+def refusal(documents: str) -> str | None:
+    """Train on characters; return the message of the `DataError`, or None."""
     try:
-        trains(documents=unit)
+        trains(documents=documents)
     except DataError as error:
         return str(error)
     return None
 
 
-def bytes_train(content: bytes, prompt: str, unit: str) -> None:
-    """Hold that two bytes are enough to be learned as they are, whatever they are."""
+def bytes_train(content: bytes, prompt: str, documents: str) -> None:
+    """Assert that a file of two bytes or more is learned as bytes."""
     with somewhere():
         Path("t").write_bytes(content)
-        nothing = not (content.strip(b"\n") if unit == "line" else content)
-        if nothing or (unit == "none" and len(content) < 2):
+        nothing = not (content.strip(b"\n") if documents == "line" else content)
+        if nothing or (documents == "none" and len(content) < 2):
             with pytest.raises(DataError, match="no text in t|one character"):
-                trains(tokens="bytes", documents=unit)
+                trains(tokens="bytes", documents=documents)
             return
-        trains(tokens="bytes", documents=unit)
+        trains(tokens="bytes", documents=documents)
         samples(prompt)
 
 
@@ -129,39 +129,39 @@ UNITS = st.sampled_from(["none", "none", "line", "file"])
 
 
 @settings(max_examples=EXAMPLES_P * 8 // 10, **LENIENT)
-@given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
-@example(content=b"\xe6\x97", prompt="", unit="none")
-@example(content=b"ab\0", prompt="", unit="none")
-def test_any_file_trains_as_characters_or_is_refused(content: bytes, prompt: str, unit: str) -> None:
-    trains_or_is_refused(content, prompt, unit)
+@given(content=TEXTS, prompt=PROMPTS, documents=UNITS)
+@example(content=b"\xe6\x97", prompt="", documents="none")
+@example(content=b"ab\0", prompt="", documents="none")
+def test_any_file_trains_as_characters_or_is_refused(content: bytes, prompt: str, documents: str) -> None:
+    trains_or_is_refused(content, prompt, documents)
 
 
 @settings(max_examples=EXAMPLES_P * 2 // 10, **LENIENT)
-@given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
-def test_any_file_trains_as_bytes(content: bytes, prompt: str, unit: str) -> None:
-    bytes_train(content, prompt, unit)
+@given(content=TEXTS, prompt=PROMPTS, documents=UNITS)
+def test_any_file_trains_as_bytes(content: bytes, prompt: str, documents: str) -> None:
+    bytes_train(content, prompt, documents)
 
 
 @pytest.mark.long
 @settings(max_examples=EXAMPLES_N, **LENIENT)
-@given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
-def test_many_files_train_as_characters_or_are_refused(content: bytes, prompt: str, unit: str) -> None:
-    trains_or_is_refused(content, prompt, unit)
+@given(content=TEXTS, prompt=PROMPTS, documents=UNITS)
+def test_many_files_train_as_characters_or_are_refused(content: bytes, prompt: str, documents: str) -> None:
+    trains_or_is_refused(content, prompt, documents)
 
 
 @pytest.mark.long
 @settings(max_examples=EXAMPLES_N, **LENIENT)
-@given(content=TEXTS, prompt=PROMPTS, unit=UNITS)
-def test_many_files_train_as_bytes(content: bytes, prompt: str, unit: str) -> None:
-    bytes_train(content, prompt, unit)
+@given(content=TEXTS, prompt=PROMPTS, documents=UNITS)
+def test_many_files_train_as_bytes(content: bytes, prompt: str, documents: str) -> None:
+    bytes_train(content, prompt, documents)
 
 
-def test_what_was_tried() -> None:
+def test_summary_of_the_files_tried() -> None:
     print(f"\nfiles as characters: {TALLY}")
 
 
 def random_bytes(draw: random.Random) -> bytes:
-    """Return bytes that are nearly UTF-8: characters of every length, cut ones, bytes that are never right."""
+    """Return bytes that are nearly UTF-8: characters of every length, incomplete ones, and invalid bytes."""
     parts = []
     for _ in range(draw.randint(0, 12)):
         kind = draw.randrange(6)
@@ -178,7 +178,7 @@ def random_bytes(draw: random.Random) -> bytes:
 
 
 def decode_streams(count: int, seed: int, folder: Path) -> None:
-    """Hold that bytes decoded one by one, and files read in pieces, are what they are when decoded at once."""
+    """Assert that bytes decoded one by one, and files read in chunks, are the text that is decoded at once."""
     draw, path = random.Random(seed), folder / "stream"
     sound = 0
     for _ in range(count):
@@ -205,10 +205,10 @@ def decode_streams(count: int, seed: int, folder: Path) -> None:
     print(f"\n{count:,} streams of bytes cut anywhere, {sound:,} of them sound UTF-8: all as decoded at once")
 
 
-def test_a_stream_cut_anywhere_is_decoded_as_the_whole(tmp_path: Path) -> None:
+def test_a_stream_split_anywhere_is_decoded_as_in_one_piece(tmp_path: Path) -> None:
     decode_streams(STREAMS_P, 0, tmp_path)
 
 
 @pytest.mark.long
-def test_many_streams_cut_anywhere_are_decoded_as_the_whole(tmp_path: Path) -> None:
+def test_many_streams_split_anywhere_are_decoded_as_in_one_piece(tmp_path: Path) -> None:
     decode_streams(STREAMS_N, 1, tmp_path)

@@ -1,4 +1,4 @@
-"""What is read becomes the same ids however it is packed, cut or named, and what is not text is refused with its place."""
+"""A text has the same ids however it is compressed, split or named; a file that is not text is refused with the offset."""
 
 import bz2
 import gzip
@@ -37,11 +37,11 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".zst": zstandard.compress,
 }
 PACKED = pytest.mark.parametrize("ending", PACKERS)
-UNITS = pytest.mark.parametrize("unit", ["none", "line", "file"])
+DOCUMENTS_OPTION = pytest.mark.parametrize("unit", ["none", "line", "file"])
 MIXED = "ab\n\r\ufeff\u00e9\u65e5\U0001f600\x85\u2028 "
 TEXTS = st.text(st.sampled_from(MIXED), max_size=40)
 pytestmark = pytest.mark.usefixtures("no_fsync")
-PIECES = st.integers(4, 12)  # a real piece always holds a byte order mark; anything else may be cut anywhere
+PIECES = st.integers(4, 12)  # a real chunk always holds a byte order mark; anything else may be split anywhere
 
 
 def put(name: str, content: str | bytes) -> str:
@@ -60,7 +60,7 @@ def text_of(corpus: Corpus) -> str:
 
 
 def documents_of(corpus: Corpus, ids: Any = None) -> list[str]:
-    """Return the documents of `END d1 END d2 ... END`, after a look at the borders."""
+    """Return the documents of `EOS d1 EOS d2 ... EOS`, after a check of both ends."""
     symbols = (corpus.ids if ids is None else ids).tolist()
     end = corpus.tokenizer.eos_id
     assert symbols[0] == symbols[-1] == end
@@ -74,7 +74,7 @@ def normalised(text: str) -> str:
 
 @contextmanager
 def pieces_of(size: int) -> Iterator[None]:
-    """Read so many bytes at a time, with a cache and a working folder of their own."""
+    """Read `size` bytes at a time, with a temporary cache and working folder."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_files, "CHUNK_BYTES", size)
         patch.setattr(corpus_module, "CHUNK_BYTES", size)
@@ -91,7 +91,7 @@ def everything(corpus: Corpus) -> tuple[Any, ...]:
 # Files, folders, standard input
 
 
-def test_a_file_becomes_its_characters_on_the_disk() -> None:
+def test_a_file_becomes_a_memory_map_of_its_characters() -> None:
     text = "Hello,\n\u65e5\u672c \U0001f600\n"
     corpus = read(put("a.txt", text))
     assert isinstance(corpus.ids, np.memmap)
@@ -100,7 +100,7 @@ def test_a_file_becomes_its_characters_on_the_disk() -> None:
     assert (corpus.tokenizer.vocab_size, corpus.num_unknown, corpus.notes) == (len(set(text)), 0, ())
 
 
-def test_a_folder_is_read_recursively_in_order_without_what_is_hidden_or_no_text() -> None:
+def test_a_folder_is_read_recursively_in_order_without_hidden_and_binary_files() -> None:
     for name in ["d/z.txt", "d/b/two.md", "d/b/one.txt", "d/a.txt", "d/b/c/deep.txt"]:
         put(name, f"{name}\n")
     for name in ["d/.hidden.txt", "d/.git/config", "d/b/.c/x.txt"]:
@@ -116,7 +116,7 @@ def test_a_folder_is_read_recursively_in_order_without_what_is_hidden_or_no_text
     assert text_of(read("./d/../d", glob="*e*.txt")).splitlines() == ["d/b/c/deep.txt", "d/b/one.txt"]
 
 
-def test_a_folder_that_lies_in_a_hidden_one_is_read() -> None:
+def test_a_folder_inside_a_hidden_one_is_read() -> None:
     put(".home/texts/a.txt", "abc\n")
     assert text_of(read(".home/texts")) == "abc\n"
 
@@ -137,24 +137,24 @@ def piped(patch: pytest.MonkeyPatch, content: bytes) -> io.BytesIO:
     return pipe
 
 
-def test_standard_input_is_a_file_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_read_like_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "caf\u00e9\r\nbar\n"
     from_file = read(put("a.txt", text))
     piped(monkeypatch, text.encode())
     corpus = read("-")
     assert everything(corpus) == everything(from_file)
-    assert corpus.cache_key == from_file.cache_key, "the cache goes by contents"
-    assert [path.name for path in cache_folder().iterdir()] == [corpus.cache_key], "nothing else is kept"
+    assert corpus.cache_key == from_file.cache_key, "the cache key depends on the contents"
+    assert [path.name for path in cache_folder().iterdir()] == [corpus.cache_key], "nothing else is left"
 
 
-def test_standard_input_among_files_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_among_files_leaves_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     piped(monkeypatch, b"two\n")
     corpus = read(put("a", "one\n"), "-", put("b", "three\n"))
     assert text_of(corpus) == "one\ntwo\nthree\n"
     assert [path.name for path in cache_folder().iterdir()] == [corpus.cache_key]
 
 
-def test_standard_input_is_not_read_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_not_read_if_another_input_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = piped(monkeypatch, b"abc")
     with pytest.raises(DataError, match="No such file"):
         read("-", "missing")
@@ -162,7 +162,7 @@ def test_standard_input_is_not_read_for_nothing(monkeypatch: pytest.MonkeyPatch)
     assert not cache_folder().exists()
 
 
-def test_a_fault_while_standard_input_is_read_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_standard_input_is_read_leaves_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(5, "Input/output error")
@@ -191,13 +191,13 @@ def test_a_missing_file_is_named_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "y" * 300 + "/z", ""], ids=["long", "nul", "long folder", "empty"])
-def test_what_cannot_be_a_name_is_no_file(name: str) -> None:
-    put("a.txt", "what stands in the working folder is not what was asked for")
+def test_an_impossible_name_is_no_file(name: str) -> None:
+    put("a.txt", "a file in the working folder")
     with pytest.raises(DataError, match="No such file"):
         read(name)
 
 
-def test_a_pipe_is_refused_since_text_is_read_twice() -> None:
+def test_a_pipe_is_refused_because_a_text_is_read_twice() -> None:
     os.mkfifo("pipe")
     with pytest.raises(DataError, match="cat pipe"):
         read("pipe")
@@ -222,14 +222,14 @@ def test_compressed_text_is_the_text(ending: str, size: int) -> None:
 
 
 @PACKED
-def test_files_packed_one_after_another_are_all_read(ending: str) -> None:
+def test_concatenated_compressed_files_are_all_read(ending: str) -> None:
     parts = [b"one\n" * 3000, b"", b"two\n", b"three\n"]
     name = put("a.txt" + ending, b"".join(PACKERS[ending](part) for part in parts))
     assert text_of(read(name)).encode() == b"".join(parts)
 
 
 @PACKED
-def test_a_compressed_file_that_was_cut_is_refused(ending: str) -> None:
+def test_a_truncated_compressed_file_is_refused(ending: str) -> None:
     packed = PACKERS[ending](random.Random(1).randbytes(400_000).hex().encode())
     for cut in (1, 7, len(packed) // 3, len(packed) - 9, len(packed) - 1):
         with pytest.raises(DataError, match=rf"a\{ending} is damaged"):
@@ -238,13 +238,13 @@ def test_a_compressed_file_that_was_cut_is_refused(ending: str) -> None:
 
 
 @PACKED
-def test_a_wrong_ending_is_told(ending: str) -> None:
+def test_a_wrong_suffix_is_reported(ending: str) -> None:
     with pytest.raises(DataError, match=rf"a\{ending} is damaged or not of the format of its suffix"):
         read(put("a" + ending, "plain text, long enough for any header\n"))
 
 
 @PACKED
-def test_the_ending_decides_what_the_same_bytes_are(ending: str) -> None:
+def test_the_suffix_decides_whether_bytes_are_decompressed(ending: str) -> None:
     packed = PACKERS[ending](b"hello")
     assert text_of(read(put("a" + ending, packed), tokens="bytes")) == "hello"
     assert bytes(read(put("a.bin", packed), tokens="bytes").ids) == packed
@@ -255,10 +255,10 @@ def test_a_small_zstandard_file_cannot_fill_the_memory() -> None:
     bomb = put("bomb.zst", zstandard.compress(bytes(1 << 28)))
     with text_files.open_bytes(Path(bomb)) as file:
         assert file.read(3) == b"\0\0\0"
-        assert len(file.raw._decompressed) <= 1 << 25  # type: ignore[attr-defined]  # what it holds
+        assert len(file.raw._decompressed) <= 1 << 25  # type: ignore[attr-defined]  # decompressed bytes in memory
 
 
-# What is normalised, and told
+# Normalisation, and notes on it
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_small_zstandard_file_cannot_fill_the_memory() -> None:
         (b"a\xef\xbb\xbf\x0b\x0c\xc2\x85\xe2\x80\xa8b", "a\ufeff\x0b\x0c\x85\u2028b", []),
     ],
 )
-def test_what_is_normalised_is_told_again_from_the_cache(content: bytes, text: str, notes: list[str]) -> None:
+def test_notes_on_normalisation_are_kept_in_the_cache(content: bytes, text: str, notes: list[str]) -> None:
     for _ in range(2):
         corpus = read(put("a.txt", content))
         assert text_of(corpus) == text
@@ -291,13 +291,13 @@ def expected_documents(text: str, unit: str) -> list[str]:
     return [part for part in (normalised(text).split("\n") if unit == "line" else [normalised(text)]) if part]
 
 
-@UNITS
+@DOCUMENTS_OPTION
 @settings(max_examples=40, deadline=None)
 @given(text=TEXTS, size=PIECES)
 @example(text="aba\rabab\r", size=4)
 @example(text="aba\r\nab ", size=4)
 @example(text="aba\u65e5aba\u65e5", size=4)
-def test_a_text_read_in_pieces_is_the_text_read_at_once(unit: str, text: str, size: int) -> None:
+def test_a_text_read_in_chunks_is_the_text_read_at_once(unit: str, text: str, size: int) -> None:
     expected = expected_documents(text, unit)
     results = []
     for piece in (size, 1 << 22):
@@ -319,7 +319,7 @@ def test_a_text_read_in_pieces_is_the_text_read_at_once(unit: str, text: str, si
 @given(before=TEXTS, bad=st.sampled_from([b"\xff", b"\x80", b"\xc3", b"\xe6\x97", b"\xf0\x9f\x98"]), after=TEXTS, size=PIECES)
 @example(before="aba", bad=b"\xc3", after="abababab", size=4)
 @example(before="ab", bad=b"\xe6\x97", after="", size=4)
-def test_bytes_that_are_not_utf8_are_told_with_their_place(before: str, bad: bytes, after: str, size: int) -> None:
+def test_bytes_that_are_not_utf8_are_reported_with_their_offset(before: str, bad: bytes, after: str, size: int) -> None:
     where = len(before.encode())
     with pieces_of(size), pytest.raises(DataError) as refused:
         read(put("a.txt", before.encode() + bad + after.encode()))
@@ -328,21 +328,21 @@ def test_bytes_that_are_not_utf8_are_told_with_their_place(before: str, bad: byt
 
 @settings(max_examples=30, deadline=None)
 @given(before=TEXTS, after=TEXTS, size=PIECES)
-def test_a_nul_is_told_with_its_place(before: str, after: str, size: int) -> None:
+def test_a_nul_is_reported_with_its_offset(before: str, after: str, size: int) -> None:
     with pieces_of(size), pytest.raises(DataError) as refused:
         read(put("a.txt", f"{before}\0{after}"))
     assert f"NUL byte at offset {len(before.encode()):,}: " in str(refused.value)
 
 
 @pytest.mark.parametrize(("bad", "told"), [(b"\xfe", "byte 0xfe at offset 5,000,001"), (b"\0", "NUL byte at offset 5,000,001")])
-def test_the_place_in_a_later_piece_of_the_real_size(bad: bytes, told: str) -> None:
+def test_the_offset_in_a_later_chunk_of_the_real_size(bad: bytes, told: str) -> None:
     assert text_files.CHUNK_BYTES < 5_000_001
     with pytest.raises(DataError, match=told):
         read(put("a.txt", "\u00e9".encode() * 2_500_000 + b"a" + bad + b"abc"))
-    assert list(cache_folder().iterdir()) == [], "nothing half-read is kept"
+    assert list(cache_folder().iterdir()) == [], "no unfinished entry is left"
 
 
-def test_a_character_cut_short_by_the_end_of_the_file_is_told() -> None:
+def test_an_incomplete_character_at_the_end_of_a_file_is_reported() -> None:
     with pytest.raises(DataError, match="byte 0xe6 at offset 3"):
         read(put("a.txt", "abc\u65e5".encode()[:-1]), put("b.txt", "\u65e5".encode()[-1:]))
 
@@ -386,7 +386,7 @@ def test_lines_are_documents() -> None:
     assert documents_of(corpus) == ["first", " second", "last"]
     assert (corpus.num_documents, corpus.longest_document) == (3, 7)
     assert isinstance(corpus.tokenizer, CharTokenizer)
-    assert "\n" not in corpus.tokenizer.tokens, "the end takes its place"
+    assert "\n" not in corpus.tokenizer.tokens, "the eos takes its place"
     assert len(corpus.ids) == len("first") + len(" second") + len("last") + 4
 
 
@@ -398,7 +398,7 @@ def test_files_are_documents() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n\r\n\r\n\n"], ids=["empty", "only a mark", "blank lines"])
-def test_no_text_is_refused(content: bytes) -> None:
+def test_an_empty_text_is_refused(content: bytes) -> None:
     name = put("a.txt", content)
     with pytest.raises(DataError, match=r"no text in a\.txt"):
         read(name, documents="line")
@@ -415,7 +415,7 @@ SEVERAL = st.lists(st.text(st.sampled_from("ab\n\u65e5"), min_size=1, max_size=6
 
 @settings(max_examples=40, deadline=None)
 @given(texts=SEVERAL, size=PIECES)
-def test_several_files_are_joined_by_a_line_end_only_where_it_is_missing(texts: list[str], size: int) -> None:
+def test_files_are_joined_by_a_line_end_only_where_it_is_missing(texts: list[str], size: int) -> None:
     stream = ""
     for text in texts:
         missing = bool(stream) and not stream.endswith("\n") and "\n" in "".join(texts)
@@ -423,7 +423,7 @@ def test_several_files_are_joined_by_a_line_end_only_where_it_is_missing(texts: 
     with pieces_of(size):
         names = [put(f"{index}.txt", text) for index, text in enumerate(texts)]
         assert text_of(read(*names)) == stream
-        assert bytes(read(*names, tokens="bytes").ids) == "".join(texts).encode(), "bytes are joined as they are"
+        assert bytes(read(*names, tokens="bytes").ids) == "".join(texts).encode(), "bytes are joined without a separator"
         assert documents_of(read(*names, documents="file")) == texts
         lines = [line for text in texts for line in text.split("\n") if line]
         if lines:
@@ -442,7 +442,7 @@ def alphabet(size: int) -> list[str]:
     ("symbols", "width"),
     [(2, 1), (200, 1), (254, 1), (255, None), (256, 2), (300, 2), (65534, 2), (65535, None), (65536, 4), (70000, 4)],
 )
-def test_ids_are_as_narrow_as_the_alphabet_allows(unit: str, symbols: int, width: int | None) -> None:
+def test_ids_have_the_smallest_type_for_the_vocabulary(unit: str, symbols: int, width: int | None) -> None:
     text = "".join(random.Random(0).sample(alphabet(symbols), symbols))
     corpus = read(put("a.txt", text), documents=unit)
     assert text_of(corpus) == text
@@ -456,18 +456,18 @@ def test_ids_are_as_narrow_as_the_alphabet_allows(unit: str, symbols: int, width
     assert other.num_unknown == 2 * (symbols < 300)
 
 
-def test_the_ids_are_those_of_the_model_that_reads() -> None:
+def test_the_ids_are_those_of_the_given_tokenizer() -> None:
     model = CharTokenizer("\nzca")
     corpus = read(put("a.txt", "abc\ncab\n"), known=model)
     assert corpus.ids.tolist() == model.encode("ac\nca\n")[0].tolist() == [3, 2, 0, 2, 3, 0]
     assert corpus.tokenizer.to_json() == model.to_json()
     assert corpus.num_unknown == 2
-    assert read("a.txt").tokenizer.vocab_size == 4, "and another reader has ids of its own"
+    assert read("a.txt").tokenizer.vocab_size == 4, "without a tokenizer the text has ids of its own"
 
 
 @settings(max_examples=40, deadline=None)
 @given(text=TEXTS, known=st.sets(st.sampled_from(MIXED), min_size=1), size=PIECES)
-def test_unknown_symbols_are_counted_and_left_out(text: str, known: set[str], size: int) -> None:
+def test_unknown_characters_of_a_text_are_counted_and_left_out(text: str, known: set[str], size: int) -> None:
     model = CharTokenizer(sorted(known))
     ids, unknown = model.encode(normalised(text))
     with pieces_of(size):
@@ -481,7 +481,7 @@ def test_unknown_symbols_are_counted_and_left_out(text: str, known: set[str], si
                 read(name, known=model)
 
 
-def test_a_line_of_unknown_symbols_is_no_document() -> None:
+def test_a_line_of_unknown_characters_is_no_document() -> None:
     corpus = read(put("a.txt", "ab\nxy\nxby\n"), documents="line", known=CharTokenizer("ab", has_eos=True))
     assert documents_of(corpus) == ["ab", "b"]
     assert (corpus.num_documents, corpus.longest_document, corpus.num_unknown) == (2, 2, 4)
@@ -496,7 +496,7 @@ def test_a_line_of_unknown_symbols_is_no_document() -> None:
         (CharTokenizer("ab"), {"tokens": "bytes"}),
     ],
 )
-def test_a_model_of_other_symbols_is_refused(model: Tokenizer, options: dict[str, str]) -> None:
+def test_a_tokenizer_of_another_kind_is_refused(model: Tokenizer, options: dict[str, str]) -> None:
     with pytest.raises(DataError, match="--documents|--tokens"):
         read(put("a.txt", "ab\u65e5"), known=model, **options)
 
@@ -505,7 +505,7 @@ def test_a_model_of_other_symbols_is_refused(model: Tokenizer, options: dict[str
 
 
 def reads(*inputs: str, **options: Any) -> tuple[Corpus, bool]:
-    """Return the corpus, and whether the text was encoded for it."""
+    """Return the corpus, and whether the text was encoded now."""
     told: list[str] = []
     with MessageHandler(told.append):
         corpus = open_corpus(inputs, DataOptions(**options))
@@ -532,7 +532,7 @@ def test_an_edited_text_is_read_again_even_with_the_same_size_and_time() -> None
     assert text_of(corpus) == "abd\n"
 
 
-def test_what_changes_the_ids_changes_the_key() -> None:
+def test_the_cache_key_depends_on_all_that_changes_the_ids() -> None:
     put("a", "ab\nc")
     put("b", "d\n")
     put("ab", "ab\ncd\n")
@@ -549,7 +549,7 @@ def test_what_changes_the_ids_changes_the_key() -> None:
     assert not any(reads(*names, **options)[1] for names, options in asked)
 
 
-def test_a_text_that_is_written_to_while_it_is_read_is_refused() -> None:
+def test_a_text_that_changes_while_it_is_read_is_refused() -> None:
     def write_on(message: str) -> None:
         with open("a.txt", "a") as file:
             file.write("more\n")
@@ -570,7 +570,7 @@ def test_a_text_that_vanishes_while_it_is_read_is_refused() -> None:
 
 
 def mutants(content: bytes, draw: random.Random) -> Iterator[bytes | None]:
-    """Yield damaged forms of a file: cut, lengthened, emptied, gone, and with one bit flipped."""
+    """Yield damaged forms of a file: truncated, lengthened, emptied, removed, and with one bit flipped."""
     yield from (None, b"", content[:-1], content[: len(content) // 2], content + b"\0", content + b"}", content[1:])
     yield from (b"[]", b"{}", b"null", b"3", b'"digest"', b"{", b"\xff", bytes(len(content)))
     for _ in range(25):
@@ -580,8 +580,8 @@ def mutants(content: bytes, draw: random.Random) -> Iterator[bytes | None]:
 
 
 @pytest.mark.parametrize("file", ["ids.bin", "corpus.json"])
-@UNITS
-def test_a_damaged_entry_of_the_cache_is_made_again_in_silence(file: str, unit: str) -> None:
+@DOCUMENTS_OPTION
+def test_a_damaged_entry_of_the_cache_is_made_again(file: str, unit: str) -> None:
     good = read(put("a.txt", "caf\u00e9 \u65e5\r\nabc\n"), documents=unit)
     expected = everything(good)
     path = cache_folder() / good.cache_key / file
@@ -595,14 +595,14 @@ def test_a_damaged_entry_of_the_cache_is_made_again_in_silence(file: str, unit: 
         assert everything(corpus) == expected
         rebuilt += encoded
         assert path.read_bytes() == content or json.loads(path.read_bytes()) == json.loads(content)
-    assert rebuilt >= 36, "damage is noticed"
+    assert rebuilt >= 36, "damage is detected"
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("size", 3), ("documents", 7), ("dtype", "<u2"), ("unit", "line"), ("notes", ["x"]), ("vocabulary", {"kind": "?"})],
 )
-def test_a_head_that_was_edited_is_damage(name: str, value: Any) -> None:
+def test_an_edited_header_is_damage(name: str, value: Any) -> None:
     corpus = read(put("a.txt", "abcd"))
     path = cache_folder() / corpus.cache_key / "corpus.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
@@ -611,14 +611,14 @@ def test_a_head_that_was_edited_is_damage(name: str, value: Any) -> None:
     assert everything(read("a.txt")) == everything(corpus)
 
 
-def test_what_is_no_entry_is_no_corpus() -> None:
+def test_a_missing_or_invalid_entry_is_none() -> None:
     assert cached_corpus("0" * 32) is None
     cache_folder().mkdir()
     (cache_folder() / "file").write_text("x")
     assert cached_corpus("file") is None
 
 
-def test_what_a_killed_process_left_is_removed() -> None:
+def test_unfinished_entries_of_killed_processes_are_removed() -> None:
     left, busy = cache_folder() / "abc.partial-x1", cache_folder() / "def.partial-x2"
     left.mkdir(parents=True)
     busy.mkdir()
@@ -631,7 +631,7 @@ def test_what_a_killed_process_left_is_removed() -> None:
 
 
 def corpus_of(documents: list[str], fraction: float, size: int) -> tuple[Corpus, Any, Any, int]:
-    """Return a corpus of documents (or of one text, if there is but one), its parts, and where the cut is asked for."""
+    """Return a corpus of documents (or a stream, if there is only one), its parts, and the requested boundary."""
     symbols = sorted(set("".join(documents)))
     vocabulary = CharTokenizer(symbols, has_eos=len(documents) > 1)
     ids = [vocabulary.eos_id] if len(documents) > 1 else []
@@ -649,14 +649,14 @@ DOCUMENTS = st.lists(st.text(st.sampled_from("abc"), min_size=1, max_size=8), mi
 
 
 @given(text=st.text(st.sampled_from("abc"), min_size=1), fraction=FRACTIONS, size=st.integers(1, 9))
-def test_a_stream_is_cut_in_two_and_nothing_is_lost_or_shared(text: str, fraction: float, size: int) -> None:
+def test_a_stream_is_split_without_loss_or_overlap(text: str, fraction: float, size: int) -> None:
     corpus, first, last, cut = corpus_of([text], fraction, size)
     assert first.tolist() + last.tolist() == corpus.ids.tolist()
     assert len(first) == cut
 
 
 @given(documents=DOCUMENTS, fraction=FRACTIONS, size=st.integers(1, 9))
-def test_documents_are_cut_between_and_nothing_is_lost_or_shared(documents: list[str], fraction: float, size: int) -> None:
+def test_documents_are_split_without_loss_or_overlap(documents: list[str], fraction: float, size: int) -> None:
     corpus, first, last, cut = corpus_of(documents, fraction, size)
     if not len(last):
         assert fraction == 1
@@ -665,11 +665,11 @@ def test_documents_are_cut_between_and_nothing_is_lost_or_shared(documents: list
         train, validation = documents_of(corpus, first), documents_of(corpus, last)
         assert train + validation == documents
         at = len(first) - 1
-        assert at >= cut, "at least the part asked for"
-        assert corpus.tokenizer.eos_id not in corpus.ids[cut:at], "and no document more"
+        assert at >= cut, "at least the requested part"
+        assert corpus.tokenizer.eos_id not in corpus.ids[cut:at], "and no more documents"
 
 
-def test_nine_tenths_train() -> None:
+def test_nine_tenths_are_for_training() -> None:
     corpus = read(put("a.txt", "abcdefghij" * 10))
     first, last = corpus.split(DataOptions().train_fraction)
     assert (len(first), len(last)) == (90, 10)
@@ -677,11 +677,11 @@ def test_nine_tenths_train() -> None:
     assert (len(whole), len(nothing)) == (100, 0)
 
 
-# Long: the promises of speed and memory
+# Long tests: speed and memory
 
 
 @pytest.mark.long
-@UNITS
+@DOCUMENTS_OPTION
 def test_encoding_keeps_up_with_a_disk(unit: str) -> None:
     draw = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz ,.ABC"
@@ -709,7 +709,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.long
-@UNITS
+@DOCUMENTS_OPTION
 @pytest.mark.parametrize("ending", ["", ".zst"])
 @pytest.mark.parametrize("letters", ["abcdefgh ", "\u0430\u0431\u0432\u65e5\U0001f600 "])
 def test_memory_does_not_grow_with_the_text(unit: str, ending: str, letters: str) -> None:

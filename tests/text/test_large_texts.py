@@ -1,4 +1,4 @@
-"""A text larger than memory: it trains in the memory of a small one, starts at once, and no change of it goes unseen."""
+"""A text larger than memory trains in little memory, starts at once, and any change of it is detected."""
 
 import os
 import random
@@ -42,8 +42,8 @@ def other(path: Path) -> None:
 
 
 @pytest.fixture
-def whole_readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Remember the digest of small files as well, with places that miss most of them; note how often all is read."""
+def full_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Cache the fingerprints of small files too, with few probed places; return the counts of files that were fully read."""
     times: list[int] = []
 
     def counted(paths: list[Path]) -> str:
@@ -70,41 +70,43 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_what_nobody_touched_is_read_once(files: list[Path], tmp_path: Path, whole_readings: list[int]) -> None:
-    told = [cached_fingerprint(files, tmp_path / "cache") for _ in range(3)]
-    assert told == [fingerprint(files)] * 3
-    assert whole_readings == [2]
+def test_unmodified_files_are_read_once(files: list[Path], tmp_path: Path, full_reads: list[int]) -> None:
+    hashes = [cached_fingerprint(files, tmp_path / "cache") for _ in range(3)]
+    assert hashes == [fingerprint(files)] * 3
+    assert full_reads == [2]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_any_change_is_seen(change: str, files: list[Path], tmp_path: Path, whole_readings: list[int]) -> None:
+def test_any_change_is_detected(change: str, files: list[Path], tmp_path: Path, full_reads: list[int]) -> None:
     before = cached_fingerprint(files, tmp_path / "cache")
     CHANGES[change](files[1])
     time.sleep(0.05)
     assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files) != before
 
 
-def test_a_file_that_was_just_written_is_not_remembered(
-    files: list[Path], tmp_path: Path, whole_readings: list[int], monkeypatch: pytest.MonkeyPatch
+def test_the_fingerprint_of_a_new_file_is_not_cached(
+    files: list[Path], tmp_path: Path, full_reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint_module, "MIN_AGE_SECONDS", 60.0)
     for _ in range(2):
         assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files)
-    assert len(whole_readings) == 2
+    assert len(full_reads) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"0" * 40, b"0" * 40 + b" " + b"0" * 32, b"\xff a b c"])
-def test_a_damaged_memory_is_none(damage: bytes, files: list[Path], tmp_path: Path, whole_readings: list[int]) -> None:
+def test_a_damaged_cached_fingerprint_is_ignored(
+    damage: bytes, files: list[Path], tmp_path: Path, full_reads: list[int]
+) -> None:
     cached_fingerprint(files, tmp_path / "cache")
     (seen,) = (tmp_path / "cache" / "seen").iterdir()
     seen.write_bytes(damage)
     assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files)
     assert cached_fingerprint(files, tmp_path / "cache") == fingerprint(files)
-    assert len(whole_readings) == 2
+    assert len(full_reads) == 2
 
 
 def lines_of(path: Path, size: int) -> None:
-    """Write a text of so many bytes at least."""
+    """Write a text of at least `size` bytes."""
     draw = random.Random(1)
     blocks = [sentences(20_000, seed).encode() for seed in range(4)]
     with open(path, "wb") as file:
@@ -114,13 +116,13 @@ def lines_of(path: Path, size: int) -> None:
 
 @pytest.fixture
 def cleared(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is emptied afterwards: pytest keeps those of its last runs, and this one's are large."""
+    """A folder that is emptied afterwards: pytest keeps those of its last runs, and these files are large."""
     yield tmp_path
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 def started(*arguments: object) -> tuple[float, float, str]:
-    """Train a few steps; return the seconds until the first one, the peak memory in MB, and what was said."""
+    """Train a few steps; return the seconds until the first one, the peak memory in MB, and the messages."""
     command = [sys.executable, "-m", "unrolled", "train", *map(str, arguments)]
     begun, said, first = time.perf_counter(), "", float("inf")
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -136,9 +138,9 @@ def started(*arguments: object) -> tuple[float, float, str]:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux tells it")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux reports it")
 @pytest.mark.parametrize("ending", ["txt", "txt.zst"])
-def test_four_gigabytes_in_the_memory_of_a_small_text(cleared: Path, ending: str) -> None:
+def test_four_gigabytes_need_the_memory_of_a_small_text(cleared: Path, ending: str) -> None:
     text = cleared / "text.txt"
     lines_of(text, 4 << 30)
     if ending.endswith(".zst"):

@@ -1,4 +1,4 @@
-"""A large text is encoded in shards: by several processes, going on after a kill, with the ids of one that goes through it."""
+"""A large text is encoded in shards by several processes, resumed after a kill, and has the ids of one pass over it."""
 
 import bz2
 import errno
@@ -50,13 +50,13 @@ pytestmark = pytest.mark.usefixtures("no_fsync")
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes look often for what the others have done, because shards are tiny here."""
+    """Processes check often what the others have done, because shards are tiny here."""
     monkeypatch.setattr(parallel_encode, "POLL_SECONDS", 0.01)
 
 
 @contextmanager
 def cut_at(size: int | None, processes: int = 1) -> Iterator[None]:
-    """Cut texts into shards of about so many bytes; None is the way of small texts."""
+    """Split texts into shards of about `size` bytes; None encodes them like small texts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "MIN_SHARDED_BYTES", 1 << 40 if size is None else 1)
         patch.setattr(shards, "SHARD_BYTES", size)
@@ -79,14 +79,14 @@ def everything(corpus: Corpus) -> tuple[Any, ...]:
 
 
 def result(names: list[str], size: int | None, piece: int, known: Tokenizer | None, options: DataOptions) -> tuple[Any, ...]:
-    """Return all there is to know of a text, or in which words it is refused."""
+    """Return the encoded text with all its statistics, or the error with which it is refused."""
     with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch, cut_at(size):
         patch.setenv("UNROLLED_CACHE", cache)
         patch.setattr(text_files, "CHUNK_BYTES", piece)
         try:
             corpus = open_corpus(names, options, known)
         except UnrolledError as error:
-            assert list(Path(cache).iterdir()) == [], "nothing is left of what is no text"
+            assert list(Path(cache).iterdir()) == [], "nothing is left in the cache"
             return type(error), str(error)
         assert sorted(file.name for file in Path(cache, corpus.cache_key).iterdir()) == ["corpus.json", "ids.bin"]
         assert [path.name for path in Path(cache).iterdir()] == [corpus.cache_key]
@@ -94,7 +94,7 @@ def result(names: list[str], size: int | None, piece: int, known: Tokenizer | No
 
 
 def folder_of(draw: random.Random, wrong: bool) -> list[str]:
-    """Write some files, odd ones; return their names."""
+    """Write random files with unusual content; return their names."""
     names = []
     for index in range(draw.randint(1, 5)):
         kinds = ODD + WRONG if wrong and draw.random() < 0.5 else draw.sample(ODD, draw.randint(1, len(ODD)))
@@ -106,7 +106,7 @@ def folder_of(draw: random.Random, wrong: bool) -> list[str]:
 
 
 def hold_equal(seed: int) -> int:
-    """Hold that a drawn text is encoded, or refused, in shards of many sizes as in one go; return whether it was encoded."""
+    """Assert that shards of many sizes give the result of one pass for a random text; return whether it was encoded."""
     draw = random.Random(seed)
     tokens, unit = draw.choice(["characters", "bytes"]), draw.choice(["none", "line", "file"])
     options = DataOptions(tokens=tokens, documents=unit)  # type: ignore[arg-type]
@@ -124,12 +124,12 @@ def hold_equal(seed: int) -> int:
     return expected[0] is not DataError
 
 
-def test_texts_in_shards_are_texts_in_one_go() -> None:
+def test_shards_give_the_same_ids_as_one_pass() -> None:
     assert 18 < sum(map(hold_equal, range(32))) < 32
 
 
 @pytest.mark.long
-def test_many_texts_in_shards_are_texts_in_one_go() -> None:
+def test_shards_of_many_texts_give_the_same_ids_as_one_pass() -> None:
     assert 3_000 < sum(map(hold_equal, range(1000, 11_000))) < 10_000
 
 
@@ -143,7 +143,7 @@ def many_sentences() -> bytes:
 
 @pytest.fixture
 def text() -> str:
-    """A text of some 1.6 MB, which is 30 shards for `cut_at(SHARD)`, with what is not plain in it."""
+    """A text of about 1.6 MB, which is 30 shards for `cut_at(SHARD)`, with some that is not ASCII."""
     content = many_sentences()
     half = len(content) // 2
     Path("text.txt").write_bytes(content[:half] + "\u65e5\u672c\r\n\r\n".encode() * 9 + content[half:])
@@ -154,12 +154,12 @@ SHARD = 50_000
 
 
 def expected(name: str, **options: Any) -> tuple[Any, ...]:
-    """Return what the way of small texts makes of a text, in a cache that is forgotten."""
+    """Return the text as it is encoded like a small one, in a cache of its own."""
     return result([name], None, 1 << 22, None, DataOptions(**options))
 
 
 def opened(name: str, **options: Any) -> tuple[tuple[Any, ...], list[str]]:
-    """Open a text; return all there is to know of it, and what was reported."""
+    """Open a text; return it with all its statistics, and the reported messages."""
     told: list[str] = []
     with MessageHandler(told.append):
         return everything(open_corpus([name], DataOptions(**options))), told
@@ -171,7 +171,7 @@ def work_folders() -> list[Path]:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
-    """Note which shards this process counts and writes."""
+    """Record which shards this process counts and writes."""
     numbers: dict[str, list[int]] = {"count": [], "write": []}
     one = parallel_encode.ShardWorker._run_one
 
@@ -191,9 +191,9 @@ def slowly(make: Callable[..., Any], *of: Any) -> Any:
     return make(*of)
 
 
-def test_helpers_take_a_part_of_the_work(text: str, made: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_processes_do_a_part_of_the_work(text: str, made: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     count = shards.count
-    monkeypatch.setattr(shards, "count", lambda *of: slowly(count, *of))  # here, not in the helpers
+    monkeypatch.setattr(shards, "count", lambda *of: slowly(count, *of))  # here, not in the workers
     with cut_at(SHARD, processes=3):
         corpus, told = opened(text, documents="line")
     assert corpus == expected(text, documents="line")
@@ -205,7 +205,7 @@ def test_helpers_take_a_part_of_the_work(text: str, made: dict[str, list[int]], 
     assert 0 < len(made["count"]) < shown
 
 
-def test_those_who_open_a_text_at_once_share_its_shards(text: str, made: dict[str, list[int]]) -> None:
+def test_threads_that_open_a_text_at_the_same_time_share_its_shards(text: str, made: dict[str, list[int]]) -> None:
     found: list[Any] = []
     with cut_at(SHARD):
         others = [threading.Thread(target=lambda: found.append(opened(text)[0])) for _ in range(4)]
@@ -219,7 +219,7 @@ def test_those_who_open_a_text_at_once_share_its_shards(text: str, made: dict[st
     assert not work_folders()
 
 
-def test_a_system_without_locks_does_without(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_file_locks_encodes_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unrolled.atomic_io.fcntl", None)
     assert parallel_encode.num_processes() == 1
     found: list[Any] = []
@@ -266,10 +266,10 @@ def killed(name: str, step: str, after: int, processes: int = 1) -> None:
 
 
 @pytest.mark.parametrize(("step", "after"), [("count", 0), ("count", 7), ("write", 0), ("write", 11)])
-def test_a_killed_encoding_goes_on_where_it_was(text: str, step: str, after: int, made: dict[str, list[int]]) -> None:
+def test_a_killed_encoding_is_resumed(text: str, step: str, after: int, made: dict[str, list[int]]) -> None:
     killed(text, step, after)
-    os.rename(text, "renamed.txt")  # a text is its contents
-    with cut_at(SHARD * 3):  # and the plan that was made for it stays
+    os.rename(text, "renamed.txt")  # a text is identified by its contents
+    with cut_at(SHARD * 3):  # the existing plan is kept
         corpus, told = opened("renamed.txt")
     assert corpus == expected("renamed.txt")
     count = int(told[1].removeprefix("in ").split()[0])
@@ -279,7 +279,7 @@ def test_a_killed_encoding_goes_on_where_it_was(text: str, step: str, after: int
     assert not work_folders()
 
 
-def test_helpers_of_a_killed_process_are_gone(text: str, made: dict[str, list[int]]) -> None:
+def test_workers_of_a_killed_process_exit(text: str, made: dict[str, list[int]]) -> None:
     killed(text, "write", 0, processes=3)
     (folder,) = work_folders()
     limit = time.monotonic() + 10
@@ -294,32 +294,32 @@ def test_helpers_of_a_killed_process_are_gone(text: str, made: dict[str, list[in
         time.sleep(0.3)
         if all(free) and before == set(os.listdir(folder)):
             break
-        assert time.monotonic() < limit, "somebody still works"
+        assert time.monotonic() < limit, "a worker is still running"
     with cut_at(SHARD):
         assert opened(text)[0] == expected(text)
     assert len(made["write"]) < 28
 
 
-def test_a_helper_leaves_when_its_parent_does(text: str) -> None:
+def test_a_worker_exits_when_its_parent_does(text: str) -> None:
     killed(text, "count", 3)
     (folder,) = work_folders()
     task = parallel_encode.EncodingJob([Path(text)], stat_files([Path(text)]), DataOptions(), None)
     count = parallel_encode.ShardWorker(folder, task).num_shards
     command = [sys.executable, "-c", "from unrolled.text.parallel_encode import worker_main; worker_main()", "", str(folder)]
-    with file_lock(folder / "20.lock") as ours, subprocess.Popen(command, stdin=subprocess.PIPE) as helper:
+    with file_lock(folder / "20.lock") as ours, subprocess.Popen(command, stdin=subprocess.PIPE) as worker:
         assert ours
-        assert helper.stdin is not None
-        helper.stdin.write(task.to_json().encode() + b"\n")
-        helper.stdin.flush()
+        assert worker.stdin is not None
+        worker.stdin.write(task.to_json().encode() + b"\n")
+        worker.stdin.flush()
         limit = time.monotonic() + 20
         while len(list(folder.glob("*.count.json"))) < count - 1 and time.monotonic() < limit:
             time.sleep(0.05)
-        assert helper.poll() is None, "it waits for the shard that we hold"
-        helper.stdin.close()
-        assert helper.wait(10) == 0
+        assert worker.poll() is None, "it waits for the shard that this process has locked"
+        worker.stdin.close()
+        assert worker.wait(10) == 0
 
 
-def test_what_is_left_of_a_text_is_gone_on_with_however_old(text: str, made: dict[str, list[int]]) -> None:
+def test_unfinished_work_is_resumed_however_old(text: str, made: dict[str, list[int]]) -> None:
     killed(text, "count", 9)
     (folder,) = work_folders()
     os.utime(folder, (0, 0))
@@ -330,7 +330,7 @@ def test_what_is_left_of_a_text_is_gone_on_with_however_old(text: str, made: dic
     (folder,) = work_folders()
     os.utime(folder, (0, 0))
     open_corpus([put("small.txt", "abc\n")], DataOptions())
-    assert not work_folders(), "and what is another's is removed after a day"
+    assert not work_folders(), "work on other texts is removed after a day"
 
 
 def put(name: str, content: str) -> str:
@@ -338,12 +338,12 @@ def put(name: str, content: str) -> str:
     return name
 
 
-# Damage, change, faults
+# Damage, changes, errors
 
 
 @pytest.mark.parametrize("file", ["ids.bin", "3.write.json", "3.count.json", "plan.json"])
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
-def test_what_was_damaged_meanwhile_is_done_again(text: str, file: str, damage: str) -> None:
+def test_damaged_shards_are_done_again(text: str, file: str, damage: str) -> None:
     killed(text, "write", 11)
     (folder,) = work_folders()
     path = folder / file
@@ -357,7 +357,7 @@ def test_what_was_damaged_meanwhile_is_done_again(text: str, file: str, damage: 
     assert not work_folders()
 
 
-def test_a_plan_of_other_files_is_none() -> None:
+def test_a_plan_of_other_files_is_invalid() -> None:
     paths, sizes = [Path("a"), Path("b.gz"), Path("c")], [10, 10, 0]
     assert shards.is_valid_plan([[0, 0], [0, 9], [1, 0], [2, 0], [3, 0]], paths, sizes)
     for cuts in (
@@ -387,7 +387,7 @@ def test_every_shard_of_an_entry_is_checked(text: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["order", "size", "offset", "gap", "negative", "none", "words", "number"])
-def test_an_odd_index_is_damage(text: str, wrong: str) -> None:
+def test_an_invalid_index_is_damage(text: str, wrong: str) -> None:
     with cut_at(SHARD):
         first, _ = opened(text)
     path = cache_folder() / first[-1] / "corpus.json"
@@ -406,7 +406,7 @@ def test_an_odd_index_is_damage(text: str, wrong: str) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_of_several_faults_the_first_is_told(text: str, processes: int) -> None:
+def test_of_several_errors_the_first_in_the_text_is_raised(text: str, processes: int) -> None:
     content = bytearray(Path(text).read_bytes())
     for at in (700_001, 1_300_001, 1_500_001):
         content[at] = 0xFF
@@ -420,7 +420,9 @@ def test_of_several_faults_the_first_is_told(text: str, processes: int) -> None:
 
 @pytest.mark.parametrize("step", ["count", "write"])
 @pytest.mark.parametrize("change", ["longer", "other", "gone"])
-def test_a_text_that_changes_meanwhile_is_refused(text: str, step: str, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_changes_during_encoding_is_refused(
+    text: str, step: str, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make, calls = getattr(shards, step), [0]
 
     def changing(*of: Any) -> Any:
@@ -439,7 +441,7 @@ def test_a_text_that_changes_meanwhile_is_refused(text: str, step: str, change: 
     assert change == "gone" or list(cache_folder().iterdir()) == []
 
 
-def test_a_full_disk_is_told_and_what_is_done_stays(text: str, made: dict[str, list[int]]) -> None:
+def test_a_full_disk_is_reported_and_finished_shards_are_kept(text: str, made: dict[str, list[int]]) -> None:
     calls = [0]
 
     def full(*of: Any) -> Any:
@@ -463,18 +465,18 @@ def test_a_full_disk_is_told_and_what_is_done_stays(text: str, made: dict[str, l
     assert sorted(made["write"])[0] == 6
 
 
-def test_who_shares_what(text: str) -> None:
+def test_which_texts_are_encoded_jointly(text: str) -> None:
     Path("packed.gz").write_bytes(gzip.compress(Path(text).read_bytes(), 0))
     with cut_at(SHARD):
         assert is_encoded_jointly([text], DataOptions())
         assert is_encoded_jointly(["packed.gz", text], DataOptions())
-        assert not is_encoded_jointly(["packed.gz"], DataOptions()), "what is compressed is never cut"
+        assert not is_encoded_jointly(["packed.gz"], DataOptions()), "compressed files are never split"
         assert not is_encoded_jointly(["-"], DataOptions())
         assert not is_encoded_jointly([put("a", "abc")], DataOptions())
     assert not is_encoded_jointly([text], DataOptions()), "it is small"
 
 
-def test_ranks_open_a_large_text_at_once(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_open_a_large_text_at_the_same_time(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from unrolled.options import TrainRequest
     from unrolled.training import launch
     from unrolled.training.distributed import ProcessGroup
@@ -503,7 +505,7 @@ LATER = [pytest.param(number, marks=pytest.mark.long) for number in (errno.EIO, 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, *LATER], ids=errno.errorcode.get)
-def test_each_call_that_fails_while_shards_are_made(tmp_path: Path, number: int) -> None:
+def test_each_failing_system_call_during_encoding(tmp_path: Path, number: int) -> None:
     name = put("a.txt", "abc\nabd\u65e5\n" * 2)
     wanted, refused = expected(name), 0
     with cut_at(12):

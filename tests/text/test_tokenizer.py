@@ -1,4 +1,4 @@
-"""Symbols to ids and back: nothing is lost, nothing depends on the order of the text, nothing unknown passes in silence."""
+"""Text to token ids and back: without loss, independent of the order of the text, and unknown characters are counted."""
 
 import json
 import random
@@ -16,34 +16,34 @@ from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tok
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 KINDS = pytest.mark.parametrize("kind", ["characters", "bytes"])
-ENDS = pytest.mark.parametrize("end", [False, True])
+ENDS = pytest.mark.parametrize("has_eos", [False, True])
 
 
-def make(kind: str, text: str, end: bool) -> Tokenizer:
-    return ByteTokenizer(end) if kind == "bytes" else CharTokenizer(sorted(set(text)), end)
+def make(kind: str, text: str, has_eos: bool) -> Tokenizer:
+    return ByteTokenizer(has_eos) if kind == "bytes" else CharTokenizer(sorted(set(text)), has_eos)
 
 
 @KINDS
 @ENDS
 @given(text=TEXTS)
-def test_any_text_comes_back(kind: str, end: bool, text: str) -> None:
-    vocabulary = make(kind, text, end)
-    ids, unknown = vocabulary.encode(text)
-    assert vocabulary.decode(ids) == text
+def test_decoding_inverts_encoding(kind: str, has_eos: bool, text: str) -> None:
+    tokenizer = make(kind, text, has_eos)
+    ids, unknown = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
     assert unknown == 0
     assert len(ids) == len(text if kind == "characters" else text.encode())
-    assert 0 <= ids.min() <= ids.max() < vocabulary.vocab_size - end
+    assert 0 <= ids.min() <= ids.max() < tokenizer.vocab_size - has_eos
 
 
 @KINDS
 @ENDS
 @given(text=TEXTS)
-def test_json_gives_the_same_vocabulary(kind: str, end: bool, text: str) -> None:
-    vocabulary = make(kind, text, end)
-    again = tokenizer_from_json(json.loads(json.dumps(vocabulary.to_json())))
-    assert type(again) is type(vocabulary)
-    assert (again.vocab_size, again.eos_id, again.bos_id) == (vocabulary.vocab_size, vocabulary.eos_id, vocabulary.bos_id)
-    assert again.encode(text)[0].tolist() == vocabulary.encode(text)[0].tolist()
+def test_json_gives_the_same_tokenizer(kind: str, has_eos: bool, text: str) -> None:
+    tokenizer = make(kind, text, has_eos)
+    again = tokenizer_from_json(json.loads(json.dumps(tokenizer.to_json())))
+    assert type(again) is type(tokenizer)
+    assert (again.vocab_size, again.eos_id, again.bos_id) == (tokenizer.vocab_size, tokenizer.eos_id, tokenizer.bos_id)
+    assert again.encode(text)[0].tolist() == tokenizer.encode(text)[0].tolist()
 
 
 @given(known=TEXTS, text=TEXTS)
@@ -55,13 +55,13 @@ def test_unknown_characters_are_left_out_and_counted(known: str, text: str) -> N
 
 
 @KINDS
-def test_the_end_is_the_last_id_and_has_no_text(kind: str) -> None:
-    without, vocabulary = make(kind, "abc", False), make(kind, "abc", True)
-    ids = vocabulary.encode("cab")[0].tolist()
+def test_the_eos_is_the_last_id_and_has_no_text(kind: str) -> None:
+    without, tokenizer = make(kind, "abc", False), make(kind, "abc", True)
+    ids = tokenizer.encode("cab")[0].tolist()
     assert without.eos_id is None
-    assert vocabulary.eos_id == vocabulary.vocab_size - 1 == without.vocab_size
-    assert vocabulary.decode([vocabulary.eos_id, *ids, vocabulary.eos_id]) == "cab"
-    assert without.encode("cab")[0].tolist() == ids, "an end moves no other id"
+    assert tokenizer.eos_id == tokenizer.vocab_size - 1 == without.vocab_size
+    assert tokenizer.decode([tokenizer.eos_id, *ids, tokenizer.eos_id]) == "cab"
+    assert without.encode("cab")[0].tolist() == ids, "an eos does not change other ids"
 
 
 def test_ids_follow_code_points_whatever_the_order_of_the_text() -> None:
@@ -70,10 +70,10 @@ def test_ids_follow_code_points_whatever_the_order_of_the_text() -> None:
     for seed in range(5):
         shuffled = random.Random(seed).sample(text, len(text))
         Path("text.txt").write_text("".join(shuffled), "utf-8", newline="")
-        vocabulary = open_corpus(["text.txt"], DataOptions()).tokenizer
-        assert isinstance(vocabulary, CharTokenizer)
-        assert vocabulary.tokens == sorted(set(text), key=ord)
-        seen.add(tuple(vocabulary.encode(text)[0].tolist()))
+        tokenizer = open_corpus(["text.txt"], DataOptions()).tokenizer
+        assert isinstance(tokenizer, CharTokenizer)
+        assert tokenizer.tokens == sorted(set(text), key=ord)
+        seen.add(tuple(tokenizer.encode(text)[0].tolist()))
     assert len(seen) == 1
 
 
@@ -81,13 +81,13 @@ def test_ids_follow_code_points_whatever_the_order_of_the_text() -> None:
     ("known", "start"),
     [("ab\n ", "\n"), ("ab ", " "), ("ab", "a")],
 )
-def test_text_without_a_prompt_starts_as_after_a_line(known: str, start: str) -> None:
-    vocabulary = make("characters", known, False)
-    assert vocabulary.decode([vocabulary.bos_id]) == start
-    assert make("characters", known, True).bos_id == len(known), "documents start from the end symbol"
+def test_the_bos_id_is_a_line_end_or_the_eos(known: str, start: str) -> None:
+    tokenizer = make("characters", known, False)
+    assert tokenizer.decode([tokenizer.bos_id]) == start
+    assert make("characters", known, True).bos_id == len(known), "documents start from the eos"
 
 
-def test_bytes_start_as_after_a_line() -> None:
+def test_the_bos_id_of_bytes_is_a_line_end_or_the_eos() -> None:
     assert ByteTokenizer().decode([ByteTokenizer().bos_id]) == "\n"
     assert ByteTokenizer(True).bos_id == ByteTokenizer(True).eos_id == 256
 
@@ -108,38 +108,38 @@ CLOSEST = {
     "sharp s": ("Ss", "\u00df", "ss"),
     "sharp s in capitals": ("S", "\u00df", "SS"),
     "full width": ("A", "\uff21", "A"),
-    "no-break blank": ("a ", "\u00a0", " "),
+    "no-break space": ("a ", "\u00a0", " "),
     "tab": ("a ", "\t", " "),
     "carriage return": ("a\n", "\r", "\n"),
-    "blank": ("a \n", "\u65e5", " "),
-    "line end, where there is no blank": ("a\n", "\u65e5", "\n"),
+    "space": ("a \n", "\u65e5", " "),
+    "line end, where there is no space": ("a\n", "\u65e5", "\n"),
     "nothing": ("abc", "\u65e5", ""),
     "lone surrogate": ("a ", "\ud800", " "),
 }
 
 
 @pytest.mark.parametrize("case", CLOSEST)
-def test_the_closest_known_text(case: str) -> None:
+def test_the_nearest_known_text(case: str) -> None:
     known, character, expected = CLOSEST[case]
-    vocabulary = CharTokenizer(sorted(known))
-    assert vocabulary.nearest_known(character) == expected
-    ids, replaced = vocabulary.encode_prompt(known + character)
-    assert vocabulary.decode(ids) == known + expected
+    tokenizer = CharTokenizer(sorted(known))
+    assert tokenizer.nearest_known(character) == expected
+    ids, replaced = tokenizer.encode_prompt(known + character)
+    assert tokenizer.decode(ids) == known + expected
     assert replaced == {character: expected}
 
 
 @ENDS
 @given(known=TEXTS, prompt=st.text())
-def test_any_prompt_has_ids_and_every_replacement_is_told(end: bool, known: str, prompt: str) -> None:
-    vocabulary = CharTokenizer(sorted(set(known)), end)
-    ids, replaced = vocabulary.encode_prompt(prompt)
+def test_any_prompt_has_ids_and_every_replacement_is_returned(has_eos: bool, known: str, prompt: str) -> None:
+    tokenizer = CharTokenizer(sorted(set(known)), has_eos)
+    ids, replaced = tokenizer.encode_prompt(prompt)
     assert replaced.keys() == set(prompt) - set(known)
-    assert vocabulary.decode(ids) == "".join(replaced.get(character, character) for character in prompt)
-    assert all(0 <= i < vocabulary.vocab_size - end for i in ids)
+    assert tokenizer.decode(ids) == "".join(replaced.get(character, character) for character in prompt)
+    assert all(0 <= i < tokenizer.vocab_size - has_eos for i in ids)
 
 
 @given(data=st.binary())
-def test_bytes_know_every_prompt_a_shell_can_pass(data: bytes) -> None:
+def test_bytes_encode_every_prompt_that_a_shell_can_pass(data: bytes) -> None:
     ids, replaced = ByteTokenizer().encode_prompt(data.decode("utf-8", "surrogateescape"))
     assert bytes(ids) == data
     assert replaced == {}
@@ -150,23 +150,23 @@ UTF8 = st.lists(st.one_of(st.binary(max_size=3), st.text(max_size=2).map(lambda 
 
 @settings(max_examples=300)
 @given(parts=UTF8)
-def test_bytes_decoded_as_they_come_are_bytes_decoded_at_once(parts: list[bytes]) -> None:
+def test_bytes_decoded_one_by_one_are_bytes_decoded_at_once(parts: list[bytes]) -> None:
     data = b"".join(parts)
-    decoder, sent = ByteTokenizer().decode_stream(), ""
-    for cut, symbol in enumerate(data):
-        assert ByteTokenizer().decode(data[:cut]) == data[:cut].decode("utf-8", "replace")
-        sent += decoder.decode_step(symbol)
-        assert data.decode("utf-8", "replace").startswith(sent), "what was sent is never taken back"
-    assert sent + decoder.finish() == data.decode("utf-8", "replace")
+    decoder, decoded = ByteTokenizer().decode_stream(), ""
+    for length, byte in enumerate(data):
+        assert ByteTokenizer().decode(data[:length]) == data[:length].decode("utf-8", "replace")
+        decoded += decoder.decode_step(byte)
+        assert data.decode("utf-8", "replace").startswith(decoded), "decoded text does not change"
+    assert decoded + decoder.finish() == data.decode("utf-8", "replace")
 
 
-def test_a_character_is_sent_with_its_last_byte() -> None:
+def test_a_character_is_decoded_with_its_last_byte() -> None:
     decoder = ByteTokenizer().decode_stream()
     assert [decoder.decode_step(byte) for byte in "a\u65e5".encode()] == ["a", "", "", "\u65e5"]
     assert decoder.finish() == ""
 
 
-NOT_VOCABULARIES: list[Any] = [
+INVALID_JSON: list[Any] = [
     None, 3, "abc", [], {}, ["characters"],
     {"kind": "characters"}, {"kind": "characters", "symbols": "ab"}, {"kind": "characters", "end": False},
     {"kind": "characters", "symbols": "", "end": False}, {"kind": "characters", "symbols": "aba", "end": False},
@@ -176,7 +176,7 @@ NOT_VOCABULARIES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", NOT_VOCABULARIES, ids=repr)
-def test_what_is_no_vocabulary_is_refused(value: Any) -> None:
+@pytest.mark.parametrize("value", INVALID_JSON, ids=repr)
+def test_invalid_json_of_a_tokenizer_is_refused(value: Any) -> None:
     with pytest.raises(ModelError, match="tokenizer cannot be read"):
         tokenizer_from_json(value)

@@ -200,7 +200,7 @@ def _candidate_chars() -> tuple[str, ...]:
 
 
 def _text_faces() -> dict[Face, float]:
-    """Return the faces for ordinary text with the similarity of their letters to the median, upright faces first."""
+    """Return the faces for text, by family, the upright first, with the similarity of their letters to the median."""
     import numpy as np
 
     faces_found: dict[tuple[str, str], tuple[Face, GrayImage]] = {}
