@@ -271,10 +271,10 @@ def test_every_token_has_the_first_class_that_matches() -> None:
     text = 'It\'s "3" (xyzzy), it\n'
     common = Counter({"it": MAX_RARE_COUNT + 1, "s": MAX_RARE_COUNT + 1, "xyzzy": MAX_RARE_COUNT})
     classes = [
-        "start of line", "inside a word", "other punctuation", "start of word", "white space", "opening bracket or quote",
-        "digit", "closing bracket or quote", "white space", "opening bracket or quote", "start of word",
-        *["inside a rare word"] * 4, "closing bracket or quote", "other punctuation", "white space", "start of word",
-        "inside a word", "line end",
+        "start of line", "inside a word", "other punctuation", "start of word", "white space",
+        "opening bracket or quote", "digit", "closing bracket or quote", "white space", "opening bracket or quote",
+        "start of word", *["inside a rare word"] * 4, "closing bracket or quote", "other punctuation", "white space",
+        "start of word", "inside a word", "line end",
     ]  # fmt: skip
     bits = np.arange(len(text), dtype=float)
     bits[0] = np.nan
