@@ -1,7 +1,7 @@
-"""Atomic writing: the only place of the program that replaces a file.
+"""Atomic writing and file locks. No other module replaces a file.
 
-A file is written beside its place, flushed to the disk, then renamed over the old one, and the folder's entry is flushed
-too: at every moment there is either the whole old file or the whole new one. Faults of the disk become `StorageError`.
+A file is written under a temporary name in the same folder, flushed to disk, then renamed over the old one, and the folder is
+flushed too: at every moment there is either the complete old file or the complete new one. Disk errors become `StorageError`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 TMP_MARK = ".partial-"
-"""Marks a file or folder that is still being written. What a killed process leaves behind carries this in its name."""
+"""Part of the name of files and folders that are not complete; a killed process can leave some behind."""
 
 _BACKUP_NAME = "old"
 
@@ -40,19 +40,19 @@ _REASON_BY_ERRNO = {
 
 
 def storage_error(error: OSError, path: Path, action: str) -> StorageError:
-    """Turn a fault of the operating system into one sentence with the path, the reason and the free space."""
+    """Return a `StorageError` for an `OSError`: one sentence with the path, the reason and the free space."""
     reason = _REASON_BY_ERRNO.get(error.errno or 0, error.strerror or str(error))
     message = f"Cannot {action} {path}: {reason}."
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         with contextlib.suppress(OSError):
             message += f" {shutil.disk_usage(_existing_parent(path)).free:,} bytes are free there."
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        message += " Choose another place, for example with --out."
+        message += " Choose another folder, for example with --out."
     return StorageError(message)
 
 
 def make_dir(path: Path) -> None:
-    """Make a folder and its parents; a folder that exists already is fine."""
+    """Make a folder and its parents, if they do not exist."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,7 +60,7 @@ def make_dir(path: Path) -> None:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`, whole or not at all."""
+    """Replace the file `path` by one with `content`, completely or not at all."""
     try:
         descriptor, name = tempfile.mkstemp(prefix=path.name + TMP_MARK, dir=path.parent)
         try:
@@ -80,16 +80,21 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def has_file_locks() -> bool:
-    """Return whether this system has the locks that `claim` needs."""
+    """Return whether this system has the locks that `file_lock` needs."""
     return fcntl is not None
 
 
 @contextlib.contextmanager
 def file_lock(path: Path, blocking: bool = False, shared: bool = False) -> Iterator[bool]:
-    """Hold the lock file `path` while the block runs, and yield whether it is ours; `wait` until it is.
+    """Hold a lock on the file `path` during the block, and yield whether this process got it.
 
-    Several may hold it at once if all of them ask for it `shared`. The system lets go of it when a process dies. Where there
-    are no such locks everybody is told yes: what is done under one must do no harm if it is done twice.
+    The operating system releases the lock when a process dies. On systems without such locks every process gets it, so the
+    block must do no harm if two processes run it at once.
+
+    Args:
+        path: The lock file; it is created if needed.
+        blocking: Wait for the lock.
+        shared: Share it with other processes that also ask for a shared lock.
     """
     if fcntl is None:
         yield True
@@ -100,17 +105,17 @@ def file_lock(path: Path, blocking: bool = False, shared: bool = False) -> Itera
         except BlockingIOError:
             yield False
             return
-        except OSError:  # a disk on the network that knows no locks
+        except OSError:  # a network file system without locks
             pass
         yield True
 
 
 @contextlib.contextmanager
 def atomic_dir(path: Path, keep_existing: bool = False) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on leaving, flush what was put in and rename it to `path`, replacing it.
+    """Yield an empty temporary folder; after the block, flush its files and rename it to `path`.
 
-    With `first_wins`, one that another process put there meanwhile stays. If the block raises, nothing appears at `path` and
-    the partial folder is removed.
+    An existing folder is replaced; with `keep_existing` it stays, for example one that another process made meanwhile. If the
+    block raises, `path` does not change and the temporary folder is removed.
     """
     try:
         make_dir(path.parent)
@@ -119,13 +124,7 @@ def atomic_dir(path: Path, keep_existing: bool = False) -> Iterator[Path]:
         raise storage_error(error, path, "write") from error
     try:
         yield tmp_dir
-        for file in tmp_dir.iterdir():
-            _fsync_file(file)
-        fsync_dir(tmp_dir)
-        os.chmod(tmp_dir, 0o777 & ~_umask())
-        if not (keep_existing and path.exists()):
-            _replace_dir(tmp_dir, path, keep_existing)
-        fsync_dir(path.parent)
+        _commit(tmp_dir, path, keep_existing)
     except OSError as error:
         raise storage_error(error, path, "write") from error
     finally:
@@ -133,25 +132,30 @@ def atomic_dir(path: Path, keep_existing: bool = False) -> Iterator[Path]:
 
 
 def commit_dir(tmp_dir: Path, path: Path) -> None:
-    """Flush a finished folder and rename it to `path`, if nothing stands there; else it stays where it is."""
+    """Flush a complete folder and rename it to `path`; if `path` exists, `tmp_dir` stays."""
     try:
-        for file in tmp_dir.iterdir():
-            if file.is_file():
-                _fsync_file(file)
-        fsync_dir(tmp_dir)
-        os.chmod(tmp_dir, 0o777 & ~_umask())
-        if not path.exists():
-            _replace_dir(tmp_dir, path, keep_existing=True)
-        fsync_dir(path.parent)
+        _commit(tmp_dir, path, keep_existing=True)
     except OSError as error:
         raise storage_error(error, path, "write") from error
 
 
-def remove_tmp(folder: Path, min_age: float = 0.0) -> None:
-    """Remove what killed processes left half-written in `folder` (not below it).
+def _commit(tmp_dir: Path, path: Path, keep_existing: bool) -> None:
+    """Flush the files of `tmp_dir` and rename it to `path`, which stays as it is if `keep_existing` and it exists."""
+    for file in tmp_dir.iterdir():
+        if file.is_file():
+            _fsync_file(file)
+    fsync_dir(tmp_dir)
+    os.chmod(tmp_dir, 0o777 & ~_umask())
+    if not (keep_existing and path.exists()):
+        _replace_dir(tmp_dir, path, keep_existing)
+    fsync_dir(path.parent)
 
-    What had stepped aside for something that never came is put back. Where other processes may be writing at this moment,
-    `older_than` seconds spares theirs.
+
+def remove_tmp(folder: Path, min_age: float = 0.0) -> None:
+    """Remove the temporary files that killed processes left in `folder` (not in its subfolders).
+
+    A folder that was moved away to be replaced, and never was, is moved back. `min_age` in seconds protects the files of
+    processes that are writing now.
     """
     for path in folder.glob(f"*{TMP_MARK}*"):
         with contextlib.suppress(OSError):
@@ -170,7 +174,7 @@ def remove_tmp(folder: Path, min_age: float = 0.0) -> None:
 
 
 def remove_dir(path: Path) -> None:
-    """Remove a folder, if it can be; while it is half removed, it has the name of what is still being written."""
+    """Remove a folder, if possible. It gets a temporary name first, so that a partly removed one is not taken for complete."""
     with contextlib.suppress(OSError):
         tmp_dir = Path(tempfile.mkdtemp(prefix=path.name + TMP_MARK, dir=path.parent))
         with contextlib.suppress(OSError):
@@ -179,7 +183,7 @@ def remove_dir(path: Path) -> None:
 
 
 def fsync_dir(folder: Path) -> None:
-    """Make renames inside `folder` last; where folders cannot be opened (Windows), the system does so itself."""
+    """Flush the renames in `folder` to disk. Windows cannot open folders, and needs no such flush."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -198,9 +202,9 @@ def _fsync_file(file: Path) -> None:
 
 
 def _replace_dir(tmp_dir: Path, path: Path, keep_existing: bool) -> None:
-    """Rename a folder into place. A non-empty folder cannot be renamed over, so an old one steps aside first.
+    """Rename `tmp_dir` to `path`. A folder that is not empty cannot be renamed over, so the old one is moved away first.
 
-    If the new one then cannot follow, the old one goes back; after a kill in between, `remove_partials` puts it back.
+    If the second rename fails, the old folder is moved back; after a kill between the two, `remove_tmp` moves it back.
     """
     if keep_existing or not path.exists():
         try:

@@ -1,4 +1,4 @@
-"""What there is on this machine, and whether it works: the facts a report of a fault needs, and a self-test."""
+"""Facts about this machine for a bug report, and a self-test."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from unrolled.training.callbacks import NullProgress
 PACKAGES = ("torch", "numpy", "safetensors", "rich", "zstandard")
 FLOAT64_TOLERANCE = 1e-9
 FLOAT32_TOLERANCE = 1e-3
-"""Largest difference allowed in float32, where the loss is a sum of squares that is some hundreds."""
+"""Largest allowed difference of the float32 kernel. Gradients are of a sum of squares of several hundred."""
 TRAIN_SECONDS = 5.0
 TRAIN_TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on.\n"
 
 
 def collect_findings() -> dict[str, Any]:
-    """Return versions, processor, disk and the result of the self-test, as `doctor --json` prints them."""
+    """Return versions, processor, disk and the result of the self-test: the keys of `doctor --json`."""
     machine = select_device(MachineOptions())
     disk = shutil.disk_usage(Path.cwd())
     cache_dir = cache_folder()
@@ -66,7 +66,7 @@ def collect_findings() -> dict[str, Any]:
 
 
 def format_findings(findings: dict[str, Any]) -> str:
-    """Return the findings as lines that can be pasted."""
+    """Return the findings as lines of text."""
     lines = []
     for name, value in findings.items():
         text = (
@@ -87,7 +87,7 @@ def _format_value(value: Any) -> str:
 
 
 def _self_test() -> dict[str, Any]:
-    """Hold the kernels equal, train for some seconds, save, load, and sample twice the same."""
+    """Compare the kernels, train for some seconds, load the saved model, and check that a seed repeats its sample."""
     started = time.perf_counter()
     try:
         kernel_difference = max(_max_kernel_difference(cell) for cell in ("rnn", "gru", "lstm"))
@@ -96,7 +96,9 @@ def _self_test() -> dict[str, Any]:
     except UnrolledError as error:
         return {"passed": False, "problem": str(error), "seconds": time.perf_counter() - started}
     if not passed:
-        problem = f"kernels differ by {kernel_difference:.2g}, {final_bits:.2f} bits learned, samples repeat: {samples_repeat}"
+        problem = (
+            f"kernels differ by {kernel_difference:.2g}, final loss {final_bits:.2f} bits, samples repeat: {samples_repeat}"
+        )
     return {
         "passed": passed,
         "problem": problem,
@@ -107,9 +109,9 @@ def _self_test() -> dict[str, Any]:
 
 
 def _max_kernel_difference(cell: str) -> float:
-    """Return the largest difference between a kernel and the definition, in outputs, states and gradients.
+    """Return the largest difference between a kernel and the reference, in outputs, states and gradients.
 
-    torch's layers are compared in float64; ours, which are float32, as a share of what that allows.
+    torch's layers are compared in float64. The native kernel is float32: its difference is scaled to the float64 tolerance.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -131,7 +133,7 @@ def _max_kernel_difference(cell: str) -> float:
 
 
 def _forward_backward(model: RecurrentLM, kernel: str, ids: torch.Tensor) -> list[torch.Tensor]:
-    """Return logits, last states and gradients `(...)` in float64, for ids `(T, B)`."""
+    """Return the logits, final states and gradients in float64, for token ids `(T, B)`."""
     set_kernel(model, kernel)
     model.zero_grad()
     logits, state = model(ids, model.initial_state(ids.shape[1]))
@@ -141,7 +143,7 @@ def _forward_backward(model: RecurrentLM, kernel: str, ids: torch.Tensor) -> lis
 
 
 def _train_and_sample() -> tuple[float, float, bool]:
-    """Train on a sentence; return symbols a second, bits a symbol at the end, and whether a seed repeats its text."""
+    """Train on a sentence; return tokens per second, final bits per token, and whether a seed repeats its text."""
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
         text.write_text(TRAIN_TEXT * 300, "utf-8")

@@ -1,14 +1,14 @@
-"""What a user can mend: one sentence each, with its exit code.
+"""Errors that the user can fix, each with its exit code.
 
-Every error that is the user's to mend derives from `UnrolledError`; the command line prints its message, without a
-traceback, and leaves with its `exit_code`. Anything else is a bug of ours and keeps its traceback.
+All of them derive from `UnrolledError`. The command line prints the message without a traceback and exits with
+`exit_code`. Any other exception is a bug and keeps its traceback.
 
     UnrolledError        1   failed
-    ├── UsageError       2   a flag, an argument or a combination of them
+    ├── UsageError       2   wrong flags, arguments or combinations of them
     ├── DataError        3   the text or table cannot be used
     ├── ModelError       4   the model or run is missing, damaged or incompatible
-    ├── DivergedError    5   the loss stopped being a number
-    ├── StorageError     6   no space, no permission, a disk that fails
+    ├── DivergedError    5   the loss is not finite any more
+    ├── StorageError     6   no space, no permission, or a disk error
     └── Interrupted  130/143 stopped by a signal, after saving
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 
 class UnrolledError(Exception):
-    """A failure that the user can mend. The message says what is wrong, what was expected and what to do."""
+    """A failure that the user can fix. The message says what is wrong, what was expected and what to do."""
 
     exit_code = 1
 
@@ -31,31 +31,31 @@ class UsageError(UnrolledError):
 
 
 class DataError(UnrolledError):
-    """The text or table that was given cannot be used."""
+    """The text or table cannot be used."""
 
     exit_code = 3
 
 
 class ModelError(UnrolledError):
-    """The model or run is missing, damaged, or of a kind this version cannot read."""
+    """The model or run is missing, damaged, or in a format that this version cannot read."""
 
     exit_code = 4
 
 
 class DivergedError(UnrolledError):
-    """The loss or the gradient stopped being a finite number."""
+    """The loss or the gradient is not finite any more."""
 
     exit_code = 5
 
 
 class StorageError(UnrolledError):
-    """Writing or reading failed: no space, no permission, or a fault of the disk."""
+    """Reading or writing failed: no space, no permission, or a disk error."""
 
     exit_code = 6
 
 
 class Interrupted(UnrolledError):
-    """Stopped by a signal, after everything was saved. The exit code is 128 plus the signal's number."""
+    """Stopped by a signal after saving. The exit code is 128 plus the number of the signal."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ class Interrupted(UnrolledError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether a fault is that there was not enough memory, of the machine or of a GPU."""
+    """Return whether the error means that there is not enough CPU or GPU memory."""
     message = str(error).lower()
     return isinstance(error, MemoryError) or "allocate memory" in message or "out of memory" in message
 

@@ -38,8 +38,8 @@ def test_train_prints_one_document_and_the_next_command(cli: Cli, book: Path) ->
     done = cli("train", book, *TINY_RUN, "--steps", 30, "--json")
     answer = json.loads(done.out)
     assert list(answer) == [
-        "version", "run", "model", "steps", "epochs", "train_seconds", "symbols_per_second", "train_nats", "val_nats",
-        "val_bits", "parameters", "device", "precision", "kernels", "seed", "stopped", "verdict", "unit",
+        "version", "run", "model", "steps", "epochs", "train_seconds", "tokens_per_second", "train_nats", "val_nats",
+        "val_bits", "parameters", "device", "precision", "kernels", "seed", "stop_signal", "diagnosis", "loss_unit",
     ]  # fmt: skip
     assert (answer["run"], answer["steps"]) == ("runs/book", 30)
     assert "next: unrolled sample runs/book" in done.err
@@ -67,13 +67,13 @@ def test_sample_streams_batches_and_repeats(cli: Cli, run: str) -> None:
 def test_sample_maps_what_the_model_never_saw(cli: Cli, run: str) -> None:
     done = cli("sample", run, "--prompt", "Th\u00e9 \u2603", "--length", 5)
     assert done.code == 0
-    assert done.err == "the model never saw '\u00e9': read as 'e'\nthe model never saw '\u2603': read as ' '\n"
+    assert done.err == "unknown character '\u00e9': replaced by 'e'\nunknown character '\u2603': replaced by ' '\n"
 
 
 def test_names_come_one_a_line(cli: Cli, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("".join(f"{a}{b}{c}\n" for a in "abcde" for b in "aeiou" for c in "lmn") * 3, "utf-8")
-    assert cli("train", names, "--unit", "line", *TINY_RUN, "--steps", 150).code == 0
+    assert cli("train", names, "--documents", "line", *TINY_RUN, "--steps", 150).code == 0
     lines = cli("sample", "runs/names", "--count", 12).out.splitlines()
     assert len(lines) == 12
     assert sum(len(line) == 3 for line in lines) >= 6
@@ -97,7 +97,7 @@ def test_eval_tells_nats_bits_and_context(cli: Cli, run: str, tmp_path: Path) ->
     other = tmp_path / "other.txt"
     other.write_text("The fox \u2603\u2603 sleeps.\n", "utf-8")
     done = cli("eval", run, other)
-    assert done.err == "2 characters that the model never saw are left out\n"
+    assert done.err == "2 unknown characters are left out\n"
     assert "over 16 characters (carried)" in done.out
 
 
@@ -115,7 +115,7 @@ def test_flags_win_over_files_and_files_over_presets(cli: Cli, book: Path, tmp_p
     settings.write_text('preset = "char-rnn"\nhidden = 10\nbatch = 3\nsteps = 7\n', "utf-8")
     assert cli("train", book, "--config", settings, "--batch", 2, "--sample-length", 0).code == 0
     options = json.loads(Path("runs/book/config.json").read_text())["options"]
-    assert (options["hidden"], options["batch"], options["optimiser"], options["steps"]) == (10, 2, "rmsprop", 7)
+    assert (options["hidden"], options["batch"], options["optimizer"], options["steps"]) == (10, 2, "rmsprop", 7)
     assert options["epochs"] is None
     settings.write_text("hiden = 10\n", "utf-8")
     done = cli("train", book, "--config", settings)
@@ -134,13 +134,13 @@ BAD_FLAGS = [
     (["train", "BOOK", "--lr", "nan"], "--lr is nan; expected a finite number above 0"),
     (["train", "BOOK", "--minutes", "-1"], "--minutes is -1; expected a finite number above 0"),
     (["train", "BOOK", "--minutes", "3", "--steps", "4"], "--minutes and --steps are given, and one budget is expected"),
-    (["train", "BOOK", "--cell", "lst"], "--cell: 'lst' is none of"),
-    (["train", "BOOK", "--hidden", "abc"], "--hidden: 'abc' is no whole number."),
-    (["train", "BOOK", "--hidden"], "--hidden: a value is missing behind it."),
+    (["train", "BOOK", "--cell", "lst"], "--cell: 'lst' is not one of"),
+    (["train", "BOOK", "--hidden", "abc"], "--hidden: 'abc' is not a whole number."),
+    (["train", "BOOK", "--hidden"], "--hidden: the value is missing."),
     (["train", "BOOK", "--embedding", "5"], "Residual layers need --embedding equal to --hidden (256)"),
     (["train", "BOOK", "--preset", "charrnn"], "There is no preset 'charrnn'; did you mean 'char-rnn'?"),
-    (["train", "BOOK", "--device", "abacus"], "--device abacus is not available; this computer has:"),
-    (["train", "BOOK", "--kernels", "torch", "--cell", "gru-reset-before"], "--kernels aten cannot run this model"),
+    (["train", "BOOK", "--device", "abacus"], "--device abacus is not on this machine; it has:"),
+    (["train", "BOOK", "--kernels", "torch", "--cell", "gru-reset-before"], "--kernels torch cannot run this model"),
     (["trian", "BOOK"], "There is no command 'trian'; did you mean 'train'?"),
     (["sample"], "following arguments are required: RUN"),
     (["sample", "runs/x", "--temperature", "-1"], "--temperature is -1; expected a finite number of at least 0"),
@@ -190,8 +190,8 @@ def test_any_bytes_train_as_bytes(cli: Cli, tmp_path: Path) -> None:
 def test_one_very_long_line_trains(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "line.txt"
     path.write_text("abcdefghij " * 300_000, "utf-8")
-    for unit in ("stream", "line"):
-        assert cli("train", path, *TINY_RUN, "--steps", 3, "--unit", unit).code == 0
+    for documents in ("none", "line"):
+        assert cli("train", path, *TINY_RUN, "--steps", 3, "--documents", documents).code == 0
 
 
 def test_missing_things_are_named(cli: Cli, book: Path, run: str) -> None:
@@ -239,7 +239,7 @@ def test_a_signal_saves_and_leaves_and_resume_goes_on(cli: Cli, book: Path, numb
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == code, err
-    assert "stopped and saved; go on with: unrolled train --resume runs/book" in err
+    assert "stopped and saved; continue with: unrolled train --resume runs/book" in err
     step = max(int(path.name[5:]) for path in Path("runs/book/checkpoints").iterdir())
     done = cli("train", "--resume", "runs/book", "--steps", step + 5, "--json")
     assert done.code == 0, done.err

@@ -41,11 +41,11 @@ COMMANDS = (
     + r"""
 from unrolled import doctor
 from unrolled.cli.main import main
-doctor.SECONDS = 0.5
+doctor.TRAIN_SECONDS = 0.5
 results = []
 for command in json.loads(sys.argv[1]):
     before = len(tried)
-    code = main.main(command)
+    code = main(command)
     results.append([command[0], code, len(tried) - before])
 sys.stderr.write("RESULT " + json.dumps({"results": results, "tried": tried, "forked": forked}) + "\n")
 """
