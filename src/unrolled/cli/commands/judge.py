@@ -119,7 +119,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         items = (
             _line_dict(line, has_several_models) for line in (scoring.lines() if all_lines else scoring.top_lines(options.top))
         )
-    out.write(f'{{"version": JSON_VERSION, "{"symbols" if options.per == "character" else "lines"}": [')
+    out.write(f'{{"version": {JSON_VERSION}, "{"tokens" if options.per == "character" else "lines"}": [')
     for index, item in enumerate(items):
         out.write((",\n" if index else "\n") + json.dumps(item))
     totals = scoring.totals
