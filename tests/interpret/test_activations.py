@@ -318,7 +318,7 @@ def test_clamps_are_removed_after_an_error() -> None:
     [
         (Clamp(3, 0), "no layer 3 to clamp a unit of: the model has layers 0 to 2"),
         (Clamp(-1, 0), "no layer -1"),
-        (Clamp(1, 5), "Layer 1 has no unit 5 to clamp: its units are 0 to 4"),
+        (Clamp(1, 5), "Layer 1 has no unit 5 .*0 to 4"),
         (Clamp(1, -1), "no unit -1"),
     ],
 )
