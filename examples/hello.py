@@ -44,7 +44,7 @@ def descend(rnn: unrolled.RNN, rate: float, word: str = WORD) -> float:
     with torch.no_grad():
         for matrix in rnn.parameters():
             if matrix.grad is not None:
-                matrix -= rate * matrix.grad
+                matrix.sub_(rate * matrix.grad)
     return float(loss.detach())
 
 

@@ -108,7 +108,7 @@ def _self_test() -> dict[str, Any]:
     }
 
 
-def _max_kernel_difference(cell: str) -> float:
+def _max_kernel_difference(cell: Any) -> float:
     """Return the largest difference between a kernel and the reference, in outputs, states and gradients.
 
     torch's layers are compared in float64. The native kernel is float32: its difference is scaled to the float64 tolerance.
