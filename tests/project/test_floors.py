@@ -28,7 +28,7 @@ ORDER = {
     "checkpoints": ["format_1", "model_file", "run_dir", "tensorboard"],
     "generation": ["sampling", "beam_search"],
     "evaluation": [
-        "calibration", "language_model", "metric_report", "metrics", "predictor", "surprisal", "line_surprisal", "ngram",
+        "language_model", "calibration", "metric_report", "metrics", "predictor", "surprisal", "line_surprisal", "ngram",
         "memorization",
     ],
     "interpret": [

@@ -17,7 +17,7 @@ from unrolled.tables.pair_batching import iter_cells
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import is_builtin_table, open_table
 from unrolled.training.resume import load_request
-from unrolled.training.tasks.table import reopen_table_task
+from unrolled.training.tasks.table import TableTask
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TableSession:
                 raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
             request, origin = load_request(self.run)
             if not any(is_builtin_table(name) for name in request.inputs):
-                held_out_rows = reopen_table_task(request, origin, self.saved).validation_cells
+                held_out_rows = TableTask.reopen(request, origin, self.saved).validation_cells
                 if not held_out_rows:
                     raise DataError("The run held no rows out: name a table to evaluate it on.")
                 return [row[0] for row in held_out_rows], [row[1] for row in held_out_rows]

@@ -23,14 +23,13 @@ from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions, TrainRequest
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
-from unrolled.text.corpus import is_encoded_jointly
-from unrolled.training.callbacks import EvalHooks, NullProgress, ProgressCallback
+from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, load_request, run_config
 from unrolled.training.tasks.base import TrainingTask
-from unrolled.training.tasks.table import open_table_task, reopen_table_task
-from unrolled.training.tasks.text import open_text_task, reopen_text_task
+from unrolled.training.tasks.table import TableTask
+from unrolled.training.tasks.text import TextTask
 from unrolled.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -168,13 +167,12 @@ def _open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTa
 
     The other processes wait half an hour at most, which is torch's limit; a large text may take longer.
     """
-    if is_table(request):
-        return process_group.main_process_first(lambda: open_table_task(request))  # type: ignore[no-any-return]
+    task_class = _task_class(request)
     if process_group.world_size > 1:
-        encode_together = process_group.broadcast_str(lambda: str(is_encoded_jointly(request.inputs, request.data)))
-        if encode_together == str(True):
-            return open_text_task(request)
-    return process_group.main_process_first(lambda: open_text_task(request))  # type: ignore[no-any-return]
+        is_joint = process_group.broadcast_str(lambda: str(task_class.is_opened_jointly(request)))
+        if is_joint == str(True):
+            return task_class.open(request)
+    return process_group.main_process_first(lambda: task_class.open(request))  # type: ignore[no-any-return]
 
 
 def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, allow_change: bool = False) -> TrainingRun:
@@ -203,11 +201,7 @@ def _resume(
     model_file, tensors, metadata, skipped = run.load_checkpoint()
     for message in skipped:
         logger.warning(message)
-    task: TrainingTask
-    if is_table(request):
-        task = reopen_table_task(request, origin, model_file)
-    else:
-        task = reopen_text_task(request, origin)
+    task: TrainingTask = _task_class(request).reopen(request, origin, model_file)
     if not task.matches(model_file):
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = model_file.model.to(machine.device)
@@ -240,6 +234,10 @@ def is_table(request: TrainRequest) -> bool:
     return request.table.source is not None or any(is_builtin_table(name) for name in request.inputs)
 
 
+def _task_class(request: TrainRequest) -> type[TextTask] | type[TableTask]:
+    return TableTask if is_table(request) else TextTask
+
+
 def _build_run(
     request: TrainRequest,
     task: TrainingTask,
@@ -263,23 +261,8 @@ def _build_run(
     )
     if request.run.log_to == "tensorboard" and process_group.is_main:
         TensorBoardWriter(run)
-    hooks = EvalHooks(
-        task.make_evaluator(model, machine, request),
-        task.make_sampler(model, machine, request.run.sample_length),
-    )
-    trainer = Trainer(
-        model,
-        batches if process_group.world_size == 1 else ShardedBatches(batches, process_group),
-        machine,
-        request.training,
-        request.run,
-        run,
-        callback,
-        hooks,
-        lambda history, logit_scale: task.model_file(model, history, logit_scale),
-        task.tokens_per_character,
-        process_group,
-    )
+    sharded = batches if process_group.world_size == 1 else ShardedBatches(batches, process_group)
+    trainer = Trainer(task, request, model, sharded, machine, run, callback, process_group)
     return TrainingRun(request, task, machine, kernels, trainer)
 
 

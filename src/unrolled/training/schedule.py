@@ -1,4 +1,4 @@
-"""How far the budget is spent, and the learning rate that follows from it."""
+"""The training budget, and what depends on the fraction of it that is used: the learning rate and the times of evaluations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ from unrolled.options import TrainingOptions
 
 MAX_WARMUP_FRACTION = 0.1
 """The warm-up never takes more than this share of a small budget."""
+
+
+EVAL_FRACTIONS = (0.02, 0.05, *(n / 10 for n in range(1, 11)))
+"""Shares of the budget after which the model is validated and writes a sample: early ones show it learning to write."""
+
+SHORT_EVAL_FRACTIONS = (0.04, 0.15, 0.35, 0.6, 0.8, 0.92, 1.0)
+"""The same for a short budget, of which looking may take no more than a twentieth."""
+
+SHORT_BUDGET_SECONDS = 100.0
+"""Seconds up to which a budget is short."""
+
+MAX_MINUTES_BETWEEN_EVALS = 5.0
+"""Long runs are validated at least so often."""
 
 
 @dataclass
@@ -56,3 +69,16 @@ def learning_rate(options: TrainingOptions, used: BudgetUsed, progress: float, t
         )
         return options.lr * warmup * options.decay**decay_epochs
     return options.lr * warmup
+
+
+def eval_fractions(budget: Budget) -> list[float]:
+    """Return the shares of a budget after which the model is looked at, the last of them 1."""
+    if budget.unit != "seconds":
+        return sorted(EVAL_FRACTIONS)
+    num_intervals = round(budget.total / 60 / MAX_MINUTES_BETWEEN_EVALS)
+    return sorted(
+        {
+            *(SHORT_EVAL_FRACTIONS if budget.total <= SHORT_BUDGET_SECONDS else EVAL_FRACTIONS),
+            *((n + 1) / num_intervals for n in range(num_intervals)),
+        }
+    )

@@ -23,12 +23,13 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, Interrupted, ModelError
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.sequence_model import Network
-from unrolled.options import RunOptions, TrainingOptions
+from unrolled.options import TrainRequest
 from unrolled.text.batching import AnyBatch, BatchSource
-from unrolled.training.callbacks import EvalHooks, Progress, ProgressCallback, eval_fractions
+from unrolled.training.callbacks import Progress, ProgressCallback
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
-from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
+from unrolled.training.schedule import Budget, BudgetUsed, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
+from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
@@ -80,30 +81,27 @@ def gc_frozen() -> Iterator[None]:
 
 
 class Trainer:
-    """Trains `model` on `batches` into `run`. `train` runs to the end of the budget or to a signal."""
+    """Trains the model of a task on its batches and writes the run folder.
+
+    `batches` are the task's, or this process's shard of them. `train` runs to the end of the budget or to a stop signal.
+    """
 
     def __init__(
         self,
+        task: TrainingTask,
+        request: TrainRequest,
         model: Network,
         batches: BatchSource,
         machine: DeviceConfig,
-        options: TrainingOptions,
-        run_options: RunOptions,
         run: Run,
         callback: ProgressCallback,
-        hooks: EvalHooks,
-        make_model_file: Callable[[dict[str, Any], float], ModelFile],
-        tokens_per_character: float = 1.0,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.model, self.batches, self.machine, self._make_model_file = model, batches, machine, make_model_file
-        self.options, self.run_options, self.run, self.callback, self.hooks = options, run_options, run, callback, hooks
-        self.train_step, self.process_group = (
-            TrainStep(model, machine, options, batches.batch_size, process_group),
-            process_group,
-        )
-        self.tokens_per_character = tokens_per_character
-        self.budget: Budget = make_budget(options, batches.tokens_per_epoch)
+        self.task, self.request, self.model, self.batches, self.machine = task, request, model, batches, machine
+        self.options, self.run_options, self.run, self.callback = request.training, request.run, run, callback
+        self.train_step = TrainStep(model, machine, self.options, batches.batch_size, process_group)
+        self.process_group = process_group
+        self.budget: Budget = make_budget(self.options, batches.tokens_per_epoch)
         self._eval_fractions = eval_fractions(self.budget)
         self.state = TrainerState()
         self.lr = 0.0
@@ -231,7 +229,7 @@ class Trainer:
             eta=max(0.0, used.seconds / max(self.budget_fraction, 1e-9) - used.seconds),
             tokens_per_second=used.tokens / max(used.seconds, 1e-9),
             lr=self.lr,
-            train_nats=loss / tokens * self.tokens_per_character if tokens else self.state.train_nats,
+            train_nats=loss / tokens * self.task.tokens_per_character if tokens else self.state.train_nats,
             gradient_norm=norm / steps if tokens else None,
             best_nats=self.state.best_nats,
         )
@@ -303,7 +301,7 @@ class Trainer:
         state, step = self.state, self.state.used.steps
         self.model.eval()
         try:
-            val_nats, logit_scale = self.hooks.evaluate(check, state.logit_scale) if self.hooks.evaluate else (None, 1.0)
+            val_nats, logit_scale = self.task.evaluate(self.model, self.machine, self.request, check, state.logit_scale)
         finally:
             self.model.train()
         if val_nats is not None and not math.isfinite(val_nats):
@@ -313,7 +311,7 @@ class Trainer:
             self.run.save_best(self.model_file(logit_scale))
         self.model.eval()
         try:
-            text = self.hooks.sample(check) if self.hooks.sample else None
+            text = self.task.sample(self.model, self.machine, self.run_options.sample_length, check)
         finally:
             self.model.train()
         if val_nats is not None:
@@ -336,7 +334,7 @@ class Trainer:
             "val_nats": state.best_nats if state.best_step == state.used.steps else None,
             "logit_scale": logit_scale,
         }
-        return self._make_model_file(history, logit_scale)
+        return self.task.model_file(self.model, history, logit_scale)
 
     def save(self) -> None:
         """Write a checkpoint of everything; and the model, if none was good enough to be kept yet."""

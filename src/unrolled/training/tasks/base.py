@@ -48,14 +48,17 @@ class TrainingTask(Protocol):
         """Return whether a saved model has the symbols and columns of this material."""
         ...
 
-    def make_evaluator(
-        self, model: Any, machine: DeviceConfig, request: TrainRequest
-    ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
-        """Return what `Looks` evaluates a network with, on the validation part; None if there is none."""
+    def evaluate(
+        self, model: Any, machine: DeviceConfig, request: TrainRequest, check: StopCheck, logit_scale: float
+    ) -> tuple[float | None, float]:
+        """Return the validation loss in nats per unit (None without validation data), and the best scale of the logits.
+
+        The search for that scale starts from `logit_scale`, the result of the previous evaluation.
+        """
         ...
 
-    def make_sampler(self, model: Any, machine: DeviceConfig, length: int) -> Callable[[StopCheck], str] | None:
-        """Return a function that shows what the model can do by now; None for nothing."""
+    def sample(self, model: Any, machine: DeviceConfig, length: int, check: StopCheck) -> str | None:
+        """Return a sample of about `length` tokens that shows what the model has learned so far; None for no sample."""
         ...
 
     def final_eval(

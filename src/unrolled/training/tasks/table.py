@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,9 @@ MAX_CELL_WIDTH = 60
 class TableTask:
     """A table's two columns, cut into rows that train and rows held out (or those of another table)."""
 
+    tokens_per_character = 1.0
+    loss_unit = "target"
+
     def __init__(self, request: TrainRequest, spec: TableSpec | None) -> None:
         self._log_level = logging.INFO if spec is None else logging.DEBUG  # a resume repeats nothing
         self.table = _open_input(request)
@@ -69,6 +71,27 @@ class TableTask:
         self.spec = TableSpec(spec.source, spec.target, spec.train_stats or fit_baselines(self.dataset, self.train_rows))
         self.dataset.spec = self.spec
         self._throughputs: dict[Any, float] = {}
+
+    @classmethod
+    def open(cls, request: TrainRequest) -> TableTask:
+        """Read the table that a request names."""
+        check_table_options(request.model)
+        return cls(request, None)
+
+    @classmethod
+    def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TableTask:
+        """Read the table of a run again, with the columns of its model."""
+        if not isinstance(model_file, TableModelFile):
+            raise DataError("The run's model is one of a text, and its settings name a table.")
+        task = cls(request, model_file.spec)
+        if task.origin["content_hash"] != origin["content_hash"]:
+            raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
+        return task
+
+    @staticmethod
+    def is_opened_jointly(request: TrainRequest) -> bool:
+        """Return False: every process reads the table for itself."""
+        return False
 
     def _encode_rows(
         self, spec: TableSpec, request: TrainRequest
@@ -165,34 +188,28 @@ class TableTask:
         """Return whether a saved model has these columns."""
         return isinstance(model_file, TableModelFile) and model_file.spec.to_json() == self.spec.to_json()
 
-    tokens_per_character = 1.0
-    loss_unit = "target"
-
     @property
     def origin(self) -> dict[str, Any]:
         """The digest of the table."""
         return {"content_hash": self.table.digest(), "cache_key": ""}
 
-    def make_evaluator(
-        self, model: EncoderDecoder, machine: DeviceConfig, request: TrainRequest
-    ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
-        """Return a function that gives the loss on some held-out rows, in nats a target; what it is given comes back."""
+    def evaluate(
+        self, model: EncoderDecoder, machine: DeviceConfig, request: TrainRequest, check: StopCheck, logit_scale: float
+    ) -> tuple[float | None, float]:
+        """Return the loss on some validation rows in nats per target, and `logit_scale`: the model has its own temperature."""
         dataset, limit = self.validation, request.run.eval_tokens
         if dataset is None:
-            return None
+            return None, 1.0
         targets = np.cumsum(dataset.target.lengths[self.validation_rows] + dataset.source.lengths[self.validation_rows])
         index = self.validation_rows[: max(1, int((targets <= 4 * limit).sum()))]
         is_label = self.spec.target.kind in ("label", "labels")
         loss_fn = fit_temperature if is_label and request.training.calibrate else mean_loss
-        return lambda check, logit_scale: (loss_fn(model, dataset, index, machine, check), logit_scale)
+        return loss_fn(model, dataset, index, machine, check), logit_scale
 
-    def make_sampler(self, model: EncoderDecoder, machine: DeviceConfig, length: int) -> Callable[[StopCheck], str] | None:
-        """Return a function that answers a few held-out rows, the right answer behind each; None for none."""
+    def sample(self, model: EncoderDecoder, machine: DeviceConfig, length: int, check: StopCheck) -> str | None:
+        """Return predictions for a few validation rows, each followed by the right one; None if there are no such rows."""
         if length == 0 or not self.validation_cells:
             return None
-        return lambda check: self._sample_text(model, machine)
-
-    def _sample_text(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
         rows = self.validation_cells[: SAMPLE_ROWS if model.decoder is not None else 256]
         report, predictions = self._predict(model, machine, rows, PredictOptions(beam=1))
         lines = []
@@ -227,22 +244,6 @@ class TableTask:
         )
         losses = f"Loss {train:.3f} on rows it learned from, {val:.3f} on rows it never saw."
         return val, f"{metrics} on {report.num_rows:,} rows held out" + (f" ({baselines})" if baselines else "") + f". {losses}"
-
-
-def open_table_task(request: TrainRequest) -> TableTask:
-    """Read the table that a request names."""
-    check_table_options(request.model)
-    return TableTask(request, None)
-
-
-def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TableTask:
-    """Return the table of a run again, in the columns of its model."""
-    if not isinstance(model_file, TableModelFile):
-        raise DataError("The run's model is one of a text, and its settings name a table.")
-    task = TableTask(request, model_file.spec)
-    if task.origin["content_hash"] != origin["content_hash"]:
-        raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-    return task
 
 
 def _open_input(request: TrainRequest) -> Table:
