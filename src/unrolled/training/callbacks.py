@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 @dataclass(frozen=True)
 class Progress:
-    """What a person wants to know while it runs. Rates are symbols a second; `eta` is in seconds of training."""
+    """The progress of a training. Losses are in nats per loss unit, `seconds` and `eta` in seconds of training."""
 
     step: int
     fraction: float
@@ -25,10 +25,10 @@ class Progress:
 
 
 class ProgressCallback(Protocol):
-    """Who watches: the console, a notebook, a test."""
+    """Receives the progress of a training: a progress bar, a notebook, a test."""
 
     def on_step(self, progress: Callable[[], Progress]) -> None:
-        """Is called after every step; asking for the status costs a little."""
+        """Is called after every step. Calling `progress` waits for the device."""
         ...
 
     def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:

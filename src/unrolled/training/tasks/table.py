@@ -1,4 +1,4 @@
-"""A table as a training uses it: rows that train, rows held out, batches, and the ways of looking at a model."""
+"""Training on two columns of a table: training and validation rows, batches, evaluation and sample predictions."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from unrolled.training.train_step import TrainStep
 logger = logging.getLogger(__name__)
 
 MAX_VALIDATION_ROWS = 10_000
-"""Rows held out at most; they are kept as they stand in the table too, to be judged as they will be used."""
+"""Maximum number of validation rows. Their cells are kept too, so that metrics are of predictions from raw cells."""
 
 FINAL_EVAL_ROWS = 1000
-"""Rows held out that are answered at the end of a training."""
+"""Validation rows that are predicted at the end of a training."""
 
 SAMPLE_ROWS = 6
 MAX_CELL_WIDTH = 60
@@ -42,7 +42,7 @@ MAX_CELL_WIDTH = 60
 
 
 class TableTask:
-    """A table's two columns, cut into rows that train and rows held out (or those of another table)."""
+    """Two columns of a table, split into training and validation rows (or validated on another table)."""
 
     tokens_per_character = 1.0
     loss_unit = "target"
@@ -96,7 +96,7 @@ class TableTask:
     def _encode_rows(
         self, spec: TableSpec, request: TrainRequest
     ) -> tuple[PairDataset, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Encode the rows; each is held out or not by a seeded draw, so that the order of a table does not matter."""
+        """Encode the rows and split them at random, by the seed, so that the order of the table does not matter."""
         dataset, rng = PairDataset(spec), np.random.default_rng([request.training.seed, 2])
         validation_fraction = 0.0 if request.table.validation else 1 - request.data.train_fraction
         validation: list[int] = []
@@ -230,7 +230,7 @@ class TableTask:
     def final_eval(
         self, model: EncoderDecoder, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> tuple[float | None, str]:
-        """Measure the model that was kept on the rows held out; return its loss, and its metrics in words."""
+        """Evaluate the saved model on the validation rows; return its loss, and its metrics in words."""
         if self.validation is None:
             return None, "No rows were held out, so how good it is is not known: give it more rows, or --validation."
         val = mean_loss(model, self.validation, self.validation_rows, machine)

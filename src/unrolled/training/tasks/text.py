@@ -1,4 +1,4 @@
-"""A text as a training uses it: the part that trains, the part that validates, batches, and the ways of looking at a model."""
+"""Training on a text: its training and validation parts, batches, evaluation and samples."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class TextTask:
         return request
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
-        """Return the symbols a second that a request would train here; measured once for the same settings and threads."""
+        """Return the training speed in tokens per second, measured once for the same settings and threads."""
         key = (request.model, request.training, torch.get_num_threads())
         if key not in self._throughputs:
             vocab_size = self.corpus.tokenizer.vocab_size
@@ -123,24 +123,24 @@ class TextTask:
         return RecurrentLM(self.corpus.tokenizer.vocab_size, request.model)
 
     def batches(self, options: TrainingOptions) -> BatchSource:
-        """Return the training part as rows, if it is short documents, or as lanes."""
+        """Return batches of whole documents if they are short, else of parallel streams."""
         eos_id = self.corpus.tokenizer.eos_id
         if eos_id is not None and self.as_documents:
             return DocumentBatches(self.train, options.batch, options.bptt, eos_id, options.seed)
         return StreamBatches(self.train, options.batch, options.bptt, eos_id)
 
     def model_file(self, model: RecurrentLM, history: dict[str, Any], logit_scale: float = 1.0) -> TextModelFile:
-        """Return a network as it is kept in a file, its scores multiplied by `sharpness`."""
+        """Return the content of a model file, the logits multiplied by `logit_scale`."""
         model = model if logit_scale == 1 else model.with_scaled_logits(logit_scale)
         return TextModelFile(model, self.corpus.tokenizer, self.corpus.documents, history)
 
     def matches(self, model_file: ModelFile) -> bool:
-        """Return whether a saved model has the symbols of this text."""
+        """Return whether a saved model has the tokenizer of this text."""
         return isinstance(model_file, TextModelFile) and model_file.tokenizer.to_json() == self.corpus.tokenizer.to_json()
 
     @functools.cached_property
     def tokens_per_character(self) -> float:
-        """How many symbols a character has, by the first million: 1, or more where symbols are bytes of UTF-8."""
+        """Tokens per character in the first million tokens: 1, or more if tokens are bytes of UTF-8."""
         char_starts = self.corpus.tokenizer.char_start_mask()[self.corpus.ids[: 1 << 20]]
         return 1.0 if not self.corpus.is_text or not char_starts.any() else float(1 / char_starts.mean())
 
@@ -197,7 +197,7 @@ class TextTask:
     def final_eval(
         self, model: RecurrentLM, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> tuple[float | None, str]:
-        """Measure the model that was kept on more text than the looks did; return its loss, and the verdict in words."""
+        """Evaluate the saved model on more text than during training; return its validation loss and the diagnosis."""
         train, val = self._evaluate(model, machine, self.train, limit).nats, None
         if self.validation is not None:
             val = self._evaluate(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit)).nats
