@@ -30,7 +30,7 @@ ORDER = {
     "checkpoints": ["format_1", "model_file", "run_dir", "tensorboard"],
     "generation": ["sampling", "beam_search"],
     "evaluation": [
-        "calibration", "language_model", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
+        "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
     "interpret": [
         "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",

@@ -14,7 +14,7 @@ from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_dev
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, PRESETS, TrainRequest
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress, eval_fractions
+from unrolled.training.callbacks import NullProgress
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.recipe import (
     DROPOUT_BY_PRESSURE,
@@ -25,7 +25,7 @@ from unrolled.training.recipe import (
     choose_units,
     interpolate,
 )
-from unrolled.training.schedule import Budget
+from unrolled.training.schedule import Budget, eval_fractions
 from unrolled.training.throughput import measure_throughput
 
 BOOK = TextStats(tokens=1_000_000, vocab_size=65)

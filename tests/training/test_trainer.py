@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
-from unrolled.training.callbacks import EvalHooks, NullProgress
+from unrolled.training.callbacks import NullProgress
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.train_step import TrainStep
@@ -60,18 +59,19 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dic
 
 
 @pytest.mark.parametrize("every", [None, 7])
-def test_a_look_that_a_signal_cut_short_is_made_on_resume(book: Path, every: int | None) -> None:
+def test_a_look_that_a_signal_cut_short_is_made_on_resume(
+    book: Path, every: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start(book, "straight", steps=60, eval_every=every).train()
     trainer = start(book, "broken", steps=60, eval_every=every).trainer
-    looks, count = trainer.hooks, itertools.count()
+    evaluate, count = trainer.task.evaluate, itertools.count()
 
-    def evaluate(check: Callable[[], None], sharpness: float) -> tuple[float, float]:
+    def interrupted(*arguments: Any) -> tuple[float | None, float]:
         if next(count) == 3:
             raise Interrupted("stop", 2)
-        assert looks.evaluate is not None
-        return looks.evaluate(check, sharpness)
+        return evaluate(*arguments)
 
-    trainer.hooks = EvalHooks(evaluate, looks.sample)
+    monkeypatch.setattr(trainer.task, "evaluate", interrupted)
     trainer.train()
     trainer.run.unlock()
     assert trainer.state.used.steps < 60
@@ -181,11 +181,10 @@ def test_a_model_that_is_too_sure_of_itself_is_kept_less_sure(tmp_path: Path, mo
     assert losses[0] < math.log(8) + 0.01, "there is nothing to know but that there are eight"
 
 
-def test_the_best_model_is_kept(book: Path) -> None:
+def test_the_best_model_is_kept(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = start(book, "r", steps=60, lr=0.02)
     losses = iter([3.0, 1.0, 2.0, *[5.0] * 20])
-    looks = work.trainer.hooks
-    work.trainer.hooks = type(looks)(lambda check, sharpness: (next(losses), 1.0), looks.sample)
+    monkeypatch.setattr(work.task, "evaluate", lambda *arguments: (next(losses), 1.0))
     outcome = work.train()
     assert work.trainer.state.best_nats == 1.0
     evaluations = [record for record in logged(Path("r")) if record.get("event") == "validation"]

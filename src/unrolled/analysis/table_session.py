@@ -64,11 +64,11 @@ class TableSession:
             if self.run is None:
                 raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
             from unrolled.training.resume import load_request  # not at the top: predicting needs no training code
-            from unrolled.training.tasks.table import reopen_table_task
+            from unrolled.training.tasks.table import TableTask
 
             request, origin = load_request(self.run)
             if not any(is_builtin_table(name) for name in request.inputs):
-                held_out_rows = reopen_table_task(request, origin, self.saved).validation_cells
+                held_out_rows = TableTask.reopen(request, origin, self.saved).validation_cells
                 if not held_out_rows:
                     raise DataError("The run has no validation rows: name a table to evaluate it on.")
                 return [row[0] for row in held_out_rows], [row[1] for row in held_out_rows]

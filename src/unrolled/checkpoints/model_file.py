@@ -1,10 +1,10 @@
-"""One file, one model: weights, vocabulary and configuration, in the safetensors format.
+"""Model files: weights, tokenizer and configuration in one file, in the safetensors format.
 
-The header's metadata holds one JSON value under `unrolled`: format version, kind, options, vocabulary, a short history, and
-`seal`: the SHA-256 of the whole file with the seal's own digits read as zeros, so that one changed bit anywhere is
-noticed. Nothing here is pickled, and nothing that is read is run.
+The metadata of the header holds one JSON value under `unrolled`: format version, kind, options, tokenizer, a short history, and
+`sha256`, the SHA-256 of the whole file in which the digits of `sha256` itself count as zeros. So one changed bit anywhere is
+noticed. Nothing is pickled, and nothing that is read is executed.
 
-The same sealed file carries the optimiser's tensors in a checkpoint.
+The optimizer state of a checkpoint is saved in the same way.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
 FORMAT_VERSION = 2
 MODEL_FILE_NAME = "model.safetensors"
 MAX_HEADER_BYTES = 64 << 20
-"""Bytes of header beyond which a file is not believed: the largest vocabulary there can be needs a tenth."""
+"""Files with a larger header are refused. The largest possible vocabulary needs a tenth of this."""
 
 MAX_HEADER_ITEMS = 500_000
 """Members of objects and lists in a header beyond which it is not parsed: a table's words and labels need a tenth."""
@@ -45,7 +45,7 @@ _EMPTY_DIGEST = "0" * 64
 
 @dataclass(frozen=True)
 class TextModelFile:
-    """A model of texts as it lies in its file. `unit` is what its documents are; `history` is worth knowing of its training."""
+    """The content of the file of a text model. `documents` is none, line or file; `history` has facts of its training."""
 
     model: RecurrentLM
     tokenizer: Tokenizer
@@ -53,21 +53,21 @@ class TextModelFile:
     history: dict[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
-        """Return all but the weights."""
+        """Return the JSON value of the header."""
         text_fields = {"tokenizer": self.tokenizer.to_json(), "documents": self.documents}
         return {"kind": "text", "options": asdict(self.model.options), **text_fields, "history": self.history}
 
 
 @dataclass(frozen=True)
 class TableModelFile:
-    """A model of a table's two columns as it lies in its file."""
+    """The content of the file of a table model."""
 
     model: EncoderDecoder
     spec: TableSpec
     history: dict[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
-        """Return all but the weights."""
+        """Return the JSON value of the header."""
         options = {"options": asdict(self.model.options), "table_options": asdict(self.model.pair)}
         return {"kind": "table", **options, "spec": self.spec.to_json(), "history": self.history}
 

@@ -4,7 +4,7 @@ runs/NAME/
   config.json          everything the run was asked to do
   metrics.jsonl        a line per interval and per validation
   samples.jsonl        what the model wrote at each validation
-  tensorboard/         a copy of the two for TensorBoard, if that was asked for (store/board.py)
+  tensorboard/         a copy of the two for TensorBoard, if that was asked for (tensorboard.py)
   model.safetensors    the best model so far: all that is needed to use it
   checkpoints/step-N/  model.safetensors, training.safetensors, MANIFEST.json: an exact resume; the last two are kept
 """
@@ -202,14 +202,14 @@ def _suggest_runs(path: Path) -> str:
 
 
 class LogListener(Protocol):
-    """Who keeps a copy of a log."""
+    """Receives the changes of a log, to keep a copy."""
 
     def on_append(self, record: dict[str, Any]) -> None:
-        """Is told of a record when it is in the log."""
+        """Is called after a record was written to the log."""
         ...
 
     def on_truncate(self) -> None:
-        """Is told when records were dropped."""
+        """Is called after records were removed."""
         ...
 
 

@@ -1,4 +1,10 @@
-"""Validation loss of an encoder-decoder model, and temperature scaling (Guo et al. 2017) to calibrate its probabilities."""
+"""Temperature scaling (Guo et al. 2017) of both kinds of models, and the validation loss of a table model.
+
+Probabilities are softmax(logits * scale). A text model is saved with the scale multiplied into its last layer: `logit_scale`
+in its history. A table model stores the inverse, `temperature`, as a tensor, and divides by it when it predicts. A text model
+has one validation loss for all its tokens, so one Newton step per evaluation follows the best scale; a table model keeps the
+logits of its validation rows and tries a grid.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unrolled.evaluation.language_model import Evaluation
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.tables.pair_batching import PairDataset, bucket_by_length
@@ -87,3 +94,20 @@ def _batches(
             )
     finally:
         model.train(was_training)
+
+
+MAX_LOGIT_SCALE_STEP = 0.15
+"""The scale changes by this much at most in one evaluation: far from its best value, the loss is not a parabola in it."""
+
+MAX_LOGIT_SCALE = 5.0
+"""The scale is between 1 / 5 and 5: a model that has learned nothing yet has no best scale."""
+
+
+def fit_logit_scale(evaluation: Evaluation, logit_scale: float) -> tuple[float, float]:
+    """Return the loss of a text model at its best logit scale near `logit_scale`, and that scale.
+
+    One step of Newton's method from `evaluation`, which was measured at `logit_scale`. Later evaluations take the next steps.
+    """
+    step = min(MAX_LOGIT_SCALE_STEP, max(-MAX_LOGIT_SCALE_STEP, -evaluation.slope / max(evaluation.curvature, 1e-9)))
+    step = min(MAX_LOGIT_SCALE, max(1 / MAX_LOGIT_SCALE, logit_scale + step)) - logit_scale
+    return evaluation.nats + evaluation.slope * step + evaluation.curvature * step**2 / 2, logit_scale + step

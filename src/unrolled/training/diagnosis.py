@@ -1,4 +1,4 @@
-"""What came of a training, in plain words: under- or overfit, and what would help."""
+"""A diagnosis of a training in words: underfit or overfit, and what would help."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MIN_MEMORIZE_EPOCHS = 1.5
 
 
 def diagnose(train: float, val: float | None, best_fraction: float, epochs: float, tokens_per_epoch: int) -> str:
-    """Return a verdict of one or two sentences.
+    """Return one or two sentences.
 
-    `train` and `val` are losses of the model kept, in nats a character, dropout off; `best_at` is the share of the steps after
-    which it was kept; the text of `symbols` was read `epochs` times.
+    `train` and `val` are the losses of the saved model in nats per character, without dropout. It was saved after
+    `best_fraction` of the steps. The text of `tokens_per_epoch` tokens was read `epochs` times.
     """
     if val is None:
         return "There was no text to validate on, so whether it overfits is not known: give it more text."

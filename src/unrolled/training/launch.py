@@ -1,4 +1,4 @@
-"""A training job: from a request to corpus, model, run folder and trainer, and from a run folder back to where it stopped."""
+"""Start and resume training runs: from a request to task, model, run folder and trainer, and from a run folder back to them."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions, TrainRequest
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
-from unrolled.text.corpus import is_encoded_jointly
-from unrolled.training.callbacks import EvalHooks, NullProgress, ProgressCallback
+from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, load_request, run_config
 from unrolled.training.tasks.base import TrainingTask
-from unrolled.training.tasks.table import open_table_task, reopen_table_task
-from unrolled.training.tasks.text import open_text_task, reopen_text_task
+from unrolled.training.tasks.table import TableTask
+from unrolled.training.tasks.text import TextTask
 from unrolled.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 LONG_STEP_SECONDS = 0.2
-"""Seconds of a step from which on all threads are faster than one, and measuring would only take time."""
+"""Steps that take longer than this are faster with all threads: measuring one thread would only take time."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training came to: the keys of `train --json`. Losses are in nats or bits a character; `stopped` is a signal,
-    0 after `--stop-after`, or None.
+    """The result of a training: the keys of `train --json`. Losses are in nats or bits per `loss_unit`.
 
-    `val_nats` is that of the model kept, the best; `train_nats` is the mean of the last steps, with dropout on. `verdict` says
-    in words what came of it, if it went to the end; `unit` is what a loss is of: a character, or a target of a table.
+    `val_nats` is the loss of the saved model, the best one; `train_nats` is the mean over the last steps, with dropout.
+    `stop_signal` is the number of the signal that stopped it, 0 after `--stop-after`, else None. `diagnosis` says in words
+    whether the model underfits or overfits, and is empty if training was stopped. `loss_unit` is `character` or `target`.
     """
 
     run: str
@@ -68,11 +67,11 @@ class TrainResult:
 
 
 MIN_REPORTED_SCALE_CHANGE = 0.03
-"""How far from one a sharpness is mentioned."""
+"""Logit scales that differ from 1 by more than this are reported."""
 
 
 class TrainingRun:
-    """A trainer with what it was made of. `start` and `resume` make one; `train` runs it."""
+    """A trainer and what it was built from. `start_run` and `resume_run` return one; `train` runs it."""
 
     def __init__(
         self, request: TrainRequest, task: TrainingTask, machine: DeviceConfig, kernels: str, trainer: Trainer
@@ -81,7 +80,7 @@ class TrainingRun:
         self.process_group = trainer.process_group
 
     def train(self) -> TrainResult:
-        """Train to the end of the budget or to a signal; everything is saved either way."""
+        """Train until the budget is used or a signal comes; everything is saved either way."""
         if self.process_group.is_main:
             self.trainer.run.lock()
         try:
@@ -115,7 +114,7 @@ class TrainingRun:
         )
 
     def _final_eval(self) -> tuple[float | None, str]:
-        """Measure the model that was kept; return its loss, and what came of it in words."""
+        """Evaluate the saved model on more data; return its validation loss and the diagnosis."""
         run, state = self.trainer.run, self.trainer.state
         model_file = load_model(run.model_path)
         model = model_file.model.to(self.machine.device)
@@ -135,7 +134,7 @@ class TrainingRun:
 
 
 def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
-    """Begin a new run. Nothing is written to the run folder before text, settings and machine are known to be good."""
+    """Start a new run. The run folder is written only after data, settings and machine have been checked."""
     request, process_group = request.check(), join()
     callback = callback if process_group.is_main else NullProgress()
     if process_group.restarts and (started_run := _find_started_run(request)) is not None:
@@ -164,23 +163,23 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
 
 
 def _open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTask:
-    """Open what a request names: in the main process before the others, or in all at once where they share the work.
+    """Open the data of a request: in the main process before the others, or in all at once if they share the work.
 
-    The other processes wait half an hour at most, which is torch's limit; a large text may take longer.
+    Other processes wait at most half an hour, torch's limit for a collective; encoding a large text may take longer.
     """
-    if is_table(request):
-        return process_group.main_process_first(lambda: open_table_task(request))  # type: ignore[no-any-return]
+    task_class = _task_class(request)
     if process_group.world_size > 1:
-        encode_together = process_group.broadcast_str(lambda: str(is_encoded_jointly(request.inputs, request.data)))
-        if encode_together == str(True):
-            return open_text_task(request)
-    return process_group.main_process_first(lambda: open_text_task(request))  # type: ignore[no-any-return]
+        is_joint = process_group.broadcast_str(lambda: str(task_class.is_opened_jointly(request)))
+        if is_joint == str(True):
+            return task_class.open(request)
+    return process_group.main_process_first(lambda: task_class.open(request))  # type: ignore[no-any-return]
 
 
 def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, allow_change: bool = False) -> TrainingRun:
-    """Go on with a run exactly where it stopped. `wanted` may change the budget, the machine and how often it is looked at.
+    """Resume a run exactly where it stopped. `changes` may change the budget, the machine and the evaluation interval.
 
-    With `allow`, rates and their like may change too, and so may what the run runs on; it is then another run from here on.
+    With `allow_change`, the settings of `ALLOWED_CHANGES` and the environment may change too: the run then continues
+    differently from one that was not stopped.
     """
     process_group = join()
     callback = callback if process_group.is_main else NullProgress()
@@ -203,11 +202,7 @@ def _resume(
     model_file, tensors, metadata, skipped = run.load_checkpoint()
     for message in skipped:
         logger.warning(message)
-    task: TrainingTask
-    if is_table(request):
-        task = reopen_table_task(request, origin, model_file)
-    else:
-        task = reopen_text_task(request, origin)
+    task: TrainingTask = _task_class(request).reopen(request, origin, model_file)
     if not task.matches(model_file):
         raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
     model = model_file.model.to(machine.device)
@@ -227,7 +222,7 @@ def _resume(
 
 
 def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOptions:
-    """Return the options with the kernel that the run had, where any would do and that one still can."""
+    """Return the options with the kernel that the run used before, if none was asked for and that one is available."""
     saved_environment = run.config.get("environment")
     name = saved_environment.get("kernels") if isinstance(saved_environment, dict) else None
     if options.kernels != "auto" or name not in KERNELS or name not in available_kernels(model):
@@ -236,8 +231,12 @@ def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOp
 
 
 def is_table(request: TrainRequest) -> bool:
-    """Return whether a request is to learn from a table's columns, and not from a text."""
+    """Return whether a request trains on the columns of a table, not on a text."""
     return request.table.source is not None or any(is_builtin_table(name) for name in request.inputs)
+
+
+def _task_class(request: TrainRequest) -> type[TextTask] | type[TableTask]:
+    return TableTask if is_table(request) else TextTask
 
 
 def _build_run(
@@ -250,7 +249,7 @@ def _build_run(
     callback: ProgressCallback,
     process_group: ProcessGroup,
 ) -> TrainingRun:
-    """Put model, batches and the ways of looking at the model together into a trainer."""
+    """Build the trainer from task, model and run folder."""
     batches = _shardable_batches(task, request, process_group)
     if isinstance(batches, StreamBatches) and (batches.batch_size, batches.seq_len) != (
         request.training.batch,
@@ -263,28 +262,13 @@ def _build_run(
     )
     if request.run.log_to == "tensorboard" and process_group.is_main:
         TensorBoardWriter(run)
-    hooks = EvalHooks(
-        task.make_evaluator(model, machine, request),
-        task.make_sampler(model, machine, request.run.sample_length),
-    )
-    trainer = Trainer(
-        model,
-        batches if process_group.world_size == 1 else ShardedBatches(batches, process_group),
-        machine,
-        request.training,
-        request.run,
-        run,
-        callback,
-        hooks,
-        lambda history, logit_scale: task.model_file(model, history, logit_scale),
-        task.tokens_per_character,
-        process_group,
-    )
+    sharded = batches if process_group.world_size == 1 else ShardedBatches(batches, process_group)
+    trainer = Trainer(task, request, model, sharded, machine, run, callback, process_group)
     return TrainingRun(request, task, machine, kernels, trainer)
 
 
 def _shardable_batches(task: TrainingTask, request: TrainRequest, process_group: ProcessGroup) -> BatchSource:
-    """Return the batches of a training, whose lanes can be dealt out: a short text may have fewer than were chosen for it."""
+    """Return batches whose columns divide evenly among the processes: a short text may have fewer columns than were chosen."""
     batches, processes = task.batches(request.training), process_group.world_size
     if isinstance(batches, StreamBatches) and (remainder := batches.batch_size % processes):
         if "batch" in request.explicit or remainder == batches.batch_size:
@@ -296,7 +280,7 @@ def _shardable_batches(task: TrainingTask, request: TrainRequest, process_group:
 
 
 def _find_started_run(request: TrainRequest) -> Path | None:
-    """Return the run that this very job had begun before its processes were started anew; None if it saved nothing yet."""
+    """Return the run that these processes began before torchrun restarted them; None if it has no checkpoint yet."""
     if request.run.out:
         run_dirs = [Path(request.run.out)]
     else:
@@ -309,7 +293,7 @@ def _find_started_run(request: TrainRequest) -> Path | None:
 def _apply_recipe_on_all_ranks(
     request: TrainRequest, task: TrainingTask, machine: DeviceConfig, process_group: ProcessGroup
 ) -> tuple[TrainRequest, DeviceConfig]:
-    """Let the main process's recipe choose the settings of all processes."""
+    """Let the recipe of the main process choose the settings of all processes."""
     if (processes := process_group.world_size) == 1:
         return _apply_recipe(request, task, machine)
     machine = dataclasses.replace(machine, world_size=processes)
@@ -329,7 +313,7 @@ def _apply_recipe_on_all_ranks(
 
 
 def _apply_recipe(request: TrainRequest, task: TrainingTask, machine: DeviceConfig) -> tuple[TrainRequest, DeviceConfig]:
-    """Let the recipe fill in what was not given; return the request and the machine with as many threads as are fastest."""
+    """Fill in the settings that were not given; return the request, and the machine with the fastest number of threads."""
     has_time_budget = request.training.minutes is not None
     request = task.apply_recipe(request, machine)
     if (
@@ -346,7 +330,7 @@ def _apply_recipe(request: TrainRequest, task: TrainingTask, machine: DeviceConf
 
 
 def _unused_run_dir(inputs: tuple[str, ...]) -> Path:
-    """Return `runs/NAME`, after the first input, with a number behind it if that is taken."""
+    """Return `runs/NAME` with the name of the first input, and a number appended if it exists."""
     stem = _run_name(inputs)
     path = Path("runs") / stem
     number = 2
@@ -357,7 +341,7 @@ def _unused_run_dir(inputs: tuple[str, ...]) -> Path:
 
 
 def _run_name(inputs: tuple[str, ...]) -> str:
-    """Return what a run is called after its first input."""
+    """Return the name of a run, from its first input."""
     name = inputs[0]
     stem = name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
     return {"-": "stdin"}.get(name, stem) or "text"

@@ -1,4 +1,4 @@
-"""What to train when nobody says: width, lanes, dropout and optimiser, from the text, the budget and the speed of this machine.
+"""Defaults for texts: units, batch, dropout and optimizer, chosen from the text, the budget and the speed of this machine.
 
 The rules are those that did best in the runs of benchmarks/LOG.md, over several texts and budgets. A setting that was given, by
 a flag, a preset or a file, is never touched.
@@ -21,20 +21,20 @@ RECIPE_OPTIONS = tuple(
 """The settings that the recipe chooses."""
 
 MeasureThroughput = Callable[[TrainRequest], float]
-"""Measures the symbols a second that a request would train."""
+"""Measures the training speed of a request in tokens per second."""
 
 UNITS_BY_TOKENS = ((0.0, 128), (6e5, 256), (3e7, 384), (8e7, 512))
-"""Units a layer, by the symbols that can be read in the budget at 256 units: the last line that is reached."""
+"""Units per layer, by the tokens that 256 units can read in the budget: the last threshold that is reached counts."""
 
 SMALL_TEXT_TOKENS = 60_000
-"""Symbols below which more than the least units only learn the text by heart."""
+"""For shorter texts, the smallest width is used: a larger one would only memorize the text."""
 
 LARGE_TEXT_TOKENS = 3_000_000
 """Symbols below which a network gets no more than the last width but one: 30 minutes of tinyshakespeare ended at 1.354 nats
 with 512 units and at 1.339 with 384, which were silenced less (LOG.md: one run of each)."""
 
 STEP_VALUE = {"adamw": 1.0, "muon": 1.8}
-"""What a step of an optimiser teaches, in steps of AdamW."""
+"""The progress of one step of an optimizer, in steps of AdamW."""
 
 DROPOUT_BY_PRESSURE = ((3.5, 0.0), (16.0, 0.08), (160.0, 0.3), (400.0, 0.5))
 TOKEN_DROPOUT_BY_PRESSURE = ((3.5, 0.0), (16.0, 0.025), (160.0, 0.12), (400.0, 0.3))
@@ -43,7 +43,7 @@ logarithm between the points. With its sharpness fitted a model needs less than 
 the dropout at 15 passes; what is beyond was drawn through one run of 77 (LOG.md)."""
 
 RESET_PROB_BY_PRESSURE = ((3.5, 0.03), (10.0, 0.015))
-"""Chance of a lane to start from zero, in the same way: it costs a network that has time to learn long contexts."""
+"""Probability of resetting the state of a batch column, in the same way: it costs a model that has time for long contexts."""
 
 BATCH_SIZE, WIDE_UNITS, WIDE_BATCH_SIZE = 32, 384, 64
 """Lanes of each process. From WIDE units on, more: their products fill the processor better, and the optimiser's share of a
@@ -56,7 +56,7 @@ four times the lanes (LOG.md)."""
 
 @dataclass(frozen=True)
 class TextStats:
-    """What the recipe knows of a text: `symbols` an epoch, and how many `kinds` there are."""
+    """What the recipe needs to know about a text: tokens per epoch and the size of the vocabulary."""
 
     tokens: int
     vocab_size: int

@@ -1,4 +1,4 @@
-"""What a run keeps of how it was asked for and of what it ran on, and what may be another when it goes on."""
+"""The saved configuration of a run: its settings and environment, and which of them a resume may change."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 ALLOWED_CHANGES = frozenset(
     ("lr", "schedule", "warmup", "decay", "decay_after", "weight_decay", "clip", "clip_by", "state_reset_prob")
 )
-"""Settings that may change on a resume with --allow-change: they change what is learned, and fit what was saved."""
+"""Settings that may change on a resume with --allow-change: they change the training, but fit the saved tensors."""
 
 
 def run_config(request: TrainRequest, origin: dict[str, Any], environment_values: dict[str, Any]) -> dict[str, Any]:
-    """Return what `config.json` holds."""
+    """Return the content of `config.json`."""
     inputs = [name if name == "-" or name.startswith(PREFIX) else str(Path(name).absolute()) for name in request.inputs]
-    # What stopped this run is not asked of the next one.
+    # A resumed run must not stop at the same step again.
     options = request.to_dict() | {"stop_after": None}
     if request.table.validation is not None and not request.table.validation.startswith(PREFIX):
         options["validation"] = str(Path(request.table.validation).absolute())
@@ -40,7 +40,7 @@ def run_config(request: TrainRequest, origin: dict[str, Any], environment_values
 
 
 def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
-    """Return what the last digits of a training depend on, beside its settings."""
+    """Return what the last digits of the weights depend on, apart from the settings."""
     return {
         "unrolled": __version__,
         "torch": torch.__version__,
@@ -54,7 +54,7 @@ def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
 
 
 def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
-    """Return what a run was asked to do, and where its text or table came from."""
+    """Return the request of a run, and the content hash and cache key of its data."""
     config = run.config
     try:
         request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
@@ -65,7 +65,7 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
 
 
 def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], allow_change: bool) -> TrainRequest:
-    """Return the saved request with what a resume may change; refuse what would make it another training."""
+    """Return the saved request with the requested changes. Raises `UsageError` for changes that a resume may not make."""
     saved = request.to_dict()
     always_allowed = {field.name for part in (request.machine, request.run) for field in dataclasses.fields(part)} - {"out"}
     changes = {name: value for name, value in requested.items() if value != saved[name]}
@@ -86,9 +86,9 @@ def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], allow
 
 
 def check_environment(saved: Any, current: dict[str, Any], explicit: set[str], allow_change: bool) -> None:
-    """Raise `UsageError` where a run would go on under other conditions than it had, and so no longer bit for bit.
+    """Raise `UsageError` if the environment of a run has changed, so that it would not continue bit for bit.
 
-    What was `asked` for by a flag is known to whoever asked; with `allow` the rest is only told.
+    Changes that flags in `explicit` ask for are allowed; with `allow_change`, all are, and a warning is logged.
     """
     if not isinstance(saved, dict):
         return

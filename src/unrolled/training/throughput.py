@@ -1,4 +1,4 @@
-"""How fast this machine trains: a few steps of the very kind that are to come, on symbols drawn at random."""
+"""Training speed of this machine, measured on a few steps with random tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from unrolled.training.train_step import TrainStep
 WARMUP_STEPS = 2
 """Steps before the clock starts: the first ones prepare memory and code."""
 
-
 MAX_SECONDS = 1.0
 """Seconds after which no further step is taken, however few there were."""
 
@@ -33,9 +32,9 @@ def measure_throughput(
     seconds: float = 0.25,
     kernels: str = "auto",
 ) -> float:
-    """Return the symbols that a training step learns from in a second: the median of the steps of some `seconds`.
+    """Return the tokens per second of training: the median over steps that take about `seconds` in all.
 
-    Among several ranks, a step is measured on this one's lanes, and all are taken to be as fast.
+    With several processes, the batch columns of this one are measured, and the others are assumed to be as fast.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

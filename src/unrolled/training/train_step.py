@@ -21,10 +21,10 @@ RANK_SEED_STRIDE = 15_485_863
 
 
 class TrainStep:
-    """A model, its optimiser, and the state carried from one chunk of `batch` lanes to the next.
+    """A model, its optimizer, and the recurrent state carried from one batch to the next.
 
-    With several processes, `batch` is this process's number of lanes. A batch for which there is not enough memory is learned
-    from in `splits` parts, whose gradients are added up: the same step, a little slower.
+    `batch_size` is the number of batch columns of this process. If memory is short, a batch is split into `micro_batches`, and
+    their gradients are added: the same step, a little slower.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class TrainStep:
         self.micro_batches = 1
 
     def step(self, batch: AnyBatch, lr: float, seed: int) -> tuple[Tensor, Tensor]:
-        """Learn from one batch at the learning rate `rate`; return its loss in nats a symbol and the gradient's length.
+        """Train on one batch; return its loss in nats per token and the norm of the gradient.
 
-        `seed` is that of the dropout masks: the same seed, batch and state make the same step.
+        `seed` determines the dropout masks: the same seed, batch and state give the same step.
         """
         state = self._randomly_reset_state(seed) if batch.carry_state else self.model.initial_state(batch.batch_size)
         while True:
@@ -64,7 +64,7 @@ class TrainStep:
         return loss, norm
 
     def _accumulate_gradients(self, batch: AnyBatch, state: State) -> tuple[Tensor, State]:
-        """Add the gradients of a batch to the weights'; return its loss, and the state after it, both detached."""
+        """Add the gradients of a batch to those of the weights; return its loss and the final state, both detached."""
         if self.micro_batches == 1:
             return self._forward_backward(batch, state)
         losses, states = [], []
@@ -89,7 +89,7 @@ class TrainStep:
         return loss.detach(), map_state(Tensor.detach, final_state)
 
     def _randomly_reset_state(self, seed: int) -> State:
-        """Return the carried state, zero in a few lanes, so that the network also learns to begin, as sampling must."""
+        """Return the carried state with random batch columns set to zero: sampling starts from zero, so train that too."""
         reset_prob = self.options.state_reset_prob
         if reset_prob == 0:
             return self.carried_state
@@ -106,7 +106,7 @@ class TrainStep:
         return tensors | {f"state/{index}": tensor for index, tensor in enumerate(carried)}
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `to_tensors` gave; raise `ModelError` if it is not that of this model and optimiser."""
+        """Load what `state_dict` returned; raise `ModelError` if it is not of this model and optimizer."""
         prefix = "optimizer/"
         self.optimizer.from_tensors({n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)})
         try:

@@ -1,7 +1,7 @@
-"""The training loop: one step after the other until the budget is spent, looked at, logged and saved on the way.
+"""The training loop: takes steps until the budget is used; evaluates, logs and saves checkpoints on the way.
 
-Everything the loop knows is in its `Position` and in tensors, and everything random follows from the seed and the step, so that
-training that was stopped and resumed is the same, bit for bit, as training that was not.
+All that the loop must remember is in its `TrainerState` and in tensors, and all random numbers follow from the seed and the
+step number. So training that was stopped and resumed is equal, bit for bit, to training that was not stopped.
 """
 
 from __future__ import annotations
@@ -23,32 +23,33 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, Interrupted, ModelError
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.sequence_model import Network
-from unrolled.options import RunOptions, TrainingOptions
+from unrolled.options import TrainRequest
 from unrolled.text.batching import AnyBatch, BatchSource
-from unrolled.training.callbacks import EvalHooks, Progress, ProgressCallback, eval_fractions
+from unrolled.training.callbacks import Progress, ProgressCallback
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
-from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
+from unrolled.training.schedule import Budget, BudgetUsed, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
+from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
 
 MAX_ROLLBACKS = 3
-"""Times that training goes back to its last checkpoint, at half of the rate, before it gives up."""
+"""How often training goes back to its last checkpoint, each time with half the learning rate, before it gives up."""
 
 DIVERGENCE_RATIO = 1.2
-"""A training loss so many times that of the first steps is no learning any more."""
+"""A training loss above this multiple of the first one (plus 1 nat) counts as divergence."""
 
 LOG_EVERY = 10
-"""Steps between two lines of metrics."""
+"""Steps between two records in metrics.jsonl."""
 
 
 @dataclass
 class TrainerState:
-    """Where training stands; all of it is saved. `best` is the lowest validation loss, in nats a character.
+    """The state of the loop, saved in every checkpoint. `best_nats` is the lowest validation loss, in nats per loss unit.
 
-    `first_nats` is the training loss of the first steps; `slowed` counts how often the rate was lowered after a divergence;
-    `sharpness` is what the scores are best multiplied by, as the last look found.
+    `cursor` is the position in the batches. `first_nats` is the training loss of the first steps. `rollbacks` counts how often
+    training diverged and went back: each halves the learning rate. `logit_scale` is the result of the last calibration.
     """
 
     used: BudgetUsed = field(default_factory=BudgetUsed)
@@ -64,13 +65,13 @@ class TrainerState:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> TrainerState:
-        """Read a position as `asdict` wrote it."""
+        """Build the state from the JSON value of a checkpoint."""
         return TrainerState(**{**value, "used": BudgetUsed(**value["used"])})
 
 
 @contextlib.contextmanager
 def gc_frozen() -> Iterator[None]:
-    """Spare the collector what is there already: it walked through all modules' objects some times a minute, for nothing."""
+    """Exclude all objects that exist now from garbage collection: scanning the modules' objects again and again takes time."""
     gc.collect()
     gc.freeze()
     try:
@@ -80,30 +81,27 @@ def gc_frozen() -> Iterator[None]:
 
 
 class Trainer:
-    """Trains `model` on `batches` into `run`. `train` runs to the end of the budget or to a signal."""
+    """Trains the model of a task on its batches and writes the run folder.
+
+    `batches` are the task's, or this process's shard of them. `train` runs to the end of the budget or to a stop signal.
+    """
 
     def __init__(
         self,
+        task: TrainingTask,
+        request: TrainRequest,
         model: Network,
         batches: BatchSource,
         machine: DeviceConfig,
-        options: TrainingOptions,
-        run_options: RunOptions,
         run: Run,
         callback: ProgressCallback,
-        hooks: EvalHooks,
-        make_model_file: Callable[[dict[str, Any], float], ModelFile],
-        tokens_per_character: float = 1.0,
         process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.model, self.batches, self.machine, self._make_model_file = model, batches, machine, make_model_file
-        self.options, self.run_options, self.run, self.callback, self.hooks = options, run_options, run, callback, hooks
-        self.train_step, self.process_group = (
-            TrainStep(model, machine, options, batches.batch_size, process_group),
-            process_group,
-        )
-        self.tokens_per_character = tokens_per_character
-        self.budget: Budget = make_budget(options, batches.tokens_per_epoch)
+        self.task, self.request, self.model, self.batches, self.machine = task, request, model, batches, machine
+        self.options, self.run_options, self.run, self.callback = request.training, request.run, run, callback
+        self.train_step = TrainStep(model, machine, self.options, batches.batch_size, process_group)
+        self.process_group = process_group
+        self.budget: Budget = make_budget(self.options, batches.tokens_per_epoch)
         self._eval_fractions = eval_fractions(self.budget)
         self.state = TrainerState()
         self.lr = 0.0
@@ -114,13 +112,13 @@ class Trainer:
 
     @property
     def budget_fraction(self) -> float:
-        """Share of the budget that is spent."""
+        """Fraction of the budget that is used."""
         return self.budget.progress(self.state.used)
 
     def train(self) -> int | None:
-        """Train until the budget is spent; return None, or the number of the signal that stopped it (0: `stop_after`).
+        """Train until the budget is used; return None, or the number of the signal that stopped it (0: `stop_after`).
 
-        Either way everything is saved. Raises `DivergedError` if the loss is no longer finite; what was saved stays good.
+        Everything is saved either way. Raises `DivergedError` if training still diverges after `MAX_ROLLBACKS` rollbacks.
         """
         self.model.train()
         with StopSignals() as stop, gc_frozen():
@@ -139,7 +137,7 @@ class Trainer:
                 return self._stop_signal
 
     def _train_steps(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> int | None:
-        """Train until the budget is spent, and return None, or 0 at `stop_after`."""
+        """Train until the budget is used and return None, or until `stop_after` and return 0."""
         while self.budget_fraction < 1:
             save_due = self._timed_step(iterator, stop)
             self.callback.on_step(self.current_progress)
@@ -156,9 +154,9 @@ class Trainer:
         return None
 
     def _roll_back(self, error: DivergedError) -> None:
-        """Go back to the last checkpoint and go on at half of the rate; raise the error again once that was tried often enough.
+        """Go back to the last checkpoint and halve the learning rate; raise the error after too many rollbacks.
 
-        The time that was lost stays spent, so that a budget in minutes ends when it should.
+        The lost time counts as used, so that a budget in minutes ends on time.
         """
         rollbacks, seconds, diverged_step = self.state.rollbacks + 1, self.state.used.seconds, self.state.used.steps
         if rollbacks > MAX_ROLLBACKS:
@@ -176,7 +174,7 @@ class Trainer:
         logger.warning(message)
 
     def _timed_step(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> bool:
-        """Take a step, agree with the other processes on time, stop signals and losses; return whether a checkpoint is due."""
+        """Take a step and combine time, stop signals and losses of all processes; return whether a checkpoint is due."""
         started = time.perf_counter()
         batch, micro_batches = next(iterator), self.train_step.micro_batches
         loss = self.step(batch)
@@ -207,7 +205,7 @@ class Trainer:
             raise Interrupted("Stopped.", self._stop_signal)
 
     def step(self, batch: AnyBatch) -> Tensor:
-        """Take one training step at the rate that the schedule asks for; return its loss, in nats a symbol."""
+        """Take one training step at the scheduled learning rate; return its loss in nats per token."""
         used = self.state.used
         self.lr = (
             learning_rate(self.options, used, self.budget_fraction, self.batches.tokens_per_epoch) * 0.5**self.state.rollbacks
@@ -219,7 +217,7 @@ class Trainer:
         return loss
 
     def current_progress(self) -> Progress:
-        """Return where training stands; the loss is the mean since the last line of metrics."""
+        """Return the progress; its loss is the mean since the last record of metrics."""
         used = self.state.used
         loss, tokens, norm = self._running_sums.tolist()
         steps = (used.steps - 1) % LOG_EVERY + 1
@@ -231,7 +229,7 @@ class Trainer:
             eta=max(0.0, used.seconds / max(self.budget_fraction, 1e-9) - used.seconds),
             tokens_per_second=used.tokens / max(used.seconds, 1e-9),
             lr=self.lr,
-            train_nats=loss / tokens * self.tokens_per_character if tokens else self.state.train_nats,
+            train_nats=loss / tokens * self.task.tokens_per_character if tokens else self.state.train_nats,
             gradient_norm=norm / steps if tokens else None,
             best_nats=self.state.best_nats,
         )
@@ -248,7 +246,7 @@ class Trainer:
             self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("fraction", "eta")}})
 
     def _check_finite(self, progress: Progress) -> None:
-        """Raise `DivergedError` if loss, gradient or a weight is no number, or the loss is far above what it began with."""
+        """Raise `DivergedError` if loss, gradient or a weight is not finite, or the loss is far above its first value."""
         values = (progress.train_nats, progress.gradient_norm)
         if any(value is not None and not math.isfinite(value) for value in values):
             raise self._divergence_error(progress.step, progress.train_nats)
@@ -270,9 +268,9 @@ class Trainer:
         )
 
     def _evaluate_if_due(self, stop: StopSignals) -> None:
-        """Look at the model at the shares of the budget, or the steps of --eval-every, that ask for it, and at the end.
+        """Evaluate at the scheduled fractions of the budget, or every `--eval-every` steps, and at the end.
 
-        A look that was given up because of a signal is due again when the run is resumed, so that nothing differs.
+        An evaluation that a signal interrupted is due again after a resume, so that the results do not differ.
         """
         state, step = self.state, self.state.used.steps
         num_passed = sum(share <= self.budget_fraction for share in self._eval_fractions)
@@ -286,7 +284,7 @@ class Trainer:
             self._last_save_step = -1
 
     def _evaluate_in_main_process(self, stop: StopSignals) -> None:
-        """Evaluate in the main process, and let all processes know whether a signal stopped it meanwhile."""
+        """Evaluate in the main process, and tell all processes if a signal interrupted it."""
         if self.process_group.is_main:
             try:
                 self._evaluate(stop.check)
@@ -297,13 +295,13 @@ class Trainer:
             self._raise_if_stopped()
 
     def _evaluate(self, check: Callable[[], None]) -> None:
-        """Validate, keep the model if it is the best so far, and let it write."""
+        """Measure the validation loss, save the model if it is the best so far, and log a sample."""
         progress = self.current_progress()
         self._check_finite(progress)
         state, step = self.state, self.state.used.steps
         self.model.eval()
         try:
-            val_nats, logit_scale = self.hooks.evaluate(check, state.logit_scale) if self.hooks.evaluate else (None, 1.0)
+            val_nats, logit_scale = self.task.evaluate(self.model, self.machine, self.request, check, state.logit_scale)
         finally:
             self.model.train()
         if val_nats is not None and not math.isfinite(val_nats):
@@ -313,7 +311,7 @@ class Trainer:
             self.run.save_best(self.model_file(logit_scale))
         self.model.eval()
         try:
-            text = self.hooks.sample(check) if self.hooks.sample else None
+            text = self.task.sample(self.model, self.machine, self.run_options.sample_length, check)
         finally:
             self.model.train()
         if val_nats is not None:
@@ -324,10 +322,10 @@ class Trainer:
         if text is not None:
             self.run.samples.append({"step": step, "seconds": progress.seconds, "val_nats": val_nats, "text": text})
         self.callback.on_evaluate(progress, val_nats, text)
-        state.logit_scale = logit_scale  # not before: a look that is given up begins anew, from the same one
+        state.logit_scale = logit_scale  # last: an interrupted evaluation is repeated from the same scale
 
     def model_file(self, logit_scale: float = 1.0) -> ModelFile:
-        """Return the model as it is now, its scores times `sharpness`, with what is worth knowing of its training."""
+        """Return the current model, its logits multiplied by `logit_scale`, with its training history."""
         state = self.state
         history = {
             "steps": state.used.steps,
@@ -336,10 +334,10 @@ class Trainer:
             "val_nats": state.best_nats if state.best_step == state.used.steps else None,
             "logit_scale": logit_scale,
         }
-        return self._make_model_file(history, logit_scale)
+        return self.task.model_file(self.model, history, logit_scale)
 
     def save(self) -> None:
-        """Write a checkpoint of everything; and the model, if none was good enough to be kept yet."""
+        """Write a checkpoint, and the model file too if no model has been saved yet."""
         step = self.state.used.steps
         if step == self._last_save_step:
             return
@@ -352,7 +350,7 @@ class Trainer:
         self._last_save_time, self._last_save_step = time.monotonic(), step
 
     def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """Go on from a checkpoint's tensors and position; the model's weights are those of the checkpoint already."""
+        """Load the tensors and the state of a checkpoint. The weights of the model must already be those of the checkpoint."""
         try:
             self.state = TrainerState.from_json(metadata["state"])
             self.train_step.load_state_dict(tensors)

@@ -1,4 +1,4 @@
-"""What a training is made of: a text, or a table's two columns. The trainer sees neither, only batches and functions."""
+"""The interface between the trainer and the data: a text, or two columns of a table."""
 
 from __future__ import annotations
 
@@ -15,61 +15,64 @@ StopCheck = Callable[[], None]
 
 
 class TrainingTask(Protocol):
-    """What the job asks of a text or a table."""
+    """Data, model and evaluation of one kind of training (a task, as in fairseq)."""
 
     loss_unit: str
-    """What a loss is of."""
+    """What the loss is measured per: `character` or `target`."""
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
-        """Fill in what was not given, and say why."""
+        """Fill in the settings that were not given, and log what was chosen and why."""
         ...
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
-        """Measure the targets a second that a request would train here."""
+        """Measure the training speed of a request on this machine, in targets per second."""
         ...
 
     def step_seconds(self, request: TrainRequest, machine: DeviceConfig) -> float:
-        """Measure how long a step of a request takes here."""
+        """Measure the seconds per step of a request on this machine."""
         ...
 
     def build_model(self, request: TrainRequest) -> Network:
-        """Draw a new network."""
+        """Return a new model with random weights."""
         ...
 
     def batches(self, options: TrainingOptions) -> BatchSource:
-        """Return the training part, endlessly."""
+        """Return the batches of the training data."""
         ...
 
     def model_file(self, model: Any, history: dict[str, Any], logit_scale: float = 1.0) -> ModelFile:
-        """Return a network as it is kept in a file, its scores multiplied by `sharpness`."""
+        """Return the content of a model file, the logits of a text model multiplied by `logit_scale`."""
         ...
 
     def matches(self, model_file: ModelFile) -> bool:
-        """Return whether a saved model has the symbols and columns of this material."""
+        """Return whether a saved model has the tokens or columns of this data."""
         ...
 
-    def make_evaluator(
-        self, model: Any, machine: DeviceConfig, request: TrainRequest
-    ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
-        """Return what `Looks` evaluates a network with, on the validation part; None if there is none."""
+    def evaluate(
+        self, model: Any, machine: DeviceConfig, request: TrainRequest, check: StopCheck, logit_scale: float
+    ) -> tuple[float | None, float]:
+        """Return the validation loss in nats per unit (None without validation data), and the best scale of the logits.
+
+        The search for that scale starts from `logit_scale`, the result of the previous evaluation.
+        """
         ...
 
-    def make_sampler(self, model: Any, machine: DeviceConfig, length: int) -> Callable[[StopCheck], str] | None:
-        """Return a function that shows what the model can do by now; None for nothing."""
+    def sample(self, model: Any, machine: DeviceConfig, length: int, check: StopCheck) -> str | None:
+        """Return a sample of about `length` tokens that shows what the model has learned so far; None for no sample."""
         ...
 
     def final_eval(
         self, model: Any, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> tuple[float | None, str]:
-        """Return the loss of the model that is kept, on more than the looks saw, and what came of it in words."""
+        """Return the validation loss of the saved model, on more data than during training, and a diagnosis in words."""
         ...
 
     @property
     def tokens_per_character(self) -> float:
-        """Targets a unit of the loss that is told."""
+        """Targets per loss unit."""
         ...
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What a run remembers of where it came from, to know it again."""
+        """Content hash and cache key of the data, which a resume compares."""
         ...

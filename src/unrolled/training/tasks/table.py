@@ -1,9 +1,8 @@
-"""A table as a training uses it: rows that train, rows held out, batches, and the ways of looking at a model."""
+"""Training on two columns of a table: training and validation rows, batches, evaluation and sample predictions."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,10 @@ from unrolled.training.train_step import TrainStep
 logger = logging.getLogger(__name__)
 
 MAX_VALIDATION_ROWS = 10_000
-"""Rows held out at most; they are kept as they stand in the table too, to be judged as they will be used."""
+"""Maximum number of validation rows. Their cells are kept too, so that metrics are of predictions from raw cells."""
 
 FINAL_EVAL_ROWS = 1000
-"""Rows held out that are answered at the end of a training."""
+"""Validation rows that are predicted at the end of a training."""
 
 SAMPLE_ROWS = 6
 MAX_CELL_WIDTH = 60
@@ -42,7 +41,10 @@ MAX_CELL_WIDTH = 60
 
 
 class TableTask:
-    """A table's two columns, cut into rows that train and rows held out (or those of another table)."""
+    """Two columns of a table, split into training and validation rows (or validated on another table)."""
+
+    tokens_per_character = 1.0
+    loss_unit = "target"
 
     def __init__(self, request: TrainRequest, spec: TableSpec | None) -> None:
         self._log_level = logging.INFO if spec is None else logging.DEBUG  # a resume repeats nothing
@@ -72,10 +74,31 @@ class TableTask:
         self.dataset.spec = self.spec
         self._throughputs: dict[Any, float] = {}
 
+    @classmethod
+    def open(cls, request: TrainRequest) -> TableTask:
+        """Read the table that a request names."""
+        check_table_options(request.model)
+        return cls(request, None)
+
+    @classmethod
+    def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TableTask:
+        """Read the table of a run again, with the columns of its model."""
+        if not isinstance(model_file, TableModelFile):
+            raise DataError("The run's model is one of a text, and its settings name a table.")
+        task = cls(request, model_file.spec)
+        if task.origin["content_hash"] != origin["content_hash"]:
+            raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
+        return task
+
+    @staticmethod
+    def is_opened_jointly(request: TrainRequest) -> bool:
+        """Return False: every process reads the table for itself."""
+        return False
+
     def _encode_rows(
         self, spec: TableSpec, request: TrainRequest
     ) -> tuple[PairDataset, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Encode the rows; each is held out or not by a seeded draw, so that the order of a table does not matter."""
+        """Encode the rows and split them at random, by the seed, so that the order of the table does not matter."""
         dataset, rng = PairDataset(spec), np.random.default_rng([request.training.seed, 2])
         validation_fraction = 0.0 if request.table.validation else 1 - request.data.train_fraction
         validation: list[int] = []
@@ -160,33 +183,27 @@ class TableTask:
         """Return whether a saved model has these columns."""
         return isinstance(model_file, TableModelFile) and model_file.spec.to_json() == self.spec.to_json()
 
-    tokens_per_character = 1.0
-    loss_unit = "target"
-
     @property
     def origin(self) -> dict[str, Any]:
         """The digest of the table."""
         return {"content_hash": self.table.digest(), "cache_key": ""}
 
-    def make_evaluator(
-        self, model: EncoderDecoder, machine: DeviceConfig, request: TrainRequest
-    ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
-        """Return a function that gives the loss on some held-out rows, in nats a target; what it is given comes back."""
+    def evaluate(
+        self, model: EncoderDecoder, machine: DeviceConfig, request: TrainRequest, check: StopCheck, logit_scale: float
+    ) -> tuple[float | None, float]:
+        """Return the loss on some validation rows in nats per target, and `logit_scale`: the model has its own temperature."""
         dataset, limit = self.validation, request.run.eval_tokens
         if dataset is None:
-            return None
+            return None, 1.0
         targets = np.cumsum(dataset.target.lengths[self.validation_rows] + dataset.source.lengths[self.validation_rows])
         index = self.validation_rows[: max(1, int((targets <= 4 * limit).sum()))]
         loss_fn = fit_temperature if self.spec.target.is_calibrated and request.training.calibrate else mean_loss
-        return lambda check, logit_scale: (loss_fn(model, dataset, index, machine, check), logit_scale)
+        return loss_fn(model, dataset, index, machine, check), logit_scale
 
-    def make_sampler(self, model: EncoderDecoder, machine: DeviceConfig, length: int) -> Callable[[StopCheck], str] | None:
-        """Return a function that answers a few held-out rows, the right answer behind each; None for none."""
+    def sample(self, model: EncoderDecoder, machine: DeviceConfig, length: int, check: StopCheck) -> str | None:
+        """Return predictions for a few validation rows, each followed by the right one; None if there are no such rows."""
         if length == 0 or not self.validation_cells:
             return None
-        return lambda check: self._sample_text(model, machine)
-
-    def _sample_text(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
         rows = self.validation_cells[: SAMPLE_ROWS if model.decoder is not None else 256]
         report, predictions = self._predict(model, machine, rows, PredictOptions(beam=1))
         lines = []
@@ -207,7 +224,7 @@ class TableTask:
     def final_eval(
         self, model: EncoderDecoder, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> tuple[float | None, str]:
-        """Measure the model that was kept on the rows held out; return its loss, and its metrics in words."""
+        """Evaluate the saved model on the validation rows; return its loss, and its metrics in words."""
         if self.validation is None:
             return None, "No rows were held out, so how good it is is not known: give it more rows, or --validation."
         val = mean_loss(model, self.validation, self.validation_rows, machine)
@@ -221,22 +238,6 @@ class TableTask:
         )
         losses = f"Loss {train:.3f} on rows it learned from, {val:.3f} on rows it never saw."
         return val, f"{metrics} on {report.num_rows:,} rows held out" + (f" ({baselines})" if baselines else "") + f". {losses}"
-
-
-def open_table_task(request: TrainRequest) -> TableTask:
-    """Read the table that a request names."""
-    check_table_options(request.model)
-    return TableTask(request, None)
-
-
-def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TableTask:
-    """Return the table of a run again, in the columns of its model."""
-    if not isinstance(model_file, TableModelFile):
-        raise DataError("The run's model is one of a text, and its settings name a table.")
-    task = TableTask(request, model_file.spec)
-    if task.origin["content_hash"] != origin["content_hash"]:
-        raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-    return task
 
 
 def _open_input(request: TrainRequest) -> Table:

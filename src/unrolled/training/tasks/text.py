@@ -1,16 +1,16 @@
-"""A text as a training uses it: the part that trains, the part that validates, batches, and the ways of looking at a model."""
+"""Training on a text: its training and validation parts, batches, evaluation and samples."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TextModelFile
 from unrolled.errors import DataError, UsageError
+from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.generation.sampling import generate, sampling_precision
 from unrolled.nn.device import DeviceConfig
@@ -18,7 +18,7 @@ from unrolled.nn.language_model import RecurrentLM, embedding_dim
 from unrolled.options import DataOptions, PairOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
 from unrolled.tables.table_files import TABLE_SUFFIXES
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
-from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
+from unrolled.text.corpus import Corpus, cached_corpus, is_encoded_jointly, open_corpus
 from unrolled.text.tokenizer import TOKENIZERS, Ids
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.recipe import TextStats, choose_text_options
@@ -40,6 +40,8 @@ class TextTask:
     Raises `DataError` for a text from which nothing can be learned.
     """
 
+    loss_unit = "character"
+
     def __init__(self, corpus: Corpus, options: DataOptions) -> None:
         self.corpus = corpus
         self._check_corpus()
@@ -52,7 +54,23 @@ class TextTask:
         self._throughputs: dict[Any, float] = {}
         self.as_documents = corpus.tokenizer.eos_id is not None and corpus.longest_document <= MAX_ROW_LENGTH
 
-    loss_unit = "character"
+    @classmethod
+    def open(cls, request: TrainRequest) -> TextTask:
+        """Read the text that a request names, and log what it is. Raises `UsageError` for settings that only tables have."""
+        _check_options(request)
+        task = cls(open_corpus(request.inputs, request.data), request.data)
+        task.log_summary()
+        return task
+
+    @classmethod
+    def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TextTask:
+        """Read the text of a run again."""
+        return cls(reopen_corpus(request, origin), request.data)
+
+    @staticmethod
+    def is_opened_jointly(request: TrainRequest) -> bool:
+        """Return whether processes that open the text of a request at the same time share the work."""
+        return is_encoded_jointly(request.inputs, request.data)
 
     def _check_corpus(self) -> None:
         corpus, tokenizer = self.corpus, self.corpus.tokenizer
@@ -87,7 +105,7 @@ class TextTask:
         return request
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
-        """Return the symbols a second that a request would train here; measured once for the same settings and threads."""
+        """Return the training speed in tokens per second, measured once for the same settings and threads."""
         key = (request.model, request.training, torch.get_num_threads())
         if key not in self._throughputs:
             vocab_size = self.corpus.tokenizer.vocab_size
@@ -105,24 +123,24 @@ class TextTask:
         return RecurrentLM(self.corpus.tokenizer.vocab_size, request.model)
 
     def batches(self, options: TrainingOptions) -> BatchSource:
-        """Return the training part as rows, if it is short documents, or as lanes."""
+        """Return batches of whole documents if they are short, else of parallel streams."""
         eos_id = self.corpus.tokenizer.eos_id
         if eos_id is not None and self.as_documents:
             return DocumentBatches(self.train, options.batch, options.bptt, eos_id, options.seed)
         return StreamBatches(self.train, options.batch, options.bptt, eos_id)
 
     def model_file(self, model: RecurrentLM, history: dict[str, Any], logit_scale: float = 1.0) -> TextModelFile:
-        """Return a network as it is kept in a file, its scores multiplied by `sharpness`."""
+        """Return the content of a model file, the logits multiplied by `logit_scale`."""
         model = model if logit_scale == 1 else model.with_scaled_logits(logit_scale)
         return TextModelFile(model, self.corpus.tokenizer, self.corpus.documents, history)
 
     def matches(self, model_file: ModelFile) -> bool:
-        """Return whether a saved model has the symbols of this text."""
+        """Return whether a saved model has the tokenizer of this text."""
         return isinstance(model_file, TextModelFile) and model_file.tokenizer.to_json() == self.corpus.tokenizer.to_json()
 
     @functools.cached_property
     def tokens_per_character(self) -> float:
-        """How many symbols a character has, by the first million: 1, or more where symbols are bytes of UTF-8."""
+        """Tokens per character in the first million tokens: 1, or more if tokens are bytes of UTF-8."""
         char_starts = self.corpus.tokenizer.char_start_mask()[self.corpus.ids[: 1 << 20]]
         return 1.0 if not self.corpus.is_text or not char_starts.any() else float(1 / char_starts.mean())
 
@@ -131,24 +149,16 @@ class TextTask:
         """The digest of the text, and the key of its encoded copy in the cache."""
         return {"content_hash": self.corpus.content_hash, "cache_key": self.corpus.cache_key}
 
-    def make_evaluator(
-        self, model: RecurrentLM, machine: DeviceConfig, request: TrainRequest
-    ) -> Callable[[StopCheck, float], tuple[float, float]] | None:
-        """Return a function that gives the loss on some of the validation part, in nats a character, and its sharpness."""
-        ids, limit = self.validation, request.run.eval_tokens
-        if ids is None:
-            return None
+    def evaluate(
+        self, model: RecurrentLM, machine: DeviceConfig, request: TrainRequest, check: StopCheck, logit_scale: float
+    ) -> tuple[float | None, float]:
+        """Return the loss on at most `eval_tokens` of the validation part, in nats per character, and the best logit scale."""
+        if self.validation is None:
+            return None, 1.0
+        limit = request.run.eval_tokens
         if not request.training.calibrate:
-            return lambda check, logit_scale: (self._evaluate(model, machine, ids, limit, check).nats, 1.0)
-        return lambda check, logit_scale: fit_logit_scale(
-            self._evaluate(model, machine, ids, limit, check, logit_scale), logit_scale
-        )
-
-    def mean_loss(
-        self, model: RecurrentLM, machine: DeviceConfig, ids: Ids, limit: int, check: StopCheck = lambda: None
-    ) -> float:
-        """Return the loss on up to `limit` symbols of a part, in nats a character."""
-        return self._evaluate(model, machine, ids, limit, check).nats
+            return self._evaluate(model, machine, self.validation, limit, check).nats, 1.0
+        return fit_logit_scale(self._evaluate(model, machine, self.validation, limit, check, logit_scale), logit_scale)
 
     def _evaluate(
         self,
@@ -156,7 +166,7 @@ class TextTask:
         machine: DeviceConfig,
         ids: Ids,
         limit: int,
-        check: StopCheck,
+        check: StopCheck = lambda: None,
         logit_scale: float | None = None,
     ) -> Evaluation:
         corpus = self.corpus
@@ -174,52 +184,28 @@ class TextTask:
             logit_scale=logit_scale,
         )
 
-    def make_sampler(self, model: RecurrentLM, machine: DeviceConfig, length: int) -> Callable[[StopCheck], str] | None:
-        """Return a function that writes some `length` symbols; None for none."""
+    def sample(self, model: RecurrentLM, machine: DeviceConfig, length: int, check: StopCheck) -> str | None:
+        """Return a sample of about `length` tokens, always with the same seed; None if `length` is 0."""
         if length == 0:
             return None
         count = SAMPLE_DOCUMENTS if self.as_documents else 1
         options = SampleOptions(length=length // count + 1, count=count)
-        tokenizer = self.corpus.tokenizer
-
-        def sample_text(check: StopCheck) -> str:
-            precision = sampling_precision(model, torch.float32)  # weights that change are packed anew each time
-            samples = generate(model, tokenizer, options, seed=1, check=check, precision=precision)
-            return "\n".join(sample.text for sample in samples).strip("\n")
-
-        return sample_text
+        precision = sampling_precision(model, torch.float32)  # lower ones would pack the changed weights for every sample
+        samples = generate(model, self.corpus.tokenizer, options, seed=1, check=check, precision=precision)
+        return "\n".join(sample.text for sample in samples).strip("\n")
 
     def final_eval(
         self, model: RecurrentLM, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> tuple[float | None, str]:
-        """Measure the model that was kept on more text than the looks did; return its loss, and the verdict in words."""
-        train = self.mean_loss(model, machine, self.train, limit)
-        val = (
-            None if self.validation is None else self.mean_loss(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit))
-        )
+        """Evaluate the saved model on more text than during training; return its validation loss and the diagnosis."""
+        train, val = self._evaluate(model, machine, self.train, limit).nats, None
+        if self.validation is not None:
+            val = self._evaluate(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit)).nats
         return val, diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
 
 
-MAX_LOGIT_SCALE_STEP = 0.15
-"""Most that a sharpness changes at one look: where it is far off, its curve is no parabola."""
-
-MAX_LOGIT_SCALE = 5.0
-"""A sharpness is from a fifth to this: a network that has learned nothing yet has no best one."""
-
-
-def fit_logit_scale(evaluation: Evaluation, logit_scale: float) -> tuple[float, float]:
-    """Return the loss at the best sharpness near `sharpness`, at which `found` was measured, and that sharpness.
-
-    It is the inverse of a temperature, found by a step of Newton's method (Guo et al. 2017: a network that reads a text many
-    times becomes too sure of itself on text that it never saw).
-    """
-    step = min(MAX_LOGIT_SCALE_STEP, max(-MAX_LOGIT_SCALE_STEP, -evaluation.slope / max(evaluation.curvature, 1e-9)))
-    step = min(MAX_LOGIT_SCALE, max(1 / MAX_LOGIT_SCALE, logit_scale + step)) - logit_scale
-    return evaluation.nats + evaluation.slope * step + evaluation.curvature * step**2 / 2, logit_scale + step
-
-
-def open_text_task(request: TrainRequest) -> TextTask:
-    """Read the text that a request names. Raises `UsageError` for settings that only tables have."""
+def _check_options(request: TrainRequest) -> None:
+    """Raise `UsageError` for settings that only tables have."""
     table_options = set(PairOptions.__dataclass_fields__) | {"target", "validation"}
     misplaced = sorted(table_options & request.explicit)
     if misplaced:
@@ -231,14 +217,6 @@ def open_text_task(request: TrainRequest) -> TextTask:
     embedding_dim(1, request.model)
     if any(name.lower().endswith(TABLE_SUFFIXES) for name in request.inputs):
         logger.info("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")
-    task = TextTask(open_corpus(request.inputs, request.data), request.data)
-    task.log_summary()
-    return task
-
-
-def reopen_text_task(request: TrainRequest, origin: dict[str, Any]) -> TextTask:
-    """Return the text of a run again."""
-    return TextTask(reopen_corpus(request, origin), request.data)
 
 
 def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
