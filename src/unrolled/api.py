@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile, TextModelFile, load_model
 from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import (
     EvaluateKwargs,
@@ -47,6 +48,7 @@ from unrolled.options import (
     present_names,
     split_by_class,
 )
+from unrolled.tables.cell_values import Cell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
     from unrolled.evaluation.language_model import Evaluation
     from unrolled.evaluation.line_surprisal import ScoringStream
     from unrolled.evaluation.predictor import Prediction, Predictor
-    from unrolled.generation.sampling import Sample
     from unrolled.interpret.activations import Activations
     from unrolled.interpret.table_activations import RowActivations
     from unrolled.tables.metric_report import MetricReport
@@ -165,7 +166,6 @@ class Model(TrainedModel):
         """
         from unrolled.analysis.notebook import NotebookSample
         from unrolled.analysis.novel_samples import draw_samples
-        from unrolled.generation.sampling import resolve_seed
 
         settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
         for sample in draw_samples(self.session, settings, resolve_seed(settings)):
@@ -188,8 +188,6 @@ class Model(TrainedModel):
             >>> "".join(model.stream("The ", length=20)) == model.sample("The ", length=20)[4:]
             True
         """
-        from unrolled.generation.sampling import resolve_seed, stream_text
-
         settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
         if settings.novel_only:
             raise UsageError("novel_only is given, and a stream cannot take pieces back: use samples().")
@@ -209,8 +207,6 @@ class Model(TrainedModel):
             >>> model.sampling_backend(top_k=5)["precision"] in ("float32", "bfloat16")
             True
         """
-        from unrolled.generation.sampling import sampling_backend
-
         settings = from_dict(SampleOptions, options, "sample")
         return sampling_backend(self.network, settings, settings.clamp, self.session.sampling_precision)
 
@@ -221,8 +217,6 @@ class Model(TrainedModel):
             >>> model.replaced_characters("Th\u00e9 cat")
             {'\u00e9': 'e'}
         """
-        from unrolled.generation.sampling import encode_prompt
-
         return encode_prompt(self.tokenizer, prompt)[1]
 
     @keyword_arguments(EvaluateOptions)
@@ -444,8 +438,6 @@ class TableModel(TrainedModel):
             >>> len(predictions), predictions[0].probabilities.shape
             (2, (2,))
         """
-        from unrolled.tables.cell_values import Cell
-
         rows = (Cell(value, f"value {number}") for number, value in enumerate(values, 1))
         return list(self._predictor(options).predict_iter(rows))
 
@@ -483,8 +475,6 @@ class TableModel(TrainedModel):
             Traceback (most recent call last):
             unrolled.errors.UsageError: ...
         """
-        from unrolled.tables.cell_values import Cell
-
         prediction, weights = self._predictor(options).predict_with_attention(Cell(value, "value"))
         if weights is None:
             raise UsageError(
@@ -517,8 +507,6 @@ class TableModel(TrainedModel):
         return table, self._predict_rows(table, options)
 
     def _predict_rows(self, table: Table, options: Mapping[str, Any]) -> Iterator[tuple[Row, Prediction]]:
-        from unrolled.tables.cell_values import Cell
-
         pending: list[Row] = []
 
         def sources() -> Iterator[Cell]:
@@ -567,7 +555,6 @@ class TableModel(TrainedModel):
             True
         """
         from unrolled.interpret.table_activations import record_row
-        from unrolled.tables.cell_values import Cell
 
         return record_row(self._predictor(options), Cell(value, "value"))
 

@@ -90,14 +90,13 @@ def test_sampling_imports_neither_training_nor_pages(book: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = done.stdout.split()
     assert "unrolled.generation.sampling" in names
-    heavy: tuple[str, ...] = ("unrolled.training", "unrolled.checkpoints.tensorboard", "unrolled.views.explorer")
-    heavy += (
+    heavy: tuple[str, ...] = (
+        "unrolled.training",
+        "unrolled.checkpoints.tensorboard",
+        "unrolled.views.explorer",
         "unrolled.views.report",
-        "unrolled.views.html_page",
-        "unrolled.analysis.report",
-        "unrolled.analysis.explain",
-        "unrolled.interpret.probes",
     )
+    heavy += ("unrolled.views.html_page", "unrolled.analysis.report", "unrolled.analysis.explain", "unrolled.interpret.probes")
     assert [name for name in names if name.startswith((*heavy, "tensorboard", "torch.utils.tensorboard"))] == []
 
 
