@@ -41,7 +41,7 @@ ORDER = {
         "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
-        "progress", "prediction_writer", "svg_curves", "colored_text", "js_linker", "html_page", "surprisal_page", "explorer",
+        "colored_text", "progress", "prediction_writer", "svg_curves", "js_linker", "html_page", "surprisal_page", "explorer",
         "report",
     ],
     "analysis": [

@@ -26,7 +26,9 @@ def test_the_typed_dicts_are_up_to_date() -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [f for f in FUNCTIONS if "options" in f.__annotations__ and not f.__name__.startswith("_")], ids=lambda f: f.__qualname__
+    "function",
+    [f for f in FUNCTIONS if "options" in f.__annotations__ and not f.__name__.startswith("_")],
+    ids=lambda f: f.__qualname__,
 )
 def test_signatures_and_typed_dicts_agree(function: Any) -> None:
     shown = {p.name for p in inspect.signature(function).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY}

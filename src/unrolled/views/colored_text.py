@@ -13,7 +13,6 @@ from rich.style import Style
 from rich.text import Text
 
 from unrolled.evaluation.line_surprisal import ScoredLine
-from unrolled.views.progress import strip_control_chars
 
 FULL_COLOR_BITS = 8.0
 """Bits at which a token has the full color."""
@@ -22,6 +21,11 @@ MAX_HTML_TOKENS = 4000
 """Maximum number of tokens that a notebook displays."""
 
 Color = tuple[int, int, int]
+
+
+def strip_control_chars(text: str) -> str:
+    """Replace control characters, which a terminal would execute; tabs and line ends stay."""
+    return "".join(c if c in "\n\t" or (c.isprintable() or c == "\u00ad") else "\ufffd" for c in text)
 
 
 def surprisal_color(bits: float) -> Color | None:

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unrolled.training.callbacks import NullProgress, Progress
+from unrolled.views.colored_text import strip_control_chars
 
 LOG_INTERVAL = 5.0
 """Seconds between two log lines; the first comes after `FIRST_LOG_AFTER`."""
@@ -31,11 +32,6 @@ MAX_SAMPLE_CHARS = 120
 """Characters of a sample in a log line; the whole sample is in samples.jsonl."""
 
 BAR_INTERVAL = 0.25
-
-
-def strip_control_chars(text: str) -> str:
-    """Replace control characters, which a terminal would execute; tabs and line ends stay."""
-    return "".join(c if c in "\n\t" or (c.isprintable() or c == "\u00ad") else "\ufffd" for c in text)
 
 
 def format_bits(nats: float | None) -> str:

@@ -74,7 +74,7 @@ def _print_samples(samples: Iterator[Sample], one_per_line: bool) -> None:
 
 def _output_filter() -> Callable[[str], str]:
     """Return a function that makes text printable: on a terminal without control characters, otherwise unchanged."""
-    from unrolled.views.progress import strip_control_chars
+    from unrolled.views.colored_text import strip_control_chars
 
     if sys.stdout.isatty():
         return strip_control_chars
