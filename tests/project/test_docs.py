@@ -36,7 +36,7 @@ def test_the_tree_in_the_architecture_page_is_the_tree() -> None:
     tree = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("src/unrolled/\n")[1].split("    native/")[0]
     commands = ROOT / "src" / "unrolled" / "cli" / "commands"
     files = {path.name for path in (ROOT / "src").rglob("*.py") if commands not in path.parents}
-    assert set(re.findall(r"\b([a-z_]+\.py)\b", tree)) == files - {"__init__.py", "__main__.py"}
+    assert set(re.findall(r"\b([a-z_0-9]+\.py)\b", tree)) == files - {"__init__.py", "__main__.py"}
 
 
 def test_commands_and_flags_in_the_documents_exist() -> None:
