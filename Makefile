@@ -1,6 +1,7 @@
 # make train   environment, then one minute on the built-in corpus, then a sample
 # make test    environment, then all tests        make test-long   the slow soaks
 # make check   lint and types  make check-js    types of the pages' scripts alone (needs node)
+# make test-instructions   which processor this is; kernels and determinism with each instruction set, and with 1, 2 and 3 threads
 # make docs    the documentation, into docs/_build; a warning is an error
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ READY := .venv/ready
 
 CHROMIUMS := chromium chromium-browser google-chrome
 
-.PHONY: train test test-long check check-js docs browser clean
+.PHONY: train test test-long test-instructions check check-js docs browser clean
 
 train: $(READY)
 	$(BIN)/unrolled train --minutes 1
@@ -19,6 +20,20 @@ train: $(READY)
 test: $(READY) browser
 	$(BIN)/pytest -n 2 --dist loadgroup -m 'not long and not serial'
 	$(BIN)/pytest -m 'serial and not long'
+
+# Tests of numbers that must not depend on the machine; OMP_NUM_THREADS is what torch takes for its threads.
+FAST_NUMBERS := depend or golden or same or seed or equal
+NUMBERS := tests/native/test_native_layer.py tests/native/test_norm_loss_optim.py tests/checkpoints/test_golden_files.py \
+	tests/generation/test_sampling.py
+
+test-instructions: $(READY)
+	@$(BIN)/python -c "import platform, torch; from unrolled.nn.kernels.extension import native_module as m; \
+	print('processor:', torch.backends.cpu.get_cpu_capability(), platform.processor() or platform.machine(), *m().available_isas())"
+	@for isa in $$($(BIN)/python -c "from unrolled.nn.kernels.extension import native_module as m; print(*m().available_isas())"); do \
+		echo "== instruction set $$isa, 1 thread"; \
+		UNROLLED_INSTRUCTIONS=$$isa $(BIN)/pytest -n 2 -m 'not long and not serial' -k '$(FAST_NUMBERS)' $(NUMBERS) || exit 1; done
+	@for threads in 2 3; do echo "== $$threads threads"; \
+		UNROLLED_TEST_THREADS=$$threads $(BIN)/pytest -m 'not long and not serial' -k '$(FAST_NUMBERS)' $(NUMBERS) || exit 1; done
 
 test-long: $(READY) browser
 	$(BIN)/pytest -m long

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tiny models gain nothing from more threads, and waiting is slow
+# Before torch is imported. Tiny models gain nothing from more than one thread; `make test-instructions` tries 2 and 3.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("UNROLLED_TEST_THREADS", "1")
 
 from support.cli import cli
 from support.faults import no_fsync

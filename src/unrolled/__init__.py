@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time, __getattr__ imp
     from unrolled.errors import UnrolledError
     from unrolled.nn.stateful import GRU, LSTM, RNN
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "GRU": "unrolled.nn.stateful",
