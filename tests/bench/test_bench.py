@@ -23,7 +23,7 @@ from unrolled.nn.kernels.native import has_bfloat16
 from unrolled.views.svg_curves import loss_curves_svg
 
 TINY: dict[str, dict[str, Any]] = {
-    "our step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "optimiser": "adamw"},
+    "our step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "optimizer": "adamw"},
     "peer step": {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4, "autocast": True},
     "layer": {"cell": "gru", "hidden": 8, "batch": 2, "bptt": 4, "kernel": "reference", "precision": "bfloat16"},
     "product": {"size": 16, "precision": "float32"},
@@ -148,7 +148,7 @@ def test_the_clock_stands_while_a_peer_is_looked_at() -> None:
 
 
 def test_all_learn_and_the_picture_is_drawn(book: Path, cli: Callable[..., Any]) -> None:
-    done = cli("bench", "learning", "--text", book, "--seconds", 0.3, "--picture", "loss.svg", "--json")
+    done = cli("bench", "learning", "--text", book, "--seconds", 0.3, "--svg", "loss.svg", "--json")
     assert done.code == 0, done.err
     rows = json.loads(done.out)["learning"]
     assert [row["name"] for row in rows] == list(learning.CONTENDERS)
@@ -180,6 +180,6 @@ def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(
     (tmp_path / "short.txt").write_text("too short. " * 40, "utf-8")
     with pytest.raises(DataError, match="440 symbols; the peers need 2,833"):
         learning.train_plain_lstm(str(tmp_path / "short.txt"), 0.1, 1)
-    done = cli("bench", "learning", "--picture", "no/such/folder.svg")
+    done = cli("bench", "learning", "--svg", "no/such/folder.svg")
     assert done.code == 2
     assert "no folder" in done.err

@@ -162,7 +162,7 @@ def test_usage_errors_are_one_sentence(cli: Cli, book: Path, arguments: list[str
 BAD_TEXTS = [
     (b"", "There is no text in"),
     (b"a", "The text has one character"),
-    (b"aaaaaaaa", "The text has one kind of symbol only, 'a'"),
+    (b"aaaaaaaa", "The text has only one kind of token, 'a'"),
     (b"fine so far \xff\xfe", "is not UTF-8: byte 0xff at offset 12"),
     ("hello".encode("utf-16"), "is UTF-16, and UTF-8 is expected"),
     (b"one\0two", "has a NUL byte at offset 3: it is not UTF-8 text"),

@@ -252,10 +252,10 @@ def test_unsupported_models_and_options_use_the_reference() -> None:
     with pytest.raises(ValueError, match="no native decoder for GRUResetBeforeCell"):
         NativeDecoder(network(cell="gru-reset-before"), 1)
     assert sampling_backend(model, options, [], "float32") == {
-        "step": f"native ({native_module().active_isa()})",
+        "backend": f"native ({native_module().active_isa()})",
         "precision": "float32",
     }
-    assert sampling_backend(model, options, [], None) == {"step": "reference", "precision": "float32"}
+    assert sampling_backend(model, options, [], None) == {"backend": "reference", "precision": "float32"}
 
 
 @built

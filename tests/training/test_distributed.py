@@ -28,7 +28,7 @@ from unrolled.training.optim import Muon
 
 ARGUMENTS = (
     *("--hidden", "16", "--batch", "6", "--bptt", "16", "--precision", "float32", "--dropout", "0", "--symbol-dropout", "0"),
-    *("--reset-probability", "0.1", "--sample-length", "20", "--optimiser", "adamw"),
+    *("--state-reset-prob", "0.1", "--sample-length", "20", "--optimizer", "adamw"),
 )
 LIMIT = 150
 
@@ -64,8 +64,8 @@ def difference(one: str, other: str) -> float:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     assert all(first[name].shape == second[name].shape for name in first)
-    names = [name for name in first if name != "window" and first[name].numel()]
-    sizes = {name: first[name].abs().clamp_min(1) if name.startswith("carried") else 1.0 for name in names}
+    names = [name for name in first if name != "running_sums" and first[name].numel()]
+    sizes = {name: first[name].abs().clamp_min(1) if name.startswith("state/") else 1.0 for name in names}
     return max(float(((first[name] - second[name]) / sizes[name]).abs().max()) for name in names)
 
 
@@ -77,13 +77,13 @@ def words(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "settings", [(), ("--unit", "line"), ("--cell", "gru", "--tokens", "bytes")], ids=["stream", "line", "gru"]
+    "settings", [(), ("--documents", "line"), ("--cell", "gru", "--tokens", "bytes")], ids=["stream", "line", "gru"]
 )
 def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
     train(1, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "one")
     done = train(2, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "two", "--json", "--log-to", "tensorboard")
-    if settings == ("--unit", "line"):  # rows begin from zero: what is carried is nobody's
-        names = [name for name in weights("one") if not name.startswith("carried") and name != "window"]
+    if settings == ("--documents", "line"):  # rows begin from zero: what is carried is nobody's
+        names = [name for name in weights("one") if not name.startswith("state/") and name != "running_sums"]
         assert max(float((weights("one")[name] - weights("two")[name]).abs().max()) for name in names) < 1e-6
     else:
         assert difference("one", "two") < 1e-6
@@ -140,7 +140,7 @@ def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:
     train(1, table, *own, "--steps", 6, "--out", "one")
     train(2, table, *own, "--steps", 6, "--out", "two")
     one, two = weights("one"), weights("two")
-    names = [name for name in one if name != "window" and one[name].numel()]
+    names = [name for name in one if name != "running_sums" and one[name].numel()]
     assert max(float((one[name] - two[name]).abs().max()) for name in names) < 1e-6
 
 
@@ -228,12 +228,12 @@ def test_a_stop_saves_once_and_resumes(words: Path) -> None:
     assert difference("straight", "broken") < 1e-3  # 300 steps of AdamW make more of the last digits
 
 
-def test_a_short_text_is_shared_by_fewer_lanes(tmp_path: Path) -> None:
+def test_a_short_text_is_shared_in_fewer_columns(tmp_path: Path) -> None:
     text = tmp_path / "short.txt"
     text.write_text(sentences(300)[:1100], "utf-8")  # fifteen lanes of 64 steps
     settings = ("--hidden", "8", "--steps", "2", "--sample-length", "5")
-    assert "lanes of" in train(2, text, *settings, "--out", "two").stderr
-    assert len(weights("two")["carried/0"]) % 2 == 0
+    assert "the text is short: batch" in train(2, text, *settings, "--out", "two").stderr
+    assert len(weights("two")["state/0"]) % 2 == 0
 
 
 def test_what_stops_the_first_rank_is_told_once() -> None:
@@ -244,12 +244,12 @@ def test_what_stops_the_first_rank_is_told_once() -> None:
     assert "[rank1]" not in done.stderr, "a traceback"
 
 
-def test_lanes_that_cannot_be_shared_are_told(words: Path) -> None:
+def test_a_batch_that_cannot_be_shared_equally_is_refused(words: Path) -> None:
     done = subprocess.run(
         command(2, words, *ARGUMENTS, "--batch", 7, "--steps", 2, "--out", "run"), capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode != 0
-    assert "7 lanes cannot be shared among 2 processes" in done.stderr
+    assert "A batch of 7 cannot be shared equally among 2 processes" in done.stderr
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
@@ -263,8 +263,8 @@ def test_parts_of_a_batch_are_the_batch(size: int, rows: int) -> None:
     pairs = PairBatch(batch.inputs, np.full(rows, 5), targets, np.arange(rows), batch.num_targets + rows)
     for whole in (batch, pairs):
         parts = [shard_batch(whole, ProcessGroup(rank, size)) for rank in range(size)]
-        assert sum(part.symbols for part in parts) == whole.num_targets
-        assert sum(part.weight for part in parts) == pytest.approx(size)
+        assert sum(part.num_targets for part in parts) == whole.num_targets
+        assert sum(part.loss_weight for part in parts) == pytest.approx(size)
         assert all(part.rows >= 1 for part in parts)
         for part in parts:
-            assert part.weight == pytest.approx(part.symbols * size / whole.num_targets)
+            assert part.loss_weight == pytest.approx(part.num_targets * size / whole.num_targets)

@@ -133,7 +133,7 @@ def test_rules_are_steady() -> None:
 def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[..., Any]) -> None:
     done = cli("train", book, "--steps", 12, "--stop-after", 6, "--batch", 4, "--bptt", 8, "--sample-length", 0, "--out", "r")
     told = re.search(
-        r"2 layers of (\d+) units, dropout ([\d.]+) \(of symbols [\d.]+\), 4 lanes of 8 steps, (\w+): in 12 steps", done.err
+        r"2 layers of (\d+) units, dropout ([\d.]+) \(of tokens [\d.]+\), batch 4 of 8 steps, (\w+): in 12 steps", done.err
     )
     assert told, done.err
     saved = json.loads(Path("r/config.json").read_text("utf-8"))["options"]
@@ -147,7 +147,7 @@ def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCa
     caplog.set_level("INFO", "unrolled")
     values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4}
     outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), NullProgress()).train()
-    assert any("symbols/s" in message for message in caplog.messages)
+    assert any("tokens/s" in message for message in caplog.messages)
     assert load("r").network.options.hidden == 128  # a small text
     assert outcome.diagnosis
 

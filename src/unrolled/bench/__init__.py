@@ -30,7 +30,7 @@ from unrolled.views.svg_curves import loss_curves_svg
 logger = logging.getLogger(__name__)
 
 TRAINING_SIZES = ((2, 128, 50, 50), (2, 256, 32, 64), (2, 512, 100, 100), (1, 1024, 64, 64), (2, 256, 64, 128))
-"""Layers, units, lanes and steps of the training steps compared."""
+"""Layers, units, batch and steps of the training steps compared."""
 
 SAMPLING_UNITS = (128, 256, 512)
 """Units of the two layers that are sampled from."""
@@ -113,7 +113,7 @@ def training(rounds: int) -> list[dict[str, Any]]:
         )
         row = rows[-1]
         logger.info(
-            f"training {layers}x{hidden}, {batch} lanes, {bptt} steps: {rates['ours']:>9,.0f} characters/s, "
+            f"training {layers}x{hidden}, batch {batch}, {bptt} steps: {rates['ours']:>9,.0f} characters/s, "
             f"{row['times_float32']:.2f} times nn.LSTM in float32, {row['times_bfloat16']:.2f} times it in bfloat16 "
             f"({row['times_bfloat16_tuned']:.2f} with an allocator that keeps its memory), "
             f"{row['share_of_peak']:.0%} of the matrix peak"
@@ -132,7 +132,7 @@ def kernels(rounds: int) -> list[dict[str, Any]]:
         rates = run_interleaved({name: ("layer", parameters | {"kernel": name}) for name in names}, rounds)
         operations = (
             12.0 * CELLS[cell].num_gates * hidden**2
-        )  # a symbol: two matrices, two a weight, forward and twice backward
+        )  # a token: two matrices, two a weight, forward and twice backward
         shares = {name: rate * operations / peaks[precision] for name, rate in rates.items()}
         rows.append(
             parameters
@@ -140,7 +140,7 @@ def kernels(rounds: int) -> list[dict[str, Any]]:
             | {f"share_of_peak_{name}": share for name, share in shares.items()}
         )
         summary = ", ".join(f"{name} {rate:,.0f} characters/s ({shares[name]:.0%} of the peak)" for name, rate in rates.items())
-        logger.info(f"layer {cell} {hidden}, {batch} lanes, {bptt} steps, {precision}: {summary}")
+        logger.info(f"layer {cell} {hidden}, batch {batch}, {bptt} steps, {precision}: {summary}")
     return rows
 
 
@@ -194,7 +194,7 @@ def _memory_bound_steps(hidden: int, streams: int, precision: Any) -> float:
 
 
 def encoding(rounds: int) -> dict[str, Any]:
-    """Return megabytes a second of text made into symbols: by ours, file and cache included, and by a dictionary."""
+    """Return megabytes of text per second that are encoded: by this package, with file and cache, and by a dictionary."""
     parameters = {"megabytes": 20}
     rates = run_interleaved({"ours": ("our encoding", parameters), "dictionary": ("peer encoding", parameters)}, rounds)
     ratio = rates["ours"] / rates["dictionary"]

@@ -34,7 +34,7 @@ Curve = list[tuple[float, float]]
 
 WINDOW = 256
 MIN_TRAIN_TOKENS = 50 * 51
-"""Symbols that fill the tutorials' 50 lanes of 50 steps once."""
+"""Tokens of one batch of the tutorials: 50 columns of 50 steps."""
 
 
 class CurveCallback(NullProgress):
@@ -51,7 +51,7 @@ class CurveCallback(NullProgress):
 def train_unrolled(text: str, seconds: float, seed: int, **settings: Any) -> dict[str, Any]:
     """Train with the defaults, changed by `settings`; return the curve and the losses at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        values = {"minutes": seconds / 60, "out": str(Path(folder) / "run"), "seed": seed, "eval_symbols": 2**31, **settings}
+        values = {"minutes": seconds / 60, "out": str(Path(folder) / "run"), "seed": seed, "eval_tokens": 2**31, **settings}
         preset = values.pop("preset", None)
         callback = CurveCallback()
         result = launch.start_run(TrainRequest.build((text,), values, "bench", preset), callback).train()
@@ -63,7 +63,7 @@ def train_unrolled(text: str, seconds: float, seed: int, **settings: Any) -> dic
 
 
 def train_plain_lstm(text: str, seconds: float, seed: int) -> dict[str, Any]:
-    """Train the tutorials' model: embedding 64, two layers of 256, Adam at 0.002, clip 5, 50 lanes of 50 steps."""
+    """Train the tutorials' model: embedding 64, two layers of 256, Adam at 0.002, clip 5, batch 50 of 50 steps."""
     torch.manual_seed(seed)
     train, validation, vocab_size = _split(text)
     model = PlainLSTM(vocab_size, 64, 256, 2)
@@ -141,7 +141,7 @@ def _split(text: str) -> tuple[Ids, Ids, int]:
     corpus = open_corpus([text], DataOptions())
     train, validation = corpus.split(DataOptions().train_fraction)
     if len(validation) <= WINDOW or len(train) < MIN_TRAIN_TOKENS:
-        raise DataError(f"{text} has {len(corpus.ids):,} symbols; the peers need {10 * MIN_TRAIN_TOKENS // 9:,} to learn from.")
+        raise DataError(f"{text} has {len(corpus.ids):,} tokens; the peers need {10 * MIN_TRAIN_TOKENS // 9:,} to learn from.")
     return np.asarray(train), np.asarray(validation), corpus.tokenizer.vocab_size
 
 

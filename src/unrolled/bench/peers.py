@@ -69,7 +69,7 @@ class TransformerBlock(nn.Module):
 
 
 class SmallGPT(nn.Module):
-    """A GPT with the settings that nanoGPT's README gives for a processor: 4 layers, 4 heads, width 128, 64 symbols."""
+    """A GPT with the settings that nanoGPT's README gives for a processor: 4 layers, 4 heads, width 128, 64 tokens."""
 
     def __init__(self, vocab_size: int, context: int = 64, width: int = 128, num_heads: int = 4, num_layers: int = 4) -> None:
         super().__init__()

@@ -26,13 +26,13 @@ from unrolled.text.tokenizer import CharTokenizer
 from unrolled.training.train_step import TrainStep
 
 VOCAB_SIZE = 96
-"""Kinds of symbols, about those of a text in English."""
+"""Vocabulary size, about that of the characters of an English text."""
 
 SAMPLE_LINE = "The quick brown fox jumps over the lazy dog; 0123456789, and THE DOG sleeps on (for now).\n"
 
 
 class Workload(Protocol):
-    """Something to time. `work` is what one call does: symbols, megabytes, floating-point operations."""
+    """Something to time. `work` is what one call does: tokens, megabytes, floating-point operations."""
 
     work: float
 
@@ -42,7 +42,7 @@ class Workload(Protocol):
 
 
 class UnrolledStep:
-    """A training step of this package, as `unrolled train --optimizer adamw` takes it, on symbols drawn at random."""
+    """A training step of this package, as `unrolled train --optimizer adamw` takes it, on random tokens."""
 
     def __init__(self, layers: int, hidden: int, batch: int, bptt: int, optimizer: Any) -> None:
         options = MachineOptions()
@@ -166,7 +166,7 @@ class PeerSampling:
 
 
 class UnrolledEncoding:
-    """Text to symbols, as `unrolled train` reads a file it never saw; in megabytes."""
+    """Text to token ids, as `unrolled train` reads a file it never saw; in megabytes."""
 
     def __init__(self, megabytes: int) -> None:
         self.text, self.work = SAMPLE_LINE * (megabytes * 1_000_000 // len(SAMPLE_LINE)), float(megabytes)
@@ -181,7 +181,7 @@ class UnrolledEncoding:
 
 
 class PeerEncoding:
-    """Text to symbols as tutorials do it: a dictionary and a list comprehension; in megabytes."""
+    """Text to token ids as tutorials do it: a dictionary and a list comprehension; in megabytes."""
 
     def __init__(self, megabytes: int) -> None:
         self.text, self.work = SAMPLE_LINE * (megabytes * 1_000_000 // len(SAMPLE_LINE)), float(megabytes)

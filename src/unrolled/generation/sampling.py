@@ -57,7 +57,7 @@ class Sample:
         """Return it as JSON values."""
         return {
             "text": self.text, "prompt": self.prompt, "seed": self.seed,
-            "symbols": self.num_tokens, "ended": self.finish_reason,
+            "tokens": self.num_tokens, "finish_reason": self.finish_reason,
         }  # fmt: skip
 
 
@@ -189,8 +189,8 @@ def sampling_backend(
     """Return which `step` draws samples, native or reference, and the `precision` of its weights."""
     native_weights = native_precision(model, options, clamps, precision)
     if native_weights is None:
-        return {"step": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
-    return {"step": f"native ({native_module().active_isa()})", "precision": native_weights}
+        return {"backend": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
+    return {"backend": f"native ({native_module().active_isa()})", "precision": native_weights}
 
 
 def make_native_decoder(

@@ -204,7 +204,7 @@ def _resume(
         logger.warning(message)
     task: TrainingTask = _task_class(request).reopen(request, origin, model_file)
     if not task.matches(model_file):
-        raise ModelError(f"{run.path} was encoded by another version, with other symbols: resume it with that one.")
+        raise ModelError(f"{run.path} was encoded by another version, with another vocabulary: resume it with that one.")
     model = model_file.model.to(machine.device)
     machine_options = _keep_kernel(model, request.machine, run)
     machine, kernels = choose_kernel(model, machine, machine_options, request.training)
@@ -255,7 +255,7 @@ def _build_run(
         request.training.batch,
         request.training.bptt,
     ):
-        logger.info(f"the text is short: {batches.batch_size} lanes of {batches.seq_len} steps")
+        logger.info(f"the text is short: batch {batches.batch_size} of {batches.seq_len} steps")
     logger.info(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
         f"{machine.threads} threads, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"
@@ -273,7 +273,7 @@ def _shardable_batches(task: TrainingTask, request: TrainRequest, process_group:
     if isinstance(batches, StreamBatches) and (remainder := batches.batch_size % processes):
         if "batch" in request.explicit or remainder == batches.batch_size:
             raise UsageError(
-                f"{batches.batch_size} lanes cannot be shared among {processes} processes: choose another --batch."
+                f"A batch of {batches.batch_size} cannot be shared equally among {processes} processes: choose another --batch."
             )
         batches = task.batches(dataclasses.replace(request.training, batch=batches.batch_size - remainder))
     return batches

@@ -38,7 +38,7 @@ STEP_VALUE = {"adamw": 1.0, "muon": 1.8}
 
 DROPOUT_BY_PRESSURE = ((3.5, 0.0), (16.0, 0.08), (160.0, 0.3), (400.0, 0.5))
 TOKEN_DROPOUT_BY_PRESSURE = ((3.5, 0.0), (16.0, 0.025), (160.0, 0.12), (400.0, 0.3))
-"""Shares of units, and of symbols, silenced, by the pressure to learn by heart (see `pressure`); straight lines over its
+"""Dropout of units and of tokens by the pressure to memorize (see `pressure`), linear between points of its
 logarithm between the points. With its sharpness fitted a model needs less than half of
 the dropout at 15 passes; what is beyond was drawn through one run of 77 (LOG.md)."""
 
@@ -50,8 +50,8 @@ BATCH_SIZE, WIDE_UNITS, WIDE_BATCH_SIZE = 32, 384, 64
 step is less."""
 
 BASE_LR, MAX_LR_SCALE = 8e-3, 2.0
-"""The highest learning rate of one process; that of several grows with the root of their lanes, twofold at most: tried up to
-four times the lanes (LOG.md)."""
+"""Peak learning rate of one process. With several, it grows with the square root of the total batch, at most to twice its
+value: tried up to four times the batch (benchmarks/LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def choose_text_options(
 ) -> tuple[TrainRequest, str]:
     """Return the request with what was not given filled in, and a sentence that says what was chosen and why.
 
-    `ranks` are the processes that train together: each has as many lanes as one alone would have, unless they were given.
+    With `world_size` processes, each has the batch that one process would have, unless the batch was given.
     `pace` is asked only for a budget in minutes: one in steps or epochs makes the same run on every machine.
     """
     if request.explicit.issuperset(RECIPE_OPTIONS):
@@ -84,7 +84,7 @@ def choose_text_options(
             fill_defaults(request, optimizer=best), choose_units(throughputs[best] * budget.total, stats.tokens), world_size
         )
         throughput = measure(request)
-        tokens_read, why = throughput * budget.total, f"{budget.total / 60:.3g} min at {throughput:,.0f} symbols/s"
+        tokens_read, why = throughput * budget.total, f"{budget.total / 60:.3g} min at {throughput:,.0f} tokens/s"
     else:
         tokens_per_step = request.training.batch * request.training.bptt
         tokens_read = budget.total * tokens_per_step if budget.unit == "steps" else budget.total
@@ -100,8 +100,8 @@ def choose_text_options(
     )
     model, training = request.model, request.training
     return request, (
-        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.token_dropout:g}), "
-        f"{training.batch} lanes of {training.bptt} steps, {training.optimizer}: in {why} the text is {describe_epochs(epochs)}"
+        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
+        f"batch {training.batch} of {training.bptt} steps, {training.optimizer}: in {why} the text is {describe_epochs(epochs)}"
     )
 
 
@@ -113,7 +113,7 @@ def describe_epochs(epochs: float) -> str:
 
 
 def choose_units(tokens_read: float, text_tokens: int) -> int:
-    """Return the units a layer for `reads` symbols read (at 256 units), of a text of `symbols`."""
+    """Return the hidden units for a number of tokens that can be read (at 256 units), and a text of a number of tokens."""
     if text_tokens < SMALL_TEXT_TOKENS:
         return UNITS_BY_TOKENS[0][1]
     widths = UNITS_BY_TOKENS if text_tokens >= LARGE_TEXT_TOKENS else UNITS_BY_TOKENS[:-1]
@@ -121,7 +121,7 @@ def choose_units(tokens_read: float, text_tokens: int) -> int:
 
 
 def pressure(epochs: float, parameters: int, tokens: int) -> float:
-    """Return how much a network is pressed to learn by heart: how often it reads, times the root of its weights a symbol."""
+    """Return the pressure to memorize: epochs times the square root of the number of weights per token of the text."""
     return epochs * math.sqrt(parameters / tokens)
 
 

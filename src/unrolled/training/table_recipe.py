@@ -33,7 +33,7 @@ MAX_PRESSURE = 300.0
 
 DROPOUT_BY_PRESSURE = ((5.0, 0.1), (20.0, 0.3), (50.0, 0.4), (200.0, 0.5))
 TOKEN_DROPOUT_BY_PRESSURE = ((5.0, 0.02), (50.0, 0.1), (200.0, 0.2))
-"""Shares of units, and of symbols, silenced, by the pressure to learn by heart: passes times the root of the weights a target.
+"""Dropout of units and of tokens by the pressure to memorize: epochs times the square root of the weights per target.
 
 Straight lines over its logarithm between the points.
 """
@@ -88,7 +88,7 @@ def choose_table_options(
     )
     model, training = request.model, request.training
     return request, (
-        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of symbols {model.token_dropout:g}), "
+        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
         f"{training.batch} rows a batch, {training.optimizer}: in {why} the table is {describe_epochs(epochs)}"
     )
 

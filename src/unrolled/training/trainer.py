@@ -105,7 +105,7 @@ class Trainer:
         self._eval_fractions = eval_fractions(self.budget)
         self.state = TrainerState()
         self.lr = 0.0
-        self._running_sums = torch.zeros(3, dtype=torch.float64, device=machine.device)  # loss, symbols, gradient norm
+        self._running_sums = torch.zeros(3, dtype=torch.float64, device=machine.device)  # loss, tokens, gradient norm
         self._last_save_time = time.monotonic()
         self._last_save_step = -1
         self._stop_signal: int | None = None

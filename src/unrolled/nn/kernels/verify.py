@@ -39,7 +39,7 @@ def find_mismatch(model: Network, kernel: str, dtype: torch.dtype, batch_size: i
     if kernel == "native" and isinstance(model, RecurrentLM):
         error = loss_relative_error(model.head, dtype, batch_size, steps)
         if not error <= TOLERANCE[dtype]:
-            return f"{label} loss has wrong gradients here with {model.vocab_size} symbols: {error:.0%} off"
+            return f"{label} loss has wrong gradients here with {model.vocab_size} tokens: {error:.0%} off"
     return None
 
 

@@ -77,7 +77,7 @@ class TextTask:
         if len(corpus.ids) < 2:
             raise DataError("The text has one character: at least two are needed, to predict one from the other.")
         if tokenizer.vocab_size == 1 and tokenizer.eos_id is None:
-            raise DataError(f"The text has one kind of symbol only, {tokenizer.decode([0])!r}: there is nothing to predict.")
+            raise DataError(f"The text has only one kind of token, {tokenizer.decode([0])!r}: there is nothing to predict.")
 
     def log_summary(self) -> None:
         """Log the size of the text, what its encoding left out, and whether there is a validation part."""
@@ -88,7 +88,7 @@ class TextTask:
             if tokenizer.eos_id is None
             else f", {corpus.num_documents:,} {corpus.documents}s, the longest {corpus.longest_document:,}"
         )
-        logger.info(f"{len(corpus.ids):,} symbols of {num_kinds:,} kinds{documents}")
+        logger.info(f"{len(corpus.ids):,} tokens, {num_kinds:,} different{documents}")
         for message in corpus.notes:
             logger.info(message)
         if self.validation is None:
