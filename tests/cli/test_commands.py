@@ -17,6 +17,7 @@ import safetensors.torch
 
 from support.cli import TINY_RUN, Cli
 from unrolled import __version__
+from unrolled.cli.commands import train as train_command
 from unrolled.cli.main import COMMANDS
 from unrolled.options import OPTION_CLASSES, PRESETS, EvaluateOptions, SampleOptions, flag_name
 
@@ -139,7 +140,7 @@ BAD_FLAGS = [
     (["train", "BOOK", "--hidden"], "--hidden: the value is missing."),
     (["train", "BOOK", "--embedding", "5"], "Residual layers need --embedding equal to --hidden (256)"),
     (["train", "BOOK", "--preset", "charrnn"], "There is no preset 'charrnn'; did you mean 'char-rnn'?"),
-    (["train", "BOOK", "--device", "abacus"], "--device abacus is not on this machine; it has:"),
+    (["train", "BOOK", "--device", "abacus"], "--device abacus is not available; this computer has:"),
     (["train", "BOOK", "--kernels", "torch", "--cell", "gru-reset-before"], "--kernels torch cannot run this model"),
     (["trian", "BOOK"], "There is no command 'trian'; did you mean 'train'?"),
     (["sample"], "following arguments are required: RUN"),
@@ -314,7 +315,7 @@ def test_help_is_quick_narrow_and_complete(cli: Cli) -> None:
 
 def test_nothing_heavy_is_imported_before_arguments_are_parsed() -> None:
     code = (
-        "import sys, unrolled.cli.main; unrolled.cli.main(['train', '--hidden', '0']);"
+        "import sys; from unrolled.cli.main import main; main(['train', '--hidden', '0']);"
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -350,7 +351,7 @@ def test_a_bug_keeps_its_traceback_and_debug_shows_any(cli: Cli, monkeypatch: py
     def broken(arguments: list[str]) -> int:
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(COMMANDS, "train", broken)
+    monkeypatch.setattr(train_command, "run", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         cli("train")
     monkeypatch.undo()
@@ -371,7 +372,7 @@ def test_two_stops_and_one_go_are_bit_equal_from_the_command_line(cli: Cli, book
 BAD_SETTINGS = [
     ('residual = "no"', "--residual is 'no'; expected true or false."),
     ('schedule = "cosine"', "--schedule is 'cosine'; expected one of linear, decay, constant."),
-    ('cell = "foo"', "--cell is 'foo'; expected one of rnn, gru, gru-before, lstm."),
+    ('cell = "foo"', "--cell is 'foo'; expected one of rnn, gru, gru-reset-before, lstm."),
     ("hidden = 16.5", "--hidden is 16.5; expected a whole number."),
     ("hidden = true", "--hidden is True; expected a whole number."),
     ('seed = "x"', "--seed is 'x'; expected a whole number."),

@@ -208,7 +208,7 @@ def learn(options: BenchOptions) -> list[dict[str, Any]]:
     if options.svg and not Path(options.svg).absolute().parent.is_dir():
         raise UsageError(f"--picture {options.svg} has no folder to be written to.")
     logger.info(
-        f"loss after {options.seconds:g} s on {options.text}, in nats a character: with the context carried on, "
+        f"loss after {options.seconds:g} s on {options.text}, in nats per character: with the context carried on, "
         f"in windows of {learning.WINDOW} (the GPT: of its 64)"
     )
     for name, contender in learning.CONTENDERS.items():

@@ -1,7 +1,7 @@
 """Loss against seconds: this package with no settings, and what people write, on the same text, split and clock.
 
 The clock runs while a contender learns, not while it is looked at. Every loss is of the whole validation part (the last tenth),
-in nats a character; the GPT's is of windows of its own context, as its authors report it.
+in nats per character; the GPT's is of windows of its own context, as its authors report it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EVAL_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Shares of the time after which a peer is looked at."""
 
 Curve = list[tuple[float, float]]
-"""Seconds of learning, and nats a character."""
+"""Seconds of learning, and nats per character."""
 
 WINDOW = 256
 MIN_TRAIN_TOKENS = 50 * 51

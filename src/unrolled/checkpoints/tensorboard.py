@@ -27,7 +27,7 @@ SCALARS = {
     },
     "validation": {"val_nats": "loss/validation", "val_bits": "loss/validation_bits"},
 }
-"""What is drawn of each kind of record in metrics.jsonl, and under which name. Losses are in nats a character."""
+"""What is drawn of each kind of record in metrics.jsonl, and under which name. Losses are in nats per character."""
 
 
 def require_tensorboard() -> None:

@@ -22,7 +22,7 @@ def diagnose(train: float, val: float | None, best_fraction: float, epochs: floa
     """
     if val is None:
         return "There was no text to validate on, so whether it overfits is not known: give it more text."
-    losses = f"{train:.3f} nats a character on the text it learned from, {val:.3f} on text it never saw"
+    losses = f"{train:.3f} nats per character on the training text, {val:.3f} on the validation text"
     if best_fraction < OVERFIT_FRACTION:
         return (
             f"Overfit: {losses}. It was best after {best_fraction:.0%} of the time, and that model is kept. More time "

@@ -124,10 +124,7 @@ class TrainingRun:
         val, diagnosis = self.task.final_eval(model, self.machine, self.request.run.eval_tokens, best_fraction, epochs)
         logit_scale = float(model_file.history.get("logit_scale", 1.0))
         if abs(logit_scale - 1) > MIN_REPORTED_SCALE_CHANGE:
-            comparison = "less" if logit_scale < 1 else "more"
-            diagnosis += (
-                f" Its scores are kept times {logit_scale:.2f}: {comparison} sure of itself, it was best on text it never saw."
-            )
+            diagnosis += f" Its logits are scaled by {logit_scale:.2f}, to lower the validation loss (temperature scaling)."
         model_file.history.update(val_nats=val, diagnosis=diagnosis)
         run.save_best(model_file)
         return val, diagnosis

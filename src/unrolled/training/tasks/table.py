@@ -236,7 +236,7 @@ class TableTask:
             for name, baseline in report.baselines.items()
             if report.headline in baseline
         )
-        losses = f"Loss {train:.3f} on rows it learned from, {val:.3f} on rows it never saw."
+        losses = f"Loss {train:.3f} on training rows, {val:.3f} on validation rows."
         return val, f"{metrics} on {report.num_rows:,} rows held out" + (f" ({baselines})" if baselines else "") + f". {losses}"
 
 
