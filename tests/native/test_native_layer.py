@@ -76,7 +76,9 @@ def difference(kind: str, sizes: tuple[int, int, int], dtype: torch.dtype, case:
 @pytest.mark.parametrize("instructions", SETS)
 def test_layers_equal_the_definition(instructions: str, kind: str) -> None:
     NATIVE.set_isa(instructions)
-    sizes = [(1, 1, 1), (3, 3, 2), (17, 16, 2), (64, 33, 3), (200, 3, 2), (128, 100, 2), (40, 50, 12)]
+    sizes = [(1, 1, 1), (3, 3, 2), (17, 16, 2), (64, 33, 3), (200, 3, 2)]
+    if instructions == SETS[-1]:  # the large ones only with the set that is used
+        sizes += [(128, 100, 2), (40, 50, 12)]
     for dtype, size in itertools.product(precisions(instructions), sizes):
         for case in itertools.product((False, True), repeat=3):
             assert difference(kind, size, dtype, cast(Any, case)) < BOUNDS[dtype], (dtype, size, case)

@@ -77,7 +77,9 @@ def words(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "settings", [(), ("--documents", "line"), ("--cell", "gru", "--tokens", "bytes")], ids=["stream", "line", "gru"]
+    "settings",
+    [(), ("--documents", "line"), pytest.param(("--cell", "gru", "--tokens", "bytes"), marks=pytest.mark.long)],
+    ids=["stream", "line", "gru"],
 )
 def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
     train(1, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "one")
