@@ -249,7 +249,7 @@ def test_from_python() -> None:
     assert prediction.probability is not None
     assert prediction.probability > 0.5
     assert model.evaluate(str(path)).metrics["accuracy"] > 0.9
-    with pytest.raises(UsageError, match="looks at nothing"):
+    with pytest.raises(UsageError, match="no attention over the source"):
         model.attention("a red dog sleeps")
     with pytest.raises(DataError, match="no row"):
         model.evaluate(str(write_csv(Path("e.csv"), [{"text": "", "label": ""}])))

@@ -130,9 +130,7 @@ def kernels(rounds: int) -> list[dict[str, Any]]:
         if hidden > MAX_REFERENCE_UNITS:
             names.remove("reference")
         rates = run_interleaved({name: ("layer", parameters | {"kernel": name}) for name in names}, rounds)
-        operations = (
-            12.0 * CELLS[cell].num_gates * hidden**2
-        )  # a token: two matrices, two a weight, forward and twice backward
+        operations = 12.0 * CELLS[cell].num_gates * hidden**2  # a token: two matrices, two a weight, forward and twice backward
         shares = {name: rate * operations / peaks[precision] for name, rate in rates.items()}
         rows.append(
             parameters
