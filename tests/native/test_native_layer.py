@@ -268,7 +268,7 @@ def test_wrong_shapes_are_refused_at_the_border() -> None:
 def test_everything_works_without_the_library() -> None:
     code = (
         "import torch; from unrolled.nn.kernels.extension import native_module, unavailable_reason;"
-        "from unrolled.nn.kernels import available_kernels; from unrolled.nn.language_model import RecurrentLM;"
+        "from unrolled.nn.kernels.select import available_kernels; from unrolled.nn.language_model import RecurrentLM;"
         "from unrolled.options import ModelOptions;"
         "print(native_module(), unavailable_reason(), available_kernels(RecurrentLM(5, ModelOptions(hidden=8))))"
     )
