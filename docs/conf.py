@@ -23,5 +23,5 @@ myst_heading_anchors = 3
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
+autodoc_preserve_defaults = False  # signatures of the API are generated, and have no source to read
 napoleon_numpy_docstring = False
