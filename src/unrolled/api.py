@@ -769,14 +769,10 @@ def open_model(path: Path, machine: MachineOptions) -> Model | TableModel:
 def _require_text_model(model: Model | TableModel) -> Model:
     if isinstance(model, Model):
         return model
-    raise ModelError(
-        f"{model.path} is a model of a table, and a model of texts is expected: use `unrolled predict`, or unrolled.load_table."
-    )
+    raise ModelError(f"{model.path} is a table model, not a text model: use `unrolled predict`, or unrolled.load_table.")
 
 
 def _require_table_model(model: Model | TableModel) -> TableModel:
     if isinstance(model, TableModel):
         return model
-    raise ModelError(
-        f"{model.path} is a model of texts, and a model of a table is expected: use `unrolled sample`, or unrolled.load."
-    )
+    raise ModelError(f"{model.path} is a text model, not a table model: use `unrolled sample`, or unrolled.load.")
