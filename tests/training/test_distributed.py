@@ -267,6 +267,6 @@ def test_parts_of_a_batch_are_the_batch(size: int, rows: int) -> None:
         parts = [shard_batch(whole, ProcessGroup(rank, size)) for rank in range(size)]
         assert sum(part.num_targets for part in parts) == whole.num_targets
         assert sum(part.loss_weight for part in parts) == pytest.approx(size)
-        assert all(part.rows >= 1 for part in parts)
+        assert all(part.batch_size >= 1 for part in parts)
         for part in parts:
             assert part.loss_weight == pytest.approx(part.num_targets * size / whole.num_targets)
