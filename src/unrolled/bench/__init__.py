@@ -1,6 +1,6 @@
 """`unrolled bench`: this package against what people write instead, side by side in one run, on this machine.
 
-Two contenders take turns, and what is reported are ratios of medians: other work on the machine then falls on both alike.
+Two contenders take turns, and what is reported are ratios of medians: so other work on the machine slows both equally.
 """
 
 from __future__ import annotations

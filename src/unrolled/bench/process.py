@@ -1,6 +1,6 @@
 """One contender in a process of its own: it builds its subject, then does a round for every line it is sent.
 
-Peers run as their users run them, so they must not share a process with ours, whose allocator is told to keep its memory.
+Peers run as their users run them, so they must not share a process with this package, which sets the allocator to keep memory.
 """
 
 from __future__ import annotations

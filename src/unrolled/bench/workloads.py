@@ -60,7 +60,7 @@ class UnrolledStep:
 class PeerStep:
     """A training step with `nn.LSTM`, Adam and the usual clipping; in bfloat16 by `torch.autocast` around the forward pass.
 
-    `tuned`: with an allocator that keeps its memory, which nobody has who was not told.
+    `tuned`: with the allocator set to keep memory, which is not the default.
     """
 
     def __init__(self, layers: int, hidden: int, batch: int, bptt: int, autocast: bool, tuned: bool = False) -> None:
@@ -87,7 +87,7 @@ class LayerPass:
     """One recurrent layer forward and backward through time by one of our kernels, all gradients taken."""
 
     def __init__(self, cell: str, hidden: int, batch: int, bptt: int, kernel: str, precision: str) -> None:
-        select_device(MachineOptions())  # its allocator keeps its memory, for every kernel alike
+        select_device(MachineOptions())  # sets the allocator to keep memory, for every kernel
         self.cell, self.unroll = CELLS[cell](hidden, hidden), KERNELS[kernel]
         self.use_bfloat16 = precision == "bfloat16"
         self.xs = torch.randn(bptt, batch, hidden, requires_grad=True)
