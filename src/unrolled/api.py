@@ -425,7 +425,7 @@ class TableModel(TrainedModel):
         """Predict the target of each source value, with probabilities.
 
         Args:
-            values: Source values: strings, numbers, lists or arrays, as the source column needs.
+            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -438,6 +438,7 @@ class TableModel(TrainedModel):
             >>> len(predictions), predictions[0].probabilities.shape
             (2, (2,))
         """
+        values = [values] if isinstance(values, str) else values
         rows = (Cell(value, f"value {number}") for number, value in enumerate(values, 1))
         return list(self._predictor(options).predict_iter(rows))
 
@@ -446,7 +447,7 @@ class TableModel(TrainedModel):
         """Predict the target of each source value, as text.
 
         Args:
-            values: Source values: strings, numbers, lists or arrays, as the source column needs.
+            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
 
         Returns:
             One string per value.

@@ -187,7 +187,7 @@ def test_a_wrong_number_of_labels_is_an_error_with_both_lengths(tmp_path: Path) 
     ("kind", "good", "bad", "match"),
     [
         ("number", "1.5", "x", "line 2: a number is expected, and this is 'x'"),
-        ("number", "1.5", "nan", "line 2: a finite number"),
+        ("number", "1.5", "inf", "line 2: a finite number"),
         ("vector", [1.0, 2.0], [1.0], "line 2: 1 numbers, and the rows before it have 2"),
         ("frames", [[1.0, 2.0]], [[1.0]], "line 2: 1 numbers"),
         ("frames", [[1.0, 2.0]], [[1.0, 2.0], [3.0]], "line 2: numbers are expected, in lists of equal length"),

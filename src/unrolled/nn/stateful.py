@@ -98,6 +98,16 @@ class Stateful(nn.Module):
         if self.state is not None:
             self.state = map_state(torch.Tensor.detach, self.state)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the weights and the values of the state, without the gradients of the steps so far."""
+        other = copy.copy(self)
+        memo[id(self)] = other
+        values = {**self.__dict__, "state": None}
+        other.__dict__ = {name: copy.deepcopy(value, memo) for name, value in values.items()}
+        if self.state is not None:
+            other.state = map_state(lambda value: value.detach().clone(), self.state)
+        return other
+
     def fork(self) -> Self:
         """Return a second object that shares the weights and has its own copy of the state."""
         other = copy.copy(self)

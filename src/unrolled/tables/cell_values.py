@@ -34,9 +34,15 @@ class Cell(NamedTuple):
         return f"{self.table_name}, line {self.line:,}" if self.line else self.table_name
 
 
+MISSING_VALUES = frozenset(("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "None"))
+"""What R, pandas, spreadsheets and JSON write into a cell without a value."""
+
+
 def is_empty(value: Any) -> bool:
-    """Return whether a cell has no value."""
-    return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, list) and not value)
+    """Return whether a cell has no value: it is empty, NaN, or one of `MISSING_VALUES`."""
+    if isinstance(value, str):
+        return value.strip() in MISSING_VALUES
+    return value is None or (isinstance(value, list) and not value) or (isinstance(value, float) and math.isnan(value))
 
 
 def parse_text(cell: Cell) -> str:

@@ -46,17 +46,28 @@ class LabelColumn(_LabeledColumn):
 
     kind, is_sequence, output = "label", False, "single"
 
+    def __init__(self, name: str, labels: Sequence[str]) -> None:
+        super().__init__(name, labels)
+        self._label_to_id = {canonical_label(label): index for index, label in enumerate(self.labels)}
+
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> LabelColumn:
         labels: set[str] = set()
         for cell in cells:
-            labels.add(parse_text(cell))
+            labels.add(canonical_label(parse_text(cell)))
             if len(labels) > MAX_LABELS:
                 raise DataError(f"{cell.location}: '{name}' has more than {MAX_LABELS:,} labels. Is it '{name}:text'?")
         return cls(name, sorted(labels, key=natural_key))
 
     def encode(self, cell: Cell) -> Array:
-        return np.array([self._label_to_id.get(parse_text(cell), self.unk_id)], dtype=np.int64)
+        return np.array([self._label_to_id.get(canonical_label(parse_text(cell)), self.unk_id)], dtype=np.int64)
+
+    def cell_label(self, cell: Cell) -> str:
+        """Return the label of a cell as the model writes it; one that the model does not have, in its canonical form."""
+        return self.decode(self.encode(cell)) or canonical_label(parse_text(cell))
+
+    def is_wrong(self, truth: Cell, text: str, values: Array) -> bool:
+        return self.cell_label(truth) != text
 
     def decode(self, values: Array) -> str:
         label_id = int(values[0])
@@ -76,7 +87,7 @@ class LabelColumn(_LabeledColumn):
         return {"labels": {self.labels[label]: count for label, count in sorted(counts.items())}}
 
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
-        return classification_report([parse_text(cell) for cell in rows.truths], rows.texts, train_stats["labels"])
+        return classification_report([self.cell_label(cell) for cell in rows.truths], rows.texts, train_stats["labels"])
 
     def to_dict(self) -> dict[str, Any]:
         return {"labels": self.labels}
@@ -140,6 +151,14 @@ class LabelsColumn(_LabeledColumn):
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> LabelsColumn:
         return cls(name, list(value["labels"]), str(value["split"]))
+
+
+def canonical_label(text: str) -> str:
+    """Return a label without blanks at its ends, and a whole number without decimals: `1.0`, as pandas writes it, is `1`."""
+    text = text.strip()
+    whole, point, decimals = text.partition(".")
+    is_whole = point and decimals.strip("0") == "" and decimals and whole.removeprefix("-").isdecimal() and whole.isascii()
+    return whole if is_whole else text
 
 
 def natural_key(label: str) -> tuple[int, float, str]:

@@ -6,6 +6,7 @@ compressed. Each row comes with its line number, for error messages.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import functools
@@ -13,6 +14,7 @@ import hashlib
 import io
 import itertools
 import json
+import shlex
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,12 @@ SPLITS = ("train", "test")
 _HEAD_BYTES = 1 << 16
 
 MAX_LISTED_COLUMNS = 100
+MAX_HEADER_ROWS = 1000
+"""Objects of a JSON file whose keys are its columns."""
+
+MAX_JSON_ARRAY_BYTES = 1 << 28
+"""A JSON array is read at once, so it must not be larger than this."""
+
 MAX_CHARS = 1 << 23
 """Maximum characters of a cell, and of a row of JSON: a file with more is no table, or an attack on memory."""
 
@@ -76,6 +84,7 @@ def open_table(name: str, split: str = "train") -> Table:
     if name == "-":
         raise UsageError("A table is read more than once, and standard input only once: write it to a file first.")
     path = existing_file(name)
+    _reject_archives(path)
     reader = _READERS.get(_suffix(path)) or _guess_reader(path)
     rows = reader(path)
     with contextlib.closing(rows()) as row_iterator:
@@ -125,6 +134,8 @@ def _guess_reader(path: Path) -> Callable[[Path], Callable[[], NumberedRows]]:
     first_line = _read_head(path).lstrip("\ufeff").split("\n", 1)[0]
     if first_line.lstrip().startswith("{"):
         return _json_lines
+    if first_line.lstrip().startswith("["):
+        return _json_array
     return _tsv if "\t" in first_line else _csv
 
 
@@ -148,7 +159,11 @@ class _ReadErrors:
         line = self.reader.line_num if self.reader is not None else self.line + 1
         location = f"{self.path}, line {line:,}" if line else str(self.path)
         if isinstance(error, UnicodeDecodeError):
-            raise DataError(f"{location}, or soon after it, is not UTF-8. Convert the file: iconv -t UTF-8") from error
+            encoding = _likely_encoding(error.object)
+            raise DataError(
+                f"{location}, or soon after it, is not UTF-8; it looks like {encoding}. Convert the file: "
+                f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(self.path))} > utf8-{shlex.quote(self.path.name)}"
+            ) from error
         if isinstance(error, csv.Error):
             raise DataError(f"{location}: {error}.") from error
         is_bz2_error = isinstance(error, OSError) and error.errno is None
@@ -156,6 +171,21 @@ class _ReadErrors:
             raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
         if isinstance(error, OSError):
             raise storage_error(error, self.path, "read") from error
+
+
+def _likely_encoding(data: bytes) -> str:
+    """Return the encoding that bytes that are not UTF-8 most likely have: one with a byte order mark, or Windows-1252."""
+    return "UTF-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "WINDOWS-1252"
+
+
+def _reject_archives(path: Path) -> None:
+    """Raise `DataError` for a zip archive or an Excel workbook, which is one, too."""
+    with _ReadErrors(path), open(path, "rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    if is_zip and path.suffix.lower() in (".xlsx", ".xlsm", ".xls"):
+        raise DataError(f"{path} is an Excel workbook: save its sheet as CSV (UTF-8), and name that file.")
+    if is_zip:
+        raise DataError(f"{path} is a zip archive: unzip it, and name the table that is in it.")
 
 
 def _csv(path: Path) -> Callable[[], NumberedRows]:
@@ -181,7 +211,7 @@ def _delimited_rows(path: Path, delimiter: str, quoting: int) -> NumberedRows:
         header = next(reader, None)
         if not header:
             raise DataError(f"{path} is empty: a header with the names of the columns is expected, then one row per line.")
-        _require_unique_columns(path, header)
+        header = _name_columns(path, header)
         for cells in reader:
             if not cells:
                 continue
@@ -193,32 +223,59 @@ def _delimited_rows(path: Path, delimiter: str, quoting: int) -> NumberedRows:
             yield reader.line_num, dict(zip(header, cells, strict=True))
 
 
-def _require_unique_columns(path: Path, header: list[str]) -> None:
-    seen: set[str] = set()
-    for column in header:
-        if column in seen:
+def _name_columns(path: Path, header: list[str]) -> list[str]:
+    """Return a header without blanks at the ends of names; a column without a name is `Unnamed: N`, as in pandas, N from 0."""
+    names = [name.strip() for name in header]
+    names = [name or f"Unnamed: {position}" for position, name in enumerate(names)]
+    for column in names:
+        if names.count(column) > 1:
             raise DataError(f"{path} has two columns named '{column}': rename one of them.")
-        seen.add(column)
+    return names
 
 
 def _json_lines(path: Path) -> Callable[[], NumberedRows]:
-    return lambda: _json_rows(path)
+    return lambda: _with_all_columns(_json_rows(path))
+
+
+def _json_array(path: Path) -> Callable[[], NumberedRows]:
+    return lambda: _with_all_columns(_json_array_rows(path))
+
+
+def _json_array_rows(path: Path) -> NumberedRows:
+    with _ReadErrors(path), open_bytes(path) as file:
+        data = file.read(MAX_JSON_ARRAY_BYTES + 1)
+        if len(data) > MAX_JSON_ARRAY_BYTES:
+            raise DataError(f"{path} is a large JSON array; write one object per line: jq -c '.[]' FILE > FILE.jsonl")
+        text = data.decode("utf-8-sig")
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = error if isinstance(error, ValueError) else "nested too deeply"
+        raise DataError(f"{path} is not valid JSON: {reason}.") from error
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, element {number:,}: an object with the columns as keys is expected.")
+        yield number, row
+
+
+def _with_all_columns(rows: NumberedRows) -> NumberedRows:
+    """Yield rows with all the keys that any of the first `MAX_HEADER_ROWS` has, in the order in which they are met."""
+    with contextlib.closing(rows):
+        first_rows = list(itertools.islice(rows, MAX_HEADER_ROWS))
+        columns = dict.fromkeys(column for _, row in first_rows for column in row)
+        for line, row in itertools.chain(first_rows, rows):
+            yield line, {**{column: row.get(column) for column in columns}, **row}
 
 
 def _json_rows(path: Path) -> NumberedRows:
     with _ReadErrors(path) as errors, io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="\n") as lines:
-        first: Row | None = None
         for line, text in enumerate(iter(functools.partial(lines.readline, MAX_CHARS + 1), ""), 1):
             errors.line = line
             if len(text) > MAX_CHARS:
                 raise DataError(f"{path}, line {line:,}: the row has more than {MAX_CHARS:,} characters, which is too many.")
             if not text.strip():
                 continue
-            row = _parse_json_row(path, line, text)
-            first = first or row
-            for column in first:
-                row.setdefault(column, None)
-            yield line, row
+            yield line, _parse_json_row(path, line, text)
 
 
 def _parse_json_row(path: Path, line: int, text: str) -> Row:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.errors import UsageError
-from unrolled.tables.cell_values import IMAGE_SUFFIXES, Cell, parse_array, parse_list, parse_text
+from unrolled.errors import DataError, UsageError
+from unrolled.tables.cell_values import IMAGE_SUFFIXES, Array, Cell, parse_array, parse_list, parse_text
 from unrolled.tables.text_column import TOKEN_KINDS
 
 MAX_PROFILED_ROWS = 20_000
@@ -74,16 +74,18 @@ class ColumnProfile:
         """Count one cell that is not empty."""
         self.num_rows += 1
         value = parse_list(cell.value)
-        if isinstance(value, list) and value and not _is_numeric(value):
-            self.num_lists += 1
+        is_list = isinstance(value, list) and bool(value) and not _is_numeric(value)
+        self.num_lists += is_list
+        if is_list and not isinstance(cell.value, str):
             return
-        if _is_array(value):
-            if self.num_rows <= MAX_PROFILED_ROWS:
-                array = parse_array(cell)
-                self.shape_counts[array.shape] += 1
-                self.integer_arrays &= bool((array == np.rint(array)).all())
-            return
-        text = parse_text(Cell(value, *cell[1:]))
+        if not is_list and _is_array(value):
+            array = _array_or_none(cell)
+            if array is not None:
+                if self.num_rows <= MAX_PROFILED_ROWS:
+                    self.shape_counts[array.shape] += 1
+                    self.integer_arrays &= bool((array == np.rint(array)).all())
+                return
+        text = parse_text(cell)
         if text.lower().endswith(IMAGE_SUFFIXES) and len(text.splitlines()) == 1:
             self.num_images += 1
         if len(self.value_counts) < MAX_DISTINCT:
@@ -91,7 +93,7 @@ class ColumnProfile:
         number = _to_number(text)
         self.num_numeric += number is not None
         self.num_integers += number is not None and number == round(number)
-        self.num_texts += 1
+        self.num_texts += not is_list
         if self.num_rows <= MAX_PROFILED_ROWS:
             self._count_words(text)
 
@@ -112,7 +114,7 @@ class ColumnProfile:
             and not self.num_texts
         ):
             return self._array_kind()
-        if self.num_lists:
+        if 2 * self.num_lists > self.num_rows:
             return "labels"
         rows_per_value = self.num_rows / max(1, len(self.value_counts))
         if self.num_numeric == self.num_rows:
@@ -185,7 +187,8 @@ class PairProfile:
         self._multiple_words |= len(words) > 1
         self._labels.update(words[:1000])
         if _is_array(value) and (not isinstance(value, list) or _is_numeric(value)):
-            num_steps = len(parse_array(source))
+            array = _array_or_none(source)
+            num_steps = -1 if array is None else len(array)
             self._aligned = {"characters": False, "words": False, "list": self._aligned["list"] and num_steps == len(words)}
             return
         text = "" if isinstance(value, list) else parse_text(Cell(value, *source[1:]))
@@ -265,6 +268,16 @@ def _is_array(value: Any) -> bool:
     parts = value.replace(",", " ").replace(";", " ").split()
     enough = len(parts) >= (3 if "." in value else MIN_ARRAY_NUMBERS)
     return enough and all(_to_number(text) is not None for text in parts)
+
+
+def _array_or_none(cell: Cell) -> Array | None:
+    """Return the array of a cell that looks like one, or None for a text that only looks so, such as a title about `x.npy`."""
+    try:
+        return parse_array(cell)
+    except DataError:
+        if isinstance(cell.value, str):
+            return None
+        raise
 
 
 def _is_numeric(value: list[Any]) -> bool:

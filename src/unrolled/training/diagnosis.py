@@ -10,6 +10,9 @@ OVERFIT_FRACTION = 0.9
 MIN_GENERALIZATION_GAP = 0.12
 """Loss on new text above that on the text trained on, as a share, from which the text itself is the limit."""
 
+NOISE = 0.02
+"""A gap between the two losses below this share says nothing: the two parts of a text differ by as much."""
+
 MIN_MEMORIZE_EPOCHS = 1.5
 """Before a text was read so often, a gap is a difference between its two parts."""
 
@@ -23,7 +26,9 @@ def diagnose(train: float, val: float | None, best_fraction: float, epochs: floa
     if val is None:
         return "There was no text to validate on, so whether it overfits is not known: give it more text."
     losses = f"{train:.3f} nats per character on the training text, {val:.3f} on the validation text"
-    if best_fraction < OVERFIT_FRACTION:
+    if best_fraction < OVERFIT_FRACTION and epochs >= 1:
+        if val - train <= NOISE * val:
+            return f"As good as this text allows: {losses}. It was best after {best_fraction:.0%} of the time."
         return (
             f"Overfit: {losses}. It was best after {best_fraction:.0%} of the time, and that model is kept. More time "
             "would not help; more text or more --dropout would."

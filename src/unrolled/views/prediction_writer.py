@@ -26,28 +26,37 @@ PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
 def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
     """Write the table with its predictions, row by row."""
     writer = csv.writer(out, lineterminator="\n")
-    new_columns: list[str] | None = None
+    columns = new_columns(spec, options)
+    writer.writerow([*table.columns, *(unused_name(name, table.columns) for name in columns)])
     for number, (row, prediction) in enumerate(rows, 1):
         new_cells = prediction_cells(spec, prediction, options, number)
-        if new_columns is None:
-            new_columns = list(new_cells)
-            writer.writerow([*table.columns, *(unused_name(name, table.columns) for name in new_columns)])
         writer.writerow(
-            [*(csv_value(row.get(column)) for column in table.columns), *(new_cells.get(name, "") for name in new_columns)]
+            [*(csv_value(row.get(column)) for column in table.columns), *(new_cells.get(name, "") for name in columns)]
         )
 
 
 def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions, version: int) -> None:
     """Write one JSON document: the version of its keys, and a list of rows."""
+    empty_cells: dict[str, Any] = dict.fromkeys(new_columns(spec, options))
     out.write(f'{{"version": {version}, "rows": [')
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {
             unused_name(name, table.columns): value
-            for name, value in prediction_cells(spec, prediction, options, number).items()
+            for name, value in (empty_cells | prediction_cells(spec, prediction, options, number)).items()
         }
         out.write(("\n" if number == 1 else ",\n") + json.dumps(cells | new_cells, ensure_ascii=False))
     out.write("\n]}\n")
+
+
+def new_columns(spec: TableSpec, options: PredictOptions) -> list[str]:
+    """Return the names of the columns that predictions add, whatever the rows are: an empty row has empty cells in them."""
+    columns = [PREDICTED_COLUMN]
+    if spec.target.target_tensor_kind == "ids" and spec.target.has_single_answer:
+        columns.append(PROBABILITY_COLUMN)
+    if options.probabilities and spec.mode.output == "single":
+        columns += [f"p_{label}" for label in spec.target.labels]
+    return columns
 
 
 def unused_name(name: str, columns: tuple[str, ...]) -> str:

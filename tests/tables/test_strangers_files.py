@@ -1,0 +1,138 @@
+"""Small files of the kinds that public bug reports describe, with the right values."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import unrolled
+from support.cli import Cli
+from unrolled.errors import DataError
+from unrolled.tables.cell_values import Cell, is_empty
+from unrolled.tables.label_columns import LabelColumn, canonical_label
+from unrolled.tables.spec import infer_spec
+from unrolled.tables.table_files import open_table
+
+TINY = ("--threads", "1", "--steps", "3", "--hidden", "8", "--layers", "1", "--batch", "8")
+
+
+def table_of_titles(odd: str) -> str:
+    rows = [
+        f"how do I {verb} a file number {number},{'a' if number % 2 else 'b'}" for number in range(40) for verb in ("open",)
+    ]
+    return "\n".join(["title,tag", *rows, f"{odd},a"]) + "\n"
+
+
+@pytest.mark.parametrize("odd", ["How do I load data.npy", "[]", '"[[1, 2], [3]]"', '"[""deleted""]"'])
+@pytest.mark.parametrize("source", ["title", "title:text"])
+def test_one_odd_cell_does_not_decide_what_a_column_is(tmp_path: Path, odd: str, source: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(table_of_titles(odd))
+    spec, _ = infer_spec(open_table(str(path)), source, "tag")
+    assert (spec.source.kind, spec.target.kind) == ("text", "label")
+
+
+@pytest.mark.parametrize("value", ["NA", " NaN ", "null", "None", "", None, float("nan"), []])
+def test_what_other_programs_write_for_a_missing_value_is_missing(value: object) -> None:
+    assert is_empty(value)
+
+
+@pytest.mark.parametrize("value", ["0", "no", "Nancy", 0.0, False, "nano"])
+def test_other_values_are_not(value: object) -> None:
+    assert not is_empty(value)
+
+
+def test_a_missing_number_does_not_make_a_column_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("text,price\n" + "".join(f"item {i},{i * 1.5}\n" for i in range(50)) + "item x,NA\n")
+    spec, _ = infer_spec(open_table(str(path)), "text", "price")
+    assert spec.target.kind == "number"
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("good ", "good"),
+        ("1.0", "1"),
+        ("-3.00", "-3"),
+        ("1.5", "1.5"),
+        ("1.10", "1.10"),
+        ("01", "01"),
+        ("a.0", "a.0"),
+        ("1.", "1."),
+    ],
+)
+def test_labels_have_one_form(text: str, label: str) -> None:
+    assert canonical_label(text) == label
+
+
+def test_equal_labels_are_one_and_old_models_keep_their_names() -> None:
+    column = LabelColumn.fit("liked", [Cell(text, "t") for text in ("1", "1.0", "0", "0.0 ", 1.0)], {})
+    assert column.labels == ["0", "1"]
+    old = LabelColumn("liked", ["0.0", "1.0"])
+    assert old.encode(Cell("1", "t")).tolist() == [1]
+    assert old.cell_label(Cell("1", "t")) == "1.0"
+
+
+def test_predicted_columns_do_not_depend_on_the_first_row(cli: Cli) -> None:
+    Path("t.csv").write_text("text,label\n" + "".join(f"word {i},{'good' if i % 2 else 'bad'}\n" for i in range(40)))
+    assert cli("train", "t.csv", "--source", "text:text", "--target", "label", *TINY, "--out", "r").code == 0
+    Path("new.csv").write_text("id,text\n1,\n2,word 3\n")
+    lines = cli("predict", "r", "new.csv", "--probabilities").out.splitlines()
+    assert lines[0] == "id,text,predicted,probability,p_bad,p_good"
+    assert lines[1] == "1,,,,,"
+    assert all(lines[2].split(","))
+    rows = json.loads(cli("predict", "r", "new.csv", "--probabilities", "--json").out)["rows"]
+    assert list(rows[0]) == list(rows[1])
+    assert len(unrolled.load_table("r").predict("word 3")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.json", '[{"b": 1},\n {"a": "x", "b": 2}]'),
+        ("one.json", '[{"b": 1}, {"a": "x", "b": 2}]'),
+        ("t.jsonl", '{"b": 1}\n{"a": "x", "b": 2}\n'),
+    ],
+)
+def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    table = open_table(str(tmp_path / name))
+    assert table.columns == ("b", "a")
+    assert [row for _, row in table.rows()] == [{"b": 1, "a": None}, {"b": 2, "a": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "match"),
+    [
+        ("t.csv", b"a,b\nx,1\ncaf\xe9,2\n", "iconv -f WINDOWS-1252 -t UTF-8 .*t.csv"),
+        ("t.txt", "a\tb\n1\t2\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8 .*t.txt"),
+        ("t.csv.zip", b"PK\x03\x04rest", "a zip archive: unzip"),
+        ("t.xlsx", b"PK\x03\x04rest", "an Excel workbook: save"),
+        ("t.json", b"[1, 2]", "element 1: an object"),
+        ("t.json", b'[{"a": 1}', "not valid JSON"),
+    ],
+)
+def test_a_refusal_says_what_the_file_is(tmp_path: Path, name: str, data: bytes, match: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=match):
+        list(open_table(str(tmp_path / name)).rows())
+
+
+def test_headers_are_stripped_and_columns_may_have_no_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("v1, v2 ,,\nham,hello,,\n")
+    assert open_table(str(tmp_path / "t.csv")).columns == ("v1", "v2", "Unnamed: 2", "Unnamed: 3")
+
+
+@pytest.mark.parametrize("kind", [unrolled.RNN, unrolled.GRU, unrolled.LSTM])
+def test_a_network_is_copied_after_a_step(kind: type) -> None:
+    network = kind(3, 4, 2, seed=1)
+    x = torch.ones(3)
+    network.step(x)
+    other = copy.deepcopy(network)
+    assert torch.equal(other.step(x), network.step(x))
+    with torch.no_grad():
+        other.W_hy.add_(1.0)
+    assert not torch.equal(other.W_hy, network.W_hy)
