@@ -121,6 +121,28 @@ def test_a_refusal_says_what_the_file_is(tmp_path: Path, name: str, data: bytes,
         list(open_table(str(tmp_path / name)).rows())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\ntext;label\na, b;x\nc;y\n",
+        "text|label\na, b|x\nc|y\n",
+        "text;label\na, b;x\nc;y\n",
+        "text\tlabel\na, b\tx\nc\ty\n",
+        'text,label\n"a, b",x\nc,y\n',
+    ],
+)
+def test_the_delimiter_is_what_makes_rows_equally_long(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    rows = list(open_table(str(tmp_path / "t.csv")).rows())
+    assert [row for _, row in rows] == [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]
+    assert rows[0][0] == (3 if text.startswith("sep=") else 2)
+
+
+def test_commas_in_the_header_of_a_file_with_semicolons(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("What, if any, did you like?;Good, or not\nthe soup;yes\nthe bed;no\n")
+    assert open_table(str(tmp_path / "t.csv")).columns == ("What, if any, did you like?", "Good, or not")
+
+
 def test_headers_are_stripped_and_columns_may_have_no_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("v1, v2 ,,\nham,hello,,\n")
     assert open_table(str(tmp_path / "t.csv")).columns == ("v1", "v2", "Unnamed: 2", "Unnamed: 3")

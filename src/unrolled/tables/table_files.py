@@ -39,6 +39,7 @@ SPLITS = ("train", "test")
 _HEAD_BYTES = 1 << 16
 
 MAX_LISTED_COLUMNS = 100
+MAX_SNIFFED_LINES = 20
 MAX_HEADER_ROWS = 1000
 """Objects of a JSON file whose keys are its columns."""
 
@@ -189,10 +190,31 @@ def _reject_archives(path: Path) -> None:
 
 
 def _csv(path: Path) -> Callable[[], NumberedRows]:
-    """Commas, semicolons or tabs, whichever the header has most; quotes as spreadsheets write them."""
-    header = _read_head(path).split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
+    """Commas, semicolons, tabs or pipes; quotes as spreadsheets write them."""
+    delimiter = _detect_delimiter(_read_head(path))
     return lambda: _delimited_rows(path, delimiter, csv.QUOTE_MINIMAL)
+
+
+def _detect_delimiter(head: str) -> str:
+    """Return the delimiter that a `sep=X` line names, else the one that gives all first rows the same number of cells.
+
+    If several do, or none, it is the one that the header has most.
+    """
+    lines = head.lstrip("\ufeff").split("\n", MAX_SNIFFED_LINES + 1)[: MAX_SNIFFED_LINES + 1]
+    first = lines[0].strip()
+    if first.lower().startswith("sep=") and len(first) == 5:
+        return first[-1]
+
+    def has_equal_rows(delimiter: str) -> bool:
+        try:
+            rows = [row for row in csv.reader([f"{line}\n" for line in lines], delimiter=delimiter) if row]
+        except csv.Error:
+            return False
+        complete = rows[:-1] if len(rows) > 2 else rows  # the last one may be cut
+        return len(complete[0]) > 1 and len({len(row) for row in complete}) == 1 if complete else False
+
+    csv.field_size_limit(MAX_CHARS)
+    return max([delimiter for delimiter in ",;\t|" if has_equal_rows(delimiter)] or ",;\t", key=first.count)
 
 
 def _tsv(path: Path) -> Callable[[], NumberedRows]:
@@ -209,6 +231,8 @@ def _delimited_rows(path: Path, delimiter: str, quoting: int) -> NumberedRows:
         reader = csv.reader(bounded_lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # an int is accepted
         errors.reader = reader
         header = next(reader, None)
+        if header and "".join(header).lower() == "sep=":  # the first line of a file that Excel wrote, not a row
+            header = next(reader, None)
         if not header:
             raise DataError(f"{path} is empty: a header with the names of the columns is expected, then one row per line.")
         header = _name_columns(path, header)
