@@ -12,6 +12,7 @@ from support.cli import Cli
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Cell, is_empty
 from unrolled.tables.label_columns import LabelColumn, canonical_label
+from unrolled.tables.metrics import bleu_tokenizer, generation_report
 from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table
 
@@ -158,3 +159,18 @@ def test_a_network_is_copied_after_a_step(kind: type) -> None:
     with torch.no_grad():
         other.W_hy.add_(1.0)
     assert not torch.equal(other.W_hy, network.W_hy)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokenizer"),
+    [
+        ("\u732b\u5728\u684c\u5b50\u4e0a\u9762\u7761\u89c9", "zh"),
+        ("\u732b\u306f\u673a\u306e\u4e0a\u3067\u5bdd\u3066\u3044\u307e\u3059", "char"),
+        ("\u0e41\u0e21\u0e27\u0e19\u0e2d\u0e19\u0e1a\u0e19\u0e42\u0e15\u0e4a\u0e30", "char"),
+        ("The cat sleeps on the table.", "13a"),
+        ("The cat sleeps on the table .", "none"),
+    ],
+)
+def test_bleu_cuts_words_as_the_language_does(text: str, tokenizer: str) -> None:
+    assert bleu_tokenizer([text]) == tokenizer
+    assert generation_report([text], [text], {}).metrics["bleu"] == pytest.approx(100.0)

@@ -239,6 +239,19 @@ def looks_tokenized(texts: Iterable[str]) -> bool:
     return num_spaced > num_marks - num_spaced
 
 
+def bleu_tokenizer(texts: Sequence[str]) -> str:
+    """Return the sacrebleu tokenizer for texts: `zh` for Chinese, `char` for Japanese and Thai, `none` if they look tokenized.
+
+    Those languages are written without spaces, so that 13a, the tokenizer for all others, finds a word per sentence.
+    """
+    letters = [letter for letter in "".join(texts) if letter.isalpha()]
+    num_han = sum("\u3400" <= letter <= "\u9fff" for letter in letters)
+    num_kana_or_thai = sum("\u3040" <= letter <= "\u30ff" or "\u0e00" <= letter <= "\u0e7f" for letter in letters)
+    if letters and num_han + num_kana_or_thai > len(letters) / 2:
+        return "char" if num_kana_or_thai > len(letters) / 10 else "zh"
+    return "none" if looks_tokenized(texts) else "13a"
+
+
 def _label_report(
     truth: Sequence[str],
     predicted: Sequence[str],
@@ -305,8 +318,8 @@ def _sacrebleu_scores(truth: Sequence[str]) -> tuple[dict[str, Callable[[Sequenc
         sacrebleu = importlib.import_module("sacrebleu.metrics")
     except ImportError:
         return {}, ("BLEU and chrF need sacrebleu: pip install 'unrolled[eval]'",)
-    is_tokenized = looks_tokenized(truth)
-    bleu = sacrebleu.BLEU(tokenize="none" if is_tokenized else "13a", force=True, references=[list(truth)])
+    tokenizer = bleu_tokenizer(truth)
+    bleu = sacrebleu.BLEU(tokenize=tokenizer, force=True, references=[list(truth)])
     chrf = sacrebleu.CHRF(references=[list(truth)])
     scores: dict[str, Callable[[Sequence[str]], float]] = {}
     if any(map(str.strip, truth)):  # chrF of empty texts is 0 even for a correct prediction
@@ -314,7 +327,7 @@ def _sacrebleu_scores(truth: Sequence[str]) -> tuple[dict[str, Callable[[Sequenc
     if not any(len(bleu.tokenizer(text).split()) >= BLEU_NGRAM for text in truth):
         return scores, (f"no BLEU: every text has fewer than {BLEU_NGRAM} words, so it would be 0 even if all were right",)
     scores["bleu"] = lambda texts: float(bleu.corpus_score(list(texts), None).score)
-    tokenization = "none (the texts look tokenized)" if is_tokenized else "13a"
+    tokenization = "none (the texts look tokenized)" if tokenizer == "none" else tokenizer
     version = importlib.import_module("sacrebleu").__version__
     return scores, (f"BLEU by sacrebleu {version}, case-sensitive, tokenizer: {tokenization}",)
 

@@ -15,6 +15,7 @@ import io
 import itertools
 import json
 import shlex
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,9 +252,9 @@ def _name_columns(path: Path, header: list[str]) -> list[str]:
     """Return a header without blanks at the ends of names; a column without a name is `Unnamed: N`, as in pandas, N from 0."""
     names = [name.strip() for name in header]
     names = [name or f"Unnamed: {position}" for position, name in enumerate(names)]
-    for column in names:
-        if names.count(column) > 1:
-            raise DataError(f"{path} has two columns named '{column}': rename one of them.")
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise DataError(f"{path} has two columns named '{repeated}': rename one of them.")
     return names
 
 
@@ -285,7 +286,13 @@ def _json_array_rows(path: Path) -> NumberedRows:
 def _with_all_columns(rows: NumberedRows) -> NumberedRows:
     """Yield rows with all the keys that any of the first `MAX_HEADER_ROWS` has, in the order in which they are met."""
     with contextlib.closing(rows):
-        first_rows = list(itertools.islice(rows, MAX_HEADER_ROWS))
+        first_rows: list[tuple[int, Row]] = []
+        size = 0
+        for numbered_row in itertools.islice(rows, MAX_HEADER_ROWS):
+            first_rows.append(numbered_row)
+            size += sum(len(value) if isinstance(value, str | list) else 1 for value in numbered_row[1].values())
+            if size > MAX_CHARS:  # all of them are in memory at once
+                break
         columns = dict.fromkeys(column for _, row in first_rows for column in row)
         for line, row in itertools.chain(first_rows, rows):
             yield line, {**{column: row.get(column) for column in columns}, **row}
