@@ -194,7 +194,7 @@ def test_the_best_model_is_kept(book: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (
         outcome.val_nats == kept.history["val_nats"] == pytest.approx(load("r", precision="float32").evaluate().nats, abs=1e-5)
     )
-    assert outcome.diagnosis.startswith(("Overfit", "As good as this text allows"))
+    assert outcome.diagnosis.startswith("Underfit")  # the text was read 0.21 times
 
 
 def test_divergence_is_told_and_never_saved(book: Path) -> None:
