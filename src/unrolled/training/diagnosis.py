@@ -10,8 +10,11 @@ OVERFIT_FRACTION = 0.9
 MIN_GENERALIZATION_GAP = 0.12
 """Loss on new text above that on the text trained on, as a share, from which the text itself is the limit."""
 
-NOISE = 0.02
-"""A gap between the two losses below this share says nothing: the two parts of a text differ by as much."""
+MIN_OVERFIT_GAP = 0.02
+"""Loss on new text above that on the text trained on, as a share, from which it may be called overfitting."""
+
+MIN_GAIN_NATS = 0.005
+"""A gain that would be printed as 0.00 is none."""
 
 MIN_MEMORIZE_EPOCHS = 1.5
 """Before a text was read so often, a gap is a difference between its two parts."""
@@ -27,16 +30,19 @@ def diagnose(train: float, val: float | None, best_fraction: float, epochs: floa
         return "There was no text to validate on, so whether it overfits is not known: give it more text."
     losses = f"{train:.3f} nats per character on the training text, {val:.3f} on the validation text"
     if best_fraction < OVERFIT_FRACTION and epochs >= 1:
-        if val - train <= NOISE * val:
+        if val - train <= MIN_OVERFIT_GAP * val:
             return f"As good as this text allows: {losses}. It was best after {best_fraction:.0%} of the time."
         return (
             f"Overfit: {losses}. It was best after {best_fraction:.0%} of the time, and that model is kept. More time "
             "would not help; more text or more --dropout would."
         )
     reads = f"the text was {describe_epochs(epochs)}"
-    gain_note = f"Twice the time would bring about {expected_gain(val, epochs, tokens_per_epoch):.2f} nats"
+    gain = expected_gain(val, epochs, tokens_per_epoch)
+    gain_note = f"Twice the time would bring about {gain:.2f} nats"
     if epochs >= MIN_MEMORIZE_EPOCHS and (val - train) / val > MIN_GENERALIZATION_GAP:
         return f"Limited by the text: {losses}; {reads}. {gain_note}; more text would bring more."
+    if gain < MIN_GAIN_NATS:
+        return f"As good as this text allows: {losses}; {reads}. Twice the time would bring nothing."
     return f"Underfit: {losses}; {reads}. {gain_note}: it is limited by time, not by the text."
 
 
