@@ -16,8 +16,10 @@ import gzip
 import io
 import lzma
 import os
+import shlex
 import sys
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,11 +42,12 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": lambda path: gzip.open(path, "rb"),
     ".bz2": lambda path: bz2.open(path, "rb"),
     ".xz": lambda path: lzma.open(path, "rb"),
+    ".zip": lambda path: _open_zip(path),
     ".zst": lambda path: io.BufferedReader(_ZstdReader(open(path, "rb"))),
 }
 _STDIN_PREFIX = "unrolled-stdin-"
 LINE_ENDS_NOTE = "files whose line ends became \\n"
-DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 """Raised while a damaged compressed file is read. bz2 raises an `OSError` without a number instead."""
 
 
@@ -112,7 +115,7 @@ def _looks_like_text(path: Path) -> bool:
     try:
         with open_bytes(path) as file:
             first_bytes = file.read(8192)
-    except (OSError, *DECOMPRESSION_ERRORS):
+    except (OSError, DataError, *DECOMPRESSION_ERRORS):
         return False
     return bool(first_bytes) and b"\0" not in first_bytes
 
@@ -154,6 +157,18 @@ def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading its bytes, decompressed according to its suffix."""
     opener = _OPENERS.get(path.suffix.lower())
     return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
+
+
+def _open_zip(path: Path) -> IO[bytes]:
+    """Open the only file in a zip archive."""
+    with zipfile.ZipFile(path) as archive:  # what `open` returned can be read after the archive is closed
+        members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        if len(members) != 1:
+            raise DataError(f"{path} is a zip archive of {len(members):,} files, and one is expected: unzip it.")
+        try:
+            return archive.open(members[0])
+        except (RuntimeError, NotImplementedError) as error:  # a password is needed, or a rare kind of compression
+            raise DataError(f"{path} cannot be unzipped here: {error}.") from error
 
 
 class _ZstdReader(io.RawIOBase):
@@ -259,7 +274,7 @@ def _decode_chunk(
         bad_offset = offset - pending + error.start
         raise DataError(
             f"{display_name(path)} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {bad_offset:,}. "
-            "Convert it, or learn its bytes as they are: --tokens bytes"
+            f"{conversion_hint(path, error.object)} Or learn its bytes as they are: --tokens bytes"
         ) from error
     if offset == 0 and text.startswith("\ufeff"):
         text = text[1:]
@@ -269,9 +284,31 @@ def _decode_chunk(
 
 
 def _reject_other_encodings(path: Path, chunk: bytes) -> None:
-    for bom, name in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):
-        if chunk.startswith(bom):
-            raise DataError(f"{path} is {name}, and UTF-8 is expected. Convert it: iconv -f {name} -t UTF-8 {path}")
+    if (name := _marked_encoding(chunk)) is not None:
+        raise DataError(f"{display_name(path)} is {name}, and UTF-8 is expected. {conversion_hint(path, chunk)}")
+
+
+def _marked_encoding(data: bytes) -> str | None:
+    """Return the encoding that a byte order mark names, other than UTF-8."""
+    marks = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
+    return next((name for mark, name in marks if data.startswith(mark)), None)
+
+
+def conversion_hint(path: Path, data: bytes) -> str:
+    """Return a sentence with the command that makes a file UTF-8, and the encoding that its bytes `data` most likely have.
+
+    Windows-1252 is likely if most bytes above 127 stand alone, as accents and quotation marks between letters do; in the
+    encodings of Chinese, Japanese or Russian they stand together, and which one it is cannot be told.
+    """
+    encoding = _marked_encoding(data)
+    if encoding is None:
+        high = np.frombuffer(data[:CHUNK_BYTES], dtype=np.uint8) > 127
+        alone = high & ~np.append(high[1:], False) & ~np.append(False, high[:-1])
+        encoding = "WINDOWS-1252" if 2 * int(alone.sum()) > int(high.sum()) else None
+    is_file = not (is_compressed(path) or path.name.startswith(_STDIN_PREFIX))
+    source, target = (shlex.quote(str(path)), shlex.quote(f"utf8-{path.name}")) if is_file else ("FILE", "NEW")
+    likely = "Convert it from its encoding" if encoding is None else f"It looks like {encoding}: convert it"
+    return f"{likely}: iconv -f {encoding or 'ENCODING'} -t UTF-8 {source} > {target}"
 
 
 def read_chunks(path: Path, as_bytes: bool, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
