@@ -504,16 +504,15 @@ class TableModel(TrainedModel):
         from unrolled.tables.table_files import open_table
 
         table = open_table(name, split="test")
-        table.require_column(self.spec.source.name)
-        return table, self._predict_rows(table, options)
+        return table, self._predict_rows(table, table.find_column(self.spec.source.name), options)
 
-    def _predict_rows(self, table: Table, options: Mapping[str, Any]) -> Iterator[tuple[Row, Prediction]]:
+    def _predict_rows(self, table: Table, column: str, options: Mapping[str, Any]) -> Iterator[tuple[Row, Prediction]]:
         pending: list[Row] = []
 
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 pending.append(row)
-                yield Cell(row[self.spec.source.name], table.name, line, table.folder)
+                yield Cell(row[column], table.name, line, table.folder)
 
         for prediction in self._predictor(options).predict_iter(sources()):
             yield pending.pop(0), prediction

@@ -1,28 +1,30 @@
 """Small files of the kinds that public bug reports describe, with the right values."""
 
 import copy
+import itertools
 import json
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import unrolled
 from support.cli import Cli
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import Cell, is_empty
-from unrolled.tables.label_columns import LabelColumn, canonical_label
+from unrolled.tables.cell_values import Cell, is_empty, is_missing
+from unrolled.tables.columns import column_from_json
+from unrolled.tables.label_columns import LabelColumn, LabelsColumn, canonical_label, natural_key
 from unrolled.tables.metrics import bleu_tokenizer, generation_report
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec import TableSpec, infer_spec
 from unrolled.tables.table_files import open_table
 
 TINY = ("--threads", "1", "--steps", "3", "--hidden", "8", "--layers", "1", "--batch", "8")
 
 
 def table_of_titles(odd: str) -> str:
-    rows = [
-        f"how do I {verb} a file number {number},{'a' if number % 2 else 'b'}" for number in range(40) for verb in ("open",)
-    ]
+    rows = [f"how do I open a file number {number},{'a' if number % 2 else 'b'}" for number in range(40)]
     return "\n".join(["title,tag", *rows, f"{odd},a"]) + "\n"
 
 
@@ -35,14 +37,36 @@ def test_one_odd_cell_does_not_decide_what_a_column_is(tmp_path: Path, odd: str,
     assert (spec.source.kind, spec.target.kind) == ("text", "label")
 
 
-@pytest.mark.parametrize("value", ["NA", " NaN ", "null", "None", "", None, float("nan"), []])
+@pytest.mark.parametrize("value", ["NA", " NaN ", "null", "None", "-", "", None, float("nan"), np.float32("nan"), []])
 def test_what_other_programs_write_for_a_missing_value_is_missing(value: object) -> None:
-    assert is_empty(value)
+    assert is_missing(value)
+    assert is_empty(value) is (not isinstance(value, str) or not value)
 
 
-@pytest.mark.parametrize("value", ["0", "no", "Nancy", 0.0, False, "nano"])
+@pytest.mark.parametrize("value", ["0", "no", "Nancy", "--", 0.0, False, "nano"])
 def test_other_values_are_not(value: object) -> None:
-    assert not is_empty(value)
+    assert not is_missing(value)
+
+
+def test_na_is_a_class_if_said_and_else_left_out_and_told(cli: Cli) -> None:
+    rows = "".join(f"{number} letters,{('NA', 'DE', 'FR')[number % 3]}\n" for number in range(60))
+    Path("t.csv").write_text("text,country\n" + rows)
+    table = open_table("t.csv")
+    assert infer_spec(table, "text", "country")[0].target.labels == ["DE", "FR"]
+    spec = infer_spec(table, "text", "country:label")[0]
+    assert spec.target.labels == ["DE", "FR", "NA"]
+    assert TableSpec.from_json(spec.to_json() | {"train_stats": {}}).target.keeps_na
+    told = cli("train", "t.csv", "--source", "text:text", "--target", "country", *TINY, "--out", "r").err
+    assert "20 of 60 rows are left out" in told
+    assert "COLUMN:label" in told
+    cli("train", "t.csv", "--source", "text:text", "--target", "country:label", *TINY, "--out", "said")
+    assert unrolled.load_table("said").spec.target.keeps_na
+
+
+def test_models_of_before_keep_na_as_they_learned_it() -> None:
+    column = column_from_json({"kind": "label", "name": "country", "labels": ["DE", "NA"]})
+    assert not column.is_missing("NA")
+    assert column_from_json({"kind": "number", "name": "n", "mean": [0.0], "scale": [1.0]}).is_missing("NA")
 
 
 def test_a_missing_number_does_not_make_a_column_text(tmp_path: Path) -> None:
@@ -74,7 +98,23 @@ def test_equal_labels_are_one_and_old_models_keep_their_names() -> None:
     assert column.labels == ["0", "1"]
     old = LabelColumn("liked", ["0.0", "1.0"])
     assert old.encode(Cell("1", "t")).tolist() == [1]
-    assert old.cell_label(Cell("1", "t")) == "1.0"
+    assert old.label_name("1") == "1.0"
+    both = LabelColumn("liked", ["1", "1.0"])
+    assert [both.label_id(label) for label in ("1", "1.0")] == [0, 1]
+
+
+def test_labels_of_steps_have_one_form_too(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "unrolled"):
+        column = LabelsColumn.fit("tags", [Cell([1.0, 0, "x "], "t"), Cell("1 0.0 x", "t")], {"split": "words"})
+    assert column.labels == ["0", "1", "x"]
+    assert caplog.messages == ["'tags': 6 spellings are 3 labels, as '0.0' is '0'"]
+    assert column.cell_tokens(Cell([1.0, 0], "t")) == ["1", "0"]
+    assert LabelsColumn.fit("t", [Cell("a b", "t")], {"split": "characters"}).labels == [" ", "a", "b"]
+
+
+def test_labels_have_a_total_order_with_nan_among_them() -> None:
+    orders = itertools.permutations(["NaN", "0", "1", "inf", "x"])
+    assert {tuple(sorted(order, key=natural_key)) for order in orders} == {("0", "1", "inf", "NaN", "x")}
 
 
 def test_predicted_columns_do_not_depend_on_the_first_row(cli: Cli) -> None:
@@ -110,7 +150,9 @@ def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text:
     [
         ("t.csv", b"a,b\nx,1\ncaf\xe9,2\n", "iconv -f WINDOWS-1252 -t UTF-8 .*t.csv"),
         ("t.txt", "a\tb\n1\t2\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8 .*t.txt"),
-        ("t.csv.zip", b"PK\x03\x04rest", "a zip archive: unzip"),
+        ("k.csv", "a,b\n\u043f\u0440\u0438\u0432\u0435\u0442,1\n".encode("koi8-r"), "from its encoding: iconv -f ENCODING"),
+        ("t.csv.zip", b"PK\x03\x04rest", "damaged"),
+        ("t.csv", b"PK\x03\x04rest", "a zip archive: name it t.csv.zip"),
         ("t.xlsx", b"PK\x03\x04rest", "an Excel workbook: save"),
         ("t.json", b"[1, 2]", "element 1: an object"),
         ("t.json", b'[{"a": 1}', "not valid JSON"),
@@ -125,6 +167,8 @@ def test_a_refusal_says_what_the_file_is(tmp_path: Path, name: str, data: bytes,
 @pytest.mark.parametrize(
     "text",
     [
+        "sep=\t\ntext\tlabel\na, b\tx\nc\ty\n",
+        '"sep=|"\ntext|label\na, b|x\nc|y\n',
         "sep=;\ntext;label\na, b;x\nc;y\n",
         "text|label\na, b|x\nc|y\n",
         "text;label\na, b;x\nc;y\n",
@@ -136,7 +180,7 @@ def test_the_delimiter_is_what_makes_rows_equally_long(tmp_path: Path, text: str
     (tmp_path / "t.csv").write_text(text)
     rows = list(open_table(str(tmp_path / "t.csv")).rows())
     assert [row for _, row in rows] == [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]
-    assert rows[0][0] == (3 if text.startswith("sep=") else 2)
+    assert rows[0][0] == (3 if "sep=" in text else 2)
 
 
 def test_commas_in_the_header_of_a_file_with_semicolons(tmp_path: Path) -> None:
@@ -144,9 +188,36 @@ def test_commas_in_the_header_of_a_file_with_semicolons(tmp_path: Path) -> None:
     assert open_table(str(tmp_path / "t.csv")).columns == ("What, if any, did you like?", "Good, or not")
 
 
-def test_headers_are_stripped_and_columns_may_have_no_name(tmp_path: Path) -> None:
+def test_the_only_file_of_a_zip_archive_is_read(tmp_path: Path, cli: Cli) -> None:
+    for name, files in (("one.csv.zip", ["t.csv"]), ("two.zip", ["a.csv", "b.csv"]), ("text.zip", ["book.txt"])):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in [*files, "__MACOSX/._t.csv", "folder/"]:
+                archive.writestr(file, "a,b\nx,1\n")
+    assert [row for _, row in open_table(str(tmp_path / "one.csv.zip")).rows()] == [{"a": "x", "b": "1"}]
+    with pytest.raises(DataError, match="a zip archive of 2 files, and one is expected"):
+        open_table(str(tmp_path / "two.zip"))
+    done = cli("train", tmp_path / "text.zip", "--steps", "2", "--hidden", "8", "--threads", "1", "--out", "r")
+    assert done.code == 0
+    assert "8 tokens" in done.err
+
+
+def test_blanks_around_the_names_of_columns_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("v1, v2 ,,\nham,hello,,\n")
-    assert open_table(str(tmp_path / "t.csv")).columns == ("v1", "v2", "Unnamed: 2", "Unnamed: 3")
+    table = open_table(str(tmp_path / "t.csv"))
+    assert table.columns == ("v1", " v2 ", "Unnamed: 2", "Unnamed: 3")
+    assert [cells[0].value for _, cells in table.iter_cells(("v2",))] == ["hello"]
+    (tmp_path / "t.jsonl").write_text('{"v2": "hello"}\n')
+    assert [cells[0].value for _, cells in open_table(str(tmp_path / "t.jsonl")).iter_cells((" v2 ",))] == ["hello"]
+
+
+def test_only_columns_that_are_asked_for_must_have_a_name_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,a,a\n1,2,3\n")
+    table = open_table(str(tmp_path / "t.csv"))
+    assert table.columns == ("x", "a (column 2)", "a (column 3)")
+    assert [cells[0].value for _, cells in table.iter_cells(("x",))] == ["1"]
+    assert [cells[0].value for _, cells in table.iter_cells(("a (column 3)",))] == ["3"]
+    with pytest.raises(DataError, match=r"two columns named 'a', 'a \(column 2\)' and 'a \(column 3\)': name one"):
+        table.find_column("a")
 
 
 @pytest.mark.parametrize("kind", [unrolled.RNN, unrolled.GRU, unrolled.LSTM])

@@ -11,7 +11,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
-from unrolled.tables.cell_values import Cell, is_empty
+from unrolled.tables.cell_values import Cell
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import is_builtin_table, open_table
@@ -75,9 +75,7 @@ class TableSession:
             table_name = request.inputs[0]
         columns = (self.spec.source.name, self.spec.target.name)
         table = open_table(table_name, split="test")
-        for column in columns:
-            table.require_column(column)
-        rows = [row for _, row in table.iter_cells(columns) if not any(is_empty(cell.value) for cell in row)]
+        rows = [row for _, row in table.iter_cells(columns) if not self.spec.has_missing(*row)]
         if not rows:
             raise DataError(f"{table.name} has no row in which both columns are filled in.")
         return [row[0] for row in rows], [row[1] for row in rows]

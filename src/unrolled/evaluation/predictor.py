@@ -16,7 +16,7 @@ from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import PredictOptions, SampleOptions
-from unrolled.tables.cell_values import Array, Cell, is_empty
+from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import EvalRows
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import bucket_by_length, collate_sources
@@ -64,7 +64,8 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, cells: Sequence[Cell], first: int = 0) -> list[Prediction]:
         """Return the predictions of some cells; `first` is the index of the first one, which changes the sampling seeds."""
-        steps = [np.zeros(0) if is_empty(cell.value) else self.spec.source.encode_source(cell) for cell in cells]
+        source = self.spec.source
+        steps = [np.zeros(0) if source.is_missing(cell.value) else source.encode_source(cell) for cell in cells]
         lengths = np.array([len(array) for array in steps], dtype=np.int64)
         predictions: list[Prediction] = [Prediction("", np.zeros(0, dtype=np.int64))] * len(cells)
         self.model.eval()

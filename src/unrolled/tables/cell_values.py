@@ -34,15 +34,24 @@ class Cell(NamedTuple):
         return f"{self.table_name}, line {self.line:,}" if self.line else self.table_name
 
 
-MISSING_VALUES = frozenset(("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "None"))
+NAMES_OF_MISSING_VALUES = frozenset(("NA", "N/A", "#N/A", "NaN", "nan", "null", "None", "-"))
 """What R, pandas, spreadsheets and JSON write into a cell without a value."""
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a cell has no value: it is empty, NaN, or one of `MISSING_VALUES`."""
+    """Return whether a cell has no value: None, a blank text, an empty list, or NaN."""
     if isinstance(value, str):
-        return value.strip() in MISSING_VALUES
-    return value is None or (isinstance(value, list) and not value) or (isinstance(value, float) and math.isnan(value))
+        return not value.strip()
+    return (
+        value is None
+        or (isinstance(value, list) and not value)
+        or (isinstance(value, float | np.floating) and math.isnan(value))
+    )
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty or has one of `NAMES_OF_MISSING_VALUES`."""
+    return is_empty(value) or (isinstance(value, str) and value.strip() in NAMES_OF_MISSING_VALUES)
 
 
 def parse_text(cell: Cell) -> str:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.tables.cell_values import Array, Cell, parse_text
+from unrolled.tables.cell_values import Array, Cell, is_empty, is_missing, parse_text
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
 from unrolled.text.tokenizer import Tokenizer
@@ -54,6 +54,9 @@ class Column:
     is_calibrated: ClassVar[bool] = False
     """Whether the probabilities of a target are fitted to the validation rows (a temperature)."""
 
+    may_keep_na: ClassVar[bool] = False
+    """Whether `NA` and other names of missing values may be values of such a column: a text or a label can be one."""
+
     size: int
     """Number of ids, with `unk_id`, or D."""
 
@@ -65,6 +68,12 @@ class Column:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.keeps_na = self.may_keep_na
+        """Whether they are values of this one: if its kind was given, or the model file does not say."""
+
+    def is_missing(self, value: Any) -> bool:
+        """Return whether a cell of this column has no value; its row is then left out."""
+        return is_empty(value) if self.keeps_na else is_missing(value)
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:

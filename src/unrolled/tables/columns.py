@@ -19,7 +19,7 @@ COLUMN_TYPES: dict[str, type[Column]] = {
 
 def column_to_json(column: Column) -> dict[str, Any]:
     """Return a column as it is stored in a model file."""
-    return {"kind": column.kind, "name": column.name, **column.to_dict()}
+    return {"kind": column.kind, "name": column.name, "keeps_na": column.keeps_na, **column.to_dict()}
 
 
 def column_from_json(value: Any) -> Column:
@@ -29,6 +29,8 @@ def column_from_json(value: Any) -> Column:
         if column_type is None:
             known = ", ".join(COLUMN_TYPES)
             raise ModelError(f"The model has a column of the kind '{value['kind']}', which is none of {known}.")
-        return column_type.from_dict(str(value["name"]), value)
+        column = column_type.from_dict(str(value["name"]), value)
+        column.keeps_na = bool(value.get("keeps_na", column.keeps_na))
+        return column
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"The model's column cannot be read: {type(error).__name__} {error}.") from error

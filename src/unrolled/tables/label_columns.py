@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,13 +19,15 @@ from unrolled.tables.metrics import StepLabelCounts, classification_report, step
 from unrolled.tables.ragged import RaggedArray
 from unrolled.text.batching import IGNORE_INDEX
 
+logger = logging.getLogger(__name__)
+
 MAX_LABELS = 10_000
 
 
 class _LabeledColumn(Column):
     """A column with a fixed list of labels."""
 
-    tensor_kind, is_calibrated = "ids", True
+    tensor_kind, is_calibrated, may_keep_na = "ids", True, True
     unk_id: int
 
     def __init__(self, name: str, labels: Sequence[str]) -> None:
@@ -31,7 +35,22 @@ class _LabeledColumn(Column):
         self.labels = list(labels)
         self.unk_id = len(self.labels)
         self.size = len(self.labels) + 1
-        self._label_to_id = {label: index for index, label in enumerate(self.labels)}
+        self._label_to_id = {self.canonical(label): index for index, label in enumerate(self.labels)}
+        self._label_to_id |= {label: index for index, label in enumerate(self.labels)}
+
+    def canonical(self, label: str) -> str:
+        """Return the form in which labels are compared."""
+        return canonical_label(label)
+
+    def label_id(self, label: str) -> int:
+        """Return the id of a label, or `unk_id`."""
+        index = self._label_to_id.get(label)
+        return self._label_to_id.get(self.canonical(label), self.unk_id) if index is None else index
+
+    def label_name(self, label: str) -> str:
+        """Return a label as the model writes it; one that the model does not have, in its canonical form."""
+        index = self.label_id(label)
+        return self.canonical(label) if index == self.unk_id else self.labels[index]
 
     def loss_targets(self, values: Array) -> Array:
         return np.where(values == self.unk_id, IGNORE_INDEX, values.astype(np.int64))
@@ -46,28 +65,21 @@ class LabelColumn(_LabeledColumn):
 
     kind, is_sequence, output = "label", False, "single"
 
-    def __init__(self, name: str, labels: Sequence[str]) -> None:
-        super().__init__(name, labels)
-        self._label_to_id = {canonical_label(label): index for index, label in enumerate(self.labels)}
-
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> LabelColumn:
-        labels: set[str] = set()
+        spellings: dict[str, str] = {}
         for cell in cells:
-            labels.add(canonical_label(parse_text(cell)))
-            if len(labels) > MAX_LABELS:
+            label = parse_text(cell)
+            spellings[label] = canonical_label(label)
+            if len(spellings) > MAX_LABELS:
                 raise DataError(f"{cell.location}: '{name}' has more than {MAX_LABELS:,} labels. Is it '{name}:text'?")
-        return cls(name, sorted(labels, key=natural_key))
+        return cls(name, _unify_labels(name, spellings))
 
     def encode(self, cell: Cell) -> Array:
-        return np.array([self._label_to_id.get(canonical_label(parse_text(cell)), self.unk_id)], dtype=np.int64)
-
-    def cell_label(self, cell: Cell) -> str:
-        """Return the label of a cell as the model writes it; one that the model does not have, in its canonical form."""
-        return self.decode(self.encode(cell)) or canonical_label(parse_text(cell))
+        return np.array([self.label_id(parse_text(cell))], dtype=np.int64)
 
     def is_wrong(self, truth: Cell, text: str, values: Array) -> bool:
-        return self.cell_label(truth) != text
+        return self.label_name(parse_text(truth)) != text
 
     def decode(self, values: Array) -> str:
         label_id = int(values[0])
@@ -87,7 +99,9 @@ class LabelColumn(_LabeledColumn):
         return {"labels": {self.labels[label]: count for label, count in sorted(counts.items())}}
 
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
-        return classification_report([self.cell_label(cell) for cell in rows.truths], rows.texts, train_stats["labels"])
+        return classification_report(
+            [self.label_name(parse_text(cell)) for cell in rows.truths], rows.texts, train_stats["labels"]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {"labels": self.labels}
@@ -103,19 +117,24 @@ class LabelsColumn(_LabeledColumn):
     kind, is_sequence, output = "labels", True, "aligned"
 
     def __init__(self, name: str, labels: Sequence[str], split: str) -> None:
-        super().__init__(name, labels)
         self.split = split
+        super().__init__(name, labels)
+
+    def canonical(self, label: str) -> str:
+        return label if self.split == "characters" else canonical_label(label)
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> LabelsColumn:
         labels = {label for cell in cells for label in _split_labels(cell, config["split"])}
-        return cls(name, sorted(labels, key=natural_key), config["split"])
+        in_words = config["split"] != "characters"
+        spellings = {label: canonical_label(label) if in_words else label for label in labels}
+        return cls(name, _unify_labels(name, spellings), config["split"])
 
     def encode(self, cell: Cell) -> Array:
-        return np.array([self._label_to_id.get(label, self.unk_id) for label in self.cell_tokens(cell)], dtype=np.int64)
+        return np.array([self.label_id(label) for label in _split_labels(cell, self.split)], dtype=np.int64)
 
     def cell_tokens(self, cell: Cell) -> Sequence[str]:
-        return _split_labels(cell, self.split)
+        return [self.label_name(label) for label in _split_labels(cell, self.split)]
 
     def decode(self, values: Array) -> str:
         return ("" if self.split == "characters" else " ").join(self._label_names(values))
@@ -162,11 +181,26 @@ def canonical_label(text: str) -> str:
 
 
 def natural_key(label: str) -> tuple[int, float, str]:
-    """Return a key that sorts numbers by value, before words. It decides the ids of labels, so models depend on it."""
+    """Return a key that sorts numbers by value, before words. It decides the ids of labels, so models depend on it.
+
+    NaN counts as a word: as a number it would have no place in an order.
+    """
     try:
-        return 0, float(label), label
+        number = float(label)
     except ValueError:
-        return 1, 0.0, label
+        number = math.nan
+    return (1, 0.0, label) if math.isnan(number) else (0, number, label)
+
+
+def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
+    """Return the labels in order, given the canonical form of each spelling; log how many spellings were made one."""
+    labels = sorted(set(spellings.values()), key=natural_key)
+    if len(labels) < len(spellings):
+        example = next(spelling for spelling, label in sorted(spellings.items()) if spelling != label)
+        logger.info(
+            f"'{name}': {len(spellings):,} spellings are {len(labels):,} labels, as {example!r} is {spellings[example]!r}"
+        )
+    return labels
 
 
 def _split_labels(cell: Cell, split: str) -> Sequence[str]:

@@ -51,20 +51,25 @@ class PairBatch:
 
 
 class PairDataset:
-    """Encoded rows: `source[i]` and `target[i]` are arrays. `skipped_rows` are the lines of rows with an empty cell."""
+    """Encoded rows: `source[i]` and `target[i]` are arrays.
+
+    `skipped_rows` are the lines of rows with an empty cell; with `has_na`, some of these cells are `NA` or the like.
+    """
 
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
         self.source = RaggedArray(np.int32 if spec.source.tensor_kind == "ids" else np.float32)
         self.target = RaggedArray(np.int32 if spec.dims.target_tensor_kind == "ids" else np.float32)
         self.skipped_rows: list[int] = []
+        self.has_na = False
         self.num_read = self.num_examples = 0
 
     def add(self, line: int, source: Cell, target: Cell) -> None:
         """Encode a row and append it."""
         self.num_read += 1
-        if is_empty(source.value) or is_empty(target.value):
+        if self.spec.has_missing(source, target):
             self.skipped_rows.append(line)
+            self.has_na |= not is_empty(source.value) and not is_empty(target.value)
             return
         inputs, targets = self.spec.source.encode_source(source), self.spec.target.encode_target(target)
         if len(inputs) == 0 or len(targets) == 0:
@@ -173,8 +178,6 @@ def bucket_by_length(
 def read_pairs(table: Table, spec: TableSpec, check: Callable[[], None] = lambda: None) -> PairDataset:
     """Encode all rows of a table, which must have the columns of `spec`. `check` is called every 1,024 rows, and may raise."""
     names = (spec.source.name, spec.target.name)
-    for name in names:
-        table.require_column(name)
     dataset = PairDataset(spec)
     for count, (line, (source, target)) in enumerate(table.iter_cells(names)):
         if count % 1024 == 0:

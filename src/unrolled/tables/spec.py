@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import Array, Cell, is_empty
+from unrolled.tables.cell_values import Array, Cell, is_empty, is_missing
 from unrolled.tables.column import Column
 from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
 from unrolled.tables.modes import Mode, mode_of
@@ -57,6 +58,10 @@ class TableSpec:
             target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
         )  # fmt: skip
 
+    def has_missing(self, source: Cell, target: Cell) -> bool:
+        """Return whether a row is left out, since one of its cells has no value."""
+        return self.source.is_missing(source.value) or self.target.is_missing(target.value)
+
     def check_aligned(self, source: Array, target: Array, cell: Cell) -> None:
         """Raise `DataError` if a target of one label per step does not have as many labels as the source has steps."""
         if self.mode.output == "aligned" and len(source) != len(target):
@@ -84,23 +89,22 @@ def infer_spec(table: Table, source: str, target: str, tokens: str | None = None
     """
     declared = (parse_column(source, "source"), parse_column(target, "target"))
     names = tuple(
-        name if name in table.columns else column_spec
+        name if table.matching_columns(name) else column_spec
         for (name, _), column_spec in zip(declared, (source, target), strict=True)
     )
     kinds = tuple(
         None if name == column_spec else kind
         for name, column_spec, (_, kind) in zip(names, (source, target), declared, strict=True)
     )
-    for name in names:
-        table.require_column(name)
+    names = tuple(map(table.find_column, names))
+    keeps_na = tuple(kind is not None and _keeps_na(kind) for kind in kinds)
     profile = PairProfile(*names)
-    for _, (source_cell, target_cell) in table.iter_cells(names):
-        if not is_empty(source_cell.value) and not is_empty(target_cell.value):
-            profile.add(source_cell, target_cell)
+    for source_cell, target_cell in _complete_rows(table, names, keeps_na):
+        profile.add(source_cell, target_cell)
     if profile.source.num_rows == 0:
         raise DataError(f"{table.name} has no row in which both '{names[0]}' and '{names[1]}' have a value.")
     types = infer_types(profile, (kinds[0], kinds[1]), tokens)
-    spec = TableSpec(_fit_column(table, names, 0, types[0]), _fit_column(table, names, 1, types[1]))
+    spec = TableSpec(_fit_column(table, names, 0, types[0], keeps_na), _fit_column(table, names, 1, types[1], keeps_na))
     return spec, f"{spec.source.describe()} -> {spec.target.describe()}: {spec.mode.name}"
 
 
@@ -116,18 +120,26 @@ def parse_column(column_spec: str, role: str) -> tuple[str, str | None]:
     return name, kind
 
 
-def _fit_column(table: Table, names: tuple[str, ...], position: int, inferred: InferredType) -> Column:
+def _keeps_na(kind: str) -> bool:
+    """Return whether a column that was said to be of this kind keeps `NA` as a value."""
+    return kind in TOKEN_KINDS or COLUMN_TYPES[kind].may_keep_na
+
+
+def _complete_rows(table: Table, names: tuple[str, ...], keeps_na: tuple[bool, ...]) -> Iterator[tuple[Cell, ...]]:
+    """Yield the cells of the rows in which no cell is missing."""
+    tests = [is_empty if keeps else is_missing for keeps in keeps_na]
+    for _, row in table.iter_cells(names):
+        if not any(test(cell.value) for test, cell in zip(tests, row, strict=True)):
+            yield row
+
+
+def _fit_column(
+    table: Table, names: tuple[str, ...], position: int, inferred: InferredType, keeps_na: tuple[bool, ...]
+) -> Column:
     config = {"tokens": inferred.tokens, "spaces": inferred.spaces, "split": inferred.split, "is_source": position == 0}
     column_type = COLUMN_TYPES[inferred.kind]
 
-    def column_cells() -> Iterator[Cell]:
-        count = 0
-        for _, row in table.iter_cells(names):
-            if any(is_empty(cell.value) for cell in row):
-                continue
-            yield row[position]
-            count += 1
-            if count == column_type.max_fitted_rows:
-                return
-
-    return column_type.fit(names[position], column_cells(), config)
+    rows = itertools.islice(_complete_rows(table, names, keeps_na), column_type.max_fitted_rows)
+    column = column_type.fit(names[position], (row[position] for row in rows), config)
+    column.keeps_na = keeps_na[position]
+    return column

@@ -1,12 +1,11 @@
-"""Rows of a table, streamed one at a time: CSV, TSV, JSON lines, Parquet, or a built-in table.
+"""Rows of a table, streamed one at a time: CSV, TSV, JSON lines or a JSON array, Parquet, or a built-in table.
 
-A CSV file may use commas, semicolons or tabs; a TSV file has no quotes; both begin with a header, and any of them may be
+A CSV file may use commas, semicolons, tabs or pipes; a TSV file has no quotes; both begin with a header, and any of them may be
 compressed. Each row comes with its line number, for error messages.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import csv
 import functools
@@ -14,7 +13,7 @@ import hashlib
 import io
 import itertools
 import json
-import shlex
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import Cell
 from unrolled.text.fingerprint import fingerprint
-from unrolled.text.text_files import DECOMPRESSION_ERRORS, existing_file, is_compressed, open_bytes
+from unrolled.text.text_files import DECOMPRESSION_ERRORS, conversion_hint, existing_file, is_compressed, open_bytes
 
 NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their line numbers. Close the generator if it is not read to the end."""
@@ -40,7 +39,15 @@ SPLITS = ("train", "test")
 _HEAD_BYTES = 1 << 16
 
 MAX_LISTED_COLUMNS = 100
+SEPARATOR_LINE = re.compile(r"sep=(.?)", re.IGNORECASE)
+"""The first line of a file that Excel wrote, which is no row; split at that separator, it may lack it."""
+
+REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
+"""What is added to the name of a column that another one has, too."""
+
 MAX_SNIFFED_LINES = 20
+"""Lines of a CSV file from which its delimiter is inferred."""
+
 MAX_HEADER_ROWS = 1000
 """Objects of a JSON file whose keys are its columns."""
 
@@ -62,24 +69,35 @@ class Table:
     digest: Callable[[], str]
     builtin: BuiltinTable | None = None
 
-    def require_column(self, column: str) -> None:
-        """Raise `UsageError` if there is no such column."""
-        if column not in self.columns:
+    def matching_columns(self, column: str) -> list[str]:
+        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks at the ends."""
+        if column in self.columns:
+            return [column]
+        return [name for name in self.columns if REPEATED_NAME.sub("", name).strip() == column.strip()]
+
+    def find_column(self, column: str) -> str:
+        """Return the column that `column` means. Raises `UsageError` if there is none, `DataError` if there are several."""
+        matches = self.matching_columns(column)
+        if len(matches) > 1:
+            raise DataError(f"{self.name} has two columns named '{column}', {' and '.join(map(repr, matches[:2]))}: name one.")
+        if not matches:
             listed = self.columns[:MAX_LISTED_COLUMNS]
             more = f" and {len(self.columns) - len(listed):,} more" if len(self.columns) > len(listed) else ""
             hint = did_you_mean(column, listed) or "."
             raise UsageError(f"{self.name} has no column '{column}'{hint} Its columns: {', '.join(listed)}{more}.")
+        return matches[0]
 
     def iter_cells(self, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[Cell, ...]]]:
-        """Yield `(line, cells)` of some columns."""
+        """Yield `(line, cells)` of some columns (see `find_column`)."""
+        names = [self.find_column(column) for column in columns]
         for line, row in self.rows():
-            yield line, tuple(Cell(row[column], self.name, line, self.folder) for column in columns)
+            yield line, tuple(Cell(row[name], self.name, line, self.folder) for name in names)
 
 
 def open_table(name: str, split: str = "train") -> Table:
     """Open a table by its path, or `builtin:NAME`, which means its split `split`, or `builtin:NAME:SPLIT`.
 
-    Raises `DataError` if it is empty, has no header, or has two columns of the same name.
+    Raises `DataError` if it is empty or has no header.
     """
     if name.startswith(PREFIX):
         return _open_builtin(name, split)
@@ -133,10 +151,11 @@ def _suffix(path: Path) -> str:
 
 def _guess_reader(path: Path) -> Callable[[Path], Callable[[], NumberedRows]]:
     """Return the reader for a file with an unknown suffix, by its first line."""
-    first_line = _read_head(path).lstrip("\ufeff").split("\n", 1)[0]
+    head = _read_head(path).lstrip("\ufeff")
+    first_line = head.split("\n", 1)[0]
     if first_line.lstrip().startswith("{"):
         return _json_lines
-    if first_line.lstrip().startswith("["):
+    if re.match(r"\s*\[\s*\{", head) or (first_line.lstrip().startswith("[") and _suffix(path) == ".json"):
         return _json_array
     return _tsv if "\t" in first_line else _csv
 
@@ -161,11 +180,8 @@ class _ReadErrors:
         line = self.reader.line_num if self.reader is not None else self.line + 1
         location = f"{self.path}, line {line:,}" if line else str(self.path)
         if isinstance(error, UnicodeDecodeError):
-            encoding = _likely_encoding(error.object)
-            raise DataError(
-                f"{location}, or soon after it, is not UTF-8; it looks like {encoding}. Convert the file: "
-                f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(self.path))} > utf8-{shlex.quote(self.path.name)}"
-            ) from error
+            problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x}"
+            raise DataError(f"{location}, or soon after it, {problem}. {conversion_hint(self.path, error.object)}") from error
         if isinstance(error, csv.Error):
             raise DataError(f"{location}: {error}.") from error
         is_bz2_error = isinstance(error, OSError) and error.errno is None
@@ -175,19 +191,14 @@ class _ReadErrors:
             raise storage_error(error, self.path, "read") from error
 
 
-def _likely_encoding(data: bytes) -> str:
-    """Return the encoding that bytes that are not UTF-8 most likely have: one with a byte order mark, or Windows-1252."""
-    return "UTF-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "WINDOWS-1252"
-
-
 def _reject_archives(path: Path) -> None:
-    """Raise `DataError` for a zip archive or an Excel workbook, which is one, too."""
+    """Raise `DataError` for an Excel workbook, which is a zip archive, and for such an archive that is not named `.zip`."""
     with _ReadErrors(path), open(path, "rb") as file:
         is_zip = file.read(4) == b"PK\x03\x04"
-    if is_zip and path.suffix.lower() in (".xlsx", ".xlsm", ".xls"):
+    if is_zip and path.suffix.lower() in (".xlsx", ".xlsm"):
         raise DataError(f"{path} is an Excel workbook: save its sheet as CSV (UTF-8), and name that file.")
-    if is_zip:
-        raise DataError(f"{path} is a zip archive: unzip it, and name the table that is in it.")
+    if is_zip and not is_compressed(path):
+        raise DataError(f"{path} is a zip archive: name it {path.name}.zip, or unzip it.")
 
 
 def _csv(path: Path) -> Callable[[], NumberedRows]:
@@ -202,9 +213,9 @@ def _detect_delimiter(head: str) -> str:
     If several do, or none, it is the one that the header has most.
     """
     lines = head.lstrip("\ufeff").split("\n", MAX_SNIFFED_LINES + 1)[: MAX_SNIFFED_LINES + 1]
-    first = lines[0].strip()
-    if first.lower().startswith("sep=") and len(first) == 5:
-        return first[-1]
+    first = lines[0].rstrip("\r")
+    if (named := SEPARATOR_LINE.fullmatch(first.strip('"'))) is not None and named[1]:
+        return named[1]
 
     def has_equal_rows(delimiter: str) -> bool:
         try:
@@ -232,11 +243,11 @@ def _delimited_rows(path: Path, delimiter: str, quoting: int) -> NumberedRows:
         reader = csv.reader(bounded_lines, delimiter=delimiter, quoting=quoting, strict=strict)  # type: ignore[arg-type]  # an int is accepted
         errors.reader = reader
         header = next(reader, None)
-        if header and "".join(header).lower() == "sep=":  # the first line of a file that Excel wrote, not a row
+        if header and SEPARATOR_LINE.fullmatch("".join(header)) is not None:
             header = next(reader, None)
         if not header:
             raise DataError(f"{path} is empty: a header with the names of the columns is expected, then one row per line.")
-        header = _name_columns(path, header)
+        header = _name_columns(header)
         for cells in reader:
             if not cells:
                 continue
@@ -248,14 +259,14 @@ def _delimited_rows(path: Path, delimiter: str, quoting: int) -> NumberedRows:
             yield reader.line_num, dict(zip(header, cells, strict=True))
 
 
-def _name_columns(path: Path, header: list[str]) -> list[str]:
-    """Return a header without blanks at the ends of names; a column without a name is `Unnamed: N`, as in pandas, N from 0."""
-    names = [name.strip() for name in header]
-    names = [name or f"Unnamed: {position}" for position, name in enumerate(names)]
-    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
-    if repeated is not None:
-        raise DataError(f"{path} has two columns named '{repeated}': rename one of them.")
-    return names
+def _name_columns(header: list[str]) -> list[str]:
+    """Return a header in which every name is another: of columns of one name, each has its number, from 1, in brackets.
+
+    A column without a name is `Unnamed: N`, as in pandas, N from 0.
+    """
+    names = [name if name.strip() else f"Unnamed: {position}" for position, name in enumerate(header)]
+    counts = Counter(names)
+    return [f"{name} (column {number})" if counts[name] > 1 else name for number, name in enumerate(names, 1)]
 
 
 def _json_lines(path: Path) -> Callable[[], NumberedRows]:
@@ -293,9 +304,9 @@ def _with_all_columns(rows: NumberedRows) -> NumberedRows:
             size += sum(len(value) if isinstance(value, str | list) else 1 for value in numbered_row[1].values())
             if size > MAX_CHARS:  # all of them are in memory at once
                 break
-        columns = dict.fromkeys(column for _, row in first_rows for column in row)
+        empty_row: Row = dict.fromkeys(column for _, row in first_rows for column in row)
         for line, row in itertools.chain(first_rows, rows):
-            yield line, {**{column: row.get(column) for column in columns}, **row}
+            yield line, empty_row | row
 
 
 def _json_rows(path: Path) -> NumberedRows:

@@ -25,6 +25,7 @@ class TextColumn(Column):
     """A text, as characters, bytes, words or byte-pair pieces."""
 
     kind, tensor_kind, is_sequence, output = "text", "ids", True, "generated"
+    may_keep_na = True
     tokenizer: Tokenizer
 
     def __init__(self, name: str, tokenizer: Tokenizer) -> None:

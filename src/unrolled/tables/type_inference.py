@@ -186,10 +186,9 @@ class PairProfile:
         words = label_list if label_list is not None else parse_text(Cell(labels, *target[1:])).split()
         self._multiple_words |= len(words) > 1
         self._labels.update(words[:1000])
-        if _is_array(value) and (not isinstance(value, list) or _is_numeric(value)):
-            array = _array_or_none(source)
-            num_steps = -1 if array is None else len(array)
-            self._aligned = {"characters": False, "words": False, "list": self._aligned["list"] and num_steps == len(words)}
+        looks_numeric = _is_array(value) and (not isinstance(value, list) or _is_numeric(value))
+        if looks_numeric and (array := _array_or_none(source)) is not None:
+            self._aligned = {"characters": False, "words": False, "list": self._aligned["list"] and len(array) == len(words)}
             return
         text = "" if isinstance(value, list) else parse_text(Cell(value, *source[1:]))
         num_elements = len(value) if isinstance(value, list) else len(text.split())

@@ -26,24 +26,20 @@ PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
 def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
     """Write the table with its predictions, row by row."""
     writer = csv.writer(out, lineterminator="\n")
-    columns = new_columns(spec, options)
-    writer.writerow([*table.columns, *(unused_name(name, table.columns) for name in columns)])
+    writer.writerow([*table.columns, *(unused_name(name, table.columns) for name in new_columns(spec, options))])
     for number, (row, prediction) in enumerate(rows, 1):
         new_cells = prediction_cells(spec, prediction, options, number)
-        writer.writerow(
-            [*(csv_value(row.get(column)) for column in table.columns), *(new_cells.get(name, "") for name in columns)]
-        )
+        writer.writerow(map(csv_value, [*(row.get(column) for column in table.columns), *new_cells.values()]))
 
 
 def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions, version: int) -> None:
     """Write one JSON document: the version of its keys, and a list of rows."""
-    empty_cells: dict[str, Any] = dict.fromkeys(new_columns(spec, options))
     out.write(f'{{"version": {version}, "rows": [')
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {
             unused_name(name, table.columns): value
-            for name, value in (empty_cells | prediction_cells(spec, prediction, options, number)).items()
+            for name, value in prediction_cells(spec, prediction, options, number).items()
         }
         out.write(("\n" if number == 1 else ",\n") + json.dumps(cells | new_cells, ensure_ascii=False))
     out.write("\n]}\n")
@@ -67,15 +63,18 @@ def unused_name(name: str, columns: tuple[str, ...]) -> str:
 
 
 def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOptions, number: int) -> dict[str, Any]:
-    """Return the cells that a prediction adds to its row; an image is saved as a file if there is a folder for it."""
+    """Return the cells that a prediction adds to its row, by `new_columns`; None for what it does not have.
+
+    An image is saved as a file if there is a folder for it.
+    """
     text = prediction.text
     pixels = spec.target.to_pixels(prediction.values) if options.image_dir is not None and len(prediction.values) else None
     if pixels is not None:
         path = Path(str(options.image_dir)) / f"{number:06}.png"
         save_png(path, pixels)
         text = str(path)
-    cells: dict[str, Any] = {PREDICTED_COLUMN: text}
-    if prediction.probability is not None and spec.target.has_single_answer:
+    cells: dict[str, Any] = dict.fromkeys(new_columns(spec, options)) | {PREDICTED_COLUMN: text}
+    if prediction.probability is not None and PROBABILITY_COLUMN in cells:
         cells[PROBABILITY_COLUMN] = round(prediction.probability, 6)
     if options.probabilities and prediction.probabilities is not None:
         label_probs = zip(spec.target.labels, prediction.probabilities.tolist(), strict=True)

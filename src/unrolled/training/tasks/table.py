@@ -17,7 +17,7 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
-from unrolled.tables.cell_values import Cell, is_empty
+from unrolled.tables.cell_values import Cell
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.spec import TableSpec, infer_spec
@@ -113,9 +113,11 @@ class TableTask:
             lines = ", ".join(str(line) for line in dataset.skipped_rows[:5]) + (
                 ", ..." if len(dataset.skipped_rows) > 5 else ""
             )
+            na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if dataset.has_na else ""
             logger.log(
                 self._log_level,
-                f"{len(dataset.skipped_rows):,} of {dataset.num_read:,} rows are left out, a cell being empty: line {lines}",
+                f"{len(dataset.skipped_rows):,} of {dataset.num_read:,} rows are left out, a cell being empty: line {lines}"
+                f"{na_note}",
             )
         if len(validation) == len(dataset):
             validation = validation[1:]
@@ -260,7 +262,7 @@ def _resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:
 def _first_rows(table: Table, spec: TableSpec) -> list[tuple[Cell, Cell]]:
     rows: list[tuple[Cell, Cell]] = []
     for _, (source, target) in table.iter_cells((spec.source.name, spec.target.name)):
-        if not is_empty(source.value) and not is_empty(target.value):
+        if not spec.has_missing(source, target):
             rows.append((source, target))
         if len(rows) == MAX_VALIDATION_ROWS:
             break
