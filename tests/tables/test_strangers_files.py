@@ -148,9 +148,13 @@ def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text:
 @pytest.mark.parametrize(
     ("name", "data", "match"),
     [
-        ("t.csv", b"a,b\nx,1\ncaf\xe9,2\n", "iconv -f WINDOWS-1252 -t UTF-8 .*t.csv"),
+        (
+            "t.csv",
+            b"a,b\nx,1\ncaf\xe9,2\n",
+            r"0xe9 at offset 11, in line 3\. .*\(iconv -f WINDOWS-1252 -t UTF-8 .*t.csv",
+        ),
         ("t.txt", "a\tb\n1\t2\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8 .*t.txt"),
-        ("k.csv", "a,b\n\u043f\u0440\u0438\u0432\u0435\u0442,1\n".encode("koi8-r"), "from its encoding: iconv -f ENCODING"),
+        ("k.csv", "a,b\n\u043f\u0440\u0438\u0432\u0435\u0442,1\n".encode("koi8-r"), r"line 2\. Convert it \(iconv -f ENCODING"),
         ("t.csv.zip", b"PK\x03\x04rest", "damaged"),
         ("t.csv", b"PK\x03\x04rest", "a zip archive: name it t.csv.zip"),
         ("t.xlsx", b"PK\x03\x04rest", "an Excel workbook: save"),

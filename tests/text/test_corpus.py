@@ -323,7 +323,9 @@ def test_bytes_that_are_not_utf8_are_reported_with_their_offset(before: str, bad
     where = len(before.encode())
     with pieces_of(size), pytest.raises(DataError) as refused:
         read(put("a.txt", before.encode() + bad + after.encode()))
-    assert f"a.txt is not UTF-8: byte 0x{bad[0]:02x} at offset {where:,}. " in str(refused.value)
+    assert f"a.txt is not UTF-8: byte 0x{bad[0]:02x} at offset {where:,}, in line {before.encode().count(10) + 1:,}. " in str(
+        refused.value
+    )
 
 
 @settings(max_examples=30, deadline=None)

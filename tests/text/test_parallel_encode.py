@@ -414,7 +414,7 @@ def test_of_several_errors_the_first_in_the_text_is_raised(text: str, processes:
     with cut_at(SHARD, processes), pytest.raises(DataError) as refused:
         opened(text)
     assert (DataError, str(refused.value)) == expected(text)
-    assert "text.txt is not UTF-8: byte 0xff at offset 700,001. " in str(refused.value)
+    assert "text.txt is not UTF-8: byte 0xff at offset 700,001, in line 27,435. " in str(refused.value)
     assert list(cache_folder().iterdir()) == []
 
 

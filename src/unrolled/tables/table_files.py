@@ -28,7 +28,7 @@ from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import Cell
 from unrolled.text.fingerprint import fingerprint
-from unrolled.text.text_files import DECOMPRESSION_ERRORS, conversion_hint, existing_file, is_compressed, open_bytes
+from unrolled.text.text_files import DECOMPRESSION_ERRORS, encoding_error, existing_file, is_compressed, open_bytes
 
 NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their line numbers. Close the generator if it is not read to the end."""
@@ -180,8 +180,7 @@ class _ReadErrors:
         line = self.reader.line_num if self.reader is not None else self.line + 1
         location = f"{self.path}, line {line:,}" if line else str(self.path)
         if isinstance(error, UnicodeDecodeError):
-            problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x}"
-            raise DataError(f"{location}, or soon after it, {problem}. {conversion_hint(self.path, error.object)}") from error
+            raise DataError(f"{encoding_error(self.path)}.") from error
         if isinstance(error, csv.Error):
             raise DataError(f"{location}: {error}.") from error
         is_bz2_error = isinstance(error, OSError) and error.errno is None

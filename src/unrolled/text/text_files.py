@@ -14,6 +14,7 @@ import fnmatch
 import glob
 import gzip
 import io
+import itertools
 import lzma
 import os
 import shlex
@@ -267,15 +268,10 @@ def _decode_chunk(
     notes: dict[str, int],
     final: bool = False,
 ) -> Chunk:
-    pending = len(decoder.getstate()[0])
     try:
         text = decoder.decode(chunk, final)
     except UnicodeDecodeError as error:
-        bad_offset = offset - pending + error.start
-        raise DataError(
-            f"{display_name(path)} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {bad_offset:,}. "
-            f"{conversion_hint(path, error.object)} Or learn its bytes as they are: --tokens bytes"
-        ) from error
+        raise DataError(f"{encoding_error(path)}, or learn its bytes as they are: --tokens bytes") from error
     if offset == 0 and text.startswith("\ufeff"):
         text = text[1:]
         notes["byte order marks dropped"] = notes.get("byte order marks dropped", 0) + 1
@@ -285,7 +281,7 @@ def _decode_chunk(
 
 def _reject_other_encodings(path: Path, chunk: bytes) -> None:
     if (name := _marked_encoding(chunk)) is not None:
-        raise DataError(f"{display_name(path)} is {name}, and UTF-8 is expected. {conversion_hint(path, chunk)}")
+        raise DataError(f"{display_name(path)} is {name}, and UTF-8 is expected. {_conversion_hint(path, chunk)}.")
 
 
 def _marked_encoding(data: bytes) -> str | None:
@@ -294,7 +290,24 @@ def _marked_encoding(data: bytes) -> str | None:
     return next((name for mark, name in marks if data.startswith(mark)), None)
 
 
-def conversion_hint(path: Path, data: bytes) -> str:
+def encoding_error(path: Path) -> str:
+    """Return what is wrong with a file that is not UTF-8: its first wrong byte with its line, and how to convert the file."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset, line = 0, 1
+    for chunk in itertools.chain(read_bytes(path), [b""]):
+        pending = len(decoder.getstate()[0])
+        try:
+            decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            line += error.object.count(b"\n", 0, error.start)
+            bad_offset, byte = offset - pending + error.start, error.object[error.start]
+            place = f"byte 0x{byte:02x} at offset {bad_offset:,}, in line {line:,}"
+            return f"{display_name(path)} is not UTF-8: {place}. {_conversion_hint(path, error.object)}"
+        offset, line = offset + len(chunk), line + chunk.count(b"\n")
+    return f"{display_name(path)} changed while it was read"
+
+
+def _conversion_hint(path: Path, data: bytes) -> str:
     """Return a sentence with the command that makes a file UTF-8, and the encoding that its bytes `data` most likely have.
 
     Windows-1252 is likely if most bytes above 127 stand alone, as accents and quotation marks between letters do; in the
@@ -307,8 +320,8 @@ def conversion_hint(path: Path, data: bytes) -> str:
         encoding = "WINDOWS-1252" if 2 * int(alone.sum()) > int(high.sum()) else None
     is_file = not (is_compressed(path) or path.name.startswith(_STDIN_PREFIX))
     source, target = (shlex.quote(str(path)), shlex.quote(f"utf8-{path.name}")) if is_file else ("FILE", "NEW")
-    likely = "Convert it from its encoding" if encoding is None else f"It looks like {encoding}: convert it"
-    return f"{likely}: iconv -f {encoding or 'ENCODING'} -t UTF-8 {source} > {target}"
+    likely = "" if encoding is None else f"It looks like {encoding}. "
+    return f"{likely}Convert it (iconv -f {encoding or 'ENCODING'} -t UTF-8 {source} > {target})"
 
 
 def read_chunks(path: Path, as_bytes: bool, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
