@@ -20,8 +20,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time, __getattr__ imports a name when it is first used
-    from unrolled.api import Model, TableModel, load, load_table, train, train_table
+    from unrolled.api import load, load_table, train, train_table
     from unrolled.errors import UnrolledError
+    from unrolled.models.table import TableModel
+    from unrolled.models.text import Model
     from unrolled.nn.stateful import GRU, LSTM, RNN
 
 __version__ = "0.2.0"
@@ -29,9 +31,9 @@ __version__ = "0.2.0"
 _MODULES = {
     "GRU": "unrolled.nn.stateful",
     "LSTM": "unrolled.nn.stateful",
-    "Model": "unrolled.api",
+    "Model": "unrolled.models.text",
     "RNN": "unrolled.nn.stateful",
-    "TableModel": "unrolled.api",
+    "TableModel": "unrolled.models.table",
     "UnrolledError": "unrolled.errors",
     "load": "unrolled.api",
     "load_table": "unrolled.api",

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
     {"errors"}, {"option_fields", "atomic_io"}, {"options", "keywords", "keyword_docs"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"generation"},
-    {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
+    {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"models"},
+    {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
@@ -48,6 +49,7 @@ ORDER = {
         "notebook", "text_session", "table_session", "score_text", "novel_samples", "baselines", "explain_text",
         "explain_table", "report_data", "report_text", "report_table",
     ],
+    "models": ["base", "text", "table"],
     "bench": ["peers", "workloads", "process", "learning"],
     "cli": ["json_output", "help", "parser", "commands", "main"],
 }  # fmt: skip

@@ -22,7 +22,7 @@ from unrolled.errors import UsageError
 from unrolled.options import EvaluateOptions, MachineOptions, from_dict
 
 if TYPE_CHECKING:
-    from unrolled.api import TableModel
+    from unrolled.models.table import TableModel
 
 
 def run(argv: list[str]) -> int:
@@ -35,7 +35,8 @@ def run(argv: list[str]) -> int:
     cli_values = parser.parse_cli_values(argv)
     run_path, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
     _, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
-    from unrolled.api import TableModel, open_model
+    from unrolled.api import open_model
+    from unrolled.models.table import TableModel
     from unrolled.views.progress import MessageHandler
 
     model = open_model(Path(run_path), from_dict(MachineOptions, machine_settings, "the command line"))

@@ -1,0 +1,327 @@
+"""A trained language model of texts: sample, evaluate, score, explain. Each method imports what it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from unrolled.checkpoints.model_file import TextModelFile
+from unrolled.errors import DataError, UsageError
+from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
+from unrolled.keyword_docs import keyword_arguments
+from unrolled.keywords import EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
+from unrolled.models.base import TrainedModel
+from unrolled.nn.clamp import parse_clamp
+from unrolled.options import (
+    EvaluateOptions,
+    ExplainOptions,
+    MachineOptions,
+    ReportOptions,
+    SampleOptions,
+    ScoreOptions,
+    from_dict,
+)
+
+if TYPE_CHECKING:
+    from unrolled.analysis.baselines import Baselines
+    from unrolled.analysis.explain_text import ExplainResult
+    from unrolled.analysis.report_data import WrittenReport
+    from unrolled.analysis.score_text import ScoredText
+    from unrolled.evaluation.language_model import Evaluation
+    from unrolled.evaluation.line_surprisal import ScoringStream
+    from unrolled.interpret.activations import Activations
+    from unrolled.text.corpus import Corpus
+    from unrolled.text.tokenizer import Ids
+
+
+class Model(TrainedModel):
+    """A trained language model of texts. `train` and `load` return it.
+
+    Attributes:
+        network: The `torch.nn.Module`.
+        tokenizer: Converts text to token ids and back; `tokenizer.vocab_size` is the number of tokens.
+    """
+
+    def __init__(self, path: Path, model_file: TextModelFile, machine: MachineOptions | None = None) -> None:
+        from unrolled.analysis.text_session import TextSession
+
+        super().__init__(path, model_file, machine)
+        self.model_file, self.network, self.tokenizer = model_file, model_file.model, model_file.tokenizer
+        self.session = TextSession(self.path, model_file, self.machine, self.run)
+
+    def __repr__(self) -> str:
+        options = self.network.options
+        shape = f"{options.layers}x{options.hidden} {options.cell}"
+        return f"<unrolled.Model {shape}, {self.parameters:,} parameters, {self.tokenizer.vocab_size} tokens, {self.path}>"
+
+    @keyword_arguments(SampleOptions, exclude=("prompt",))
+    def sample(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> str:
+        """Draw one sample.
+
+        Args:
+            prompt: Text to continue. Unknown characters are replaced, see `replaced_characters`.
+
+        Returns:
+            The prompt and the new text.
+
+        Raises:
+            UsageError: An option is unknown or cannot be used.
+
+        Example:
+            >>> text = model.sample("The ", length=40, temperature=0.8, seed=3)
+            >>> text.startswith("The "), len(text)
+            (True, 44)
+        """
+        options["count"] = 1
+        return next(self.samples(prompt, **options)).text
+
+    @keyword_arguments(SampleOptions, exclude=("prompt",))
+    def samples(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> Iterator[Sample]:
+        """Draw `count` samples in one batch.
+
+        Args:
+            prompt: Text that each sample continues.
+
+        Yields:
+            Sample objects: `text` (with the prompt), `seed`, `num_tokens`, `finish_reason`. Sample i has the seed
+            `seed + i` and is the same text that `sample` draws with that seed.
+
+        Raises:
+            UsageError: An option cannot be used, or with `novel_only` nearly all samples are copies.
+
+        Example:
+            >>> [sample.seed for sample in model.samples("The ", count=3, length=20, seed=5)]
+            [5, 6, 7]
+        """
+        from unrolled.analysis.notebook import NotebookSample
+        from unrolled.analysis.novel_samples import draw_samples
+
+        settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        for sample in draw_samples(self.session, settings, resolve_seed(settings)):
+            yield NotebookSample(**vars(sample), to_html=lambda text: self.score(text)._repr_html_())
+
+    @keyword_arguments(SampleOptions, exclude=("prompt", "novel_only", "count"))
+    def stream(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> Iterator[str]:
+        """Draw one sample piece by piece, in constant memory and time per token.
+
+        Args:
+            prompt: Text to continue.
+
+        Yields:
+            Pieces of the new text, without the prompt. Joined, they are the text that `sample` draws.
+
+        Raises:
+            UsageError: An option cannot be used; `novel_only` needs complete samples.
+
+        Example:
+            >>> "".join(model.stream("The ", length=20)) == model.sample("The ", length=20)[4:]
+            True
+        """
+        settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        if settings.novel_only:
+            raise UsageError("novel_only is given, and a stream cannot take pieces back: use samples().")
+        clamps = [parse_clamp(unit) for unit in settings.clamp]
+        return stream_text(
+            self.network, self.tokenizer, settings, resolve_seed(settings), clamps, self.session.sampling_precision
+        )
+
+    @keyword_arguments(SampleOptions)
+    def sampling_backend(self, **options: Any) -> dict[str, str]:
+        """Return which implementation and number format `sample` would use with these options.
+
+        Returns:
+            A dictionary with the keys `backend` (native, with its instruction set, or reference) and `precision`.
+
+        Example:
+            >>> model.sampling_backend(top_k=5)["precision"] in ("float32", "bfloat16")
+            True
+        """
+        settings = from_dict(SampleOptions, options, "sample")
+        return sampling_backend(self.network, settings, settings.clamp, self.session.sampling_precision)
+
+    def replaced_characters(self, prompt: str) -> dict[str, str]:
+        """Return the characters of a prompt that the model does not know, each with its replacement ("": removed).
+
+        Example:
+            >>> model.replaced_characters("Th\u00e9 cat")
+            {'\u00e9': 'e'}
+        """
+        return encode_prompt(self.tokenizer, prompt)[1]
+
+    @keyword_arguments(EvaluateOptions)
+    def evaluate(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Evaluation:
+        """Return the loss on a text. `baselines` and `order` are for the method `baselines` and have no effect here.
+
+        Args:
+            inputs: Files, folders or `builtin:NAME`; none: the run's own text.
+
+        Returns:
+            An Evaluation: `nats` and `bits` per character, `num_tokens`, `num_chars`, `context`, and `num_unknown`, the
+            number of characters that the model does not know, which are left out.
+
+        Raises:
+            DataError: The text has fewer than two known tokens.
+            UsageError: There is no input, and the model file is not in a run folder.
+
+        Example:
+            >>> result = model.evaluate("book.txt", split="validation")
+            >>> 0 < result.bits < 8, result.context
+            (True, 'carried')
+        """
+        from unrolled.evaluation.language_model import evaluate
+
+        settings = from_dict(EvaluateOptions, options, "evaluate")
+        ids, corpus = self._select_split(inputs, settings)
+        if len(ids) < 2:
+            raise DataError(f"The text has {len(ids)} known tokens ({corpus.num_unknown} unknown); at least 2 are needed.")
+        eos_id, longest = self.tokenizer.eos_id, corpus.longest_document
+        char_starts = self.tokenizer.char_start_mask() if corpus.is_text else None
+        result = evaluate(self.network, self.machine, ids, eos_id, longest, settings.window, char_starts=char_starts)
+        return dataclasses.replace(result, num_unknown=corpus.num_unknown)
+
+    def _select_split(self, inputs: tuple[str, ...], settings: EvaluateOptions) -> tuple[Ids, Corpus]:
+        """Return the token ids to evaluate, and the text that they are part of."""
+        fraction, corpus = self.session.corpus(inputs)
+        train_ids, validation_ids = corpus.split(fraction)
+        split = settings.split or ("all" if inputs else "validation")
+        return {"train": train_ids, "validation": validation_ids, "all": corpus.ids}[split], corpus
+
+    @keyword_arguments(EvaluateOptions)
+    def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
+        """Return the losses of n-gram models, xz and the uniform distribution on the text that `evaluate` takes.
+
+        Args:
+            inputs: Files, folders or `builtin:NAME`; none: the run's own text.
+
+        Returns:
+            Baselines, in nats per character: `uniform`, `ngram_nats` by order (counted on the training split), `xz`.
+
+        Raises:
+            UsageError: The model file is not in a run folder.
+
+        Example:
+            >>> sorted(model.baselines(order=3).ngram_nats)
+            [1, 2, 3]
+        """
+        from unrolled.analysis.baselines import measure_baselines
+
+        settings = from_dict(EvaluateOptions, options, "evaluate")
+        if self.run is None:
+            raise UsageError(f"{self.path} is not in a run folder, and n-grams need the training text: name a run folder.")
+        ids, corpus = self._select_split(inputs, settings)
+        continues_training = not inputs and settings.split in (None, "validation")
+        return measure_baselines(
+            self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text
+        )
+
+    def trace(self, text: str, clamp: Sequence[str] = ()) -> Activations:
+        """Return the activations of all hidden units while the model reads a text.
+
+        Args:
+            text: The text, T tokens. Unknown characters are replaced by similar ones.
+            clamp: Hidden units to set to a constant, each as "LAYER.UNIT=VALUE".
+
+        Returns:
+            Activations as arrays: states `h` `(T, L, H)` for L layers of H units, `c` of an LSTM, `gates` by name,
+            `logits` `(T, V)` for V tokens; `bits()` `(T,)` is the surprisal of each token.
+
+        Raises:
+            UsageError: A clamp names no unit of the model.
+
+        Example:
+            >>> activations = model.trace("The cat", clamp=["0.3=1"])
+            >>> activations.h.shape, float(activations.h[-1, 0, 3])
+            ((7, 2, 8), 1.0)
+        """
+        from unrolled.analysis.notebook import NotebookActivations
+        from unrolled.interpret.activations import record_activations
+
+        result = record_activations(self.network, self.session.tokenize(text), [parse_clamp(unit) for unit in clamp])
+        return NotebookActivations(**vars(result))
+
+    def score(self, text: str, clamp: Sequence[str] = ()) -> ScoredText:
+        """Return how surprising each token of a text is.
+
+        Args:
+            text: The text, T tokens.
+            clamp: Hidden units to set to a constant, each as "LAYER.UNIT=VALUE".
+
+        Returns:
+            A ScoredText: `bits` `(T,)`, nan for a token without context; `bits_per_character`, the mean.
+
+        Raises:
+            UsageError: A clamp names no unit of the model.
+
+        Example:
+            >>> model.score("The cat").bits.shape
+            (7,)
+        """
+        from unrolled.analysis.score_text import score_text
+
+        return score_text(self.session, text, [parse_clamp(unit) for unit in clamp])
+
+    @keyword_arguments(ScoreOptions, exclude=("per", "top", "html"))
+    def scoring(self, name: str | None = None, **options: Unpack[ScoreKwargs]) -> ScoringStream:
+        """Score a text of any length as a stream.
+
+        Args:
+            name: A file, a folder or `-`; None: the validation split of the run.
+
+        Returns:
+            A ScoringStream. One of its iterators `lines()`, `top_lines(n)` and `tokens()` reads the text; `totals` are the
+            sums so far.
+
+        Raises:
+            UsageError: A model to compare with has another tokenizer.
+
+        Example:
+            >>> stream = model.scoring("book.txt")
+            >>> [line.number for line in stream.top_lines(2)] != [], stream.totals.num_lines
+            (True, 60)
+        """
+        from unrolled.analysis.score_text import open_scoring_stream
+
+        return open_scoring_stream(self.session, name, from_dict(ScoreOptions, options, "score"))
+
+    @keyword_arguments(ExplainOptions)
+    def explain(self, name: str | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:
+        """Record the hidden units while the model reads a text, and write the neuron explorer, an HTML page.
+
+        Args:
+            name: A file or `-`; None: the validation split of the run.
+
+        Returns:
+            An ExplainResult: `page_path`, `activations`, `probe_report` (what units detect) and `effects` (of clamping).
+
+        Raises:
+            DataError: The text is too short.
+
+        Example:
+            >>> model.explain("book.txt", length=100, probe_length=200).page_path.name
+            'explain.html'
+        """
+        from unrolled.analysis.explain_text import explain_text
+
+        return explain_text(self.session, name, from_dict(ExplainOptions, options, "explain"))
+
+    @keyword_arguments(ReportOptions)
+    def report(self, **options: Unpack[ReportKwargs]) -> WrittenReport:
+        """Write the report of the run, an HTML page.
+
+        Returns:
+            A WrittenReport: `page_path`, `data` (everything on the page) and `summary()`.
+
+        Raises:
+            UsageError: The model file is not in a run folder.
+
+        Example:
+            >>> model.report(order=2, samples=1).page_path.name
+            'report.html'
+        """
+        from unrolled.analysis.report_data import write_report
+        from unrolled.analysis.report_text import TextReportBuilder
+
+        settings = from_dict(ReportOptions, options, "report")
+        return write_report(self.run, self.path, settings, lambda: TextReportBuilder(self.session, settings).build())
