@@ -39,10 +39,22 @@ class DataOptions:
     glob: str = option("*", "Which files of a folder are read. Folders are read recursively, without '**'.")
     train_fraction: float = option(
         0.9,
-        "Fraction of the text that is the training split; the rest is the validation split.",
+        "Fraction of the data that is the training split; the rest is held out: the validation split, and the test split.",
         gt=0,
         le=1,
         old_names=("train_frac",),
+    )
+    test_fraction: float | None = option(
+        None,
+        "Fraction that is the test split, which chooses nothing and gives the last figure (default: 0.05, at most half of what "
+        "is held out, for texts of more than 200,000 tokens and tables of more than 500 rows; else 0).",
+        ge=0,
+        lt=1,
+    )
+    split_by: Literal["source", "row", "order"] = option(
+        "source",
+        "How documents and rows are held out. source: drawn at random by the seed, equal documents or sources together; "
+        "row: drawn one by one; order: the last ones. Text without documents is always split in its order.",
     )
 
 
@@ -224,8 +236,8 @@ class SampleOptions:
 class EvaluateOptions:
     """Which text is evaluated, and with how much context."""
 
-    split: Literal["train", "validation", "all"] | None = option(
-        None, "Split of the text (default: validation of the run's own text, all of another text)."
+    split: Literal["train", "validation", "test", "all"] | None = option(
+        None, "Split of the data (default: all of another text or table; of the run's own, test, or validation if it has none)."
     )
     window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1)
     baselines: bool = option(False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz.")

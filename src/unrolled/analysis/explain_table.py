@@ -23,7 +23,7 @@ MAX_ROWS = 2000
 
 
 def explain_table(session: TableSession, name: str | None, options: ExplainOptions) -> ExplainResult:
-    """Record a model's activations while it reads rows (None: its validation rows), and write the page.
+    """Record a model's activations while it reads rows (None: its held-out rows), and write the page.
 
     Each row starts from a zero state. If labels are aligned with the steps, the page displays the most probable ones. Raises
     `UsageError` for a source that is no text or is not read step by step, and for `--clamp`.

@@ -24,8 +24,8 @@ MAX_CELL_CHARS = 300
 
 
 def build_table_report(session: TableSession) -> dict[str, Any]:
-    """Evaluate a table model on its run's validation rows, and return the data of the page."""
-    logger.info("predicting the validation rows")
+    """Evaluate a table model on its run's test rows (validation rows if there are none), and return the data of the page."""
+    logger.info("predicting the held-out rows")
     evaluated = session.evaluate(None, PredictOptions())
     report, history = evaluated.report, session.saved.history
     headline = report.headline
@@ -39,7 +39,7 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
         "command": f"unrolled predict {session.path.parent} TABLE",
         "headline": [
             {"name": headline.replace("_", " "), "value": f"{report.metrics[headline]:.3f}", "note": "; ".join(baseline_texts)},
-            {"name": "validation rows", "value": f"{report.num_rows:,}", "note": ""},
+            {"name": f"{report.split} rows", "value": f"{report.num_rows:,}", "note": ""},
             training_time(session.run),
         ],
         "diagnosis": history.get("diagnosis") or "",

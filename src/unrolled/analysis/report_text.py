@@ -96,7 +96,7 @@ class TextReportBuilder:
 
     def _evaluate(self) -> Evaluation:
         session = self.session
-        _, corpus = session.corpus(())
+        corpus, _ = session.corpus(())
         char_starts = session.tokenizer.char_start_mask() if corpus.is_text else None
         return evaluate(
             session.model,

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions
+from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import is_builtin_table, open_table
+
+if TYPE_CHECKING:
+    from unrolled.training.tasks.table import TableTask
+
+MAX_ERROR_ROWS = 20_000
+"""With more rows than this, the standard error is not measured: it takes twenty evaluations, and is small."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,16 @@ class TableSession:
         """Return a predictor for rows."""
         return Predictor(self.saved.model, self.spec, self.machine, options)
 
-    def load_cells(self, table_name: str | None) -> tuple[list[Cell], list[Cell]]:
-        """Return source and target cells of a table (None: the run's validation rows, or a built-in table's test rows)."""
+    def load_cells(self, table_name: str | None, split: str | None = None) -> tuple[list[Cell], list[Cell], str]:
+        """Return source and target cells, and the name of their split.
+
+        Args:
+            table_name: A table; None: that of the run.
+            split: `validation` or `test` of the run's table (default: test rows, or validation rows if there are none); `all`
+                of another table.
+        """
+        if table_name is not None and split not in (None, "all"):
+            raise UsageError(f"--split {split} is of the run's own table: leave out {table_name}, or --split.")
         if table_name is None:
             if self.run is None:
                 raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
@@ -67,21 +83,32 @@ class TableSession:
             from unrolled.training.tasks.table import TableTask
 
             request, origin = load_request(self.run)
-            if not any(is_builtin_table(name) for name in request.inputs):
-                held_out_rows = TableTask.reopen(request, origin, self.saved).validation_cells
-                if not held_out_rows:
-                    raise DataError("The run has no validation rows: name a table to evaluate it on.")
-                return [row[0] for row in held_out_rows], [row[1] for row in held_out_rows]
-            table_name = request.inputs[0]
+            is_builtin = any(is_builtin_table(name) for name in request.inputs)
+            if not is_builtin or split == "validation":
+                return _held_out_cells(TableTask.reopen(request, origin, self.saved), split)
+            table_name, split = request.inputs[0], "test"
         columns = (self.spec.source.name, self.spec.target.name)
         table = open_table(table_name, split="test")
         rows = [row for _, row in table.iter_cells(columns) if not self.spec.has_missing(*row)]
         if not rows:
             raise DataError(f"{table.name} has no row in which both columns are filled in.")
-        return [row[0] for row in rows], [row[1] for row in rows]
+        return [row[0] for row in rows], [row[1] for row in rows], split or "all"
 
-    def evaluate(self, table_name: str | None, options: PredictOptions) -> EvaluatedRows:
-        """Predict rows with known targets, and compute the metrics."""
-        sources, truths = self.load_cells(table_name)
+    def evaluate(self, table_name: str | None, options: PredictOptions, split: str | None = None) -> EvaluatedRows:
+        """Predict rows with known targets (see `load_cells`), and compute the metrics."""
+        sources, truths, split = self.load_cells(table_name, split)
         predictions = list(self.predictor(options).predict_iter(sources))
-        return EvaluatedRows(sources, truths, predictions, evaluate_predictions(self.spec, sources, truths, predictions))
+        report = evaluate_predictions(self.spec, sources, truths, predictions)
+        error = headline_error(self.spec, sources, truths, predictions) if len(sources) <= MAX_ERROR_ROWS else None
+        return EvaluatedRows(sources, truths, predictions, dataclasses.replace(report, standard_error=error, split=split))
+
+
+def _held_out_cells(task: TableTask, split: str | None) -> tuple[list[Cell], list[Cell], str]:
+    """Return the source and target cells of a split of a run's table, and the name of the split."""
+    split = split or ("test" if task.test_cells else "validation")
+    if split not in ("validation", "test"):
+        raise UsageError(f"--split {split} is for texts; of a table the held-out rows are evaluated: validation or test.")
+    rows = task.validation_cells if split == "validation" else task.test_cells
+    if not rows:
+        raise DataError(f"The run has no {split} rows: name a table to evaluate it on.")
+    return [row[0] for row in rows], [row[1] for row in rows], split

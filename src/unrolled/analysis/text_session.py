@@ -20,6 +20,7 @@ from unrolled.nn.kernels.native_decoder import Precision
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import DataOptions, TrainRequest, from_dict
 from unrolled.text.corpus import Corpus, open_corpus
+from unrolled.text.splitting import Splits
 from unrolled.text.text_files import read_chunks, resolve_inputs
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import LINE_FEED, Ids, Tokenizer
@@ -63,8 +64,8 @@ class TextSession:
         num_parameters = sum(weight.numel() for weight in self.model.parameters())
         return f"{options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
-    def corpus(self, inputs: tuple[str, ...]) -> tuple[float, Corpus]:
-        """Return the fraction for training and the encoded text: that of `inputs`, or of the run if there are none."""
+    def corpus(self, inputs: tuple[str, ...]) -> tuple[Corpus, Splits]:
+        """Return an encoded text and its splits: that of `inputs`, or of the run if there are none."""
         from unrolled.training.resume import load_request  # not at the top: sampling needs no training code
         from unrolled.training.tasks.text import reopen_corpus
 
@@ -75,15 +76,16 @@ class TextSession:
         if inputs:
             overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents}
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
-            return data.train_fraction, open_corpus(inputs, data, self.tokenizer)
+            corpus = open_corpus(inputs, data, self.tokenizer)
+            return corpus, corpus.split(data, request.training.seed)
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: name the text.")
-        return request.data.train_fraction, reopen_corpus(request, fingerprints)
+        corpus = reopen_corpus(request, fingerprints)
+        return corpus, corpus.split(request.data, request.training.seed)
 
     def train_and_held_out(self) -> tuple[Ids, Ids]:
         """Return the run's training ids and validation ids (the training ids twice, if there are no validation ids)."""
-        fraction, corpus = self.corpus(())
-        train, held_out = corpus.split(fraction)
+        train, held_out, _ = self.corpus(())[1]
         return train, held_out if len(held_out) > 1 else train
 
     def held_out_text(self, max_tokens: int) -> TokenizedText:

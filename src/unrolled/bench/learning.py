@@ -139,7 +139,7 @@ def _num_parameters(model: torch.nn.Module) -> dict[str, int]:
 
 def _split(text: str) -> tuple[Ids, Ids, int]:
     corpus = open_corpus([text], DataOptions())
-    train, validation = corpus.split(DataOptions().train_fraction)
+    train, validation, _ = corpus.split(DataOptions(test_fraction=0.0), seed=0)
     if len(validation) <= WINDOW or len(train) < MIN_TRAIN_TOKENS:
         raise DataError(f"{text} has {len(corpus.ids):,} tokens; the peers need {10 * MIN_TRAIN_TOKENS // 9:,} to learn from.")
     return np.asarray(train), np.asarray(validation), corpus.tokenizer.vocab_size

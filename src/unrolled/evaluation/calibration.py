@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unrolled.evaluation.language_model import Evaluation
+from unrolled.evaluation.language_model import Evaluation, ratio_standard_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.tables.pair_batching import PairDataset, bucket_by_length
@@ -37,13 +37,24 @@ def mean_loss(
     model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check = lambda: None
 ) -> float:
     """Return the mean loss of the rows `row_indices`, in nats per target (for numbers: the mean squared error)."""
-    total, count = 0.0, 0
-    for tensors, num_targets in _batches(model, dataset, row_indices, machine, check):
+    return mean_loss_with_error(model, dataset, row_indices, machine, check)[0]
+
+
+@torch.inference_mode()
+def mean_loss_with_error(
+    model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check = lambda: None
+) -> tuple[float, float | None]:
+    """Return the mean loss of the rows `row_indices`, and its standard error; None with fewer than two rows."""
+    sums, counts = [], []
+    for tensors in _batches(model, dataset, row_indices, machine, check):
         with machine.autocast():
             losses = model.loss_per_target(tensors)
-        total += float(losses.double().sum())
-        count += num_targets
-    return total / max(1, count)
+        sums.append(losses.double().sum(0).cpu().numpy())
+        is_target = tensors["target"] != IGNORE_INDEX
+        row_targets = is_target.sum(0) if is_target.dim() == 2 else torch.ones(is_target.shape[1])
+        counts.append(row_targets.double().cpu().numpy() + dataset.eos_per_row)
+    row_sums, row_counts = np.concatenate(sums), np.concatenate(counts)
+    return float(row_sums.sum() / max(1.0, row_counts.sum())), ratio_standard_error(row_sums, row_counts)
 
 
 @torch.inference_mode()
@@ -58,7 +69,7 @@ def fit_temperature(
     with torch.inference_mode(False):
         model.temperature.fill_(1.0)
     logits_parts, target_parts = [], []
-    for tensors, _ in _batches(model, dataset, row_indices, machine, check):
+    for tensors in _batches(model, dataset, row_indices, machine, check):
         with machine.autocast():
             batch_logits = model.logits(tensors)
         is_target = tensors["target"] != IGNORE_INDEX
@@ -79,7 +90,7 @@ def _loss(logits: Tensor, targets: Tensor, temperature: float) -> float:
 
 def _batches(
     model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check
-) -> Iterator[tuple[dict[str, Tensor], int]]:
+) -> Iterator[dict[str, Tensor]]:
     """Yield the rows in batches, with the model in evaluation mode meanwhile."""
     was_training = model.training
     model.eval()
@@ -88,10 +99,7 @@ def _batches(
         for group in bucket_by_length(np.asarray(row_indices), lengths, MAX_BATCH_ROWS, MAX_BATCH_STEPS):
             check()
             batch = dataset.collate(group)
-            yield (
-                {name: torch.from_numpy(array).to(machine.device) for name, array in batch.arrays().items()},
-                batch.num_targets,
-            )
+            yield {name: torch.from_numpy(array).to(machine.device) for name, array in batch.arrays().items()}
     finally:
         model.train(was_training)
 

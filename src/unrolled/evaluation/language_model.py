@@ -34,6 +34,9 @@ SUBSAMPLE_SPAN = 1024
 
 CHUNK_STEPS = 64
 
+CHUNKS_PER_SAMPLE = 16
+"""The standard error is that of stretches of 1,024 tokens, or of documents: the losses of neighboring tokens are related."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -42,6 +45,8 @@ class Evaluation:
     The end of a document counts as one character. If the tokens are bytes, a character's loss is the sum over its bytes.
     `num_unknown` counts characters of the text that the model has no token for; they are not scored.
 
+    `standard_error` is that of `nats`, over stretches of the text; None where there are fewer than two.
+    `split` is the name of the part of the text.
     `slope` and `curvature` are the first two derivatives of the loss by `logit_scale`; zero where `evaluate` got none.
     """
 
@@ -52,6 +57,8 @@ class Evaluation:
     num_unknown: int = 0
     slope: float = 0.0
     curvature: float = 0.0
+    standard_error: float | None = None
+    split: str = "all"
 
     @property
     def bits(self) -> float:
@@ -98,11 +105,11 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        sums, num_tokens, num_chars = _accumulate_loss(model, machine, batches, char_starts, check, logit_scale)
+        sums, num_tokens, num_chars, error = _accumulate_loss(model, machine, batches, char_starts, check, logit_scale)
     finally:
         model.train(was_training)
     nats, slope, curvature = (value / max(1, num_chars) for value in sums)
-    return Evaluation(nats, num_tokens, num_chars, context, slope=slope, curvature=curvature)
+    return Evaluation(nats, num_tokens, num_chars, context, slope=slope, curvature=curvature, standard_error=error)
 
 
 def _accumulate_loss(
@@ -112,10 +119,11 @@ def _accumulate_loss(
     char_starts: npt.NDArray[np.bool_] | None,
     check: Callable[[], None],
     logit_scale: float | None,
-) -> tuple[list[float], int, int]:
-    """Return the sums of the losses and of their two derivatives, the number of tokens and the number of characters."""
+) -> tuple[list[float], int, int, float | None]:
+    """Return the sums of the losses and of their two derivatives, the numbers of tokens and characters, the standard error."""
     total = torch.zeros(3, dtype=torch.float64, device=machine.device)
     num_tokens = num_chars = 0
+    samples = _LossSamples()
     state: State = None
     for batch in batches:
         check()
@@ -124,29 +132,76 @@ def _accumulate_loss(
         state = state if batch.carry_state else model.initial_state(inputs.shape[1])
         with machine.autocast():
             logits, state = model(inputs, state, resets)
-        total += _batch_loss(logits, targets, logit_scale)
+        sums, losses = _batch_loss(logits, targets, logit_scale)
+        total += sums
         num_tokens += batch.num_targets
-        scored_ids = batch.targets[batch.targets != IGNORE_INDEX]
-        num_chars += batch.num_targets if char_starts is None else int(char_starts[scored_ids].sum())
-    return total.tolist(), num_tokens, num_chars
+        is_scored = batch.targets != IGNORE_INDEX
+        chars = is_scored if char_starts is None else is_scored & char_starts[np.where(is_scored, batch.targets, 0)]
+        num_chars += int(chars.sum())
+        samples.add(losses.cpu().numpy(), chars.sum(0), batch.carry_state)
+    return total.tolist(), num_tokens, num_chars, samples.standard_error()
 
 
-def _batch_loss(logits: Tensor, targets: Tensor, logit_scale: float | None) -> Tensor:
-    """Return the sums over all targets of the loss and its two derivatives by `logit_scale` (zero if it is None), `(3,)`.
+class _LossSamples:
+    """Losses of stretches of a text, and their numbers of characters: the samples of a standard error."""
+
+    def __init__(self) -> None:
+        self._losses: list[npt.NDArray[np.float64]] = []
+        self._chars: list[npt.NDArray[np.float64]] = []
+        self._num_chunks = 0
+
+    def add(self, losses: npt.NDArray[np.float64], chars: npt.NDArray[np.int64], continues: bool) -> None:
+        """Add the sums `(B,)` of a batch: to the stretches before if it continues them and they are short, else as new ones."""
+        if continues and self._losses and self._num_chunks < CHUNKS_PER_SAMPLE:
+            self._losses[-1] = self._losses[-1] + losses
+            self._chars[-1] = self._chars[-1] + chars
+            self._num_chunks += 1
+        else:
+            self._losses.append(losses)
+            self._chars.append(chars.astype(np.float64))
+            self._num_chunks = 1
+
+    def standard_error(self) -> float | None:
+        """Return the standard error of the loss per character."""
+        return ratio_standard_error(np.concatenate(self._losses), np.concatenate(self._chars)) if self._losses else None
+
+
+def ratio_standard_error(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> float | None:
+    """Return the standard error of `sum(sums) / sum(counts)`, a ratio estimate (Cochran 1977, section 6.4).
+
+    Args:
+        sums: `(N,)`, for example the loss of each document or row.
+        counts: `(N,)`, for example its number of characters.
+
+    Returns None if fewer than two counts are positive.
+    """
+    sums, counts = sums[counts > 0], counts[counts > 0]
+    if len(sums) < 2:
+        return None
+    residuals = sums - counts * (sums.sum() / counts.sum())
+    return float(np.sqrt(np.square(residuals).sum() * len(sums) / (len(sums) - 1)) / counts.sum())
+
+
+def _batch_loss(logits: Tensor, targets: Tensor, logit_scale: float | None) -> tuple[Tensor, Tensor]:
+    """Return the sums over all targets of the loss and its two derivatives by `logit_scale` (zero if it is None), `(3,)`,
+    and the sum of the losses of each batch column, `(B,)`.
 
     The first derivative is the mean logit under the model minus the target's logit; the second is their variance.
     """
     if logit_scale is None:
+        losses = cross_entropy(logits, targets, "none").view(targets.shape).sum(0, dtype=torch.float64)
         zero = torch.zeros((), dtype=torch.float64, device=logits.device)
-        return torch.stack([cross_entropy(logits, targets, "sum").double(), zero, zero])
+        return torch.stack([losses.sum(), zero, zero]), losses
     is_scored = targets != IGNORE_INDEX
     scored_logits, target_ids = logits[is_scored].float(), targets[is_scored].unsqueeze(-1)  # (N, V), (N, 1)
     log_probs = (scored_logits * logit_scale).log_softmax(-1)
     probs = log_probs.exp()
     mean = (probs * scored_logits).sum(-1)
     variance = (probs * scored_logits.square()).sum(-1) - mean.square()
-    terms = (-log_probs.gather(-1, target_ids), mean - scored_logits.gather(-1, target_ids).squeeze(-1), variance)
-    return torch.stack([term.sum(dtype=torch.float64) for term in terms])
+    token_losses = -log_probs.gather(-1, target_ids)
+    terms = (token_losses, mean - scored_logits.gather(-1, target_ids).squeeze(-1), variance)
+    losses = torch.zeros(targets.shape, device=logits.device).masked_scatter(is_scored, token_losses)
+    return torch.stack([term.sum(dtype=torch.float64) for term in terms]), losses.sum(0, dtype=torch.float64)
 
 
 def _column_batches(ids: Ids, eos_id: int | None, max_tokens: int | None) -> Iterator[Batch]:

@@ -159,3 +159,26 @@ def evaluate_predictions(
     """Return the metrics of predictions whose true target cells are known, and of baselines."""
     texts, values = [prediction.text for prediction in predictions], [prediction.values for prediction in predictions]
     return spec.target.metric_report(EvalRows(spec.source, sources, truths, texts, values), spec.train_stats)
+
+
+NUM_JACKKNIFE_GROUPS = 20
+
+
+def headline_error(
+    spec: TableSpec, sources: Sequence[Cell], truths: Sequence[Cell], predictions: Sequence[Prediction]
+) -> float | None:
+    """Return the standard error of the headline metric: the delete-a-group jackknife (Efron & Tibshirani 1993), for any metric.
+
+    Returns None with fewer than 20 rows, or where the metric is not finite.
+    """
+    num_rows = len(predictions)
+    if num_rows < NUM_JACKKNIFE_GROUPS:
+        return None
+    values = []
+    for group in range(NUM_JACKKNIFE_GROUPS):
+        rows = [row for row in range(num_rows) if row % NUM_JACKKNIFE_GROUPS != group]
+        parts = ([items[row] for row in rows] for items in (sources, truths))
+        report = evaluate_predictions(spec, *parts, [predictions[row] for row in rows])
+        values.append(report.metrics[report.headline])
+    error = float(np.sqrt((NUM_JACKKNIFE_GROUPS - 1) * np.var(values)))
+    return error if np.isfinite(error) else None

@@ -148,14 +148,16 @@ class TableModel(TrainedModel):
             yield pending.pop(0), prediction
 
     @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
-    def evaluate(self, name: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
+    def evaluate(self, name: str | None = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
         """Return the metrics on a table.
 
         Args:
-            name: A table with both columns; None: the held-out rows of the run (of a built-in table: its test rows).
+            name: A table with both columns; None: that of the run.
+            split: "validation" or "test" of the run's table (default: its test rows, or validation rows if there are none).
 
         Returns:
-            A MetricReport: `metrics` and `baselines` by name, `headline` (the main metric), `num_rows`, and for few labels
+            A MetricReport: `metrics` and `baselines` by name, `headline` (the main metric), its `standard_error`,
+            `num_rows`, `split`, and for few labels
             `confusion` `(labels, labels)`, counts by [truth, predicted].
 
         Raises:
@@ -165,7 +167,7 @@ class TableModel(TrainedModel):
             >>> table_model.evaluate("words.csv").headline
             'accuracy'
         """
-        return self.session.evaluate(name, from_dict(PredictOptions, options, "predict")).report
+        return self.session.evaluate(name, from_dict(PredictOptions, options, "predict"), split).report
 
     @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
     def trace(self, value: Any, **options: Unpack[PredictKwargs]) -> RowActivations:

@@ -158,8 +158,8 @@ class Model(TrainedModel):
             inputs: Files, folders or `builtin:NAME`; none: the run's own text.
 
         Returns:
-            An Evaluation: `nats` and `bits` per character, `num_tokens`, `num_chars`, `context`, and `num_unknown`, the
-            number of characters that the model does not know, which are left out.
+            An Evaluation: `nats` and `bits` per character, `standard_error` of the nats, `num_tokens`, `num_chars`,
+            `context`, `split`, and `num_unknown`, the number of characters that the model does not know, which are left out.
 
         Raises:
             DataError: The text has fewer than two known tokens.
@@ -173,20 +173,21 @@ class Model(TrainedModel):
         from unrolled.evaluation.language_model import evaluate
 
         settings = from_dict(EvaluateOptions, options, "evaluate")
-        ids, corpus = self._select_split(inputs, settings)
+        ids, corpus, split = self._select_split(inputs, settings)
+        if len(ids) < 2 and split != "all":
+            raise DataError(f"The {split} split of the text has {len(ids)} known tokens; at least 2 are needed.")
         if len(ids) < 2:
             raise DataError(f"The text has {len(ids)} known tokens ({corpus.num_unknown} unknown); at least 2 are needed.")
         eos_id, longest = self.tokenizer.eos_id, corpus.longest_document
         char_starts = self.tokenizer.char_start_mask() if corpus.is_text else None
         result = evaluate(self.network, self.machine, ids, eos_id, longest, settings.window, char_starts=char_starts)
-        return dataclasses.replace(result, num_unknown=corpus.num_unknown)
+        return dataclasses.replace(result, num_unknown=corpus.num_unknown, split=split)
 
-    def _select_split(self, inputs: tuple[str, ...], settings: EvaluateOptions) -> tuple[Ids, Corpus]:
-        """Return the token ids to evaluate, and the text that they are part of."""
-        fraction, corpus = self.session.corpus(inputs)
-        train_ids, validation_ids = corpus.split(fraction)
-        split = settings.split or ("all" if inputs else "validation")
-        return {"train": train_ids, "validation": validation_ids, "all": corpus.ids}[split], corpus
+    def _select_split(self, inputs: tuple[str, ...], settings: EvaluateOptions) -> tuple[Ids, Corpus, str]:
+        """Return the token ids to evaluate, the text that they are part of, and the name of the split."""
+        corpus, splits = self.session.corpus(inputs)
+        split = settings.split or ("all" if inputs else "test" if len(splits.test) > 1 else "validation")
+        return (splits._asdict() | {"all": corpus.ids})[split], corpus, split
 
     @keyword_arguments(EvaluateOptions)
     def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
@@ -210,8 +211,8 @@ class Model(TrainedModel):
         settings = from_dict(EvaluateOptions, options, "evaluate")
         if self.run is None:
             raise UsageError(f"{self.path} is not in a run folder, and n-grams need the training text: name a run folder.")
-        ids, corpus = self._select_split(inputs, settings)
-        continues_training = not inputs and settings.split in (None, "validation")
+        ids, corpus, split = self._select_split(inputs, settings)
+        continues_training = not inputs and split == "validation"
         return measure_baselines(
             self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text
         )

@@ -23,7 +23,8 @@ class MetricReport:
 
     `metrics` maps names to values; the first is the headline. `baselines` has the same metrics for each named baseline.
     `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are set if the target is one of few labels.
-    `num_steps` is the number of labels in all rows, if a row has several.
+    `num_steps` is the number of labels in all rows, if a row has several. `standard_error` is that of the headline metric, and
+    `split` the part of the table that the rows are.
     """
 
     metrics: dict[str, float]
@@ -33,6 +34,8 @@ class MetricReport:
     confusion: IntArray | None = field(default=None, compare=False)  # arrays have no single answer to ==
     notes: tuple[str, ...] = ()
     num_steps: int | None = None
+    standard_error: float | None = None
+    split: str = "all"
 
     @property
     def headline(self) -> str:
@@ -44,6 +47,8 @@ class MetricReport:
         return {
             "headline": self.headline,
             "metrics": _finite_or_none(self.metrics),
+            "standard_error": self.standard_error,
+            "split": self.split,
             "baselines": {name: _finite_or_none(metrics) for name, metrics in self.baselines.items()},
             "rows": self.num_rows,
             "steps": self.num_steps,
@@ -55,6 +60,9 @@ class MetricReport:
     def to_text(self) -> str:
         """Return the report as plain text in aligned columns, without a final line end."""
         counts_line = plural(self.num_rows, "row") + ("" if self.num_steps is None else f", {plural(self.num_steps, 'step')}")
+        counts_line += "" if self.split == "all" else f" of the {self.split} split"
+        if self.standard_error is not None:
+            counts_line += f"; standard error of {self.headline.replace('_', ' ')}: {self.standard_error:.3f}"
         lines = [["metric", "model", *self.baselines]]
         for name, value in self.metrics.items():
             baseline_values = [metrics.get(name) for metrics in self.baselines.values()]

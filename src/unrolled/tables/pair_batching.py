@@ -6,6 +6,8 @@ padding; padding never counts in the loss. Order and grouping follow from the se
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -53,7 +55,9 @@ class PairBatch:
 class PairDataset:
     """Encoded rows: `source[i]` and `target[i]` are arrays.
 
-    `skipped_rows` are the lines of rows with an empty cell; with `has_na`, some of these cells are `NA` or the like.
+    `skipped_rows` are the lines of rows with an empty cell; with `has_na`, some of these cells are `NA` or the like. For each
+    other row, `source_keys` and `target_keys` have a hash of what was encoded, `read_rows` its place among the `num_read` rows
+    that were read, and `pieces_per_row` how many encoded rows it is.
     """
 
     def __init__(self, spec: TableSpec) -> None:
@@ -63,6 +67,8 @@ class PairDataset:
         self.skipped_rows: list[int] = []
         self.has_na = False
         self.num_read = self.num_examples = 0
+        self._source_keys, self._target_keys = array("Q"), array("Q")
+        self._read_rows, self._pieces_per_row = array("q"), array("q")
 
     def add(self, line: int, source: Cell, target: Cell) -> None:
         """Encode a row and append it."""
@@ -83,6 +89,10 @@ class PairDataset:
                 f"{source.location}: {num_steps:,} steps, and at most {MAX_STEPS:,} can be learned at once. "
                 "Split the row into shorter ones."
             )
+        self._source_keys.append(_content_key(inputs))
+        self._target_keys.append(_content_key(targets))
+        self._read_rows.append(self.num_read - 1)
+        self._pieces_per_row.append(-(-len(inputs) // MAX_ROW_LENGTH) if is_aligned else 1)
         for start in range(0, len(inputs), MAX_ROW_LENGTH if is_aligned else len(inputs)):
             stop = start + MAX_ROW_LENGTH if is_aligned else None
             self.source.append(inputs[start:stop])
@@ -100,6 +110,33 @@ class PairDataset:
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def source_keys(self) -> npt.NDArray[np.uint64]:
+        """A hash of each row's source."""
+        return np.array(self._source_keys, dtype=np.uint64)
+
+    @property
+    def target_keys(self) -> npt.NDArray[np.uint64]:
+        """A hash of each row's target."""
+        return np.array(self._target_keys, dtype=np.uint64)
+
+    @property
+    def read_rows(self) -> npt.NDArray[np.int64]:
+        """The place of each row among all rows that were read, those that were left out included."""
+        return np.array(self._read_rows, dtype=np.int64)
+
+    @property
+    def pieces_per_row(self) -> npt.NDArray[np.int64]:
+        """How many encoded rows each row is."""
+        return np.array(self._pieces_per_row, dtype=np.int64)
+
+    def encoded_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the numbers of the encoded rows that these rows of the table are, in their order."""
+        pieces = self.pieces_per_row
+        first = np.cumsum(pieces) - pieces
+        offsets = np.arange(pieces[rows].sum()) - np.repeat(np.cumsum(pieces[rows]) - pieces[rows], pieces[rows])
+        return np.repeat(first[rows], pieces[rows]) + offsets
+
     def collate(self, index: npt.NDArray[np.int64]) -> PairBatch:
         """Return the rows `index` as a batch."""
         is_numeric = self.spec.dims.target_tensor_kind == "floats"
@@ -113,6 +150,11 @@ class PairDataset:
     def eos_per_row(self) -> int:
         """1 if an end of sequence follows the targets of a row: if they are generated, and their number varies; else 0."""
         return int(self.spec.mode.output == "generated" and not self.spec.dims.target_length)
+
+
+def _content_key(values: Array) -> int:
+    """Return a hash of an encoded cell."""
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).digest(), "little")
 
 
 def collate_sources(spec: TableSpec, rows: list[Array]) -> dict[str, Array]:

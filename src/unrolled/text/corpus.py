@@ -18,7 +18,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from unrolled.text.fingerprint import (
     stat_files,
     to_checked_json,
 )
+from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
 from unrolled.text.text_encoder import (
     CharSet,
     CorpusStats,
@@ -47,7 +48,7 @@ from unrolled.text.text_encoder import (
     require_nonempty,
     require_same_tokens,
 )
-from unrolled.text.text_files import CHUNK_BYTES, is_stdin_buffer, read_code_points, resolve_inputs
+from unrolled.text.text_files import is_stdin_buffer, read_code_points, resolve_inputs
 from unrolled.text.tokenizer import TOKENIZERS, Ids, Tokenizer, tokenizer_from_json
 
 logger = logging.getLogger(__name__)
@@ -77,14 +78,14 @@ class Corpus:
     num_unknown: int
     notes: tuple[str, ...]
 
-    def split(self, train_fraction: float) -> tuple[Ids, Ids]:
-        """Return the first part, to train on, and the rest; documents are not split, and both parts start with an eos."""
-        boundary = int(len(self.ids) * train_fraction)
+    def split(self, options: DataOptions, seed: int) -> Splits:
+        """Return the training, validation and test split: parts of the stream, or documents drawn at random by the seed."""
+        fractions = HeldOutFractions.choose(options, len(self.ids) > MIN_TEXT_TOKENS)
         eos_id = self.tokenizer.eos_id
-        if eos_id is None or boundary >= len(self.ids):
-            return self.ids[:boundary], self.ids[boundary:]
-        boundary += next((int(positions[0]) for positions in _positions_of(self.ids[boundary:], eos_id) if len(positions)), 0)
-        return self.ids[: boundary + 1], self.ids[boundary:]
+        if eos_id is None or options.split_by == "order":
+            return split_stream(self.ids, fractions, eos_id)
+        by_content = options.split_by == "source"
+        return split_documents(self.ids, eos_id, fractions, seed, by_content, cache_folder() / self.cache_key)
 
 
 def cache_folder() -> Path:
@@ -260,9 +261,3 @@ def _header_json(
         "vocabulary": tokenizer.to_json(), "notes": list(stats.notes),
     }  # fmt: skip
     return to_checked_json(header)
-
-
-def _positions_of(ids: Ids, token_id: int) -> Iterator[Any]:
-    """Yield the positions of `token_id` in `ids`, a few megabytes at a time."""
-    for start in range(0, len(ids), CHUNK_BYTES):
-        yield np.flatnonzero(ids[start : start + CHUNK_BYTES] == token_id) + start

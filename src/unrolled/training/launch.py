@@ -27,7 +27,7 @@ from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, load_request, run_config
-from unrolled.training.tasks.base import TrainingTask
+from unrolled.training.tasks.base import FinalEvaluation, TrainingTask
 from unrolled.training.tasks.table import TableTask
 from unrolled.training.tasks.text import TextTask
 from unrolled.training.trainer import Trainer
@@ -43,6 +43,7 @@ class TrainResult:
     """The result of a training: the keys of `train --json`. Losses are in nats or bits per `loss_unit`.
 
     `val_nats` is the loss of the saved model, the best one; `train_nats` is the mean over the last steps, with dropout.
+    `test_nats` is its loss on the test split, which chose nothing, with its standard error; None if there is no test split.
     `stop_signal` is the number of the signal that stopped it, 0 after `--stop-after`, else None. `diagnosis` says in words
     whether the model underfits or overfits, and is empty if training was stopped. `loss_unit` is `character` or `target`.
     """
@@ -56,6 +57,8 @@ class TrainResult:
     train_nats: float | None
     val_nats: float | None
     val_bits: float | None
+    test_nats: float | None
+    test_standard_error: float | None
     parameters: int
     device: str
     precision: str
@@ -63,6 +66,7 @@ class TrainResult:
     seed: int
     stop_signal: int | None
     diagnosis: str
+    test_summary: str
     loss_unit: str
 
 
@@ -86,9 +90,9 @@ class TrainingRun:
         try:
             with use_threads(self.machine), self.process_group.lost_process_errors():
                 stop_signal = self.trainer.train()
-                best_nats, diagnosis = self.trainer.state.best_nats, ""
+                final = FinalEvaluation(self.trainer.state.best_nats, "")
                 if stop_signal is None and self.process_group.is_main:
-                    best_nats, diagnosis = self._final_eval()
+                    final = self._final_eval()
                 self.process_group.all_reduce_sum([0.0])  # no process exits while another still needs it
         finally:
             self.trainer.run.unlock()
@@ -101,33 +105,39 @@ class TrainingRun:
             train_seconds=state.used.seconds,
             tokens_per_second=state.used.tokens / max(state.used.seconds, 1e-9),
             train_nats=self.trainer.current_progress().train_nats,
-            val_nats=best_nats,
-            val_bits=None if best_nats is None else best_nats / math.log(2),
+            val_nats=final.val_nats,
+            val_bits=None if final.val_nats is None else final.val_nats / math.log(2),
+            test_nats=final.test_nats,
+            test_standard_error=final.test_standard_error,
             parameters=sum(weight.numel() for weight in self.trainer.model.parameters()),
             device=str(self.machine.device),
             precision=self.machine.precision,
             kernels=self.kernels,
             seed=self.request.training.seed,
             stop_signal=stop_signal,
-            diagnosis=diagnosis,
+            diagnosis=final.diagnosis,
+            test_summary=final.test_summary,
             loss_unit=self.task.loss_unit,
         )
 
-    def _final_eval(self) -> tuple[float | None, str]:
-        """Evaluate the saved model on more data; return its validation loss and the diagnosis."""
+    def _final_eval(self) -> FinalEvaluation:
+        """Evaluate the saved model on more data, and save the results with it."""
         run, state = self.trainer.run, self.trainer.state
         model_file = load_model(run.model_path)
         model = model_file.model.to(self.machine.device)
         set_kernel(model, self.kernels, self.machine.dtype)
         epochs = state.used.tokens / self.trainer.batches.tokens_per_epoch
         best_fraction = state.best_step / max(1, state.used.steps)
-        val, diagnosis = self.task.final_eval(model, self.machine, self.request.run.eval_tokens, best_fraction, epochs)
+        final = self.task.final_eval(model, self.machine, self.request.run.eval_tokens, best_fraction, epochs)
         logit_scale = float(model_file.history.get("logit_scale", 1.0))
         if abs(logit_scale - 1) > MIN_REPORTED_SCALE_CHANGE:
-            diagnosis += f" Its logits are scaled by {logit_scale:.2f}, to lower the validation loss (temperature scaling)."
-        model_file.history.update(val_nats=val, diagnosis=diagnosis)
+            note = f" Its logits are scaled by {logit_scale:.2f}, to lower the validation loss (temperature scaling)."
+            final = dataclasses.replace(final, diagnosis=final.diagnosis + note)
+        model_file.history.update(val_nats=final.val_nats, diagnosis=final.diagnosis)
+        if final.test_nats is not None:
+            model_file.history.update(test_nats=final.test_nats, test_standard_error=final.test_standard_error)
         run.save_best(model_file)
-        return val, diagnosis
+        return final
 
 
 def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:

@@ -16,6 +16,7 @@ from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, TrainRequest, flag_name
+from unrolled.tables.table_files import is_builtin_table
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def run_config(request: TrainRequest, origin: dict[str, Any], environment_values
         options["validation"] = str(Path(request.table.validation).absolute())
     explicit = sorted(request.explicit)
     return {
-        "format": 2, "inputs": inputs, **origin, "options": options, "explicit_options": explicit,
+        "format": 3, "inputs": inputs, **origin, "options": options, "explicit_options": explicit,
         "environment": environment_values,
     }  # fmt: skip
 
@@ -57,7 +58,11 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
     """Return the request of a run, and the content hash and cache key of its data."""
     config = run.config
     try:
-        request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
+        inputs, options = tuple(config["inputs"]), dict(config["options"])
+        if config.get("format", 1) < 3:  # its data were split by the rules of that time
+            is_table = options.get("source") is not None or any(map(is_builtin_table, inputs))
+            options |= {"test_fraction": 0.0, "split_by": "row" if is_table else "order"}
+        request = TrainRequest.build(inputs, options, str(run.path / "config.json"))
         request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
         return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"])}
     except (KeyError, TypeError, UsageError) as error:

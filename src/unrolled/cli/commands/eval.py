@@ -4,7 +4,8 @@ The result is the loss on a text, in nats and bits per character, or the
 metrics of the predictions on a table.
 
 Examples:
-  unrolled eval runs/book                    its own validation split
+  unrolled eval runs/book                    its own test split
+  unrolled eval runs/book --split validation the split that chose the model
   unrolled eval runs/book other.txt          another text
   unrolled eval runs/book --window 256       to compare with windowed models
   unrolled eval runs/book --baselines        with n-grams, xz and uniform
@@ -13,6 +14,7 @@ Examples:
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,22 +56,29 @@ def run(argv: list[str]) -> int:
             "characters": result.num_chars,
         }
         baseline_nats = {} if baselines is None else baselines.to_json()
-        document |= {"context": result.context, "baselines": baseline_nats, "unknown": result.num_unknown}
+        document |= {
+            "standard_error": result.standard_error, "split": result.split, "context": result.context,
+            "baselines": baseline_nats, "unknown": result.num_unknown,
+        }  # fmt: skip
         print_json(document)
     else:
         loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits per character"
-        print(f"{loss_text} over {result.num_chars:,} characters ({result.context})")
+        error = "" if result.standard_error is None else f" (standard error {result.standard_error / math.log(2):.4f} bits)"
+        split = "the text" if result.split == "all" else f"the {result.split} split"
+        print(f"{loss_text}{error} over {result.num_chars:,} characters of {split} ({result.context})")
+        if result.split == "validation" and not inputs:
+            print_note("the validation split chose the best step and the temperature: its loss is a little too low")
         if baselines is not None:
             print(baselines.to_text(result.nats))
     return 0
 
 
 def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, Any], as_json: bool) -> int:
-    if settings or len(inputs) > 1:
+    if set(settings) - {"split"} or len(inputs) > 1:
         raise UsageError(
-            "A table model is evaluated on one table (default: its held-out rows), without other options: remove them."
+            "A table model is evaluated on one table (default: its held-out rows), with no option but --split: remove them."
         )
-    report = model.evaluate(*inputs)
+    report = model.evaluate(*inputs, split=settings.get("split"))
     if not as_json:
         print(report.to_text())
         return 0

@@ -91,8 +91,8 @@ def _run_training(
         f"{result.steps:,} steps, {result.epochs:.2f} epochs in {format_duration(result.train_seconds)}{loss_text}",
         file=sys.stderr,
     )
-    if result.diagnosis:
-        print(result.diagnosis, file=sys.stderr)
+    for message in filter(None, (result.test_summary, result.diagnosis)):
+        print(message, file=sys.stderr)
     run = shlex.quote(result.run)
     if result.stop_signal is None:
         verb = "sample" if result.loss_unit == "character" else "eval"

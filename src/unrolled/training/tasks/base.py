@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from unrolled.checkpoints.model_file import ModelFile
@@ -12,6 +13,21 @@ from unrolled.options import TrainingOptions, TrainRequest
 from unrolled.text.batching import BatchSource
 
 StopCheck = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class FinalEvaluation:
+    """Losses of the saved model in nats per loss unit, and a diagnosis in words.
+
+    `test_nats` is of the test split, which chose nothing, with its standard error; `test_summary` says the same in words. They
+    are None and empty where there is no test split; `val_nats` is None without a validation split.
+    """
+
+    val_nats: float | None
+    diagnosis: str
+    test_nats: float | None = None
+    test_standard_error: float | None = None
+    test_summary: str = ""
 
 
 class TrainingTask(Protocol):
@@ -61,10 +77,8 @@ class TrainingTask(Protocol):
         """Return a sample of about `length` tokens that shows what the model has learned so far; None for no sample."""
         ...
 
-    def final_eval(
-        self, model: Any, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
-    ) -> tuple[float | None, str]:
-        """Return the validation loss of the saved model, on more data than during training, and a diagnosis in words."""
+    def final_eval(self, model: Any, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float) -> FinalEvaluation:
+        """Evaluate the saved model on more data than during training, and on the test split."""
         ...
 
     @property

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.calibration import fit_temperature, mean_loss
-from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions
+from unrolled.evaluation.calibration import fit_temperature, mean_loss, mean_loss_with_error
+from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.metric_report import MetricReport, plural
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
+from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.spec import TableSpec, infer_spec
 from unrolled.tables.table_files import Table, open_table
+from unrolled.text.splitting import SPLIT_NAMES
 from unrolled.training.table_recipe import TableStats, choose_table_options
-from unrolled.training.tasks.base import StopCheck
+from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import time_steps
 from unrolled.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
 
-MAX_VALIDATION_ROWS = 10_000
-"""Maximum number of validation rows. Their cells are kept too, so that metrics are of predictions from raw cells."""
-
 FINAL_EVAL_ROWS = 1000
-"""Validation rows that are predicted at the end of a training."""
+"""Validation rows, and test rows, that are predicted at the end of a training."""
 
 SAMPLE_ROWS = 6
 MAX_CELL_WIDTH = 60
@@ -41,7 +40,7 @@ MAX_CELL_WIDTH = 60
 
 
 class TableTask:
-    """Two columns of a table, split into training and validation rows (or validated on another table)."""
+    """Two columns of a table, split into training, validation and test rows (or validated on another table)."""
 
     tokens_per_character = 1.0
     loss_unit = "target"
@@ -49,20 +48,24 @@ class TableTask:
     def __init__(self, request: TrainRequest, spec: TableSpec | None) -> None:
         self._log_level = logging.INFO if spec is None else logging.DEBUG  # a resume repeats nothing
         self.table = _open_input(request)
-        self.validation_cells: list[tuple[Cell, Cell]] = []
         source, target = _resolve_columns(request, self.table)
         if spec is None:
             logger.info(f"looking at {self.table.name}")
             tokens = request.data.tokens if "tokens" in request.explicit else None
             spec, message = infer_spec(self.table, source, target, tokens)
             logger.info(message)
-        self.dataset, self.train_rows, self.validation_rows = self._encode_rows(spec, request)
+        self.dataset = self._encode_rows(spec)
+        self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
             table = open_table(request.table.validation, split="test")
             self.validation = read_pairs(table, spec)
-            self.train_rows, self.validation_rows = np.arange(len(self.dataset)), np.arange(len(self.validation))
+            self.validation_rows = np.arange(len(self.validation))
             self.validation_cells = _first_rows(table, spec)
+            shared = int(np.isin(self.validation.source_keys, self.dataset.source_keys).sum())
+            if shared:
+                message = f"{shared:,} of the {plural(len(self.validation.source_keys), 'validation row')} have a source that"
+                logger.log(self._log_level, f"{message} {self.table.name} has too")
         if len(self.validation_rows) == 0:
             self.validation = None
             logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
@@ -95,20 +98,9 @@ class TableTask:
         """Return False: every process reads the table for itself."""
         return False
 
-    def _encode_rows(
-        self, spec: TableSpec, request: TrainRequest
-    ) -> tuple[PairDataset, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Encode the rows and split them at random, by the seed, so that the order of the table does not matter."""
-        dataset, rng = PairDataset(spec), np.random.default_rng([request.training.seed, 2])
-        validation_fraction = 0.0 if request.table.validation else 1 - request.data.train_fraction
-        validation: list[int] = []
-        for line, (source, target) in self.table.iter_cells((spec.source.name, spec.target.name)):
-            start = dataset.num_examples
-            dataset.add(line, source, target)
-            if rng.random() < validation_fraction and len(validation) < MAX_VALIDATION_ROWS and dataset.num_examples > start:
-                validation.extend(range(start, dataset.num_examples))
-                self.validation_cells.append((source, target))
-        dataset.finalize()
+    def _encode_rows(self, spec: TableSpec) -> PairDataset:
+        """Encode the rows, and log which are left out."""
+        dataset = read_pairs(self.table, spec)
         if dataset.skipped_rows:
             lines = ", ".join(str(line) for line in dataset.skipped_rows[:5]) + (
                 ", ..." if len(dataset.skipped_rows) > 5 else ""
@@ -119,12 +111,26 @@ class TableTask:
                 f"{len(dataset.skipped_rows):,} of {dataset.num_read:,} rows are left out, a cell being empty: line {lines}"
                 f"{na_note}",
             )
-        if len(validation) == len(dataset):
-            validation = validation[1:]
-        mask = np.zeros(len(dataset), dtype=bool)
-        mask[validation] = True
-        logger.log(self._log_level, f"{len(dataset) - len(validation):,} rows to learn from, {len(validation):,} held out")
-        return dataset, np.flatnonzero(~mask), np.flatnonzero(mask)
+        return dataset
+
+    def _split_rows(self, spec: TableSpec, request: TrainRequest) -> tuple[Indices, Indices, Indices]:
+        """Split the rows, and read the held-out cells again."""
+        has_validation, has_test = request.table.validation is not None, self.table.builtin is not None
+        splits = split_rows(self.dataset, request.data, request.training.seed, has_validation, has_test)
+        rows = {row: (part, place) for part, places in enumerate(splits.read_rows) for place, row in enumerate(places)}
+        cells: tuple[dict[int, tuple[Cell, Cell]], ...] = ({}, {})
+        if rows:
+            for read_row, (_, (source, target)) in enumerate(self.table.iter_cells((spec.source.name, spec.target.name))):
+                if read_row in rows:
+                    part, place = rows[read_row]
+                    cells[part][place] = (source, target)
+        self.validation_cells, self.test_cells = ([part[place] for place in sorted(part)] for part in cells)
+        sizes = zip(SPLIT_NAMES, (splits.train, splits.validation, splits.test), strict=True)
+        counts = ", ".join(f"{len(part):,} for {name}" for name, part in sizes if len(part))
+        logger.log(self._log_level, f"rows: {counts}")
+        if splits.note:
+            logger.log(self._log_level, splits.note)
+        return splits.train, splits.validation, splits.test
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""
@@ -225,21 +231,41 @@ class TableTask:
 
     def final_eval(
         self, model: EncoderDecoder, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
-    ) -> tuple[float | None, str]:
-        """Evaluate the saved model on the validation rows; return its loss, and its metrics in words."""
+    ) -> FinalEvaluation:
+        """Evaluate the saved model on the validation rows and on the test rows."""
         if self.validation is None:
-            return None, "No rows were held out, so how good it is is not known: give it more rows, or --validation."
+            diagnosis = (
+                "No rows were held out for validation, so the last model is kept, not the best: add rows or --validation."
+            )
+            return self._with_test(FinalEvaluation(None, diagnosis), model, machine)
         val = mean_loss(model, self.validation, self.validation_rows, machine)
         train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
-        report, _ = self._predict(model, machine, self.validation_cells[:FINAL_EVAL_ROWS], PredictOptions())
-        metrics = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(report.metrics.items())[:2])
+        summary = self._summary(model, machine, self.validation_cells, "validation")
+        diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows."
+        return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
+
+    def _with_test(self, final: FinalEvaluation, model: EncoderDecoder, machine: DeviceConfig) -> FinalEvaluation:
+        """Add the results on the test rows, if there are any."""
+        if not self.test_cells:
+            return final
+        test_nats, error = mean_loss_with_error(model, self.dataset, self.test_rows, machine)
+        summary = f"test: {self._summary(model, machine, self.test_cells, 'test')}, which chose nothing"
+        return dataclasses.replace(final, test_nats=test_nats, test_standard_error=error, test_summary=summary)
+
+    def _summary(self, model: EncoderDecoder, machine: DeviceConfig, cells: list[tuple[Cell, Cell]], split: str) -> str:
+        """Return the first metrics of the predictions of a split, with their baselines, in words."""
+        report, predictions = self._predict(model, machine, cells[:FINAL_EVAL_ROWS], PredictOptions())
+        sources, targets = zip(*cells[:FINAL_EVAL_ROWS], strict=True)
+        error = headline_error(self.spec, sources, targets, predictions) if split == "test" else None
+        metrics = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(report.metrics.items())[:2]]
+        if error is not None:
+            metrics[0] += f" (standard error {error:.3f})"
         baselines = "; ".join(
             f"{name}: {baseline[report.headline]:.3f}"
             for name, baseline in report.baselines.items()
             if report.headline in baseline
         )
-        losses = f"Loss {train:.3f} on training rows, {val:.3f} on validation rows."
-        return val, f"{metrics} on {report.num_rows:,} rows held out" + (f" ({baselines})" if baselines else "") + f". {losses}"
+        return f"{', '.join(metrics)} on {plural(report.num_rows, f'{split} row')}" + (f" ({baselines})" if baselines else "")
 
 
 def _open_input(request: TrainRequest) -> Table:
@@ -264,7 +290,7 @@ def _first_rows(table: Table, spec: TableSpec) -> list[tuple[Cell, Cell]]:
     for _, (source, target) in table.iter_cells((spec.source.name, spec.target.name)):
         if not spec.has_missing(source, target):
             rows.append((source, target))
-        if len(rows) == MAX_VALIDATION_ROWS:
+        if len(rows) == MAX_HELD_OUT_ROWS:
             break
     return rows
 

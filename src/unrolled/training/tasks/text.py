@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from typing import Any
 
 import torch
@@ -19,10 +20,11 @@ from unrolled.options import DataOptions, PairOptions, SampleOptions, TrainingOp
 from unrolled.tables.table_files import TABLE_SUFFIXES
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, cached_corpus, is_encoded_jointly, open_corpus
+from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import TOKENIZERS, Ids
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.recipe import TextStats, choose_text_options
-from unrolled.training.tasks.base import StopCheck
+from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import measure_throughput
 
 logger = logging.getLogger(__name__)
@@ -35,22 +37,23 @@ FINAL_EVAL_TOKENS = 262144
 
 
 class TextTask:
-    """A corpus, cut into `train` and `validation`; the latter is None where nothing is left for it.
+    """A corpus, cut into `train`, `validation` and `test`; the last two are None where nothing is left for them.
 
     Raises `DataError` for a text from which nothing can be learned.
     """
 
     loss_unit = "character"
 
-    def __init__(self, corpus: Corpus, options: DataOptions) -> None:
+    def __init__(self, corpus: Corpus, options: DataOptions, seed: int) -> None:
         self.corpus = corpus
         self._check_corpus()
         min_tokens = 2 if corpus.tokenizer.eos_id is None else 3
-        train, validation = corpus.split(options.train_fraction)
-        if len(train) < min_tokens:
-            train, validation = corpus.ids, corpus.ids[:0]
-        self.train: Ids = train
-        self.validation: Ids | None = validation if len(validation) >= min_tokens else None
+        splits = corpus.split(options, seed)
+        if len(splits.train) < min_tokens:
+            splits = Splits(corpus.ids, corpus.ids[:0], corpus.ids[:0])
+        self.train: Ids = splits.train
+        self.validation: Ids | None = splits.validation if len(splits.validation) >= min_tokens else None
+        self.test: Ids | None = splits.test if len(splits.test) >= min_tokens else None
         self._throughputs: dict[Any, float] = {}
         self.as_documents = corpus.tokenizer.eos_id is not None and corpus.longest_document <= MAX_ROW_LENGTH
 
@@ -58,14 +61,14 @@ class TextTask:
     def open(cls, request: TrainRequest) -> TextTask:
         """Read the text that a request names, and log what it is. Raises `UsageError` for settings that only tables have."""
         _check_options(request)
-        task = cls(open_corpus(request.inputs, request.data), request.data)
+        task = cls(open_corpus(request.inputs, request.data), request.data, request.training.seed)
         task.log_summary()
         return task
 
     @classmethod
     def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TextTask:
         """Read the text of a run again."""
-        return cls(reopen_corpus(request, origin), request.data)
+        return cls(reopen_corpus(request, origin), request.data, request.training.seed)
 
     @staticmethod
     def is_opened_jointly(request: TrainRequest) -> bool:
@@ -196,12 +199,18 @@ class TextTask:
 
     def final_eval(
         self, model: RecurrentLM, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
-    ) -> tuple[float | None, str]:
-        """Evaluate the saved model on more text than during training; return its validation loss and the diagnosis."""
+    ) -> FinalEvaluation:
+        """Evaluate the saved model on more text than during training, and on the test split."""
         train, val = self._evaluate(model, machine, self.train, limit).nats, None
         if self.validation is not None:
             val = self._evaluate(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit)).nats
-        return val, diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
+        diagnosis = diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
+        if self.test is None:
+            return FinalEvaluation(val, diagnosis)
+        test = self._evaluate(model, machine, self.test, max(FINAL_EVAL_TOKENS, limit))
+        error = "" if test.standard_error is None else f", standard error {test.standard_error / math.log(2):.3f} bits"
+        summary = f"test: {test.bits:.3f} bits, {test.nats:.4f} nats per character{error}, on text that chose nothing"
+        return FinalEvaluation(val, diagnosis, test.nats, test.standard_error, summary)
 
 
 def _check_options(request: TrainRequest) -> None:

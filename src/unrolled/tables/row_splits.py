@@ -1,0 +1,111 @@
+"""Training, validation and test rows of a table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.options import DataOptions
+from unrolled.tables.metric_report import plural
+from unrolled.tables.pair_batching import PairDataset
+from unrolled.text.splitting import (
+    MIN_TABLE_ROWS,
+    SPLIT_NAMES,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    HeldOutFractions,
+    draw_splits,
+    mix_bits,
+)
+
+MAX_HELD_OUT_ROWS = 10_000
+"""Maximum number of validation rows, and of test rows. Their cells are kept too: metrics are of predictions from raw cells."""
+
+MIN_SOURCES = 10
+"""With fewer different sources than this, rows are held out one by one: a whole source is too large a part."""
+
+Indices = npt.NDArray[np.int64]
+
+
+class RowSplits(NamedTuple):
+    """The numbers of the encoded rows of each split, and a note for the user, which may be empty.
+
+    `read_rows` are the places, among all rows that were read, of the validation rows and of the test rows.
+    """
+
+    train: Indices
+    validation: Indices
+    test: Indices
+    read_rows: tuple[list[int], list[int]]
+    note: str
+
+
+def split_rows(dataset: PairDataset, options: DataOptions, seed: int, has_validation: bool, has_test: bool) -> RowSplits:
+    """Split the rows of a table: drawn by the seed, or, with `--split-by order`, the last ones held out.
+
+    By default the draw is of groups of rows with equal sources, and it and the order of the splits depend on the contents
+    alone, not on the order of the table. Labels as a source are drawn row by row: a label that was never seen cannot be read.
+
+    Args:
+        dataset: The encoded rows. Long rows with a label per step are several of them, in the same split.
+        options: Fractions, and how to split.
+        seed: Seed of the draw.
+        has_validation: Another table has the validation rows, so none are held out for it.
+        has_test: Another table has the test rows, so none are held out by default.
+    """
+    num_rows = len(dataset.source_keys)
+    fractions = HeldOutFractions.choose(options, num_rows > MIN_TABLE_ROWS and not has_test)
+    if has_validation:
+        fractions = HeldOutFractions(0.0, options.test_fraction or 0.0)
+    order = np.arange(num_rows)
+    if options.split_by == "row":
+        splits = _draw_rows(dataset, fractions, seed)
+    elif options.split_by == "order":
+        splits = draw_splits(order[::-1].astype(np.uint64), fractions, MAX_HELD_OUT_ROWS)
+    else:
+        order = np.lexsort((dataset.target_keys, dataset.source_keys))
+        splits = _draw_sources(dataset, order, fractions, seed)
+    rows_of = [order[splits[order] == split] for split in (TRAIN, VALIDATION, TEST)]
+    encoded = [dataset.encoded_rows(rows) for rows in rows_of]
+    read_rows = tuple(np.asarray(dataset.read_rows)[rows].tolist() for rows in rows_of[1:])
+    return RowSplits(*encoded, (read_rows[0], read_rows[1]), _shared_note(dataset.source_keys, splits))
+
+
+def _draw_sources(dataset: PairDataset, order: Indices, fractions: HeldOutFractions, seed: int) -> npt.NDArray[np.uint8]:
+    sources = np.asarray(dataset.source_keys)
+    if dataset.spec.source.kind == "label" or len(np.unique(sources)) < MIN_SOURCES:
+        keys = np.empty(len(order), dtype=np.uint64)
+        keys[order] = np.random.default_rng([seed, 2]).permutation(len(order)).astype(np.uint64)
+    else:
+        keys = mix_bits(sources ^ mix_bits(np.array([seed % 2**63], dtype=np.uint64)))
+    return draw_splits(keys, fractions, MAX_HELD_OUT_ROWS)
+
+
+def _draw_rows(dataset: PairDataset, fractions: HeldOutFractions, seed: int) -> npt.NDArray[np.uint8]:
+    """Draw each row for itself. Runs from before `--split-by` depend on these very draws: one for each row that was read."""
+    draws = np.random.default_rng([seed, 2]).random(dataset.num_read)[np.asarray(dataset.read_rows, dtype=np.int64)]
+    splits = (
+        np.where(draws >= 1 - fractions.test, TEST, TRAIN).astype(np.uint8)
+        if fractions.test
+        else np.zeros(len(draws), np.uint8)
+    )
+    is_validation = draws < fractions.validation
+    sizes = np.where(is_validation, dataset.pieces_per_row, 0)
+    is_validation &= np.cumsum(sizes) - sizes < MAX_HELD_OUT_ROWS
+    splits[is_validation] = VALIDATION
+    if not (splits == TRAIN).any():
+        splits[0] = TRAIN
+    return splits
+
+
+def _shared_note(sources: npt.NDArray[np.uint64], splits: npt.NDArray[np.uint8]) -> str:
+    """Return how many held-out rows have a source that training rows have too, if there are any."""
+    known = np.isin(sources, sources[splits == TRAIN])
+    counts = [
+        (name, int((known & (splits == split)).sum()), int((splits == split).sum())) for split, name in enumerate(SPLIT_NAMES)
+    ]
+    parts = [f"{shared:,} of the {plural(total, f'{name} row')}" for name, shared, total in counts[1:] if shared]
+    return f"{' and '.join(parts)} have a source that training rows have too" if parts else ""
