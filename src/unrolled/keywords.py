@@ -13,6 +13,8 @@ class DataKwargs(TypedDict, total=False):
     documents: Literal["none", "line", "file"]
     glob: str
     train_fraction: float
+    test_fraction: float | None
+    split_by: Literal["source", "row", "order"]
 
 
 class ModelKwargs(TypedDict, total=False):
@@ -102,7 +104,7 @@ class SampleKwargs(TypedDict, total=False):
 class EvaluateKwargs(TypedDict, total=False):
     """Options of `EvaluateOptions`."""
 
-    split: Literal["train", "validation", "all"] | None
+    split: Literal["train", "validation", "test", "all"] | None
     window: int | None
     baselines: bool
     order: int

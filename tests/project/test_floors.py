@@ -17,12 +17,13 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "cldr", "glyphs", "tables"],
     "text": [
-        "text_files", "fingerprint", "tokenizer", "tokenized_text", "text_encoder", "shards", "parallel_encode", "corpus",
-        "batching",
+        "text_files", "fingerprint", "tokenizer", "tokenized_text", "text_encoder", "shards", "parallel_encode",
+        "splitting", "corpus", "batching",
     ],
     "tables": [
         "cell_values", "ragged", "word_tokenizer", "metric_report", "metrics", "column", "text_column", "label_columns",
         "numeric_columns", "image_column", "columns", "modes", "type_inference", "table_files", "spec", "pair_batching",
+        "row_splits",
     ],
     "nn": [
         "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",

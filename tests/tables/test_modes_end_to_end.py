@@ -42,7 +42,7 @@ def test_each_mode_trains_evaluates_and_predicts(cli: Cli, mode: str) -> None:
     assert mode in done.err
     outcome = json.loads(done.out)
     assert outcome["loss_unit"] == "target"
-    assert "rows held out" in outcome["diagnosis"]
+    assert "validation rows" in outcome["diagnosis"]
 
     held_out, other = cli("eval", "r", "--json"), cli("eval", "r", table(mode, 30, 2)[0], "--json")
     for done, count in ((held_out, None), (other, 30)):
@@ -205,9 +205,9 @@ def test_skipped_rows_and_a_validation_table(cli: Cli) -> None:
     flags = ("--source", "text", "--target", "label", *TINY, "--steps", 3)
     done = cli("train", path, *flags, "--validation", other, "--out", "r")
     assert "2 of 60 rows are left out, a cell being empty: line 5, 9" in done.err
-    assert "on 25 rows held out" in done.err
+    assert "on 25 validation rows" in done.err
     done = cli("train", path, *flags, "--out", "q")
-    assert "6 held out" in done.err or "rows to learn from" in done.err
+    assert "58 rows: 53 to learn from, 5 for validation" in done.err
     assert json.loads(cli("eval", "q", "--json").out)["rows"] < 25
 
 
@@ -269,6 +269,7 @@ def test_a_built_in_table_is_evaluated_on_its_test_split(cli: Cli) -> None:
     reports = [
         json.loads(cli("eval", "r", *more, "--json").out) for more in ((), ("builtin:digits",), ("builtin:digits:test",))
     ]
+    assert [report.pop("split") for report in reports] == ["test", "all", "all"]
     assert reports[0] == reports[1] == reports[2]
     assert reports[0]["rows"] == 355
     assert json.loads(cli("eval", "r", "builtin:digits:train", "--json").out)["rows"] == 1442

@@ -24,8 +24,7 @@ from hypothesis import strategies as st
 
 from unrolled.errors import DataError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text import corpus as corpus_module
-from unrolled.text import text_files
+from unrolled.text import splitting, text_files
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, open_corpus
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 from unrolled.views.progress import MessageHandler
@@ -77,7 +76,6 @@ def pieces_of(size: int) -> Iterator[None]:
     """Read `size` bytes at a time, with a temporary cache and working folder."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_files, "CHUNK_BYTES", size)
-        patch.setattr(corpus_module, "CHUNK_BYTES", size)
         patch.setenv("UNROLLED_CACHE", f"{folder}/cache")
         patch.chdir(folder)
         yield
@@ -641,8 +639,8 @@ def corpus_of(documents: list[str], fraction: float, size: int) -> tuple[Corpus,
         ids += vocabulary.encode(document)[0].tolist() + [vocabulary.eos_id] * (len(documents) > 1)
     corpus = Corpus(np.array(ids, np.uint8), vocabulary, "line", "", "", True, len(documents), 0, 0, ())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "CHUNK_BYTES", size)
-        first, last = corpus.split(fraction)
+        patch.setattr(splitting, "_BLOCK_TOKENS", size)
+        first, last, _ = corpus.split(DataOptions(train_fraction=fraction, split_by="order"), seed=0)
     return corpus, first, last, int(len(ids) * fraction)
 
 
@@ -673,10 +671,8 @@ def test_documents_are_split_without_loss_or_overlap(documents: list[str], fract
 
 def test_nine_tenths_are_for_training() -> None:
     corpus = read(put("a.txt", "abcdefghij" * 10))
-    first, last = corpus.split(DataOptions().train_fraction)
-    assert (len(first), len(last)) == (90, 10)
-    whole, nothing = corpus.split(1.0)
-    assert (len(whole), len(nothing)) == (100, 0)
+    assert [len(part) for part in corpus.split(DataOptions(), seed=0)] == [90, 10, 0]
+    assert [len(part) for part in corpus.split(DataOptions(train_fraction=1.0), seed=0)] == [100, 0, 0]
 
 
 # Long tests: speed and memory

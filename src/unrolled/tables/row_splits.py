@@ -18,6 +18,7 @@ from unrolled.text.splitting import (
     VALIDATION,
     HeldOutFractions,
     draw_splits,
+    held_out_count,
     mix_bits,
 )
 
@@ -64,7 +65,11 @@ def split_rows(dataset: PairDataset, options: DataOptions, seed: int, has_valida
     if options.split_by == "row":
         splits = _draw_rows(dataset, fractions, seed)
     elif options.split_by == "order":
-        splits = draw_splits(order[::-1].astype(np.uint64), fractions, MAX_HELD_OUT_ROWS)
+        num_test, num_validation = (
+            held_out_count(fraction, num_rows, MAX_HELD_OUT_ROWS) for fraction in (fractions.test, fractions.validation)
+        )
+        splits = np.where(order < num_rows - num_test, VALIDATION, TEST).astype(np.uint8)
+        splits[: max(1, num_rows - num_test - num_validation)] = TRAIN
     else:
         order = np.lexsort((dataset.target_keys, dataset.source_keys))
         splits = _draw_sources(dataset, order, fractions, seed)

@@ -83,7 +83,7 @@ class Corpus:
         fractions = HeldOutFractions.choose(options, len(self.ids) > MIN_TEXT_TOKENS)
         eos_id = self.tokenizer.eos_id
         if eos_id is None or options.split_by == "order":
-            return split_stream(self.ids, fractions, eos_id)
+            return split_stream(self.ids, options.train_fraction, fractions.test, eos_id)
         by_content = options.split_by == "source"
         return split_documents(self.ids, eos_id, fractions, seed, by_content, cache_folder() / self.cache_key)
 

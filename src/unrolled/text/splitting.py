@@ -77,10 +77,10 @@ class HeldOutFractions:
         return HeldOutFractions(max(0.0, held_out - test), test)
 
 
-def split_stream(ids: Ids, fractions: HeldOutFractions, eos_id: int | None) -> Splits:
+def split_stream(ids: Ids, train_fraction: float, test_fraction: float, eos_id: int | None) -> Splits:
     """Return three contiguous parts of a text, the test split last. Documents are not divided; each part starts with an eos."""
-    train_stop = int(len(ids) * (1 - fractions.validation - fractions.test))
-    test_start = int(len(ids) * (1 - fractions.test)) if fractions.test else len(ids)
+    train_stop = int(len(ids) * train_fraction)
+    test_start = max(train_stop, int(len(ids) * (1 - test_fraction)))
     if eos_id is None:
         return Splits(ids[:train_stop], ids[train_stop:test_start], ids[test_start:])
     train_stop, test_start = (_next_eos(ids, position, eos_id) for position in (train_stop, test_start))
@@ -112,8 +112,8 @@ def draw_splits(keys: UInt64s, fractions: HeldOutFractions, max_held_out: int | 
     starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]])
     sizes = np.diff(np.append(starts, len(keys)))
     is_free = np.ones(len(sizes), dtype=bool)
-    for split, fraction in ((TEST, fractions.test), (VALIDATION, fractions.validation)):
-        chosen = _choose_groups(sizes, is_free, _count(fraction, len(keys), max_held_out))
+    for split, fraction in ((VALIDATION, fractions.validation), (TEST, fractions.test)):
+        chosen = _choose_groups(sizes, is_free, held_out_count(fraction, len(keys), max_held_out))
         is_free[chosen] = False
         if not is_free.any():  # something must be left to learn from
             is_free[chosen] = True
@@ -124,7 +124,8 @@ def draw_splits(keys: UInt64s, fractions: HeldOutFractions, max_held_out: int | 
     return splits
 
 
-def _count(fraction: float, total: int, maximum: int | None) -> int:
+def held_out_count(fraction: float, total: int, maximum: int | None = None) -> int:
+    """Return how many of `total` items a fraction is: at least one of five, and at most `maximum`."""
     count = round(fraction * total)
     if count == 0 and fraction > 0 and total >= MIN_DRAWN:
         count = 1
@@ -132,14 +133,15 @@ def _count(fraction: float, total: int, maximum: int | None) -> int:
 
 
 def _choose_groups(sizes: npt.NDArray[np.int64], is_free: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.int64]:
-    """Return the first free groups with at most `count` items together; the smallest one if all are larger."""
+    """Return the first free groups with at most `count` items together; if all are larger, the smallest, or none of them."""
     candidates = np.flatnonzero(is_free)
     if count == 0 or len(candidates) == 0:
         return candidates[:0]
     fitting = candidates[sizes[candidates] <= count]
     if len(fitting) == 0:
         smallest = candidates[np.argmin(sizes[candidates])]
-        return np.array([smallest]) if sizes[smallest] * 2 <= sizes.sum() else candidates[:0]
+        num_left = sizes[candidates].sum() - sizes[smallest]
+        return np.array([smallest]) if num_left * 2 >= sizes.sum() else candidates[:0]
     return fitting[np.cumsum(sizes[fitting]) <= count]
 
 

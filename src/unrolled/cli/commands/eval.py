@@ -24,6 +24,8 @@ from unrolled.errors import UsageError
 from unrolled.options import EvaluateOptions, MachineOptions, from_dict
 
 if TYPE_CHECKING:
+    from unrolled.analysis.baselines import Baselines
+    from unrolled.evaluation.language_model import Evaluation
     from unrolled.models.table import TableModel
 
 
@@ -50,27 +52,30 @@ def run(argv: list[str]) -> int:
     if result.num_unknown:
         print_note(f"{result.num_unknown:,} unknown characters are left out")
     if as_json:
-        document: dict[str, Any] = {
-            "nats_per_character": result.nats,
-            "bits_per_character": result.bits,
-            "characters": result.num_chars,
-        }
-        baseline_nats = {} if baselines is None else baselines.to_json()
-        document |= {
-            "standard_error": result.standard_error, "split": result.split, "context": result.context,
-            "baselines": baseline_nats, "unknown": result.num_unknown,
-        }  # fmt: skip
-        print_json(document)
-    else:
-        loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits per character"
-        error = "" if result.standard_error is None else f" (standard error {result.standard_error / math.log(2):.4f} bits)"
-        split = "the text" if result.split == "all" else f"the {result.split} split"
-        print(f"{loss_text}{error} over {result.num_chars:,} characters of {split} ({result.context})")
-        if result.split == "validation" and not inputs:
-            print_note("the validation split chose the best step and the temperature: its loss is a little too low")
-        if baselines is not None:
-            print(baselines.to_text(result.nats))
+        print_json(_result_to_json(result, baselines))
+        return 0
+    loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits per character"
+    error = "" if result.standard_error is None else f" (standard error {result.standard_error / math.log(2):.4f} bits)"
+    split = "the text" if result.split == "all" else f"the {result.split} split"
+    print(f"{loss_text}{error} over {result.num_chars:,} characters of {split} ({result.context})")
+    if result.split == "validation" and not inputs:
+        print_note("the validation split chose the best step and the temperature: its loss is a little too low")
+    if baselines is not None:
+        print(baselines.to_text(result.nats))
     return 0
+
+
+def _result_to_json(result: Evaluation, baselines: Baselines | None) -> dict[str, Any]:
+    return {
+        "nats_per_character": result.nats,
+        "bits_per_character": result.bits,
+        "standard_error": result.standard_error,
+        "characters": result.num_chars,
+        "split": result.split,
+        "context": result.context,
+        "baselines": {} if baselines is None else baselines.to_json(),
+        "unknown": result.num_unknown,
+    }
 
 
 def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, Any], as_json: bool) -> int:

@@ -23,7 +23,6 @@ from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.spec import TableSpec, infer_spec
 from unrolled.tables.table_files import Table, open_table
-from unrolled.text.splitting import SPLIT_NAMES
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import time_steps
@@ -125,9 +124,11 @@ class TableTask:
                     part, place = rows[read_row]
                     cells[part][place] = (source, target)
         self.validation_cells, self.test_cells = ([part[place] for place in sorted(part)] for part in cells)
-        sizes = zip(SPLIT_NAMES, (splits.train, splits.validation, splits.test), strict=True)
-        counts = ", ".join(f"{len(part):,} for {name}" for name, part in sizes if len(part))
-        logger.log(self._log_level, f"rows: {counts}")
+        sizes = zip(
+            ("to learn from", "for validation", "for the test"), (splits.train, splits.validation, splits.test), strict=True
+        )
+        counts = ", ".join(f"{len(part):,} {purpose}" for purpose, part in sizes if len(part))
+        logger.log(self._log_level, f"{plural(len(self.dataset), 'row')}: {counts}")
         if splits.note:
             logger.log(self._log_level, splits.note)
         return splits.train, splits.validation, splits.test

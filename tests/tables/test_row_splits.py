@@ -1,0 +1,95 @@
+"""Which rows of a table are held out, and what the splits share."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unrolled.options import TrainRequest
+from unrolled.training.tasks.table import TableTask
+
+WORDS = [f"{a}{b}{c}" for a in "bdfgklm" for b in "aeiou" for c in "nrst"]
+
+
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> str:
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    return str(path)
+
+
+def open_task(path: str, **options: object) -> TableTask:
+    values = {"source": "text:text", "target": "label:label", "seed": 1, **options}
+    return TableTask(TrainRequest.build((path,), values, "test").check(), None)
+
+
+def cells(task: TableTask) -> tuple[set[str], set[str], set[str]]:
+    """Return the sources of the three splits."""
+    train = {task.spec.source.decode(task.dataset.source[int(row)]) for row in task.train_rows}
+    validation, test = ({source.value for source, _ in part} for part in (task.validation_cells, task.test_cells))
+    return train, validation, test
+
+
+def test_equal_sources_are_in_one_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = random.Random(0)
+    rows = [(word, label) for word in WORDS[:60] for label in [rng.choice("ab")] for _ in range(4)]
+    path = write_rows(tmp_path / "t.csv", rows)
+    with caplog.at_level(logging.INFO):
+        parts = cells(open_task(path, test_fraction=0.05, tokens="characters"))
+    assert all(len(part) for part in parts)
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert "have a source that" not in caplog.text
+    with caplog.at_level(logging.INFO):
+        open_task(path, split_by="row")
+    assert "validation rows have a source that training rows have too" in caplog.text
+
+
+def test_the_splits_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
+    rows = [(word, "ab"[word[1] in "ae"]) for word in WORDS for _ in range(5)]
+    first = open_task(write_rows(tmp_path / "a.csv", rows))
+    random.Random(1).shuffle(rows)
+    second = open_task(write_rows(tmp_path / "b.csv", rows))
+    assert len(first.test_rows) == len(second.test_rows) == 35, "700 rows have a test split"
+    for one, other in ((first.train_rows, second.train_rows), (first.test_rows, second.test_rows)):
+        assert [first.dataset.source[int(row)].tolist() for row in one] == [
+            second.dataset.source[int(row)].tolist() for row in other
+        ]
+    assert [source.value for source, _ in first.validation_cells] == [source.value for source, _ in second.validation_cells]
+
+
+def test_labels_as_source_are_drawn_row_by_row_and_what_is_shared_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [("red" if index % 2 else "blue", "ab"[index % 2]) for index in range(100)]
+    with caplog.at_level(logging.INFO):
+        task = open_task(write_rows(tmp_path / "t.csv", rows), source="text:label")
+    assert len(task.validation_rows) == 10
+    assert "10 of the 10 validation rows have a source that training rows have too" in caplog.text
+
+
+def test_by_order_the_last_rows_are_held_out(tmp_path: Path) -> None:
+    rows = [(word, "ab"[index % 2]) for index, word in enumerate(WORDS)]
+    task = open_task(write_rows(tmp_path / "t.csv", rows), split_by="order", test_fraction=0.05)
+    assert [source.value for source, _ in task.validation_cells + task.test_cells] == [word for word, _ in rows[-14:]]
+    assert task.train_rows.tolist() == list(range(126))
+
+
+def test_the_rows_of_another_table_are_compared_with_the_training_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(word, "ab"[index % 2]) for index, word in enumerate(WORDS)]
+    other = write_rows(tmp_path / "v.csv", [*rows[:3], ("zzz", "a")])
+    with caplog.at_level(logging.INFO):
+        task = open_task(write_rows(tmp_path / "t.csv", rows), validation=other, tokens="characters")
+    assert len(task.train_rows) == len(rows)
+    assert len(task.validation_cells) == 4
+    assert "3 of the 4 validation rows have a source that" in caplog.text
+
+
+def test_single_rows_are_drawn_as_before_the_option(tmp_path: Path) -> None:
+    rows = [(word, "ab"[index % 2]) for index, word in enumerate(WORDS)]
+    task = open_task(write_rows(tmp_path / "t.csv", rows), split_by="row", test_fraction=0, seed=5)
+    draws = np.random.default_rng([5, 2]).random(len(rows))
+    assert task.validation_rows.tolist() == np.flatnonzero(draws < 1 - 0.9).tolist()
