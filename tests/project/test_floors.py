@@ -17,8 +17,8 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "cldr", "glyphs", "tables"],
     "text": [
-        "text_files", "fingerprint", "tokenizer", "tokenized_text", "text_encoder", "shards", "parallel_encode", "corpus",
-        "batching",
+        "text_files", "fingerprint", "normalization", "tokenizer", "tokenized_text", "text_encoder", "shards",
+        "parallel_encode", "corpus", "batching",
     ],
     "tables": [
         "cell_values", "ragged", "word_tokenizer", "metric_report", "metrics", "column", "text_column", "label_columns",

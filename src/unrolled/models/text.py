@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from unrolled.interpret.activations import Activations
     from unrolled.text.corpus import Corpus
     from unrolled.text.tokenizer import Ids
+
+
+logger = logging.getLogger(__name__)
 
 
 class Model(TrainedModel):
@@ -174,6 +178,8 @@ class Model(TrainedModel):
 
         settings = from_dict(EvaluateOptions, options, "evaluate")
         ids, corpus = self._select_split(inputs, settings)
+        for message in corpus.notes if inputs else ():
+            logger.info(message)
         if len(ids) < 2:
             raise DataError(f"The text has {len(ids)} known tokens ({corpus.num_unknown} unknown); at least 2 are needed.")
         eos_id, longest = self.tokenizer.eos_id, corpus.longest_document

@@ -28,6 +28,7 @@ from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import Cell
 from unrolled.text.fingerprint import fingerprint
+from unrolled.text.normalization import normalize
 from unrolled.text.text_files import DECOMPRESSION_ERRORS, encoding_error, existing_file, is_compressed, open_bytes
 
 NumberedRows = Generator[tuple[int, Row], None, None]
@@ -70,10 +71,12 @@ class Table:
     builtin: BuiltinTable | None = None
 
     def matching_columns(self, column: str) -> list[str]:
-        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks at the ends."""
+        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks at the ends, or
+        in the Unicode normal form."""
         if column in self.columns:
             return [column]
-        return [name for name in self.columns if REPEATED_NAME.sub("", name).strip() == column.strip()]
+        wanted = normalize(column, "nfc").strip()
+        return [name for name in self.columns if normalize(REPEATED_NAME.sub("", name), "nfc").strip() == wanted]
 
     def find_column(self, column: str) -> str:
         """Return the column that `column` means. Raises `UsageError` if there is none, `DataError` if there are several."""

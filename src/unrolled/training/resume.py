@@ -57,7 +57,8 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
     """Return the request of a run, and the content hash and cache key of its data."""
     config = run.config
     try:
-        request = TrainRequest.build(tuple(config["inputs"]), config["options"], str(run.path / "config.json"))
+        options = {"normalize": "none"} | config["options"]  # texts were read as they are before there was this option
+        request = TrainRequest.build(tuple(config["inputs"]), options, str(run.path / "config.json"))
         request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
         return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"])}
     except (KeyError, TypeError, UsageError) as error:

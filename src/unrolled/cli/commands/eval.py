@@ -42,11 +42,12 @@ def run(argv: list[str]) -> int:
     model = open_model(Path(run_path), from_dict(MachineOptions, machine_settings, "the command line"))
     if isinstance(model, TableModel):
         return _evaluate_table(model, inputs, settings, as_json)
-    result = model.evaluate(*inputs, **settings)
-    with MessageHandler(print_note, "unrolled.analysis"):
+    with MessageHandler(print_note, "unrolled.models"), MessageHandler(print_note, "unrolled.analysis"):
+        result = model.evaluate(*inputs, **settings)
         baselines = model.baselines(*inputs, **settings) if settings.get("baselines") else None
     if result.num_unknown:
-        print_note(f"{result.num_unknown:,} unknown characters are left out")
+        num_symbols = result.num_unknown + result.num_tokens
+        print_note(f"{result.num_unknown:,} of {num_symbols:,} symbols were never seen in training, and are left out")
     if as_json:
         document: dict[str, Any] = {
             "nats_per_character": result.nats,
