@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"errors"}, {"option_fields", "atomic_io"}, {"options", "keywords", "keyword_docs"}, {"datasets"}, {"text"}, {"tables"},
+    {"errors"}, {"option_fields", "atomic_io"}, {"options"}, {"option_rules", "keywords", "keyword_docs"},
+    {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
@@ -22,7 +23,8 @@ ORDER = {
     ],
     "tables": [
         "cell_values", "ragged", "word_tokenizer", "metric_report", "metrics", "column", "text_column", "label_columns",
-        "numeric_columns", "image_column", "columns", "modes", "type_inference", "table_files", "spec", "pair_batching",
+        "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference", "table_files", "spec",
+        "row_tally", "pair_batching",
     ],
     "nn": [
         "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",

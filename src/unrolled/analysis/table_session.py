@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import is_builtin_table, open_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,9 @@ class TableSession:
         columns = f"{spec.source.name}:{spec.source.kind} to {spec.target.name}:{spec.target.kind}"
         return f"{columns}, {options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
-    def predictor(self, options: PredictOptions) -> Predictor:
+    def predictor(self, options: PredictOptions, tally: RowTally | None = None) -> Predictor:
         """Return a predictor for rows."""
-        return Predictor(self.saved.model, self.spec, self.machine, options)
+        return Predictor(self.saved.model, self.spec, self.machine, options, tally)
 
     def load_cells(self, table_name: str | None) -> tuple[list[Cell], list[Cell]]:
         """Return source and target cells of a table (None: the run's validation rows, or a built-in table's test rows)."""
@@ -75,9 +79,24 @@ class TableSession:
             table_name = request.inputs[0]
         columns = (self.spec.source.name, self.spec.target.name)
         table = open_table(table_name, split="test")
-        rows = [row for _, row in table.iter_cells(columns) if not self.spec.has_missing(*row)]
+        rows, tally = [], RowTally()
+        for _, row in table.iter_cells(columns):
+            if self.spec.has_missing(*row):
+                continue
+            tally.num_rows += 1
+            try:
+                if all(map(len, self.spec.encode_row(*row))):
+                    rows.append(row)
+            except DataError as error:
+                tally.unreadable.add(error)
+                continue
+            for column, cell in zip((self.spec.source, self.spec.target), row, strict=True):
+                tally.add_cell(column, cell)
+        tally.unreadable.require_few(tally.num_rows)
         if not rows:
             raise DataError(f"{table.name} has no row in which both columns are filled in.")
+        for message in tally.messages("are left out"):
+            logger.info(message)
         return [row[0] for row in rows], [row[1] for row in rows]
 
     def evaluate(self, table_name: str | None, options: PredictOptions) -> EvaluatedRows:

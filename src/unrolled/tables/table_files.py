@@ -69,6 +69,8 @@ class Table:
     rows: Callable[[], NumberedRows]
     digest: Callable[[], str]
     builtin: BuiltinTable | None = None
+    allows_decimal_commas: bool = False
+    """Whether `1,5` may be a number: the comma does not separate the columns."""
 
     def matching_columns(self, column: str) -> list[str]:
         """Return the columns that `column` may mean: that very name; else those that differ from it in blanks at the ends, or
@@ -115,7 +117,8 @@ def open_table(name: str, split: str = "train") -> Table:
     if first is None:
         raise DataError(f"{path} has no rows.")
     columns = tuple(first[1])
-    return Table(str(path), columns, path.absolute().parent, rows, lambda: fingerprint([path]))
+    has_commas = reader is _tsv or (reader is _csv and _detect_delimiter(_read_head(path)) != ",")
+    return Table(str(path), columns, path.absolute().parent, rows, lambda: fingerprint([path]), None, has_commas)
 
 
 def is_builtin_table(name: str) -> bool:

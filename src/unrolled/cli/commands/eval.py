@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
+from unrolled.option_rules import refuse_unused
 from unrolled.options import EvaluateOptions, MachineOptions, from_dict
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def run(argv: list[str]) -> int:
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
     run_path, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
-    _, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
+    options, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
     from unrolled.api import open_model
     from unrolled.models.table import TableModel
     from unrolled.views.progress import MessageHandler
@@ -42,12 +43,13 @@ def run(argv: list[str]) -> int:
     model = open_model(Path(run_path), from_dict(MachineOptions, machine_settings, "the command line"))
     if isinstance(model, TableModel):
         return _evaluate_table(model, inputs, settings, as_json)
+    if not options.baselines:
+        refuse_unused(options, settings, {"order": "is for --baselines"})
     with MessageHandler(print_note, "unrolled.models"), MessageHandler(print_note, "unrolled.analysis"):
         result = model.evaluate(*inputs, **settings)
         baselines = model.baselines(*inputs, **settings) if settings.get("baselines") else None
     if result.num_unknown:
-        num_symbols = result.num_unknown + result.num_tokens
-        print_note(f"{result.num_unknown:,} of {num_symbols:,} symbols were never seen in training, and are left out")
+        print_note(f"{result.num_unknown:,} symbols of the text were never seen in training, and are left out")
     if as_json:
         document: dict[str, Any] = {
             "nats_per_character": result.nats,
@@ -70,7 +72,10 @@ def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, An
         raise UsageError(
             "A table model is evaluated on one table (default: its held-out rows), without other options: remove them."
         )
-    report = model.evaluate(*inputs)
+    from unrolled.views.progress import MessageHandler
+
+    with MessageHandler(print_note, "unrolled.analysis"):
+        report = model.evaluate(*inputs)
     if not as_json:
         print(report.to_text())
         return 0

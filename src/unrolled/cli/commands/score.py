@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
+from unrolled.option_rules import refuse_unused
 from unrolled.options import MachineOptions, ScoreOptions
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def run(argv: list[str]) -> int:
     options, settings, machine_settings = parser.split_options(cli_values, ScoreOptions)
     if options.html is not None and as_json:
         raise UsageError("--html and --json are given, and one output format is expected: choose one.")
+    if options.html is not None:
+        refuse_unused(options, settings, {"per": "is for the terminal and --json, and --html shows lines and characters"})
+    elif options.per == "character":
+        refuse_unused(options, settings, {"top": "is for --per line"})
     from unrolled.api import load
     from unrolled.views.progress import MessageHandler
 
