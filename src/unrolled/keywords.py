@@ -11,6 +11,7 @@ class DataKwargs(TypedDict, total=False):
 
     tokens: Literal["characters", "bytes", "words", "bpe"]
     documents: Literal["none", "line", "file"]
+    normalize: Literal["nfc", "nfkc", "none"]
     glob: str
     train_fraction: float
     test_fraction: float | None

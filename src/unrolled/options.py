@@ -36,6 +36,9 @@ class DataOptions:
         old_names=("unit",),
         old_values={"stream": "none"},
     )
+    normalize: Literal["nfc", "nfkc", "none"] = option(
+        "nfc", "Unicode normal form of texts, prompts and cells; nfkc also replaces ligatures.", old_names=("normalise",)
+    )
     glob: str = option("*", "Which files of a folder are read. Folders are read recursively, without '**'.")
     train_fraction: float = option(
         0.9,

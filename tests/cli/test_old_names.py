@@ -24,6 +24,7 @@ from unrolled.options import (
 
 TRAIN = [
     ("unit", "line", "documents", "line"),
+    ("normalise", "nfkc", "normalize", "nfkc"),
     ("unit", "stream", "documents", "none"),
     ("documents", "stream", "documents", "none"),
     ("symbol_dropout", 0.2, "token_dropout", 0.2),

@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"errors"}, {"option_fields", "atomic_io"}, {"options", "keywords", "keyword_docs"}, {"datasets"}, {"text"}, {"tables"},
+    {"errors"}, {"option_fields", "atomic_io"}, {"options"}, {"option_rules", "keywords", "keyword_docs"},
+    {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
@@ -17,13 +18,13 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "cldr", "glyphs", "tables"],
     "text": [
-        "text_files", "fingerprint", "tokenizer", "tokenized_text", "text_encoder", "shards", "parallel_encode",
-        "splitting", "corpus", "batching",
+        "text_files", "fingerprint", "normalization", "tokenizer", "tokenized_text", "text_encoder", "shards",
+        "parallel_encode", "splitting", "corpus", "batching",
     ],
     "tables": [
         "cell_values", "ragged", "word_tokenizer", "metric_report", "metrics", "column", "text_column", "label_columns",
-        "numeric_columns", "image_column", "columns", "modes", "type_inference", "table_files", "spec", "pair_batching",
-        "row_splits",
+        "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference", "table_files", "spec",
+        "row_tally", "pair_batching", "row_splits",
     ],
     "nn": [
         "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",

@@ -106,7 +106,7 @@ def test_the_command_line_offers_the_new_kind_and_names_bad_cells(cli: Cli) -> N
     done = cli("train", races(20, 1), "--source", "laps:text", "--target", "time:duratoin", *TINY)
     assert done.code == 2
     assert "did you mean 'duration'?" in done.err or ", duration" in done.err
-    path = write_csv(Path("bad.csv"), [{"laps": "|", "time": "1:05"}, {"laps": "||", "time": "soon"}])
+    path = write_csv(Path("bad.csv"), [{"laps": "|", "time": "1:05"}, *[{"laps": "||", "time": "soon"}] * 2])
     done = cli("train", path, "--source", "laps:text", "--target", "time:duration", *TINY, "--out", "run")
     assert done.code == 3
     assert "line 3: a duration such as 3:45 is expected" in done.err

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -178,31 +179,42 @@ def test_a_wrong_number_of_labels_is_an_error_with_both_lengths(tmp_path: Path) 
     path = write_jsonl(tmp_path / "t.jsonl", [*good, {"s": [[1.0], [2.0], [3.0]], "t": ["a", "b"]}])
     table = open_table(str(path))
     spec, _ = infer_spec(table, "s", "t:labels")
-    with pytest.raises(DataError, match=r"line 41: 's' has 3 steps and 't' 2 labels"):
-        read_pairs(table, spec)
+    dataset = read_pairs(table, spec)
+    assert len(dataset) == 40
+    (message,) = dataset.left_out_messages()
+    assert "1 of 41 rows are left out" in message
+    assert "line 41: 's' has 3 steps and 't' 2 labels" in message
 
 
 @pytest.mark.parametrize(
     ("kind", "good", "bad", "match"),
     [
         ("number", "1.5", "x", "line 2: a number is expected, and this is 'x'"),
-        ("number", "1.5", "inf", "line 2: a finite number"),
-        ("vector", [1.0, 2.0], [1.0], "line 2: 1 numbers, and the rows before it have 2"),
+        ("number", "1.5", "inf", "line 2: a number of at most 3.4e38"),
+        ("vector", [1.0, 2.0], [1.0], "line 2: 1 numbers, and 2 are expected"),
         ("frames", [[1.0, 2.0]], [[1.0]], "line 2: 1 numbers"),
         ("frames", [[1.0, 2.0]], [[1.0, 2.0], [3.0]], "line 2: numbers are expected, in lists of equal length"),
-        ("image", [[1.0, 2.0], [3.0, 4.0]], [[1.0], [2.0]], "line 2: an image of 2 x 1, and the rows before it have 2 x 2"),
+        ("image", [[1.0, 2.0], [3.0, 4.0]], [[1.0], [2.0]], "line 2: an image of 2 x 1, and 2 x 2 is expected"),
         ("image", [[1.0, 2.0], [3.0, 4.0]], "gone.png", "line 2: there is no file gone.png"),
         ("image", [[1.0, 2.0], [3.0, 4.0]], "bad.png", "line 2: .*bad.png is not an image that can be read"),
         ("frames", [[1.0, 2.0]], "bad.npy", "line 2: .*bad.npy is not a .npy file"),
         ("image", [[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0, 3.0], "line 2: 3 numbers are not a square image"),
     ],
 )
-def test_cells_of_another_kind_are_an_error_with_the_line(tmp_path: Path, kind: str, good: Any, bad: Any, match: str) -> None:
+def test_cells_of_another_kind_are_left_out_with_the_line(tmp_path: Path, kind: str, good: Any, bad: Any, match: str) -> None:
     for name in ("bad.png", "bad.npy"):
         (tmp_path / name).write_bytes(b"\x93NUMPY rubbish")
-    path = write_jsonl(tmp_path / "t.jsonl", [{"s": good, "t": "a"}, {"s": bad, "t": "b"}])
-    with pytest.raises(DataError, match=match):
-        infer_spec(open_table(str(path)), f"s:{kind}", "t:label")
+    good_row = {"s": good, "t": "a"}
+    path = write_jsonl(tmp_path / "t.jsonl", [good_row, {"s": bad, "t": "b"}, good_row])
+    table = open_table(str(path))
+    spec, _ = infer_spec(table, f"s:{kind}", "t:label")
+    dataset = read_pairs(table, spec)
+    assert len(dataset) == 2
+    (message,) = dataset.left_out_messages()
+    assert re.search(match, message)
+    write_jsonl(tmp_path / "t.jsonl", [good_row, *[{"s": bad, "t": "b"}] * 2])
+    with pytest.raises(DataError, match=rf"{match}.* So it is with 2 of 3 rows"):
+        read_pairs(table, spec)
 
 
 def test_images_and_arrays_from_files_relative_to_the_table(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import codecs
 import os
 import random
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +97,7 @@ def trains_or_is_refused(content: bytes, prompt: str, documents: str) -> None:
         TALLY["refused"] += 1
         assert "\n" not in message
         assert message.endswith((".", "bytes", "UTF-8 t", "?"))
-        kinds = set(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+        kinds = set(unicodedata.normalize("NFC", text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")))
         assert wrong >= 0 or len(kinds) < 2 or content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), message
         if wrong >= 0 and "at offset" in message:
             assert any(f"at offset {at:,}" in message for at in (wrong, content.find(0))), message

@@ -40,7 +40,8 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 }  # fmt: skip
 ODD = [
     b"ab", b"b", b"\n", b"\n\n", b"\r", b"\r\n", b"\r\r\n", b"\xef\xbb\xbf", "\u00e9".encode(), "\u65e5\u672c".encode(),
-    "\U0001f600".encode(), b" ", b"aaaaaaaa", "\u2028".encode(),
+    "\U0001f600".encode(), b" ", b"aaaaaaaa", "\u2028".encode(), b"e", "\u0301".encode(), "\u0323\u0302".encode(),
+    "\u1100\u1161".encode(), "\u11a8".encode(), "\ufb01".encode(),
 ]  # fmt: skip
 WRONG = [b"\0", b"\xff", b"\x80", b"\x80" * 9, b"\xc3", b"\xe6\x97", b"\xf0\x9f\x98", b"\xff\xfe"]
 
@@ -109,8 +110,9 @@ def hold_equal(seed: int) -> int:
     """Assert that shards of many sizes give the result of one pass for a random text; return whether it was encoded."""
     draw = random.Random(seed)
     tokens, unit = draw.choice(["characters", "bytes"]), draw.choice(["none", "line", "file"])
-    options = DataOptions(tokens=tokens, documents=unit)  # type: ignore[arg-type]
-    symbols = draw.sample("ab\n \u00e9\u65e5\U0001f600\ufeff\u2028", draw.randint(1, 9))
+    form = draw.choice(["nfc", "nfc", "nfkc", "none"])
+    options = DataOptions(tokens=tokens, documents=unit, normalize=form)  # type: ignore[arg-type]
+    symbols = draw.sample("ab\n \u00e9\uac00\u65e5\U0001f600\ufeff\u2028", draw.randint(1, 9))
     known = None
     if tokens == "characters" and draw.random() < 0.4:
         known = CharTokenizer(sorted(set(symbols) - ({"\n"} if unit == "line" else set())) or ["a"], unit != "none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +16,14 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import is_builtin_table, open_table
 
 if TYPE_CHECKING:
     from unrolled.training.tasks.table import TableTask
+
+logger = logging.getLogger(__name__)
 
 MAX_ERROR_ROWS = 20_000
 """With more rows than this, the standard error is not measured: it takes twenty evaluations, and is small."""
@@ -62,9 +66,9 @@ class TableSession:
         columns = f"{spec.source.name}:{spec.source.kind} to {spec.target.name}:{spec.target.kind}"
         return f"{columns}, {options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
-    def predictor(self, options: PredictOptions) -> Predictor:
+    def predictor(self, options: PredictOptions, tally: RowTally | None = None) -> Predictor:
         """Return a predictor for rows."""
-        return Predictor(self.saved.model, self.spec, self.machine, options)
+        return Predictor(self.saved.model, self.spec, self.machine, options, tally)
 
     def load_cells(self, table_name: str | None, split: str | None = None) -> tuple[list[Cell], list[Cell], str]:
         """Return source and target cells, and the name of their split.
@@ -89,9 +93,24 @@ class TableSession:
             table_name, split = request.inputs[0], "test"
         columns = (self.spec.source.name, self.spec.target.name)
         table = open_table(table_name, split="test")
-        rows = [row for _, row in table.iter_cells(columns) if not self.spec.has_missing(*row)]
+        rows, tally = [], RowTally()
+        for _, row in table.iter_cells(columns):
+            if self.spec.has_missing(*row):
+                continue
+            tally.num_rows += 1
+            try:
+                if all(map(len, self.spec.encode_row(*row))):
+                    rows.append(row)
+            except DataError as error:
+                tally.unreadable.add(error)
+                continue
+            for column, cell in zip((self.spec.source, self.spec.target), row, strict=True):
+                tally.add_cell(column, cell)
+        tally.unreadable.require_few(tally.num_rows)
         if not rows:
             raise DataError(f"{table.name} has no row in which both columns are filled in.")
+        for message in tally.messages("are left out"):
+            logger.info(message)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
 
     def evaluate(self, table_name: str | None, options: PredictOptions, split: str | None = None) -> EvaluatedRows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from unrolled.nn.kernels.native_decoder import Precision
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import DataOptions, TrainRequest, from_dict
 from unrolled.text.corpus import Corpus, open_corpus
+from unrolled.text.normalization import change_note, normalize_chunks
 from unrolled.text.splitting import Splits
 from unrolled.text.text_files import read_chunks, resolve_inputs
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import LINE_FEED, Ids, Tokenizer
+
+logger = logging.getLogger(__name__)
 
 STDIN_PATH = Path("/dev/stdin")
 
@@ -75,6 +79,7 @@ class TextSession:
             request, fingerprints = load_request(self.run)
         if inputs:
             overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents}
+            overrides["normalize"] = self.tokenizer.normalization
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
             corpus = open_corpus(inputs, data, self.tokenizer)
             return corpus, corpus.split(data, request.training.seed)
@@ -118,13 +123,17 @@ class TextSession:
         is_stdin = name == "-" and os.path.exists(STDIN_PATH)
         warnings: dict[str, int] = {}
         last = LINE_FEED
+        form = self.tokenizer.normalization
         for path in [STDIN_PATH] if is_stdin else resolve_inputs([name]):
             if last != LINE_FEED and not self.tokenizer.reads_bytes:
                 yield np.array([LINE_FEED], dtype=np.uint8)
-            for chunk in read_chunks(path, self.tokenizer.reads_bytes, warnings):
+            chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
+            for chunk in normalize_chunks(chunks, form, warnings):
                 if len(chunk):
                     yield chunk
                     last = int(chunk[-1])
+        if form != "none" and (num_changed := warnings.get(change_note(form), 0)):
+            logger.info(f"{num_changed:,} {change_note(form)}")
 
     def _held_out_code_points(self) -> Iterator[Any]:
         held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.errors import DataError
 from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_search, sample_sequences
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -20,6 +21,7 @@ from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import EvalRows
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import bucket_by_length, collate_sources
+from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.word_tokenizer import WordTokenizer
 
@@ -44,10 +46,21 @@ class Prediction:
 
 
 class Predictor:
-    """Predicts rows with a model on a device."""
+    """Predicts rows with a model on a device.
 
-    def __init__(self, model: EncoderDecoder, spec: TableSpec, machine: DeviceConfig, options: PredictOptions) -> None:
-        self.model, self.spec, self.machine, self.options = model, spec, machine, options
+    Raises `DataError` for a cell that the source column cannot read; with a `tally`, that is counted there, and the prediction
+    of the row is empty.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        spec: TableSpec,
+        machine: DeviceConfig,
+        options: PredictOptions,
+        tally: RowTally | None = None,
+    ) -> None:
+        self.model, self.spec, self.machine, self.options, self.tally = model, spec, machine, options, tally
         self.max_new_tokens = model.shape.target_length or int(spec.train_stats.get("max_length", 256) * 1.2) + 4
 
     def predict_iter(self, cells: Iterable[Cell]) -> Iterator[Prediction]:
@@ -64,8 +77,9 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, cells: Sequence[Cell], first: int = 0) -> list[Prediction]:
         """Return the predictions of some cells; `first` is the index of the first one, which changes the sampling seeds."""
-        source = self.spec.source
-        steps = [np.zeros(0) if source.is_missing(cell.value) else source.encode_source(cell) for cell in cells]
+        steps = [self._encode(cell) for cell in cells]
+        if self.tally is not None and self.tally.unreadable.count == self.tally.num_rows:
+            self.tally.unreadable.require_few(self.tally.num_rows)
         lengths = np.array([len(array) for array in steps], dtype=np.int64)
         predictions: list[Prediction] = [Prediction("", np.zeros(0, dtype=np.int64))] * len(cells)
         self.model.eval()
@@ -78,6 +92,22 @@ class Predictor:
             for index, prediction in zip(group.tolist(), group_predictions, strict=True):
                 predictions[index] = prediction
         return predictions
+
+    def _encode(self, cell: Cell) -> Array:
+        """Return the array of a source cell; an empty one if the cell is missing, or is counted as one that cannot be read."""
+        source, tally = self.spec.source, self.tally
+        if source.is_missing(cell.value):
+            return np.zeros(0)
+        if tally is None:
+            return source.encode_source(cell)
+        tally.num_rows += 1
+        try:
+            array = source.encode_source(cell)
+        except DataError as error:
+            tally.unreadable.add(error)
+            return np.zeros(0)
+        tally.add_cell(source, cell)
+        return array
 
     @torch.inference_mode()
     def predict_with_attention(self, cell: Cell) -> tuple[Prediction, Array | None]:

@@ -270,7 +270,7 @@ class TextStreamer:
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: tuple[str, ...]) -> None:
         self.decoder, self.eos_id = tokenizer.decode_stream(), tokenizer.eos_id
-        self.stop_strings = tuple(filter(None, stop_strings))
+        self.stop_strings = tuple(map(tokenizer.normalize, filter(None, stop_strings)))
         self.pending, self.num_tokens, self.finish_reason = "", 0, ""
 
     def push(self, ids: NDArray[np.int64]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -11,8 +12,10 @@ from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ExplainKwargs, PredictKwargs, ReportKwargs
 from unrolled.models.base import TrainedModel
-from unrolled.options import ExplainOptions, MachineOptions, PredictOptions, ReportOptions, from_dict
+from unrolled.option_rules import check_prediction, refuse_unused
+from unrolled.options import ExplainOptions, MachineOptions, PredictOptions, ReportOptions, from_dict, present_names
 from unrolled.tables.cell_values import Cell
+from unrolled.tables.row_tally import RowTally
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from unrolled.interpret.table_activations import RowActivations
     from unrolled.tables.metric_report import MetricReport
     from unrolled.tables.table_files import Table
+
+
+logger = logging.getLogger(__name__)
 
 
 class TableModel(TrainedModel):
@@ -133,19 +139,24 @@ class TableModel(TrainedModel):
         """
         from unrolled.tables.table_files import open_table
 
+        settings = self._options(options)
         table = open_table(name, split="test")
-        return table, self._predict_rows(table, table.find_column(self.spec.source.name), options)
+        return table, self._predict_rows(table, table.find_column(self.spec.source.name), settings)
 
-    def _predict_rows(self, table: Table, column: str, options: Mapping[str, Any]) -> Iterator[tuple[Row, Prediction]]:
+    def _predict_rows(self, table: Table, column: str, settings: PredictOptions) -> Iterator[tuple[Row, Prediction]]:
         pending: list[Row] = []
+        tally = RowTally()
+        predictor = self.session.predictor(settings, tally)
 
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 pending.append(row)
                 yield Cell(row[column], table.name, line, table.folder)
 
-        for prediction in self._predictor(options).predict_iter(sources()):
+        for prediction in predictor.predict_iter(sources()):
             yield pending.pop(0), prediction
+        for message in tally.messages("have no prediction"):
+            logger.info(message)
 
     @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
     def evaluate(self, name: str | None = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
@@ -167,7 +178,7 @@ class TableModel(TrainedModel):
             >>> table_model.evaluate("words.csv").headline
             'accuracy'
         """
-        return self.session.evaluate(name, from_dict(PredictOptions, options, "predict"), split).report
+        return self.session.evaluate(name, self._options(options), split).report
 
     @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
     def trace(self, value: Any, **options: Unpack[PredictKwargs]) -> RowActivations:
@@ -229,7 +240,13 @@ class TableModel(TrainedModel):
         from unrolled.analysis.report_table import build_table_report
 
         settings = from_dict(ReportOptions, options, "report")
+        refuse_unused(settings, options, dict.fromkeys(("order", "samples", "seed"), "is for models of texts"))
         return write_report(self.run, self.path, settings, lambda: build_table_report(self.session))
 
+    def _options(self, options: Mapping[str, Any]) -> PredictOptions:
+        settings = from_dict(PredictOptions, options, "predict")
+        check_prediction(settings, present_names(options, (PredictOptions,)), self.spec.dims, self.spec.target.kind)
+        return settings
+
     def _predictor(self, options: Mapping[str, Any]) -> Predictor:
-        return self.session.predictor(from_dict(PredictOptions, options, "predict"))
+        return self.session.predictor(self._options(options))

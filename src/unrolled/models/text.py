@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -14,6 +15,7 @@ from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
 from unrolled.models.base import TrainedModel
 from unrolled.nn.clamp import parse_clamp
+from unrolled.option_rules import refuse_unused
 from unrolled.options import (
     EvaluateOptions,
     ExplainOptions,
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from unrolled.interpret.activations import Activations
     from unrolled.text.corpus import Corpus
     from unrolled.text.tokenizer import Ids
+
+
+logger = logging.getLogger(__name__)
 
 
 class Model(TrainedModel):
@@ -98,7 +103,7 @@ class Model(TrainedModel):
         from unrolled.analysis.notebook import NotebookSample
         from unrolled.analysis.novel_samples import draw_samples
 
-        settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        settings = self._sample_options(prompt, options)
         for sample in draw_samples(self.session, settings, resolve_seed(settings)):
             yield NotebookSample(**vars(sample), to_html=lambda text: self.score(text)._repr_html_())
 
@@ -119,13 +124,20 @@ class Model(TrainedModel):
             >>> "".join(model.stream("The ", length=20)) == model.sample("The ", length=20)[4:]
             True
         """
-        settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        settings = self._sample_options(prompt, options)
         if settings.novel_only:
             raise UsageError("novel_only is given, and a stream cannot take pieces back: use samples().")
         clamps = [parse_clamp(unit) for unit in settings.clamp]
         return stream_text(
             self.network, self.tokenizer, settings, resolve_seed(settings), clamps, self.session.sampling_precision
         )
+
+    def _sample_options(self, prompt: str, options: Mapping[str, Any]) -> SampleOptions:
+        settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        if settings.temperature == 0:
+            reason = "chooses among several tokens, and --temperature 0 always takes the most likely one"
+            refuse_unused(settings, options, dict.fromkeys(("top_k", "top_p", "min_p"), reason))
+        return settings
 
     @keyword_arguments(SampleOptions)
     def sampling_backend(self, **options: Any) -> dict[str, str]:
@@ -174,6 +186,8 @@ class Model(TrainedModel):
 
         settings = from_dict(EvaluateOptions, options, "evaluate")
         ids, corpus, split = self._select_split(inputs, settings)
+        for message in corpus.notes if inputs else ():
+            logger.info(message)
         if len(ids) < 2 and split != "all":
             raise DataError(f"The {split} split of the text has {len(ids)} known tokens; at least 2 are needed.")
         if len(ids) < 2:

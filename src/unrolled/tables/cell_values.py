@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,17 @@ import numpy.typing as npt
 from unrolled.errors import DataError, did_you_mean
 
 Array = npt.NDArray[Any]
+Parsed = TypeVar("Parsed")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
 MAX_PIXELS = 1 << 24
+MAX_NUMBER = float(np.finfo(np.float32).max)
+"""A network computes with numbers up to this one, 3.4e38."""
+
 _NUMBER_SEPARATORS = re.compile(r"[,;\s]+")
+_BLANKS_OR_SEMICOLONS = re.compile(r"[;\s]+")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.IGNORECASE)
+_GROUPED_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 
 
 class Cell(NamedTuple):
@@ -84,15 +94,57 @@ def parse_list(value: Any) -> Any:
     return value
 
 
+def to_number(text: str, decimal_comma: bool = False) -> float | None:
+    """Return the number that a text is, perhaps infinite, or None. Unlike Python, nobody writes `1_000` or `nan` for one.
+
+    With `decimal_comma`, `1,5` and `1.234,5` are numbers too, and `1.234` is none: it may be 1234.
+    """
+    text = text.strip()
+    if decimal_comma and _GROUPED_BY_POINTS.fullmatch(text):
+        return None
+    if decimal_comma and _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(".", "").replace(",", ".")
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def has_decimal_comma(text: str) -> bool:
+    """Return whether a text is a number with a decimal comma, such as `119,58`."""
+    return _DECIMAL_COMMA.fullmatch(text.strip()) is not None
+
+
+def with_decimal_points(cell: Cell) -> Cell:
+    """Return a cell of one or more numbers with decimal commas, separated by blanks or semicolons, with points instead.
+
+    Any other cell is returned as it is. Raises `DataError` for a number such as `1.234`, which may be 1234 beside `0,5`.
+    """
+    if not isinstance(cell.value, str):
+        return cell
+    parts = _BLANKS_OR_SEMICOLONS.split(cell.value.strip())
+    if any(_GROUPED_BY_POINTS.fullmatch(part) for part in parts):
+        problem = "the point may group digits, as others have a decimal comma"
+        raise DataError(f"{cell.location}: a number is expected, and of {_short_repr(cell.value)} {problem}.")
+    numbers = [to_number(part, decimal_comma=True) for part in parts]
+    return cell if None in numbers else cell._replace(value=" ".join(map(repr, numbers)))
+
+
 def parse_number(cell: Cell) -> float:
-    """Return a cell as a finite number."""
+    """Return a cell as a number of at most `MAX_NUMBER`."""
+    value = cell.value
     try:
-        number = float(cell.value)
+        number = to_number(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{cell.location}: a number is expected, and this is {_short_repr(cell.value)}.") from None
-    if not math.isfinite(number):
-        raise DataError(f"{cell.location}: a finite number is expected, and this is {cell.value}.")
+        number = None
+    if number is None:
+        raise DataError(f"{cell.location}: a number is expected, and this is {_short_repr(value)}{_comma_hint(value)}.")
+    if not abs(number) <= MAX_NUMBER:
+        raise DataError(f"{cell.location}: a number of at most 3.4e38 is expected, and this is {str(value).strip():.40}.")
     return number
+
+
+def _comma_hint(value: Any) -> str:
+    if not isinstance(value, str) or not has_decimal_comma(value):
+        return ""
+    return f": write its comma as a point, {value.strip().replace(',', '.'):.40}, or separate the columns by semicolons"
 
 
 def parse_vector(cell: Cell) -> Array:
@@ -104,10 +156,7 @@ def parse_array(cell: Cell) -> Array:
     """Return a cell as a float64 array of any shape: nested lists, a `.npy` file, or numbers in one text."""
     value = parse_list(cell.value)
     if isinstance(value, str):
-        if value.lower().endswith(".npy"):
-            value = _load_array(cell)
-        else:
-            value = _NUMBER_SEPARATORS.split(value.strip())
+        value = _load_array(cell) if value.lower().endswith(".npy") else _NUMBER_SEPARATORS.split(value.strip())
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -115,9 +164,31 @@ def parse_array(cell: Cell) -> Array:
         raise DataError(f"{cell.location}: {problem}.") from None
     if array.ndim == 0:
         array = array[None]
-    if array.size == 0 or not np.isfinite(array).all():
-        raise DataError(f"{cell.location}: finite numbers are expected, and this is {_short_repr(cell.value)}.")
+    if array.size == 0:
+        raise DataError(f"{cell.location}: numbers are expected, and this is {_short_repr(cell.value)}.")
+    is_number = np.abs(array) <= MAX_NUMBER
+    if not is_number.all():
+        index = np.argwhere(~is_number)[0]
+        place = f"value {int(index[0]) + 1:,} of {len(array):,}" + "".join(f", {int(i) + 1:,}" for i in index[1:])
+        found = "missing" if np.isnan(array[tuple(index)]) else f"{array[tuple(index)]:g}"
+        raise DataError(f"{cell.location}: {place} is {found}, and a number of at most 3.4e38 is expected.")
     return array
+
+
+def readable(cells: Iterable[Cell], parse: Callable[[Cell], Parsed]) -> Iterator[Parsed]:
+    """Yield `parse(cell)` of each cell that can be read. Raises the first error if none can."""
+    first_error: DataError | None = None
+    num_read = 0
+    for cell in cells:
+        try:
+            value = parse(cell)
+        except DataError as error:
+            first_error = first_error or error
+            continue
+        num_read += 1
+        yield value
+    if first_error is not None and not num_read:
+        raise first_error
 
 
 def parse_image(cell: Cell) -> Array:
@@ -177,10 +248,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _resolve_path(cell: Cell) -> Path:
-    """Return the path in a cell: relative to the table's folder, or to the working directory."""
-    for path in (cell.folder / cell.value, Path(cell.value)):
-        if path.is_file():
-            return path
+    """Return the path in a cell: relative to the table's folder, or to the working directory.
+
+    A name is also found in another Unicode normal form, since macOS writes names of files in NFD.
+    """
+    for form in (None, "NFC", "NFD"):
+        name = cell.value if form is None else unicodedata.normalize(form, cell.value)  # type: ignore[arg-type]
+        for path in (cell.folder / name, Path(name)):
+            if path.is_file():
+                return path
     folder = (cell.folder / cell.value).parent
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     raise DataError(f"{cell.location}: there is no file {cell.value}{did_you_mean(Path(cell.value).name, names) or '.'}")

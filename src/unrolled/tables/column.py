@@ -12,9 +12,10 @@ Columns of ids have one id more than tokens or labels: the last one, `unk_id`, f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,10 @@ import numpy.typing as npt
 from unrolled.tables.cell_values import Array, Cell, is_empty, is_missing, parse_text
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
+from unrolled.text.normalization import change_note, count_changes, normalize
 from unrolled.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 Output = Literal["single", "aligned", "generated"]
 
@@ -31,6 +35,14 @@ MAX_FITTED_ROWS = 20_000
 
 MAX_BASELINE_ROWS = 200_000
 """Training rows that baselines are made from; of a larger table, the first ones."""
+
+
+class SymbolCounts(NamedTuple):
+    """Of a cell: its characters, words or labels; those that the model does not know; and those that were normalised."""
+
+    total: int
+    unknown: int
+    normalized: int
 
 
 class Column:
@@ -57,6 +69,9 @@ class Column:
     may_keep_na: ClassVar[bool] = False
     """Whether `NA` and other names of missing values may be values of such a column: a text or a label can be one."""
 
+    symbol_noun: str = ""
+    """What `count_symbols` counts, with a verb for those that the model does not know."""
+
     size: int
     """Number of ids, with `unk_id`, or D."""
 
@@ -71,9 +86,20 @@ class Column:
         self.keeps_na = self.may_keep_na
         """Whether they are values of this one: if its kind was given, or the model file does not say."""
 
+        self.normalization = "none"
+        """Normal form in which texts and labels are compared, see `text/normalization.py`; none in files of before 0.3."""
+
     def is_missing(self, value: Any) -> bool:
         """Return whether a cell of this column has no value; its row is then left out."""
         return is_empty(value) if self.keeps_na else is_missing(value)
+
+    def read_text(self, cell: Cell) -> str:
+        """Return a cell as text, in the normal form of the column."""
+        return normalize(parse_text(cell), self.normalization)
+
+    def count_symbols(self, cell: Cell) -> SymbolCounts:
+        """Return how many characters, words or labels a cell has, and how many of them the model does not know."""
+        return SymbolCounts(0, 0, 0)
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
@@ -143,7 +169,7 @@ class Column:
 
     def is_wrong(self, truth: Cell, text: str, values: Array) -> bool:
         """Return whether a prediction, as `text` and as `values`, differs from the true cell."""
-        return parse_text(truth) != text
+        return self.read_text(truth) != text
 
     def to_pixels(self, values: Array) -> npt.NDArray[np.uint8] | None:
         """Return a prediction as an image `(H, W, C)`; None for columns of other kinds."""
@@ -172,6 +198,16 @@ class EvalRows:
     truths: Sequence[Cell]
     texts: Sequence[str]
     values: Sequence[Array]
+
+
+def normalized_texts(name: str, texts: Iterable[str], form: str) -> Iterator[str]:
+    """Yield texts of the column `name` in a normal form; at the end, log how many characters changed."""
+    num_changed = 0
+    for text in texts:
+        num_changed += count_changes(text, form)
+        yield normalize(text, form)
+    if num_changed:
+        logger.info(f"'{name}': {num_changed:,} {change_note(form)}")
 
 
 def token_names(source: Column, ids: Array) -> list[str] | None:

@@ -10,6 +10,7 @@ from unrolled.tables.image_column import ImageColumn
 from unrolled.tables.label_columns import LabelColumn, LabelsColumn
 from unrolled.tables.numeric_columns import FramesColumn, NumberColumn, VectorColumn
 from unrolled.tables.text_column import TextColumn
+from unrolled.text.normalization import require_form
 
 COLUMN_TYPES: dict[str, type[Column]] = {
     column_type.kind: column_type
@@ -19,7 +20,13 @@ COLUMN_TYPES: dict[str, type[Column]] = {
 
 def column_to_json(column: Column) -> dict[str, Any]:
     """Return a column as it is stored in a model file."""
-    return {"kind": column.kind, "name": column.name, "keeps_na": column.keeps_na, **column.to_dict()}
+    return {
+        "kind": column.kind,
+        "name": column.name,
+        "keeps_na": column.keeps_na,
+        "normalize": column.normalization,
+        **column.to_dict(),
+    }
 
 
 def column_from_json(value: Any) -> Column:
@@ -31,6 +38,7 @@ def column_from_json(value: Any) -> Column:
             raise ModelError(f"The model has a column of the kind '{value['kind']}', which is none of {known}.")
         column = column_type.from_dict(str(value["name"]), value)
         column.keeps_na = bool(value.get("keeps_na", column.keeps_na))
+        column.normalization = require_form(value.get("normalize", "none"))
         return column
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"The model's column cannot be read: {type(error).__name__} {error}.") from error

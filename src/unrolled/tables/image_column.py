@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import Array, Cell, parse_image
+from unrolled.tables.cell_values import Array, Cell, parse_image, readable
 from unrolled.tables.column import MAX_FITTED_ROWS, Column, EvalRows
 from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.numeric_columns import ShapeSums
 from unrolled.tables.ragged import RaggedArray
 
 GRAY_LEVELS = 17
@@ -36,21 +37,14 @@ class ImageColumn(Column):
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> ImageColumn:
-        shape: tuple[int, ...] = ()
-        low, high, count, total, total_squares = np.inf, -np.inf, 0, 0.0, 0.0
-        for cell in cells:
-            values = parse_image(cell)
-            if shape and values.shape != shape:
-                expected = f"and the rows before it have {_format_shape(shape)}"
-                raise DataError(f"{cell.location}: an image of {_format_shape(values.shape)}, {expected}.")
-            shape = values.shape
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-            count += values.size
-            total += float(values.sum())
-            total_squares += float((values**2).sum())
-        mean = total / max(1, count)
-        scale = float(np.sqrt(max(total_squares / max(1, count) - mean**2, 0.0))) or 1.0
-        return cls(name, (shape[0], shape[1], shape[2]), low, high if high > low else low + 1, mean, scale)
+        shapes = ShapeSums()
+        for values in readable(cells, parse_image):
+            shapes.add(values.shape, values.ravel())
+        height, width, channels = shapes.most_common_shape()
+        sums = shapes.most_common()
+        mean, scale = map(float, sums.mean_and_std())
+        high = sums.high if sums.high > sums.low else sums.low + 1
+        return cls(name, (height, width, channels), sums.low, high, mean, scale or 1.0)
 
     def encode(self, cell: Cell) -> Array:
         values = parse_image(cell)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import Array, Cell, parse_text, parse_words
-from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, token_names
+from unrolled.tables.cell_values import Array, Cell, parse_text, parse_words, readable, to_number
+from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts, token_names
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
 from unrolled.tables.ragged import RaggedArray
 from unrolled.text.batching import IGNORE_INDEX
+from unrolled.text.normalization import count_changes, normalize
 
 logger = logging.getLogger(__name__)
 
 MAX_LABELS = 10_000
+
+MIN_RARE_LABELS = 10
+"""Labels, at least, for a sentence that most of them occur once."""
+
+POOR_ACCURACY = 0.5
+"""Below it, that sentence is added to the metrics."""
 
 
 class _LabeledColumn(Column):
@@ -40,7 +48,7 @@ class _LabeledColumn(Column):
 
     def canonical(self, label: str) -> str:
         """Return the form in which labels are compared."""
-        return canonical_label(label)
+        return canonical_label(normalize(label, self.normalization))
 
     def label_id(self, label: str) -> int:
         """Return the id of a label, or `unk_id`."""
@@ -67,13 +75,24 @@ class LabelColumn(_LabeledColumn):
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> LabelColumn:
-        spellings: dict[str, str] = {}
-        for cell in cells:
-            label = parse_text(cell)
-            spellings[label] = canonical_label(label)
-            if len(spellings) > MAX_LABELS:
-                raise DataError(f"{cell.location}: '{name}' has more than {MAX_LABELS:,} labels. Is it '{name}:text'?")
-        return cls(name, _unify_labels(name, spellings))
+        form = config.get("normalize", "none")
+        counts: Counter[str] = Counter()
+        for label in normalized_texts(name, readable(cells, parse_text), form):
+            counts[label] += 1
+            if len(counts) > MAX_LABELS:
+                raise DataError(f"'{name}' has more than {MAX_LABELS:,} labels: is it '{name}:text' or '{name}:number'?")
+        column = cls(name, _unify_labels(name, {label: canonical_label(label) for label in counts}))
+        column.normalization = form
+        if config.get("is_source") is False:
+            for note in _rarity_notes(name, counts):
+                logger.info(note)
+        return column
+
+    symbol_noun = "labels were never seen in training"
+
+    def count_symbols(self, cell: Cell) -> SymbolCounts:
+        label = parse_text(cell)
+        return SymbolCounts(1, int(self.label_id(label) == self.unk_id), count_changes(label, self.normalization))
 
     def encode(self, cell: Cell) -> Array:
         return np.array([self.label_id(parse_text(cell))], dtype=np.int64)
@@ -99,9 +118,11 @@ class LabelColumn(_LabeledColumn):
         return {"labels": {self.labels[label]: count for label, count in sorted(counts.items())}}
 
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
-        return classification_report(
-            [self.label_name(parse_text(cell)) for cell in rows.truths], rows.texts, train_stats["labels"]
-        )
+        truths = [self.label_name(parse_text(cell)) for cell in rows.truths]
+        report = classification_report(truths, rows.texts, train_stats["labels"])
+        if report.metrics["accuracy"] >= POOR_ACCURACY:
+            return report
+        return dataclasses.replace(report, notes=(*report.notes, *_rarity_notes(self.name, train_stats["labels"])))
 
     def to_dict(self) -> dict[str, Any]:
         return {"labels": self.labels}
@@ -121,20 +142,34 @@ class LabelsColumn(_LabeledColumn):
         super().__init__(name, labels)
 
     def canonical(self, label: str) -> str:
+        label = normalize(label, self.normalization)
         return label if self.split == "characters" else canonical_label(label)
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> LabelsColumn:
-        labels = {label for cell in cells for label in _split_labels(cell, config["split"])}
-        in_words = config["split"] != "characters"
-        spellings = {label: canonical_label(label) if in_words else label for label in labels}
-        return cls(name, _unify_labels(name, spellings), config["split"])
+        split, form = config["split"], config.get("normalize", "none")
+        rows = readable(cells, lambda cell: _split_labels(cell, split, "none"))
+        if split == "characters":
+            labels = {label for text in normalized_texts(name, map("".join, rows), form) for label in text}
+        else:
+            labels = set(normalized_texts(name, (label for row in rows for label in row), form))
+        spellings = {label: label if split == "characters" else canonical_label(label) for label in labels}
+        column = cls(name, _unify_labels(name, spellings), split)
+        column.normalization = form
+        return column
+
+    symbol_noun = "labels were never seen in training"
+
+    def count_symbols(self, cell: Cell) -> SymbolCounts:
+        labels = _split_labels(cell, self.split, self.normalization)
+        return SymbolCounts(len(labels), sum(self.label_id(label) == self.unk_id for label in labels), 0)
 
     def encode(self, cell: Cell) -> Array:
-        return np.array([self.label_id(label) for label in _split_labels(cell, self.split)], dtype=np.int64)
+        labels = _split_labels(cell, self.split, self.normalization)
+        return np.array([self.label_id(label) for label in labels], dtype=np.int64)
 
     def cell_tokens(self, cell: Cell) -> Sequence[str]:
-        return [self.label_name(label) for label in _split_labels(cell, self.split)]
+        return [self.label_name(label) for label in _split_labels(cell, self.split, self.normalization)]
 
     def decode(self, values: Array) -> str:
         return ("" if self.split == "characters" else " ").join(self._label_names(values))
@@ -203,5 +238,17 @@ def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
     return labels
 
 
-def _split_labels(cell: Cell, split: str) -> Sequence[str]:
-    return parse_text(cell) if split == "characters" else parse_words(cell)
+def _split_labels(cell: Cell, split: str, form: str) -> Sequence[str]:
+    return normalize(parse_text(cell), form) if split == "characters" else parse_words(cell)
+
+
+def _rarity_notes(name: str, counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a sentence about labels most of which occur once, if they are such."""
+    num_single = sum(count == 1 for count in counts.values())
+    if len(counts) < MIN_RARE_LABELS or 2 * num_single <= len(counts):
+        return ()
+    hint = f"'{name}:number'" if all(to_number(label) is not None for label in counts) else f"'{name}:text'"
+    return (
+        f"'{name}': {num_single:,} of {len(counts):,} labels occur once in {sum(counts.values()):,} rows, which is too seldom "
+        f"to be learned: is it {hint}?",
+    )

@@ -8,10 +8,61 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import Array, Cell, parse_array, parse_number, parse_vector
+from unrolled.tables.cell_values import Array, Cell, parse_array, parse_number, parse_vector, readable, with_decimal_points
 from unrolled.tables.column import MAX_FITTED_ROWS, Column, EvalRows, Output
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import regression_report
+
+MAX_DEVIATION = 1e9
+"""Standard deviations from the mean beyond which a number is refused: its square could not be computed with."""
+
+MAX_SHAPES = 16
+"""Shapes whose sums are kept at once."""
+
+
+class Sums:
+    """Sums over arrays `(N, ...)` of one shape, along the first axis; squares of differences from the first array's mean."""
+
+    def __init__(self, values: Array) -> None:
+        self.shift = values.mean(0)
+        self.num_rows = self.count = 0
+        self.total, self.squares = np.zeros_like(self.shift), np.zeros_like(self.shift)
+        self.low, self.high = np.inf, -np.inf
+
+    def add(self, values: Array) -> None:
+        """Add an array."""
+        difference = values - self.shift  # else the variance of numbers such as years would be lost in rounding
+        self.num_rows, self.count = self.num_rows + 1, self.count + len(values)
+        self.total, self.squares = self.total + difference.sum(0), self.squares + (difference**2).sum(0)
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    def mean_and_std(self) -> tuple[Array, Array]:
+        """Return mean and standard deviation of what was added."""
+        mean = self.total / self.count
+        return self.shift + mean, np.sqrt(np.maximum(self.squares / self.count - mean**2, 0))
+
+
+class ShapeSums:
+    """Sums over the rows of a column, for each shape of theirs: the most common one is that of the column."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, ...], Sums] = {}
+
+    def add(self, shape: tuple[int, ...], values: Array) -> None:
+        """Add the array `values` `(N, ...)` of a row of this shape."""
+        if shape not in self._sums:
+            if len(self._sums) == MAX_SHAPES:
+                del self._sums[min(self._sums, key=lambda shape: (self._sums[shape].num_rows, shape))]
+            self._sums[shape] = Sums(values)
+        self._sums[shape].add(values)
+
+    def most_common_shape(self) -> tuple[int, ...]:
+        """Return the shape of most rows; of several, the largest."""
+        return max(self._sums, key=lambda shape: (self._sums[shape].num_rows, shape))
+
+    def most_common(self) -> Sums:
+        """Return the sums over the rows of that shape."""
+        return self._sums[self.most_common_shape()]
 
 
 class _NumericColumn(Column):
@@ -20,37 +71,43 @@ class _NumericColumn(Column):
     tensor_kind, is_sequence, max_fitted_rows = "floats", False, MAX_FITTED_ROWS
     output: ClassVar[Output | None] = "single"
 
-    def __init__(self, name: str, mean: Array, scale: Array) -> None:
+    def __init__(self, name: str, mean: Array, scale: Array, decimal_comma: bool = False) -> None:
         super().__init__(name)
         self.mean, self.scale = np.asarray(mean, dtype=np.float64), np.asarray(scale, dtype=np.float64)
-        self.size = len(self.mean)
+        self.size, self.decimal_comma = len(self.mean), decimal_comma
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
-        count, total, total_squares = 0, np.zeros(1), np.zeros(1)
-        for cell in cells:
-            values = cls.parse(cell)
-            if count and values.shape[1] != len(total):
-                raise DataError(f"{cell.location}: {values.shape[1]} numbers, and the rows before it have {len(total)}.")
-            count += len(values)
-            total = total + values.sum(0)
-            total_squares = total_squares + (values**2).sum(0)
-        mean = total / max(1, count)
-        std = np.sqrt(np.maximum(total_squares / max(1, count) - mean**2, 0))
-        return cls(name, mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0))
+        decimal_comma = config.get("decimal_comma", False)
+        sums = ShapeSums()
+        for values in readable(cells, lambda cell: cls.parse(with_decimal_points(cell) if decimal_comma else cell)):
+            sums.add(values.shape[1:], values)
+        mean, std = sums.most_common().mean_and_std()
+        return cls(name, mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0), decimal_comma)
 
     @staticmethod
     def parse(cell: Cell) -> Array:
         """Return the numbers `(N, D)` of a cell, not scaled."""
         raise NotImplementedError
 
+    def read_values(self, cell: Cell) -> Array:
+        """Return the numbers `(N, D)` of a cell of this column, not scaled."""
+        return self.parse(with_decimal_points(cell) if self.decimal_comma else cell)
+
     def encode(self, cell: Cell) -> Array:
-        values = self.parse(cell)
+        values = self.read_values(cell)
         if values.shape[1] != self.size:
             raise DataError(
                 f"{cell.location}: {values.shape[1]} numbers, and {self.size} are expected, as in the training rows."
             )
-        return ((values - self.mean) / self.scale).astype(np.float32)
+        scaled = (values - self.mean) / self.scale
+        if np.abs(scaled).max() > MAX_DEVIATION:
+            row, column = np.unravel_index(int(np.abs(scaled).argmax()), scaled.shape)
+            raise DataError(
+                f"{cell.location}: {values[row, column]:g} is out of the range of the training rows: it differs from their "
+                f"mean, {self.mean[column]:g}, by more than a billion standard deviations."
+            )
+        return scaled.astype(np.float32)
 
     def unscale(self, values: Array) -> Array:
         """Return scaled values `(N, D)` in the unit of the data."""
@@ -63,15 +120,17 @@ class _NumericColumn(Column):
         return values.astype(np.float32)
 
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
-        truth = np.concatenate([self.parse(cell) for cell in rows.truths])
+        truth = np.concatenate([self.read_values(cell) for cell in rows.truths])
         return regression_report(truth, self.unscale(np.concatenate(rows.values)), self.mean)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        comma = {"decimal_comma": True} if self.decimal_comma else {}
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), **comma}
 
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> Column:
-        return cls(name, np.array(value["mean"], dtype=np.float64), np.array(value["scale"], dtype=np.float64))
+        mean, scale = (np.array(value[key], dtype=np.float64) for key in ("mean", "scale"))
+        return cls(name, mean, scale, bool(value.get("decimal_comma", False)))
 
 
 class NumberColumn(_NumericColumn):
@@ -92,6 +151,9 @@ class VectorColumn(_NumericColumn):
     @staticmethod
     def parse(cell: Cell) -> Array:
         return parse_vector(cell)[None]
+
+    def describe(self) -> str:
+        return f"{self.name}: vector of {self.size:,} numbers"
 
 
 class FramesColumn(_NumericColumn):

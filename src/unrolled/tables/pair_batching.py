@@ -17,6 +17,7 @@ import numpy.typing as npt
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, is_empty
 from unrolled.tables.ragged import RaggedArray
+from unrolled.tables.row_tally import UnreadableRows
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, WindowCursor
@@ -66,6 +67,7 @@ class PairDataset:
         self.target = RaggedArray(np.int32 if spec.dims.target_tensor_kind == "ids" else np.float32)
         self.skipped_rows: list[int] = []
         self.has_na = False
+        self.unreadable = UnreadableRows()
         self.num_read = self.num_examples = 0
         self._source_keys, self._target_keys = array("Q"), array("Q")
         self._read_rows, self._pieces_per_row = array("q"), array("q")
@@ -77,11 +79,14 @@ class PairDataset:
             self.skipped_rows.append(line)
             self.has_na |= not is_empty(source.value) and not is_empty(target.value)
             return
-        inputs, targets = self.spec.source.encode_source(source), self.spec.target.encode_target(target)
+        try:
+            inputs, targets = self.spec.encode_row(source, target)
+        except DataError as error:
+            self.unreadable.add(error)
+            return
         if len(inputs) == 0 or len(targets) == 0:
             self.skipped_rows.append(line)
             return
-        self.spec.check_aligned(inputs, targets, source)
         is_aligned = self.spec.mode.output == "aligned"
         num_steps = max(len(inputs), len(targets))
         if num_steps > MAX_STEPS and not is_aligned:
@@ -100,9 +105,10 @@ class PairDataset:
             self.num_examples += 1
 
     def finalize(self) -> PairDataset:
-        """Make the rows readable. Raises `DataError` if there are none."""
+        """Make the rows ready to be read. Raises `DataError` if there are none, or more than half have a cell with an error."""
         self.source.finalize()
         self.target.finalize()
+        self.unreadable.require_few(self.num_read - len(self.skipped_rows))
         if len(self) == 0:
             raise DataError("The table has no row in which both columns have a value.")
         return self
@@ -145,6 +151,17 @@ class PairDataset:
         num_targets = len(index) if is_numeric else int((padded != IGNORE_INDEX).sum()) + self.eos_per_row * len(index)
         sources = collate_sources(self.spec, [self.source[int(i)] for i in index])
         return PairBatch(sources["source"], sources["lengths"], padded, np.asarray(index), num_targets)
+
+    def left_out_messages(self) -> list[str]:
+        """Return sentences about the rows that are left out."""
+        messages = []
+        if self.skipped_rows:
+            lines = ", ".join(map(str, self.skipped_rows[:5])) + (", ..." if len(self.skipped_rows) > 5 else "")
+            na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if self.has_na else ""
+            messages.append(
+                f"{len(self.skipped_rows):,} of {self.num_read:,} rows are left out, a cell being empty: line {lines}{na_note}"
+            )
+        return [*messages, *filter(None, [self.unreadable.message(self.num_read, "are left out")])]
 
     @property
     def eos_per_row(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,8 @@ from unrolled.tables.modes import Mode, mode_of
 from unrolled.tables.table_files import Table
 from unrolled.tables.text_column import TOKEN_KINDS
 from unrolled.tables.type_inference import InferredType, PairProfile, infer_types
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,29 @@ class TableSpec:
         """Return whether a row is left out, since one of its cells has no value."""
         return self.source.is_missing(source.value) or self.target.is_missing(target.value)
 
+    def has_values(self, source: Cell, target: Cell) -> bool:
+        """Return whether a row is used: no cell is missing, empty, or impossible to read."""
+        if self.has_missing(source, target):
+            return False
+        try:
+            return all(map(len, self.encode_row(source, target)))
+        except DataError:
+            return False
+
+    def encode_row(self, source: Cell, target: Cell) -> tuple[Array, Array]:
+        """Return the arrays of a row. Raises `DataError`, with the location, if one of its cells cannot be read."""
+        inputs, targets = self.source.encode_source(source), self.target.encode_target(target)
+        if len(inputs) and len(targets):
+            self.check_aligned(inputs, targets, source)
+        return inputs, targets
+
     def check_aligned(self, source: Array, target: Array, cell: Cell) -> None:
         """Raise `DataError` if a target of one label per step does not have as many labels as the source has steps."""
         if self.mode.output == "aligned" and len(source) != len(target):
+            is_composed = isinstance(cell.value, str) and len(cell.value) == len(target) and self.source.normalization != "none"
             raise DataError(
                 f"{cell.location}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} "
-                "labels: each step needs one."
+                f"labels: each step needs one{'; --normalize none reads the source as it is' if is_composed else ''}."
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -82,10 +103,12 @@ class TableSpec:
         return spec
 
 
-def infer_spec(table: Table, source: str, target: str, tokens: str | None = None) -> tuple[TableSpec, str]:
+def infer_spec(
+    table: Table, source: str, target: str, tokens: str | None = None, normalization: str = "nfc"
+) -> tuple[TableSpec, str]:
     """Read a table; return the spec of its columns `source` and `target` (NAME or NAME:KIND), and a sentence about it.
 
-    `tokens` says what one token of a text is, where the column itself does not.
+    `tokens` says what one token of a text is, where the column itself does not; `normalization` is the form of texts.
     """
     declared = (parse_column(source, "source"), parse_column(target, "target"))
     names = tuple(
@@ -98,13 +121,19 @@ def infer_spec(table: Table, source: str, target: str, tokens: str | None = None
     )
     names = tuple(map(table.find_column, names))
     keeps_na = tuple(kind is not None and _keeps_na(kind) for kind in kinds)
-    profile = PairProfile(*names)
+    profile = PairProfile(*names, table.allows_decimal_commas, normalization)
     for source_cell, target_cell in _complete_rows(table, names, keeps_na):
         profile.add(source_cell, target_cell)
     if profile.source.num_rows == 0:
         raise DataError(f"{table.name} has no row in which both '{names[0]}' and '{names[1]}' have a value.")
     types = infer_types(profile, (kinds[0], kinds[1]), tokens)
-    spec = TableSpec(_fit_column(table, names, 0, types[0], keeps_na), _fit_column(table, names, 1, types[1], keeps_na))
+    for column, inferred in zip((profile.source, profile.target), types, strict=True):
+        declared_kind = kinds[column is profile.target]
+        if note := column.comma_note(inferred.kind, inferred.decimal_comma, declared_kind is not None):
+            logger.info(note)
+    config = {"normalize": normalization}
+    columns = (_fit_column(table, names, position, types[position], keeps_na, config) for position in (0, 1))
+    spec = TableSpec(next(columns), next(columns))
     return spec, f"{spec.source.describe()} -> {spec.target.describe()}: {spec.mode.name}"
 
 
@@ -134,9 +163,14 @@ def _complete_rows(table: Table, names: tuple[str, ...], keeps_na: tuple[bool, .
 
 
 def _fit_column(
-    table: Table, names: tuple[str, ...], position: int, inferred: InferredType, keeps_na: tuple[bool, ...]
+    table: Table,
+    names: tuple[str, ...],
+    position: int,
+    inferred: InferredType,
+    keeps_na: tuple[bool, ...],
+    config: dict[str, Any],
 ) -> Column:
-    config = {"tokens": inferred.tokens, "spaces": inferred.spaces, "split": inferred.split, "is_source": position == 0}
+    config = {**dataclasses.asdict(inferred), "is_source": position == 0, **config}
     column_type = COLUMN_TYPES[inferred.kind]
 
     rows = itertools.islice(_complete_rows(table, names, keeps_na), column_type.max_fitted_rows)

@@ -28,6 +28,7 @@ from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import Cell
 from unrolled.text.fingerprint import fingerprint
+from unrolled.text.normalization import normalize
 from unrolled.text.text_files import DECOMPRESSION_ERRORS, encoding_error, existing_file, is_compressed, open_bytes
 
 NumberedRows = Generator[tuple[int, Row], None, None]
@@ -68,12 +69,16 @@ class Table:
     rows: Callable[[], NumberedRows]
     digest: Callable[[], str]
     builtin: BuiltinTable | None = None
+    allows_decimal_commas: bool = False
+    """Whether `1,5` may be a number: the comma does not separate the columns."""
 
     def matching_columns(self, column: str) -> list[str]:
-        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks at the ends."""
+        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks at the ends, or
+        in the Unicode normal form."""
         if column in self.columns:
             return [column]
-        return [name for name in self.columns if REPEATED_NAME.sub("", name).strip() == column.strip()]
+        wanted = normalize(column, "nfc").strip()
+        return [name for name in self.columns if normalize(REPEATED_NAME.sub("", name), "nfc").strip() == wanted]
 
     def find_column(self, column: str) -> str:
         """Return the column that `column` means. Raises `UsageError` if there is none, `DataError` if there are several."""
@@ -112,7 +117,8 @@ def open_table(name: str, split: str = "train") -> Table:
     if first is None:
         raise DataError(f"{path} has no rows.")
     columns = tuple(first[1])
-    return Table(str(path), columns, path.absolute().parent, rows, lambda: fingerprint([path]))
+    has_commas = reader is _tsv or (reader is _csv and _detect_delimiter(_read_head(path)) != ",")
+    return Table(str(path), columns, path.absolute().parent, rows, lambda: fingerprint([path]), None, has_commas)
 
 
 def is_builtin_table(name: str) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.tables.cell_values import Array, Cell, parse_text
-from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows
+from unrolled.tables.cell_values import Array, Cell, parse_text, readable
+from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import generation_report
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.word_tokenizer import BPETokenizer, WordTokenizer, split_words, word_tokenizer_from_json
+from unrolled.text.normalization import count_changes, normalize
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from_json
 
 TOKEN_KINDS = ("characters", "bytes", "words", "bpe")
@@ -36,24 +37,46 @@ class TextColumn(Column):
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> TextColumn:
-        texts = (parse_text(cell) for cell in cells)
-        tokens = config["tokens"]
+        tokens, form = config["tokens"], "none" if config["tokens"] == "bytes" else config.get("normalize", "none")
+        texts = normalized_texts(name, readable(cells, parse_text), form)
+        column = cls(name, cls._fit_tokenizer(texts, tokens, config))
+        column.normalization = form
+        return column
+
+    @staticmethod
+    def _fit_tokenizer(texts: Iterable[str], tokens: str, config: dict[str, Any]) -> Tokenizer:
         if tokens == "bytes":
-            return cls(name, ByteTokenizer())
+            return ByteTokenizer()
         if tokens == "bpe":
-            return cls(name, BPETokenizer.train(texts))
+            return BPETokenizer.train(texts)
         if tokens == "words":
             counts: Counter[str] = Counter()
             for text in texts:
                 counts.update(split_words(text, config["spaces"]))
-            return cls(name, WordTokenizer.from_counts(counts, config["spaces"], config["is_source"]))
+            return WordTokenizer.from_counts(counts, config["spaces"], config["is_source"])
         chars: set[str] = set()
         for text in texts:
             chars.update(text)
-        return cls(name, CharTokenizer(sorted(chars)))
+        return CharTokenizer(sorted(chars))
+
+    @property
+    def symbol_noun(self) -> str:  # type: ignore[override]
+        words = self.tokenizer.kind == "words"
+        return "words are not in the vocabulary of the model" if words else "characters were never seen in training"
+
+    def count_symbols(self, cell: Cell) -> SymbolCounts:
+        raw_text, tokenizer = parse_text(cell), self.tokenizer
+        num_changed, text = count_changes(raw_text, self.normalization), normalize(raw_text, self.normalization)
+        if isinstance(tokenizer, WordTokenizer):
+            words = split_words(text, tokenizer.spaces)
+            return SymbolCounts(len(words), sum(not tokenizer.has_word(word) for word in words), num_changed)
+        if isinstance(tokenizer, CharTokenizer):
+            num_unknown = int((tokenizer.id_of_code_point[tokenizer.code_points(text)] < 0).sum())
+            return SymbolCounts(len(text), num_unknown, num_changed)
+        return SymbolCounts(len(text), 0, num_changed)
 
     def encode(self, cell: Cell) -> Array:
-        text, tokenizer = parse_text(cell), self.tokenizer
+        text, tokenizer = self.read_text(cell), self.tokenizer
         if isinstance(tokenizer, WordTokenizer):
             ids_or_none = [tokenizer.lookup(word) for word in split_words(text, tokenizer.spaces)]
             return np.array([self.unk_id if i is None else i for i in ids_or_none], dtype=np.int64)
@@ -67,7 +90,7 @@ class TextColumn(Column):
         return tokenizer.encode(text)[0].astype(np.int64)
 
     def cell_tokens(self, cell: Cell) -> Sequence[str]:
-        text = parse_text(cell)
+        text = self.read_text(cell)
         return split_words(text, self.tokenizer.spaces) if isinstance(self.tokenizer, WordTokenizer) else text
 
     def decode(self, values: Array) -> str:
@@ -84,8 +107,8 @@ class TextColumn(Column):
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
         baselines = {"most_common": [str(train_stats["most_common"])] * len(rows.truths)}
         if rows.source.tokenizer is not None:
-            baselines["copy"] = [parse_text(cell) for cell in rows.source_cells]
-        return generation_report([parse_text(cell) for cell in rows.truths], rows.texts, baselines)
+            baselines["copy"] = [rows.source.read_text(cell) for cell in rows.source_cells]
+        return generation_report([self.read_text(cell) for cell in rows.truths], rows.texts, baselines)
 
     def to_dict(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer.to_json()}

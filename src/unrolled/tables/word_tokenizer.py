@@ -86,6 +86,10 @@ class WordTokenizer(Tokenizer):
         fallbacks = itertools.chain((word.lower(),), word_shapes(word))
         return next((self._token_to_id[fallback] for fallback in fallbacks if fallback in self._token_to_id), None)
 
+    def has_word(self, word: str) -> bool:
+        """Return whether a word, as it is or in lower case, has a token of its own."""
+        return word in self._token_to_id or word.lower() in self._token_to_id
+
     def encode(self, text: str) -> tuple[Ids, int]:
         ids = [self.lookup(word) for word in split_words(text, self.spaces)]
         known_ids = [i for i in ids if i is not None]

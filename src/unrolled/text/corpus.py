@@ -37,6 +37,7 @@ from unrolled.text.fingerprint import (
     stat_files,
     to_checked_json,
 )
+from unrolled.text.normalization import normalize_chunks
 from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
 from unrolled.text.text_encoder import (
     CharSet,
@@ -110,7 +111,8 @@ def open_corpus(
         file_stats = stat_files(paths)
         documents = "stream" if options.documents == "none" else options.documents  # its name in the keys of the cache
         content_hash = cached_fingerprint(paths, cache)
-        key = digest(json.dumps([FORMAT, content_hash, options.tokens, documents, tokenizer and tokenizer.to_json()]))
+        form = [] if tokenizer or options.normalize == "none" or TOKENIZERS[options.tokens].reads_bytes else [options.normalize]
+        key = digest(json.dumps([FORMAT, content_hash, options.tokens, documents, tokenizer and tokenizer.to_json(), *form]))
         cached = cached_corpus(key)
         if cached is not None:
             return cached
@@ -223,7 +225,9 @@ def _encode(paths: list[Path], options: DataOptions, tokenizer: Tokenizer | None
     """Write `ids.bin` and `corpus.json` for the text of `paths` into `folder`."""
     has_eos = options.documents != "none"
     if tokenizer is None:
-        tokenizer = fit_tokenizer([] if TOKENIZERS[options.tokens].reads_bytes else _scan_chars(paths), options)
+        tokenizer = fit_tokenizer(
+            [] if TOKENIZERS[options.tokens].reads_bytes else _scan_chars(paths, options.normalize), options
+        )
     encoder = TextEncoder(tokenizer, options)
     make_dir(folder)
     crc = 0
@@ -240,11 +244,11 @@ def _encode(paths: list[Path], options: DataOptions, tokenizer: Tokenizer | None
     (folder / "corpus.json").write_bytes(_header_json(options, content_hash, tokenizer, stats, crc))
 
 
-def _scan_chars(paths: Iterable[Path]) -> list[str]:
-    """Return all characters in the files, sorted."""
+def _scan_chars(paths: Iterable[Path], form: str) -> list[str]:
+    """Return all characters in the files, in the normal form `form`, sorted."""
     char_set = CharSet()
     for path in paths:
-        for chunk in read_code_points(path, {}):
+        for chunk in normalize_chunks(read_code_points(path, {}), form, {}):
             char_set.add(chunk)
     return char_set.chars
 

@@ -41,7 +41,7 @@ from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 MAX_ATTEMPTS = 3
 
 MAX_PROCESSES = 32
@@ -66,13 +66,14 @@ class EncodingJob:
     def to_json(self) -> str:
         """Return the job as one line, for a worker process."""
         tokenizer = self.tokenizer and self.tokenizer.to_json()
-        return json.dumps([list(map(str, self.paths)), self.file_stats, self.options.tokens, self.options.documents, tokenizer])
+        options = [self.options.tokens, self.options.documents, self.options.normalize]
+        return json.dumps([list(map(str, self.paths)), self.file_stats, *options, tokenizer])
 
     @classmethod
     def from_json(cls, line: bytes) -> EncodingJob:
         """Return the job that `to_json` described."""
-        paths, file_stats, tokens, documents, tokenizer_json = json.loads(line)
-        options = DataOptions(tokens=tokens, documents=documents)
+        paths, file_stats, tokens, documents, normalize, tokenizer_json = json.loads(line)
+        options = DataOptions(tokens=tokens, documents=documents, normalize=normalize)
         tokenizer = None if tokenizer_json is None else tokenizer_from_json(tokenizer_json)
         return cls([Path(path) for path in paths], [(size, mtime) for size, mtime in file_stats], options, tokenizer)
 

@@ -22,12 +22,16 @@ from unrolled.atomic_io import storage_error, write_atomic
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
 from unrolled.text.fingerprint import TEXT_CHANGED, checksum, from_checked_json, to_checked_json
+from unrolled.text.normalization import starts_segment
 from unrolled.text.text_encoder import CharSet, FileSlice, ShardSpan, ShardStats, TextEncoder
 from unrolled.text.text_files import Chunk, is_compressed
 from unrolled.text.tokenizer import DOCUMENT_ENDINGS, LINE_FEED, TOKENIZERS, Ids, Tokenizer
 
 SHARD_BYTES = 256 << 20
 """Bytes of a shard: one or two seconds of work, which are lost when a process is killed."""
+
+BOUNDARY_WINDOW = 4096
+"""Bytes in which a place to split a file is searched."""
 
 CHECK_THREADS = 8
 """Threads that check the shards of a text (zlib releases the interpreter's lock)."""
@@ -56,20 +60,25 @@ def plan_shards(paths: Sequence[Path], sizes: Sequence[int]) -> list[SplitPoint]
 
 
 def _next_char_boundary(path: Path, offset: int) -> int | None:
-    """Return the first offset from `offset` on that is not within a character or a `\\r\\n`; None if the file ends before.
+    """Return the first offset from `offset` on where a text may be cut: not within a character, a letter with its marks, or a
+    `\\r\\n`; None if there is none nearby.
 
-    If the bytes are not UTF-8 and have none nearby, that is `offset` itself.
+    If the bytes are not UTF-8 and no character starts nearby, that is `offset` itself.
     """
     try:
         with open(path, "rb", buffering=0) as file:
             file.seek(offset - 1)
-            window = file.read(9)
+            window = file.read(BOUNDARY_WINDOW)
     except OSError as error:
         raise storage_error(error, path, "read") from error
     for position in range(1, len(window)):
+        if position == 9 and all(byte & 0xC0 == 0x80 for byte in window[1:9]):
+            return offset
         if window[position] & 0xC0 != 0x80 and window[position - 1 : position + 1] != b"\r\n":
-            return offset - 1 + position
-    return offset if len(window) == 9 else None
+            character = window[position : position + 4].decode("utf-8", "replace")[0]
+            if starts_segment(character):
+                return offset - 1 + position
+    return None
 
 
 def is_valid_plan(split_points: object, paths: Sequence[Path], sizes: Sequence[int]) -> bool:
@@ -107,6 +116,7 @@ class CountingEncoder(TextEncoder):
     def __init__(self, options: DataOptions) -> None:
         self.options = options
         self.is_bytes = TOKENIZERS[options.tokens].reads_bytes
+        self.normalization = "none" if self.is_bytes else options.normalize
         self.char_set = None if self.is_bytes else CharSet()
         ending = DOCUMENT_ENDINGS[options.documents]
         self.eos_id = None if ending is None else ord(ending) if ending else -1  # -1 is no code point

@@ -17,6 +17,7 @@ import numpy as np
 
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
+from unrolled.text.normalization import normalize_chunks
 from unrolled.text.text_files import LINE_ENDS_NOTE, Chunk, display_name, read_chunks
 from unrolled.text.tokenizer import LINE_FEED, NUM_CODE_POINTS, TOKENIZERS, Ids, Tokenizer
 
@@ -117,7 +118,7 @@ def merge_stats(shards: Sequence[ShardStats], has_eos: bool, has_separator: bool
         for note, count in shard.notes.items():
             notes[note] = notes.get(note, 0) + count
     is_text = all(shard.is_text for shard in shards)
-    messages = tuple(f"{count:,} {note}" for note, count in notes.items())
+    messages = tuple(f"{count:,} {note}" for note, count in sorted(notes.items()))
     return CorpusStats(
         tuple(spans), offset, num_documents, longest_document if has_eos else offset, num_unknown, is_text, messages
     )
@@ -166,7 +167,9 @@ def fit_tokenizer(chars: Iterable[str], options: DataOptions) -> Tokenizer:
     """Return the tokenizer of a text with these characters, sorted (none are needed for one that reads bytes)."""
     if options.documents == "line":
         chars = [char for char in chars if char != "\n"]
-    return TOKENIZERS[options.tokens].fit(list(chars), options.documents != "none")
+    tokenizer = TOKENIZERS[options.tokens].fit(list(chars), options.documents != "none")
+    tokenizer.normalization = "none" if tokenizer.reads_bytes else options.normalize
+    return tokenizer
 
 
 class TextEncoder:
@@ -179,6 +182,7 @@ class TextEncoder:
     def __init__(self, tokenizer: Tokenizer, options: DataOptions) -> None:
         self.options = options
         self.eos_id, self.is_bytes = tokenizer.eos_id, tokenizer.reads_bytes
+        self.normalization = tokenizer.normalization
         ids = tokenizer.id_of_code_point
         self.has_unknown = bool((ids < 0).any())
         self.dtype = np.min_scalar_type(tokenizer.vocab_size + self.has_unknown - 1)
@@ -217,7 +221,7 @@ class TextEncoder:
         self.stats.tail_length = self.stats.num_tokens - self._last_eos - 1
 
     def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
-        return file_slice.read(self.is_bytes, notes)
+        return normalize_chunks(file_slice.read(self.is_bytes, notes), self.normalization, notes)
 
     def _separator_ids(self) -> Iterator[Ids]:
         """Yield the separator, unless there are no ids before it, or it is the last of them."""

@@ -47,6 +47,7 @@ def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
 
     A model of documents reads each from its eos on, and from a zero state.
     """
+    text = tokenizer.normalize(text)
     code_points = tokenizer.code_points(text)
     ids, known_mask = tokenizer.encode_lossy(code_points)
     token_texts = _byte_texts(code_points) if tokenizer.reads_bytes else list(text)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from unrolled.errors import ModelError
 from unrolled.options import REGISTRIES
+from unrolled.text.normalization import normalize, require_form
 
 Ids = npt.NDArray[np.integer[Any]]
 NUM_CODE_POINTS = 0x110000
@@ -51,6 +52,9 @@ class Tokenizer:
     reads_bytes: ClassVar[bool] = False
     """Whether it gives an id to each byte of a text, instead of each code point."""
 
+    normalization = "none"
+    """Normal form of the texts that it reads, nfc or nfkc (see `normalization.py`); none for one that reads bytes."""
+
     def __init__(self, num_tokens: int, has_eos: bool) -> None:
         self.vocab_size = num_tokens + has_eos
         self.eos_id: int | None = num_tokens if has_eos else None
@@ -77,6 +81,10 @@ class Tokenizer:
     def bos_id(self) -> int:
         """The id from which a text without a prompt begins."""
         raise NotImplementedError
+
+    def normalize(self, text: str) -> str:
+        """Return a text in the normal form that this tokenizer was fitted to."""
+        return normalize(text, self.normalization)
 
     def encode(self, text: str) -> tuple[Ids, int]:
         """Return the ids of `text` as an array `(N,)`, and how many unknown tokens were left out."""
@@ -171,7 +179,7 @@ class CharTokenizer(Tokenizer):
         return self.tokens + [""] * (self.eos_id is not None)
 
     def encode(self, text: str) -> tuple[Ids, int]:
-        ids = self.id_of_code_point[self.code_points(text)]
+        ids = self.id_of_code_point[self.code_points(self.normalize(text))]
         known_ids = ids[ids >= 0]
         return known_ids, len(ids) - len(known_ids)
 
@@ -181,7 +189,7 @@ class CharTokenizer(Tokenizer):
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         ids: list[int] = []
         replaced: dict[str, str] = {}
-        for character in text:
+        for character in self.normalize(text):
             nearest = character if character in self._token_to_id else self.nearest_known(character)
             if nearest != character:
                 replaced[character] = nearest
@@ -201,7 +209,8 @@ class CharTokenizer(Tokenizer):
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokens": "".join(self.tokens), "has_eos": self.eos_id is not None}
+        form = {} if self.normalization == "none" else {"normalize": self.normalization}
+        return {"kind": self.kind, "tokens": "".join(self.tokens), "has_eos": self.eos_id is not None, **form}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Tokenizer:
@@ -280,7 +289,9 @@ def tokenizer_from_json(value: Any) -> Tokenizer:
     if not isinstance(kind, str) or kind not in TOKENIZERS:
         raise ModelError(f"The model's tokenizer cannot be read: expected one of {', '.join(TOKENIZERS)}, not {kind!r:.99}.")
     old_names = {"symbols": "tokens", "end": "has_eos"}  # those of format 1, also in entries of the cache
-    return TOKENIZERS[kind].from_json({old_names.get(name, name): item for name, item in value.items()})
+    tokenizer = TOKENIZERS[kind].from_json({old_names.get(name, name): item for name, item in value.items()})
+    tokenizer.normalization = require_form(value.get("normalize", "none"))
+    return tokenizer
 
 
 def _to_utf8(text: str) -> bytes:

@@ -59,9 +59,9 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
     config = run.config
     try:
         inputs, options = tuple(config["inputs"]), dict(config["options"])
-        if config.get("format", 1) < 3:  # its data were split by the rules of that time
+        if config.get("format", 1) < 3:  # its data were read and split by the rules of that time
             is_table = options.get("source") is not None or any(map(is_builtin_table, inputs))
-            options |= {"test_fraction": 0.0, "split_by": "row" if is_table else "order"}
+            options |= {"test_fraction": 0.0, "split_by": "row" if is_table else "order", "normalize": "none"}
         request = TrainRequest.build(inputs, options, str(run.path / "config.json"))
         request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
         return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"])}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
+from unrolled.option_rules import refuse_unused
 from unrolled.options import EvaluateOptions, MachineOptions, from_dict
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run(argv: list[str]) -> int:
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
     run_path, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
-    _, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
+    options, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
     from unrolled.api import open_model
     from unrolled.models.table import TableModel
     from unrolled.views.progress import MessageHandler
@@ -46,11 +47,13 @@ def run(argv: list[str]) -> int:
     model = open_model(Path(run_path), from_dict(MachineOptions, machine_settings, "the command line"))
     if isinstance(model, TableModel):
         return _evaluate_table(model, inputs, settings, as_json)
-    result = model.evaluate(*inputs, **settings)
-    with MessageHandler(print_note, "unrolled.analysis"):
+    if not options.baselines:
+        refuse_unused(options, settings, {"order": "is for --baselines"})
+    with MessageHandler(print_note, "unrolled.models"), MessageHandler(print_note, "unrolled.analysis"):
+        result = model.evaluate(*inputs, **settings)
         baselines = model.baselines(*inputs, **settings) if settings.get("baselines") else None
     if result.num_unknown:
-        print_note(f"{result.num_unknown:,} unknown characters are left out")
+        print_note(f"{result.num_unknown:,} symbols of the text were never seen in training, and are left out")
     if as_json:
         print_json(_result_to_json(result, baselines))
         return 0
@@ -83,7 +86,10 @@ def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, An
         raise UsageError(
             "A table model is evaluated on one table (default: its held-out rows), with no option but --split: remove them."
         )
-    report = model.evaluate(*inputs, split=settings.get("split"))
+    from unrolled.views.progress import MessageHandler
+
+    with MessageHandler(print_note, "unrolled.analysis"):
+        report = model.evaluate(*inputs, split=settings.get("split"))
     if not as_json:
         print(report.to_text())
         return 0

@@ -20,6 +20,7 @@ from pathlib import Path
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
+from unrolled.option_rules import refuse_unused
 from unrolled.options import ExplainOptions, MachineOptions, from_dict
 
 
@@ -37,6 +38,8 @@ def run(argv: list[str]) -> int:
         raise UsageError(
             "--neuron is for --terminal, which is not given: add it, or leave --neuron out (the page shows every unit)."
         )
+    if options.terminal:
+        refuse_unused(options, settings, {"out": "names the page, and --terminal writes none"})
     from unrolled.api import open_model
     from unrolled.views.progress import MessageHandler
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 
 from unrolled.cli.json_output import JSON_VERSION
-from unrolled.cli.parser import CommandParser
+from unrolled.cli.parser import CommandParser, print_note
 from unrolled.options import MachineOptions, PredictOptions
 
 
@@ -31,11 +31,13 @@ def run(argv: list[str]) -> int:
     options, settings, machine_settings = parser.split_options(cli_values, PredictOptions)
     from unrolled.api import load_table
     from unrolled.views.prediction_writer import write_csv, write_json
+    from unrolled.views.progress import MessageHandler
 
     model = load_table(run_path, **machine_settings)
     table, rows = model.predict_table(table_name, **settings)
-    if as_json:
-        write_json(sys.stdout, table, model.spec, rows, options, JSON_VERSION)
-    else:
-        write_csv(sys.stdout, table, model.spec, rows, options)
+    with MessageHandler(print_note, "unrolled.models"):
+        if as_json:
+            write_json(sys.stdout, table, model.spec, rows, options, JSON_VERSION)
+        else:
+            write_csv(sys.stdout, table, model.spec, rows, options)
     return 0

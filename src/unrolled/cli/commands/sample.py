@@ -32,10 +32,13 @@ def run(argv: list[str]) -> int:
     options, settings, machine_settings = parser.split_options(cli_values, SampleOptions)
     from unrolled.api import load
     from unrolled.generation.sampling import resolve_seed
+    from unrolled.text.normalization import change_note, count_changes
 
     model = load(run_path, **machine_settings)
     for char, replacement in model.replaced_characters(options.prompt).items():
         print_note(f"unknown character {char!r}: {f'replaced by {replacement!r}' if replacement else 'removed'}")
+    if num_changed := count_changes(options.prompt, model.tokenizer.normalization):
+        print_note(f"{num_changed:,} {change_note(model.tokenizer.normalization)} in the prompt")
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")

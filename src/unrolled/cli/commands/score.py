@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
+from unrolled.option_rules import refuse_unused
 from unrolled.options import MachineOptions, ScoreOptions
 
 if TYPE_CHECKING:
@@ -47,18 +48,30 @@ def run(argv: list[str]) -> int:
     options, settings, machine_settings = parser.split_options(cli_values, ScoreOptions)
     if options.html is not None and as_json:
         raise UsageError("--html and --json are given, and one output format is expected: choose one.")
+    if options.html is not None:
+        refuse_unused(options, settings, {"per": "is for the terminal and --json, and --html shows lines and characters"})
+    elif options.per == "character":
+        refuse_unused(options, settings, {"top": "is for --per line"})
     from unrolled.api import load
+    from unrolled.views.progress import MessageHandler
 
     scoring = load(run_path, **machine_settings).scoring(input_name, compare=options.compare, clamp=options.clamp)
+    with MessageHandler(print_note, "unrolled.analysis"):
+        _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
+    return 0
+
+
+def _print_scores(
+    scoring: ScoringStream, options: ScoreOptions, input_name: str | None, as_json: bool, all_lines: bool
+) -> None:
     if options.html is not None:
         _write_page(scoring, options, input_name)
     elif as_json:
-        _print_json(scoring, options, all_lines="top" not in settings)
+        _print_json(scoring, options, all_lines)
     elif options.per == "character":
         _print_characters(scoring)
     else:
         _print_lines(scoring, options.top)
-    return 0
 
 
 def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) -> None:

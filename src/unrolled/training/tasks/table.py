@@ -16,6 +16,7 @@ from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predic
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
 from unrolled.nn.kernels.select import set_kernel
+from unrolled.option_rules import check_table_training, check_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.metric_report import MetricReport, plural
@@ -51,7 +52,8 @@ class TableTask:
         if spec is None:
             logger.info(f"looking at {self.table.name}")
             tokens = request.data.tokens if "tokens" in request.explicit else None
-            spec, message = infer_spec(self.table, source, target, tokens)
+            spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
+            check_table_training(request, spec.dims, spec.target.is_calibrated)
             logger.info(message)
         self.dataset = self._encode_rows(spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
@@ -59,6 +61,8 @@ class TableTask:
         if request.table.validation is not None:
             table = open_table(request.table.validation, split="test")
             self.validation = read_pairs(table, spec)
+            for message in self.validation.left_out_messages():
+                logger.log(self._log_level, message)
             self.validation_rows = np.arange(len(self.validation))
             self.validation_cells = _first_rows(table, spec)
             shared = int(np.isin(self.validation.source_keys, self.dataset.source_keys).sum())
@@ -80,6 +84,7 @@ class TableTask:
     def open(cls, request: TrainRequest) -> TableTask:
         """Read the table that a request names."""
         check_table_options(request.model)
+        check_training(request, is_table=True)
         return cls(request, None)
 
     @classmethod
@@ -100,16 +105,8 @@ class TableTask:
     def _encode_rows(self, spec: TableSpec) -> PairDataset:
         """Encode the rows, and log which are left out."""
         dataset = read_pairs(self.table, spec)
-        if dataset.skipped_rows:
-            lines = ", ".join(str(line) for line in dataset.skipped_rows[:5]) + (
-                ", ..." if len(dataset.skipped_rows) > 5 else ""
-            )
-            na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if dataset.has_na else ""
-            logger.log(
-                self._log_level,
-                f"{len(dataset.skipped_rows):,} of {dataset.num_read:,} rows are left out, a cell being empty: line {lines}"
-                f"{na_note}",
-            )
+        for message in dataset.left_out_messages():
+            logger.log(self._log_level, message)
         return dataset
 
     def _split_rows(self, spec: TableSpec, request: TrainRequest) -> tuple[Indices, Indices, Indices]:
@@ -124,9 +121,8 @@ class TableTask:
                     part, place = rows[read_row]
                     cells[part][place] = (source, target)
         self.validation_cells, self.test_cells = ([part[place] for place in sorted(part)] for part in cells)
-        sizes = zip(
-            ("to learn from", "for validation", "for the test"), (splits.train, splits.validation, splits.test), strict=True
-        )
+        purposes = ("to learn from", "for validation", "for the test")
+        sizes = zip(purposes, (splits.train, splits.validation, splits.test), strict=True)
         counts = ", ".join(f"{len(part):,} {purpose}" for purpose, part in sizes if len(part))
         logger.log(self._log_level, f"{plural(len(self.dataset), 'row')}: {counts}")
         if splits.note:
@@ -289,7 +285,7 @@ def _resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:
 def _first_rows(table: Table, spec: TableSpec) -> list[tuple[Cell, Cell]]:
     rows: list[tuple[Cell, Cell]] = []
     for _, (source, target) in table.iter_cells((spec.source.name, spec.target.name)):
-        if not spec.has_missing(source, target):
+        if spec.has_values(source, target):
             rows.append((source, target))
         if len(rows) == MAX_HELD_OUT_ROWS:
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import os
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.generation.sampling import generate, sampling_precision
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM, embedding_dim
-from unrolled.options import DataOptions, PairOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
+from unrolled.option_rules import TABLE_OPTIONS, check_training
+from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
 from unrolled.tables.table_files import TABLE_SUFFIXES
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, cached_corpus, is_encoded_jointly, open_corpus
@@ -214,13 +216,13 @@ class TextTask:
 
 
 def _check_options(request: TrainRequest) -> None:
-    """Raise `UsageError` for settings that only tables have."""
-    table_options = set(PairOptions.__dataclass_fields__) | {"target", "validation"}
-    misplaced = sorted(table_options & request.explicit)
+    """Raise `UsageError` for settings that only tables have, or that have no effect."""
+    misplaced = sorted(set(TABLE_OPTIONS) & request.explicit)
     if misplaced:
         raise UsageError(
             f"{flag_name(misplaced[0])} is for tables, and a text is to be learned: name a column to read with --source."
         )
+    check_training(request, is_table=False, has_folder=any(map(os.path.isdir, request.inputs)))
     if request.data.tokens not in TOKENIZERS:
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     embedding_dim(1, request.model)

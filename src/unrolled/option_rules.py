@@ -1,0 +1,94 @@
+"""Which settings have no effect together with others, or on the data at hand: they are refused before work begins.
+
+A setting that is given with its default value is never refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from unrolled.errors import UsageError
+from unrolled.options import PairOptions, PredictOptions, TrainRequest, flag_name
+
+TEXT_OPTIONS = ("documents", "glob", "state_reset_prob")
+"""Settings of `train` that only texts have."""
+
+TABLE_OPTIONS = (*(field.name for field in dataclasses.fields(PairOptions)), "target", "validation")
+"""Settings of `train` that only tables have."""
+
+
+def refuse_unused(options: Any, given: Collection[str], reasons: Mapping[str, str]) -> None:
+    """Raise `UsageError` for the first setting of `reasons` that is `given`, unless `options` has its default value.
+
+    Example:
+        >>> refuse_unused(TrainingOptions(decay=0.5), {"decay"}, {"decay": "is for --schedule decay"})
+        Traceback (most recent call last):
+        unrolled.errors.UsageError: --decay is for --schedule decay: it would have no effect, so leave it out.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    for name, reason in reasons.items():
+        if name in given and name in defaults and getattr(options, name) != defaults[name]:
+            raise UsageError(f"{flag_name(name)} {reason}: it would have no effect, so leave it out.")
+
+
+def check_training(request: TrainRequest, is_table: bool, has_folder: bool = False) -> None:
+    """Raise `UsageError` for settings of a training that have no effect beside the others."""
+    training, others = request.training, TABLE_OPTIONS if not is_table else TEXT_OPTIONS
+    reasons = dict.fromkeys(others, "is for texts, and a table is to be learned" if is_table else "is for tables")
+    if not is_table and not has_folder:
+        reasons["glob"] = "chooses files of a folder, and no folder is given"
+    if is_table and request.table.validation is not None:
+        reasons["train_fraction"] = "is the part of one table, and --validation names another"
+    if training.schedule != "decay":
+        reasons |= dict.fromkeys(("decay", "decay_after"), "is for --schedule decay")
+    if training.clip == 0:
+        reasons["clip_by"] = "is for --clip above 0"
+    if training.optimizer == "rmsprop" and "optimizer" in request.explicit and training.weight_decay > 0:
+        reasons["weight_decay"] = "is for the optimizers adamw and muon"
+    for group in request.groups():
+        refuse_unused(group, request.explicit, reasons)
+
+
+def check_table_training(request: TrainRequest, dims: Any, is_calibrated: bool) -> None:
+    """Raise `UsageError` for settings that have no effect on the columns of a table, given their `ModelDims`."""
+    mode, is_image = dims.mode, dims.source_tensor_kind == "image"
+    has_steps = mode.sequence_input or (is_image and request.pair.image_as != "whole")
+    reasons: dict[str, str] = {}
+    if not has_steps:
+        reasons |= dict.fromkeys(("bidirectional", "pool"), "is for a source of many steps, and this one has one")
+    elif mode.output == "aligned":
+        reasons["pool"] = "is for a target of the whole row, and this one has a label for every step"
+    if mode.output != "generated":
+        reasons["attention"] = "is for a target that is generated, and this one is not"
+    if not is_image:
+        reasons |= dict.fromkeys(("image_as", "image_encoder"), "is for a source of images")
+    if dims.target_tensor_kind == "floats":
+        reasons["label_smoothing"] = "is for a target of labels or text, and this one is of numbers"
+    if dims.source_tensor_kind != "ids" and mode.output != "generated":
+        reasons["token_dropout"] = "is for texts, and no column is one"
+    if not is_calibrated:
+        reasons["calibrate"] = "is for a target of labels, whose probabilities are calibrated"
+    for group in request.groups():
+        refuse_unused(group, request.explicit, reasons)
+
+
+def check_prediction(options: PredictOptions, given: Collection[str], dims: Any, target_kind: str) -> None:
+    """Raise `UsageError` for settings that have no effect on predictions of a target of this kind."""
+    is_generated, is_image = dims.mode.output == "generated", dims.target_length > 0
+    of_target = f"and the target is {target_kind}"
+    reasons: dict[str, str] = {}
+    if not is_generated or is_image:
+        reasons |= dict.fromkeys(("beam", "length_penalty"), f"is for a target of text, {of_target}")
+    elif options.temperature is not None:
+        reasons |= dict.fromkeys(("beam", "length_penalty"), "is for beam search, and --temperature draws instead")
+    if not is_generated:
+        reasons |= dict.fromkeys(("temperature", "seed"), f"is for a target that is generated, {of_target}")
+    elif options.temperature is None and not is_image:
+        reasons["seed"] = "is for draws, and without --temperature nothing is drawn"
+    if dims.mode.output != "single" or dims.target_tensor_kind == "floats":
+        reasons["probabilities"] = f"is for a target of one label, {of_target}"
+    if not is_image:
+        reasons["image_dir"] = f"is for a target of images, {of_target}"
+    refuse_unused(options, given, reasons)

@@ -1,0 +1,62 @@
+"""What is told about rows of a table after they were read: which could not be used, and what the model does not know."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from unrolled.errors import DataError
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.column import Column
+from unrolled.text.normalization import change_note
+
+
+class UnreadableRows:
+    """Counts rows with a cell that cannot be read, and keeps the first error."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first_error: DataError | None = None
+
+    def add(self, error: DataError) -> None:
+        """Count a row that raised `error`."""
+        self.count += 1
+        self.first_error = self.first_error or error
+
+    def require_few(self, num_rows: int) -> None:
+        """Raise the first error if more than half of `num_rows` rows raised one: the column is then of another kind."""
+        if self.first_error is not None and 2 * self.count > num_rows:
+            raise DataError(f"{self.first_error} So it is with {self.count:,} of {num_rows:,} rows.") from self.first_error
+
+    def message(self, num_rows: int, consequence: str) -> str:
+        """Return a sentence with the first error, or an empty one; `consequence` is what happened to the rows."""
+        if self.first_error is None:
+            return ""
+        return f"{self.count:,} of {num_rows:,} rows {consequence}, as a cell cannot be read; the first: {self.first_error}"
+
+
+class RowTally:
+    """Counts, over the rows that a model reads, those that it cannot read, and characters, words or labels that it does not
+    know."""
+
+    def __init__(self) -> None:
+        self.unreadable = UnreadableRows()
+        self.num_rows = 0
+        self._symbols: dict[str, Counter[str]] = {}
+        self._columns: dict[str, Column] = {}
+
+    def add_cell(self, column: Column, cell: Cell) -> None:
+        """Count the symbols of a cell that the column could read."""
+        counts = column.count_symbols(cell)
+        self._columns[column.name] = column
+        self._symbols.setdefault(column.name, Counter()).update(counts._asdict())
+
+    def messages(self, consequence: str) -> list[str]:
+        """Return what is to be told, once, after all rows; `consequence` is what happened to those that cannot be read."""
+        messages = [message] if (message := self.unreadable.message(self.num_rows, consequence)) else []
+        for name, counts in self._symbols.items():
+            column = self._columns[name]
+            if counts["normalized"]:
+                messages.append(f"'{name}': {counts['normalized']:,} {change_note(column.normalization)}")
+            if counts["unknown"]:
+                messages.append(f"'{name}': {counts['unknown']:,} of {counts['total']:,} {column.symbol_noun}")
+        return messages
