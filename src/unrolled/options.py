@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unrolled.analysis_options import BenchOptions as BenchOptions
+from unrolled.analysis_options import ExplainOptions as ExplainOptions
+from unrolled.analysis_options import ReportOptions as ReportOptions
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import REGISTRIES as REGISTRIES
 from unrolled.option_fields import check as check
 from unrolled.option_fields import choices as choices
 from unrolled.option_fields import flag_name as flag_name
+from unrolled.option_fields import force_option as force_option
 from unrolled.option_fields import from_dict as from_dict
 from unrolled.option_fields import option as option
 from unrolled.option_fields import present_names as present_names
@@ -54,7 +58,7 @@ class TableOptions:
     target: str | None = option(
         None, "Column to predict, as NAME or NAME:KIND. KIND: text, label, number, labels, image, vector, frames."
     )
-    validation: str | None = option(None, "Table to validate on (default: held-out rows, see --train-fraction).")
+    validation: str | None = option(None, "Table to validate on (default: held-out rows, see --train-fraction).", reads=True)
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ class MachineOptions:
 class RunOptions:
     """Run folder, evaluations and checkpoints."""
 
-    out: str | None = option(None, "Run folder (default: runs/NAME of the input).", old_names=("checkpoint_dir",))
+    out: str | None = option(None, "Run folder (default: runs/NAME of the input).", old_names=("checkpoint_dir",), writes="run")
     eval_every: int | None = option(
         None, "Steps between evaluations (default: at least 7 in the budget).", ge=1, old_names=("eval_val_every",)
     )
@@ -239,42 +243,15 @@ class ScoreOptions:
     per: Literal["line", "character"] = option("line", "Report a score per line, or per character.", old_names=("by",))
     top: int = option(20, "Number of lines to print, the most surprising first; 0: only the totals.", ge=0, le=1000000)
     compare: tuple[str, ...] = option(
-        (), "Another model to compare with (RUN; may be repeated): who wrote this text?", old_names=("against",)
+        (), "Another model to compare with (RUN; may be repeated): who wrote this text?", old_names=("against",), reads=True
     )
     clamp: tuple[str, ...] = option(
         (), "Compare with the same model with a hidden unit set to a constant: LAYER.UNIT=VALUE; may be repeated."
     )
-    html: str | None = option(None, "Write an HTML page: a heat map of the first lines, and the most surprising lines.")
-
-
-@dataclass(frozen=True)
-class ExplainOptions:
-    """What the neuron explorer shows."""
-
-    length: int = option(3000, "Maximum number of tokens of the text to show.", ge=10, le=200000)
-    clamp: tuple[str, ...] = option(
-        (), "Show the effect of setting this hidden unit to a constant: LAYER.UNIT=VALUE (default: the clearest detectors)."
+    html: str | None = option(
+        None, "Write an HTML page: a heat map of the first lines, and the most surprising lines.", writes="html"
     )
-    probe_length: int = option(30000, "Tokens on which units are compared with features of the text.", ge=100, le=200000)
-    out: str | None = option(None, "The HTML file (default: explain.html in the run folder, or else in this folder).")
-    save_activations: str | None = option(
-        None, "Also write all activations, (T, L, H), and the logits to this .npz file.", old_names=("arrays",)
-    )
-    terminal: bool = option(False, "Print the text in color, by the activation of --neuron; write no page.")
-    neuron: str | None = option(
-        None, "Hidden unit LAYER.UNIT that colors the text of --terminal (default: the clearest detector).", old_names=("unit",)
-    )
-    seed: int = option(1, "Random seed of the samples and of the permutation test.", ge=0, lt=2**62)
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """What the report of a run contains."""
-
-    out: str | None = option(None, "The HTML file (default: report.html in the run folder).")
-    order: int = option(20, "Order of the longest n-gram of the baseline.", ge=1, le=20)
-    samples: int = option(5, "Number of samples that are searched for copies of the training text.", ge=1, le=100)
-    seed: int = option(1, "Random seed of the samples.", ge=0, lt=2**62)
+    force: bool = force_option()
 
 
 @dataclass(frozen=True)
@@ -287,19 +264,12 @@ class PredictOptions:
     seed: int = option(1, "Random seed of the draws.", ge=0, lt=2**62)
     probabilities: bool = option(False, "A column with the probability of each label.")
     image_dir: str | None = option(
-        None, "Folder for generated images, as PNG files (default: pixel values in the cell).", old_names=("pictures",)
+        None,
+        "Folder for generated images, as PNG files (default: pixel values in the cell).",
+        old_names=("pictures",),
+        writes="images",
     )
-
-
-@dataclass(frozen=True)
-class BenchOptions:
-    """What `unrolled bench` measures, and for how long."""
-
-    rounds: int = option(5, "Rounds in which the programs take turns; the medians are reported.", ge=1, le=1000)
-    seconds: float = option(60.0, "Training time of each program in `learning`.", gt=0)
-    text: str = option("builtin:python", "Text of `learning`.")
-    seed: int = option(1, "Random seed of `learning`.", ge=0)
-    svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",))
+    force: bool = force_option()
 
 
 PRESETS: dict[str, dict[str, Any]] = {

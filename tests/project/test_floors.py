@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"errors"}, {"option_fields", "atomic_io"}, {"options", "keywords", "keyword_docs"}, {"datasets"}, {"text"}, {"tables"},
+    {"errors"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"}, {"options", "keywords", "keyword_docs"},
+    {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},

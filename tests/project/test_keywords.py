@@ -37,7 +37,7 @@ def test_signatures_and_typed_dicts_agree(function: Any) -> None:
     if annotation.startswith("Unpack["):
         typed = {*typing.get_type_hints(getattr(keywords, annotation[len("Unpack[") : -1]))}
         assert shown - own <= typed
-        assert typed - (shown - own) <= {"novel_only", "count", "per", "top", "html", "probabilities", "image_dir"}
+        assert typed - (shown - own) <= {"novel_only", "count", "per", "top", "html", "probabilities", "image_dir", "force"}
     assert shown - own
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from rich.console import Console
 
 from unrolled.analysis.table_session import TableSession
 from unrolled.analysis.text_session import TextSession
-from unrolled.atomic_io import storage_error, write_atomic
+from unrolled.atomic_io import write_atomic
 from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.intervention import InterventionEffect, measure_effect, unit_importance
 from unrolled.interpret.probes import Probe, ProbeReport, probe_units
 from unrolled.nn.clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
+from unrolled.output_paths import check_outputs
 from unrolled.views.colored_text import activation_color, color_text
 from unrolled.views.explorer import ExplorerData, explorer_page
 
@@ -142,6 +144,7 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
 
     Raises `DataError` for a text of fewer than two tokens, `UsageError` for a unit that does not exist.
     """
+    check_outputs(options, (session.path, name), session.run_path, explorer_path(session))
     clamps = [parse_clamp(text) for text in options.clamp]
     tokenized = session.held_out_text(options.length) if name is None else session.first_tokens(name, options.length)
     if len(tokenized) < 2:
@@ -165,14 +168,18 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
     return write_outputs(dataclasses.replace(result, unit_importance=importance, effects=effects), options)
 
 
+def explorer_path(session: TextSession | TableSession) -> Path:
+    """Return the path of the page if none is given: in the run folder, or else in the working folder."""
+    return (session.run_path or Path()) / "explain.html"
+
+
 def write_outputs(result: ExplainResult, options: ExplainOptions) -> ExplainResult:
     """Write the page (not with `--terminal`) and, if requested, the arrays."""
     if options.save_activations is not None:
         _save_activations(Path(options.save_activations), result.activations)
     if options.terminal:
         return result
-    run = result.session.run
-    page = Path(options.out) if options.out else (Path() if run is None else run.path) / "explain.html"
+    page = explorer_path(result.session) if options.out is None else Path(options.out)
     write_atomic(page, explorer_page(result.explorer_data()).encode())
     return dataclasses.replace(result, page_path=page)
 
@@ -210,11 +217,9 @@ def _require_unit(activations: Activations, layer: int, unit: int) -> None:
 
 
 def _save_activations(path: Path, activations: Activations) -> None:
-    try:
-        with open(path, "wb") as file:
-            np.savez(file, **activations.arrays())  # type: ignore[arg-type]  # its stub takes every name for allow_pickle
-    except OSError as error:
-        raise storage_error(error, path, "write the arrays to") from error
+    buffer = io.BytesIO()
+    np.savez(buffer, **activations.arrays())  # type: ignore[arg-type]  # its stub takes every name for allow_pickle
+    write_atomic(path, buffer.getvalue())
     logger.info(f"arrays: {path}")
 
 

@@ -16,6 +16,7 @@ from unrolled.atomic_io import write_atomic
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.options import ReportOptions, TrainRequest
+from unrolled.output_paths import check_outputs
 from unrolled.training.launch import is_table
 from unrolled.training.resume import load_request
 from unrolled.views.report import report_page
@@ -46,8 +47,9 @@ def write_report(run: Run | None, path: Path, options: ReportOptions, measure: C
     """Call `measure` and write its result as a page. Raises `UsageError` for a model without its run folder."""
     if run is None:
         raise UsageError(f"{path} is a model without its run folder: there is nothing to report.")
+    page_path = run.path / "report.html" if options.out is None else Path(options.out)
+    check_outputs(options, (path,), run.path, page_path)
     data = measure()
-    page_path = Path(options.out) if options.out else run.path / "report.html"
     write_atomic(page_path, report_page(data).encode())
     return WrittenReport(page_path, data)
 

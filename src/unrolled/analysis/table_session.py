@@ -47,6 +47,11 @@ class TableSession:
         return self.path.stem if self.run is None else self.run.path.resolve().name
 
     @property
+    def run_path(self) -> Path | None:
+        """The run folder, if there is one."""
+        return None if self.run is None else self.run.path
+
+    @property
     def description(self) -> str:
         """A short description of columns and layers."""
         spec, options = self.spec, self.saved.model.options

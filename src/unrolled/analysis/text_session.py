@@ -57,6 +57,11 @@ class TextSession:
         return self.path.stem if self.run is None else self.run.path.resolve().name
 
     @property
+    def run_path(self) -> Path | None:
+        """The run folder, if there is one."""
+        return None if self.run is None else self.run.path
+
+    @property
     def description(self) -> str:
         """A short description of the layers."""
         options = self.model.options

@@ -92,7 +92,7 @@ class Run:
     @staticmethod
     def open(path: Path) -> Run:
         """Open a run folder. Raises `ModelError` if there is none at `path`."""
-        if not (path / "config.json").is_file():
+        if not os.path.isfile(path / "config.json"):
             raise ModelError(f"{path} is no run folder: it has no config.json{_suggest_runs(path)}")
         return Run(path)
 
@@ -185,11 +185,11 @@ def require_free(path: Path) -> None:
 
 def find_model(path: Path) -> Path:
     """Return the model file that `RUN` names: a run folder, a checkpoint's folder, or a model file."""
-    if path.is_file():
+    if os.path.isfile(path):  # `Path.is_file` raises for a name that is too long
         return path
-    if (path / MODEL_FILE_NAME).is_file():
+    if os.path.isfile(path / MODEL_FILE_NAME):
         return path / MODEL_FILE_NAME
-    if (path / "config.json").is_file():
+    if os.path.isfile(path / "config.json"):
         raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. Train it again: --out {path}")
     raise ModelError(f"{path} is no run folder and no model file{_suggest_runs(path)}")
 

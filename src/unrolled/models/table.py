@@ -50,7 +50,7 @@ class TableModel(TrainedModel):
             f"<unrolled.TableModel {columns}, {options.layers}x{options.hidden}, {self.parameters:,} parameters, {self.path}>"
         )
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
     def predictions(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[Prediction]:
         """Predict the target of each source value, with probabilities.
 
@@ -72,7 +72,7 @@ class TableModel(TrainedModel):
         rows = (Cell(value, f"value {number}") for number, value in enumerate(values, 1))
         return list(self._predictor(options).predict_iter(rows))
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
     def predict(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[str]:
         """Predict the target of each source value, as text.
 
@@ -91,7 +91,7 @@ class TableModel(TrainedModel):
         """
         return [prediction.text for prediction in self.predictions(values, **options)]
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
     def attention(self, value: Any, **options: Unpack[PredictKwargs]) -> tuple[Prediction, NDArray[Any]]:
         """Predict the target of one source value, and return the attention weights.
 
@@ -113,7 +113,7 @@ class TableModel(TrainedModel):
             )
         return prediction, weights
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
     def predict_table(self, name: str, **options: Unpack[PredictKwargs]) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
         """Predict the target of each row of a table.
 
@@ -147,7 +147,7 @@ class TableModel(TrainedModel):
         for prediction in self._predictor(options).predict_iter(sources()):
             yield pending.pop(0), prediction
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
     def evaluate(self, name: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
         """Return the metrics on a table.
 
@@ -167,7 +167,7 @@ class TableModel(TrainedModel):
         """
         return self.session.evaluate(name, from_dict(PredictOptions, options, "predict")).report
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
     def trace(self, value: Any, **options: Unpack[PredictKwargs]) -> RowActivations:
         """Return the activations of all hidden units while the model predicts one target.
 

@@ -262,7 +262,7 @@ class Model(TrainedModel):
 
         return score_text(self.session, text, [parse_clamp(unit) for unit in clamp])
 
-    @keyword_arguments(ScoreOptions, exclude=("per", "top", "html"))
+    @keyword_arguments(ScoreOptions, exclude=("per", "top", "html", "force"))
     def scoring(self, name: str | None = None, **options: Unpack[ScoreKwargs]) -> ScoringStream:
         """Score a text of any length as a stream.
 

@@ -21,6 +21,7 @@ from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_dev
 from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel
 from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions, TrainRequest
+from unrolled.output_paths import check_outputs
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
 from unrolled.training.callbacks import NullProgress, ProgressCallback
@@ -136,8 +137,9 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     callback = callback if process_group.is_main else NullProgress()
     if process_group.restarts and (started_run := _find_started_run(request)) is not None:
         return resume_run(started_run, {}, callback)
-    path = Path(request.run.out) if request.run.out else None
+    path = None if request.run.out is None else Path(request.run.out)
     if path is not None and process_group.is_main:
+        check_outputs(request.run, (*request.inputs, request.table.validation))
         require_free(path)
     if request.run.log_to == "tensorboard":
         require_tensorboard()

@@ -17,6 +17,7 @@ import sys
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser
 from unrolled.options import MachineOptions, PredictOptions
+from unrolled.output_paths import check_outputs
 
 
 def run(argv: list[str]) -> int:
@@ -33,6 +34,8 @@ def run(argv: list[str]) -> int:
     from unrolled.views.prediction_writer import write_csv, write_json
 
     model = load_table(run_path, **machine_settings)
+    images = options.image_dir if model.spec.source.kind == "image" else None  # the source may be in the same folder
+    check_outputs(options, (run_path, model.path, table_name, images), model.session.run_path)
     table, rows = model.predict_table(table_name, **settings)
     if as_json:
         write_json(sys.stdout, table, model.spec, rows, options, JSON_VERSION)

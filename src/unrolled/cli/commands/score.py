@@ -25,6 +25,7 @@ from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
 from unrolled.options import MachineOptions, ScoreOptions
+from unrolled.output_paths import check_outputs
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream
@@ -49,7 +50,9 @@ def run(argv: list[str]) -> int:
         raise UsageError("--html and --json are given, and one output format is expected: choose one.")
     from unrolled.api import load
 
-    scoring = load(run_path, **machine_settings).scoring(input_name, compare=options.compare, clamp=options.clamp)
+    model = load(run_path, **machine_settings)
+    check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
+    scoring = model.scoring(input_name, compare=options.compare, clamp=options.clamp)
     if options.html is not None:
         _write_page(scoring, options, input_name)
     elif as_json:
