@@ -48,6 +48,6 @@ class BenchOptions:
     rounds: int = option(5, "Rounds in which the programs take turns; the medians are reported.", ge=1, le=1000)
     seconds: float = option(60.0, "Training time of each program in `learning`.", gt=0)
     text: str = option("builtin:python", "Text of `learning`.", reads=True)
-    seed: int = option(1, "Random seed of `learning`.", ge=0)
+    seed: int = option(1, "Random seed of `learning`.", ge=0, lt=2**62)
     svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",), writes="svg")
     force: bool = force_option()

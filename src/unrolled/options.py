@@ -126,12 +126,21 @@ class TrainingOptions:
 
     minutes: float | None = option(None, "Budget in minutes of training (default: 3, if there is no other budget).", gt=0)
     epochs: float | None = option(None, "Budget in passes over the training split.", gt=0, old_names=("max_epochs",))
-    steps: int | None = option(None, "Budget in optimizer steps.", ge=1)
+    steps: int | None = option(None, "Budget in optimizer steps.", ge=1, le=2**40)
     batch: int = option(
-        32, "Batch size: parallel columns of a text, or rows of a table.", ge=1, old_names=("batch_size",), by_recipe=True
+        32,
+        "Batch size: parallel columns of a text, or rows of a table.",
+        ge=1,
+        le=2**20,
+        old_names=("batch_size",),
+        by_recipe=True,
     )
     bptt: int = option(
-        64, "Tokens per truncated backpropagation through time (the sequence length).", ge=1, old_names=("seq_length",)
+        64,
+        "Tokens per truncated backpropagation through time (the sequence length).",
+        ge=1,
+        le=2**20,
+        old_names=("seq_length",),
     )
     state_reset_prob: float = option(
         0.0,
@@ -151,7 +160,7 @@ class TrainingOptions:
     schedule: Literal["linear", "decay", "constant"] = option(
         "linear", "Learning rate schedule: linear to zero, char-rnn's decay per epoch, or constant."
     )
-    warmup: int = option(50, "Steps of linear warm-up to the peak learning rate.", ge=0)
+    warmup: int = option(50, "Steps of linear warm-up to the peak learning rate.", ge=0, le=2**40)
     decay: float = option(0.97, "Factor per epoch, for --schedule decay.", gt=0, le=1, old_names=("learning_rate_decay",))
     decay_after: float = option(
         10, "Epochs before the decay begins, for --schedule decay.", ge=0, old_names=("learning_rate_decay_after",)
@@ -183,16 +192,17 @@ class RunOptions:
 
     out: str | None = option(None, "Run folder (default: runs/NAME of the input).", old_names=("checkpoint_dir",), writes="run")
     eval_every: int | None = option(
-        None, "Steps between evaluations (default: at least 7 in the budget).", ge=1, old_names=("eval_val_every",)
+        None, "Steps between evaluations (default: at least 7 in the budget).", ge=1, le=2**40, old_names=("eval_val_every",)
     )
     eval_tokens: int = option(
         32768,
         "Maximum number of validation tokens in an evaluation; the saved model is evaluated on up to 262,144.",
         ge=2,
+        le=2**40,
         old_names=("eval_symbols",),
     )
     save_every: float = option(60.0, "Seconds between checkpoints.", gt=0)
-    stop_after: int | None = option(None, "Save and stop after this step; continue later with --resume.", ge=1)
+    stop_after: int | None = option(None, "Save and stop after this step; continue later with --resume.", ge=1, le=2**40)
     sample_length: int = option(300, "Tokens of the samples drawn during training; 0: no samples.", ge=0, le=100000)
     # torchrun takes --log for one of its own flags, so that is a second name
     log_to: Literal["none", "tensorboard"] = option("none", "Also write the metrics as TensorBoard events.", old_names=("log",))
@@ -207,7 +217,7 @@ class SampleOptions:
     temperature: float = option(
         1.0, "Divides the logits: below 1 more conservative, above 1 more varied; 0: always the most likely.", ge=0, le=1e6
     )
-    top_k: int = option(0, "Draw from the k most likely tokens; 0: from all.", ge=0)
+    top_k: int = option(0, "Draw from the k most likely tokens; 0: from all.", ge=0, le=2**31 - 1)
     top_p: float = option(1.0, "Draw from the smallest set of tokens with this total probability.", gt=0, le=1)
     min_p: float = option(
         0.0, "Exclude tokens less likely than this fraction of the most likely token's probability.", ge=0, le=1
@@ -231,7 +241,7 @@ class EvaluateOptions:
     split: Literal["train", "validation", "all"] | None = option(
         None, "Split of the text (default: validation of the run's own text, all of another text)."
     )
-    window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1)
+    window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1, le=2**40)
     baselines: bool = option(False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz.")
     order: int = option(20, "Order of the longest n-gram of --baselines.", ge=1, le=20)
 

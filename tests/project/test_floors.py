@@ -7,16 +7,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"errors"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"}, {"options", "keywords", "keyword_docs"},
-    {"datasets"}, {"text"}, {"tables"},
-    {"nn"}, {"checkpoints"}, {"generation"},
+    {"printable"}, {"errors"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"},
+    {"options", "keywords", "keyword_docs"}, {"datasets"}, {"text"}, {"tables"}, {"nn"}, {"checkpoints"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "cldr", "glyphs", "tables"],
+    "datasets": ["stdlib", "cldr", "glyphs", "tables", "builtin"],
     "text": [
         "text_files", "fingerprint", "tokenizer", "tokenized_text", "text_encoder", "shards", "parallel_encode", "corpus",
         "batching",

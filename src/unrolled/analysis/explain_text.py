@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from unrolled.analysis.table_session import TableSession
 from unrolled.analysis.text_session import TextSession
@@ -22,7 +21,7 @@ from unrolled.interpret.probes import Probe, ProbeReport, probe_units
 from unrolled.nn.clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
 from unrolled.output_paths import check_outputs
-from unrolled.views.colored_text import activation_color, color_text
+from unrolled.views.colored_text import ResultConsole, activation_color, color_text
 from unrolled.views.explorer import ExplorerData, explorer_page
 
 logger = logging.getLogger(__name__)
@@ -131,7 +130,7 @@ class ExplainResult:
             layer, unit = (best.layer, best.unit) if best else (0, 0)
             heading = f"unit {layer}.{unit}" + (f" follows {best.feature} ({best.description})" if best else "")
         values = activations.h[:, layer, unit] if activations.c is None else np.tanh(activations.c[:, layer, unit])
-        console = Console(highlight=False, soft_wrap=True)
+        console = ResultConsole(highlight=False, soft_wrap=True)
         console.print(f"{heading}: green = positive, blue = negative")
         console.print(color_text(activations.tokenized.token_texts, values, activation_color))
 

@@ -30,7 +30,7 @@ from unrolled.checkpoints.model_file import MODEL_FILE_NAME, ModelFile, load_che
 from unrolled.errors import ModelError, UsageError, did_you_mean
 
 TRAINING_FILE_NAME = "training.safetensors"
-_ESCAPED_CHARACTERS = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
+_ESCAPED_CHARACTERS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 MAX_MANIFEST_BYTES = 1 << 16
 MAX_CHECKPOINTS = 2

@@ -23,6 +23,7 @@ from unrolled.options import (
     ScoreOptions,
     from_dict,
 )
+from unrolled.text.tokenized_text import require_text
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
@@ -148,7 +149,7 @@ class Model(TrainedModel):
             >>> model.replaced_characters("Th\u00e9 cat")
             {'\u00e9': 'e'}
         """
-        return encode_prompt(self.tokenizer, prompt)[1]
+        return encode_prompt(self.tokenizer, require_text(prompt))[1]
 
     @keyword_arguments(EvaluateOptions)
     def evaluate(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Evaluation:

@@ -216,7 +216,9 @@ def _resume(
     used = training_run.trainer.state.used
     logger.info(f"going on with {run.path} from step {used.steps:,}, after {used.seconds:,.0f} s of training")
     if training_run.trainer.budget_fraction >= 1:
-        logger.warning("its budget is spent: give more with --minutes, --epochs or --steps")
+        logger.warning(
+            "nothing is left to train: the budget of this run is used; resume it with a larger --minutes, --epochs or --steps"
+        )
     return training_run
 
 

@@ -20,6 +20,7 @@ from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
 from unrolled.options import EvaluateOptions, MachineOptions, from_dict
+from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.models.table import TableModel
@@ -71,7 +72,7 @@ def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, An
         )
     report = model.evaluate(*inputs)
     if not as_json:
-        print(report.to_text())
+        print(printable(report.to_text()))
         return 0
     metrics = dict(report.to_json()["metrics"])
     error_rate = metrics.get("character_error_rate", 1 - metrics["accuracy"] if "accuracy" in metrics else None)

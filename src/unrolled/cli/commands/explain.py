@@ -21,6 +21,7 @@ from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
 from unrolled.options import ExplainOptions, MachineOptions, from_dict
+from unrolled.printable import printable
 
 
 def run(argv: list[str]) -> int:
@@ -48,5 +49,5 @@ def run(argv: list[str]) -> int:
     elif options.terminal:
         result.print_colored(options.neuron)
     else:
-        print(result.summary())
+        print(printable(result.summary()))
     return 0

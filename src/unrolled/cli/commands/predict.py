@@ -12,12 +12,11 @@ Examples:
 
 from __future__ import annotations
 
-import sys
-
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser
 from unrolled.options import MachineOptions, PredictOptions
 from unrolled.output_paths import check_outputs
+from unrolled.printable import result_stream
 
 
 def run(argv: list[str]) -> int:
@@ -38,7 +37,7 @@ def run(argv: list[str]) -> int:
     check_outputs(options, (run_path, model.path, table_name, images), model.session.run_path)
     table, rows = model.predict_table(table_name, **settings)
     if as_json:
-        write_json(sys.stdout, table, model.spec, rows, options, JSON_VERSION)
+        write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
     else:
-        write_csv(sys.stdout, table, model.spec, rows, options)
+        write_csv(result_stream(), table, model.spec, rows, options)
     return 0

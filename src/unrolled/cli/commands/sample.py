@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.options import MachineOptions, SampleOptions
+from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.generation.sampling import Sample
@@ -74,8 +75,6 @@ def _print_samples(samples: Iterator[Sample], one_per_line: bool) -> None:
 
 def _output_filter() -> Callable[[str], str]:
     """Return a function that makes text printable: on a terminal without control characters, otherwise unchanged."""
-    from unrolled.views.colored_text import strip_control_chars
-
     if sys.stdout.isatty():
-        return strip_control_chars
+        return printable
     return lambda text: text.encode("utf-8", "replace").decode("utf-8")

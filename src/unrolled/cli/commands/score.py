@@ -118,15 +118,14 @@ def _line_dict(line: ScoredLine, has_several_models: bool) -> dict[str, Any]:
 
 def _print_characters(scoring: ScoringStream) -> None:
     import numpy as np
-    from rich.console import Console
 
-    from unrolled.views.colored_text import color_text, surprisal_color
+    from unrolled.views.colored_text import ResultConsole, color_text, surprisal_color
 
     if not sys.stdout.isatty():
         for text, bits in scoring.tokens():
             print("\t".join([json.dumps(text, ensure_ascii=False), *(f"{model_bits:.3f}" for model_bits in bits)]))
         return
-    console = Console(highlight=False)
+    console = ResultConsole(highlight=False)
     line: list[tuple[str, float]] = []
     for text, bits in scoring.tokens():
         line.append((text, bits[0]))
