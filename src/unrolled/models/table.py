@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from unrolled.tables.table_files import Table
 
 
+NOT_IN_PYTHON = {
+    "probabilities": "predictions() returns them",
+    "image_dir": "the pixels are in the values of predictions()",
+    "force": "nothing is written",
+}
+"""Settings of `unrolled predict` that no method has, and what to use instead."""
+
+
 class TableModel(TrainedModel):
     """A trained model that predicts the target column of a table from its source column.
 
@@ -50,7 +58,7 @@ class TableModel(TrainedModel):
             f"<unrolled.TableModel {columns}, {options.layers}x{options.hidden}, {self.parameters:,} parameters, {self.path}>"
         )
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predictions(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[Prediction]:
         """Predict the target of each source value, with probabilities.
 
@@ -72,7 +80,7 @@ class TableModel(TrainedModel):
         rows = (Cell(value, f"value {number}") for number, value in enumerate(values, 1))
         return list(self._predictor(options).predict_iter(rows))
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[str]:
         """Predict the target of each source value, as text.
 
@@ -91,7 +99,7 @@ class TableModel(TrainedModel):
         """
         return [prediction.text for prediction in self.predictions(values, **options)]
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def attention(self, value: Any, **options: Unpack[PredictKwargs]) -> tuple[Prediction, NDArray[Any]]:
         """Predict the target of one source value, and return the attention weights.
 
@@ -113,7 +121,7 @@ class TableModel(TrainedModel):
             )
         return prediction, weights
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict_table(self, name: str, **options: Unpack[PredictKwargs]) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
         """Predict the target of each row of a table.
 
@@ -147,7 +155,7 @@ class TableModel(TrainedModel):
         for prediction in self._predictor(options).predict_iter(sources()):
             yield pending.pop(0), prediction
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def evaluate(self, name: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
         """Return the metrics on a table.
 
@@ -167,7 +175,7 @@ class TableModel(TrainedModel):
         """
         return self.session.evaluate(name, from_dict(PredictOptions, options, "predict")).report
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir", "force"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def trace(self, value: Any, **options: Unpack[PredictKwargs]) -> RowActivations:
         """Return the activations of all hidden units while the model predicts one target.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
+from unrolled.keyword_docs import accepted_options
 from unrolled.options import EvaluateOptions, MachineOptions, from_dict
 from unrolled.printable import printable
 
@@ -43,9 +44,11 @@ def run(argv: list[str]) -> int:
     model = open_model(Path(run_path), from_dict(MachineOptions, machine_settings, "the command line"))
     if isinstance(model, TableModel):
         return _evaluate_table(model, inputs, settings, as_json)
-    result = model.evaluate(*inputs, **settings)
+    result = model.evaluate(*inputs, **accepted_options(model.evaluate, settings))
     with MessageHandler(print_note, "unrolled.analysis"):
-        baselines = model.baselines(*inputs, **settings) if settings.get("baselines") else None
+        baselines = (
+            model.baselines(*inputs, **accepted_options(model.baselines, settings)) if settings.get("baselines") else None
+        )
     if result.num_unknown:
         print_note(f"{result.num_unknown:,} unknown characters are left out")
     if as_json:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser
+from unrolled.keyword_docs import accepted_options
 from unrolled.options import MachineOptions, PredictOptions
 from unrolled.output_paths import check_outputs
 from unrolled.printable import result_stream
@@ -35,7 +36,7 @@ def run(argv: list[str]) -> int:
     model = load_table(run_path, **machine_settings)
     images = options.image_dir if model.spec.source.kind == "image" else None  # the source may be in the same folder
     check_outputs(options, (run_path, model.path, table_name, images), model.session.run_path)
-    table, rows = model.predict_table(table_name, **settings)
+    table, rows = model.predict_table(table_name, **accepted_options(model.predict_table, settings))
     if as_json:
         write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
     else:

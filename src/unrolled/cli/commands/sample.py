@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.keyword_docs import accepted_options
 from unrolled.options import MachineOptions, SampleOptions
 from unrolled.printable import printable
 
@@ -47,7 +48,7 @@ def run(argv: list[str]) -> int:
         if options.novel_only:
             _print_stream(next(model.samples(**settings)).text, iter(()))
         else:
-            _print_stream(options.prompt, model.stream(**settings))
+            _print_stream(options.prompt, model.stream(**accepted_options(model.stream, settings)))
     else:
         _print_samples(model.samples(**settings), one_per_line=model.model_file.documents == "line")
     return 0
