@@ -15,6 +15,8 @@ All of them derive from `UnrolledError`. The command line prints the message wit
 from __future__ import annotations
 
 import difflib
+import sys
+import traceback
 from collections.abc import Iterable
 
 from unrolled.printable import printable
@@ -27,6 +29,12 @@ class UnrolledError(Exception):
 
     def __init__(self, *parts: object) -> None:
         super().__init__(*(_sentence(part) if isinstance(part, str) else part for part in parts))
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the sentence alone, or with `unrolled.debug = True` the traceback too."""
+        if getattr(sys.modules.get("unrolled"), "debug", False):
+            return traceback.format_exception(self)
+        return [f"{type(self).__name__}: {self}"]
 
 
 def _sentence(message: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"printable"}, {"errors"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"},
+    {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"},
     {"options", "keywords", "keyword_docs"}, {"datasets"}, {"text"}, {"tables"}, {"nn"}, {"checkpoints"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
@@ -42,8 +42,8 @@ ORDER = {
         "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
-        "colored_text", "progress", "prediction_writer", "svg_curves", "js_linker", "html_page", "surprisal_page", "explorer",
-        "report",
+        "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
+        "surprisal_page", "explorer", "report",
     ],
     "analysis": [
         "notebook", "text_session", "table_session", "score_text", "novel_samples", "baselines", "explain_text",

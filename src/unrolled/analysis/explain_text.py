@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import io
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 from unrolled.analysis.table_session import TableSession
 from unrolled.analysis.text_session import TextSession
 from unrolled.atomic_io import write_atomic
+from unrolled.display import Displayed, page_frame
 from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.intervention import InterventionEffect, measure_effect, unit_importance
@@ -39,8 +42,8 @@ CLAMP_PERCENTILE = 95
 """Percentile of a unit's states that is taken as its value where its feature is on."""
 
 
-@dataclass(frozen=True, eq=False)
-class ExplainResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExplainResult(Displayed):
     """Results of `explain`: `activations` on the displayed text, probes of the units, and effects of interventions."""
 
     session: TextSession | TableSession
@@ -51,6 +54,11 @@ class ExplainResult:
     page_path: Path | None
     vocab_texts: list[str]
     eos_id: int | None = None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"page": self.page_path, "tokens": len(self.activations.tokenized), "effects": len(self.effects)}
 
     def explorer_data(self) -> ExplorerData:
         """Return the data of the page."""
@@ -76,6 +84,11 @@ class ExplainResult:
             eos_ids=[] if self.eos_id is None else [self.eos_id],
             predicts_labels=not self.predicts_text,
         )
+
+    def _repr_html_(self) -> str:
+        if self.page_path is None:
+            return super()._repr_html_()
+        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(explorer_page(self.explorer_data()))}"
 
     @property
     def predicts_text(self) -> bool:

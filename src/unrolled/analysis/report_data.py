@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import html
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from unrolled import __version__
 from unrolled.atomic_io import write_atomic
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import Displayed, page_frame
 from unrolled.errors import UsageError
 from unrolled.options import ReportOptions, TrainRequest
 from unrolled.output_paths import check_outputs
@@ -22,12 +24,20 @@ from unrolled.training.resume import load_request
 from unrolled.views.report import report_page
 
 
-@dataclass(frozen=True)
-class WrittenReport:
+@dataclass(frozen=True, repr=False)
+class WrittenReport(Displayed):
     """A report that was written to `page_path`, with its data."""
 
     page_path: Path
     data: dict[str, Any]
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"page": self.page_path, **{item["name"]: item["value"] for item in self.data["headline"]}}
+
+    def _repr_html_(self) -> str:
+        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(report_page(self.data))}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the path and the data of the page."""

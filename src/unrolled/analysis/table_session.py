@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions
 from unrolled.nn.device import DeviceConfig
@@ -27,14 +29,19 @@ class EvaluatedRows:
     report: MetricReport
 
 
-@dataclass(frozen=True)
-class TableSession:
+@dataclass(frozen=True, repr=False)
+class TableSession(Displayed):
     """A table model, its device, and its run folder, if there is one."""
 
     path: Path
     saved: TableModelFile
     machine: DeviceConfig
     run: Run | None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"path": self.path, "model": self.description}
 
     @property
     def spec(self) -> TableSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
 from unrolled.generation.sampling import sampling_precision
 from unrolled.nn.device import DeviceConfig
@@ -27,14 +28,19 @@ from unrolled.text.tokenizer import LINE_FEED, Ids, Tokenizer
 STDIN_PATH = Path("/dev/stdin")
 
 
-@dataclass(frozen=True)
-class TextSession:
+@dataclass(frozen=True, repr=False)
+class TextSession(Displayed):
     """A text model with its tokenizer, its device, and its run folder, if there is one."""
 
     path: Path
     saved: TextModelFile
     machine: DeviceConfig
     run: Run | None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"path": self.path, "model": self.description}
 
     @property
     def model(self) -> RecurrentLM:

@@ -47,6 +47,9 @@ class Run:
         self.metrics = JsonLinesLog(path / "metrics.jsonl")
         self.samples = JsonLinesLog(path / "samples.jsonl")
 
+    def __repr__(self) -> str:
+        return f"<unrolled.Run {self.path}>"
+
     @staticmethod
     def create(path: Path, config: dict[str, Any]) -> Run:
         """Make a new run folder. One that exists already, and is not empty, is never overwritten."""

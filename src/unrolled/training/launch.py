@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from unrolled.checkpoints.model_file import load_model
 from unrolled.checkpoints.run_dir import Run, require_free
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
 from unrolled.datasets.stdlib import PREFIX
+from unrolled.display import Displayed
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
 from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel
@@ -39,8 +41,8 @@ LONG_STEP_SECONDS = 0.2
 """Steps that take longer than this are faster with all threads: measuring one thread would only take time."""
 
 
-@dataclass(frozen=True)
-class TrainResult:
+@dataclass(frozen=True, repr=False)
+class TrainResult(Displayed):
     """The result of a training: the keys of `train --json`. Losses are in nats or bits per `loss_unit`.
 
     `val_nats` is the loss of the saved model, the best one; `train_nats` is the mean over the last steps, with dropout.
@@ -65,6 +67,18 @@ class TrainResult:
     stop_signal: int | None
     diagnosis: str
     loss_unit: str
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        loss = "unknown" if self.val_nats is None else f"{self.val_nats:.4f} nats per {self.loss_unit}"
+        return {
+            "run": self.run,
+            "steps": f"{self.steps:,}",
+            "epochs": f"{self.epochs:.2f}",
+            "validation loss": loss,
+            "diagnosis": self.diagnosis,
+        }
 
 
 MIN_REPORTED_SCALE_CHANGE = 0.03
