@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time, __getattr__ imp
     from unrolled.nn.stateful import GRU, LSTM, RNN
 
 __version__ = "0.2.0"
+debug = False
+"""Whether a notebook shows the traceback of an `UnrolledError`, and not only its sentence."""
 
 _MODULES = {
     "GRU": "unrolled.nn.stateful",
@@ -57,4 +59,4 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -123,7 +123,7 @@ def _train(
     from unrolled.training import launch
     from unrolled.training.callbacks import NullProgress
     from unrolled.training.resume import load_request
-    from unrolled.views.progress import LogProgress
+    from unrolled.views.notebook_progress import python_progress
 
     if resume is not None and (inputs or preset):
         raise UsageError("resume continues with the run's own text and settings: leave inputs and preset out.")
@@ -136,7 +136,7 @@ def _train(
     if launch.is_table(request) is not expect_table:
         noun, function = ("a text", "unrolled.train") if expect_table else ("a table", "unrolled.train_table")
         raise UsageError(f"This is the training of {noun}: use {function}.")
-    callback = LogProgress() if progress else NullProgress()
+    callback = python_progress() if progress else NullProgress()
     if resume is None:
         training_run = launch.start_run(request, callback)
     else:

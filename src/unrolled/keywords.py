@@ -119,6 +119,7 @@ class ScoreKwargs(TypedDict, total=False):
     compare: Sequence[str]
     clamp: Sequence[str]
     html: str | None
+    force: bool
 
 
 class ExplainKwargs(TypedDict, total=False):
@@ -129,6 +130,7 @@ class ExplainKwargs(TypedDict, total=False):
     probe_length: int
     out: str | None
     save_activations: str | None
+    force: bool
     terminal: bool
     neuron: str | None
     seed: int
@@ -138,6 +140,7 @@ class ReportKwargs(TypedDict, total=False):
     """Options of `ReportOptions`."""
 
     out: str | None
+    force: bool
     order: int
     samples: int
     seed: int
@@ -152,6 +155,7 @@ class PredictKwargs(TypedDict, total=False):
     seed: int
     probabilities: bool
     image_dir: str | None
+    force: bool
 
 
 class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwargs, total=False):

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"errors"}, {"option_fields", "atomic_io"}, {"options"}, {"option_rules", "keywords", "keyword_docs"},
-    {"datasets"}, {"text"}, {"tables"},
+    {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"},
+    {"options"}, {"option_rules", "keywords", "keyword_docs"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
@@ -16,7 +16,7 @@ FLOORS = [
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "cldr", "glyphs", "tables"],
+    "datasets": ["stdlib", "cldr", "glyphs", "tables", "builtin"],
     "text": [
         "text_files", "fingerprint", "normalization", "tokenizer", "tokenized_text", "text_encoder", "shards",
         "parallel_encode", "splitting", "corpus", "batching",
@@ -44,8 +44,8 @@ ORDER = {
         "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
-        "colored_text", "progress", "prediction_writer", "svg_curves", "js_linker", "html_page", "surprisal_page", "explorer",
-        "report",
+        "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
+        "surprisal_page", "explorer", "report",
     ],
     "analysis": [
         "notebook", "text_session", "table_session", "score_text", "novel_samples", "baselines", "explain_text",

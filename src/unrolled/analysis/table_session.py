@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
@@ -39,14 +41,19 @@ class EvaluatedRows:
     report: MetricReport
 
 
-@dataclass(frozen=True)
-class TableSession:
+@dataclass(frozen=True, repr=False)
+class TableSession(Displayed):
     """A table model, its device, and its run folder, if there is one."""
 
     path: Path
     saved: TableModelFile
     machine: DeviceConfig
     run: Run | None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"path": self.path, "model": self.description}
 
     @property
     def spec(self) -> TableSpec:
@@ -57,6 +64,11 @@ class TableSession:
     def name(self) -> str:
         """The name of the run, or of the model file."""
         return self.path.stem if self.run is None else self.run.path.resolve().name
+
+    @property
+    def run_path(self) -> Path | None:
+        """The run folder, if there is one."""
+        return None if self.run is None else self.run.path
 
     @property
     def description(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
 from unrolled.generation.sampling import sampling_precision
 from unrolled.nn.device import DeviceConfig
@@ -32,14 +33,19 @@ logger = logging.getLogger(__name__)
 STDIN_PATH = Path("/dev/stdin")
 
 
-@dataclass(frozen=True)
-class TextSession:
+@dataclass(frozen=True, repr=False)
+class TextSession(Displayed):
     """A text model with its tokenizer, its device, and its run folder, if there is one."""
 
     path: Path
     saved: TextModelFile
     machine: DeviceConfig
     run: Run | None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"path": self.path, "model": self.description}
 
     @property
     def model(self) -> RecurrentLM:
@@ -60,6 +66,11 @@ class TextSession:
     def name(self) -> str:
         """The name of the run, or of the model file."""
         return self.path.stem if self.run is None else self.run.path.resolve().name
+
+    @property
+    def run_path(self) -> Path | None:
+        """The run folder, if there is one."""
+        return None if self.run is None else self.run.path
 
     @property
     def description(self) -> str:

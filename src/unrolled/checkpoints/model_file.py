@@ -13,6 +13,8 @@ import hashlib
 import json
 import math
 import os
+import sys
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +30,7 @@ from unrolled.checkpoints.format_1 import upgrade
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
-from unrolled.options import ModelOptions, PairOptions, from_dict
+from unrolled.options import DataOptions, ModelOptions, PairOptions, choices, from_dict
 from unrolled.tables.spec import ModelDims, TableSpec
 from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
 
@@ -39,6 +41,11 @@ MAX_HEADER_BYTES = 64 << 20
 
 MAX_HEADER_ITEMS = 500_000
 """Members of objects and lists in a header beyond which it is not parsed: a table's words and labels need a tenth."""
+
+HISTORY_NUMBERS = frozenset(("steps", "seconds", "val_nats", "logit_scale"))
+"""Facts in the history of a model that are numbers."""
+
+DOCUMENTS_TYPE = typing.get_type_hints(DataOptions)["documents"]
 
 _EMPTY_DIGEST = "0" * 64
 
@@ -89,6 +96,7 @@ def load_model(path: Path) -> ModelFile:
     try:
         if any(tensor.dtype != torch.float32 for tensor in tensors.values()):
             raise ValueError("the weights are not float32")
+        _require_finite(tensors)
         with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initialisers import its compiler: 0.9 s
             model_file = build(tensors, metadata)
         model_file.model.load_state_dict(tensors, assign=True)
@@ -97,6 +105,35 @@ def load_model(path: Path) -> ModelFile:
         return model_file
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, UsageError) as error:
         raise ModelError(f"{path} is no model that this version can read: {error}.") from error
+
+
+def _require_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` for a weight that is infinite or not a number: every loss would be wrong, or 0."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"the weights of {name} are not finite")
+
+
+def _documents(metadata: Mapping[str, Any]) -> str:
+    """Return what the header says a document is. Raises `ValueError` for anything but none, line or file."""
+    documents = metadata["documents"]
+    if documents not in choices("documents", DOCUMENTS_TYPE):
+        raise ValueError(f"its documents are {str(documents)[:40]!r}, and none, line or file is expected")
+    return str(documents)
+
+
+def _history(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts about the training. Raises `ValueError` for one of another type or range than is written."""
+    history = metadata["history"]
+    if not isinstance(history, dict):
+        raise ValueError(f"its history is {str(history)[:40]!r}, and names with values are expected")
+    for name, value in history.items():
+        is_finite = isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max
+        if name in HISTORY_NUMBERS and value is not None and not is_finite:
+            raise ValueError(f"its history has {str(value)[:40]!r} as {name}, and a finite number is expected")
+        if name == "diagnosis" and not isinstance(value, str):
+            raise ValueError(f"its history has {str(value)[:40]!r} as {name}, and a text is expected")
+    return dict(history)
 
 
 def load_text_model(path: Path) -> TextModelFile:
@@ -112,9 +149,7 @@ def _build_text_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -
     options = from_dict(ModelOptions, metadata["options"], "model")
     if parameter_count(tokenizer.vocab_size, options) != sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError("the weights are not those of its options")
-    return TextModelFile(
-        RecurrentLM(tokenizer.vocab_size, options).eval(), tokenizer, str(metadata["documents"]), dict(metadata["history"])
-    )
+    return TextModelFile(RecurrentLM(tokenizer.vocab_size, options).eval(), tokenizer, _documents(metadata), _history(metadata))
 
 
 def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TableModelFile:
@@ -122,7 +157,7 @@ def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) 
     options = from_dict(ModelOptions, metadata["options"], "model")
     pair = from_dict(PairOptions, metadata["table_options"], "model")
     _check_sizes(tensors, spec.dims, options)
-    return TableModelFile(EncoderDecoder(spec.dims, options, pair).eval(), spec, dict(metadata["history"]))
+    return TableModelFile(EncoderDecoder(spec.dims, options, pair).eval(), spec, _history(metadata))
 
 
 def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: ModelOptions) -> None:

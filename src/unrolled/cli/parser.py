@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
+from unrolled.printable import printable
 
 HELP_WIDTH = 80
 _MESSAGE_REWRITES = (
@@ -136,7 +137,7 @@ class CommandParser(argparse.ArgumentParser):
 
 def print_note(message: str) -> None:
     """Print a message for the user on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

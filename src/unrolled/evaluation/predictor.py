@@ -5,13 +5,14 @@ Rows are batched by length. A row's prediction does not depend on the other rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.display import Displayed
 from unrolled.errors import DataError
 from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_search, sample_sequences
 from unrolled.nn.device import DeviceConfig
@@ -32,8 +33,8 @@ SORT_WINDOW_ROWS = 2048
 """Rows that are read before any is predicted, to sort them by length."""
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Displayed):
     """The prediction for one row: as a `text`, as `values` (ids or numbers), and with its probability if it has one.
 
     `probabilities` `(labels,)` are those of all labels, if the prediction is one of them.
@@ -43,6 +44,12 @@ class Prediction:
     values: Array
     probability: float | None = None
     probabilities: Array | None = None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        probability = {} if self.probability is None else {"probability": f"{self.probability:.4f}"}
+        return {"text": self.text, **probability}
 
 
 class Predictor:

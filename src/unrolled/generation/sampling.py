@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unrolled.display import Displayed
 from unrolled.errors import UsageError
 from unrolled.nn.cells import State, map_state, unroll_by_step
 from unrolled.nn.clamp import Clamp, clamped
@@ -42,8 +43,8 @@ MAX_DRAWN_SEED = 2**31
 """Seeds drawn for `--seed -1` are below this, so that they are short enough to type."""
 
 
-@dataclass(frozen=True)
-class Sample:
+@dataclass(frozen=True, repr=False)
+class Sample(Displayed):
     """A finished sample: `text` with its prompt, the `seed` that repeats it, the number of tokens drawn, and why it ended
     (`end` of the document, `stop` string, or `length`)."""
 
@@ -52,6 +53,11 @@ class Sample:
     seed: int
     num_tokens: int
     finish_reason: str
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"text": self.text, "seed": self.seed, "tokens": self.num_tokens, "ended by": self.finish_reason}
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""

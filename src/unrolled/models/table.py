@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+NOT_IN_PYTHON = {
+    "probabilities": "predictions() returns them",
+    "image_dir": "the pixels are in the values of predictions()",
+    "force": "nothing is written",
+}
+"""Settings of `unrolled predict` that no method has, and what to use instead."""
 
 
 class TableModel(TrainedModel):
@@ -56,7 +62,7 @@ class TableModel(TrainedModel):
             f"<unrolled.TableModel {columns}, {options.layers}x{options.hidden}, {self.parameters:,} parameters, {self.path}>"
         )
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predictions(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[Prediction]:
         """Predict the target of each source value, with probabilities.
 
@@ -78,7 +84,7 @@ class TableModel(TrainedModel):
         rows = (Cell(value, f"value {number}") for number, value in enumerate(values, 1))
         return list(self._predictor(options).predict_iter(rows))
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[str]:
         """Predict the target of each source value, as text.
 
@@ -97,7 +103,7 @@ class TableModel(TrainedModel):
         """
         return [prediction.text for prediction in self.predictions(values, **options)]
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def attention(self, value: Any, **options: Unpack[PredictKwargs]) -> tuple[Prediction, NDArray[Any]]:
         """Predict the target of one source value, and return the attention weights.
 
@@ -119,7 +125,7 @@ class TableModel(TrainedModel):
             )
         return prediction, weights
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict_table(self, name: str, **options: Unpack[PredictKwargs]) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
         """Predict the target of each row of a table.
 
@@ -158,7 +164,7 @@ class TableModel(TrainedModel):
         for message in tally.messages("have no prediction"):
             logger.info(message)
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def evaluate(self, name: str | None = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
         """Return the metrics on a table.
 
@@ -180,7 +186,7 @@ class TableModel(TrainedModel):
         """
         return self.session.evaluate(name, self._options(options), split).report
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def trace(self, value: Any, **options: Unpack[PredictKwargs]) -> RowActivations:
         """Return the activations of all hidden units while the model predicts one target.
 

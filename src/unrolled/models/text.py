@@ -25,6 +25,7 @@ from unrolled.options import (
     ScoreOptions,
     from_dict,
 )
+from unrolled.text.tokenized_text import require_text
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
@@ -61,7 +62,7 @@ class Model(TrainedModel):
         shape = f"{options.layers}x{options.hidden} {options.cell}"
         return f"<unrolled.Model {shape}, {self.parameters:,} parameters, {self.tokenizer.vocab_size} tokens, {self.path}>"
 
-    @keyword_arguments(SampleOptions, exclude=("prompt",))
+    @keyword_arguments(SampleOptions, exclude={"prompt": "", "count": "samples(count=...) draws several"})
     def sample(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> str:
         """Draw one sample.
 
@@ -79,7 +80,6 @@ class Model(TrainedModel):
             >>> text.startswith("The "), len(text)
             (True, 44)
         """
-        options["count"] = 1
         return next(self.samples(prompt, **options)).text
 
     @keyword_arguments(SampleOptions, exclude=("prompt",))
@@ -107,7 +107,14 @@ class Model(TrainedModel):
         for sample in draw_samples(self.session, settings, resolve_seed(settings)):
             yield NotebookSample(**vars(sample), to_html=lambda text: self.score(text)._repr_html_())
 
-    @keyword_arguments(SampleOptions, exclude=("prompt", "novel_only", "count"))
+    @keyword_arguments(
+        SampleOptions,
+        exclude={
+            "prompt": "",
+            "novel_only": "samples() has it, since a stream cannot take back what it gave",
+            "count": "samples(count=...) draws several",
+        },
+    )
     def stream(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> Iterator[str]:
         """Draw one sample piece by piece, in constant memory and time per token.
 
@@ -125,8 +132,6 @@ class Model(TrainedModel):
             True
         """
         settings = self._sample_options(prompt, options)
-        if settings.novel_only:
-            raise UsageError("novel_only is given, and a stream cannot take pieces back: use samples().")
         clamps = [parse_clamp(unit) for unit in settings.clamp]
         return stream_text(
             self.network, self.tokenizer, settings, resolve_seed(settings), clamps, self.session.sampling_precision
@@ -160,11 +165,11 @@ class Model(TrainedModel):
             >>> model.replaced_characters("Th\u00e9 cat")
             {'\u00e9': 'e'}
         """
-        return encode_prompt(self.tokenizer, prompt)[1]
+        return encode_prompt(self.tokenizer, require_text(prompt))[1]
 
-    @keyword_arguments(EvaluateOptions)
+    @keyword_arguments(EvaluateOptions, exclude=dict.fromkeys(("baselines", "order"), "the method baselines() has it"))
     def evaluate(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Evaluation:
-        """Return the loss on a text. `baselines` and `order` are for the method `baselines` and have no effect here.
+        """Return the loss on a text.
 
         Args:
             inputs: Files, folders or `builtin:NAME`; none: the run's own text.
@@ -203,7 +208,7 @@ class Model(TrainedModel):
         split = settings.split or ("all" if inputs else "test" if len(splits.test) > 1 else "validation")
         return (splits._asdict() | {"all": corpus.ids})[split], corpus, split
 
-    @keyword_arguments(EvaluateOptions)
+    @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it"})
     def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
         """Return the losses of n-gram models, xz and the uniform distribution on the text that `evaluate` takes.
 
@@ -277,7 +282,15 @@ class Model(TrainedModel):
 
         return score_text(self.session, text, [parse_clamp(unit) for unit in clamp])
 
-    @keyword_arguments(ScoreOptions, exclude=("per", "top", "html"))
+    @keyword_arguments(
+        ScoreOptions,
+        exclude={
+            "per": "call lines() or tokens() of the result",
+            "top": "call top_lines(...) of the result",
+            "html": "the command line writes it",
+            "force": "nothing is written",
+        },
+    )
     def scoring(self, name: str | None = None, **options: Unpack[ScoreKwargs]) -> ScoringStream:
         """Score a text of any length as a stream.
 

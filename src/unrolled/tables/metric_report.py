@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.display import Displayed, html_table
+
 IntArray = npt.NDArray[np.int64]
 
 MAX_PRINTED_LABELS = 20
 """With more labels than this, the confusion matrix is not printed: it would be wider than a terminal."""
 
 
-@dataclass(frozen=True)
-class MetricReport:
+@dataclass(frozen=True, repr=False)
+class MetricReport(Displayed):
     """Metrics of predictions.
 
     `metrics` maps names to values; the first is the headline. `baselines` has the same metrics for each named baseline.
@@ -38,9 +40,27 @@ class MetricReport:
     split: str = "all"
 
     @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        metrics = {name: _format_metric(name, value) for name, value in self.metrics.items()}
+        return {**metrics, "rows": f"{self.num_rows:,}"}
+
+    @property
     def headline(self) -> str:
         """The name of the metric to look at first."""
         return next(iter(self.metrics))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, *(_format_metric(name, part.get(name)) for part in (self.metrics, *self.baselines.values()))]
+            for name in self.metrics
+        ]
+        tables = html_table(rows, ["metric", "model", *self.baselines])
+        if self.confusion is not None and len(self.labels) <= MAX_PRINTED_LABELS:
+            names = [escape_label(label) for label in self.labels]
+            counts = [[name, *map(str, row)] for name, row in zip(names, self.confusion.tolist(), strict=True)]
+            tables += html_table(counts, ["truth \\ predicted", *names])
+        return f"<div>{plural(self.num_rows, 'row')}</div>{tables}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; a number that is not finite is null, since JSON cannot represent it."""

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.atomic_io import storage_error
+from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
@@ -34,8 +35,6 @@ from unrolled.text.text_files import DECOMPRESSION_ERRORS, encoding_error, exist
 NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their line numbers. Close the generator if it is not read to the end."""
 
-SPLITS = ("train", "test")
-"""Splits of a built-in table: `builtin:NAME` is the first one for training and the second one everywhere else."""
 
 _HEAD_BYTES = 1 << 16
 
@@ -130,11 +129,7 @@ def _open_builtin(name: str, split: str) -> Table:
     base_name, _, named_split = name.removeprefix(PREFIX).partition(":")
     split = named_split or split
     if base_name not in TABLES or split not in SPLITS:
-        hint = did_you_mean(base_name, TABLES) or "."
-        raise DataError(
-            f"There is no built-in table '{name}'{hint} There are: {', '.join(TABLES)}; each has the splits "
-            f"{', '.join(SPLITS)}."
-        )
+        raise no_such_dataset(name.removeprefix(PREFIX))
     table = TABLES[base_name]
 
     def rows() -> NumberedRows:

@@ -31,7 +31,8 @@ import numpy.typing as npt
 import zstandard
 
 from unrolled.atomic_io import make_dir, storage_error
-from unrolled.datasets.stdlib import PREFIX, builtin_corpus
+from unrolled.datasets.builtin import builtin_corpus
+from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import DataError, StorageError, UnrolledError, did_you_mean
 
 CHUNK_BYTES = 1 << 22

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.errors import UsageError
 from unrolled.text.tokenizer import DOCUMENT_ENDINGS, LINE_FEED, ByteTokenizer, Ids, Tokenizer
 
 
@@ -42,12 +43,19 @@ class TokenizedText:
         return "".join(token_text[-1:] or "\0" for token_text in self.token_texts)
 
 
+def require_text(text: object) -> str:
+    """Return a text. Raises `UsageError` for anything but a string."""
+    if not isinstance(text, str):
+        raise UsageError(f"The text is {str(text)[:40]!r} of the type {type(text).__name__}; expected a string.")
+    return text
+
+
 def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
     """Return how a model of `documents` (none, line or file) reads a text; an unknown character becomes the nearest known one.
 
     A model of documents reads each from its eos on, and from a zero state.
     """
-    text = tokenizer.normalize(text)
+    text = tokenizer.normalize(require_text(text))
     code_points = tokenizer.code_points(text)
     ids, known_mask = tokenizer.encode_lossy(code_points)
     token_texts = _byte_texts(code_points) if tokenizer.reads_bytes else list(text)

@@ -12,11 +12,12 @@ Examples:
 
 from __future__ import annotations
 
-import sys
-
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.keyword_docs import accepted_options
 from unrolled.options import MachineOptions, PredictOptions
+from unrolled.output_paths import check_outputs
+from unrolled.printable import result_stream
 
 
 def run(argv: list[str]) -> int:
@@ -34,10 +35,12 @@ def run(argv: list[str]) -> int:
     from unrolled.views.progress import MessageHandler
 
     model = load_table(run_path, **machine_settings)
-    table, rows = model.predict_table(table_name, **settings)
+    images = options.image_dir if model.spec.source.kind == "image" else None  # the source may be in the same folder
+    check_outputs(options, (run_path, model.path, table_name, images), model.session.run_path)
+    table, rows = model.predict_table(table_name, **accepted_options(model.predict_table, settings))
     with MessageHandler(print_note, "unrolled.models"):
         if as_json:
-            write_json(sys.stdout, table, model.spec, rows, options, JSON_VERSION)
+            write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
         else:
-            write_csv(sys.stdout, table, model.spec, rows, options)
+            write_csv(result_stream(), table, model.spec, rows, options)
     return 0

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.keyword_docs import accepted_options
 from unrolled.options import MachineOptions, SampleOptions
+from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.generation.sampling import Sample
@@ -49,7 +51,7 @@ def run(argv: list[str]) -> int:
         if options.novel_only:
             _print_stream(next(model.samples(**settings)).text, iter(()))
         else:
-            _print_stream(options.prompt, model.stream(**settings))
+            _print_stream(options.prompt, model.stream(**accepted_options(model.stream, settings)))
     else:
         _print_samples(model.samples(**settings), one_per_line=model.model_file.documents == "line")
     return 0
@@ -77,8 +79,6 @@ def _print_samples(samples: Iterator[Sample], one_per_line: bool) -> None:
 
 def _output_filter() -> Callable[[str], str]:
     """Return a function that makes text printable: on a terminal without control characters, otherwise unchanged."""
-    from unrolled.views.colored_text import strip_control_chars
-
     if sys.stdout.isatty():
-        return strip_control_chars
+        return printable
     return lambda text: text.encode("utf-8", "replace").decode("utf-8")

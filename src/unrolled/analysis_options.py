@@ -1,0 +1,53 @@
+"""The settings of explain, report and bench; `options.py` has all the others, and offers these too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unrolled.option_fields import force_option, option
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """What the neuron explorer shows."""
+
+    length: int = option(3000, "Maximum number of tokens of the text to show.", ge=10, le=200000)
+    clamp: tuple[str, ...] = option(
+        (), "Show the effect of setting this hidden unit to a constant: LAYER.UNIT=VALUE (default: the clearest detectors)."
+    )
+    probe_length: int = option(30000, "Tokens on which units are compared with features of the text.", ge=100, le=200000)
+    out: str | None = option(
+        None, "The HTML file (default: explain.html in the run folder, or else in this folder).", writes="html"
+    )
+    save_activations: str | None = option(
+        None, "Also write all activations, (T, L, H), and the logits to this .npz file.", old_names=("arrays",), writes="npz"
+    )
+    force: bool = force_option()
+    terminal: bool = option(False, "Print the text in color, by the activation of --neuron; write no page.")
+    neuron: str | None = option(
+        None, "Hidden unit LAYER.UNIT that colors the text of --terminal (default: the clearest detector).", old_names=("unit",)
+    )
+    seed: int = option(1, "Random seed of the samples and of the permutation test.", ge=0, lt=2**62)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What the report of a run contains."""
+
+    out: str | None = option(None, "The HTML file (default: report.html in the run folder).", writes="html")
+    force: bool = force_option()
+    order: int = option(20, "Order of the longest n-gram of the baseline.", ge=1, le=20)
+    samples: int = option(5, "Number of samples that are searched for copies of the training text.", ge=1, le=100)
+    seed: int = option(1, "Random seed of the samples.", ge=0, lt=2**62)
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What `unrolled bench` measures, and for how long."""
+
+    rounds: int = option(5, "Rounds in which the programs take turns; the medians are reported.", ge=1, le=1000)
+    seconds: float = option(60.0, "Training time of each program in `learning`.", gt=0)
+    text: str = option("builtin:python", "Text of `learning`.", reads=True)
+    seed: int = option(1, "Random seed of `learning`.", ge=0, lt=2**62)
+    svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",), writes="svg")
+    force: bool = force_option()
