@@ -151,6 +151,15 @@ class PredictKwargs(TypedDict, total=False):
     image_dir: str | None
 
 
+class ImportKwargs(TypedDict, total=False):
+    """Options of `ImportOptions`."""
+
+    vocabulary: str | None
+    text: str | None
+    out: str | None
+    force: bool
+
+
 class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwargs, total=False):
     """Options of `train`."""
 
