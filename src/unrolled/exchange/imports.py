@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.import_check import ImportCheck, run_check, token_losses
 from unrolled.exchange.keras_model import is_keras, read_keras
 from unrolled.exchange.ml5 import is_ml5, read_ml5
+from unrolled.exchange.numbers_lstm import check_rest_state, check_vectors, is_numbers_model, read_numbers_model
 from unrolled.exchange.pytorch_state_dict import is_pytorch, read_pytorch
 from unrolled.exchange.source_model import SourceModel
 from unrolled.exchange.torch7 import Table, TorchObject, is_torch7, modules_within, read_torch7
@@ -76,6 +77,17 @@ IMPORTS: dict[str, ImportFormat] = {
 """The formats that can be imported, in the order in which a file is tried: `IMPORTS["name"] = ImportFormat(...)` adds one."""
 
 
+NUMBERS = "a model of audio samples (.nam, RTNeural JSON)"
+
+
+def describe_numbers_model(path: Path, vectors: Sequence[str]) -> str:
+    """Return what a model of numbers is and how its check ended. Raises `ModelError` for another file, or if the check failed."""
+    model = read_numbers_model(path)
+    if vectors:
+        return f"{model.describe()}; {check_vectors(model, vectors)}"
+    return f"{model.describe()}; {check_rest_state(model)}" if model.format.startswith("Neural Amp") else model.describe()
+
+
 def import_file(path: Path, options: ImportOptions) -> ImportedModel:
     """Read a foreign model, check it, and return it in the form of this package.
 
@@ -86,7 +98,7 @@ def import_file(path: Path, options: ImportOptions) -> ImportedModel:
     """
     vocabulary_file = None if options.vocabulary is None else VocabularyFile.read(Path(options.vocabulary))
     text = None if options.text is None else _read_text(Path(options.text))
-    source = _read(path, vocabulary_file)
+    source = _read(path, vocabulary_file, options.vectors)
     model_file = source.to_model_file()
     name = options.text
     if vocabulary_file is not None and vocabulary_file.text is not None:
@@ -119,15 +131,20 @@ def write_imported(imported: ImportedModel, target: Path) -> None:
     save_model(target, imported.model_file)
 
 
-def _read(path: Path, vocabulary_file: VocabularyFile | None) -> SourceModel:
-    head = _head(path)
-    for kind in IMPORTS.values():
-        if kind.matches(path, head):
-            try:
+def _read(path: Path, vocabulary_file: VocabularyFile | None, vectors: Sequence[str] = ()) -> SourceModel:
+    head, name = _head(path), NUMBERS
+    try:
+        for kind in IMPORTS.values():
+            if kind.matches(path, head):
+                name = kind.description
                 return kind.read(path, vocabulary_file)
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, zipfile.BadZipFile) as error:
-                raise ModelError(f"{path} is damaged, or no {kind.description} that is known: {error!r:.200}.") from error
-    known = ", ".join(kind.description for kind in IMPORTS.values())
+        if is_numbers_model(path, head):
+            raise ModelError(
+                f"{path} is {NUMBERS}, and only models of texts can be written yet. It was read: {describe_numbers_model(path, vectors)}."
+            )
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} is damaged, or not {name}: {error!r:.200}.") from error
+    known = ", ".join([*(kind.description for kind in IMPORTS.values()), NUMBERS.partition(" (")[2].rstrip(")")])
     raise ModelError(f"{path} is no model of a known format. Formats: {known}.")
 
 

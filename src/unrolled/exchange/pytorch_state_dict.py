@@ -38,7 +38,7 @@ def read_pytorch(path: Path, vocabulary_file: VocabularyFile | None = None) -> S
     tensors = _state_dict(content)
     if not tensors:
         raise ModelError(f"{path} holds no state_dict: in Python, torch.save(model.state_dict(), ...) writes one.")
-    layers, cell, rest = _recurrent_layers(tensors)
+    layers, cell, rest = recurrent_layers(tensors)
     embedding, head_weight, head_bias = _embedding_and_head(rest, layers)
     notes = []
     if cell != "gru":
@@ -109,7 +109,7 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
     return max([own, *inner], key=lambda found: sum(_RECURRENT.match(name) is not None for name in found))
 
 
-def _recurrent_layers(tensors: Mapping[str, Tensor]) -> tuple[list[LayerWeights], str, dict[str, Tensor]]:
+def recurrent_layers(tensors: Mapping[str, Tensor]) -> tuple[list[LayerWeights], str, dict[str, Tensor]]:
     """Return the recurrent layers in order, their cell, and the other tensors."""
     groups: dict[tuple[str, str], dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
@@ -127,11 +127,17 @@ def _recurrent_layers(tensors: Mapping[str, Tensor]) -> tuple[list[LayerWeights]
         raise ModelError(
             f"The state_dict has no parameters of nn.RNN, nn.GRU or nn.LSTM (weight_ih_l0 ...); it has {', '.join(list(rest)[:5])}."
         )
-    ordered = sorted(groups, key=lambda key: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", "".join(key))])
-    found = [_layer(groups[key], "".join(key)) for key in ordered]
+    found = [_layer(groups[key], "".join(key)) for key in sorted(groups, key=_layer_place)]
     if len({cell for cell, _ in found}) != 1:
         raise ModelError(f"The model has layers of {' and '.join(sorted({cell for cell, _ in found}))}, and one kind is expected.")
     return [layer for _, layer in found], found[0][0], rest
+
+
+def _layer_place(key: tuple[str, str]) -> tuple[list[tuple[bool, int, str]], int]:
+    """Return what sorts layers: the name of their module, its numbers as numbers, then their number in it. Files sort names as texts."""
+    words = [word for word in re.split(r"(\d+)", key[0].rstrip(".")) if word]
+    name = [(not word.isdecimal(), int(word) if word.isdecimal() else 0, word) for word in words]
+    return name, int(key[1].removeprefix("_l") or 0)
 
 
 def _layer(parts: Mapping[str, Tensor], name: str) -> tuple[str, LayerWeights]:

@@ -83,9 +83,9 @@ class SourceModel:
     def describe(self) -> str:
         """Return format, cell and sizes in one line."""
         sizes = self.hidden_sizes
-        units = f"{len(sizes)} layers of {sizes[0]} units" if len(set(sizes)) == 1 < len(sizes) else f"units {sizes}"
+        units = f"{len(sizes)} layer{'s' * (len(sizes) > 1)} of {', '.join(map(str, sorted(set(sizes), key=sizes.index)))} units"
         inputs = "one-hot input" if self.embedding is None else f"embedding {self.embedding.shape[1]}"
-        return f"{self.format}: {self.cell}, {units.strip('[]')}, {inputs}, {len(self.head_bias)} tokens"
+        return f"{self.format}: {self.cell}, {units}, {inputs}, {len(self.head_bias)} tokens"
 
     def check(self) -> None:
         """Raise `ModelError` if the sizes of the parts do not fit each other, or a weight is not finite."""

@@ -133,7 +133,7 @@ def tokens_of(value: Any, num_tokens: int) -> list[Token] | None:
 
     Ids count from 0, or from 1 as in Lua; from 1 with one token more in the model, id 0 is that of the padding.
     """
-    if isinstance(value, str) and len(value) == num_tokens:
+    if isinstance(value, str) and len(value) == len(set(value)) == num_tokens:
         return list(value)
     if isinstance(value, list | tuple) and all(isinstance(token, str) for token in value):
         return list(value) if len(value) == num_tokens else [None, *value] if len(value) == num_tokens - 1 else None
@@ -167,7 +167,7 @@ def find_tokens(value: Any, num_tokens: int, depth: int = 3) -> list[Token] | No
     """Return the tokens that a value or anything within it names, such as `{"idx_to_token": {...}}`; None if nothing does."""
     tokens = tokens_of(value, num_tokens)
     if tokens is None and isinstance(value, Mapping) and depth > 0:
-        found = (find_tokens(part, num_tokens, depth - 1) for part in value.values() if isinstance(part, Mapping | list | tuple))
+        found = (find_tokens(part, num_tokens, depth - 1) for part in value.values() if isinstance(part, Mapping | list | tuple | str))
         tokens = next((part for part in found if part is not None), None)
     return tokens
 
