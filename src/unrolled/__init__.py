@@ -20,7 +20,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time, __getattr__ imports a name when it is first used
-    from unrolled.api import load, load_table, train, train_table
+    from unrolled.api import import_model, load, load_table, train, train_table
     from unrolled.errors import UnrolledError
     from unrolled.models.table import TableModel
     from unrolled.models.text import Model
@@ -37,6 +37,7 @@ _MODULES = {
     "RNN": "unrolled.nn.stateful",
     "TableModel": "unrolled.models.table",
     "UnrolledError": "unrolled.errors",
+    "import_model": "unrolled.api",
     "load": "unrolled.api",
     "load_table": "unrolled.api",
     "train": "unrolled.api",
@@ -44,7 +45,7 @@ _MODULES = {
 }
 
 __all__ = [
-    "GRU", "LSTM", "Model", "RNN", "TableModel", "UnrolledError", "load", "load_table", "train", "train_table",
+    "GRU", "LSTM", "Model", "RNN", "TableModel", "UnrolledError", "import_model", "load", "load_table", "train", "train_table",
 ]  # fmt: skip
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # without it, Python prints warnings that nobody handles

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from unrolled.checkpoints.model_file import TextModelFile, load_model
 from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.errors import ModelError, UsageError
+from unrolled.exchange.import_options import ImportOptions
 from unrolled.keyword_docs import keyword_arguments
-from unrolled.keywords import MachineKwargs, TrainKwargs, TrainTableKwargs
+from unrolled.keywords import ImportKwargs, MachineKwargs, TrainKwargs, TrainTableKwargs
 from unrolled.models.table import TableModel
 from unrolled.models.text import Model
 from unrolled.options import (
@@ -187,6 +188,35 @@ def load_table(path: str | Path, **options: Unpack[MachineKwargs]) -> TableModel
         True
     """
     return _require_table_model(open_model(Path(path), from_dict(MachineOptions, options, "load")))
+
+
+@keyword_arguments(ImportOptions)
+def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
+    """Import a language model of another program: char-rnn, torch-rnn, PyTorch, Keras or ml5.
+
+    Args:
+        path: The file, or the folder of an ml5 model.
+
+    Returns:
+        The model, which is also saved. `model.history["import"]` has what was changed or assumed (`notes`), and the `check`: bits
+        per token of a short text, of chance, and of the same weights in other conventions.
+
+    Raises:
+        ModelError: The file is no model of a known format, is damaged, holds a layer that no cell here has, or fits another
+            convention than that of its format.
+        UsageError: A vocabulary is needed, or the model file exists.
+
+    Example:
+        >>> model = unrolled.import_model("lm.pt", vocabulary="chars.json")
+        >>> model.history["import"]["description"]
+        'PyTorch state_dict: gru, units 8, embedding 4, 9 tokens'
+    """
+    from unrolled.exchange.imports import import_file, output_path, write_imported
+
+    settings = from_dict(ImportOptions, options, "import")
+    target = output_path(Path(path), settings)
+    write_imported(import_file(Path(path), settings), target)
+    return load(target)
 
 
 def open_model(path: Path, machine: MachineOptions) -> Model | TableModel:

@@ -158,6 +158,16 @@ class PredictKwargs(TypedDict, total=False):
     force: bool
 
 
+class ImportKwargs(TypedDict, total=False):
+    """Options of `ImportOptions`."""
+
+    vocabulary: str | None
+    text: str | None
+    vectors: Sequence[str]
+    out: str | None
+    force: bool
+
+
 class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwargs, total=False):
     """Options of `train`."""
 
