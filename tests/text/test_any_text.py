@@ -24,7 +24,7 @@ from unrolled.text.tokenizer import ByteTokenizer
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
 
-EXAMPLES_P, EXAMPLES_N = 120, 5_000
+EXAMPLES_P, EXAMPLES_N = 30, 5_000
 STREAMS_P, STREAMS_N = 2_000, 100_000
 
 SMALL: dict[str, Any] = {
