@@ -98,7 +98,7 @@ def test_eval_tells_nats_bits_and_context(cli: Cli, run: str, tmp_path: Path) ->
     other = tmp_path / "other.txt"
     other.write_text("The fox \u2603\u2603 sleeps.\n", "utf-8")
     done = cli("eval", run, other)
-    assert done.err == "2 unknown characters are left out\n"
+    assert done.err == "2 symbols of the text were never seen in training, and are left out\n"
     assert "over 16 characters (carried)" in done.out
 
 

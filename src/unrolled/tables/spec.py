@@ -121,7 +121,7 @@ def infer_spec(
     )
     names = tuple(map(table.find_column, names))
     keeps_na = tuple(kind is not None and _keeps_na(kind) for kind in kinds)
-    profile = PairProfile(*names, table.allows_decimal_commas, normalization)
+    profile = PairProfile(names[0], names[1], table.allows_decimal_commas, normalization)
     for source_cell, target_cell in _complete_rows(table, names, keeps_na):
         profile.add(source_cell, target_cell)
     if profile.source.num_rows == 0:
