@@ -152,14 +152,14 @@ def trains_or_is_refused(rows: Rows) -> None:
             assert prediction.probability is None or 0 <= prediction.probability <= 1.001
 
 
-@settings(max_examples=40, **LENIENT)
+@settings(max_examples=15, **LENIENT)
 @given(rows=tables(CELLS))
 @example(rows=[{SOURCE: i * 0.5, TARGET: True if i == 3 else i * 1.5, "other": 1} for i in range(30)])
 def test_the_same_rows_in_other_files_are_the_same(rows: Rows) -> None:
     is_same_in_all_files(rows)
 
 
-@settings(max_examples=8, **LENIENT)
+@settings(max_examples=5, **LENIENT)
 @given(rows=tables(CELLS | LISTS))
 @example(rows=[{SOURCE: [0.5, None, 1.0] if i == 1 else [0.5, i, 1.0], TARGET: "ab"[i % 2], "other": 1} for i in range(20)])
 def test_a_random_table_trains_or_is_refused(rows: Rows) -> None:
