@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 @keyword_arguments(DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
 def train(
     *inputs: str,
+    source: str | None = None,
+    header: str | None = None,
     preset: str | None = None,
     resume: str | None = None,
     progress: bool = True,
@@ -49,6 +51,8 @@ def train(
 
     Args:
         inputs: Files, folders, `-` or `builtin:NAME`; none: a built-in corpus.
+        source: A column of tables, to learn to write like its cells; each is a document.
+        header: How the columns of these tables are named, see `train_table`.
         preset: A set of options by name: "char-rnn" or "post-pg". `options` override it.
         resume: A run folder to continue exactly where it stopped; then no inputs and no preset.
         progress: Whether to print progress on stderr.
@@ -68,7 +72,8 @@ def train(
         >>> model.result.steps
         20
     """
-    model = _train(inputs, preset, resume, progress, allow_change, options, expect_table=False)
+    columns = {name: value for name, value in (("source", source), ("header", header)) if value is not None}
+    model = _train(inputs, preset, resume, progress, allow_change, {**columns, **options}, expect_table=False)
     return _require_text_model(model)
 
 

@@ -17,6 +17,8 @@ from unrolled.options import ExplainOptions, MachineOptions, PredictOptions, Rep
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.row_tally import RowTally
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -81,8 +83,8 @@ class TableModel(TrainedModel):
             (2, (2,))
         """
         values = [values] if isinstance(values, str) else values
-        rows = (Cell(value, f"value {number}") for number, value in enumerate(values, 1))
-        return list(self._predictor(options).predict_iter(rows))
+        _, rows = self.predict_values(values, **options)
+        return [prediction for _, prediction in rows]
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[str]:
@@ -130,7 +132,7 @@ class TableModel(TrainedModel):
         """Predict the target of each row of a table.
 
         Args:
-            name: A table file, `-` or `builtin:NAME`. It needs the source column.
+            name: A table file, `-` or `builtin:NAME`. It needs the source column; if that is a text, plain lines do, too.
 
         Returns:
             The table, and an iterator of its rows, each with its prediction; rows are read as the iterator advances.
@@ -143,13 +145,47 @@ class TableModel(TrainedModel):
             >>> len(list(rows))
             40
         """
-        from unrolled.tables.table_files import open_table
+        from unrolled.tables.table_files import open_table, open_table_or_lines
 
-        settings = self._options(options)
-        table = open_table(name, split="test")
-        return table, self._predict_rows(table, table.find_column(self.spec.source.name), settings)
+        settings, source = self._options(options), self.spec.source
+        format = self.spec.table_format(settings.header, settings.encoding)
+        table = (
+            open_table_or_lines(name, source.name, format)
+            if source.kind == "text"
+            else open_table(name, "test", format, stdin=True)
+        )
+        for note in table.notes:
+            logger.info(note)
+        return table, self._predict_rows(table, table.find_column(source.name), settings)
+
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    def predict_values(
+        self, values: Iterable[Any], **options: Unpack[PredictKwargs]
+    ) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
+        """Predict the target of each source value, as `predict_table` does for the rows of a table.
+
+        Args:
+            values: Source values, as for `predictions`.
+
+        Returns:
+            A table with the values as its only column, and an iterator of its rows, each with its prediction.
+
+        Raises:
+            DataError: A value does not fit the source column.
+
+        Example:
+            >>> table, rows = table_model.predict_values(["aba", "bab"])
+            >>> [row["word"] for row, _ in rows]
+            ['aba', 'bab']
+        """
+        from unrolled.tables.table_files import table_of_values
+
+        table = table_of_values(self.spec.source.name, values)
+        return table, self._predict_rows(table, self.spec.source.name, self._options(options))
 
     def _predict_rows(self, table: Table, column: str, settings: PredictOptions) -> Iterator[tuple[Row, Prediction]]:
+        from unrolled.tables.json_files import nested_value
+
         pending: list[Row] = []
         tally = RowTally()
         predictor = self.session.predictor(settings, tally)
@@ -157,12 +193,13 @@ class TableModel(TrainedModel):
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 pending.append(row)
-                yield Cell(row[column], table.name, line, table.folder)
+                yield Cell(nested_value(row, column), table.name, line, table.folder)
 
         for prediction in predictor.predict_iter(sources()):
             yield pending.pop(0), prediction
-        for message in tally.messages("have no prediction"):
-            logger.info(message)
+        for message in (*tally.messages("have no prediction"), predictor.length_note()):
+            if message is not None:
+                logger.info(message)
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def evaluate(self, name: str | None = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
