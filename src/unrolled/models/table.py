@@ -15,6 +15,7 @@ from unrolled.models.base import TrainedModel
 from unrolled.option_rules import check_prediction, refuse_unused
 from unrolled.options import ExplainOptions, MachineOptions, PredictOptions, ReportOptions, from_dict, present_names
 from unrolled.tables.cell_values import Cell
+from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.row_tally import RowTally
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class TableModel(TrainedModel):
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
+                Or a frame with the source column, as for `train_table`.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -82,6 +84,9 @@ class TableModel(TrainedModel):
             >>> len(predictions), predictions[0].probabilities.shape
             (2, (2,))
         """
+        if is_frame(values):
+            _, predicted = self.predict_table(values, **options)
+            return [prediction for _, prediction in predicted]
         values = [values] if isinstance(values, str) else values
         _, rows = self.predict_values(values, **options)
         return [prediction for _, prediction in rows]
@@ -92,6 +97,7 @@ class TableModel(TrainedModel):
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
+                Or a frame with the source column, as for `train_table`.
 
         Returns:
             One string per value.
@@ -128,11 +134,12 @@ class TableModel(TrainedModel):
         return prediction, weights
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
-    def predict_table(self, name: str, **options: Unpack[PredictKwargs]) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
+    def predict_table(self, name: Any, **options: Unpack[PredictKwargs]) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
         """Predict the target of each row of a table.
 
         Args:
-            name: A table file, `-` or `builtin:NAME`. It needs the source column; if that is a text, plain lines do, too.
+            name: A table file, `-` or `builtin:NAME`, or a frame as for `train_table`. It needs the source
+                column; if that is a text, plain lines do, too.
 
         Returns:
             The table, and an iterator of its rows, each with its prediction; rows are read as the iterator advances.
@@ -150,7 +157,9 @@ class TableModel(TrainedModel):
         settings, source = self._options(options), self.spec.source
         format = self.spec.table_format(settings.header, settings.encoding)
         table = (
-            open_table_or_lines(name, source.name, format)
+            table_of_frame(name)
+            if is_frame(name)
+            else open_table_or_lines(name, source.name, format)
             if source.kind == "text"
             else open_table(name, "test", format, stdin=True)
         )
@@ -202,11 +211,11 @@ class TableModel(TrainedModel):
                 logger.info(message)
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
-    def evaluate(self, name: str | None = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
+    def evaluate(self, name: Any = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
         """Return the metrics on a table.
 
         Args:
-            name: A table with both columns; None: that of the run.
+            name: A table with both columns, or a frame as for `train_table`; None: that of the run.
             split: "validation" or "test" of the run's table (default: its test rows, or validation rows if there are none).
 
         Returns:

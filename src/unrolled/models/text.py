@@ -137,9 +137,9 @@ class Model(TrainedModel):
 
     @keyword_arguments(
         SampleOptions,
-        exclude=("prompt",),
-        refused={
-            "novel_only": "a stream cannot take pieces back: use samples()",
+        exclude={
+            "prompt": "",
+            "novel_only": "samples() has it, since a stream cannot take back what it gave",
             "count": "samples(count=...) draws several",
         },
     )

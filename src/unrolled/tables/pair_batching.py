@@ -193,7 +193,8 @@ class PairDataset:
             counts += np.bincount(self.target[i], minlength=size)[:size]
         counts[self.spec.target.unk_id] = 0
         weights = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
-        return weights.astype(np.float32)
+        balanced: Array = weights.astype(np.float32)
+        return balanced
 
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""

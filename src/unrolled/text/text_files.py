@@ -38,6 +38,7 @@ from unrolled.text.encodings import (
 
 Chunk = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 
+MAX_SHOWN_NAME = 300
 LINE_ENDS_NOTE = "files whose line ends became \\n"
 
 
@@ -70,6 +71,8 @@ def existing_file(name: str) -> Path:
     path = Path(name)
     if not os.path.exists(name):  # Path.exists raises for a long name, and takes an empty one for the working folder
         folder = path.parent if os.path.isdir(path.parent) else Path()
+        if len(name) > MAX_SHOWN_NAME or "\n" in name:
+            raise DataError(f"No such file: {name[:40]!r}... ({len(name):,} characters).")
         with contextlib.suppress(OSError):
             raise DataError(f"No such file: {name or repr(name)}{did_you_mean(path.name, os.listdir(folder)) or '.'}")
         raise DataError(f"No such file: {name or repr(name)}.")
