@@ -141,9 +141,8 @@ def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) 
         return (keep_documents(inputs[0]),), "text"
     for name in inputs:
         if isinstance(name, str) and ("\n" in name or len(name) > MAX_PATH_CHARS):
-            raise DataError(
-                f"{name[:40]!r}... ({len(name):,} characters) is not the name of a file; for a text: train(text=...)"
-            )
+            shown = f"{name[:40]!r}... ({len(name):,} characters)"
+            raise DataError(f"{shown} is not the name of a file: to learn from a text itself, write train(text=...).")
     return tuple(map(str, inputs)), source
 
 

@@ -120,7 +120,7 @@ def test_a_wrong_encoding_is_told_with_its_byte(tmp_path: Path) -> None:
 def test_other_commands_read_encodings_too(cli: Cli) -> None:
     Path("t.txt").write_bytes(("un caf\u00e9 noir\n" * 30).encode("latin-1"))
     assert cli("train", "t.txt", "--encoding", "latin-1", *TINY, "--out", "r").code == 0
-    assert "over 390 characters" in cli("eval", "r", "t.txt", "--encoding", "latin-1").out
+    assert "over 389 characters of the text" in cli("eval", "r", "t.txt", "--encoding", "latin-1").out
     scores = json.loads(cli("score", "r", "t.txt", "--encoding", "latin-1", "--json").out)
     assert (scores["characters"], scores["unknown"], scores["lines"][0]["text"]) == (390, 0, "un caf\u00e9 noir")
     assert "not UTF-8" in cli("eval", "r", "t.txt").err
@@ -149,12 +149,16 @@ def test_escapes_in_stop_and_prompt(cli: Cli) -> None:
 
 def test_a_model_of_bytes_writes_its_bytes(tmp_path: Path) -> None:
     Path("t.bin").write_bytes(bytes(range(256)) * 4)
-    model = unrolled.train("t.bin", tokens="bytes", steps=2, hidden=8, layers=1, batch=4, sample_length=0, progress=False)
+    model = unrolled.train(
+        "t.bin", tokens="bytes", steps=2, threads=1, hidden=8, layers=1, batch=4, sample_length=0, progress=False
+    )
     command = [sys.executable, "-m", "unrolled", "sample", str(model.run.path), "--length", "100", "--threads", "1"]
     drawn = subprocess.run(command, check=True, capture_output=True).stdout
     sample = next(model.samples(length=100, count=1))
     assert len(drawn) == 100
     assert drawn == sample.data == b"".join(model.stream_bytes(length=100))
     assert sample.text == drawn.decode("utf-8", "replace") == "".join(model.stream(length=100))
-    text_model = unrolled.train(text="some text " * 20, steps=2, hidden=8, layers=1, batch=4, sample_length=0, progress=False)
+    text_model = unrolled.train(
+        text="some text " * 20, steps=2, threads=1, hidden=8, layers=1, batch=4, sample_length=0, progress=False
+    )
     assert next(text_model.samples(length=5, count=1)).data is None

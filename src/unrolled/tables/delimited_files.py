@@ -207,8 +207,9 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
         names = [name.strip().lower() for name in next(dialect.reader(iter([source.head().split("\n", 1)[0]])), [])]
     except csv.Error:
         return True
-    is_similar = len(names) > 1 and (did_you_mean(column, names) or _has_equal_rows(source, dialect))
-    return column.strip().lower() not in names and not is_similar and not SEPARATOR_LINE.fullmatch("".join(names))
+    is_prose = dialect.delimiter == "," and ", " in source.head().split("\n", 1)[0]
+    is_table = len(names) > 1 and (did_you_mean(column, names) or (not is_prose and _has_equal_rows(source, dialect)))
+    return column.strip().lower() not in names and not is_table and not SEPARATOR_LINE.fullmatch("".join(names))
 
 
 def _wrong_width(cells: list[str], columns: list[str], dialect: Dialect) -> str:

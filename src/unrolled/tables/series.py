@@ -17,6 +17,9 @@ MAX_EXAMINED_ROWS = 5000
 MIN_STEPS, MIN_SERIES = 3, 2
 """Rows of one series, on average, and series, for a table to be one of series."""
 
+MAX_DISTINCT_TIMES = 0.7
+"""Distinct times per row: a number that no other row has is that of the row."""
+
 MIN_WIDE_COLUMNS = 8
 """Columns of numbers, numbered one after the other, that are a series."""
 
@@ -91,14 +94,15 @@ def _group(rows: Sequence[Row], column: str) -> list[list[Row]]:
 
 
 def _increases(groups: Sequence[Sequence[Row]], column: str) -> bool:
-    """Return whether a column is a time: its values increase in each series, and each starts again or goes on."""
+    """Return whether a column is a time: its values increase in each series, and series have times in common."""
     for group in groups:
         times = [_time(row.get(column)) for row in group]
         if any(time is None for time in times):
             return False
         if any(type(first) is not type(second) or first >= second for first, second in itertools.pairwise(times)):
             return False
-    return True
+    all_times = [_time(row.get(column)) for group in groups for row in group]
+    return len(set(all_times)) <= MAX_DISTINCT_TIMES * len(all_times)
 
 
 def _time(value: Any) -> Any:

@@ -11,7 +11,9 @@ import dataclasses
 import hashlib
 import itertools
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +49,14 @@ COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
 
 MAX_PROBED_ROWS = 200
 """Rows that are compared with the first one, to see whether that one has the names of the columns."""
+
+
+class _TemporaryFolder:
+    """A folder that is removed with this object, or at the end of the program."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="unrolled-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -141,8 +151,8 @@ def open_table(name: str, split: str = "train", format: TableFormat | None = Non
     if name == "-":
         if not stdin:
             raise UsageError("A table is read again when a training is resumed, and standard input is not: write it to a file.")
-        folder = tempfile.TemporaryDirectory(prefix="unrolled-")
-        table = _open_file(buffer_stdin(Path(folder.name)), format, "standard input")
+        folder = _TemporaryFolder()
+        table = _open_file(buffer_stdin(folder.path), format, "standard input")
         return dataclasses.replace(table, folder=Path().absolute(), owned=folder)
     path = existing_file(name)
     return _open_file(path, format, str(path))
@@ -165,8 +175,8 @@ def open_table_or_lines(name: str, column: str, format: TableFormat, learning: b
     """
     if name.startswith(PREFIX):
         return open_table(name, "test", format)
-    folder = tempfile.TemporaryDirectory(prefix="unrolled-") if name == "-" else None
-    path = existing_file(name) if folder is None else buffer_stdin(Path(folder.name))
+    folder = _TemporaryFolder() if name == "-" else None
+    path = existing_file(name) if folder is None else buffer_stdin(folder.path)
     shown = str(path) if folder is None else "standard input"
     _reject_archives(path)
     if _suffix(path) in _KINDS or not _is_lines(path, column, format):
