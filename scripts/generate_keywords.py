@@ -38,6 +38,8 @@ class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwa
 class TrainTableKwargs(TrainKwargs, PairKwargs, total=False):
     """Options of `train_table`."""
 
+    header: str | None
+    max_length: int | None
     validation: str | None
 '''
 

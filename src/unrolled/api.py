@@ -5,13 +5,14 @@ The command line calls these functions and no others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unrolled.checkpoints.model_file import TextModelFile, load_model
 from unrolled.checkpoints.run_dir import Run, find_model
-from unrolled.errors import ModelError, UsageError
+from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ImportKwargs, MachineKwargs, TrainKwargs, TrainTableKwargs
@@ -29,6 +30,9 @@ from unrolled.options import (
     present_names,
     split_by_class,
 )
+from unrolled.tables.frames import is_frame, keep_documents, keep_frame, keep_text
+
+MAX_PATH_CHARS = 1024
 
 if TYPE_CHECKING:
     pass
@@ -36,7 +40,10 @@ if TYPE_CHECKING:
 
 @keyword_arguments(DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
 def train(
-    *inputs: str,
+    *inputs: str | Path | Sequence[str],
+    text: str | None = None,
+    source: str | None = None,
+    header: str | None = None,
     preset: str | None = None,
     resume: str | None = None,
     progress: bool = True,
@@ -48,7 +55,10 @@ def train(
     Ctrl-C saves a checkpoint and returns the model trained so far; `model.result.stop_signal` tells that this happened.
 
     Args:
-        inputs: Files, folders, `-` or `builtin:NAME`; none: a built-in corpus.
+        inputs: Files, folders, `-` or `builtin:NAME`; none: a built-in corpus. Or one list of texts, each a document.
+        text: The text itself, in place of `inputs`.
+        source: A column of tables, to learn to write like its cells; each is a document.
+        header: How the columns of these tables are named, see `train_table`.
         preset: A set of options by name: "char-rnn" or "post-pg". `options` override it.
         resume: A run folder to continue exactly where it stopped; then no inputs and no preset.
         progress: Whether to print progress on stderr.
@@ -68,13 +78,15 @@ def train(
         >>> model.result.steps
         20
     """
-    model = _train(inputs, preset, resume, progress, allow_change, options, expect_table=False)
+    names, source = _text_inputs(inputs, text, source)
+    columns = {name: value for name, value in (("source", source), ("header", header)) if value is not None}
+    model = _train(names, preset, resume, progress, allow_change, {**columns, **options}, expect_table=False)
     return _require_text_model(model)
 
 
 @keyword_arguments(*OPTION_CLASSES, exclude=("source", "target"))
 def train_table(
-    table: str | None = None,
+    table: Any = None,
     source: str | None = None,
     target: str | None = None,
     progress: bool = True,
@@ -86,7 +98,8 @@ def train_table(
     """Train a model to predict one column of a table from another, and return the one with the best validation loss.
 
     Args:
-        table: A file (CSV, TSV, JSON lines, Parquet) or `builtin:NAME`, which knows its columns.
+        table: A file (CSV, TSV, JSON lines, CoNLL, Parquet), or `builtin:NAME`, which knows its columns; or a frame of
+            pandas or polars, an Arrow table, a dictionary of columns, or a list of dictionaries.
         source: Input column, as NAME or NAME:KIND.
         target: Column to predict, as NAME or NAME:KIND. The kinds determine the sequence mode.
         progress: Whether to print progress on stderr.
@@ -108,8 +121,29 @@ def train_table(
         'many-to-one'
     """
     columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
-    inputs = () if table is None else (table,)
+    if is_frame(options.get("validation")):
+        options["validation"] = keep_frame(options["validation"])
+    inputs = () if table is None else (keep_frame(table) if is_frame(table) else table,)
     return _require_table_model(_train(inputs, None, resume, progress, allow_change, {**columns, **options}, expect_table=True))
+
+
+def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Return the inputs of `train` as names of files, and the column to read of them; texts are kept in the cache."""
+    if text is not None:
+        if inputs or source is not None:
+            raise UsageError("A text is given, and inputs or a source too: give one of them.")
+        return (keep_text(text),), None
+    if len(inputs) == 1 and is_frame(inputs[0]):
+        return (keep_frame(inputs[0]),), source
+    if len(inputs) == 1 and isinstance(inputs[0], Iterable) and not isinstance(inputs[0], str | os.PathLike):
+        if source is not None:
+            raise UsageError("source is a column of a table, and a list of texts is given: leave it out.")
+        return (keep_documents(inputs[0]),), "text"
+    for name in inputs:
+        if isinstance(name, str) and ("\n" in name or len(name) > MAX_PATH_CHARS):
+            shown = f"{name[:40]!r}... ({len(name):,} characters)"
+            raise DataError(f"{shown} is not the name of a file: to learn from a text itself, write train(text=...).")
+    return tuple(map(str, inputs)), source
 
 
 def _train(

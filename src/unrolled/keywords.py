@@ -10,8 +10,9 @@ class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
     tokens: Literal["characters", "bytes", "words", "bpe"]
-    documents: Literal["none", "line", "file"]
+    documents: Literal["none", "line", "blank-line", "file", "cell"]
     normalize: Literal["nfc", "nfkc", "none"]
+    encoding: str | None
     glob: str
     train_fraction: float
     test_fraction: float | None
@@ -83,6 +84,7 @@ class PairKwargs(TypedDict, total=False):
     attention: bool
     image_as: Literal["whole", "columns", "rows", "pixels"]
     image_encoder: Literal["cnn", "mlp"]
+    balance: bool
     label_smoothing: float
 
 
@@ -107,6 +109,8 @@ class EvaluateKwargs(TypedDict, total=False):
 
     split: Literal["train", "validation", "test", "all"] | None
     window: int | None
+    encoding: str | None
+    header: str | None
     baselines: bool
     order: int
 
@@ -114,6 +118,7 @@ class EvaluateKwargs(TypedDict, total=False):
 class ScoreKwargs(TypedDict, total=False):
     """Options of `ScoreOptions`."""
 
+    encoding: str | None
     per: Literal["line", "character"]
     top: int
     compare: Sequence[str]
@@ -125,6 +130,8 @@ class ScoreKwargs(TypedDict, total=False):
 class ExplainKwargs(TypedDict, total=False):
     """Options of `ExplainOptions`."""
 
+    encoding: str | None
+    header: str | None
     length: int
     clamp: Sequence[str]
     probe_length: int
@@ -149,6 +156,9 @@ class ReportKwargs(TypedDict, total=False):
 class PredictKwargs(TypedDict, total=False):
     """Options of `PredictOptions`."""
 
+    count: int
+    encoding: str | None
+    header: str | None
     beam: int
     length_penalty: float
     temperature: float | None
@@ -175,4 +185,6 @@ class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwa
 class TrainTableKwargs(TrainKwargs, PairKwargs, total=False):
     """Options of `train_table`."""
 
+    header: str | None
+    max_length: int | None
     validation: str | None

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unrolled.analysis_options import ENCODING_HELP, HEADER_HELP
 from unrolled.analysis_options import BenchOptions as BenchOptions
 from unrolled.analysis_options import ExplainOptions as ExplainOptions
+from unrolled.analysis_options import PredictOptions as PredictOptions
 from unrolled.analysis_options import ReportOptions as ReportOptions
+from unrolled.analysis_options import ScoreOptions as ScoreOptions
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import REGISTRIES as REGISTRIES
 from unrolled.option_fields import check as check
@@ -33,16 +36,17 @@ class DataOptions:
     tokens: Literal["characters", "bytes", "words", "bpe"] = option(
         "characters", "What a token is. words and bpe are for tables only; there, words are the default if words repeat."
     )
-    documents: Literal["none", "line", "file"] = option(
+    documents: Literal["none", "line", "blank-line", "file", "cell"] = option(
         "none",
-        "What a document is: each line or each file starts from the zero state and ends with an end token; "
-        "none: all text is one endless stream.",
+        "What a document is: each line, part between blank lines, file, or cell of --source (without --target) starts from the "
+        "zero state and ends with an end token; none: all text is one endless stream.",
         old_names=("unit",),
         old_values={"stream": "none"},
     )
     normalize: Literal["nfc", "nfkc", "none"] = option(
         "nfc", "Unicode normal form of texts, prompts and cells; nfkc also replaces ligatures.", old_names=("normalise",)
     )
+    encoding: str | None = option(None, ENCODING_HELP)
     glob: str = option("*", "Which files of a folder are read. Folders are read recursively, without '**'.")
     train_fraction: float = option(
         0.9,
@@ -72,6 +76,10 @@ class TableOptions:
     source: str | None = option(None, "Input column, as NAME or NAME:KIND. Without it, INPUT is a text, not a table.")
     target: str | None = option(
         None, "Column to predict, as NAME or NAME:KIND. KIND: text, label, number, labels, image, vector, frames."
+    )
+    header: str | None = option(None, f"{HEADER_HELP} (default: first, unless columns are given by number)")
+    max_length: int | None = option(
+        None, "Most steps of a row. A longer source is cut, a row with a longer target text left out (default: 8,192).", ge=2
     )
     validation: str | None = option(None, "Table to validate on (default: held-out rows, see --train-fraction).", reads=True)
 
@@ -129,6 +137,9 @@ class PairOptions:
         "Network that encodes a whole image.",
         old_names=("pictures",),
         old_values={"convolution": "cnn", "flat": "mlp"},
+    )
+    balance: bool = option(
+        False, "Weight labels in training so that rare ones count as much as others; of two labels, choose the threshold."
     )
     label_smoothing: float = option(
         0.0, "Probability taken from the target and spread over all classes, in training.", ge=0, lt=1, by_recipe=True
@@ -257,44 +268,10 @@ class EvaluateOptions:
         None, "Split of the data (default: all of another text or table; of the run's own, test, or validation if it has none)."
     )
     window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1, le=2**40)
+    encoding: str | None = option(None, ENCODING_HELP)
+    header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
     baselines: bool = option(False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz.")
     order: int = option(20, "Order of the longest n-gram of --baselines.", ge=1, le=20)
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """How surprising a text is, to one or more models."""
-
-    per: Literal["line", "character"] = option("line", "Report a score per line, or per character.", old_names=("by",))
-    top: int = option(20, "Number of lines to print, the most surprising first; 0: only the totals.", ge=0, le=1000000)
-    compare: tuple[str, ...] = option(
-        (), "Another model to compare with (RUN; may be repeated): who wrote this text?", old_names=("against",), reads=True
-    )
-    clamp: tuple[str, ...] = option(
-        (), "Compare with the same model with a hidden unit set to a constant: LAYER.UNIT=VALUE; may be repeated."
-    )
-    html: str | None = option(
-        None, "Write an HTML page: a heat map of the first lines, and the most surprising lines.", writes="html"
-    )
-    force: bool = force_option()
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How a table's target is predicted."""
-
-    beam: int = option(5, "Beam size, where text is generated; 1: greedy.", ge=1, le=1000)
-    length_penalty: float = option(1.0, "Above 0, longer texts are preferred (Wu et al. 2016).", ge=0, le=10)
-    temperature: float | None = option(None, "Draw at this temperature instead of beam search.", ge=0, le=1e6)
-    seed: int = option(1, "Random seed of the draws.", ge=0, lt=2**62)
-    probabilities: bool = option(False, "A column with the probability of each label.")
-    image_dir: str | None = option(
-        None,
-        "Folder for generated images, as PNG files (default: pixel values in the cell).",
-        old_names=("pictures",),
-        writes="images",
-    )
-    force: bool = force_option()
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -18,13 +18,14 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "cldr", "glyphs", "tables", "builtin"],
     "text": [
-        "text_files", "fingerprint", "normalization", "tokenizer", "tokenized_text", "text_encoder", "shards",
-        "parallel_encode", "splitting", "corpus", "batching",
+        "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
+        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "batching",
     ],
     "tables": [
-        "cell_values", "ragged", "word_tokenizer", "metric_report", "metrics", "column", "text_column", "label_columns",
-        "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference", "table_files", "spec",
-        "row_tally", "pair_batching", "row_splits",
+        "cell_values", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
+        "label_columns", "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference",
+        "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series", "spec",
+        "column_text", "row_tally", "pair_batching", "row_splits",
     ],
     "nn": [
         "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",

@@ -40,7 +40,7 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     predictor = session.predictor(PredictOptions(beam=1))
     rows: list[RowActivations] = []
     num_tokens = 0
-    for cell in itertools.islice(session.load_cells(name)[0], MAX_ROWS):
+    for cell in itertools.islice(session.load_cells(name, None, options.header, options.encoding)[0], MAX_ROWS):
         if num_tokens >= options.length:
             break
         rows.append(record_row(predictor, cell))

@@ -24,6 +24,7 @@ from unrolled.interpret.probes import Probe, ProbeReport, probe_units
 from unrolled.nn.clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
 from unrolled.output_paths import check_outputs
+from unrolled.tables.table_format import TableFormat
 from unrolled.views.colored_text import ResultConsole, activation_color, color_text
 from unrolled.views.explorer import ExplorerData, explorer_page
 
@@ -158,7 +159,11 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
     """
     check_outputs(options, (session.path, name), session.run_path, explorer_path(session))
     clamps = [parse_clamp(text) for text in options.clamp]
-    tokenized = session.held_out_text(options.length) if name is None else session.first_tokens(name, options.length)
+    tokenized = (
+        session.held_out_text(options.length)
+        if name is None
+        else session.first_tokens(name, options.length, TableFormat(options.header, options.encoding))
+    )
     if len(tokenized) < 2:
         raise DataError("The text has one token: at least two are needed, to predict one from the other.")
     activations = record_activations(session.model, tokenized)

@@ -18,6 +18,7 @@ from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer
 from unrolled.interpret.activations import record_activations
 from unrolled.nn.clamp import Clamp, parse_clamp
 from unrolled.options import ScoreOptions
+from unrolled.tables.table_format import TableFormat
 from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.colored_text import surprisal_html
 
@@ -77,7 +78,7 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
-    return ScoringStream(names, scorers, session.code_point_chunks(name))
+    return ScoringStream(names, scorers, session.code_point_chunks(name, TableFormat(encoding=options.encoding)))
 
 
 def _open_other(session: TextSession, name: str) -> TextSession:

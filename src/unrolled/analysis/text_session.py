@@ -21,12 +21,15 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.nn.kernels.native_decoder import Precision
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import DataOptions, TrainRequest, from_dict
-from unrolled.text.corpus import Corpus, open_corpus
+from unrolled.tables.column_text import column_tokens, open_column, write_column
+from unrolled.tables.table_format import FIRST_ROW, TableFormat
+from unrolled.text.corpus import Corpus, cache_folder, open_corpus
+from unrolled.text.document_files import prepare_files, remove_copies
 from unrolled.text.normalization import change_note, normalize_chunks
 from unrolled.text.splitting import Splits
 from unrolled.text.text_files import read_chunks, resolve_inputs
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
-from unrolled.text.tokenizer import LINE_FEED, Ids, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPARATOR, Ids, Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -73,14 +76,23 @@ class TextSession(Displayed):
         return None if self.run is None else self.run.path
 
     @property
+    def column(self) -> str | None:
+        """The column that the model learned to write like, if it is one of a table."""
+        source = self.saved.history.get("source")
+        return None if source is None else str(source)
+
+    @property
     def description(self) -> str:
         """A short description of the layers."""
         options = self.model.options
         num_parameters = sum(weight.numel() for weight in self.model.parameters())
         return f"{options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
-    def corpus(self, inputs: tuple[str, ...]) -> tuple[Corpus, Splits]:
-        """Return an encoded text and its splits: that of `inputs`, or of the run if there are none."""
+    def corpus(self, inputs: tuple[str, ...], format: TableFormat | None = None) -> tuple[Corpus, Splits]:
+        """Return an encoded text and its splits: that of `inputs`, or of the run if there are none.
+
+        `format` is how the files of `inputs` are read; its header is for models of a column of tables.
+        """
         from unrolled.training.resume import load_request  # not at the top: sampling needs no training code
         from unrolled.training.tasks.text import reopen_corpus
 
@@ -89,10 +101,15 @@ class TextSession(Displayed):
         else:
             request, fingerprints = load_request(self.run)
         if inputs:
-            overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents}
+            encoding = None if format is None else format.encoding
+            overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents, "encoding": encoding}
             overrides["normalize"] = self.tokenizer.normalization
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
-            corpus = open_corpus(inputs, data, self.tokenizer)
+            if self.column is not None:
+                format = dataclasses.replace(format or TableFormat(), default_header=request.table.header or FIRST_ROW)
+                corpus = open_column(inputs, self.column, format, data, self.tokenizer)
+            else:
+                corpus = open_corpus(inputs, data, self.tokenizer)
             return corpus, corpus.split(data, request.training.seed)
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: name the text.")
@@ -112,10 +129,10 @@ class TextSession(Displayed):
         """Return the tokens of a text."""
         return tokenize(self.tokenizer, self.saved.documents, text)
 
-    def first_tokens(self, name: str, max_tokens: int) -> TokenizedText:
+    def first_tokens(self, name: str, max_tokens: int, format: TableFormat | None = None) -> TokenizedText:
         """Return the first tokens of a file, a folder or standard input."""
         code_points = np.zeros(0, dtype=np.uint8)
-        for chunk in self.code_point_chunks(name):
+        for chunk in self.code_point_chunks(name, format):
             code_points = np.concatenate([code_points, chunk])
             if len(code_points) >= max_tokens:
                 break
@@ -126,29 +143,48 @@ class TextSession(Displayed):
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
         return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
 
-    def code_point_chunks(self, name: str | None) -> Iterator[Any]:
+    def code_point_chunks(self, name: str | None, format: TableFormat | None = None) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""
         if name is None:
             yield from self._held_out_code_points()
             return
-        is_stdin = name == "-" and os.path.exists(STDIN_PATH)
         warnings: dict[str, int] = {}
         last = LINE_FEED
         form = self.tokenizer.normalization
-        for path in [STDIN_PATH] if is_stdin else resolve_inputs([name]):
-            if last != LINE_FEED and not self.tokenizer.reads_bytes:
-                yield np.array([LINE_FEED], dtype=np.uint8)
-            chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
-            for chunk in normalize_chunks(chunks, form, warnings):
-                if len(chunk):
-                    yield chunk
-                    last = int(chunk[-1])
+        paths = self._files(name, format or TableFormat())
+        try:
+            for path in paths:
+                if last not in (LINE_FEED, RECORD_SEPARATOR) and not self.tokenizer.reads_bytes:
+                    yield np.array([LINE_FEED], dtype=np.uint8)
+                chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
+                for chunk in normalize_chunks(chunks, form, warnings):
+                    if len(chunk):
+                        yield chunk
+                        last = int(chunk[-1])
+        finally:
+            remove_copies(paths, cache_folder())
         if form != "none" and (num_changed := warnings.get(change_note(form), 0)):
             logger.info(f"{num_changed:,} {change_note(form)}")
+
+    def _files(self, name: str, format: TableFormat) -> list[Path]:
+        """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
+        if self.column is not None:
+            return [write_column(name, column_tokens(self.column, DataOptions())[0], format)]
+        documents = "blank-line" if self.saved.documents == "blank-line" else "none"
+        options = DataOptions(tokens=self.tokenizer.kind, documents=documents, encoding=format.encoding)  # type: ignore[arg-type]
+        needs_copy = documents == "blank-line" or format.encoding is not None
+        if name == "-" and os.path.exists(STDIN_PATH) and not needs_copy:
+            return [STDIN_PATH]
+        paths = resolve_inputs([name], stdin_folder=cache_folder())
+        return prepare_files(paths, options, cache_folder()) if needs_copy else paths
 
     def _held_out_code_points(self) -> Iterator[Any]:
         held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer
         code_point_of_id = tokenizer.code_point_of_id
         skip = int(tokenizer.eos_id is not None and len(held_out_ids) > 0 and held_out_ids[0] == tokenizer.eos_id)
+        separator = DOCUMENT_SEPARATORS.get(self.saved.documents, LINE_FEED)
+        if tokenizer.eos_id is not None and separator != LINE_FEED:
+            code_point_of_id = code_point_of_id.copy()
+            code_point_of_id[tokenizer.eos_id] = separator
         for start in range(skip, len(held_out_ids), 1 << 20):
             yield code_point_of_id[held_out_ids[start : start + (1 << 20)]]

@@ -64,6 +64,10 @@ class CommandParser(argparse.ArgumentParser):
         """Add a flag with a string value; its default is None."""
         self._general.add_argument(name, metavar=metavar, default=None, help=help_text)
 
+    def add_values(self, name: str, metavar: str, help_text: str) -> None:
+        """Add a flag with a string value that may be repeated; its default is an empty list."""
+        self._general.add_argument(name, metavar=metavar, action="append", default=[], help=help_text)
+
     def add_options(self, title: str, option_class: type[Any]) -> None:
         """Add the flags of an option class."""
         group = self.add_argument_group(

@@ -25,7 +25,9 @@ from unrolled.options import (
     ScoreOptions,
     from_dict,
 )
+from unrolled.tables.table_format import TableFormat
 from unrolled.text.tokenized_text import require_text
+from unrolled.text.tokenizer import replace_undecodable, to_utf8
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
@@ -131,7 +133,35 @@ class Model(TrainedModel):
             >>> "".join(model.stream("The ", length=20)) == model.sample("The ", length=20)[4:]
             True
         """
-        settings = self._sample_options(prompt, options)
+        return map(replace_undecodable, self._stream_raw(self._sample_options(prompt, options)))
+
+    @keyword_arguments(
+        SampleOptions,
+        exclude={
+            "prompt": "",
+            "novel_only": "samples() has it, since a stream cannot take back what it gave",
+            "count": "samples(count=...) draws several",
+        },
+    )
+    def stream_bytes(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> Iterator[bytes]:
+        """Draw one sample piece by piece, as bytes: those that a model of bytes draws, or UTF-8.
+
+        Args:
+            prompt: Text to continue.
+
+        Yields:
+            Pieces of the new text, without the prompt.
+
+        Raises:
+            UsageError: As for `stream`.
+
+        Example:
+            >>> b"".join(model.stream_bytes("The ", length=20)).decode() == model.sample("The ", length=20)[4:]
+            True
+        """
+        return map(to_utf8, self._stream_raw(self._sample_options(prompt, options)))
+
+    def _stream_raw(self, settings: SampleOptions) -> Iterator[str]:
         clamps = [parse_clamp(unit) for unit in settings.clamp]
         return stream_text(
             self.network, self.tokenizer, settings, resolve_seed(settings), clamps, self.session.sampling_precision
@@ -204,7 +234,7 @@ class Model(TrainedModel):
 
     def _select_split(self, inputs: tuple[str, ...], settings: EvaluateOptions) -> tuple[Ids, Corpus, str]:
         """Return the token ids to evaluate, the text that they are part of, and the name of the split."""
-        corpus, splits = self.session.corpus(inputs)
+        corpus, splits = self.session.corpus(inputs, TableFormat(settings.header, settings.encoding))
         split = settings.split or ("all" if inputs else "test" if len(splits.test) > 1 else "validation")
         return (splits._asdict() | {"all": corpus.ids})[split], corpus, split
 

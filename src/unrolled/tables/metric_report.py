@@ -25,6 +25,7 @@ class MetricReport(Displayed):
 
     `metrics` maps names to values; the first is the headline. `baselines` has the same metrics for each named baseline.
     `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are set if the target is one of few labels.
+    `warning` says what makes the metrics worthless, such as that all predictions are the same.
     `num_steps` is the number of labels in all rows, if a row has several. `standard_error` is that of the headline metric, and
     `split` the part of the table that the rows are.
     """
@@ -38,6 +39,7 @@ class MetricReport(Displayed):
     num_steps: int | None = None
     standard_error: float | None = None
     split: str = "all"
+    warning: str = ""
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -74,7 +76,7 @@ class MetricReport(Displayed):
             "steps": self.num_steps,
             "labels": list(self.labels),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
-            "notes": list(self.notes),
+            "notes": [note for note in (self.warning, *self.notes) if note],
         }
 
     def to_text(self) -> str:
@@ -94,8 +96,8 @@ class MetricReport(Displayed):
                 blocks.append("rows: truth, columns: predicted\n" + _align_columns(_confusion_lines(names, self.confusion)))
             if len(names) > 2:
                 blocks.append(_align_columns(_label_lines(names, self.confusion)))
-        if self.notes:
-            blocks.append("\n".join(self.notes))
+        if notes := [note for note in (self.warning, *self.notes) if note]:
+            blocks.append("\n".join(notes))
         return "\n\n".join(blocks)
 
 

@@ -151,7 +151,7 @@ class TrainingRun:
         model_file.history.update(val_nats=final.val_nats, diagnosis=final.diagnosis)
         if final.test_nats is not None:
             model_file.history.update(test_nats=final.test_nats, test_standard_error=final.test_standard_error)
-        run.save_best(model_file)
+        run.save_best(self.task.complete(model_file))
         return final
 
 
@@ -256,8 +256,9 @@ def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOp
 
 
 def is_table(request: TrainRequest) -> bool:
-    """Return whether a request trains on the columns of a table, not on a text."""
-    return request.table.source is not None or any(is_builtin_table(name) for name in request.inputs)
+    """Return whether a request trains on two columns of a table, not on a text, which may be one column."""
+    has_columns = request.table.source is not None and request.table.target is not None
+    return has_columns or any(is_builtin_table(name) for name in request.inputs)
 
 
 def _task_class(request: TrainRequest) -> type[TextTask] | type[TableTask]:

@@ -58,7 +58,7 @@ def run(argv: list[str]) -> int:
 
     model = load(run_path, **machine_settings)
     check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
-    scoring = model.scoring(input_name, compare=options.compare, clamp=options.clamp)
+    scoring = model.scoring(input_name, compare=options.compare, clamp=options.clamp, encoding=options.encoding)
     with MessageHandler(print_note, "unrolled.analysis"):
         _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
     return 0
