@@ -139,7 +139,7 @@ def test_a_label_not_in_the_training_rows_counts_as_wrong_and_is_noted(cli: Cli)
     ("text", "flags", "code", "match"),
     [
         ("a,b\nx,1\n", ("--source", "c", "--target", "b"), 2, "no column 'c'. Its columns: a, b."),
-        ("a,b\nx,1\n", ("--source", "a"), 2, "--target is missing"),
+        ("a,b\nx,1\n", ("--source", "a:label"), 2, "without --target, a text is learned"),
         ("a,b\nx,1\ny\n", ("--source", "a", "--target", "b"), 3, "line 3: 1 cell"),
         ("a,a\nx,1\n", ("--source", "a", "--target", "b"), 3, "two columns named 'a'"),
         ("a,b\nx,1\ny,1\n", ("--source", "a:text", "--target", "b:label"), 3, "has the label '1'"),
