@@ -115,7 +115,7 @@ def test_the_form_is_an_option_and_is_kept_in_run_and_model() -> None:
     Path("t.txt").write_text("e\u0301\ufb01 " * 40, "utf-8")
     lengths = {"none": 160, "nfc": 120, "nfkc": 160}
     for form, length in lengths.items():
-        model = unrolled.train("t.txt", out=form, **TINY, **{"normalise": form})
+        model = unrolled.train("t.txt", out=form, **(TINY | {"normalise": form}))
         assert unrolled.load(form).tokenizer.normalization == form
         assert model.evaluate("t.txt").num_tokens == length - 1
         assert json.loads(Path(form, "config.json").read_text())["options"]["normalize"] == form
