@@ -146,7 +146,8 @@ def trains_or_is_refused(rows: Rows) -> None:
             return
         assert model.result is not None
         assert model.result.val_nats is None or math.isfinite(model.result.val_nats)
-        _, answers = model.predict_table(name, **({"beam": 1} if model.spec.mode.output == "generated" else {}))
+        options: dict[str, Any] = {"beam": 1} if model.spec.mode.output == "generated" else {}
+        _, answers = model.predict_table(name, **options)
         for _, prediction in answers:
             assert "nan" not in prediction.text.lower() or model.spec.target.kind != "number"
             assert prediction.probability is None or 0 <= prediction.probability <= 1.001

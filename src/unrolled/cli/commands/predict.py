@@ -19,6 +19,7 @@ from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import accepted_options
+from unrolled.option_rules import check_prediction
 from unrolled.options import MachineOptions, PredictOptions
 from unrolled.output_paths import check_outputs
 from unrolled.printable import result_stream
@@ -45,6 +46,7 @@ def run(argv: list[str]) -> int:
     model = load_table(run_path, **machine_settings)
     images = options.image_dir if model.spec.source.kind == "image" else None  # the source may be in the same folder
     check_outputs(options, (run_path, model.path, table_name, images), model.session.run_path)
+    check_prediction(options, settings, model.spec.dims, model.spec.target.kind)  # also those that only this command has
     settings = accepted_options(model.predict_table, settings)
     with MessageHandler(print_note):
         table, rows = model.predict_values(texts, **settings) if texts else model.predict_table(table_name, **settings)
