@@ -265,9 +265,8 @@ def char_rnn_parameters(
     layers = []
     for number in range(num_layers):
         size = num_tokens if number == 0 else units
-        shapes: dict[str, tuple[int, ...]] = {f"x_{g}": (units, size) for g in gates} | {
-            f"h_{g}": (units, units) for g in gates
-        }
+        shapes: dict[str, tuple[int, ...]] = {}
+        shapes |= {f"x_{g}": (units, size) for g in gates} | {f"h_{g}": (units, units) for g in gates}
         shapes |= {f"{b}_{g}": (units,) for b in ("bx", "bh") for g in gates}
         layers.append({name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()})
     head = {"weight": random.normal(0, 0.5, (num_tokens, units)), "bias": random.normal(0, 0.5, num_tokens)}
