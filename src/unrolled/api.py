@@ -232,8 +232,8 @@ def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
         path: The file, or the folder of an ml5 model.
 
     Returns:
-        The model, which is also saved. `model.history["import"]` has what was changed or assumed (`notes`), and the `check`: bits
-        per token of a short text, of chance, and of the same weights in other conventions.
+        The model, which is also saved. `model.history["import"]` has what was changed or assumed (`notes`), and the `check`:
+        bits per token of a short text, of chance, and of the same weights in other conventions.
 
     Raises:
         ModelError: The file is no model of a known format, is damaged, holds a layer that no cell here has, or fits another
@@ -243,7 +243,7 @@ def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
     Example:
         >>> model = unrolled.import_model("lm.pt", vocabulary="chars.json")
         >>> model.history["import"]["description"]
-        'PyTorch state_dict: gru, units 8, embedding 4, 9 tokens'
+        'PyTorch state_dict: gru, 1 layer of 8 units, embedding 4, 9 tokens'
     """
     from unrolled.exchange.imports import import_file, output_path, write_imported
 

@@ -1,4 +1,4 @@
-"""PyTorch, Keras, ml5, RTNeural and Neural Amp Modeler: the same numbers as their equations, and bad files named for what they are."""
+"""PyTorch, Keras, ml5, RTNeural and Neural Amp Modeler: the numbers of their equations, and bad files named."""
 
 import json
 import zipfile
@@ -32,7 +32,7 @@ def vocabulary(tmp_path: Path) -> str:
 def log_probs(path: Path, vocabulary: str | None = None) -> np.ndarray:
     model = import_file(path, ImportOptions(vocabulary=vocabulary)).model_file.model
     with torch.inference_mode():
-        return model(torch.tensor(IDS)[:, None], model.initial_state(1))[0][:, 0].log_softmax(-1).numpy()
+        return np.asarray(model(torch.tensor(IDS)[:, None], model.initial_state(1))[0][:, 0].log_softmax(-1))
 
 
 def message(path: Path, vocabulary: str | None = None) -> str:
@@ -44,7 +44,7 @@ def message(path: Path, vocabulary: str | None = None) -> str:
 class CharModel(nn.Module):
     """The model of many tutorials."""
 
-    def __init__(self, kind: type[nn.RNNBase], num_layers: int = 2, is_one_hot: bool = False, **options: Any) -> None:
+    def __init__(self, kind: Any, num_layers: int = 2, is_one_hot: bool = False, **options: Any) -> None:
         super().__init__()
         self.emb = None if is_one_hot else nn.Embedding(V, E)
         self.rnn = kind(V if is_one_hot else E, H, num_layers, **options)
@@ -52,7 +52,8 @@ class CharModel(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         xs = torch.eye(V)[ids] if self.emb is None else self.emb(ids)
-        return self.fc(self.rnn(xs)[0]).log_softmax(-1)
+        logits: torch.Tensor = self.fc(self.rnn(xs)[0])
+        return logits.log_softmax(-1)
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
@@ -88,7 +89,10 @@ def test_layers_of_several_modules_are_in_the_order_of_their_numbers(tmp_path: P
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({"bidirectional": True}, "is bidirectional (rnn.weight_ih_l0_reverse)"), ({"proj_size": 3}, "projections (proj_size, rnn.weight_hr_l0)")],
+    [
+        ({"bidirectional": True}, "is bidirectional (rnn.weight_ih_l0_reverse)"),
+        ({"proj_size": 3}, "projections (proj_size, rnn.weight_hr_l0)"),
+    ],
 )  # fmt: skip
 def test_pytorch_layers_that_no_cell_has_are_named(options: Any, expected: str, tmp_path: Path, vocabulary: str) -> None:
     torch.save(nn.ModuleDict({"rnn": nn.LSTM(E, H, **options)}).state_dict(), tmp_path / "m.pt")
@@ -143,7 +147,7 @@ def test_damaged_and_compressed_files_of_pytorch_are_refused(tmp_path: Path, voc
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def keras_layers(kind: str, **settings: Any) -> list[Layer]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import unrolled
 
-FUNCTIONS = [unrolled.train, unrolled.train_table, unrolled.load, unrolled.load_table]
+FUNCTIONS = [unrolled.train, unrolled.train_table, unrolled.load, unrolled.load_table, unrolled.import_model]
 CLASSES: list[type] = [unrolled.Model, unrolled.TableModel, unrolled.RNN, unrolled.GRU, unrolled.LSTM]
 METHODS = [
     function
@@ -22,11 +23,14 @@ FLAGS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a text, a table, and a small model of each in runs/."""
+    """A folder with a text, a table, a small model of each in runs/, and a model of PyTorch."""
     path = tmp_path_factory.mktemp("doctests")
     (path / "book.txt").write_text("".join(f"The cat number {number} sat on the mat.\n" for number in range(60)), "utf-8")
     words = [f"{a}{b}{a}" for a in "ab" for b in "abcdefghijklmnopqrst"]
     (path / "words.csv").write_text("word,label\n" + "".join(f"{w},starts with {w[0]}\n" for w in words), "utf-8")
+    layers = {"embedding": torch.nn.Embedding(9, 4), "gru": torch.nn.GRU(4, 8), "head": torch.nn.Linear(8, 9)}
+    torch.save(torch.nn.ModuleDict(layers).state_dict(), path / "lm.pt")
+    (path / "chars.json").write_text('["a", "b", "c", "d", "e", "f", "g", " ", "."]', "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", str(path / "cache"))
         patch.chdir(path)

@@ -45,8 +45,8 @@ ORDER = {
         "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "exchange": [
-        "import_options", "vocabulary", "source_model", "gate_orders", "import_check", "torch7", "torch7_graph", "char_rnn", "torch_rnn",
-        "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
+        "import_options", "vocabulary", "source_model", "gate_orders", "import_check", "torch7", "torch7_graph", "char_rnn",
+        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
     ],
     "views": [
         "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",

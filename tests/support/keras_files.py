@@ -13,7 +13,7 @@ import numpy as np
 Layer = tuple[str, str, dict[str, Any], list[np.ndarray]]
 """Class, name, settings and weights (kernel, recurrent kernel, bias) of a layer."""
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "LSTM": {"activation": "tanh", "recurrent_activation": "sigmoid", "return_sequences": True},
     "GRU": {"activation": "tanh", "recurrent_activation": "sigmoid", "return_sequences": True, "reset_after": True},
     "SimpleRNN": {"activation": "tanh", "return_sequences": True},

@@ -83,7 +83,7 @@ class Torch7Writer:
         self.parts: list[bytes] = []
         self.indices: dict[int, int] = {}
 
-    def bytes(self, value: Any) -> bytes:
+    def to_bytes(self, value: Any) -> bytes:
         """Return the bytes of a file with this value."""
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(20_000)  # graphs of many layers nest deeply
@@ -265,7 +265,8 @@ def char_rnn_parameters(
     layers = []
     for number in range(num_layers):
         size = num_tokens if number == 0 else units
-        shapes = {f"x_{g}": (units, size) for g in gates} | {f"h_{g}": (units, units) for g in gates}
+        shapes: dict[str, tuple[int, ...]] = {}
+        shapes |= {f"x_{g}": (units, size) for g in gates} | {f"h_{g}": (units, units) for g in gates}
         shapes |= {f"{b}_{g}": (units,) for b in ("bx", "bh") for g in gates}
         layers.append({name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()})
     head = {"weight": random.normal(0, 0.5, (num_tokens, units)), "bias": random.normal(0, 0.5, num_tokens)}
@@ -273,8 +274,8 @@ def char_rnn_parameters(
 
 
 def torch_rnn_checkpoint(
-    class_name: str, tokens: Sequence[bytes], embedding: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]], head: Parameters,
-    normalization: Parameters | None = None, kind: str = "Float",
+    class_name: str, tokens: Sequence[bytes], embedding: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]], head:
+    Parameters, normalization: Parameters | None = None, kind: str = "Float",
 ) -> LuaTable:  # fmt: skip
     """Return the table that torch-rnn saves; a layer is its weight `(D + H, G H)` and bias."""
     tensor = Weights(kind)
@@ -296,5 +297,5 @@ def torch_rnn_checkpoint(
 
 def write_torch7(path: Path, value: Any) -> Path:
     """Write a value and return the path."""
-    path.write_bytes(Torch7Writer().bytes(value))
+    path.write_bytes(Torch7Writer().to_bytes(value))
     return path

@@ -1,8 +1,8 @@
 """Checkpoints of char-rnn (Karpathy 2015, `.t7`): LSTM, GRU and RNN, of CPU, CUDA and OpenCL.
 
-A checkpoint is a table with `protos` (`protos.rnn` is the graph of one step), `opt` and `vocab`, from bytes to ids that count from 1. The
-inputs of the graph are the character and the states of the layers (c and h of an LSTM), its outputs are the next states and the
-log-probabilities.
+A checkpoint is a table with `protos` (`protos.rnn` is the graph of one step), `opt` and `vocab`, from bytes to ids that count
+from 1. The inputs of the graph are the character and the states of the layers (c and h of an LSTM), its outputs are the next
+states and the log-probabilities.
 
     LSTM   gates i, f, o, g in one linear layer           c' = f * c + i * g,  h' = o * tanh(c')
     GRU    n = tanh(W x + U (r * h)),  h' = z * n + (1 - z) * h: the reset gate before the product, and z for 1 - z of ours
@@ -12,7 +12,6 @@ Each linear layer has a bias of its own; where two are added, their sum is impor
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,8 @@ def _tokens(checkpoint: Table, vocabulary_file: VocabularyFile | None, num_token
     tokens = tokens_of(ids, num_tokens)
     if tokens is None:
         raise ModelError(
-            f"The vocabulary in the checkpoint has {len(entries)} entries, and the output layer of the model has {num_tokens} tokens: "
+            f"The vocabulary in the checkpoint has {len(entries)} entries, and the output layer of the model has "
+            f"{num_tokens} tokens: "
             "give the right one with --vocabulary."
         )
     return tokens
@@ -84,7 +84,7 @@ def _split_head(outputs: list[Expression], protos: Table) -> tuple[Expression, l
         if isinstance(linear, TorchObject) and linear.class_name == "nn.Linear" and outputs:
             bias = linear.get("bias")
             return Expression(
-                "linear", outputs[-1:], weight=tensor(linear, "weight"), bias=bias.array() if bias else None
+                "linear", (outputs[-1],), weight=tensor(linear, "weight"), bias=bias.array() if bias else None
             ), outputs
     raise ModelError(f"{NOT_KNOWN}: its last output is no nn.LogSoftMax of a linear layer.")
 

@@ -7,6 +7,7 @@ measures what the weights would predict if they had been stored in another conve
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ def layer_in_our_order(layer: LayerWeights, cell: str, order: str) -> LayerWeigh
 
 
 def negated_gate(layer: LayerWeights, gate: int) -> LayerWeights:
-    """Return a layer in which one gate g is 1 - g: sigmoid(-a) = 1 - sigmoid(a), so its weights and biases change their signs."""
+    """Return a layer in which one gate g is 1 - g = sigmoid(-a): its weights and biases change their signs."""
     signs = np.ones(len(layer.weight_ih), np.float32)
     signs[gate] = -1
     return _map_parts(layer, lambda part: part * signs.reshape(-1, *[1] * (part.ndim - 1)))
@@ -65,11 +66,10 @@ def alternatives(source: SourceModel) -> Iterator[Alternative]:
     yield from _other_orders(source)
     if source.cell == "lstm":
         for amount in (1.0, -1.0):
-            yield _changed(
-                source, f"{amount:+g} on the forget gate", lambda layer, amount=amount: with_forget_bias(layer, amount), True
-            )
+            shifted = functools.partial(with_forget_bias, amount=amount)
+            yield _changed(source, f"{amount:+g} on the forget gate", shifted, True)
     if source.cell.startswith("gru"):
-        yield _changed(source, "update gate inverted", lambda layer: negated_gate(layer, 1))
+        yield _changed(source, "update gate inverted", functools.partial(negated_gate, gate=1))
         other = {"gru": "gru-reset-before", "gru-reset-before": "gru"}[source.cell]
         where = "before" if other == "gru-reset-before" else "after"
         yield Alternative(f"reset {where} the matrix product", dataclasses.replace(source, cell=other))
@@ -88,7 +88,9 @@ def _other_orders(source: SourceModel) -> Iterator[Alternative]:
 
         yield _changed(source, name, changed)
         if source.cell == "lstm":
-            yield _changed(source, f"{name}, +1 on the forget gate", lambda layer, f=changed: with_forget_bias(f(layer), 1.0))
+            shifted = _changed(source, name, changed).model
+            open_gate = functools.partial(with_forget_bias, amount=1.0)
+            yield _changed(shifted, f"{name}, +1 on the forget gate", open_gate)
 
 
 def _transposed(layer: LayerWeights) -> LayerWeights:
@@ -104,4 +106,5 @@ def _changed(
 
 def _map_parts(layer: LayerWeights, change: Callable[[np.ndarray], np.ndarray]) -> LayerWeights:
     parts = (layer.weight_ih, layer.weight_hh, layer.bias)
-    return LayerWeights(*map(change, parts), None if layer.bias_hh is None else change(layer.bias_hh))
+    weight_ih, weight_hh, bias = map(change, parts)
+    return LayerWeights(weight_ih, weight_hh, bias, None if layer.bias_hh is None else change(layer.bias_hh))

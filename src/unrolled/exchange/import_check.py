@@ -1,4 +1,5 @@
-"""The check at the end of an import: bits of a short text against chance, and against the same weights read in other conventions."""
+"""The check at the end of an import: bits of a short text against chance, and against the same weights read in other
+conventions."""
 
 from __future__ import annotations
 
@@ -32,30 +33,41 @@ MAX_OF_CHANCE = 0.9
 """A model that has learned the text has fewer bits than this fraction of those of chance."""
 
 MAX_OF_CHANCE_BUILT_IN = 0.7
-"""The same for a text that is not like the training text: wrong weights can come near chance where right ones are far above it."""
+"""The same for a text that is not like the training text: wrong weights can come near chance where right ones are far above
+it."""
 
 MIN_ADVANTAGE, MIN_ERRORS = 0.05, 4.0
 """Another convention is clearly better by this many bits per token, and by this many standard errors of the difference."""
 
 BUILT_IN = "built-in"
 PROSE = """\
-The road from the harbour to the upper town is short and steep, and in winter nobody takes it after dark. On the left there is a wall of \
-grey stone, as high as a man; on the right, behind a row of old trees, lie the gardens of the rich. "You will see the house when you come \
-to the second bend," the sailor had said. "It is the only one with a light." But there was no light, and it had begun to rain.
+The road from the harbour to the upper town is short and steep, and in
+winter nobody takes it after dark. On the left there is a wall of grey
+stone, as high as a man; on the right, behind a row of old trees, lie the
+gardens of the rich. "You will see the house when you come to the second
+bend," the sailor had said. "It is the only one with a light." But there was
+no light, and it had begun to rain.
 
-She stopped under a tree and counted her money. Eleven pounds, two of them in small coins: that would have to be enough until Monday. In \
-the morning she would write to her brother, who had always been kind to her, and who knew most of the people in this part of the country. \
-He would ask what had happened, of course, and she did not know yet what she was going to tell him. The truth was long, and it did her no \
-credit.
+She stopped under a tree and counted her money. Eleven pounds, two of them
+in small coins: that would have to be enough until Monday. In the morning
+she would write to her brother, who had always been kind to her, and who
+knew most of the people in this part of the country. He would ask what had
+happened, of course, and she did not know yet what she was going to tell
+him. The truth was long, and it did her no credit.
 
-At last a window opened above her. "Who is there?" called a woman's voice, not very friendly. "If you have come about the horse, my \
-husband is not at home. He went to the market with the others and will not be back before ten o'clock."
+At last a window opened above her. "Who is there?" called a woman's voice,
+not very friendly. "If you have come about the horse, my husband is not at
+home. He went to the market with the others and will not be back before ten
+o'clock."
 
-"I have not come about a horse," she answered. "I am looking for Mr. Wood. They told me that he lived here."
+"I have not come about a horse," she answered. "I am looking for Mr. Wood.
+They told me that he lived here."
 
-There was a silence, in which she could hear the water running down the street. Then the door was unlocked, first one bolt and then \
-another, and a small girl with a candle stood before her and looked up. "You had better come in," said the child. "Mother says that you \
-can have some soup, and that he has been dead for three years."
+There was a silence, in which she could hear the water running down the
+street. Then the door was unlocked, first one bolt and then another, and a
+small girl with a candle stood before her and looked up. "You had better
+come in," said the child. "Mother says that you can have some soup, and that
+he has been dead for three years."
 """
 
 
@@ -107,7 +119,10 @@ class ImportCheck:
 
 @torch.inference_mode()
 def token_losses(source: SourceModel, model_file: TextModelFile, text: str) -> np.ndarray:
-    """Return the nats of each token of a text, `(N,)`; unknown characters are left out. The text is read in columns from zero states."""
+    """Return the nats of each token of a text, `(N,)`; unknown characters are left out.
+
+    The text is read in columns, each from the zero state.
+    """
     ids = _known_ids(model_file, source.vocabulary.known_ids, text)[: MAX_CHECKED + 1]
     if len(ids) < 2:
         return np.zeros(0)
@@ -157,8 +172,10 @@ def run_check(source: SourceModel, model_file: TextModelFile, name: str | None, 
     check = ImportCheck(name, len(losses), float(losses.mean()) / math.log(2), chance, others, better)
     if better is not None and not (is_bias_only and is_built_in):
         raise ModelError(
-            f"The weights fit another convention than that of this format: {better} gives {best / math.log(2):.3f} bits per token on "
-            f"{name}, and as the format says {check.bits:.3f}. Nothing was written: convert the file with the program that made it."
+            f"The weights fit another convention than that of this format: {better} gives {best / math.log(2):.3f} bits per "
+            "token on "
+            f"{name}, and as the format says {check.bits:.3f}. Nothing was written: convert the file with the program that "
+            "made it."
         )
     return check
 
@@ -182,7 +199,8 @@ def _choose_text(
         losses = token_losses(source, model_file, text)
         if len(losses) < MIN_CHECKED:
             raise ModelError(
-                f"{name} has {len(losses)} characters that the model can be checked on, and at least {MIN_CHECKED} are needed: give a "
+                f"{name} has {len(losses)} characters that the model can be checked on, and at least {MIN_CHECKED} are "
+                "needed: give a "
                 "text like the one that it was trained on."
             )
         return name or "the text", text, losses

@@ -13,8 +13,8 @@ from unrolled.atomic_io import make_dir, storage_error
 from unrolled.checkpoints.model_file import MODEL_FILE_NAME, TextModelFile, save_model
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.char_rnn import read_char_rnn
-from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.import_check import ImportCheck, run_check, token_losses
+from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.keras_model import is_keras, read_keras
 from unrolled.exchange.ml5 import is_ml5, read_ml5
 from unrolled.exchange.numbers_lstm import check_rest_state, check_vectors, is_numbers_model, read_numbers_model
@@ -61,7 +61,8 @@ def _read_torch7(path: Path, vocabulary_file: VocabularyFile | None) -> SourceMo
         return read_torch_rnn(model, vocabulary_file)
     names = sorted({module.class_name for module in modules_within(value)})[:6]
     raise ModelError(
-        f"{path} is a file of Torch7, but neither a checkpoint of char-rnn nor one of torch-rnn; it holds {', '.join(names) or 'no module'}."
+        f"{path} is a file of Torch7, but neither a checkpoint of char-rnn nor one of torch-rnn; it holds "
+        f"{', '.join(names) or 'no module'}."
     )
 
 
@@ -83,7 +84,10 @@ NUMBERS = "a model of audio samples (.nam, RTNeural JSON)"
 
 
 def describe_numbers_model(path: Path, vectors: Sequence[str]) -> str:
-    """Return what a model of numbers is and how its check ended. Raises `ModelError` for another file, or if the check failed."""
+    """Return what a model of numbers is and how its check ended.
+
+    Raises `ModelError` for another file, or if the check failed.
+    """
     model = read_numbers_model(path)
     if vectors:
         return f"{model.describe()}; {check_vectors(model, vectors)}"
@@ -114,7 +118,10 @@ def import_file(path: Path, options: ImportOptions) -> ImportedModel:
 
 
 def output_path(path: Path, options: ImportOptions) -> Path:
-    """Return the model file to write, `runs/NAME/model.safetensors` by default. Raises `UsageError` if it exists, without `force`."""
+    """Return the model file to write, `runs/NAME/model.safetensors` by default.
+
+    Raises `UsageError` if it exists, without `force`.
+    """
     name = path.parent.name if path.name == "manifest.json" else path.stem
     out = Path(options.out) if options.out is not None else Path("runs") / (name or "imported")
     target = out if out.suffix == ".safetensors" else out / MODEL_FILE_NAME
@@ -142,7 +149,8 @@ def _read(path: Path, vocabulary_file: VocabularyFile | None, vectors: Sequence[
                 return kind.read(path, vocabulary_file)
         if is_numbers_model(path, head):
             raise ModelError(
-                f"{path} is {NUMBERS}, and only models of texts can be written yet. It was read: {describe_numbers_model(path, vectors)}."
+                f"{path} is {NUMBERS}, and only models of texts can be written yet. It was read: "
+                f"{describe_numbers_model(path, vectors)}."
             )
     except (
         KeyError,

@@ -63,7 +63,8 @@ def parse_network(config: Any) -> KerasNetwork:
     entries = _layer_entries(config)
     layers = [_layer(entry) for entry in entries]
     notes: list[str] = []
-    embedding, recurrent, dense = None, [], None
+    recurrent: list[KerasLayer] = []
+    embedding, dense = None, None
     for layer in layers:
         if layer.class_name in NEUTRAL:
             if "ropout" in layer.class_name or "Noise" in layer.class_name:
@@ -78,7 +79,8 @@ def parse_network(config: Any) -> KerasNetwork:
             dense = layer
         elif layer.class_name != "Activation" or dense is None or layer.settings.get("activation") != "softmax":
             raise ModelError(
-                f"The model has a layer {layer.class_name} ({layer.name}) in a place where no model here has it, so it cannot be "
+                f"The model has a layer {layer.class_name} ({layer.name}) in a place where no model here has it, so it "
+                "cannot be "
                 "imported: Embedding, SimpleRNN, GRU or LSTM layers, and one Dense are expected, in this order."
             )
     if not recurrent or dense is None:
@@ -103,7 +105,8 @@ def _network(
             raise ModelError(f"The layer {layer.name} has return_sequences=False, and the next layer reads each of its steps.")
     if not recurrent[-1].settings.get("return_sequences"):
         notes.append(
-            "the last layer has return_sequences=False: the model was trained on windows that start from the zero state, and here the "
+            "the last layer has return_sequences=False: the model was trained on windows that start from the zero state, "
+            "and here the "
             "state is carried on"
         )
     return KerasNetwork(
@@ -120,7 +123,8 @@ def _check_recurrent(layer: KerasLayer) -> None:
         found = settings.get(name, "hard_sigmoid" if name == "recurrent_activation" else "tanh")
         if found != expected:
             raise ModelError(
-                f"The layer {layer.name} has {name}={found!r}, and {layer.class_name} of {expected!r} is what a cell here computes."
+                f"The layer {layer.name} has {name}={found!r}, and {layer.class_name} of {expected!r} is what a cell here "
+                "computes."
             )
 
 
@@ -145,14 +149,15 @@ def _check_chain(entries: list[Any]) -> None:
         sources = _source_names(entry.get("inbound_nodes", []))
         if sources != ([] if previous is None else [previous]):
             raise ModelError(
-                f"The layer {name} reads {', '.join(sources) or 'an input of its own'}, not just the layer before it: models with skip "
+                f"The layer {name} reads {', '.join(sources) or 'an input of its own'}, not just the layer before it: "
+                "models with skip "
                 "connections, attention or several inputs cannot be imported."
             )
         previous = name
 
 
 def _source_names(value: Any, depth: int = 12) -> list[str]:
-    """Return the names of the layers in `inbound_nodes`, as Keras 2 (`["name", 0, 0, {}]`) or Keras 3 (`keras_history`) write them."""
+    """Return the names of the layers in `inbound_nodes`: Keras 2 writes `["name", 0, 0, {}]`, Keras 3 `keras_history`."""
     if depth == 0:
         return []
     if isinstance(value, Mapping):
@@ -173,7 +178,8 @@ def _layer(entry: Any) -> KerasLayer:
     class_name, settings = str(entry.get("class_name")), entry["config"]
     if class_name == "Bidirectional":
         raise ModelError(
-            f"The layer {settings.get('name')} is Bidirectional (merge_mode={settings.get('merge_mode')!r}): a model that predicts the next "
+            f"The layer {settings.get('name')} is Bidirectional (merge_mode={settings.get('merge_mode')!r}): a model that "
+            "predicts the next "
             "character reads forward only."
         )
     if class_name == "TimeDistributed":

@@ -76,11 +76,13 @@ def _source_model(
         embedding = weights[network.embedding.name][0]
     elif layers[0].weight_ih.shape[2] != len(head_bias):
         raise ModelError(
-            f"The first layer reads {layers[0].weight_ih.shape[2]} numbers, and one-hot input of the {len(head_bias)} tokens is expected."
+            f"The first layer reads {layers[0].weight_ih.shape[2]} numbers, and one-hot input of the {len(head_bias)} "
+            "tokens is expected."
         )
     if vocabulary_file is None:
         raise UsageError(
-            f"{path} holds no vocabulary: name it with --vocabulary FILE (JSON: {len(head_bias)} characters in the order of their ids, "
+            f"{path} holds no vocabulary: name it with --vocabulary FILE (JSON: {len(head_bias)} characters in the order of "
+            "their ids, "
             "or a map from characters to ids; or the text that the model was trained on)."
         )
     vocabulary = build_vocabulary(vocabulary_file.tokens(len(head_bias)))
@@ -151,8 +153,10 @@ def _config_attribute(file: Any, path: Path) -> Any:
         names = ", ".join(list(file)[:8])
         if {"rnn_1", "attention"} & set(file) or {"rnn_1", "attention"} & set(file.get("model_weights", {})):
             raise ModelError(
-                f"{path} holds weights of textgenrnn. Its network reads a new window of 40 characters for each character, from the zero state, "
-                "and attends to the whole window: it has no state to carry from step to step, so no model here computes the same."
+                f"{path} holds weights of textgenrnn. Its network reads a new window of 40 characters for each character, "
+                "from the zero state, "
+                "and attends to the whole window: it has no state to carry from step to step, so no model here computes the "
+                "same."
             )
         raise ModelError(
             f"{path} holds weights without a configuration ({names}): save the whole model in Keras, model.save(...)."

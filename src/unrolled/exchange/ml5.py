@@ -1,8 +1,8 @@
 """Folders of ml5's charRNN: one file of float32 a variable, `vocab.json`, and mostly `manifest.json` with the shapes.
 
-The network is that of char-rnn-tensorflow: embedding, `BasicLSTMCell` layers, softmax. A cell has one matrix `(I + H, 4 H)` of input and
-recurrent weights, the gates in the order i, j, f, o (our i, g, f, o). TensorFlow adds one to the forget gate when it runs, which is not
-stored: it is added to the bias here.
+The network is that of char-rnn-tensorflow: embedding, `BasicLSTMCell` layers, softmax. A cell has one matrix `(I + H, 4 H)` of
+input and recurrent weights, the gates in the order i, j, f, o (our i, g, f, o). TensorFlow adds one to the forget gate when it
+runs, which is not stored: it is added to the bias here.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 
 They map numbers to numbers, and there is no model of numbers yet that could hold them, so an import ends with what was read.
 
-RTNeural writes the layers of Keras (gates i f c o and z r h) or a `state_dict` of PyTorch as JSON. An LSTM of Neural Amp Modeler is one list of
-weights: for each layer the rows of `[W_ih | W_hh]` (gates i f g o), the bias, and h and c, which are the state after a long silence.
+RTNeural writes the layers of Keras (gates i f c o and z r h) or a `state_dict` of PyTorch as JSON. An LSTM of Neural Amp
+Modeler is one list of weights: for each layer the rows of `[W_ih | W_hh]` (gates i f g o), the bias, and h and c, which are
+the state after a long silence.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from unrolled.exchange.source_model import LayerWeights
 Array = npt.NDArray[np.float64]
 MAX_JSON_BYTES = 256 << 20
 TOLERANCE = 1e-5
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "": lambda x: x,
     "linear": lambda x: x,
     "tanh": np.tanh,
@@ -87,7 +88,10 @@ class NumbersModel:
 
 
 def step(layer: Recurrent, x: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Return the next state of a layer for an input `(I,)`; its first part is the output. The equations are those of `nn.cells`."""
+    """Return the next state of a layer for an input `(I,)`; its first part is the output.
+
+    The equations are those of `nn.cells`.
+    """
     weights, h = layer.weights, state[0]
     from_x = np.einsum("ghi,i->gh", weights.weight_ih, x) + weights.bias
     from_h = np.einsum("ghi,i->gh", weights.weight_hh, h) + (0 if weights.bias_hh is None else weights.bias_hh)
@@ -133,7 +137,8 @@ def read_numbers_model(path: Path) -> NumbersModel:
 def _nam(value: Mapping[str, Any]) -> NumbersModel:
     if value["architecture"] != "LSTM":
         raise ModelError(
-            f"The model is a {value['architecture']!r:.60} of Neural Amp Modeler, which is no recurrent network; LSTM is expected."
+            f"The model is a {value['architecture']!r:.60} of Neural Amp Modeler, which is no recurrent network; LSTM is "
+            "expected."
         )
     config, weights = value["config"], np.asarray(value["weights"], np.float64).reshape(-1)
     sizes = [int(config["input_size"])] + [int(config["hidden_size"])] * int(config["num_layers"])
@@ -202,7 +207,10 @@ def _state_dict(value: Mapping[str, Any]) -> NumbersModel:
 
 
 def check_vectors(model: NumbersModel, paths: Sequence[str]) -> str:
-    """Return what recorded inputs and outputs (two CSV files) say. Raises `ModelError` if the outputs differ by more than 1e-5."""
+    """Return what recorded inputs and outputs (two CSV files) say.
+
+    Raises `ModelError` if the outputs differ by more than 1e-5.
+    """
     if len(paths) != 2:
         raise DataError(
             f"{len(paths)} files of recorded vectors are given, and two are expected: --vectors IN.csv --vectors OUT.csv."

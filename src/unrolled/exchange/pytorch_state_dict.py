@@ -1,8 +1,8 @@
 """PyTorch models: a `state_dict` in a `.pt` file, read with `weights_only=True`, or in a `.safetensors` file.
 
-The layers are found by the names that `torch.nn` gives their parameters: an embedding or one-hot input, `weight_ih_l0 ...` of nn.RNN, nn.GRU
-or nn.LSTM (or `weight_ih ...` of the cells), and nn.Linear. Gates: LSTM i f g o, GRU r z n with the reset after the product, as ours. Both
-biases of a gate are added, except those of a GRU, whose reset gate multiplies one of them.
+The layers are found by the names that `torch.nn` gives their parameters: an embedding or one-hot input, `weight_ih_l0 ...` of
+nn.RNN, nn.GRU or nn.LSTM (or `weight_ih ...` of the cells), and nn.Linear. Gates: LSTM i f g o, GRU r z n with the reset after
+the product, as ours. Both biases of a gate are added, except those of a GRU, whose reset gate multiplies one of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _RECURRENT = re.compile(
 
 
 def read_pytorch(path: Path, vocabulary_file: VocabularyFile | None = None) -> SourceModel:
-    """Return the model of a `.pt` or `.safetensors` file. Raises `ModelError` for another network, `UsageError` without a vocabulary."""
+    """Return the model of a `.pt` or `.safetensors` file.
+
+    Raises `ModelError` for another network, and `UsageError` without a vocabulary.
+    """
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pt(path)
     tensors = _state_dict(content)
     if not tensors:
@@ -129,7 +132,8 @@ def recurrent_layers(tensors: Mapping[str, Tensor]) -> tuple[list[LayerWeights],
         groups.setdefault((match["prefix"], match["layer"] or ""), {})[match["kind"]] = tensor
     if not groups:
         raise ModelError(
-            f"The state_dict has no parameters of nn.RNN, nn.GRU or nn.LSTM (weight_ih_l0 ...); it has {', '.join(list(rest)[:5])}."
+            "The state_dict has no parameters of nn.RNN, nn.GRU or nn.LSTM (weight_ih_l0 ...); it has "
+            f"{', '.join(list(rest)[:5])}."
         )
     found = [_layer(groups[key], "".join(key)) for key in sorted(groups, key=_layer_place)]
     if len({cell for cell, _ in found}) != 1:
@@ -140,7 +144,10 @@ def recurrent_layers(tensors: Mapping[str, Tensor]) -> tuple[list[LayerWeights],
 
 
 def _layer_place(key: tuple[str, str]) -> tuple[list[tuple[bool, int, str]], int]:
-    """Return what sorts layers: the name of their module, its numbers as numbers, then their number in it. Files sort names as texts."""
+    """Return what sorts layers: the name of their module, its numbers as numbers, then their number in it.
+
+    Files of safetensors sort names as texts.
+    """
     words = [word for word in re.split(r"(\d+)", key[0].rstrip(".")) if word]
     name = [(not word.isdecimal(), int(word) if word.isdecimal() else 0, word) for word in words]
     return name, int(key[1].removeprefix("_l") or 0)
@@ -195,7 +202,8 @@ def _embedding_and_head(
         raise ModelError(f"The model has parameters that no model here has, so it cannot be imported: {', '.join(others[:5])}.")
     if not embeddings and size != len(weight):
         raise ModelError(
-            f"The first layer reads {size} numbers, and there is neither an embedding of {size} nor one-hot input of {len(weight)}."
+            f"The first layer reads {size} numbers, and there is neither an embedding of {size} nor one-hot input of "
+            f"{len(weight)}."
         )
     return (matrices[embeddings[0]] if embeddings else None), weight, bias
 
@@ -214,7 +222,8 @@ def _tokens(path: Path, content: Any, vocabulary_file: VocabularyFile | None, nu
     tokens = find_tokens(content, num_tokens, depth=2) if isinstance(content, Mapping) else None
     if tokens is None:
         raise UsageError(
-            f"{path} holds no vocabulary of {num_tokens} tokens: name it with --vocabulary FILE (JSON: characters in the order of "
+            f"{path} holds no vocabulary of {num_tokens} tokens: name it with --vocabulary FILE (JSON: characters in the "
+            "order of "
             "their ids, or a map from characters to ids; or the text that the model was trained on)."
         )
     return tokens

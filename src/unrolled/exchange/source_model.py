@@ -19,9 +19,9 @@ from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError
 from unrolled.exchange.vocabulary import Vocabulary
 from unrolled.nn.language_model import RecurrentLM
-from unrolled.options import ModelOptions
+from unrolled.options import ModelOptions, from_dict
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 MAX_UNITS = 65536
 ABSENT_BIAS = -1e4
 """Bias of a token that the source model does not have: its probability is zero in float32, and the bias is finite."""
@@ -92,7 +92,9 @@ class SourceModel:
     def check(self) -> None:
         """Raise `ModelError` if the sizes of the parts do not fit each other, or a weight is not finite."""
         num_tokens, width = len(self.head_bias), self.hidden_sizes[-1]
-        expected = [("output layer", self.head_weight.shape, (num_tokens, width))]
+        expected: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = [
+            ("output layer", self.head_weight.shape, (num_tokens, width))
+        ]
         size = num_tokens
         if self.embedding is not None:
             expected.append(("embedding", self.embedding.shape, (num_tokens, self.embedding.shape[1])))
@@ -129,10 +131,9 @@ class SourceModel:
         hidden, ids = max(self.hidden_sizes), self.vocabulary.source_ids
         embedding_size = 0 if self.embedding is None else self.embedding.shape[1]
         two_biases = any(layer.bias_hh is not None for layer in self.layers)
-        options = ModelOptions(
-            cell=self.cell, layers=len(self.layers), hidden=hidden, embedding=embedding_size, dropout=0.0, residual=False,
-            two_biases=two_biases,
-        )  # fmt: skip
+        settings = {"cell": self.cell, "layers": len(self.layers), "hidden": hidden, "embedding": embedding_size}
+        settings |= {"dropout": 0.0, "residual": False, "two_biases": two_biases}
+        options = from_dict(ModelOptions, settings, "the imported model")
         with torch.random.fork_rng(devices=[]):
             model = RecurrentLM(len(ids), options).eval()
         head_weight = np.pad(self.head_weight, ((0, 0), (0, hidden - self.head_weight.shape[1])))

@@ -1,13 +1,14 @@
 """Reader of files of Torch7 (`torch.save` in Lua), in its binary form.
 
-Only data is read: numbers, texts, tables and tensors. A Lua function in a file is skipped and stands as `LUA_FUNCTION`; an object of any
-class is a `TorchObject` with its fields, and no code of a class is run. All lengths are compared with what is left of the file, tensors
-are views of the bytes of the file, and the number of values is bounded, so memory grows with the size of the file only. Objects are read
-with a stack of our own, so that deep nesting does not reach Python's recursion limit. Cyclic references are allowed, as in Torch.
+Only data is read: numbers, texts, tables and tensors. A Lua function in a file is skipped and stands as `LUA_FUNCTION`; an
+object of any class is a `TorchObject` with its fields, and no code of a class is run. All lengths are compared with what is
+left of the file, tensors are views of the bytes of the file, and the number of values is bounded, so memory grows with the
+size of the file only. Objects are read with an explicit stack, so that deep nesting does not reach Python's recursion limit.
+Cyclic references are allowed, as in Torch.
 
-The layout, all numbers little-endian: a value is an `int32` type, then a number (`float64`), a string (`int32` length, bytes), a boolean
-(`int32`), or for tables, objects and functions an `int32` index, by which later values refer to the same object, and its content.
-Source: `File.lua`, `generic/Tensor.c` and `generic/Storage.c` of torch/torch7.
+The layout, all numbers little-endian: a value is an `int32` type, then a number (`float64`), a string (`int32` length, bytes),
+a boolean (`int32`), or for tables, objects and functions an `int32` index, by which later values refer to the same object, and
+its content. Source: `File.lua`, `generic/Tensor.c` and `generic/Storage.c` of torch/torch7.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ NIL, NUMBER, STRING, TABLE, OBJECT, BOOLEAN, FUNCTION, OLD_CLOSURE, CLOSURE = ra
 MAX_VALUES = 5_000_000
 """Values in a file beyond which it is not read: a checkpoint of a long training has some 100,000 losses."""
 
+MAX_FILE_BYTES = 4 << 30
 MAX_DIMENSIONS = 16
 ELEMENT_TYPES = {
     "Double": "<f8", "Float": "<f4", "Cuda": "<f4", "CudaDouble": "<f8", "CudaHalf": "<f2", "Half": "<f2", "Cl": "<f4",
@@ -236,7 +238,8 @@ class _Reader:
         (count,) = self.integers(1, 8)
         if not 0 <= count * dtype.itemsize <= len(self.content) - self.position:
             raise ModelError(
-                f"The file is damaged or cut short: a storage of {count:,} elements at byte {self.position:,} is longer than the file."
+                f"The file is damaged or cut short: a storage of {count:,} elements at byte {self.position:,} is longer "
+                "than the file."
             )
         elements = np.frombuffer(self.content, dtype, count, self.position)
         self.position += count * dtype.itemsize
@@ -260,6 +263,8 @@ def is_torch7(head: bytes) -> bool:
 def read_torch7(path: Path) -> Any:
     """Return the value that a file of Torch7 holds. Raises `ModelError` if it is damaged or not in the binary form."""
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB, more than a checkpoint of a text model has.")
         content = path.read_bytes()
     except OSError as error:
         raise storage_error(error, path, "read") from error

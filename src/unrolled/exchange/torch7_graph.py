@@ -1,7 +1,8 @@
 """The equations that an nngraph module computes, as expressions, and the recurrent cells among them.
 
-char-rnn writes a step of its network as a graph of modules. The order of the parameters in a file says nothing about their meaning, so the
-graph itself is followed: each output is an expression of the inputs, in which the equation of a cell is recognized.
+char-rnn writes a step of its network as a graph of modules. The order of the parameters in a file says nothing about their
+meaning, so the graph itself is followed: each output is an expression of the inputs, in which the equation of a cell is
+recognized.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Expression:
     """A value in a graph: what it is (`kind`), and of which values.
 
     Kinds: `input` (number `index`), `one-hot`, `embedding`, `linear` (weight, bias), `sum`, `product`, `sigmoid`, `tanh`,
-    `rows` (elements `start` to `stop` of a vector), `chunks` (a vector in `index` parts), `one-minus`, `negative`, `log-softmax`.
+    `rows` (elements `start` to `stop` of a vector), `chunks` (a vector in `index` parts), `one-minus`, `negative`,
+    `log-softmax`.
     """
 
     kind: str

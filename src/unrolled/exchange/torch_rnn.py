@@ -1,10 +1,11 @@
 """Checkpoints of torch-rnn (Johnson 2016, `.t7`): LSTM, GRU and RNN, with or without batch normalization.
 
-A checkpoint is a table with `model`, an `nn.LanguageModel`: `net` is a sequence of nn.LookupTable, recurrent layers and nn.Linear, and
-`idx_to_token` the vocabulary, from 1. A layer has one matrix `(D + H, G H)` of input and recurrent weights.
+A checkpoint is a table with `model`, an `nn.LanguageModel`: `net` is a sequence of nn.LookupTable, recurrent layers and
+nn.Linear, and `idx_to_token` the vocabulary, from 1. A layer has one matrix `(D + H, G H)` of input and recurrent weights.
 
     LSTM   gates i, f, o, g
-    GRU    gates u, r, n; n = tanh(W x + U (r * h)),  h' = (1 - u) * h + u * n: the reset gate before the product, u is 1 - z of ours
+    GRU    gates u, r, n; n = tanh(W x + U (r * h)),  h' = (1 - u) * h + u * n: the reset gate before the product, u is 1 - z
+    of ours
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def read_torch_rnn(model: TorchObject, vocabulary_file: VocabularyFile | None = 
     notes = _notes(cell, dropout, any(module.class_name in NORMALIZATIONS for module in modules))
     vocabulary = build_vocabulary(_tokens(model, vocabulary_file, len(head[1])))
     return SourceModel(
-        "torch-rnn checkpoint", cell, tuple(layers), *head, vocabulary, embedding, order, (*notes, *vocabulary.notes),
-        {"dropout": dropout} if dropout else {},
+        "torch-rnn checkpoint", cell, tuple(layers), head[0], head[1], vocabulary, embedding, order,
+        (*notes, *vocabulary.notes), {"dropout": dropout} if dropout else {},
     )  # fmt: skip
 
 
@@ -116,7 +117,8 @@ def _tokens(model: TorchObject, vocabulary_file: VocabularyFile | None, num_toke
     tokens = tokens_of(by_id, num_tokens)
     if tokens is None:
         raise ModelError(
-            f"The vocabulary in the checkpoint has {len(entries)} entries, and the output layer of the model has {num_tokens} tokens: "
+            f"The vocabulary in the checkpoint has {len(entries)} entries, and the output layer of the model has "
+            f"{num_tokens} tokens: "
             "give the right one with --vocabulary."
         )
     return tokens

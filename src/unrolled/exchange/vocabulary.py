@@ -1,7 +1,7 @@
 """The vocabulary of a foreign model: from what its file calls token 0, 1, 2 ... to a tokenizer of this package.
 
-Characters become a `CharTokenizer` that keeps the ids of the file. Lua reads texts as bytes, so vocabularies of char-rnn can hold single
-bytes of longer characters; these become a `ByteTokenizer`.
+Characters become a `CharTokenizer` that keeps the ids of the file. Lua reads texts as bytes, so vocabularies of char-rnn can
+hold single bytes of longer characters; these become a `ByteTokenizer`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Vocabulary:
 
 
 def build_vocabulary(tokens: Sequence[Token]) -> Vocabulary:
-    """Return the vocabulary of a model whose token `i` is `tokens[i]`. Raises `ModelError` if a token is neither character nor byte."""
+    """Return the vocabulary of a model whose token `i` is `tokens[i]`.
+
+    Raises `ModelError` if a token is neither a character nor a byte.
+    """
     by_id: Sequence[Token] = tokens
     if any(isinstance(token, bytes) for token in tokens):
         decoded = [_decode(token) for token in tokens]
@@ -111,7 +114,8 @@ def _character_vocabulary(tokens: list[str | None]) -> Vocabulary:
             continue
         if token is not None and name not in UNKNOWN_NAMES | PADDING_NAMES | END_NAMES:
             raise ModelError(
-                f"The vocabulary holds {token!r:.60}, which is not one character: only models of characters or bytes can be imported."
+                f"The vocabulary holds {token!r:.60}, which is not one character: only models of characters or bytes can be "
+                "imported."
             )
         wanted = UNKNOWN_CHARACTER if name in UNKNOWN_NAMES else PADDING_CHARACTER
         characters[index] = wanted if wanted not in taken else _private_character(taken)
@@ -156,6 +160,7 @@ def tokens_of(value: Any, num_tokens: int) -> list[Token] | None:
 
 def _ids_first(value: Mapping[Any, Any]) -> dict[int, Token] | None:
     """Return a map from ids to tokens; None if the value is none in either direction, or two tokens have one id."""
+    by_id: dict[int, Token]
     if all(isinstance(index, int) and not isinstance(index, bool) for index in value.values()):
         by_id = {index: token for token, index in value.items() if isinstance(token, str | bytes)}
         return by_id if len(by_id) == len(value) else None
@@ -211,21 +216,24 @@ class VocabularyFile:
     def tokens(self, num_tokens: int, order: str = TEXT_ORDERS[0]) -> list[Token]:
         """Return the tokens of a model of `num_tokens`; the characters of a text are numbered in one of `TEXT_ORDERS`."""
         if self.text is None:
-            tokens = find_tokens(self.value, num_tokens)
-            if tokens is None:
+            named = find_tokens(self.value, num_tokens)
+            if named is None:
                 size = f"{len(self.value)} entries" if isinstance(self.value, dict | list) else "no entries"
                 raise ModelError(
-                    f"{self.path} has {size}, and the model has {num_tokens} tokens: a JSON list of {num_tokens} characters, or a map "
+                    f"{self.path} has {size}, and the model has {num_tokens} tokens: a JSON list of {num_tokens} "
+                    "characters, or a map "
                     "from characters to ids, is expected."
                 )
-            return tokens
+            return named
         characters = _ordered_characters(self.text, order)
         if len(characters) not in (num_tokens, num_tokens - 1):
             raise ModelError(
-                f"{self.path} has {len(characters)} different characters, and the model has {num_tokens} tokens: give the whole "
+                f"{self.path} has {len(characters)} different characters, and the model has {num_tokens} tokens: give the "
+                "whole "
                 "text that it was trained on, or its vocabulary as JSON."
             )
-        return [None] * (num_tokens - len(characters)) + [*characters]
+        tokens: list[Token] = [None] * (num_tokens - len(characters))
+        return tokens + [*characters]
 
 
 def _ordered_characters(text: str, order: str) -> list[str]:
