@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"errors"}, {"option_fields", "atomic_io"}, {"options"}, {"option_rules", "keywords", "keyword_docs"},
+    {"errors"}, {"option_fields", "atomic_io"}, {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"},
     {"datasets"}, {"text"}, {"tables"},
-    {"nn"}, {"checkpoints"}, {"generation"},
+    {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
@@ -30,7 +30,8 @@ ORDER = {
         "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",
         "sequence_model", "device", "stateful", "kernels",
     ],
-    "checkpoints": ["format_1", "model_file", "run_dir", "tensorboard"],
+    "checkpoints": ["format_1", "array_file", "model_file", "run_dir", "tensorboard"],
+    "runtime": ["text_network"],
     "generation": ["sampling", "beam_search"],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",

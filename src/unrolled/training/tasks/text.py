@@ -15,8 +15,9 @@ from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.generation.sampling import generate, sampling_precision
+from unrolled.network_shapes import embedding_dim
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM, embedding_dim
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
 from unrolled.tables.table_files import TABLE_SUFFIXES
