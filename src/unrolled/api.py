@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
-from unrolled.checkpoints.model_file import TextModelFile, load_model
+from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.errors import ModelError, UsageError
 from unrolled.keyword_docs import keyword_arguments
@@ -28,9 +28,7 @@ from unrolled.options import (
     present_names,
     split_by_class,
 )
-
-if TYPE_CHECKING:
-    pass
+from unrolled.runtime.text_network import to_text_model
 
 
 @keyword_arguments(DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
@@ -120,9 +118,9 @@ def _train(
     options: Mapping[str, Any],
     expect_table: bool,
 ) -> Model | TableModel:
+    from unrolled.checkpoints.run_data import load_request
     from unrolled.training import launch
     from unrolled.training.callbacks import NullProgress
-    from unrolled.training.resume import load_request
     from unrolled.views.progress import LogProgress
 
     if resume is not None and (inputs or preset):
@@ -192,8 +190,12 @@ def load_table(path: str | Path, **options: Unpack[MachineKwargs]) -> TableModel
 def open_model(path: Path, machine: MachineOptions) -> Model | TableModel:
     """Load a model of either kind; `path` as for `load`."""
     path = find_model(path)
-    model_file = load_model(path)
-    return Model(path, model_file, machine) if isinstance(model_file, TextModelFile) else TableModel(path, model_file, machine)
+    header, arrays = read_model(path)
+    if header.get("kind") != "table":
+        return Model(path, to_text_model(path, header, arrays), machine)
+    from unrolled.checkpoints.model_file import load_table_model
+
+    return TableModel(path, load_table_model(path), machine)
 
 
 def _require_text_model(model: Model | TableModel) -> Model:

@@ -27,12 +27,12 @@ ORDER = {
         "row_tally", "pair_batching", "row_splits",
     ],
     "nn": [
-        "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",
-        "sequence_model", "device", "stateful", "kernels",
+        "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder",
+        "language_model", "sequence_model", "device", "stateful", "kernels",
     ],
-    "checkpoints": ["format_1", "array_file", "model_file", "run_dir", "tensorboard"],
-    "runtime": ["text_network"],
-    "generation": ["sampling", "beam_search"],
+    "checkpoints": ["format_1", "array_file", "model_file", "run_dir", "run_data", "tensorboard"],
+    "runtime": ["text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine"],
+    "generation": ["torch_model", "sampling", "beam_search"],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
@@ -49,8 +49,8 @@ ORDER = {
         "report",
     ],
     "analysis": [
-        "notebook", "text_session", "table_session", "score_text", "novel_samples", "baselines", "explain_text",
-        "explain_table", "report_data", "report_text", "report_table",
+        "notebook", "notebook_activations", "text_session", "table_session", "score_text", "novel_samples", "baselines",
+        "explain_text", "explain_table", "report_data", "report_text", "report_table",
     ],
     "models": ["base", "text", "table"],
     "bench": ["peers", "workloads", "process", "learning"],

@@ -13,11 +13,11 @@ from typing import Any
 
 from unrolled import __version__
 from unrolled.atomic_io import write_atomic
+from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.options import ReportOptions, TrainRequest
 from unrolled.training.launch import is_table
-from unrolled.training.resume import load_request
 from unrolled.views.report import report_page
 
 

@@ -89,6 +89,14 @@ def _to_float32(tensor: Tensor) -> Tensor:
     return tensor.float()
 
 
+def load_table_model(path: Path) -> TableModelFile:
+    """Read a model file that is to be one of a table, as `load_model` does."""
+    model_file = load_model(path)
+    if not isinstance(model_file, TableModelFile):
+        raise ModelError(f"{path} is a model of texts, and one of a table is expected.")
+    return model_file
+
+
 def load_text_model(path: Path) -> TextModelFile:
     """Read a model file that is to be one of texts, as `load_model` does."""
     model_file = load_model(path)

@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
         else:
             _print_stream(options.prompt, model.stream(**settings))
     else:
-        _print_samples(model.samples(**settings), one_per_line=model.model_file.documents == "line")
+        _print_samples(model.samples(**settings), one_per_line=model.text_model.documents == "line")
     return 0
 
 
@@ -77,8 +77,8 @@ def _print_samples(samples: Iterator[Sample], one_per_line: bool) -> None:
 
 def _output_filter() -> Callable[[str], str]:
     """Return a function that makes text printable: on a terminal without control characters, otherwise unchanged."""
-    from unrolled.views.colored_text import strip_control_chars
-
     if sys.stdout.isatty():
+        from unrolled.views.colored_text import strip_control_chars
+
         return strip_control_chars
     return lambda text: text.encode("utf-8", "replace").decode("utf-8")
