@@ -231,7 +231,7 @@ def test_the_first_token_comes_at_once_and_blocks_grow() -> None:
     ids, _ = encode_prompt(CharTokenizer(LETTERS), "")
     options = SampleOptions(length=300)
     decoder = TorchDecoder(model, 2)
-    blocks = [block.shape[1] for block in stream_ids(model, ids, [1, 2], options, decoder=decoder)]
+    blocks = [block.shape[1] for block in stream_ids(model, ids, [1, 2], options, decoder=decoder.decoder)]
     assert blocks == [1, 1, 2, 4, 8, 16, 32, 64, 64, 64, 44]
 
 
