@@ -41,7 +41,8 @@ def network(tokenizer: Tokenizer, seed: int = 0) -> RecurrentLM:
 
 def log_probs(*probabilities: float) -> Doubles:
     with np.errstate(divide="ignore"):
-        return np.log(np.array([probabilities]))
+        logits: Doubles = np.log(np.array([probabilities]))
+    return logits
 
 
 def kept_ids(logits: Doubles) -> list[int]:

@@ -105,7 +105,8 @@ def apply_min_p(logits: Doubles, options: SampleOptions) -> Doubles:
     if options.min_p == 0:
         return logits
     probs = softmax(logits)
-    return np.where(probs < options.min_p * probs.max(-1, keepdims=True), -np.inf, logits)
+    filtered: Doubles = np.where(probs < options.min_p * probs.max(-1, keepdims=True), -np.inf, logits)
+    return filtered
 
 
 def _most_likely_first(logits: Doubles) -> npt.NDArray[np.int64]:

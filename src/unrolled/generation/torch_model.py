@@ -130,7 +130,8 @@ class TorchModel(LanguageModel):
 
     def _forward(self, ids: Ids, state: State, resets: Mask | None) -> tuple[Tensor, State]:
         with contextlib.nullcontext() if self.machine is None else self.machine.autocast():
-            return self.model(self._tensor(ids), state, None if resets is None else self._tensor(resets))
+            logits, state = self.model(self._tensor(ids), state, None if resets is None else self._tensor(resets))
+        return logits, state
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.model.device)
