@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.errors import ModelError, UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import MachineKwargs, TrainKwargs, TrainTableKwargs
-from unrolled.models.table import TableModel
 from unrolled.models.text import Model
 from unrolled.options import (
     OPTION_CLASSES,
@@ -29,6 +28,9 @@ from unrolled.options import (
     split_by_class,
 )
 from unrolled.runtime.text_network import to_text_model
+
+if TYPE_CHECKING:
+    from unrolled.models.table import TableModel
 
 
 @keyword_arguments(DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
@@ -194,6 +196,7 @@ def open_model(path: Path, machine: MachineOptions) -> Model | TableModel:
     if header.get("kind") != "table":
         return Model(path, to_text_model(path, header, arrays), machine)
     from unrolled.checkpoints.model_file import load_table_model
+    from unrolled.models.table import TableModel
 
     return TableModel(path, load_table_model(path), machine)
 
@@ -205,6 +208,6 @@ def _require_text_model(model: Model | TableModel) -> Model:
 
 
 def _require_table_model(model: Model | TableModel) -> TableModel:
-    if isinstance(model, TableModel):
+    if not isinstance(model, Model):
         return model
     raise ModelError(f"{model.path} is a text model, not a table model: use `unrolled sample`, or unrolled.load.")

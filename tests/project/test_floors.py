@@ -131,3 +131,31 @@ def test_only_atomic_io_replaces_files() -> None:
         if path.name != "atomic_io.py":
             calls = {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)}
             assert not calls & {"os.replace", "os.rename", "shutil.move"}, path
+
+
+def eager_imports(path: Path) -> set[str]:
+    """Return the modules that a file imports when it is imported itself, each with the packages that it is in."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names | {name.rpartition(".")[0] for name in names}
+
+
+def test_the_runtime_imports_neither_torch_nor_anything_that_does() -> None:
+    """Nor does what samples and scores with it: these are the modules at which `unrolled sample`, `score` and `eval` begin."""
+    files = {".".join(("unrolled", *path.relative_to(ROOT).with_suffix("").parts)): path for path in FILES}
+    begin = [name for name in files if name.startswith("unrolled.runtime.")]
+    begin += ["unrolled.api", "unrolled.models.text", "unrolled.analysis.score_text", "unrolled.evaluation.line_surprisal"]
+    reached, waiting = set(begin), list(begin)
+    while waiting:
+        name = waiting.pop()
+        found = eager_imports(files[name])
+        assert not {other for other in found if other.split(".")[0] == "torch"}, f"{name} imports torch"
+        new = {other for other in found & files.keys()} - reached
+        reached |= new
+        waiting += new
+    assert "unrolled.text.tokenizer" in reached
+    assert "unrolled.nn.cells" not in reached

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unrolled.checkpoints.run_data import load_request, reopen_corpus
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DataError, UsageError
 from unrolled.generation.sampling import Network, text_network
@@ -24,10 +23,7 @@ from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_decoder import Precision
 from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
 from unrolled.runtime.text_network import TextModel
-from unrolled.text.corpus import Corpus, open_corpus
 from unrolled.text.normalization import change_note, normalize_chunks
-from unrolled.text.splitting import Splits
-from unrolled.text.text_files import read_chunks, resolve_inputs
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import LINE_FEED, Ids, Tokenizer
 
@@ -35,6 +31,8 @@ if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TextModelFile
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
+    from unrolled.text.corpus import Corpus
+    from unrolled.text.splitting import Splits
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +127,9 @@ class TextSession:
 
     def corpus(self, inputs: tuple[str, ...]) -> tuple[Corpus, Splits]:
         """Return an encoded text and its splits: that of `inputs`, or of the run if there are none."""
+        from unrolled.checkpoints.run_data import load_request, reopen_corpus  # not at the top: sampling needs no texts
+        from unrolled.text.corpus import open_corpus
+
         if self.run is None:
             request, fingerprints = TrainRequest(), {"content_hash": "", "cache_key": ""}
         else:
@@ -176,6 +177,8 @@ class TextSession:
         if name is None:
             yield from self._held_out_code_points()
             return
+        from unrolled.text.text_files import read_chunks, resolve_inputs
+
         is_stdin = name == "-" and os.path.exists(STDIN_PATH)
         warnings: dict[str, int] = {}
         last = LINE_FEED
