@@ -79,7 +79,8 @@ def test_commands_and_functions_import_no_torch(tmp_path: Path, instructions: st
 
 
 def test_the_text_of_a_seed_is_the_same_before_and_after_torch_is_imported() -> None:
-    for options in ({}, {"kernels": "reference"}, {"precision": "float32"}, {"precision": "bfloat16"}):
+    settings: list[dict[str, Any]] = [{}, {"kernels": "reference"}, {"precision": "float32"}, {"precision": "bfloat16"}]
+    for options in settings:
         model = unrolled.load(RUN, threads=1, **options)
         before = model.sample(length=60, seed=8), model.score("the man").bits
         network = model.network
@@ -128,12 +129,9 @@ def test_what_is_no_model_of_texts_is_told_as_before(cli: Cli, tmp_path: Path, n
 
 
 def test_a_device_or_kernel_that_is_not_there_is_told_at_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    for option, message in (
-        ({"device": "cuda:77"}, "--device cuda:77 is not available"),
-        ({"device": "tpu"}, "--device tpu is not available"),
-    ):
-        with pytest.raises(unrolled.UnrolledError, match=message):
-            unrolled.load(RUN, **option)
+    for device in ("cuda:77", "tpu"):
+        with pytest.raises(unrolled.UnrolledError, match=f"--device {device} is not available"):
+            unrolled.load(RUN, device=device)
     monkeypatch.setattr(extension, "_load", lambda: (None, "not built here"))
     with pytest.raises(unrolled.UnrolledError, match="--kernels native cannot run this model: not built here"):
         unrolled.load(RUN, kernels="native")

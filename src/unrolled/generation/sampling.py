@@ -156,7 +156,8 @@ class PhiloxStreams:
 
     def at(self, position: int) -> Doubles:
         """Return the numbers of all samples at `position`, `(B,)` float64."""
-        return self.block(position, 1)[0]
+        numbers: Doubles = self.block(position, 1)[0]
+        return numbers
 
     def block(self, position: int, count: int) -> Doubles:
         """Return the numbers at `count` positions from `position`, `(count, B)`; all must be in the same `BLOCK`."""

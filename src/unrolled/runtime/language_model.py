@@ -63,24 +63,24 @@ class LanguageModel:
         minus the target's; the second is their variance.
         """
         logits, state = self.unroll(inputs, state, resets)
-        is_scored, losses = targets != IGNORE_INDEX, np.zeros(targets.shape)
-        scored_logits, target_ids = logits[is_scored], targets[is_scored]  # (N, V), (N,)
-        scale = np.float32(1.0 if logit_scale is None else logit_scale)
-        losses[is_scored] = target_losses(scored_logits * scale, target_ids)
+        is_scored = targets != IGNORE_INDEX
+        scaled = logits if logit_scale is None else logits * np.float32(logit_scale)
+        losses = np.where(is_scored, target_losses(scaled, np.where(is_scored, targets, 0)), 0).sum(0, dtype=np.float64)
         if logit_scale is None:
-            return losses.sum(0), (0.0, 0.0), state
-        probs = softmax(scored_logits * scale)
+            return losses, (0.0, 0.0), state
+        scored_logits, target_ids = logits[is_scored], targets[is_scored]  # (N, V), (N,)
+        probs = softmax(scaled[is_scored])
         mean = (probs * scored_logits).sum(-1)
         variance = (probs * np.square(scored_logits)).sum(-1) - np.square(mean)
         slope = mean - np.take_along_axis(scored_logits, target_ids[:, None].astype(np.int64), -1)[:, 0]
-        return losses.sum(0), (float(slope.sum(dtype=np.float64)), float(variance.sum(dtype=np.float64))), state
+        return losses, (float(slope.sum(dtype=np.float64)), float(variance.sum(dtype=np.float64))), state
 
 
 def target_losses(logits: Floats, targets: Ids) -> Floats:
     """Return -ln p(target) in nats, `(...)`, for logits `(..., V)` and `targets` `(...)`."""
     shifted = logits - logits.max(-1, keepdims=True)
     target_logits = np.take_along_axis(shifted, targets[..., None].astype(np.int64, copy=False), -1)[..., 0]
-    losses: Floats = np.log(np.exp(shifted).sum(-1)) - target_logits
+    losses: Floats = np.log(np.exp(shifted, out=shifted).sum(-1)) - target_logits
     return losses
 
 

@@ -6,6 +6,7 @@ steps, `V` tokens, `E` embedding size, `H` units of a layer, `G` gates of a cell
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -17,7 +18,7 @@ from unrolled.runtime.text_network import NORM_EPSILON, TextLayer, TextNetwork
 
 
 class LayerState(NamedTuple):
-    """State of a layer: `h` `(B, H)`, and the cell state `c` `(B, H)` of an LSTM."""
+    """State of a layer: `h` `(B, H)`, and the cell state `c` `(B, H)` of an LSTM (None: zero)."""
 
     h: Floats
     c: Floats | None = None
@@ -66,7 +67,8 @@ def gru_reset_before_step(layer: TextLayer, from_x: Floats, state: LayerState) -
 def lstm_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
     """`c' = f c + i g`, `h' = o tanh(c')`."""
     i, f, g, o = np.split(from_x + from_hidden(layer, state.h), 4, axis=1)
-    c = sigmoid(f) * state.c + sigmoid(i) * np.tanh(g)
+    written = sigmoid(i) * np.tanh(g)
+    c = written if state.c is None else sigmoid(f) * state.c + written
     return LayerState(sigmoid(o) * np.tanh(c), c)
 
 
@@ -121,8 +123,7 @@ class NumpyModel(LanguageModel):
         ys = np.empty((*ids.shape, self.network.hidden_size), np.float32)
         for t, step_ids in enumerate(ids):
             if resets is not None and resets[t].any():
-                keep = ~resets[t][:, None]  # (B, 1)
-                state = _map_state(lambda s, keep=keep: s * keep, state)
+                state = _map_state(functools.partial(np.multiply, ~resets[t][:, None]), state)
             ys[t], state = self._stack_step(step_ids, state)
         return self.head(ys), state
 
