@@ -31,7 +31,7 @@ ORDER = {
         "language_model", "sequence_model", "device", "stateful", "kernels",
     ],
     "checkpoints": ["format_1", "array_file", "model_file", "run_dir", "run_data", "tensorboard"],
-    "runtime": ["text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine"],
+    "runtime": ["blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine"],
     "generation": ["torch_model", "sampling", "beam_search"],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",

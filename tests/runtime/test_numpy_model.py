@@ -10,10 +10,11 @@ import torch
 from support.native import SETS, built
 from unrolled.generation.torch_model import TorchModel, as_text_network
 from unrolled.nn.cells import CELLS, state_tensors
-from unrolled.nn.kernels.extension import native_module
+from unrolled.nn.kernels.extension import native_module, num_threads
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import ModelOptions
+from unrolled.runtime import blas
 from unrolled.runtime.language_model import LanguageModel, Mask, target_losses
 from unrolled.runtime.native_layers import CELL_KINDS, NativeModel, unsupported_reason
 from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
@@ -135,3 +136,17 @@ def test_a_weight_that_changes_is_seen() -> None:
         model.head.weight.neg_()
     assert as_text_network(model) is not arrays
     assert np.array_equal(as_text_network(model).head_weight, model.head.weight.detach().numpy())
+
+
+def test_the_threads_of_numpys_products_are_set_for_a_while_only() -> None:
+    functions = blas._functions()
+    if functions is None:  # another library than OpenBLAS: nothing is changed
+        with blas.blas_threads(1):
+            return
+    before = functions[0]()
+    with blas.blas_threads(1):
+        assert functions[0]() == 1
+    assert functions[0]() == before
+    with NumpyModel(as_text_network(network())).inference():
+        assert functions[0]() == num_threads()
+    assert functions[0]() == before

@@ -6,6 +6,7 @@ Products are float32.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from unrolled.nn.kernels.extension import native_module, num_threads, unavailable_reason
 from unrolled.nn.unit_clamp import Clamp
+from unrolled.runtime.blas import blas_threads
 from unrolled.runtime.language_model import Floats, Ids, Mask
 from unrolled.runtime.numpy_model import LayerState, NumpyModel, State
 from unrolled.runtime.text_network import GATE_NAMES, NORM_EPSILON, TextLayer, TextNetwork
@@ -96,6 +98,9 @@ class NativeModel(NumpyModel):
         self._kind = CELL_KINDS[network.cell]
         self._table_fits = network.vocab_size * len(network.layers[0].bias) * 4 <= MAX_TABLE_BYTES
         self._packed = [self._pack(index) for index in range(len(network.layers))]
+
+    def inference(self) -> contextlib.AbstractContextManager[None]:
+        return blas_threads(1)  # the kernels have threads already
 
     def unroll(self, ids: Ids, state: State, resets: Mask | None = None) -> tuple[Floats, State]:
         if self.clamps or not ids.size or not self._table_fits:  # kernels cannot clamp

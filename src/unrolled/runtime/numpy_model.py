@@ -6,13 +6,16 @@ steps, `V` tokens, `E` embedding size, `H` units of a layer, `G` gates of a cell
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from unrolled.nn.kernels.extension import num_threads
 from unrolled.nn.unit_clamp import Clamp, check_clamps
+from unrolled.runtime.blas import blas_threads
 from unrolled.runtime.language_model import Floats, Ids, LanguageModel, Mask
 from unrolled.runtime.text_network import NORM_EPSILON, TextLayer, TextNetwork
 
@@ -107,6 +110,9 @@ class NumpyModel(LanguageModel):
         check_clamps(clamps, network.hidden_size, len(network.layers))
         self.network, self.clamps, self.vocab_size = network, clamps, network.vocab_size
         self._cell_step = CELL_STEPS[network.cell]
+
+    def inference(self) -> contextlib.AbstractContextManager[None]:
+        return blas_threads(num_threads())
 
     def initial_state(self, rows: int) -> State:
         zero = np.zeros((rows, self.network.hidden_size), np.float32)
