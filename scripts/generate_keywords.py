@@ -10,6 +10,7 @@ import typing
 from pathlib import Path
 
 from unrolled import options
+from unrolled.exchange.import_options import ImportOptions
 
 PATH = Path(__file__).parents[1] / "src" / "unrolled" / "keywords.py"
 HEADER = '''\
@@ -23,7 +24,7 @@ from typing import Literal, TypedDict
 CLASSES = (
     options.DataOptions, options.ModelOptions, options.TrainingOptions, options.MachineOptions, options.RunOptions,
     options.PairOptions, options.SampleOptions, options.EvaluateOptions, options.ScoreOptions, options.ExplainOptions,
-    options.ReportOptions, options.PredictOptions,
+    options.ReportOptions, options.PredictOptions, ImportOptions,
 )  # fmt: skip
 EXCLUDED = {"prompt"}
 """Options that are parameters of their own."""
@@ -37,6 +38,8 @@ class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwa
 class TrainTableKwargs(TrainKwargs, PairKwargs, total=False):
     """Options of `train_table`."""
 
+    header: str | None
+    max_length: int | None
     validation: str | None
 '''
 

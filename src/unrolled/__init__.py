@@ -20,13 +20,15 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time, __getattr__ imports a name when it is first used
-    from unrolled.api import load, load_table, train, train_table
+    from unrolled.api import import_model, load, load_table, train, train_table
     from unrolled.errors import UnrolledError
     from unrolled.models.table import TableModel
     from unrolled.models.text import Model
     from unrolled.nn.stateful import GRU, LSTM, RNN
 
 __version__ = "0.2.0"
+debug = False
+"""Whether a notebook shows the traceback of an `UnrolledError`, and not only its sentence."""
 
 _MODULES = {
     "GRU": "unrolled.nn.stateful",
@@ -35,6 +37,7 @@ _MODULES = {
     "RNN": "unrolled.nn.stateful",
     "TableModel": "unrolled.models.table",
     "UnrolledError": "unrolled.errors",
+    "import_model": "unrolled.api",
     "load": "unrolled.api",
     "load_table": "unrolled.api",
     "train": "unrolled.api",
@@ -42,7 +45,7 @@ _MODULES = {
 }
 
 __all__ = [
-    "GRU", "LSTM", "Model", "RNN", "TableModel", "UnrolledError", "load", "load_table", "train", "train_table",
+    "GRU", "LSTM", "Model", "RNN", "TableModel", "UnrolledError", "import_model", "load", "load_table", "train", "train_table",
 ]  # fmt: skip
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # without it, Python prints warnings that nobody handles
@@ -57,4 +60,4 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -5,15 +5,17 @@ The command line calls these functions and no others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import Run, find_model
-from unrolled.errors import ModelError, UsageError
+from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.exchange.import_options import ImportOptions
 from unrolled.keyword_docs import keyword_arguments
-from unrolled.keywords import MachineKwargs, TrainKwargs, TrainTableKwargs
+from unrolled.keywords import ImportKwargs, MachineKwargs, TrainKwargs, TrainTableKwargs
 from unrolled.models.text import Model
 from unrolled.options import (
     OPTION_CLASSES,
@@ -29,13 +31,18 @@ from unrolled.options import (
 )
 from unrolled.runtime.text_network import to_text_model
 
+MAX_PATH_CHARS = 1024
+
 if TYPE_CHECKING:
     from unrolled.models.table import TableModel
 
 
 @keyword_arguments(DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
 def train(
-    *inputs: str,
+    *inputs: str | Path | Sequence[str],
+    text: str | None = None,
+    source: str | None = None,
+    header: str | None = None,
     preset: str | None = None,
     resume: str | None = None,
     progress: bool = True,
@@ -47,7 +54,10 @@ def train(
     Ctrl-C saves a checkpoint and returns the model trained so far; `model.result.stop_signal` tells that this happened.
 
     Args:
-        inputs: Files, folders, `-` or `builtin:NAME`; none: a built-in corpus.
+        inputs: Files, folders, `-` or `builtin:NAME`; none: a built-in corpus. Or one list of texts, each a document.
+        text: The text itself, in place of `inputs`.
+        source: A column of tables, to learn to write like its cells; each is a document.
+        header: How the columns of these tables are named, see `train_table`.
         preset: A set of options by name: "char-rnn" or "post-pg". `options` override it.
         resume: A run folder to continue exactly where it stopped; then no inputs and no preset.
         progress: Whether to print progress on stderr.
@@ -67,13 +77,15 @@ def train(
         >>> model.result.steps
         20
     """
-    model = _train(inputs, preset, resume, progress, allow_change, options, expect_table=False)
+    names, source = _text_inputs(inputs, text, source)
+    columns = {name: value for name, value in (("source", source), ("header", header)) if value is not None}
+    model = _train(names, preset, resume, progress, allow_change, {**columns, **options}, expect_table=False)
     return _require_text_model(model)
 
 
 @keyword_arguments(*OPTION_CLASSES, exclude=("source", "target"))
 def train_table(
-    table: str | None = None,
+    table: Any = None,
     source: str | None = None,
     target: str | None = None,
     progress: bool = True,
@@ -85,7 +97,8 @@ def train_table(
     """Train a model to predict one column of a table from another, and return the one with the best validation loss.
 
     Args:
-        table: A file (CSV, TSV, JSON lines, Parquet) or `builtin:NAME`, which knows its columns.
+        table: A file (CSV, TSV, JSON lines, CoNLL, Parquet), or `builtin:NAME`, which knows its columns; or a frame of
+            pandas or polars, an Arrow table, a dictionary of columns, or a list of dictionaries.
         source: Input column, as NAME or NAME:KIND.
         target: Column to predict, as NAME or NAME:KIND. The kinds determine the sequence mode.
         progress: Whether to print progress on stderr.
@@ -106,9 +119,34 @@ def train_table(
         >>> model.spec.mode.name
         'many-to-one'
     """
+    from unrolled.tables.frames import is_frame, keep_frame
+
     columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
-    inputs = () if table is None else (table,)
+    if is_frame(options.get("validation")):
+        options["validation"] = keep_frame(options["validation"])
+    inputs = () if table is None else (keep_frame(table) if is_frame(table) else table,)
     return _require_table_model(_train(inputs, None, resume, progress, allow_change, {**columns, **options}, expect_table=True))
+
+
+def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Return the inputs of `train` as names of files, and the column to read of them; texts are kept in the cache."""
+    from unrolled.tables.frames import is_frame, keep_documents, keep_frame, keep_text
+
+    if text is not None:
+        if inputs or source is not None:
+            raise UsageError("A text is given, and inputs or a source too: give one of them.")
+        return (keep_text(text),), None
+    if len(inputs) == 1 and is_frame(inputs[0]):
+        return (keep_frame(inputs[0]),), source
+    if len(inputs) == 1 and isinstance(inputs[0], Iterable) and not isinstance(inputs[0], str | os.PathLike):
+        if source is not None:
+            raise UsageError("source is a column of a table, and a list of texts is given: leave it out.")
+        return (keep_documents(inputs[0]),), "text"
+    for name in inputs:
+        if isinstance(name, str) and ("\n" in name or len(name) > MAX_PATH_CHARS):
+            shown = f"{name[:40]!r}... ({len(name):,} characters)"
+            raise DataError(f"{shown} is not the name of a file: to learn from a text itself, write train(text=...).")
+    return tuple(map(str, inputs)), source
 
 
 def _train(
@@ -123,7 +161,7 @@ def _train(
     from unrolled.checkpoints.run_data import load_request
     from unrolled.training import launch
     from unrolled.training.callbacks import NullProgress
-    from unrolled.views.progress import LogProgress
+    from unrolled.views.notebook_progress import python_progress
 
     if resume is not None and (inputs or preset):
         raise UsageError("resume continues with the run's own text and settings: leave inputs and preset out.")
@@ -136,7 +174,7 @@ def _train(
     if launch.is_table(request) is not expect_table:
         noun, function = ("a text", "unrolled.train") if expect_table else ("a table", "unrolled.train_table")
         raise UsageError(f"This is the training of {noun}: use {function}.")
-    callback = LogProgress() if progress else NullProgress()
+    callback = python_progress() if progress else NullProgress()
     if resume is None:
         training_run = launch.start_run(request, callback)
     else:
@@ -187,6 +225,35 @@ def load_table(path: str | Path, **options: Unpack[MachineKwargs]) -> TableModel
         True
     """
     return _require_table_model(open_model(Path(path), from_dict(MachineOptions, options, "load")))
+
+
+@keyword_arguments(ImportOptions)
+def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
+    """Import a language model of another program: char-rnn, torch-rnn, PyTorch, Keras or ml5.
+
+    Args:
+        path: The file, or the folder of an ml5 model.
+
+    Returns:
+        The model, which is also saved. `model.history["import"]` has what was changed or assumed (`notes`), and the `check`: bits
+        per token of a short text, of chance, and of the same weights in other conventions.
+
+    Raises:
+        ModelError: The file is no model of a known format, is damaged, holds a layer that no cell here has, or fits another
+            convention than that of its format.
+        UsageError: A vocabulary is needed, or the model file exists.
+
+    Example:
+        >>> model = unrolled.import_model("lm.pt", vocabulary="chars.json")
+        >>> model.history["import"]["description"]
+        'PyTorch state_dict: gru, units 8, embedding 4, 9 tokens'
+    """
+    from unrolled.exchange.imports import import_file, output_path, write_imported
+
+    settings = from_dict(ImportOptions, options, "import")
+    target = output_path(Path(path), settings)
+    write_imported(import_file(Path(path), settings), target)
+    return load(target)
 
 
 def open_model(path: Path, machine: MachineOptions) -> Model | TableModel:

@@ -35,6 +35,8 @@ _REASON_BY_ERRNO = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "it is a link to itself",
     errno.EIO: "the disk reports an input/output error",
 }
 
@@ -62,7 +64,8 @@ def make_dir(path: Path) -> None:
 def write_atomic(path: Path, content: bytes) -> None:
     """Replace the file `path` by one with `content`, completely or not at all."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=path.name + TMP_MARK, dir=path.parent)
+        prefix = path.name[:40] + TMP_MARK  # a name of the greatest length has no room for more
+        descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)

@@ -15,13 +15,32 @@ All of them derive from `UnrolledError`. The command line prints the message wit
 from __future__ import annotations
 
 import difflib
+import sys
+import traceback
 from collections.abc import Iterable
+
+from unrolled.printable import printable
 
 
 class UnrolledError(Exception):
     """A failure that the user can fix. The message says what is wrong, what was expected and what to do."""
 
     exit_code = 1
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(_sentence(part) if isinstance(part, str) else part for part in parts))
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the sentence alone, or with `unrolled.debug = True` the traceback too."""
+        if getattr(sys.modules.get("unrolled"), "debug", False):
+            return traceback.format_exception(self)
+        return [f"{type(self).__name__}: {self}"]
+
+
+def _sentence(message: str) -> str:
+    """Return a message without control characters, and with one full stop where it ends with another message."""
+    has_two_stops = message.endswith("..") and not message.endswith("...")
+    return printable(message[:-1] if has_two_stops else message)
 
 
 class UsageError(UnrolledError):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import textwrap
 import typing
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, cast
+
+from unrolled.errors import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -19,7 +22,9 @@ class _Recipe:
         return "<recipe>"
 
 
-def keyword_arguments(*option_classes: type, exclude: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+def keyword_arguments(
+    *option_classes: type, exclude: Mapping[str, str] | tuple[str, ...] = ()
+) -> Callable[[Function], Function]:
     """Return a decorator that shows the options of `**options` to `help()`, notebooks and documentation.
 
     `inspect.signature` lists each option with its default, and the docstring gets a section "Keyword arguments". What type
@@ -27,7 +32,8 @@ def keyword_arguments(*option_classes: type, exclude: tuple[str, ...] = ()) -> C
 
     Args:
         option_classes: The classes whose fields the function accepts.
-        exclude: Fields that are parameters of their own, or that the function does not accept.
+        exclude: Fields that are parameters of their own, or that the function does not accept; these are refused, with what
+            to use instead if `exclude` maps them to that.
     """
 
     def decorate(function: Function) -> Function:
@@ -39,9 +45,29 @@ def keyword_arguments(*option_classes: type, exclude: tuple[str, ...] = ()) -> C
         vars(function)["__signature__"] = signature.replace(parameters=[*named, *options])
         lines = "\n".join(_describe(field, hints[field.name]) for field in fields)
         function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nKeyword arguments:\n{lines}\n"
-        return function
+        refused = dict(exclude) if isinstance(exclude, Mapping) else dict.fromkeys(exclude, "")
+        return _refuse(function, {name: hint for name, hint in refused.items() if name not in {p.name for p in named}})
 
     return decorate
+
+
+def accepted_options(function: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `settings` that a decorated function accepts."""
+    return {name: value for name, value in settings.items() if name in inspect.signature(function).parameters}
+
+
+def _refuse(function: Function, refused: Mapping[str, str]) -> Function:
+    """Return the function, with a `UsageError` for options that it would ignore."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        for name in options.keys() & refused.keys():
+            hint = refused[name] or "leave it out"
+            raise UsageError(f"{function.__name__}() has no option '{name}': {hint}.")
+        return function(*arguments, **options)
+
+    call.__kwdefaults__ = function.__kwdefaults__  # type: ignore[attr-defined]
+    return cast(Function, call) if refused else function
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -10,8 +10,9 @@ class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
     tokens: Literal["characters", "bytes", "words", "bpe"]
-    documents: Literal["none", "line", "file"]
+    documents: Literal["none", "line", "blank-line", "file", "cell"]
     normalize: Literal["nfc", "nfkc", "none"]
+    encoding: str | None
     glob: str
     train_fraction: float
     test_fraction: float | None
@@ -83,6 +84,7 @@ class PairKwargs(TypedDict, total=False):
     attention: bool
     image_as: Literal["whole", "columns", "rows", "pixels"]
     image_encoder: Literal["cnn", "mlp"]
+    balance: bool
     label_smoothing: float
 
 
@@ -107,6 +109,8 @@ class EvaluateKwargs(TypedDict, total=False):
 
     split: Literal["train", "validation", "test", "all"] | None
     window: int | None
+    encoding: str | None
+    header: str | None
     baselines: bool
     order: int
 
@@ -114,21 +118,26 @@ class EvaluateKwargs(TypedDict, total=False):
 class ScoreKwargs(TypedDict, total=False):
     """Options of `ScoreOptions`."""
 
+    encoding: str | None
     per: Literal["line", "character"]
     top: int
     compare: Sequence[str]
     clamp: Sequence[str]
     html: str | None
+    force: bool
 
 
 class ExplainKwargs(TypedDict, total=False):
     """Options of `ExplainOptions`."""
 
+    encoding: str | None
+    header: str | None
     length: int
     clamp: Sequence[str]
     probe_length: int
     out: str | None
     save_activations: str | None
+    force: bool
     terminal: bool
     neuron: str | None
     seed: int
@@ -138,6 +147,7 @@ class ReportKwargs(TypedDict, total=False):
     """Options of `ReportOptions`."""
 
     out: str | None
+    force: bool
     order: int
     samples: int
     seed: int
@@ -146,12 +156,26 @@ class ReportKwargs(TypedDict, total=False):
 class PredictKwargs(TypedDict, total=False):
     """Options of `PredictOptions`."""
 
+    count: int
+    encoding: str | None
+    header: str | None
     beam: int
     length_penalty: float
     temperature: float | None
     seed: int
     probabilities: bool
     image_dir: str | None
+    force: bool
+
+
+class ImportKwargs(TypedDict, total=False):
+    """Options of `ImportOptions`."""
+
+    vocabulary: str | None
+    text: str | None
+    vectors: Sequence[str]
+    out: str | None
+    force: bool
 
 
 class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwargs, total=False):
@@ -161,4 +185,6 @@ class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwa
 class TrainTableKwargs(TrainKwargs, PairKwargs, total=False):
     """Options of `train_table`."""
 
+    header: str | None
+    max_length: int | None
     validation: str | None

@@ -6,6 +6,7 @@ The option classes themselves are in `options.py`. Neither file imports torch or
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import types
 import typing
@@ -31,6 +32,8 @@ def option(
     old_names: tuple[str, ...] = (),
     old_values: Mapping[str, str] | None = None,
     by_recipe: bool = False,
+    reads: bool = False,
+    writes: str = "",
 ) -> Any:
     """Declare one setting as a dataclass field.
 
@@ -41,10 +44,18 @@ def option(
         old_names: Earlier names, and those of char-rnn. They are still accepted everywhere.
         old_values: Earlier spellings of a value, each with its present one.
         by_recipe: Whether the training recipe chooses the value if the user does not set it.
+        reads: Whether the value is a path that is read.
+        writes: The kind of what is written to the path that the value is, as in `output_paths`; "": it is no such path.
     """
     bounds = {name: bound for name, bound in {"gt": gt, "ge": ge, "lt": lt, "le": le}.items() if bound is not None}
     metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "by_recipe": by_recipe}
+    metadata |= {"reads": reads, "writes": writes}
     return dataclasses.field(default=default, metadata=metadata | bounds)
+
+
+def force_option() -> Any:
+    """Declare the setting `force` of a command that writes."""
+    return option(False, "Replace an existing file that is of another kind than what is written.")
 
 
 def check(options: Any) -> None:
@@ -103,6 +114,8 @@ def flag_name(name: str) -> str:
 
 def present_names(values: Mapping[str, Any], option_classes: Iterable[type]) -> dict[str, Any]:
     """Return `values` with underscores for dashes in each name, and with old names replaced by the present ones."""
+    if not isinstance(values, Mapping):  # a damaged or hand-written file
+        raise UsageError(f"The settings are {str(values)[:40]!r}; expected names with values.")
     fields = [field for option_class in option_classes for field in dataclasses.fields(option_class)]
     new_names = {old: field.name for field in fields for old in field.metadata["old_names"]}
     new_names |= {field.name: field.name for field in fields}  # a present name wins over the same word as an old name
@@ -129,6 +142,8 @@ def from_dict(option_class: type[Options], values: Mapping[str, Any], origin: st
             renamed[name] = fields[name].metadata["old_values"].get(value, value)
         elif isinstance(value, list):
             renamed[name] = tuple(value)
+        elif isinstance(value, os.PathLike) and (fields[name].metadata["reads"] or fields[name].metadata["writes"]):
+            renamed[name] = os.fspath(value)
     options = option_class(**renamed)
     check(options)
     return options

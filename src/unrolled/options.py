@@ -11,11 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unrolled.analysis_options import ENCODING_HELP, HEADER_HELP
+from unrolled.analysis_options import BenchOptions as BenchOptions
+from unrolled.analysis_options import ExplainOptions as ExplainOptions
+from unrolled.analysis_options import PredictOptions as PredictOptions
+from unrolled.analysis_options import ReportOptions as ReportOptions
+from unrolled.analysis_options import ScoreOptions as ScoreOptions
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import REGISTRIES as REGISTRIES
 from unrolled.option_fields import check as check
 from unrolled.option_fields import choices as choices
 from unrolled.option_fields import flag_name as flag_name
+from unrolled.option_fields import force_option as force_option
 from unrolled.option_fields import from_dict as from_dict
 from unrolled.option_fields import option as option
 from unrolled.option_fields import present_names as present_names
@@ -29,16 +36,17 @@ class DataOptions:
     tokens: Literal["characters", "bytes", "words", "bpe"] = option(
         "characters", "What a token is. words and bpe are for tables only; there, words are the default if words repeat."
     )
-    documents: Literal["none", "line", "file"] = option(
+    documents: Literal["none", "line", "blank-line", "file", "cell"] = option(
         "none",
-        "What a document is: each line or each file starts from the zero state and ends with an end token; "
-        "none: all text is one endless stream.",
+        "What a document is: each line, part between blank lines, file, or cell of --source (without --target) starts from the "
+        "zero state and ends with an end token; none: all text is one endless stream.",
         old_names=("unit",),
         old_values={"stream": "none"},
     )
     normalize: Literal["nfc", "nfkc", "none"] = option(
         "nfc", "Unicode normal form of texts, prompts and cells; nfkc also replaces ligatures.", old_names=("normalise",)
     )
+    encoding: str | None = option(None, ENCODING_HELP)
     glob: str = option("*", "Which files of a folder are read. Folders are read recursively, without '**'.")
     train_fraction: float = option(
         0.9,
@@ -69,7 +77,11 @@ class TableOptions:
     target: str | None = option(
         None, "Column to predict, as NAME or NAME:KIND. KIND: text, label, number, labels, image, vector, frames."
     )
-    validation: str | None = option(None, "Table to validate on (default: held-out rows, see --train-fraction).")
+    header: str | None = option(None, f"{HEADER_HELP} (default: first, unless columns are given by number)")
+    max_length: int | None = option(
+        None, "Most steps of a row. A longer source is cut, a row with a longer target text left out (default: 8,192).", ge=2
+    )
+    validation: str | None = option(None, "Table to validate on (default: held-out rows, see --train-fraction).", reads=True)
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,9 @@ class PairOptions:
         old_names=("pictures",),
         old_values={"convolution": "cnn", "flat": "mlp"},
     )
+    balance: bool = option(
+        False, "Weight labels in training so that rare ones count as much as others; of two labels, choose the threshold."
+    )
     label_smoothing: float = option(
         0.0, "Probability taken from the target and spread over all classes, in training.", ge=0, lt=1, by_recipe=True
     )
@@ -137,12 +152,21 @@ class TrainingOptions:
 
     minutes: float | None = option(None, "Budget in minutes of training (default: 3, if there is no other budget).", gt=0)
     epochs: float | None = option(None, "Budget in passes over the training split.", gt=0, old_names=("max_epochs",))
-    steps: int | None = option(None, "Budget in optimizer steps.", ge=1)
+    steps: int | None = option(None, "Budget in optimizer steps.", ge=1, le=2**40)
     batch: int = option(
-        32, "Batch size: parallel columns of a text, or rows of a table.", ge=1, old_names=("batch_size",), by_recipe=True
+        32,
+        "Batch size: parallel columns of a text, or rows of a table.",
+        ge=1,
+        le=2**20,
+        old_names=("batch_size",),
+        by_recipe=True,
     )
     bptt: int = option(
-        64, "Tokens per truncated backpropagation through time (the sequence length).", ge=1, old_names=("seq_length",)
+        64,
+        "Tokens per truncated backpropagation through time (the sequence length).",
+        ge=1,
+        le=2**20,
+        old_names=("seq_length",),
     )
     state_reset_prob: float = option(
         0.0,
@@ -162,7 +186,7 @@ class TrainingOptions:
     schedule: Literal["linear", "decay", "constant"] = option(
         "linear", "Learning rate schedule: linear to zero, char-rnn's decay per epoch, or constant."
     )
-    warmup: int = option(50, "Steps of linear warm-up to the peak learning rate.", ge=0)
+    warmup: int = option(50, "Steps of linear warm-up to the peak learning rate.", ge=0, le=2**40)
     decay: float = option(0.97, "Factor per epoch, for --schedule decay.", gt=0, le=1, old_names=("learning_rate_decay",))
     decay_after: float = option(
         10, "Epochs before the decay begins, for --schedule decay.", ge=0, old_names=("learning_rate_decay_after",)
@@ -192,18 +216,19 @@ class MachineOptions:
 class RunOptions:
     """Run folder, evaluations and checkpoints."""
 
-    out: str | None = option(None, "Run folder (default: runs/NAME of the input).", old_names=("checkpoint_dir",))
+    out: str | None = option(None, "Run folder (default: runs/NAME of the input).", old_names=("checkpoint_dir",), writes="run")
     eval_every: int | None = option(
-        None, "Steps between evaluations (default: at least 7 in the budget).", ge=1, old_names=("eval_val_every",)
+        None, "Steps between evaluations (default: at least 7 in the budget).", ge=1, le=2**40, old_names=("eval_val_every",)
     )
     eval_tokens: int = option(
         32768,
         "Maximum number of validation tokens in an evaluation; the saved model is evaluated on up to 262,144.",
         ge=2,
+        le=2**40,
         old_names=("eval_symbols",),
     )
     save_every: float = option(60.0, "Seconds between checkpoints.", gt=0)
-    stop_after: int | None = option(None, "Save and stop after this step; continue later with --resume.", ge=1)
+    stop_after: int | None = option(None, "Save and stop after this step; continue later with --resume.", ge=1, le=2**40)
     sample_length: int = option(300, "Tokens of the samples drawn during training; 0: no samples.", ge=0, le=100000)
     # torchrun takes --log for one of its own flags, so that is a second name
     log_to: Literal["none", "tensorboard"] = option("none", "Also write the metrics as TensorBoard events.", old_names=("log",))
@@ -218,7 +243,7 @@ class SampleOptions:
     temperature: float = option(
         1.0, "Divides the logits: below 1 more conservative, above 1 more varied; 0: always the most likely.", ge=0, le=1e6
     )
-    top_k: int = option(0, "Draw from the k most likely tokens; 0: from all.", ge=0)
+    top_k: int = option(0, "Draw from the k most likely tokens; 0: from all.", ge=0, le=2**31 - 1)
     top_p: float = option(1.0, "Draw from the smallest set of tokens with this total probability.", gt=0, le=1)
     min_p: float = option(
         0.0, "Exclude tokens less likely than this fraction of the most likely token's probability.", ge=0, le=1
@@ -242,79 +267,11 @@ class EvaluateOptions:
     split: Literal["train", "validation", "test", "all"] | None = option(
         None, "Split of the data (default: all of another text or table; of the run's own, test, or validation if it has none)."
     )
-    window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1)
+    window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1, le=2**40)
+    encoding: str | None = option(None, ENCODING_HELP)
+    header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
     baselines: bool = option(False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz.")
     order: int = option(20, "Order of the longest n-gram of --baselines.", ge=1, le=20)
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """How surprising a text is, to one or more models."""
-
-    per: Literal["line", "character"] = option("line", "Report a score per line, or per character.", old_names=("by",))
-    top: int = option(20, "Number of lines to print, the most surprising first; 0: only the totals.", ge=0, le=1000000)
-    compare: tuple[str, ...] = option(
-        (), "Another model to compare with (RUN; may be repeated): who wrote this text?", old_names=("against",)
-    )
-    clamp: tuple[str, ...] = option(
-        (), "Compare with the same model with a hidden unit set to a constant: LAYER.UNIT=VALUE; may be repeated."
-    )
-    html: str | None = option(None, "Write an HTML page: a heat map of the first lines, and the most surprising lines.")
-
-
-@dataclass(frozen=True)
-class ExplainOptions:
-    """What the neuron explorer shows."""
-
-    length: int = option(3000, "Maximum number of tokens of the text to show.", ge=10, le=200000)
-    clamp: tuple[str, ...] = option(
-        (), "Show the effect of setting this hidden unit to a constant: LAYER.UNIT=VALUE (default: the clearest detectors)."
-    )
-    probe_length: int = option(30000, "Tokens on which units are compared with features of the text.", ge=100, le=200000)
-    out: str | None = option(None, "The HTML file (default: explain.html in the run folder, or else in this folder).")
-    save_activations: str | None = option(
-        None, "Also write all activations, (T, L, H), and the logits to this .npz file.", old_names=("arrays",)
-    )
-    terminal: bool = option(False, "Print the text in color, by the activation of --neuron; write no page.")
-    neuron: str | None = option(
-        None, "Hidden unit LAYER.UNIT that colors the text of --terminal (default: the clearest detector).", old_names=("unit",)
-    )
-    seed: int = option(1, "Random seed of the samples and of the permutation test.", ge=0, lt=2**62)
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """What the report of a run contains."""
-
-    out: str | None = option(None, "The HTML file (default: report.html in the run folder).")
-    order: int = option(20, "Order of the longest n-gram of the baseline.", ge=1, le=20)
-    samples: int = option(5, "Number of samples that are searched for copies of the training text.", ge=1, le=100)
-    seed: int = option(1, "Random seed of the samples.", ge=0, lt=2**62)
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How a table's target is predicted."""
-
-    beam: int = option(5, "Beam size, where text is generated; 1: greedy.", ge=1, le=1000)
-    length_penalty: float = option(1.0, "Above 0, longer texts are preferred (Wu et al. 2016).", ge=0, le=10)
-    temperature: float | None = option(None, "Draw at this temperature instead of beam search.", ge=0, le=1e6)
-    seed: int = option(1, "Random seed of the draws.", ge=0, lt=2**62)
-    probabilities: bool = option(False, "A column with the probability of each label.")
-    image_dir: str | None = option(
-        None, "Folder for generated images, as PNG files (default: pixel values in the cell).", old_names=("pictures",)
-    )
-
-
-@dataclass(frozen=True)
-class BenchOptions:
-    """What `unrolled bench` measures, and for how long."""
-
-    rounds: int = option(5, "Rounds in which the programs take turns; the medians are reported.", ge=1, le=1000)
-    seconds: float = option(60.0, "Training time of each program in `learning`.", gt=0)
-    text: str = option("builtin:python", "Text of `learning`.")
-    seed: int = option(1, "Random seed of `learning`.", ge=0)
-    svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",))
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -183,4 +183,4 @@ def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(
         learning.train_plain_lstm(str(tmp_path / "short.txt"), 0.1, 1)
     done = cli("bench", "learning", "--svg", "no/such/folder.svg")
     assert done.code == 2
-    assert "no folder" in done.err
+    assert "does not exist" in done.err

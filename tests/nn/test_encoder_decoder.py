@@ -87,7 +87,7 @@ def test_decoder_steps_equal_teacher_forcing(tmp_path: Path, cell: str, attentio
 def test_attention_weights_sum_to_one_over_the_source(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "many-to-many", 40)
     model, batch = random_encoder_decoder(pairs), tensors(pairs, range(6))
-    hypotheses = beam_search(model, batch, PredictOptions(beam=2), 7)
+    hypotheses = [best for best, *_ in beam_search(model, batch, PredictOptions(beam=2), 7)]
     weights = attention_weights(model, batch, hypotheses)
     assert weights is not None
     for row, row_weights in enumerate(weights):
@@ -115,7 +115,7 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(tmp_path: Path, penalty: fl
         return float(log_probability(model, batch, ids) / ((5 + len(ids) + 1) / 6) ** penalty)
 
     best = max(sequences, key=score)
-    hypothesis = beam_search(model, batch, PredictOptions(beam=200, length_penalty=penalty), max_tokens)[0]
+    hypothesis = beam_search(model, batch, PredictOptions(beam=200, length_penalty=penalty), max_tokens)[0][0]
     assert tuple(hypothesis.ids.tolist()) == best
     assert hypothesis.log_prob == pytest.approx(log_probability(model, batch, best), abs=1e-4)
 
@@ -124,7 +124,7 @@ def test_a_beam_of_one_is_greedy_search(tmp_path: Path) -> None:
     pairs = read_mode(tmp_path, "many-to-many", 40)
     model, batch = random_encoder_decoder(pairs), tensors(pairs, range(8))
     assert model.decoder is not None
-    hypotheses = beam_search(model, batch, PredictOptions(beam=1), 6)
+    hypotheses = [best for best, *_ in beam_search(model, batch, PredictOptions(beam=1), 6)]
     with torch.no_grad():
         memory = model.encode(batch)
         state = model.decoder.initial_state(memory)

@@ -1,6 +1,8 @@
 """RNN, GRU and LSTM, the objects that keep their state: equations, shapes, dtypes, gradients, and their examples."""
 
 import doctest
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,3 +116,62 @@ def test_the_examples_in_the_docstrings_run() -> None:
     results = doctest.testmod(stateful)
     assert results.failed == 0
     assert results.attempted >= 3 * len(CLASSES)
+
+
+class PostRNN(unrolled.RNN):
+    """The step as the blog post writes it: in numpy, with the object's own names."""
+
+    def step(self, x: Any) -> Any:
+        self.h = np.tanh(np.dot(self.W_hh, self.h) + np.dot(self.W_xh, x))
+        return np.dot(self.W_hy, self.h)
+
+
+def test_the_class_of_the_post_as_written() -> None:
+    written, own = PostRNN(4, 8, 3, seed=1), unrolled.RNN(4, 8, 3, seed=1)
+    for x in np.random.default_rng(0).normal(size=(5, 4)):
+        np.testing.assert_allclose(written.step(x), own.step(x), atol=1e-5)
+        np.testing.assert_allclose(written.h, own.h, atol=1e-5)
+
+
+NUMPY_FUNCTIONS: list[Callable[[Any], Any]] = [
+    np.tanh, np.sum, np.mean, np.max, np.std, np.argmax, np.abs, np.transpose, np.asarray, np.zeros_like, np.linalg.norm,
+    lambda w: np.dot(w, np.ones(8)), lambda w: np.matmul(w, np.ones(8)), lambda w: np.einsum("ij,j->i", w, np.ones(8)),
+    lambda w: np.clip(w, -1, 1), lambda w: np.concatenate([w, w]), lambda w: np.add(w, w), lambda w: w @ np.ones(8, np.float32),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", NUMPY_FUNCTIONS)
+def test_matrices_are_arrays_to_numpy(function: Callable[[Any], Any]) -> None:
+    matrix = unrolled.RNN(4, 8, 3, seed=1).W_hh
+    result, expected = function(matrix), function(matrix.detach().numpy())
+    assert type(result) is type(expected)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rnn_class", [unrolled.RNN, unrolled.GRU, unrolled.LSTM])
+def test_the_state_is_read_and_set_by_its_name(rnn_class: type[Stateful]) -> None:
+    rnn = rnn_class(4, 8, 3, seed=1)
+    for name in ("h", "c") if rnn_class is unrolled.LSTM else ("h",):
+        rnn.reset()
+        assert not getattr(rnn, name).any()
+        rnn.step(np.ones(4))
+        kept = getattr(rnn, name)
+        assert (type(kept), kept.shape) == (np.ndarray, (8,))
+        setattr(rnn, name, np.zeros(8))
+        assert not getattr(rnn, name).any()
+        with pytest.raises(ValueError, match=rf"{name} is \(8,\) or \(B, 8\); got \(7,\)"):
+            setattr(rnn, name, np.zeros(7))
+        rnn.reset()
+        rnn.step(torch.ones(2, 4))
+        assert isinstance(getattr(rnn, name), torch.Tensor)
+        assert getattr(rnn, name).shape == (2, 8)
+    assert repr(rnn) == f"unrolled.{rnn_class.__name__}(input_size=4, hidden_size=8, output_size=3)"
+
+
+def test_a_matrix_is_set_from_an_array() -> None:
+    rnn = unrolled.RNN(4, 8, 3, seed=1)
+    rnn.W_hh = np.zeros((8, 8))
+    assert (type(rnn.W_hh), bool(rnn.W_hh.any())) == (stateful.Matrix, False)
+    assert [name for name, _ in rnn.named_parameters()] == ["W_xh", "W_hh", "W_hy"]
+    with pytest.raises(ValueError, match=r"W_hh is \(8, 8\); got \(8, 4\)"):
+        rnn.W_hh = np.zeros((8, 4))

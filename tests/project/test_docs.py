@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.cli.main import COMMANDS
+from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import (
     OPTION_CLASSES,
     PRESETS,
@@ -28,7 +29,16 @@ OTHER_PROGRAMS = {
 }
 """Flags of torchrun, srun, benchmarks/figures.py and benchmarks/scaling.py, which the documents name."""
 
-OTHERS = (SampleOptions, PredictOptions, EvaluateOptions, ScoreOptions, ExplainOptions, ReportOptions, BenchOptions)
+OTHERS = (
+    SampleOptions,
+    PredictOptions,
+    EvaluateOptions,
+    ScoreOptions,
+    ExplainOptions,
+    ReportOptions,
+    BenchOptions,
+    ImportOptions,
+)
 README = (ROOT / "README.md").read_text("utf-8")
 
 

@@ -13,6 +13,9 @@ import unrolled
 from unrolled import keywords
 
 ROOT = Path(__file__).parents[2]
+REFUSED = {"baselines", "order", "window"}
+"""Settings of the command eval of which evaluate() and baselines() have one part each."""
+
 FUNCTIONS: list[Any] = [
     *(unrolled.train, unrolled.train_table, unrolled.load, unrolled.load_table),
     *(f for owner in (unrolled.Model, unrolled.TableModel) for _, f in inspect.getmembers(owner, inspect.isfunction)),
@@ -37,7 +40,17 @@ def test_signatures_and_typed_dicts_agree(function: Any) -> None:
     if annotation.startswith("Unpack["):
         typed = {*typing.get_type_hints(getattr(keywords, annotation[len("Unpack[") : -1]))}
         assert shown - own <= typed
-        assert typed - (shown - own) <= {"novel_only", "count", "per", "top", "html", "probabilities", "image_dir"}
+        assert typed - (shown - own) <= {
+            "novel_only",
+            "count",
+            "per",
+            "top",
+            "html",
+            "probabilities",
+            "image_dir",
+            "force",
+            *REFUSED,
+        }
     assert shown - own
 
 
@@ -60,3 +73,31 @@ def test_mypy_sees_a_wrong_keyword(tmp_path: Path) -> None:
     done = subprocess.run([*command, str(program)], capture_output=True, text=True, cwd=ROOT)
     lines = [line.split(": ", 1)[0].rsplit(":", 1)[1] for line in done.stdout.splitlines() if ": error:" in line]
     assert lines == ["4", "5"], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "hint"),
+    [
+        ("sample", {"count": 3}, "samples(count=...) draws several"), ("stream", {"novel_only": False}, "samples() has it"),
+        ("evaluate", {"baselines": True}, "baselines() has it"), ("baselines", {"window": 5}, "evaluate() has it"),
+        ("scoring", {"top": 3}, "top_lines"), ("scoring", {"html": "p"}, "command line"),
+        ("sample", {"temprature": 1.0}, "did you mean 'temperature'?"),
+    ],
+)  # fmt: skip
+def test_an_option_that_a_call_does_not_have_is_refused(name: str, options: dict[str, Any], hint: str) -> None:
+    method = getattr(unrolled.Model, name)
+    with pytest.raises(unrolled.UnrolledError) as refused:
+        method(object.__new__(unrolled.Model), **options)
+    assert hint in str(refused.value)
+    assert next(iter(options)) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["predict", "predictions", "attention", "predict_table", "evaluate", "trace"])
+def test_options_of_the_command_predict_are_refused(name: str) -> None:
+    for option in ("probabilities", "image_dir", "force"):
+        with pytest.raises(unrolled.UnrolledError, match=rf"{name}\(\) has no option '{option}': \w"):
+            getattr(unrolled.TableModel, name)(object.__new__(unrolled.TableModel), "a", **{option: True})
+
+
+def test_dir_is_the_public_names() -> None:
+    assert dir(unrolled) == sorted(unrolled.__all__)

@@ -448,7 +448,7 @@ def test_a_hundred_signals_save_and_leave(forks: Forks) -> None:
     print(f"\n{SIGNALS_N} signals: {seen}")
 
 
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("kind", [kind if kind == "text" else pytest.param(kind, marks=LONG) for kind in RUNS])
 def test_runs_stopped_by_signals_end_as_undisturbed_ones(forks: Forks, kind: str) -> None:
     draw, end = random.Random(kind), 40
     write_data(forks.folder)

@@ -91,7 +91,7 @@ def test_numbers_far_from_zero_keep_their_scale() -> None:
         ([f"{i % 90:02}" for i in range(200)], "text"),
         ([f"0{i % 9}" for i in range(200)], "label"),
         ([format(i, "b") for i in range(60)], "text"),
-        ([str(10**15 + i) for i in range(60)], "number"),
+        ([str(10**14 + i) for i in range(60)], "number"),
         ([str(10**16 + i) for i in range(60)], "text"),
         ([i * 0.5 for i in range(99)] + ["007"], "number"),
         ([f"{i}.50" for i in range(60)], "number"),
@@ -225,13 +225,10 @@ def test_a_table_in_another_normal_form_gives_the_same_model_and_answers(cli: Cl
     write_csv(Path("nfc.csv"), vietnamese(str))
     write_csv(Path("nfd.csv"), vietnamese(nfd))
     specs = [infer_spec(open_table(name), "c\u00e2u", "nh\u00e3n")[0] for name in ("nfc.csv", "nfd.csv")]
-    assert {**specs[0].source.to_dict(), **specs[0].target.to_dict()} == {
-        **specs[1].source.to_dict(),
-        **specs[1].target.to_dict(),
-    }
-    trained = cli(
-        "train", "nfd.csv", "--source", nfd("c\u00e2u"), "--target", "nh\u00e3n", "--steps", 3, "--hidden", 8, "--out", "r"
-    )
+    first, second = ({**spec.source.to_dict(), **spec.target.to_dict()} for spec in specs)
+    assert first == second
+    columns = ("--source", nfd("c\u00e2u"), "--target", "nh\u00e3n")
+    trained = cli("train", "nfd.csv", *columns, "--steps", 3, "--hidden", 8, "--out", "r")
     assert trained.code == 0, trained.err
     assert trained.err.count("characters were composed (NFC)") == 2
     model = unrolled.load_table("r")
@@ -260,10 +257,12 @@ def test_unknown_characters_of_cells_are_counted() -> None:
 
 
 def test_labels_of_characters_may_need_the_text_as_it_is() -> None:
-    rows = [{"s": "e\u0301a", "t": "xyx"}, {"s": "aa", "t": "xy"}] * 30
+    rows = [{"s": "aaa", "t": "xyx"}, {"s": "ae", "t": "xy"}] * 30 + [{"s": "e\u0301a", "t": "xyx"}]
     spec = spec_of(rows, "s", "t:labels")
-    with pytest.raises(DataError, match="--normalize none reads the source as it is"):
-        spec.encode_row(Cell("e\u0301a", "t"), Cell("xyx", "t"))
+    assert spec.mode.name == "synced"
+    (message,) = read_pairs(open_table("t.jsonl"), spec).left_out_messages()
+    assert "line 61: 's' has 2 steps and 't' 3 labels" in message
+    assert "--normalize none reads the source as it is" in message
 
 
 # Flags without effect
@@ -342,28 +341,26 @@ def test_a_flag_without_effect_on_a_text_is_refused(cli: Cli, book: Path) -> Non
 
 HASHED = """
 import json, sys, unrolled
-from pathlib import Path
 options = dict(steps=4, hidden=8, layers=1, batch=8, threads=1, sample_length=0, progress=False)
-model = unrolled.train_table("t.csv", "s", "t", out=sys.argv[1], **options)
-tagger = unrolled.train_table("t.csv", "s", "tags", out=sys.argv[1] + "-tags", **options)
-text = unrolled.train("t.csv", out=sys.argv[1] + "-text", **options)
-report = model.evaluate("t.csv").to_json()
-sample = text.sample(length=30)
-print(json.dumps([model.spec.to_json(), tagger.spec.to_json(), report, tagger.evaluate("t.csv").to_json(), sample,
-    [float(weight.sum()) for network in (model.network, tagger.network, text.network) for weight in network.parameters()]]))
+results = []
+for target in ("t", "tags"):
+    model = unrolled.train_table("t.csv", "s", target, out=f"{sys.argv[1]}-{target}", **options)
+    weights = [float(weight.sum()) for weight in model.network.parameters()]
+    results.append([model.spec.to_json(), model.evaluate("t.csv").to_json(), weights])
+results.append(unrolled.train("t.csv", out=sys.argv[1], **options).sample(length=30))
+print(json.dumps(results))
 """
 
 
 def test_every_figure_is_the_same_under_any_hash_seed() -> None:
     labels = ["NaN", "1.0", "x", "10", "b", "2", "\u00e9"]
-    rows = [
-        {"s": f"{NAMES[i % 4]} {NAMES[i % 3]}", "t": labels[i % 7], "tags": f"{labels[i % 5]} {labels[i % 3]}"}
-        for i in range(70)
+    tags = [f"{labels[i % 5]} {labels[i % 3]}" for i in range(70)]
+    write_csv(Path("t.csv"), [{"s": f"{NAMES[i % 4]} {NAMES[i % 3]}", "t": labels[i % 7], "tags": tags[i]} for i in range(70)])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", HASHED, seed], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
+        for seed in ("0", "2")
     ]
-    write_csv(Path("t.csv"), rows)
-    outputs = []
-    for seed in ("0", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        command = [sys.executable, "-c", HASHED, seed]
-        outputs.append(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
-    assert json.loads(outputs[0]) == json.loads(outputs[1])
+    outputs = [json.loads(process.communicate()[0]) for process in processes]
+    assert outputs[0] == outputs[1]

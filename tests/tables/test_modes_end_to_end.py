@@ -165,7 +165,10 @@ def test_a_table_without_column_options_is_a_text_with_a_note(cli: Cli) -> None:
     path, source, target = table("many-to-one")
     done = cli("train", path, *TINY, "--steps", 2, "--out", "r")
     assert "to learn one of its columns from another: --source COLUMN --target COLUMN" in done.err
-    assert "standard input only once" in cli("train", "-", "--source", source, "--target", target).err
+    assert (
+        "A table is read again when a training is resumed, and standard input is not"
+        in cli("train", "-", "--source", source, "--target", target).err
+    )
 
 
 def test_tokens_apply_to_the_texts_of_a_table(cli: Cli) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,12 +241,17 @@ def test_rows_with_empty_cells_are_skipped_and_counted(tmp_path: Path) -> None:
     assert (len(pairs), pairs.skipped_rows, pairs.num_read) == (2, [3, 4], 4)
 
 
-def test_long_rows_are_refused_or_split(tmp_path: Path) -> None:
+def test_long_rows_are_cut_left_out_or_split(tmp_path: Path) -> None:
     text = "ab" * 50_000
     table = open_table(str(write_jsonl(tmp_path / "t.jsonl", [{"s": text, "t": "x"}, {"s": "ab", "t": "y"}])))
     spec, _ = infer_spec(table, "s:text", "t:label")
-    with pytest.raises(DataError, match=r"line 1: 100,000 steps, and at most 8,192"):
-        read_pairs(table, spec)
+    pairs = read_pairs(table, spec)
+    assert (pairs.source.lengths.tolist(), pairs.cut_rows, pairs.left_out_rows) == ([8192, 2], [1], [])
+    assert pairs.length_notes() == ["1 of 2 rows are cut to their first 8,192 steps: line 1 (see --max-length)"]
+    rows = [{"s": "ab", "t": text}, {"s": text, "t": "yx"}, {"s": "x", "t": "y"}]
+    table = open_table(str(write_jsonl(tmp_path / "v.jsonl", rows)))
+    pairs = read_pairs(table, replace(infer_spec(table, "s:characters", "t:characters")[0], max_length=1000))
+    assert (pairs.source.lengths.tolist(), pairs.cut_rows, pairs.left_out_rows) == ([1000, 1], [2], [1])
     table = open_table(str(write_jsonl(tmp_path / "u.jsonl", [{"s": text, "t": text.upper()}])))
     spec, _ = infer_spec(table, "s", "t:labels")
     pairs = read_pairs(table, spec)

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from unrolled import api
 from unrolled.errors import DataError
 from unrolled.options import TrainRequest
-from unrolled.text import text_files
+from unrolled.text import compressed_files
 from unrolled.text.text_files import read_code_points
 from unrolled.text.tokenizer import ByteTokenizer
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
 
-EXAMPLES_P, EXAMPLES_N = 120, 5_000
+EXAMPLES_P, EXAMPLES_N = 30, 5_000
 STREAMS_P, STREAMS_N = 2_000, 100_000
 
 SMALL: dict[str, Any] = {
@@ -195,7 +195,7 @@ def decode_streams(count: int, seed: int, folder: Path) -> None:
         except UnicodeDecodeError:
             whole = None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text_files, "CHUNK_BYTES", draw.randint(4, 9))
+            patch.setattr(compressed_files, "CHUNK_BYTES", draw.randint(4, 9))
             try:
                 points = np.concatenate([np.zeros(0, np.uint32), *read_code_points(path, {})])
             except DataError:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from unrolled.errors import DataError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text import splitting, text_files
+from unrolled.text import compressed_files, splitting
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, open_corpus
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 from unrolled.views.progress import MessageHandler
@@ -75,7 +75,7 @@ def normalised(text: str) -> str:
 def pieces_of(size: int) -> Iterator[None]:
     """Read `size` bytes at a time, with a temporary cache and working folder."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_files, "CHUNK_BYTES", size)
+        patch.setattr(compressed_files, "CHUNK_BYTES", size)
         patch.setenv("UNROLLED_CACHE", f"{folder}/cache")
         patch.chdir(folder)
         yield
@@ -251,7 +251,7 @@ def test_the_suffix_decides_whether_bytes_are_decompressed(ending: str) -> None:
 
 def test_a_small_zstandard_file_cannot_fill_the_memory() -> None:
     bomb = put("bomb.zst", zstandard.compress(bytes(1 << 28)))
-    with text_files.open_bytes(Path(bomb)) as file:
+    with compressed_files.open_bytes(Path(bomb)) as file:
         assert file.read(3) == b"\0\0\0"
         assert len(file.raw._decompressed) <= 1 << 25  # type: ignore[attr-defined]  # decompressed bytes in memory
 
@@ -336,7 +336,7 @@ def test_a_nul_is_reported_with_its_offset(before: str, after: str, size: int) -
 
 @pytest.mark.parametrize(("bad", "told"), [(b"\xfe", "byte 0xfe at offset 5,000,001"), (b"\0", "NUL byte at offset 5,000,001")])
 def test_the_offset_in_a_later_chunk_of_the_real_size(bad: bytes, told: str) -> None:
-    assert text_files.CHUNK_BYTES < 5_000_001
+    assert compressed_files.CHUNK_BYTES < 5_000_001
     with pytest.raises(DataError, match=told):
         read(put("a.txt", "\u00e9".encode() * 2_500_000 + b"a" + bad + b"abc"))
     assert list(cache_folder().iterdir()) == [], "no unfinished entry is left"

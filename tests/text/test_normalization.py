@@ -81,9 +81,8 @@ def test_a_text_is_learned_in_its_normal_form_and_what_changed_is_told(cli: Cli)
     assert model.tokenizer.normalization == "nfc"
     prompt = unicodedata.normalize("NFD", "c\u00e1i b\u00e0n")
     assert model.replaced_characters(prompt) == {}
-    assert (
-        model.sample(prompt, length=9)[len(prompt) :] == model.sample("c\u00e1i b\u00e0n", length=9)[len("c\u00e1i b\u00e0n") :]
-    )
+    start = composed[: len("c\u00e1i b\u00e0n")]
+    assert model.sample(prompt, length=9).removeprefix(prompt) == model.sample(start, length=9).removeprefix(start)
     stop = model.sample("", length=30)[5:7]
     assert model.sample("", length=30, stop=[unicodedata.normalize("NFD", stop)]) == model.sample("", length=30, stop=[stop])
     assert model.score(prompt).bits_per_character == model.score("c\u00e1i b\u00e0n").bits_per_character
@@ -100,7 +99,7 @@ def test_unknown_symbols_are_counted(cli: Cli) -> None:
     Path("t.txt").write_text("abc\n" * 50)
     Path("u.txt").write_text("abxc\n" * 10)
     unrolled.train("t.txt", out="r", **TINY)
-    assert "10 of 50 symbols were never seen in training" in cli("eval", "r", "u.txt").err
+    assert "10 symbols of the text were never seen in training" in cli("eval", "r", "u.txt").err
 
 
 def test_bytes_are_not_normalised() -> None:
@@ -116,7 +115,7 @@ def test_the_form_is_an_option_and_is_kept_in_run_and_model() -> None:
     Path("t.txt").write_text("e\u0301\ufb01 " * 40, "utf-8")
     lengths = {"none": 160, "nfc": 120, "nfkc": 160}
     for form, length in lengths.items():
-        model = unrolled.train("t.txt", normalise=form, out=form, **TINY)
+        model = unrolled.train("t.txt", out=form, **TINY, **{"normalise": form})
         assert unrolled.load(form).tokenizer.normalization == form
         assert model.evaluate("t.txt").num_tokens == length - 1
         assert json.loads(Path(form, "config.json").read_text())["options"]["normalize"] == form

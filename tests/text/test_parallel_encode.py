@@ -28,9 +28,10 @@ from support.texts import sentences
 from unrolled.atomic_io import TMP_MARK, file_lock
 from unrolled.errors import DataError, StorageError, UnrolledError
 from unrolled.options import DataOptions
+from unrolled.text import compressed_files, parallel_encode, shards
 from unrolled.text import corpus as corpus_module
-from unrolled.text import parallel_encode, shards, text_files
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, is_encoded_jointly, open_corpus
+from unrolled.text.encodings import EncodingError
 from unrolled.text.fingerprint import stat_files
 from unrolled.text.tokenizer import CharTokenizer, Tokenizer
 from unrolled.views.progress import MessageHandler
@@ -83,7 +84,7 @@ def result(names: list[str], size: int | None, piece: int, known: Tokenizer | No
     """Return the encoded text with all its statistics, or the error with which it is refused."""
     with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch, cut_at(size):
         patch.setenv("UNROLLED_CACHE", cache)
-        patch.setattr(text_files, "CHUNK_BYTES", piece)
+        patch.setattr(compressed_files, "CHUNK_BYTES", piece)
         try:
             corpus = open_corpus(names, options, known)
         except UnrolledError as error:
@@ -415,7 +416,7 @@ def test_of_several_errors_the_first_in_the_text_is_raised(text: str, processes:
     Path(text).write_bytes(content)
     with cut_at(SHARD, processes), pytest.raises(DataError) as refused:
         opened(text)
-    assert (DataError, str(refused.value)) == expected(text)
+    assert (EncodingError, str(refused.value)) == expected(text)
     assert "text.txt is not UTF-8: byte 0xff at offset 700,001, in line 27,435. " in str(refused.value)
     assert list(cache_folder().iterdir()) == []
 

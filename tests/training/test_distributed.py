@@ -78,7 +78,11 @@ def words(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "settings",
-    [(), ("--documents", "line"), pytest.param(("--cell", "gru", "--tokens", "bytes"), marks=pytest.mark.long)],
+    [
+        (),
+        pytest.param(("--documents", "line"), marks=pytest.mark.long),
+        pytest.param(("--cell", "gru", "--tokens", "bytes"), marks=pytest.mark.long),
+    ],
     ids=["stream", "line", "gru"],
 )
 def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
@@ -134,6 +138,7 @@ def test_sharded_muon_equals_one_process(cell: str, hidden: int) -> None:
         assert all(torch.equal(result[name], expected[name]) for name in expected)
 
 
+@pytest.mark.long
 def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     rows = [f"{'ab' * (i % 5 + 1)} {i % 3},{'x' if i % 3 else 'y'}" for i in range(60)]
@@ -146,6 +151,7 @@ def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:
     assert max(float((one[name] - two[name]).abs().max()) for name in names) < 1e-6
 
 
+@pytest.mark.long
 def test_another_number_of_processes_goes_on(words: Path) -> None:
     train(1, words, *ARGUMENTS, "--steps", 12, "--out", "straight")
     train(2, words, *ARGUMENTS, "--steps", 12, "--stop-after", 5, "--out", "broken")
@@ -191,6 +197,7 @@ def workers(launcher: int) -> list[int]:
     return [int(number) for number in found.stdout.split()]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
 def test_a_rank_that_is_lost_costs_nothing(words: Path) -> None:
     kills(words, 1, 700)
@@ -216,6 +223,7 @@ def test_twenty_ranks_that_are_lost_cost_nothing(words: Path) -> None:
     kills(words, 20, 4000)
 
 
+@pytest.mark.long
 def test_a_stop_saves_once_and_resumes(words: Path) -> None:
     train(1, words, *ARGUMENTS, "--steps", 300, "--out", "straight")
     process = subprocess.Popen(
@@ -230,6 +238,7 @@ def test_a_stop_saves_once_and_resumes(words: Path) -> None:
     assert difference("straight", "broken") < 1e-3  # 300 steps of AdamW make more of the last digits
 
 
+@pytest.mark.long
 def test_a_short_text_is_shared_in_fewer_columns(tmp_path: Path) -> None:
     text = tmp_path / "short.txt"
     text.write_text(sentences(300)[:1100], "utf-8")  # fifteen lanes of 64 steps
@@ -246,6 +255,7 @@ def test_what_stops_the_first_rank_is_told_once() -> None:
     assert "[rank1]" not in done.stderr, "a traceback"
 
 
+@pytest.mark.long
 def test_a_batch_that_cannot_be_shared_equally_is_refused(words: Path) -> None:
     done = subprocess.run(
         command(2, words, *ARGUMENTS, "--batch", 7, "--steps", 2, "--out", "run"), capture_output=True, text=True, timeout=LIMIT

@@ -48,7 +48,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))
-@pytest.mark.parametrize("stop", [1, 17, 30])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.long), 17, pytest.param(30, marks=pytest.mark.long)])
 def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dict[str, Any], stop: int) -> None:
     start(book, "straight", steps=60, **settings).train()
     first = start(book, "broken", steps=60, stop_after=stop, **settings).train()

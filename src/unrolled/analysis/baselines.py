@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from unrolled.display import Displayed, html_table
 from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats, xz_nats
 from unrolled.text.tokenizer import Ids, Tokenizer
 
@@ -21,8 +23,8 @@ SAMPLED_ORDERS = (3, 6, 10, 20)
 NGRAM_SAMPLE_TOKENS = 400
 
 
-@dataclass(frozen=True)
-class Baselines:
+@dataclass(frozen=True, repr=False)
+class Baselines(Displayed):
     """Losses in nats per character: of the uniform distribution, of Kneser-Ney n-grams by their order, and of `xz`.
 
     n-grams of order n have n - 1 tokens of context. They are counted in `num_counted` of the `num_train` training tokens.
@@ -35,9 +37,23 @@ class Baselines:
     num_train: int
 
     @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        order, nats = self.best_ngram
+        return {
+            "best n-gram": f"order {order}, {nats:.4f} nats per character",
+            "xz": f"{self.xz:.4f}",
+            "uniform": f"{self.uniform:.4f}",
+        }
+
+    @property
     def best_ngram(self) -> tuple[int, float]:
         """The order with the lowest loss, and that loss."""
         return min(self.ngram_nats.items(), key=lambda item: item[1])
+
+    def _repr_html_(self) -> str:
+        rows = [[name, f"{nats:.4f}", f"{nats / math.log(2):.4f}"] for name, nats in self.to_json().items()]
+        return html_table(rows, ["", "nats per character", "bits per character"])
 
     def to_json(self) -> dict[str, float]:
         """Return all losses by name."""

@@ -8,13 +8,14 @@ import unicodedata
 
 import numpy as np
 
-from unrolled.analysis.explain_text import MIN_PROBE_TOKENS, ExplainResult, write_outputs
+from unrolled.analysis.explain_text import MIN_PROBE_TOKENS, ExplainResult, explorer_path, write_outputs
 from unrolled.analysis.table_session import TableSession
 from unrolled.errors import UsageError
 from unrolled.interpret.activations import Activations
 from unrolled.interpret.probes import ProbeReport, probe_units
 from unrolled.interpret.table_activations import RowActivations, record_row
 from unrolled.options import ExplainOptions, PredictOptions
+from unrolled.output_paths import check_outputs
 from unrolled.text.tokenized_text import TokenizedText
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     Each row starts from a zero state. If labels are aligned with the steps, the page displays the most probable ones. Raises
     `UsageError` for a source that is no text or is not read step by step, and for `--clamp`.
     """
+    check_outputs(options, (session.path, name), session.run_path, explorer_path(session))
     if session.spec.source.tokenizer is None:
         raise UsageError(
             f"explain works for models that read text, and '{session.spec.source.name}' is {session.spec.source.kind}: "
@@ -38,7 +40,7 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     predictor = session.predictor(PredictOptions(beam=1))
     rows: list[RowActivations] = []
     num_tokens = 0
-    for cell in itertools.islice(session.load_cells(name)[0], MAX_ROWS):
+    for cell in itertools.islice(session.load_cells(name, None, options.header, options.encoding)[0], MAX_ROWS):
         if num_tokens >= options.length:
             break
         rows.append(record_row(predictor, cell))

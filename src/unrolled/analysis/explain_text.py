@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import io
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from unrolled.analysis.table_session import TableSession
 from unrolled.analysis.text_session import TextSession
-from unrolled.atomic_io import storage_error, write_atomic
+from unrolled.atomic_io import write_atomic
+from unrolled.display import Displayed, page_frame
 from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.intervention import InterventionEffect, measure_effect, unit_importance
 from unrolled.interpret.probes import Probe, ProbeReport, probe_units
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
-from unrolled.views.colored_text import activation_color, color_text
+from unrolled.output_paths import check_outputs
+from unrolled.tables.table_format import TableFormat
+from unrolled.views.colored_text import ResultConsole, activation_color, color_text
 from unrolled.views.explorer import ExplorerData, explorer_page
 
 logger = logging.getLogger(__name__)
@@ -38,8 +43,8 @@ CLAMP_PERCENTILE = 95
 """Percentile of a unit's states that is taken as its value where its feature is on."""
 
 
-@dataclass(frozen=True, eq=False)
-class ExplainResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class ExplainResult(Displayed):
     """Results of `explain`: `activations` on the displayed text, probes of the units, and effects of interventions."""
 
     session: TextSession | TableSession
@@ -50,6 +55,11 @@ class ExplainResult:
     page_path: Path | None
     vocab_texts: list[str]
     eos_id: int | None = None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"page": self.page_path, "tokens": len(self.activations.tokenized), "effects": len(self.effects)}
 
     def explorer_data(self) -> ExplorerData:
         """Return the data of the page."""
@@ -75,6 +85,11 @@ class ExplainResult:
             eos_ids=[] if self.eos_id is None else [self.eos_id],
             predicts_labels=not self.predicts_text,
         )
+
+    def _repr_html_(self) -> str:
+        if self.page_path is None:
+            return super()._repr_html_()
+        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(explorer_page(self.explorer_data()))}"
 
     @property
     def predicts_text(self) -> bool:
@@ -129,7 +144,7 @@ class ExplainResult:
             layer, unit = (best.layer, best.unit) if best else (0, 0)
             heading = f"unit {layer}.{unit}" + (f" follows {best.feature} ({best.description})" if best else "")
         values = activations.h[:, layer, unit] if activations.c is None else np.tanh(activations.c[:, layer, unit])
-        console = Console(highlight=False, soft_wrap=True)
+        console = ResultConsole(highlight=False, soft_wrap=True)
         console.print(f"{heading}: green = positive, blue = negative")
         console.print(color_text(activations.tokenized.token_texts, values, activation_color))
 
@@ -142,8 +157,13 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
 
     Raises `DataError` for a text of fewer than two tokens, `UsageError` for a unit that does not exist.
     """
+    check_outputs(options, (session.path, name), session.run_path, explorer_path(session))
     clamps = [parse_clamp(text) for text in options.clamp]
-    tokenized = session.held_out_text(options.length) if name is None else session.first_tokens(name, options.length)
+    tokenized = (
+        session.held_out_text(options.length)
+        if name is None
+        else session.first_tokens(name, options.length, TableFormat(options.header, options.encoding))
+    )
     if len(tokenized) < 2:
         raise DataError("The text has one token: at least two are needed, to predict one from the other.")
     activations = record_activations(session.model, tokenized)
@@ -165,14 +185,18 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
     return write_outputs(dataclasses.replace(result, unit_importance=importance, effects=effects), options)
 
 
+def explorer_path(session: TextSession | TableSession) -> Path:
+    """Return the path of the page if none is given: in the run folder, or else in the working folder."""
+    return (session.run_path or Path()) / "explain.html"
+
+
 def write_outputs(result: ExplainResult, options: ExplainOptions) -> ExplainResult:
     """Write the page (not with `--terminal`) and, if requested, the arrays."""
     if options.save_activations is not None:
         _save_activations(Path(options.save_activations), result.activations)
     if options.terminal:
         return result
-    run = result.session.run
-    page = Path(options.out) if options.out else (Path() if run is None else run.path) / "explain.html"
+    page = explorer_path(result.session) if options.out is None else Path(options.out)
     write_atomic(page, explorer_page(result.explorer_data()).encode())
     return dataclasses.replace(result, page_path=page)
 
@@ -210,11 +234,9 @@ def _require_unit(activations: Activations, layer: int, unit: int) -> None:
 
 
 def _save_activations(path: Path, activations: Activations) -> None:
-    try:
-        with open(path, "wb") as file:
-            np.savez(file, **activations.arrays())  # type: ignore[arg-type]  # its stub takes every name for allow_pickle
-    except OSError as error:
-        raise storage_error(error, path, "write the arrays to") from error
+    buffer = io.BytesIO()
+    np.savez(buffer, **activations.arrays())  # type: ignore[arg-type]  # its stub takes every name for allow_pickle
+    write_atomic(path, buffer.getvalue())
     logger.info(f"arrays: {path}")
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import html_table
 from unrolled.generation.sampling import Sample
 from unrolled.views.svg_curves import loss_curves_svg
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NotebookSample(Sample):
     """A sample that a notebook displays colored by surprisal."""
 
@@ -45,9 +46,4 @@ def run_loss_svg(run: Run) -> str:
 
 def facts_table(rows: list[tuple[str, Any]], run: Run | None) -> str:
     """Return names and values as an HTML table, followed by the loss curve of the run, if there is one."""
-    align_left = ' style="text-align:left"'
-    cells = "".join(
-        f"<tr><th{align_left}>{html.escape(name)}</th><td{align_left}>{html.escape(str(value))}</td></tr>"
-        for name, value in rows
-    )
-    return f"<table>{cells}</table>" + ("" if run is None else run_loss_svg(run))
+    return html_table([(name, str(value)) for name, value in rows]) + ("" if run is None else run_loss_svg(run))

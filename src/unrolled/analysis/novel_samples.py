@@ -57,7 +57,8 @@ def _find_copies(
     session: TextSession, train_ids: np.ndarray[tuple[int], np.dtype[np.integer]], samples: list[Sample]
 ) -> list[bool]:
     tokenizer = session.tokenizer
-    all_ids = [tokenizer.encode_lossy(tokenizer.code_points(tokenizer.normalize(sample.text)))[0] for sample in samples]
+    texts = [sample.text if sample.data is None else sample.data.decode("utf-8", "surrogateescape") for sample in samples]
+    all_ids = [tokenizer.encode_lossy(tokenizer.code_points(tokenizer.normalize(text)))[0] for text in texts]
     if tokenizer.eos_id is not None:
         return list(map(bool, find_known_documents(train_ids, tokenizer.eos_id, all_ids)))
     return [bool(len(ids)) and int(matching_statistics(train_ids, ids).max()) >= MIN_COPY_TOKENS for ids in all_ids]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import html
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,28 @@ from unrolled import __version__
 from unrolled.atomic_io import write_atomic
 from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import Displayed, page_frame
 from unrolled.errors import UsageError
 from unrolled.options import ReportOptions, TrainRequest
+from unrolled.output_paths import check_outputs
 from unrolled.training.launch import is_table
 from unrolled.views.report import report_page
 
 
-@dataclass(frozen=True)
-class WrittenReport:
+@dataclass(frozen=True, repr=False)
+class WrittenReport(Displayed):
     """A report that was written to `page_path`, with its data."""
 
     page_path: Path
     data: dict[str, Any]
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"page": self.page_path, **{item["name"]: item["value"] for item in self.data["headline"]}}
+
+    def _repr_html_(self) -> str:
+        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(report_page(self.data))}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the path and the data of the page."""
@@ -46,8 +57,9 @@ def write_report(run: Run | None, path: Path, options: ReportOptions, measure: C
     """Call `measure` and write its result as a page. Raises `UsageError` for a model without its run folder."""
     if run is None:
         raise UsageError(f"{path} is a model without its run folder: there is nothing to report.")
+    page_path = run.path / "report.html" if options.out is None else Path(options.out)
+    check_outputs(options, (path,), run.path, page_path)
     data = measure()
-    page_path = Path(options.out) if options.out else run.path / "report.html"
     write_atomic(page_path, report_page(data).encode())
     return WrittenReport(page_path, data)
 

@@ -17,6 +17,7 @@ from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer, token_b
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ScoreOptions
 from unrolled.runtime.text_network import read_text_model
+from unrolled.tables.table_format import TableFormat
 from unrolled.text.tokenized_text import TokenizedText
 
 CLAMPED_INDEX = 1
@@ -77,7 +78,7 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
-    return ScoringStream(names, scorers, session.code_point_chunks(name))
+    return ScoringStream(names, scorers, session.code_point_chunks(name, TableFormat(encoding=options.encoding)))
 
 
 def _open_other(session: TextSession, name: str) -> TextSession:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell
+from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
@@ -39,14 +42,19 @@ class EvaluatedRows:
     report: MetricReport
 
 
-@dataclass(frozen=True)
-class TableSession:
+@dataclass(frozen=True, repr=False)
+class TableSession(Displayed):
     """A table model, its device, and its run folder, if there is one."""
 
     path: Path
     saved: TableModelFile
     machine: DeviceConfig
     run: Run | None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"path": self.path, "model": self.description}
 
     @property
     def spec(self) -> TableSpec:
@@ -57,6 +65,11 @@ class TableSession:
     def name(self) -> str:
         """The name of the run, or of the model file."""
         return self.path.stem if self.run is None else self.run.path.resolve().name
+
+    @property
+    def run_path(self) -> Path | None:
+        """The run folder, if there is one."""
+        return None if self.run is None else self.run.path
 
     @property
     def description(self) -> str:
@@ -70,13 +83,17 @@ class TableSession:
         """Return a predictor for rows."""
         return Predictor(self.saved.model, self.spec, self.machine, options, tally)
 
-    def load_cells(self, table_name: str | None, split: str | None = None) -> tuple[list[Cell], list[Cell], str]:
+    def load_cells(
+        self, table_name: Any, split: str | None = None, header: str | None = None, encoding: str | None = None
+    ) -> tuple[list[Cell], list[Cell], str]:
         """Return source and target cells, and the name of their split.
 
         Args:
-            table_name: A table; None: that of the run.
+            table_name: A table, or a frame; None: that of the run.
             split: `validation` or `test` of the run's table (default: test rows, or validation rows if there are none); `all`
                 of another table.
+            header: How the columns of another table are named (see `TableFormat`).
+            encoding: The encoding of another table that is not UTF-8.
         """
         if table_name is not None and split not in (None, "all"):
             raise UsageError(f"--split {split} is of the run's own table: leave out {table_name}, or --split.")
@@ -92,7 +109,13 @@ class TableSession:
                 return _held_out_cells(TableTask.reopen(request, origin, self.saved), split)
             table_name, split = request.inputs[0], "test"
         columns = (self.spec.source.name, self.spec.target.name)
-        table = open_table(table_name, split="test")
+        table = (
+            table_of_frame(table_name)
+            if is_frame(table_name)
+            else open_table(table_name, "test", self.spec.table_format(header, encoding), stdin=True)
+        )
+        for note in table.notes:
+            logger.info(note)
         rows, tally = [], RowTally()
         for _, row in table.iter_cells(columns):
             if self.spec.has_missing(*row):
@@ -113,10 +136,13 @@ class TableSession:
             logger.info(message)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
 
-    def evaluate(self, table_name: str | None, options: PredictOptions, split: str | None = None) -> EvaluatedRows:
+    def evaluate(self, table_name: Any, options: PredictOptions, split: str | None = None) -> EvaluatedRows:
         """Predict rows with known targets (see `load_cells`), and compute the metrics."""
-        sources, truths, split = self.load_cells(table_name, split)
-        predictions = list(self.predictor(options).predict_iter(sources))
+        sources, truths, split = self.load_cells(table_name, split, options.header, options.encoding)
+        predictor = self.predictor(options)
+        predictions = list(predictor.predict_iter(sources))
+        if (note := predictor.length_note()) is not None:
+            logger.info(note)
         report = evaluate_predictions(self.spec, sources, truths, predictions)
         error = headline_error(self.spec, sources, truths, predictions) if len(sources) <= MAX_ERROR_ROWS else None
         return EvaluatedRows(sources, truths, predictions, dataclasses.replace(report, standard_error=error, split=split))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
 from unrolled.generation.sampling import Network, text_network
 from unrolled.nn.kernels.extension import set_num_threads
@@ -25,12 +26,13 @@ from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
 from unrolled.runtime.text_network import TextModel
 from unrolled.text.normalization import change_note, normalize_chunks
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
-from unrolled.text.tokenizer import LINE_FEED, Ids, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPARATOR, Ids, Tokenizer
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TextModelFile
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
+    from unrolled.tables.table_format import TableFormat
     from unrolled.text.corpus import Corpus
     from unrolled.text.splitting import Splits
 
@@ -39,7 +41,7 @@ logger = logging.getLogger(__name__)
 STDIN_PATH = Path("/dev/stdin")
 
 
-class TextSession:
+class TextSession(Displayed):
     """A text model with its tokenizer, its device, and its run folder, if there is one.
 
     Sampling and scoring use the arrays of `saved`, without torch. The network of torch is built when `model` is first asked
@@ -73,6 +75,11 @@ class TextSession:
         device_config = select_device(self.options)
         network = model_file.model.to(device_config.device).eval()
         return model_file, *choose_kernel(network, device_config, self.options)
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"path": self.path, "model": self.description}
 
     @property
     def model(self) -> RecurrentLM:
@@ -120,14 +127,30 @@ class TextSession:
         return self.path.stem if self.run is None else self.run.path.resolve().name
 
     @property
+    def run_path(self) -> Path | None:
+        """The run folder, if there is one."""
+        return None if self.run is None else self.run.path
+
+    @property
+    def column(self) -> str | None:
+        """The column that the model learned to write like, if it is one of a table."""
+        source = self.saved.history.get("source")
+        return None if source is None else str(source)
+
+    @property
     def description(self) -> str:
         """A short description of the layers."""
         options = self.saved.options
         return f"{options.layers} x {options.hidden} {options.cell.upper()}, {self.saved.network.num_parameters:,} parameters"
 
-    def corpus(self, inputs: tuple[str, ...]) -> tuple[Corpus, Splits]:
-        """Return an encoded text and its splits: that of `inputs`, or of the run if there are none."""
+    def corpus(self, inputs: tuple[str, ...], format: TableFormat | None = None) -> tuple[Corpus, Splits]:
+        """Return an encoded text and its splits: that of `inputs`, or of the run if there are none.
+
+        `format` is how the files of `inputs` are read; its header is for models of a column of tables.
+        """
         from unrolled.checkpoints.run_data import load_request, reopen_corpus  # not at the top: sampling needs no texts
+        from unrolled.tables.column_text import open_column
+        from unrolled.tables.table_format import FIRST_ROW, TableFormat
         from unrolled.text.corpus import open_corpus
 
         if self.run is None:
@@ -135,10 +158,15 @@ class TextSession:
         else:
             request, fingerprints = load_request(self.run)
         if inputs:
-            overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents}
+            encoding = None if format is None else format.encoding
+            overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents, "encoding": encoding}
             overrides["normalize"] = self.tokenizer.normalization
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
-            corpus = open_corpus(inputs, data, self.tokenizer)
+            if self.column is not None:
+                format = dataclasses.replace(format or TableFormat(), default_header=request.table.header or FIRST_ROW)
+                corpus = open_column(inputs, self.column, format, data, self.tokenizer)
+            else:
+                corpus = open_corpus(inputs, data, self.tokenizer)
             return corpus, corpus.split(data, request.training.seed)
         if self.run is None:
             raise UsageError(f"{self.path} is a model without its run folder: name the text.")
@@ -158,10 +186,10 @@ class TextSession:
         """Return the tokens of a text."""
         return tokenize(self.tokenizer, self.saved.documents, text)
 
-    def first_tokens(self, name: str, max_tokens: int) -> TokenizedText:
+    def first_tokens(self, name: str, max_tokens: int, format: TableFormat | None = None) -> TokenizedText:
         """Return the first tokens of a file, a folder or standard input."""
         code_points = np.zeros(0, dtype=np.uint8)
-        for chunk in self.code_point_chunks(name):
+        for chunk in self.code_point_chunks(name, format):
             code_points = np.concatenate([code_points, chunk])
             if len(code_points) >= max_tokens:
                 break
@@ -172,31 +200,58 @@ class TextSession:
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
         return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
 
-    def code_point_chunks(self, name: str | None) -> Iterator[Any]:
+    def code_point_chunks(self, name: str | None, format: TableFormat | None = None) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""
+        from unrolled.tables.table_format import TableFormat
+        from unrolled.text.corpus import cache_folder
+        from unrolled.text.document_files import remove_copies
+        from unrolled.text.text_files import read_chunks
+
         if name is None:
             yield from self._held_out_code_points()
             return
-        from unrolled.text.text_files import read_chunks, resolve_inputs
-
-        is_stdin = name == "-" and os.path.exists(STDIN_PATH)
         warnings: dict[str, int] = {}
         last = LINE_FEED
         form = self.tokenizer.normalization
-        for path in [STDIN_PATH] if is_stdin else resolve_inputs([name]):
-            if last != LINE_FEED and not self.tokenizer.reads_bytes:
-                yield np.array([LINE_FEED], dtype=np.uint8)
-            chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
-            for chunk in normalize_chunks(chunks, form, warnings):
-                if len(chunk):
-                    yield chunk
-                    last = int(chunk[-1])
+        paths = self._files(name, format or TableFormat())
+        try:
+            for path in paths:
+                if last not in (LINE_FEED, RECORD_SEPARATOR) and not self.tokenizer.reads_bytes:
+                    yield np.array([LINE_FEED], dtype=np.uint8)
+                chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
+                for chunk in normalize_chunks(chunks, form, warnings):
+                    if len(chunk):
+                        yield chunk
+                        last = int(chunk[-1])
+        finally:
+            remove_copies(paths, cache_folder())
         if form != "none" and (num_changed := warnings.get(change_note(form), 0)):
             logger.info(f"{num_changed:,} {change_note(form)}")
+
+    def _files(self, name: str, format: TableFormat) -> list[Path]:
+        """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
+        from unrolled.tables.column_text import column_tokens, write_column
+        from unrolled.text.corpus import cache_folder
+        from unrolled.text.document_files import prepare_files
+        from unrolled.text.text_files import resolve_inputs
+
+        if self.column is not None:
+            return [write_column(name, column_tokens(self.column, DataOptions())[0], format)]
+        documents = "blank-line" if self.saved.documents == "blank-line" else "none"
+        options = DataOptions(tokens=self.tokenizer.kind, documents=documents, encoding=format.encoding)  # type: ignore[arg-type]
+        needs_copy = documents == "blank-line" or format.encoding is not None
+        if name == "-" and os.path.exists(STDIN_PATH) and not needs_copy:
+            return [STDIN_PATH]
+        paths = resolve_inputs([name], stdin_folder=cache_folder())
+        return prepare_files(paths, options, cache_folder()) if needs_copy else paths
 
     def _held_out_code_points(self) -> Iterator[Any]:
         held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer
         code_point_of_id = tokenizer.code_point_of_id
         skip = int(tokenizer.eos_id is not None and len(held_out_ids) > 0 and held_out_ids[0] == tokenizer.eos_id)
+        separator = DOCUMENT_SEPARATORS.get(self.saved.documents, LINE_FEED)
+        if tokenizer.eos_id is not None and separator != LINE_FEED:
+            code_point_of_id = code_point_of_id.copy()
+            code_point_of_id[tokenizer.eos_id] = separator
         for start in range(skip, len(held_out_ids), 1 << 20):
             yield code_point_of_id[held_out_ids[start : start + (1 << 20)]]

@@ -19,7 +19,6 @@ from unrolled.atomic_io import write_atomic
 from unrolled.bench import learning
 from unrolled.bench.process import BenchProcess
 from unrolled.bench.workloads import VOCAB_SIZE
-from unrolled.errors import UsageError
 from unrolled.generation.torch_model import as_text_network
 from unrolled.nn.cells import CELLS
 from unrolled.nn.device import has_fast_bfloat16
@@ -28,6 +27,7 @@ from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.kernels.select import KERNELS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import BenchOptions, ModelOptions
+from unrolled.output_paths import check_outputs
 from unrolled.runtime.native_decoder import PRECISIONS, NativeDecoder
 from unrolled.views.svg_curves import loss_curves_svg
 
@@ -222,8 +222,6 @@ def encoding(rounds: int) -> dict[str, Any]:
 def learn(options: BenchOptions) -> list[dict[str, Any]]:
     """Return one row a contender: its curve, and its losses at the end; draw the picture, if one is wanted."""
     rows = []
-    if options.svg and not Path(options.svg).absolute().parent.is_dir():
-        raise UsageError(f"--picture {options.svg} has no folder to be written to.")
     logger.info(
         f"loss after {options.seconds:g} s on {options.text}, in nats per character: with the context carried on, "
         f"in windows of {learning.WINDOW} (the GPT: of its 64)"
@@ -253,4 +251,5 @@ DEFAULT_BENCHMARKS = ("training", "sampling", "encoding")
 
 def run_benchmarks(names: list[str], options: BenchOptions) -> dict[str, Any]:
     """Run the named benchmarks (none: `DEFAULT_BENCHMARKS`), log each result and return all of them by name."""
+    check_outputs(options, (options.text,))
     return {benchmark: BENCHMARKS[benchmark](options) for benchmark in names or DEFAULT_BENCHMARKS}

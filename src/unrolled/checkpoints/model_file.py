@@ -19,6 +19,7 @@ from torch import Tensor
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
 from unrolled.checkpoints.array_file import MODEL_FILE_NAME as MODEL_FILE_NAME
 from unrolled.checkpoints.array_file import read_sealed, sealed_header, to_present_format, write_sealed
+from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
@@ -72,6 +73,7 @@ def load_model(path: Path) -> ModelFile:
         raise ModelError(f"{path} holds no model but {metadata.get('kind')!r}.")
     try:
         tensors = {name: _to_float32(tensor) for name, tensor in tensors.items()}
+        require_finite({name: tensor.numpy() for name, tensor in tensors.items()})
         with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initialisers import its compiler: 0.9 s
             model_file = build(tensors, metadata)
         model_file.model.load_state_dict(tensors, assign=True)
@@ -110,9 +112,8 @@ def _build_text_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -
     options = from_dict(ModelOptions, metadata["options"], "model")
     if parameter_count(tokenizer.vocab_size, options) != sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError("the weights are not those of its options")
-    return TextModelFile(
-        RecurrentLM(tokenizer.vocab_size, options).eval(), tokenizer, str(metadata["documents"]), dict(metadata["history"])
-    )
+    network = RecurrentLM(tokenizer.vocab_size, options).eval()
+    return TextModelFile(network, tokenizer, read_documents(metadata), read_history(metadata))
 
 
 def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TableModelFile:
@@ -120,7 +121,7 @@ def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) 
     options = from_dict(ModelOptions, metadata["options"], "model")
     pair = from_dict(PairOptions, metadata["table_options"], "model")
     _check_sizes(tensors, spec.dims, options)
-    return TableModelFile(EncoderDecoder(spec.dims, options, pair).eval(), spec, dict(metadata["history"]))
+    return TableModelFile(EncoderDecoder(spec.dims, options, pair).eval(), spec, read_history(metadata))
 
 
 def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: ModelOptions) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.options import TrainRequest
+from unrolled.tables.column_text import open_column
 from unrolled.tables.table_files import is_builtin_table
+from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
 
 logger = logging.getLogger(__name__)
@@ -30,11 +32,19 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
 
+def open_text(request: TrainRequest) -> Corpus:
+    """Return the text of a request, encoded: of its files, or of a column of tables."""
+    if request.table.source is None:
+        return open_corpus(request.inputs, request.data)
+    format = TableFormat(request.table.header, request.data.encoding)
+    return open_column(request.inputs, request.table.source, format, request.data)
+
+
 def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
     """Return the text a run was trained on: read again, or from the cache if the files are gone."""
     key = str(origin["cache_key"])
     try:
-        corpus = None if "-" in request.inputs else open_corpus(request.inputs, request.data)
+        corpus = None if "-" in request.inputs else open_text(request)
     except DataError as error:
         corpus = cached_corpus(key)
         if corpus is None:

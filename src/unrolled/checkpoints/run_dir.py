@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # the models of a run are read and written with torch, the fo
     from unrolled.checkpoints.model_file import ModelFile
 
 TRAINING_FILE_NAME = "training.safetensors"
-_ESCAPED_CHARACTERS = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
+_ESCAPED_CHARACTERS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 MAX_MANIFEST_BYTES = 1 << 16
 MAX_CHECKPOINTS = 2
@@ -49,6 +49,9 @@ class Run:
         self.model_path = path / MODEL_FILE_NAME
         self.metrics = JsonLinesLog(path / "metrics.jsonl")
         self.samples = JsonLinesLog(path / "samples.jsonl")
+
+    def __repr__(self) -> str:
+        return f"<unrolled.Run {self.path}>"
 
     @staticmethod
     def create(path: Path, config: dict[str, Any]) -> Run:
@@ -95,7 +98,7 @@ class Run:
     @staticmethod
     def open(path: Path) -> Run:
         """Open a run folder. Raises `ModelError` if there is none at `path`."""
-        if not (path / "config.json").is_file():
+        if not os.path.isfile(path / "config.json"):
             raise ModelError(f"{path} is no run folder: it has no config.json{_suggest_runs(path)}")
         return Run(path)
 
@@ -194,11 +197,11 @@ def require_free(path: Path) -> None:
 
 def find_model(path: Path) -> Path:
     """Return the model file that `RUN` names: a run folder, a checkpoint's folder, or a model file."""
-    if path.is_file():
+    if os.path.isfile(path):  # `Path.is_file` raises for a name that is too long
         return path
-    if (path / MODEL_FILE_NAME).is_file():
+    if os.path.isfile(path / MODEL_FILE_NAME):
         return path / MODEL_FILE_NAME
-    if (path / "config.json").is_file():
+    if os.path.isfile(path / "config.json"):
         raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. Train it again: --out {path}")
     raise ModelError(f"{path} is no run folder and no model file{_suggest_runs(path)}")
 

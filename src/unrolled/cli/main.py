@@ -10,21 +10,36 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from unrolled import __version__
+from unrolled.atomic_io import storage_error
 from unrolled.cli.help import overview
 from unrolled.errors import StorageError, UnrolledError, UsageError, did_you_mean, is_out_of_memory
 
 COMMANDS = {
-    name: f"unrolled.cli.commands.{name}"
-    for name in ("train", "sample", "predict", "eval", "score", "explain", "report", "bench", "doctor")
+    name: f"unrolled.cli.commands.{'import_model' if name == 'import' else name}"  # a module cannot be called `import`
+    for name in ("train", "sample", "predict", "eval", "score", "explain", "report", "import", "bench", "doctor")
 }
 """The module of each command, in the order of the overview. It has a function `run(argv)` that returns the exit code; the
 first line of its docstring is its line in the overview, and the whole docstring is its help text."""
 
 
+MEMORY_ADVICE = {
+    "train": "a smaller --batch, --bptt, --hidden or --layers",
+    "sample": "a smaller --count",
+    "predict": "a smaller --beam, or --device cpu",
+    "eval": "a smaller --window, or a smaller --order with --baselines",
+    "score": "fewer models in --compare, or --device cpu",
+    "explain": "a smaller --length or --probe-length",
+    "report": "a smaller --order",
+}
+"""What takes less memory, by command."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code. An error that the user can fix is one sentence; a bug keeps its traceback."""
+    _open_closed_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
@@ -43,10 +58,18 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, MemoryError, RuntimeError) as error:
         if debug:
             raise
-        return _report_error(error)
+        return _report_error(error, argv[0] if argv else "")
 
 
-def _report_error(error: Exception) -> int:
+def _open_closed_streams() -> None:
+    """Give standard input and error that were closed (`2>&-`) the null device: messages would go to the next file opened."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")
+    if sys.stderr is None and sys.stdout is not None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+
+
+def _report_error(error: Exception, command: str) -> int:
     """Print a system error as one sentence and return its exit code; raise the error again if it is a bug."""
     if isinstance(error, BrokenPipeError):
         _discard_stdout()
@@ -56,8 +79,11 @@ def _report_error(error: Exception) -> int:
         print(f"unrolled: the result cannot be written: {error.strerror}", file=sys.stderr)
         return 6
     if is_out_of_memory(error):
-        print("unrolled: out of memory: try a smaller --batch, --bptt, --hidden or --layers", file=sys.stderr)
+        print(f"unrolled: out of memory: try {MEMORY_ADVICE.get(command, 'a smaller input')}", file=sys.stderr)
         return 1
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        print(f"unrolled: {storage_error(error, Path(os.fsdecode(error.filename)), 'use')}", file=sys.stderr)
+        return 6
     raise error
 
 

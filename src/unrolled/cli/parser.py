@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
+from unrolled.printable import printable
 
 HELP_WIDTH = 80
 _MESSAGE_REWRITES = (
@@ -62,6 +63,10 @@ class CommandParser(argparse.ArgumentParser):
     def add_value(self, name: str, metavar: str, help_text: str) -> None:
         """Add a flag with a string value; its default is None."""
         self._general.add_argument(name, metavar=metavar, default=None, help=help_text)
+
+    def add_values(self, name: str, metavar: str, help_text: str) -> None:
+        """Add a flag with a string value that may be repeated; its default is an empty list."""
+        self._general.add_argument(name, metavar=metavar, action="append", default=[], help=help_text)
 
     def add_options(self, title: str, option_class: type[Any]) -> None:
         """Add the flags of an option class."""
@@ -136,7 +141,7 @@ class CommandParser(argparse.ArgumentParser):
 
 def print_note(message: str) -> None:
     """Print a message for the user on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

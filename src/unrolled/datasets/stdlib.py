@@ -5,7 +5,7 @@ from __future__ import annotations
 import sysconfig
 from pathlib import Path
 
-from unrolled.errors import DataError, did_you_mean
+from unrolled.errors import DataError
 
 PREFIX = "builtin:"
 
@@ -22,15 +22,3 @@ def python_sources() -> list[Path]:
     if not files:
         raise DataError(f"The built-in corpus needs the source files of Python's library, and {root} has none.")
     return files
-
-
-CORPORA = {"python": python_sources}
-
-
-def builtin_corpus(name: str) -> list[Path]:
-    """Return the files of the built-in corpus `name`, as in `builtin:python`."""
-    if name not in CORPORA:
-        raise DataError(
-            f"There is no built-in corpus '{name}'{did_you_mean(name, CORPORA) or '.'} There are: {', '.join(CORPORA)}."
-        )
-    return CORPORA[name]()

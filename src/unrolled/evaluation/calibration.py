@@ -68,24 +68,52 @@ def fit_temperature(
     """
     with torch.inference_mode(False):
         model.temperature.fill_(1.0)
-    logits_parts, target_parts = [], []
+    logits_parts, target_parts, weights = [], [], None
     for tensors in _batches(model, dataset, row_indices, machine, check):
         with machine.autocast():
             batch_logits = model.logits(tensors)
         is_target = tensors["target"] != IGNORE_INDEX
+        weights = tensors["label_weights"].cpu() if "label_weights" in tensors else None
         logits_parts.append(batch_logits[is_target].float().cpu())
         target_parts.append(tensors["target"][is_target].cpu())
     logits, targets = torch.cat(logits_parts), torch.cat(target_parts)
     if len(targets) == 0:
         return 0.0
-    best = min(TEMPERATURES, key=lambda temperature: _loss(logits, targets, temperature))
+    best = min(TEMPERATURES, key=lambda temperature: _loss(logits, targets, temperature, weights))
     with torch.inference_mode(False):
         model.temperature.fill_(best)
-    return _loss(logits, targets, best)
+    return _loss(logits, targets, best, weights)
 
 
-def _loss(logits: Tensor, targets: Tensor, temperature: float) -> float:
-    return float(F.cross_entropy(logits / temperature, targets))
+def _loss(logits: Tensor, targets: Tensor, temperature: float, weights: Tensor | None) -> float:
+    if weights is None:
+        return float(F.cross_entropy(logits / temperature, targets))
+    return float(F.cross_entropy(logits / temperature, targets, weights, reduction="sum")) / len(targets)
+
+
+def best_threshold(probabilities: npt.NDArray[np.float64], is_second: npt.NDArray[np.bool_]) -> float:
+    """Return the probability of the second of two labels from which it is to be said, for the best macro F1.
+
+    Args:
+        probabilities: Those of the second label, `(N,)`.
+        is_second: Whether a row has the second label, `(N,)`.
+
+    Of thresholds that are equally good, the one closest to 0.5 is taken.
+
+    Example:
+        >>> best_threshold(np.array([0.1, 0.2, 0.3, 0.4]), np.array([False, False, True, True]))
+        0.25
+    """
+    values = np.unique(probabilities)
+    candidates = [0.5, *((values[1:] + values[:-1]) / 2).tolist()]
+
+    def macro_f1(threshold: float) -> float:
+        said = probabilities >= threshold
+        hits = np.array([(said & is_second).sum(), (~said & ~is_second).sum()])
+        support = np.array([said.sum() + is_second.sum(), (~said).sum() + (~is_second).sum()])
+        return float((2 * hits[support > 0] / support[support > 0]).mean())
+
+    return float(max(candidates, key=lambda threshold: (round(macro_f1(threshold), 9), -abs(threshold - 0.5))))
 
 
 def _batches(

@@ -7,13 +7,14 @@ The context is `carried` if the state is carried through the whole text, or `win
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.display import Displayed
 from unrolled.generation.sampling import Network
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
@@ -42,8 +43,8 @@ CHUNKS_PER_SAMPLE = 16
 """The standard error is that of stretches of 1,024 tokens, or of documents: the losses of neighboring tokens are related."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Displayed):
     """Mean loss in `nats` per character over `num_tokens` predicted tokens, which are `num_chars` characters.
 
     The end of a document counts as one character. If the tokens are bytes, a character's loss is the sum over its bytes.
@@ -63,6 +64,17 @@ class Evaluation:
     curvature: float = 0.0
     standard_error: float | None = None
     split: str = "all"
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {
+            "nats per character": f"{self.nats:.4f}",
+            "bits per character": f"{self.bits:.4f}",
+            "characters": f"{self.num_chars:,}",
+            "context": self.context,
+            "unknown characters": f"{self.num_unknown:,}",
+        }
 
     @property
     def bits(self) -> float:

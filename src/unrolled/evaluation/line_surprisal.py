@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, SurprisalScorer, score_blocks
-from unrolled.text.tokenizer import LINE_FEED, ByteTokenizer, Tokenizer
+from unrolled.text.tokenizer import LINE_FEED, RECORD_SEPARATOR, ByteTokenizer, Tokenizer
+
+LINE_ENDS = (LINE_FEED, RECORD_SEPARATOR)
+"""Code points that end a line; the second one stands between documents that have line ends."""
 
 MAX_KEPT_TOKENS = 400
 """Tokens of a line that are kept for display."""
@@ -47,7 +50,7 @@ class ScoredLine:
 
     def chars_and_bits(self) -> tuple[list[str], Bits]:
         """Return the characters of `text` and the first model's bits of each; nan for a token without context."""
-        has_line_end = len(self.code_points) > 0 and self.code_points[-1] == LINE_FEED
+        has_line_end = len(self.code_points) > 0 and self.code_points[-1] in LINE_ENDS
         code_points, bits = (
             (self.code_points[:-1], self.code_point_bits[:-1]) if has_line_end else (self.code_points, self.code_point_bits)
         )
@@ -92,7 +95,7 @@ class LineAggregator:
 
     def add(self, block: ScoredBlock, min_excess: float = -math.inf) -> Iterator[ScoredLine]:
         """Yield the lines that end in a block and whose excess surprisal is above `min_excess`."""
-        ends = np.flatnonzero(block.code_points == LINE_FEED) + 1
+        ends = np.flatnonzero(np.isin(block.code_points, LINE_ENDS)) + 1
         starts = np.concatenate([[0], ends[ends < len(block.code_points)]]).astype(np.int64)
         sums = self._sum_lines(block, starts)
         ends_with_line_end = len(ends) == len(starts)  # the block ends with a line end
@@ -266,6 +269,7 @@ class ScoringStream:
             for _ in self._aggregator.add(block, math.inf):
                 pass
             for code_point, bits in zip(block.code_points.tolist(), block.bits.T.tolist(), strict=True):
+                code_point = LINE_FEED if code_point == RECORD_SEPARATOR else code_point
                 yield (chr(code_point) if decoder is None else decoder.decode_step(code_point)), tuple(bits)
         for _ in self._aggregator.finish():
             pass

@@ -5,21 +5,22 @@ Rows are batched by length. A row's prediction does not depend on the other rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.errors import DataError
+from unrolled.display import Displayed
+from unrolled.errors import DataError, UsageError
 from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_search, sample_sequences
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import EvalRows
-from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.metric_report import MetricReport, plural
 from unrolled.tables.pair_batching import bucket_by_length, collate_sources
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
@@ -32,17 +33,25 @@ SORT_WINDOW_ROWS = 2048
 """Rows that are read before any is predicted, to sort them by length."""
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Displayed):
     """The prediction for one row: as a `text`, as `values` (ids or numbers), and with its probability if it has one.
 
-    `probabilities` `(labels,)` are those of all labels, if the prediction is one of them.
+    `probabilities` `(labels,)` are those of all labels, if the prediction is one of them. `alternatives` are the next most
+    likely answers, if several were asked for (`PredictOptions.count`).
     """
 
     text: str
     values: Array
     probability: float | None = None
     probabilities: Array | None = None
+    alternatives: tuple[Prediction, ...] = ()
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        probability = {} if self.probability is None else {"probability": f"{self.probability:.4f}"}
+        return {"text": self.text, **probability}
 
 
 class Predictor:
@@ -61,6 +70,8 @@ class Predictor:
         tally: RowTally | None = None,
     ) -> None:
         self.model, self.spec, self.machine, self.options, self.tally = model, spec, machine, options, tally
+        self.num_cut, self.first_cut = 0, ""
+        _check_count(model, spec, options)
         self.max_new_tokens = model.shape.target_length or int(spec.train_stats.get("max_length", 256) * 1.2) + 4
 
     def predict_iter(self, cells: Iterable[Cell]) -> Iterator[Prediction]:
@@ -94,20 +105,35 @@ class Predictor:
         return predictions
 
     def _encode(self, cell: Cell) -> Array:
-        """Return the array of a source cell; an empty one if the cell is missing, or is counted as one that cannot be read."""
+        """Return the steps of a source cell, cut if they are too many (see `TableSpec.cut_source`).
+
+        There are none if the cell is missing, or is counted as one that cannot be read.
+        """
         source, tally = self.spec.source, self.tally
         if source.is_missing(cell.value):
             return np.zeros(0)
-        if tally is None:
-            return source.encode_source(cell)
-        tally.num_rows += 1
+        if tally is not None:
+            tally.num_rows += 1
         try:
-            array = source.encode_source(cell)
+            steps = source.encode_source(cell)
         except DataError as error:
+            if tally is None:
+                raise
             tally.unreadable.add(error)
             return np.zeros(0)
-        tally.add_cell(source, cell)
-        return array
+        if tally is not None:
+            tally.add_cell(source, cell)
+        cut = self.spec.cut_source(steps)
+        if len(cut) < len(steps):
+            self.num_cut, self.first_cut = self.num_cut + 1, self.first_cut or cell.location
+        return cut
+
+    def length_note(self) -> str | None:
+        """Return what to tell about rows that were cut, or None."""
+        if not self.num_cut:
+            return None
+        limit = f"longer than the {self.spec.step_limit:,} steps that the model was trained on"
+        return f"{plural(self.num_cut, 'source')} {limit}, and cut there; the first: {self.first_cut}"
 
     @torch.inference_mode()
     def predict_with_attention(self, cell: Cell) -> tuple[Prediction, Array | None]:
@@ -115,9 +141,7 @@ class Predictor:
         prediction = self.predict([cell])[0]
         if self.model.decoder is None or not len(prediction.values):
             return prediction, None
-        weights = attention_weights(
-            self.model, self.collate([self.spec.source.encode_source(cell)]), [Hypothesis(prediction.values, 0.0)]
-        )
+        weights = attention_weights(self.model, self.collate([self._encode(cell)]), [Hypothesis(prediction.values, 0.0)])
         return prediction, None if weights is None else weights[0]
 
     def collate(self, steps: list[Array]) -> dict[str, Tensor]:
@@ -140,8 +164,14 @@ class Predictor:
         return [self._step_labels_prediction(probs[:length, column]) for column, length in enumerate(lengths)]
 
     def _label_prediction(self, probs: Array) -> Prediction:
-        best = probs.argmax(-1)
-        return Prediction(self.spec.target.decode_target(best[None]), best[None], float(probs[best]), probs)
+        order = np.argsort(-probs, kind="stable")
+        if self.spec.threshold is not None and len(probs) == 2:
+            order = np.array([1, 0]) if probs[1] >= self.spec.threshold else np.array([0, 1])
+        best, *others = (
+            Prediction(self.spec.target.decode_target(label[None]), label[None], float(probs[label]))
+            for label in order[: self.options.count]
+        )
+        return replace(best, probabilities=probs, alternatives=tuple(others))
 
     def _step_labels_prediction(self, probs: Array) -> Prediction:
         """Return the labels of steps `(T, labels)`; the probability is the geometric mean over the steps."""
@@ -152,9 +182,20 @@ class Predictor:
     def _generate(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Prediction]:
         if self.model.shape.target_length or self.options.temperature is not None:
             temperature = 1.0 if self.options.temperature is None else self.options.temperature
-            hypotheses = sample_sequences(self.model, batch, SampleOptions(temperature=temperature), seeds, self.max_new_tokens)
-        else:
-            hypotheses = beam_search(self.model, batch, self.options, self.max_new_tokens)
+            rows = sample_sequences(self.model, batch, SampleOptions(temperature=temperature), seeds, self.max_new_tokens)
+            return self._decode(batch, rows, cells)
+        ranked = beam_search(self.model, batch, self.options, self.max_new_tokens)
+        predictions = self._decode(batch, [hypotheses[0] for hypotheses in ranked], cells)
+        for rank in range(1, max(map(len, ranked))):
+            # A row with fewer hypotheses repeats its best one in the batch, and nothing is taken from it.
+            others = self._decode(batch, [row[rank] if rank < len(row) else row[0] for row in ranked], cells)
+            for index, (row, other) in enumerate(zip(ranked, others, strict=True)):
+                if rank < len(row):
+                    best = predictions[index]
+                    predictions[index] = replace(best, alternatives=(*best.alternatives, other))
+        return predictions
+
+    def _decode(self, batch: dict[str, Tensor], hypotheses: list[Hypothesis], cells: list[Cell]) -> list[Prediction]:
         texts = self._replace_unknown_words(batch, hypotheses, cells) or [
             self.spec.target.decode_target(row.ids) for row in hypotheses
         ]
@@ -181,6 +222,18 @@ class Predictor:
             copies = {step: words[int(weights[step].argmax())] for step in np.flatnonzero(row.ids == target.unk_id).tolist()}
             texts.append(target.tokenizer.detokenize(row.ids.tolist(), copies))
         return texts
+
+
+def _check_count(model: EncoderDecoder, spec: TableSpec, options: PredictOptions) -> None:
+    """Raise `UsageError` if several answers are asked for, and a row has only one."""
+    if options.count == 1:
+        return
+    if spec.mode.output == "single" and spec.dims.target_tensor_kind != "ids":
+        raise UsageError(f"--count is for labels and texts, and '{spec.target.name}' is {spec.target.kind}: leave it out.")
+    if spec.mode.output == "aligned" or model.shape.target_length:
+        raise UsageError(f"--count is for one label or a text, and '{spec.target.name}' is {spec.target.kind}: leave it out.")
+    if options.temperature is not None and spec.mode.output == "generated":
+        raise UsageError("--count ranks the answers of the beam, and --temperature draws one: leave one out.")
 
 
 def evaluate_predictions(

@@ -21,7 +21,7 @@ from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.text.batching import MAX_ROW_LENGTH
 from unrolled.text.tokenized_text import TokenizedText
-from unrolled.text.tokenizer import LINE_FEED, NUM_CODE_POINTS, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, NUM_CODE_POINTS, Tokenizer
 
 if TYPE_CHECKING:
     from unrolled.nn.device import DeviceConfig
@@ -46,7 +46,7 @@ CodePoints = npt.NDArray[Any]
 class SurprisalScorer:
     """One model that scores the blocks of a text in order, with or without clamped units.
 
-    `documents` is the model's kind of document: "none", "line" or "file"; `machine` is as for `scoring_model`.
+    `documents` is the model's kind of document, as of the option; `machine` is as for `scoring_model`.
     """
 
     model: Network | LanguageModel
@@ -68,9 +68,9 @@ class SurprisalScorer:
         """
         ids, is_known = self.tokenizer.encode_lossy(code_points)
         eos_id = self.tokenizer.eos_id
-        if self.documents == "line" and eos_id is not None:
-            is_line_end = code_points == LINE_FEED
-            ids, is_known = np.where(is_line_end, eos_id, ids), is_known | is_line_end
+        if self.documents in DOCUMENT_SEPARATORS and eos_id is not None:
+            is_end = code_points == DOCUMENT_SEPARATORS[self.documents]
+            ids, is_known = np.where(is_end, eos_id, ids), is_known | is_end
         if eos_id is not None and len(self._context) == 0:
             self._context = np.array([eos_id])
         all_ids = np.concatenate([self._context, ids])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,16 +42,16 @@ class _BeamState:
 
 
 @torch.inference_mode()
-def beam_search(model: EncoderDecoder, batch: Batch, options: PredictOptions, max_new_tokens: int) -> list[Hypothesis]:
-    """Return the best hypothesis of at most `max_new_tokens` ids for each row of a batch, with `options.beam` beams.
+def beam_search(model: EncoderDecoder, batch: Batch, options: PredictOptions, max_new_tokens: int) -> list[list[Hypothesis]]:
+    """Return the best hypotheses of at most `max_new_tokens` ids for each row of a batch, the best first.
 
-    Hypotheses are ranked by log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016). One beam is greedy
-    search.
+    There are `options.count` of them, or fewer if fewer were found with `options.beam` beams (at least `count`).
+    Hypotheses are ranked by log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016). One beam is greedy search.
     """
     decoder = _require_decoder(model)
-    num_beams, memory = options.beam, model.encode(batch)
+    num_beams, memory = max(options.beam, options.count), model.encode(batch)
     num_rows = len(memory.pooled)
-    finished = _FinishedHypotheses(num_rows, max_new_tokens, options.length_penalty, memory.pooled.device)
+    finished = _FinishedHypotheses(num_rows, max_new_tokens, options)
     memory = memory.repeat_interleave(num_beams)
     scores = torch.full((num_rows, num_beams), -torch.inf, device=memory.pooled.device)
     scores[:, 0] = 0.0
@@ -72,41 +73,42 @@ def beam_search(model: EncoderDecoder, batch: Batch, options: PredictOptions, ma
 
 
 class _FinishedHypotheses:
-    """The best finished hypothesis of each row so far."""
+    """The best finished hypotheses of each row so far, each with its score, the best first."""
 
-    def __init__(self, num_rows: int, max_new_tokens: int, length_penalty: float, device: torch.device) -> None:
-        self.max_new_tokens, self.length_penalty = max_new_tokens, length_penalty
-        self.best_scores = torch.full((num_rows,), -torch.inf, device=device)
-        self.log_probs = torch.zeros(num_rows, device=device)
-        self.best_tokens: list[Tensor] = [torch.empty(0, dtype=torch.long)] * num_rows
+    def __init__(self, num_rows: int, max_new_tokens: int, options: PredictOptions) -> None:
+        self.max_new_tokens, self.length_penalty, self.count = max_new_tokens, options.length_penalty, options.count
+        self.rows: list[list[tuple[float, Hypothesis]]] = [[] for _ in range(num_rows)]
 
     def length_norm(self, length: int) -> float:
         """Return the divisor of the log probability of a hypothesis."""
         return float(((5 + length) / 6) ** self.length_penalty)
 
+    def _worst_kept(self, row_index: int) -> float:
+        """Return the score that a new hypothesis of a row must exceed."""
+        kept = self.rows[row_index]
+        return kept[-1][0] if len(kept) == self.count else -math.inf
+
     def update(self, beam: _BeamState, log_probs: Tensor, origin: Tensor, length: int) -> None:
-        """Compare finished hypotheses with the best: log probabilities `(R, n)`, -inf for none, and their beams `(R, n)`."""
-        best_log_probs, best_indices = log_probs.max(1)
-        is_better = (best_log_probs / self.length_norm(length) > self.best_scores[beam.row_indices]) & (
-            best_log_probs > -torch.inf
-        )
-        for row in is_better.nonzero().flatten().tolist():
-            row_index = int(beam.row_indices[row])
-            self.best_scores[row_index] = best_log_probs[row] / self.length_norm(length)
-            self.log_probs[row_index] = best_log_probs[row]
-            self.best_tokens[row_index] = beam.tokens[row, origin[row, best_indices[row]]].cpu()
+        """Add finished hypotheses: log probabilities `(R, n)`, best first and -inf for none, and their beams `(R, n)`."""
+        log_probs_by_row, row_indices = log_probs.tolist(), beam.row_indices.tolist()
+        for row, column in (log_probs > -torch.inf).nonzero().tolist():
+            row_index, log_prob = row_indices[row], log_probs_by_row[row][column]
+            score = log_prob / self.length_norm(length)
+            if score > self._worst_kept(row_index):
+                tokens = beam.tokens[row, origin[row, column]].cpu().numpy()
+                kept = [*self.rows[row_index], (score, Hypothesis(tokens, log_prob))]
+                self.rows[row_index] = sorted(kept, key=lambda item: -item[0])[: self.count]
 
     def done(self, beam: _BeamState) -> Tensor:
-        """Return for each open row `(R,)` whether no open hypothesis can become better than the best finished one."""
+        """Return for each open row `(R,)` whether no open hypothesis can become one of the best."""
         best_possible = beam.scores.amax(1) / self.length_norm(self.max_new_tokens)
-        return self.best_scores[beam.row_indices] >= best_possible
+        worst_kept = torch.tensor([self._worst_kept(index) for index in beam.row_indices.tolist()], device=best_possible.device)
+        return worst_kept >= best_possible
 
-    def hypotheses(self) -> list[Hypothesis]:
-        """Return the best hypothesis of each row."""
-        return [
-            Hypothesis(tokens.numpy(), float(log_prob))
-            for tokens, log_prob in zip(self.best_tokens, self.log_probs, strict=True)
-        ]
+    def hypotheses(self) -> list[list[Hypothesis]]:
+        """Return the best hypotheses of each row."""
+        empty = Hypothesis(np.zeros(0, dtype=np.int64), 0.0)
+        return [[hypothesis for _, hypothesis in kept] or [empty] for kept in self.rows]
 
 
 def _expand(decoder: Decoder, beam: _BeamState, finished: _FinishedHypotheses, step: int, is_last: bool) -> None:

@@ -8,15 +8,17 @@ gives the same text alone or in a batch, streamed or not.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import secrets
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.display import Displayed
 from unrolled.errors import UsageError
 from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.unit_clamp import Clamp
@@ -25,7 +27,7 @@ from unrolled.runtime.language_model import Floats, LanguageModel, State, softma
 from unrolled.runtime.native_decoder import NativeDecoder, Precision, unsupported_reason
 from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
 from unrolled.runtime.text_network import TextNetwork
-from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizer import Tokenizer, replace_undecodable, to_utf8
 
 if TYPE_CHECKING:  # torch is only imported for networks that are torch's
     from unrolled.nn.language_model import RecurrentLM
@@ -49,22 +51,30 @@ MAX_DRAWN_SEED = 2**31
 """Seeds drawn for `--seed -1` are below this, so that they are short enough to type."""
 
 
-@dataclass(frozen=True)
-class Sample:
+@dataclass(frozen=True, repr=False)
+class Sample(Displayed):
     """A finished sample: `text` with its prompt, the `seed` that repeats it, the number of tokens drawn, and why it ended
-    (`end` of the document, `stop` string, or `length`)."""
+    (`end` of the document, `stop` string, or `length`). `data` are the bytes that a model of bytes drew, with the prompt: in
+    `text`, those that are not UTF-8 are replacement marks."""
 
     text: str
     prompt: str
     seed: int
     num_tokens: int
     finish_reason: str
+    data: bytes | None = None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"text": self.text, "seed": self.seed, "tokens": self.num_tokens, "ended by": self.finish_reason}
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return it as JSON values, bytes in base64."""
+        data = {} if self.data is None else {"data_base64": base64.b64encode(self.data).decode()}
         return {
             "text": self.text, "prompt": self.prompt, "seed": self.seed,
-            "tokens": self.num_tokens, "finish_reason": self.finish_reason,
+            "tokens": self.num_tokens, "finish_reason": self.finish_reason, **data,
         }  # fmt: skip
 
 
@@ -297,10 +307,13 @@ def prefill(model: LanguageModel, prefix_ids: list[int]) -> tuple[Floats, State]
 
 
 class TextStreamer:
-    """Turns the ids of one sample into text; text that may be the beginning of a stop string is held back."""
+    """Turns the ids of one sample into text; text that may be the beginning of a stop string is held back.
+
+    In the text of a model of bytes, an undecodable byte is a surrogate (see `Tokenizer.raw_decode_stream`).
+    """
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: tuple[str, ...]) -> None:
-        self.decoder, self.eos_id = tokenizer.decode_stream(), tokenizer.eos_id
+        self.decoder, self.eos_id = tokenizer.raw_decode_stream(), tokenizer.eos_id
         self.stop_strings = tuple(map(tokenizer.normalize, filter(None, stop_strings)))
         self.pending, self.num_tokens, self.finish_reason = "", 0, ""
 
@@ -386,7 +399,10 @@ def stream_text(
     clamps: Sequence[Clamp] = (),
     precision: Precision | None = "float32",
 ) -> Iterator[str]:
-    """Yield the text of one sample after its prompt, piece by piece as it is drawn; arguments as for `generate`."""
+    """Yield the text of one sample after its prompt, piece by piece as it is drawn; arguments as for `generate`.
+
+    A byte of a model of bytes that is not UTF-8 is a surrogate (see `Tokenizer.raw_decode_stream`).
+    """
     prefix_ids, _ = encode_prompt(tokenizer, options.prompt)
     decoder = make_native_decoder(model, 1, options, clamps, precision)
     streamers = [TextStreamer(tokenizer, options.stop)]
@@ -427,4 +443,7 @@ def generate(
             for text, piece in zip(texts, pieces, strict=True):
                 text.append(piece)
         for sample_seed, streamer, text in zip(seeds, streamers, texts, strict=True):
-            yield Sample("".join(text), options.prompt, sample_seed, streamer.num_tokens, streamer.finish_reason or "length")
+            drawn, reason = "".join(text), streamer.finish_reason or "length"
+            data = to_utf8(drawn) if tokenizer.reads_bytes else None
+            shown = drawn if data is None else replace_undecodable(drawn)
+            yield Sample(shown, options.prompt, sample_seed, streamer.num_tokens, reason, data)

@@ -6,7 +6,7 @@ Shapes: T steps, L layers, H hidden units, V tokens of the vocabulary. Layers ar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from unrolled.display import Displayed
 from unrolled.nn.cells import Cell, GatedCell, LSTMCell, State, to_dense
 from unrolled.nn.clamp import ClampedCell, clamped
 from unrolled.nn.language_model import RecurrentLM
@@ -28,8 +29,8 @@ CHUNK_STEPS = 512
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Activations:
+@dataclass(frozen=True, repr=False)
+class Activations(Displayed):
     """Activations of T steps, in which the model read `tokenized`.
 
     `h` `(T, L, H)` is each layer's hidden state after a step, `c` an LSTM's cell state (else None), `gates` the gate
@@ -41,6 +42,13 @@ class Activations:
     c: Array | None
     gates: dict[str, Array]
     logits: Array
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        num_steps, num_layers, hidden_size = self.h.shape
+        names = ", ".join([*self.states_and_gates, "logits"])
+        return {"steps": num_steps, "layers": num_layers, "units": hidden_size, "arrays": names}
 
     @property
     def states_and_gates(self) -> dict[str, Array]:

@@ -7,12 +7,13 @@ their relation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.display import Displayed
 from unrolled.interpret.activations import Activations
 from unrolled.interpret.text_features import FEATURES, Feature, Values
 
@@ -53,8 +54,8 @@ class Probe:
         return not self.trivial and self.p_value <= 0.05 and self.score >= DETECTOR_THRESHOLDS[self.kind]
 
 
-@dataclass(frozen=True)
-class ProbeReport:
+@dataclass(frozen=True, repr=False)
+class ProbeReport(Displayed):
     """`best_units` has the best unit of each feature, the highest scores first and trivial features last; `best_features` the
     best feature of each unit, in the order of the units. `detector_fraction` is the fraction of units that are detectors of a
     feature that is neither trivial nor local.
@@ -63,6 +64,11 @@ class ProbeReport:
     best_units: list[Probe]
     best_features: list[Probe]
     detector_fraction: float
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"features": len(self.best_units), "detectors": f"{self.detector_fraction:.1%} of the units"}
 
 
 def probe_units(activations: Activations, text: str, check: Callable[[], None] = lambda: None, seed: int = 0) -> ProbeReport:

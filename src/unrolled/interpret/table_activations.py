@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from unrolled.display import Displayed
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.interpret.activations import cell_activations
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -19,8 +21,8 @@ from unrolled.tables.cell_values import Cell
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class RowActivations:
+@dataclass(frozen=True, repr=False)
+class RowActivations(Displayed):
     """A row's `prediction`, and the activations of S encoder steps and M decoder steps.
 
     `encoder` has the encoder's activations by name (h, c and the gates; if bidirectional, the backward units come after the
@@ -35,6 +37,15 @@ class RowActivations:
     decoder: dict[str, Array]
     step_probs: Array | None
     attention: Array | None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {
+            "predicted": self.prediction.text,
+            "source steps": len(self.source_tokens),
+            "arrays": ", ".join(self.arrays()),
+        }
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return all arrays by name, for `numpy.savez`."""

@@ -14,7 +14,10 @@ from unrolled.models.base import TrainedModel
 from unrolled.option_rules import check_prediction, refuse_unused
 from unrolled.options import ExplainOptions, MachineOptions, PredictOptions, ReportOptions, from_dict, present_names
 from unrolled.tables.cell_values import Cell
+from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.row_tally import RowTally
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+NOT_IN_PYTHON = {
+    "probabilities": "predictions() returns them",
+    "image_dir": "the pixels are in the values of predictions()",
+    "force": "nothing is written",
+}
+"""Settings of `unrolled predict` that no method has, and what to use instead."""
 
 
 class TableModel(TrainedModel):
@@ -62,12 +71,13 @@ class TableModel(TrainedModel):
             f"<unrolled.TableModel {columns}, {options.layers}x{options.hidden}, {self.parameters:,} parameters, {self.path}>"
         )
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predictions(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[Prediction]:
         """Predict the target of each source value, with probabilities.
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
+                Or a frame with the source column, as for `train_table`.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -80,16 +90,20 @@ class TableModel(TrainedModel):
             >>> len(predictions), predictions[0].probabilities.shape
             (2, (2,))
         """
+        if is_frame(values):
+            _, predicted = self.predict_table(values, **options)
+            return [prediction for _, prediction in predicted]
         values = [values] if isinstance(values, str) else values
-        rows = (Cell(value, f"value {number}") for number, value in enumerate(values, 1))
-        return list(self._predictor(options).predict_iter(rows))
+        _, rows = self.predict_values(values, **options)
+        return [prediction for _, prediction in rows]
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[str]:
         """Predict the target of each source value, as text.
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
+                Or a frame with the source column, as for `train_table`.
 
         Returns:
             One string per value.
@@ -103,7 +117,7 @@ class TableModel(TrainedModel):
         """
         return [prediction.text for prediction in self.predictions(values, **options)]
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def attention(self, value: Any, **options: Unpack[PredictKwargs]) -> tuple[Prediction, NDArray[Any]]:
         """Predict the target of one source value, and return the attention weights.
 
@@ -125,12 +139,13 @@ class TableModel(TrainedModel):
             )
         return prediction, weights
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
-    def predict_table(self, name: str, **options: Unpack[PredictKwargs]) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    def predict_table(self, name: Any, **options: Unpack[PredictKwargs]) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
         """Predict the target of each row of a table.
 
         Args:
-            name: A table file, `-` or `builtin:NAME`. It needs the source column.
+            name: A table file, `-` or `builtin:NAME`, or a frame as for `train_table`. It needs the source
+                column; if that is a text, plain lines do, too.
 
         Returns:
             The table, and an iterator of its rows, each with its prediction; rows are read as the iterator advances.
@@ -143,13 +158,49 @@ class TableModel(TrainedModel):
             >>> len(list(rows))
             40
         """
-        from unrolled.tables.table_files import open_table
+        from unrolled.tables.table_files import open_table, open_table_or_lines
 
-        settings = self._options(options)
-        table = open_table(name, split="test")
-        return table, self._predict_rows(table, table.find_column(self.spec.source.name), settings)
+        settings, source = self._options(options), self.spec.source
+        format = self.spec.table_format(settings.header, settings.encoding)
+        table = (
+            table_of_frame(name)
+            if is_frame(name)
+            else open_table_or_lines(name, source.name, format)
+            if source.kind == "text"
+            else open_table(name, "test", format, stdin=True)
+        )
+        for note in table.notes:
+            logger.info(note)
+        return table, self._predict_rows(table, table.find_column(source.name), settings)
+
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    def predict_values(
+        self, values: Iterable[Any], **options: Unpack[PredictKwargs]
+    ) -> tuple[Table, Iterator[tuple[Row, Prediction]]]:
+        """Predict the target of each source value, as `predict_table` does for the rows of a table.
+
+        Args:
+            values: Source values, as for `predictions`.
+
+        Returns:
+            A table with the values as its only column, and an iterator of its rows, each with its prediction.
+
+        Raises:
+            DataError: A value does not fit the source column.
+
+        Example:
+            >>> table, rows = table_model.predict_values(["aba", "bab"])
+            >>> [row["word"] for row, _ in rows]
+            ['aba', 'bab']
+        """
+        from unrolled.tables.table_files import table_of_values
+
+        table = table_of_values(self.spec.source.name, values)
+        return table, self._predict_rows(table, self.spec.source.name, self._options(options))
 
     def _predict_rows(self, table: Table, column: str, settings: PredictOptions) -> Iterator[tuple[Row, Prediction]]:
+        from unrolled.tables.json_files import nested_value
+
         pending: list[Row] = []
         tally = RowTally()
         predictor = self.session.predictor(settings, tally)
@@ -157,19 +208,20 @@ class TableModel(TrainedModel):
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 pending.append(row)
-                yield Cell(row[column], table.name, line, table.folder)
+                yield Cell(nested_value(row, column), table.name, line, table.folder)
 
         for prediction in predictor.predict_iter(sources()):
             yield pending.pop(0), prediction
-        for message in tally.messages("have no prediction"):
-            logger.info(message)
+        for message in (*tally.messages("have no prediction"), predictor.length_note()):
+            if message is not None:
+                logger.info(message)
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
-    def evaluate(self, name: str | None = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    def evaluate(self, name: Any = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
         """Return the metrics on a table.
 
         Args:
-            name: A table with both columns; None: that of the run.
+            name: A table with both columns, or a frame as for `train_table`; None: that of the run.
             split: "validation" or "test" of the run's table (default: its test rows, or validation rows if there are none).
 
         Returns:
@@ -186,7 +238,7 @@ class TableModel(TrainedModel):
         """
         return self.session.evaluate(name, self._options(options), split).report
 
-    @keyword_arguments(PredictOptions, exclude=("probabilities", "image_dir"))
+    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def trace(self, value: Any, **options: Unpack[PredictKwargs]) -> RowActivations:
         """Return the activations of all hidden units while the model predicts one target.
 

@@ -25,6 +25,9 @@ from unrolled.options import (
     ScoreOptions,
     from_dict,
 )
+from unrolled.tables.table_format import TableFormat
+from unrolled.text.tokenized_text import require_text
+from unrolled.text.tokenizer import replace_undecodable, to_utf8
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
@@ -86,7 +89,7 @@ class Model(TrainedModel):
         shape = f"{options.layers}x{options.hidden} {options.cell}"
         return f"<unrolled.Model {shape}, {self.parameters:,} parameters, {self.tokenizer.vocab_size} tokens, {self.path}>"
 
-    @keyword_arguments(SampleOptions, exclude=("prompt",))
+    @keyword_arguments(SampleOptions, exclude={"prompt": "", "count": "samples(count=...) draws several"})
     def sample(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> str:
         """Draw one sample.
 
@@ -104,7 +107,6 @@ class Model(TrainedModel):
             >>> text.startswith("The "), len(text)
             (True, 44)
         """
-        options["count"] = 1
         return next(self.samples(prompt, **options)).text
 
     @keyword_arguments(SampleOptions, exclude=("prompt",))
@@ -132,7 +134,14 @@ class Model(TrainedModel):
         for sample in draw_samples(self.session, settings, resolve_seed(settings)):
             yield NotebookSample(**vars(sample), to_html=lambda text: self.score(text)._repr_html_())
 
-    @keyword_arguments(SampleOptions, exclude=("prompt", "novel_only", "count"))
+    @keyword_arguments(
+        SampleOptions,
+        exclude={
+            "prompt": "",
+            "novel_only": "samples() has it, since a stream cannot take back what it gave",
+            "count": "samples(count=...) draws several",
+        },
+    )
     def stream(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> Iterator[str]:
         """Draw one sample piece by piece, in constant memory and time per token.
 
@@ -149,9 +158,35 @@ class Model(TrainedModel):
             >>> "".join(model.stream("The ", length=20)) == model.sample("The ", length=20)[4:]
             True
         """
-        settings = self._sample_options(prompt, options)
-        if settings.novel_only:
-            raise UsageError("novel_only is given, and a stream cannot take pieces back: use samples().")
+        return map(replace_undecodable, self._stream_raw(self._sample_options(prompt, options)))
+
+    @keyword_arguments(
+        SampleOptions,
+        exclude={
+            "prompt": "",
+            "novel_only": "samples() has it, since a stream cannot take back what it gave",
+            "count": "samples(count=...) draws several",
+        },
+    )
+    def stream_bytes(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> Iterator[bytes]:
+        """Draw one sample piece by piece, as bytes: those that a model of bytes draws, or UTF-8.
+
+        Args:
+            prompt: Text to continue.
+
+        Yields:
+            Pieces of the new text, without the prompt.
+
+        Raises:
+            UsageError: As for `stream`.
+
+        Example:
+            >>> b"".join(model.stream_bytes("The ", length=20)).decode() == model.sample("The ", length=20)[4:]
+            True
+        """
+        return map(to_utf8, self._stream_raw(self._sample_options(prompt, options)))
+
+    def _stream_raw(self, settings: SampleOptions) -> Iterator[str]:
         clamps = [parse_clamp(unit) for unit in settings.clamp]
         return stream_text(
             self.session.network, self.tokenizer, settings, resolve_seed(settings), clamps, self.session.sampling_precision
@@ -185,11 +220,11 @@ class Model(TrainedModel):
             >>> model.replaced_characters("Th\u00e9 cat")
             {'\u00e9': 'e'}
         """
-        return encode_prompt(self.tokenizer, prompt)[1]
+        return encode_prompt(self.tokenizer, require_text(prompt))[1]
 
-    @keyword_arguments(EvaluateOptions)
+    @keyword_arguments(EvaluateOptions, exclude=dict.fromkeys(("baselines", "order"), "the method baselines() has it"))
     def evaluate(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Evaluation:
-        """Return the loss on a text. `baselines` and `order` are for the method `baselines` and have no effect here.
+        """Return the loss on a text.
 
         Args:
             inputs: Files, folders or `builtin:NAME`; none: the run's own text.
@@ -225,11 +260,11 @@ class Model(TrainedModel):
 
     def _select_split(self, inputs: tuple[str, ...], settings: EvaluateOptions) -> tuple[Ids, Corpus, str]:
         """Return the token ids to evaluate, the text that they are part of, and the name of the split."""
-        corpus, splits = self.session.corpus(inputs)
+        corpus, splits = self.session.corpus(inputs, TableFormat(settings.header, settings.encoding))
         split = settings.split or ("all" if inputs else "test" if len(splits.test) > 1 else "validation")
         return (splits._asdict() | {"all": corpus.ids})[split], corpus, split
 
-    @keyword_arguments(EvaluateOptions)
+    @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it"})
     def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
         """Return the losses of n-gram models, xz and the uniform distribution on the text that `evaluate` takes.
 
@@ -303,7 +338,15 @@ class Model(TrainedModel):
 
         return score_text(self.session, text, [parse_clamp(unit) for unit in clamp])
 
-    @keyword_arguments(ScoreOptions, exclude=("per", "top", "html"))
+    @keyword_arguments(
+        ScoreOptions,
+        exclude={
+            "per": "call lines() or tokens() of the result",
+            "top": "call top_lines(...) of the result",
+            "html": "the command line writes it",
+            "force": "nothing is written",
+        },
+    )
     def scoring(self, name: str | None = None, **options: Unpack[ScoreKwargs]) -> ScoringStream:
         """Score a text of any length as a stream.
 

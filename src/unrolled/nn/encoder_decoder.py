@@ -61,7 +61,7 @@ class EncoderDecoder(nn.Module):
         return ()
 
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
-        """Return the mean loss per target (with label smoothing in training), and `state` unchanged."""
+        """Return the mean loss per target (with label smoothing in training, and `label_weights`), and `state` unchanged."""
         logits, targets = self.logits_and_targets(batch)
         if self.shape.target_tensor_kind == "floats":
             return F.mse_loss(logits.float(), targets), state
@@ -69,6 +69,7 @@ class EncoderDecoder(nn.Module):
         loss = F.cross_entropy(
             logits.flatten(0, -2).float(),
             targets.flatten(),
+            weight=batch.get("label_weights"),
             ignore_index=IGNORE_INDEX,
             label_smoothing=smoothing,
             reduction="sum",
@@ -80,7 +81,8 @@ class EncoderDecoder(nn.Module):
         logits, targets = self.logits_and_targets(batch)
         if self.shape.target_tensor_kind == "floats":
             return (logits.float() - targets).square().mean(-1)
-        losses = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
+        weights, logits = batch.get("label_weights"), logits.flatten(0, -2).float()
+        losses = F.cross_entropy(logits, targets.flatten(), weight=weights, ignore_index=IGNORE_INDEX, reduction="none")
         return losses.view(targets.shape)
 
     def logits_and_targets(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

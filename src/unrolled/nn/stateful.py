@@ -25,6 +25,30 @@ from unrolled.nn.cells import Cell, GRUCell, LSTMCell, RNNState, State, map_stat
 Vector = TypeVar("Vector", npt.NDArray[Any], Tensor)
 
 
+class Matrix(nn.Parameter):
+    """A weight matrix that numpy's functions take as an array, as in `np.dot(rnn.W_hh, rnn.h)`; without gradients."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return the values as an array."""
+        array = self.detach().cpu().numpy()
+        return array.copy() if dtype is None and copy else array if dtype is None else array.astype(dtype)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        """Call a numpy function with arrays: without this, `np.sum` and others call the tensor's method of that name."""
+        return function(*map(_to_array, arguments), **{name: _to_array(value) for name, value in options.items()})
+
+    def __array_wrap__(self, array: npt.NDArray[Any], *context: Any) -> npt.NDArray[Any]:  # type: ignore[override]
+        """Return the result of a numpy function as it is."""
+        return array
+
+
+def _to_array(value: Any) -> Any:
+    """Return a matrix as an array, also in a list; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_to_array, value))
+    return value.__array__() if isinstance(value, Matrix) else value
+
+
 class Stateful(nn.Module):
     """Base class of `RNN`, `GRU` and `LSTM`: a cell with its state and an output matrix, `y = W_hy h`.
 
@@ -49,6 +73,7 @@ class Stateful(nn.Module):
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
         self.state: State | None = None
         self._batch_size: int | None = None
+        self._is_numpy, self._is_single = True, True
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
@@ -68,6 +93,7 @@ class Stateful(nn.Module):
 
         Raises `ValueError` for a wrong shape, or another batch size than that of the state.
         """
+        self._is_numpy = not isinstance(x, Tensor)
         if isinstance(x, Tensor):
             return self._step_tensor(x)
         array = np.asarray(x)
@@ -78,7 +104,7 @@ class Stateful(nn.Module):
     def _step_tensor(self, x: Tensor) -> Tensor:
         if x.dim() not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(f"step takes ({self.input_size},) or (B, {self.input_size}); got {tuple(x.shape)}.")
-        xs = x if x.dim() == 2 else x.unsqueeze(0)
+        xs, self._is_single = (x, False) if x.dim() == 2 else (x.unsqueeze(0), True)
         if self.state is None:
             self.state, self._batch_size = self._zero_state(len(xs)), len(xs)
         elif len(xs) != self._batch_size:
@@ -88,6 +114,48 @@ class Stateful(nn.Module):
         h, self.state = self._cell_step(xs.to(self.W_hy.dtype), self.state)
         y = F.linear(h, self.W_hy)
         return y if x.dim() == 2 else y.squeeze(0)
+
+    @property
+    def h(self) -> Any:
+        """The hidden state, `(H,)` or `(B, H)` and of the type of the last input; zero, `(H,)`, before the first step.
+
+        It can be set: to an array or a tensor of one of these shapes.
+        """
+        return self._state_value("h")
+
+    @h.setter
+    def h(self, value: Any) -> None:
+        self._set_state("h", value)
+
+    def _state_value(self, name: str) -> Any:
+        value = getattr(self.state if self.state is not None else self._zero_state(1), name)
+        value = value[0] if self._is_single else value
+        return value.detach().cpu().numpy().copy() if self._is_numpy else value
+
+    def _set_state(self, name: str, value: Any) -> None:
+        tensor = torch.as_tensor(value, dtype=self.W_hy.dtype, device=self.W_hy.device)
+        self._is_numpy, self._is_single = not isinstance(value, Tensor), tensor.dim() < 2
+        rows = tensor.unsqueeze(0) if tensor.dim() == 1 else tensor
+        if rows.dim() != 2 or rows.shape[1] != self.hidden_size:
+            raise ValueError(f"{name} is ({self.hidden_size},) or (B, {self.hidden_size}); got {tuple(tensor.shape)}.")
+        state = self.state if self.state is not None and self._batch_size == len(rows) else self._zero_state(len(rows))
+        self.state, self._batch_size = state._replace(**{name: rows}), len(rows)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; an array that is set as a matrix replaces its values."""
+        matrix = self.__dict__.get("_parameters", {}).get(name)
+        if matrix is None or value is None or isinstance(value, nn.Parameter):
+            super().__setattr__(name, value)
+            return
+        values = torch.as_tensor(value, dtype=matrix.dtype, device=matrix.device)
+        if values.shape != matrix.shape:
+            raise ValueError(f"{name} is {tuple(matrix.shape)}; got {tuple(values.shape)}.")
+        with torch.no_grad():
+            matrix.copy_(values)
+
+    def __repr__(self) -> str:
+        sizes = f"input_size={self.input_size}, hidden_size={self.hidden_size}, output_size={self.output_size}"
+        return f"unrolled.{type(self).__name__}({sizes})"
 
     def reset(self) -> None:
         """Discard the state: the next step starts from zero."""
@@ -138,9 +206,9 @@ class RNN(Stateful):
     """
 
     def _init_parameters(self) -> None:
-        self.W_xh = nn.Parameter(torch.randn(self.hidden_size, self.input_size) / math.sqrt(self.input_size))
-        self.W_hh = nn.Parameter(torch.randn(self.hidden_size, self.hidden_size) / math.sqrt(self.hidden_size))
-        self.W_hy = nn.Parameter(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
+        self.W_xh = Matrix(torch.randn(self.hidden_size, self.input_size) / math.sqrt(self.input_size))
+        self.W_hh = Matrix(torch.randn(self.hidden_size, self.hidden_size) / math.sqrt(self.hidden_size))
+        self.W_hy = Matrix(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
 
     def _zero_state(self, batch_size: int) -> RNNState:
         return RNNState(self.W_hh.new_zeros(batch_size, self.hidden_size))
@@ -164,7 +232,7 @@ class GRU(Stateful):
 
     def _init_parameters(self) -> None:
         self.cell = GRUCell(self.input_size, self.hidden_size)
-        self.W_hy = nn.Parameter(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
+        self.W_hy = Matrix(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
 
 
 class LSTM(Stateful):
@@ -181,6 +249,15 @@ class LSTM(Stateful):
     torch.Size([1, 8])
     """
 
+    @property
+    def c(self) -> Any:
+        """The cell state, with shapes and types as for `h`. It can be set."""
+        return self._state_value("c")
+
+    @c.setter
+    def c(self, value: Any) -> None:
+        self._set_state("c", value)
+
     def _init_parameters(self) -> None:
         self.cell = LSTMCell(self.input_size, self.hidden_size)
-        self.W_hy = nn.Parameter(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
+        self.W_hy = Matrix(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.checkpoints.array_file import read_model
+from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite
 from unrolled.errors import ModelError, UsageError
 from unrolled.network_shapes import text_network_shapes
 from unrolled.options import ModelOptions, from_dict
@@ -166,8 +167,10 @@ def to_text_model(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np
     try:
         tokenizer = tokenizer_from_json(header["tokenizer"])
         options = from_dict(ModelOptions, header["options"], "model")
-        network = build_network({name: _to_float32(array) for name, array in arrays.items()}, tokenizer.vocab_size, options)
-        return TextModel(network, tokenizer, str(header["documents"]), options, dict(header["history"]))
+        weights = {name: _to_float32(array) for name, array in arrays.items()}
+        require_finite(weights)
+        network = build_network(weights, tokenizer.vocab_size, options)
+        return TextModel(network, tokenizer, read_documents(header), options, read_history(header))
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise ModelError(f"{path} is no model that this version can read: {error}.") from error
 

@@ -131,7 +131,7 @@ def parse_number(cell: Cell) -> float:
     """Return a cell as a number of at most `MAX_NUMBER`."""
     value = cell.value
     try:
-        number = to_number(value) if isinstance(value, str) else float(value)
+        number = None if isinstance(value, bool) else to_number(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None:
@@ -253,7 +253,7 @@ def _resolve_path(cell: Cell) -> Path:
     A name is also found in another Unicode normal form, since macOS writes names of files in NFD.
     """
     for form in (None, "NFC", "NFD"):
-        name = cell.value if form is None else unicodedata.normalize(form, cell.value)  # type: ignore[arg-type]
+        name = cell.value if form is None else unicodedata.normalize(form, cell.value)
         for path in (cell.folder / name, Path(name)):
             if path.is_file():
                 return path

@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.display import Displayed, html_table
+
 IntArray = npt.NDArray[np.int64]
 
 MAX_PRINTED_LABELS = 20
 """With more labels than this, the confusion matrix is not printed: it would be wider than a terminal."""
 
 
-@dataclass(frozen=True)
-class MetricReport:
+@dataclass(frozen=True, repr=False)
+class MetricReport(Displayed):
     """Metrics of predictions.
 
     `metrics` maps names to values; the first is the headline. `baselines` has the same metrics for each named baseline.
     `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are set if the target is one of few labels.
+    `warning` says what makes the metrics worthless, such as that all predictions are the same.
     `num_steps` is the number of labels in all rows, if a row has several. `standard_error` is that of the headline metric, and
     `split` the part of the table that the rows are.
     """
@@ -36,11 +39,30 @@ class MetricReport:
     num_steps: int | None = None
     standard_error: float | None = None
     split: str = "all"
+    warning: str = ""
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        metrics = {name: _format_metric(name, value) for name, value in self.metrics.items()}
+        return {**metrics, "rows": f"{self.num_rows:,}"}
 
     @property
     def headline(self) -> str:
         """The name of the metric to look at first."""
         return next(iter(self.metrics))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, *(_format_metric(name, part.get(name)) for part in (self.metrics, *self.baselines.values()))]
+            for name in self.metrics
+        ]
+        tables = html_table(rows, ["metric", "model", *self.baselines])
+        if self.confusion is not None and len(self.labels) <= MAX_PRINTED_LABELS:
+            names = [escape_label(label) for label in self.labels]
+            counts = [[name, *map(str, row)] for name, row in zip(names, self.confusion.tolist(), strict=True)]
+            tables += html_table(counts, ["truth \\ predicted", *names])
+        return f"<div>{plural(self.num_rows, 'row')}</div>{tables}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; a number that is not finite is null, since JSON cannot represent it."""
@@ -54,7 +76,7 @@ class MetricReport:
             "steps": self.num_steps,
             "labels": list(self.labels),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
-            "notes": list(self.notes),
+            "notes": [note for note in (self.warning, *self.notes) if note],
         }
 
     def to_text(self) -> str:
@@ -74,8 +96,8 @@ class MetricReport:
                 blocks.append("rows: truth, columns: predicted\n" + _align_columns(_confusion_lines(names, self.confusion)))
             if len(names) > 2:
                 blocks.append(_align_columns(_label_lines(names, self.confusion)))
-        if self.notes:
-            blocks.append("\n".join(self.notes))
+        if notes := [note for note in (self.warning, *self.notes) if note]:
+            blocks.append("\n".join(notes))
         return "\n\n".join(blocks)
 
 

@@ -6,6 +6,7 @@ report also evaluates baselines that know only the training rows.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import itertools
 import math
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.tables.entities import are_entity_tags, entity_metrics
 from unrolled.tables.metric_report import IntArray, MetricReport, escape_label, plural
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -100,7 +102,11 @@ class StepLabelCounts:
 def classification_report(truth: Sequence[str], predicted: Sequence[str], train_counts: Mapping[str, int]) -> MetricReport:
     """Evaluate one label per row; the baseline is the most frequent label of the training rows (`train_counts`)."""
     _require_same_length(len(truth), len(predicted))
-    return _label_report(truth, predicted, {"majority": [majority_label(train_counts)] * len(truth)}, train_counts)
+    report = _label_report(truth, predicted, {"majority": [majority_label(train_counts)] * len(truth)}, train_counts)
+    if len(set(predicted)) == 1 and len(set(truth)) > 1:
+        warning = f"the model predicts '{escape_label(predicted[0])}' for every row: train it longer, or with --balance"
+        report = dataclasses.replace(report, warning=warning)
+    return report
 
 
 def step_label_report(
@@ -111,7 +117,8 @@ def step_label_report(
 ) -> MetricReport:
     """Evaluate one label per step, over the steps of all rows; `row_accuracy` is the fraction of rows without an error.
 
-    The baselines are the most frequent label of the training rows and, if the source has tokens, the most frequent label of
+    If the labels are tags of entities, there are also precision, recall and F1 of those (see `entities`). The baselines are the
+    most frequent label of the training rows and, if the source has tokens, the most frequent label of
     each token: what can be predicted without context.
     """
     _require_same_steps(truth, predicted, "predictions")
@@ -127,8 +134,19 @@ def step_label_report(
                 "to bound the memory"
             )
     lengths = np.array([len(row) for row in truth], np.int64)
-    return _label_report(
-        true_labels, list(itertools.chain.from_iterable(predicted)), baselines, train_counts.label_counts, lengths, notes
+    predicted_labels = list(itertools.chain.from_iterable(predicted))
+    report = _label_report(true_labels, predicted_labels, baselines, train_counts.label_counts, lengths, notes)
+    if not are_entity_tags({*true_labels, *predicted_labels, *train_counts.label_counts}):
+        return report
+
+    def with_entities(metrics: dict[str, float], labels: Sequence[str]) -> dict[str, float]:
+        steps = iter(labels)
+        return metrics | entity_metrics(truth, [list(itertools.islice(steps, len(row))) for row in truth])
+
+    return dataclasses.replace(
+        report,
+        metrics=with_entities(report.metrics, predicted_labels),
+        baselines={name: with_entities(metrics, baselines[name]) for name, metrics in report.baselines.items()},
     )
 
 

@@ -22,14 +22,13 @@ from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, WindowCursor
 
-MAX_STEPS = 8192
-"""Maximum steps of a row that must be in one batch; longer rows with a label per step are split."""
-
 
 @dataclass(frozen=True)
 class PairBatch:
     """A padded batch, time first. `source` is ids `(T, B)`, numbers `(T, B, D)`, or images `(1, B, H, W, C)`, and `lengths`
     `(B,)` its steps; `target` is ids `(M, B)`, `IGNORE_INDEX` after the end of a row, or numbers `(1, B, D)`.
+
+    `label_weights` `(V,)`, if there are any, multiply the loss of each label.
 
     `index` `(B,)` are the numbers of the rows, `num_targets` counts the targets that are not ignored, and `loss_weight`
     multiplies the loss (see `text.batching.Batch`).
@@ -42,6 +41,7 @@ class PairBatch:
     num_targets: int
     carry_state: bool = False
     loss_weight: float = 1.0
+    label_weights: Array | None = None
 
     @property
     def batch_size(self) -> int:
@@ -50,15 +50,17 @@ class PairBatch:
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that a network is trained on, by name."""
-        return {"source": self.source, "lengths": self.lengths, "target": self.target}
+        arrays = {"source": self.source, "lengths": self.lengths, "target": self.target}
+        return arrays if self.label_weights is None else arrays | {"label_weights": self.label_weights}
 
 
 class PairDataset:
     """Encoded rows: `source[i]` and `target[i]` are arrays.
 
-    `skipped_rows` are the lines of rows with an empty cell; with `has_na`, some of these cells are `NA` or the like. For each
-    other row, `source_keys` and `target_keys` have a hash of what was encoded, `read_rows` its place among the `num_read` rows
-    that were read, and `pieces_per_row` how many encoded rows it is.
+    `skipped_rows` are the lines of rows with an empty cell; with `has_na`, some of these cells are `NA` or the like. Of rows
+    that are too long, `cut_rows` are cut and `left_out_rows` are left out. For each other row, `source_keys` and `target_keys`
+    have a hash of what was encoded, `read_rows` its place among the `num_read` rows that were read, and `pieces_per_row` how
+    many encoded rows it is.
     """
 
     def __init__(self, spec: TableSpec) -> None:
@@ -66,6 +68,9 @@ class PairDataset:
         self.source = RaggedArray(np.int32 if spec.source.tensor_kind == "ids" else np.float32)
         self.target = RaggedArray(np.int32 if spec.dims.target_tensor_kind == "ids" else np.float32)
         self.skipped_rows: list[int] = []
+        self.cut_rows: list[int] = []
+        self.left_out_rows: list[int] = []
+        self.label_weights: Array | None = None
         self.has_na = False
         self.unreadable = UnreadableRows()
         self.num_read = self.num_examples = 0
@@ -88,12 +93,9 @@ class PairDataset:
             self.skipped_rows.append(line)
             return
         is_aligned = self.spec.mode.output == "aligned"
-        num_steps = max(len(inputs), len(targets))
-        if num_steps > MAX_STEPS and not is_aligned:
-            raise DataError(
-                f"{source.location}: {num_steps:,} steps, and at most {MAX_STEPS:,} can be learned at once. "
-                "Split the row into shorter ones."
-            )
+        inputs, targets = self._limit_length(line, source, inputs, targets)
+        if len(targets) == 0:
+            return
         self._source_keys.append(_content_key(inputs))
         self._target_keys.append(_content_key(targets))
         self._read_rows.append(self.num_read - 1)
@@ -103,6 +105,36 @@ class PairDataset:
             self.source.append(inputs[start:stop])
             self.target.append(targets[start:stop])
             self.num_examples += 1
+
+    def _limit_length(self, line: int, cell: Cell, inputs: Array, targets: Array) -> tuple[Array, Array]:
+        """Return a row that is not too long: its source cut (synced: both), or no target if that one is too long.
+
+        Without a `max_length`, a row with a label per step is not cut, since it is split.
+        """
+        is_aligned, limit = self.spec.mode.output == "aligned", self.spec.step_limit
+        if is_aligned:
+            targets = targets[: self.spec.max_length]
+        elif len(targets) > limit and self.spec.dims.target_length:
+            raise DataError(f"{cell.location}: an image of {len(targets):,} steps, and at most {limit:,} can be learned.")
+        elif len(targets) > limit:
+            self.left_out_rows.append(line)
+            return inputs, targets[:0]
+        cut = self.spec.cut_source(inputs, training=True)
+        if len(cut) < len(inputs):
+            self.cut_rows.append(line)
+        return cut, targets
+
+    def length_notes(self) -> list[str]:
+        """Return what to tell about rows that are too long."""
+        notes = []
+        for lines, what in (
+            (self.cut_rows, f"cut to their first {self.spec.step_limit:,} steps"),
+            (self.left_out_rows, f"left out, since their target has more than {self.spec.step_limit:,} steps"),
+        ):
+            if lines:
+                rows = f"{len(lines):,} of {self.num_read:,} rows are"
+                notes.append(f"{rows} {what}: line {first_lines(lines)} (see --max-length)")
+        return notes
 
     def finalize(self) -> PairDataset:
         """Make the rows ready to be read. Raises `DataError` if there are none, or more than half have a cell with an error."""
@@ -150,7 +182,19 @@ class PairDataset:
         padded = pad_arrays(targets, 0 if is_numeric else IGNORE_INDEX)
         num_targets = len(index) if is_numeric else int((padded != IGNORE_INDEX).sum()) + self.eos_per_row * len(index)
         sources = collate_sources(self.spec, [self.source[int(i)] for i in index])
-        return PairBatch(sources["source"], sources["lengths"], padded, np.asarray(index), num_targets)
+        weights = self.label_weights
+        return PairBatch(sources["source"], sources["lengths"], padded, np.asarray(index), num_targets, label_weights=weights)
+
+    def balanced_weights(self, index: npt.NDArray[np.int64]) -> Array:
+        """Return weights `(V,)` of labels that make all count the same in the rows `index`; their mean over the rows is 1."""
+        size = self.spec.dims.target_size
+        counts = np.zeros(size, dtype=np.int64)
+        for i in index.tolist():
+            counts += np.bincount(self.target[i], minlength=size)[:size]
+        counts[self.spec.target.unk_id] = 0
+        weights = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
+        balanced: Array = weights.astype(np.float32)
+        return balanced
 
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""
@@ -172,6 +216,11 @@ class PairDataset:
 def _content_key(values: Array) -> int:
     """Return a hash of an encoded cell."""
     return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).digest(), "little")
+
+
+def first_lines(lines: list[int]) -> str:
+    """Return the first line numbers of a list, for messages."""
+    return ", ".join(f"{line:,}" for line in lines[:5]) + (", ..." if len(lines) > 5 else "")
 
 
 def collate_sources(spec: TableSpec, rows: list[Array]) -> dict[str, Array]:

@@ -15,10 +15,14 @@ from unrolled.tables.column import Column
 from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
 from unrolled.tables.modes import Mode, mode_of
 from unrolled.tables.table_files import Table
+from unrolled.tables.table_format import FIRST_ROW, TableFormat
 from unrolled.tables.text_column import TOKEN_KINDS
 from unrolled.tables.type_inference import InferredType, PairProfile, infer_types
 
 logger = logging.getLogger(__name__)
+
+MAX_STEPS = 8192
+"""Maximum steps of a row that must be in one batch; longer rows with a label per step are split."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,18 @@ class ModelDims:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """Source and target column. `train_stats` describes the training rows, for baselines: see `Column.baseline_stats`."""
+    """Source and target column. `train_stats` describes the training rows, for baselines: see `Column.baseline_stats`.
+
+    Of two labels, the second is predicted if its probability is at least `threshold` (None: if it is the larger one).
+    `header` is how the columns of a file without one are named (see `TableFormat`); a row has at most `max_length` steps.
+    """
 
     source: Column
     target: Column
     train_stats: dict[str, Any] = field(default_factory=dict)
+    header: str = FIRST_ROW
+    max_length: int | None = None
+    threshold: float | None = None
 
     @property
     def mode(self) -> Mode:
@@ -61,6 +72,24 @@ class TableSpec:
             self.mode, source.tensor_kind, source.size, source.shape,
             target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
         )  # fmt: skip
+
+    def table_format(self, header: str | None, encoding: str | None) -> TableFormat:
+        """Return how a file is read, its columns named as those of the training table unless `header` says otherwise."""
+        return TableFormat(header, encoding, self.header)
+
+    @property
+    def step_limit(self) -> int:
+        """The most steps of a row: `max_length`, or `MAX_STEPS`."""
+        return self.max_length or MAX_STEPS
+
+    def cut_source(self, steps: Array, training: bool = False) -> Array:
+        """Return the first steps of a source that is too long.
+
+        A source with a label per step is only cut for training, and only to `max_length`; an image is never cut.
+        """
+        if self.mode.output == "aligned":
+            return steps[: self.max_length] if training else steps
+        return steps if self.source.tensor_kind == "image" else steps[: self.step_limit]
 
     def has_missing(self, source: Cell, target: Cell) -> bool:
         """Return whether a row is left out, since one of its cells has no value."""
@@ -93,12 +122,20 @@ class TableSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as it is stored in a model file."""
-        return {"source": column_to_json(self.source), "target": column_to_json(self.target), "train_stats": self.train_stats}
+        return {
+            "source": column_to_json(self.source), "target": column_to_json(self.target), "train_stats": self.train_stats,
+            "header": self.header, "max_length": self.max_length, "threshold": self.threshold,
+        }  # fmt: skip
 
     @staticmethod
     def from_json(value: Any) -> TableSpec:
         """Build the spec that `to_json` described. Raises `ModelError` or `UsageError` for anything else."""
-        spec = TableSpec(column_from_json(value["source"]), column_from_json(value["target"]), dict(value["train_stats"]))
+        header, max_length = str(value.get("header", FIRST_ROW)), value.get("max_length")
+        threshold = value.get("threshold")
+        spec = TableSpec(
+            column_from_json(value["source"]), column_from_json(value["target"]), dict(value["train_stats"]), header,
+            None if max_length is None else int(max_length), None if threshold is None else float(threshold),
+        )  # fmt: skip
         _ = spec.mode
         return spec
 
@@ -121,7 +158,7 @@ def infer_spec(
     )
     names = tuple(map(table.find_column, names))
     keeps_na = tuple(kind is not None and _keeps_na(kind) for kind in kinds)
-    profile = PairProfile(*names, table.allows_decimal_commas, normalization)
+    profile = PairProfile(names[0], names[1], table.allows_decimal_commas, normalization)
     for source_cell, target_cell in _complete_rows(table, names, keeps_na):
         profile.add(source_cell, target_cell)
     if profile.source.num_rows == 0:

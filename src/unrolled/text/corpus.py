@@ -5,7 +5,7 @@ uint8, uint16 or uint32; then the ids are read once, for their CRC-32. The cache
 so an edited file is noticed and a renamed one is not encoded again. An entry is created atomically, and checked when it is
 opened. A large text is encoded in shards (see `parallel_encode`), with the same result.
 
-Documents (`--documents line|file`) are stored as `EOS d1 EOS d2 EOS ... dn EOS`: the end of one is the start of the next.
+Documents (`--documents line|blank-line|file`) are stored as `EOS d1 EOS ... dn EOS`: the end of one is the start of the next.
 Empty lines are no documents.
 """
 
@@ -28,6 +28,8 @@ import numpy as np
 from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp, storage_error
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
+from unrolled.text.document_files import prepare_files, remove_copies
+from unrolled.text.encodings import all_encoding_errors
 from unrolled.text.fingerprint import (
     TEXT_CHANGED,
     cached_fingerprint,
@@ -49,7 +51,7 @@ from unrolled.text.text_encoder import (
     require_nonempty,
     require_same_tokens,
 )
-from unrolled.text.text_files import is_stdin_buffer, read_code_points, resolve_inputs
+from unrolled.text.text_files import read_code_points, resolve_inputs
 from unrolled.text.tokenizer import TOKENIZERS, Ids, Tokenizer, tokenizer_from_json
 
 logger = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ MIN_SHARDED_BYTES = 512 << 20
 class Corpus:
     """An encoded text: its `ids` `(N,)` are on the disk; `num_unknown` characters were left out.
 
-    `documents` is the option (none, line or file), `content_hash` the fingerprint of the files. `is_text` is false for bytes
+    `documents` is the option , `content_hash` the fingerprint of the files. `is_text` is false for bytes
     that are not UTF-8. `longest_document` is in ids; without documents it is N. `notes` say what was normalised.
     """
 
@@ -106,7 +108,7 @@ def open_corpus(
     Raises `DataError` for what is not text, `StorageError` for errors of the disk.
     """
     cache = cache_folder()
-    paths = resolve_inputs(inputs, options.glob, cache)
+    paths = prepare_files(resolve_inputs(inputs, options.glob, cache), options, cache)
     try:
         file_stats = stat_files(paths)
         documents = "stream" if options.documents == "none" else options.documents  # its name in the keys of the cache
@@ -125,15 +127,14 @@ def open_corpus(
             _encode_in_shards(cache / key, paths, file_stats, options, tokenizer, content_hash)
         else:
             remove_tmp(cache, min_age=DAY_SECONDS)
-            with atomic_dir(cache / key, keep_existing=True) as folder:  # two processes may read one text at the same time
+            # Two processes may read one text at the same time.
+            with all_encoding_errors(paths), atomic_dir(cache / key, keep_existing=True) as folder:
                 _encode(paths, options, tokenizer, folder, content_hash)
         if stat_files(paths) != file_stats:
             shutil.rmtree(cache / key, ignore_errors=True)
             raise DataError(TEXT_CHANGED)
     finally:
-        for path in paths:
-            if is_stdin_buffer(path, cache):
-                path.unlink(missing_ok=True)
+        remove_copies(paths, cache)
     encoded = cached_corpus(key, in_shards)
     if encoded is None:
         raise StorageError(
@@ -147,7 +148,7 @@ def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
 
     If not, one should open it before the others. Standard input is never shared.
     """
-    if "-" in inputs or not has_file_locks():
+    if "-" in inputs or not has_file_locks() or options.encoding is not None or options.documents in ("blank-line", "cell"):
         return False
     paths = resolve_inputs(inputs, options.glob)
     return _needs_shards(paths, stat_files(paths))

@@ -19,7 +19,8 @@ from typing import Any
 
 from unrolled.atomic_io import TMP_MARK, file_lock, make_dir, storage_error, write_atomic
 from unrolled.errors import StorageError
-from unrolled.text.text_files import CHUNK_BYTES, is_compressed, is_stdin_buffer
+from unrolled.text.compressed_files import CHUNK_BYTES, is_compressed
+from unrolled.text.text_files import is_temporary_copy
 
 TEXT_CHANGED = "The text changed while it was read. Run again when nothing writes to it."
 
@@ -87,7 +88,7 @@ def cached_fingerprint(paths: Sequence[Path], cache: Path) -> str:
         stats = [os.stat(path) for path in paths]
         unmodified = all(started - max(stat.st_mtime, stat.st_ctime) > MIN_AGE_SECONDS for stat in stats)
         is_large = sum(stat.st_size for stat in stats) >= MIN_CACHED_BYTES and not any(
-            is_stdin_buffer(path, cache) for path in paths
+            is_temporary_copy(path, cache) for path in paths
         )
         cache_file = cache / "seen" / stat_signature(paths) if unmodified and is_large else None
     except OSError:

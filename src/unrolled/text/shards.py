@@ -21,11 +21,12 @@ import numpy as np
 from unrolled.atomic_io import storage_error, write_atomic
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
+from unrolled.text.compressed_files import is_compressed
 from unrolled.text.fingerprint import TEXT_CHANGED, checksum, from_checked_json, to_checked_json
 from unrolled.text.normalization import starts_segment
 from unrolled.text.text_encoder import CharSet, FileSlice, ShardSpan, ShardStats, TextEncoder
-from unrolled.text.text_files import Chunk, is_compressed
-from unrolled.text.tokenizer import DOCUMENT_ENDINGS, LINE_FEED, TOKENIZERS, Ids, Tokenizer
+from unrolled.text.text_files import Chunk
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, TOKENIZERS, Ids, Tokenizer
 
 SHARD_BYTES = 256 << 20
 """Bytes of a shard: one or two seconds of work, which are lost when a process is killed."""
@@ -118,14 +119,14 @@ class CountingEncoder(TextEncoder):
         self.is_bytes = TOKENIZERS[options.tokens].reads_bytes
         self.normalization = "none" if self.is_bytes else options.normalize
         self.char_set = None if self.is_bytes else CharSet()
-        ending = DOCUMENT_ENDINGS[options.documents]
-        self.eos_id = None if ending is None else ord(ending) if ending else -1  # -1 is no code point
+        has_eos = options.documents != "none"
+        self.eos_id = DOCUMENT_SEPARATORS.get(options.documents, -1) if has_eos else None  # -1 is no code point
         self.separator = self.eos_id if self.eos_id is not None or self.is_bytes else LINE_FEED
         self.dtype = np.dtype(np.int64)
         self._reset()
 
     def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
-        if self.char_set is None and self.options.documents != "line" and not is_compressed(file_slice.path):
+        if self.char_set is None and self.options.documents not in DOCUMENT_SEPARATORS and not is_compressed(file_slice.path):
             try:
                 stop = file_slice.path.stat().st_size if file_slice.stop is None else file_slice.stop
             except OSError as error:

@@ -17,9 +17,10 @@ import numpy as np
 
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
+from unrolled.text.encodings import display_name
 from unrolled.text.normalization import normalize_chunks
-from unrolled.text.text_files import LINE_ENDS_NOTE, Chunk, display_name, read_chunks
-from unrolled.text.tokenizer import LINE_FEED, NUM_CODE_POINTS, TOKENIZERS, Ids, Tokenizer
+from unrolled.text.text_files import LINE_ENDS_NOTE, Chunk, read_chunks
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, NUM_CODE_POINTS, TOKENIZERS, Ids, Tokenizer
 
 
 class FileSlice(NamedTuple):
@@ -165,8 +166,8 @@ class CharSet:
 
 def fit_tokenizer(chars: Iterable[str], options: DataOptions) -> Tokenizer:
     """Return the tokenizer of a text with these characters, sorted (none are needed for one that reads bytes)."""
-    if options.documents == "line":
-        chars = [char for char in chars if char != "\n"]
+    if options.documents in DOCUMENT_SEPARATORS:
+        chars = [char for char in chars if ord(char) != DOCUMENT_SEPARATORS[options.documents]]
     tokenizer = TOKENIZERS[options.tokens].fit(list(chars), options.documents != "none")
     tokenizer.normalization = "none" if tokenizer.reads_bytes else options.normalize
     return tokenizer
@@ -189,8 +190,8 @@ class TextEncoder:
         self.unknown_id = int(np.iinfo(self.dtype).max)
         self.id_table = ids.astype(self.dtype)  # -1 becomes `unknown_id`
         newline_id = None if self.is_bytes or ids[LINE_FEED] < 0 else int(ids[LINE_FEED])
-        if options.documents == "line":
-            self.id_table[LINE_FEED] = tokenizer.eos_id or 0
+        if options.documents in DOCUMENT_SEPARATORS:
+            self.id_table[DOCUMENT_SEPARATORS[options.documents]] = tokenizer.eos_id or 0
         self.byte_table = self.id_table[:256].tobytes() if self.dtype == np.uint8 else None
         self.separator = newline_id if self.eos_id is None else self.eos_id
         self._reset()
@@ -266,7 +267,7 @@ class TextEncoder:
         return self._drop_empty_documents(ids)
 
     def _drop_empty_documents(self, ids: Ids) -> Ids:
-        if self.options.documents != "line" or not len(ids):
+        if self.options.documents not in DOCUMENT_SEPARATORS or not len(ids):
             return ids
         eos_mask = ids == self.eos_id
         self.stats.wants_separator |= not self.stats.num_tokens and bool(eos_mask[0])

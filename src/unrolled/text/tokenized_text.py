@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.text.tokenizer import DOCUMENT_ENDINGS, LINE_FEED, ByteTokenizer, Ids, Tokenizer
+from unrolled.errors import UsageError
+from unrolled.text.tokenizer import DOCUMENT_ENDINGS, DOCUMENT_SEPARATORS, ByteTokenizer, Ids, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,29 @@ class TokenizedText:
         return "".join(token_text[-1:] or "\0" for token_text in self.token_texts)
 
 
+def require_text(text: object) -> str:
+    """Return a text. Raises `UsageError` for anything but a string."""
+    if not isinstance(text, str):
+        raise UsageError(f"The text is {str(text)[:40]!r} of the type {type(text).__name__}; expected a string.")
+    return text
+
+
 def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
-    """Return how a model of `documents` (none, line or file) reads a text; an unknown character becomes the nearest known one.
+    """Return how a model of `documents` reads a text; an unknown character becomes the nearest known one.
 
     A model of documents reads each from its eos on, and from a zero state.
     """
-    text = tokenizer.normalize(text)
+    text = tokenizer.normalize(require_text(text))
     code_points = tokenizer.code_points(text)
     ids, known_mask = tokenizer.encode_lossy(code_points)
     token_texts = _byte_texts(code_points) if tokenizer.reads_bytes else list(text)
     if tokenizer.eos_id is None:
         return TokenizedText(ids, token_texts, known_mask, None)
-    if documents == "line":
-        line_ends = code_points == LINE_FEED
-        ids, known_mask = np.where(line_ends, tokenizer.eos_id, ids), known_mask | line_ends
+    if documents in DOCUMENT_SEPARATORS:
+        is_end = code_points == DOCUMENT_SEPARATORS[documents]
+        ids, known_mask = np.where(is_end, tokenizer.eos_id, ids), known_mask | is_end
+        ending = DOCUMENT_ENDINGS[documents] or ""
+        token_texts = [ending if end else text for text, end in zip(token_texts, is_end.tolist(), strict=True)]
     ids, known_mask = np.append(tokenizer.eos_id, ids), np.append(True, known_mask)
     return TokenizedText(ids, ["", *token_texts], known_mask, ids == tokenizer.eos_id)
 

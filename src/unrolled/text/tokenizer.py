@@ -23,8 +23,14 @@ from unrolled.text.normalization import normalize, require_form
 Ids = npt.NDArray[np.integer[Any]]
 NUM_CODE_POINTS = 0x110000
 LINE_FEED = 10
-DOCUMENT_ENDINGS = {"none": None, "line": "\n", "file": ""}
+RECORD_SEPARATOR = 30
+"""The ASCII character between documents that have line ends, in the copy of a text that is encoded."""
+
+DOCUMENT_ENDINGS = {"none": None, "line": "\n", "file": "", "blank-line": "\n\n", "cell": "\n"}
 """What the eos stands for in the text, by the option `documents`."""
+
+DOCUMENT_SEPARATORS = {"line": LINE_FEED, "blank-line": RECORD_SEPARATOR, "cell": RECORD_SEPARATOR}
+"""The code point that becomes an eos, by the option `documents`."""
 
 
 class DecodeStream:
@@ -93,6 +99,10 @@ class Tokenizer:
     def decode_stream(self) -> DecodeStream:
         """Return a new decoder of ids that arrive one by one."""
         raise NotImplementedError
+
+    def raw_decode_stream(self) -> DecodeStream:
+        """Return a stream in which a byte that is not part of a character is a surrogate, as of Python's `surrogateescape`."""
+        return self.decode_stream()
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; the eos has none."""
@@ -246,7 +256,7 @@ class ByteTokenizer(Tokenizer):
         return self.eos_id if self.eos_id is not None else LINE_FEED
 
     def code_points(self, text: str) -> npt.NDArray[Any]:
-        return np.frombuffer(_to_utf8(text), dtype=np.uint8)
+        return np.frombuffer(to_utf8(text), dtype=np.uint8)
 
     def encode_lossy(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         return code_points.astype(np.int64), np.ones(len(code_points), dtype=bool)
@@ -260,8 +270,11 @@ class ByteTokenizer(Tokenizer):
     def decode_stream(self) -> DecodeStream:
         return _ByteDecodeStream()
 
+    def raw_decode_stream(self) -> DecodeStream:
+        return _ByteDecodeStream("surrogateescape")
+
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
-        return list(_to_utf8(text)), {}
+        return list(to_utf8(text)), {}
 
     def char_start_mask(self) -> npt.NDArray[np.bool_]:
         ids = np.arange(self.vocab_size)
@@ -294,7 +307,12 @@ def tokenizer_from_json(value: Any) -> Tokenizer:
     return tokenizer
 
 
-def _to_utf8(text: str) -> bytes:
+def replace_undecodable(text: str) -> str:
+    """Return text in which each undecodable byte (see `raw_decode_stream`) is a replacement mark."""
+    return to_utf8(text).decode("utf-8", "replace")
+
+
+def to_utf8(text: str) -> bytes:
     """Return the UTF-8 bytes of a text; an undecodable byte of the command line is itself, another lone surrogate `?`."""
     try:
         return text.encode("utf-8", "surrogateescape")
@@ -318,8 +336,8 @@ class _CharDecodeStream(DecodeStream):
 
 
 class _ByteDecodeStream(DecodeStream):
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def __init__(self, errors: str = "replace") -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
 
     def decode_step(self, token_id: int) -> str:
         return self._decoder.decode(bytes([token_id])) if token_id < 256 else ""

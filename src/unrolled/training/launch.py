@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run, require_free
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
 from unrolled.datasets.stdlib import PREFIX
+from unrolled.display import Displayed
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
 from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel
 from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions, TrainRequest
+from unrolled.output_paths import check_outputs
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
 from unrolled.training.callbacks import NullProgress, ProgressCallback
@@ -39,8 +42,8 @@ LONG_STEP_SECONDS = 0.2
 """Steps that take longer than this are faster with all threads: measuring one thread would only take time."""
 
 
-@dataclass(frozen=True)
-class TrainResult:
+@dataclass(frozen=True, repr=False)
+class TrainResult(Displayed):
     """The result of a training: the keys of `train --json`. Losses are in nats or bits per `loss_unit`.
 
     `val_nats` is the loss of the saved model, the best one; `train_nats` is the mean over the last steps, with dropout.
@@ -69,6 +72,18 @@ class TrainResult:
     diagnosis: str
     test_summary: str
     loss_unit: str
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        loss = "unknown" if self.val_nats is None else f"{self.val_nats:.4f} nats per {self.loss_unit}"
+        return {
+            "run": self.run,
+            "steps": f"{self.steps:,}",
+            "epochs": f"{self.epochs:.2f}",
+            "validation loss": loss,
+            "diagnosis": self.diagnosis,
+        }
 
 
 MIN_REPORTED_SCALE_CHANGE = 0.03
@@ -137,7 +152,7 @@ class TrainingRun:
         model_file.history.update(val_nats=final.val_nats, diagnosis=final.diagnosis)
         if final.test_nats is not None:
             model_file.history.update(test_nats=final.test_nats, test_standard_error=final.test_standard_error)
-        run.save_best(model_file)
+        run.save_best(self.task.complete(model_file))
         return final
 
 
@@ -147,8 +162,9 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     callback = callback if process_group.is_main else NullProgress()
     if process_group.restarts and (started_run := _find_started_run(request)) is not None:
         return resume_run(started_run, {}, callback)
-    path = Path(request.run.out) if request.run.out else None
+    path = None if request.run.out is None else Path(request.run.out)
     if path is not None and process_group.is_main:
+        check_outputs(request.run, (*request.inputs, request.table.validation))
         require_free(path)
     if request.run.log_to == "tensorboard":
         require_tensorboard()
@@ -225,7 +241,9 @@ def _resume(
     used = training_run.trainer.state.used
     logger.info(f"going on with {run.path} from step {used.steps:,}, after {used.seconds:,.0f} s of training")
     if training_run.trainer.budget_fraction >= 1:
-        logger.warning("its budget is spent: give more with --minutes, --epochs or --steps")
+        logger.warning(
+            "nothing is left to train: the budget of this run is used; resume it with a larger --minutes, --epochs or --steps"
+        )
     return training_run
 
 
@@ -239,8 +257,9 @@ def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOp
 
 
 def is_table(request: TrainRequest) -> bool:
-    """Return whether a request trains on the columns of a table, not on a text."""
-    return request.table.source is not None or any(is_builtin_table(name) for name in request.inputs)
+    """Return whether a request trains on two columns of a table, not on a text, which may be one column."""
+    has_columns = request.table.source is not None and request.table.target is not None
+    return has_columns or any(is_builtin_table(name) for name in request.inputs)
 
 
 def _task_class(request: TrainRequest) -> type[TextTask] | type[TableTask]:

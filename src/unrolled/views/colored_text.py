@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from unrolled.evaluation.line_surprisal import ScoredLine
+from unrolled.printable import printable
 
 FULL_COLOR_BITS = 8.0
 """Bits at which a token has the full color."""
@@ -23,9 +24,12 @@ MAX_HTML_TOKENS = 4000
 Color = tuple[int, int, int]
 
 
-def strip_control_chars(text: str) -> str:
-    """Replace control characters, which a terminal would execute; tabs and line ends stay."""
-    return "".join(c if c in "\n\t" or (c.isprintable() or c == "\u00ad") else "\ufffd" for c in text)
+class ResultConsole(Console):
+    """A console for results: a closed pipe ends the command as for any other output."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass the error on; rich would exit with 1."""
+        raise
 
 
 def surprisal_color(bits: float) -> Color | None:
@@ -55,13 +59,13 @@ def color_text(token_texts: Sequence[str], values: npt.NDArray[Any], color_of: C
             text.append("\u21b5", style)
             text.append("\n")
         else:
-            text.append(strip_control_chars(token_text), style)
+            text.append(printable(token_text), style)
     return text
 
 
 def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_color: bool) -> None:
     """Print lines with their number and the bits per token of each model, colored by surprisal with `use_color`."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = ResultConsole(highlight=False, soft_wrap=True)
     model_headings = " ".join(
         f"{f'bits {index + 1}' if len(model_names) > 1 else 'bits':>7}" for index in range(len(model_names))
     )
@@ -69,7 +73,7 @@ def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_col
     for line in lines:
         means = " ".join(f"{bits / max(1, line.num_tokens):7.2f}" for bits in line.bits)
         prefix = f"{line.number:>9} {means}  "
-        body = color_text(*line.chars_and_bits(), surprisal_color) if use_color else Text(strip_control_chars(line.text))
+        body = color_text(*line.chars_and_bits(), surprisal_color) if use_color else Text(printable(line.text))
         if line.is_truncated:
             body.append(" ...", style="dim")
         console.print(Text(prefix) + body)
@@ -82,7 +86,7 @@ def surprisal_html(token_texts: Sequence[str], bits: npt.NDArray[Any]) -> str:
         background = surprisal_color(token_bits)
         style = f"background:rgb({background[0]},{background[1]},{background[2]})" if background else ""
         title = "" if math.isnan(token_bits) else f"{token_bits:.2f} bits"
-        spans.append(f'<span style="{style}" title="{title}">{html.escape(strip_control_chars(token_text))}</span>')
+        spans.append(f'<span style="{style}" title="{title}">{html.escape(printable(token_text))}</span>')
     omitted_note = (
         "" if len(token_texts) <= MAX_HTML_TOKENS else f"<div>... and {len(token_texts) - MAX_HTML_TOKENS:,} more tokens</div>"
     )

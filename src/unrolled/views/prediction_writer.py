@@ -52,6 +52,8 @@ def new_columns(spec: TableSpec, options: PredictOptions) -> list[str]:
         columns.append(PROBABILITY_COLUMN)
     if options.probabilities and spec.mode.output == "single":
         columns += [f"p_{label}" for label in spec.target.labels]
+    for rank in range(2, options.count + 1):
+        columns += [f"{PREDICTED_COLUMN}_{rank}", f"{PROBABILITY_COLUMN}_{rank}"]
     return columns
 
 
@@ -79,6 +81,9 @@ def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOp
     if options.probabilities and prediction.probabilities is not None:
         label_probs = zip(spec.target.labels, prediction.probabilities.tolist(), strict=True)
         cells |= {f"p_{label}": round(prob, 6) for label, prob in label_probs}
+    for rank, other in enumerate(prediction.alternatives, 2):
+        cells[f"{PREDICTED_COLUMN}_{rank}"] = other.text
+        cells[f"{PROBABILITY_COLUMN}_{rank}"] = None if other.probability is None else round(other.probability, 6)
     return cells
 
 

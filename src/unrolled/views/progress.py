@@ -21,8 +21,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from unrolled.printable import printable
 from unrolled.training.callbacks import NullProgress, Progress
-from unrolled.views.colored_text import strip_control_chars
 
 LOG_INTERVAL = 5.0
 """Seconds between two log lines; the first comes after `FIRST_LOG_AFTER`."""
@@ -58,7 +58,7 @@ class MessageHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass on a message. An error of the sink is raised, unlike in other handlers: stderr may be closed or full."""
-        self._sink(record.getMessage())
+        self._sink(printable(record.getMessage()))
 
     def __enter__(self) -> Self:
         self._level = self._logger.level
@@ -115,13 +115,13 @@ class LogProgress(_MessageProgress):
             )
         if sample is not None:
             short = sample if len(sample) <= MAX_SAMPLE_CHARS else sample[:MAX_SAMPLE_CHARS] + "..."
-            self._write(f"step={progress.step} sample={json.dumps(strip_control_chars(short), ensure_ascii=False)}")
+            self._write(f"step={progress.step} sample={json.dumps(printable(short), ensure_ascii=False)}")
 
     def on_message(self, message: str) -> None:
         self._write(message)
 
     def _write(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 class BarProgress(_MessageProgress):
@@ -150,7 +150,7 @@ class BarProgress(_MessageProgress):
         self._draw(progress)
 
     def on_message(self, message: str) -> None:
-        self._console.print(Text(strip_control_chars(message), style="dim"))
+        self._console.print(Text(printable(message), style="dim"))
 
     def _draw(self, status: Progress) -> None:
         if not self._started:
@@ -167,7 +167,7 @@ class BarProgress(_MessageProgress):
             f"{status.tokens_per_second:,.0f} tokens/s  step {status.step:,}  epoch {status.epochs:.2f}"
         )
         max_lines = max(3, self._console.height - 6)
-        lines = strip_control_chars(self._sample).splitlines()[:max_lines]
+        lines = printable(self._sample).splitlines()[:max_lines]
         sample = Panel(Text("\n".join(lines)), title="latest sample", title_align="left", border_style="dim")
         self._live.update(Group(bar_row, Text(numbers), *([sample] if self._sample else [])), refresh=True)
         self._next_time = time.monotonic() + BAR_INTERVAL

@@ -39,5 +39,6 @@ def run(argv: list[str]) -> int:
         )
     with MessageHandler(lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True), "unrolled.bench"):
         results = run_benchmarks(parts, options)
-    print_json(results)
+    if as_json:
+        print_json(results)
     return 0

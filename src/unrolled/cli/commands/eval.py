@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
+from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import refuse_unused
-from unrolled.options import EvaluateOptions, MachineOptions, from_dict
+from unrolled.options import EvaluateOptions, MachineOptions, flag_name, from_dict
+from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
@@ -50,8 +52,10 @@ def run(argv: list[str]) -> int:
     if not options.baselines:
         refuse_unused(options, settings, {"order": "is for --baselines"})
     with MessageHandler(print_note, "unrolled.models"), MessageHandler(print_note, "unrolled.analysis"):
-        result = model.evaluate(*inputs, **settings)
-        baselines = model.baselines(*inputs, **settings) if settings.get("baselines") else None
+        result = model.evaluate(*inputs, **accepted_options(model.evaluate, settings))
+        baselines = (
+            model.baselines(*inputs, **accepted_options(model.baselines, settings)) if settings.get("baselines") else None
+        )
     if result.num_unknown:
         print_note(f"{result.num_unknown:,} symbols of the text were never seen in training, and are left out")
     if as_json:
@@ -82,16 +86,18 @@ def _result_to_json(result: Evaluation, baselines: Baselines | None) -> dict[str
 
 
 def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, Any], as_json: bool) -> int:
-    if set(settings) - {"split"} or len(inputs) > 1:
-        raise UsageError(
-            "A table model is evaluated on one table (default: its held-out rows), with no option but --split: remove them."
-        )
+    others = [flag_name(name) for name in settings if name not in ("split", "header", "encoding")]
+    if others or len(inputs) > 1:
+        problem = f"{', '.join(others)} is for texts" if others else f"{len(inputs)} are given"
+        raise UsageError(f"A table model is evaluated on one table (default: its held-out rows), and {problem}: remove it.")
+    if set(settings) - {"split"} and not inputs:
+        raise UsageError("--header and --encoding are of another table, and none is given: name it, or leave them out.")
     from unrolled.views.progress import MessageHandler
 
-    with MessageHandler(print_note, "unrolled.analysis"):
-        report = model.evaluate(*inputs, split=settings.get("split"))
+    with MessageHandler(print_note):
+        report = model.evaluate(*inputs, **settings)
     if not as_json:
-        print(report.to_text())
+        print(printable(report.to_text()))
         return 0
     metrics = dict(report.to_json()["metrics"])
     error_rate = metrics.get("character_error_rate", 1 - metrics["accuracy"] if "accuracy" in metrics else None)

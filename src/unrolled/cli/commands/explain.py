@@ -22,6 +22,7 @@ from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
 from unrolled.option_rules import refuse_unused
 from unrolled.options import ExplainOptions, MachineOptions, from_dict
+from unrolled.printable import printable
 
 
 def run(argv: list[str]) -> int:
@@ -51,5 +52,5 @@ def run(argv: list[str]) -> int:
     elif options.terminal:
         result.print_colored(options.neuron)
     else:
-        print(result.summary())
+        print(printable(result.summary()))
     return 0

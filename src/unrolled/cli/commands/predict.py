@@ -1,43 +1,55 @@
-"""Predict the target of each row of a table.
+"""Predict the target of each row of a table, or of each line.
 
-The table needs the source column. It is printed as CSV, with two more
-columns: 'predicted' and 'probability'.
+INPUT needs the source column; '-' is standard input. If the source is a text
+and there is no such column, each line is one text. The table is printed as
+CSV, with two more columns: 'predicted' and 'probability'.
 
 Examples:
   unrolled predict runs/questions new.csv > out.csv
   unrolled predict runs/questions new.csv --probabilities
+  unrolled predict runs/questions --text "Who wrote it?" --count 3
+  cat lines.txt | unrolled predict runs/questions -
   unrolled predict runs/pairs new.tsv --beam 1
   unrolled predict runs/painter labels.csv --image-dir painted
 """
 
 from __future__ import annotations
 
-import sys
-
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.errors import UsageError
+from unrolled.keyword_docs import accepted_options
 from unrolled.options import MachineOptions, PredictOptions
+from unrolled.output_paths import check_outputs
+from unrolled.printable import result_stream
 
 
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("predict", __doc__)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
-    parser.add_argument("input", metavar="INPUT", help="Table with the source column.")
+    parser.add_argument("input", metavar="INPUT", nargs="?", default=None, help="Table, lines of text, or '-'.")
+    parser.add_values("--text", "TEXT", "A source value to predict from, in place of INPUT; may be repeated.")
     parser.add_options("prediction", PredictOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
-    run_path, table_name, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
+    run_path, table_name, texts, as_json = (cli_values.pop(name) for name in ("run", "input", "text", "json"))
+    if (table_name is None) is (not texts):
+        problem = "nothing is given" if table_name is None else "both are given"
+        raise UsageError(f"A table to predict, as INPUT, or --text is expected, and {problem}. See unrolled predict --help")
     options, settings, machine_settings = parser.split_options(cli_values, PredictOptions)
     from unrolled.api import load_table
     from unrolled.views.prediction_writer import write_csv, write_json
     from unrolled.views.progress import MessageHandler
 
     model = load_table(run_path, **machine_settings)
-    table, rows = model.predict_table(table_name, **settings)
-    with MessageHandler(print_note, "unrolled.models"):
+    images = options.image_dir if model.spec.source.kind == "image" else None  # the source may be in the same folder
+    check_outputs(options, (run_path, model.path, table_name, images), model.session.run_path)
+    settings = accepted_options(model.predict_table, settings)
+    with MessageHandler(print_note):
+        table, rows = model.predict_values(texts, **settings) if texts else model.predict_table(table_name, **settings)
         if as_json:
-            write_json(sys.stdout, table, model.spec, rows, options, JSON_VERSION)
+            write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
         else:
-            write_csv(sys.stdout, table, model.spec, rows, options)
+            write_csv(result_stream(), table, model.spec, rows, options)
     return 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.options import MachineOptions, ReportOptions, from_dict
+from unrolled.printable import printable
 
 
 def run(argv: list[str]) -> int:
@@ -36,5 +37,5 @@ def run(argv: list[str]) -> int:
     if as_json:
         print_json(result.to_json())
     else:
-        print(result.summary())
+        print(printable(result.summary()))
     return 0

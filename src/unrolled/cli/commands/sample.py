@@ -1,5 +1,9 @@
 """Generate text with a trained model.
 
+In --prompt and --stop, \\n, \\t and \\\\ are a line end, a tab and a backslash, unless
+the model knows the backslash itself. A model of bytes writes its bytes as they
+are into a file or a pipe.
+
 Examples:
   unrolled sample runs/book
   unrolled sample runs/book --prompt "Once upon" --temperature 0.7
@@ -9,16 +13,23 @@ Examples:
 
 from __future__ import annotations
 
+import itertools
+import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.keyword_docs import accepted_options
 from unrolled.options import MachineOptions, SampleOptions
+from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.generation.sampling import Sample
+    from unrolled.models.text import Model
+
+_ESCAPE = re.compile(r"\\([nt\\])")
 
 
 def run(argv: list[str]) -> int:
@@ -33,12 +44,18 @@ def run(argv: list[str]) -> int:
     from unrolled.api import load
     from unrolled.generation.sampling import resolve_seed
     from unrolled.text.normalization import change_note, count_changes
+    from unrolled.text.tokenizer import to_utf8
 
     model = load(run_path, **machine_settings)
-    for char, replacement in model.replaced_characters(options.prompt).items():
+    settings |= _unescape(model, options)
+    prompt = settings.get("prompt", "")
+    for char, replacement in model.replaced_characters(prompt).items():
         print_note(f"unknown character {char!r}: {f'replaced by {replacement!r}' if replacement else 'removed'}")
-    if num_changed := count_changes(options.prompt, model.tokenizer.normalization):
+    if num_changed := count_changes(prompt, model.tokenizer.normalization):
         print_note(f"{num_changed:,} {change_note(model.tokenizer.normalization)} in the prompt")
+    for stop in settings.get("stop", ()):
+        if unknown := "".join(model.replaced_characters(stop)):
+            print_note(f"--stop {stop!r}: the model never writes {unknown!r}, so it does not stop there")
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")
@@ -47,38 +64,53 @@ def run(argv: list[str]) -> int:
         print_json({"samples": samples, **model.sampling_backend(**settings)})
     elif options.count == 1:
         if options.novel_only:
-            _print_stream(next(model.samples(**settings)).text, iter(()))
+            sample_result = next(model.samples(**settings))
+            _print_stream(sample_result.data or sample_result.text.encode("utf-8", "replace"), iter(()), "\n")
         else:
-            _print_stream(options.prompt, model.stream(**settings))
+            pieces = model.stream_bytes(**accepted_options(model.stream_bytes, settings))
+            _print_stream(to_utf8(prompt), pieces, "" if model.tokenizer.reads_bytes else "\n")
     else:
         _print_samples(model.samples(**settings), one_per_line=model.text_model.documents == "line")
     return 0
 
 
-def _print_stream(prompt: str, pieces: Iterator[str]) -> None:
-    to_printable = _output_filter()
-    sys.stdout.write(to_printable(prompt))
-    for piece in pieces:
-        sys.stdout.write(to_printable(piece))
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+def _unescape(model: Model, options: SampleOptions) -> dict[str, Any]:
+    r"""Return prompt and stop strings with `\n`, `\t` and `\\` as escapes, unless the model itself writes backslashes."""
+    texts = {"prompt": options.prompt, "stop": options.stop}
+    typed = [text for text in (options.prompt, *options.stop) if _ESCAPE.search(text)]
+    if not typed:
+        return {}
+    if not model.replaced_characters("\\"):
+        print_note(f"{typed[0]!r} is read as it is, since the model knows the backslash; a line end, for a shell: $'\\n'")
+        return {}
+    return {
+        name: _replace_escapes(text) if isinstance(text, str) else tuple(map(_replace_escapes, text))
+        for name, text in texts.items()
+        if text
+    }
+
+
+def _replace_escapes(text: str) -> str:
+    return _ESCAPE.sub(lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
+
+
+def _print_stream(prompt: bytes, pieces: Iterator[bytes], end: str) -> None:
+    """Print a sample, and `end` after it; on a terminal always a line end."""
+    for piece in itertools.chain([prompt], pieces, [b"\n" if sys.stdout.isatty() else end.encode()]):
+        _write(piece)
 
 
 def _print_samples(samples: Iterator[Sample], one_per_line: bool) -> None:
-    to_printable = _output_filter()
     for sample_result in samples:
-        print(
-            to_printable(sample_result.text)
-            if one_per_line
-            else f"=== seed {sample_result.seed} ===\n{to_printable(sample_result.text)}\n",
-            flush=True,
-        )
+        data = sample_result.text.encode("utf-8", "replace") if sample_result.data is None else sample_result.data
+        _write(data + b"\n" if one_per_line else f"=== seed {sample_result.seed} ===\n".encode() + data + b"\n\n")
 
 
-def _output_filter() -> Callable[[str], str]:
-    """Return a function that makes text printable: on a terminal without control characters, otherwise unchanged."""
+def _write(data: bytes) -> None:
+    """Write bytes as they are into a file or a pipe, and as text without control characters on a terminal."""
     if sys.stdout.isatty():
-        from unrolled.views.colored_text import strip_control_chars
-
-        return strip_control_chars
-    return lambda text: text.encode("utf-8", "replace").decode("utf-8")
+        sys.stdout.write(printable(data.decode("utf-8", "replace")))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+    sys.stdout.flush()

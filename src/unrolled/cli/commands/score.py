@@ -26,6 +26,7 @@ from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import UsageError
 from unrolled.option_rules import refuse_unused
 from unrolled.options import MachineOptions, ScoreOptions
+from unrolled.output_paths import check_outputs
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream
@@ -55,7 +56,9 @@ def run(argv: list[str]) -> int:
     from unrolled.api import load
     from unrolled.views.progress import MessageHandler
 
-    scoring = load(run_path, **machine_settings).scoring(input_name, compare=options.compare, clamp=options.clamp)
+    model = load(run_path, **machine_settings)
+    check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
+    scoring = model.scoring(input_name, compare=options.compare, clamp=options.clamp, encoding=options.encoding)
     with MessageHandler(print_note, "unrolled.analysis"):
         _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
     return 0
@@ -128,15 +131,14 @@ def _line_dict(line: ScoredLine, has_several_models: bool) -> dict[str, Any]:
 
 def _print_characters(scoring: ScoringStream) -> None:
     import numpy as np
-    from rich.console import Console
 
-    from unrolled.views.colored_text import color_text, surprisal_color
+    from unrolled.views.colored_text import ResultConsole, color_text, surprisal_color
 
     if not sys.stdout.isatty():
         for text, bits in scoring.tokens():
             print("\t".join([json.dumps(text, ensure_ascii=False), *(f"{model_bits:.3f}" for model_bits in bits)]))
         return
-    console = Console(highlight=False)
+    console = ResultConsole(highlight=False)
     line: list[tuple[str, float]] = []
     for text, bits in scoring.tokens():
         line.append((text, bits[0]))

@@ -81,6 +81,10 @@ class TrainingTask(Protocol):
         """Evaluate the saved model on more data than during training, and on the test split."""
         ...
 
+    def complete(self, model_file: ModelFile) -> ModelFile:
+        """Return the model file with what the final evaluation chose, besides the loss."""
+        ...
+
     @property
     def tokens_per_character(self) -> float:
         """Targets per loss unit."""

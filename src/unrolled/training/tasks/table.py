@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.calibration import fit_temperature, mean_loss, mean_loss_with_error
+from unrolled.evaluation.calibration import best_threshold, fit_temperature, mean_loss, mean_loss_with_error
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
@@ -22,8 +23,10 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.metric_report import MetricReport, plural
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
-from unrolled.tables.spec import TableSpec, infer_spec
-from unrolled.tables.table_files import Table, open_table
+from unrolled.tables.series import refuse_series
+from unrolled.tables.spec import TableSpec, infer_spec, parse_column
+from unrolled.tables.table_files import Table, open_table, open_with_columns
+from unrolled.tables.table_format import FIRST_ROW, TableFormat
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import time_steps
@@ -48,18 +51,26 @@ class TableTask:
     def __init__(self, request: TrainRequest, spec: TableSpec | None) -> None:
         self._log_level = logging.INFO if spec is None else logging.DEBUG  # a resume repeats nothing
         self.table = _open_input(request)
+        for note in self.table.notes:
+            logger.log(self._log_level, note)
         source, target = _resolve_columns(request, self.table)
         if spec is None:
             logger.info(f"looking at {self.table.name}")
             tokens = request.data.tokens if "tokens" in request.explicit else None
             spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
+            spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
             check_table_training(request, spec.dims, spec.target.is_calibrated)
             logger.info(message)
+            if spec.source.kind == "number" and parse_column(source, "source")[1] is None:
+                series_note = refuse_series(self.table, spec.source.name, spec.target.name)
+                if series_note is not None:
+                    logger.warning(series_note)
         self.dataset = self._encode_rows(spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
-            table = open_table(request.table.validation, split="test")
+            format = spec.table_format(None, request.data.encoding)
+            table = open_table(request.table.validation, "test", format)
             self.validation = read_pairs(table, spec)
             for message in self.validation.left_out_messages():
                 logger.log(self._log_level, message)
@@ -76,9 +87,26 @@ class TableTask:
         train_stats = spec.train_stats or spec.target.baseline_stats(
             spec.source, self.dataset.source, self.dataset.target, self.train_rows
         )
-        self.spec = TableSpec(spec.source, spec.target, train_stats)
+        self.spec = replace(spec, train_stats=train_stats)
         self.dataset.spec = self.spec
+        self.is_balanced = request.pair.balance
+        if self.is_balanced:
+            self._balance_labels()
         self._throughputs: dict[Any, float] = {}
+
+    def _balance_labels(self) -> None:
+        """Weight the labels of the rows by how rare they are in the training rows."""
+        target = self.spec.target
+        if not target.labels or target.output == "generated":
+            raise UsageError(f"--balance is for labels, and '{target.name}' is {target.kind}: leave it out.")
+        weights = self.dataset.balanced_weights(self.train_rows)
+        self.dataset.label_weights = weights
+        if self.validation is not None:
+            self.validation.label_weights = weights
+        known = [(float(weight), label) for weight, label in zip(weights, target.labels, strict=False) if weight]
+        most, least = max(known), min(known)
+        message = f"labels are weighted from {least[0]:.3g} ('{least[1]}') to {most[0]:.3g} ('{most[1]}')"
+        logger.log(self._log_level, message)
 
     @classmethod
     def open(cls, request: TrainRequest) -> TableTask:
@@ -105,7 +133,7 @@ class TableTask:
     def _encode_rows(self, spec: TableSpec) -> PairDataset:
         """Encode the rows, and log which are left out."""
         dataset = read_pairs(self.table, spec)
-        for message in dataset.left_out_messages():
+        for message in (*dataset.left_out_messages(), *dataset.length_notes()):
             logger.log(self._log_level, message)
         return dataset
 
@@ -237,9 +265,34 @@ class TableTask:
             return self._with_test(FinalEvaluation(None, diagnosis), model, machine)
         val = mean_loss(model, self.validation, self.validation_rows, machine)
         train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
+        threshold_note = self._choose_threshold(model, machine)
         summary = self._summary(model, machine, self.validation_cells, "validation")
-        diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows."
+        diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows.{threshold_note}"
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
+
+    def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
+        """Choose the threshold of two balanced labels on the validation rows; return a sentence about it."""
+        labels = list(self.spec.target.labels)
+        if not self.is_balanced or self.spec.mode.output != "single" or len(labels) != 2 or not self.validation_cells:
+            return ""
+        cells = self.validation_cells[:FINAL_EVAL_ROWS]
+        _, predictions = self._predict(model, machine, cells, PredictOptions())
+        rows = [
+            (float(prediction.probabilities[1]), int(self.spec.target.encode(target)[0]) == 1)
+            for prediction, (_, target) in zip(predictions, cells, strict=True)
+            if prediction.probabilities is not None
+        ]
+        if len({is_second for _, is_second in rows}) < 2:
+            return " No threshold was chosen, since the validation rows have one label only."
+        threshold = best_threshold(np.array([prob for prob, _ in rows]), np.array([is_second for _, is_second in rows]))
+        self.spec = replace(self.spec, threshold=threshold)
+        return f" '{labels[1]}' is predicted from a probability of {threshold:.3g} on, which the validation rows chose."
+
+    def complete(self, model_file: ModelFile) -> ModelFile:
+        """Return the model file with the threshold that the final evaluation chose."""
+        if not isinstance(model_file, TableModelFile):
+            return model_file
+        return replace(model_file, spec=replace(model_file.spec, threshold=self.spec.threshold))
 
     def _with_test(self, final: FinalEvaluation, model: EncoderDecoder, machine: DeviceConfig) -> FinalEvaluation:
         """Add the results on the test rows, if there are any."""
@@ -262,13 +315,20 @@ class TableTask:
             for name, baseline in report.baselines.items()
             if report.headline in baseline
         )
-        return f"{', '.join(metrics)} on {plural(report.num_rows, f'{split} row')}" + (f" ({baselines})" if baselines else "")
+        summary = f"{', '.join(metrics)} on {plural(report.num_rows, f'{split} row')}" + (
+            f" ({baselines})" if baselines else ""
+        )
+        return f"{summary}; {report.warning}" if report.warning else summary
 
 
 def _open_input(request: TrainRequest) -> Table:
     if len(request.inputs) != 1:
         raise UsageError(f"One table is expected with --source and --target; got {len(request.inputs)} inputs.")
-    return open_table(request.inputs[0])
+    options = request.table
+    columns = tuple(
+        parse_column(name, role)[0] for role, name in (("source", options.source), ("target", options.target)) if name
+    )
+    return open_with_columns(request.inputs[0], columns, TableFormat(options.header, request.data.encoding))
 
 
 def _resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:

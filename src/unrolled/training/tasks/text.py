@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TextModelFile
-from unrolled.checkpoints.run_data import reopen_corpus
+from unrolled.checkpoints.run_data import open_text, reopen_corpus
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import Evaluation, evaluate
@@ -24,7 +24,7 @@ from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
 from unrolled.tables.table_files import TABLE_SUFFIXES
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
-from unrolled.text.corpus import Corpus, is_encoded_jointly, open_corpus
+from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import TOKENIZERS, Ids
 from unrolled.training.diagnosis import diagnose
@@ -41,6 +41,9 @@ FINAL_EVAL_TOKENS = 262144
 """Symbols of each part that the model kept is measured on in the end; of a longer part, pieces spread evenly over it."""
 
 
+DOCUMENT_NOUNS = {"line": "lines", "blank-line": "parts between blank lines", "file": "files", "cell": "cells"}
+
+
 class TextTask:
     """A corpus, cut into `train`, `validation` and `test`; the last two are None where nothing is left for them.
 
@@ -49,8 +52,8 @@ class TextTask:
 
     loss_unit = "character"
 
-    def __init__(self, corpus: Corpus, options: DataOptions, seed: int) -> None:
-        self.corpus = corpus
+    def __init__(self, corpus: Corpus, options: DataOptions, seed: int, source: str | None = None) -> None:
+        self.corpus, self.source = corpus, source
         self._check_corpus()
         min_tokens = 2 if corpus.tokenizer.eos_id is None else 3
         splits = corpus.split(options, seed)
@@ -66,19 +69,19 @@ class TextTask:
     def open(cls, request: TrainRequest) -> TextTask:
         """Read the text that a request names, and log what it is. Raises `UsageError` for settings that only tables have."""
         _check_options(request)
-        task = cls(open_corpus(request.inputs, request.data), request.data, request.training.seed)
+        task = cls(open_text(request), request.data, request.training.seed, request.table.source)
         task.log_summary()
         return task
 
     @classmethod
     def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TextTask:
         """Read the text of a run again."""
-        return cls(reopen_corpus(request, origin), request.data, request.training.seed)
+        return cls(reopen_corpus(request, origin), request.data, request.training.seed, request.table.source)
 
     @staticmethod
     def is_opened_jointly(request: TrainRequest) -> bool:
         """Return whether processes that open the text of a request at the same time share the work."""
-        return is_encoded_jointly(request.inputs, request.data)
+        return request.table.source is None and is_encoded_jointly(request.inputs, request.data)
 
     def _check_corpus(self) -> None:
         corpus, tokenizer = self.corpus, self.corpus.tokenizer
@@ -94,7 +97,7 @@ class TextTask:
         documents = (
             ""
             if tokenizer.eos_id is None
-            else f", {corpus.num_documents:,} {corpus.documents}s, the longest {corpus.longest_document:,}"
+            else f", {corpus.num_documents:,} {DOCUMENT_NOUNS[corpus.documents]}, the longest {corpus.longest_document:,}"
         )
         logger.info(f"{len(corpus.ids):,} tokens, {num_kinds:,} different{documents}")
         for message in corpus.notes:
@@ -140,7 +143,12 @@ class TextTask:
     def model_file(self, model: RecurrentLM, history: dict[str, Any], logit_scale: float = 1.0) -> TextModelFile:
         """Return the content of a model file, the logits multiplied by `logit_scale`."""
         model = model if logit_scale == 1 else model.with_scaled_logits(logit_scale)
+        history = history if self.source is None else history | {"source": self.source}
         return TextModelFile(model, self.corpus.tokenizer, self.corpus.documents, history)
+
+    def complete(self, model_file: ModelFile) -> ModelFile:
+        """Return the model file as it is."""
+        return model_file
 
     def matches(self, model_file: ModelFile) -> bool:
         """Return whether a saved model has the tokenizer of this text."""
@@ -220,14 +228,21 @@ class TextTask:
 
 def _check_options(request: TrainRequest) -> None:
     """Raise `UsageError` for settings that only tables have, or that have no effect."""
-    misplaced = sorted(set(TABLE_OPTIONS) & request.explicit)
+    source, documents = request.table.source, request.data.documents
+    table_options = {*TABLE_OPTIONS, "max_length"} | ({"header"} if source is None else set())
+    misplaced = sorted(table_options & request.explicit)
     if misplaced:
-        raise UsageError(
-            f"{flag_name(misplaced[0])} is for tables, and a text is to be learned: name a column to read with --source."
-        )
+        to_do = "name a column to read with --source" if source is None else "name the column to predict with --target"
+        raise UsageError(f"{flag_name(misplaced[0])} is for tables, and a text is to be learned: {to_do}.")
+    if source is None and documents == "cell":
+        raise UsageError("--documents cell is for a column of a table: name it with --source.")
+    if source is not None and documents != "cell" and "documents" in request.explicit:
+        raise UsageError(f"--documents {documents} is for texts, and each cell of --source is a document: leave it out.")
     check_training(request, is_table=False, has_folder=any(map(os.path.isdir, request.inputs)))
+    if source is not None:
+        logger.info(f"learns to write like '{source}', each cell a document; to predict another column: --target COLUMN")
     if request.data.tokens not in TOKENIZERS:
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     embedding_dim(1, request.model)
-    if any(name.lower().endswith(TABLE_SUFFIXES) for name in request.inputs):
+    if source is None and any(name.lower().endswith(TABLE_SUFFIXES) for name in request.inputs):
         logger.info("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")

@@ -1,0 +1,99 @@
+"""The settings of explain, report, score, predict and bench; `options.py` has all the others, and offers these too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unrolled.option_fields import force_option, option
+
+ENCODING_HELP = "Encoding of texts and tables that are not UTF-8, such as windows-1252."
+HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. none: they are 0, 1, 2 ...; first: the first row."
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How surprising a text is, to one or more models."""
+
+    encoding: str | None = option(None, ENCODING_HELP)
+    per: Literal["line", "character"] = option("line", "Report a score per line, or per character.", old_names=("by",))
+    top: int = option(20, "Number of lines to print, the most surprising first; 0: only the totals.", ge=0, le=1000000)
+    compare: tuple[str, ...] = option(
+        (), "Another model to compare with (RUN; may be repeated): who wrote this text?", old_names=("against",), reads=True
+    )
+    clamp: tuple[str, ...] = option(
+        (), "Compare with the same model with a hidden unit set to a constant: LAYER.UNIT=VALUE; may be repeated."
+    )
+    html: str | None = option(
+        None, "Write an HTML page: a heat map of the first lines, and the most surprising lines.", writes="html"
+    )
+    force: bool = force_option()
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """What the neuron explorer shows."""
+
+    encoding: str | None = option(None, ENCODING_HELP)
+    header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
+    length: int = option(3000, "Maximum number of tokens of the text to show.", ge=10, le=200000)
+    clamp: tuple[str, ...] = option(
+        (), "Show the effect of setting this hidden unit to a constant: LAYER.UNIT=VALUE (default: the clearest detectors)."
+    )
+    probe_length: int = option(30000, "Tokens on which units are compared with features of the text.", ge=100, le=200000)
+    out: str | None = option(
+        None, "The HTML file (default: explain.html in the run folder, or else in this folder).", writes="html"
+    )
+    save_activations: str | None = option(
+        None, "Also write all activations, (T, L, H), and the logits to this .npz file.", old_names=("arrays",), writes="npz"
+    )
+    force: bool = force_option()
+    terminal: bool = option(False, "Print the text in color, by the activation of --neuron; write no page.")
+    neuron: str | None = option(
+        None, "Hidden unit LAYER.UNIT that colors the text of --terminal (default: the clearest detector).", old_names=("unit",)
+    )
+    seed: int = option(1, "Random seed of the samples and of the permutation test.", ge=0, lt=2**62)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What the report of a run contains."""
+
+    out: str | None = option(None, "The HTML file (default: report.html in the run folder).", writes="html")
+    force: bool = force_option()
+    order: int = option(20, "Order of the longest n-gram of the baseline.", ge=1, le=20)
+    samples: int = option(5, "Number of samples that are searched for copies of the training text.", ge=1, le=100)
+    seed: int = option(1, "Random seed of the samples.", ge=0, lt=2**62)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a table's target is predicted."""
+
+    count: int = option(1, "Number of answers per row, the most likely first: labels, or texts of the beam.", ge=1, le=1000)
+    encoding: str | None = option(None, ENCODING_HELP)
+    header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
+    beam: int = option(5, "Beam size, where text is generated; 1: greedy.", ge=1, le=1000)
+    length_penalty: float = option(1.0, "Above 0, longer texts are preferred (Wu et al. 2016).", ge=0, le=10)
+    temperature: float | None = option(None, "Draw at this temperature instead of beam search.", ge=0, le=1e6)
+    seed: int = option(1, "Random seed of the draws.", ge=0, lt=2**62)
+    probabilities: bool = option(False, "A column with the probability of each label.")
+    image_dir: str | None = option(
+        None,
+        "Folder for generated images, as PNG files (default: pixel values in the cell).",
+        old_names=("pictures",),
+        writes="images",
+    )
+    force: bool = force_option()
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What `unrolled bench` measures, and for how long."""
+
+    rounds: int = option(5, "Rounds in which the programs take turns; the medians are reported.", ge=1, le=1000)
+    seconds: float = option(60.0, "Training time of each program in `learning`.", gt=0)
+    text: str = option("builtin:python", "Text of `learning`.", reads=True)
+    seed: int = option(1, "Random seed of `learning`.", ge=0, lt=2**62)
+    svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",), writes="svg")
+    force: bool = force_option()

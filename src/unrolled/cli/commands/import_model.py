@@ -1,0 +1,49 @@
+"""Import a model of another program: char-rnn, torch-rnn, PyTorch, Keras, ml5.
+
+The result is a model file for sample, score, eval and explain. It is checked
+on a short text, also against other gate orders.
+
+Examples:
+  unrolled import lm_lstm_epoch50.00_1.17.t7
+  unrolled import model.pt --vocabulary chars.json --out runs/old
+  unrolled import model.keras --vocabulary book.txt
+  unrolled import models/hemingway --text book.txt
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unrolled.cli.json_output import print_json
+from unrolled.cli.parser import CommandParser, print_note
+from unrolled.exchange.import_options import ImportOptions
+from unrolled.options import from_dict
+
+
+def run(argv: list[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = CommandParser("import", __doc__)
+    parser.add_argument("file", metavar="FILE", help="The model's file, or the folder of an ml5 model.")
+    parser.add_options("import", ImportOptions)
+    cli_values = parser.parse_cli_values(argv)
+    path, as_json = Path(cli_values.pop("file")), cli_values.pop("json")
+    options = from_dict(ImportOptions, cli_values, "the command line")
+    from unrolled.exchange.imports import import_file, output_path, write_imported
+
+    target = output_path(path, options)
+    imported = import_file(path, options)
+    write_imported(imported, target)
+    if as_json:
+        print_json({"model": str(target), **imported.to_json()})
+        return 0
+    print(imported.description)
+    for note in imported.notes:
+        print(f"  {note}")
+    if imported.check is None:
+        print("no check: the model does not know the letters of the built-in texts; check it with --text FILE --force")
+    else:
+        print(imported.check.to_text())
+    print(f"model: {target}")
+    run_name = target.parent if target.name == "model.safetensors" else target
+    print_note(f"Next: unrolled sample {run_name}")
+    return 0

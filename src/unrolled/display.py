@@ -1,0 +1,56 @@
+"""How results are displayed: as one line by `repr`, and as a table in a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from unrolled.printable import printable
+
+MAX_LINE_CHARS = 160
+MAX_VALUE_CHARS = 60
+
+
+class Displayed:
+    """A base class of results: `facts` is all that a subclass defines. A dataclass needs `repr=False`."""
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed, by name."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {one_line(value)}" for name, value in self.facts.items())
+        return one_line(f"<unrolled.{type(self).__name__.removeprefix('Notebook')}: {shown}", MAX_LINE_CHARS) + ">"
+
+    def _repr_html_(self) -> str:
+        return html_table([(name, str(value)) for name, value in self.facts.items()])
+
+
+def one_line(value: object, max_chars: int = MAX_VALUE_CHARS) -> str:
+    """Return a value as one line of at most `max_chars` characters."""
+    text = " ".join(printable(str(value)).split())
+    return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
+
+
+def html_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> str:
+    """Return rows as an HTML table; the first cell of a row is its heading."""
+    left = ' style="text-align:left"'
+    head = "".join(f"<th{left}>{_cell(name)}</th>" for name in headings)
+    body = "".join(
+        f"<tr><th{left}>{_cell(name)}</th>{''.join(f'<td{left}>{_cell(value)}</td>' for value in values)}</tr>"
+        for name, *values in rows
+    )
+    return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>"
+
+
+def page_frame(page: str, height: int = 640) -> str:
+    """Return a whole HTML page in a frame, for a notebook. Its scripts cannot reach the notebook."""
+    return (
+        f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" '
+        f'style="width:100%;height:{height}px;border:1px solid #8886"></iframe>'
+    )
+
+
+def _cell(text: str) -> str:
+    return html.escape(printable(text))

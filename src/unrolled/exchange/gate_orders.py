@@ -1,0 +1,107 @@
+"""The gate orders and conventions of common libraries, and how the same weights read in another of them.
+
+A missing one on the forget gate, or two swapped gates, give a model that still predicts better than chance. So each import also
+measures what the weights would predict if they had been stored in another convention.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from unrolled.exchange.source_model import LayerWeights, SourceModel
+
+OUR_ORDERS = {"lstm": "ifgo", "gru": "rzn", "gru-reset-before": "rzn"}
+ORDERS = {
+    "lstm": {
+        "ifgo": "PyTorch, Keras", "iofg": "ONNX", "igfo": "TensorFlow BasicLSTMCell", "ifog": "char-rnn, torch-rnn, ncnn",
+    },
+    "gru": {"rzn": "PyTorch", "zrn": "Keras, ONNX, torch-rnn"},
+}  # fmt: skip
+"""The gate orders in use, by the letters of our cells, with the libraries that store them."""
+
+FORGET_GATE = 1
+
+
+def reordered(blocks: np.ndarray, order: str, target: str) -> np.ndarray:
+    """Return gate blocks `(G, ...)` stored in `order`, in the order `target`, both strings of the same letters."""
+    return blocks[[order.index(gate) for gate in target]]
+
+
+def layer_in_our_order(layer: LayerWeights, cell: str, order: str) -> LayerWeights:
+    """Return a layer whose gates are stored in `order`, in the order of our cell."""
+    target = OUR_ORDERS.get(cell, "")
+    return layer if not target else _map_parts(layer, lambda part: reordered(part, order, target))
+
+
+def negated_gate(layer: LayerWeights, gate: int) -> LayerWeights:
+    """Return a layer in which one gate g is 1 - g: sigmoid(-a) = 1 - sigmoid(a), so its weights and biases change their signs."""
+    signs = np.ones(len(layer.weight_ih), np.float32)
+    signs[gate] = -1
+    return _map_parts(layer, lambda part: part * signs.reshape(-1, *[1] * (part.ndim - 1)))
+
+
+def with_forget_bias(layer: LayerWeights, amount: float) -> LayerWeights:
+    """Return an LSTM layer with `amount` added to the bias of the forget gate."""
+    bias = layer.bias.copy()
+    bias[FORGET_GATE] += amount
+    return dataclasses.replace(layer, bias=bias)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another convention: its name, the model that it gives, and whether it only shifts the bias of the forget gate."""
+
+    name: str
+    model: SourceModel
+    is_bias_only: bool = False
+
+
+def alternatives(source: SourceModel) -> Iterator[Alternative]:
+    """Yield the models that the same weights are in other conventions."""
+    yield from _other_orders(source)
+    if source.cell == "lstm":
+        for amount in (1.0, -1.0):
+            yield _changed(
+                source, f"{amount:+g} on the forget gate", lambda layer, amount=amount: with_forget_bias(layer, amount), True
+            )
+    if source.cell.startswith("gru"):
+        yield _changed(source, "update gate inverted", lambda layer: negated_gate(layer, 1))
+        other = {"gru": "gru-reset-before", "gru-reset-before": "gru"}[source.cell]
+        where = "before" if other == "gru-reset-before" else "after"
+        yield Alternative(f"reset {where} the matrix product", dataclasses.replace(source, cell=other))
+    yield _changed(source, "recurrent weights transposed", _transposed)
+
+
+def _other_orders(source: SourceModel) -> Iterator[Alternative]:
+    ours, own = OUR_ORDERS.get(source.cell, ""), source.gate_order
+    for order, libraries in ORDERS.get(source.cell.partition("-")[0], {}).items():
+        if order == own:
+            continue
+        name = f"gates in the order {' '.join(order)} ({libraries})"
+
+        def changed(layer: LayerWeights, order: str = order) -> LayerWeights:
+            return _map_parts(layer, lambda part: reordered(reordered(part, ours, own), order, ours))
+
+        yield _changed(source, name, changed)
+        if source.cell == "lstm":
+            yield _changed(source, f"{name}, +1 on the forget gate", lambda layer, f=changed: with_forget_bias(f(layer), 1.0))
+
+
+def _transposed(layer: LayerWeights) -> LayerWeights:
+    return dataclasses.replace(layer, weight_hh=np.ascontiguousarray(layer.weight_hh.transpose(0, 2, 1)))
+
+
+def _changed(
+    source: SourceModel, name: str, change: Callable[[LayerWeights], LayerWeights], is_bias_only: bool = False
+) -> Alternative:
+    layers = tuple(change(layer) for layer in source.layers)
+    return Alternative(name, dataclasses.replace(source, layers=layers), is_bias_only)
+
+
+def _map_parts(layer: LayerWeights, change: Callable[[np.ndarray], np.ndarray]) -> LayerWeights:
+    parts = (layer.weight_ih, layer.weight_hh, layer.bias)
+    return LayerWeights(*map(change, parts), None if layer.bias_hh is None else change(layer.bias_hh))

@@ -1,0 +1,199 @@
+"""Import of foreign models: the formats, and the way from a file to a model of this package."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unrolled.atomic_io import make_dir, storage_error
+from unrolled.checkpoints.model_file import MODEL_FILE_NAME, TextModelFile, save_model
+from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.exchange.char_rnn import read_char_rnn
+from unrolled.exchange.import_check import ImportCheck, run_check, token_losses
+from unrolled.exchange.import_options import ImportOptions
+from unrolled.exchange.keras_model import is_keras, read_keras
+from unrolled.exchange.ml5 import is_ml5, read_ml5
+from unrolled.exchange.numbers_lstm import check_rest_state, check_vectors, is_numbers_model, read_numbers_model
+from unrolled.exchange.pytorch_state_dict import is_pytorch, read_pytorch
+from unrolled.exchange.source_model import SourceModel
+from unrolled.exchange.torch7 import Table, TorchObject, is_torch7, modules_within, read_torch7
+from unrolled.exchange.torch_rnn import read_torch_rnn
+from unrolled.exchange.vocabulary import TEXT_ORDERS, VocabularyFile, build_vocabulary
+
+MAX_TEXT_BYTES = 1 << 20
+"""Of the text of the check, the first part is read."""
+
+
+@dataclass(frozen=True)
+class ImportFormat:
+    """A format: what it is, whether a path (with the first bytes of the file) is in it, and its reader."""
+
+    description: str
+    matches: Callable[[Path, bytes], bool]
+    read: Callable[[Path, VocabularyFile | None], SourceModel]
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """The result of an import: the model, what it is, what was changed or assumed, and the check (None: no text for it)."""
+
+    model_file: TextModelFile
+    description: str
+    notes: tuple[str, ...]
+    check: ImportCheck | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the model as a JSON value."""
+        check = None if self.check is None else self.check.to_json()
+        return {"description": self.description, "notes": list(self.notes), "check": check}
+
+
+def _read_torch7(path: Path, vocabulary_file: VocabularyFile | None) -> SourceModel:
+    value = read_torch7(path)
+    if isinstance(value, Table) and value.get("protos") is not None:
+        return read_char_rnn(value, vocabulary_file)
+    model = value.get("model") if isinstance(value, Table) else value
+    if isinstance(model, TorchObject) and model.class_name == "nn.LanguageModel":
+        return read_torch_rnn(model, vocabulary_file)
+    names = sorted({module.class_name for module in modules_within(value)})[:6]
+    raise ModelError(
+        f"{path} is a file of Torch7, but neither a checkpoint of char-rnn nor one of torch-rnn; it holds {', '.join(names) or 'no module'}."
+    )
+
+
+IMPORTS: dict[str, ImportFormat] = {
+    "torch7": ImportFormat("char-rnn or torch-rnn checkpoint (.t7)", lambda path, head: is_torch7(head), _read_torch7),
+    "pytorch": ImportFormat("PyTorch state_dict (.pt, .pth)", is_pytorch, read_pytorch),
+    "safetensors": ImportFormat(
+        "PyTorch state_dict (.safetensors)",
+        lambda path, head: path.suffix == ".safetensors" and head[8:9] == b"{",
+        read_pytorch,
+    ),
+    "keras": ImportFormat("Keras model (.keras, .h5)", is_keras, read_keras),
+    "ml5": ImportFormat("folder of ml5's charRNN", is_ml5, read_ml5),
+}
+"""The formats that can be imported, in the order in which a file is tried: `IMPORTS["name"] = ImportFormat(...)` adds one."""
+
+
+NUMBERS = "a model of audio samples (.nam, RTNeural JSON)"
+
+
+def describe_numbers_model(path: Path, vectors: Sequence[str]) -> str:
+    """Return what a model of numbers is and how its check ended. Raises `ModelError` for another file, or if the check failed."""
+    model = read_numbers_model(path)
+    if vectors:
+        return f"{model.describe()}; {check_vectors(model, vectors)}"
+    return f"{model.describe()}; {check_rest_state(model)}" if model.format.startswith("Neural Amp") else model.describe()
+
+
+def import_file(path: Path, options: ImportOptions) -> ImportedModel:
+    """Read a foreign model, check it, and return it in the form of this package.
+
+    Raises:
+        ModelError: The file is no model of a known format, is damaged, holds a layer or a convention that no cell here has, or
+            fits another convention than that of its format clearly better.
+        UsageError: A vocabulary is needed, or an option cannot be used.
+    """
+    vocabulary_file = None if options.vocabulary is None else VocabularyFile.read(Path(options.vocabulary))
+    text = None if options.text is None else _read_text(Path(options.text))
+    source = _read(path, vocabulary_file, options.vectors)
+    model_file = source.to_model_file()
+    name = options.text
+    if vocabulary_file is not None and vocabulary_file.text is not None:
+        if text is None:
+            name, text = str(vocabulary_file.path), vocabulary_file.text
+        source, model_file = _best_order(source, model_file, vocabulary_file, text)
+    check = run_check(source, model_file, name, text)
+    imported = ImportedModel(model_file, source.describe(), source.notes, check)
+    model_file.history["import"] = imported.to_json()
+    return imported
+
+
+def output_path(path: Path, options: ImportOptions) -> Path:
+    """Return the model file to write, `runs/NAME/model.safetensors` by default. Raises `UsageError` if it exists, without `force`."""
+    name = path.parent.name if path.name == "manifest.json" else path.stem
+    out = Path(options.out) if options.out is not None else Path("runs") / (name or "imported")
+    target = out if out.suffix == ".safetensors" else out / MODEL_FILE_NAME
+    if (target.parent / "config.json").is_file() and target.name == MODEL_FILE_NAME:
+        raise UsageError(f"{target.parent} is the folder of a training: choose another one with --out.")
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder, and a model file is to be written there: choose another name with --out.")
+    if target.exists() and not options.force:
+        raise UsageError(f"{target} exists already: choose another name with --out, or overwrite it with --force.")
+    return target
+
+
+def write_imported(imported: ImportedModel, target: Path) -> None:
+    """Write the model file `target`, whole or not at all."""
+    make_dir(target.parent)
+    save_model(target, imported.model_file)
+
+
+def _read(path: Path, vocabulary_file: VocabularyFile | None, vectors: Sequence[str] = ()) -> SourceModel:
+    head, name = _head(path), NUMBERS
+    try:
+        for kind in IMPORTS.values():
+            if kind.matches(path, head):
+                name = kind.description
+                return kind.read(path, vocabulary_file)
+        if is_numbers_model(path, head):
+            raise ModelError(
+                f"{path} is {NUMBERS}, and only models of texts can be written yet. It was read: {describe_numbers_model(path, vectors)}."
+            )
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ModelError(f"{path} is damaged, or not {name}: {error!r:.200}.") from error
+    known = ", ".join([*(kind.description for kind in IMPORTS.values()), NUMBERS.partition(" (")[2].rstrip(")")])
+    raise ModelError(f"{path} is no model of a known format. Formats: {known}.")
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file, none of a folder."""
+    if not path.exists():
+        raise ModelError(f"There is no file {path}.")
+    if path.is_dir():
+        return b""
+    if not path.is_file():
+        raise ModelError(f"{path} is no file.")
+    try:
+        with open(path, "rb") as file:
+            return file.read(4096)
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_TEXT_BYTES).decode("utf-8", "ignore")
+    except FileNotFoundError as error:
+        raise DataError(f"There is no text {path}.") from error
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+
+
+def _best_order(
+    source: SourceModel, model_file: TextModelFile, vocabulary_file: VocabularyFile, text: str
+) -> tuple[SourceModel, TextModelFile]:
+    """Return the model with the characters of the vocabulary's text in the order that fits: a text has none by itself."""
+    found = []
+    for order in TEXT_ORDERS:
+        vocabulary = build_vocabulary(vocabulary_file.tokens(len(source.head_bias), order))
+        note = f"the characters of {vocabulary_file.path} are numbered in the order: {order}"
+        candidate = dataclasses.replace(source, vocabulary=vocabulary, notes=(*source.notes, note))
+        candidate_file = candidate.to_model_file()
+        losses = token_losses(candidate, candidate_file, text)
+        found.append((float(losses.mean()) if len(losses) else 0.0, candidate, candidate_file))
+    return min(found, key=lambda item: item[0])[1:]

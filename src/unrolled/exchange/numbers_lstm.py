@@ -1,0 +1,238 @@
+"""LSTM and GRU models of audio samples: RTNeural JSON and Neural Amp Modeler (`.nam`). They are read, stepped and checked.
+
+They map numbers to numbers, and there is no model of numbers yet that could hold them, so an import ends with what was read.
+
+RTNeural writes the layers of Keras (gates i f c o and z r h) or a `state_dict` of PyTorch as JSON. An LSTM of Neural Amp Modeler is one list of
+weights: for each layer the rows of `[W_ih | W_hh]` (gates i f g o), the bias, and h and c, which are the state after a long silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from unrolled.atomic_io import storage_error
+from unrolled.errors import DataError, ModelError
+from unrolled.exchange.gate_orders import layer_in_our_order
+from unrolled.exchange.pytorch_state_dict import recurrent_layers
+from unrolled.exchange.source_model import LayerWeights
+
+Array = npt.NDArray[np.float64]
+MAX_JSON_BYTES = 256 << 20
+TOLERANCE = 1e-5
+ACTIVATIONS = {
+    "": lambda x: x,
+    "linear": lambda x: x,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "relu": lambda x: x.clip(0),
+}
+
+
+@dataclass(frozen=True)
+class Dense:
+    """`activation(W x + b)`; `weight` `(O, I)`, `bias` `(O,)`."""
+
+    weight: Array
+    bias: Array
+    activation: str = ""
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """A recurrent layer and the state that it starts from: h, and c of an LSTM, each `(H,)`."""
+
+    cell: str
+    weights: LayerWeights
+    state: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class NumbersModel:
+    """Layers of a model from numbers to numbers."""
+
+    format: str
+    layers: tuple[Dense | Recurrent, ...]
+
+    def describe(self) -> str:
+        """Return format and layers in one line."""
+        parts = [
+            f"{layer.cell} of {layer.weights.weight_hh.shape[1]} units"
+            if isinstance(layer, Recurrent)
+            else f"dense to {len(layer.bias)}"
+            for layer in self.layers
+        ]
+        return f"{self.format}: {', '.join(parts)}"
+
+    def run(self, inputs: Array) -> Array:
+        """Return the outputs `(T, O)` for inputs `(T, I)`, step by step."""
+        states = [layer.state if isinstance(layer, Recurrent) else () for layer in self.layers]
+        outputs = []
+        for x in inputs:
+            for index, layer in enumerate(self.layers):
+                if isinstance(layer, Dense):
+                    x = ACTIVATIONS[layer.activation](layer.weight @ x + layer.bias)
+                else:
+                    states[index] = step(layer, x, states[index])
+                    x = states[index][0]
+            outputs.append(x)
+        return np.array(outputs)
+
+
+def step(layer: Recurrent, x: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Return the next state of a layer for an input `(I,)`; its first part is the output. The equations are those of `nn.cells`."""
+    weights, h = layer.weights, state[0]
+    from_x = np.einsum("ghi,i->gh", weights.weight_ih, x) + weights.bias
+    from_h = np.einsum("ghi,i->gh", weights.weight_hh, h) + (0 if weights.bias_hh is None else weights.bias_hh)
+    sigmoid = ACTIVATIONS["sigmoid"]
+    if layer.cell == "lstm":
+        i, f, g, o = from_x + from_h
+        c = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+    if layer.cell == "gru":
+        r, z = sigmoid(from_x[:2] + from_h[:2])
+        return ((1 - z) * np.tanh(from_x[2] + r * from_h[2]) + z * h,)
+    return (np.tanh(from_x + from_h)[0],)
+
+
+def is_numbers_model(path: Path, head: bytes) -> bool:
+    """Return whether a file is JSON of RTNeural or Neural Amp Modeler."""
+    return (
+        path.is_file()
+        and head.lstrip()[:1] == b"{"
+        and (path.suffix == ".nam" or b'"in_shape"' in head or b'"weight' in head or b".weight" in head)
+    )
+
+
+def read_numbers_model(path: Path) -> NumbersModel:
+    """Return the model of a `.nam` or RTNeural file. Raises `ModelError` for other networks, which are named."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MB, and models of this kind are not.")
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is no JSON, or damaged: {error!s:.100}.") from error
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+    if not isinstance(value, Mapping):
+        raise ModelError(f"{path} is no model: a JSON object is expected.")
+    if "architecture" in value:
+        return _nam(value)
+    if isinstance(value.get("layers"), list):
+        return NumbersModel("RTNeural JSON", tuple(map(_rtneural_layer, value["layers"])))
+    return _state_dict(value)
+
+
+def _nam(value: Mapping[str, Any]) -> NumbersModel:
+    if value["architecture"] != "LSTM":
+        raise ModelError(
+            f"The model is a {value['architecture']!r:.60} of Neural Amp Modeler, which is no recurrent network; LSTM is expected."
+        )
+    config, weights = value["config"], np.asarray(value["weights"], np.float64).reshape(-1)
+    sizes = [int(config["input_size"])] + [int(config["hidden_size"])] * int(config["num_layers"])
+    position, layers = 0, []
+
+    def take(*shape: int) -> Array:
+        nonlocal position
+        count = int(np.prod(shape))
+        if min(shape) < 1 or position + count > len(weights):
+            raise ModelError(f"The file has {len(weights)} weights, fewer than its configuration {dict(config)} needs.")
+        position += count
+        return weights[position - count : position].reshape(shape)
+
+    for size, units in zip(sizes, sizes[1:], strict=False):
+        matrix = take(4, units, size + units)
+        layer = LayerWeights(matrix[:, :, :size], matrix[:, :, size:], take(4, units))
+        layers.append(Recurrent("lstm", layer, (take(units), take(units))))
+    outputs = int(config.get("out_channels", 1))
+    head = Dense(take(outputs, sizes[-1]), take(outputs))
+    if position != len(weights):
+        raise ModelError(f"The file has {len(weights)} weights, and its configuration {dict(config)} needs {position}.")
+    return NumbersModel("Neural Amp Modeler LSTM", (*layers, head))
+
+
+def _rtneural_layer(value: Mapping[str, Any]) -> Dense | Recurrent:
+    kind, activation = value["type"], value.get("activation", "")
+    if kind not in ("dense", "time-distributed-dense", "lstm", "gru"):
+        raise ModelError(f"The model has a layer {kind!r:.60}: dense, lstm and gru layers of RTNeural can be read.")
+    arrays = [np.asarray(part, np.float64) for part in value["weights"]]
+    if kind in ("dense", "time-distributed-dense"):
+        if activation not in ACTIVATIONS:
+            raise ModelError(
+                f"A dense layer has the activation {activation!r:.60}; known are {', '.join(filter(None, ACTIVATIONS))}."
+            )
+        return Dense(arrays[0].T, arrays[1].reshape(-1), activation)
+    kernel, recurrent, bias = arrays
+    units = len(recurrent)
+    gates = recurrent.shape[1] // units
+    biases = bias.reshape(-1, gates, units)
+    layer = LayerWeights(
+        kernel.T.reshape(gates, units, -1),
+        recurrent.T.reshape(gates, units, units),
+        biases[0],
+        biases[1] if len(biases) == 2 else None,
+    )
+    layer = layer_in_our_order(layer, kind, "ifgo" if kind == "lstm" else "zrn")
+    return Recurrent(kind, layer, (np.zeros(units),) * (2 if kind == "lstm" else 1))
+
+
+def _state_dict(value: Mapping[str, Any]) -> NumbersModel:
+    """Return the model of a `state_dict` that was written as JSON: recurrent layers, then one linear layer."""
+    tensors = {
+        name: torch.from_numpy(np.asarray(part, np.float32)) for name, part in value.items() if isinstance(part, Sequence)
+    }
+    layers, cell, rest = recurrent_layers(tensors)
+    matrices = [name for name, tensor in rest.items() if tensor.ndim == 2]
+    if len(matrices) != 1:
+        raise ModelError(
+            f"The state_dict has {len(matrices)} matrices besides its recurrent layers, and one linear layer is expected."
+        )
+    weight = rest[matrices[0]].double().numpy()
+    bias = rest.get(matrices[0].removesuffix("weight") + "bias", torch.zeros(len(weight))).double().numpy()
+    states = 2 if cell == "lstm" else 1
+    recurrent = tuple(Recurrent(cell, layer, (np.zeros(layer.weight_hh.shape[1]),) * states) for layer in layers)
+    return NumbersModel("PyTorch state_dict as JSON", (*recurrent, Dense(weight, bias)))
+
+
+def check_vectors(model: NumbersModel, paths: Sequence[str]) -> str:
+    """Return what recorded inputs and outputs (two CSV files) say. Raises `ModelError` if the outputs differ by more than 1e-5."""
+    if len(paths) != 2:
+        raise DataError(
+            f"{len(paths)} files of recorded vectors are given, and two are expected: --vectors IN.csv --vectors OUT.csv."
+        )
+    inputs, expected = (_read_csv(Path(path)) for path in paths)
+    outputs = model.run(inputs)
+    if outputs.shape != expected.shape:
+        raise ModelError(f"The model gives outputs of shape {outputs.shape}, and {paths[1]} has {expected.shape}.")
+    error = float(np.abs(outputs - expected).max())
+    if not error <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ModelError(
+            f"The outputs differ by {error:.2g} from those in {paths[1]}: the file has another convention, or is another model."
+        )
+    return f"{len(expected):,} recorded outputs are met within {error:.1g}"
+
+
+def check_rest_state(model: NumbersModel) -> str:
+    """Return how much the state that a `.nam` file stores changes in silence: it was recorded after a long one."""
+    states, moved = [layer.state for layer in model.layers if isinstance(layer, Recurrent)], 0.0
+    x = np.zeros(model.layers[0].weights.weight_ih.shape[2]) if isinstance(model.layers[0], Recurrent) else np.zeros(1)
+    for layer, state in zip(model.layers, states, strict=False):
+        if isinstance(layer, Recurrent):
+            after = step(layer, x, state)
+            moved = max(moved, *(float(np.abs(new - old).max()) for new, old in zip(after, state, strict=True)))
+            x = after[0]
+    return f"the stored state changes by {moved:.1g} in a step of silence"
+
+
+def _read_csv(path: Path) -> Array:
+    try:
+        return np.loadtxt(path, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no CSV file of numbers: {error!s:.100}.") from error

@@ -1,0 +1,235 @@
+"""The vocabulary of a foreign model: from what its file calls token 0, 1, 2 ... to a tokenizer of this package.
+
+Characters become a `CharTokenizer` that keeps the ids of the file. Lua reads texts as bytes, so vocabularies of char-rnn can hold single
+bytes of longer characters; these become a `ByteTokenizer`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unrolled.atomic_io import storage_error
+from unrolled.errors import ModelError
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+
+MAX_VOCABULARY_BYTES = 256 << 20
+UNKNOWN_NAMES = {"unk", "unknown", "oov", "uk"}
+PADDING_NAMES = {"", "pad", "padding", "blank", "mask"}
+END_NAMES = {"s", "/s", "eos", "sos", "bos", "start", "end", "go", "eot", "endoftext", "|endoftext|"}
+PADDING_CHARACTER, UNKNOWN_CHARACTER, FIRST_PRIVATE = "\x00", "\ufffd", 0xE000
+TEXT_ORDERS = ("sorted", "first occurrence", "frequency")
+"""Orders of the characters of a text in which programs commonly number them."""
+
+Token = str | bytes | None
+"""What a file calls a token: a text, bytes (Lua), or None for an id that it does not name."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer, and the id in the file of each of its tokens (None: the file does not have it)."""
+
+    tokenizer: Tokenizer
+    source_ids: list[int | None]
+    documents: str = "none"
+    notes: tuple[str, ...] = ()
+
+    def check_size(self, num_tokens: int) -> None:
+        """Raise `ModelError` if these are not the tokens of an output layer of `num_tokens`."""
+        count = sum(source_id is not None for source_id in self.source_ids)
+        if count != num_tokens:
+            raise ModelError(
+                f"The vocabulary has {count} tokens, and the output layer of the model has {num_tokens}: give the vocabulary "
+                "that the model was trained with, with --vocabulary."
+            )
+
+    @property
+    def known_ids(self) -> list[int]:
+        """The ids of the tokens that the file has."""
+        return [index for index, source_id in enumerate(self.source_ids) if source_id is not None]
+
+
+def build_vocabulary(tokens: Sequence[Token]) -> Vocabulary:
+    """Return the vocabulary of a model whose token `i` is `tokens[i]`. Raises `ModelError` if a token is neither character nor byte."""
+    by_id: Sequence[Token] = tokens
+    if any(isinstance(token, bytes) for token in tokens):
+        decoded = [_decode(token) for token in tokens]
+        byte_values = [_byte_value(token) for token in tokens]
+        if any(token is None or len(token) != 1 for token in decoded) and all(value is not None for value in byte_values):
+            return _byte_vocabulary([value for value in byte_values if value is not None])
+        by_id = decoded
+    return _character_vocabulary([token if token is None else str(token) for token in by_id])
+
+
+def _decode(token: Token) -> str | None:
+    """Return a token of Lua as text; None if it is not whole UTF-8."""
+    if not isinstance(token, bytes):
+        return token
+    try:
+        return token.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _byte_value(token: Token) -> int | None:
+    """Return the byte that a token of Lua stands for: torch-rnn writes bytes above 127 as `[195]`."""
+    if isinstance(token, bytes) and len(token) == 1:
+        return token[0]
+    digits = token[1:-1] if isinstance(token, bytes) and token[:1] == b"[" and token[-1:] == b"]" else b""
+    return int(digits) if digits.isdigit() and len(digits) == 3 and 128 <= int(digits) <= 255 else None
+
+
+def _byte_vocabulary(values: list[int]) -> Vocabulary:
+    if len(set(values)) != len(values):
+        raise ModelError("The vocabulary names one byte twice: each token must be a different one.")
+    source_ids: list[int | None] = [None] * 256
+    for index, value in enumerate(values):
+        source_ids[value] = index
+    absent = 256 - len(values)
+    note = f"the vocabulary is of {len(values)} bytes (UTF-8); the {absent} other bytes get the probability zero"
+    return Vocabulary(ByteTokenizer(), source_ids, notes=(note,) if absent else ())
+
+
+def _character_vocabulary(tokens: list[str | None]) -> Vocabulary:
+    """Return a vocabulary of characters; tokens for padding, unknown and end become a character or the eos, and are told."""
+    characters: dict[int, str] = {index: token for index, token in enumerate(tokens) if token is not None and len(token) == 1}
+    if len(set(characters.values())) != len(characters):
+        double = Counter(characters.values()).most_common(1)[0][0]
+        raise ModelError(f"The vocabulary names the character {double!r} twice: each token must be a different one.")
+    taken, eos_source_id, notes = set(characters.values()), None, []
+    for index, token in enumerate(tokens):
+        if index in characters:
+            continue
+        name = (token or "").strip("<>[]").lower()
+        if name in END_NAMES and eos_source_id is None:
+            eos_source_id = index
+            notes.append(f"token {index}, {token!r}, is the end of a document")
+            continue
+        if token is not None and name not in UNKNOWN_NAMES | PADDING_NAMES | END_NAMES:
+            raise ModelError(
+                f"The vocabulary holds {token!r:.60}, which is not one character: only models of characters or bytes can be imported."
+            )
+        wanted = UNKNOWN_CHARACTER if name in UNKNOWN_NAMES else PADDING_CHARACTER
+        characters[index] = wanted if wanted not in taken else _private_character(taken)
+        taken.add(characters[index])
+        notes.append(
+            f"token {index}, {'without a name' if token is None else repr(token)}, is the character {characters[index]!r}"
+        )
+    order = [index for index in range(len(tokens)) if index != eos_source_id]
+    tokenizer = CharTokenizer([characters[index] for index in order], eos_source_id is not None)
+    source_ids: list[int | None] = [*order] if eos_source_id is None else [*order, eos_source_id]
+    documents = "none" if eos_source_id is None else "file" if "\n" in taken else "line"
+    return Vocabulary(tokenizer, source_ids, documents, tuple(notes))
+
+
+def _private_character(taken: set[str]) -> str:
+    return next(chr(code) for code in range(FIRST_PRIVATE, 0xF900) if chr(code) not in taken)
+
+
+def tokens_of(value: Any, num_tokens: int) -> list[Token] | None:
+    """Return the tokens that a value names, `(num_tokens,)`: a list of texts, a map to ids or from ids; None if it names none.
+
+    Ids count from 0, or from 1 as in Lua; from 1 with one token more in the model, id 0 is that of the padding.
+    """
+    if isinstance(value, str) and len(value) == len(set(value)) == num_tokens:
+        return list(value)
+    if isinstance(value, list | tuple) and all(isinstance(token, str) for token in value):
+        return list(value) if len(value) == num_tokens else [None, *value] if len(value) == num_tokens - 1 else None
+    if not isinstance(value, Mapping) or not value:
+        return None
+    by_id = _ids_first(value)
+    if by_id is None or len(by_id) not in (num_tokens, num_tokens - 1):
+        return None
+    first = min(by_id)
+    offset = first if first == 1 and len(by_id) == num_tokens else 0
+    tokens: list[Token] = [None] * num_tokens
+    for index, token in by_id.items():
+        if not 0 <= index - offset < num_tokens:
+            return None
+        tokens[index - offset] = token
+    return tokens
+
+
+def _ids_first(value: Mapping[Any, Any]) -> dict[int, Token] | None:
+    """Return a map from ids to tokens; None if the value is none in either direction, or two tokens have one id."""
+    if all(isinstance(index, int) and not isinstance(index, bool) for index in value.values()):
+        by_id = {index: token for token, index in value.items() if isinstance(token, str | bytes)}
+        return by_id if len(by_id) == len(value) else None
+    if all(isinstance(token, str | bytes) for token in value.values()):
+        by_id = {int(index): token for index, token in value.items() if isinstance(index, int) or str(index).isdecimal()}
+        return by_id if len(by_id) == len(value) else None
+    return None
+
+
+def find_tokens(value: Any, num_tokens: int, depth: int = 3) -> list[Token] | None:
+    """Return the tokens that a value or anything within it names, such as `{"idx_to_token": {...}}`; None if nothing does."""
+    tokens = tokens_of(value, num_tokens)
+    if tokens is None and isinstance(value, Mapping) and depth > 0:
+        found = (
+            find_tokens(part, num_tokens, depth - 1)
+            for part in value.values()
+            if isinstance(part, Mapping | list | tuple | str)
+        )
+        tokens = next((part for part in found if part is not None), None)
+    return tokens
+
+
+@dataclass(frozen=True)
+class VocabularyFile:
+    """A file that names the tokens: JSON, or the text that the model was trained on."""
+
+    path: Path
+    value: Any
+    text: str | None
+
+    @classmethod
+    def read(cls, path: Path) -> VocabularyFile:
+        """Read a vocabulary file. Raises `ModelError` if it is missing or no text."""
+        try:
+            if not path.is_file():
+                raise ModelError(f"There is no vocabulary file {path}.")
+            if path.stat().st_size > MAX_VOCABULARY_BYTES:
+                raise ModelError(
+                    f"{path} is larger than {MAX_VOCABULARY_BYTES >> 20} MB: give a part of the text that has all characters."
+                )
+            text = path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{path} is no vocabulary: JSON or a text in UTF-8 is expected.") from error
+        except OSError as error:
+            raise storage_error(error, path, "read") from error
+        if text.lstrip()[:1] in ("{", "["):
+            try:
+                return cls(path, json.loads(text), None)
+            except (ValueError, RecursionError):
+                pass  # a text that begins with a bracket
+        return cls(path, None, text)
+
+    def tokens(self, num_tokens: int, order: str = TEXT_ORDERS[0]) -> list[Token]:
+        """Return the tokens of a model of `num_tokens`; the characters of a text are numbered in one of `TEXT_ORDERS`."""
+        if self.text is None:
+            tokens = find_tokens(self.value, num_tokens)
+            if tokens is None:
+                size = f"{len(self.value)} entries" if isinstance(self.value, dict | list) else "no entries"
+                raise ModelError(
+                    f"{self.path} has {size}, and the model has {num_tokens} tokens: a JSON list of {num_tokens} characters, or a map "
+                    "from characters to ids, is expected."
+                )
+            return tokens
+        characters = _ordered_characters(self.text, order)
+        if len(characters) not in (num_tokens, num_tokens - 1):
+            raise ModelError(
+                f"{self.path} has {len(characters)} different characters, and the model has {num_tokens} tokens: give the whole "
+                "text that it was trained on, or its vocabulary as JSON."
+            )
+        return [None] * (num_tokens - len(characters)) + [*characters]
+
+
+def _ordered_characters(text: str, order: str) -> list[str]:
+    counts = Counter(text)  # in the order of their first occurrence
+    if order == "frequency":
+        return [character for character, _ in counts.most_common()]
+    return list(counts) if order == "first occurrence" else sorted(counts)

@@ -1,0 +1,37 @@
+"""Text of strangers on a terminal and in logs: control characters are never passed on."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, TextIO, cast
+
+REPLACEMENT = "\ufffd"
+KEPT = frozenset("\n\t\u00ad\u200c\u200d")
+"""Line ends, tabs, soft hyphens, and the joiners of Persian and of emoji."""
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would execute or display reordered: control characters, marks of direction, lone surrogates."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in KEPT or c.isprintable() else REPLACEMENT for c in text)
+
+
+class PrintableStream:
+    """A stream that replaces the control characters of all that is written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text without control characters."""
+        return self._stream.write(printable(text))
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+
+def result_stream() -> IO[str]:
+    """Return standard output; if it is a terminal, without control characters. A file gets what there is, unchanged."""
+    return cast(IO[str], PrintableStream(sys.stdout)) if sys.stdout.isatty() else sys.stdout

@@ -1,0 +1,63 @@
+"""One column of a table as a text to learn from: each cell is a document, line ends included."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from unrolled.errors import UsageError
+from unrolled.options import DataOptions
+from unrolled.tables.cell_values import Cell, is_empty, parse_text
+from unrolled.tables.json_files import nested_value
+from unrolled.tables.spec import parse_column
+from unrolled.tables.table_files import Table, open_table_or_lines
+from unrolled.tables.table_format import TableFormat
+from unrolled.text.corpus import Corpus, cache_folder, open_corpus
+from unrolled.text.document_files import write_documents
+from unrolled.text.tokenizer import TOKENIZERS, Tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+def open_column(
+    inputs: Sequence[str], source: str, format: TableFormat, options: DataOptions, tokenizer: Tokenizer | None = None
+) -> Corpus:
+    """Return the encoded text of a column (NAME or NAME:KIND) of tables, each cell a document; empty cells are left out.
+
+    Raises the errors of `open_corpus` and of `open_table`.
+    """
+    column, tokens = column_tokens(source, options)
+    paths = [write_column(name, column, format) for name in inputs]
+    options = dataclasses.replace(options, documents="cell", encoding=None, tokens=tokens)  # type: ignore[arg-type]  # a key of TOKENIZERS
+    return open_corpus([str(path) for path in paths], options, tokenizer)
+
+
+def column_tokens(source: str, options: DataOptions) -> tuple[str, str]:
+    """Return the column of `--source` and what a token is: as its KIND says, else as the options do."""
+    column, kind = parse_column(source, "source")
+    if kind not in (None, "text", *TOKENIZERS):
+        raise UsageError(f"--source {source}: without --target, a text is learned, of {' or '.join(TOKENIZERS)}.")
+    return column, kind if kind in TOKENIZERS else options.tokens
+
+
+def write_column(name: str, column: str, format: TableFormat) -> Path:
+    """Write the cells of a column as documents to a file in the cache, and return it; a text without it has a cell a line."""
+    table = open_table_or_lines(name, column, format, learning=True)
+    for note in table.notes:
+        logger.info(note)
+    path = write_documents(Path(table.name).name, _texts(table, table.find_column(column)), cache_folder())
+    return path
+
+
+def _texts(table: Table, column: str) -> Iterator[str]:
+    num_rows = num_empty = 0
+    for line, row in table.rows():
+        value = nested_value(row, column)
+        num_rows += 1
+        num_empty += is_empty(value)
+        if not is_empty(value):
+            yield parse_text(Cell(value, table.name, line, table.folder))
+    if num_empty:
+        logger.info(f"{num_empty:,} of {num_rows:,} rows are left out, since '{column}' is empty there")

@@ -1,0 +1,260 @@
+"""Rows of delimited text (CSV, TSV): the delimiter, the quotes and the header are found in the file.
+
+A CSV file has quotes around some cells, doubled (`""`) or escaped (`\\"`) inside. In a TSV file a quotation mark is a normal
+character, unless only quotes make its rows equally long, or all cells with quotes are written as CSV writes them.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from unrolled.errors import DataError, UsageError, did_you_mean
+from unrolled.tables.table_format import (
+    FIRST_ROW,
+    MAX_CHARS,
+    NO_HEADER,
+    NumberedRows,
+    ReadErrors,
+    Source,
+    header_names,
+    plural,
+)
+from unrolled.text.compressed_files import open_bytes, read_bytes
+
+SEPARATOR_LINE = re.compile(r"sep=(.?)", re.IGNORECASE)
+"""The first line of a file that Excel wrote, which is no row; split at that separator, it may lack it."""
+
+MAX_SNIFFED_LINES = 20
+"""Lines of a CSV file from which its delimiter is inferred."""
+
+MAX_LISTED_COLUMNS = 100
+COMMON_NAMES = frozenset(
+    word
+    for line in (
+        "answer category class context date en en_us description de es fr id index input intent label labels lang language",
+        "name number output pos prompt question response review score sentence sentiment source src tag tags target text tgt",
+        "title token tokens topic value word words x y zh",
+    )
+    for word in line.split()
+)
+"""Usual names of columns."""
+
+MYSQL_NULL = re.compile(r"(?:(?<=^)|(?<=[,;\t|]))\\N(?=[,;\t|\r\n]|$)")
+"""What MySQL and PostgreSQL write for a cell without a value."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How cells are separated and quoted: `quotes` are `none` (a normal character), `doubled` or `escaped` (by a backslash)."""
+
+    delimiter: str
+    quotes: str
+
+    def reader(self, lines: Iterator[str]) -> Any:
+        """Return a reader of `csv` for lines."""
+        if self.quotes == "none":
+            return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
+        if self.quotes == "doubled":
+            return csv.reader(lines, delimiter=self.delimiter, strict=True)
+        with_nulls = (MYSQL_NULL.sub("", line) if "\\N" in line else line for line in lines)
+        return csv.reader(with_nulls, delimiter=self.delimiter, strict=True, escapechar="\\")
+
+
+def infer_dialect(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
+    """Return the dialect of a file, and a sentence about its quotes if they are not the usual ones, else an empty string."""
+    csv.field_size_limit(MAX_CHARS)  # the default refuses texts of 131,072 characters
+    path = source.path
+    delimiter = "\t" if is_tsv else _detect_delimiter(source.head())
+    usual = Dialect(delimiter, "none" if is_tsv else "doubled")
+    with ReadErrors(path):
+        sign = b'"' if is_tsv else b'\\"'
+        has_sign = "16" in source.encoding or "32" in source.encoding or any(sign in chunk for chunk in _overlapping(source))
+    if not has_sign:
+        return usual, ""
+    if is_tsv:
+        quoted = Dialect(delimiter, "doubled")
+        if _is_quoted(source, delimiter) or (not _has_equal_rows(source, usual) and _has_equal_rows(source, quoted)):
+            return quoted, f"{path}: quotes around cells are not part of them, as in CSV"
+    elif not _has_equal_rows(source, usual):
+        escaped = Dialect(delimiter, "escaped")
+        if _has_equal_rows(source, escaped):
+            return escaped, f'{path}: a quote in a cell is escaped by a backslash (\\"), as MySQL writes it'
+    return usual, ""
+
+
+def _overlapping(source: Source) -> Iterator[bytes]:
+    """Yield the bytes of a file in chunks, each with the last byte of the one before."""
+    last = b""
+    for chunk in read_bytes(source.path):
+        yield last + chunk
+        last = chunk[-1:]
+
+
+def _open_lines(source: Source) -> io.TextIOWrapper:
+    """Return the lines of a file. They end at \\n or \\r\\n only: a text may contain the other line ends of Unicode."""
+    return io.TextIOWrapper(open_bytes(source.path), encoding=source.encoding, newline="")
+
+
+def _bounded(lines: io.TextIOWrapper) -> Iterator[str]:
+    return iter(functools.partial(lines.readline, MAX_CHARS + 2), "")
+
+
+def _has_equal_rows(source: Source, dialect: Dialect) -> bool:
+    """Return whether all rows have as many cells as the first, of which there are several."""
+    try:
+        with _open_lines(source) as lines:
+            widths = (len(cells) for cells in dialect.reader(_bounded(lines)) if cells and not _is_separator_line(cells))
+            width = next(widths, 0)
+            return width > 1 and all(other == width for other in widths)
+    except (csv.Error, UnicodeError):
+        return False
+
+
+def _is_quoted(source: Source, delimiter: str) -> bool:
+    """Return whether every cell with a quotation mark has quotes around it and doubled ones inside, and one has those."""
+    quoted_cell, has_doubled = re.compile(r'"(?:[^"]|"")*"'), False
+    try:
+        with _open_lines(source) as lines:
+            for cells in csv.reader(_bounded(lines), delimiter=delimiter, quoting=csv.QUOTE_NONE):
+                for cell in cells:
+                    if '"' in cell:
+                        if quoted_cell.fullmatch(cell) is None:
+                            return False
+                        has_doubled |= '""' in cell[1:-1]
+    except (csv.Error, UnicodeError):
+        return False
+    return has_doubled
+
+
+def _is_separator_line(cells: list[str]) -> bool:
+    return SEPARATOR_LINE.fullmatch("".join(cells)) is not None
+
+
+def _detect_delimiter(head: str) -> str:
+    """Return the delimiter that a `sep=X` line names, else the one that gives all first rows the same number of cells.
+
+    If several do, or none, it is the one that the header has most.
+    """
+    lines = head.lstrip("\ufeff").split("\n", MAX_SNIFFED_LINES + 1)[: MAX_SNIFFED_LINES + 1]
+    first = lines[0].rstrip("\r")
+    if (named := SEPARATOR_LINE.fullmatch(first.strip('"'))) is not None and named[1]:
+        return named[1]
+
+    def has_equal_rows(delimiter: str) -> bool:
+        try:
+            rows = [row for row in csv.reader([f"{line}\n" for line in lines], delimiter=delimiter) if row]
+        except csv.Error:
+            return False
+        complete = rows[:-1] if len(rows) > 2 else rows  # the last one may be cut
+        return len(complete[0]) > 1 and len({len(row) for row in complete}) == 1 if complete else False
+
+    return max([delimiter for delimiter in ",;\t|" if has_equal_rows(delimiter)] or ",;\t", key=first.count)
+
+
+def delimited_rows(source: Source, dialect: Dialect, header: str) -> NumberedRows:
+    """Yield the rows of a file; `header` is `first`, `none`, or names separated by commas (see `TableFormat`)."""
+    path = source.path
+    names = header_names(header)
+    with ReadErrors(path, source.encoding) as errors, _open_lines(source) as lines:
+        reader = dialect.reader(_bounded(lines))
+        errors.reader = reader
+        rows = (cells for cells in reader if cells)
+        first = next(rows, None)
+        if first is not None and _is_separator_line(first):
+            first = next(rows, None)
+        if not first:
+            raise DataError(f"{path} is empty: a header with the names of the columns is expected, then one row per line.")
+        if header == FIRST_ROW:
+            columns = _name_columns(first)
+        else:
+            columns = names or [str(number) for number in range(len(first))]
+            if len(columns) != len(first):
+                given = f"{plural(len(first), 'column')}, and --header names {len(columns)} ({', '.join(columns)})"
+                raise UsageError(f"{path} has {given}.")
+            if header == NO_HEADER or [cell.strip() for cell in first] != columns:
+                yield reader.line_num, dict(zip(columns, first, strict=True))
+        for cells in rows:
+            if len(cells) != len(columns):
+                raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")
+            yield reader.line_num, dict(zip(columns, cells, strict=True))
+
+
+def line_rows(source: Source, column: str) -> NumberedRows:
+    """Yield the lines of a file, also blank ones, as rows of one column."""
+    with ReadErrors(source.path, source.encoding) as errors, _open_lines(source) as lines:
+        for number, line in enumerate(_bounded(lines), 1):
+            errors.line = number
+            yield number, {column: line.rstrip("\r\n")}
+
+
+def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> bool:
+    """Return whether a file is plain lines: its first line does not name `column`, nor a similar one among others.
+
+    If the columns of the model's table were not named in a file, it is plain lines unless all rows have several cells.
+    """
+    csv.field_size_limit(MAX_CHARS)
+    dialect = Dialect("\t", "none") if is_tsv else Dialect(_detect_delimiter(source.head()), "doubled")
+    if header != FIRST_ROW:
+        return not _has_equal_rows(source, dialect)
+    try:
+        names = [name.strip().lower() for name in next(dialect.reader(iter([source.head().split("\n", 1)[0]])), [])]
+    except csv.Error:
+        return True
+    is_prose = dialect.delimiter == "," and ", " in source.head().split("\n", 1)[0]
+    is_table = len(names) > 1 and (did_you_mean(column, names) or (not is_prose and _has_equal_rows(source, dialect)))
+    return column.strip().lower() not in names and not is_table and not SEPARATOR_LINE.fullmatch("".join(names))
+
+
+def _wrong_width(cells: list[str], columns: list[str], dialect: Dialect) -> str:
+    """Return what is wrong with a row of more or fewer cells than there are columns."""
+    listed = ", ".join(columns[:MAX_LISTED_COLUMNS])
+    problem = f"{plural(len(cells), 'cell')}, and the header has {plural(len(columns), 'column')} ({listed})"
+    if dialect.quotes == "none" and any(cell.startswith('"') for cell in cells):
+        problem += "; a quotation mark is a normal character in this file, since its cells are not quoted everywhere"
+    return problem
+
+
+def _name_columns(header: list[str]) -> list[str]:
+    """Return a header in which every name is another: of columns of one name, each has its number, from 1, in brackets.
+
+    A column without a name is `Unnamed: N`, as in pandas, N from 0.
+    """
+    names = [name if name.strip() else f"Unnamed: {position}" for position, name in enumerate(header)]
+    counts = Counter(names)
+    return [f"{name} (column {number})" if counts[name] > 1 else name for number, name in enumerate(names, 1)]
+
+
+def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
+    """Return whether the first row has the names of columns, to judge by the rows that follow.
+
+    It has not if a name is empty, a number or there twice. It has if all are `COMMON_NAMES`; if another column of numbers
+    has a name that is none; or if a column of few values, which repeat, has a name that is none of them.
+    """
+    names = [name.strip() for name in first]
+    if len(set(names)) < len(names) or not all(names) or any(map(_is_number, names)):
+        return False
+    columns = list(zip(*(row for row in rows if len(row) == len(first)), strict=True)) if rows else []
+    if all(name.lower() in COMMON_NAMES for name in names):
+        return True
+    for name, column in zip(names, columns, strict=False):
+        values = [value.strip() for value in column]
+        if any(values) and all(_is_number(value) for value in values if value):
+            return True
+        if len(values) >= 8 and len(set(values)) * 4 <= len(values) and name not in values and len(name.split()) == 1:
+            return True
+    return False
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""Rows of JSON: one object per line, or an array of objects. The columns are the keys of the first rows."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from unrolled.datasets.tables import Row
+from unrolled.errors import DataError
+from unrolled.tables.table_format import MAX_CHARS, MAX_HEADER_ROWS, NumberedRows, ReadErrors, Source
+from unrolled.text.compressed_files import open_bytes
+
+MAX_JSON_ARRAY_BYTES = 1 << 28
+"""A JSON array is read at once, so it must not be larger than this."""
+
+
+def json_lines(source: Source) -> NumberedRows:
+    """Yield the rows of a file with one object per line."""
+    return with_all_columns(_json_rows(source))
+
+
+def json_array(source: Source) -> NumberedRows:
+    """Yield the objects of an array."""
+    return with_all_columns(_json_array_rows(source))
+
+
+def _json_array_rows(source: Source) -> NumberedRows:
+    path = source.path
+    with ReadErrors(path, source.encoding), open_bytes(path) as file:
+        data = file.read(MAX_JSON_ARRAY_BYTES + 1)
+        if len(data) > MAX_JSON_ARRAY_BYTES:
+            raise DataError(f"{path} is a large JSON array; write one object per line: jq -c '.[]' FILE > FILE.jsonl")
+        text = data.decode(source.encoding)
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = error if isinstance(error, ValueError) else "nested too deeply"
+        raise DataError(f"{path} is not valid JSON: {reason}.") from error
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, element {number:,}: an object with the columns as keys is expected.")
+        yield number, row
+
+
+def with_all_columns(rows: NumberedRows) -> NumberedRows:
+    """Yield rows with all the keys that any of the first `MAX_HEADER_ROWS` has, in the order in which they are met."""
+    with contextlib.closing(rows):
+        first_rows: list[tuple[int, Row]] = []
+        size = 0
+        for numbered_row in itertools.islice(rows, MAX_HEADER_ROWS):
+            first_rows.append(numbered_row)
+            size += sum(len(value) if isinstance(value, str | list) else 1 for value in numbered_row[1].values())
+            if size > MAX_CHARS:  # all of them are in memory at once
+                break
+        empty_row: Row = dict.fromkeys(column for _, row in first_rows for column in row)
+        for line, row in itertools.chain(first_rows, rows):
+            yield line, empty_row | row
+
+
+def _json_rows(source: Source) -> NumberedRows:
+    path = source.path
+    with (
+        ReadErrors(path, source.encoding) as errors,
+        io.TextIOWrapper(open_bytes(path), encoding=source.encoding, newline="\n") as lines,
+    ):
+        for line, text in enumerate(iter(functools.partial(lines.readline, MAX_CHARS + 1), ""), 1):
+            errors.line = line
+            if len(text) > MAX_CHARS:
+                raise DataError(f"{path}, line {line:,}: the row has more than {MAX_CHARS:,} characters, which is too many.")
+            if not text.strip():
+                continue
+            yield line, _parse_json_row(path, line, text)
+
+
+def _parse_json_row(path: Path, line: int, text: str) -> Row:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = error if isinstance(error, ValueError) else "nested too deeply"
+        raise DataError(f"{path}, line {line:,} is not valid JSON: {reason}.") from error
+    if not isinstance(row, dict):
+        problem = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"
+        raise DataError(f"{path}, line {line:,}: {problem}.")
+    return row
+
+
+def nested_value(row: Row, keys: str) -> Any:
+    """Return the value of a key, or of keys in keys joined by dots (`data.text`, `answers.0`); None if there is none."""
+    if keys in row:
+        return row[keys]
+    value: Any = row
+    for key in keys.split("."):
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value
+
+
+def nested_keys(row: Row, prefix: str = "", depth: int = 4) -> list[str]:
+    """Return the keys of a row whose value is an object, each joined to the keys of that object by a dot."""
+    keys = []
+    for key, value in row.items():
+        if isinstance(value, dict) and depth:
+            keys += [f"{prefix}{key}.{inner}" for inner in value] + nested_keys(value, f"{prefix}{key}.", depth - 1)
+    return list(dict.fromkeys(keys))

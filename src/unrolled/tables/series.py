@@ -1,0 +1,117 @@
+"""Tables of series: one row per step (long), or one column per step (wide). Neither is read as single values without a word."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from unrolled.datasets.tables import Row
+from unrolled.errors import DataError
+from unrolled.tables.table_files import Table
+
+MAX_EXAMINED_ROWS = 5000
+MIN_STEPS, MIN_SERIES = 3, 2
+"""Rows of one series, on average, and series, for a table to be one of series."""
+
+MAX_DISTINCT_TIMES = 0.7
+"""Distinct times per row: a number that no other row has is that of the row."""
+
+MIN_WIDE_COLUMNS = 8
+"""Columns of numbers, numbered one after the other, that are a series."""
+
+MIN_UNNAMED_COLUMNS = 16
+"""The same, for columns that have no name but their number: fewer may be any numbers."""
+
+_NUMBERED = re.compile(r"(.*?)([0-9]+)")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.+Z-]*)?")
+
+
+def refuse_series(table: Table, source: str, target: str) -> str | None:
+    """Raise `DataError` if a column of single numbers is part of series that the rows belong to.
+
+    Returns:
+        A note, if rows are steps of series, and the target differs between the steps; else None.
+    """
+    if table.builtin is not None:
+        return None
+    if (columns := _wide_columns(table.columns, source)) and _are_numbers(table, columns):
+        raise DataError(
+            f"{table.name} has series in the columns {columns[0]} to {columns[-1]}, and '{source}' is a single step: write "
+            f'each as a list, one object per line ({{"series": [1.5, 2, ...], "{target}": ...}}), or say {source}:number.'
+        )
+    with contextlib.closing(table.rows()) as rows:
+        examined = [row for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
+    others = [column for column in table.columns if column not in (source, target)]
+    for series_id, time in itertools.permutations(others, 2):
+        groups = _group(examined, series_id)
+        if len(groups) < MIN_SERIES or len(examined) < MIN_STEPS * len(groups) or not _increases(groups, time):
+            continue
+        if all(len({str(row.get(target)) for row in group}) == 1 for group in groups):
+            raise DataError(
+                f"{table.name} has one row per step of a series ('{series_id}' names the series, '{time}' the step), and "
+                f"single values of '{source}' do not show it: write one object per series "
+                f'({{"{source}": [1.5, 2, ...], "{target}": ...}}), or say {source}:number.'
+            )
+        return f"each row is learned alone, although '{series_id}' and '{time}' look like a series and its steps"
+    return None
+
+
+def _wide_columns(names: Sequence[str], source: str) -> list[str]:
+    """Return the columns that are numbered one after the other as `source` is, if they are many."""
+    if (parts := _NUMBERED.fullmatch(source)) is None:
+        return []
+    prefix, numbers = parts[1], {}
+    for name in names:
+        if (other := _NUMBERED.fullmatch(name)) is not None and other[1] == prefix:
+            numbers[int(other[2])] = name
+    first = last = int(parts[2])
+    while first - 1 in numbers:
+        first -= 1
+    while last + 1 in numbers:
+        last += 1
+    is_long = last - first + 1 >= (MIN_WIDE_COLUMNS if prefix else MIN_UNNAMED_COLUMNS)
+    return [numbers[number] for number in range(first, last + 1)] if is_long else []
+
+
+def _are_numbers(table: Table, columns: Sequence[str]) -> bool:
+    """Return whether nearly all cells of columns are numbers, in the first rows; the first or last may be a label."""
+    with contextlib.closing(table.rows()) as rows:
+        cells = [row[column] for _, row in itertools.islice(rows, 100) for column in columns[1:-1]]
+    return sum(_number(cell) is not None for cell in cells) >= 0.95 * len(cells)
+
+
+def _group(rows: Sequence[Row], column: str) -> list[list[Row]]:
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        value = row.get(column)
+        if isinstance(value, str | int | float) and str(value).strip():
+            groups[str(value)].append(row)
+    return list(groups.values())
+
+
+def _increases(groups: Sequence[Sequence[Row]], column: str) -> bool:
+    """Return whether a column is a time: its values increase in each series, and series have times in common."""
+    for group in groups:
+        times = [_time(row.get(column)) for row in group]
+        if any(time is None for time in times):
+            return False
+        if any(type(first) is not type(second) or first >= second for first, second in itertools.pairwise(times)):
+            return False
+    all_times = [_time(row.get(column)) for group in groups for row in group]
+    return len(set(all_times)) <= MAX_DISTINCT_TIMES * len(all_times)
+
+
+def _time(value: Any) -> Any:
+    number = _number(value)
+    return number if number is not None else value if isinstance(value, str) and _DATE.fullmatch(value.strip()) else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

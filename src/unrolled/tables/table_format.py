@@ -1,0 +1,104 @@
+"""What all readers of table files share: numbered rows, how a file is read, limits, and errors with their line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unrolled.atomic_io import storage_error
+from unrolled.datasets.tables import Row
+from unrolled.errors import DataError, UsageError
+from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes
+from unrolled.text.encodings import encoding_error, file_encoding
+
+NumberedRows = Generator[tuple[int, Row], None, None]
+"""Rows with their line numbers. Close the generator if it is not read to the end."""
+
+HEAD_BYTES = 1 << 16
+MAX_HEADER_ROWS = 1000
+"""Rows of a file whose keys are its columns, if it has no header."""
+
+MAX_CHARS = 1 << 23
+"""Maximum characters of a cell, and of a row of JSON: a file with more is no table, or an attack on memory."""
+
+FIRST_ROW, NO_HEADER = "first", "none"
+"""Values of `--header`: the first row has the names of the columns; or it is data, and columns are named 0, 1, 2 ..."""
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How a file is read, where its content does not say it.
+
+    `header` is `first`, `none` or the names of the columns, separated by commas; if it is None, `default_header` is used
+    for files of which the header is not known otherwise (CSV, TSV, CoNLL). `encoding` is that of a file that is not UTF-8.
+    """
+
+    header: str | None = None
+    encoding: str | None = None
+    default_header: str = FIRST_ROW
+
+    @property
+    def known_header(self) -> str:
+        """The header that is given, else the default one."""
+        return self.header or self.default_header
+
+
+def header_names(header: str) -> list[str] | None:
+    """Return the names that a header lists; None for `first` and `none`. Raises `UsageError` if a name occurs twice."""
+    if header in (FIRST_ROW, NO_HEADER):
+        return None
+    names = [name.strip() for name in next(csv.reader([header]))]
+    if len(set(names)) < len(names) or not all(names):
+        raise UsageError(f"--header {header}: a different name is expected for each column, as in --header text,label.")
+    return names
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file and its encoding."""
+
+    path: Path
+    encoding: str
+
+    @staticmethod
+    def open(path: Path, encoding: str | None) -> Source:
+        """Return a file with the encoding to read it with (see `file_encoding`)."""
+        with ReadErrors(path):
+            return Source(path, file_encoding(path, encoding))
+
+    def head(self) -> str:
+        """Return the first 64 KiB of the file, decompressed and decoded."""
+        with ReadErrors(self.path), open_bytes(self.path) as file:
+            return file.read(HEAD_BYTES).decode(self.encoding, "replace")
+
+
+class ReadErrors:
+    """Turns exceptions while a table is read into `DataError` or `StorageError`, with the line if it is known."""
+
+    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
+        self.path, self.encoding, self.line = path, encoding, 0
+        self.reader: Any = None
+
+    def __enter__(self) -> ReadErrors:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        line = self.reader.line_num if self.reader is not None else self.line + 1
+        location = f"{self.path}, line {line:,}" if line else str(self.path)
+        if isinstance(error, UnicodeError):
+            raise DataError(f"{encoding_error(self.path, self.encoding)}.") from error
+        if isinstance(error, csv.Error):
+            raise DataError(f"{location}: {error}.") from error
+        is_bz2_error = isinstance(error, OSError) and error.errno is None
+        if isinstance(error, DECOMPRESSION_ERRORS) or is_bz2_error:
+            raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
+        if isinstance(error, OSError):
+            raise storage_error(error, self.path, "read") from error
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a count and its noun, such as `1 cell` or `3 cells`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,115 @@
+"""Files as bytes, decompressed according to their suffix, in chunks; damage becomes one sentence."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import zstandard
+
+from unrolled.atomic_io import storage_error
+from unrolled.errors import DataError, UnrolledError
+
+CHUNK_BYTES = 1 << 22
+"""Bytes read at once: large enough to be fast, small compared with the memory of a small machine."""
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    ".gz": lambda path: gzip.open(path, "rb"),
+    ".bz2": lambda path: bz2.open(path, "rb"),
+    ".xz": lambda path: lzma.open(path, "rb"),
+    ".zip": lambda path: _open_zip(path),
+    ".zst": lambda path: io.BufferedReader(_ZstdReader(open(path, "rb"))),
+}
+DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+"""Raised while a damaged compressed file is read. bz2 raises an `OSError` without a number instead."""
+
+
+def is_compressed(path: Path) -> bool:
+    """Return whether the suffix of a file is that of a compressed one."""
+    return path.suffix.lower() in _OPENERS
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading its bytes, decompressed according to its suffix."""
+    opener = _OPENERS.get(path.suffix.lower())
+    return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
+
+
+def _open_zip(path: Path) -> IO[bytes]:
+    """Open the only file in a zip archive."""
+    with zipfile.ZipFile(path) as archive:  # what `open` returned can be read after the archive is closed
+        members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        if len(members) != 1:
+            raise DataError(f"{path} is a zip archive of {len(members):,} files, and one is expected: unzip it.")
+        try:
+            return archive.open(members[0])
+        except (RuntimeError, NotImplementedError) as error:  # a password is needed, or a rare kind of compression
+            raise DataError(f"{path} cannot be unzipped here: {error}.") from error
+
+
+class _ZstdReader(io.RawIOBase):
+    """The decompressed bytes of all frames of a .zst file. The reader of zstandard does not notice a truncated file."""
+
+    READ_BYTES = 1024
+    """Compressed bytes read at once: they decompress to 32 MB at most, whatever the file, and larger steps are no faster."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._compressed = self._decompressed = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._decompressed:
+            compressed = self._compressed or self._file.read(self.READ_BYTES)
+            if not compressed and self._frame:
+                raise EOFError("Compressed file ended before the end of its last frame")
+            if not compressed:
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._decompressed, self._compressed = self._frame.decompress(compressed), self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        count = min(len(buffer), len(self._decompressed))
+        buffer[:count] = self._decompressed[:count]
+        self._decompressed = self._decompressed[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def read_bytes(path: Path, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Yield the (decompressed) bytes of a file in chunks. Raises `DataError` for a damaged file, `StorageError` for others.
+
+    A file that is not compressed may be read in part, by byte offsets; its chunks end where those of the full file end.
+    """
+    try:
+        with open_bytes(path) as file:
+            if start:
+                file.seek(start)
+            position = start
+            end = sys.maxsize if stop is None else stop
+            while chunk := file.read(min(CHUNK_BYTES - position % CHUNK_BYTES, end - position)):
+                position += len(chunk)
+                yield chunk
+    except (OSError, *DECOMPRESSION_ERRORS) as error:
+        raise read_error(error, path) from error
+
+
+def read_error(error: Exception, path: Path) -> UnrolledError:
+    """Return the error to raise for one that occurred while `path` was read: damage of a compressed file, or of the disk."""
+    if isinstance(error, DECOMPRESSION_ERRORS) or not isinstance(error, OSError) or (is_compressed(path) and not error.errno):
+        return DataError(f"{path} is damaged or not of the format of its suffix: {str(error) or type(error).__name__}.")
+    return storage_error(error, path, "read")

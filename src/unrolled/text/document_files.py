@@ -1,0 +1,96 @@
+"""Copies of texts that cannot be encoded as they are: those of other encodings, and documents that have line ends.
+
+In such a copy, documents are separated by `RECORD_SEPARATOR`. The caller removes the copies (see `remove_copies`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unrolled.errors import UsageError
+from unrolled.options import DataOptions
+from unrolled.text.encodings import decoded_chunks, file_encoding, make_copy
+from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
+from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
+
+logger = logging.getLogger(__name__)
+
+SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
+
+
+def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> list[Path]:
+    """Return the files to encode: `paths`, or copies in `folder` as `--encoding` and `--documents blank-line` need them."""
+    as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
+    if options.encoding is not None and as_bytes:
+        raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
+    prepared: list[Path] = list(paths)
+    num_recoded = 0
+    try:
+        for position, path in enumerate(paths):
+            encoding = "utf-8-sig" if as_bytes else file_encoding(path, options.encoding)
+            if encoding != "utf-8-sig":
+                _replace(prepared, position, folder, lambda old, name=encoding: decoded_chunks(old, name))  # type: ignore[misc]
+                num_recoded += 1
+            if options.documents == "blank-line":
+                _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
+    except BaseException:
+        remove_copies(prepared, folder)
+        raise
+    if options.encoding is not None:
+        utf8 = f", {len(paths) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(paths) else ""
+        logger.info(f"{num_recoded:,} of {len(paths):,} files read as {options.encoding}{utf8}")
+    return prepared
+
+
+def _replace(paths: list[Path], position: int, folder: Path, convert: Callable[[Path], Iterable[bytes]]) -> None:
+    old = paths[position]
+    paths[position] = make_copy(old, convert(old), folder)
+    remove_copies([old], folder)
+
+
+def remove_copies(paths: Iterable[Path], folder: Path) -> None:
+    """Remove those of `paths` that are copies in `folder`."""
+    for path in paths:
+        if is_temporary_copy(path, folder):
+            path.unlink(missing_ok=True)
+
+
+def write_documents(name: str, documents: Iterable[str], folder: Path) -> Path:
+    """Write documents, which may have line ends, to a file in `folder` with `name` in its name, and return it."""
+    return make_copy(Path(name), _join_documents(document.encode("utf-8", "replace") for document in documents), folder)
+
+
+def _join_documents(documents: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield documents with a separator after each; a separator in one becomes a space, which is counted."""
+    num_replaced = 0
+    for document in documents:
+        num_replaced += document.count(SEPARATOR_BYTE)
+        yield document.replace(SEPARATOR_BYTE, b" ") + SEPARATOR_BYTE
+    if num_replaced:
+        logger.info(f"{num_replaced:,} record separators (U+001E) in the documents became spaces")
+
+
+def _paragraphs(path: Path, as_bytes: bool) -> Iterator[bytes]:
+    """Yield the parts of a file between blank lines, without the line end after each."""
+    lines: list[bytes] = []
+    for line in _lines(read_chunks(path, as_bytes, {})):
+        if line.strip():
+            lines.append(line)
+        elif lines:
+            yield b"\n".join(lines)
+            lines = []
+    if lines:
+        yield b"\n".join(lines)
+
+
+def _lines(chunks: Iterable[Chunk]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        data = chunk.tobytes() if chunk.dtype == np.uint8 else chunk.tobytes().decode("utf-32-le").encode("utf-8")
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+    yield rest

@@ -1,0 +1,455 @@
+"""PyTorch, Keras, ml5, RTNeural and Neural Amp Modeler: the same numbers as their equations, and bad files named for what they are."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from support.keras_files import Layer, config, write_h5, write_keras
+from unrolled.errors import ModelError, UnrolledError, UsageError
+from unrolled.exchange.import_options import ImportOptions
+from unrolled.exchange.imports import import_file
+from unrolled.exchange.numbers_lstm import read_numbers_model
+
+LETTERS = "ehalo tx\n"
+IDS = [3, 1, 0, 8, 5, 5, 2, 7, 4, 6, 0]
+V, E, H = len(LETTERS), 4, 5
+
+
+@pytest.fixture
+def vocabulary(tmp_path: Path) -> str:
+    path = tmp_path / "vocabulary.json"
+    path.write_text(json.dumps({letter: index for index, letter in enumerate(LETTERS)}))
+    return str(path)
+
+
+def log_probs(path: Path, vocabulary: str | None = None) -> np.ndarray:
+    model = import_file(path, ImportOptions(vocabulary=vocabulary)).model_file.model
+    with torch.inference_mode():
+        return model(torch.tensor(IDS)[:, None], model.initial_state(1))[0][:, 0].log_softmax(-1).numpy()
+
+
+def message(path: Path, vocabulary: str | None = None) -> str:
+    with pytest.raises(UnrolledError) as caught:
+        import_file(path, ImportOptions(vocabulary=vocabulary))
+    return str(caught.value)
+
+
+class CharModel(nn.Module):
+    """The model of many tutorials."""
+
+    def __init__(self, kind: type[nn.RNNBase], num_layers: int = 2, is_one_hot: bool = False, **options: Any) -> None:
+        super().__init__()
+        self.emb = None if is_one_hot else nn.Embedding(V, E)
+        self.rnn = kind(V if is_one_hot else E, H, num_layers, **options)
+        self.fc = nn.Linear(H, V)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        xs = torch.eye(V)[ids] if self.emb is None else self.emb(ids)
+        return self.fc(self.rnn(xs)[0]).log_softmax(-1)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("is_one_hot", [False, True])
+def test_a_state_dict_of_pytorch(kind: type[nn.RNNBase], is_one_hot: bool, tmp_path: Path, vocabulary: str) -> None:
+    torch.manual_seed(1)
+    model = CharModel(kind, is_one_hot=is_one_hot)
+    expected = model(torch.tensor(IDS)).detach().numpy()
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "m.safetensors")
+    torch.save(
+        {"epoch": 3, "model": {f"module.{k}": v for k, v in model.state_dict().items()}, "chars": tuple(LETTERS)},
+        tmp_path / "c.pt",
+    )
+    torch.save(model.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert log_probs(tmp_path / "m.pt", vocabulary) == pytest.approx(expected, abs=1e-5)
+    assert log_probs(tmp_path / "m.safetensors", vocabulary) == pytest.approx(expected, abs=1e-5)
+    assert log_probs(tmp_path / "c.pt") == pytest.approx(expected, abs=1e-5)
+    assert log_probs(tmp_path / "old.pt", vocabulary) == pytest.approx(expected, abs=1e-5)
+
+
+def test_layers_of_several_modules_are_in_the_order_of_their_numbers(tmp_path: Path, vocabulary: str) -> None:
+    torch.manual_seed(2)
+    parts = {"lstm": nn.LSTM(E, H), **{f"lstm{i}": nn.LSTM(H, H) for i in range(2, 12)}}
+    emb, fc = nn.Embedding(V, E), nn.Linear(H, V)
+    xs = emb(torch.tensor(IDS))
+    for part in parts.values():
+        xs = part(xs)[0]
+    tensors = nn.ModuleDict({**parts, "emb": emb, "fc": fc}).state_dict()
+    safetensors.torch.save_file(dict(sorted(tensors.items())), tmp_path / "m.safetensors")
+    assert log_probs(tmp_path / "m.safetensors", vocabulary) == pytest.approx(fc(xs).log_softmax(-1).detach().numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"bidirectional": True}, "is bidirectional (rnn.weight_ih_l0_reverse)"), ({"proj_size": 3}, "projections (proj_size, rnn.weight_hr_l0)")],
+)  # fmt: skip
+def test_pytorch_layers_that_no_cell_has_are_named(options: Any, expected: str, tmp_path: Path, vocabulary: str) -> None:
+    torch.save(nn.ModuleDict({"rnn": nn.LSTM(E, H, **options)}).state_dict(), tmp_path / "m.pt")
+    assert expected in message(tmp_path / "m.pt", vocabulary)
+
+
+def test_further_parameters_and_missing_ones_are_named(tmp_path: Path, vocabulary: str) -> None:
+    model = CharModel(nn.LSTM).state_dict()
+    torch.save({**model, "norm.weight": torch.ones(H), "norm.bias": torch.ones(H)}, tmp_path / "m.pt")
+    assert "parameters that no model here has, so it cannot be imported: norm.weight, norm.bias" in message(
+        tmp_path / "m.pt", vocabulary
+    )
+    torch.save({k: v for k, v in model.items() if "emb" not in k}, tmp_path / "m.pt")
+    assert "neither an embedding of 4 nor one-hot input of 9" in message(tmp_path / "m.pt", vocabulary)
+    torch.save({"a": torch.ones(2)}, tmp_path / "m.pt")
+    assert "no parameters of nn.RNN, nn.GRU or nn.LSTM" in message(tmp_path / "m.pt", vocabulary)
+    torch.save({**model, "fc.bias": torch.full((V,), torch.nan)}, tmp_path / "m.pt")
+    assert "not finite" in message(tmp_path / "m.pt", vocabulary)
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.marker,))
+
+
+def test_code_in_a_pickle_is_never_run(tmp_path: Path, vocabulary: str) -> None:
+    marker = tmp_path / "ran"
+    for options in ({}, {"_use_new_zipfile_serialization": False}):
+        torch.save({"model": Bomb(marker)}, tmp_path / "m.pt", **options)
+        assert "holds Python objects, which are never loaded" in message(tmp_path / "m.pt", vocabulary)
+    torch.save(CharModel(nn.LSTM), tmp_path / "m.pt")
+    assert "torch.save(model.state_dict(), ...) is expected" in message(tmp_path / "m.pt", vocabulary)
+    assert not marker.exists()
+
+
+def test_damaged_and_compressed_files_of_pytorch_are_refused(tmp_path: Path, vocabulary: str) -> None:
+    torch.save(CharModel(nn.LSTM).state_dict(), tmp_path / "m.pt")
+    content = (tmp_path / "m.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
+    assert "cut.pt is" in message(tmp_path / "cut.pt", vocabulary)
+    with zipfile.ZipFile(tmp_path / "m.pt") as source, zipfile.ZipFile(tmp_path / "z.pt", "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert "is compressed" in message(tmp_path / "z.pt", vocabulary)
+    (tmp_path / "cut.safetensors").write_bytes(safetensors.torch.save(CharModel(nn.LSTM).state_dict())[:-8])
+    assert "damaged" in message(tmp_path / "cut.safetensors", vocabulary)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def keras_layers(kind: str, **settings: Any) -> list[Layer]:
+    random = np.random.default_rng(4)
+    gates = {"LSTM": 4, "CuDNNLSTM": 4, "GRU": 3, "SimpleRNN": 1}[kind]
+    layers: list[Layer] = [("Embedding", "letters", {}, [random.normal(size=(V, E))]), ("Dropout", "drop", {}, [])]
+    for number, size in enumerate((E, H)):
+        is_double = (kind == "GRU" and settings.get("reset_after", True)) or kind == "CuDNNLSTM"
+        bias = random.normal(size=(2, gates * H) if is_double else gates * H)
+        kernels = [random.normal(0, 0.5, (rows, gates * H)) for rows in (size, H)]
+        layers.append((kind, f"mine_{9 - number}", settings, [*kernels, bias.reshape(-1) if kind == "CuDNNLSTM" else bias]))
+    return [*layers, ("Dense", "out", {}, [random.normal(size=(H, V)), random.normal(size=V)])]
+
+
+def keras_log_probs(layers: list[Layer]) -> np.ndarray:
+    """Read the equations of Keras once more: kernels on the right, gates i f c o and z r h."""
+    (embedding,), dense = layers[0][3], layers[-1][3]
+    states = [[np.zeros(H), np.zeros(H)] for _ in layers]
+    found = []
+    for token in IDS:
+        x = embedding[token]
+        for state, (kind, _, settings, weights) in zip(states, layers, strict=True):
+            if kind not in ("LSTM", "GRU", "SimpleRNN"):
+                continue
+            (kernel, recurrent, bias), h = weights, state[0]
+            if kind == "LSTM":
+                i, f, c, o = np.split(x @ kernel + h @ recurrent + bias, 4)
+                state[1] = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(c)
+                state[0] = sigmoid(o) * np.tanh(state[1])
+            elif kind == "GRU":
+                first, second = bias if bias.ndim == 2 else (bias, np.zeros(3 * H))
+                from_x, from_h = np.split(x @ kernel + first, 3), np.split(h @ recurrent + second, 3)
+                z, r = sigmoid(from_x[0] + from_h[0]), sigmoid(from_x[1] + from_h[1])
+                is_after = settings.get("reset_after", True)
+                n = np.tanh(from_x[2] + (r * from_h[2] if is_after else (r * h) @ recurrent[:, 2 * H :]))
+                state[0] = z * h + (1 - z) * n
+            else:
+                state[0] = np.tanh(x @ kernel + h @ recurrent + bias)
+            x = state[0]
+        logits = x @ dense[0] + dense[1]
+        found.append(logits - np.log(np.exp(logits).sum()))
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False}), ("SimpleRNN", {})]
+)  # fmt: skip
+@pytest.mark.parametrize(("write", "name"), [(write_h5, "m.h5"), (write_keras, "m.keras")])
+def test_keras(kind: str, settings: Any, write: Any, name: str, tmp_path: Path, vocabulary: str) -> None:
+    layers = keras_layers(kind, **settings)
+    path = write(tmp_path / name, layers)
+    assert log_probs(path, vocabulary) == pytest.approx(keras_log_probs(layers), abs=1e-5)
+
+
+def test_kernels_of_cudnn_are_turned_round(tmp_path: Path, vocabulary: str) -> None:
+    """CuDNN stores each gate's kernel as `(H, I)` in the memory of `(I, H)`, the recurrent one transposed, and two biases."""
+    layers = keras_layers("CuDNNLSTM")
+    plain: list[Layer] = []
+    for kind, name, settings, weights in layers:
+        if kind == "CuDNNLSTM":
+            kernel, recurrent, bias = weights
+            turned = [block.reshape(H, -1).T for block in np.split(kernel, 4, axis=1)]
+            recurrent = np.concatenate([block.T for block in np.split(recurrent, 4, axis=1)], 1)
+            weights, kind = [np.concatenate(turned, 1), recurrent, bias.reshape(2, -1).sum(0)], "LSTM"
+        plain.append((kind, name, settings, weights))
+    assert log_probs(write_h5(tmp_path / "m.h5", layers), vocabulary) == pytest.approx(keras_log_probs(plain), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("LSTM", {"go_backwards": True}, "go_backwards=True"),
+        ("LSTM", {"recurrent_activation": "hard_sigmoid"}, "recurrent_activation='hard_sigmoid'"),
+        ("SimpleRNN", {"activation": "relu"}, "activation='relu'"),
+        ("LSTM", {"return_sequences": False}, "return_sequences=False, and the next layer reads each of its steps"),
+    ],
+)  # fmt: skip
+def test_settings_of_keras_that_no_cell_has_are_named(
+    kind: str, settings: Any, expected: str, tmp_path: Path, vocabulary: str
+) -> None:
+    assert expected in message(write_h5(tmp_path / "m.h5", keras_layers(kind, **settings)), vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("Lambda", {"function": ["def", None, None]}, "Lambda"),
+        ("BatchNormalization", {}, "BatchNormalization"),
+        ("Bidirectional", {"merge_mode": "sum"}, "merge_mode='sum'"),
+        ("TimeDistributed", {"layer": {"class_name": "Conv2D", "config": {}}}, "TimeDistributed of Conv2D"),
+    ],
+)  # fmt: skip
+def test_layers_of_keras_that_no_model_has_are_named(
+    kind: str, settings: Any, expected: str, tmp_path: Path, vocabulary: str
+) -> None:
+    layers = keras_layers("LSTM")
+    layers.insert(3, (kind, "strange", settings, []))
+    assert expected in message(write_keras(tmp_path / "m.keras", layers), vocabulary)
+
+
+def test_skip_connections_and_bad_activations_of_keras_are_named(tmp_path: Path, vocabulary: str) -> None:
+    layers = keras_layers("LSTM")
+    layers[-1] = ("Dense", "out", {"activation": "relu"}, layers[-1][3])
+    assert "has the activation 'relu'" in message(write_h5(tmp_path / "m.h5", layers), vocabulary)
+    functional = config(keras_layers("LSTM"))
+    functional["class_name"] = "Functional"
+    for before, entry in zip([None, *functional["config"]["layers"]], functional["config"]["layers"], strict=False):
+        entry["inbound_nodes"] = [] if before is None else [[[before["config"]["name"], 0, 0, {}]]]
+    entry["inbound_nodes"] = [[["letters", 0, 0, {}], ["mine_8", 0, 0, {}]]]
+    import h5py
+
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        file.attrs["model_config"] = json.dumps(functional)
+    assert "The layer out reads letters, mine_8" in message(tmp_path / "m.h5", vocabulary)
+
+
+def test_hostile_and_damaged_hdf5_is_refused(tmp_path: Path, vocabulary: str) -> None:
+    import h5py
+
+    path = write_h5(tmp_path / "m.h5", keras_layers("LSTM"))
+    content = path.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(content[: len(content) // 2])
+    assert "damaged" in message(tmp_path / "cut.h5", vocabulary)
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/out/out/kernel:0"]
+        file["model_weights/out/out/kernel:0"] = h5py.ExternalLink("/etc/hostname", "x")
+    assert "links to 'kernel:0' instead of holding it" in message(path, vocabulary)
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/out/out/kernel:0"]
+        file.create_dataset("model_weights/out/out/kernel:0", (1 << 20, 1 << 12), "f4", chunks=(1 << 10, 1 << 10))
+    assert "more than it can hold" in message(path, vocabulary)
+    with h5py.File(path, "w") as file:
+        file["rnn_1/kernel"], file["attention/kernel"] = np.ones(3), np.ones(3)
+    assert "holds weights of textgenrnn" in message(path, vocabulary)
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(50 << 20))
+    assert "more than the file can hold" in message(tmp_path / "bomb.keras", vocabulary)
+
+
+def write_ml5(folder: Path, has_manifest: bool = True) -> np.ndarray:
+    """Write a folder, and return the log-probabilities of TensorFlow's equations: gates i j f o, one added to f."""
+    random = np.random.default_rng(5)
+    folder.mkdir()
+    values = {
+        "embedding": random.normal(size=(V, H)),
+        "rnnlm/softmax_w": random.normal(size=(H, V)),
+        "rnnlm/softmax_b": random.normal(size=V),
+    }
+    for number in range(2):
+        values[f"rnnlm/multi_rnn_cell/cell_{number}/basic_lstm_cell/kernel"] = random.normal(0, 0.5, (2 * H, 4 * H))
+        values[f"rnnlm/multi_rnn_cell/cell_{number}/basic_lstm_cell/bias"] = random.normal(size=4 * H)
+    for name, value in values.items():
+        (folder / name.replace("/", "_")).write_bytes(value.astype("<f4").tobytes())
+    manifest = {name: {"filename": name.replace("/", "_"), "shape": list(value.shape)} for name, value in values.items()}
+    manifest["Variable"] = {"filename": "Variable", "shape": []}
+    if has_manifest:
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "vocab.json").write_text(json.dumps({letter: index for index, letter in enumerate(LETTERS)}))
+    states, found = [(np.zeros(H), np.zeros(H))] * 2, []
+    for token in IDS:
+        x = values["embedding"][token]
+        for number in range(2):
+            kernel, bias = (values[f"rnnlm/multi_rnn_cell/cell_{number}/basic_lstm_cell/{part}"] for part in ("kernel", "bias"))
+            h, c = states[number]
+            i, j, f, o = np.split(np.concatenate([x, h]) @ kernel + bias, 4)
+            c = c * sigmoid(f + 1.0) + sigmoid(i) * np.tanh(j)
+            x = np.tanh(c) * sigmoid(o)
+            states[number] = x, c
+        logits = x @ values["rnnlm/softmax_w"] + values["rnnlm/softmax_b"]
+        found.append(logits - np.log(np.exp(logits).sum()))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_ml5(has_manifest: bool, tmp_path: Path) -> None:
+    expected = write_ml5(tmp_path / "poet", has_manifest)
+    assert log_probs(tmp_path / "poet") == pytest.approx(expected, abs=1e-5)
+    if has_manifest:
+        assert log_probs(tmp_path / "poet" / "manifest.json") == pytest.approx(expected, abs=1e-5)
+
+
+def test_damaged_folders_of_ml5_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "poet"
+    write_ml5(folder)
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace('"filename": "embedding"', '"filename": "../../etc/passwd"'))
+    assert "which is not in its folder" in message(folder)
+    (folder / "manifest.json").write_text(manifest.replace(f"[{2 * H}, {4 * H}]", f"[{3 * H}, {4 * H}]"))
+    assert "manifest.json says [15, 20]" in message(folder)
+    (folder / "manifest.json").write_text(manifest)
+    (folder / "rnnlm_softmax_b").write_bytes(b"abc")
+    assert "It may be cut short" in message(folder)
+    (folder / "rnnlm_softmax_b").unlink()
+    assert "rnnlm_softmax_b" in message(folder)
+
+
+def test_an_amplifier_of_nam_is_read_and_stepped(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    lstm, head = nn.LSTM(1, H, 2), nn.Linear(H, 1)
+    xs = torch.randn(50, 1)
+    expected = head(lstm(xs)[0]).detach().numpy()
+    weights: list[float] = []
+    for layer in range(2):
+        parts = {name: getattr(lstm, f"{name}_l{layer}").detach() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        weights += torch.cat([parts["weight_ih"], parts["weight_hh"]], 1).flatten().tolist()
+        weights += (parts["bias_ih"] + parts["bias_hh"]).tolist() + [0.0] * (2 * H)
+    weights += [*head.weight.detach().flatten().tolist(), *head.bias.detach().tolist()]
+    about = {"version": "0.5.4", "architecture": "LSTM", "config": {"input_size": 1, "hidden_size": H, "num_layers": 2}}
+    path = tmp_path / "amp.nam"
+    path.write_text(json.dumps({**about, "weights": weights}))
+    assert read_numbers_model(path).run(xs.numpy()) == pytest.approx(expected, abs=1e-5)
+    np.savetxt(tmp_path / "x.csv", xs)
+    np.savetxt(tmp_path / "y.csv", expected)
+    vectors = (str(tmp_path / "x.csv"), str(tmp_path / "y.csv"))
+    with pytest.raises(ModelError, match="lstm of 5 units, dense to 1; 50 recorded outputs are met within"):
+        import_file(path, ImportOptions(vectors=vectors))
+    np.savetxt(tmp_path / "y.csv", expected + 1e-3)
+    with pytest.raises(ModelError, match=r"The outputs differ by 0\.001"):
+        import_file(path, ImportOptions(vectors=vectors))
+    path.write_text(json.dumps({**about, "weights": weights[:-1]}))
+    assert "fewer than its configuration" in message(path)
+    path.write_text(json.dumps({**about, "architecture": "WaveNet", "weights": weights}))
+    assert "'WaveNet' of Neural Amp Modeler" in message(path)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_rtneural_is_read_and_stepped(kind: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    gates = 4 if kind == "lstm" else 3
+    weights = [
+        random.normal(size=(1, gates * H)),
+        random.normal(size=(H, gates * H)),
+        random.normal(size=(2, gates * H) if kind == "gru" else gates * H),
+    ]
+    dense = [random.normal(size=(H, 1)), random.normal(size=1)]
+    layers = [(kind, weights, "tanh"), ("dense", dense, "sigmoid")]
+    entries = [
+        {"type": k, "activation": a, "shape": [None, None, 1], "weights": [w.tolist() for w in ws]} for k, ws, a in layers
+    ]
+    path = tmp_path / "amp.json"
+    path.write_text(json.dumps({"in_shape": [None, None, 1], "layers": entries}))
+    xs, h, c, expected = random.normal(size=(20, 1)), np.zeros(H), np.zeros(H), []
+    for x in xs:
+        if kind == "lstm":
+            i, f, g, o = np.split(x @ weights[0] + h @ weights[1] + weights[2], 4)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+        else:
+            (x_z, x_r, x_n), (h_z, h_r, h_n) = (
+                np.split(x @ weights[0] + weights[2][0], 3),
+                np.split(h @ weights[1] + weights[2][1], 3),
+            )
+            z = sigmoid(x_z + h_z)
+            h = z * h + (1 - z) * np.tanh(x_n + sigmoid(x_r + h_r) * h_n)
+        expected.append(sigmoid(h @ dense[0] + dense[1]))
+    assert read_numbers_model(path).run(xs) == pytest.approx(np.array(expected), abs=1e-6)
+    assert "only models of texts can be written yet" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (list("abc"), "has 3 entries, and the model has 9 tokens"),
+        ({letter: index for index, letter in enumerate("abcdefgh") } | {"the": 8}, "'the', which is not one character"),
+        (["a", "a", *"bcdefgh"], "names the character 'a' twice"),
+        ({letter: 2**40 * index for index, letter in enumerate(LETTERS)}, "has 9 entries, and the model has 9 tokens"),
+        ("abc", "has 3 different characters"),
+    ],
+)  # fmt: skip
+def test_a_vocabulary_that_does_not_fit_is_refused(value: Any, expected: str, tmp_path: Path) -> None:
+    torch.save(CharModel(nn.LSTM).state_dict(), tmp_path / "m.pt")
+    path = tmp_path / "v.json"
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    assert expected in message(tmp_path / "m.pt", str(path))
+
+
+def test_forms_of_a_vocabulary(tmp_path: Path) -> None:
+    torch.save(CharModel(nn.LSTM).state_dict(), tmp_path / "m.pt")
+    path = tmp_path / "v.json"
+    forms = [
+        list(LETTERS), {str(i): c for i, c in enumerate(LETTERS)}, {c: i + 1 for i, c in enumerate(LETTERS)},
+        {"idx_to_token": {str(i + 1): c for i, c in enumerate(LETTERS)}, "other": 3},
+    ]  # fmt: skip
+    for form in forms:
+        path.write_text(json.dumps(form))
+        tokens = import_file(tmp_path / "m.pt", ImportOptions(vocabulary=str(path))).model_file.tokenizer.token_strings()
+        assert "".join(tokens) == LETTERS, form
+    path.write_text(json.dumps(["<pad>", "[UNK]", "</s>", *"abc\n", "d", "e"]))
+    imported = import_file(tmp_path / "m.pt", ImportOptions(vocabulary=str(path)))
+    assert imported.model_file.tokenizer.token_strings() == ["\x00", "\ufffd", *"abc\n", "d", "e", ""]
+    assert imported.model_file.documents == "file"
+    assert imported.notes[-1] == "token 2, '</s>', is the end of a document"
+
+
+def test_no_vocabulary_is_a_usage_error(tmp_path: Path) -> None:
+    torch.save(CharModel(nn.LSTM).state_dict(), tmp_path / "m.pt")
+    with pytest.raises(UsageError, match="name it with --vocabulary FILE"):
+        import_file(tmp_path / "m.pt", ImportOptions())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00", b"PK\x03\x04", b"{", b"hello", b"\x89HDF\r\n\x1a\n", b"\x80\x02", b"[" * 5000]
+)
+@pytest.mark.parametrize("suffix", [".t7", ".pt", ".h5", ".keras", ".json", ".nam", ".safetensors"])
+def test_what_is_no_model_is_refused(content: bytes, suffix: str, tmp_path: Path, vocabulary: str) -> None:
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    assert str(path) in message(path, vocabulary)

@@ -1,0 +1,180 @@
+"""Random tables train or are refused, and the same rows in another file format, normal form or order of columns are equal."""
+
+import csv
+import json
+import math
+import tempfile
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import unrolled
+from unrolled.errors import DataError, UnrolledError, UsageError
+from unrolled.tables.pair_batching import read_pairs
+from unrolled.tables.spec import infer_spec
+from unrolled.tables.table_files import open_table
+
+Rows = list[dict[str, Any]]
+SOURCE, TARGET = "te\u1ebfxt", "la\u0301bel"
+LENIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+MISSING = st.sampled_from([None, "", " ", "NA", "null", "None", "-"])
+CELLS: dict[str, st.SearchStrategy[Any]] = {
+    "integers": st.integers(-3, 30),
+    "floats": st.floats(-100, 100).map(lambda x: round(x, 3)),
+    "edges": st.sampled_from(["inf", "-inf", "1e300", "1e39", 1e308, -4e38, 10**400, 1e-320, "1e-400", True, "0x1", "1_0"]),
+    "labels": st.sampled_from(["good", "bad", "good ", "1", "1.0", "l\u1ebf", "le\u0302\u0301", "\u1112\u1161\u11ab"]),
+    "texts": st.text(st.sampled_from("ab \u00e9\u1ebf\u0301\u0302\u1161\n'\"."), min_size=1, max_size=15),
+    "words": st.lists(st.sampled_from(["the", "cat", "sat", "na\u00efve", "on."]), min_size=1, max_size=5).map(" ".join),
+    "digits": st.lists(st.sampled_from("0123456789"), min_size=1, max_size=8).map(" ".join),
+    "bits": st.text(st.sampled_from("01"), min_size=1, max_size=7),
+    "commas": st.integers(0, 99).map(lambda n: f"{n},5"),
+    "points": st.lists(st.floats(0, 9).map(lambda x: f"{x:.1f}"), min_size=3, max_size=3).map(" ".join),
+    "files": st.sampled_from(["x.npy", "a.png", "[", "[]x", "[1, 2", "{}"]),
+}
+LISTS: dict[str, st.SearchStrategy[Any]] = {
+    "vectors": st.lists(st.floats(-9, 9) | st.none(), min_size=2, max_size=3),
+    "lists": st.lists(st.sampled_from(["D", "N", "V", 1, 2.5, None]), max_size=4),
+    "nested": st.sampled_from([[[1.0, 2.0], [3.0]], [[1.0], [2.0]], {"a": 1}, [[]], [{}]]),
+}
+
+
+@st.composite
+def columns(draw: st.DrawFn, kinds: dict[str, st.SearchStrategy[Any]], num_rows: int) -> list[Any]:
+    """Return a column: nearly all cells of one kind, or of many."""
+    main = kinds[draw(st.sampled_from(sorted(kinds)))]
+    odd_share = draw(st.sampled_from([0, 0, 1, 4]))
+    any_kind = st.one_of(*kinds.values(), MISSING)
+    return [draw(any_kind if draw(st.integers(0, 19)) < odd_share else main) for _ in range(num_rows)]
+
+
+@st.composite
+def tables(draw: st.DrawFn, kinds: dict[str, st.SearchStrategy[Any]]) -> Rows:
+    num_rows = draw(st.sampled_from([1, 2, 5, 12, 25, 40]))
+    sources, targets, others = (draw(columns(kinds, num_rows)) for _ in range(3))
+    return [{SOURCE: s, TARGET: t, "other": o} for s, t, o in zip(sources, targets, others, strict=True)]
+
+
+def write_json_lines(rows: Rows) -> str:
+    Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return "t.jsonl"
+
+
+def write_json(rows: Rows) -> str:
+    Path("t.json").write_text(
+        json.dumps([{key: row[key] for key in reversed(row)} for row in rows], ensure_ascii=False), "utf-8"
+    )
+    return "t.json"
+
+
+def write_comma(rows: Rows) -> str:
+    """Write a CSV file with the columns in another order, and two more of one name."""
+    with open("t.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        source_name, target_name, _ = rows[0]
+        writer.writerow([target_name, "x", source_name, "x"])
+        for row in rows:
+            source, target = (
+                value if isinstance(value, str) else "" if value is None else json.dumps(value)
+                for value in (row[source_name], row[target_name])
+            )
+            writer.writerow([target, 1, source, 2])
+    return "t.csv"
+
+
+def in_form(form: Any, write: Callable[[Rows], str]) -> Callable[[Rows], str]:
+    def normalized(value: Any) -> Any:
+        return unicodedata.normalize(form, value) if isinstance(value, str) else value
+
+    return lambda rows: write([{normalized(key): normalized(value) for key, value in row.items()} for row in rows])
+
+
+def outcome(name: str) -> Any:
+    """Return columns and encoded rows of a table, of which the model is made; or the kind of error that refuses it."""
+    try:
+        table = open_table(name)
+        spec, _ = infer_spec(table, SOURCE, TARGET)
+        dataset = read_pairs(table, spec)
+    except (DataError, UsageError) as refused:
+        error = refused
+    else:
+        rows = [(dataset.source[i].tolist(), dataset.target[i].tolist()) for i in range(len(dataset))]
+        columns = [column.to_dict() for column in (spec.source, spec.target)]
+        return [spec.mode.name, spec.source.kind, spec.target.kind, columns, rows, dataset.unreadable.count]
+    check_refusal(error)
+    return type(error)
+
+
+def check_refusal(error: UnrolledError) -> None:
+    """Assert that a table was refused with one sentence."""
+    assert isinstance(error, DataError | UsageError), error
+    assert "\n" not in str(error)
+    assert len(str(error)) < 600
+
+
+def is_same_in_all_files(rows: Rows) -> None:
+    writers = (write_json_lines, write_json, write_comma, in_form("NFD", write_comma), in_form("NFC", write_json))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        expected = outcome(write_json_lines(rows))
+        for write in writers:
+            assert outcome(write(rows)) == expected, write
+
+
+def train(name: str) -> unrolled.TableModel | UnrolledError:
+    try:
+        return unrolled.train_table(
+            name, SOURCE, TARGET, steps=2, hidden=4, layers=1, batch=4, threads=1, kernels="torch", sample_length=0, out="r",
+            progress=False,
+        )  # fmt: skip
+    except UnrolledError as error:
+        return error
+
+
+def trains_or_is_refused(rows: Rows) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        name = write_json_lines(rows)
+        model = train(name)
+        if isinstance(model, UnrolledError):
+            check_refusal(model)
+            assert not Path("r").exists()
+            return
+        assert model.result is not None
+        assert model.result.val_nats is None or math.isfinite(model.result.val_nats)
+        _, answers = model.predict_table(name, **({"beam": 1} if model.spec.mode.output == "generated" else {}))
+        for _, prediction in answers:
+            assert "nan" not in prediction.text.lower() or model.spec.target.kind != "number"
+            assert prediction.probability is None or 0 <= prediction.probability <= 1.001
+
+
+@settings(max_examples=15, **LENIENT)
+@given(rows=tables(CELLS))
+@example(rows=[{SOURCE: i * 0.5, TARGET: True if i == 3 else i * 1.5, "other": 1} for i in range(30)])
+def test_the_same_rows_in_other_files_are_the_same(rows: Rows) -> None:
+    is_same_in_all_files(rows)
+
+
+@settings(max_examples=5, **LENIENT)
+@given(rows=tables(CELLS | LISTS))
+@example(rows=[{SOURCE: [0.5, None, 1.0] if i == 1 else [0.5, i, 1.0], TARGET: "ab"[i % 2], "other": 1} for i in range(20)])
+def test_a_random_table_trains_or_is_refused(rows: Rows) -> None:
+    trains_or_is_refused(rows)
+
+
+@pytest.mark.long
+@settings(max_examples=2000, **LENIENT)
+@given(rows=tables(CELLS))
+def test_the_same_rows_in_other_files_are_the_same_in_many_tables(rows: Rows) -> None:
+    is_same_in_all_files(rows)
+
+
+@pytest.mark.long
+@settings(max_examples=2000, **LENIENT)
+@given(rows=tables(CELLS | LISTS))
+def test_many_random_tables_train_or_are_refused(rows: Rows) -> None:
+    trains_or_is_refused(rows)
