@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from unrolled.generation.random_streams import PhiloxStreams
 from unrolled.generation.sampling import (
     LOGITS_PROCESSORS,
     REFERENCE_BATCH,
     Doubles,
-    PhiloxStreams,
     apply_min_p,
     apply_temperature,
     apply_top_k,

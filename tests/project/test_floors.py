@@ -33,7 +33,7 @@ ORDER = {
     ],
     "checkpoints": ["format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "tensorboard"],
     "runtime": ["blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine"],
-    "generation": ["torch_model", "sampling", "beam_search"],
+    "generation": ["torch_model", "random_streams", "sampling", "beam_search"],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],

@@ -24,10 +24,10 @@ import contextlib, io, json, sys
 from unrolled.cli.main import main
 results = []
 for argv in json.loads(sys.argv[1]):
-    out = io.StringIO()
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(out):
         code = main(argv)
-    results.append([code, out.getvalue(), "torch" in sys.modules])
+    results.append([code, out.buffer.getvalue().decode(), "torch" in sys.modules])
 print(json.dumps(results))
 """
 API = """

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unrolled.generation.sampling import PhiloxStreams, sample_token
+from unrolled.generation.random_streams import PhiloxStreams
+from unrolled.generation.sampling import sample_token
 from unrolled.nn.cells import map_state
 from unrolled.nn.decoder import Decoder, DecoderState, EncoderMemory
 from unrolled.nn.encoder_decoder import EncoderDecoder
