@@ -21,7 +21,7 @@ from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.table_files import is_builtin_table, open_table
+from unrolled.tables.table_files import Table, is_builtin_table, open_table
 
 if TYPE_CHECKING:
     from unrolled.training.tasks.table import TableTask
@@ -108,16 +108,20 @@ class TableSession(Displayed):
             if not is_builtin or split == "validation":
                 return _held_out_cells(TableTask.reopen(request, origin, self.saved), split)
             table_name, split = request.inputs[0], "test"
-        columns = (self.spec.source.name, self.spec.target.name)
         table = (
             table_of_frame(table_name)
             if is_frame(table_name)
             else open_table(table_name, "test", self.spec.table_format(header, encoding), stdin=True)
         )
+        rows = self._read_rows(table)
+        return [row[0] for row in rows], [row[1] for row in rows], split or "all"
+
+    def _read_rows(self, table: Table) -> list[tuple[Cell, ...]]:
+        """Return the cells of the rows that can be evaluated, and log how many others there are."""
         for note in table.notes:
             logger.info(note)
         rows, tally = [], RowTally()
-        for _, row in table.iter_cells(columns):
+        for _, row in table.iter_cells((self.spec.source.name, self.spec.target.name)):
             if self.spec.has_missing(*row):
                 continue
             tally.num_rows += 1
@@ -134,7 +138,7 @@ class TableSession(Displayed):
             raise DataError(f"{table.name} has no row in which both columns are filled in.")
         for message in tally.messages("are left out"):
             logger.info(message)
-        return [row[0] for row in rows], [row[1] for row in rows], split or "all"
+        return rows
 
     def evaluate(self, table_name: Any, options: PredictOptions, split: str | None = None) -> EvaluatedRows:
         """Predict rows with known targets (see `load_cells`), and compute the metrics."""

@@ -54,32 +54,12 @@ class TableTask:
         for note in self.table.notes:
             logger.log(self._log_level, note)
         source, target = _resolve_columns(request, self.table)
-        if spec is None:
-            logger.info(f"looking at {self.table.name}")
-            tokens = request.data.tokens if "tokens" in request.explicit else None
-            spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
-            spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
-            check_table_training(request, spec.dims, spec.target.is_calibrated)
-            logger.info(message)
-            if spec.source.kind == "number" and parse_column(source, "source")[1] is None:
-                series_note = refuse_series(self.table, spec.source.name, spec.target.name)
-                if series_note is not None:
-                    logger.warning(series_note)
+        spec = spec or self._infer_spec(request, source, target)
         self.dataset = self._encode_rows(spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
-            format = spec.table_format(None, request.data.encoding)
-            table = open_table(request.table.validation, "test", format)
-            self.validation = read_pairs(table, spec)
-            for message in self.validation.left_out_messages():
-                logger.log(self._log_level, message)
-            self.validation_rows = np.arange(len(self.validation))
-            self.validation_cells = _first_rows(table, spec)
-            shared = int(np.isin(self.validation.source_keys, self.dataset.source_keys).sum())
-            if shared:
-                message = f"{shared:,} of the {plural(len(self.validation.source_keys), 'validation row')} have a source that"
-                logger.log(self._log_level, f"{message} {self.table.name} has too")
+            self.validation = self._read_validation(spec, request.table.validation, request.data.encoding)
         if len(self.validation_rows) == 0:
             self.validation = None
             logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
@@ -93,6 +73,34 @@ class TableTask:
         if self.is_balanced:
             self._balance_labels()
         self._throughputs: dict[Any, float] = {}
+
+    def _infer_spec(self, request: TrainRequest, source: str, target: str) -> TableSpec:
+        """Return the columns and their kinds, and log them."""
+        logger.info(f"looking at {self.table.name}")
+        tokens = request.data.tokens if "tokens" in request.explicit else None
+        spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
+        spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
+        check_table_training(request, spec.dims, spec.target.is_calibrated)
+        logger.info(message)
+        if spec.source.kind == "number" and parse_column(source, "source")[1] is None:
+            series_note = refuse_series(self.table, spec.source.name, spec.target.name)
+            if series_note is not None:
+                logger.warning(series_note)
+        return spec
+
+    def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
+        """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
+        table = open_table(name, "test", spec.table_format(None, encoding))
+        dataset = read_pairs(table, spec)
+        for message in dataset.left_out_messages():
+            logger.log(self._log_level, message)
+        self.validation_rows = np.arange(len(dataset))
+        self.validation_cells = _first_rows(table, spec)
+        shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
+        if shared:
+            rows = plural(len(dataset.source_keys), "validation row")
+            logger.log(self._log_level, f"{shared:,} of the {rows} have a source that {self.table.name} has too")
+        return dataset
 
     def _balance_labels(self) -> None:
         """Weight the labels of the rows by how rare they are in the training rows."""
