@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from unrolled.checkpoints.model_file import TextModelFile, load_model
+from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ImportKwargs, MachineKwargs, TrainKwargs, TrainTableKwargs
-from unrolled.models.table import TableModel
 from unrolled.models.text import Model
 from unrolled.options import (
     OPTION_CLASSES,
@@ -30,12 +29,12 @@ from unrolled.options import (
     present_names,
     split_by_class,
 )
-from unrolled.tables.frames import is_frame, keep_documents, keep_frame, keep_text
+from unrolled.runtime.text_network import to_text_model
 
 MAX_PATH_CHARS = 1024
 
 if TYPE_CHECKING:
-    pass
+    from unrolled.models.table import TableModel
 
 
 @keyword_arguments(DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
@@ -120,6 +119,8 @@ def train_table(
         >>> model.spec.mode.name
         'many-to-one'
     """
+    from unrolled.tables.frames import is_frame, keep_frame
+
     columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
     if is_frame(options.get("validation")):
         options["validation"] = keep_frame(options["validation"])
@@ -129,6 +130,8 @@ def train_table(
 
 def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) -> tuple[tuple[str, ...], str | None]:
     """Return the inputs of `train` as names of files, and the column to read of them; texts are kept in the cache."""
+    from unrolled.tables.frames import is_frame, keep_documents, keep_frame, keep_text
+
     if text is not None:
         if inputs or source is not None:
             raise UsageError("A text is given, and inputs or a source too: give one of them.")
@@ -155,9 +158,9 @@ def _train(
     options: Mapping[str, Any],
     expect_table: bool,
 ) -> Model | TableModel:
+    from unrolled.checkpoints.run_data import load_request
     from unrolled.training import launch
     from unrolled.training.callbacks import NullProgress
-    from unrolled.training.resume import load_request
     from unrolled.views.notebook_progress import python_progress
 
     if resume is not None and (inputs or preset):
@@ -256,8 +259,13 @@ def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
 def open_model(path: Path, machine: MachineOptions) -> Model | TableModel:
     """Load a model of either kind; `path` as for `load`."""
     path = find_model(path)
-    model_file = load_model(path)
-    return Model(path, model_file, machine) if isinstance(model_file, TextModelFile) else TableModel(path, model_file, machine)
+    header, arrays = read_model(path)
+    if header.get("kind") != "table":
+        return Model(path, to_text_model(path, header, arrays), machine)
+    from unrolled.checkpoints.model_file import load_table_model
+    from unrolled.models.table import TableModel
+
+    return TableModel(path, load_table_model(path), machine)
 
 
 def _require_text_model(model: Model | TableModel) -> Model:
@@ -267,6 +275,6 @@ def _require_text_model(model: Model | TableModel) -> Model:
 
 
 def _require_table_model(model: Model | TableModel) -> TableModel:
-    if isinstance(model, TableModel):
+    if not isinstance(model, Model):
         return model
     raise ModelError(f"{model.path} is a text model, not a table model: use `unrolled sample`, or unrolled.load.")

@@ -37,6 +37,7 @@ from support.forks import Forks
 from support.models import checkpoint_parts
 from support.runs import train, write_data
 from unrolled.checkpoints.model_file import load_checked, load_text_model, save_checked, save_model
+from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import JsonLinesLog, Run
 from unrolled.errors import UnrolledError
 from unrolled.options import DataOptions
@@ -46,7 +47,6 @@ from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.text.corpus import cache_folder, cached_corpus, open_corpus
 from unrolled.text.text_files import read_chunks, read_code_points
-from unrolled.training.resume import load_request
 
 LONG = pytest.mark.long
 

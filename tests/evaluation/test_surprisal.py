@@ -21,9 +21,9 @@ from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.line_surprisal import MAX_KEPT_TOKENS, ScoredLine, ScoringStream
 from unrolled.evaluation.surprisal import UNKNOWN_BITS, CodePoints, SurprisalScorer, score_blocks
 from unrolled.interpret.activations import record_activations
-from unrolled.nn.clamp import Clamp
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
+from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import ModelOptions
 from unrolled.text.tokenized_text import tokenize
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer

@@ -3,27 +3,32 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor
 
 import unrolled
 from support.cli import TINY_RUN, Cli
 from unrolled.errors import UsageError
 from unrolled.generation import sampling
 from unrolled.generation.sampling import NATIVE_PROCESSORS, generate, native_precision, sampling_backend, stream_text
-from unrolled.nn.kernels.native_decoder import unsupported_reason
+from unrolled.generation.torch_model import as_text_network
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, SampleOptions
+from unrolled.runtime.native_decoder import unsupported_reason
 from unrolled.text.tokenizer import CharTokenizer
 
 TOKENIZER = CharTokenizer("\n abcde")
 FORBIDDEN = int(TOKENIZER.encode("a")[0][0])
 
 
-def forbid_a(logits: Tensor, options: SampleOptions) -> Tensor:
+Doubles = npt.NDArray[np.float64]
+
+
+def forbid_a(logits: Doubles, options: SampleOptions) -> Doubles:
     """Never draw "a"."""
-    return logits.index_fill(-1, torch.tensor([FORBIDDEN]), -torch.inf)
+    return np.where(np.arange(logits.shape[-1]) == FORBIDDEN, -np.inf, logits)
 
 
 @pytest.fixture
@@ -49,7 +54,9 @@ def test_a_fifth_processor_applies_to_samples_and_streams(model: RecurrentLM) ->
 
 def test_without_it_the_default_path_draws_the_token(model: RecurrentLM) -> None:
     assert "a" in next(generate(model, TOKENIZER, SampleOptions(length=300), seed=1)).text
-    assert (native_precision(model, SampleOptions(), [], "float32") is None) == (unsupported_reason(model) is not None)
+    assert (native_precision(model, SampleOptions(), [], "float32") is None) == (
+        unsupported_reason(as_text_network(model)) is not None
+    )
 
 
 @pytest.mark.usefixtures("processor")
@@ -69,12 +76,12 @@ def test_another_order_or_fewer_processors_are_honoured_too(
 
 
 def test_the_command_line_applies_an_appended_processor(cli: Cli, tmp_path: Path, book: Path) -> None:
-    def forbid_e(logits: Tensor, options: SampleOptions) -> Tensor:
-        return logits.index_fill(-1, e_id, -torch.inf)
+    def forbid_e(logits: Doubles, options: SampleOptions) -> Doubles:
+        return np.where(np.arange(logits.shape[-1]) == e_id, -np.inf, logits)
 
     run = tmp_path / "run"
     assert cli("train", book, "--steps", 3, "--out", run, *TINY_RUN).code == 0
-    e_id = torch.tensor([int(unrolled.load(run).tokenizer.encode("e")[0][0])])
+    e_id = int(unrolled.load(run).tokenizer.encode("e")[0][0])
     command = ("sample", run, "--length", 400)
     assert "e" in cli(*command).out
     sampling.LOGITS_PROCESSORS.append(forbid_e)

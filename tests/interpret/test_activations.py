@@ -22,11 +22,12 @@ from unrolled.interpret.activations import Activations, record_activations, stre
 from unrolled.interpret.intervention import measure_effect, unit_importance
 from unrolled.interpret.table_activations import record_row
 from unrolled.nn.cells import CELLS, GatedCell, state_tensors
-from unrolled.nn.clamp import Clamp, clamped, parse_clamp
+from unrolled.nn.clamp import clamped
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder import BidirectionalLayer
 from unrolled.nn.kernels.select import KERNELS, set_kernel, unsupported_reason
 from unrolled.nn.language_model import RecurrentLM
+from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ModelOptions, PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.pair_batching import PairDataset

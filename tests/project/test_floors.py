@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
     {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"},
-    {"options"}, {"option_rules", "keywords", "keyword_docs"}, {"datasets"}, {"text"}, {"tables"},
-    {"nn"}, {"checkpoints"}, {"generation"},
+    {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
+    {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"exchange"}, {"views"}, {"analysis"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
@@ -28,11 +28,12 @@ ORDER = {
         "column_text", "row_tally", "pair_batching", "row_splits",
     ],
     "nn": [
-        "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",
-        "sequence_model", "device", "stateful", "kernels",
+        "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder",
+        "language_model", "sequence_model", "device", "stateful", "kernels",
     ],
-    "checkpoints": ["format_1", "model_file", "run_dir", "tensorboard"],
-    "generation": ["sampling", "beam_search"],
+    "checkpoints": ["format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "tensorboard"],
+    "runtime": ["blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine"],
+    "generation": ["torch_model", "random_streams", "sampling", "beam_search"],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
@@ -53,8 +54,8 @@ ORDER = {
         "surprisal_page", "explorer", "report",
     ],
     "analysis": [
-        "notebook", "text_session", "table_session", "score_text", "novel_samples", "baselines", "explain_text",
-        "explain_table", "report_data", "report_text", "report_table",
+        "notebook", "notebook_activations", "text_session", "table_session", "score_text", "novel_samples", "baselines",
+        "explain_text", "explain_table", "report_data", "report_text", "report_table",
     ],
     "models": ["base", "text", "table"],
     "bench": ["peers", "workloads", "process", "learning"],
@@ -137,3 +138,31 @@ def test_only_atomic_io_replaces_files() -> None:
         if path.name != "atomic_io.py":
             calls = {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)}
             assert not calls & {"os.replace", "os.rename", "shutil.move"}, path
+
+
+def eager_imports(path: Path) -> set[str]:
+    """Return the modules that a file imports when it is imported itself, each with the packages that it is in."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names | {name.rpartition(".")[0] for name in names}
+
+
+def test_the_runtime_imports_neither_torch_nor_anything_that_does() -> None:
+    """Nor does what samples and scores with it: these are the modules at which `unrolled sample`, `score` and `eval` begin."""
+    files = {".".join(("unrolled", *path.relative_to(ROOT).with_suffix("").parts)): path for path in FILES}
+    begin = [name for name in files if name.startswith("unrolled.runtime.")]
+    begin += ["unrolled.api", "unrolled.models.text", "unrolled.analysis.score_text", "unrolled.evaluation.line_surprisal"]
+    reached, waiting = set(begin), list(begin)
+    while waiting:
+        name = waiting.pop()
+        found = eager_imports(files[name])
+        assert not {other for other in found if other.split(".")[0] == "torch"}, f"{name} imports torch"
+        new = {other for other in found & files.keys()} - reached
+        reached |= new
+        waiting += new
+    assert "unrolled.text.tokenizer" in reached
+    assert "unrolled.nn.cells" not in reached

@@ -21,7 +21,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.intervention import InterventionEffect, measure_effect, unit_importance
 from unrolled.interpret.probes import Probe, ProbeReport, probe_units
-from unrolled.nn.clamp import Clamp, parse_clamp
+from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
 from unrolled.output_paths import check_outputs
 from unrolled.tables.table_format import TableFormat

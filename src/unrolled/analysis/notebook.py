@@ -11,8 +11,6 @@ from typing import Any
 from unrolled.checkpoints.run_dir import Run
 from unrolled.display import html_table
 from unrolled.generation.sampling import Sample
-from unrolled.interpret.activations import Activations
-from unrolled.views.colored_text import surprisal_html
 from unrolled.views.svg_curves import loss_curves_svg
 
 
@@ -24,16 +22,6 @@ class NotebookSample(Sample):
 
     def _repr_html_(self) -> str:
         return f"<div>seed {self.seed}, {self.num_tokens:,} tokens</div>{self.to_html(self.text)}"
-
-
-class NotebookActivations(Activations):
-    """Activations that a notebook displays as their text, colored by surprisal, with the names and shapes of the arrays."""
-
-    def _repr_html_(self) -> str:
-        num_steps, num_layers, hidden_size = self.h.shape
-        sizes = f"{num_steps:,} steps, {num_layers} layers of {hidden_size} units"
-        heading = f"{sizes}; {', '.join(self.states_and_gates)}; logits {self.logits.shape}"
-        return f"<div>{html.escape(heading)}</div>{surprisal_html(self.tokenized.token_texts, self.bits())}"
 
 
 class NotebookRun(Run):

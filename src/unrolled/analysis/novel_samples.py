@@ -11,7 +11,7 @@ from unrolled.analysis.text_session import TextSession
 from unrolled.errors import UsageError
 from unrolled.evaluation.memorization import find_known_documents, matching_statistics
 from unrolled.generation.sampling import Sample, generate
-from unrolled.nn.clamp import parse_clamp
+from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.options import SampleOptions
 
 MIN_COPY_TOKENS = 50
@@ -31,7 +31,7 @@ def draw_samples(session: TextSession, options: SampleOptions, seed: int) -> Ite
     """
     clamps = [parse_clamp(text) for text in options.clamp]
     if not options.novel_only:
-        yield from generate(session.model, session.tokenizer, options, seed, clamps, precision=session.sampling_precision)
+        yield from generate(session.network, session.tokenizer, options, seed, clamps, precision=session.sampling_precision)
         return
     train_ids = session.train_and_held_out()[0]
     num_drawn = num_yielded = 0
@@ -43,7 +43,7 @@ def draw_samples(session: TextSession, options: SampleOptions, seed: int) -> Ite
             )
         batch_options = replace(options, count=min(max(options.count - num_yielded, 4), MAX_TRIES * options.count - num_drawn))
         batch = generate(
-            session.model, session.tokenizer, batch_options, seed + num_drawn, clamps, precision=session.sampling_precision
+            session.network, session.tokenizer, batch_options, seed + num_drawn, clamps, precision=session.sampling_precision
         )
         samples = list(batch)
         num_drawn += len(samples)

@@ -14,13 +14,13 @@ from typing import Any
 
 from unrolled import __version__
 from unrolled.atomic_io import write_atomic
+from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run
 from unrolled.display import Displayed, page_frame
 from unrolled.errors import UsageError
 from unrolled.options import ReportOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.training.launch import is_table
-from unrolled.training.resume import load_request
 from unrolled.views.report import report_page
 
 

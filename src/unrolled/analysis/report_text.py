@@ -150,7 +150,7 @@ class TextReportBuilder:
         tokenizer, train_ids = session.tokenizer, self.train_ids[-MAX_SEARCHED_TOKENS:]
         count = options.samples if tokenizer.eos_id is None else NUM_DOCUMENT_SAMPLES
         sample_options = SampleOptions(length=SAMPLE_TOKENS, count=count)
-        samples = list(generate(session.model, tokenizer, sample_options, options.seed, precision=session.sampling_precision))
+        samples = list(generate(session.network, tokenizer, sample_options, options.seed, precision=session.sampling_precision))
         sample_ids = [tokenizer.encode_lossy(tokenizer.code_points(tokenizer.normalize(sample.text)))[0] for sample in samples]
         copy_stats = [measure_memorization(train_ids, ids) for ids in sample_ids]
         most_copied = max(range(len(copy_stats)), key=lambda index: copy_stats[index].longest_match)

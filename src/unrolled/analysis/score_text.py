@@ -10,17 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.analysis.text_session import TextSession
-from unrolled.checkpoints.model_file import load_text_model
 from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.errors import UsageError
 from unrolled.evaluation.line_surprisal import ScoringStream
-from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer
-from unrolled.interpret.activations import record_activations
-from unrolled.nn.clamp import Clamp, parse_clamp
+from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer, token_bits
+from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ScoreOptions
+from unrolled.runtime.text_network import read_text_model
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.tokenized_text import TokenizedText
-from unrolled.views.colored_text import surprisal_html
 
 CLAMPED_INDEX = 1
 """Index, among a stream's models, of the one with clamped units."""
@@ -52,13 +50,15 @@ class ScoredText:
         return f"<ScoredText: {len(self.tokenized):,} tokens, {self.bits_per_character:.3f} bits per character>"
 
     def _repr_html_(self) -> str:
+        from unrolled.views.colored_text import surprisal_html
+
         return surprisal_html(self.tokenized.token_texts, self.bits)
 
 
 def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = ()) -> ScoredText:
     """Return the bits of every token of a text in memory, with units clamped if `clamps` are given."""
     tokenized = session.tokenize(text)
-    bits = record_activations(session.model, tokenized, clamps).bits()
+    bits = token_bits(session.scoring_model(clamps), tokenized)
     bits[~tokenized.known_mask] = UNKNOWN_BITS
     return ScoredText(tokenized, bits)
 
@@ -71,23 +71,22 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
     sessions = [session, *(_open_other(session, path) for path in options.compare)]
     names = [str(session.path if session.run is None else session.run.path), *options.compare]
     scorers = [
-        SurprisalScorer(model_session.model, model_session.tokenizer, model_session.saved.documents, session.machine)
+        SurprisalScorer(model_session.scoring_model(), model_session.tokenizer, model_session.saved.documents)
         for model_session in sessions
     ]
     if options.clamp:
         clamps = [parse_clamp(text) for text in options.clamp]
-        scorers.insert(CLAMPED_INDEX, replace(scorers[0], clamps=clamps))
+        scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
     return ScoringStream(names, scorers, session.code_point_chunks(name, TableFormat(encoding=options.encoding)))
 
 
 def _open_other(session: TextSession, name: str) -> TextSession:
     path = find_model(Path(name))
-    saved = load_text_model(path)
+    saved = read_text_model(path)
     if saved.tokenizer.kind != session.tokenizer.kind:
         raise UsageError(
             f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable."
         )
-    saved.model.to(session.machine.device).eval()
     run = Run(path.parent) if (path.parent / "config.json").is_file() else None
-    return TextSession(path, saved, session.machine, run)
+    return TextSession(path, saved, session.options, run)

@@ -100,7 +100,7 @@ class TableSession(Displayed):
         if table_name is None:
             if self.run is None:
                 raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
-            from unrolled.training.resume import load_request  # not at the top: predicting needs no training code
+            from unrolled.checkpoints.run_data import load_request  # not at the top: predicting needs no training code
             from unrolled.training.tasks.table import TableTask
 
             request, origin = load_request(self.run)

@@ -5,45 +5,76 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.checkpoints.run_dir import Run
 from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
-from unrolled.generation.sampling import sampling_precision
-from unrolled.nn.device import DeviceConfig
-from unrolled.nn.kernels.native_decoder import Precision
-from unrolled.nn.language_model import RecurrentLM
-from unrolled.options import DataOptions, TrainRequest, from_dict
-from unrolled.tables.column_text import column_tokens, open_column, write_column
-from unrolled.tables.table_format import FIRST_ROW, TableFormat
-from unrolled.text.corpus import Corpus, cache_folder, open_corpus
-from unrolled.text.document_files import prepare_files, remove_copies
+from unrolled.generation.sampling import Network, text_network
+from unrolled.nn.kernels.extension import set_num_threads
+from unrolled.nn.unit_clamp import Clamp
+from unrolled.options import DataOptions, MachineOptions, TrainRequest, from_dict
+from unrolled.runtime import machine, native_layers
+from unrolled.runtime.language_model import LanguageModel
+from unrolled.runtime.native_decoder import Precision
+from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
+from unrolled.runtime.text_network import TextModel
 from unrolled.text.normalization import change_note, normalize_chunks
-from unrolled.text.splitting import Splits
-from unrolled.text.text_files import read_chunks, resolve_inputs
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPARATOR, Ids, Tokenizer
+
+if TYPE_CHECKING:
+    from unrolled.checkpoints.model_file import TextModelFile
+    from unrolled.nn.device import DeviceConfig
+    from unrolled.nn.language_model import RecurrentLM
+    from unrolled.tables.table_format import TableFormat
+    from unrolled.text.corpus import Corpus
+    from unrolled.text.splitting import Splits
 
 logger = logging.getLogger(__name__)
 
 STDIN_PATH = Path("/dev/stdin")
 
 
-@dataclass(frozen=True, repr=False)
 class TextSession(Displayed):
-    """A text model with its tokenizer, its device, and its run folder, if there is one."""
+    """A text model with its tokenizer, its device, and its run folder, if there is one.
 
-    path: Path
-    saved: TextModelFile
-    machine: DeviceConfig
-    run: Run | None
+    Sampling and scoring use the arrays of `saved`, without torch. The network of torch is built when `model` is first asked
+    for, on the same memory, and at once where only torch can do what `options` ask for; from then on it is the model.
+
+    Raises `UsageError` for a device or kernel that is not available.
+    """
+
+    def __init__(self, path: Path, saved: TextModel, options: MachineOptions, run: Run | None) -> None:
+        self.path, self.saved, self.options, self.run = path, saved, options, run
+        if options.threads:
+            set_num_threads(options.threads)
+        kernel_reason = native_layers.unsupported_reason(saved.network) if options.kernels == "native" else None
+        self.needs_torch = (
+            options.device not in ("auto", "cpu")
+            or options.kernels == "torch"
+            or kernel_reason is not None
+            or saved.network.cell not in CELL_STEPS
+        )
+        if self.needs_torch:
+            _ = self.torch_parts
+
+    @cached_property
+    def torch_parts(self) -> tuple[TextModelFile, DeviceConfig, str]:
+        """The network of torch, its device and number format, and the name of its kernel."""
+        from unrolled.generation.torch_model import as_text_model_file
+        from unrolled.nn.device import select_device
+        from unrolled.nn.kernels.select import choose_kernel
+
+        model_file = as_text_model_file(self.path, self.saved)
+        device_config = select_device(self.options)
+        network = model_file.model.to(device_config.device).eval()
+        return model_file, *choose_kernel(network, device_config, self.options)
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -52,8 +83,18 @@ class TextSession(Displayed):
 
     @property
     def model(self) -> RecurrentLM:
-        """The network."""
-        return self.saved.model
+        """The network of torch."""
+        return self.torch_parts[0].model
+
+    @property
+    def machine(self) -> DeviceConfig:
+        """Device, number format and threads of the network of torch."""
+        return self.torch_parts[1]
+
+    @property
+    def network(self) -> Network:
+        """What samples are drawn from: the arrays, or the network of torch if it exists."""
+        return self.model if "torch_parts" in self.__dict__ else self.saved.network
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -63,7 +104,22 @@ class TextSession(Displayed):
     @property
     def sampling_precision(self) -> Precision | None:
         """Precision of the native sampling kernel; None where the reference kernel was requested."""
-        return sampling_precision(self.model, self.machine.dtype)
+        return machine.sampling_precision(self.options)
+
+    def scoring_model(self, clamps: Sequence[Clamp] = ()) -> LanguageModel:
+        """Return what reads a text to score it: torch on a GPU or in bfloat16, else the runtime, in float32."""
+        options = self.options
+        if self.needs_torch or options.precision == "bfloat16" or (options.device == "auto" and machine.may_have_gpu()):
+            from unrolled.generation.torch_model import TorchModel
+
+            if self.needs_torch or options.precision == "bfloat16" or self.machine.device.type != "cpu":
+                return TorchModel(self.model, self.machine, clamps)
+        arrays, reason = text_network(self.network)
+        if arrays is None:
+            raise UsageError(f"The model cannot be read without torch: {reason}.")
+        if options.kernels == "reference" or native_layers.unsupported_reason(arrays):
+            return NumpyModel(arrays, clamps)
+        return native_layers.NativeModel(arrays, clamps)
 
     @property
     def name(self) -> str:
@@ -84,17 +140,18 @@ class TextSession(Displayed):
     @property
     def description(self) -> str:
         """A short description of the layers."""
-        options = self.model.options
-        num_parameters = sum(weight.numel() for weight in self.model.parameters())
-        return f"{options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
+        options = self.saved.options
+        return f"{options.layers} x {options.hidden} {options.cell.upper()}, {self.saved.network.num_parameters:,} parameters"
 
     def corpus(self, inputs: tuple[str, ...], format: TableFormat | None = None) -> tuple[Corpus, Splits]:
         """Return an encoded text and its splits: that of `inputs`, or of the run if there are none.
 
         `format` is how the files of `inputs` are read; its header is for models of a column of tables.
         """
-        from unrolled.training.resume import load_request  # not at the top: sampling needs no training code
-        from unrolled.training.tasks.text import reopen_corpus
+        from unrolled.checkpoints.run_data import load_request, reopen_corpus  # not at the top: sampling needs no texts
+        from unrolled.tables.column_text import open_column
+        from unrolled.tables.table_format import FIRST_ROW, TableFormat
+        from unrolled.text.corpus import open_corpus
 
         if self.run is None:
             request, fingerprints = TrainRequest(), {"content_hash": "", "cache_key": ""}
@@ -145,6 +202,11 @@ class TextSession(Displayed):
 
     def code_point_chunks(self, name: str | None, format: TableFormat | None = None) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""
+        from unrolled.tables.table_format import TableFormat
+        from unrolled.text.corpus import cache_folder
+        from unrolled.text.document_files import remove_copies
+        from unrolled.text.text_files import read_chunks
+
         if name is None:
             yield from self._held_out_code_points()
             return
@@ -168,6 +230,11 @@ class TextSession(Displayed):
 
     def _files(self, name: str, format: TableFormat) -> list[Path]:
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
+        from unrolled.tables.column_text import column_tokens, write_column
+        from unrolled.text.corpus import cache_folder
+        from unrolled.text.document_files import prepare_files
+        from unrolled.text.text_files import resolve_inputs
+
         if self.column is not None:
             return [write_column(name, column_tokens(self.column, DataOptions())[0], format)]
         documents = "blank-line" if self.saved.documents == "blank-line" else "none"

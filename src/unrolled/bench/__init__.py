@@ -19,15 +19,16 @@ from unrolled.atomic_io import write_atomic
 from unrolled.bench import learning
 from unrolled.bench.process import BenchProcess
 from unrolled.bench.workloads import VOCAB_SIZE
+from unrolled.generation.torch_model import as_text_network
 from unrolled.nn.cells import CELLS
 from unrolled.nn.device import has_fast_bfloat16
 from unrolled.nn.kernels import native
 from unrolled.nn.kernels.extension import native_module
-from unrolled.nn.kernels.native_decoder import PRECISIONS, NativeDecoder
 from unrolled.nn.kernels.select import KERNELS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import BenchOptions, ModelOptions
 from unrolled.output_paths import check_outputs
+from unrolled.runtime.native_decoder import PRECISIONS, NativeDecoder
 from unrolled.views.svg_curves import loss_curves_svg
 
 logger = logging.getLogger(__name__)
@@ -204,7 +205,7 @@ def _native_precisions() -> tuple[str, ...]:
 def _memory_bound_steps(hidden: int, streams: int, precision: Any) -> float:
     """Return the steps a second in which the weights could be read, and nothing done with them: the best of five."""
     model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=2, hidden=hidden)).eval()
-    decoder = NativeDecoder(model, streams, precision)
+    decoder = NativeDecoder(as_text_network(model), streams, precision)
     rates = [native_module().memory_bandwidth(decoder.weight_bytes, decoder.threads, 0.1) for _ in range(5)]
     return float(max(rates)) / decoder.weight_bytes
 

@@ -20,14 +20,17 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from unrolled.atomic_io import TMP_MARK, atomic_dir, make_dir, remove_dir, remove_tmp, storage_error, write_atomic
+from unrolled.checkpoints.array_file import MODEL_FILE_NAME
 from unrolled.checkpoints.format_1 import upgrade_config
-from unrolled.checkpoints.model_file import MODEL_FILE_NAME, ModelFile, load_checked, load_model, save_checked, save_model
 from unrolled.errors import ModelError, UsageError, did_you_mean
+
+if TYPE_CHECKING:  # the models of a run are read and written with torch, the folder is not
+    from torch import Tensor
+
+    from unrolled.checkpoints.model_file import ModelFile
 
 TRAINING_FILE_NAME = "training.safetensors"
 _ESCAPED_CHARACTERS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
@@ -119,6 +122,8 @@ class Run:
 
     def save_best(self, model_file: ModelFile) -> None:
         """Replace the run's model."""
+        from unrolled.checkpoints.model_file import save_model
+
         save_model(self.model_path, model_file)
 
     def checkpoints(self) -> list[tuple[int, Path]]:
@@ -132,6 +137,8 @@ class Run:
 
     def save_checkpoint(self, step: int, model_file: ModelFile, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, then remove all but the last few."""
+        from unrolled.checkpoints.model_file import save_checked, save_model
+
         with atomic_dir(self.path / "checkpoints" / f"step-{step}") as folder:
             save_model(folder / MODEL_FILE_NAME, model_file)
             save_checked(folder / TRAINING_FILE_NAME, tensors, {"kind": "training", **metadata})
@@ -142,6 +149,8 @@ class Run:
 
     def load_checkpoint(self) -> tuple[ModelFile, dict[str, Tensor], dict[str, Any], list[str]]:
         """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
+        from unrolled.checkpoints.model_file import load_checked, load_model
+
         skipped: list[str] = []
         for step, folder in reversed(self.checkpoints()):
             try:

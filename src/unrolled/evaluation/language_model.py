@@ -7,21 +7,25 @@ The context is `carried` if the state is carried through the whole text, or `win
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from unrolled.display import Displayed
-from unrolled.nn.cells import State
-from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM
-from unrolled.nn.loss import cross_entropy
+from unrolled.generation.sampling import Network
+from unrolled.nn.unit_clamp import Clamp
+from unrolled.runtime.language_model import LanguageModel
+from unrolled.runtime.native_layers import NativeModel, unsupported_reason
+from unrolled.runtime.numpy_model import NumpyModel
+from unrolled.runtime.text_network import TextNetwork
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, Batch, IdReader, length_sorted_batches
 from unrolled.text.tokenizer import Ids
+
+if TYPE_CHECKING:
+    from unrolled.nn.device import DeviceConfig
 
 MIN_COLUMN_TOKENS = 4096
 """A long text is split into batch columns of at least this many tokens."""
@@ -78,10 +82,28 @@ class Evaluation(Displayed):
         return self.nats / math.log(2)
 
 
-@torch.inference_mode()
+def scoring_model(
+    model: Network | LanguageModel, machine: DeviceConfig | None = None, clamps: Sequence[Clamp] = ()
+) -> LanguageModel:
+    """Return what reads a text: the native layers or numpy for plain arrays, torch for a network of torch.
+
+    Args:
+        model: The network; what is a `LanguageModel` already is returned as it is.
+        machine: Number format and device of a network of torch; plain arrays are read in float32.
+        clamps: Units to clamp.
+    """
+    if isinstance(model, LanguageModel):
+        return model
+    if isinstance(model, TextNetwork):
+        return NumpyModel(model, clamps) if unsupported_reason(model) else NativeModel(model, clamps)
+    from unrolled.generation.torch_model import TorchModel
+
+    return TorchModel(model, machine, clamps)
+
+
 def evaluate(
-    model: RecurrentLM,
-    machine: DeviceConfig,
+    model: Network | LanguageModel,
+    machine: DeviceConfig | None,
     ids: Ids,
     eos_id: int | None = None,
     max_document_length: int | None = None,
@@ -94,6 +116,7 @@ def evaluate(
     """Return the mean loss of `model` on `ids`.
 
     Args:
+        model: The network, and `machine`: as for `scoring_model`.
         ids: `(N,)`; every token but the first is predicted.
         eos_id: The token between documents, if there are documents.
         max_document_length: The length of the longest document; if it is small, documents are read as padded rows.
@@ -108,49 +131,41 @@ def evaluate(
     """
     if len(ids) < 2:
         raise ValueError(f"At least two tokens are needed, to predict one from the other; got {len(ids)}.")
+    scorer = scoring_model(model, machine)
     if window is not None:
         batches, context = _window_batches(ids, window, eos_id), f"window={window}"
     elif eos_id is not None and max_document_length is not None and max_document_length <= MAX_ROW_LENGTH:
         batches, context = length_sorted_batches(ids, eos_id, MAX_COLUMNS * CHUNK_STEPS, max_tokens), "document"
     else:
         batches, context = _column_batches(ids, eos_id, max_tokens), "carried" if eos_id is None else "document"
-    was_training = model.training
-    model.eval()
-    try:
-        sums, num_tokens, num_chars, error = _accumulate_loss(model, machine, batches, char_starts, check, logit_scale)
-    finally:
-        model.train(was_training)
+    with scorer.inference():
+        sums, num_tokens, num_chars, error = _accumulate_loss(scorer, batches, char_starts, check, logit_scale)
     nats, slope, curvature = (value / max(1, num_chars) for value in sums)
     return Evaluation(nats, num_tokens, num_chars, context, slope=slope, curvature=curvature, standard_error=error)
 
 
 def _accumulate_loss(
-    model: RecurrentLM,
-    machine: DeviceConfig,
+    model: LanguageModel,
     batches: Iterator[Batch],
     char_starts: npt.NDArray[np.bool_] | None,
     check: Callable[[], None],
     logit_scale: float | None,
 ) -> tuple[list[float], int, int, float | None]:
     """Return the sums of the losses and of their two derivatives, the numbers of tokens and characters, the standard error."""
-    total = torch.zeros(3, dtype=torch.float64, device=machine.device)
+    total = np.zeros(3)
     num_tokens = num_chars = 0
     samples = _LossSamples()
-    state: State = None
+    state: Any = None
     for batch in batches:
         check()
-        inputs, targets = (torch.from_numpy(array).to(machine.device) for array in (batch.inputs, batch.targets))
-        resets = None if batch.resets is None else torch.from_numpy(batch.resets).to(machine.device)
-        state = state if batch.carry_state else model.initial_state(inputs.shape[1])
-        with machine.autocast():
-            logits, state = model(inputs, state, resets)
-        sums, losses = _batch_loss(logits, targets, logit_scale)
-        total += sums
+        state = state if batch.carry_state else model.initial_state(batch.inputs.shape[1])
+        losses, derivatives, state = model.loss_sums(batch.inputs, batch.targets, state, batch.resets, logit_scale)
+        total += (losses.sum(), *derivatives)
         num_tokens += batch.num_targets
         is_scored = batch.targets != IGNORE_INDEX
         chars = is_scored if char_starts is None else is_scored & char_starts[np.where(is_scored, batch.targets, 0)]
         num_chars += int(chars.sum())
-        samples.add(losses.cpu().numpy(), chars.sum(0), batch.carry_state)
+        samples.add(losses, chars.sum(0), batch.carry_state)
     return total.tolist(), num_tokens, num_chars, samples.standard_error()
 
 
@@ -192,28 +207,6 @@ def ratio_standard_error(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.f
         return None
     residuals = sums - counts * (sums.sum() / counts.sum())
     return float(np.sqrt(np.square(residuals).sum() * len(sums) / (len(sums) - 1)) / counts.sum())
-
-
-def _batch_loss(logits: Tensor, targets: Tensor, logit_scale: float | None) -> tuple[Tensor, Tensor]:
-    """Return the sums over all targets of the loss and its two derivatives by `logit_scale` (zero if it is None), `(3,)`,
-    and the sum of the losses of each batch column, `(B,)`.
-
-    The first derivative is the mean logit under the model minus the target's logit; the second is their variance.
-    """
-    if logit_scale is None:
-        losses = cross_entropy(logits, targets, "none").view(targets.shape).sum(0, dtype=torch.float64)
-        zero = torch.zeros((), dtype=torch.float64, device=logits.device)
-        return torch.stack([losses.sum(), zero, zero]), losses
-    is_scored = targets != IGNORE_INDEX
-    scored_logits, target_ids = logits[is_scored].float(), targets[is_scored].unsqueeze(-1)  # (N, V), (N, 1)
-    log_probs = (scored_logits * logit_scale).log_softmax(-1)
-    probs = log_probs.exp()
-    mean = (probs * scored_logits).sum(-1)
-    variance = (probs * scored_logits.square()).sum(-1) - mean.square()
-    token_losses = -log_probs.gather(-1, target_ids)
-    terms = (token_losses, mean - scored_logits.gather(-1, target_ids).squeeze(-1), variance)
-    losses = torch.zeros(targets.shape, device=logits.device).masked_scatter(is_scored, token_losses)
-    return torch.stack([term.sum(dtype=torch.float64) for term in terms]), losses.sum(0, dtype=torch.float64)
 
 
 def _column_batches(ids: Ids, eos_id: int | None, max_tokens: int | None) -> Iterator[Batch]:

@@ -6,22 +6,25 @@ so that a long text is read at the speed of batched matrix products.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional as F
 
-from unrolled.evaluation.language_model import CHUNK_STEPS, MAX_COLUMNS, WARMUP_TOKENS
-from unrolled.nn.clamp import Clamp, clamped
-from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM
+from unrolled.evaluation.language_model import CHUNK_STEPS, MAX_COLUMNS, WARMUP_TOKENS, scoring_model
+from unrolled.generation.sampling import Network
+from unrolled.nn.unit_clamp import Clamp
+from unrolled.runtime.language_model import LanguageModel
 from unrolled.text.batching import MAX_ROW_LENGTH
+from unrolled.text.tokenized_text import TokenizedText
 from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, NUM_CODE_POINTS, Tokenizer
+
+if TYPE_CHECKING:
+    from unrolled.nn.device import DeviceConfig
 
 MAX_COLUMN_TOKENS = 8192
 """Tokens of a batch column: many, so that the warm-up is a small part of them."""
@@ -43,15 +46,19 @@ CodePoints = npt.NDArray[Any]
 class SurprisalScorer:
     """One model that scores the blocks of a text in order, with or without clamped units.
 
-    `documents` is the model's kind of document, as of the option.
+    `documents` is the model's kind of document, as of the option; `machine` is as for `scoring_model`.
     """
 
-    model: RecurrentLM
+    model: Network | LanguageModel
     tokenizer: Tokenizer
     documents: str
-    machine: DeviceConfig
+    machine: DeviceConfig | None = None
     clamps: Sequence[Clamp] = ()
     _context: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @functools.cached_property
+    def _scorer(self) -> LanguageModel:
+        return scoring_model(self.model, self.machine, self.clamps)
 
     def score(self, code_points: CodePoints) -> tuple[Bits, npt.NDArray[np.bool_]]:
         """Return the bits of each token of the next block `(N,)`, and whether the model has a token for it `(N,)`.
@@ -67,7 +74,7 @@ class SurprisalScorer:
         if eos_id is not None and len(self._context) == 0:
             self._context = np.array([eos_id])
         all_ids = np.concatenate([self._context, ids])
-        with torch.inference_mode(), clamped(self.model.stack, self.clamps):
+        with self._scorer.inference():
             if self._is_short_documents(all_ids, eos_id):
                 nats = self._document_losses(all_ids, eos_id or 0)
             else:
@@ -92,13 +99,13 @@ class SurprisalScorer:
         num_columns = max(1, min(MAX_COLUMNS, (num_targets - first_target) // (MAX_COLUMN_TOKENS // 2)))
         starts = first_target + np.arange(num_columns) * (num_targets - first_target) // num_columns
         stops = np.append(starts[1:], num_targets)
-        state = self.model.initial_state(num_columns)
+        state = self._scorer.initial_state(num_columns)
         for step in range(-min(WARMUP_TOKENS, int(starts[-1])), int((stops - starts).max()), CHUNK_STEPS):
             positions = starts + np.arange(step, step + CHUNK_STEPS)[:, None]  # (T, B)
             is_scored = (positions >= starts) & (positions < stops)
             clipped = np.clip(positions, 0, num_targets - 1)
             resets = positions == 0 if eos_id is None else (positions == 0) | (ids[clipped] == eos_id)
-            losses, state = self._losses(ids[clipped], ids[clipped + 1], state, resets if resets.any() else None)
+            losses, state = self._scorer.token_losses(ids[clipped], ids[clipped + 1], state, resets if resets.any() else None)
             nats[positions[is_scored] + 1] = losses[is_scored]
         return nats
 
@@ -114,18 +121,23 @@ class SurprisalScorer:
             positions = starts[group] + np.arange(int(lengths[group].max()))[:, None]
             is_scored = positions < starts[group] + lengths[group]
             clipped = np.minimum(positions, len(ids) - 2)
-            losses, _ = self._losses(ids[clipped], ids[clipped + 1], self.model.initial_state(batch_size), None)
+            losses, _ = self._scorer.token_losses(ids[clipped], ids[clipped + 1], self._scorer.initial_state(batch_size), None)
             nats[positions[is_scored] + 1] = losses[is_scored]
         return nats
 
-    def _losses(self, inputs: CodePoints, targets: CodePoints, state: Any, reset_mask: CodePoints | None) -> tuple[Bits, Any]:
-        device = self.machine.device
-        reset_tensor = None if reset_mask is None else torch.from_numpy(reset_mask).to(device)
-        with self.machine.autocast():
-            logits, state = self.model(torch.from_numpy(inputs).to(device), state, reset_tensor)
-        target_tensor = torch.from_numpy(targets).to(device)
-        losses = F.cross_entropy(logits.flatten(0, 1).float(), target_tensor.flatten(), reduction="none")
-        return losses.view(targets.shape).cpu().numpy(), state
+
+def token_bits(model: LanguageModel, tokenized: TokenizedText) -> Bits:
+    """Return the surprisal of each token of a text given those before it, in bits, `(T,)`; nan for the first."""
+    ids, resets = tokenized.ids[:, None], tokenized.reset_mask
+    bits = np.full(len(ids), np.nan)
+    with model.inference():
+        state = model.initial_state(1)
+        for start in range(0, len(ids) - 1, MAX_ROW_LENGTH):
+            chunk = slice(start, min(start + MAX_ROW_LENGTH, len(ids) - 1))
+            targets, chunk_resets = ids[chunk.start + 1 : chunk.stop + 1], None if resets is None else resets[chunk, None]
+            losses, state = model.token_losses(ids[chunk], targets, state, chunk_resets)
+            bits[chunk.start + 1 : chunk.stop + 1] = losses[:, 0] / math.log(2)
+    return bits
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unrolled.generation.sampling import PhiloxStreams, sample_token
+from unrolled.generation.random_streams import PhiloxStreams
+from unrolled.generation.sampling import sample_token
 from unrolled.nn.cells import map_state
 from unrolled.nn.decoder import Decoder, DecoderState, EncoderMemory
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -163,7 +164,8 @@ def sample_sequences(
         logits = logits.float()
         if fixed_length:
             logits[:, decoder.eos_id] = -torch.inf
-        next_ids = sample_token(logits, random_streams.at(step).to(logits.device), options)
+        drawn = sample_token(logits.cpu().numpy(), random_streams.at(step), options)
+        next_ids = torch.from_numpy(drawn).to(logits.device)
         log_probs += logits.double().log_softmax(-1).gather(1, next_ids[:, None])[:, 0].masked_fill(is_done, 0.0)
         is_done |= next_ids == decoder.eos_id
         ids.append(next_ids.masked_fill(is_done, decoder.eos_id))

@@ -13,22 +13,30 @@ import contextlib
 import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+import numpy.typing as npt
 
 from unrolled.display import Displayed
 from unrolled.errors import UsageError
-from unrolled.nn.cells import State, map_state, unroll_by_step
-from unrolled.nn.clamp import Clamp, clamped
+from unrolled.generation.random_streams import PhiloxStreams
 from unrolled.nn.kernels.extension import native_module
-from unrolled.nn.kernels.native_decoder import NativeDecoder, Precision, unsupported_reason
-from unrolled.nn.language_model import RecurrentLM
+from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
+from unrolled.runtime.language_model import Floats, LanguageModel, State, softmax
+from unrolled.runtime.native_decoder import NativeDecoder, Precision, unsupported_reason
+from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
+from unrolled.runtime.text_network import TextNetwork
 from unrolled.text.tokenizer import Tokenizer, replace_undecodable, to_utf8
+
+if TYPE_CHECKING:  # torch is only imported for networks that are torch's
+    from unrolled.nn.language_model import RecurrentLM
+
+Network: TypeAlias = "TextNetwork | RecurrentLM"
+"""A language model as plain arrays, or as a module of torch, whose arrays are taken where they are on the CPU."""
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
 
 REFERENCE_BATCH = 4
 """Batch size of the reference path. It never changes, since matrix products of other sizes round differently."""
@@ -71,110 +79,113 @@ class Sample(Displayed):
         }  # fmt: skip
 
 
-def apply_temperature(logits: Tensor, options: SampleOptions) -> Tensor:
+def apply_temperature(logits: Doubles, options: SampleOptions) -> Doubles:
     """Divide by the temperature; 0 keeps only the most likely token."""
     if options.temperature == 0:
-        best = torch.full_like(logits, -torch.inf)
-        return best.scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+        best = np.full_like(logits, -np.inf)
+        np.put_along_axis(best, logits.argmax(-1, keepdims=True), 0.0, -1)
+        return best
     return logits if options.temperature == 1 else logits / options.temperature
 
 
-def apply_top_k(logits: Tensor, options: SampleOptions) -> Tensor:
+def apply_top_k(logits: Doubles, options: SampleOptions) -> Doubles:
     """Keep the k most likely tokens, exactly k even with ties."""
     if not 0 < options.top_k < logits.shape[-1]:
         return logits
-    filtered = torch.full_like(logits, -torch.inf)
-    values, ids = logits.topk(options.top_k, -1)
-    return filtered.scatter(-1, ids, values)
+    filtered, ids = np.full_like(logits, -np.inf), _most_likely_first(logits)[..., : options.top_k]
+    np.put_along_axis(filtered, ids, np.take_along_axis(logits, ids, -1), -1)
+    return filtered
 
 
-def apply_top_p(logits: Tensor, options: SampleOptions) -> Tensor:
+def apply_top_p(logits: Doubles, options: SampleOptions) -> Doubles:
     """Keep the smallest set of most likely tokens with a total probability of at least p (nucleus sampling, Holtzman et al.
     2020)."""
     if options.top_p >= 1:
         return logits
-    values, ids = logits.sort(-1, descending=True)
-    probs = values.softmax(-1)
+    ids = _most_likely_first(logits)
+    values = np.take_along_axis(logits, ids, -1)
+    probs = softmax(values)
     is_removed = probs.cumsum(-1) - probs >= options.top_p
-    return torch.empty_like(logits).scatter(-1, ids, values.masked_fill(is_removed, -torch.inf))
+    filtered = np.empty_like(logits)
+    np.put_along_axis(filtered, ids, np.where(is_removed, -np.inf, values), -1)
+    return filtered
 
 
-def apply_min_p(logits: Tensor, options: SampleOptions) -> Tensor:
+def apply_min_p(logits: Doubles, options: SampleOptions) -> Doubles:
     """Remove tokens whose probability is below `min_p` times that of the most likely one."""
     if options.min_p == 0:
         return logits
-    probs = logits.softmax(-1)
-    return logits.masked_fill(probs < options.min_p * probs.amax(-1, keepdim=True), -torch.inf)
+    probs = softmax(logits)
+    filtered: Doubles = np.where(probs < options.min_p * probs.max(-1, keepdims=True), -np.inf, logits)
+    return filtered
 
 
-LogitsProcessor: TypeAlias = Callable[[Tensor, SampleOptions], Tensor]
+def _most_likely_first(logits: Doubles) -> npt.NDArray[np.int64]:
+    """Return the ids of each row, the most likely one first, equally likely ones in their order."""
+    order: npt.NDArray[np.int64] = np.argsort(-logits, axis=-1, kind="stable")
+    return order
+
+
+LogitsProcessor: TypeAlias = Callable[[Doubles, SampleOptions], Doubles]
 
 NATIVE_PROCESSORS: tuple[LogitsProcessor, ...] = (apply_temperature, apply_top_k, apply_top_p, apply_min_p)
 """The processors that the native decoder has in C++ too, in its order."""
 
 LOGITS_PROCESSORS: list[LogitsProcessor] = [*NATIVE_PROCESSORS]
-"""The processors of every draw, in order: logits `(B, V)` float64 to logits of the same shape. With any other list than the
-native one, samples are drawn by the reference path, which applies whatever is in it."""
+"""The processors of every draw, in order: logits `(B, V)`, a float64 array, to logits of the same shape. With any other list
+than the native one, samples are drawn by the reference path, which applies whatever is in it."""
 
 
-def sample_token(logits: Tensor, uniforms: Tensor, options: SampleOptions) -> Tensor:
+def sample_token(logits: Floats, uniforms: Doubles, options: SampleOptions) -> npt.NDArray[np.int64]:
     """Apply the logits processors to `(B, V)` and draw one id per row, `(B,)`, by inverting the CDF at `uniforms` `(B,)`."""
-    logits = logits.double()
-    for process in LOGITS_PROCESSORS:
-        logits = process(logits, options)
-    cumulative = logits.softmax(-1).cumsum(-1)  # (B, V)
-    thresholds = uniforms.unsqueeze(-1) * cumulative[:, -1:]
-    # right=True: a threshold equal to a cumulative sum selects the token after it, so zero probability is never drawn.
-    return torch.searchsorted(cumulative, thresholds, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+    processed = logits.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of a model whose weights are not finite
+        for process in LOGITS_PROCESSORS:
+            processed = process(processed, options)
+        cumulative = softmax(processed).cumsum(-1)  # (B, V)
+        thresholds = uniforms[:, None] * cumulative[:, -1:]
+        # A threshold equal to a cumulative sum selects the token after it, so zero probability is never drawn.
+        counts = (~(cumulative > thresholds)).sum(-1)
+    ids: npt.NDArray[np.int64] = np.minimum(counts, logits.shape[-1] - 1)
+    return ids
 
 
-class PhiloxStreams:
-    """Random numbers in [0, 1) for each position of each sample, keyed by (seed, position)."""
-
-    BLOCK = 256
-    _BLOCK_STRIDE = 1 << 64
-    """Counter steps from one block of numbers to the next."""
-
-    _BLOCK_STEPS = BLOCK // 4
-
-    def __init__(self, seeds: list[int]) -> None:
-        zero = np.zeros(4, np.uint64)
-        self._streams = [np.random.Philox(key=np.array([seed, 0], np.uint64), counter=zero) for seed in seeds]
-        self._block_start, self._next_index = -self.BLOCK, 0
-        self._block = torch.empty(0)
-
-    def at(self, position: int) -> Tensor:
-        """Return the numbers of all samples at `position`, `(B,)` float64."""
-        return self.block(position, 1)[0]
-
-    def block(self, position: int, count: int) -> Tensor:
-        """Return the numbers at `count` positions from `position`, `(count, B)`; all must be in the same `BLOCK`."""
-        if not self._block_start <= position < self._block_start + self.BLOCK:
-            self._block_start = position // self.BLOCK * self.BLOCK
-            index = self._block_start // self.BLOCK
-            if num_steps := (index - self._next_index) * self._BLOCK_STRIDE % (1 << 256):
-                for stream in self._streams:
-                    stream.advance(num_steps)
-            rows = [np.random.Generator(stream).random(self.BLOCK) for stream in self._streams]
-            for stream in self._streams:
-                stream.advance(self._BLOCK_STRIDE - self._BLOCK_STEPS)
-            self._next_index = index + 1
-            self._block = torch.from_numpy(np.stack(rows, axis=1))  # (BLOCK, B)
-        return self._block[position - self._block_start : position - self._block_start + count]
-
-
-TokenBlocks: TypeAlias = Generator[NDArray[np.int64], None, None]
+TokenBlocks: TypeAlias = Generator[npt.NDArray[np.int64], None, None]
 """Blocks of ids `(B, T)`: the next T tokens of each sample."""
 
 
+def text_network(model: Network) -> tuple[TextNetwork | None, str | None]:
+    """Return the arrays of a model and None, or None and the reason why only torch can run it."""
+    if isinstance(model, TextNetwork):
+        return model, None
+    from unrolled.generation.torch_model import arrays_reason, as_text_network
+
+    reason = arrays_reason(model)
+    return (None, reason) if reason else (as_text_network(model), None)
+
+
+def reference_model(model: Network, clamps: Sequence[Clamp] = ()) -> LanguageModel:
+    """Return what takes single steps where the native decoder is not used: numpy, or torch where numpy cannot."""
+    network, _ = text_network(model)
+    if network is not None and network.cell in CELL_STEPS:
+        return NumpyModel(network, clamps)
+    if isinstance(model, TextNetwork):
+        raise UsageError(f"There is no step without torch for the cell {model.cell}: load the model with torch.")
+    from unrolled.generation.torch_model import TorchModel
+
+    return TorchModel(model, clamps=clamps)
+
+
 def native_precision(
-    model: RecurrentLM, options: SampleOptions, clamps: Sequence[object], precision: Precision | None
+    model: Network, options: SampleOptions, clamps: Sequence[object], precision: Precision | None
 ) -> Precision | None:
     """Return the precision of the native decoder's weights, or None where samples are drawn by the reference path.
 
     Raises `UsageError` if int8, which only the native decoder has, was asked for and it cannot be used.
     """
-    reason = unsupported_reason(model)
+    network, reason = text_network(model)
+    if network is not None:
+        reason = unsupported_reason(network)
     if clamps:
         reason = "units are clamped"
     if tuple(LOGITS_PROCESSORS) != NATIVE_PROCESSORS:
@@ -186,33 +197,27 @@ def native_precision(
     return None if reason else "int8" if options.int8 else precision
 
 
-def sampling_precision(model: RecurrentLM, dtype: torch.dtype) -> Precision | None:
-    """Return the precision to sample with for products in `dtype`; None where the model has the reference kernel."""
-    if model.cells()[0].kernel is unroll_by_step:
-        return None
-    return "bfloat16" if dtype == torch.bfloat16 else "float32"
-
-
 def sampling_backend(
-    model: RecurrentLM, options: SampleOptions, clamps: Sequence[object], precision: Precision | None
+    model: Network, options: SampleOptions, clamps: Sequence[object], precision: Precision | None
 ) -> dict[str, str]:
     """Return which `step` draws samples, native or reference, and the `precision` of its weights."""
     native_weights = native_precision(model, options, clamps, precision)
     if native_weights is None:
-        return {"backend": "reference", "precision": str(model.head.weight.dtype).removeprefix("torch.")}
+        weight = model.head_weight if isinstance(model, TextNetwork) else model.head.weight
+        return {"backend": "reference", "precision": str(weight.dtype).removeprefix("torch.")}
     return {"backend": f"native ({native_module().active_isa()})", "precision": native_weights}
 
 
 def make_native_decoder(
-    model: RecurrentLM, num_streams: int, options: SampleOptions, clamps: Sequence[Clamp], precision: Precision | None
+    model: Network, num_streams: int, options: SampleOptions, clamps: Sequence[Clamp], precision: Precision | None
 ) -> NativeDecoder | None:
     """Return a native decoder for at most `NATIVE_BATCH` samples at a time; None where the reference path is used."""
-    weights = native_precision(model, options, clamps, precision)
-    return None if weights is None else NativeDecoder(model, min(num_streams, NATIVE_BATCH), weights)
+    weights, (network, _) = native_precision(model, options, clamps, precision), text_network(model)
+    return None if weights is None or network is None else NativeDecoder(network, min(num_streams, NATIVE_BATCH), weights)
 
 
 def stream_ids(
-    model: RecurrentLM,
+    model: Network,
     prefix_ids: list[int],
     seeds: list[int],
     options: SampleOptions,
@@ -221,56 +226,47 @@ def stream_ids(
 ) -> TokenBlocks:
     """Yield `options.length` ids for each of `seeds` in blocks, continuing the ids of a prompt.
 
-    There may be as many seeds as `decoder` has streams; without one, `REFERENCE_BATCH`. With `clamps`, the model must not be
-    used elsewhere until the generator ends or is closed.
+    There may be as many seeds as `decoder` has streams; without one, `REFERENCE_BATCH`.
     """
-    return (
-        _reference_blocks(model, prefix_ids, seeds, options, clamps)
-        if decoder is None
-        else _native_blocks(decoder, prefix_ids, seeds, options)
-    )
+    if decoder is not None:
+        return _native_blocks(decoder, prefix_ids, seeds, options)
+    return _reference_blocks(reference_model(model, clamps), prefix_ids, seeds, options)
 
 
-def _reference_blocks(
-    model: RecurrentLM, prefix_ids: list[int], seeds: list[int], options: SampleOptions, clamps: Sequence[Clamp]
-) -> TokenBlocks:
-    device = model.head.weight.device
+def _reference_blocks(model: LanguageModel, prefix_ids: list[int], seeds: list[int], options: SampleOptions) -> TokenBlocks:
     random_streams = PhiloxStreams(seeds + [0] * (REFERENCE_BATCH - len(seeds)))
-    with clamped(model.stack, clamps):
-        with torch.inference_mode():  # never around a yield: the caller would be in inference mode too
-            logits, state = prefill(model, prefix_ids)
-            logits = logits.expand(REFERENCE_BATCH, -1)
-            state = map_state(lambda s: s.expand(REFERENCE_BATCH, -1).contiguous(), state)
-        for position in range(options.length):
-            with torch.inference_mode():
-                ids = sample_token(logits, random_streams.at(position).to(device), options)
-            yield ids[: len(seeds), None].cpu().numpy()
-            with torch.inference_mode():
-                logits, state = model.step(ids, state)
+    with model.inference():  # never around a yield: the caller would be in inference mode too
+        logits, state = prefill(model, prefix_ids)
+        logits, state = np.repeat(logits, REFERENCE_BATCH, axis=0), model.repeat_row(state, REFERENCE_BATCH)
+    for position in range(options.length):
+        ids = sample_token(logits, random_streams.at(position), options)
+        yield ids[: len(seeds), None]
+        with model.inference():
+            logits, state = model.step(ids, state)
 
 
 def _native_blocks(decoder: NativeDecoder, prefix_ids: list[int], seeds: list[int], options: SampleOptions) -> TokenBlocks:
     if decoder.prefix_ids != prefix_ids:
         decoder.reset_prefix()
         for start in range(0, len(prefix_ids), PROMPT_CHUNK_TOKENS):
-            decoder.read(torch.tensor(prefix_ids[start : start + PROMPT_CHUNK_TOKENS]).unsqueeze(-1))
+            decoder.read(np.array(prefix_ids[start : start + PROMPT_CHUNK_TOKENS])[:, None])
         decoder.save_prefix(prefix_ids)
     decoder.restore_prefix()
     random_streams, position = PhiloxStreams(seeds), 0
     while position < options.length:
         # The first token comes at once. Block sizes double up to the longest, so no block crosses a border of PhiloxStreams.
         count = min(max(position, 1), MAX_BLOCK_TOKENS, options.length - position)
-        yield decoder.sample(random_streams.block(position, count), options).T.contiguous().numpy()
+        yield np.ascontiguousarray(decoder.sample(random_streams.block(position, count), options).T)
         position += count
 
 
-def prefill(model: RecurrentLM, prefix_ids: list[int]) -> tuple[Tensor, State]:
+def prefill(model: LanguageModel, prefix_ids: list[int]) -> tuple[Floats, State]:
     """Read a prompt of any length; return the logits `(1, V)` after it and the state of that one row."""
-    state: State = model.initial_state(1)
-    ids = torch.tensor(prefix_ids, device=model.head.weight.device).unsqueeze(-1)  # (T, 1)
-    logits = torch.zeros(1, model.vocab_size, device=ids.device)
+    state = model.initial_state(1)
+    ids = np.array(prefix_ids, np.int64)[:, None]  # (T, 1)
+    logits: Floats = np.zeros((1, model.vocab_size), np.float32)
     for start in range(0, len(ids), PROMPT_CHUNK_TOKENS):
-        chunk, state = model(ids[start : start + PROMPT_CHUNK_TOKENS], state)
+        chunk, state = model.unroll(ids[start : start + PROMPT_CHUNK_TOKENS], state)
         logits = chunk[-1]
     return logits, state
 
@@ -286,7 +282,7 @@ class TextStreamer:
         self.stop_strings = tuple(map(tokenizer.normalize, filter(None, stop_strings)))
         self.pending, self.num_tokens, self.finish_reason = "", 0, ""
 
-    def push(self, ids: NDArray[np.int64]) -> str:
+    def push(self, ids: npt.NDArray[np.int64]) -> str:
         """Take the next ids `(T,)`; return the text that is certain to belong to the sample. Ids after its end are ignored."""
         if self.stop_strings:
             return "".join(self._push_token(token_id) for token_id in ids.tolist() if not self.finish_reason)
@@ -341,7 +337,7 @@ def resolve_seed(options: SampleOptions) -> int:
 
 
 def _stream_pieces(
-    model: RecurrentLM,
+    model: Network,
     prefix_ids: list[int],
     seeds: list[int],
     streamers: list[TextStreamer],
@@ -361,7 +357,7 @@ def _stream_pieces(
 
 
 def stream_text(
-    model: RecurrentLM,
+    model: Network,
     tokenizer: Tokenizer,
     options: SampleOptions,
     seed: int,
@@ -381,7 +377,7 @@ def stream_text(
 
 
 def generate(
-    model: RecurrentLM,
+    model: Network,
     tokenizer: Tokenizer,
     options: SampleOptions,
     seed: int,
@@ -392,7 +388,7 @@ def generate(
     """Yield `options.count` samples in order; sample i is what the seed `seed + i` draws, alone or in any batch.
 
     Args:
-        model: the language model, in eval mode.
+        model: the language model, in eval mode if it is torch's.
         tokenizer: the tokenizer that it was trained with.
         options: prompt, length, logits processors' settings, stop strings, count. Its `seed`, `clamp` and `novel_only` are
             not read here.

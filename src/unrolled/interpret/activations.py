@@ -17,9 +17,10 @@ from torch import Tensor
 
 from unrolled.display import Displayed
 from unrolled.nn.cells import Cell, GatedCell, LSTMCell, State, to_dense
-from unrolled.nn.clamp import Clamp, ClampedCell, clamped
+from unrolled.nn.clamp import ClampedCell, clamped
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.stack import Layer, StackState
+from unrolled.nn.unit_clamp import Clamp
 from unrolled.text.tokenized_text import TokenizedText
 
 CHUNK_STEPS = 512

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from unrolled.generation.sampling import generate
 from unrolled.interpret.activations import record_activations
-from unrolled.nn.clamp import Clamp, clamped
+from unrolled.nn.clamp import clamped
 from unrolled.nn.language_model import RecurrentLM
+from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.text.tokenized_text import TokenizedText
 from unrolled.text.tokenizer import Tokenizer

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from unrolled.checkpoints.model_file import ModelFile
-from unrolled.nn.device import select_device
-from unrolled.nn.kernels.select import choose_kernel
-from unrolled.options import MachineOptions
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unrolled.analysis.notebook import NotebookRun
+    from unrolled.nn.device import DeviceConfig
     from unrolled.training.launch import TrainResult
 
 
@@ -23,23 +21,25 @@ class TrainedModel:
         result: The `TrainResult`, if this object comes from `train` or `train_table`; `result.stop_signal` is the number of
             the signal that stopped the training, 0 after `stop_after`, or None if the budget was used up.
         history: Facts about the training that are stored in the model file, such as `val_nats`.
-        machine: Device, number format and threads.
-        kernels: Name of the implementation of the recurrent layers.
+        machine: Device, number format and threads of the network.
+        kernels: Name of the implementation of the recurrent layers of the network.
         parameters: Number of parameters.
     """
 
-    def __init__(self, path: Path, model_file: ModelFile, machine: MachineOptions | None = None) -> None:
+    machine: DeviceConfig
+    kernels: str
+
+    def __init__(self, path: Path, history: dict[str, Any], parameters: int) -> None:
+        self.path, self.history, self.parameters = path, history, parameters
+        self.result: TrainResult | None = None
+
+    @cached_property
+    def run(self) -> NotebookRun | None:
+        """The run folder, or None if the file is not in one."""
         from unrolled.analysis.notebook import NotebookRun
 
-        self.path, self.history = path, model_file.history
-        self.result: TrainResult | None = None
-        options = machine or MachineOptions()
-        device_config = select_device(options)
-        network = model_file.model.to(device_config.device).eval()
-        self.machine, self.kernels = choose_kernel(network, device_config, options)
-        self.parameters = sum(weight.numel() for weight in network.parameters())
         run_dir = self.path.parent
-        self.run = NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None
+        return NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None
 
     def _repr_html_(self) -> str:
         from unrolled.analysis.notebook import facts_table

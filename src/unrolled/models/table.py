@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ExplainKwargs, PredictKwargs, ReportKwargs
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from unrolled.analysis.explain_text import ExplainResult
     from unrolled.analysis.report_data import WrittenReport
+    from unrolled.checkpoints.model_file import TableModelFile
     from unrolled.datasets.tables import Row
     from unrolled.evaluation.predictor import Prediction, Predictor
     from unrolled.interpret.table_activations import RowActivations
@@ -53,8 +53,14 @@ class TableModel(TrainedModel):
 
     def __init__(self, path: Path, model_file: TableModelFile, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.table_session import TableSession
+        from unrolled.nn.device import select_device
+        from unrolled.nn.kernels.select import choose_kernel
 
-        super().__init__(path, model_file, machine)
+        options, network = machine or MachineOptions(), model_file.model
+        device_config = select_device(options)
+        super().__init__(path, model_file.history, sum(weight.numel() for weight in network.parameters()))
+        network.to(device_config.device).eval()
+        self.machine, self.kernels = choose_kernel(network, device_config, options)
         self.model_file, self.network, self.spec = model_file, model_file.model, model_file.spec
         self.session = TableSession(self.path, model_file, self.machine, self.run)
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from unrolled.checkpoints.model_file import TextModelFile
+from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DataError, UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
 from unrolled.models.base import TrainedModel
-from unrolled.nn.clamp import parse_clamp
+from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.option_rules import refuse_unused
 from unrolled.options import (
     EvaluateOptions,
@@ -34,9 +34,13 @@ if TYPE_CHECKING:
     from unrolled.analysis.explain_text import ExplainResult
     from unrolled.analysis.report_data import WrittenReport
     from unrolled.analysis.score_text import ScoredText
+    from unrolled.checkpoints.model_file import TextModelFile
     from unrolled.evaluation.language_model import Evaluation
     from unrolled.evaluation.line_surprisal import ScoringStream
     from unrolled.interpret.activations import Activations
+    from unrolled.nn.device import DeviceConfig
+    from unrolled.nn.language_model import RecurrentLM
+    from unrolled.runtime.text_network import TextModel
     from unrolled.text.corpus import Corpus
     from unrolled.text.tokenizer import Ids
 
@@ -48,19 +52,40 @@ class Model(TrainedModel):
     """A trained language model of texts. `train` and `load` return it.
 
     Attributes:
-        network: The `torch.nn.Module`.
+        network: The `torch.nn.Module`. torch is imported when it is first asked for: sampling and scoring need none.
         tokenizer: Converts text to token ids and back; `tokenizer.vocab_size` is the number of tokens.
     """
 
-    def __init__(self, path: Path, model_file: TextModelFile, machine: MachineOptions | None = None) -> None:
+    def __init__(self, path: Path, text_model: TextModel, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.text_session import TextSession
 
-        super().__init__(path, model_file, machine)
-        self.model_file, self.network, self.tokenizer = model_file, model_file.model, model_file.tokenizer
-        self.session = TextSession(self.path, model_file, self.machine, self.run)
+        super().__init__(path, text_model.history, text_model.network.num_parameters)
+        self.text_model, self.tokenizer = text_model, text_model.tokenizer
+        run = Run(path.parent) if (path.parent / "config.json").is_file() else None
+        self.session = TextSession(path, text_model, machine or MachineOptions(), run)
+
+    @property
+    def model_file(self) -> TextModelFile:
+        """The content of the model file, with the network of torch."""
+        return self.session.torch_parts[0]
+
+    @property
+    def network(self) -> RecurrentLM:
+        """The `torch.nn.Module`."""
+        return self.session.model
+
+    @property
+    def machine(self) -> DeviceConfig:  # type: ignore[override]  # an attribute of models of tables
+        """Device, number format and threads of the network."""
+        return self.session.machine
+
+    @property
+    def kernels(self) -> str:  # type: ignore[override]  # an attribute of models of tables
+        """Name of the implementation of the recurrent layers of the network."""
+        return self.session.torch_parts[2]
 
     def __repr__(self) -> str:
-        options = self.network.options
+        options = self.text_model.options
         shape = f"{options.layers}x{options.hidden} {options.cell}"
         return f"<unrolled.Model {shape}, {self.parameters:,} parameters, {self.tokenizer.vocab_size} tokens, {self.path}>"
 
@@ -164,7 +189,7 @@ class Model(TrainedModel):
     def _stream_raw(self, settings: SampleOptions) -> Iterator[str]:
         clamps = [parse_clamp(unit) for unit in settings.clamp]
         return stream_text(
-            self.network, self.tokenizer, settings, resolve_seed(settings), clamps, self.session.sampling_precision
+            self.session.network, self.tokenizer, settings, resolve_seed(settings), clamps, self.session.sampling_precision
         )
 
     def _sample_options(self, prompt: str, options: Mapping[str, Any]) -> SampleOptions:
@@ -186,7 +211,7 @@ class Model(TrainedModel):
             True
         """
         settings = from_dict(SampleOptions, options, "sample")
-        return sampling_backend(self.network, settings, settings.clamp, self.session.sampling_precision)
+        return sampling_backend(self.session.network, settings, settings.clamp, self.session.sampling_precision)
 
     def replaced_characters(self, prompt: str) -> dict[str, str]:
         """Return the characters of a prompt that the model does not know, each with its replacement ("": removed).
@@ -229,7 +254,8 @@ class Model(TrainedModel):
             raise DataError(f"The text has {len(ids)} known tokens ({corpus.num_unknown} unknown); at least 2 are needed.")
         eos_id, longest = self.tokenizer.eos_id, corpus.longest_document
         char_starts = self.tokenizer.char_start_mask() if corpus.is_text else None
-        result = evaluate(self.network, self.machine, ids, eos_id, longest, settings.window, char_starts=char_starts)
+        model = self.session.scoring_model()
+        result = evaluate(model, None, ids, eos_id, longest, settings.window, char_starts=char_starts)
         return dataclasses.replace(result, num_unknown=corpus.num_unknown, split=split)
 
     def _select_split(self, inputs: tuple[str, ...], settings: EvaluateOptions) -> tuple[Ids, Corpus, str]:
@@ -285,7 +311,7 @@ class Model(TrainedModel):
             >>> activations.h.shape, float(activations.h[-1, 0, 3])
             ((7, 2, 8), 1.0)
         """
-        from unrolled.analysis.notebook import NotebookActivations
+        from unrolled.analysis.notebook_activations import NotebookActivations
         from unrolled.interpret.activations import record_activations
 
         result = record_activations(self.network, self.session.tokenize(text), [parse_clamp(unit) for unit in clamp])

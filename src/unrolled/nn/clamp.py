@@ -3,43 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from unrolled.errors import UsageError
 from unrolled.nn.cells import Cell, GatedCell, State
 from unrolled.nn.stack import Stack
-
-MAX_CLAMP_VALUE = torch.finfo(torch.float32).max
-
-
-class Clamp(NamedTuple):
-    """One unit, whose output `h` is set to `value` at every step; layers and units are counted from 0, the lowest first.
-
-    `row` is the only row of a batch in which it is clamped; None means all rows.
-    """
-
-    layer: int
-    unit: int
-    value: float = 0.0
-    row: int | None = None
-
-
-def parse_clamp(text: str, flag: str = "--clamp") -> Clamp:
-    """Return the clamp that `LAYER.UNIT=VALUE` names; without `=VALUE` the value is 0. Raises `UsageError` for other texts."""
-    unit_name, equals, value = text.partition("=")
-    layer, dot, unit = unit_name.partition(".")
-    try:
-        clamp = Clamp(int(layer), int(unit), float(value) if equals else 0.0)
-    except ValueError:
-        clamp = Clamp(0, 0, math.nan)
-    if not dot or not abs(clamp.value) <= MAX_CLAMP_VALUE:
-        raise UsageError(f"{flag} takes LAYER.UNIT=VALUE, such as 0.17=-1 (layers and units count from 0); got {text!r}.")
-    return clamp
+from unrolled.nn.unit_clamp import Clamp, check_clamps
 
 
 class ClampedCell(Cell):
@@ -71,8 +42,7 @@ def clamped(stack: Stack, clamps: Sequence[Clamp], batch_size: int = 1) -> Itera
     """
     layers = stack.layer_list()
     original_cells: list[nn.Module] = [layer.cell for layer in layers]
-    for clamp in clamps:
-        _check_clamp(clamp, layers[0].cell.hidden_size, len(layers))
+    check_clamps(clamps, layers[0].cell.hidden_size, len(layers))
     try:
         for index, layer in enumerate(layers):
             layer_clamps = [clamp for clamp in clamps if clamp.layer == index]
@@ -82,13 +52,6 @@ def clamped(stack: Stack, clamps: Sequence[Clamp], batch_size: int = 1) -> Itera
     finally:
         for layer, cell in zip(layers, original_cells, strict=True):
             layer.cell = cell  # type: ignore[assignment]  # the Cell that was read above
-
-
-def _check_clamp(clamp: Clamp, hidden_size: int, num_layers: int) -> None:
-    if not 0 <= clamp.layer < num_layers:
-        raise UsageError(f"There is no layer {clamp.layer} to clamp a unit of: the model has layers 0 to {num_layers - 1}.")
-    if not 0 <= clamp.unit < hidden_size:
-        raise UsageError(f"Layer {clamp.layer} has no unit {clamp.unit} to clamp: its units are 0 to {hidden_size - 1}.")
 
 
 def _clamp_tensors(cell: GatedCell, clamps: list[Clamp], batch_size: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.errors import UsageError
+from unrolled.network_shapes import embedding_dim
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, LSTMCell, State
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.stack import EMBEDDING_INIT_SCALE, Stack, StackState, TokenDropout, find_dropouts, seed_dropouts
@@ -137,19 +137,6 @@ class RecurrentLM(nn.Module):
     def seed_dropout(self, seed: int) -> None:
         """Make all later dropout masks follow from `seed`."""
         seed_dropouts(self._dropouts, seed, self.device)
-
-
-def embedding_dim(vocab_size: int, options: ModelOptions) -> int:
-    """Return E: the `embedding` option, V for one-hot (0), or the hidden size (None).
-
-    Raises `UsageError` for residual layers of another size.
-    """
-    width = {None: options.hidden, 0: vocab_size}.get(options.embedding, options.embedding)
-    if options.residual and width != options.hidden:
-        raise UsageError(
-            f"Residual layers need --embedding equal to --hidden ({options.hidden}), or --no-residual; got {width}."
-        )
-    return int(width or 0)
 
 
 def parameter_count(vocab_size: int, options: ModelOptions) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from unrolled.checkpoints.model_file import load_model
+from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run, require_free
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
 from unrolled.datasets.stdlib import PREFIX
@@ -29,7 +30,7 @@ from unrolled.text.batching import BatchSource, StreamBatches
 from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
-from unrolled.training.resume import apply_resume_changes, check_environment, environment, load_request, run_config
+from unrolled.training.resume import apply_resume_changes, check_environment, environment, run_config
 from unrolled.training.tasks.base import FinalEvaluation, TrainingTask
 from unrolled.training.tasks.table import TableTask
 from unrolled.training.tasks.text import TextTask

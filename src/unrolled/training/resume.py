@@ -10,13 +10,11 @@ from typing import Any
 import torch
 
 from unrolled import __version__
-from unrolled.checkpoints.run_dir import Run
 from unrolled.datasets.stdlib import PREFIX
-from unrolled.errors import ModelError, UsageError
+from unrolled.errors import UsageError
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, TrainRequest, flag_name
-from unrolled.tables.table_files import is_builtin_table
 
 logger = logging.getLogger(__name__)
 
@@ -52,21 +50,6 @@ def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
         "threads": machine.threads,
         "world_size": machine.world_size,
     }
-
-
-def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
-    """Return the request of a run, and the content hash and cache key of its data."""
-    config = run.config
-    try:
-        inputs, options = tuple(config["inputs"]), dict(config["options"])
-        if config.get("format", 1) < 3:  # its data were read and split by the rules of that time
-            is_table = options.get("source") is not None or any(map(is_builtin_table, inputs))
-            options |= {"test_fraction": 0.0, "split_by": "row" if is_table else "order", "normalize": "none"}
-        request = TrainRequest.build(inputs, options, str(run.path / "config.json"))
-        request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
-        return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"])}
-    except (KeyError, TypeError, UsageError) as error:
-        raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
 
 def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], allow_change: bool) -> TrainRequest:

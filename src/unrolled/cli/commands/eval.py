@@ -43,11 +43,11 @@ def run(argv: list[str]) -> int:
     run_path, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
     options, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
     from unrolled.api import open_model
-    from unrolled.models.table import TableModel
+    from unrolled.models.text import Model
     from unrolled.views.progress import MessageHandler
 
     model = open_model(Path(run_path), from_dict(MachineOptions, machine_settings, "the command line"))
-    if isinstance(model, TableModel):
+    if not isinstance(model, Model):
         return _evaluate_table(model, inputs, settings, as_json)
     if not options.baselines:
         refuse_unused(options, settings, {"order": "is for --baselines"})

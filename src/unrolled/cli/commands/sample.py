@@ -70,7 +70,7 @@ def run(argv: list[str]) -> int:
             pieces = model.stream_bytes(**accepted_options(model.stream_bytes, settings))
             _print_stream(to_utf8(prompt), pieces, "" if model.tokenizer.reads_bytes else "\n")
     else:
-        _print_samples(model.samples(**settings), one_per_line=model.model_file.documents == "line")
+        _print_samples(model.samples(**settings), one_per_line=model.text_model.documents == "line")
     return 0
 
 

@@ -1,17 +1,27 @@
-"""The compiled extension module `_native`. It is optional: without it, all functions run on torch."""
+"""The compiled extension module `_native`, and its threads. It is optional: without it, all functions run on torch or numpy.
+
+Nothing here imports torch, but torch's OpenMP library and number of threads are used where there are any.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import importlib
+import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 ENV_VARIABLE = "UNROLLED_INSTRUCTIONS"
 """The best instruction set to use, to test the code of other CPUs; `none` disables the extension."""
+
+FAST_BFLOAT16 = frozenset({"amx", "avx512_bf16"})
+"""Instruction sets that multiply bfloat16."""
+
+_threads: int | None = None
 
 
 @functools.cache
@@ -24,7 +34,9 @@ def _load() -> tuple[Any, str]:
         module = importlib.import_module("unrolled.nn.kernels._native")
     except ImportError as error:
         return None, f"the native kernels are not built here ({error.msg})"
-    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
+    for path in _openmp_libraries():
+        with contextlib.suppress(OSError):  # it keeps its threads from call to call; without it, each call starts its own
+            ctypes.CDLL(str(path))
         module.adopt_openmp(str(path))
     if requested:
         try:
@@ -37,6 +49,12 @@ def _load() -> tuple[Any, str]:
     return module, ""
 
 
+def _openmp_libraries() -> list[Path]:
+    """Return the OpenMP library that torch brings along; torch itself is not imported for it."""
+    spec = importlib.util.find_spec("torch")
+    return sorted((Path(spec.origin).parent / "lib").glob("libgomp*")) if spec is not None and spec.origin else []
+
+
 def native_module() -> Any:
     """Return the compiled module, or None if it was not built. It uses the OpenMP threads of torch."""
     return _load()[0]
@@ -45,3 +63,23 @@ def native_module() -> Any:
 def unavailable_reason() -> str:
     """Say why `native_module` returns None; an empty string if it does not."""
     return _load()[1]
+
+
+def num_threads() -> int:
+    """Return the threads to use: what `set_num_threads` set or, as torch does, OMP_NUM_THREADS or the usable processors."""
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    if _threads is not None:
+        return _threads
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    if requested.isdecimal() and int(requested):
+        return int(requested)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_num_threads(count: int) -> None:
+    """Set the threads to use, also those of torch if it is imported."""
+    global _threads
+    _threads = count
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)

@@ -11,19 +11,20 @@ from typing import Any
 import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TextModelFile
+from unrolled.checkpoints.run_data import open_text, reopen_corpus
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import Evaluation, evaluate
-from unrolled.generation.sampling import generate, sampling_precision
+from unrolled.generation.sampling import generate
+from unrolled.generation.torch_model import sampling_precision
+from unrolled.network_shapes import embedding_dim
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM, embedding_dim
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
-from unrolled.tables.column_text import open_column
 from unrolled.tables.table_files import TABLE_SUFFIXES
-from unrolled.tables.table_format import TableFormat
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
-from unrolled.text.corpus import Corpus, cached_corpus, is_encoded_jointly, open_corpus
+from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import TOKENIZERS, Ids
 from unrolled.training.diagnosis import diagnose
@@ -245,30 +246,3 @@ def _check_options(request: TrainRequest) -> None:
     embedding_dim(1, request.model)
     if source is None and any(name.lower().endswith(TABLE_SUFFIXES) for name in request.inputs):
         logger.info("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")
-
-
-def open_text(request: TrainRequest) -> Corpus:
-    """Return the text of a request, encoded: of its files, or of a column of tables."""
-    if request.table.source is None:
-        return open_corpus(request.inputs, request.data)
-    format = TableFormat(request.table.header, request.data.encoding)
-    return open_column(request.inputs, request.table.source, format, request.data)
-
-
-def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
-    """Return the text a run was trained on: read again, or from the cache if the files are gone."""
-    key = str(origin["cache_key"])
-    try:
-        corpus = None if "-" in request.inputs else open_text(request)
-    except DataError as error:
-        corpus = cached_corpus(key)
-        if corpus is None:
-            raise
-        logger.warning(f"{error} The copy that was encoded for this run is used.")
-    if corpus is None:
-        corpus = cached_corpus(key)
-    if corpus is None:
-        raise DataError("The text of this run came from standard input, and its encoded copy is no longer in the cache.")
-    if corpus.content_hash != str(origin["content_hash"]):
-        raise DataError(f"The text of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-    return corpus

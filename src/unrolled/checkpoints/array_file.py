@@ -1,0 +1,153 @@
+"""Sealed safetensors files as numpy arrays: the lower half of the reader of model files. It imports no torch.
+
+The metadata of the header holds one JSON value under `unrolled`: format version, kind, options, tokenizer, a short history, and
+`sha256`, the SHA-256 of the whole file in which the digits of `sha256` itself count as zeros. So one changed bit anywhere is
+noticed. Nothing is pickled, and nothing that is read is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from unrolled.atomic_io import storage_error, write_atomic
+from unrolled.checkpoints.format_1 import upgrade
+from unrolled.errors import ModelError
+
+Array: TypeAlias = npt.NDArray[Any]
+T = TypeVar("T")
+
+FORMAT_VERSION = 2
+MODEL_FILE_NAME = "model.safetensors"
+MAX_HEADER_BYTES = 64 << 20
+"""Files with a larger header are refused. The largest possible vocabulary needs a tenth of this."""
+
+MAX_HEADER_ITEMS = 500_000
+"""Members of objects and lists in a header beyond which it is not parsed: a table's words and labels need a tenth."""
+
+EMPTY_DIGEST = "0" * 64
+
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4",
+    "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+
+def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read a sealed file, a model of any kind or the training state of a checkpoint.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The JSON value of its header, in the present format, and its arrays by name. The arrays can be written to. bfloat16,
+        which numpy does not have, becomes float32, which has all its values; any other dtype stays as it is.
+
+    Raises:
+        ModelError: The file is missing, damaged, no model file, or newer than this version.
+        StorageError: It cannot be read.
+
+    Example:
+        >>> header, arrays = read_model(Path("runs/book/model.safetensors"))
+        >>> header["kind"], arrays["head.bias"].dtype
+        ('text', dtype('float32'))
+    """
+    content, metadata = read_sealed(path)
+    try:
+        arrays = {name: _to_array(entry) for name, entry in safetensors.deserialize(content)}  # type: ignore[no-untyped-call]
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} is damaged: {error}.") from error
+    arrays, metadata = to_present_format(path, arrays, metadata)
+    return metadata, arrays
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+    """Write arrays and a JSON value as a sealed file; the bytes are those that the same tensors of torch would give."""
+    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    write_sealed(path, safetensors.numpy.save(contiguous, sealed_header(metadata)))
+
+
+def sealed_header(metadata: Mapping[str, Any], version: int = FORMAT_VERSION) -> dict[str, str]:
+    """Return the metadata of a safetensors header for a JSON value, with an empty digest."""
+    return {"unrolled": json.dumps({"format": version, "sha256": EMPTY_DIGEST, **metadata})}
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write a safetensors file, whole or not at all, with its SHA-256 in the place of the empty digest of its header."""
+    digest = hashlib.sha256(content).hexdigest()
+    write_atomic(path, content.replace(EMPTY_DIGEST.encode(), digest.encode(), 1))
+
+
+def read_sealed(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the content of a sealed file, and the JSON value of its header as it is. Raises as `read_model` does."""
+    content = _read_file(path)
+    metadata = _read_metadata(path, content)
+    digest = metadata.pop("sha256" if metadata["format"] > 1 else "seal", None)
+    if not isinstance(digest, str) or len(digest) != len(EMPTY_DIGEST) or not digest.isascii():
+        raise ModelError(f"{path} was not written by unrolled: its header has no seal.")
+    if hashlib.sha256(content.replace(digest.encode(), EMPTY_DIGEST.encode(), 1)).hexdigest() != digest:
+        raise ModelError(f"{path} is damaged: its contents do not match its seal. Take another copy or checkpoint.")
+    return content, metadata
+
+
+def to_present_format(path: Path, arrays: dict[str, T], metadata: dict[str, Any]) -> tuple[dict[str, T], dict[str, Any]]:
+    """Return arrays or tensors and the JSON value of a file under the names of the present format."""
+    try:
+        return (arrays, metadata) if metadata["format"] > 1 else upgrade(arrays, metadata)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is not a sound file of format 1: {error}.") from error
+
+
+def _to_array(entry: Mapping[str, Any]) -> Array:
+    """Return an entry of a safetensors file as an array."""
+    dtype = entry["dtype"]
+    if dtype == "BF16":  # the upper half of a float32
+        upper_half = np.frombuffer(entry["data"], dtype="<u2").astype(np.uint32)
+        return (upper_half << 16).view(np.float32).reshape(entry["shape"])
+    if dtype not in _DTYPES:
+        raise ValueError(f"numbers of the type {dtype} are not read")
+    return np.frombuffer(entry["data"], dtype=_DTYPES[dtype]).reshape(entry["shape"])
+
+
+def _read_file(path: Path) -> bytes:
+    """Return what is in a file that begins like a model, so that whatever else is large is not read to its end."""
+    if path.exists() and not path.is_file():  # a device would never end
+        raise ModelError(f"{path} is no file.")
+    try:
+        with open(path, "rb") as file:
+            file_size, prefix = os.fstat(file.fileno()).st_size, file.read(9)
+            header_size = int.from_bytes(prefix[:8], "little")
+            if prefix[8:] != b"{" or not 2 <= header_size <= min(MAX_HEADER_BYTES, file_size - 8):
+                raise ModelError(f"{path} is no model file, or only the beginning of one ({file_size:,} bytes).")
+            header = file.read(header_size - 1)
+            if sum(map(header.count, (b",", b"[", b"{"))) > MAX_HEADER_ITEMS:
+                raise ModelError(f"{path} is no model file: its header has too many parts.")
+            return prefix + header + file.read()
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model file {path}.") from error
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+
+
+def _read_metadata(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the JSON value of the header, its format known to be one that we read."""
+    size = int.from_bytes(content[:8], "little")
+    try:
+        metadata = dict(json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["unrolled"]))
+        version = int(metadata["format"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ModelError(f"{path} is no model file of unrolled, or is damaged in its header.") from error
+    if version > FORMAT_VERSION:
+        raise ModelError(
+            f"{path} has format {version} and this version of unrolled reads up to {FORMAT_VERSION}: install a newer unrolled."
+        )
+    return metadata

@@ -1,0 +1,47 @@
+"""Checks of what a model file says: its documents, the facts of its training, and that its weights are numbers."""
+
+from __future__ import annotations
+
+import sys
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.options import DataOptions, choices
+
+HISTORY_NUMBERS = frozenset(("steps", "seconds", "val_nats", "logit_scale"))
+"""Facts in the history of a model that are numbers."""
+
+DOCUMENTS_TYPE = typing.get_type_hints(DataOptions)["documents"]
+
+
+def require_finite(weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Raise `ValueError` for a weight that is infinite or not a number: every loss would be wrong, or 0."""
+    for name, weight in weights.items():
+        if not np.isfinite(weight).all():
+            raise ValueError(f"the weights of {name} are not finite")
+
+
+def read_documents(metadata: Mapping[str, Any]) -> str:
+    """Return what the header says a document is. Raises `ValueError` for anything but the choices of the option."""
+    documents = metadata["documents"]
+    if documents not in choices("documents", DOCUMENTS_TYPE):
+        raise ValueError(f"its documents are {str(documents)[:40]!r}, and none, line or file is expected")
+    return str(documents)
+
+
+def read_history(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts about the training. Raises `ValueError` for one of another type or range than is written."""
+    history = metadata["history"]
+    if not isinstance(history, dict):
+        raise ValueError(f"its history is {str(history)[:40]!r}, and names with values are expected")
+    for name, value in history.items():
+        is_finite = isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max
+        if name in HISTORY_NUMBERS and value is not None and not is_finite:
+            raise ValueError(f"its history has {str(value)[:40]!r} as {name}, and a finite number is expected")
+        if name == "diagnosis" and not isinstance(value, str):
+            raise ValueError(f"its history has {str(value)[:40]!r} as {name}, and a text is expected")
+    return dict(history)

@@ -1,0 +1,59 @@
+"""What a run was asked to do and the text that it read, from its `config.json`; without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+from unrolled.checkpoints.run_dir import Run
+from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.options import TrainRequest
+from unrolled.tables.column_text import open_column
+from unrolled.tables.table_files import is_builtin_table
+from unrolled.tables.table_format import TableFormat
+from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
+
+logger = logging.getLogger(__name__)
+
+
+def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
+    """Return the request of a run, and the content hash and cache key of its data."""
+    config = run.config
+    try:
+        inputs, options = tuple(config["inputs"]), dict(config["options"])
+        if config.get("format", 1) < 3:  # its data were read and split by the rules of that time
+            is_table = options.get("source") is not None or any(map(is_builtin_table, inputs))
+            options |= {"test_fraction": 0.0, "split_by": "row" if is_table else "order", "normalize": "none"}
+        request = TrainRequest.build(inputs, options, str(run.path / "config.json"))
+        request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
+        return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"])}
+    except (KeyError, TypeError, UsageError) as error:
+        raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
+
+
+def open_text(request: TrainRequest) -> Corpus:
+    """Return the text of a request, encoded: of its files, or of a column of tables."""
+    if request.table.source is None:
+        return open_corpus(request.inputs, request.data)
+    format = TableFormat(request.table.header, request.data.encoding)
+    return open_column(request.inputs, request.table.source, format, request.data)
+
+
+def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
+    """Return the text a run was trained on: read again, or from the cache if the files are gone."""
+    key = str(origin["cache_key"])
+    try:
+        corpus = None if "-" in request.inputs else open_text(request)
+    except DataError as error:
+        corpus = cached_corpus(key)
+        if corpus is None:
+            raise
+        logger.warning(f"{error} The copy that was encoded for this run is used.")
+    if corpus is None:
+        corpus = cached_corpus(key)
+    if corpus is None:
+        raise DataError("The text of this run came from standard input, and its encoded copy is no longer in the cache.")
+    if corpus.content_hash != str(origin["content_hash"]):
+        raise DataError(f"The text of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
+    return corpus

@@ -1,0 +1,164 @@
+"""A text model in numpy: the definition of its step, to be read, and what is used where there is no compiled extension.
+
+The equations of the cells are those of `nn.cells`, and a test holds them equal for every cell. Letters in shapes: `B` rows, `T`
+steps, `V` tokens, `E` embedding size, `H` units of a layer, `G` gates of a cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from unrolled.nn.kernels.extension import num_threads
+from unrolled.nn.unit_clamp import Clamp, check_clamps
+from unrolled.runtime.blas import blas_threads
+from unrolled.runtime.language_model import Floats, Ids, LanguageModel, Mask
+from unrolled.runtime.text_network import NORM_EPSILON, TextLayer, TextNetwork
+
+
+class LayerState(NamedTuple):
+    """State of a layer: `h` `(B, H)`, and the cell state `c` `(B, H)` of an LSTM (None: zero)."""
+
+    h: Floats
+    c: Floats | None = None
+
+
+State: TypeAlias = tuple[LayerState, ...]
+"""The state of a model: that of each layer, the first layer first."""
+
+CellStep: TypeAlias = Callable[[TextLayer, Floats, LayerState], LayerState]
+"""From a layer, its `W_x x + b` `(B, G H)` and its state to its next state, whose `h` is the output of the cell."""
+
+
+def sigmoid(x: Floats) -> Floats:
+    """Return 1 / (1 + e^-x)."""
+    with np.errstate(over="ignore"):  # e^-x may be infinite, and the result is 0 then, as it should be
+        result: Floats = 1 / (1 + np.exp(-x))
+    return result
+
+
+def from_hidden(layer: TextLayer, h: Floats) -> Floats:
+    """Return `W_h h + b_hh` `(B, G H)`."""
+    products: Floats = h @ layer.weight_hh.T
+    return products if layer.bias_hh is None else products + layer.bias_hh
+
+
+def rnn_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
+    """`h' = tanh(W_x x + W_h h + b)`."""
+    return LayerState(np.tanh(from_x + from_hidden(layer, state.h)))
+
+
+def gru_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
+    """`n = tanh(W_xn x + b_n + r (W_hn h + b_hn))`, `h' = (1 - z) n + z h`: the reset gate after the matrix product."""
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = np.split(from_x, 3, axis=1), np.split(from_hidden(layer, state.h), 3, axis=1)
+    r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
+    return LayerState((1 - z) * np.tanh(n_x + r * n_h) + z * state.h)
+
+
+def gru_reset_before_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
+    """`n = tanh(W_xn x + b_n + W_hn (r h) + b_hn)`, `h' = (1 - z) n + z h`: the reset gate before the matrix product."""
+    (r_x, z_x, n_x), (r_h, z_h, _) = np.split(from_x, 3, axis=1), np.split(from_hidden(layer, state.h), 3, axis=1)
+    r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
+    n_h = np.split(from_hidden(layer, r * state.h), 3, axis=1)[2]
+    return LayerState((1 - z) * np.tanh(n_x + n_h) + z * state.h)
+
+
+def lstm_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
+    """`c' = f c + i g`, `h' = o tanh(c')`."""
+    i, f, g, o = np.split(from_x + from_hidden(layer, state.h), 4, axis=1)
+    written = sigmoid(i) * np.tanh(g)
+    c = written if state.c is None else sigmoid(f) * state.c + written
+    return LayerState(sigmoid(o) * np.tanh(c), c)
+
+
+CELL_STEPS: dict[str, CellStep] = {
+    "rnn": rnn_step,
+    "gru": gru_step,
+    "gru-reset-before": gru_reset_before_step,
+    "lstm": lstm_step,
+}
+
+
+def layer_input(layer: TextLayer, x: Floats) -> Floats:
+    """Return the input of a layer's cell for `x` `(B, H)`: itself or, in a residual layer, its layer norm.
+
+    Layer norm is `x` with mean 0 and variance 1, times `norm_weight`, plus `norm_bias`.
+    """
+    if layer.norm_weight is None or layer.norm_bias is None:
+        return x
+    centered = x - x.mean(-1, keepdims=True)
+    deviation = np.sqrt(np.square(centered).mean(-1, keepdims=True) + np.float32(NORM_EPSILON))
+    normed: Floats = centered / deviation * layer.norm_weight + layer.norm_bias
+    return normed
+
+
+class NumpyModel(LanguageModel):
+    """A text model that is computed in numpy, in float32.
+
+    Args:
+        network: The arrays. Its cell must be in `CELL_STEPS`.
+        clamps: Units whose output is set to a constant, as in `nn.clamp`.
+
+    Raises `UsageError` for a clamp of a layer or unit that does not exist.
+    """
+
+    def __init__(self, network: TextNetwork, clamps: Sequence[Clamp] = ()) -> None:
+        check_clamps(clamps, network.hidden_size, len(network.layers))
+        self.network, self.clamps, self.vocab_size = network, clamps, network.vocab_size
+        self._cell_step = CELL_STEPS[network.cell]
+
+    def inference(self) -> contextlib.AbstractContextManager[None]:
+        return blas_threads(num_threads())
+
+    def initial_state(self, rows: int) -> State:
+        zero = np.zeros((rows, self.network.hidden_size), np.float32)
+        return tuple(LayerState(zero, zero if self.network.cell == "lstm" else None) for _ in self.network.layers)
+
+    def repeat_row(self, state: State, rows: int) -> State:
+        return _map_state(lambda s: np.repeat(s, rows, axis=0), state)
+
+    def step(self, ids: Ids, state: State) -> tuple[Floats, State]:
+        ys, state = self._stack_step(ids, state)
+        return self.head(ys), state
+
+    def unroll(self, ids: Ids, state: State, resets: Mask | None = None) -> tuple[Floats, State]:
+        ys = np.empty((*ids.shape, self.network.hidden_size), np.float32)
+        for t, step_ids in enumerate(ids):
+            if resets is not None and resets[t].any():
+                state = _map_state(functools.partial(np.multiply, ~resets[t][:, None]), state)
+            ys[t], state = self._stack_step(step_ids, state)
+        return self.head(ys), state
+
+    def head(self, ys: Floats) -> Floats:
+        """Return the logits `(..., V)` for outputs of the last layer `(..., H)`."""
+        logits: Floats = ys @ self.network.head_weight.T
+        logits += self.network.head_bias
+        return logits
+
+    def _stack_step(self, ids: Ids, state: State) -> tuple[Floats, State]:
+        """Return the output of the last layer `(B, H)`, and the next state."""
+        embedding, next_state = self.network.embedding, []
+        x = np.empty(0, np.float32) if embedding is None else embedding[ids]  # (B, E)
+        for index, (layer, layer_state) in enumerate(zip(self.network.layers, state, strict=True)):
+            if embedding is None and index == 0:  # a one-hot vector selects a column of the weight
+                from_x = layer.weight_ih.T[ids]
+            else:
+                from_x = layer_input(layer, x) @ layer.weight_ih.T
+            cell_state = self._clamped(index, self._cell_step(layer, from_x + layer.bias, layer_state))
+            x = x + cell_state.h if self.network.residual else cell_state.h
+            next_state.append(cell_state)
+        return x, tuple(next_state)
+
+    def _clamped(self, index: int, state: LayerState) -> LayerState:
+        for clamp in self.clamps:
+            if clamp.layer == index:
+                state.h[:, clamp.unit] = clamp.value
+        return state
+
+
+def _map_state(fn: Callable[[Floats], Floats], state: State) -> State:
+    return tuple(LayerState(fn(h), None if c is None else fn(c)) for h, c in state)

@@ -1,0 +1,208 @@
+"""A trained text model as plain arrays: what the numpy step, the native step, the portable step and the exporters read.
+
+`read_text_model` makes it of a model file. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.checkpoints.array_file import read_model
+from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite
+from unrolled.errors import ModelError, UsageError
+from unrolled.network_shapes import text_network_shapes
+from unrolled.options import ModelOptions, from_dict
+from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
+
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+
+GATE_NAMES: dict[str, tuple[str, ...]] = {
+    "rnn": ("h",),
+    "gru": ("r", "z", "n"),
+    "gru-reset-before": ("r", "z", "n"),
+    "lstm": ("i", "f", "g", "o"),
+}
+"""The gates of each cell, in the order in which their rows are stacked in `weight_ih`, `weight_hh` and the biases.
+
+The equations are those of `nn.cells`. "gru" has the reset gate after the matrix product, `n = tanh(W_xn x + b_n + r (W_hn h +
+b_hn))`, as torch.nn.GRU and cuDNN; "gru-reset-before" before it, `n = tanh(W_xn x + b_n + W_hn (r h) + b_hn)`. Both end with
+`h' = (1 - z) n + z h`. The forget gate of the LSTM has its whole bias stored: nothing is added to it when it runs.
+"""
+
+NORM_EPSILON = 1e-5
+"""What layer norm adds to the variance."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextLayer:
+    """The arrays of one layer of H units and G gates with an input of I numbers; `gate` gives the rows of one gate.
+
+    `bias` is added to `W_x x`, and `bias_hh`, if there is one, to `W_h h`. `norm_weight` and `norm_bias` are those of the layer
+    norm before a residual layer.
+    """
+
+    gate_names: tuple[str, ...]
+    weight_ih: Floats
+    """`(G H, I)`"""
+    weight_hh: Floats
+    """`(G H, H)`"""
+    bias: Floats
+    """`(G H,)`"""
+    bias_hh: Floats | None = None
+    """`(G H,)`"""
+    norm_weight: Floats | None = None
+    """`(H,)`"""
+    norm_bias: Floats | None = None
+    """`(H,)`"""
+
+    def gate(self, name: str) -> dict[str, Floats]:
+        """Return the rows of one gate: `weight_ih` `(H, I)`, `weight_hh` `(H, H)`, `bias` and `bias_hh` `(H,)`; no copies.
+
+        `bias_hh` is left out where there is one bias only.
+        """
+        size = self.weight_hh.shape[1]
+        rows = slice(self.gate_names.index(name) * size, (self.gate_names.index(name) + 1) * size)
+        arrays = {"weight_ih": self.weight_ih, "weight_hh": self.weight_hh, "bias": self.bias, "bias_hh": self.bias_hh}
+        return {key: array[rows] for key, array in arrays.items() if array is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class TextNetwork:
+    """A recurrent language model of V tokens: embedding, L layers of H units, output layer.
+
+    A plain layer is `cell(x)`, a residual layer `x + cell(norm(x))`; the output layer is `head_weight y + head_bias`. The
+    temperature that a training is calibrated with is part of the output layer already.
+    """
+
+    cell: str
+    """A key of `GATE_NAMES`, or a cell from elsewhere, which only torch can run."""
+    layers: tuple[TextLayer, ...]
+    head_weight: Floats
+    """`(V, H)`"""
+    head_bias: Floats
+    """`(V,)`"""
+    embedding: Floats | None = None
+    """`(V, E)`; None for one-hot inputs, whose E is V."""
+    residual: bool = False
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return len(self.head_bias)
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.head_weight.shape[1])
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of weights and biases."""
+        return sum(array.size for array in self.arrays().values())
+
+    def arrays(self) -> dict[str, Floats]:
+        """Return all arrays, under their names in a model file."""
+        arrays = {"embedding.weight": self.embedding, "head.weight": self.head_weight, "head.bias": self.head_bias}
+        for index, layer in enumerate(self.layers):
+            prefix = f"stack.layers.{index}."
+            arrays |= {f"{prefix}cell.{name}": getattr(layer, name) for name in ("weight_ih", "weight_hh", "bias", "bias_hh")}
+            arrays |= {f"{prefix}norm.weight": layer.norm_weight, f"{prefix}norm.bias": layer.norm_bias}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def embedding_matrix(self) -> Floats:
+        """Return the vectors of all tokens, `(V, E)`; the identity matrix for one-hot inputs."""
+        return np.eye(self.vocab_size, dtype=self.head_weight.dtype) if self.embedding is None else self.embedding
+
+
+@dataclass(frozen=True, eq=False)
+class TextModel:
+    """The content of the file of a text model: the network, the tokenizer, and what is known about it.
+
+    `documents` is none, line or file; `options` is what the network was built with, `history` has facts of its training.
+    """
+
+    network: TextNetwork
+    tokenizer: Tokenizer
+    documents: str = "none"
+    options: ModelOptions = field(default_factory=ModelOptions)
+    history: dict[str, Any] = field(default_factory=dict)
+
+
+def read_text_model(path: Path) -> TextModel:
+    """Read the model file of a text model, with numpy only.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The model. Its arrays are float32; those that are stored in bfloat16 or float16 are converted exactly.
+
+    Raises:
+        ModelError: The file is missing, damaged, no model file, newer than this version, or a model of a table.
+
+    Example:
+        >>> model = read_text_model(Path("runs/book/model.safetensors"))
+        >>> model.network.cell, model.network.layers[0].gate_names
+        ('lstm', ('i', 'f', 'g', 'o'))
+    """
+    header, arrays = read_model(path)
+    return to_text_model(path, header, arrays)
+
+
+def to_text_model(path: Path, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> TextModel:
+    """Return the model in what `read_model` read from `path`. Raises `ModelError` as `read_text_model` does."""
+    kind = header.get("kind")
+    if kind != "text":
+        raise ModelError(
+            f"{path} is a model of a table, and one of texts is expected."
+            if kind == "table"
+            else f"{path} holds no model but {kind!r}."
+        )
+    try:
+        tokenizer = tokenizer_from_json(header["tokenizer"])
+        options = from_dict(ModelOptions, header["options"], "model")
+        weights = {name: _to_float32(array) for name, array in arrays.items()}
+        require_finite(weights)
+        network = build_network(weights, tokenizer.vocab_size, options)
+        return TextModel(network, tokenizer, read_documents(header), options, read_history(header))
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
+        raise ModelError(f"{path} is no model that this version can read: {error}.") from error
+
+
+def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelOptions) -> TextNetwork:
+    """Return a network of `vocab_size` tokens with these options and these arrays, under their names in a model file.
+
+    Raises `ValueError` if the names or shapes are not those of the options; `UsageError` as `embedding_dim` does.
+    """
+    gate_names = GATE_NAMES.get(options.cell, ())
+    num_gates = len(gate_names) or len(arrays["stack.layers.0.cell.bias"]) // options.hidden
+    expected = text_network_shapes(vocab_size, num_gates, options)
+    if {name: array.shape for name, array in arrays.items()} != expected:
+        raise ValueError("the weights are not those of its options")
+    layers = []
+    for index in range(options.layers):
+        names = {
+            key: f"stack.layers.{index}.cell.{key}" for key in ("weight_ih", "weight_hh", "bias", "bias_hh")
+        } | {f"norm_{key}": f"stack.layers.{index}.norm.{key}" for key in ("weight", "bias")}  # fmt: skip
+        layers.append(TextLayer(gate_names, **{key: arrays[name] for key, name in names.items() if name in arrays}))
+    return TextNetwork(
+        options.cell,
+        tuple(layers),
+        arrays["head.weight"],
+        arrays["head.bias"],
+        arrays.get("embedding.weight"),
+        options.residual,
+    )
+
+
+def _to_float32(array: npt.NDArray[Any]) -> Floats:
+    """Return a weight in float32, which has every value of the shorter formats."""
+    if array.dtype not in (np.float32, np.float16):
+        raise ValueError("the weights are not float32")
+    return array.astype(np.float32, copy=False)
