@@ -35,7 +35,7 @@ def test_scored_lines_are_sorted_by_what_is_shown(cli: Cli, run: str, tmp_path: 
 
 def test_one_line_of_one_character(cli: Cli, run: str, tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
-    text.write_text("t", "utf-8")
+    text.write_text("th", "utf-8")
     assert cli("score", run, text).out.startswith("1 character in 1 line\n")
 
 

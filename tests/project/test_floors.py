@@ -31,7 +31,7 @@ ORDER = {
         "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder", "language_model",
         "sequence_model", "device", "stateful", "kernels",
     ],
-    "checkpoints": ["format_1", "model_file", "run_dir", "tensorboard"],
+    "checkpoints": ["format_1", "model_file", "run_dir", "run_summary", "tensorboard"],
     "generation": ["sampling", "beam_search"],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
@@ -58,7 +58,7 @@ ORDER = {
     ],
     "models": ["base", "text", "table"],
     "bench": ["peers", "workloads", "process", "learning"],
-    "cli": ["json_output", "help", "parser", "commands", "main"],
+    "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
 

@@ -56,10 +56,10 @@ def summarize_run(path: Path) -> RunSummary | None:
         return None
     records = list(_records(path / "metrics.jsonl"))
     losses = [record["val_nats"] for record in records if _is_number(record.get("val_nats"))]
-    is_table = options.get("source") is not None or any(name.startswith("builtin:") and name != "builtin:python" for name in inputs)
+    has_builtin_table = any(name.startswith("builtin:") and name != "builtin:python" for name in inputs)
     return RunSummary(
         path=str(path),
-        kind="table" if is_table else "text",
+        kind="table" if has_builtin_table or options.get("source") is not None else "text",
         inputs=inputs,
         network=f"{options.get('layers')}x{options.get('hidden')} {options.get('cell')}",
         steps=max((int(record["step"]) for record in records if _is_number(record.get("step"))), default=0),

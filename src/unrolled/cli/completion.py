@@ -25,7 +25,7 @@ def bash(parsers: Parsers) -> str:
     for name, parser in parsers.items():
         names = [option for action in flags(parser) for option in action.option_strings if option.startswith("--")]
         choices = [
-            f"      {option}) COMPREPLY=($(compgen -W {shlex.quote(' '.join(map(str, action.choices)))} -- \"$cur\")); return;;"
+            f'      {option}) COMPREPLY=($(compgen -W {shlex.quote(" ".join(map(str, action.choices)))} -- "$cur")); return;;'
             for action in flags(parser)
             if action.choices
             for option in action.option_strings

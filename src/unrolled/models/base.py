@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unrolled.checkpoints.model_file import ModelFile
 from unrolled.nn.device import select_device
 from unrolled.nn.kernels.select import choose_kernel
+from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ class TrainedModel:
         machine: Device, number format and threads.
         kernels: Name of the implementation of the recurrent layers.
         parameters: Number of parameters.
+        network: The `torch.nn.Module`.
     """
+
+    network: Network
 
     def __init__(self, path: Path, model_file: ModelFile, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.notebook import NotebookRun
@@ -40,6 +45,29 @@ class TrainedModel:
         self.parameters = sum(weight.numel() for weight in network.parameters())
         run_dir = self.path.parent
         self.run = NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None
+
+    def info(self) -> dict[str, Any]:
+        """Return what the model is, by name: network, tokens or columns, facts of its training, and the verdict.
+
+        Example:
+            >>> model.info()["kind"]
+            'text'
+        """
+        options = self.network.options
+        values = {field.name: (getattr(options, field.name), field.default) for field in dataclasses.fields(options)}
+        history = dict(self.history)
+        return {
+            "path": str(self.path),
+            **self._kind_facts(),
+            "network": f"{options.layers}x{options.hidden} {options.cell}",
+            "parameters": self.parameters,
+            "options": {name: value for name, (value, default) in values.items() if value != default},
+            "diagnosis": history.pop("diagnosis", None),
+            "training": {name: value for name, value in history.items() if value is not None},
+        }
+
+    def _kind_facts(self) -> dict[str, Any]:
+        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         from unrolled.analysis.notebook import facts_table

@@ -65,6 +65,10 @@ class TableModel(TrainedModel):
             f"<unrolled.TableModel {columns}, {options.layers}x{options.hidden}, {self.parameters:,} parameters, {self.path}>"
         )
 
+    def _kind_facts(self) -> dict[str, Any]:
+        source, target = (f"{column.name}:{column.kind}" for column in (self.spec.source, self.spec.target))
+        return {"kind": "table", "source": source, "target": target, "mode": self.spec.mode.name}
+
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predictions(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[Prediction]:
         """Predict the target of each source value, with probabilities.

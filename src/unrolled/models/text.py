@@ -64,6 +64,13 @@ class Model(TrainedModel):
         shape = f"{options.layers}x{options.hidden} {options.cell}"
         return f"<unrolled.Model {shape}, {self.parameters:,} parameters, {self.tokenizer.vocab_size} tokens, {self.path}>"
 
+    def _kind_facts(self) -> dict[str, Any]:
+        return {
+            "kind": "text",
+            "tokens": f"{self.tokenizer.vocab_size:,} {self.tokenizer.kind}",
+            "documents": self.model_file.documents,
+        }
+
     @keyword_arguments(SampleOptions, exclude={"prompt": "", "count": "samples(count=...) draws several"})
     def sample(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> str:
         """Draw one sample.

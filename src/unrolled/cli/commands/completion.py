@@ -19,8 +19,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("shell", metavar="SHELL", help=f"{', '.join(SHELLS)}.")
     shell = parser.parse_cli_values(argv)["shell"]
     if shell not in SHELLS:
-        raise UsageError(f"There is no completion for '{shell}'{did_you_mean(shell, SHELLS) or '.'} Shells: {', '.join(SHELLS)}.")
-    from unrolled.cli.main import COMMANDS, command_parser
+        hint = did_you_mean(shell, SHELLS) or "."
+        raise UsageError(f"There is no completion for '{shell}'{hint} Shells: {', '.join(SHELLS)}.")
+    from unrolled.cli.registry import COMMANDS, command_parser
 
     print(SHELLS[shell]({name: command_parser(name) for name in COMMANDS}), end="")
     return 0

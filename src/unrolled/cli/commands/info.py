@@ -8,6 +8,7 @@ Examples:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
@@ -28,6 +29,13 @@ def run(argv: list[str]) -> int:
         return 0
     width = max(map(len, facts))
     for name, value in facts.items():
-        shown = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else value
-        print(printable(f"{name:{width}}  {'-' if shown is None else shown}"))
+        print(printable(f"{name:{width}}  {_shown(value)}"))
     return 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else f"{value:,}" if type(value) is int else str(value)

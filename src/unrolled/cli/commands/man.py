@@ -20,7 +20,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("command", metavar="COMMAND", nargs="?", default=None, help="A command of unrolled.")
     name = parser.parse_cli_values(argv)["command"]
     from unrolled.cli.completion import command_page, overview_page
-    from unrolled.cli.main import COMMANDS, command_parser
+    from unrolled.cli.registry import COMMANDS, command_parser
 
     if name is None:
         print(overview_page({name: command_parser(name) for name in COMMANDS}, __version__), end="")
