@@ -13,8 +13,8 @@ from unrolled.atomic_io import make_dir, storage_error
 from unrolled.checkpoints.model_file import MODEL_FILE_NAME, TextModelFile, save_model
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.char_rnn import read_char_rnn
-from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.import_check import ImportCheck, run_check, token_losses
+from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.keras_model import is_keras, read_keras
 from unrolled.exchange.ml5 import is_ml5, read_ml5
 from unrolled.exchange.numbers_lstm import check_rest_state, check_vectors, is_numbers_model, read_numbers_model
@@ -23,6 +23,7 @@ from unrolled.exchange.source_model import SourceModel
 from unrolled.exchange.torch7 import Table, TorchObject, is_torch7, modules_within, read_torch7
 from unrolled.exchange.torch_rnn import read_torch_rnn
 from unrolled.exchange.vocabulary import TEXT_ORDERS, VocabularyFile, build_vocabulary
+from unrolled.output_paths import check_outputs
 
 MAX_TEXT_BYTES = 1 << 20
 """Of the text of the check, the first part is read."""
@@ -115,6 +116,7 @@ def import_file(path: Path, options: ImportOptions) -> ImportedModel:
 
 def output_path(path: Path, options: ImportOptions) -> Path:
     """Return the model file to write, `runs/NAME/model.safetensors` by default. Raises `UsageError` if it exists, without `force`."""
+    check_outputs(options, (path, options.vocabulary, options.text, *options.vectors))
     name = path.parent.name if path.name == "manifest.json" else path.stem
     out = Path(options.out) if options.out is not None else Path("runs") / (name or "imported")
     target = out if out.suffix == ".safetensors" else out / MODEL_FILE_NAME
