@@ -28,7 +28,7 @@ OPTION_CLASSES = [
 ]
 FIELDS = {(kind, field.name): field for kind in OPTION_CLASSES for field in dataclasses.fields(kind)}
 NO_PATHS = {
-    "--prompt", "--stop", "--clamp", "--neuron", "--glob", "--source", "--target", "--device", "--preset", "--min-probability", "--encoding", "--header",
+    "--prompt", "--stop", "--clamp", "--neuron", "--glob", "--source", "--target", "--device", "--preset", "--min-probability",
     "--encoding", "--header",
 }  # fmt: skip
 READ = {"--config", "--resume", "--prompt-file"}
