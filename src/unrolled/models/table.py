@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unrolled.datasets.tables import Row
     from unrolled.evaluation.predictor import Prediction, Predictor
     from unrolled.interpret.table_activations import RowActivations
+    from unrolled.nn.encoder_decoder import EncoderDecoder
     from unrolled.tables.metric_report import MetricReport
     from unrolled.tables.table_files import Table
 
@@ -50,6 +51,8 @@ class TableModel(TrainedModel):
         network: The `torch.nn.Module`.
         spec: Source and target column, sequence mode, and statistics of the training rows.
     """
+
+    network: EncoderDecoder
 
     def __init__(self, path: Path, model_file: TableModelFile, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.table_session import TableSession

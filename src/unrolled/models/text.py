@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from unrolled.evaluation.language_model import Evaluation
     from unrolled.evaluation.line_surprisal import ScoringStream
     from unrolled.interpret.activations import Activations
+    from unrolled.nn.language_model import RecurrentLM
     from unrolled.text.corpus import Corpus
     from unrolled.text.tokenizer import Ids
 
@@ -51,6 +52,8 @@ class Model(TrainedModel):
         network: The `torch.nn.Module`.
         tokenizer: Converts text to token ids and back; `tokenizer.vocab_size` is the number of tokens.
     """
+
+    network: RecurrentLM
 
     def __init__(self, path: Path, model_file: TextModelFile, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.text_session import TextSession
