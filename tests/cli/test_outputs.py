@@ -21,10 +21,10 @@ from unrolled.options import flag_name
 from unrolled.output_paths import RUN_FILES
 
 command_parser = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "generate_cli.py"))["command_parser"]
-OPTION_CLASSES = [
+OPTION_CLASSES: list[type[Any]] = [
     kind
     for kind in (*vars(options).values(), ImportOptions)
-    if dataclasses.is_dataclass(kind) and kind.__name__.endswith("Options")
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__name__.endswith("Options")
 ]
 FIELDS = {(kind, field.name): field for kind in OPTION_CLASSES for field in dataclasses.fields(kind)}
 NO_PATHS = {
@@ -150,8 +150,9 @@ def test_a_path_that_cannot_be_written(cli: Cli, here: Path, command: str, flag:
     ("command", "flag", "name"), [("score", "--html", "a" * 250 + ".html"), ("explain", "--out", "p.html")]
 )
 def test_what_is_of_the_kind_is_replaced(cli: Cli, here: Path, command: str, flag: str, name: str) -> None:
-    for force in ([], []), ([], ["--force"]):
-        for more in force:
+    flags: list[list[str]] = [[], ["--force"]]
+    for more in flags:
+        for _ in range(2):
             done = cli(*arguments(command, flag, name), *more)
             assert done.code == 0, done.err
             assert Path(name).read_bytes().startswith(b"<!doctype html")

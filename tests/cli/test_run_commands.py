@@ -105,8 +105,8 @@ def test_bash_completes(cli: Cli, tmp_path: Path) -> None:
         program = f'{script}\n{call}; echo "${{COMPREPLY[@]}}"'
         done = subprocess.run([bash, "-c", program], capture_output=True, text=True)
         assert (done.stdout.split(), done.stderr) == (expected, "")
-    done = cli("completion", "tcsh")
-    assert (done.code, "bash, zsh, fish" in done.err) == (2, True)
+    refused = cli("completion", "tcsh")
+    assert (refused.code, "bash, zsh, fish" in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize("name", [None, *COMMANDS])
