@@ -6,12 +6,9 @@ A test compares the file with what `reference` returns, so it is never stale.
 """
 
 import argparse
-import importlib
 from pathlib import Path
-from typing import NoReturn
-from unittest import mock
 
-from unrolled.cli.main import COMMANDS
+from unrolled.cli.main import COMMANDS, command_parser
 
 PAGE = Path(__file__).parent / "cli.md"
 INTRODUCTION = """\
@@ -19,32 +16,10 @@ INTRODUCTION = """\
 
 <!-- Written by docs/generate_cli.py from the parsers. Do not edit. -->
 
-Results go to standard output, everything else to standard error. Every command has `--json`, which prints one JSON document.
+Results go to standard output, everything else to standard error. `--json` prints one JSON document.
 `RUN` is a run folder or a model file. Exit codes are listed in [control training](howto/training.md).
 `--debug` shows the traceback of an error. Flags may be written with underscores, and as `--seed 1` or `--seed=1`.
 """
-
-
-class _ParserFound(Exception):
-    """Carries the parser of a command out of it, before it parses anything."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        super().__init__()
-        self.parser = parser
-
-
-def command_parser(command: str) -> argparse.ArgumentParser:
-    """Return the parser that the command of this name builds."""
-
-    def found(parser: argparse.ArgumentParser, *arguments: object, **options: object) -> NoReturn:
-        raise _ParserFound(parser)
-
-    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", found):
-        try:
-            importlib.import_module(COMMANDS[command]).run([])
-        except _ParserFound as carrier:
-            return carrier.parser
-    raise RuntimeError(f"{command} parses no arguments")
 
 
 def reference() -> str:

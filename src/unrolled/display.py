@@ -33,6 +33,11 @@ def one_line(value: object, max_chars: int = MAX_VALUE_CHARS) -> str:
     return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count and its noun, such as "1 row" or "1,200 rows"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def html_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> str:
     """Return rows as an HTML table; the first cell of a row is its heading."""
     left = ' style="text-align:left"'

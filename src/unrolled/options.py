@@ -79,7 +79,10 @@ class TableOptions:
     )
     header: str | None = option(None, f"{HEADER_HELP} (default: first, unless columns are given by number)")
     max_length: int | None = option(
-        None, "Most steps of a row. A longer source is cut, a row with a longer target text left out (default: 8,192).", ge=2
+        None,
+        "Most steps of a row. A longer source is cut, a row with a longer target text left out (default: 8,192).",
+        ge=2,
+        le=2**31,
     )
     validation: str | None = option(None, "Table to validate on (default: held-out rows, see --train-fraction).", reads=True)
 

@@ -37,7 +37,7 @@ def test_a_command_from_outside_runs_and_is_in_the_help(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(COMMANDS, "count", "outside_count")
     size = len(book.read_text("utf-8"))
-    assert "  count     Count the characters of a text.\n" in cli("--help").out
+    assert "  count      Count the characters of a text.\n" in cli("--help").out
     assert cli("count", "--help").out.startswith("usage: unrolled count INPUT [flags]\n\nCount the characters")
     assert cli("count", book).out == f"{size} characters\n"
     assert cli("count", book, "--json").out == f'{{"version": 2, "characters": {size}}}\n'

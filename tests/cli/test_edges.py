@@ -23,7 +23,7 @@ from unrolled import options
 from unrolled.checkpoints.model_file import load_model, save_checked, save_model
 from unrolled.cli import main as main_module
 from unrolled.cli.main import COMMANDS, MEMORY_ADVICE
-from unrolled.errors import ModelError, UnrolledError
+from unrolled.errors import ModelError, UnrolledError, UsageError
 from unrolled.options import from_dict
 from unrolled.printable import PrintableStream, printable
 from unrolled.views.colored_text import color_text, surprisal_html
@@ -32,8 +32,10 @@ from unrolled.views.progress import LogProgress, MessageHandler
 CONTROLS = "\x1b[31m\x07\x9b2J\x7f\x00\r\u202e\u2028\ud800"
 """An escape sequence, a bell, the one-character form of an escape sequence, and marks that reorder or break lines."""
 
-OPTION_CLASSES = [
-    kind for kind in vars(options).values() if dataclasses.is_dataclass(kind) and kind.__name__.endswith("Options")
+OPTION_CLASSES: list[type[Any]] = [
+    kind
+    for kind in vars(options).values()
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__name__.endswith("Options")
 ]
 
 
@@ -107,7 +109,7 @@ def int_options() -> list[tuple[type, str]]:
 
 @pytest.mark.parametrize(("kind", "name"), int_options(), ids=lambda value: getattr(value, "__name__", value))
 def test_a_number_of_twenty_digits_is_refused(kind: type, name: str) -> None:
-    with pytest.raises(options.UsageError, match="expected a finite number"):
+    with pytest.raises(UsageError, match="expected a finite number"):
         from_dict(kind, {name: int("9" * 20)}, "test")
 
 
@@ -160,7 +162,11 @@ def test_a_closed_stderr_leaves_only_the_document(trained: Path, tmp_path: Path)
 def test_bench_prints_json_only_if_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from unrolled import bench
 
-    monkeypatch.setitem(bench.BENCHMARKS, "encoding", lambda options: bench.logger.info("5 MB/s") or {"rate": 5})
+    def measure(options: object) -> dict[str, int]:
+        bench.logger.info("5 MB/s")
+        return {"rate": 5}
+
+    monkeypatch.setitem(bench.BENCHMARKS, "encoding", measure)
     assert cli("bench", "encoding").out == "5 MB/s\n"
     done = cli("bench", "encoding", "--json")
     assert (json.loads(done.out)["encoding"], done.err) == ({"rate": 5}, "5 MB/s\n")
@@ -178,7 +184,7 @@ def test_control_characters_are_replaced_everywhere(capsys: pytest.CaptureFixtur
     assert not harmless(CONTROLS)
     assert printable("a\tb\nc\u200d\u00e9") == "a\tb\nc\u200d\u00e9"
     stream = io.StringIO()
-    PrintableStream(stream).write(CONTROLS)  # type: ignore[arg-type]
+    PrintableStream(stream).write(CONTROLS)
     shown = [
         printable(CONTROLS),
         str(UnrolledError(CONTROLS)),

@@ -16,24 +16,28 @@ import unrolled
 from support.cli import Cli
 from unrolled import options
 from unrolled.cli.main import COMMANDS
+from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import flag_name
 from unrolled.output_paths import RUN_FILES
 
 command_parser = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "generate_cli.py"))["command_parser"]
-OPTION_CLASSES = [
-    kind for kind in vars(options).values() if dataclasses.is_dataclass(kind) and kind.__name__.endswith("Options")
+OPTION_CLASSES: list[type[Any]] = [
+    kind
+    for kind in (*vars(options).values(), ImportOptions)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__name__.endswith("Options")
 ]
 FIELDS = {(kind, field.name): field for kind in OPTION_CLASSES for field in dataclasses.fields(kind)}
 NO_PATHS = {
     "--prompt", "--stop", "--clamp", "--neuron", "--glob", "--source", "--target", "--device", "--preset", "--min-probability",
+    "--encoding", "--header",
 }  # fmt: skip
 READ = {"--config", "--resume", "--prompt-file"}
 """Flags of commands themselves that name what is read."""
 
 
 def writing_flags() -> Iterator[tuple[str, str, str]]:
-    """Yield command, flag and kind of each flag that writes, from the parsers of all commands."""
-    for command in COMMANDS:
+    """Yield command, flag and kind of each flag that writes, from the parsers of all commands; `config` writes nothing."""
+    for command in COMMANDS.keys() - {"config"}:
         for kind in OPTION_CLASSES:
             for field in dataclasses.fields(kind):
                 parser = command_parser(command)
@@ -47,7 +51,7 @@ def _is_group_of(group: Any, kind: type) -> bool:
     return flags == {flag_name(field.name) for field in dataclasses.fields(kind)}
 
 
-WRITING = list(writing_flags())
+WRITING = sorted(writing_flags())
 FILE_FLAGS = [(command, flag) for command, flag, kind in WRITING if kind in ("html", "npz", "svg")]
 
 
@@ -73,6 +77,7 @@ def here(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def arguments(command: str, flag: str, value: object) -> list[object]:
     """Return a call of the command that writes to `value`."""
     reads: dict[str, list[object]] = {
+        "import": ["page.txt"],
         "train": ["page.txt", "--steps", 1, "--hidden", 8],
         "score": ["run", "page.txt"],
         "explain": ["run", "page.txt"],
@@ -145,8 +150,9 @@ def test_a_path_that_cannot_be_written(cli: Cli, here: Path, command: str, flag:
     ("command", "flag", "name"), [("score", "--html", "a" * 250 + ".html"), ("explain", "--out", "p.html")]
 )
 def test_what_is_of_the_kind_is_replaced(cli: Cli, here: Path, command: str, flag: str, name: str) -> None:
-    for force in ([], []), ([], ["--force"]):
-        for more in force:
+    flags: list[list[str]] = [[], ["--force"]]
+    for more in flags:
+        for _ in range(2):
             done = cli(*arguments(command, flag, name), *more)
             assert done.code == 0, done.err
             assert Path(name).read_bytes().startswith(b"<!doctype html")

@@ -429,7 +429,7 @@ def test_an_unusual_line_is_the_top_line(cli: Cli, runs: dict[str, str], tmp_pat
         (first,) = json.loads(cli("score", runs["stream"], text, "--json", "--top", 1).out)["lines"]
         assert (first["line"], first["text"]) == (position + 1, odd)
         plain = cli("score", runs["stream"], text, "--top", 3)
-        assert re.search(rf"^ +{position + 1} +\d+\.\d\d  {re.escape(odd)}$", plain.out, re.M)
+        assert re.search(rf"^ +{position + 1} +\d+\.\d\d +\d+\.\d\d  {re.escape(odd)}$", plain.out, re.M)
         assert "301 lines" in plain.out.splitlines()[0]
         assert len([line for line in plain.out.splitlines() if re.match(r" +\d+ ", line)]) == 3
 

@@ -170,8 +170,8 @@ def test_the_state_is_read_and_set_by_its_name(rnn_class: type[Stateful]) -> Non
 
 def test_a_matrix_is_set_from_an_array() -> None:
     rnn = unrolled.RNN(4, 8, 3, seed=1)
-    rnn.W_hh = np.zeros((8, 8))
+    rnn.W_hh = np.zeros((8, 8))  # type: ignore[assignment]
     assert (type(rnn.W_hh), bool(rnn.W_hh.any())) == (stateful.Matrix, False)
     assert [name for name, _ in rnn.named_parameters()] == ["W_xh", "W_hh", "W_hy"]
     with pytest.raises(ValueError, match=r"W_hh is \(8, 8\); got \(8, 4\)"):
-        rnn.W_hh = np.zeros((8, 4))
+        rnn.W_hh = np.zeros((8, 4))  # type: ignore[assignment]

@@ -62,6 +62,7 @@ def test_commands_and_flags_in_the_documents_exist() -> None:
             "--config",
             "--resume",
             "--help",
+            "--prompt-file",
         }
         | OTHER_PROGRAMS
     )

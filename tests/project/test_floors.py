@@ -31,7 +31,9 @@ ORDER = {
         "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder",
         "language_model", "sequence_model", "device", "stateful", "kernels",
     ],
-    "checkpoints": ["format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "tensorboard"],
+    "checkpoints": [
+        "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
+    ],
     "runtime": ["blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine"],
     "generation": ["torch_model", "random_streams", "sampling", "beam_search"],
     "evaluation": [
@@ -59,7 +61,7 @@ ORDER = {
     ],
     "models": ["base", "text", "table"],
     "bench": ["peers", "workloads", "process", "learning"],
-    "cli": ["json_output", "help", "parser", "commands", "main"],
+    "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
 

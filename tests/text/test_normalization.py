@@ -99,7 +99,7 @@ def test_unknown_symbols_are_counted(cli: Cli) -> None:
     Path("t.txt").write_text("abc\n" * 50)
     Path("u.txt").write_text("abxc\n" * 10)
     unrolled.train("t.txt", out="r", **TINY)
-    assert "10 symbols of the text were never seen in training" in cli("eval", "r", "u.txt").err
+    assert "left out: 10 characters of the text, never seen in training" in cli("eval", "r", "u.txt").err
 
 
 def test_bytes_are_not_normalised() -> None:

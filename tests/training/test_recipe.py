@@ -15,7 +15,7 @@ from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, PRESETS, TrainRequest
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.diagnosis import diagnose
+from unrolled.training.diagnosis import VERDICTS, advise, diagnose
 from unrolled.training.recipe import (
     DROPOUT_BY_PRESSURE,
     RECIPE_OPTIONS,
@@ -184,7 +184,8 @@ def test_pace_counts_symbols_and_leaves_the_random_numbers_alone() -> None:
         ((0.173, 0.172), 0.8, 5.0, "As good as this text allows"),
         ((0.173, 0.172), 1.0, 50.0, "As good as this text allows"),  # twice the time would bring 0.00
         ((1.0, 1.4), 1.0, 9.0, "Limited by the text"),
-        ((1.35, 1.4), 1.0, 9.0, "Underfit"),
+        ((1.35, 1.4), 1.0, 9.0, "Limited by time or size"),
+        ((1.35, 1.4), 1.0, 3.0, "Underfit"),
         ((1.0, 1.4), 1.0, 0.4, "Underfit"),  # another part of the text, not learned by heart
     ],
 )
@@ -194,6 +195,25 @@ def test_the_verdict_names_what_holds_it_back(
     words = diagnose(*losses, best_at, epochs, tokens_per_epoch=1_000_000)
     assert word in words
     assert "  " not in words
+
+
+CONTRADICTIONS = {
+    "Overfit": ("train longer", "larger --hidden"),
+    "As good as this text allows": ("train longer", "more text"),
+    "Limited by the text": ("train longer", "larger --hidden"),
+    "Limited by time or size": ("more text",),
+    "Underfit": ("more text", "larger --hidden"),
+}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("better_ngram", [None, 5])
+def test_advice_never_contradicts_the_verdict(verdict: str, better_ngram: int | None) -> None:
+    lines = advise(f"{verdict}: and so on.", better_ngram, 0, (1.0, 1.0), False)
+    assert len(lines) == 1
+    assert not any(words in lines[0].lower() for words in CONTRADICTIONS[verdict])
+    assert (better_ngram is None) or "5-gram" in lines[0]
+    assert len(advise(f"{verdict}.", better_ngram, 60, (0.5, 1.0), True)) == 3 + (better_ngram is not None)
 
 
 def test_short_budgets_are_looked_at_less() -> None:

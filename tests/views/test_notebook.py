@@ -1,5 +1,6 @@
 """Results and training in a notebook, run by a kernel of Jupyter."""
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -43,9 +44,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     if MISSING:
         assert "CI" not in os.environ, f"{MISSING} are missing, and CI runs every test"
         pytest.skip(f"{' and '.join(MISSING)} are not installed: pip install -e '.[dev]'")
-    import nbformat
-    from nbclient import NotebookClient
-
+    nbclient: Any = importlib.import_module("nbclient")
+    nbformat: Any = importlib.import_module("nbformat")
     folder = tmp_path_factory.mktemp("notebook")
     (folder / "book.txt").write_text("the cat sat on the mat.\n" * 60, "utf-8")
     (folder / "t.csv").write_text("word,label\n" + "aba,a\nbab,b\n" * 20, "utf-8")
@@ -53,7 +53,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     setup = f"import os, sys\nsys.path[:0] = {[path for path in paths if path]!r}\nos.chdir({str(folder)!r})\n{SETUP}"
     cells = [nbformat.v4.new_code_cell(source) for source in (setup, *CELLS.values())]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True).execute()
     return dict(zip(CELLS, [cell.outputs for cell in notebook.cells[1:]], strict=True))
 
 

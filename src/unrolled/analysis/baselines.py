@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,28 +53,33 @@ class Baselines(Displayed):
         return min(self.ngram_nats.items(), key=lambda item: item[1])
 
     def _repr_html_(self) -> str:
-        rows = [[name, f"{nats:.4f}", f"{nats / math.log(2):.4f}"] for name, nats in self.to_json().items()]
+        order, best_nats = self.best_ngram
+        losses = {"uniform": self.uniform, f"{order}-gram (the best order)": best_nats, "xz": self.xz}
+        rows = [[name, f"{nats:.4f}", f"{nats / math.log(2):.4f}"] for name, nats in losses.items()]
         return html_table(rows, ["", "nats per character", "bits per character"])
 
     def to_json(self) -> dict[str, float]:
         """Return all losses by name."""
         return {"uniform": self.uniform, **{f"{n}-gram": nats for n, nats in self.ngram_nats.items()}, "xz": self.xz}
 
+    def other_orders(self) -> str:
+        """Return the losses of the other orders in one line; an empty text if there is only one."""
+        others = [f"{n}: {nats:.3f}" for n, nats in self.ngram_nats.items() if n != self.best_ngram[0]]
+        return f"n-grams of other orders, in nats: {', '.join(others)}" if others else ""
+
     def to_text(self, model_nats: float) -> str:
         """Return a table of all losses and that of the model."""
         rows = [("uniform distribution", self.uniform)]
-        rows += [
-            (f"{n}-gram, Kneser-Ney" if n > 1 else "1-gram (frequency of each token)", row_nats)
-            for n, row_nats in self.ngram_nats.items()
-        ]
+        rows += [(f"{self.best_ngram[0]}-gram, Kneser-Ney (the best order)", self.best_ngram[1])]
         rows += [("xz -9, given the training text", self.xz), ("this model", model_nats)]
         counted_note = (
             f" (counted: the last {self.num_counted:,} tokens of the training text)"
             if self.num_counted < self.num_train
             else ""
         )
-        lines = [f"{'':34} {'nats':>8} {'bits':>8}  per character{counted_note}"]
-        return "\n".join(lines + [f"{name:34} {row_nats:8.4f} {row_nats / math.log(2):8.4f}" for name, row_nats in rows])
+        lines = [f"{'':38} {'nats':>8} {'bits':>8}  per character{counted_note}"]
+        lines += [f"{name:38} {row_nats:8.4f} {row_nats / math.log(2):8.4f}" for name, row_nats in rows]
+        return "\n".join([*lines, *textwrap.wrap(self.other_orders(), 80, subsequent_indent="  ")])
 
 
 def measure_baselines(

@@ -8,11 +8,11 @@ import unicodedata
 
 import numpy as np
 
-from unrolled.analysis.explain_text import MIN_PROBE_TOKENS, ExplainResult, explorer_path, write_outputs
+from unrolled.analysis.explain_text import ExplainResult, explorer_path, write_outputs
 from unrolled.analysis.table_session import TableSession
 from unrolled.errors import UsageError
 from unrolled.interpret.activations import Activations
-from unrolled.interpret.probes import ProbeReport, probe_units
+from unrolled.interpret.probes import ProbeReport, probe_units, too_short_to_probe
 from unrolled.interpret.table_activations import RowActivations, record_row
 from unrolled.options import ExplainOptions, PredictOptions
 from unrolled.output_paths import check_outputs
@@ -75,6 +75,6 @@ def _concatenate_rows(rows: list[RowActivations]) -> Activations:
 def _probe_units(activations: Activations, options: ExplainOptions) -> ProbeReport | None:
     """Compare units with features, if every token is one character."""
     chars = [unicodedata.normalize("NFC", token_text).removesuffix("\n") for token_text in activations.tokenized.token_texts]
-    if len(chars) < MIN_PROBE_TOKENS or any(len(char) != 1 for char in chars):
+    if too_short_to_probe(len(chars)) or any(len(char) != 1 for char in chars):
         return None
     return probe_units(activations, "".join(chars), seed=options.seed)

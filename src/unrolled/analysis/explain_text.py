@@ -20,7 +20,7 @@ from unrolled.display import Displayed, page_frame
 from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.intervention import InterventionEffect, measure_effect, unit_importance
-from unrolled.interpret.probes import Probe, ProbeReport, probe_units
+from unrolled.interpret.probes import MAX_P_VALUE, Probe, ProbeReport, probe_units, too_short_to_probe
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
 from unrolled.output_paths import check_outputs
@@ -34,9 +34,6 @@ MAX_CLAMPED_DETECTORS = 3
 """Without --clamp, this many detectors are clamped: each to zero, and to its typical value where its feature is on."""
 
 IMPORTANCE_TOKENS = 1000
-MIN_PROBE_TOKENS = 2000
-"""Minimum length of a text for comparing units with its features."""
-
 SAMPLE_TOKENS = 400
 SAMPLE_TEMPERATURE = 0.7
 CLAMP_PERCENTILE = 95
@@ -125,9 +122,8 @@ class ExplainResult(Displayed):
         lines = []
         if self.probe_report is not None and self.probe_report.best_units:
             lines += [f"{'unit':>7}  {'score':>6} {'':11}  follows"]
-            lines += [
-                _detector_line(item) for item in self.probe_report.best_units if item.p_value <= 0.05 and not item.trivial
-            ]
+            followed = [item for item in self.probe_report.best_units if item.p_value <= MAX_P_VALUE and not item.trivial]
+            lines += [_detector_line(item) for item in followed]
             lines += [f"{self.probe_report.detector_fraction:.1%} of the units are detectors of a feature that needs memory"]
         lines += [_effect_line(item) for item in self.effects]
         return "\n".join([*lines, f"page: {self.page_path}"])
@@ -206,8 +202,8 @@ def _probe_units(session: TextSession, shown_activations: Activations, options: 
     activations = shown_activations
     if session.run is not None:
         activations = record_activations(session.model, session.held_out_text(options.probe_length))
-    if len(activations.tokenized) < MIN_PROBE_TOKENS:
-        logger.info(f"too short to find detectors: {len(activations.tokenized):,} tokens, and {MIN_PROBE_TOKENS:,} are needed")
+    if reason := too_short_to_probe(len(activations.tokenized)):
+        logger.info(reason)
         return None
     logger.info(f"searching for detectors on {len(activations.tokenized):,} tokens")
     return probe_units(activations, activations.tokenized.one_char_per_token(), seed=options.seed)

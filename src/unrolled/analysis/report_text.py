@@ -19,9 +19,10 @@ from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.context_use import ContextUse, measure_context_use
 from unrolled.interpret.gate_saturation import activation_histograms, gate_saturation
 from unrolled.interpret.loss_breakdown import count_words, loss_by_class
-from unrolled.interpret.probes import Probe, ProbeReport, probe_units
+from unrolled.interpret.probes import MAX_P_VALUE, Probe, ProbeReport, probe_units, too_short_to_probe
 from unrolled.options import ReportOptions, SampleOptions
 from unrolled.text.tokenizer import Ids
+from unrolled.training.diagnosis import MIN_GAIN_NATS, advise
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,6 @@ MAX_SEARCHED_TOKENS = 1 << 27
 
 SAMPLE_TOKENS = 1000
 NUM_DOCUMENT_SAMPLES = 200
-MIN_COPY_TOKENS = 60
-"""A copied substring of this length leads to advice against memorization. It is longer than the threshold of `--novel-only`,
-so that common phrases do not lead to advice."""
-
 SNIPPET_TOKENS = 400
 SNIPPET_UNITS = 4
 
@@ -63,7 +60,7 @@ class TextReportBuilder:
         logger.info(f"searching for samples in {num_searched:,} tokens of the training text")
         copying, samples = self._copying()
         logger.info(f"searching for detectors on {len(self.activations.tokenized):,} tokens, and measuring the use of context")
-        probe_report = probe_units(self.activations, self.activations.tokenized.one_char_per_token(), seed=self.options.seed)
+        probe_report = self._probe_units()
         context_use = measure_context_use(
             session.model,
             session.machine,
@@ -82,7 +79,7 @@ class TextReportBuilder:
             "command": f"unrolled sample {session.path.parent}",
             "headline": self._headline(evaluation, baselines, copying, probe_report),
             "diagnosis": history.get("diagnosis") or "",
-            "advice": suggestions(evaluation, baselines, copying, context_use),
+            "advice": self._advice(evaluation, baselines, copying, context_use),
             **run_data,
             "baselines": _baseline_rows(baselines, evaluation),
             "ngram_samples": [{"name": f"{n}-gram", "text": text} for n, text in self._ngram_samples().items()],
@@ -93,6 +90,13 @@ class TextReportBuilder:
             **_activation_plots(self.activations),
             "context_use": None if context_use is None else _context_use_dict(context_use),
         }
+
+    def _probe_units(self) -> ProbeReport | None:
+        tokenized = self.activations.tokenized
+        if reason := too_short_to_probe(len(tokenized)):
+            logger.info(reason)
+            return None
+        return probe_units(self.activations, tokenized.one_char_per_token(), seed=self.options.seed)
 
     def _evaluate(self) -> Evaluation:
         session = self.session
@@ -108,7 +112,7 @@ class TextReportBuilder:
         )
 
     def _headline(
-        self, evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], probe_report: ProbeReport
+        self, evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], probe_report: ProbeReport | None
     ) -> list[dict[str, str]]:
         order, best_nats = baselines.best_ngram
         return [
@@ -125,7 +129,7 @@ class TextReportBuilder:
             },
             training_time(self.session.run),
             {"name": "longest copy", "value": f"{copying['longest_copy']} tokens", "note": "of the training text, in samples"},
-            {"name": "detectors", "value": f"{probe_report.detector_fraction:.0%}", "note": "of the neurons follow a feature"},
+            _detector_headline(probe_report, len(self.activations.tokenized)),
         ]
 
     def _ngram_samples(self) -> dict[int, str]:
@@ -174,10 +178,27 @@ class TextReportBuilder:
             "documents": None if tokenizer.eos_id is None else _document_novelty(train_ids, tokenizer.eos_id, sample_ids),
         }, samples  # fmt: skip
 
-    def _detectors(self, probe_report: ProbeReport) -> dict[str, Any]:
+    def _advice(
+        self, evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], context_use: ContextUse | None
+    ) -> list[str]:
+        """Return what to try next: the facts are measured here, and judged in `training/diagnosis.py`."""
+        order, best_nats = baselines.best_ngram
+        sample_rate, text_rate = copying["new_ngrams"][7][1:] if len(copying["new_ngrams"]) > 7 else (1.0, 1.0)
+        lengths = () if context_use is None else context_use.context_lengths
+        return advise(
+            str(self.session.saved.history.get("diagnosis") or ""),
+            better_ngram=order if best_nats < evaluation.nats - MIN_GAIN_NATS else None,
+            longest_copy=copying["longest_copy"],
+            new_ngram_rates=(sample_rate, text_rate),
+            uses_longest_context=len(lengths) > 1 and context_use is not None and context_use.effective_context == lengths[-1],
+        )
+
+    def _detectors(self, probe_report: ProbeReport | None) -> dict[str, Any] | None:
+        if probe_report is None:
+            return None
         activations = self.activations
         states = activations.h if activations.c is None else np.tanh(activations.c)
-        rows = [_detector(detector) for detector in probe_report.best_units if detector.p_value <= 0.05]
+        rows = [_detector(detector) for detector in probe_report.best_units if detector.p_value <= MAX_P_VALUE]
         detectors = [detector for detector in probe_report.best_units if detector.is_detector][:SNIPPET_UNITS]
         snippet_rows = [
             {
@@ -192,29 +213,10 @@ class TextReportBuilder:
         return {"share": probe_report.detector_fraction, "tokens": len(activations.tokenized), "rows": rows, "snippet": snippet}
 
 
-def suggestions(
-    evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], context_use: ContextUse | None
-) -> list[str]:
-    """Return advice on what to try next."""
-    lines = []
-    order, best_nats = baselines.best_ngram
-    if best_nats < evaluation.nats:
-        lines.append(f"A {order}-gram model predicts this text better: train longer, or use a larger --hidden.")
-    if copying["longest_copy"] >= MIN_COPY_TOKENS:
-        lines.append(f"A sample copies {copying['longest_copy']} tokens of the training text: use more text or more --dropout.")
-    sample_rate, text_rate = copying["new_ngrams"][7][1:] if len(copying["new_ngrams"]) > 7 else (1.0, 1.0)
-    if text_rate > 0 and sample_rate < 0.8 * text_rate:
-        lines.append(
-            f"Samples have fewer new 8-grams ({sample_rate:.0%}) than real text ({text_rate:.0%}): "
-            "raise --temperature or --dropout."
-        )
-    if (
-        context_use is not None
-        and context_use.effective_context == context_use.context_lengths[-1]
-        and len(context_use.context_lengths) > 1
-    ):
-        lines.append("The loss still improves at the longest measured context: a larger --bptt may help.")
-    return lines or ["No specific advice: try more training time or more text."]
+def _detector_headline(probe_report: ProbeReport | None, num_tokens: int) -> dict[str, str]:
+    if probe_report is None:
+        return {"name": "detectors", "value": "not known", "note": too_short_to_probe(num_tokens)}
+    return {"name": "detectors", "value": f"{probe_report.detector_fraction:.0%}", "note": "of the neurons follow a feature"}
 
 
 def _detector(one: Probe) -> dict[str, Any]:
@@ -231,12 +233,12 @@ def _document_novelty(train_ids: Ids, eos_id: int, sample_ids: list[Any]) -> dic
 
 
 def _baseline_rows(baselines: Baselines, evaluation: Evaluation) -> dict[str, Any]:
-    rows = [
-        {"name": name, "nats": nats, "bits": nats / math.log(2), "is_model": False}
-        for name, nats in baselines.to_json().items()
-    ]
+    order, best_nats = baselines.best_ngram
+    losses = {"uniform": baselines.uniform, f"{order}-gram (the best order)": best_nats, "xz": baselines.xz}
+    rows = [{"name": name, "nats": nats, "bits": nats / math.log(2), "is_model": False} for name, nats in losses.items()]
     rows.append({"name": "this model", "nats": evaluation.nats, "bits": evaluation.bits, "is_model": True})
     note = f"n-grams: interpolated modified Kneser-Ney, counted in {baselines.num_counted:,} tokens of the training text."
+    note += f" {baselines.other_orders()}" if baselines.other_orders() else ""
     return {"rows": rows, "note": note}
 
 

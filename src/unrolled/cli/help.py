@@ -31,4 +31,4 @@ Set NO_COLOR for no colors; --debug shows the traceback of an error.
 
 def overview(summaries: Mapping[str, str]) -> str:
     """Return the overview; `summaries` are the commands, each with one line about it."""
-    return _USAGE + "".join(f"  {name:<9} {summary}\n" for name, summary in summaries.items()) + _NOTES
+    return _USAGE + "".join(f"  {name:<10} {summary}\n" for name, summary in summaries.items()) + _NOTES

@@ -15,15 +15,9 @@ from pathlib import Path
 from unrolled import __version__
 from unrolled.atomic_io import storage_error
 from unrolled.cli.help import overview
+from unrolled.cli.registry import COMMANDS as COMMANDS
+from unrolled.cli.registry import command_parser as command_parser
 from unrolled.errors import StorageError, UnrolledError, UsageError, did_you_mean, is_out_of_memory
-
-COMMANDS = {
-    name: f"unrolled.cli.commands.{'import_model' if name == 'import' else name}"  # a module cannot be called `import`
-    for name in ("train", "sample", "predict", "eval", "score", "explain", "report", "import", "bench", "doctor")
-}
-"""The module of each command, in the order of the overview. It has a function `run(argv)` that returns the exit code; the
-first line of its docstring is its line in the overview, and the whole docstring is its help text."""
-
 
 MEMORY_ADVICE = {
     "train": "a smaller --batch, --bptt, --hidden or --layers",

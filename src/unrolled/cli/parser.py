@@ -31,6 +31,18 @@ _MESSAGE_REWRITES = (
 """Parts of argparse's messages, each with its replacement."""
 
 
+DESCRIBE: list[str] = ["DESCRIBE"]
+"""Arguments, known by identity, with which a command does not run, but gives its parser."""
+
+
+class ParserFound(Exception):
+    """Carries the parser of a command out of it."""
+
+    def __init__(self, parser: CommandParser) -> None:
+        super().__init__()
+        self.parser = parser
+
+
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command.
 
@@ -38,9 +50,10 @@ class CommandParser(argparse.ArgumentParser):
         command: The name of the command.
         description: The help text, normally the module's docstring: one line, then examples. The usage line before it and
             the flags after it, one group per option class, are generated.
+        has_json: Whether the command has --json.
     """
 
-    def __init__(self, command: str, description: str | None) -> None:
+    def __init__(self, command: str, description: str | None, has_json: bool = True) -> None:
         super().__init__(
             prog=f"unrolled {command}",
             usage=argparse.SUPPRESS,
@@ -53,7 +66,8 @@ class CommandParser(argparse.ArgumentParser):
         self._old_names: dict[str, str] = {}
         self._old_values: dict[tuple[str, str], str] = {}
         self._general = self.add_argument_group("general")
-        self.add_switch("--json", "Print the result as one JSON document on stdout.")
+        if has_json:
+            self.add_switch("--json", "Print the result as one JSON document on stdout.")
         self._general.add_argument("-h", "--help", action="help", help="Show this help.")
 
     def add_switch(self, name: str, help_text: str) -> None:
@@ -86,6 +100,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_cli_values(self, argv: list[str]) -> dict[str, Any]:
         """Return the typed values, by field name. An unknown flag is a `UsageError` that names the nearest flag."""
+        if argv is DESCRIBE:
+            raise ParserFound(self)
         namespace, unknown = self.parse_known_args(self._normalize(argv))
         if unknown:
             name = unknown[0].split("=")[0]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.display import Displayed
+from unrolled.display import Displayed, plural
 from unrolled.errors import DataError, UsageError
 from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_search, sample_sequences
 from unrolled.nn.device import DeviceConfig
@@ -20,7 +20,7 @@ from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import EvalRows
-from unrolled.tables.metric_report import MetricReport, plural
+from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import bucket_by_length, collate_sources
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec

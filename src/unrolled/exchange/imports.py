@@ -23,6 +23,7 @@ from unrolled.exchange.source_model import SourceModel
 from unrolled.exchange.torch7 import Table, TorchObject, is_torch7, modules_within, read_torch7
 from unrolled.exchange.torch_rnn import read_torch_rnn
 from unrolled.exchange.vocabulary import TEXT_ORDERS, VocabularyFile, build_vocabulary
+from unrolled.output_paths import check_outputs
 
 MAX_TEXT_BYTES = 1 << 20
 """Of the text of the check, the first part is read."""
@@ -122,6 +123,7 @@ def output_path(path: Path, options: ImportOptions) -> Path:
 
     Raises `UsageError` if it exists, without `force`.
     """
+    check_outputs(options, (path, options.vocabulary, options.text, *options.vectors))
     name = path.parent.name if path.name == "manifest.json" else path.stem
     out = Path(options.out) if options.out is not None else Path("runs") / (name or "imported")
     target = out if out.suffix == ".safetensors" else out / MODEL_FILE_NAME

@@ -29,6 +29,13 @@ DETECTOR_THRESHOLDS = {"AUC": 0.9, "correlation": 0.8}
 Floats = npt.NDArray[np.float32]
 
 
+MAX_P_VALUE = 0.05
+"""A unit whose score reaches this on shifted features is not shown as following a feature."""
+
+MIN_PROBE_TOKENS = 2000
+"""Minimum length of a text for comparing units with its features."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """A unit and the feature that it follows.
@@ -51,7 +58,7 @@ class Probe:
     @property
     def is_detector(self) -> bool:
         """Whether the unit is a detector of a feature that depends on more than the current character."""
-        return not self.trivial and self.p_value <= 0.05 and self.score >= DETECTOR_THRESHOLDS[self.kind]
+        return not self.trivial and self.p_value <= MAX_P_VALUE and self.score >= DETECTOR_THRESHOLDS[self.kind]
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,6 +76,13 @@ class ProbeReport(Displayed):
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
         return {"features": len(self.best_units), "detectors": f"{self.detector_fraction:.1%} of the units"}
+
+
+def too_short_to_probe(num_tokens: int) -> str:
+    """Return why units cannot be compared with features of a text of this length; an empty text if they can."""
+    if num_tokens >= MIN_PROBE_TOKENS:
+        return ""
+    return f"too short to find detectors: {num_tokens:,} tokens, and {MIN_PROBE_TOKENS:,} are needed"
 
 
 def probe_units(activations: Activations, text: str, check: Callable[[], None] = lambda: None, seed: int = 0) -> ProbeReport:
@@ -102,7 +116,7 @@ def _report(table: ScoreTable, first_half_scores: Floats) -> ProbeReport:
     """Select the best unit of each feature, and the best feature of each unit, by the scores `(F, U)` on the first half."""
     best_units = [table.result(index, int(np.abs(first_half_scores[index]).argmax())) for index in range(len(table.features))]
     best_units.sort(
-        key=lambda result: (result.trivial, not result.is_detector, result.p_value > 0.05, -table.relative_score(result))
+        key=lambda result: (result.trivial, not result.is_detector, result.p_value > MAX_P_VALUE, -table.relative_score(result))
     )
     is_trivial_or_local = np.array([feature.trivial or feature.local for feature in table.features])
     best_feature_by_unit = (

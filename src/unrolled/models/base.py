@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from unrolled.options import ModelOptions
 
 if TYPE_CHECKING:
     from unrolled.analysis.notebook import NotebookRun
@@ -24,6 +27,7 @@ class TrainedModel:
         machine: Device, number format and threads of the network.
         kernels: Name of the implementation of the recurrent layers of the network.
         parameters: Number of parameters.
+        network: The `torch.nn.Module`.
     """
 
     machine: DeviceConfig
@@ -40,6 +44,33 @@ class TrainedModel:
 
         run_dir = self.path.parent
         return NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None
+
+    def info(self) -> dict[str, Any]:
+        """Return what the model is, by name: network, tokens or columns, facts of its training, and the verdict.
+
+        Example:
+            >>> model.info()["kind"]
+            'text'
+        """
+        options = self._model_options
+        values = {field.name: (getattr(options, field.name), field.default) for field in dataclasses.fields(options)}
+        history = dict(self.history)
+        return {
+            "path": str(self.path),
+            **self._kind_facts(),
+            "network": f"{options.layers}x{options.hidden} {options.cell}",
+            "parameters": self.parameters,
+            "options": {name: value for name, (value, default) in values.items() if value != default},
+            "diagnosis": history.pop("diagnosis", None),
+            "training": {name: value for name, value in history.items() if value is not None},
+        }
+
+    @property
+    def _model_options(self) -> ModelOptions:
+        raise NotImplementedError
+
+    def _kind_facts(self) -> dict[str, Any]:
+        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         from unrolled.analysis.notebook import facts_table

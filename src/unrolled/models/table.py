@@ -12,7 +12,15 @@ from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ExplainKwargs, PredictKwargs, ReportKwargs
 from unrolled.models.base import TrainedModel
 from unrolled.option_rules import check_prediction, refuse_unused
-from unrolled.options import ExplainOptions, MachineOptions, PredictOptions, ReportOptions, from_dict, present_names
+from unrolled.options import (
+    ExplainOptions,
+    MachineOptions,
+    ModelOptions,
+    PredictOptions,
+    ReportOptions,
+    from_dict,
+    present_names,
+)
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.row_tally import RowTally
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from unrolled.datasets.tables import Row
     from unrolled.evaluation.predictor import Prediction, Predictor
     from unrolled.interpret.table_activations import RowActivations
+    from unrolled.nn.encoder_decoder import EncoderDecoder
     from unrolled.tables.metric_report import MetricReport
     from unrolled.tables.table_files import Table
 
@@ -51,6 +60,8 @@ class TableModel(TrainedModel):
         spec: Source and target column, sequence mode, and statistics of the training rows.
     """
 
+    network: EncoderDecoder
+
     def __init__(self, path: Path, model_file: TableModelFile, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.table_session import TableSession
         from unrolled.nn.device import select_device
@@ -70,6 +81,14 @@ class TableModel(TrainedModel):
         return (
             f"<unrolled.TableModel {columns}, {options.layers}x{options.hidden}, {self.parameters:,} parameters, {self.path}>"
         )
+
+    @property
+    def _model_options(self) -> ModelOptions:
+        return self.network.options
+
+    def _kind_facts(self) -> dict[str, Any]:
+        source, target = (f"{column.name}:{column.kind}" for column in (self.spec.source, self.spec.target))
+        return {"kind": "table", "source": source, "target": target, "mode": self.spec.mode.name}
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predictions(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[Prediction]:

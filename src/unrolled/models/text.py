@@ -20,6 +20,7 @@ from unrolled.options import (
     EvaluateOptions,
     ExplainOptions,
     MachineOptions,
+    ModelOptions,
     ReportOptions,
     SampleOptions,
     ScoreOptions,
@@ -88,6 +89,17 @@ class Model(TrainedModel):
         options = self.text_model.options
         shape = f"{options.layers}x{options.hidden} {options.cell}"
         return f"<unrolled.Model {shape}, {self.parameters:,} parameters, {self.tokenizer.vocab_size} tokens, {self.path}>"
+
+    @property
+    def _model_options(self) -> ModelOptions:
+        return self.text_model.options
+
+    def _kind_facts(self) -> dict[str, Any]:
+        return {
+            "kind": "text",
+            "tokens": f"{self.tokenizer.vocab_size:,} {self.tokenizer.kind}",
+            "documents": self.text_model.documents,
+        }
 
     @keyword_arguments(SampleOptions, exclude={"prompt": "", "count": "samples(count=...) draws several"})
     def sample(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> str:

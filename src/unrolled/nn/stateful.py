@@ -37,7 +37,7 @@ class Matrix(nn.Parameter):
         """Call a numpy function with arrays: without this, `np.sum` and others call the tensor's method of that name."""
         return function(*map(_to_array, arguments), **{name: _to_array(value) for name, value in options.items()})
 
-    def __array_wrap__(self, array: npt.NDArray[Any], *context: Any) -> npt.NDArray[Any]:  # type: ignore[override]
+    def __array_wrap__(self, array: npt.NDArray[Any], *context: Any) -> npt.NDArray[Any]:
         """Return the result of a numpy function as it is."""
         return array
 

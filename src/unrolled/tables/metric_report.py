@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.display import Displayed, html_table
+from unrolled.display import Displayed, html_table, plural
 
 IntArray = npt.NDArray[np.int64]
 
@@ -99,11 +99,6 @@ class MetricReport(Displayed):
         if notes := [note for note in (self.warning, *self.notes) if note]:
             blocks.append("\n".join(notes))
         return "\n\n".join(blocks)
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count and its noun, such as "1 row" or "1,200 rows"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _finite_or_none(metrics: Mapping[str, float]) -> dict[str, float | None]:

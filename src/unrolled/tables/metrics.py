@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.display import plural
 from unrolled.tables.entities import are_entity_tags, entity_metrics
-from unrolled.tables.metric_report import IntArray, MetricReport, escape_label, plural
+from unrolled.tables.metric_report import IntArray, MetricReport, escape_label
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.display import plural
 from unrolled.options import DataOptions
-from unrolled.tables.metric_report import plural
 from unrolled.tables.pair_batching import PairDataset
 from unrolled.text.splitting import (
     MIN_TABLE_ROWS,

@@ -21,6 +21,9 @@ FULL_COLOR_BITS = 8.0
 MAX_HTML_TOKENS = 4000
 """Maximum number of tokens that a notebook displays."""
 
+EMPTY_LINE = "\u21b5"
+"""Shown for an empty line, whose surprisal is that of its line end."""
+
 Color = tuple[int, int, int]
 
 
@@ -64,16 +67,21 @@ def color_text(token_texts: Sequence[str], values: npt.NDArray[Any], color_of: C
 
 
 def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_color: bool) -> None:
-    """Print lines with their number and the bits per token of each model, colored by surprisal with `use_color`."""
+    """Print lines with their number, the excess surprisal that they are sorted by, and the bits per token of each model.
+
+    With `use_color`, the characters are colored by surprisal. An empty line is shown as its line end.
+    """
     console = ResultConsole(highlight=False, soft_wrap=True)
     model_headings = " ".join(
         f"{f'bits {index + 1}' if len(model_names) > 1 else 'bits':>7}" for index in range(len(model_names))
     )
-    console.print(Text(f"{'line':>9} {model_headings}  (per token)", style="bold"))
+    console.print(Text(f"{'line':>9} {'excess':>7} {model_headings}  (bits per token)", style="bold"))
     for line in lines:
         means = " ".join(f"{bits / max(1, line.num_tokens):7.2f}" for bits in line.bits)
-        prefix = f"{line.number:>9} {means}  "
+        prefix = f"{line.number:>9} {line.excess_surprisal:7.2f} {means}  "
         body = color_text(*line.chars_and_bits(), surprisal_color) if use_color else Text(printable(line.text))
+        if not line.text:
+            body.append(EMPTY_LINE, style="dim")
         if line.is_truncated:
             body.append(" ...", style="dim")
         console.print(Text(prefix) + body)

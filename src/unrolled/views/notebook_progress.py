@@ -6,6 +6,7 @@ It is made of display handles, which every front end has; widgets would need an 
 from __future__ import annotations
 
 import html
+import importlib
 import math
 import sys
 import time
@@ -97,11 +98,10 @@ class NotebookProgress(NullProgress):
             self._curves[name].append((progress.seconds, nats))
 
     def _draw(self) -> None:
-        from IPython.display import HTML, display
-
-        content = HTML(self.to_html() or "<div>starting</div>")
+        ipython: Any = importlib.import_module("IPython.display")
+        content = ipython.HTML(self.to_html() or "<div>starting</div>")
         if self._handle is None:
-            self._handle = display(content, display_id=True)
+            self._handle = ipython.display(content, display_id=True)
         else:
             self._handle.update(content)
         self._next_time = time.monotonic() + DRAW_INTERVAL

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import refuse_unused
@@ -57,14 +58,14 @@ def run(argv: list[str]) -> int:
             model.baselines(*inputs, **accepted_options(model.baselines, settings)) if settings.get("baselines") else None
         )
     if result.num_unknown:
-        print_note(f"{result.num_unknown:,} symbols of the text were never seen in training, and are left out")
+        print_note(f"left out: {plural(result.num_unknown, 'character')} of the text, never seen in training")
     if as_json:
         print_json(_result_to_json(result, baselines))
         return 0
     loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits per character"
     error = "" if result.standard_error is None else f" (standard error {result.standard_error / math.log(2):.4f} bits)"
     split = "the text" if result.split == "all" else f"the {result.split} split"
-    print(f"{loss_text}{error} over {result.num_chars:,} characters of {split} ({result.context})")
+    print(f"{loss_text}{error} over {plural(result.num_chars, 'character')} of {split} ({result.context})")
     if result.split == "validation" and not inputs:
         print_note("the validation split chose the best step and the temperature: its loss is a little too low")
     if baselines is not None:

@@ -9,6 +9,7 @@ Examples:
   unrolled sample runs/book --prompt "Once upon" --temperature 0.7
   unrolled sample runs/names --count 20 --seed 3 --novel-only
   unrolled sample runs/book --clamp 1.22=-1
+  unrolled sample runs/book --prompt-file begin.txt
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unrolled.atomic_io import storage_error
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.errors import DataError, UsageError
 from unrolled.keyword_docs import accepted_options
 from unrolled.options import MachineOptions, SampleOptions
 from unrolled.printable import printable
@@ -36,26 +40,21 @@ def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("sample", __doc__)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.add_value("--prompt-file", "FILE", "File with the text to continue, as it is; '-': standard input.")
     parser.add_options("sampling", SampleOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
     run_path, as_json = cli_values.pop("run"), cli_values.pop("json")
+    is_prompt_typed = not _read_prompt(cli_values)
     options, settings, machine_settings = parser.split_options(cli_values, SampleOptions)
     from unrolled.api import load
     from unrolled.generation.sampling import resolve_seed
-    from unrolled.text.normalization import change_note, count_changes
     from unrolled.text.tokenizer import to_utf8
 
     model = load(run_path, **machine_settings)
-    settings |= _unescape(model, options)
+    settings |= _unescape(model, options, is_prompt_typed)
     prompt = settings.get("prompt", "")
-    for char, replacement in model.replaced_characters(prompt).items():
-        print_note(f"unknown character {char!r}: {f'replaced by {replacement!r}' if replacement else 'removed'}")
-    if num_changed := count_changes(prompt, model.tokenizer.normalization):
-        print_note(f"{num_changed:,} {change_note(model.tokenizer.normalization)} in the prompt")
-    for stop in settings.get("stop", ()):
-        if unknown := "".join(model.replaced_characters(stop)):
-            print_note(f"--stop {stop!r}: the model never writes {unknown!r}, so it does not stop there")
+    _print_notes(model, prompt, settings.get("stop", ()))
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")
@@ -74,10 +73,43 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _unescape(model: Model, options: SampleOptions) -> dict[str, Any]:
+def _print_notes(model: Model, prompt: str, stops: Sequence[str]) -> None:
+    """Print what of the prompt and of the stop strings the model does not know."""
+    from unrolled.text.normalization import change_note, count_changes
+
+    for char, replacement in model.replaced_characters(prompt).items():
+        print_note(f"unknown character {char!r}: {f'replaced by {replacement!r}' if replacement else 'removed'}")
+    if num_changed := count_changes(prompt, model.tokenizer.normalization):
+        print_note(f"{num_changed:,} {change_note(model.tokenizer.normalization)} in the prompt")
+    for stop in stops:
+        if unknown := "".join(model.replaced_characters(stop)):
+            print_note(f"--stop {stop!r}: the model never writes {unknown!r}, so it does not stop there")
+
+
+def _read_prompt(cli_values: dict[str, Any]) -> bool:
+    """Replace `prompt_file` by the `prompt` that is in it; return whether it was given."""
+    name = cli_values.pop("prompt_file")
+    if name is None:
+        return False
+    if "prompt" in cli_values:
+        raise UsageError("--prompt and --prompt-file are given, and one prompt is expected: choose one.")
+    from unrolled.text.text_files import existing_file
+
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else existing_file(name).read_bytes()
+        cli_values["prompt"] = content.decode("utf-8").removeprefix("\ufeff")
+        return True
+    except UnicodeDecodeError as error:
+        raise DataError(f"--prompt-file {name} is not UTF-8 at byte {error.start:,}: convert it to UTF-8.") from error
+    except OSError as error:
+        raise storage_error(error, Path(name), "read") from error
+
+
+def _unescape(model: Model, options: SampleOptions, is_prompt_typed: bool) -> dict[str, Any]:
     r"""Return prompt and stop strings with `\n`, `\t` and `\\` as escapes, unless the model itself writes backslashes."""
-    texts = {"prompt": options.prompt, "stop": options.stop}
-    typed = [text for text in (options.prompt, *options.stop) if _ESCAPE.search(text)]
+    typed_prompt = options.prompt if is_prompt_typed else ""
+    texts = {"prompt": typed_prompt, "stop": options.stop}
+    typed = [text for text in (typed_prompt, *options.stop) if _ESCAPE.search(text)]
     if not typed:
         return {}
     if not model.replaced_characters("\\"):

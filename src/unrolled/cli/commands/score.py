@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.option_rules import refuse_unused
 from unrolled.options import MachineOptions, ScoreOptions
@@ -182,10 +183,12 @@ def _summary(scoring: ScoringStream) -> str:
     """Return the totals of each model as lines of text."""
     totals = scoring.totals
     unknown_note = f", {totals.num_unknown:,} of them unknown" if totals.num_unknown else ""
-    lines = [f"{totals.num_chars:,} characters{unknown_note} in {totals.num_lines:,} lines"]
+    lines = [f"{plural(totals.num_chars, 'character')}{unknown_note} in {plural(totals.num_lines, 'line')}"]
     for i, name in enumerate(scoring.model_names):
         model_bits = totals.bits_per_character(i)
-        comparison = f" ({model_bits - totals.bits_per_character():+.4f}; best of {totals.best_lines[i]:,} lines)" if i else ""
+        comparison = (
+            f" ({model_bits - totals.bits_per_character():+.4f}; best of {plural(totals.best_lines[i], 'line')})" if i else ""
+        )
         lines.append(f"{model_bits:.4f} bits per character: {name}{comparison}")
     if len(scoring.model_names) > 1 + scoring.num_clamped and totals.num_chars:
         best_bits, second_bits = sorted(totals.bits)[:2]

@@ -40,31 +40,43 @@ if TYPE_CHECKING:
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("train", __doc__)
+    add_training_flags(parser)
+    parser.add_value("--resume", "RUN", "Run folder of a training to continue where it stopped.")
+    parser.add_switch("--allow-change", "With --resume: accept other versions, another machine, or other learning rates.")
+    cli_values = parser.parse_cli_values(argv)
+    inputs, as_json, resume = (cli_values.pop(name) for name in ("input", "json", "resume"))
+    allow_change = cli_values.pop("allow_change")
+    if allow_change and not resume:
+        raise UsageError("--allow-change is for --resume, which is not given: leave it out.")
+    if resume and (inputs or cli_values["preset"] or cli_values["config"]):
+        raise UsageError("--resume continues with the run's own text and settings: leave INPUT, --preset and --config out.")
+    request = read_request(inputs, cli_values)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"unrolled {__version__}: {resume or ', '.join(inputs) or 'the built-in corpus'}", file=sys.stderr, flush=True)
+    return _run_training(request, cli_values, resume, as_json, allow_change)
+
+
+def add_training_flags(parser: CommandParser) -> None:
+    """Add INPUT and all settings of a training."""
     parser.add_argument(
         "input", metavar="INPUT", nargs="*", default=[], help="Files, folders, '-' for standard input, or builtin:python."
     )
     parser.add_value("--preset", "NAME", f"Settings of earlier work: {', '.join(PRESETS)}.")
     parser.add_value("--config", "FILE", "TOML file with settings; its keys are the names of the flags.")
-    parser.add_value("--resume", "RUN", "Run folder of a training to continue where it stopped.")
-    parser.add_switch("--allow-change", "With --resume: accept other versions, another machine, or other learning rates.")
     for title, kind in zip(GROUP_TITLES, OPTION_CLASSES, strict=True):
         parser.add_options(title, kind)
-    cli_values = parser.parse_cli_values(argv)
-    inputs, as_json, preset, config, resume = (cli_values.pop(name) for name in ("input", "json", "preset", "config", "resume"))
-    allow_change = cli_values.pop("allow_change")
-    if allow_change and not resume:
-        raise UsageError("--allow-change is for --resume, which is not given: leave it out.")
-    if resume and (inputs or preset or config):
-        raise UsageError("--resume continues with the run's own text and settings: leave INPUT, --preset and --config out.")
+
+
+def read_request(inputs: list[str], cli_values: dict[str, Any]) -> TrainRequest:
+    """Return the checked request of inputs, preset, configuration file and flags; takes the first two out of `cli_values`."""
+    preset, config = cli_values.pop("preset"), cli_values.pop("config")
     file_settings = _read_config(config)
     preset = preset or file_settings.pop("preset", None)
     if any(name in cli_values for name in BUDGET_OPTIONS):
         file_settings = {name: value for name, value in file_settings.items() if name not in BUDGET_OPTIONS}
-    request = TrainRequest.build(inputs, file_settings | cli_values, config or "the command line", preset)
+    request = TrainRequest.build(tuple(inputs), file_settings | cli_values, config or "the command line", preset)
     request.check()
-    if os.environ.get("RANK", "0") == "0":
-        print(f"unrolled {__version__}: {resume or ', '.join(inputs) or 'the built-in corpus'}", file=sys.stderr, flush=True)
-    return _run_training(request, cli_values, resume, as_json, allow_change)
+    return request
 
 
 def _run_training(

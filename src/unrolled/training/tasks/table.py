@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
+from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import best_threshold, fit_temperature, mean_loss, mean_loss_with_error
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
@@ -20,7 +21,7 @@ from unrolled.nn.kernels.select import set_kernel
 from unrolled.option_rules import check_table_training, check_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.metric_report import MetricReport, plural
+from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_series

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
 import os
+import shlex
 from typing import Any
 
 import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TextModelFile
 from unrolled.checkpoints.run_data import open_text, reopen_corpus
-from unrolled.errors import DataError, UsageError
+from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.generation.sampling import generate
@@ -22,7 +24,7 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
-from unrolled.tables.table_files import TABLE_SUFFIXES
+from unrolled.tables.table_files import TABLE_SUFFIXES, open_table
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.splitting import Splits
@@ -33,6 +35,8 @@ from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import measure_throughput
 
 logger = logging.getLogger(__name__)
+
+MAX_SHOWN_COLUMNS = 12
 
 SAMPLE_DOCUMENTS = 8
 """Documents in a live sample."""
@@ -244,5 +248,18 @@ def _check_options(request: TrainRequest) -> None:
     if request.data.tokens not in TOKENIZERS:
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     embedding_dim(1, request.model)
-    if source is None and any(name.lower().endswith(TABLE_SUFFIXES) for name in request.inputs):
-        logger.info("learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN")
+    tables = [name for name in request.inputs if name.lower().endswith(TABLE_SUFFIXES)]
+    if source is None and tables:
+        logger.info(_table_hint(tables[0]))
+
+
+def _table_hint(name: str) -> str:
+    """Return what to type to learn a table as a table: its columns, and the command with the first and the last of them."""
+    columns: tuple[str, ...] = ()
+    with contextlib.suppress(UnrolledError):
+        columns = open_table(name).columns
+    if len(columns) < 2:
+        return "learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN"
+    shown = ", ".join(columns[:MAX_SHOWN_COLUMNS]) + (", ..." if len(columns) > MAX_SHOWN_COLUMNS else "")
+    command = f"unrolled train {shlex.quote(name)} --source {shlex.quote(columns[0])} --target {shlex.quote(columns[-1])}"
+    return f"learned as a text; its columns are {shown}; to learn one of them from another: {command}"

@@ -71,8 +71,9 @@ function colorOf(value) {
 
 /** @param {Detector[]} rows */
 function detectorTable(rows) {
-  const head = ["neuron", "follows", "score", "p", ""];
-  const create = (/** @type {number} */ count) => table(head, rows.slice(0, count).map(detectorCells), "detectors");
+  const bound = pBound(rows);
+  const head = ["neuron", "follows", bound ? `score (all ${bound})` : "score", ...(bound ? [] : ["p"]), ""];
+  const create = (/** @type {number} */ count) => table(head, rows.slice(0, count).map((row) => detectorCells(row, !bound)), "detectors");
   if (rows.length <= FIRST_ROWS) return [create(rows.length)];
   const holder = element("div", {}, create(FIRST_ROWS));
   const more = element("button", { type: "button", className: "plain more", textContent: `Show all ${rows.length}` });
@@ -83,8 +84,23 @@ function detectorTable(rows) {
   return [holder, more];
 }
 
-/** @param {Detector} detector */
-function detectorCells({ layer, neuron, feature, description, metric, score, sign, p_value: p, is_detector: isDetector }) {
+/**
+ * Returns what holds for the p of all detectors, or "" if they differ: the least p that the test can find would fill the column.
+ *
+ * @param {Detector[]} rows
+ */
+function pBound(rows) {
+  const values = new Set(rows.map(({ p_value: p }) => p));
+  const [p] = values;
+  return values.size === 1 && isNumber(p) ? `p \u2264 ${Number(p.toPrecision(2))}` : "";
+}
+
+/**
+ * @param {Detector} detector
+ * @param {boolean} withP
+ */
+function detectorCells(detector, withP) {
+  const { layer, neuron, feature, description, metric, score, sign, p_value: p, is_detector: isDetector } = detector;
   const title = "the neuron goes down where the feature goes up";
   const inverted = sign < 0 ? element("small", { className: "muted", title }, " inverted") : "";
   const pText = isNumber(p) ? (p < 0.001 ? "< 0.001" : String(Number(p.toPrecision(2)))) : "\u2013";
@@ -93,7 +109,7 @@ function detectorCells({ layer, neuron, feature, description, metric, score, sig
     element("span", {}, write(element("b"), feature), " ",
       write(element("span", { className: "muted" }), description ?? "", { max: 200 })),
     element("span", { className: "number nowrap" }, `${metric ?? ""} ${fixed(score)}`, inverted),
-    element("span", { className: "number nowrap" }, pText),
+    ...(withP ? [element("span", { className: "number nowrap" }, pText)] : []),
     isDetector ? element("span", { className: "badge" }, "detector") : "",
   ];
 }

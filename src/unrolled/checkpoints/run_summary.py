@@ -1,0 +1,94 @@
+"""What a run folder tells without its model: for a list of runs. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unrolled.display import Displayed, one_line
+
+
+@dataclass(frozen=True, repr=False)
+class RunSummary(Displayed):
+    """One run: its kind, what it was trained on, how far it came, and its lowest validation loss in nats."""
+
+    path: str
+    kind: str
+    inputs: list[str]
+    network: str
+    steps: int
+    val_nats: float | None
+    has_model: bool
+    changed: float
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        loss = "unknown" if self.val_nats is None else f"{self.val_nats:.4f} nats"
+        return {"run": self.path, "kind": self.kind, "network": self.network, "steps": f"{self.steps:,}", "loss": loss}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as JSON values; `changed` is in seconds since 1970."""
+        return dataclasses.asdict(self)
+
+
+def summarize_runs(folder: Path) -> list[RunSummary]:
+    """Return the runs in a folder, the newest first; the folder itself, if it is a run. What is no run is left out."""
+    paths = [folder] if (folder / "config.json").is_file() else [path for path in folder.iterdir() if path.is_dir()]
+    summaries = [summary for path in paths if (summary := summarize_run(path)) is not None]
+    return sorted(summaries, key=lambda summary: (-summary.changed, summary.path))
+
+
+def summarize_run(path: Path) -> RunSummary | None:
+    """Return the summary of a run folder; None if it is none, or its configuration cannot be read."""
+    try:
+        config: Any = json.loads((path / "config.json").read_text("utf-8"))
+        options, inputs = dict(config["options"]), [str(name) for name in config["inputs"]]
+        changed = max(entry.stat().st_mtime for entry in (path, *path.iterdir()))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    records = list(_records(path / "metrics.jsonl"))
+    losses = [record["val_nats"] for record in records if _is_number(record.get("val_nats"))]
+    has_builtin_table = any(name.startswith("builtin:") and name != "builtin:python" for name in inputs)
+    return RunSummary(
+        path=str(path),
+        kind="table" if has_builtin_table or options.get("source") is not None else "text",
+        inputs=inputs,
+        network=f"{options.get('layers')}x{options.get('hidden')} {options.get('cell')}",
+        steps=max((int(record["step"]) for record in records if _is_number(record.get("step"))), default=0),
+        val_nats=min(losses, default=None),
+        has_model=(path / "model.safetensors").is_file(),
+        changed=changed,
+    )
+
+
+def table_of_runs(summaries: list[RunSummary]) -> str:
+    """Return the runs as a table of text."""
+    rows = [["run", "kind", "network", "steps", "val nats", "changed", "trained on"]]
+    for run in summaries:
+        loss = "-" if run.val_nats is None else f"{run.val_nats:.4f}"
+        changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed))
+        inputs = one_line(", ".join(Path(name).name for name in run.inputs), 40)
+        rows.append([run.path, run.kind, run.network, f"{run.steps:,}", loss, changed, inputs])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with contextlib.suppress(ValueError, RecursionError):
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    yield record
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)

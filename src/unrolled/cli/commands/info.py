@@ -1,0 +1,41 @@
+"""Show what a model is: network, tokens or columns, training and verdict.
+
+Examples:
+  unrolled info runs/book
+  unrolled info model.safetensors --json
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unrolled.cli.json_output import print_json
+from unrolled.cli.parser import CommandParser
+from unrolled.printable import printable
+
+
+def run(argv: list[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = CommandParser("info", __doc__)
+    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    cli_values = parser.parse_cli_values(argv)
+    from unrolled.api import open_model
+    from unrolled.options import MachineOptions
+
+    facts = open_model(Path(cli_values["run"]), MachineOptions(device="cpu", threads=1)).info()
+    if cli_values["json"]:
+        print_json(facts)
+        return 0
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(printable(f"{name:{width}}  {_shown(value)}"))
+    return 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else f"{value:,}" if type(value) is int else str(value)

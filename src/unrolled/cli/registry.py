@@ -1,0 +1,24 @@
+"""The commands by name, and their parsers."""
+
+from __future__ import annotations
+
+import importlib
+
+from unrolled.cli.parser import DESCRIBE, CommandParser, ParserFound
+
+MODEL_COMMANDS = ("train", "sample", "predict", "eval", "score", "explain", "report")
+COMMANDS = {
+    name: f"unrolled.cli.commands.{'import_model' if name == 'import' else name}"  # a module cannot be called `import`
+    for name in (*MODEL_COMMANDS, "list", "info", "import", "config", "bench", "doctor", "completion", "man")
+}
+"""The module of each command, in the order of the overview. It has a function `run(argv)` that returns the exit code; the
+first line of its docstring is its line in the overview, and the whole docstring is its help text."""
+
+
+def command_parser(name: str) -> CommandParser:
+    """Return the parser of a command, for completion and documentation; the command does not run."""
+    try:
+        importlib.import_module(COMMANDS[name]).run(DESCRIBE)
+    except ParserFound as found:
+        return found.parser
+    raise RuntimeError(f"{name} parses no arguments")

@@ -1,0 +1,135 @@
+"""Commands about runs and about the command line itself: list, info, config, completion, man; and --prompt-file."""
+
+import io
+import json
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unrolled
+from support.cli import Cli
+from unrolled.cli.completion import SHELLS, flags
+from unrolled.cli.main import COMMANDS, command_parser
+from unrolled.options import PRESETS, TrainRequest
+
+SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 4, "progress": False, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "book.txt").write_text("the cat sat on the mat.\n" * 60, "utf-8")
+    (folder / "t.csv").write_text("word,label\n" + "aba,a\nbab,b\n" * 20, "utf-8")
+    unrolled.train(str(folder / "book.txt"), out=str(folder / "runs/book"), steps=4, bptt=8, sample_length=0, **SMALL)
+    unrolled.train_table(str(folder / "t.csv"), "word", "label", out=str(folder / "runs/words"), steps=4, **SMALL)
+    (folder / "runs/notes").mkdir()
+    (folder / "runs/broken").mkdir()
+    (folder / "runs/broken/config.json").write_text('{"options": []}', "utf-8")
+    return folder
+
+
+def test_list(cli: Cli, folder: Path) -> None:
+    lines = cli("list", folder / "runs").out.splitlines()
+    assert [line.split()[1] for line in lines[1:]] == ["table", "text"]  # the newest first
+    assert lines[0].split()[:4] == ["run", "kind", "network", "steps"]
+    runs = json.loads(cli("list", folder / "runs", "--json").out)["runs"]
+    assert [Path(run["path"]).name for run in runs] == ["words", "book"]
+    assert [(run["steps"], run["has_model"], run["network"]) for run in runs] == [(4, True, "1x8 lstm")] * 2
+    assert cli("list", folder / "runs/book").out.count("\n") == 2
+    assert cli("list", folder / "runs/notes").err.endswith("has 0 runs\n")
+    done = cli("list")
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "unrolled train FILE" in done.err
+
+
+def test_info(cli: Cli, folder: Path) -> None:
+    text = json.loads(cli("info", folder / "runs/book", "--json").out)
+    model = unrolled.load(folder / "runs/book")
+    assert (text["kind"], text["network"], text["parameters"]) == ("text", "1x8 lstm", model.parameters)
+    assert text["training"]["steps"] == 4
+    assert text["diagnosis"] == model.history["diagnosis"]
+    table = json.loads(cli("info", folder / "runs/words", "--json").out)
+    assert (table["kind"], table["source"].split(":")[0], table["target"]) == ("table", "word", "label:label")
+    out = cli("info", folder / "runs/words").out
+    assert [line.split()[0] for line in out.splitlines()] == [name for name in table if name != "version"]
+    assert cli("info", folder / "book.txt").code == 4
+
+
+@pytest.mark.parametrize("arguments", [[], ["--preset", "char-rnn"], ["--hidden", "32", "--cell", "gru", "--steps", "9"]])
+def test_config_show_is_a_config(cli: Cli, arguments: list[str], tmp_path: Path) -> None:
+    out = cli("config", "show", *arguments).out
+    settings = tomllib.loads(out)
+    (tmp_path / "c.toml").write_text(out, "utf-8")
+    again = json.loads(cli("config", "show", "--config", tmp_path / "c.toml", "--json").out)
+    wanted = json.loads(cli("config", "show", *arguments, "--json").out)
+    assert again["settings"] == wanted["settings"]
+    assert set(again["given"]) == set(settings)
+    for name, value in (PRESETS["char-rnn"] if "char-rnn" in arguments else {}).items():
+        assert settings[name] == value
+    assert "# hidden: the recipe chooses" in out or "hidden = " in out
+    assert TrainRequest.build((), settings, "test").check()
+
+
+def test_config_says_what_it_has(cli: Cli) -> None:
+    done = cli("config", "shwo")
+    assert (done.code, "did you mean 'show'?" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_every_flag(cli: Cli, shell: str, tmp_path: Path) -> None:
+    script = cli("completion", shell).out
+    for name in COMMANDS:
+        assert name in script
+        for action in flags(command_parser(name)):
+            for option in action.option_strings:
+                assert (option if shell != "fish" or len(option) == 2 else f"-l {option[2:]} ") in script or option == "-h"
+    if shutil.which(shell):
+        (tmp_path / "script").write_text(script, "utf-8")
+        assert subprocess.run([shell, "-n", str(tmp_path / "script")], capture_output=True).stderr == b""
+
+
+def test_bash_completes(cli: Cli, tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash here")
+    script = cli("completion", "bash").out
+    for words, expected in (
+        (["unrolled", "tra"], ["train"]), (["unrolled", "train", "--cel"], ["--cell"]),
+        (["unrolled", "train", "--cell", "ls"], ["lstm"]), (["unrolled", "sample", "--prompt-f"], ["--prompt-file"]),
+    ):  # fmt: skip
+        call = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _unrolled"
+        program = f'{script}\n{call}; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run([bash, "-c", program], capture_output=True, text=True)
+        assert (done.stdout.split(), done.stderr) == (expected, "")
+    refused = cli("completion", "tcsh")
+    assert (refused.code, "bash, zsh, fish" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_manual_pages(cli: Cli, name: str | None) -> None:
+    page = cli("man", *([name] if name else [])).out
+    assert page.startswith('.TH "UNROLLED')
+    assert all(line.startswith((".TH ", ".SH ", ".TP", ".B ", ".nf", ".fi")) for line in page.splitlines() if line[:1] == ".")
+    for action in flags(command_parser(name)) if name else []:
+        assert action.option_strings[-1].replace("-", "\\-") in page
+
+
+def test_a_prompt_from_a_file(cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, prompt = folder / "runs/book", tmp_path / "p.txt"
+    prompt.write_bytes(b"\xef\xbb\xbfthe cat\n sat")
+    expected = cli("sample", run, "--prompt", "the cat\n sat", "--length", 9).out
+    assert cli("sample", run, "--prompt-file", prompt, "--length", 9).out == expected
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(prompt.read_bytes())))
+    assert cli("sample", run, "--prompt-file", "-", "--length", 9).out == expected
+    for call, code, words in (
+        (["--prompt-file", prompt, "--prompt", "a"], 2, "choose one"), (["--prompt-file", "nosuch"], 3, "No such file: nosuch"),
+    ):  # fmt: skip
+        done_cli = cli("sample", run, *call)
+        assert (done_cli.code, words in done_cli.err) == (code, True)
+    prompt.write_bytes(b"ab\xff")
+    refused = cli("sample", run, "--prompt-file", prompt)
+    assert (refused.code, "is not UTF-8 at byte 2" in refused.err) == (3, True)

@@ -1,0 +1,72 @@
+"""What commands say: rows by the figure that is shown, one row for the n-grams, one judgement in all places, and grammar."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unrolled
+from support.cli import Cli
+
+SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("voice")
+    (folder / "book.txt").write_text("the cat sat on the mat.\n\nthe dog ran.\n" * 200, "utf-8")
+    unrolled.train(str(folder / "book.txt"), out=str(folder / "run"), steps=30, **SMALL)
+    return str(folder / "run")
+
+
+def test_scored_lines_are_sorted_by_what_is_shown(cli: Cli, run: str, tmp_path: Path) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text("the cat sat.\n\nzzz qqq zzz\nthe dog ran on the mat and on the mat.\n", "utf-8")
+    lines = cli("score", run, text).out.splitlines()
+    assert lines[0].endswith(" in 4 lines")
+    assert lines[2].split() == ["line", "excess", "bits", "(bits", "per", "token)"]
+    rows = [line.split() for line in lines[3:]]
+    assert len(rows) == 4
+    excess = [float(row[1]) for row in rows]
+    assert excess == sorted(excess, reverse=True)
+    assert next(row for row in rows if row[0] == "2")[3:] == ["\u21b5"]
+
+
+def test_one_line_of_one_character(cli: Cli, run: str, tmp_path: Path) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text("th", "utf-8")
+    assert cli("score", run, text).out.startswith("1 character in 1 line\n")
+
+
+def test_ngrams_are_one_row(cli: Cli, run: str) -> None:
+    out = cli("eval", run, "--baselines", "--order", 9).out
+    rows = [line for line in out.splitlines() if "-gram" in line and "of other orders" not in line]
+    assert len(rows) == 1
+    assert "(the best order)" in rows[0]
+    assert "n-grams of other orders" in out
+    assert out.count("1: ") == 1
+    assert len(json.loads(cli("eval", run, "--baselines", "--order", 9, "--json").out)["baselines"]) == 11
+
+
+def test_report_and_explain_judge_alike(cli: Cli, tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("the cat sat on the mat.\n" * 100, "utf-8")
+    model = unrolled.train(str(text), out="short", steps=5, **SMALL)
+    assert "too short to find detectors" in cli("explain", "short").err
+    report = model.report(order=3, samples=1)
+    detectors = next(item for item in report.data["headline"] if item["name"] == "detectors")
+    assert detectors["value"] == "not known"
+    assert "too short to find detectors" in detectors["note"]
+    assert report.data["detectors"] is None
+    assert [row["name"] for row in report.data["baselines"]["rows"]][1:] == [
+        f"{model.baselines(order=3).best_ngram[0]}-gram (the best order)", "xz", "this model",
+    ]  # fmt: skip
+
+
+def test_a_table_as_a_text_says_what_to_type(cli: Cli) -> None:
+    Path("my table.csv").write_text("first name,b,c\n" + "x,y,z\n" * 300, "utf-8")
+    done = cli("train", "my table.csv", "--steps", 1, "--hidden", 8, "--layers", 1, "--batch", 2, "--bptt", 8, "--threads", 1)
+    assert done.code == 0
+    assert "its columns are first name, b, c" in done.err
+    assert "unrolled train 'my table.csv' --source 'first name' --target c" in done.err
