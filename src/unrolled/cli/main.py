@@ -19,7 +19,7 @@ from unrolled.errors import StorageError, UnrolledError, UsageError, did_you_mea
 
 COMMANDS = {
     name: f"unrolled.cli.commands.{'import_model' if name == 'import' else name}"  # a module cannot be called `import`
-    for name in ("train", "sample", "predict", "eval", "score", "explain", "report", "import", "bench", "doctor")
+    for name in ("train", "sample", "predict", "eval", "score", "explain", "report", "export", "import", "bench", "doctor")
 }
 """The module of each command, in the order of the overview. It has a function `run(argv)` that returns the exit code; the
 first line of its docstring is its line in the overview, and the whole docstring is its help text."""
