@@ -97,7 +97,7 @@ def test_c_and_the_command_line_write_the_same_text(
     subprocess.run([compiler, "-O2", "-DMAIN", "m.c", "-o", "m", "-lm"], check=True)
     for prompt, temperature, seed in (("", 1.0, 3), ("caf\u00e9 \u65e5", 0.6, 2**40 + 1)):
         arguments = ["--length", 120, "--temperature", temperature, "--seed", seed, "--prompt", prompt]
-        ours = cli("sample", path, "--portable", *arguments).out
+        ours = json.loads(cli("sample", path, "--portable", "--json", *arguments).out)["samples"][0]["text"] + "\n"
         done = subprocess.run(["./m", "120", str(temperature), str(seed), prompt], capture_output=True, check=True)
         assert done.stdout.decode("utf-8", "replace") == ours
         assert len(ours) > len(prompt) + 1
