@@ -27,6 +27,7 @@ class ScoreOptions:
     html: str | None = option(
         None, "Write an HTML page: a heat map of the first lines, and the most surprising lines.", writes="html"
     )
+    portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figures on every machine.")
     force: bool = force_option()
 
 

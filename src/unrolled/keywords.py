@@ -102,6 +102,7 @@ class SampleKwargs(TypedDict, total=False):
     novel_only: bool
     seed: int
     int8: bool
+    portable: bool
 
 
 class EvaluateKwargs(TypedDict, total=False):
@@ -113,6 +114,7 @@ class EvaluateKwargs(TypedDict, total=False):
     header: str | None
     baselines: bool
     order: int
+    portable: bool
 
 
 class ScoreKwargs(TypedDict, total=False):
@@ -124,6 +126,7 @@ class ScoreKwargs(TypedDict, total=False):
     compare: Sequence[str]
     clamp: Sequence[str]
     html: str | None
+    portable: bool
     force: bool
 
 

@@ -261,6 +261,9 @@ class SampleOptions:
     )
     seed: int = option(1, "Random seed; -1: draw one and print it.", ge=-1, lt=2**63)
     int8: bool = option(False, "8-bit weights in the native kernel: fastest for large models; costs a little accuracy.")
+    portable: bool = option(
+        False, "Portable arithmetic, with 8-bit weights: one seed is one text on every machine, in the exported C and HTML too."
+    )
 
 
 @dataclass(frozen=True)
@@ -275,6 +278,7 @@ class EvaluateOptions:
     header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
     baselines: bool = option(False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz.")
     order: int = option(20, "Order of the longest n-gram of --baselines.", ge=1, le=20)
+    portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figure on every machine.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

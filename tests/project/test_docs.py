@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.cli.main import COMMANDS
+from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import (
     OPTION_CLASSES,
@@ -37,6 +38,7 @@ OTHERS = (
     ExplainOptions,
     ReportOptions,
     BenchOptions,
+    ExportOptions,
     ImportOptions,
 )
 README = (ROOT / "README.md").read_text("utf-8")

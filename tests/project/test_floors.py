@@ -10,7 +10,7 @@ FLOORS = [
     {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"},
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
-    {"evaluation"}, {"interpret", "training"}, {"exchange"}, {"views"}, {"analysis"}, {"models"},
+    {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"exchange"}, {"models"},
     {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
@@ -34,8 +34,11 @@ ORDER = {
     "checkpoints": [
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
     ],
-    "runtime": ["blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine"],
-    "generation": ["torch_model", "random_streams", "sampling", "beam_search"],
+    "runtime": [
+        "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
+        "portable_draw",
+    ],
+    "generation": ["portable_sampling", "torch_model", "random_streams", "sampling", "beam_search"],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
@@ -47,17 +50,19 @@ ORDER = {
         "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis", "signals",
         "resume", "callbacks", "tasks", "trainer", "launch",
     ],
-    "exchange": [
-        "import_options", "vocabulary", "source_model", "gate_orders", "import_check", "torch7", "torch7_graph", "char_rnn",
-        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
-    ],
     "views": [
         "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
-        "surprisal_page", "explorer", "report",
+        "surprisal_page", "explorer", "report", "writer_page",
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "table_session", "score_text", "novel_samples", "baselines",
         "explain_text", "explain_table", "report_data", "report_text", "report_table",
+    ],
+    "exchange": [
+        "import_options", "vocabulary", "source_model", "gate_orders", "import_check", "torch7", "torch7_graph", "char_rnn",
+        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
+        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph", "onnx_export",
+        "numpy_export", "card_export", "exports", "open_job",
     ],
     "models": ["base", "text", "table"],
     "bench": ["peers", "workloads", "process", "learning"],

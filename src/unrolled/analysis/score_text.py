@@ -71,12 +71,14 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
     sessions = [session, *(_open_other(session, path) for path in options.compare)]
     names = [str(session.path if session.run is None else session.run.path), *options.compare]
     scorers = [
-        SurprisalScorer(model_session.scoring_model(), model_session.tokenizer, model_session.saved.documents)
+        SurprisalScorer(
+            model_session.scoring_model(portable=options.portable), model_session.tokenizer, model_session.saved.documents
+        )
         for model_session in sessions
     ]
     if options.clamp:
         clamps = [parse_clamp(text) for text in options.clamp]
-        scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps), clamps=clamps))
+        scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps, options.portable), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
     return ScoringStream(names, scorers, session.code_point_chunks(name, TableFormat(encoding=options.encoding)))
 

@@ -15,6 +15,7 @@ import numpy as np
 from unrolled.checkpoints.run_dir import Run
 from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
+from unrolled.generation.portable_sampling import portable_model
 from unrolled.generation.sampling import Network, text_network
 from unrolled.nn.kernels.extension import set_num_threads
 from unrolled.nn.unit_clamp import Clamp
@@ -106,8 +107,10 @@ class TextSession(Displayed):
         """Precision of the native sampling kernel; None where the reference kernel was requested."""
         return machine.sampling_precision(self.options)
 
-    def scoring_model(self, clamps: Sequence[Clamp] = ()) -> LanguageModel:
-        """Return what reads a text to score it: torch on a GPU or in bfloat16, else the runtime, in float32."""
+    def scoring_model(self, clamps: Sequence[Clamp] = (), portable: bool = False) -> LanguageModel:
+        """Return what reads a text to score it: torch on a GPU or in bfloat16, else the runtime, in float32 or portable."""
+        if portable:
+            return portable_model(*text_network(self.saved.network), clamps)
         options = self.options
         if self.needs_torch or options.precision == "bfloat16" or (options.device == "auto" and machine.may_have_gpu()):
             from unrolled.generation.torch_model import TorchModel

@@ -9,7 +9,7 @@ from unrolled.cli.parser import DESCRIBE, CommandParser, ParserFound
 MODEL_COMMANDS = ("train", "sample", "predict", "eval", "score", "explain", "report")
 COMMANDS = {
     name: f"unrolled.cli.commands.{'import_model' if name == 'import' else name}"  # a module cannot be called `import`
-    for name in (*MODEL_COMMANDS, "list", "info", "import", "config", "bench", "doctor", "completion", "man")
+    for name in (*MODEL_COMMANDS, "list", "info", "export", "import", "config", "bench", "doctor", "completion", "man")
 }
 """The module of each command, in the order of the overview. It has a function `run(argv)` that returns the exit code; the
 first line of its docstring is its line in the overview, and the whole docstring is its help text."""

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from unrolled.display import Displayed
 from unrolled.errors import UsageError
+from unrolled.generation.portable_sampling import check_portable, portable_blocks, portable_model
 from unrolled.generation.random_streams import PhiloxStreams
 from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.unit_clamp import Clamp
@@ -183,6 +184,9 @@ def native_precision(
 
     Raises `UsageError` if int8, which only the native decoder has, was asked for and it cannot be used.
     """
+    if options.portable:
+        check_portable(options, tuple(LOGITS_PROCESSORS) == NATIVE_PROCESSORS)
+        return None
     network, reason = text_network(model)
     if network is not None:
         reason = unsupported_reason(network)
@@ -202,6 +206,8 @@ def sampling_backend(
 ) -> dict[str, str]:
     """Return which `step` draws samples, native or reference, and the `precision` of its weights."""
     native_weights = native_precision(model, options, clamps, precision)
+    if options.portable:
+        return {"backend": "portable", "precision": "int8"}
     if native_weights is None:
         weight = model.head_weight if isinstance(model, TextNetwork) else model.head.weight
         return {"backend": "reference", "precision": str(weight.dtype).removeprefix("torch.")}
@@ -230,6 +236,8 @@ def stream_ids(
     """
     if decoder is not None:
         return _native_blocks(decoder, prefix_ids, seeds, options)
+    if options.portable:
+        return portable_blocks(portable_model(*text_network(model), clamps), prefix_ids, seeds, options)
     return _reference_blocks(reference_model(model, clamps), prefix_ids, seeds, options)
 
 

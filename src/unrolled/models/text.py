@@ -266,7 +266,7 @@ class Model(TrainedModel):
             raise DataError(f"The text has {len(ids)} known tokens ({corpus.num_unknown} unknown); at least 2 are needed.")
         eos_id, longest = self.tokenizer.eos_id, corpus.longest_document
         char_starts = self.tokenizer.char_start_mask() if corpus.is_text else None
-        model = self.session.scoring_model()
+        model = self.session.scoring_model(portable=settings.portable)
         result = evaluate(model, None, ids, eos_id, longest, settings.window, char_starts=char_starts)
         return dataclasses.replace(result, num_unknown=corpus.num_unknown, split=split)
 

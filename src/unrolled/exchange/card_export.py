@@ -1,0 +1,91 @@
+"""`--to card`: a model card, README.md in the form of Hugging Face: data, loss beside baselines, what is memorized, limits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from unrolled import __version__
+from unrolled.exchange.export_job import ExportJob, ExportResult
+
+MEMORY_TOKENS = 2000
+"""Tokens of the sample that is searched for copies of the training text."""
+
+COPY_LENGTH = 50
+"""A copied passage of this many tokens or more counts as memorized."""
+
+BASELINE_ORDER = 6
+
+
+def export(job: ExportJob) -> ExportResult:
+    """Return the card of a model. Its figures are those of the run; what is not known is said to be unknown."""
+    facts = card_facts(job)
+    return ExportResult({job.out: card_text(job, facts).encode()}, [], facts)
+
+
+def card_facts(job: ExportJob) -> dict[str, Any]:
+    """Return the measured figures of a card: baselines and memorized share, where the run's text is at hand."""
+    facts: dict[str, Any] = {}
+    if job.train_text is None or job.held_out is None or len(job.held_out) < 2:
+        return facts
+    from unrolled.analysis.baselines import measure_baselines
+    from unrolled.evaluation.memorization import matching_statistics
+    from unrolled.generation.sampling import generate
+    from unrolled.options import SampleOptions
+
+    tokenizer = job.model.tokenizer
+    baselines = measure_baselines(tokenizer, job.train_text, job.held_out, BASELINE_ORDER, continues_train=True)
+    order, nats = baselines.best_ngram
+    facts["baselines"] = {
+        "uniform": baselines.uniform,
+        f"Kneser-Ney {order}-gram": nats,
+        "xz -9, given the training text": baselines.xz,
+    }
+    drawn = next(generate(job.reference, tokenizer, SampleOptions(length=MEMORY_TOKENS), 1, precision=None))
+    ids, _ = tokenizer.encode(drawn.text)
+    lengths = matching_statistics(job.train_text, np.asarray(ids))
+    covered = np.zeros(len(lengths) + 1, dtype=np.int64)
+    for start in np.flatnonzero(lengths >= COPY_LENGTH):
+        covered[start] += 1
+        covered[min(len(lengths), start + lengths[start])] -= 1
+    facts["memorized"] = float((np.cumsum(covered)[:-1] > 0).mean()) if len(lengths) else 0.0
+    return facts
+
+
+def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
+    """Return the Markdown text of a card, with the header that Hugging Face reads."""
+    network, history = job.model.network, job.model.history
+    rows = [("this model", history.get("val_nats")), *facts.get("baselines", {}).items()]
+    table = [f"| {name} | {nats / math.log(2):.3f} |" for name, nats in rows if isinstance(nats, float)]
+    memorized = (
+        f"{facts['memorized']:.1%} of a sample of {MEMORY_TOKENS:,} tokens lies in passages of {COPY_LENGTH} tokens or more "
+        "that stand in the training text word for word."
+        if "memorized" in facts
+        else "Not measured: the training text is not at hand."
+    )
+    known = {key: history[key] for key in ("steps", "epochs", "seconds", "seed") if key in history}
+    return "\n".join(
+        [
+            "---", "library_name: unrolled", "pipeline_tag: text-generation", "tags:", "- rnn", f"- {network.cell}",
+            "- character-level" if not job.model.tokenizer.reads_bytes else "- byte-level", "---", "",
+            f"# {_line(job.title)}", "",
+            f"{_line(job.description)}, trained with unrolled {__version__}. The next token is predicted from a state of "
+            f"{network.hidden_size} numbers a layer{', twice (h and c)' if network.cell == 'lstm' else ''}.", "",
+            "## Data", "",
+            f"{_line(str(job.command)) or 'Not known: the model file is not in its run folder.'}", "",
+            "The figures below are of the validation part of the text, which also chose the checkpoint.", "",
+            "## Loss", "", "| | bits per character |", "|---|---|", *(table or ["| this model | not known |"]), "",
+            "## Memorization", "", memorized, "",
+            "## Training", "", *(f"- {key}: {value}" for key, value in known.items()), "",
+            "## Use", "", "```sh", f"unrolled sample {job.path.name} --prompt \"The \"", "```", "",
+            "## Limits", "",
+            "The model continues text in the manner of its training text. It knows nothing else, states nothing reliably, and "
+            "repeats what the training text contains, personal data and offensive passages included.", "",
+        ]
+    )  # fmt: skip
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

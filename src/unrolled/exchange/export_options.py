@@ -1,0 +1,22 @@
+"""The settings of an export, declared as those of `options.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unrolled.options import option
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a text model is exported to."""
+
+    to: Literal["c", "html", "onnx", "numpy", "card"] = option(
+        "html", "c: one C99 file; html: a page that works offline; onnx; numpy: a Python file; card: a model card (README.md)."
+    )
+    out: str | None = option(None, "The file (default: named as the run, in this folder).")
+    weights: Literal["int8", "int4", "float32"] = option("int8", "Number format of the weights, for --to c.")
+    float16: bool = option(False, "Half precision, for --to onnx.")
+    text: str | None = option(None, "Text on which the cost of rounded weights is measured (default: validation split).")
+    force: bool = option(False, "Overwrite files that exist.")

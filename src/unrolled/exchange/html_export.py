@@ -1,0 +1,61 @@
+"""`--to html`: one page that works offline, its arithmetic run by node before it is written, where there is node."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+from unrolled.errors import UsageError
+from unrolled.exchange.export_job import ExportError, ExportJob, ExportResult, check_rounding
+from unrolled.exchange.vectors import make_vectors
+from unrolled.runtime.portable import PortableNetwork
+from unrolled.views.html_page import STATIC
+from unrolled.views.js_linker import link
+from unrolled.views.writer_page import writer_page
+
+TIMEOUT_SECONDS = 600
+REPLAY = """
+let text = "";
+for await (const chunk of process.stdin) text += chunk;
+const data = JSON.parse(text);
+const { unpackNetwork, findDifference } = __modules["writer/model.js"];
+const difference = findDifference(await unpackNetwork(data.network), data.vectors);
+if (difference) {
+  console.error(difference);
+  process.exit(1);
+}
+"""
+
+
+def export(job: ExportJob) -> ExportResult:
+    """Return the page of a model, checked. Raises `ExportError` if it computes something else."""
+    if job.weights != "int8":
+        raise UsageError(f"--weights is {job.weights}; the HTML page has int8 weights: leave --weights out.")
+    portable = PortableNetwork(job.model.network)
+    checks, facts = check_rounding(job, portable)
+    vectors = make_vectors(portable)
+    page = writer_page(portable, job.model.tokenizer, job.title, job.description, vectors.to_json())
+    node = shutil.which("node")
+    if node is None:
+        checks.append("its script was not run: there is no node here. The page replays its test vectors when it opens")
+    else:
+        replay_in_node(node, page)
+        steps, draws = len(vectors.tokens), len(vectors.drawn)
+        checks.append(f"node: {steps} steps with all logits and states, {draws} draws, the same bits")
+    return ExportResult({job.out: page.encode()}, checks, facts | {"weights": "int8"})
+
+
+def replay_in_node(node: str, page: str) -> None:
+    """Replay the test vectors of a page with its own arithmetic. Raises `ExportError` if a bit differs."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    data = found[1] if found else "{}"
+    json.loads(data)
+    script = link(STATIC, "writer/model.js") + REPLAY
+    done = subprocess.run(
+        [node, "--input-type=module", "--eval", script], input=data, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ExportError(f"The page computes something else than the model ({reason}); nothing was written.")

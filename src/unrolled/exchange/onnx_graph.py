@@ -1,0 +1,145 @@
+"""ONNX graphs of a text model, written node by node from the weights; nothing is traced, so no size is frozen.
+
+The sequence graph reads `tokens` `(T, B)` and gives `logits` `(T, B, V)`; the step graph reads `token` `(B,)` and gives
+`logits` `(B, V)`. Both take the states `h_0`, `c_0`, `h_1`, ... `(B, H)` and give the next ones, `next_h_0`, ...; `c` only of
+an LSTM. T and B are free in inputs and outputs.
+
+ONNX stacks the gates of an LSTM as i o f c (ours: i f g o) and of a GRU as z r h (ours: r z n). `linear_before_reset` is 1 for
+"gru" and 0 for "gru-reset-before". Our GRU has the same `h' = (1 - z) n + z h`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.runtime.portable import Floats
+from unrolled.runtime.text_network import NORM_EPSILON, TextLayer, TextNetwork
+
+OPSET, IR_VERSION = 17, 8
+GATES = {"rnn": ("h",), "gru": ("z", "r", "n"), "gru-reset-before": ("z", "r", "n"), "lstm": ("i", "o", "f", "g")}
+"""The order of ONNX, in our names of the gates."""
+
+NODES = {"rnn": "RNN", "gru": "GRU", "gru-reset-before": "GRU", "lstm": "LSTM"}
+
+
+def gate_rows(layer: TextLayer, order: tuple[str, ...], key: str) -> Floats:
+    """Return an array of a layer with its gates in another order; zeros for a second bias that there is not."""
+    parts = [layer.gate(name) for name in order]
+    rows = [part[key] if key in part else np.zeros(layer.weight_hh.shape[1], np.float32) for part in parts]
+    return np.concatenate(rows).astype(np.float32)
+
+
+@dataclass
+class GraphBuilder:
+    """Nodes and weights of a graph; with `float16` in half precision, while inputs and outputs stay float32."""
+
+    network: TextNetwork
+    is_step: bool
+    float16: bool = False
+    nodes: list[Any] = field(default_factory=list)
+    weights: list[Any] = field(default_factory=list)
+
+    def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
+        """Add a node; return its first output."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
+        return outputs[0]
+
+    def weight(self, name: str, array: NDArray[Any]) -> str:
+        """Add a weight; return its name."""
+        from onnx import numpy_helper
+
+        if self.float16 and array.dtype == np.float32:
+            array = array.astype(np.float16)
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def cast(self, name: str, output: str, to_half: bool) -> str:
+        """Convert between float32 and the format of the graph; without `float16`, an identity."""
+        from onnx import TensorProto
+
+        if not self.float16:
+            return self.node("Identity", [name], [output])
+        return self.node("Cast", [name], [output], to=TensorProto.FLOAT16 if to_half else TensorProto.FLOAT)
+
+
+def build_graph(network: TextNetwork, is_step: bool, float16: bool, metadata: dict[str, str]) -> Any:
+    """Return the `onnx.ModelProto` of a model.
+
+    Args:
+        network: The model.
+        is_step: Whether the graph takes one step, instead of a sequence.
+        float16: Whether weights and arithmetic are in half precision.
+        metadata: Strings that the file keeps, such as the tokens.
+    """
+    from onnx import TensorProto, helper
+
+    graph = GraphBuilder(network, is_step, float16)
+    zero, minus_one = graph.weight("axis_0", np.array([0])), graph.weight("axis_1", np.array([1]))
+    tokens = graph.node("Unsqueeze", ["token", zero], ["tokens"]) if is_step else "tokens"
+    x = _embed(graph, tokens)
+    state_names: list[str] = []
+    for index in range(len(network.layers)):
+        x = _layer(graph, index, x, zero, minus_one, state_names)
+    weight = graph.weight("head.weight", network.head_weight.T)
+    product = graph.node("MatMul", [x, weight], ["head_product"])
+    logits = graph.node("Add", [product, graph.weight("head.bias", network.head_bias)], ["sequence_logits"])
+    if is_step:
+        logits = graph.node("Squeeze", [logits, zero], ["step_logits"])
+    graph.cast(logits, "logits", to_half=False)
+    free: list[str | int | None] = ["B"] if is_step else ["T", "B"]
+    tokens_info = helper.make_tensor_value_info("token" if is_step else "tokens", TensorProto.INT64, free)
+    shape: list[str | int | None] = ["B", network.hidden_size]
+    inputs = [tokens_info, *(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in state_names)]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [*free, network.vocab_size])]
+    outputs += [helper.make_tensor_value_info(f"next_{name}", TensorProto.FLOAT, shape) for name in state_names]
+    proto = helper.make_graph(graph.nodes, "unrolled_step" if is_step else "unrolled", inputs, outputs, graph.weights)
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model.producer_name = "unrolled"
+    helper.set_model_props(model, metadata)
+    return model
+
+
+def _embed(graph: GraphBuilder, tokens: str) -> str:
+    """Add the input of the first layer, `(T, B, E)`: rows of the embedding, or one-hot vectors."""
+    network = graph.network
+    if network.embedding is not None:
+        return graph.node("Gather", [graph.weight("embedding.weight", network.embedding), tokens], ["embedded"])
+    depth = graph.weight("vocab_size", np.array(network.vocab_size))
+    values = graph.weight("off_on", np.array([0, 1], np.float32))
+    return graph.node("OneHot", [tokens, depth, values], ["embedded"], axis=-1)
+
+
+def _layer(graph: GraphBuilder, index: int, x: str, zero: str, one: str, state_names: list[str]) -> str:
+    """Add a layer that reads `x` `(T, B, E)`; return its output `(T, B, H)`, and add the names of its states."""
+    network, layer = graph.network, graph.network.layers[index]
+    prefix, cell = f"layer_{index}", network.cell
+    cell_input = x
+    if layer.norm_weight is not None and layer.norm_bias is not None:
+        norm = [graph.weight(f"{prefix}.norm.weight", layer.norm_weight), graph.weight(f"{prefix}.norm.bias", layer.norm_bias)]
+        cell_input = graph.node("LayerNormalization", [x, *norm], [f"{prefix}.norm"], axis=-1, epsilon=NORM_EPSILON)
+    order = GATES[cell]
+    arrays = {key: gate_rows(layer, order, key) for key in ("weight_ih", "weight_hh", "bias", "bias_hh")}
+    inputs = [
+        cell_input,
+        graph.weight(f"{prefix}.W", arrays["weight_ih"][None]),
+        graph.weight(f"{prefix}.R", arrays["weight_hh"][None]),
+        graph.weight(f"{prefix}.B", np.concatenate([arrays["bias"], arrays["bias_hh"]])[None]),
+        "",
+    ]
+    states = [f"{name}_{index}" for name in ("hc" if cell == "lstm" else "h")]
+    state_names += states
+    for name in states:
+        inputs.append(graph.node("Unsqueeze", [graph.cast(name, f"{name}.cast", to_half=True), zero], [f"{name}.initial"]))
+    attributes = {"linear_before_reset": int(cell == "gru")} if NODES[cell] == "GRU" else {}
+    outputs = [f"{prefix}.Y", *(f"{name}.final" for name in states)]
+    y = graph.node(NODES[cell], inputs, outputs, hidden_size=network.hidden_size, **attributes)
+    y = graph.node("Squeeze", [y, one], [f"{prefix}.y"])  # without the axis of directions
+    for name in states:
+        graph.cast(graph.node("Squeeze", [f"{name}.final", zero], [f"{name}.next"]), f"next_{name}", to_half=False)
+    return graph.node("Add", [x, y], [f"{prefix}.out"]) if network.residual else y

@@ -1,0 +1,50 @@
+"""Samples in portable arithmetic: one seed is one text on every machine, and in the exported C file and HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.errors import UsageError
+from unrolled.nn.unit_clamp import Clamp
+from unrolled.options import SampleOptions
+from unrolled.runtime.portable import PortableNetwork
+from unrolled.runtime.portable_draw import draw_token, filter_odds, token_odds
+from unrolled.runtime.text_network import TextNetwork
+
+
+def check_portable(options: SampleOptions, has_known_processors: bool) -> None:
+    """Refuse options that portable sampling does not have."""
+    if options.int8:
+        raise UsageError("--portable and --int8 are given, and --portable has 8-bit weights of its own: leave out --int8.")
+    if not has_known_processors:
+        raise UsageError("--portable is given, and it does not have the logits processors that were added: leave it out.")
+
+
+def portable_model(network: TextNetwork | None, reason: str | None, clamps: Sequence[Clamp] = ()) -> PortableNetwork:
+    """Return a model in portable arithmetic, with int8 weights; `network` and `reason` as from `text_network`."""
+    if network is None:
+        raise UsageError(f"--portable cannot be used with this model: {reason}.")
+    return PortableNetwork(network, clamps=clamps)
+
+
+def portable_blocks(
+    model: PortableNetwork, prefix_ids: list[int], seeds: list[int], options: SampleOptions
+) -> Generator[npt.NDArray[np.int64], None, None]:
+    """Yield `options.length` ids for each of `seeds`, one `(B, 1)` at a time, after the ids of a prompt.
+
+    Rows do not depend on one another: their integer products are exact.
+    """
+    logits, state = np.zeros((1, model.vocab_size), np.float32), model.initial_state(1)
+    for token_id in prefix_ids:
+        logits, state = model.step(np.array([token_id]), state)
+    logits, state = np.repeat(logits, len(seeds), axis=0), model.repeat_row(state, len(seeds))
+    for position in range(options.length):
+        rows = (
+            filter_odds(token_odds(row, options.temperature), options.top_k, options.top_p, options.min_p) for row in logits
+        )
+        ids = np.array([draw_token(odds, seed, position) for odds, seed in zip(rows, seeds, strict=True)])
+        yield ids[:, None]
+        logits, state = model.step(ids, state)

@@ -1,0 +1,218 @@
+// @ts-check
+// A model in a page: it writes, scores a text, shows a unit, and holds it. Nothing leaves the page.
+
+import { byId, element } from "../shared/dom.js";
+import { UnsupportedBrowserError } from "../shared/packed_arrays.js";
+import { pageData } from "../shared/page_data.js";
+import { setUpTheme } from "../shared/theme.js";
+import { createTokenizer, findDifference, unpackNetwork } from "./model.js";
+import { createReading, meanBits } from "./reading.js";
+import { MAX_BITS, createTextView } from "./text_view.js";
+
+/** Milliseconds of work between two frames: the page stays usable, and shows at most as many frames as a screen has. */
+const FRAME_MILLISECONDS = 25;
+const MAX_PASTED_TOKENS = 20_000;
+
+const data = pageData();
+const tokenizer = createTokenizer(data.tokens);
+const { beginId, endId } = data.tokens;
+const view = createTextView(byId("text"), byId("detail"), tokenizer.label);
+/** @param {string} id */
+const input = (id) => byId(id, HTMLInputElement);
+/** @param {string} id */
+const textOf = (id) => byId(id, HTMLTextAreaElement).value;
+const color = byId("color", HTMLSelectElement);
+/** Counts the tasks; a task that is not the last one stops. */
+let task = 0;
+
+const nextFrame = () => new Promise((resolve) => setTimeout(resolve));
+
+/**
+ * Return the whole number in an input, within its limits.
+ * @param {string} id
+ */
+function integer(id) {
+  const field = input(id);
+  const value = Math.round(Math.min(Number(field.max || Infinity), Math.max(Number(field.min), Number(field.value) || 0)));
+  field.value = String(value);
+  return value;
+}
+
+function hold() {
+  const value = Math.fround(Math.max(-1, Math.min(1, Number(input("value").value) || 0)));
+  return input("hold").checked ? { layer: integer("layer"), unit: integer("unit"), value } : null;
+}
+
+function showOptions() {
+  const legends = new Map([
+    ["surprise", `stronger: more bits (up to ${MAX_BITS}); 1 bit is a probability of one half`],
+    ["unit", "green: above 0, orange: below 0"],
+    ["change", "red: more bits with the unit held, green: fewer; score a text with the unit held"],
+  ]);
+  byId("legend").textContent = legends.get(color.value) ?? "";
+  view.setOptions({
+    color: color.value,
+    unit: integer("layer") * data.network.hiddenSize + integer("unit"),
+    withGuesses: input("guesses").checked,
+  });
+}
+
+/** @param {string[]} unknown */
+function unknownNote(unknown) {
+  return unknown.length ? `Left out, because the model does not know them: ${unknown.slice(0, 20).join(" ")}. ` : "";
+}
+
+/**
+ * Run work in slices; return false if another task began meanwhile.
+ * @param {number} own the number of this task
+ * @param {() => boolean} work does a little; false when all is done
+ * @param {() => void} show
+ */
+async function inSlices(own, work, show) {
+  for (let goesOn = true; goesOn;) {
+    const end = performance.now() + FRAME_MILLISECONDS;
+    while (goesOn && performance.now() < end) goesOn = work();
+    show();
+    await nextFrame();
+    if (task !== own) return false;
+  }
+  return true;
+}
+
+/** @param {boolean} isRunning */
+function setRunning(isRunning) {
+  byId("stop", HTMLButtonElement).disabled = !isRunning;
+}
+
+/** @param {import("./portable.js").Network} network */
+function setUp(network) {
+  /** @param {import("./portable.js").Hold | null} held */
+  const newReading = (held) => createReading(network, beginId, endId, held);
+
+  /**
+   * Write one text; return its tokens, or null if it was stopped.
+   * @param {number} own
+   * @param {ReturnType<typeof newReading>} reading
+   * @param {number[]} promptIds
+   * @param {boolean} isShown
+   */
+  async function writeText(own, reading, promptIds, isShown) {
+    const [temperature, seed, length] = [Math.max(0, Number(input("temperature").value) || 0), integer("seed"), integer("length")];
+    reading.beginDocument();
+    promptIds.forEach((id) => reading.append(id, true));
+    if (isShown) view.show(reading.tokens);
+    let [shown, written] = [reading.tokens.length, 0];
+    const start = performance.now();
+    return inSlices(own, () => written < length && reading.write(temperature, seed) !== null && ++written < length, () => {
+      if (!isShown) return;
+      view.showNew(shown);
+      shown = reading.tokens.length;
+      const speed = written / (performance.now() - start) * 1000;
+      byId("speed").textContent = `${written} tokens, ${Math.round(speed).toLocaleString("en")} a second`;
+    });
+  }
+
+  async function write() {
+    const [own, held] = [++task, hold()];
+    const { ids, unknown } = tokenizer.encode(textOf("prompt"));
+    setRunning(true);
+    byId("summary").textContent = unknownNote(unknown);
+    byId("held").hidden = true;
+    const reading = newReading(null);
+    const isDone = await writeText(own, reading, ids, true);
+    if (isDone && held) {
+      const heldReading = newReading(held);
+      if (await writeText(own, heldReading, ids, false)) showHeld(textFrom(reading.tokens), textFrom(heldReading.tokens));
+    }
+    if (task === own) setRunning(false);
+  }
+
+  async function score() {
+    const [own, held] = [++task, hold()];
+    const encoded = tokenizer.encode(textOf("pasted"));
+    const ids = encoded.ids.slice(0, MAX_PASTED_TOKENS);
+    setRunning(true);
+    byId("held").hidden = true;
+    const readings = held ? [newReading(null), newReading(held)] : [newReading(null)];
+    readings.forEach((reading) => reading.beginDocument());
+    view.show(readings[0].tokens);
+    let [next, shown] = [0, 0];
+    const isDone = await inSlices(own, () => {
+      if (next >= ids.length) return false;
+      readings.forEach((reading) => reading.append(ids[next], false));
+      return ++next < ids.length;
+    }, () => {
+      view.showNew(shown);
+      shown = readings[0].tokens.length;
+    });
+    if (!isDone) return;
+    const [plain, other] = readings.map((reading) => reading.tokens);
+    view.show(plain, other?.map((token, index) => token.bits - plain[index].bits));
+    const cut = encoded.ids.length > ids.length ? `Only the first ${ids.length.toLocaleString("en")} tokens. ` : "";
+    const mean = meanBits(plain);
+    const change = other ? ` With the unit held: ${meanBits(other).toFixed(3)} (${signed(meanBits(other) - mean)}).` : "";
+    const scored = Number.isNaN(mean) ? "At least two known characters are needed." : `${mean.toFixed(3)} bits per token.${change}`;
+    byId("summary").textContent = `${unknownNote(encoded.unknown)}${cut}${scored}`;
+    setRunning(false);
+  }
+
+  byId("write", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    void write();
+  });
+  byId("score", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    void score();
+  });
+}
+
+/** @param {number} value */
+const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(3);
+
+/** @param {import("./reading.js").Token[]} tokens */
+function textFrom(tokens) {
+  const decode = tokenizer.decoder();
+  return tokens.map((token) => decode(token.id)).join("");
+}
+
+/**
+ * Show a text beside the one without the held unit; what differs first is marked.
+ * @param {string} plain
+ * @param {string} held
+ */
+function showHeld(plain, held) {
+  const [before, after] = [[...plain], [...held]];
+  const firstChange = after.findIndex((character, index) => character !== before[index]);
+  const at = firstChange < 0 ? after.length : firstChange;
+  byId("held-text").replaceChildren(after.slice(0, at).join(""), element("mark", { textContent: after.slice(at).join("") }));
+  byId("held").hidden = false;
+}
+
+async function start() {
+  setUpTheme(byId("theme"));
+  byId("title").textContent = data.title;
+  byId("about").textContent = data.subtitle;
+  input("layer").max = String(data.network.layers.length - 1);
+  input("unit").max = String(data.network.hiddenSize - 1);
+  for (const id of ["color", "layer", "unit", "guesses"]) byId(id).addEventListener("change", showOptions);
+  byId("stop").addEventListener("click", () => {
+    task++;
+    setRunning(false);
+  });
+  const network = await unpackNetwork(data.network);
+  setUp(network);
+  showOptions();
+  await nextFrame();
+  const difference = findDifference(network, data.vectors);
+  byId("verified").textContent = difference
+    ? `This browser computes something else than the model (${difference}): its texts are not those of the other programs.`
+    : "This browser computes the same bits as the model: a seed is the same text as in the other programs.";
+  byId("verified").classList.toggle("failed", difference !== "");
+  byId("verified").dataset.ready = "true";
+}
+
+start().catch((error) => {
+  const isOld = error instanceof UnsupportedBrowserError;
+  byId("verified").textContent = isOld ? "This browser is too old to read the model: it has no DecompressionStream." : String(error);
+  byId("verified").classList.add("failed");
+});

@@ -1,0 +1,86 @@
+"""A text model as one HTML page that works offline: write from a prompt, score a text, look at a unit, hold it.
+
+The page computes with the portable step, in `static/writer/portable.js`, and replays test vectors when it opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from unrolled.runtime.portable import Floats, Int8Matrix, Matrix, PortableLayer, PortableNetwork
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.views.html_page import pack_array, render_page
+
+STYLES = ("shared/page.css", "writer/writer.css")
+SCRIPT = "writer/main.js"
+BODY = "writer/writer.html"
+
+
+def writer_page(portable: PortableNetwork, tokenizer: Tokenizer, title: str, subtitle: str, vectors: Mapping[str, Any]) -> str:
+    """Return the page of a model with int8 weights.
+
+    Args:
+        portable: The model. Raises `ValueError` for other weights than int8.
+        tokenizer: Its tokenizer.
+        title: The heading.
+        subtitle: A short description of the model.
+        vectors: Test vectors: `tokens`, `hashes`, `temperature`, `seed`, `drawn`.
+    """
+    data = {"title": title, "subtitle": subtitle, "vectors": dict(vectors)}
+    data |= {"network": network_data(portable), "tokens": token_data(tokenizer)}
+    return render_page(title, STYLES, SCRIPT, data, BODY)
+
+
+def token_data(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the tokens of a model as JSON values."""
+    num_characters = tokenizer.vocab_size - (tokenizer.eos_id is not None)
+    return {
+        "isBytes": tokenizer.reads_bytes,
+        "codePoints": tokenizer.code_point_of_id[:num_characters].tolist(),
+        "beginId": tokenizer.bos_id,
+        "endId": tokenizer.eos_id,
+    }
+
+
+def network_data(portable: PortableNetwork) -> dict[str, Any]:
+    """Return a network as JSON values, its arrays packed."""
+    if portable.weights != "int8":
+        raise ValueError(f"the page has int8 weights; got {portable.weights}")
+    return {
+        "cell": portable.network.cell,
+        "hiddenSize": portable.network.hidden_size,
+        "vocabSize": portable.network.vocab_size,
+        "embedding": _matrix(portable.embedding),
+        "layers": [_layer(layer, portable.is_one_hot and index == 0) for index, layer in enumerate(portable.layers)],
+        "head": _matrix(portable.head),
+        "headBias": pack_array(portable.head_bias),
+    }
+
+
+def _layer(layer: PortableLayer, is_one_hot: bool) -> dict[str, Any]:
+    norm_weight, norm_bias = layer.norm or (None, None)
+    return {
+        "input": _matrix(layer.input, is_one_hot),
+        "recurrent": _matrix(layer.recurrent),
+        "recurrentN": _matrix(layer.recurrent_n),
+        "bias": _pack(layer.bias),
+        "biasHh": _pack(layer.bias_hh),
+        "normWeight": _pack(norm_weight),
+        "normBias": _pack(norm_bias),
+    }
+
+
+def _pack(array: Floats | None) -> str | None:
+    return None if array is None else pack_array(array)
+
+
+def _matrix(matrix: Matrix | None, is_transposed: bool = False) -> dict[str, Any] | None:
+    """Return a matrix as JSON values; `is_transposed` for that of one-hot inputs, whose scales are those of its columns."""
+    if not isinstance(matrix, Int8Matrix):
+        return None
+    weight = np.ascontiguousarray(matrix.weight.T) if is_transposed else matrix.weight
+    rows, columns = weight.shape
+    return {"rows": rows, "columns": columns, "weight": pack_array(weight), "scale": pack_array(matrix.scale)}

@@ -1,0 +1,131 @@
+"""The exported page, in a browser: it computes the same bits, writes the command line's text, and is usable by keyboard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.cli import Cli
+from support.pages import open_page
+from support.text_networks import saved_model
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+READY = "#verified[data-ready]"
+SAME_BITS = "This browser computes the same bits as the model"
+
+
+@pytest.fixture
+def model_and_page(tmp_path: Path, cli: Cli) -> tuple[Path, Path]:
+    path = saved_model(tmp_path / "m.safetensors", "lstm")
+    assert cli("export", path, "--to", "html", "--out", "m.html").code == 0
+    return path, Path("m.html").resolve()
+
+
+def shown_text(page: Page) -> str:
+    """Return the text of the page, line ends as such: a line end is shown as an arrow before it."""
+    return str(page.evaluate("document.getElementById('text').textContent")).replace("\u21b5\n", "\n")
+
+
+def write(page: Page, prompt: str, length: int, temperature: float = 0.8, seed: int = 1) -> None:
+    for name, value in (("prompt", prompt), ("length", length), ("temperature", temperature), ("seed", seed)):
+        page.fill(f"#{name}", str(value))
+    page.press("#seed", "Enter")
+    page.wait_for_selector("#stop[disabled]")  # the policy of the page forbids functions that playwright would evaluate
+
+
+@pytest.mark.parametrize("cell", ["gru-reset-before", "lstm"])
+def test_the_page_writes_the_text_of_the_command_line(tmp_path: Path, cli: Cli, browser: Browser, cell: str) -> None:
+    path = saved_model(tmp_path / "m.safetensors", cell, "plain", has_eos=False)
+    assert cli("export", path, "--to", "html", "--out", "m.html").code == 0
+    with open_page(browser, Path("m.html").resolve(), ready=READY) as page:
+        assert SAME_BITS in page.inner_text("#verified")
+        for prompt, temperature, seed in (("abc \u65e5", 0.7, 12), ("", 1.0, 2**53 - 1)):
+            write(page, prompt, 150, temperature, seed)
+            options = ["--length", 150, "--temperature", temperature, "--seed", seed, "--prompt", prompt]
+            assert shown_text(page) + "\n" == cli("sample", path, "--portable", *options).out
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
+def test_it_fits_the_window(model_and_page: tuple[Path, Path], browser: Browser, width: int, dark: bool) -> None:
+    with open_page(browser, model_and_page[1], size=(width, 800), dark=dark, ready=READY) as page:
+        write(page, "abc def", 400)
+        page.check("#guesses")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (background == "rgb(14, 16, 19)") is dark
+
+
+def test_scores_are_those_of_the_command_line(model_and_page: tuple[Path, Path], cli: Cli, browser: Browser) -> None:
+    path, page_path = model_and_page
+    text = "abc def ghi j\u00e9k"
+    Path("t.txt").write_text(text, "utf-8")
+    with open_page(browser, page_path, ready=READY) as page:
+        page.fill("#pasted", text + "XYZ")
+        page.click("#score button")
+        page.wait_for_selector("#summary:has-text('bits per token')")
+        summary = page.inner_text("#summary")
+        assert "Left out, because the model does not know them: X Y Z." in summary
+        mean = float(summary.split(". ")[1].split(" ")[0])
+    document = json.loads(cli("score", path, "t.txt", "--portable", "--per", "character", "--json").out)
+    assert mean == pytest.approx(sum(token["bits"] for token in document["tokens"]) / len(text), abs=6e-4)
+
+
+def test_a_held_unit_changes_what_is_written_and_scored(model_and_page: tuple[Path, Path], cli: Cli, browser: Browser) -> None:
+    path, page_path = model_and_page
+    with open_page(browser, page_path, ready=READY) as page:
+        page.fill("#layer", "1")
+        page.fill("#unit", "3")
+        page.fill("#value", "-1")
+        page.check("#hold")
+        write(page, "abc", 60, 1.0, 4)
+        page.wait_for_selector("#held:not([hidden])")
+        held = page.evaluate("document.getElementById('held-text').textContent")
+        clamped = cli("sample", path, "--portable", "--length", 60, "--seed", 4, "--prompt", "abc", "--clamp", "1.3=-1").out
+        assert held + "\n" == clamped
+        assert held != shown_text(page)
+        page.fill("#pasted", "abcdef abc")
+        page.press("#score button", "Enter")
+        page.wait_for_selector("#summary:has-text('With the unit held')")
+        page.select_option("#color", "change")
+        colors = page.evaluate("[...document.querySelectorAll('#text .character')].map((c) => c.style.backgroundColor)")
+        assert len(set(colors)) > 3
+
+
+def test_keyboard_guesses_and_stop(tmp_path: Path, cli: Cli, browser: Browser) -> None:
+    path = saved_model(tmp_path / "m.safetensors", "gru", has_eos=False)
+    assert cli("export", path, "--to", "html", "--out", "m.html").code == 0
+    with open_page(browser, Path("m.html").resolve(), ready=READY) as page:
+        write(page, "abc def", 40)
+        page.focus("#text")
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#detail h2").startswith("Character 2: b")
+        assert page.locator("#detail tr").count() == 5
+        shares = [float(text.strip().rstrip("%")) for text in page.locator("#detail .number").all_inner_texts()]
+        assert shares == sorted(shares, reverse=True)
+        page.keyboard.press("End")
+        assert page.locator("#text .current").count() == 1
+        page.check("#guesses")
+        assert page.locator("#text .character").nth(2).locator(".guess").count() == 5
+        page.select_option("#color", "unit")
+        assert "above 0" in page.inner_text("#legend")
+        page.fill("#length", "100000")
+        page.click("#write-button")
+        page.click("#stop")
+        count = page.locator("#text .character").count()
+        page.wait_for_timeout(100)
+        assert page.locator("#text .character").count() == count
+
+
+def test_a_browser_that_computes_something_else_says_so(model_and_page: tuple[Path, Path], browser: Browser) -> None:
+    wrong = Path("wrong.html").resolve()
+    source = model_and_page[1].read_text("utf-8")
+    assert source.count("0.13379648327827454") == 1
+    wrong.write_text(source.replace("0.13379648327827454", "0.1337965"), "utf-8")
+    with open_page(browser, wrong, ready=READY) as page:
+        assert "This browser computes something else than the model (logits or state at step" in page.inner_text("#verified")
