@@ -66,9 +66,11 @@ def test_each_mode_trains_evaluates_and_predicts(cli: Cli, mode: str) -> None:
 def test_a_resumed_run_equals_an_uninterrupted_run(mode: str) -> None:
     path, source, target = table(mode)
     values = {
-        "source": source, "target": target, "hidden": 12, "layers": 1, "batch": 8, "dropout": 0.2, "token_dropout": 0.1,
+        "source": source, "target": target, "hidden": 12, "layers": 1, "batch": 8, "dropout": 0.2,
         "steps": 30, "threads": 1, "precision": "float32", "sample_length": 20,
     }  # fmt: skip
+    if mode not in ("synced", "one-to-one"):  # these read numbers
+        values["token_dropout"] = 0.1
 
     def start(out: str, **more: Any) -> None:
         launch.start_run(TrainRequest.build((str(path),), values | {"out": out} | more, "test"), NullProgress()).train()
