@@ -152,7 +152,7 @@ def test_a_model_of_bytes_writes_its_bytes(tmp_path: Path) -> None:
     model = unrolled.train(
         "t.bin", tokens="bytes", steps=2, threads=1, hidden=8, layers=1, batch=4, sample_length=0, progress=False
     )
-    command = [sys.executable, "-m", "unrolled", "sample", str(model.run.path), "--length", "100", "--threads", "1"]
+    command = [sys.executable, "-m", "unrolled", "sample", str(model.path.parent), "--length", "100", "--threads", "1"]
     drawn = subprocess.run(command, check=True, capture_output=True).stdout
     sample = next(model.samples(length=100, count=1))
     assert len(drawn) == 100

@@ -10,7 +10,7 @@ import pytest
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text import splitting
-from unrolled.text.corpus import Corpus, open_corpus
+from unrolled.text.corpus import Corpus, cache_folder, open_corpus
 from unrolled.text.splitting import TEST, TRAIN, VALIDATION, HeldOutFractions, Splits, draw_splits
 from unrolled.text.tokenizer import Ids
 
@@ -75,7 +75,7 @@ def test_splits_of_a_large_text_are_stored_and_read_again(tmp_path: Path, monkey
         stored = corpus.split(data, 1)
         assert isinstance(stored.train, np.memmap)
         assert [documents(corpus, part) for part in stored] == in_memory
-    (damaged,) = Path(str(stored.train.filename)).parent.glob("train.bin")
+    (damaged,) = cache_folder().rglob("train.bin")
     content = bytearray(damaged.read_bytes())
     content[7] ^= 1
     del stored

@@ -260,8 +260,8 @@ def headline_error(
     values = []
     for group in range(NUM_JACKKNIFE_GROUPS):
         rows = [row for row in range(num_rows) if row % NUM_JACKKNIFE_GROUPS != group]
-        parts = ([items[row] for row in rows] for items in (sources, truths))
-        report = evaluate_predictions(spec, *parts, [predictions[row] for row in rows])
+        group_sources, group_truths = ([items[row] for row in rows] for items in (sources, truths))
+        report = evaluate_predictions(spec, group_sources, group_truths, [predictions[row] for row in rows])
         values.append(report.metrics[report.headline])
     error = float(np.sqrt((NUM_JACKKNIFE_GROUPS - 1) * np.var(values)))
     return error if np.isfinite(error) else None

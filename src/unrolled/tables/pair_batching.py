@@ -173,7 +173,8 @@ class PairDataset:
         pieces = self.pieces_per_row
         first = np.cumsum(pieces) - pieces
         offsets = np.arange(pieces[rows].sum()) - np.repeat(np.cumsum(pieces[rows]) - pieces[rows], pieces[rows])
-        return np.repeat(first[rows], pieces[rows]) + offsets
+        encoded: npt.NDArray[np.int64] = np.repeat(first[rows], pieces[rows]) + offsets
+        return encoded
 
     def collate(self, index: npt.NDArray[np.int64]) -> PairBatch:
         """Return the rows `index` as a batch."""

@@ -74,9 +74,9 @@ def split_rows(dataset: PairDataset, options: DataOptions, seed: int, has_valida
         order = np.lexsort((dataset.target_keys, dataset.source_keys))
         splits = _draw_sources(dataset, order, fractions, seed)
     rows_of = [order[splits[order] == split] for split in (TRAIN, VALIDATION, TEST)]
-    encoded = [dataset.encoded_rows(rows) for rows in rows_of]
-    read_rows = tuple(np.asarray(dataset.read_rows)[rows].tolist() for rows in rows_of[1:])
-    return RowSplits(*encoded, (read_rows[0], read_rows[1]), _shared_note(dataset.source_keys, splits))
+    train, validation, test = (dataset.encoded_rows(rows) for rows in rows_of)
+    read_rows = (dataset.read_rows[rows_of[VALIDATION]].tolist(), dataset.read_rows[rows_of[TEST]].tolist())
+    return RowSplits(train, validation, test, read_rows, _shared_note(dataset.source_keys, splits))
 
 
 def _draw_sources(dataset: PairDataset, order: Indices, fractions: HeldOutFractions, seed: int) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -224,7 +224,7 @@ def _split_blocks(ids: Ids, starts: npt.NDArray[np.int64], splits: npt.NDArray[n
         yield np.asarray(ids[starts[first] : starts[stop]])[is_chosen]
 
 
-def _with_eos(blocks: list[Ids], dtype: np.dtype[np.unsignedinteger], eos_id: int) -> Ids:
+def _with_eos(blocks: list[Ids], dtype: np.dtype[np.integer[Any]], eos_id: int) -> Ids:
     tokens = np.concatenate([np.zeros(0, dtype), *blocks])
     return np.append(tokens, np.array([eos_id], dtype=dtype)) if len(tokens) else tokens
 
@@ -248,7 +248,7 @@ def _store(folder: Path, ids: Ids, starts: npt.NDArray[np.int64], splits: npt.ND
         raise storage_error(error, folder, "write the splits of the text to") from error
 
 
-def _open_stored(folder: Path, dtype: np.dtype[np.unsignedinteger]) -> Splits | None:
+def _open_stored(folder: Path, dtype: np.dtype[np.integer[Any]]) -> Splits | None:
     """Return the splits in `folder`, or None if they are missing or damaged."""
     try:
         header = from_checked_json((folder / "split.json").read_bytes())
