@@ -28,7 +28,7 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
         request = TrainRequest.build(inputs, options, str(run.path / "config.json"))
         request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
         return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"])}
-    except (KeyError, TypeError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
 
