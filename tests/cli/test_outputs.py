@@ -178,7 +178,7 @@ def test_a_folder_of_images(cli: Cli, here: Path) -> None:
     for name, words in (("t.csv", "would replace the input"), ("page.txt", "is a file"), ("run/checkpoints", "needs")):
         refuse(cli, *arguments("predict", "--image-dir", name), words=words if name != "t.csv" else "is a file")
     refuse(cli, *arguments("predict", "--image-dir", "images"), words="000001.png that is no image")
-    assert cli(*arguments("predict", "--image-dir", "pictures")).code == 0
+    refuse(cli, *arguments("predict", "--image-dir", "pictures"), words="is for a target of images")
 
 
 METHODS: dict[str, Callable[[Any, str], Any]] = {
