@@ -152,7 +152,7 @@ def _pack_weights(network: TextNetwork, precision: Precision) -> Any:
     products = first_products(network, kind, pack_weight(kind, first.weight_ih, units))[:, :, :units]
     packed.set_table_and_head(
         _contiguous(products.reshape(network.vocab_size, -1) + outer_bias(network.cell, first)),
-        _contiguous(network.embedding) if network.residual and network.embedding is not None else None,
+        _contiguous(network.embedding_matrix()) if network.residual else None,
         _contiguous(network.head_weight),
         _contiguous(network.head_bias),
     )

@@ -118,7 +118,7 @@ class NativeModel(NumpyModel):
         layer, packed = self.network.layers[index], self._packed[index]
         native, (steps, rows), units = native_module(), ids.shape, self.network.hidden_size
         inputs: tuple[Any, ...] = (None, None, ids, packed.table)
-        residual = None if layer.norm_weight is None else self.network.embedding
+        residual = None if layer.norm_weight is None else self._embedding
         if index:
             inputs = (
                 padded_rows(xs) if layer.norm_weight is None else normalized_rows(xs, layer),

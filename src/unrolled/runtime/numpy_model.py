@@ -110,6 +110,8 @@ class NumpyModel(LanguageModel):
         check_clamps(clamps, network.hidden_size, len(network.layers))
         self.network, self.clamps, self.vocab_size = network, clamps, network.vocab_size
         self._cell_step = CELL_STEPS[network.cell]
+        self._selects_columns = network.embedding is None and not network.residual  # of the weight, by one-hot vectors
+        self._embedding = None if self._selects_columns else network.embedding_matrix()
 
     def inference(self) -> contextlib.AbstractContextManager[None]:
         return blas_threads(num_threads())
@@ -141,10 +143,9 @@ class NumpyModel(LanguageModel):
 
     def _stack_step(self, ids: Ids, state: State) -> tuple[Floats, State]:
         """Return the output of the last layer `(B, H)`, and the next state."""
-        embedding, next_state = self.network.embedding, []
-        x = np.empty(0, np.float32) if embedding is None else embedding[ids]  # (B, E)
+        x, next_state = np.empty(0, np.float32) if self._embedding is None else self._embedding[ids], []  # (B, E)
         for index, (layer, layer_state) in enumerate(zip(self.network.layers, state, strict=True)):
-            if embedding is None and index == 0:  # a one-hot vector selects a column of the weight
+            if index == 0 and self._selects_columns:
                 from_x = layer.weight_ih.T[ids]
             else:
                 from_x = layer_input(layer, x) @ layer.weight_ih.T

@@ -247,7 +247,8 @@ def _check_options(request: TrainRequest) -> None:
         logger.info(f"learns to write like '{source}', each cell a document; to predict another column: --target COLUMN")
     if request.data.tokens not in TOKENIZERS:
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
-    embedding_dim(1, request.model)
+    if request.model.embedding != 0:  # a one-hot vector is as long as the vocabulary, which is known once the text is read
+        embedding_dim(1, request.model)
     tables = [name for name in request.inputs if name.lower().endswith(TABLE_SUFFIXES)]
     if source is None and tables:
         logger.info(_table_hint(tables[0]))
