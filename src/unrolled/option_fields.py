@@ -72,7 +72,7 @@ def check(options: Any) -> None:
         fits_float = abs(value) <= sys.float_info.max  # an int can be larger than the largest float; nan is not smaller
         if fits_float and all(_BOUND_CHECKS[name](value, bound) for name, bound in bounds.items()):
             continue
-        expected = " and ".join(f"{_BOUND_WORDS[name]} {bound:,.12g}" for name, bound in bounds.items())
+        expected = " and ".join(f"{_BOUND_WORDS[name]} {bound:,.15g}" for name, bound in bounds.items())
         value_text = f"{value:.12g}" if fits_float or isinstance(value, float) else "a number with too many digits"
         raise UsageError(f"{flag_name(field.name)} is {value_text}; expected a finite number {expected}".rstrip() + ".")
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from unrolled.errors import UsageError
-from unrolled.options import PairOptions, PredictOptions, TrainRequest, flag_name
+from unrolled.options import MachineOptions, PairOptions, PredictOptions, TrainRequest, flag_name
 
 TEXT_OPTIONS = ("documents", "glob", "state_reset_prob")
 """Settings of `train` that only texts have."""
@@ -31,6 +31,13 @@ def refuse_unused(options: Any, given: Collection[str], reasons: Mapping[str, st
     for name, reason in reasons.items():
         if name in given and name in defaults and getattr(options, name) != defaults[name]:
             raise UsageError(f"{flag_name(name)} {reason}: it would have no effect, so leave it out.")
+
+
+def check_portable_machine(portable: bool, machine: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for settings of `MachineOptions` that are given and that portable arithmetic does not have."""
+    if portable:
+        reasons = dict.fromkeys(("precision", "kernels"), "changes the arithmetic, and --portable has its own")
+        refuse_unused(MachineOptions(**machine), machine, reasons)
 
 
 def check_training(request: TrainRequest, is_table: bool, has_folder: bool = False) -> None:

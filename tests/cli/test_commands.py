@@ -151,6 +151,13 @@ BAD_FLAGS = [
     (["sample", "runs/x", "--temperature", "-1"], "--temperature is -1; expected a finite number of at least 0"),
     (["sample", "runs/x", "--top-p", "2"], "--top-p is 2; expected a finite number above 0 and of at most 1"),
     (["eval", "runs/x", "--window", "0"], "--window is 0; expected a finite number of at least 1"),
+    (["sample", "runs/x", "--portable", "--kernels", "torch"], "--kernels changes the arithmetic, and --portable has its own"),
+    (["eval", "runs/x", "--portable", "--precision", "bfloat16"], "--precision changes the arithmetic"),
+    (["score", "runs/x", "-", "--portable", "--kernels", "reference"], "--kernels changes the arithmetic"),
+    (["sample", "runs/x", "--length", "-1"], "at least 0 and of at most 1,099,511,627,776."),
+    (["export", "runs/x", "--to", "c", "--float16"], "--float16 is for --to onnx: it would have no effect"),
+    (["export", "runs/x", "--to", "onnx", "--weights", "int4"], "--weights is for --to c or html: it would have no effect"),
+    (["export", "runs/x", "--to", "numpy", "--text", "t.txt"], "--text is for --to c or html: it would have no effect"),
 ]
 
 

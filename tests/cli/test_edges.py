@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+import threading
 import typing
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,34 @@ def test_an_unknown_builtin_lists_all(cli: Cli) -> None:
         assert done.code == 3
         for name in ("python", "digits", "glyphs", "languages", "dates", "python-tokens"):
             assert name in done.err
+
+
+def test_a_prompt_is_read_from_a_pipe_and_never_from_a_folder(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    writer = threading.Thread(target=pipe.write_text, args=("the cat",))
+    writer.start()
+    done = cli("sample", trained / "run", "--prompt-file", pipe, "--length", 3)
+    writer.join()
+    assert done.out.startswith("the cat")
+    refused = cli("sample", trained / "run", "--prompt-file", tmp_path)
+    assert (refused.code, "is a folder, and a file is expected" in refused.err) == (3, True)
+
+
+def test_splits_that_are_not_there_and_layers_that_are_not_there(cli: Cli, trained: Path) -> None:
+    done = cli("eval", trained / "run", "--split", "test")
+    assert "test split of the text has 0 known tokens; at least 2 are needed: train with --test-fraction" in done.err
+    assert "the model has layer 0 only." in cli("sample", trained / "run", "--clamp", "1.1=0").err
+    (trained / "one.txt").write_text("aZ", "utf-8")
+    assert "The text has 1 known token (1 unknown);" in cli("eval", trained / "run", trained / "one.txt").err
+
+
+def test_one_hot_layers_may_be_residual_where_the_vocabulary_has_the_hidden_size(cli: Cli) -> None:
+    Path("t.txt").write_text("abcdefgh" * 100, "utf-8")
+    tiny = ["--embedding", 0, "--layers", 1, "--batch", 4, "--bptt", 8, "--sample-length", 0, "--steps", 2, "--threads", 1]
+    done = cli("train", "t.txt", "--hidden", 8, "--out", "r", *tiny)
+    assert done.code == 0, done.err
+    assert "1 layer of 8 units" in done.err
+    texts = [cli("sample", "r", "--length", 40, "--kernels", kernels).out for kernels in ("auto", "reference")]
+    assert texts[0] == texts[1]
+    assert "(9), or --no-residual; got 8." in cli("train", "t.txt", "--hidden", 9, "--out", "s", *tiny).err
+    assert not Path("s").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unrolled.checkpoints.run_dir import Run
+from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
@@ -261,9 +262,12 @@ class Model(TrainedModel):
         for message in corpus.notes if inputs else ():
             logger.info(message)
         if len(ids) < 2 and split != "all":
-            raise DataError(f"The {split} split of the text has {len(ids)} known tokens; at least 2 are needed.")
+            to_do = ": train with --test-fraction to have one" if split == "test" and not len(ids) else ""
+            found = plural(len(ids), "known token")
+            raise DataError(f"The {split} split of the text has {found}; at least 2 are needed{to_do}.")
         if len(ids) < 2:
-            raise DataError(f"The text has {len(ids)} known tokens ({corpus.num_unknown} unknown); at least 2 are needed.")
+            found = f"{plural(len(ids), 'known token')} ({corpus.num_unknown:,} unknown)"
+            raise DataError(f"The text has {found}; at least 2 are needed.")
         eos_id, longest = self.tokenizer.eos_id, corpus.longest_document
         char_starts = self.tokenizer.char_start_mask() if corpus.is_text else None
         model = self.session.scoring_model(portable=settings.portable)

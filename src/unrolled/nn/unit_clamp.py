@@ -41,6 +41,7 @@ def check_clamps(clamps: Iterable[Clamp], hidden_size: int, num_layers: int) -> 
     """Raise `UsageError` for a layer or unit that does not exist."""
     for clamp in clamps:
         if not 0 <= clamp.layer < num_layers:
-            raise UsageError(f"There is no layer {clamp.layer} to clamp a unit of: the model has layers 0 to {num_layers - 1}.")
+            layers = "layer 0 only" if num_layers == 1 else f"layers 0 to {num_layers - 1}"
+            raise UsageError(f"There is no layer {clamp.layer} to clamp a unit of: the model has {layers}.")
         if not 0 <= clamp.unit < hidden_size:
             raise UsageError(f"Layer {clamp.layer} has no unit {clamp.unit} to clamp: its units are 0 to {hidden_size - 1}.")

@@ -78,8 +78,10 @@ def existing_file(name: str) -> Path:
         raise DataError(f"No such file: {name or repr(name)}.")
     if not os.access(path, os.R_OK):
         raise StorageError(f"Cannot read {path}: permission denied.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, and a file is expected: name a file in it.")
     if not path.is_file():
-        raise DataError(f"{path} is a pipe or a device, and text is read more than once. Try: cat {path} | unrolled train -")
+        raise DataError(f"{path} is a pipe or a device, and text is read more than once: give it on standard input, as '-'.")
     return path
 
 

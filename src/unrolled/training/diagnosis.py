@@ -100,7 +100,8 @@ def advise(
         UNDERFIT: "train longer",
     }.get(judged, "train longer, or use a larger --hidden")
     if better_ngram is not None:
-        lines.append(f"A {better_ngram}-gram model predicts this text better: {remedy}.")
+        article = "An" if better_ngram in (8, 11, 18) else "A"
+        lines.append(f"{article} {better_ngram}-gram model predicts this text better: {remedy}.")
     if longest_copy >= MIN_COPY_TOKENS:
         lines.append(f"A sample copies {longest_copy} tokens of the training text: use more text or more --dropout.")
     sample_rate, text_rate = new_ngram_rates

@@ -23,7 +23,7 @@ from unrolled.cli.parser import CommandParser, print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import accepted_options
-from unrolled.option_rules import refuse_unused
+from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import EvaluateOptions, MachineOptions, flag_name, from_dict
 from unrolled.printable import printable
 
@@ -43,6 +43,7 @@ def run(argv: list[str]) -> int:
     cli_values = parser.parse_cli_values(argv)
     run_path, inputs, as_json = (cli_values.pop(name) for name in ("run", "input", "json"))
     options, settings, machine_settings = parser.split_options(cli_values, EvaluateOptions)
+    check_portable_machine(options.portable, machine_settings)
     from unrolled.api import open_model
     from unrolled.models.text import Model
     from unrolled.views.progress import MessageHandler

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
 from unrolled.exchange.export_options import ExportOptions
+from unrolled.option_rules import refuse_unused
 from unrolled.options import from_dict
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def run(argv: list[str]) -> int:
     cli_values = parser.parse_cli_values(argv)
     run_path, as_json = (cli_values.pop(key) for key in ("run", "json"))
     options = from_dict(ExportOptions, cli_values, "the command line")
+    formats = {"weights": ("c", "html"), "float16": ("onnx",), "text": ("c", "html")}
+    reasons = {name: f"is for --to {' or '.join(allowed)}" for name, allowed in formats.items() if options.to not in allowed}
+    refuse_unused(options, cli_values, reasons)
     from unrolled.exchange.exports import export_model
     from unrolled.exchange.open_job import open_job
 

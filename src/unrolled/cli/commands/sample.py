@@ -15,6 +15,7 @@ Examples:
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import DataError, UsageError
 from unrolled.keyword_docs import accepted_options
+from unrolled.option_rules import check_portable_machine
 from unrolled.options import MachineOptions, SampleOptions
 from unrolled.printable import printable
 
@@ -47,6 +49,7 @@ def run(argv: list[str]) -> int:
     run_path, as_json = cli_values.pop("run"), cli_values.pop("json")
     is_prompt_typed = not _read_prompt(cli_values)
     options, settings, machine_settings = parser.split_options(cli_values, SampleOptions)
+    check_portable_machine(options.portable, machine_settings)
     from unrolled.api import load
     from unrolled.generation.sampling import resolve_seed
     from unrolled.text.tokenizer import to_utf8
@@ -93,16 +96,21 @@ def _read_prompt(cli_values: dict[str, Any]) -> bool:
         return False
     if "prompt" in cli_values:
         raise UsageError("--prompt and --prompt-file are given, and one prompt is expected: choose one.")
-    from unrolled.text.text_files import existing_file
-
     try:
-        content = sys.stdin.buffer.read() if name == "-" else existing_file(name).read_bytes()
+        content = sys.stdin.buffer.read() if name == "-" else _prompt_path(name).read_bytes()
         cli_values["prompt"] = content.decode("utf-8").removeprefix("\ufeff")
         return True
     except UnicodeDecodeError as error:
         raise DataError(f"--prompt-file {name} is not UTF-8 at byte {error.start:,}: convert it to UTF-8.") from error
     except OSError as error:
         raise storage_error(error, Path(name), "read") from error
+
+
+def _prompt_path(name: str) -> Path:
+    """Return the path of the file of a prompt, which may be a pipe: it is read once."""
+    from unrolled.text.text_files import existing_file
+
+    return Path(name) if os.path.exists(name) and Path(name).is_fifo() else existing_file(name)
 
 
 def _unescape(model: Model, options: SampleOptions, is_prompt_typed: bool) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
-from unrolled.option_rules import refuse_unused
+from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import MachineOptions, ScoreOptions
 from unrolled.output_paths import check_outputs
 
@@ -48,6 +48,7 @@ def run(argv: list[str]) -> int:
     cli_values = parser.parse_cli_values(argv)
     run_path, input_name, as_json = (cli_values.pop(key) for key in ("run", "input", "json"))
     options, settings, machine_settings = parser.split_options(cli_values, ScoreOptions)
+    check_portable_machine(options.portable, machine_settings)
     if options.html is not None and as_json:
         raise UsageError("--html and --json are given, and one output format is expected: choose one.")
     if options.html is not None:
