@@ -289,6 +289,9 @@ def test_splits_that_are_not_there_and_layers_that_are_not_there(cli: Cli, train
     assert "test split of the text has 0 known tokens; at least 2 are needed: train with --test-fraction" in done.err
     assert "the model has layer 0 only." in cli("sample", trained / "run", "--clamp", "1.1=0").err
     (trained / "one.txt").write_text("aZ", "utf-8")
+    scored = cli("score", trained / "run", trained / "one.txt").out
+    assert "nothing to predict: at least 2 characters are needed" in scored
+    assert "0.0000 bits per character" not in scored, "it would read as perfect"
     assert "The text has 1 known token (1 unknown);" in cli("eval", trained / "run", trained / "one.txt").err
 
 
@@ -298,6 +301,7 @@ def test_one_hot_layers_may_be_residual_where_the_vocabulary_has_the_hidden_size
     done = cli("train", "t.txt", "--hidden", 8, "--out", "r", *tiny)
     assert done.code == 0, done.err
     assert "1 layer of 8 units" in done.err
+    assert "1 thread," in done.err
     texts = [cli("sample", "r", "--length", 40, "--kernels", kernels).out for kernels in ("auto", "reference")]
     assert texts[0] == texts[1]
     assert "(9), or --no-residual; got 8." in cli("train", "t.txt", "--hidden", 9, "--out", "s", *tiny).err

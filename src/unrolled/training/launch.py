@@ -282,7 +282,7 @@ def _build_run(
         request.training.batch,
         request.training.bptt,
     ):
-        logger.info(f"the text is short: batch {batches.batch_size} of {batches.seq_len} steps")
+        logger.info(f"the text is short: batch {batches.batch_size} of {plural(batches.seq_len, 'step')}")
     logger.info(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
         f"{plural(machine.threads, 'thread')}, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"

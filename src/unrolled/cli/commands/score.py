@@ -190,7 +190,12 @@ def _summary(scoring: ScoringStream) -> str:
         comparison = (
             f" ({model_bits - totals.bits_per_character():+.4f}; best of {plural(totals.best_lines[i], 'line')})" if i else ""
         )
-        lines.append(f"{model_bits:.4f} bits per character: {name}{comparison}")
+        found = (
+            f"{model_bits:.4f} bits per character"
+            if totals.num_chars
+            else "nothing to predict: at least 2 characters are needed"
+        )
+        lines.append(f"{found}: {name}{comparison}")
     if len(scoring.model_names) > 1 + scoring.num_clamped and totals.num_chars:
         best_bits, second_bits = sorted(totals.bits)[:2]
         lines.append(

@@ -14,6 +14,7 @@ import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TextModelFile
 from unrolled.checkpoints.run_data import open_text, reopen_corpus
+from unrolled.display import plural
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import Evaluation, evaluate
@@ -45,7 +46,7 @@ FINAL_EVAL_TOKENS = 262144
 """Symbols of each part that the model kept is measured on in the end; of a longer part, pieces spread evenly over it."""
 
 
-DOCUMENT_NOUNS = {"line": "lines", "blank-line": "parts between blank lines", "file": "files", "cell": "cells"}
+DOCUMENT_NOUNS = {"line": "line", "blank-line": "part", "file": "file", "cell": "cell"}
 
 
 class TextTask:
@@ -101,7 +102,7 @@ class TextTask:
         documents = (
             ""
             if tokenizer.eos_id is None
-            else f", {corpus.num_documents:,} {DOCUMENT_NOUNS[corpus.documents]}, the longest {corpus.longest_document:,}"
+            else f", {plural(corpus.num_documents, DOCUMENT_NOUNS[corpus.documents])}, the longest {corpus.longest_document:,}"
         )
         logger.info(f"{len(corpus.ids):,} tokens, {num_kinds:,} different{documents}")
         for message in corpus.notes:
