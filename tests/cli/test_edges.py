@@ -289,7 +289,8 @@ def test_splits_that_are_not_there_and_layers_that_are_not_there(cli: Cli, train
     assert "test split of the text has 0 known tokens; at least 2 are needed: train with --test-fraction" in done.err
     assert "the model has layer 0 only." in cli("sample", trained / "run", "--clamp", "1.1=0").err
     (trained / "one.txt").write_text("aZ", "utf-8")
-    scored = cli("score", trained / "run", trained / "one.txt").out
+    (trained / "a.txt").write_text("a", "utf-8")
+    scored = cli("score", trained / "run", trained / "a.txt").out
     assert "nothing to predict: at least 2 characters are needed" in scored
     assert "0.0000 bits per character" not in scored, "it would read as perfect"
     assert "The text has 1 known token (1 unknown);" in cli("eval", trained / "run", trained / "one.txt").err
