@@ -88,7 +88,7 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, cells: Sequence[Cell], first: int = 0) -> list[Prediction]:
         """Return the predictions of some cells; `first` is the index of the first one, which changes the sampling seeds."""
-        steps = [self._encode(cell) for cell in cells]
+        steps = [self.encode(cell) for cell in cells]
         if self.tally is not None and self.tally.unreadable.count == self.tally.num_rows:
             self.tally.unreadable.require_few(self.tally.num_rows)
         lengths = np.array([len(array) for array in steps], dtype=np.int64)
@@ -104,13 +104,15 @@ class Predictor:
                 predictions[index] = prediction
         return predictions
 
-    def _encode(self, cell: Cell) -> Array:
+    def encode(self, cell: Cell) -> Array:
         """Return the steps of a source cell, cut if they are too many (see `TableSpec.cut_source`).
 
         There are none if the cell is missing, or is counted as one that cannot be read.
         """
         source, tally = self.spec.source, self.tally
         if source.is_missing(cell.value):
+            if tally is not None:
+                tally.num_empty += 1
             return np.zeros(0)
         if tally is not None:
             tally.num_rows += 1
@@ -141,7 +143,7 @@ class Predictor:
         prediction = self.predict([cell])[0]
         if self.model.decoder is None or not len(prediction.values):
             return prediction, None
-        weights = attention_weights(self.model, self.collate([self._encode(cell)]), [Hypothesis(prediction.values, 0.0)])
+        weights = attention_weights(self.model, self.collate([self.encode(cell)]), [Hypothesis(prediction.values, 0.0)])
         return prediction, None if weights is None else weights[0]
 
     def collate(self, steps: list[Array]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from unrolled.options import (
     present_names,
 )
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.frames import is_frame, table_of_frame
+from unrolled.tables.frames import is_frame
 from unrolled.tables.row_tally import RowTally
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,10 @@ class TableModel(TrainedModel):
         if is_frame(values):
             _, predicted = self.predict_table(values, **options)
             return [prediction for _, prediction in predicted]
-        values = [values] if isinstance(values, str) else values
+        if isinstance(values, str | int | float):
+            values = [values]
+        if not isinstance(values, Iterable):
+            raise UsageError(f"A source value, a list of them or a table is expected; this is {type(values).__name__}.")
         _, rows = self.predict_values(values, **options)
         return [prediction for _, prediction in rows]
 
@@ -177,20 +180,9 @@ class TableModel(TrainedModel):
             >>> len(list(rows))
             40
         """
-        from unrolled.tables.table_files import open_table, open_table_or_lines
-
-        settings, source = self._options(options), self.spec.source
-        format = self.spec.table_format(settings.header, settings.encoding)
-        table = (
-            table_of_frame(name)
-            if is_frame(name)
-            else open_table_or_lines(name, source.name, format)
-            if source.kind == "text"
-            else open_table(name, "test", format, stdin=True)
-        )
-        for note in table.notes:
-            logger.info(note)
-        return table, self._predict_rows(table, table.find_column(source.name), settings)
+        settings = self._options(options)
+        table, column = self.session.open_sources(name, settings.header, settings.encoding)
+        return table, self._predict_rows(table, column, settings)
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict_values(
@@ -222,18 +214,21 @@ class TableModel(TrainedModel):
 
         pending: list[Row] = []
         tally = RowTally()
-        predictor = self.session.predictor(settings, tally)
+        predictor = self.session.predictor(settings, tally)  # here, so that settings are checked before a row is asked for
 
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 pending.append(row)
                 yield Cell(nested_value(row, column), table.name, line, table.folder)
 
-        for prediction in predictor.predict_iter(sources()):
-            yield pending.pop(0), prediction
-        for message in (*tally.messages("have no prediction"), predictor.length_note()):
-            if message is not None:
-                logger.info(message)
+        def predicted_rows() -> Iterator[tuple[Row, Prediction]]:
+            for prediction in predictor.predict_iter(sources()):
+                yield pending.pop(0), prediction
+            for message in (*tally.messages("have no prediction"), predictor.length_note()):
+                if message is not None:
+                    logger.info(message)
+
+        return predicted_rows()
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def evaluate(self, name: Any = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:

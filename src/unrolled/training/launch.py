@@ -18,7 +18,7 @@ from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run, require_free
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
 from unrolled.datasets.stdlib import PREFIX
-from unrolled.display import Displayed
+from unrolled.display import Displayed, plural
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
 from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel
@@ -285,7 +285,7 @@ def _build_run(
         logger.info(f"the text is short: batch {batches.batch_size} of {batches.seq_len} steps")
     logger.info(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
-        f"{machine.threads} threads, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"
+        f"{plural(machine.threads, 'thread')}, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"
     )
     if request.run.log_to == "tensorboard" and process_group.is_main:
         TensorBoardWriter(run)

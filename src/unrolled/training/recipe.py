@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from unrolled.display import plural
 from unrolled.nn.language_model import parameter_count
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.training.schedule import make_budget
@@ -100,7 +101,8 @@ def choose_text_options(
     )
     model, training = request.model, request.training
     return request, (
-        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
+        f"{plural(model.layers, 'layer')} of {model.hidden} units, "
+        f"dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
         f"batch {training.batch} of {training.bptt} steps, {training.optimizer}: in {why} the text is {describe_epochs(epochs)}"
     )
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from unrolled.display import plural
 from unrolled.options import BUDGET_OPTIONS, TrainRequest
 from unrolled.tables.spec import ModelDims
 from unrolled.training.recipe import describe_epochs, fill_defaults, interpolate
@@ -88,7 +89,8 @@ def choose_table_options(
     )
     model, training = request.model, request.training
     return request, (
-        f"{model.layers} layers of {model.hidden} units, dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
+        f"{plural(model.layers, 'layer')} of {model.hidden} units, "
+        f"dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
         f"{training.batch} rows a batch, {training.optimizer}: in {why} the table is {describe_epochs(epochs)}"
     )
 
