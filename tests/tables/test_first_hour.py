@@ -84,6 +84,32 @@ def test_plain_values_in_python(model: unrolled.TableModel) -> None:
         model.trace("")
 
 
+def test_answers_below_a_probability_are_empty_and_told(model: unrolled.TableModel, cli: Cli) -> None:
+    texts = ["guten tag 3", "bonne nuit 2", "tag nuit", ""]
+    answers = model.predictions(texts)
+    first, *others = sorted({answer.probability for answer in answers if answer.probability is not None})
+    limit = (first + others[0]) / 2
+    kept = model.predictions(texts, min_probability=limit)
+    expected = [answer.text if (answer.probability or 0) >= limit else "" for answer in answers]
+    assert [answer.text for answer in kept] == model.predict(texts, min_probability=limit) == expected
+    assert [answer.probability for answer in kept] == [answer.probability for answer in answers]
+    num_empty = expected[:3].count("")
+    assert 0 < num_empty < 3
+    write_csv(Path("new.csv"), [{"text": text, "n": 1} for text in texts])
+    done = cli("predict", "r", "new.csv", "--min-probability", limit, "--count", 2)
+    assert [row.split(",")[2] for row in done.out.splitlines()[1:]] == expected
+    assert f"{num_empty} of 4 rows ha{'s' if num_empty == 1 else 've'} an empty answer, its probability" in done.err
+    with pytest.raises(UsageError, match=r"evaluate\(\) has no option 'min_probability'"):
+        model.evaluate(ROWS, min_probability=0.5)
+
+
+def test_numbers_have_no_probability_to_answer_by(cli: Cli) -> None:
+    write_csv(Path("t.csv"), [{"s": f"abc {i % 7}", "t": i * 0.37} for i in range(40)])
+    model = unrolled.train_table("t.csv", "s", "t", out="n", **TINY)
+    with pytest.raises(UsageError, match="--min-probability is for a target of labels or text, and the target is number"):
+        model.predict(["abc"], min_probability=0.5)
+
+
 def test_rows_are_explained_without_their_targets(model: unrolled.TableModel, cli: Cli) -> None:
     Path("lines.txt").write_text("guten tag 3\n\nbonne nuit\n", encoding="utf-8")
     done = cli("explain", "r", "lines.txt", "--out", "page.html")

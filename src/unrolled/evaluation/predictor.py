@@ -47,6 +47,17 @@ class Prediction(Displayed):
     probabilities: Array | None = None
     alternatives: tuple[Prediction, ...] = ()
 
+    def withhold_below(self, min_probability: float) -> Prediction:
+        """Return the prediction, or an empty one with its probabilities if the probability is less than `min_probability`.
+
+        Example:
+            >>> Prediction("yes", np.array([1]), probability=0.6).withhold_below(0.7).text
+            ''
+        """
+        if self.probability is None or self.probability >= min_probability:
+            return self
+        return replace(self, text="", values=self.values[:0], alternatives=())
+
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""

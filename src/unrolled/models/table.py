@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from unrolled.display import agree, plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ExplainKwargs, PredictKwargs, ReportKwargs
@@ -48,6 +49,9 @@ NOT_IN_PYTHON = {
     "force": "nothing is written",
 }
 """Settings of `unrolled predict` that no method has, and what to use instead."""
+
+NOT_FOR_ROWS = NOT_IN_PYTHON | {"min_probability": "predict() and predictions() leave answers empty"}
+"""Settings that methods do not have whose answers are all needed, and what to use instead."""
 
 
 class TableModel(TrainedModel):
@@ -139,7 +143,7 @@ class TableModel(TrainedModel):
         """
         return [prediction.text for prediction in self.predictions(values, **options)]
 
-    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    @keyword_arguments(PredictOptions, exclude=NOT_FOR_ROWS)
     def attention(self, value: Any, **options: Unpack[PredictKwargs]) -> tuple[Prediction, NDArray[Any]]:
         """Predict the target of one source value, and return the attention weights.
 
@@ -222,15 +226,22 @@ class TableModel(TrainedModel):
                 yield Cell(nested_value(row, column), table.name, line, table.folder)
 
         def predicted_rows() -> Iterator[tuple[Row, Prediction]]:
+            num_withheld = 0
             for prediction in predictor.predict_iter(sources()):
-                yield pending.pop(0), prediction
+                kept = prediction.withhold_below(settings.min_probability)
+                num_withheld += kept is not prediction
+                yield pending.pop(0), kept
+            if num_withheld:
+                rows = f"{num_withheld:,} of {plural(tally.num_rows + tally.num_empty, 'row')}"
+                reason = f"its probability being less than {settings.min_probability:g}"
+                logger.info(f"{rows} {agree(num_withheld, 'have an empty answer')}, {reason}")
             for message in (*tally.messages("have no prediction"), predictor.length_note()):
                 if message is not None:
                     logger.info(message)
 
         return predicted_rows()
 
-    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    @keyword_arguments(PredictOptions, exclude=NOT_FOR_ROWS)
     def evaluate(self, name: Any = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
         """Return the metrics on a table.
 
@@ -252,7 +263,7 @@ class TableModel(TrainedModel):
         """
         return self.session.evaluate(name, self._options(options), split).report
 
-    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    @keyword_arguments(PredictOptions, exclude=NOT_FOR_ROWS)
     def trace(self, value: Any, **options: Unpack[PredictKwargs]) -> RowActivations:
         """Return the activations of all hidden units while the model predicts one target.
 
