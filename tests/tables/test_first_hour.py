@@ -1,5 +1,6 @@
 """What a new user of tables types: flags in any order, plain values in Python, rows without a value."""
 
+import datetime
 import logging
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,10 @@ def test_rows_that_are_evaluated_need_both_cells_and_the_others_are_counted(
 def test_plain_values_in_python(model: unrolled.TableModel) -> None:
     assert model.predict("guten tag 3") == model.predict(["guten tag 3"])
     assert len(model.predict(3)) == 1
+    day = datetime.date(2024, 3, 1)
+    assert model.predict([day]) == model.predict(["2024-03-01"])
     with pytest.raises(UsageError, match="a list of them or a table is expected; this is NoneType"):
-        model.predict(None)  # type: ignore[arg-type]
+        model.predict(None)
     with pytest.raises(DataError, match="the source is empty"):
         model.trace("")
 
@@ -137,3 +140,8 @@ def test_lists_and_objects_are_shown_by_their_values(tmp_path: Path, cli: Cli) -
     assert "<list>" not in done.err
     assert "1 layer of 8 units" in done.err
     assert "1 thread, " in done.err
+
+
+def test_a_column_is_not_learned_from_itself() -> None:
+    with pytest.raises(UsageError, match="'text' is both the source and the target"):
+        unrolled.train_table(ROWS, "text:text", "text:label", out="r", **TINY)

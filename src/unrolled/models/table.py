@@ -95,12 +95,12 @@ class TableModel(TrainedModel):
         return {"kind": "table", "source": source, "target": target, "mode": self.spec.mode.name}
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
-    def predictions(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[Prediction]:
+    def predictions(self, values: Any, **options: Unpack[PredictKwargs]) -> list[Prediction]:
         """Predict the target of each source value, with probabilities.
 
         Args:
-            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
-                Or a frame with the source column, as for `train_table`.
+            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
+                value. Or a frame with the source column, as for `train_table`.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -124,12 +124,12 @@ class TableModel(TrainedModel):
         return [prediction for _, prediction in rows]
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
-    def predict(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[str]:
+    def predict(self, values: Any, **options: Unpack[PredictKwargs]) -> list[str]:
         """Predict the target of each source value, as text.
 
         Args:
-            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
-                Or a frame with the source column, as for `train_table`.
+            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
+                value. Or a frame with the source column, as for `train_table`.
 
         Returns:
             One string per value.
