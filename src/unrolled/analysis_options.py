@@ -79,6 +79,7 @@ class PredictOptions:
     temperature: float | None = option(None, "Draw at this temperature instead of beam search.", ge=0, le=1e6)
     seed: int = option(1, "Random seed of the draws.", ge=0, lt=2**62)
     probabilities: bool = option(False, "A column with the probability of each label.")
+    min_probability: float = option(0.0, "Leave answers empty whose probability is less than this.", ge=0, le=1)
     image_dir: str | None = option(
         None,
         "Folder for generated images, as PNG files (default: pixel values in the cell).",

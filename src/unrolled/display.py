@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 
 from unrolled.printable import printable
 
 MAX_LINE_CHARS = 160
 MAX_VALUE_CHARS = 60
+VERBS_OF_ONE = {"are": "is", "were": "was", "have": "has"}
 
 
 class Displayed:
@@ -36,6 +38,16 @@ def one_line(value: object, max_chars: int = MAX_VALUE_CHARS) -> str:
 def plural(count: int, noun: str) -> str:
     """Return a count and its noun, such as "1 row" or "1,200 rows"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def agree(count: int, words: str) -> str:
+    """Return words about `count` things: the first verb in its form for one, if it is one.
+
+    Example:
+        >>> f"1 of 9 rows {agree(1, 'are left out')}"
+        '1 of 9 rows is left out'
+    """
+    return re.sub(r"\b(are|were|have)\b", lambda verb: VERBS_OF_ONE[verb[0]], words, count=1) if count == 1 else words
 
 
 def html_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> str:

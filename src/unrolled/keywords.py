@@ -167,6 +167,7 @@ class PredictKwargs(TypedDict, total=False):
     temperature: float | None
     seed: int
     probabilities: bool
+    min_probability: float
     image_dir: str | None
     force: bool
 

@@ -96,6 +96,8 @@ def check_prediction(options: PredictOptions, given: Collection[str], dims: Any,
         reasons["seed"] = "is for draws, and without --temperature nothing is drawn"
     if dims.mode.output != "single" or dims.target_tensor_kind == "floats":
         reasons["probabilities"] = f"is for a target of one label, {of_target}"
+    if dims.target_tensor_kind == "floats" or is_image:
+        reasons["min_probability"] = f"is for a target of labels or text, {of_target}"
     if not is_image:
         reasons["image_dir"] = f"is for a target of images, {of_target}"
     refuse_unused(options, given, reasons)

@@ -48,6 +48,7 @@ def test_signatures_and_typed_dicts_agree(function: Any) -> None:
             "html",
             "probabilities",
             "image_dir",
+            "min_probability",
             "force",
             *REFUSED,
         }

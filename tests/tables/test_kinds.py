@@ -48,7 +48,7 @@ def test_one_odd_cell_leaves_a_column_of_numbers_what_it_is(odd: Any, caplog: py
     with caplog.at_level(logging.INFO, "unrolled"):
         model = unrolled.train_table("t.jsonl", "s", "t", out="r", **TINY)
     assert model.spec.target.kind == "number"
-    assert "1 of 51 rows are left out, as a cell cannot be read; the first: t.jsonl, line 51: a number" in caplog.text
+    assert "1 of 51 rows is left out, as a cell cannot be read; the first: t.jsonl, line 51: a number" in caplog.text
     assert model.result is not None
     assert model.result.val_nats is not None
     assert model.result.val_nats < 10
@@ -63,11 +63,13 @@ def test_a_number_that_cannot_be_read_has_an_empty_prediction_and_is_told(cli: C
     assert done.code == 0
     assert [bool(line.split(",")[1]) for line in done.out.splitlines()[1:]] == [True, False, False, True]
     assert "nan" not in done.out
-    assert "1 of 3 rows have no prediction, as a cell cannot be read; the first: new.csv, line 3: " in done.err
-    write_csv(Path("labeled.csv"), [{"s": "1.5", "t": "a"}, {"s": odd, "t": "a"}, {"s": "3", "t": "b"}])
+    assert "1 of 4 rows has no prediction, as a cell cannot be read; the first: new.csv, line 3: " in done.err
+    assert "1 of 4 rows has no prediction, a cell being empty" in done.err
+    write_csv(Path("labeled.csv"), [{"s": "1.5", "t": "a"}, {"s": odd, "t": "a"}, {"s": "3", "t": "b"}, {"s": "3", "t": ""}])
     done = cli("eval", "r", "labeled.csv")
     assert done.out.startswith("2 rows")
-    assert "1 of 3 rows are left out" in done.err
+    assert "1 of 4 rows is left out, as a cell cannot be read" in done.err
+    assert "1 of 4 rows is left out, a cell being empty" in done.err
     write_csv(Path("bad.csv"), [{"s": odd}, {"s": odd}])
     done = cli("predict", "r", "bad.csv")
     assert done.code == 3

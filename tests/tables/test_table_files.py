@@ -183,7 +183,7 @@ def test_a_wrong_number_of_labels_is_an_error_with_both_lengths(tmp_path: Path) 
     dataset = read_pairs(table, spec)
     assert len(dataset) == 40
     (message,) = dataset.left_out_messages()
-    assert "1 of 41 rows are left out" in message
+    assert "1 of 41 rows is left out" in message
     assert "line 41: 's' has 3 steps and 't' 2 labels" in message
 
 
@@ -247,7 +247,7 @@ def test_long_rows_are_cut_left_out_or_split(tmp_path: Path) -> None:
     spec, _ = infer_spec(table, "s:text", "t:label")
     pairs = read_pairs(table, spec)
     assert (pairs.source.lengths.tolist(), pairs.cut_rows, pairs.left_out_rows) == ([8192, 2], [1], [])
-    assert pairs.length_notes() == ["1 of 2 rows are cut to their first 8,192 steps: line 1 (see --max-length)"]
+    assert pairs.length_notes() == ["1 of 2 rows is cut to their first 8,192 steps: line 1 (see --max-length)"]
     rows = [{"s": "ab", "t": text}, {"s": text, "t": "yx"}, {"s": "x", "t": "y"}]
     table = open_table(str(write_jsonl(tmp_path / "v.jsonl", rows)))
     pairs = read_pairs(table, replace(infer_spec(table, "s:characters", "t:characters")[0], max_length=1000))

@@ -10,6 +10,7 @@ import numpy as np
 
 from unrolled.analysis.explain_text import ExplainResult, explorer_path, write_outputs
 from unrolled.analysis.table_session import TableSession
+from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.interpret.activations import Activations
 from unrolled.interpret.probes import ProbeReport, probe_units, too_short_to_probe
@@ -40,14 +41,14 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     predictor = session.predictor(PredictOptions(beam=1))
     rows: list[RowActivations] = []
     num_tokens = 0
-    for cell in itertools.islice(session.load_cells(name, None, options.header, options.encoding)[0], MAX_ROWS):
+    for cell in itertools.islice(session.iter_sources(name, options.header, options.encoding), MAX_ROWS):
         if num_tokens >= options.length:
             break
         rows.append(record_row(predictor, cell))
         num_tokens += len(rows[-1].source_tokens)
     if not rows or not rows[0].encoder:
         raise UsageError("explain works for models that read step by step, and this one reads a row at once.")
-    logger.info(f"{len(rows):,} rows, {num_tokens:,} tokens")
+    logger.info(f"{plural(len(rows), 'row')}, {plural(num_tokens, 'token')}")
     activations = _concatenate_rows(rows)
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
-
 from unrolled.analysis.report_data import created_by, run_sections, training_time
 from unrolled.analysis.table_session import EvaluatedRows, TableSession
 from unrolled.options import PredictOptions
-from unrolled.tables.cell_values import Cell, parse_text
+from unrolled.tables.cell_values import display_text
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +55,8 @@ def _wrong_rows(session: TableSession, evaluated: EvaluatedRows) -> list[dict[st
         return []
     wrong: list[dict[str, Any]] = [
         {
-            "source": _format_cell(source),
-            "truth": _format_cell(truth),
+            "source": display_text(source.value)[:MAX_CELL_CHARS],
+            "truth": display_text(truth.value)[:MAX_CELL_CHARS],
             "predicted": prediction.text[:MAX_CELL_CHARS],
             "probability": prediction.probability,
         }
@@ -90,16 +88,7 @@ def _attention_maps(session: TableSession, evaluated: EvaluatedRows) -> list[dic
                 "source": source_tokens,
                 "target": target_tokens,
                 "weights": weights.round(4).tolist(),
-                "truth": _format_cell(truth),
+                "truth": display_text(truth.value)[:MAX_CELL_CHARS],
             }
         )
     return maps
-
-
-def _format_cell(cell: Cell) -> str:
-    """Return a cell as text, truncated; of an array only its shape."""
-    if isinstance(cell.value, np.ndarray):
-        return "numbers, " + " x ".join(map(str, cell.value.shape))
-    if isinstance(cell.value, list):
-        return " ".join(map(str, cell.value))[:MAX_CELL_CHARS]
-    return parse_text(cell)[:MAX_CELL_CHARS]

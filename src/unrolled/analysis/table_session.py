@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,11 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, table_of_frame
+from unrolled.tables.json_files import nested_value
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.table_files import Table, is_builtin_table, open_table
+from unrolled.tables.table_files import Table, is_builtin_table, open_table, open_table_or_lines
 
 if TYPE_CHECKING:
     from unrolled.training.tasks.table import TableTask
@@ -116,6 +117,33 @@ class TableSession(Displayed):
         rows = self._read_rows(table)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
 
+    def open_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> tuple[Table, str]:
+        """Return a table or frame to predict, and its source column; where that is a text, plain lines will do.
+
+        What was found out about the file is logged.
+        """
+        format, source = self.spec.table_format(header, encoding), self.spec.source
+        if is_frame(name):
+            table = table_of_frame(name)
+        elif source.kind == "text":
+            table = open_table_or_lines(name, source.name, format)
+        else:
+            table = open_table(name, "test", format, stdin=True)
+        for note in table.notes:
+            logger.info(note)
+        return table, table.find_column(source.name)
+
+    def iter_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> Iterator[Cell]:
+        """Yield the source cells of a table or frame that are not empty; it needs no target. None: the run's held-out rows."""
+        if name is None:
+            yield from self.load_cells(None)[0]
+            return
+        table, column = self.open_sources(name, header, encoding)
+        for line, row in table.rows():
+            cell = Cell(nested_value(row, column), table.name, line, table.folder)
+            if not self.spec.source.is_missing(cell.value):
+                yield cell
+
     def _read_rows(self, table: Table) -> list[tuple[Cell, ...]]:
         """Return the cells of the rows that can be evaluated, and log how many others there are."""
         for note in table.notes:
@@ -123,6 +151,7 @@ class TableSession(Displayed):
         rows, tally = [], RowTally()
         for _, row in table.iter_cells((self.spec.source.name, self.spec.target.name)):
             if self.spec.has_missing(*row):
+                tally.num_empty += 1
                 continue
             tally.num_rows += 1
             try:

@@ -152,7 +152,20 @@ class CommandParser(argparse.ArgumentParser):
                 equals, value = "=", next_argument
                 next(indices)
             result.append(name + equals + self._old_values.get((name, value), value))
-        return result
+        return _positionals_first(result)
+
+
+def _positionals_first(argv: list[str]) -> list[str]:
+    """Return arguments with all positional ones together: argparse gives an optional one up at the first flag.
+
+    Example:
+        >>> _positionals_first(["run", "--count=2", "new.csv"])
+        ['run', 'new.csv', '--count=2']
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    flags = [argument for argument in argv[:end] if argument.startswith("-") and argument != "-"]
+    positionals = [argument for argument in argv[:end] if not argument.startswith("-") or argument == "-"]
+    return positionals + flags if end == len(argv) else [*flags, "--", *positionals, *argv[end + 1 :]]
 
 
 def print_note(message: str) -> None:

@@ -47,6 +47,17 @@ class Prediction(Displayed):
     probabilities: Array | None = None
     alternatives: tuple[Prediction, ...] = ()
 
+    def withhold_below(self, min_probability: float) -> Prediction:
+        """Return the prediction, or an empty one with its probabilities if the probability is less than `min_probability`.
+
+        Example:
+            >>> Prediction("yes", np.array([1]), probability=0.6).withhold_below(0.7).text
+            ''
+        """
+        if self.probability is None or self.probability >= min_probability:
+            return self
+        return replace(self, text="", values=self.values[:0], alternatives=())
+
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
@@ -88,7 +99,7 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, cells: Sequence[Cell], first: int = 0) -> list[Prediction]:
         """Return the predictions of some cells; `first` is the index of the first one, which changes the sampling seeds."""
-        steps = [self._encode(cell) for cell in cells]
+        steps = [self.encode(cell) for cell in cells]
         if self.tally is not None and self.tally.unreadable.count == self.tally.num_rows:
             self.tally.unreadable.require_few(self.tally.num_rows)
         lengths = np.array([len(array) for array in steps], dtype=np.int64)
@@ -104,13 +115,15 @@ class Predictor:
                 predictions[index] = prediction
         return predictions
 
-    def _encode(self, cell: Cell) -> Array:
+    def encode(self, cell: Cell) -> Array:
         """Return the steps of a source cell, cut if they are too many (see `TableSpec.cut_source`).
 
         There are none if the cell is missing, or is counted as one that cannot be read.
         """
         source, tally = self.spec.source, self.tally
         if source.is_missing(cell.value):
+            if tally is not None:
+                tally.num_empty += 1
             return np.zeros(0)
         if tally is not None:
             tally.num_rows += 1
@@ -141,7 +154,7 @@ class Predictor:
         prediction = self.predict([cell])[0]
         if self.model.decoder is None or not len(prediction.values):
             return prediction, None
-        weights = attention_weights(self.model, self.collate([self._encode(cell)]), [Hypothesis(prediction.values, 0.0)])
+        weights = attention_weights(self.model, self.collate([self.encode(cell)]), [Hypothesis(prediction.values, 0.0)])
         return prediction, None if weights is None else weights[0]
 
     def collate(self, steps: list[Array]) -> dict[str, Tensor]:

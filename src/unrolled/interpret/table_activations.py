@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unrolled.display import Displayed
+from unrolled.errors import DataError
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.interpret.activations import cell_activations
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -58,10 +59,16 @@ class RowActivations(Displayed):
 
 @torch.inference_mode()
 def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
-    """Return the activations for one source cell, and the prediction, the same as that of `Predictor.predict`."""
+    """Return the activations for one source cell, and the prediction, the same as that of `Predictor.predict`.
+
+    Raises `DataError` for an empty cell.
+    """
     model, source = predictor.model, predictor.spec.source
+    steps = predictor.encode(cell)
+    if not len(steps):
+        raise DataError(f"{cell.location}: the source is empty, so the model has nothing to read: leave it out.")
     prediction, attention = predictor.predict_with_attention(cell)
-    batch = predictor.collate([source.encode_source(cell)])
+    batch = predictor.collate([steps])
     step_probs = None
     with record_cells(model) as recorder:
         if model.decoder is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from unrolled.display import agree, plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ExplainKwargs, PredictKwargs, ReportKwargs
@@ -22,7 +23,7 @@ from unrolled.options import (
     present_names,
 )
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.frames import is_frame, table_of_frame
+from unrolled.tables.frames import is_frame
 from unrolled.tables.row_tally import RowTally
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,9 @@ NOT_IN_PYTHON = {
     "force": "nothing is written",
 }
 """Settings of `unrolled predict` that no method has, and what to use instead."""
+
+NOT_FOR_ROWS = NOT_IN_PYTHON | {"min_probability": "predict() and predictions() leave answers empty"}
+"""Settings that methods do not have whose answers are all needed, and what to use instead."""
 
 
 class TableModel(TrainedModel):
@@ -91,12 +95,12 @@ class TableModel(TrainedModel):
         return {"kind": "table", "source": source, "target": target, "mode": self.spec.mode.name}
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
-    def predictions(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[Prediction]:
+    def predictions(self, values: Any, **options: Unpack[PredictKwargs]) -> list[Prediction]:
         """Predict the target of each source value, with probabilities.
 
         Args:
-            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
-                Or a frame with the source column, as for `train_table`.
+            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
+                value. Or a frame with the source column, as for `train_table`.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -112,17 +116,20 @@ class TableModel(TrainedModel):
         if is_frame(values):
             _, predicted = self.predict_table(values, **options)
             return [prediction for _, prediction in predicted]
-        values = [values] if isinstance(values, str) else values
+        if isinstance(values, str | int | float):
+            values = [values]
+        if not isinstance(values, Iterable):
+            raise UsageError(f"A source value, a list of them or a table is expected; this is {type(values).__name__}.")
         _, rows = self.predict_values(values, **options)
         return [prediction for _, prediction in rows]
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
-    def predict(self, values: Iterable[Any], **options: Unpack[PredictKwargs]) -> list[str]:
+    def predict(self, values: Any, **options: Unpack[PredictKwargs]) -> list[str]:
         """Predict the target of each source value, as text.
 
         Args:
-            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string is one value.
-                Or a frame with the source column, as for `train_table`.
+            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
+                value. Or a frame with the source column, as for `train_table`.
 
         Returns:
             One string per value.
@@ -136,7 +143,7 @@ class TableModel(TrainedModel):
         """
         return [prediction.text for prediction in self.predictions(values, **options)]
 
-    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    @keyword_arguments(PredictOptions, exclude=NOT_FOR_ROWS)
     def attention(self, value: Any, **options: Unpack[PredictKwargs]) -> tuple[Prediction, NDArray[Any]]:
         """Predict the target of one source value, and return the attention weights.
 
@@ -177,20 +184,9 @@ class TableModel(TrainedModel):
             >>> len(list(rows))
             40
         """
-        from unrolled.tables.table_files import open_table, open_table_or_lines
-
-        settings, source = self._options(options), self.spec.source
-        format = self.spec.table_format(settings.header, settings.encoding)
-        table = (
-            table_of_frame(name)
-            if is_frame(name)
-            else open_table_or_lines(name, source.name, format)
-            if source.kind == "text"
-            else open_table(name, "test", format, stdin=True)
-        )
-        for note in table.notes:
-            logger.info(note)
-        return table, self._predict_rows(table, table.find_column(source.name), settings)
+        settings = self._options(options)
+        table, column = self.session.open_sources(name, settings.header, settings.encoding)
+        return table, self._predict_rows(table, column, settings)
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict_values(
@@ -222,20 +218,30 @@ class TableModel(TrainedModel):
 
         pending: list[Row] = []
         tally = RowTally()
-        predictor = self.session.predictor(settings, tally)
+        predictor = self.session.predictor(settings, tally)  # here, so that settings are checked before a row is asked for
 
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 pending.append(row)
                 yield Cell(nested_value(row, column), table.name, line, table.folder)
 
-        for prediction in predictor.predict_iter(sources()):
-            yield pending.pop(0), prediction
-        for message in (*tally.messages("have no prediction"), predictor.length_note()):
-            if message is not None:
-                logger.info(message)
+        def predicted_rows() -> Iterator[tuple[Row, Prediction]]:
+            num_withheld = 0
+            for prediction in predictor.predict_iter(sources()):
+                kept = prediction.withhold_below(settings.min_probability)
+                num_withheld += kept is not prediction
+                yield pending.pop(0), kept
+            if num_withheld:
+                rows = f"{num_withheld:,} of {plural(tally.num_rows + tally.num_empty, 'row')}"
+                reason = f"its probability being less than {settings.min_probability:g}"
+                logger.info(f"{rows} {agree(num_withheld, 'have an empty answer')}, {reason}")
+            for message in (*tally.messages("have no prediction"), predictor.length_note()):
+                if message is not None:
+                    logger.info(message)
 
-    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+        return predicted_rows()
+
+    @keyword_arguments(PredictOptions, exclude=NOT_FOR_ROWS)
     def evaluate(self, name: Any = None, split: str | None = None, **options: Unpack[PredictKwargs]) -> MetricReport:
         """Return the metrics on a table.
 
@@ -257,7 +263,7 @@ class TableModel(TrainedModel):
         """
         return self.session.evaluate(name, self._options(options), split).report
 
-    @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
+    @keyword_arguments(PredictOptions, exclude=NOT_FOR_ROWS)
     def trace(self, value: Any, **options: Unpack[PredictKwargs]) -> RowActivations:
         """Return the activations of all hidden units while the model predicts one target.
 

@@ -73,7 +73,15 @@ def parse_text(cell: Cell) -> str:
         return json.dumps(value.item() if isinstance(value, np.generic) else value)
     if value is None:
         return ""
-    raise DataError(f"{cell.location}: a text is expected, and this is {_short_repr(value)}.")
+    hint = "; name one of its keys, as in COLUMN.KEY" if isinstance(value, dict) else ""
+    raise DataError(f"{cell.location}: a text is expected, and this is {_short_repr(value)}{hint}.")
+
+
+def display_text(value: Any) -> str:
+    """Return the value of a cell as a text for people: the elements of a list, and of an array only its shape."""
+    if isinstance(value, np.ndarray):
+        return "numbers, " + " x ".join(map(str, value.shape))
+    return " ".join(map(str, value)) if isinstance(value, list) else parse_text(Cell(value, "value"))
 
 
 def parse_words(cell: Cell) -> list[str]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from unrolled.display import agree
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.tables.cell_values import Cell, is_empty, parse_text
@@ -60,4 +61,4 @@ def _texts(table: Table, column: str) -> Iterator[str]:
         if not is_empty(value):
             yield parse_text(Cell(value, table.name, line, table.folder))
     if num_empty:
-        logger.info(f"{num_empty:,} of {num_rows:,} rows are left out, since '{column}' is empty there")
+        logger.info(f"{num_empty:,} of {num_rows:,} rows {agree(num_empty, 'are left out')}, since '{column}' is empty there")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.display import agree
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, is_empty
 from unrolled.tables.ragged import RaggedArray
@@ -132,7 +133,7 @@ class PairDataset:
             (self.left_out_rows, f"left out, since their target has more than {self.spec.step_limit:,} steps"),
         ):
             if lines:
-                rows = f"{len(lines):,} of {self.num_read:,} rows are"
+                rows = f"{len(lines):,} of {self.num_read:,} rows {agree(len(lines), 'are')}"
                 notes.append(f"{rows} {what}: line {first_lines(lines)} (see --max-length)")
         return notes
 
@@ -204,7 +205,8 @@ class PairDataset:
             lines = ", ".join(map(str, self.skipped_rows[:5])) + (", ..." if len(self.skipped_rows) > 5 else "")
             na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if self.has_na else ""
             messages.append(
-                f"{len(self.skipped_rows):,} of {self.num_read:,} rows are left out, a cell being empty: line {lines}{na_note}"
+                f"{len(self.skipped_rows):,} of {self.num_read:,} rows {agree(len(self.skipped_rows), 'are left out')}, "
+                f"a cell being empty: line {lines}{na_note}"
             )
         return [*messages, *filter(None, [self.unreadable.message(self.num_read, "are left out")])]
 

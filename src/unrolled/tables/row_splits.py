@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.display import plural
+from unrolled.display import agree, plural
 from unrolled.options import DataOptions
 from unrolled.tables.pair_batching import PairDataset
 from unrolled.text.splitting import (
@@ -113,4 +113,5 @@ def _shared_note(sources: npt.NDArray[np.uint64], splits: npt.NDArray[np.uint8])
         (name, int((known & (splits == split)).sum()), int((splits == split).sum())) for split, name in enumerate(SPLIT_NAMES)
     ]
     parts = [f"{shared:,} of the {plural(total, f'{name} row')}" for name, shared, total in counts[1:] if shared]
-    return f"{' and '.join(parts)} have a source that training rows have too" if parts else ""
+    verb = agree(sum(shared for _, shared, _ in counts[1:]), "have")
+    return f"{' and '.join(parts)} {verb} a source that training rows have too" if parts else ""

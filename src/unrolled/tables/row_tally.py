@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from unrolled.display import agree, plural
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.column import Column
@@ -31,16 +32,17 @@ class UnreadableRows:
         """Return a sentence with the first error, or an empty one; `consequence` is what happened to the rows."""
         if self.first_error is None:
             return ""
-        return f"{self.count:,} of {num_rows:,} rows {consequence}, as a cell cannot be read; the first: {self.first_error}"
+        rows = f"{self.count:,} of {num_rows:,} rows {agree(self.count, consequence)}"
+        return f"{rows}, as a cell cannot be read; the first: {self.first_error}"
 
 
 class RowTally:
-    """Counts, over the rows that a model reads, those that it cannot read, and characters, words or labels that it does not
-    know."""
+    """Counts, over the rows that a model reads, those with a missing cell, those that it cannot read, and characters, words
+    or labels that it does not know. `num_rows` are those without a missing cell."""
 
     def __init__(self) -> None:
         self.unreadable = UnreadableRows()
-        self.num_rows = 0
+        self.num_rows = self.num_empty = 0
         self._symbols: dict[str, Counter[str]] = {}
         self._columns: dict[str, Column] = {}
 
@@ -52,11 +54,17 @@ class RowTally:
 
     def messages(self, consequence: str) -> list[str]:
         """Return what is to be told, once, after all rows; `consequence` is what happened to those that cannot be read."""
-        messages = [message] if (message := self.unreadable.message(self.num_rows, consequence)) else []
+        total = self.num_rows + self.num_empty
+        messages = [message] if (message := self.unreadable.message(total, consequence)) else []
+        if self.num_empty:
+            rows = f"{self.num_empty:,} of {plural(total, 'row')} {agree(self.num_empty, consequence)}"
+            messages.append(f"{rows}, a cell being empty")
         for name, counts in self._symbols.items():
             column = self._columns[name]
             if counts["normalized"]:
                 messages.append(f"'{name}': {counts['normalized']:,} {change_note(column.normalization)}")
             if counts["unknown"]:
-                messages.append(f"'{name}': {counts['unknown']:,} of {counts['total']:,} {column.symbol_noun}")
+                messages.append(
+                    f"'{name}': {counts['unknown']:,} of {counts['total']:,} {agree(counts['unknown'], column.symbol_noun)}"
+                )
         return messages

@@ -157,6 +157,8 @@ def infer_spec(
         for name, column_spec, (_, kind) in zip(names, (source, target), declared, strict=True)
     )
     names = tuple(map(table.find_column, names))
+    if names[0] == names[1]:
+        raise UsageError(f"'{names[0]}' is both the source and the target: name two different columns.")
     keeps_na = tuple(kind is not None and _keeps_na(kind) for kind in kinds)
     profile = PairProfile(names[0], names[1], table.allows_decimal_commas, normalization)
     for source_cell, target_cell in _complete_rows(table, names, keeps_na):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import itertools
 import re
@@ -162,7 +163,8 @@ def table_of_values(column: str, values: Iterable[Any]) -> Table:
     """Return a table with one column, whose values are given; they can be read once if `values` is an iterator."""
 
     def rows() -> NumberedRows:
-        yield from ((number, {column: value}) for number, value in enumerate(values, 1))
+        for number, value in enumerate(values, 1):
+            yield number, {column: value.isoformat() if isinstance(value, datetime.date | datetime.time) else value}
 
     return Table("value", (column,), Path(), rows, lambda: "")
 

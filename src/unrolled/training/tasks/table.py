@@ -20,7 +20,7 @@ from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.option_rules import check_table_training, check_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
-from unrolled.tables.cell_values import Cell
+from unrolled.tables.cell_values import Cell, display_text
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
@@ -362,6 +362,5 @@ def _first_rows(table: Table, spec: TableSpec) -> list[tuple[Cell, Cell]]:
 
 
 def _shorten(value: Any) -> str:
-    text = str(value) if isinstance(value, str | int | float) else f"<{type(value).__name__}>"
-    text = " ".join(text.split())
+    text = " ".join(display_text(value).split())
     return text if len(text) <= MAX_CELL_WIDTH else text[: MAX_CELL_WIDTH - 3] + "..."

@@ -1,0 +1,147 @@
+"""What a new user of tables types: flags in any order, plain values in Python, rows without a value."""
+
+import datetime
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unrolled
+from support.cli import Cli
+from support.tables import write_csv, write_jsonl
+from unrolled.cli.parser import CommandParser
+from unrolled.errors import DataError, UsageError
+from unrolled.options import PredictOptions
+from unrolled.tables.cell_values import Cell, display_text, parse_text
+
+TINY: dict[str, Any] = {
+    "steps": 3, "hidden": 8, "layers": 1, "batch": 8, "threads": 1, "sample_length": 0, "progress": False,
+}  # fmt: skip
+ROWS = [{"text": f"{'guten tag' if i % 2 else 'bonne nuit'} {i % 12}", "language": "de" if i % 2 else "fr"} for i in range(48)]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> unrolled.TableModel:
+    return unrolled.train_table(ROWS, "text", "language", out="r", **TINY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["r", "--count", "2", "new.csv"], ("r", "new.csv", 2)),
+        (["--count=2", "r", "new.csv", "--probabilities"], ("r", "new.csv", 2)),
+        (["r", "--probabilities", "-"], ("r", "-", 1)),
+        (["--count", "2", "--", "r", "-x.csv"], ("r", "-x.csv", 2)),
+        (["r", "--count", "2", "--", "--x.csv"], ("r", "--x.csv", 2)),
+    ],
+)
+def test_flags_and_arguments_come_in_any_order(arguments: list[str], expected: tuple[str, str, int]) -> None:
+    parser = CommandParser("predict", "Predict.")
+    parser.add_argument("run")
+    parser.add_argument("input", nargs="?", default=None)
+    parser.add_options("prediction", PredictOptions)
+    values = parser.parse_cli_values(arguments)
+    assert (values["run"], values["input"], values.get("count", 1)) == expected
+
+
+def test_a_flag_without_its_value_takes_no_argument_for_it() -> None:
+    parser = CommandParser("predict", "Predict.")
+    parser.add_argument("run")
+    parser.add_value("--out", "FILE", "A file.")
+    with pytest.raises(UsageError, match="--out"):
+        parser.parse_cli_values(["r", "--out"])
+
+
+def test_a_new_users_predictions(model: unrolled.TableModel, cli: Cli) -> None:
+    write_csv(Path("new.csv"), [{"text": "guten tag 3"}, {"text": ""}, {"text": "NA"}, {"text": "bonne soir"}])
+    done = cli("predict", "r", "--probabilities", "new.csv")
+    assert done.code == 0
+    assert [row.count(",") for row in done.out.splitlines()] == [4] * 5
+    assert "2 of 4 rows have no prediction, a cell being empty" in done.err
+    assert "1 of 5 words is not in the vocabulary of the model" in done.err
+    both = cli("predict", "r", "--text", "guten tag 3", "new.csv")
+    assert both.code == 2
+    assert "both are given" in both.err
+    answer = cli("predict", "r", "--text", "guten tag 3").out.splitlines()[1]
+    assert done.out.splitlines()[1].startswith(answer + ",")
+
+
+def test_rows_that_are_evaluated_need_both_cells_and_the_others_are_counted(
+    model: unrolled.TableModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="unrolled"):
+        report = model.evaluate([*ROWS[:5], {"text": "guten tag"}, {"language": "de"}])
+    assert report.num_rows == 5
+    assert "2 of 7 rows are left out, a cell being empty" in caplog.text
+
+
+def test_plain_values_in_python(model: unrolled.TableModel) -> None:
+    assert model.predict("guten tag 3") == model.predict(["guten tag 3"])
+    assert len(model.predict(3)) == 1
+    day = datetime.date(2024, 3, 1)
+    assert model.predict([day]) == model.predict(["2024-03-01"])
+    with pytest.raises(UsageError, match="a list of them or a table is expected; this is NoneType"):
+        model.predict(None)
+    with pytest.raises(DataError, match="the source is empty"):
+        model.trace("")
+
+
+def test_answers_below_a_probability_are_empty_and_told(model: unrolled.TableModel, cli: Cli) -> None:
+    texts = ["guten tag 3", "bonne nuit 2", "tag nuit", ""]
+    answers = model.predictions(texts)
+    first, *others = sorted({answer.probability for answer in answers if answer.probability is not None})
+    limit = (first + others[0]) / 2
+    kept = model.predictions(texts, min_probability=limit)
+    expected = [answer.text if (answer.probability or 0) >= limit else "" for answer in answers]
+    assert [answer.text for answer in kept] == model.predict(texts, min_probability=limit) == expected
+    assert [answer.probability for answer in kept] == [answer.probability for answer in answers]
+    num_empty = expected[:3].count("")
+    assert 0 < num_empty < 3
+    write_csv(Path("new.csv"), [{"text": text, "n": 1} for text in texts])
+    done = cli("predict", "r", "new.csv", "--min-probability", limit, "--count", 2)
+    assert [row.split(",")[2] for row in done.out.splitlines()[1:]] == expected
+    assert f"{num_empty} of 4 rows ha{'s' if num_empty == 1 else 've'} an empty answer, its probability" in done.err
+    with pytest.raises(UsageError, match=r"evaluate\(\) has no option 'min_probability'"):
+        model.evaluate(ROWS, min_probability=0.5)
+
+
+def test_numbers_have_no_probability_to_answer_by(cli: Cli) -> None:
+    write_csv(Path("t.csv"), [{"s": f"abc {i % 7}", "t": i * 0.37} for i in range(40)])
+    model = unrolled.train_table("t.csv", "s", "t", out="n", **TINY)
+    with pytest.raises(UsageError, match="--min-probability is for a target of labels or text, and the target is number"):
+        model.predict(["abc"], min_probability=0.5)
+
+
+def test_rows_are_explained_without_their_targets(model: unrolled.TableModel, cli: Cli) -> None:
+    Path("lines.txt").write_text("guten tag 3\n\nbonne nuit\n", encoding="utf-8")
+    done = cli("explain", "r", "lines.txt", "--out", "page.html")
+    assert done.code == 0, done.err
+    assert "2 rows, 5 tokens" in done.err
+    write_csv(Path("one.csv"), [{"text": "guten tag 3", "day": "1"}])
+    assert "1 row, 3 tokens" in cli("explain", "r", "one.csv", "--out", "page.html").err
+
+
+def test_a_refused_setting_prints_no_header(tmp_path: Path, cli: Cli) -> None:
+    write_csv(Path("t.csv"), [{"s": f"abc {i % 7}", "t": i * 0.37} for i in range(40)])
+    unrolled.train_table("t.csv", "s", "t", out="n", **TINY)
+    done = cli("predict", "n", "t.csv", "--count", "2")
+    assert (done.code, done.out) == (2, "")
+    assert "--count is for labels and texts" in done.err
+
+
+def test_lists_and_objects_are_shown_by_their_values(tmp_path: Path, cli: Cli) -> None:
+    assert display_text([1, "b"]) == "1 b"
+    with pytest.raises(DataError, match=r"name one of its keys, as in COLUMN\.KEY"):
+        parse_text(Cell({"text": "a"}, "t.jsonl", 3))
+    write_jsonl(Path("v.jsonl"), [{"v": [i, i + 1], "t": "ab"[i % 2]} for i in range(40)])
+    done = cli("train", "v.jsonl", "--source", "v", "--target", "t", "--threads", 1, "--steps", 2, "--hidden", 8, "--layers", 1)
+    assert done.code == 0, done.err
+    assert "<list>" not in done.err
+    assert "1 layer of 8 units" in done.err
+    assert "1 thread, " in done.err
+
+
+def test_a_column_is_not_learned_from_itself() -> None:
+    with pytest.raises(UsageError, match="'text' is both the source and the target"):
+        unrolled.train_table(ROWS, "text:text", "text:label", out="r", **TINY)
