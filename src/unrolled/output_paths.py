@@ -58,6 +58,13 @@ def check_outputs(
             output.check(all_inputs, needed, force=getattr(options, "force", False))
 
 
+def check_new_file(flag: str, path: Path, inputs: Iterable[object], run: Path | None, force: bool) -> None:
+    """Check a file that is written beside the one that `flag` names, as `check_outputs` does for outputs of the kind `new`."""
+    needed = [] if run is None else [run / name for name in RUN_FILES]
+    all_inputs = [os.fspath(name) for name in (*inputs, *_inputs_of_run(run)) if isinstance(name, str | os.PathLike)]
+    _Output(flag, str(path), "new").check(all_inputs, needed, force)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Output:
     """One path that is written to: the flag that names it, its value, and a key of `_CHECKS`."""
@@ -117,6 +124,8 @@ class _Output:
         if self.path.exists() and not self.path.is_file():
             raise UsageError(f"{self.shown} is a pipe or a device, and a file is expected: name a file.")
         self._check_writable()
+        if self.kind == "new" and self.path.exists() and not force:
+            raise UsageError(f"{self.shown} exists and is not overwritten: name another file, or add --force.")
         is_of_kind, noun = _KINDS[self.kind]
         if self.path.is_file() and self.path.stat().st_size and not force and not is_of_kind(self.path):
             raise UsageError(f"{self.shown} exists and is not {noun}: name another file, or replace it with --force.")
@@ -204,5 +213,6 @@ _KINDS: Mapping[str, tuple[Callable[[Path], bool], str]] = {
     "html": (lambda path: _starts_with(path, b"<!doctype html", b"<html"), "an HTML page"),
     "svg": (lambda path: _starts_with(path, b"<svg", b"<?xml"), "an SVG image"),
     "npz": (_is_npz, "a numpy archive"),
+    "new": (lambda path: True, "a new file"),
 }
 """Kinds of files: whether an existing file is of the kind, and the kind in words."""

@@ -16,6 +16,7 @@ import unrolled
 from support.cli import Cli
 from unrolled import options
 from unrolled.cli.main import COMMANDS
+from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import flag_name
 from unrolled.output_paths import RUN_FILES
@@ -23,7 +24,7 @@ from unrolled.output_paths import RUN_FILES
 command_parser = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "generate_cli.py"))["command_parser"]
 OPTION_CLASSES: list[type[Any]] = [
     kind
-    for kind in (*vars(options).values(), ImportOptions)
+    for kind in (*vars(options).values(), ImportOptions, ExportOptions)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__name__.endswith("Options")
 ]
 FIELDS = {(kind, field.name): field for kind in OPTION_CLASSES for field in dataclasses.fields(kind)}
@@ -52,7 +53,7 @@ def _is_group_of(group: Any, kind: type) -> bool:
 
 
 WRITING = sorted(writing_flags())
-FILE_FLAGS = [(command, flag) for command, flag, kind in WRITING if kind in ("html", "npz", "svg")]
+FILE_FLAGS = [(command, flag) for command, flag, kind in WRITING if kind in ("html", "npz", "svg", "new")]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,7 @@ def arguments(command: str, flag: str, value: object) -> list[object]:
         "score": ["run", "page.txt"],
         "explain": ["run", "page.txt"],
         "report": ["run"],
+        "export": ["run"],
         "predict": ["table", "t.csv"],
         "bench": ["learning", "--text", "page.txt", "--seconds", 0.01],
     }
@@ -126,7 +128,7 @@ def test_a_file_that_is_needed_stays(cli: Cli, here: Path, data: Path, command: 
     os.link("run/model.safetensors", "model.html")
     Path("notes").write_text("mine", "utf-8")
     inputs = ["page.txt", "./run/../page.txt", "soft.html", "hard.html"]
-    for name in inputs if command != "report" else [str(data / "page.txt")]:
+    for name in inputs if command not in ("report", "export") else [str(data / "page.txt")]:
         refuse(cli, *arguments(command, flag, name), "--force", words="would replace the input")
     for name in (*sorted(RUN_FILES), "Config.JSON", "checkpoints/step-2/model.safetensors"):
         refuse(cli, *arguments(command, flag, f"run/{name}"), "--force", words="would replace what the run run needs")

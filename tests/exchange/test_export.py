@@ -16,7 +16,7 @@ import pytest
 
 from support.cli import Cli
 from support.text_networks import CELLS, LAYERS, job_of, saved_model
-from unrolled.errors import StorageError, UsageError
+from unrolled.errors import UsageError
 from unrolled.exchange import c_export, c_source, html_export, numpy_export, onnx_graph
 from unrolled.exchange.export_job import ExportError, ExportJob, compare_with_reference, rounding_cost
 from unrolled.exchange.exports import EXPORTS, export_model
@@ -358,7 +358,7 @@ def test_a_second_file_is_not_overwritten_either(tmp_path: Path) -> None:
 
 def test_places_and_models_that_cannot_be(tmp_path: Path, cli: Cli) -> None:
     path = saved_model(tmp_path / "m.safetensors", "rnn")
-    with pytest.raises(StorageError, match="there is no folder nowhere"):
+    with pytest.raises(UsageError, match="is in a folder that does not exist"):
         export_model(job_of(path, "nowhere/m.c"), "c")
     Path("folder").mkdir()
     assert "is a folder" in cli("export", path, "--to", "c", "--out", "folder").err

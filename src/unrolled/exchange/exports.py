@@ -6,9 +6,9 @@ import importlib
 from pathlib import Path
 
 from unrolled.atomic_io import write_atomic
-from unrolled.errors import StorageError, UsageError
 from unrolled.exchange.export_job import ExportJob, ExportResult
 from unrolled.options import REGISTRIES
+from unrolled.output_paths import check_new_file
 
 EXPORTS = {name: f"unrolled.exchange.{name}_export" for name in ("c", "html", "onnx", "numpy", "card")}
 """The module of each format. It has a function `export(job) -> ExportResult`, which returns files that were checked."""
@@ -26,25 +26,15 @@ def export_model(job: ExportJob, to: str, force: bool = False) -> ExportResult:
     """Export a model to a format, check it, and write its files.
 
     Raises:
-        UsageError: A file exists and `force` is not given, a folder is missing, or the format has no such option.
+        UsageError: A file exists and `force` is not given, or the run needs it; a folder is missing; or the format has no such
+            option.
         ExportError: The exported model computes something else than the model; nothing is written.
     """
-    check_out(job.out, force)
+    run = job.path.parent if (job.path.parent / "config.json").is_file() else None
+    check_new_file("--out", job.out, (job.path,), run, force)
     result: ExportResult = importlib.import_module(EXPORTS[to]).export(job)
     for path in result.files:
-        check_out(path, force)
-        if path.exists() and path.samefile(job.path):
-            raise UsageError(f"{path} is the model itself: choose another --out.")
+        check_new_file("--out", path, (job.path,), run, force)
     for path, content in result.files.items():
         write_atomic(path, content)
     return result
-
-
-def check_out(path: Path, force: bool) -> None:
-    """Refuse a file that exists, unless `force` is given, and a folder that does not."""
-    if path.is_dir():
-        raise UsageError(f"--out is {path}, which is a folder; a file is expected: add a name.")
-    if not path.parent.is_dir():
-        raise StorageError(f"Cannot write {path}: there is no folder {path.parent}. Make it, or choose another --out.")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists and is not overwritten: choose another --out, or add --force.")

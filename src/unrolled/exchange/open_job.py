@@ -16,6 +16,7 @@ from unrolled.exchange.export_job import ExportJob
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.exports import default_out
 from unrolled.options import MachineOptions
+from unrolled.output_paths import check_outputs
 from unrolled.runtime.text_network import to_text_model
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def open_job(path: Path, options: ExportOptions) -> ExportJob:
         )
     model = to_text_model(model_path, header, arrays)
     run = Run(model_path.parent) if (model_path.parent / "config.json").is_file() else None
+    check_outputs(options, (model_path, options.text), None if run is None else run.path)
     session = TextSession(model_path, model, MachineOptions(device="cpu", precision="float32"), run)
     train, held_out = _texts(session, options)
     return ExportJob(
