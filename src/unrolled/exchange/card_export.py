@@ -59,6 +59,8 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
     network, history = job.model.network, job.model.history
     rows = [("this model", history.get("val_nats")), *facts.get("baselines", {}).items()]
     table = [f"| {name} | {nats / math.log(2):.3f} |" for name, nats in rows if isinstance(nats, float)]
+    if isinstance(history.get("test_nats"), float):
+        table.append(f"| this model, on the test part, which chose nothing | {history['test_nats'] / math.log(2):.3f} |")
     memorized = (
         f"{facts['memorized']:.1%} of a sample of {MEMORY_TOKENS:,} tokens lies in passages of {COPY_LENGTH} tokens or more "
         "that stand in the training text word for word."
@@ -66,6 +68,7 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
         else "Not measured: the training text is not at hand."
     )
     known = {key: history[key] for key in ("steps", "epochs", "seconds", "seed") if key in history}
+    known = {key: round(value, 2) if isinstance(value, float) else value for key, value in known.items()}
     return "\n".join(
         [
             "---", "library_name: unrolled", "pipeline_tag: text-generation", "tags:", "- rnn", f"- {network.cell}",
@@ -75,7 +78,7 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
             f"{network.hidden_size} numbers a layer{', twice (h and c)' if network.cell == 'lstm' else ''}.", "",
             "## Data", "",
             f"{_line(str(job.command)) or 'Not known: the model file is not in its run folder.'}", "",
-            "The figures below are of the validation part of the text, which also chose the checkpoint.", "",
+            "The figures are of the validation part of the text, which also chose the checkpoint, unless they say otherwise.", "",
             "## Loss", "", "| | bits per character |", "|---|---|", *(table or ["| this model | not known |"]), "",
             "## Memorization", "", memorized, "",
             "## Training", "", *(f"- {key}: {value}" for key, value in known.items()), "",
