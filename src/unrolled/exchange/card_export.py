@@ -78,7 +78,7 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
             f"{network.hidden_size} numbers a layer{', twice (h and c)' if network.cell == 'lstm' else ''}.", "",
             "## Data", "",
             f"{_line(str(job.command)) or 'Not known: the model file is not in its run folder.'}", "",
-            "The figures are of the validation part of the text, which also chose the checkpoint, unless they say otherwise.", "",
+            "The figures are of the validation part, which also chose the checkpoint, unless they say otherwise.", "",
             "## Loss", "", "| | bits per character |", "|---|---|", *(table or ["| this model | not known |"]), "",
             "## Memorization", "", memorized, "",
             "## Training", "", *(f"- {key}: {value}" for key, value in known.items()), "",
