@@ -54,7 +54,6 @@ class Model(TrainedModel):
     """A trained language model of texts. `train` and `load` return it.
 
     Attributes:
-        network: The `torch.nn.Module`. torch is imported when it is first asked for: sampling and scoring need none.
         tokenizer: Converts text to token ids and back; `tokenizer.vocab_size` is the number of tokens.
     """
 
@@ -73,7 +72,7 @@ class Model(TrainedModel):
 
     @property
     def network(self) -> RecurrentLM:
-        """The `torch.nn.Module`."""
+        """The `torch.nn.Module`. torch is imported when it is first asked for: sampling and scoring need none."""
         return self.session.model
 
     @property
