@@ -225,7 +225,7 @@ def test_a_new_run_in_a_read_only_folder(forks: Forks, place: Path) -> None:
     (place / "closed").mkdir()
     left = forks.call(without_rights, flags("text", place / "closed" / "run", 5) + ["--glob", str(place / "closed")], [])
     assert left.code == 6, left.err
-    assert "permission denied" in one_line(left.err, place / "closed" / "run")
+    assert "no permission to write" in one_line(left.err, place / "closed" / "run")
 
 
 @pytest.mark.parametrize("log", ["metrics.jsonl", "samples.jsonl"])
