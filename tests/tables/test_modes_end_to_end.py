@@ -166,7 +166,7 @@ def test_bad_input_is_one_sentence(cli: Cli, text: str, flags: tuple[str, ...], 
 def test_a_table_without_column_options_is_a_text_with_a_note(cli: Cli) -> None:
     path, source, target = table("many-to-one")
     done = cli("train", path, *TINY, "--steps", 2, "--out", "r")
-    assert "to learn one of its columns from another: --source COLUMN --target COLUMN" in done.err
+    assert f"to learn one of them from another: unrolled train {path} --source text --target label" in done.err
     assert (
         "A table is read again when a training is resumed, and standard input is not"
         in cli("train", "-", "--source", source, "--target", target).err

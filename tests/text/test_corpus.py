@@ -197,7 +197,7 @@ def test_an_impossible_name_is_no_file(name: str) -> None:
 
 def test_a_pipe_is_refused_because_a_text_is_read_twice() -> None:
     os.mkfifo("pipe")
-    with pytest.raises(DataError, match="cat pipe"):
+    with pytest.raises(DataError, match="text is read more than once: give it on standard input, as '-'"):
         read("pipe")
 
 

@@ -123,13 +123,13 @@ def open_corpus(
         if tokenizer is not None:
             require_same_tokens(tokenizer, options)
         in_shards = _needs_shards(paths, file_stats)
-        if in_shards:
-            _encode_in_shards(cache / key, paths, file_stats, options, tokenizer, content_hash)
-        else:
-            remove_tmp(cache, min_age=DAY_SECONDS)
-            # Two processes may read one text at the same time.
-            with all_encoding_errors(paths), atomic_dir(cache / key, keep_existing=True) as folder:
-                _encode(paths, options, tokenizer, folder, content_hash)
+        with all_encoding_errors(paths):
+            if in_shards:
+                _encode_in_shards(cache / key, paths, file_stats, options, tokenizer, content_hash)
+            else:
+                remove_tmp(cache, min_age=DAY_SECONDS)
+                with atomic_dir(cache / key, keep_existing=True) as folder:  # two processes may read one text at the same time
+                    _encode(paths, options, tokenizer, folder, content_hash)
         if stat_files(paths) != file_stats:
             shutil.rmtree(cache / key, ignore_errors=True)
             raise DataError(TEXT_CHANGED)
