@@ -198,8 +198,7 @@ def test_keys_fields_and_lists_select_the_unit(explorer: Page, browser: Browser,
     for key, unit in zip(presses, ("1.10", "1.11", "0.0", "1.11", "0.11", "1.11", "1.10", "1.11"), strict=True):
         explorer.keyboard.press(key)
         assert name(explorer) == unit
-    explorer.wait_for_timeout(300)
-    assert explorer.url.endswith("#1.11")
+    explorer.wait_for_url("**#1.11", timeout=5000)
     explorer.keyboard.press("u")
     for typed, unit in (("0.7", "0.7"), ("3", "0.3"), ("QUOTE", f"1.{QUOTES}"), ("indent", "0.4"), ("no such", "0.4")):
         explorer.locator("#neuron-search").fill(typed)
