@@ -310,7 +310,8 @@ def test_help_is_quick_narrow_and_complete(cli: Cli) -> None:
         assert done.code == 0
         assert max(map(len, done.out.splitlines())) <= 80, name
         assert done.out.startswith("usage: unrolled")
-        if name not in ("", "doctor"):
+        assert name in ("", "doctor") or "Examples:" in done.out
+        if name not in ("", "doctor", "completion", "man"):  # what these two print is for a shell and for man
             assert done.out.index("Examples:") < done.out.index("--json")
     shown = cli("train", "--help").out + cli("sample", "--help").out + cli("eval", "--help").out
     for kind in (*OPTION_CLASSES, SampleOptions, EvaluateOptions):

@@ -1,4 +1,4 @@
-"""Show what a model is: network, tokens or columns, training and verdict.
+"""Show what a model is: network, tokens or columns, verdict.
 
 Examples:
   unrolled info runs/book

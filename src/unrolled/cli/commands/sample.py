@@ -1,6 +1,6 @@
 """Generate text with a trained model.
 
-In --prompt and --stop, \\n, \\t and \\\\ are a line end, a tab and a backslash, unless
+In --prompt and --stop, \\n, \\t and \\\\ are line end, tab and backslash, unless
 the model knows the backslash itself. A model of bytes writes its bytes as they
 are into a file or a pipe.
 
