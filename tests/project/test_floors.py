@@ -38,7 +38,7 @@ ORDER = {
         "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
         "portable_draw",
     ],
-    "generation": ["portable_sampling", "torch_model", "random_streams", "sampling", "beam_search"],
+    "generation": ["portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search"],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
@@ -55,8 +55,8 @@ ORDER = {
         "surprisal_page", "explorer", "report", "writer_page",
     ],
     "analysis": [
-        "notebook", "notebook_activations", "text_session", "table_session", "score_text", "novel_samples", "baselines",
-        "explain_text", "explain_table", "report_data", "report_text", "report_table",
+        "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
+        "baselines", "explain_text", "explain_table", "report_data", "report_text", "report_table",
     ],
     "exchange": [
         "import_options", "vocabulary", "source_model", "gate_orders", "import_check", "torch7", "torch7_graph", "char_rnn",

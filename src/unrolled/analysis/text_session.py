@@ -241,7 +241,8 @@ class TextSession(Displayed):
         if self.column is not None:
             return [write_column(name, column_tokens(self.column, DataOptions())[0], format)]
         documents = "blank-line" if self.saved.documents == "blank-line" else "none"
-        options = DataOptions(tokens=self.tokenizer.kind, documents=documents, encoding=format.encoding)  # type: ignore[arg-type]
+        settings = {"tokens": self.tokenizer.kind, "documents": documents, "encoding": format.encoding}
+        options = from_dict(DataOptions, settings, str(self.path))
         needs_copy = documents == "blank-line" or format.encoding is not None
         if name == "-" and os.path.exists(STDIN_PATH) and not needs_copy:
             return [STDIN_PATH]

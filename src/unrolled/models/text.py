@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unrolled.checkpoints.run_dir import Run
-from unrolled.display import plural
-from unrolled.errors import DataError, UsageError
+from unrolled.errors import UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
@@ -27,7 +25,6 @@ from unrolled.options import (
     ScoreOptions,
     from_dict,
 )
-from unrolled.tables.table_format import TableFormat
 from unrolled.text.tokenized_text import require_text
 from unrolled.text.tokenizer import replace_undecodable, to_utf8
 
@@ -43,11 +40,14 @@ if TYPE_CHECKING:
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
     from unrolled.runtime.text_network import TextModel
-    from unrolled.text.corpus import Corpus
-    from unrolled.text.tokenizer import Ids
 
 
 logger = logging.getLogger(__name__)
+
+
+NOT_IN_SAMPLE = {"prompt": "", "count": "samples(count=...) draws several"}
+NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": "samples() has it, since a stream cannot take back what it gave"}
+"""Settings of `unrolled sample` that a method does not have, and what to use instead."""
 
 
 class Model(TrainedModel):
@@ -101,7 +101,7 @@ class Model(TrainedModel):
             "documents": self.text_model.documents,
         }
 
-    @keyword_arguments(SampleOptions, exclude={"prompt": "", "count": "samples(count=...) draws several"})
+    @keyword_arguments(SampleOptions, exclude=NOT_IN_SAMPLE)
     def sample(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> str:
         """Draw one sample.
 
@@ -146,14 +146,7 @@ class Model(TrainedModel):
         for sample in draw_samples(self.session, settings, resolve_seed(settings)):
             yield NotebookSample(**vars(sample), to_html=lambda text: self.score(text)._repr_html_())
 
-    @keyword_arguments(
-        SampleOptions,
-        exclude={
-            "prompt": "",
-            "novel_only": "samples() has it, since a stream cannot take back what it gave",
-            "count": "samples(count=...) draws several",
-        },
-    )
+    @keyword_arguments(SampleOptions, exclude=NOT_IN_STREAMS)
     def stream(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> Iterator[str]:
         """Draw one sample piece by piece, in constant memory and time per token.
 
@@ -172,14 +165,7 @@ class Model(TrainedModel):
         """
         return map(replace_undecodable, self._stream_raw(self._sample_options(prompt, options)))
 
-    @keyword_arguments(
-        SampleOptions,
-        exclude={
-            "prompt": "",
-            "novel_only": "samples() has it, since a stream cannot take back what it gave",
-            "count": "samples(count=...) draws several",
-        },
-    )
+    @keyword_arguments(SampleOptions, exclude=NOT_IN_STREAMS)
     def stream_bytes(self, prompt: str = "", **options: Unpack[SampleKwargs]) -> Iterator[bytes]:
         """Draw one sample piece by piece, as bytes: those that a model of bytes draws, or UTF-8.
 
@@ -254,30 +240,9 @@ class Model(TrainedModel):
             >>> 0 < result.bits < 8, result.context
             (True, 'carried')
         """
-        from unrolled.evaluation.language_model import evaluate
+        from unrolled.analysis.evaluate_text import evaluate_text
 
-        settings = from_dict(EvaluateOptions, options, "evaluate")
-        ids, corpus, split = self._select_split(inputs, settings)
-        for message in corpus.notes if inputs else ():
-            logger.info(message)
-        if len(ids) < 2 and split != "all":
-            to_do = ": train with --test-fraction to have one" if split == "test" and not len(ids) else ""
-            found = plural(len(ids), "known token")
-            raise DataError(f"The {split} split of the text has {found}; at least 2 are needed{to_do}.")
-        if len(ids) < 2:
-            found = f"{plural(len(ids), 'known token')} ({corpus.num_unknown:,} unknown)"
-            raise DataError(f"The text has {found}; at least 2 are needed.")
-        eos_id, longest = self.tokenizer.eos_id, corpus.longest_document
-        char_starts = self.tokenizer.char_start_mask() if corpus.is_text else None
-        model = self.session.scoring_model(portable=settings.portable)
-        result = evaluate(model, None, ids, eos_id, longest, settings.window, char_starts=char_starts)
-        return dataclasses.replace(result, num_unknown=corpus.num_unknown, split=split)
-
-    def _select_split(self, inputs: tuple[str, ...], settings: EvaluateOptions) -> tuple[Ids, Corpus, str]:
-        """Return the token ids to evaluate, the text that they are part of, and the name of the split."""
-        corpus, splits = self.session.corpus(inputs, TableFormat(settings.header, settings.encoding))
-        split = settings.split or ("all" if inputs else "test" if len(splits.test) > 1 else "validation")
-        return (splits._asdict() | {"all": corpus.ids})[split], corpus, split
+        return evaluate_text(self.session, inputs, from_dict(EvaluateOptions, options, "evaluate"))
 
     @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it"})
     def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
@@ -297,11 +262,12 @@ class Model(TrainedModel):
             [1, 2, 3]
         """
         from unrolled.analysis.baselines import measure_baselines
+        from unrolled.analysis.evaluate_text import select_split
 
         settings = from_dict(EvaluateOptions, options, "evaluate")
         if self.run is None:
             raise UsageError(f"{self.path} is not in a run folder, and n-grams need the training text: name a run folder.")
-        ids, corpus, split = self._select_split(inputs, settings)
+        ids, corpus, split = select_split(self.session, inputs, settings)
         continues_training = not inputs and split == "validation"
         return measure_baselines(
             self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text

@@ -1,0 +1,44 @@
+"""The loss of a text model on a split of a text."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from unrolled.analysis.text_session import TextSession
+from unrolled.display import plural
+from unrolled.errors import DataError
+from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.options import EvaluateOptions
+from unrolled.tables.table_format import TableFormat
+from unrolled.text.corpus import Corpus
+from unrolled.text.tokenizer import Ids
+
+logger = logging.getLogger(__name__)
+
+
+def select_split(session: TextSession, inputs: tuple[str, ...], options: EvaluateOptions) -> tuple[Ids, Corpus, str]:
+    """Return the token ids to evaluate, the text that they are part of, and the name of the split.
+
+    The default is all of another text; of the run's own, the test split, or the validation split if there is none.
+    """
+    corpus, splits = session.corpus(inputs, TableFormat(options.header, options.encoding))
+    split = options.split or ("all" if inputs else "test" if len(splits.test) > 1 else "validation")
+    return (splits._asdict() | {"all": corpus.ids})[split], corpus, split
+
+
+def evaluate_text(session: TextSession, inputs: tuple[str, ...], options: EvaluateOptions) -> Evaluation:
+    """Return the loss on a split of a text. Raises `DataError` if it has fewer than two tokens that the model knows."""
+    ids, corpus, split = select_split(session, inputs, options)
+    for message in corpus.notes if inputs else ():
+        logger.info(message)
+    if len(ids) < 2:
+        text = "text" if split == "all" else f"{split} split of the text"
+        unknown = f" ({corpus.num_unknown:,} unknown)" if split == "all" else ""
+        to_do = ": train with --test-fraction to have one" if split == "test" and not len(ids) else ""
+        raise DataError(f"The {text} has {plural(len(ids), 'known token')}{unknown}; at least 2 are needed{to_do}.")
+    tokenizer = session.tokenizer
+    char_starts = tokenizer.char_start_mask() if corpus.is_text else None
+    model = session.scoring_model(portable=options.portable)
+    result = evaluate(model, None, ids, tokenizer.eos_id, corpus.longest_document, options.window, char_starts=char_starts)
+    return dataclasses.replace(result, num_unknown=corpus.num_unknown, split=split)
