@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from unrolled.printable import printable
@@ -13,13 +14,13 @@ MAX_VALUE_CHARS = 60
 VERBS_OF_ONE = {"are": "is", "were": "was", "have": "has"}
 
 
-class Displayed:
+class Displayed(ABC):
     """A base class of results: `facts` is all that a subclass defines. A dataclass needs `repr=False`."""
 
     @property
+    @abstractmethod
     def facts(self) -> Mapping[str, object]:
         """What is displayed, by name."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {one_line(value)}" for name, value in self.facts.items())

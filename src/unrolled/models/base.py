@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from unrolled.training.launch import TrainResult
 
 
-class TrainedModel:
+class TrainedModel(ABC):
     """What `Model` and `TableModel` have in common.
 
     Attributes:
@@ -66,11 +67,11 @@ class TrainedModel:
         }
 
     @property
-    def _model_options(self) -> ModelOptions:
-        raise NotImplementedError
+    @abstractmethod
+    def _model_options(self) -> ModelOptions: ...
 
-    def _kind_facts(self) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _kind_facts(self) -> dict[str, Any]: ...
 
     def _repr_html_(self) -> str:
         from unrolled.analysis.notebook import facts_table

@@ -75,8 +75,7 @@ class PairDataset:
         self.has_na = False
         self.unreadable = UnreadableRows()
         self.num_read = self.num_examples = 0
-        self._source_keys, self._target_keys = array("Q"), array("Q")
-        self._read_rows, self._pieces_per_row = array("q"), array("q")
+        self._row_values = array("Q"), array("Q"), array("q"), array("q")
 
     def add(self, line: int, source: Cell, target: Cell) -> None:
         """Encode a row and append it."""
@@ -97,10 +96,10 @@ class PairDataset:
         inputs, targets = self._limit_length(line, source, inputs, targets)
         if len(targets) == 0:
             return
-        self._source_keys.append(_content_key(inputs))
-        self._target_keys.append(_content_key(targets))
-        self._read_rows.append(self.num_read - 1)
-        self._pieces_per_row.append(-(-len(inputs) // MAX_ROW_LENGTH) if is_aligned else 1)
+        pieces = -(-len(inputs) // MAX_ROW_LENGTH) if is_aligned else 1
+        values = (_content_key(inputs), _content_key(targets), self.num_read - 1, pieces)
+        for column, value in zip(self._row_values, values, strict=True):
+            column.append(value)
         for start in range(0, len(inputs), MAX_ROW_LENGTH if is_aligned else len(inputs)):
             stop = start + MAX_ROW_LENGTH if is_aligned else None
             self.source.append(inputs[start:stop])
@@ -141,6 +140,7 @@ class PairDataset:
         """Make the rows ready to be read. Raises `DataError` if there are none, or more than half have a cell with an error."""
         self.source.finalize()
         self.target.finalize()
+        self.source_keys, self.target_keys, self.read_rows, self.pieces_per_row = map(np.array, self._row_values)
         self.unreadable.require_few(self.num_read - len(self.skipped_rows))
         if len(self) == 0:
             raise DataError("The table has no row in which both columns have a value.")
@@ -148,26 +148,6 @@ class PairDataset:
 
     def __len__(self) -> int:
         return len(self.source)
-
-    @property
-    def source_keys(self) -> npt.NDArray[np.uint64]:
-        """A hash of each row's source."""
-        return np.array(self._source_keys, dtype=np.uint64)
-
-    @property
-    def target_keys(self) -> npt.NDArray[np.uint64]:
-        """A hash of each row's target."""
-        return np.array(self._target_keys, dtype=np.uint64)
-
-    @property
-    def read_rows(self) -> npt.NDArray[np.int64]:
-        """The place of each row among all rows that were read, those that were left out included."""
-        return np.array(self._read_rows, dtype=np.int64)
-
-    @property
-    def pieces_per_row(self) -> npt.NDArray[np.int64]:
-        """How many encoded rows each row is."""
-        return np.array(self._pieces_per_row, dtype=np.int64)
 
     def encoded_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the numbers of the encoded rows that these rows of the table are, in their order."""
