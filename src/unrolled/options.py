@@ -57,7 +57,7 @@ class DataOptions:
     )
     test_fraction: float | None = option(
         None,
-        "Fraction that is the test split, which chooses nothing and gives the last figure (default: 0.05, at most half of what "
+        "Fraction that is the test split, which is not used for model selection (default: 0.05, at most half of what "
         "is held out, for texts of more than 200,000 tokens and tables of more than 500 rows; else 0).",
         ge=0,
         lt=1,

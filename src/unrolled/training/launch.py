@@ -47,7 +47,7 @@ class TrainResult(Displayed):
     """The result of a training: the keys of `train --json`. Losses are in nats or bits per `loss_unit`.
 
     `val_nats` is the loss of the saved model, the best one; `train_nats` is the mean over the last steps, with dropout.
-    `test_nats` is its loss on the test split, which chose nothing, with its standard error; None if there is no test split.
+    `test_nats` is its loss on the test split, which is not used for model selection, with its standard error; None without one.
     `stop_signal` is the number of the signal that stopped it, 0 after `--stop-after`, else None. `diagnosis` says in words
     whether the model underfits or overfits, and is empty if training was stopped. `loss_unit` is `character` or `target`.
     """

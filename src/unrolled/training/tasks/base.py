@@ -19,8 +19,8 @@ StopCheck = Callable[[], None]
 class FinalEvaluation:
     """Losses of the saved model in nats per loss unit, and a diagnosis in words.
 
-    `test_nats` is of the test split, which chose nothing, with its standard error; `test_summary` says the same in words. They
-    are None and empty where there is no test split; `val_nats` is None without a validation split.
+    `test_nats` is the loss on the test split, which is not used for model selection, with its standard error; `test_summary` is
+    the same in words. They are None and empty where there is no test split; `val_nats` is None without a validation split.
     """
 
     val_nats: float | None

@@ -308,7 +308,7 @@ class TableTask:
         if not self.test_cells:
             return final
         test_nats, error = mean_loss_with_error(model, self.dataset, self.test_rows, machine)
-        summary = f"test: {self._summary(model, machine, self.test_cells, 'test')}, which chose nothing"
+        summary = f"test: {self._summary(model, machine, self.test_cells, 'test')} (not used for model selection)"
         return dataclasses.replace(final, test_nats=test_nats, test_standard_error=error, test_summary=summary)
 
     def _summary(self, model: EncoderDecoder, machine: DeviceConfig, cells: list[tuple[Cell, Cell]], split: str) -> str:

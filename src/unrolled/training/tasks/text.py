@@ -227,7 +227,7 @@ class TextTask:
             return FinalEvaluation(val, diagnosis)
         test = self._evaluate(model, machine, self.test, max(FINAL_EVAL_TOKENS, limit))
         error = "" if test.standard_error is None else f", standard error {test.standard_error / math.log(2):.3f} bits"
-        summary = f"test: {test.bits:.3f} bits, {test.nats:.4f} nats per character{error}, on text that chose nothing"
+        summary = f"test: {test.bits:.3f} bits, {test.nats:.4f} nats per character{error} (not used for model selection)"
         return FinalEvaluation(val, diagnosis, test.nats, test.standard_error, summary)
 
 
