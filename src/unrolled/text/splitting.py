@@ -163,10 +163,11 @@ def split_documents(ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: in
         parts = [list(_split_blocks(ids, starts, splits, split)) for split in range(3)]
         return Splits(*(_with_eos(part, ids.dtype, eos_id) for part in parts))
     name = f"split-{zlib.crc32(repr((fractions, seed, by_content)).encode()):08x}"
-    stored = _open_stored(cache / name, ids.dtype)
-    if stored is not None:
-        return stored
-    shutil.rmtree(cache / name, ignore_errors=True)  # a damaged one
+    if (cache / name).exists():  # whole, as it was renamed; another process may do that at any moment
+        stored = _open_stored(cache / name, ids.dtype)
+        if stored is not None:
+            return stored
+        shutil.rmtree(cache / name, ignore_errors=True)
     starts, splits = _draw_documents(ids, eos_id, fractions, seed, by_content)
     with atomic_dir(cache / name, keep_existing=True) as folder:  # two processes may write it at the same time
         _store(folder, ids, starts, splits, eos_id)
