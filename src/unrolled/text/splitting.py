@@ -8,7 +8,6 @@ depends on the seed and on the contents, not on their order in the file.
 from __future__ import annotations
 
 import shutil
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from unrolled.atomic_io import atomic_dir, make_dir, storage_error
 from unrolled.errors import StorageError, UsageError
 from unrolled.options import DataOptions
-from unrolled.text.fingerprint import checksum, from_checked_json, to_checked_json
+from unrolled.text.fingerprint import checksum, digest, from_checked_json, to_checked_json
 from unrolled.text.tokenizer import Ids
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -162,7 +161,7 @@ def split_documents(ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: in
         starts, splits = _draw_documents(ids, eos_id, fractions, seed, by_content)
         parts = [list(_split_blocks(ids, starts, splits, split)) for split in range(3)]
         return Splits(*(_with_eos(part, ids.dtype, eos_id) for part in parts))
-    name = f"split-{zlib.crc32(repr((fractions, seed, by_content)).encode()):08x}"
+    name = f"split-{digest(repr((fractions, seed, by_content)))}"
     if (cache / name).exists():  # whole, as it was renamed; another process may do that at any moment
         stored = _open_stored(cache / name, ids.dtype)
         if stored is not None:
