@@ -13,6 +13,7 @@ import unrolled
 from support.cli import Cli
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import best_threshold
+from unrolled.tables import series
 from unrolled.tables.delimited_files import looks_like_header
 from unrolled.tables.entities import are_entity_tags, entity_metrics, find_entities
 from unrolled.tables.frames import frame_rows, is_frame, table_of_frame
@@ -229,8 +230,10 @@ def test_tables_of_series_are_refused(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "wide.csv").write_text(WIDE)
     with pytest.raises(DataError, match=r"one row per step of a series \('id' names the series, 't' the step\)"):
         refuse_series(open_table(str(tmp_path / "long.csv")), "value", "label")
-    with pytest.raises(DataError, match="has series in the columns t0 to t11"):
-        refuse_series(open_table(str(tmp_path / "wide.csv")), "t3", "label")
+    for wide in (WIDE, WIDE.replace(",0.8571428571428571,", ",NA,")):  # without a value at one step in all rows
+        (tmp_path / "wide.csv").write_text(wide)
+        with pytest.raises(DataError, match="has series in the columns t0 to t11"):
+            refuse_series(open_table(str(tmp_path / "wide.csv")), "t3", "label")
     refused = cli("train", tmp_path / "long.csv", "--source", "value", "--target", "label", *TINY, "--out", "r")
     assert (refused.code, "value:number" in refused.err) == (3, True)
     said = cli("train", tmp_path / "long.csv", "--source", "value:number", "--target", "label", *TINY, "--out", "r")
@@ -245,6 +248,17 @@ def test_tables_of_other_rows_are_not(tmp_path: Path) -> None:
     steps = "".join(f"{user},{day},{user * day},{day % 2}\n" for user in range(5) for day in range(6))
     (tmp_path / "t.csv").write_text("user,day,amount,label\n" + steps)
     assert "each row is learned alone" in (refuse_series(open_table(str(tmp_path / "t.csv")), "amount", "label") or "")
+
+
+def test_the_rows_are_grouped_once_by_each_column(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = [f"c_{chr(97 + number)}" for number in range(12)]
+    rows = "".join(",".join(str(row * number % 11 / 2) for number in range(12)) + "\n" for row in range(60))
+    (tmp_path / "t.csv").write_text(",".join(names) + "\n" + rows)
+    grouped: list[str] = []
+    group = series._group
+    monkeypatch.setattr(series, "_group", lambda rows, column: grouped.append(column) or group(rows, column))
+    assert refuse_series(open_table(str(tmp_path / "t.csv")), "c_a", "c_b") is None
+    assert grouped == names[2:]
 
 
 def test_long_rows_do_not_end_a_training(cli: Cli) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
+from unrolled.tables.cell_values import is_missing, to_number
 from unrolled.tables.table_files import Table
 
 MAX_EXAMINED_ROWS = 5000
@@ -46,9 +47,12 @@ def refuse_series(table: Table, source: str, target: str) -> str | None:
     with contextlib.closing(table.rows()) as rows:
         examined = [row for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
     others = [column for column in table.columns if column not in (source, target)]
-    for series_id, time in itertools.permutations(others, 2):
+    for series_id in others:
         groups = _group(examined, series_id)
-        if len(groups) < MIN_SERIES or len(examined) < MIN_STEPS * len(groups) or not _increases(groups, time):
+        if len(groups) < MIN_SERIES or len(examined) < MIN_STEPS * len(groups):
+            continue
+        time = next((column for column in others if column != series_id and _increases(groups, column)), None)
+        if time is None:
             continue
         if all(len({str(row.get(target)) for row in group}) == 1 for group in groups):
             raise DataError(
@@ -78,10 +82,11 @@ def _wide_columns(names: Sequence[str], source: str) -> list[str]:
 
 
 def _are_numbers(table: Table, columns: Sequence[str]) -> bool:
-    """Return whether nearly all cells of columns are numbers, in the first rows; the first or last may be a label."""
+    """Return whether nearly all values in columns are numbers, in the first rows; the first or last may be a label."""
     with contextlib.closing(table.rows()) as rows:
         cells = [row[column] for _, row in itertools.islice(rows, 100) for column in columns[1:-1]]
-    return sum(_number(cell) is not None for cell in cells) >= 0.95 * len(cells)
+    cells = [cell for cell in cells if not is_missing(cell)]
+    return len(cells) > 0 and sum(_number(cell) is not None for cell in cells) >= 0.95 * len(cells)
 
 
 def _group(rows: Sequence[Row], column: str) -> list[list[Row]]:
@@ -111,7 +116,4 @@ def _time(value: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
+    return to_number(value) if isinstance(value, str) else float(value) if isinstance(value, int | float) else None
