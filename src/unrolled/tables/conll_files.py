@@ -10,6 +10,7 @@ import functools
 import io
 import re
 
+from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.tables.table_format import (
     MAX_CHARS,
@@ -18,7 +19,6 @@ from unrolled.tables.table_format import (
     ReadErrors,
     Source,
     header_names,
-    plural,
 )
 from unrolled.text.compressed_files import open_bytes
 

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
+from unrolled.tables.cell_values import has_decimal_comma, is_missing, to_number
 from unrolled.tables.table_format import (
     FIRST_ROW,
     MAX_CHARS,
@@ -24,7 +26,6 @@ from unrolled.tables.table_format import (
     ReadErrors,
     Source,
     header_names,
-    plural,
 )
 from unrolled.text.compressed_files import open_bytes, read_bytes
 
@@ -234,18 +235,19 @@ def _name_columns(header: list[str]) -> list[str]:
 def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
     """Return whether the first row has the names of columns, to judge by the rows that follow.
 
-    It has not if a name is empty, a number or there twice. It has if all are `COMMON_NAMES`; if another column of numbers
+    It has not if a name is missing, a number or there twice. It has if all are `COMMON_NAMES`; if another column of numbers
     has a name that is none; or if a column of few values, which repeat, has a name that is none of them.
     """
     names = [name.strip() for name in first]
-    if len(set(names)) < len(names) or not all(names) or any(map(_is_number, names)):
+    if len(set(names)) < len(names) or any(is_missing(name) or _is_number(name) for name in names):
         return False
     columns = list(zip(*(row for row in rows if len(row) == len(first)), strict=True)) if rows else []
     if all(name.lower() in COMMON_NAMES for name in names):
         return True
     for name, column in zip(names, columns, strict=False):
         values = [value.strip() for value in column]
-        if any(values) and all(_is_number(value) for value in values if value):
+        present = [value for value in values if not is_missing(value)]
+        if present and all(map(_is_number, present)):
             return True
         if len(values) >= 8 and len(set(values)) * 4 <= len(values) and name not in values and len(name.split()) == 1:
             return True
@@ -253,8 +255,4 @@ def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        float(text.replace(",", "."))
-    except ValueError:
-        return False
-    return True
+    return to_number(text) is not None or has_decimal_comma(text)

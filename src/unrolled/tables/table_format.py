@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unrolled.atomic_io import storage_error
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
-from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes
+from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes, read_error
 from unrolled.text.encodings import encoding_error, file_encoding
 
 NumberedRows = Generator[tuple[int, Row], None, None]
@@ -92,13 +91,5 @@ class ReadErrors:
             raise DataError(f"{encoding_error(self.path, self.encoding)}.") from error
         if isinstance(error, csv.Error):
             raise DataError(f"{location}: {error}.") from error
-        is_bz2_error = isinstance(error, OSError) and error.errno is None
-        if isinstance(error, DECOMPRESSION_ERRORS) or is_bz2_error:
-            raise DataError(f"{self.path} is damaged or not what its ending says: {error}.") from error
-        if isinstance(error, OSError):
-            raise storage_error(error, self.path, "read") from error
-
-
-def plural(number: int, noun: str) -> str:
-    """Return a count and its noun, such as `1 cell` or `3 cells`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        if isinstance(error, (OSError, *DECOMPRESSION_ERRORS)):
+            raise read_error(error, self.path) from error
