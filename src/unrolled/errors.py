@@ -87,6 +87,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "allocate memory" in message or "out of memory" in message
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 200 characters; the name of its type if it has no message."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the choice closest to `word`, or an empty string if none is close."""
     matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)

@@ -87,7 +87,7 @@ def test_other_encodings_and_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not UTF-8"):
         rows(str(tmp_path / "t.csv"))
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n" + bytes(range(48, 58)) * 9999)[:40])
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="t.csv.gz is damaged or not of the format of its suffix: Compressed file ended before"):
         rows(str(tmp_path / "t.csv.gz"))
 
 

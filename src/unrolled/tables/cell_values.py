@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.errors import DataError, did_you_mean
+from unrolled.errors import DataError, did_you_mean, first_line
 
 Array = npt.NDArray[Any]
 Parsed = TypeVar("Parsed")
@@ -235,7 +235,7 @@ def _load_image(cell: Cell) -> Array:
     except DataError:
         raise
     except Exception as error:  # Pillow may raise any exception for a damaged image
-        raise DataError(f"{cell.location}: {path} is not an image that can be read: {_first_line(error)}.") from error
+        raise DataError(f"{cell.location}: {path} is not an image that can be read: {first_line(error)}.") from error
 
 
 def _load_array(cell: Cell) -> Array:
@@ -245,14 +245,10 @@ def _load_array(cell: Cell) -> Array:
             warnings.simplefilter("error")
             array = np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except Exception as error:  # numpy may raise any exception for a damaged header
-        raise DataError(f"{cell.location}: {path} is not a .npy file of numbers: {_first_line(error)}.") from error
+        raise DataError(f"{cell.location}: {path} is not a .npy file of numbers: {first_line(error)}.") from error
     if array.dtype.kind not in "biuf":
         raise DataError(f"{cell.location}: {path} has the type {array.dtype}, which is not real numbers.")
     return array
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _resolve_path(cell: Cell) -> Path:

@@ -12,6 +12,7 @@ import re
 
 from unrolled.display import plural
 from unrolled.errors import DataError
+from unrolled.tables.entities import are_entity_tags
 from unrolled.tables.table_format import (
     MAX_CHARS,
     NO_HEADER,
@@ -27,7 +28,6 @@ CONLLU_COMMENT = re.compile(r"# *(newdoc\b|newpar\b|sent_id *=|text *=|global\.c
 _COLUMNS_COMMENT = re.compile(r"# *global\.columns *= *(.+)")
 _TOKEN_ID = re.compile(r"[0-9]+([-.][0-9]+)?")
 DOCUMENT_START = "-DOCSTART-"
-ENTITY_TAG = re.compile(r"[BIOESLUM]-\S+|O")
 
 MAX_LINES_PER_SENTENCE = 100_000
 
@@ -42,8 +42,7 @@ def looks_like_conll(head: str) -> bool:
     has_blank = any(not line and lines[number - 1] and number + 1 < len(lines) for number, line in enumerate(lines) if number)
     if not has_blank or len(tokens) < 4 or len({len(token) for token in tokens}) != 1 or len(tokens[0]) < 2:
         return False
-    tags = [token[-1] for token in tokens]
-    return all(ENTITY_TAG.fullmatch(tag) for tag in tags) and any(tag != "O" for tag in tags)
+    return are_entity_tags(token[-1] for token in tokens)
 
 
 def conll_rows(source: Source, header: str) -> NumberedRows:

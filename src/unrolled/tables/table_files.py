@@ -25,7 +25,7 @@ import numpy as np
 from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable
-from unrolled.errors import DataError, UsageError, did_you_mean
+from unrolled.errors import DataError, UsageError, did_you_mean, first_line
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.conll_files import conll_rows, looks_like_conll
 from unrolled.tables.delimited_files import (
@@ -306,8 +306,7 @@ def _parquet_rows(source: Source) -> NumberedRows:
         batches = file.iter_batches(batch_size=1024)
         yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
     except Exception as error:  # pyarrow may raise any exception for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path} is not a valid Parquet file: {reason}") from error
+        raise DataError(f"{path} is not a valid Parquet file: {first_line(error)}.") from error
 
 
 _KINDS = {

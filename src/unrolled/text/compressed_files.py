@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 import zstandard
 
 from unrolled.atomic_io import storage_error
-from unrolled.errors import DataError, UnrolledError
+from unrolled.errors import DataError, UnrolledError, first_line
 
 CHUNK_BYTES = 1 << 22
 """Bytes read at once: large enough to be fast, small compared with the memory of a small machine."""
@@ -111,5 +111,5 @@ def read_bytes(path: Path, start: int = 0, stop: int | None = None) -> Iterator[
 def read_error(error: Exception, path: Path) -> UnrolledError:
     """Return the error to raise for one that occurred while `path` was read: damage of a compressed file, or of the disk."""
     if isinstance(error, DECOMPRESSION_ERRORS) or not isinstance(error, OSError) or (is_compressed(path) and not error.errno):
-        return DataError(f"{path} is damaged or not of the format of its suffix: {str(error) or type(error).__name__}.")
+        return DataError(f"{path} is damaged or not of the format of its suffix: {first_line(error)}.")
     return storage_error(error, path, "read")

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp, storage_error
+from unrolled.display import plural
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
 from unrolled.text.document_files import prepare_files, remove_copies
@@ -66,7 +67,7 @@ MIN_SHARDED_BYTES = 512 << 20
 class Corpus:
     """An encoded text: its `ids` `(N,)` are on the disk; `num_unknown` characters were left out.
 
-    `documents` is the option , `content_hash` the fingerprint of the files. `is_text` is false for bytes
+    `documents` is the option, `content_hash` the fingerprint of the files. `is_text` is false for bytes
     that are not UTF-8. `longest_document` is in ids; without documents it is N. `notes` say what was normalised.
     """
 
@@ -119,7 +120,7 @@ def open_corpus(
         if cached is not None:
             return cached
         num_bytes = sum(size for size, _ in file_stats)
-        logger.info(f"reading {len(paths)} file{'s' * (len(paths) != 1)}, {num_bytes:,} bytes, for the first time")
+        logger.info(f"reading {plural(len(paths), 'file')}, {num_bytes:,} bytes, for the first time")
         if tokenizer is not None:
             require_same_tokens(tokenizer, options)
         in_shards = _needs_shards(paths, file_stats)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
-from unrolled.display import plural
+from unrolled.display import one_line, plural
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import best_threshold, fit_temperature, mean_loss, mean_loss_with_error
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
@@ -39,8 +39,6 @@ FINAL_EVAL_ROWS = 1000
 """Validation rows, and test rows, that are predicted at the end of a training."""
 
 SAMPLE_ROWS = 6
-MAX_CELL_WIDTH = 60
-"""Characters of a cell in a live sample."""
 
 
 class TableTask:
@@ -250,7 +248,8 @@ class TableTask:
         report, predictions = self._predict(model, machine, rows, PredictOptions(beam=1))
         lines = []
         for (source, target), prediction in zip(rows[:SAMPLE_ROWS], predictions, strict=False):
-            lines.append(f"{_shorten(source.value)} -> {_shorten(prediction.text)}  ({_shorten(target.value)})")
+            asked, predicted, true = map(one_line, (display_text(source.value), prediction.text, display_text(target.value)))
+            lines.append(f"{asked} -> {predicted}  ({true})")
         metric = report.headline
         if model.decoder is None:
             lines.insert(0, f"{metric} {report.metrics[metric]:.3f} on {len(rows)} rows held out")
@@ -359,8 +358,3 @@ def _first_rows(table: Table, spec: TableSpec) -> list[tuple[Cell, Cell]]:
         if len(rows) == MAX_HELD_OUT_ROWS:
             break
     return rows
-
-
-def _shorten(value: Any) -> str:
-    text = " ".join(display_text(value).split())
-    return text if len(text) <= MAX_CELL_WIDTH else text[: MAX_CELL_WIDTH - 3] + "..."
