@@ -88,6 +88,25 @@ def test_the_rows_of_another_table_are_compared_with_the_training_rows(
     assert "3 of the 4 validation rows have a source that" in caplog.text
 
 
+def test_the_rows_of_another_table_are_left_out_by_the_same_rules(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(word, word[::-1]) for word in WORDS]
+    other = write_rows(tmp_path / "v.csv", [rows[0], ("", "x"), ("zz", "y" * 30), rows[2]])
+    with caplog.at_level(logging.INFO):
+        task = open_task(
+            write_rows(tmp_path / "t.csv", rows),
+            validation=other,
+            target="label:characters",
+            source="text:characters",
+            max_length=9,
+        )
+    assert [source.value for source, _ in task.validation_cells] == [WORDS[0], WORDS[2]]
+    assert len(task.validation_rows) == 2
+    assert f"{other}: 1 of 4 rows is left out, a cell being empty: line 3" in caplog.text
+    assert (
+        f"{other}: 1 of 4 rows is left out, since their target has more than 9 steps: line 4 (see --max-length)" in caplog.text
+    )
+
+
 def test_single_rows_are_drawn_as_before_the_option(tmp_path: Path) -> None:
     rows = [(word, "ab"[index % 2]) for index, word in enumerate(WORDS)]
     task = open_task(write_rows(tmp_path / "t.csv", rows), split_by="row", test_fraction=0, seed=5)

@@ -95,15 +95,6 @@ class TableSpec:
         """Return whether a row is left out, since one of its cells has no value."""
         return self.source.is_missing(source.value) or self.target.is_missing(target.value)
 
-    def has_values(self, source: Cell, target: Cell) -> bool:
-        """Return whether a row is used: no cell is missing, empty, or impossible to read."""
-        if self.has_missing(source, target):
-            return False
-        try:
-            return all(map(len, self.encode_row(source, target)))
-        except DataError:
-            return False
-
     def encode_row(self, source: Cell, target: Cell) -> tuple[Array, Array]:
         """Return the arrays of a row. Raises `DataError`, with the location, if one of its cells cannot be read."""
         inputs, targets = self.source.encode_source(source), self.target.encode_target(target)

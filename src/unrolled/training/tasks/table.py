@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,7 +55,7 @@ class TableTask:
             logger.log(self._log_level, note)
         source, target = _resolve_columns(request, self.table)
         spec = spec or self._infer_spec(request, source, target)
-        self.dataset = self._encode_rows(spec)
+        self.dataset = self._encode_rows(self.table, spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
@@ -90,11 +91,11 @@ class TableTask:
     def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
         table = open_table(name, "test", spec.table_format(None, encoding))
-        dataset = read_pairs(table, spec)
-        for message in dataset.left_out_messages():
-            logger.log(self._log_level, message)
+        for note in table.notes:
+            logger.log(self._log_level, note)
+        dataset = self._encode_rows(table, spec)
         self.validation_rows = np.arange(len(dataset))
-        self.validation_cells = _first_rows(table, spec)
+        self.validation_cells = _cells_of(table, spec, dataset.read_rows[:MAX_HELD_OUT_ROWS].tolist())
         shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
         if shared:
             rows = plural(len(dataset.source_keys), "validation row")
@@ -137,25 +138,21 @@ class TableTask:
         """Return False: every process reads the table for itself."""
         return False
 
-    def _encode_rows(self, spec: TableSpec) -> PairDataset:
-        """Encode the rows, and log which are left out."""
-        dataset = read_pairs(self.table, spec)
+    def _encode_rows(self, table: Table, spec: TableSpec) -> PairDataset:
+        """Encode the rows of a table, and log which are cut or left out."""
+        dataset = read_pairs(table, spec)
+        prefix = "" if table is self.table else f"{table.name}: "
         for message in (*dataset.left_out_messages(), *dataset.length_notes()):
-            logger.log(self._log_level, message)
+            logger.log(self._log_level, f"{prefix}{message}")
         return dataset
 
     def _split_rows(self, spec: TableSpec, request: TrainRequest) -> tuple[Indices, Indices, Indices]:
         """Split the rows, and read the held-out cells again."""
         has_validation, has_test = request.table.validation is not None, self.table.builtin is not None
         splits = split_rows(self.dataset, request.data, request.training.seed, has_validation, has_test)
-        rows = {row: (part, place) for part, places in enumerate(splits.read_rows) for place, row in enumerate(places)}
-        cells: tuple[dict[int, tuple[Cell, Cell]], ...] = ({}, {})
-        if rows:
-            for read_row, (_, (source, target)) in enumerate(self.table.iter_cells((spec.source.name, spec.target.name))):
-                if read_row in rows:
-                    part, place = rows[read_row]
-                    cells[part][place] = (source, target)
-        self.validation_cells, self.test_cells = ([part[place] for place in sorted(part)] for part in cells)
+        validation, test = splits.read_rows
+        cells = _cells_of(self.table, spec, [*validation, *test])
+        self.validation_cells, self.test_cells = cells[: len(validation)], cells[len(validation) :]
         purposes = ("to learn from", "for validation", "for the test")
         sizes = zip(purposes, (splits.train, splits.validation, splits.test), strict=True)
         counts = ", ".join(f"{len(part):,} {purpose}" for purpose, part in sizes if len(part))
@@ -350,11 +347,14 @@ def _resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:
     return source, target
 
 
-def _first_rows(table: Table, spec: TableSpec) -> list[tuple[Cell, Cell]]:
-    rows: list[tuple[Cell, Cell]] = []
-    for _, (source, target) in table.iter_cells((spec.source.name, spec.target.name)):
-        if spec.has_values(source, target):
-            rows.append((source, target))
-        if len(rows) == MAX_HELD_OUT_ROWS:
-            break
-    return rows
+def _cells_of(table: Table, spec: TableSpec, rows: Sequence[int]) -> list[tuple[Cell, Cell]]:
+    """Return the source and target cells of the rows at these places among all rows of a table, in the order of `rows`."""
+    wanted, found = set(rows), dict[int, tuple[Cell, Cell]]()
+    if not wanted:
+        return []
+    for place, (_, (source, target)) in enumerate(table.iter_cells((spec.source.name, spec.target.name))):
+        if place in wanted:
+            found[place] = (source, target)
+            if len(found) == len(wanted):
+                break
+    return [found[place] for place in rows]
