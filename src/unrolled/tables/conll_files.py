@@ -6,22 +6,18 @@ multiword tokens (`1-2`) and empty nodes (`1.1`) are no tokens (https://universa
 
 from __future__ import annotations
 
-import functools
-import io
 import re
 
 from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.tables.entities import are_entity_tags
 from unrolled.tables.table_format import (
-    MAX_CHARS,
     NO_HEADER,
     NumberedRows,
     ReadErrors,
     Source,
     header_names,
 )
-from unrolled.text.compressed_files import open_bytes
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 CONLLU_COMMENT = re.compile(r"# *(newdoc\b|newpar\b|sent_id *=|text *=|global\.columns *=|id +\S)")
@@ -49,11 +45,8 @@ def conll_rows(source: Source, header: str) -> NumberedRows:
     """Yield the sentences of a file; the line is that of the first token. `header` as for `delimited_rows`."""
     columns = header_names(header)
     is_conllu, sentence, first_line = False, list[list[str]](), 0
-    with (
-        ReadErrors(source.path, source.encoding) as errors,
-        io.TextIOWrapper(open_bytes(source.path), encoding=source.encoding, newline="\n") as lines,
-    ):
-        for line, text in enumerate(iter(functools.partial(lines.readline, MAX_CHARS), ""), 1):
+    with ReadErrors(source.path, source.encoding) as errors:
+        for line, text in enumerate(source.lines(), 1):
             errors.line = line
             text = text.rstrip("\r\n")
             if not text.strip():

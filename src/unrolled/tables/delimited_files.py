@@ -7,8 +7,6 @@ character, unless only quotes make its rows equally long, or all cells with quot
 from __future__ import annotations
 
 import csv
-import functools
-import io
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +25,7 @@ from unrolled.tables.table_format import (
     Source,
     header_names,
 )
-from unrolled.text.compressed_files import open_bytes, read_bytes
+from unrolled.text.compressed_files import read_bytes
 
 SEPARATOR_LINE = re.compile(r"sep=(.?)", re.IGNORECASE)
 """The first line of a file that Excel wrote, which is no row; split at that separator, it may lack it."""
@@ -98,22 +96,13 @@ def _overlapping(source: Source) -> Iterator[bytes]:
         last = chunk[-1:]
 
 
-def _open_lines(source: Source) -> io.TextIOWrapper:
-    """Return the lines of a file. They end at \\n or \\r\\n only: a text may contain the other line ends of Unicode."""
-    return io.TextIOWrapper(open_bytes(source.path), encoding=source.encoding, newline="")
-
-
-def _bounded(lines: io.TextIOWrapper) -> Iterator[str]:
-    return iter(functools.partial(lines.readline, MAX_CHARS + 2), "")
-
-
 def _has_equal_rows(source: Source, dialect: Dialect) -> bool:
     """Return whether all rows have as many cells as the first, of which there are several."""
     try:
-        with _open_lines(source) as lines:
-            widths = (len(cells) for cells in dialect.reader(_bounded(lines)) if cells and not _is_separator_line(cells))
-            width = next(widths, 0)
-            return width > 1 and all(other == width for other in widths)
+        rows = dialect.reader(source.lines(newline=""))
+        widths = (len(cells) for cells in rows if cells and not _is_separator_line(cells))
+        width = next(widths, 0)
+        return width > 1 and all(other == width for other in widths)
     except (csv.Error, UnicodeError):
         return False
 
@@ -122,13 +111,12 @@ def _is_quoted(source: Source, delimiter: str) -> bool:
     """Return whether every cell with a quotation mark has quotes around it and doubled ones inside, and one has those."""
     quoted_cell, has_doubled = re.compile(r'"(?:[^"]|"")*"'), False
     try:
-        with _open_lines(source) as lines:
-            for cells in csv.reader(_bounded(lines), delimiter=delimiter, quoting=csv.QUOTE_NONE):
-                for cell in cells:
-                    if '"' in cell:
-                        if quoted_cell.fullmatch(cell) is None:
-                            return False
-                        has_doubled |= '""' in cell[1:-1]
+        for cells in Dialect(delimiter, "none").reader(source.lines(newline="")):
+            for cell in cells:
+                if '"' in cell:
+                    if quoted_cell.fullmatch(cell) is None:
+                        return False
+                    has_doubled |= '""' in cell[1:-1]
     except (csv.Error, UnicodeError):
         return False
     return has_doubled
@@ -163,8 +151,8 @@ def delimited_rows(source: Source, dialect: Dialect, header: str) -> NumberedRow
     """Yield the rows of a file; `header` is `first`, `none`, or names separated by commas (see `TableFormat`)."""
     path = source.path
     names = header_names(header)
-    with ReadErrors(path, source.encoding) as errors, _open_lines(source) as lines:
-        reader = dialect.reader(_bounded(lines))
+    with ReadErrors(path, source.encoding) as errors:
+        reader = dialect.reader(source.lines(newline=""))
         errors.reader = reader
         rows = (cells for cells in reader if cells)
         first = next(rows, None)
@@ -189,8 +177,8 @@ def delimited_rows(source: Source, dialect: Dialect, header: str) -> NumberedRow
 
 def line_rows(source: Source, column: str) -> NumberedRows:
     """Yield the lines of a file, also blank ones, as rows of one column."""
-    with ReadErrors(source.path, source.encoding) as errors, _open_lines(source) as lines:
-        for number, line in enumerate(_bounded(lines), 1):
+    with ReadErrors(source.path, source.encoding) as errors:
+        for number, line in enumerate(source.lines(newline=""), 1):
             errors.line = number
             yield number, {column: line.rstrip("\r\n")}
 
@@ -201,14 +189,16 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
     If the columns of the model's table were not named in a file, it is plain lines unless all rows have several cells.
     """
     csv.field_size_limit(MAX_CHARS)
-    dialect = Dialect("\t", "none") if is_tsv else Dialect(_detect_delimiter(source.head()), "doubled")
+    head = source.head()
+    first_line = head.split("\n", 1)[0]
+    dialect = Dialect("\t", "none") if is_tsv else Dialect(_detect_delimiter(head), "doubled")
     if header != FIRST_ROW:
         return not _has_equal_rows(source, dialect)
     try:
-        names = [name.strip().lower() for name in next(dialect.reader(iter([source.head().split("\n", 1)[0]])), [])]
+        names = [name.strip().lower() for name in next(dialect.reader(iter([first_line])), [])]
     except csv.Error:
         return True
-    is_prose = dialect.delimiter == "," and ", " in source.head().split("\n", 1)[0]
+    is_prose = dialect.delimiter == "," and ", " in first_line
     is_table = len(names) > 1 and (did_you_mean(column, names) or (not is_prose and _has_equal_rows(source, dialect)))
     return column.strip().lower() not in names and not is_table and not SEPARATOR_LINE.fullmatch("".join(names))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import io
 import itertools
 import json
 from pathlib import Path
@@ -64,11 +62,8 @@ def with_all_columns(rows: NumberedRows) -> NumberedRows:
 
 def _json_rows(source: Source) -> NumberedRows:
     path = source.path
-    with (
-        ReadErrors(path, source.encoding) as errors,
-        io.TextIOWrapper(open_bytes(path), encoding=source.encoding, newline="\n") as lines,
-    ):
-        for line, text in enumerate(iter(functools.partial(lines.readline, MAX_CHARS + 1), ""), 1):
+    with ReadErrors(path, source.encoding) as errors:
+        for line, text in enumerate(source.lines(), 1):
             errors.line = line
             if len(text) > MAX_CHARS:
                 raise DataError(f"{path}, line {line:,}: the row has more than {MAX_CHARS:,} characters, which is too many.")

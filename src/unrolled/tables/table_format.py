@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator
+import functools
+import io
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
@@ -72,6 +74,14 @@ class Source:
         """Return the first 64 KiB of the file, decompressed and decoded."""
         with ReadErrors(self.path), open_bytes(self.path) as file:
             return file.read(HEAD_BYTES).decode(self.encoding, "replace")
+
+    def lines(self, newline: Literal["", "\n"] = "\n") -> Iterator[str]:
+        """Yield the lines of the file with their ends; one of more than `MAX_CHARS` characters is divided.
+
+        Lines end at \\n, or with `newline=""` at \\r and \\r\\n too; not at other line ends of Unicode, which a text may have.
+        """
+        with io.TextIOWrapper(open_bytes(self.path), encoding=self.encoding, newline=newline) as file:
+            yield from iter(functools.partial(file.readline, MAX_CHARS + 2), "")
 
 
 class ReadErrors:
