@@ -75,6 +75,10 @@ def test_a_column_is_learned_sampled_scored_and_evaluated(cli: Cli) -> None:
     assert cli("train", "t.csv", "--source", "text", "--documents", "line", *TINY).code == 2
     assert cli("train", "t.csv", "--documents", "cell", *TINY).code == 2
     assert "--validation is for tables" in cli("train", "t.csv", "--source", "text", "--validation", "t.csv", *TINY).err
+    Path("n.csv").write_text("".join(f"{number},a line {number % 7}\n" for number in range(30)))
+    by_number = cli("train", "n.csv", "--source", "1", *TINY, "--out", "n")
+    assert "30 cells" in by_number.err
+    assert "n.csv: the first row is data, since columns are given by number" in by_number.err
 
 
 def test_all_files_that_are_not_utf8_are_named_at_once(tmp_path: Path) -> None:

@@ -149,14 +149,19 @@ def open_table(name: str, split: str = "train", format: TableFormat | None = Non
         if format.header is not None:
             raise UsageError(f"--header is for files without a header, and {name} has named columns: leave it out.")
         return _open_builtin(name, split)
-    if name == "-":
-        if not stdin:
-            raise UsageError("A table is read again when a training is resumed, and standard input is not: write it to a file.")
-        folder = _TemporaryFolder()
-        table = _open_file(buffer_stdin(folder.path), format, "standard input")
-        return dataclasses.replace(table, folder=Path().absolute(), owned=folder)
-    path = existing_file(name)
-    return _open_file(path, format, str(path))
+    if name == "-" and not stdin:
+        raise UsageError("A table is read again when a training is resumed, and standard input is not: write it to a file.")
+    return _open_input(name, lambda path, shown: _open_file(path, format, shown))
+
+
+def _open_input(name: str, open_path: Callable[[Path, str], Table]) -> Table:
+    """Return the table that `open_path` makes of a path and its name in messages: of a file, or of a copy of standard input."""
+    if name != "-":
+        path = existing_file(name)
+        return open_path(path, str(path))
+    folder = _TemporaryFolder()
+    table = open_path(buffer_stdin(folder.path), "standard input")
+    return dataclasses.replace(table, folder=Path().absolute(), owned=folder)
 
 
 def table_of_values(column: str, values: Iterable[Any]) -> Table:
@@ -177,20 +182,18 @@ def open_table_or_lines(name: str, column: str, format: TableFormat, learning: b
     """
     if name.startswith(PREFIX):
         return open_table(name, "test", format)
-    folder = _TemporaryFolder() if name == "-" else None
-    path = existing_file(name) if folder is None else buffer_stdin(folder.path)
-    shown = str(path) if folder is None else "standard input"
+    return _open_input(name, lambda path, shown: _open_table_or_lines(path, shown, column, format, learning))
+
+
+def _open_table_or_lines(path: Path, name: str, column: str, format: TableFormat, learning: bool) -> Table:
     _reject_archives(path)
     if _suffix(path) in _KINDS or not _is_lines(path, column, format):
-        table = _open_file(path, format, shown)
-        if learning and format.header is None and table.first_row_is_data((column,)):
-            table = _open_file(path, dataclasses.replace(format, header=NO_HEADER), shown)
-    else:
-        source = Source.open(path, format.encoding)
-        note = f"{shown} has no column '{column}': each line is read as one text"
-        digest = lambda: fingerprint([path])  # noqa: E731
-        table = Table(shown, (column,), path.absolute().parent, lambda: line_rows(source, column), digest, notes=(note,))
-    return table if folder is None else dataclasses.replace(table, folder=Path().absolute(), owned=folder)
+        table = _open_file(path, format, name)
+        return _with_data_in_first_row(table, (column,), format, lambda new: _open_file(path, new, name)) if learning else table
+    source = Source.open(path, format.encoding)
+    note = f"{name} has no column '{column}': each line is read as one text"
+    digest = lambda: fingerprint([path])  # noqa: E731
+    return Table(name, (column,), path.absolute().parent, lambda: line_rows(source, column), digest, notes=(note,))
 
 
 def _is_lines(path: Path, column: str, format: TableFormat) -> bool:
@@ -237,11 +240,18 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
 def open_with_columns(name: str, columns: tuple[str | None, ...], format: TableFormat) -> Table:
     """Open a table to learn from. If `columns` are numbers and the first row does not look like names, it is data."""
     table = open_table(name, format=format)
-    if format.header is None and table.first_row_is_data(columns):
-        table = open_table(name, format=dataclasses.replace(format, header=NO_HEADER))
-        note = f"{table.name}: the first row is data, since columns are given by number (if it has names: --header first)"
-        table = dataclasses.replace(table, notes=(*table.notes, note))
-    return table
+    return _with_data_in_first_row(table, columns, format, lambda format: open_table(name, format=format))
+
+
+def _with_data_in_first_row(
+    table: Table, columns: tuple[str | None, ...], format: TableFormat, reopen: Callable[[TableFormat], Table]
+) -> Table:
+    """Return a table; opened again without a header, and with a note, if none is given and its first row is data."""
+    if format.header is not None or not table.first_row_is_data(columns):
+        return table
+    table = reopen(dataclasses.replace(format, header=NO_HEADER))
+    note = f"{table.name}: the first row is data, since columns are given by number (if it has names: --header first)"
+    return dataclasses.replace(table, notes=(*table.notes, note))
 
 
 def is_builtin_table(name: str) -> bool:
