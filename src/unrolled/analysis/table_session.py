@@ -18,7 +18,6 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, table_of_frame
-from unrolled.tables.json_files import nested_value
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
@@ -140,7 +139,7 @@ class TableSession(Displayed):
             return
         table, column = self.open_sources(name, header, encoding)
         for line, row in table.rows():
-            cell = Cell(nested_value(row, column), table.name, line, table.folder)
+            cell = table.cell(line, row, column)
             if not self.spec.source.is_missing(cell.value):
                 yield cell
 

@@ -214,8 +214,6 @@ class TableModel(TrainedModel):
         return table, self._predict_rows(table, self.spec.source.name, self._options(options))
 
     def _predict_rows(self, table: Table, column: str, settings: PredictOptions) -> Iterator[tuple[Row, Prediction]]:
-        from unrolled.tables.json_files import nested_value
-
         pending: list[Row] = []
         tally = RowTally()
         predictor = self.session.predictor(settings, tally)  # here, so that settings are checked before a row is asked for
@@ -223,7 +221,7 @@ class TableModel(TrainedModel):
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 pending.append(row)
-                yield Cell(nested_value(row, column), table.name, line, table.folder)
+                yield table.cell(line, row, column)
 
         def predicted_rows() -> Iterator[tuple[Row, Prediction]]:
             num_withheld = 0

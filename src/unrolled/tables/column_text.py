@@ -10,8 +10,7 @@ from pathlib import Path
 from unrolled.display import agree
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
-from unrolled.tables.cell_values import Cell, is_empty, parse_text
-from unrolled.tables.json_files import nested_value
+from unrolled.tables.cell_values import is_empty, parse_text
 from unrolled.tables.spec import parse_column
 from unrolled.tables.table_files import Table, open_table_or_lines
 from unrolled.tables.table_format import TableFormat
@@ -48,17 +47,17 @@ def write_column(name: str, column: str, format: TableFormat) -> Path:
     table = open_table_or_lines(name, column, format, learning=True)
     for note in table.notes:
         logger.info(note)
-    path = write_documents(Path(table.name).name, _texts(table, table.find_column(column)), cache_folder())
-    return path
+    return write_documents(Path(table.name).name, _texts(table, table.find_column(column)), cache_folder())
 
 
 def _texts(table: Table, column: str) -> Iterator[str]:
     num_rows = num_empty = 0
     for line, row in table.rows():
-        value = nested_value(row, column)
+        cell = table.cell(line, row, column)
         num_rows += 1
-        num_empty += is_empty(value)
-        if not is_empty(value):
-            yield parse_text(Cell(value, table.name, line, table.folder))
+        if is_empty(cell.value):
+            num_empty += 1
+        else:
+            yield parse_text(cell)
     if num_empty:
         logger.info(f"{num_empty:,} of {num_rows:,} rows {agree(num_empty, 'are left out')}, since '{column}' is empty there")

@@ -24,7 +24,7 @@ import numpy as np
 
 from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
-from unrolled.datasets.tables import TABLES, BuiltinTable
+from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean, first_line
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.conll_files import conll_rows, looks_like_conll
@@ -135,7 +135,11 @@ class Table:
         """Yield `(line, cells)` of some columns (see `find_column`)."""
         names = [self.find_column(column) for column in columns]
         for line, row in self.rows():
-            yield line, tuple(Cell(nested_value(row, name), self.name, line, self.folder) for name in names)
+            yield line, tuple(self.cell(line, row, name) for name in names)
+
+    def cell(self, line: int, row: Row, column: str) -> Cell:
+        """Return the cell of a row in the column with this very name, which may be keys joined by dots."""
+        return Cell(nested_value(row, column), self.name, line, self.folder)
 
 
 def open_table(name: str, split: str = "train", format: TableFormat | None = None, stdin: bool = False) -> Table:
