@@ -41,7 +41,7 @@ def check_portable_machine(portable: bool, machine: Mapping[str, Any]) -> None:
 
 
 def check_training(request: TrainRequest, is_table: bool, has_folder: bool = False) -> None:
-    """Raise `UsageError` for settings of a training that have no effect beside the others."""
+    """Raise `UsageError` for settings of a training that have no effect together with the others."""
     training, others = request.training, TABLE_OPTIONS if not is_table else TEXT_OPTIONS
     reasons = dict.fromkeys(others, "is for texts, and a table is to be learned" if is_table else "is for tables")
     if not is_table and not has_folder:

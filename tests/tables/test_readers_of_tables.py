@@ -259,7 +259,12 @@ def test_the_rows_are_grouped_once_by_each_column(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "t.csv").write_text(",".join(names) + "\n" + rows)
     grouped: list[str] = []
     group = series._group
-    monkeypatch.setattr(series, "_group", lambda rows, column: grouped.append(column) or group(rows, column))
+
+    def counted(rows: Any, column: str) -> Any:
+        grouped.append(column)
+        return group(rows, column)
+
+    monkeypatch.setattr(series, "_group", counted)
     assert refuse_series(open_table(str(tmp_path / "t.csv")), "c_a", "c_b") is None
     assert grouped == names[2:]
 

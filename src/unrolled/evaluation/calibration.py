@@ -92,7 +92,7 @@ def _loss(logits: Tensor, targets: Tensor, temperature: float, weights: Tensor |
 
 
 def best_threshold(probabilities: npt.NDArray[np.float64], is_second: npt.NDArray[np.bool_]) -> float:
-    """Return the probability of the second of two labels from which it is to be said, for the best macro F1.
+    """Return the decision threshold with the best macro F1: the lowest probability at which the second label is predicted.
 
     Args:
         probabilities: Those of the second label, `(N,)`.
@@ -108,9 +108,9 @@ def best_threshold(probabilities: npt.NDArray[np.float64], is_second: npt.NDArra
     candidates = [0.5, *((values[1:] + values[:-1]) / 2).tolist()]
 
     def macro_f1(threshold: float) -> float:
-        said = probabilities >= threshold
-        hits = np.array([(said & is_second).sum(), (~said & ~is_second).sum()])
-        support = np.array([said.sum() + is_second.sum(), (~said).sum() + (~is_second).sum()])
+        predicted = probabilities >= threshold
+        hits = np.array([(predicted & is_second).sum(), (~predicted & ~is_second).sum()])
+        support = np.array([predicted.sum() + is_second.sum(), (~predicted).sum() + (~is_second).sum()])
         return float((2 * hits[support > 0] / support[support > 0]).mean())
 
     return float(max(candidates, key=lambda threshold: (round(macro_f1(threshold), 9), -abs(threshold - 0.5))))

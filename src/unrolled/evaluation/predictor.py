@@ -142,7 +142,7 @@ class Predictor:
         return cut
 
     def length_note(self) -> str | None:
-        """Return what to tell about rows that were cut, or None."""
+        """Return a message about the rows that were cut, or None."""
         if not self.num_cut:
             return None
         limit = f"longer than the {self.spec.step_limit:,} steps that the model was trained on"

@@ -123,7 +123,7 @@ def has_decimal_comma(text: str) -> bool:
 def with_decimal_points(cell: Cell) -> Cell:
     """Return a cell of one or more numbers with decimal commas, separated by blanks or semicolons, with points instead.
 
-    Any other cell is returned as it is. Raises `DataError` for a number such as `1.234`, which may be 1234 beside `0,5`.
+    Any other cell is returned as it is. Raises `DataError` for a number such as `1.234`, which may be 1234.
     """
     if not isinstance(cell.value, str):
         return cell

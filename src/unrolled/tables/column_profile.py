@@ -62,7 +62,7 @@ MIN_REPEATED_SHARE = 0.85
 
 @dataclass
 class ColumnProfile:
-    """Counts over the cells of a column. `allows_commas` tells that a number may have a decimal comma."""
+    """Counts over the cells of a column. With `allows_commas`, a number may have a decimal comma."""
 
     name: str
     allows_commas: bool = False

@@ -1,4 +1,4 @@
-"""What is told about rows of a table after they were read: which could not be used, and what the model does not know."""
+"""Messages about the rows of a table that was read: how many could not be used, and which symbols the model does not know."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RowTally:
         self._symbols.setdefault(column.name, Counter()).update(counts._asdict())
 
     def messages(self, consequence: str) -> list[str]:
-        """Return what is to be told, once, after all rows; `consequence` is what happened to those that cannot be read."""
+        """Return the messages to log once all rows are read; `consequence` is what happened to rows that cannot be read."""
         total = self.num_rows + self.num_empty
         messages = [message] if (message := self.unreadable.message(total, consequence)) else []
         if self.num_empty:

@@ -65,7 +65,7 @@ class Table:
     """A table that can be read many times. `rows` yields `(line, row)`; paths in cells are relative to `folder`.
 
     `header` is how its columns were named (see `TableFormat`), or None for files that have names in each row; `notes` are
-    what to tell the user about how it is read. `owned` is kept as long as the table is: the folder of a copy.
+    messages for the user about how it is read. `owned` is kept as long as the table is: the folder of a copy.
     """
 
     name: str

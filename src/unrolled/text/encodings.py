@@ -139,7 +139,7 @@ def likely_encoding(data: bytes) -> str | None:
     """Return the encoding that the bytes of a file which is not UTF-8 most likely have, or None.
 
     Windows-1252 is likely if most bytes above 127 stand alone, as accents and quotation marks between letters do; in the
-    encodings of Chinese, Japanese or Russian they stand together, and which one it is cannot be told.
+    encodings of Chinese, Japanese or Russian they stand together, and they cannot be distinguished so.
     """
     if (marked := marked_encoding(data)) is not None:
         return marked

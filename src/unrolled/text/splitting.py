@@ -1,8 +1,8 @@
 """Training, validation and test splits: contiguous parts of a stream, or documents and rows drawn at random.
 
-Validation data choose the best step, the temperature and thresholds; test data choose nothing. A draw is of whole groups:
-documents, or rows with equal sources, are all in one split, so that no figure is of data that training has seen. The draw
-depends on the seed and on the contents, not on their order in the file.
+The best step, the temperature and thresholds are selected on the validation data; the test data only give the final figure. A
+draw is of whole groups: documents, or rows with equal sources, are all in one split, so that no figure is of data that training
+has seen. The draw depends on the seed and on the contents, not on their order in the file.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class ShardStats:
     """Statistics of a shard: its size in ids, and what `merge_stats` needs.
 
     `num_documents` counts its eos ids, `head_length` the ids before the first of them, `tail_length` those after the last;
-    `longest_document` is between two. `num_separators` counts separators between files; `wants_separator` tells that one may
+    `longest_document` is between two. `num_separators` counts separators between files; `wants_separator` means that one may
     be needed before the shard, `ends_separated` that the shard ends with one. The last three fields are about files that are
     split: whether the slice at the start and the one at the end of the shard had other line ends than `\\n`, and whether the
     first of them ends its file. `notes` counts all other normalisations.

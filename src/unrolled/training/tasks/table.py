@@ -291,7 +291,7 @@ class TableTask:
             return " No threshold was chosen, since the validation rows have one label only."
         threshold = best_threshold(np.array([prob for prob, _ in rows]), np.array([is_second for _, is_second in rows]))
         self.spec = replace(self.spec, threshold=threshold)
-        return f" '{labels[1]}' is predicted from a probability of {threshold:.3g} on, which the validation rows chose."
+        return f" '{labels[1]}' is predicted from a probability of {threshold:.3g} on, chosen on the validation rows."
 
     def complete(self, model_file: ModelFile) -> ModelFile:
         """Return the model file with the threshold that the final evaluation chose."""

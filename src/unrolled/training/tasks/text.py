@@ -43,8 +43,7 @@ SAMPLE_DOCUMENTS = 8
 """Documents in a live sample."""
 
 FINAL_EVAL_TOKENS = 262144
-"""Symbols of each part that the model kept is measured on in the end; of a longer part, pieces spread evenly over it."""
-
+"""Tokens of each held-out split on which the saved model is evaluated; of a longer one, pieces spread evenly over it."""
 
 DOCUMENT_NOUNS = {"line": "line", "blank-line": "part", "file": "file", "cell": "cell"}
 
