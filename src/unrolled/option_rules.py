@@ -1,7 +1,4 @@
-"""Which settings have no effect together with others, or on the data at hand: they are refused before work begins.
-
-A setting that is given with its default value is never refused.
-"""
+"""Which settings have no effect together with others, or on the data at hand: they are refused before work begins."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ TEXT_OPTIONS = ("documents", "glob", "state_reset_prob")
 """Settings of `train` that only texts have."""
 
 TABLE_OPTIONS = (*(field.name for field in dataclasses.fields(PairOptions)), "target", "validation")
-"""Settings of `train` that only tables have."""
+"""Settings of `train` that only tables have; a text refuses them, whatever their value."""
 
 
 def refuse_unused(options: Any, given: Collection[str], reasons: Mapping[str, str]) -> None:
@@ -42,8 +39,8 @@ def check_portable_machine(portable: bool, machine: Mapping[str, Any]) -> None:
 
 def check_training(request: TrainRequest, is_table: bool, has_folder: bool = False) -> None:
     """Raise `UsageError` for settings of a training that have no effect together with the others."""
-    training, others = request.training, TABLE_OPTIONS if not is_table else TEXT_OPTIONS
-    reasons = dict.fromkeys(others, "is for texts, and a table is to be learned" if is_table else "is for tables")
+    training = request.training
+    reasons = dict.fromkeys(TEXT_OPTIONS if is_table else (), "is for texts, and a table is to be learned")
     if not is_table and not has_folder:
         reasons["glob"] = "chooses files of a folder, and no folder is given"
     if is_table and request.table.validation is not None:

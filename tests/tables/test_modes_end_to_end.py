@@ -1,6 +1,7 @@
 """Tables from the command line and from Python: each mode trains, resumes, is evaluated, predicts; errors are one sentence."""
 
 import csv
+import gzip
 import io
 import json
 from pathlib import Path
@@ -165,8 +166,10 @@ def test_bad_input_is_one_sentence(cli: Cli, text: str, flags: tuple[str, ...], 
 
 def test_a_table_without_column_options_is_a_text_with_a_note(cli: Cli) -> None:
     path, source, target = table("many-to-one")
-    done = cli("train", path, *TINY, "--steps", 2, "--out", "r")
-    assert f"to learn one of them from another: unrolled train {path} --source text --target label" in done.err
+    Path("t.csv.gz").write_bytes(gzip.compress(Path(path).read_bytes()))
+    for name in (path, "t.csv.gz"):
+        done = cli("train", name, *TINY, "--steps", 2, "--out", f"r-{name}")
+        assert f"to learn one of them from another: unrolled train {name} --source text --target label" in done.err
     assert (
         "A table is read again when a training is resumed, and standard input is not"
         in cli("train", "-", "--source", source, "--target", target).err

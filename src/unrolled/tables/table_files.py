@@ -181,7 +181,7 @@ def table_of_values(column: str, values: Iterable[Any]) -> Table:
 def open_table_or_lines(name: str, column: str, format: TableFormat, learning: bool = False) -> Table:
     """Open a table that has the text column `column`, or plain lines, one text each: a file or `-` without that column.
 
-    Files with a suffix of `TABLE_SUFFIXES` are tables, and so is what begins like JSON. For `learning`, a column given by
+    Files with the suffix of a table are tables, and so is what begins like JSON. For `learning`, a column given by
     number may be one of a file without a header (see `open_with_columns`).
     """
     if name.startswith(PREFIX):
@@ -283,6 +283,16 @@ def _open_builtin(name: str, split: str) -> Table:
     return Table(f"{PREFIX}{base_name}:{split}", table.columns, Path(), rows, digest, table)
 
 
+def has_table_suffix(name: str) -> bool:
+    """Return whether the suffix of a file, which may be compressed, is that of a table.
+
+    Example:
+        >>> has_table_suffix("words.csv.gz"), has_table_suffix("words.txt")
+        (True, False)
+    """
+    return _suffix(Path(name)) in _KINDS
+
+
 def _suffix(path: Path) -> str:
     inner = path.with_suffix("") if is_compressed(path) else path
     return inner.suffix.lower()
@@ -327,6 +337,3 @@ _KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
     ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
 }  # fmt: skip
-
-TABLE_SUFFIXES = tuple(_KINDS)
-"""Suffixes of files that are tables."""

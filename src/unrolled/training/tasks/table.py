@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -220,9 +221,9 @@ class TableTask:
         """Return whether a saved model has these columns."""
         return isinstance(model_file, TableModelFile) and model_file.spec.to_json() == self.spec.to_json()
 
-    @property
+    @functools.cached_property
     def origin(self) -> dict[str, Any]:
-        """The digest of the table."""
+        """The digest of the table; its file is read for it."""
         return {"content_hash": self.table.digest(), "cache_key": ""}
 
     def evaluate(

@@ -25,7 +25,7 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
-from unrolled.tables.table_files import TABLE_SUFFIXES, open_table
+from unrolled.tables.table_files import has_table_suffix, open_table
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.splitting import Splits
@@ -249,7 +249,7 @@ def _check_options(request: TrainRequest) -> None:
         raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     if request.model.embedding != 0:  # a one-hot vector is as long as the vocabulary, which is known once the text is read
         embedding_dim(1, request.model)
-    tables = [name for name in request.inputs if name.lower().endswith(TABLE_SUFFIXES)]
+    tables = list(filter(has_table_suffix, request.inputs))
     if source is None and tables:
         logger.info(_table_hint(tables[0]))
 
