@@ -16,7 +16,14 @@ from support.cli import Cli
 from unrolled.errors import ModelError
 from unrolled.options import DataOptions
 from unrolled.text.corpus import open_corpus
-from unrolled.text.normalization import MAX_SEGMENT, count_changes, normalize, normalize_chunks, starts_segment
+from unrolled.text.normalization import (
+    MAX_SEGMENT,
+    count_changes,
+    normalize,
+    normalize_chunks,
+    normalize_counted,
+    starts_segment,
+)
 from unrolled.text.tokenizer import CharTokenizer, tokenizer_from_json
 
 MARKS = "\u0301\u0302\u0323\u0308\u0345\u3099"
@@ -43,6 +50,8 @@ def joined(chunks: Iterator[Any]) -> str:
 
 @settings(max_examples=200, deadline=None)
 @given(text=TEXTS, size=st.integers(1, 7), form=st.sampled_from(["nfc", "nfkc"]))
+@example(text="caf\u00e9 na\u00efve " * 20, size=5, form="nfc")
+@example(text="cafe\u0301 " * 40, size=5, form="nfc")
 @example(text="e" + MARKS * 60 + "\u00e9", size=5, form="nfc")
 def test_chunks_have_the_form_of_the_whole_text(text: str, size: int, form: str) -> None:
     notes: dict[str, int] = {}
@@ -52,6 +61,7 @@ def test_chunks_have_the_form_of_the_whole_text(text: str, size: int, form: str)
         assert normal == unicodedata.normalize(form.upper(), text)  # type: ignore[arg-type]
     assert sum(notes.values()) == count_changes(text, form)
     assert (count_changes(text, form) > 0) == (normal != text)
+    assert normalize_counted(text, form) == (normal, count_changes(text, form))
     assert joined(normalize_chunks(chunks_of(text, size), "none", {})) == text
 
 

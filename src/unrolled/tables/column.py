@@ -23,7 +23,7 @@ import numpy.typing as npt
 from unrolled.tables.cell_values import Array, Cell, is_empty, is_missing, parse_text
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
-from unrolled.text.normalization import change_note, count_changes, normalize
+from unrolled.text.normalization import change_note, normalize, normalize_counted
 from unrolled.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -204,8 +204,9 @@ def normalized_texts(name: str, texts: Iterable[str], form: str) -> Iterator[str
     """Yield texts of the column `name` in a normal form; at the end, log how many characters changed."""
     num_changed = 0
     for text in texts:
-        num_changed += count_changes(text, form)
-        yield normalize(text, form)
+        normal, count = normalize_counted(text, form)
+        num_changed += count
+        yield normal
     if num_changed:
         logger.info(f"'{name}': {num_changed:,} {change_note(form)}")
 

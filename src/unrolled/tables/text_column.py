@@ -15,7 +15,7 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import generation_report
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.word_tokenizer import BPETokenizer, WordTokenizer, split_words, word_tokenizer_from_json
-from unrolled.text.normalization import count_changes, normalize
+from unrolled.text.normalization import normalize_counted
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from_json
 
 TOKEN_KINDS = ("characters", "bytes", "words", "bpe")
@@ -65,8 +65,8 @@ class TextColumn(Column):
         return "words are not in the vocabulary of the model" if words else "characters were never seen in training"
 
     def count_symbols(self, cell: Cell) -> SymbolCounts:
-        raw_text, tokenizer = parse_text(cell), self.tokenizer
-        num_changed, text = count_changes(raw_text, self.normalization), normalize(raw_text, self.normalization)
+        tokenizer = self.tokenizer
+        text, num_changed = normalize_counted(parse_text(cell), self.normalization)
         if isinstance(tokenizer, WordTokenizer):
             words = split_words(text, tokenizer.spaces)
             return SymbolCounts(len(words), sum(not tokenizer.has_word(word) for word in words), num_changed)

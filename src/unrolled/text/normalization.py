@@ -50,9 +50,18 @@ def require_form(form: object) -> str:
     raise ModelError(f"The model's normal form cannot be read: expected one of {', '.join(_NOTES)}, none, not {form!r:.99}.")
 
 
+def normalize_counted(text: str, form: str) -> tuple[str, int]:
+    """Return a text as `normalize` does, and how many of its characters (letters with their marks) changed."""
+    if form == "none" or text.isascii():
+        return text, 0
+    if len(text) <= MAX_SEGMENT and unicodedata.is_normalized(_unicode_form(form), text):
+        return text, 0
+    return _normalize_long(text, form)
+
+
 def count_changes(text: str, form: str) -> int:
     """Return how many characters of a text (letters with their marks) are others in the normal form `form`."""
-    return 0 if normalize(text, form) == text else _normalize_long(text, form)[1]
+    return normalize_counted(text, form)[1]
 
 
 def change_note(form: str) -> str:
@@ -146,13 +155,16 @@ def _normalize_long(text: str, form: str) -> tuple[str, int]:
     """Return a text in a normal form, and how many of its segments changed."""
     code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     is_start, may_change = _tables(form)
+    changeable = np.flatnonzero(may_change[code_points])
+    if not len(changeable):  # as of most texts; what follows takes 0.2 ms for 500 characters
+        return text, 0
     starts = np.union1d(0, np.flatnonzero(is_start[code_points]))
     lengths = np.diff(starts, append=len(code_points))
     is_long = lengths > MAX_SEGMENT
     pieces = [np.arange(start, start + n, MAX_SEGMENT) for start, n in zip(starts[is_long], lengths[is_long], strict=True)]
     starts = np.union1d(starts, np.concatenate(pieces)) if pieces else starts
     ends = np.append(starts[1:], len(code_points))
-    touched = np.unique(np.searchsorted(starts, np.flatnonzero(may_change[code_points]), side="right") - 1)
+    touched = np.unique(np.searchsorted(starts, changeable, side="right") - 1)
     spans = [slice(start, end) for start, end in zip(starts[touched].tolist(), ends[touched].tolist(), strict=True)]
     counts = Counter([text[span] for span in spans])
     normal = {segment: unicodedata.normalize(_unicode_form(form), segment) for segment in counts}
