@@ -38,7 +38,9 @@ ORDER = {
         "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
         "portable_draw",
     ],
-    "generation": ["portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search"],
+    "generation": [
+        "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
+    ],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],

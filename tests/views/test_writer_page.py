@@ -38,16 +38,31 @@ def write(page: Page, prompt: str, length: int, temperature: float = 0.8, seed: 
     page.wait_for_selector("#stop[disabled]")  # the policy of the page forbids functions that playwright would evaluate
 
 
-@pytest.mark.parametrize("cell", ["gru-reset-before", "lstm"])
-def test_the_page_writes_the_text_of_the_command_line(tmp_path: Path, cli: Cli, browser: Browser, cell: str) -> None:
-    path = saved_model(tmp_path / "m.safetensors", cell, "plain", has_eos=False)
+@pytest.mark.parametrize(
+    ("cell", "form", "read", "note"),
+    [
+        ("gru-reset-before", "none", "a\u00e9efi ", "\u25cc\u0301 left out; \ufb01 read as fi; \u201c read as \u2423."),
+        ("lstm", "nfc", "a\u00e9\u00e9fi ", "\ufb01 read as fi; \u201c read as \u2423."),
+    ],
+)
+def test_the_page_writes_the_text_of_the_command_line(
+    tmp_path: Path, cli: Cli, browser: Browser, cell: str, form: str, read: str, note: str
+) -> None:
+    path = saved_model(tmp_path / "m.safetensors", cell, "plain", has_eos=False, normalization=form)
     assert cli("export", path, "--to", "html", "--out", "m.html").code == 0
+    unknown = "A\u00c9e\u0301\ufb01\u201c"
     with open_page(browser, Path("m.html").resolve(), ready=READY) as page:
         assert SAME_BITS in page.inner_text("#verified")
-        for prompt, temperature, seed in (("abc \u65e5", 0.7, 12), ("", 1.0, 2**53 - 1)):
+        prompts = (("abc \u65e5", "abc \u65e5", 0.7, 12), (unknown, read, 0.5, 7), ("", "", 1.0, 2**53 - 1))
+        for prompt, shown, temperature, seed in prompts:
             write(page, prompt, 150, temperature, seed)
             options = ["--length", 150, "--temperature", temperature, "--seed", seed, "--prompt", prompt]
-            assert shown_text(page) + "\n" == cli("sample", path, "--portable", *options).out
+            drawn = cli("sample", path, "--portable", *options).out.removeprefix(prompt)
+            assert shown_text(page) + "\n" == shown + drawn
+            summary = page.inner_text("#summary")
+            assert summary == (
+                f"Not known to the model: A read as a; \u00c9 read as \u00e9; {note}" if prompt == unknown else ""
+            )
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
@@ -69,7 +84,7 @@ def test_scores_are_those_of_the_command_line(model_and_page: tuple[Path, Path],
         page.click("#score button")
         page.wait_for_selector("#summary:has-text('bits per token')")
         summary = page.inner_text("#summary")
-        assert "Left out, because the model does not know them: X Y Z." in summary
+        assert "Not known to the model: X Y Z left out." in summary
         mean = float(summary.split(". ")[1].split(" ")[0])
     document = json.loads(cli("score", path, "t.txt", "--portable", "--per", "character", "--json").out)
     assert mean == pytest.approx(sum(token["bits"] for token in document["tokens"]) / len(text), abs=6e-4)

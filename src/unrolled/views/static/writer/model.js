@@ -10,7 +10,12 @@ import { createStepper, drawToken, hashState } from "./portable.js";
 /** @typedef {import("./portable.js").Hold} Hold */
 /** @typedef {{ rows: number, columns: number, weight: string, scale: string }} PackedMatrix */
 /** @typedef {{ tokens: number[], hashes: number[], temperature: number, seed: number, drawn: number[] }} Vectors */
-/** @typedef {{ isBytes: boolean, codePoints: number[], beginId: number, endId: number | null }} Tokens */
+/**
+ * The tokens of the model, the normal form of its texts, and what `unrolled sample` puts in place of unknown characters of a
+ * prompt: pairs of a replacement and the characters that it replaces, and the replacement of all others.
+ * @typedef {{ isBytes: boolean, codePoints: number[], beginId: number, endId: number | null, normalForm: string | null,
+ *   replacements: [string, string][], otherReplacement: string }} Tokens
+ */
 
 /** @param {PackedMatrix | null} packed */
 async function unpackMatrix(packed) {
@@ -69,21 +74,35 @@ export function findDifference(network, vectors) {
  * Return what turns a text into ids and ids into text.
  * @param {Tokens} tokens
  */
-export function createTokenizer({ isBytes, codePoints, endId }) {
+export function createTokenizer({ isBytes, codePoints, endId, normalForm, replacements, otherReplacement }) {
   const idOf = new Map(codePoints.map((codePoint, id) => [codePoint, id]));
+  const replacementOf = new Map(replacements.flatMap(([text, characters]) => Array.from(characters, (c) => [c, text])));
+  /** @param {string} character */
+  const idsOf = (character) => [idOf.get(character.codePointAt(0) ?? 0) ?? []].flat();
+
+  /** @param {string} text */
+  function encode(text, isPrompt = false) {
+    if (isBytes) return { ids: [...new TextEncoder().encode(text)], unknown: new Map() };
+    const normal = Array.from(normalForm ? text.normalize(normalForm) : text);
+    const unknown = new Map(normal.filter((character) => !idsOf(character).length)
+      .map((character) => [character, isPrompt ? replacementOf.get(character) ?? otherReplacement : ""]));
+    return { ids: normal.flatMap((character) => Array.from(unknown.get(character) ?? character, idsOf).flat()), unknown };
+  }
+
   return {
     endId,
 
     /**
-     * Return the ids of a text, and its characters that the model does not know, which are left out.
+     * Return the ids of a text; characters that the model does not know are left out, and are the keys of `unknown`.
      * @param {string} text
      */
-    encode(text) {
-      const units = isBytes ? [...new TextEncoder().encode(text)] : Array.from(text, (character) => character.codePointAt(0) ?? 0);
-      const known = units.filter((unit) => idOf.has(unit));
-      const unknown = new Set(units.filter((unit) => !idOf.has(unit)));
-      return { ids: known.map((unit) => idOf.get(unit) ?? 0), unknown: [...unknown].map((unit) => String.fromCodePoint(unit)) };
-    },
+    encode: (text) => encode(text),
+
+    /**
+     * Return the ids of a prompt; characters that the model does not know are replaced as `unknown` says.
+     * @param {string} text
+     */
+    encodePrompt: (text) => encode(text, true),
 
     /** Return a function from the next id to the text that it completes. */
     decoder() {
