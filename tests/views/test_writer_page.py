@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ def test_it_fits_the_window(model_and_page: tuple[Path, Path], browser: Browser,
         write(page, "abc def", 400)
         page.check("#guesses")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.getElementById('text').getBoundingClientRect().top") < 500  # scrolled to, on a phone
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (background == "rgb(14, 16, 19)") is dark
 
@@ -109,6 +111,8 @@ def test_a_held_unit_changes_what_is_written_and_scored(model_and_page: tuple[Pa
         page.select_option("#color", "change")
         colors = page.evaluate("[...document.querySelectorAll('#text .character')].map((c) => c.style.backgroundColor)")
         assert len(set(colors)) > 3
+        page.locator("#text .character").nth(4).click()
+        assert re.fullmatch(r"Character 5: e, [\d.]+ bits \([+-]\d\.\d\d with the unit held\)", page.inner_text("#detail h2"))
 
 
 def test_keyboard_guesses_and_stop(tmp_path: Path, cli: Cli, browser: Browser) -> None:
@@ -129,12 +133,15 @@ def test_keyboard_guesses_and_stop(tmp_path: Path, cli: Cli, browser: Browser) -
         assert page.locator("#text .character").nth(2).locator(".guess").count() == 5
         page.select_option("#color", "unit")
         assert "above 0" in page.inner_text("#legend")
-        page.fill("#length", "100000")
-        page.click("#write-button")
-        page.click("#stop")
-        count = page.locator("#text .character").count()
-        page.wait_for_timeout(100)
-        assert page.locator("#text .character").count() == count
+        for prompt in ("abc", "ab" * 50_000):  # stopped while it writes, and while it reads
+            page.set_checked("#guesses", prompt == "abc")
+            page.fill("#prompt", prompt)
+            page.fill("#length", "100000")
+            page.click("#write-button")
+            page.click("#stop")
+            count = page.locator("#text .character").count()
+            page.wait_for_timeout(100)
+            assert page.locator("#text .character").count() == count < 100_000
 
 
 def test_a_browser_that_computes_something_else_says_so(model_and_page: tuple[Path, Path], browser: Browser) -> None:

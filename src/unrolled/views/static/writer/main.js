@@ -93,6 +93,11 @@ async function inSlices(own, work, show) {
   return true;
 }
 
+/** Bring the text into view where it is below the forms, as on a phone. */
+function scrollToText() {
+  if (byId("text").getBoundingClientRect().top > window.innerHeight * 2 / 3) byId("view-controls").scrollIntoView();
+}
+
 /** @param {boolean} isRunning */
 function setRunning(isRunning) {
   byId("stop", HTMLButtonElement).disabled = !isRunning;
@@ -113,15 +118,17 @@ function setUp(network) {
   async function writeTokens(own, reading, promptIds, isShown) {
     const [temperature, seed, length] = [Math.max(0, Number(input("temperature").value) || 0), integer("seed"), integer("length")];
     reading.beginDocument();
-    promptIds.forEach((id) => reading.append(id, true));
     if (isShown) view.show(reading.tokens);
-    let [shown, written] = [reading.tokens.length, 0];
-    const start = performance.now();
-    return inSlices(own, () => written < length && reading.write(temperature, seed) !== null && ++written < length, () => {
+    let [shown, numRead, written, start] = [0, 0, 0, 0];
+    return inSlices(own, () => {
+      if (numRead < promptIds.length) return Boolean(reading.append(promptIds[numRead++], true));
+      start ||= performance.now();
+      return written < length && reading.write(temperature, seed) !== null && ++written < length;
+    }, () => {
       if (!isShown) return;
       view.showNew(shown);
       shown = reading.tokens.length;
-      const speed = written / (performance.now() - start) * 1000;
+      const speed = written / Math.max(1, performance.now() - start) * 1000;
       byId("speed").textContent = `${written} tokens, ${Math.round(speed).toLocaleString("en")} a second`;
     });
   }
@@ -132,6 +139,7 @@ function setUp(network) {
     setRunning(true);
     byId("summary").replaceChildren(...unknownNote(unknown));
     byId("held").hidden = true;
+    scrollToText();
     const reading = newReading(null);
     const isDone = await writeTokens(own, reading, ids, true);
     if (isDone && held) {
@@ -147,6 +155,7 @@ function setUp(network) {
     const ids = encoded.ids.slice(0, MAX_PASTED_TOKENS);
     setRunning(true);
     byId("held").hidden = true;
+    scrollToText();
     const readings = held ? [newReading(null), newReading(held)] : [newReading(null)];
     readings.forEach((reading) => reading.beginDocument());
     view.show(readings[0].tokens);

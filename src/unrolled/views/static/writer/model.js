@@ -75,18 +75,24 @@ export function findDifference(network, vectors) {
  * @param {Tokens} tokens
  */
 export function createTokenizer({ isBytes, codePoints, endId, normalForm, replacements, otherReplacement }) {
-  const idOf = new Map(codePoints.map((codePoint, id) => [codePoint, id]));
+  const idOf = new Map(codePoints.map((codePoint, id) => [String.fromCodePoint(codePoint), id]));
   const replacementOf = new Map(replacements.flatMap(([text, characters]) => Array.from(characters, (c) => [c, text])));
-  /** @param {string} character */
-  const idsOf = (character) => [idOf.get(character.codePointAt(0) ?? 0) ?? []].flat();
 
-  /** @param {string} text */
-  function encode(text, isPrompt = false) {
-    if (isBytes) return { ids: [...new TextEncoder().encode(text)], unknown: new Map() };
-    const normal = Array.from(normalForm ? text.normalize(normalForm) : text);
-    const unknown = new Map(normal.filter((character) => !idsOf(character).length)
-      .map((character) => [character, isPrompt ? replacementOf.get(character) ?? otherReplacement : ""]));
-    return { ids: normal.flatMap((character) => Array.from(unknown.get(character) ?? character, idsOf).flat()), unknown };
+  /**
+   * @param {string} text
+   * @param {(character: string) => string} replace what is read in place of an unknown character
+   */
+  function encode(text, replace) {
+    /** @type {Map<string, string>} */
+    const unknown = new Map();
+    if (isBytes) return { ids: [...new TextEncoder().encode(text)], unknown };
+    /** @type {number[]} */
+    const ids = [];
+    for (const character of normalForm ? text.normalize(normalForm) : text) {
+      if (!idOf.has(character)) unknown.set(character, replace(character));
+      for (const read of unknown.get(character) ?? character) ids.push(idOf.get(read) ?? 0);
+    }
+    return { ids, unknown };
   }
 
   return {
@@ -96,13 +102,13 @@ export function createTokenizer({ isBytes, codePoints, endId, normalForm, replac
      * Return the ids of a text; characters that the model does not know are left out, and are the keys of `unknown`.
      * @param {string} text
      */
-    encode: (text) => encode(text),
+    encode: (text) => encode(text, () => ""),
 
     /**
      * Return the ids of a prompt; characters that the model does not know are replaced as `unknown` says.
      * @param {string} text
      */
-    encodePrompt: (text) => encode(text, true),
+    encodePrompt: (text) => encode(text, (character) => replacementOf.get(character) ?? otherReplacement),
 
     /** Return a function from the next id to the text that it completes. */
     decoder() {
