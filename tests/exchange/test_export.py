@@ -17,7 +17,7 @@ import pytest
 from support.cli import Cli
 from support.text_networks import CELLS, LAYERS, job_of, saved_model
 from unrolled.errors import UsageError
-from unrolled.exchange import c_export, c_source, html_export, numpy_export, onnx_graph
+from unrolled.exchange import c_export, c_source, export_job, html_export, numpy_export, onnx_graph
 from unrolled.exchange.export_job import ExportError, ExportJob, compare_with_reference, rounding_cost
 from unrolled.exchange.exports import EXPORTS, export_model
 from unrolled.exchange.onnx_export import step_path
@@ -333,6 +333,13 @@ def test_what_is_compared_are_several_sizes_with_states_carried_over(tmp_path: P
     assert len({shape for shape, _ in seen}) >= 3
     assert len({shape[1] for shape, _ in seen}) >= 3
     assert all(largest > 0 for _, largest in seen)
+
+
+def test_a_check_that_takes_too_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_job, "TIMEOUT_SECONDS", 0.001)
+    with pytest.raises(ExportError, match="is too large: python"):
+        export_model(saved_job(tmp_path, "m.py", to="numpy"), "numpy")
+    assert os.listdir() == []
 
 
 @pytest.mark.parametrize("to", EXPORTS)
