@@ -17,7 +17,7 @@ import pytest
 from support.cli import Cli
 from support.text_networks import CELLS, LAYERS, job_of, saved_model
 from unrolled.errors import UsageError
-from unrolled.exchange import c_export, c_source, export_job, html_export, numpy_export, onnx_graph
+from unrolled.exchange import c_export, c_source, card_export, export_job, html_export, numpy_export, onnx_graph
 from unrolled.exchange.export_job import ExportError, ExportJob, compare_with_reference, rounding_cost
 from unrolled.exchange.exports import EXPORTS, export_model
 from unrolled.exchange.onnx_export import step_path
@@ -420,6 +420,13 @@ def test_a_card_has_the_facts_of_the_run(book: Path, cli: Cli) -> None:
     for fact in ("book.txt", "seed 4", "Kneser-Ney", "| this model |", "of a sample of", "## Limits", "unrolled sample"):
         assert fact in card, fact
     assert str(book.parent) not in card
+
+
+def test_a_card_names_the_unit_of_its_loss(tmp_path: Path) -> None:
+    job = job_of(saved_model(tmp_path / "m.safetensors", "gru", is_bytes=True), "README.md", to="card")
+    card = card_export.card_text(job, {})
+    assert "bits per byte" in card
+    assert "character" not in card
 
 
 def test_vectors_cover_the_vocabulary_and_depend_on_every_part(tmp_path: Path) -> None:

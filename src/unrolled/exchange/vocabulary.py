@@ -99,7 +99,7 @@ def _byte_vocabulary(values: list[int]) -> Vocabulary:
 
 
 def _character_vocabulary(tokens: list[str | None]) -> Vocabulary:
-    """Return a vocabulary of characters; tokens for padding, unknown and end become a character or the eos, and are told."""
+    """Return a vocabulary of characters; padding, unknown and end become a character or the eos, with a note."""
     characters: dict[int, str] = {index: token for index, token in enumerate(tokens) if token is not None and len(token) == 1}
     if len(set(characters.values())) != len(characters):
         double = Counter(characters.values()).most_common(1)[0][0]

@@ -199,7 +199,7 @@ function textFrom(tokens) {
 }
 
 /**
- * Show a text beside the one without the held unit; what differs first is marked.
+ * Show the text that was written with the unit held; from the first difference on, it is marked.
  * @param {string} plain
  * @param {string} held
  */
