@@ -96,7 +96,13 @@ def test_c_and_the_command_line_write_the_same_text(
     assert cli("export", path, "--to", "c", "--out", "m.c").code == 0
     subprocess.run([compiler, "-O2", "-DMAIN", "m.c", "-o", "m", "-lm"], check=True)
     unknown = "A\u00c9\u201c\ufb01\u0327\u672c\U0001d41a"  # some have a case, some a decomposition, some nothing known
-    for prompt, temperature, seed in (("", 1.0, 3), ("caf\u00e9 \u65e5", 0.6, 2**40 + 1), (unknown, 0.5, 7)):
+    for prompt, temperature, seed in (
+        ("", 1.0, 3),
+        ("caf\u00e9 \u65e5", 0.6, 2**40 + 1),
+        (unknown, 0.5, 7),
+        ("a", 1e-40, 1),
+        ("a", 1e-46, 1),
+    ):
         arguments = ["--length", 120, "--temperature", temperature, "--seed", seed, "--prompt", prompt]
         ours = json.loads(cli("sample", path, "--portable", "--json", *arguments).out)["samples"][0]["text"] + "\n"
         done = subprocess.run(["./m", "120", str(temperature), str(seed), prompt], capture_output=True, check=True)

@@ -54,7 +54,12 @@ def test_the_page_writes_the_text_of_the_command_line(
     unknown = "A\u00c9e\u0301\ufb01\u201c"
     with open_page(browser, Path("m.html").resolve(), ready=READY) as page:
         assert SAME_BITS in page.inner_text("#verified")
-        prompts = (("abc \u65e5", "abc \u65e5", 0.7, 12), (unknown, read, 0.5, 7), ("", "", 1.0, 2**53 - 1))
+        prompts = (
+            ("abc \u65e5", "abc \u65e5", 0.7, 12),
+            (unknown, read, 0.5, 7),
+            ("", "", 1.0, 2**53 - 1),
+            ("a", "a", 1e-40, 1),
+        )
         for prompt, shown, temperature, seed in prompts:
             write(page, prompt, 150, temperature, seed)
             options = ["--length", 150, "--temperature", temperature, "--seed", seed, "--prompt", prompt]

@@ -300,6 +300,7 @@ int rnn_sample(const rnn_model *model, float temperature, uint64_t seed, uint64_
         if (model->logits[i] > model->logits[best]) best = i;
     if (temperature == 0) return best;
     float largest = model->logits[best] / temperature;
+    if (!(largest - largest == 0)) return best; /* infinite: the temperature is almost 0 */
     uint64_t total = 0;
     for (int i = 0; i < RNN_VOCAB; i++) total += (uint64_t)(rnn_exp(model->logits[i] / temperature - largest) * 1073741824.0f);
     uint64_t number = random_below(total, seed, position), cumulative = 0;
