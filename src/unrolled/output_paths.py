@@ -25,7 +25,7 @@ RUN_FILES = frozenset(("config.json", "metrics.jsonl", "samples.jsonl", "model.s
 NUMBERED_IMAGE = re.compile(r"\d{6,}\.png")
 """Names of the images that `predict --image-dir` writes."""
 
-MAX_NAME_BYTES = 255  # where the file system does not tell
+MAX_NAME_BYTES = 255  # where the file system does not report its limit
 MAX_PATH_BYTES = 4095
 MAX_SHOWN = 60
 """Characters of a path that a message shows."""
@@ -47,22 +47,25 @@ def check_outputs(
             folder, is in no folder that exists, or its name is too long.
         StorageError: The folder of an output cannot be written to.
     """
-    all_inputs = [os.fspath(name) for name in (*inputs, *_inputs_of_run(run)) if isinstance(name, str | os.PathLike)]
-    needed = [] if run is None else [run / name for name in RUN_FILES]
+    kept = _kept_files(inputs, run)
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if field.name == "out" and value is None and default_path is not None:
             value = str(default_path)
         if field.metadata["writes"] and value is not None:
             output = _Output(flag_name(field.name), value, field.metadata["writes"])
-            output.check(all_inputs, needed, force=getattr(options, "force", False))
+            output.check(*kept, force=getattr(options, "force", False))
 
 
 def check_new_file(flag: str, path: Path, inputs: Iterable[object], run: Path | None, force: bool) -> None:
-    """Check a file that is written beside the one that `flag` names, as `check_outputs` does for outputs of the kind `new`."""
-    needed = [] if run is None else [run / name for name in RUN_FILES]
-    all_inputs = [os.fspath(name) for name in (*inputs, *_inputs_of_run(run)) if isinstance(name, str | os.PathLike)]
-    _Output(flag, str(path), "new").check(all_inputs, needed, force)
+    """Check a file that is written because of `flag`, as `check_outputs` does for outputs of the kind `new`."""
+    _Output(flag, str(path), "new").check(*_kept_files(inputs, run), force)
+
+
+def _kept_files(inputs: Iterable[object], run: Path | None) -> tuple[list[str], list[Path]]:
+    """Return what must not be replaced: the inputs, with those of the run, and the files that the run needs."""
+    names = [os.fspath(name) for name in (*inputs, *_inputs_of_run(run)) if isinstance(name, str | os.PathLike)]
+    return names, [] if run is None else [run / name for name in RUN_FILES]
 
 
 @dataclasses.dataclass(frozen=True)

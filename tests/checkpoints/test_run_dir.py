@@ -100,6 +100,13 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
         load_text_model(tmp_path / "n")
 
 
+def test_unknown_documents_are_refused_with_all_choices(tmp_path: Path) -> None:
+    saved = small_model()
+    save_checked(tmp_path / "m", saved.model.state_dict(), saved.metadata() | {"documents": "page"})
+    with pytest.raises(ModelError, match="'page', and one of none, line, blank-line, file, cell is expected"):
+        load_text_model(tmp_path / "m")
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m"
     save_model(path, small_model(1))

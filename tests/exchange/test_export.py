@@ -17,7 +17,7 @@ import pytest
 from support.cli import Cli
 from support.text_networks import CELLS, LAYERS, job_of, saved_model
 from unrolled.errors import UsageError
-from unrolled.exchange import c_export, c_source, html_export, numpy_export, onnx_graph
+from unrolled.exchange import c_export, c_source, card_export, export_job, html_export, numpy_export, onnx_graph
 from unrolled.exchange.export_job import ExportError, ExportJob, compare_with_reference, rounding_cost
 from unrolled.exchange.exports import EXPORTS, export_model
 from unrolled.exchange.onnx_export import step_path
@@ -95,7 +95,14 @@ def test_c_and_the_command_line_write_the_same_text(
     path = saved_model(tmp_path / "m.safetensors", "gru", has_eos=has_eos, is_bytes=is_bytes)
     assert cli("export", path, "--to", "c", "--out", "m.c").code == 0
     subprocess.run([compiler, "-O2", "-DMAIN", "m.c", "-o", "m", "-lm"], check=True)
-    for prompt, temperature, seed in (("", 1.0, 3), ("caf\u00e9 \u65e5", 0.6, 2**40 + 1)):
+    unknown = "A\u00c9\u201c\ufb01\u0327\u672c\U0001d41a"  # some have a case, some a decomposition, some nothing known
+    for prompt, temperature, seed in (
+        ("", 1.0, 3),
+        ("caf\u00e9 \u65e5", 0.6, 2**40 + 1),
+        (unknown, 0.5, 7),
+        ("a", 1e-40, 1),
+        ("a", 1e-46, 1),
+    ):
         arguments = ["--length", 120, "--temperature", temperature, "--seed", seed, "--prompt", prompt]
         ours = json.loads(cli("sample", path, "--portable", "--json", *arguments).out)["samples"][0]["text"] + "\n"
         done = subprocess.run(["./m", "120", str(temperature), str(seed), prompt], capture_output=True, check=True)
@@ -334,6 +341,13 @@ def test_what_is_compared_are_several_sizes_with_states_carried_over(tmp_path: P
     assert all(largest > 0 for _, largest in seen)
 
 
+def test_a_check_that_takes_too_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_job, "TIMEOUT_SECONDS", 0.001)
+    with pytest.raises(ExportError, match="is too large: python"):
+        export_model(saved_job(tmp_path, "m.py", to="numpy"), "numpy")
+    assert os.listdir() == []
+
+
 @pytest.mark.parametrize("to", EXPORTS)
 def test_a_file_that_exists_is_not_overwritten(tmp_path: Path, cli: Cli, to: str) -> None:
     if to == "onnx":
@@ -412,6 +426,13 @@ def test_a_card_has_the_facts_of_the_run(book: Path, cli: Cli) -> None:
     for fact in ("book.txt", "seed 4", "Kneser-Ney", "| this model |", "of a sample of", "## Limits", "unrolled sample"):
         assert fact in card, fact
     assert str(book.parent) not in card
+
+
+def test_a_card_names_the_unit_of_its_loss(tmp_path: Path) -> None:
+    job = job_of(saved_model(tmp_path / "m.safetensors", "gru", is_bytes=True), "README.md", to="card")
+    card = card_export.card_text(job, {})
+    assert "bits per byte" in card
+    assert "character" not in card
 
 
 def test_vectors_cover_the_vocabulary_and_depend_on_every_part(tmp_path: Path) -> None:

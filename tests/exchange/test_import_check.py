@@ -77,6 +77,9 @@ def test_a_right_file_passes_and_is_a_model_like_any_other(trained: Any, text: s
     model = unrolled.load("runs/lm")
     assert model.history["import"]["check"]["bits"] == pytest.approx(model.evaluate(text).bits, abs=0.2)
     assert model.history["import"]["check"]["better"] is None
+    lines = cli("info", "runs/lm").out.splitlines()
+    assert max(map(len, lines)) < 128
+    assert f"      bits: {model.history['import']['check']['bits']:.4g}" in lines
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS["lstm"] if order != "ifgo"])

@@ -38,7 +38,9 @@ ORDER = {
         "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
         "portable_draw",
     ],
-    "generation": ["portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search"],
+    "generation": [
+        "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
+    ],
     "evaluation": [
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
@@ -59,7 +61,7 @@ ORDER = {
         "baselines", "explain_text", "explain_table", "report_data", "report_text", "report_table",
     ],
     "exchange": [
-        "import_options", "vocabulary", "source_model", "gate_orders", "import_check", "torch7", "torch7_graph", "char_rnn",
+        "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
         "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph", "onnx_export",
         "numpy_export", "card_export", "exports", "open_job",

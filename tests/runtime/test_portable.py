@@ -150,7 +150,9 @@ def test_odds_and_draws_follow_the_probabilities() -> None:
     assert np.allclose(odds / odds.sum(), [0.1, 0.2, 0.3, 0.4], atol=1e-6)
     counts = np.bincount([draw_token(odds, 9, position) for position in range(4000)], minlength=4)
     assert np.allclose(counts / 4000, [0.1, 0.2, 0.3, 0.4], atol=0.03)
-    assert token_odds(logits, 0.0).tolist() == [0, 0, 0, 2**30]
+    for temperature in (0.0, 1e-46, 1e-40, 1e-38):  # from the second on, logits divided by it are beyond float32, or far apart
+        for shift in (-2, 0, 2):
+            assert token_odds(logits + np.float32(shift), temperature).tolist() == [0, 0, 0, 2**30]
     assert filter_odds(odds, top_k=2).tolist() == [0, 0, *odds[2:]]
     assert filter_odds(odds, top_p=0.5).tolist() == [0, 0, *odds[2:]]
     assert filter_odds(odds, min_p=0.4).tolist() == [0, *odds[1:]]

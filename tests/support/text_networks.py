@@ -36,9 +36,12 @@ def noisy_model(tokenizer: Tokenizer, seed: int = 0, **options: Any) -> TextMode
     return TextModelFile(model, tokenizer, "none" if tokenizer.eos_id is None else "line", {"steps": 3, "val_nats": 1.5})
 
 
-def saved_model(path: Path, cell: str, layers: str = "residual", has_eos: bool = True, is_bytes: bool = False) -> Path:
+def saved_model(
+    path: Path, cell: str, layers: str = "residual", has_eos: bool = True, is_bytes: bool = False, normalization: str = "none"
+) -> Path:
     """Save a noisy model and return its path."""
     tokenizer = ByteTokenizer(has_eos) if is_bytes else CharTokenizer(CHARACTERS, has_eos)
+    tokenizer.normalization = normalization
     save_model(path, noisy_model(tokenizer, cell=cell, **LAYERS[layers]))
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,16 +39,36 @@ def write(page: Page, prompt: str, length: int, temperature: float = 0.8, seed: 
     page.wait_for_selector("#stop[disabled]")  # the policy of the page forbids functions that playwright would evaluate
 
 
-@pytest.mark.parametrize("cell", ["gru-reset-before", "lstm"])
-def test_the_page_writes_the_text_of_the_command_line(tmp_path: Path, cli: Cli, browser: Browser, cell: str) -> None:
-    path = saved_model(tmp_path / "m.safetensors", cell, "plain", has_eos=False)
+@pytest.mark.parametrize(
+    ("cell", "form", "read", "note"),
+    [
+        ("gru-reset-before", "none", "a\u00e9efi ", "\u25cc\u0301 left out; \ufb01 read as fi; \u201c read as \u2423."),
+        ("lstm", "nfc", "a\u00e9\u00e9fi ", "\ufb01 read as fi; \u201c read as \u2423."),
+    ],
+)
+def test_the_page_writes_the_text_of_the_command_line(
+    tmp_path: Path, cli: Cli, browser: Browser, cell: str, form: str, read: str, note: str
+) -> None:
+    path = saved_model(tmp_path / "m.safetensors", cell, "plain", has_eos=False, normalization=form)
     assert cli("export", path, "--to", "html", "--out", "m.html").code == 0
+    unknown = "A\u00c9e\u0301\ufb01\u201c"
     with open_page(browser, Path("m.html").resolve(), ready=READY) as page:
         assert SAME_BITS in page.inner_text("#verified")
-        for prompt, temperature, seed in (("abc \u65e5", 0.7, 12), ("", 1.0, 2**53 - 1)):
+        prompts = (
+            ("abc \u65e5", "abc \u65e5", 0.7, 12),
+            (unknown, read, 0.5, 7),
+            ("", "", 1.0, 2**53 - 1),
+            ("a", "a", 1e-40, 1),
+        )
+        for prompt, shown, temperature, seed in prompts:
             write(page, prompt, 150, temperature, seed)
             options = ["--length", 150, "--temperature", temperature, "--seed", seed, "--prompt", prompt]
-            assert shown_text(page) + "\n" == cli("sample", path, "--portable", *options).out
+            drawn = cli("sample", path, "--portable", *options).out.removeprefix(prompt)
+            assert shown_text(page) + "\n" == shown + drawn
+            summary = page.inner_text("#summary")
+            assert summary == (
+                f"Not known to the model: A read as a; \u00c9 read as \u00e9; {note}" if prompt == unknown else ""
+            )
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
@@ -56,6 +77,7 @@ def test_it_fits_the_window(model_and_page: tuple[Path, Path], browser: Browser,
         write(page, "abc def", 400)
         page.check("#guesses")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.getElementById('text').getBoundingClientRect().top") < 500  # scrolled to, on a phone
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (background == "rgb(14, 16, 19)") is dark
 
@@ -69,7 +91,7 @@ def test_scores_are_those_of_the_command_line(model_and_page: tuple[Path, Path],
         page.click("#score button")
         page.wait_for_selector("#summary:has-text('bits per token')")
         summary = page.inner_text("#summary")
-        assert "Left out, because the model does not know them: X Y Z." in summary
+        assert "Not known to the model: X Y Z left out." in summary
         mean = float(summary.split(". ")[1].split(" ")[0])
     document = json.loads(cli("score", path, "t.txt", "--portable", "--per", "character", "--json").out)
     assert mean == pytest.approx(sum(token["bits"] for token in document["tokens"]) / len(text), abs=6e-4)
@@ -94,6 +116,8 @@ def test_a_held_unit_changes_what_is_written_and_scored(model_and_page: tuple[Pa
         page.select_option("#color", "change")
         colors = page.evaluate("[...document.querySelectorAll('#text .character')].map((c) => c.style.backgroundColor)")
         assert len(set(colors)) > 3
+        page.locator("#text .character").nth(4).click()
+        assert re.fullmatch(r"Character 5: e, [\d.]+ bits \([+-]\d\.\d\d with the unit held\)", page.inner_text("#detail h2"))
 
 
 def test_keyboard_guesses_and_stop(tmp_path: Path, cli: Cli, browser: Browser) -> None:
@@ -114,12 +138,15 @@ def test_keyboard_guesses_and_stop(tmp_path: Path, cli: Cli, browser: Browser) -
         assert page.locator("#text .character").nth(2).locator(".guess").count() == 5
         page.select_option("#color", "unit")
         assert "above 0" in page.inner_text("#legend")
-        page.fill("#length", "100000")
-        page.click("#write-button")
-        page.click("#stop")
-        count = page.locator("#text .character").count()
-        page.wait_for_timeout(100)
-        assert page.locator("#text .character").count() == count
+        for prompt in ("abc", "ab" * 50_000):  # stopped while it writes, and while it reads
+            page.set_checked("#guesses", prompt == "abc")
+            page.fill("#prompt", prompt)
+            page.fill("#length", "100000")
+            page.click("#write-button")
+            page.click("#stop")
+            count = page.locator("#text .character").count()
+            page.wait_for_timeout(100)
+            assert page.locator("#text .character").count() == count < 100_000
 
 
 def test_a_browser_that_computes_something_else_says_so(model_and_page: tuple[Path, Path], browser: Browser) -> None:

@@ -27,9 +27,9 @@ def require_finite(weights: Mapping[str, npt.NDArray[Any]]) -> None:
 
 def read_documents(metadata: Mapping[str, Any]) -> str:
     """Return what the header says a document is. Raises `ValueError` for anything but the choices of the option."""
-    documents = metadata["documents"]
-    if documents not in choices("documents", DOCUMENTS_TYPE):
-        raise ValueError(f"its documents are {str(documents)[:40]!r}, and none, line or file is expected")
+    documents, known = metadata["documents"], choices("documents", DOCUMENTS_TYPE)
+    if documents not in known:
+        raise ValueError(f"its documents are {str(documents)[:40]!r}, and one of {', '.join(known)} is expected")
     return str(documents)
 
 

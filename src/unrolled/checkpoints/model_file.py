@@ -30,7 +30,7 @@ from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
 
 @dataclass(frozen=True)
 class TextModelFile:
-    """The content of the file of a text model. `documents` is none, line or file; `history` has facts of its training."""
+    """The content of a text model's file. `documents` is a choice of `--documents`; `history` has facts of its training."""
 
     model: RecurrentLM
     tokenizer: Tokenizer

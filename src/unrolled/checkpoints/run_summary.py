@@ -1,4 +1,4 @@
-"""What a run folder tells without its model: for a list of runs. Nothing here needs torch."""
+"""Facts of a run folder that need no model to be loaded: for a list of runs. Nothing here needs torch."""
 
 from __future__ import annotations
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from unrolled.exchange.c_source import c_source
-from unrolled.exchange.export_job import ExportError, ExportJob, ExportResult, check_rounding
+from unrolled.exchange.export_job import ExportJob, ExportResult, check_rounding, run_program
 from unrolled.runtime.portable import PortableNetwork
 
 OPTIMIZATIONS = ("-O0", "-O3")
-TIMEOUT_SECONDS = 600
 
 
 def export(job: ExportJob) -> ExportResult:
@@ -44,8 +42,5 @@ def run_c_test(compiler: str, source: str, *flags: str) -> str:
         path.write_text(source, "utf-8")
         command = [compiler, "-std=c99", *flags, "-DTEST", str(path), "-o", str(program), "-lm"]
         for arguments in (command, [str(program)]):
-            done = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
-            if done.returncode:
-                lines = (done.stderr or done.stdout).strip().splitlines()[:3]
-                raise ExportError(f"The C file fails its test: {' / '.join(lines)}; nothing was written.")
-        return done.stdout.strip().removeprefix("ok: ")
+            output = run_program(arguments, "The C file fails its test", reason_lines=slice(3))
+        return output.strip().removeprefix("ok: ")

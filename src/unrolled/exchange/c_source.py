@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from unrolled import __version__
 from unrolled.exchange.vectors import TestVectors, make_vectors
+from unrolled.generation.prompt_replacements import PromptReplacements, prompt_replacements
 from unrolled.runtime import portable as step
 from unrolled.runtime.portable import FloatMatrix, Int4Matrix, Int8Matrix, Matrix, PortableLayer, PortableNetwork
 from unrolled.runtime.text_network import GATE_NAMES
@@ -84,6 +85,7 @@ def c_source(portable: PortableNetwork, tokenizer: Tokenizer, title: str, file_n
         "DEFINES": "".join(f"#define RNN_{name} {value}\n" for name, value in macros.items()) + _table_value(portable),
         "TABLES": "\n".join([*tables.parts, layers]),
         "VECTORS": _vectors(make_vectors(portable)),
+        "REPLACED": _replaced(prompt_replacements(tokenizer)),
         "GATE_ORDER": ", ".join(GATE_NAMES[portable.network.cell]),
         "TANH_P": _horner(step.TANH_P, "s"),
         "TANH_Q": _horner(step.TANH_Q, "s"),
@@ -184,6 +186,13 @@ def _vectors(vectors: TestVectors) -> str:
             f"static const uint32_t TEST_HASHES[] = {{\n{hashes}}};",
         ]
     )
+
+
+def _replaced(replacements: PromptReplacements) -> str:
+    """Return the replacements as a C array: characters, 0, their replacement, 0, and so on; those of all others come last."""
+    groups = [*replacements.characters.items(), (replacements.other, "")]
+    numbers = [str(ord(character)) for text, characters in groups for character in f"{characters}\0{text}\0"]
+    return f"static const uint32_t REPLACED[] = {{\n{_wrap(numbers)}}};"
 
 
 def _horner(coefficients: NDArray[np.float32], variable: str) -> str:

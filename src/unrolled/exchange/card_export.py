@@ -1,4 +1,4 @@
-"""`--to card`: a model card, README.md in the form of Hugging Face: data, loss beside baselines, what is memorized, limits."""
+"""`--to card`: a model card, README.md in the form of Hugging Face: data, loss and baselines, what is memorized, limits."""
 
 from __future__ import annotations
 
@@ -60,26 +60,28 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
     rows = [("this model", history.get("val_nats")), *facts.get("baselines", {}).items()]
     table = [f"| {name} | {nats / math.log(2):.3f} |" for name, nats in rows if isinstance(nats, float)]
     if isinstance(history.get("test_nats"), float):
-        table.append(f"| this model, on the test part, which chose nothing | {history['test_nats'] / math.log(2):.3f} |")
+        name = "this model, on the test split, which is not used for model selection"
+        table.append(f"| {name} | {history['test_nats'] / math.log(2):.3f} |")
+    unit = "byte" if job.model.tokenizer.reads_bytes else "character"
     memorized = (
         f"{facts['memorized']:.1%} of a sample of {MEMORY_TOKENS:,} tokens lies in passages of {COPY_LENGTH} tokens or more "
         "that stand in the training text word for word."
         if "memorized" in facts
-        else "Not measured: the training text is not at hand."
+        else "Not measured: the training text was not found."
     )
     known = {key: history[key] for key in ("steps", "epochs", "seconds", "seed") if key in history}
     known = {key: round(value, 2) if isinstance(value, float) else value for key, value in known.items()}
     return "\n".join(
         [
             "---", "library_name: unrolled", "pipeline_tag: text-generation", "tags:", "- rnn", f"- {network.cell}",
-            "- character-level" if not job.model.tokenizer.reads_bytes else "- byte-level", "---", "",
+            f"- {unit}-level", "---", "",
             f"# {_line(job.title)}", "",
             f"{_line(job.description)}, trained with unrolled {__version__}. The next token is predicted from a state of "
             f"{network.hidden_size} numbers a layer{', twice (h and c)' if network.cell == 'lstm' else ''}.", "",
             "## Data", "",
             f"{_line(str(job.command)) or 'Not known: the model file is not in its run folder.'}", "",
-            "The figures are of the validation part, which also chose the checkpoint, unless they say otherwise.", "",
-            "## Loss", "", "| | bits per character |", "|---|---|", *(table or ["| this model | not known |"]), "",
+            "The figures are of the validation split, by which the checkpoint was selected, unless they say otherwise.", "",
+            "## Loss", "", f"| | bits per {unit} |", "|---|---|", *(table or ["| this model | not known |"]), "",
             "## Memorization", "", memorized, "",
             "## Training", "", *(f"- {key}: {value}" for key, value in known.items()), "",
             "## Use", "", "```sh", f"unrolled sample {job.path.name} --prompt \"The \"", "```", "",

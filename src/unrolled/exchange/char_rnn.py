@@ -20,7 +20,7 @@ from unrolled.errors import ModelError
 from unrolled.exchange.source_model import LayerWeights, SourceModel
 from unrolled.exchange.torch7 import Table, TorchObject
 from unrolled.exchange.torch7_graph import Expression, graph_outputs, tensor
-from unrolled.exchange.vocabulary import Token, VocabularyFile, build_vocabulary, tokens_of
+from unrolled.exchange.vocabulary import VocabularyFile, build_vocabulary, checkpoint_tokens
 
 FILE_ORDERS = {"lstm": "ifog", "gru": "zrn", "gru-reset-before": "zrn", "rnn": ""}
 NOT_KNOWN = "The graph of the model computes none of the cells LSTM, GRU and RNN of char-rnn, so it cannot be imported"
@@ -40,27 +40,11 @@ def read_char_rnn(checkpoint: Table, vocabulary_file: VocabularyFile | None = No
     notes = [f"dropout {dropout:g} between the layers is active in training only"] * (dropout > 0)
     if cell.startswith("gru"):
         notes.append("the update gate z of the file is 1 - z of ours: its weights change their signs")
-    vocabulary = build_vocabulary(_tokens(checkpoint, vocabulary_file, len(bias)))
+    vocabulary = build_vocabulary(checkpoint_tokens(checkpoint.get("vocab"), len(bias), vocabulary_file))
     return SourceModel(
         "char-rnn checkpoint", cell, tuple(layer for _, layer in layers), weight, bias, vocabulary, embedding,
         FILE_ORDERS[cell], (*notes, *vocabulary.notes), _facts(checkpoint, dropout),
     )  # fmt: skip
-
-
-def _tokens(checkpoint: Table, vocabulary_file: VocabularyFile | None, num_tokens: int) -> list[Token]:
-    if vocabulary_file is not None:
-        return vocabulary_file.tokens(num_tokens)
-    vocab = checkpoint.get("vocab")
-    entries = vocab.entries if isinstance(vocab, Table) else {}
-    ids = {token: int(index) for token, index in entries.items() if isinstance(token, bytes) and isinstance(index, float)}
-    tokens = tokens_of(ids, num_tokens)
-    if tokens is None:
-        raise ModelError(
-            f"The vocabulary in the checkpoint has {len(entries)} entries, and the output layer of the model has "
-            f"{num_tokens} tokens: "
-            "give the right one with --vocabulary."
-        )
-    return tokens
 
 
 def _facts(checkpoint: Table, dropout: float) -> dict[str, Any]:

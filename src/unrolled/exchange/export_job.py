@@ -7,6 +7,7 @@ with, so that a fault in what is written is found by arithmetic that does not sh
 from __future__ import annotations
 
 import math
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,11 @@ SHAPES = ((1, 1), (7, 3), (40, 2))
 
 TOLERANCE = 2e-4
 """Largest difference of a logit or a state, in float32, as a fraction of the largest value."""
+
+TIMEOUT_SECONDS = 600
+"""Time that a program may take to check an exported file."""
+
+LAST_LINE = slice(-1, None)
 
 MAX_COST_TOKENS, COST_COLUMNS, COST_WARMUP = 16_384, 64, 64
 
@@ -172,6 +178,24 @@ def check_rounding(job: ExportJob, portable: PortableNetwork) -> tuple[list[str]
     return checks, {"rounding": rounding_cost(job, portable)}
 
 
-def describe_sizes(sizes: Sequence[int]) -> str:
-    """Return sizes in bytes as text."""
-    return ", ".join(f"{size:,} bytes" for size in sizes)
+def run_program(command: Sequence[str], fault: str, text: str | None = None, reason_lines: slice = LAST_LINE) -> str:
+    """Run a program that checks an exported file, with `text` as its input; return its output.
+
+    Args:
+        command: The program and its arguments.
+        fault: What it means that the program fails, for the message.
+        text: Its standard input.
+        reason_lines: The lines of its error output that say why.
+
+    Raises:
+        ExportError: It fails, or takes longer than `TIMEOUT_SECONDS`.
+    """
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        limit = f"{Path(command[0]).name} takes longer than {TIMEOUT_SECONDS} s to check it"
+        raise ExportError(f"The exported file is too large: {limit}; nothing was written.") from error
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise ExportError(f"{fault}: {' / '.join(lines[reason_lines])}; nothing was written.")
+    return done.stdout

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import subprocess
 
 from unrolled.errors import UsageError
-from unrolled.exchange.export_job import ExportError, ExportJob, ExportResult, check_rounding
+from unrolled.exchange.export_job import ExportJob, ExportResult, check_rounding, run_program
 from unrolled.exchange.vectors import make_vectors
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.views.html_page import STATIC
 from unrolled.views.js_linker import link
 from unrolled.views.writer_page import writer_page
 
-TIMEOUT_SECONDS = 600
 REPLAY = """
 let text = "";
 for await (const chunk of process.stdin) text += chunk;
@@ -51,11 +48,6 @@ def replay_in_node(node: str, page: str) -> None:
     """Replay the test vectors of a page with its own arithmetic. Raises `ExportError` if a bit differs."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     data = found[1] if found else "{}"
-    json.loads(data)
     script = link(STATIC, "writer/model.js") + REPLAY
-    done = subprocess.run(
-        [node, "--input-type=module", "--eval", script], input=data, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ExportError(f"The page computes something else than the model ({reason}); nothing was written.")
+    command = [node, "--input-type=module", "--eval", script]
+    run_program(command, "The page computes something else than the model", data)

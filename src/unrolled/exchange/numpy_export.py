@@ -1,8 +1,7 @@
-"""`--to numpy`: one readable Python file that needs numpy only, beside the model's weights as safetensors."""
+"""`--to numpy`: one readable Python file that needs numpy only, and the model's weights as safetensors next to it."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,11 +19,11 @@ from unrolled.exchange.export_job import (
     States,
     compare_with_reference,
     reference_run,
+    run_program,
 )
 from unrolled.runtime.portable import Floats
 from unrolled.runtime.text_network import GATE_NAMES
 
-TIMEOUT_SECONDS = 600
 CHECK_TOKENS, CHECK_LOGITS = 20, 8
 
 CELL_STEPS = {
@@ -157,7 +156,7 @@ def export(job: ExportJob) -> ExportResult:
 
 
 def numpy_script(job: ExportJob, weights_name: str) -> str:
-    """Return the Python file of a model whose weights are in the file `weights_name` beside it."""
+    """Return the Python file of a model whose weights are in the file `weights_name` next to it."""
     network, tokenizer = job.model.network, job.model.tokenizer
     if network.cell not in GATE_NAMES:
         raise UsageError(f"The cell {network.cell} has no numpy form; these have: {', '.join(GATE_NAMES)}.")
@@ -219,10 +218,7 @@ def script_runner(path: Path) -> Runner:
         states_by_name = {f"state_{index}": np.ascontiguousarray(part) for index, part in enumerate(parts)}
         save_file({"ids": np.ascontiguousarray(ids), **states_by_name}, inputs)
         command = [sys.executable, "-I", "-c", RUNNER, str(path), str(inputs), str(outputs)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise ExportError(f"The exported Python file fails: {reason}; nothing was written.")
+        run_program(command, "The exported Python file fails")
         arrays = load_file(outputs)
         if len(arrays) != len(parts) + 1:
             raise ExportError(f"The exported Python file has {len(arrays) - 1} states, and the model has {len(parts)}.")

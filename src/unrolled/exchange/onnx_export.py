@@ -1,4 +1,4 @@
-"""`--to onnx`: a sequence graph and, beside it, a step graph, both run by onnxruntime before they are written."""
+"""`--to onnx`: a sequence graph and, in a file next to it, a step graph, both run by onnxruntime before they are written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def export(job: ExportJob) -> ExportResult:
 
 
 def step_path(out: Path) -> Path:
-    """Return the path of the step graph beside that of the sequence graph: `book.onnx`, `book.step.onnx`."""
+    """Return the path of the step graph, next to that of the sequence graph: `book.onnx`, `book.step.onnx`."""
     return out.with_name(f"{out.stem}.step{out.suffix}")
 
 

@@ -187,7 +187,7 @@ def _embedding_and_head(
         for name, matrix in matrices.items()
         if name.removesuffix("weight") + "bias" in vectors and matrix.shape[1] == units
     ]
-    if not heads:  # without a bias: told from the embedding by its name or its place
+    if not heads:  # without a bias: distinguished from the embedding by its name or its place
         heads = [name for name, matrix in matrices.items() if matrix.shape[1] == units and "emb" not in name.lower()][-1:]
     if len(heads) != 1:
         raise ModelError(

@@ -10,8 +10,6 @@ nn.Linear, and `idx_to_token` the vocabulary, from 1. A layer has one matrix `(D
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from unrolled.errors import ModelError
@@ -19,7 +17,7 @@ from unrolled.exchange.gate_orders import layer_in_our_order, negated_gate
 from unrolled.exchange.source_model import LayerWeights, SourceModel
 from unrolled.exchange.torch7 import Table, Tensor, TorchObject
 from unrolled.exchange.torch7_graph import tensor
-from unrolled.exchange.vocabulary import Token, VocabularyFile, build_vocabulary, tokens_of
+from unrolled.exchange.vocabulary import VocabularyFile, build_vocabulary, checkpoint_tokens
 
 CELL_CLASSES = {"nn.LSTM": ("lstm", 4, "ifog"), "nn.GRU": ("gru-reset-before", 3, "zrn"), "nn.VanillaRNN": ("rnn", 1, "")}
 NORMALIZATIONS = ("nn.BatchNormalization", "cudnn.BatchNormalization")
@@ -56,7 +54,7 @@ def read_torch_rnn(model: TorchObject, vocabulary_file: VocabularyFile | None = 
         raise ModelError("The nn.LanguageModel of the file lacks nn.Linear or recurrent layers of one kind.")
     cell, _, order = CELL_CLASSES[classes[0]]
     notes = _notes(cell, dropout, any(module.class_name in NORMALIZATIONS for module in modules))
-    vocabulary = build_vocabulary(_tokens(model, vocabulary_file, len(head[1])))
+    vocabulary = build_vocabulary(checkpoint_tokens(model.get("idx_to_token"), len(head[1]), vocabulary_file))
     return SourceModel(
         "torch-rnn checkpoint", cell, tuple(layers), head[0], head[1], vocabulary, embedding, order,
         (*notes, *vocabulary.notes), {"dropout": dropout} if dropout else {},
@@ -106,19 +104,3 @@ def _after_normalization(layer: LayerWeights, scale: np.ndarray | None, shift: n
     if scale is None or shift is None:
         return layer
     return LayerWeights(layer.weight_ih * scale, layer.weight_hh, layer.bias + layer.weight_ih @ shift, layer.bias_hh)
-
-
-def _tokens(model: TorchObject, vocabulary_file: VocabularyFile | None, num_tokens: int) -> list[Token]:
-    if vocabulary_file is not None:
-        return vocabulary_file.tokens(num_tokens)
-    table = model.get("idx_to_token")
-    entries: dict[Any, Any] = table.entries if isinstance(table, Table) else {}
-    by_id = {int(index): token for index, token in entries.items() if isinstance(index, float) and isinstance(token, bytes)}
-    tokens = tokens_of(by_id, num_tokens)
-    if tokens is None:
-        raise ModelError(
-            f"The vocabulary in the checkpoint has {len(entries)} entries, and the output layer of the model has "
-            f"{num_tokens} tokens: "
-            "give the right one with --vocabulary."
-        )
-    return tokens

@@ -15,6 +15,7 @@ from typing import Any
 
 from unrolled.atomic_io import storage_error
 from unrolled.errors import ModelError
+from unrolled.exchange.torch7 import Table
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
 MAX_VOCABULARY_BYTES = 256 << 20
@@ -98,7 +99,7 @@ def _byte_vocabulary(values: list[int]) -> Vocabulary:
 
 
 def _character_vocabulary(tokens: list[str | None]) -> Vocabulary:
-    """Return a vocabulary of characters; tokens for padding, unknown and end become a character or the eos, and are told."""
+    """Return a vocabulary of characters; padding, unknown and end become a character or the eos, with a note."""
     characters: dict[int, str] = {index: token for index, token in enumerate(tokens) if token is not None and len(token) == 1}
     if len(set(characters.values())) != len(characters):
         double = Counter(characters.values()).most_common(1)[0][0]
@@ -234,6 +235,29 @@ class VocabularyFile:
             )
         tokens: list[Token] = [None] * (num_tokens - len(characters))
         return tokens + [*characters]
+
+
+def checkpoint_tokens(table: Any, num_tokens: int, vocabulary_file: VocabularyFile | None) -> list[Token]:
+    """Return the tokens of a Torch7 checkpoint: those of the vocabulary file, or without one, those that its table names.
+
+    The table maps bytes to ids, as in char-rnn, or ids to bytes, as in torch-rnn; ids are Lua's numbers, from 1.
+    Raises `ModelError` if they are not the tokens of an output layer of `num_tokens`.
+    """
+    if vocabulary_file is not None:
+        return vocabulary_file.tokens(num_tokens)
+    entries = table.entries if isinstance(table, Table) else {}
+    pairs = [item for item in entries.items() if {type(part) for part in item} == {bytes, float}]
+    tokens = tokens_of({_without_fraction(key): _without_fraction(value) for key, value in pairs}, num_tokens)
+    if tokens is None:
+        raise ModelError(
+            f"The vocabulary in the checkpoint has {len(entries)} entries, and the output layer of the model has "
+            f"{num_tokens} tokens: give the right one with --vocabulary."
+        )
+    return tokens
+
+
+def _without_fraction(value: bytes | float) -> bytes | int:
+    return int(value) if isinstance(value, float) else value
 
 
 def _ordered_characters(text: str, order: str) -> list[str]:

@@ -55,13 +55,19 @@ def random_below(limit: int, seed: int, position: int) -> int:
 
 
 def token_odds(logits: Floats, temperature: float) -> NDArray[np.int64]:
-    """Return the odds of each of V tokens as integers, those of the most likely one 2^30; temperature 0 keeps only that one."""
-    if temperature == 0:
+    """Return the odds of each of V tokens as integers, those of the most likely one 2^30.
+
+    Only that one is kept at temperature 0, or at one so low that its logit divided by the temperature is no float32.
+    """
+    best = int(np.argmax(logits))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        scaled = logits / np.float32(temperature)
+        differences = scaled - scaled[best]
+    if temperature == 0 or not np.isfinite(scaled[best]):
         odds = np.zeros(len(logits), np.int64)
-        odds[int(np.argmax(logits))] = 1 << ODDS_BITS
+        odds[best] = 1 << ODDS_BITS
         return odds
-    scaled = logits / np.float32(temperature)
-    return (portable_exp(scaled - scaled.max()) * np.float32(1 << ODDS_BITS)).astype(np.int64)
+    return (portable_exp(differences) * np.float32(1 << ODDS_BITS)).astype(np.int64)
 
 
 def filter_odds(odds: NDArray[np.int64], top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> NDArray[np.int64]:

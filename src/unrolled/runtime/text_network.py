@@ -124,7 +124,7 @@ class TextNetwork:
 class TextModel:
     """The content of the file of a text model: the network, the tokenizer, and what is known about it.
 
-    `documents` is none, line or file; `options` is what the network was built with, `history` has facts of its training.
+    `documents` is a choice of `--documents`; `options` is what the network was built with, `history` has facts of its training.
     """
 
     network: TextNetwork

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.generation.prompt_replacements import prompt_replacements
 from unrolled.runtime.portable import Floats, Int8Matrix, Matrix, PortableLayer, PortableNetwork
 from unrolled.text.tokenizer import Tokenizer
 from unrolled.views.html_page import pack_array, render_page
@@ -37,11 +38,15 @@ def writer_page(portable: PortableNetwork, tokenizer: Tokenizer, title: str, sub
 def token_data(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return the tokens of a model as JSON values."""
     num_characters = tokenizer.vocab_size - (tokenizer.eos_id is not None)
+    replacements = prompt_replacements(tokenizer)
     return {
         "isBytes": tokenizer.reads_bytes,
         "codePoints": tokenizer.code_point_of_id[:num_characters].tolist(),
         "beginId": tokenizer.bos_id,
         "endId": tokenizer.eos_id,
+        "normalForm": None if tokenizer.normalization == "none" else tokenizer.normalization.upper(),
+        "replacements": list(replacements.characters.items()),
+        "otherReplacement": replacements.other,
     }
 
 

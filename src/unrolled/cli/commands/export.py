@@ -64,6 +64,6 @@ def _print_result(result: ExportResult) -> None:
         print(f"weights: {result.facts['weights']}; what the rounding costs is not known without a text: name one with --text")
     if "flash_bytes" in result.facts:
         flash, ram = result.facts["flash_bytes"], result.facts["ram_bytes"]
-        print(f"flash: {flash:,} bytes of tables and some 8 kB of code; RAM: {ram:,} bytes")
+        print(f"flash: {flash:,} bytes of tables and 3 to 10 kB of code; RAM: {ram:,} bytes")
     for path, content in result.files.items():
         print(f"wrote {path} ({len(content):,} bytes)")

@@ -7,6 +7,7 @@ Examples:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,29 @@ def run(argv: list[str]) -> int:
         return 0
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(printable(f"{name:{width}}  {_shown(value)}"))
+        nested = {part: item for part, item in value.items() if isinstance(item, dict)} if isinstance(value, dict) else {}
+        flat = {part: item for part, item in value.items() if part not in nested} if nested else value
+        print(printable(f"{name:{width}}  {_shown(flat)}"))
+        for line in _nested_lines(nested, "  "):
+            print(printable(line))
     return 0
+
+
+def _nested_lines(facts: dict[str, Any], indent: str) -> Iterator[str]:
+    """Yield a line for each fact that is known, those of a nested group below its name."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield f"{indent}{name}:"
+            yield from _nested_lines(value, indent + "  ")
+        elif value not in (None, []):
+            yield f"{indent}{name}: {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_shown, value))
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else f"{value:,}" if type(value) is int else str(value)

@@ -300,6 +300,7 @@ int rnn_sample(const rnn_model *model, float temperature, uint64_t seed, uint64_
         if (model->logits[i] > model->logits[best]) best = i;
     if (temperature == 0) return best;
     float largest = model->logits[best] / temperature;
+    if (!(largest - largest == 0)) return best; /* infinite: the temperature is almost 0 */
     uint64_t total = 0;
     for (int i = 0; i < RNN_VOCAB; i++) total += (uint64_t)(rnn_exp(model->logits[i] / temperature - largest) * 1073741824.0f);
     uint64_t number = random_below(total, seed, position), cumulative = 0;
@@ -395,15 +396,37 @@ int main(void) {
 #include <stdio.h>
 #include <stdlib.h>
 
+#if !RNN_BYTES
+/* What replaces characters of a prompt that the model does not know: some characters, 0, their replacement, 0, and so on. The
+   last replacement, of no characters, is that of all others. */
+@REPLACED@
+
+static const uint32_t *replacement(uint32_t code_point) {
+    const uint32_t *r = REPLACED;
+    for (;;) {
+        int is_last = !*r, is_found = 0;
+        for (; *r; r++) is_found |= *r == code_point;
+        r++;
+        if (is_found || is_last) return r;
+        while (*r++) {}
+    }
+}
+#endif
+
+/* The next character of UTF-8; a byte that is in none is 0xDC00 plus the byte, which no model knows. */
 static int next_character(const unsigned char **text, uint32_t *code_point) {
     const unsigned char *t = *text;
     if (!*t) return 0;
-#if !RNN_BYTES
-    int more = *t >= 0xF0 ? 3 : *t >= 0xE0 ? 2 : *t >= 0xC0 ? 1 : 0;
-    *code_point = more ? *t & (0x3F >> more) : *t;
-    for (t++; more && (*t & 0xC0) == 0x80; more--, t++) *code_point = *code_point << 6 | (*t & 0x3F);
-#else
     *code_point = *t++;
+#if !RNN_BYTES
+    if (*code_point >= 0x80) {
+        int more = *code_point >= 0xF0 ? 3 : *code_point >= 0xE0 ? 2 : *code_point >= 0xC0 ? 1 : 0;
+        uint32_t c = *code_point & (0x3F >> more);
+        int i = 0;
+        for (; i < more && (t[i] & 0xC0) == 0x80; i++) c = c << 6 | (t[i] & 0x3F);
+        if (more && i == more) *code_point = c, t += more;
+        else *code_point += 0xDC00;
+    }
 #endif
     *text = t;
     return 1;
@@ -426,11 +449,16 @@ int main(int argc, char **argv) {
     fputs((const char *)prompt, stdout);
     while (next_character(&prompt, &code_point)) {
         int token = rnn_token(code_point);
-        if (token < 0) unknown++;
-        else rnn_step(&model, token), read++;
+        if (token >= 0) rnn_step(&model, token), read++;
+#if !RNN_BYTES
+        else {
+            unknown++;
+            for (const uint32_t *r = replacement(code_point); *r; r++) rnn_step(&model, rnn_token(*r)), read++;
+        }
+#endif
     }
     if (!read) rnn_step(&model, RNN_BEGIN);
-    if (unknown) fprintf(stderr, "%d characters of the prompt are unknown to the model and left out\n", unknown);
+    if (unknown) fprintf(stderr, "%d characters of the prompt are unknown to the model: replaced by similar ones, or removed\n", unknown);
     for (unsigned long long position = 0; position < length; position++) {
         int token = rnn_sample(&model, temperature, seed, position);
         if (token == RNN_END) break;

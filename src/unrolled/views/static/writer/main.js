@@ -5,6 +5,7 @@ import { byId, element } from "../shared/dom.js";
 import { UnsupportedBrowserError } from "../shared/packed_arrays.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpTheme } from "../shared/theme.js";
+import { writeText } from "../shared/visible_text.js";
 import { createTokenizer, findDifference, unpackNetwork } from "./model.js";
 import { createReading, meanBits } from "./reading.js";
 import { MAX_BITS, createTextView } from "./text_view.js";
@@ -12,6 +13,7 @@ import { MAX_BITS, createTextView } from "./text_view.js";
 /** Milliseconds of work between two frames: the page stays usable, and shows at most as many frames as a screen has. */
 const FRAME_MILLISECONDS = 25;
 const MAX_PASTED_TOKENS = 20_000;
+const MAX_UNKNOWN = 20;
 
 const data = pageData();
 const tokenizer = createTokenizer(data.tokens);
@@ -24,6 +26,9 @@ const textOf = (id) => byId(id, HTMLTextAreaElement).value;
 const color = byId("color", HTMLSelectElement);
 /** Counts the tasks; a task that is not the last one stops. */
 let task = 0;
+
+/** @param {string} text */
+const visible = (text) => writeText(element("span"), text, { compact: true });
 
 const nextFrame = () => new Promise((resolve) => setTimeout(resolve));
 
@@ -57,9 +62,18 @@ function showOptions() {
   });
 }
 
-/** @param {string[]} unknown */
+/**
+ * Return a sentence about unknown characters, as nodes.
+ * @param {Map<string, string>} unknown each character, and what is read in its place
+ */
 function unknownNote(unknown) {
-  return unknown.length ? `Left out, because the model does not know them: ${unknown.slice(0, 20).join(" ")}. ` : "";
+  const shown = [...unknown].slice(0, MAX_UNKNOWN);
+  const groups = [...new Set(shown.map(([, text]) => text))].map((text) => {
+    const characters = shown.filter((item) => item[1] === text).flatMap(([character]) => [" ", visible(character)]);
+    return [...characters, ...(text ? [" read as ", visible(text)] : [" left out"])];
+  });
+  const more = unknown.size > MAX_UNKNOWN ? `; ${unknown.size - MAX_UNKNOWN} more. ` : ". ";
+  return groups.length ? ["Not known to the model:", ...groups.flatMap((group, i) => (i ? [";", ...group] : group)), more] : [];
 }
 
 /**
@@ -79,6 +93,11 @@ async function inSlices(own, work, show) {
   return true;
 }
 
+/** Bring the text into view where it is below the forms, as on a phone. */
+function scrollToText() {
+  if (byId("text").getBoundingClientRect().top > window.innerHeight * 2 / 3) byId("view-controls").scrollIntoView();
+}
+
 /** @param {boolean} isRunning */
 function setRunning(isRunning) {
   byId("stop", HTMLButtonElement).disabled = !isRunning;
@@ -96,33 +115,36 @@ function setUp(network) {
    * @param {number[]} promptIds
    * @param {boolean} isShown
    */
-  async function writeText(own, reading, promptIds, isShown) {
+  async function writeTokens(own, reading, promptIds, isShown) {
     const [temperature, seed, length] = [Math.max(0, Number(input("temperature").value) || 0), integer("seed"), integer("length")];
     reading.beginDocument();
-    promptIds.forEach((id) => reading.append(id, true));
     if (isShown) view.show(reading.tokens);
-    let [shown, written] = [reading.tokens.length, 0];
-    const start = performance.now();
-    return inSlices(own, () => written < length && reading.write(temperature, seed) !== null && ++written < length, () => {
+    let [shown, numRead, written, start] = [0, 0, 0, 0];
+    return inSlices(own, () => {
+      if (numRead < promptIds.length) return Boolean(reading.append(promptIds[numRead++], true));
+      start ||= performance.now();
+      return written < length && reading.write(temperature, seed) !== null && ++written < length;
+    }, () => {
       if (!isShown) return;
       view.showNew(shown);
       shown = reading.tokens.length;
-      const speed = written / (performance.now() - start) * 1000;
+      const speed = written / Math.max(1, performance.now() - start) * 1000;
       byId("speed").textContent = `${written} tokens, ${Math.round(speed).toLocaleString("en")} a second`;
     });
   }
 
   async function write() {
     const [own, held] = [++task, hold()];
-    const { ids, unknown } = tokenizer.encode(textOf("prompt"));
+    const { ids, unknown } = tokenizer.encodePrompt(textOf("prompt"));
     setRunning(true);
-    byId("summary").textContent = unknownNote(unknown);
+    byId("summary").replaceChildren(...unknownNote(unknown));
     byId("held").hidden = true;
+    scrollToText();
     const reading = newReading(null);
-    const isDone = await writeText(own, reading, ids, true);
+    const isDone = await writeTokens(own, reading, ids, true);
     if (isDone && held) {
       const heldReading = newReading(held);
-      if (await writeText(own, heldReading, ids, false)) showHeld(textFrom(reading.tokens), textFrom(heldReading.tokens));
+      if (await writeTokens(own, heldReading, ids, false)) showHeld(textFrom(reading.tokens), textFrom(heldReading.tokens));
     }
     if (task === own) setRunning(false);
   }
@@ -133,6 +155,7 @@ function setUp(network) {
     const ids = encoded.ids.slice(0, MAX_PASTED_TOKENS);
     setRunning(true);
     byId("held").hidden = true;
+    scrollToText();
     const readings = held ? [newReading(null), newReading(held)] : [newReading(null)];
     readings.forEach((reading) => reading.beginDocument());
     view.show(readings[0].tokens);
@@ -152,7 +175,7 @@ function setUp(network) {
     const mean = meanBits(plain);
     const change = other ? ` With the unit held: ${meanBits(other).toFixed(3)} (${signed(meanBits(other) - mean)}).` : "";
     const scored = Number.isNaN(mean) ? "At least two known characters are needed." : `${mean.toFixed(3)} bits per token.${change}`;
-    byId("summary").textContent = `${unknownNote(encoded.unknown)}${cut}${scored}`;
+    byId("summary").replaceChildren(...unknownNote(encoded.unknown), cut + scored);
     setRunning(false);
   }
 
@@ -176,7 +199,7 @@ function textFrom(tokens) {
 }
 
 /**
- * Show a text beside the one without the held unit; what differs first is marked.
+ * Show the text that was written with the unit held; from the first difference on, it is marked.
  * @param {string} plain
  * @param {string} held
  */

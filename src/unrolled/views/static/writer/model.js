@@ -10,7 +10,12 @@ import { createStepper, drawToken, hashState } from "./portable.js";
 /** @typedef {import("./portable.js").Hold} Hold */
 /** @typedef {{ rows: number, columns: number, weight: string, scale: string }} PackedMatrix */
 /** @typedef {{ tokens: number[], hashes: number[], temperature: number, seed: number, drawn: number[] }} Vectors */
-/** @typedef {{ isBytes: boolean, codePoints: number[], beginId: number, endId: number | null }} Tokens */
+/**
+ * The tokens of the model, the normal form of its texts, and what `unrolled sample` puts in place of unknown characters of a
+ * prompt: pairs of a replacement and the characters that it replaces, and the replacement of all others.
+ * @typedef {{ isBytes: boolean, codePoints: number[], beginId: number, endId: number | null, normalForm: string | null,
+ *   replacements: [string, string][], otherReplacement: string }} Tokens
+ */
 
 /** @param {PackedMatrix | null} packed */
 async function unpackMatrix(packed) {
@@ -69,21 +74,41 @@ export function findDifference(network, vectors) {
  * Return what turns a text into ids and ids into text.
  * @param {Tokens} tokens
  */
-export function createTokenizer({ isBytes, codePoints, endId }) {
-  const idOf = new Map(codePoints.map((codePoint, id) => [codePoint, id]));
+export function createTokenizer({ isBytes, codePoints, endId, normalForm, replacements, otherReplacement }) {
+  const idOf = new Map(codePoints.map((codePoint, id) => [String.fromCodePoint(codePoint), id]));
+  const replacementOf = new Map(replacements.flatMap(([text, characters]) => Array.from(characters, (c) => [c, text])));
+
+  /**
+   * @param {string} text
+   * @param {(character: string) => string} replace what is read in place of an unknown character
+   */
+  function encode(text, replace) {
+    /** @type {Map<string, string>} */
+    const unknown = new Map();
+    if (isBytes) return { ids: [...new TextEncoder().encode(text)], unknown };
+    /** @type {number[]} */
+    const ids = [];
+    for (const character of normalForm ? text.normalize(normalForm) : text) {
+      if (!idOf.has(character)) unknown.set(character, replace(character));
+      for (const read of unknown.get(character) ?? character) ids.push(idOf.get(read) ?? 0);
+    }
+    return { ids, unknown };
+  }
+
   return {
     endId,
 
     /**
-     * Return the ids of a text, and its characters that the model does not know, which are left out.
+     * Return the ids of a text; characters that the model does not know are left out, and are the keys of `unknown`.
      * @param {string} text
      */
-    encode(text) {
-      const units = isBytes ? [...new TextEncoder().encode(text)] : Array.from(text, (character) => character.codePointAt(0) ?? 0);
-      const known = units.filter((unit) => idOf.has(unit));
-      const unknown = new Set(units.filter((unit) => !idOf.has(unit)));
-      return { ids: known.map((unit) => idOf.get(unit) ?? 0), unknown: [...unknown].map((unit) => String.fromCodePoint(unit)) };
-    },
+    encode: (text) => encode(text, () => ""),
+
+    /**
+     * Return the ids of a prompt; characters that the model does not know are replaced as `unknown` says.
+     * @param {string} text
+     */
+    encodePrompt: (text) => encode(text, (character) => replacementOf.get(character) ?? otherReplacement),
 
     /** Return a function from the next id to the text that it completes. */
     decoder() {

@@ -354,6 +354,7 @@ export function drawToken(logits, temperature, seed, position) {
   const divisor = f(temperature);
   if (divisor === 0) return best;
   const largest = f(logits[best] / divisor);
+  if (!Number.isFinite(largest)) return best;
   const odds = Array.from(logits, (value) => Math.floor(exp(f(f(value / divisor) - largest)) * 1073741824));
   const number = randomBelow(odds.reduce((total, value) => total + value, 0), seed, position);
   let cumulative = 0;

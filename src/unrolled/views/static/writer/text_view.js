@@ -53,7 +53,7 @@ export function createTextView(container, detail, label) {
     if (withGuesses) {
       created.append(visible(token.id), ...token.guesses.map(([id, p]) => {
         const guess = writeText(element("span", { className: "guess" }), label(id), { end: label(id) === "", compact: true });
-        guess.style.opacity = String(0.35 + 0.65 * p);
+        guess.style.opacity = String(0.65 + 0.35 * p); // the least likely one is still readable
         return guess;
       }));
     } else writeText(created, label(token.id));
@@ -71,7 +71,8 @@ export function createTextView(container, detail, label) {
     const token = tokens[current];
     if (!token) return detail.replaceChildren();
     spanAt(current)?.classList.add("current");
-    const bits = Number.isNaN(token.bits) ? "nothing before it" : `${token.bits.toFixed(2)} bits`;
+    const change = changes[current] ? ` (${changes[current] < 0 ? "" : "+"}${changes[current].toFixed(2)} with the unit held)` : "";
+    const bits = Number.isNaN(token.bits) ? "nothing before it" : `${token.bits.toFixed(2)} bits${change}`;
     const heading = element("h2", {}, `Character ${current + 1}: `, visible(token.id), `, ${bits}`);
     const rows = token.guesses.map(([id, p]) => {
       const bar = element("span", { className: "bar" });
