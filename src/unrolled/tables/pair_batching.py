@@ -129,7 +129,7 @@ class PairDataset:
         notes = []
         for lines, what in (
             (self.cut_rows, f"cut to their first {self.spec.step_limit:,} steps"),
-            (self.left_out_rows, f"left out, since their target has more than {self.spec.step_limit:,} steps"),
+            (self.left_out_rows, f"left out, since the target has more than {self.spec.step_limit:,} steps"),
         ):
             if lines:
                 rows = f"{len(lines):,} of {self.num_read:,} rows {agree(len(lines), 'are')}"

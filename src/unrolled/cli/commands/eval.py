@@ -5,7 +5,7 @@ metrics of the predictions on a table.
 
 Examples:
   unrolled eval runs/book                    its own test split
-  unrolled eval runs/book --split validation the split that chose the model
+  unrolled eval runs/book --split validation the one used for model selection
   unrolled eval runs/book other.txt          another text
   unrolled eval runs/book --window 256       to compare with windowed models
   unrolled eval runs/book --baselines        with n-grams, xz and uniform
@@ -68,7 +68,7 @@ def run(argv: list[str]) -> int:
     split = "the text" if result.split == "all" else f"the {result.split} split"
     print(f"{loss_text}{error} over {plural(result.num_chars, 'character')} of {split} ({result.context})")
     if result.split == "validation" and not inputs:
-        print_note("the validation split chose the best step and the temperature: its loss is a little too low")
+        print_note("the validation split was used to select the step and the temperature: its loss is a little too low")
     if baselines is not None:
         print(baselines.to_text(result.nats))
     return 0
