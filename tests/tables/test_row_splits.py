@@ -102,9 +102,7 @@ def test_the_rows_of_another_table_are_left_out_by_the_same_rules(tmp_path: Path
     assert [source.value for source, _ in task.validation_cells] == [WORDS[0], WORDS[2]]
     assert len(task.validation_rows) == 2
     assert f"{other}: 1 of 4 rows is left out, a cell being empty: line 3" in caplog.text
-    assert (
-        f"{other}: 1 of 4 rows is left out, since the target has more than 9 steps: line 4 (see --max-length)" in caplog.text
-    )
+    assert f"{other}: 1 of 4 rows is left out, since the target has more than 9 steps: line 4 (see --max-length)" in caplog.text
 
 
 def test_single_rows_are_drawn_as_before_the_option(tmp_path: Path) -> None:
