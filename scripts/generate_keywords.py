@@ -23,7 +23,8 @@ from typing import Literal, TypedDict
 '''
 CLASSES = (
     options.DataOptions, options.ModelOptions, options.TrainingOptions, options.MachineOptions, options.RunOptions,
-    options.PairOptions, options.SampleOptions, options.EvaluateOptions, options.ScoreOptions, options.ExplainOptions,
+    options.PairOptions, options.SeriesOptions, options.SampleOptions, options.EvaluateOptions, options.ScoreOptions,
+    options.ExplainOptions,
     options.ReportOptions, options.PredictOptions, ImportOptions,
 )  # fmt: skip
 EXCLUDED = {"prompt"}
@@ -35,7 +36,7 @@ class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwa
     """Options of `train`."""
 
 
-class TrainTableKwargs(TrainKwargs, PairKwargs, total=False):
+class TrainTableKwargs(TrainKwargs, PairKwargs, SeriesKwargs, total=False):
     """Options of `train_table`."""
 
     header: str | None

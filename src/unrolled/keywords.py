@@ -16,7 +16,7 @@ class DataKwargs(TypedDict, total=False):
     glob: str
     train_fraction: float
     test_fraction: float | None
-    split_by: Literal["source", "row", "order"]
+    split_by: Literal["source", "row", "order", "time"]
 
 
 class ModelKwargs(TypedDict, total=False):
@@ -86,6 +86,18 @@ class PairKwargs(TypedDict, total=False):
     image_encoder: Literal["cnn", "mlp"]
     balance: bool
     label_smoothing: float
+
+
+class SeriesKwargs(TypedDict, total=False):
+    """Options of `SeriesOptions`."""
+
+    group_by: str | None
+    order_by: str | None
+    horizon: int | None
+    loss: Literal["auto", "mse", "mae", "quantiles", "gaussian"]
+    quantiles: str
+    center: Literal["none", "row", "group"]
+    scale: Literal["all", "group"]
 
 
 class SampleKwargs(TypedDict, total=False):
@@ -186,7 +198,7 @@ class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwa
     """Options of `train`."""
 
 
-class TrainTableKwargs(TrainKwargs, PairKwargs, total=False):
+class TrainTableKwargs(TrainKwargs, PairKwargs, SeriesKwargs, total=False):
     """Options of `train_table`."""
 
     header: str | None

@@ -7,12 +7,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from unrolled.errors import UsageError
-from unrolled.options import MachineOptions, PairOptions, PredictOptions, TrainRequest, flag_name
+from unrolled.options import MachineOptions, PairOptions, PredictOptions, SeriesOptions, TrainRequest, flag_name
 
 TEXT_OPTIONS = ("documents", "glob", "state_reset_prob")
 """Settings of `train` that only texts have."""
 
-TABLE_OPTIONS = (*(field.name for field in dataclasses.fields(PairOptions)), "target", "validation")
+TABLE_OPTIONS = (
+    *(field.name for group in (PairOptions, SeriesOptions) for field in dataclasses.fields(group)), "target", "validation",
+)  # fmt: skip
 """Settings of `train` that only tables have; a text refuses them, whatever their value."""
 
 

@@ -27,6 +27,7 @@ from unrolled.option_fields import from_dict as from_dict
 from unrolled.option_fields import option as option
 from unrolled.option_fields import present_names as present_names
 from unrolled.option_fields import split_by_class as split_by_class
+from unrolled.series_options import SeriesOptions as SeriesOptions
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class DataOptions:
         ge=0,
         lt=1,
     )
-    split_by: Literal["source", "row", "order"] = option(
+    split_by: Literal["source", "row", "order", "time"] = option(
         "source",
         "How documents and rows are held out. source: drawn at random by the seed, equal documents or sources together; "
-        "row: drawn one by one; order: the last ones. Text without documents is always split in its order.",
+        "row: drawn one by one; order: the last ones; time: the last steps of each series, as always for forecasts and for few "
+        "series. Text without documents is always split in its order.",
     )
 
 
@@ -75,7 +77,7 @@ class TableOptions:
 
     source: str | None = option(None, "Input column, as NAME or NAME:KIND. Without it, INPUT is a text, not a table.")
     target: str | None = option(
-        None, "Column to predict, as NAME or NAME:KIND. KIND: text, label, number, labels, image, vector, frames."
+        None, "Column to predict, as NAME or NAME:KIND. KIND: text, label, number, labels, numbers, image, vector, frames."
     )
     header: str | None = option(None, f"{HEADER_HELP} (default: first, unless columns are given by number)")
     max_length: int | None = option(
@@ -306,6 +308,7 @@ class TrainRequest:
     run: RunOptions = RunOptions()
     table: TableOptions = TableOptions()
     pair: PairOptions = PairOptions()
+    series: SeriesOptions = SeriesOptions()
     explicit: frozenset[str] = frozenset()
     """Names of the settings that the user or a preset set; the recipe may choose the others."""
 
@@ -352,7 +355,7 @@ class TrainRequest:
 
     def groups(self) -> tuple[Any, ...]:
         """Return the option objects, in the order of `OPTION_CLASSES`."""
-        return (self.data, self.model, self.training, self.machine, self.run, self.table, self.pair)
+        return (self.data, self.model, self.training, self.machine, self.run, self.table, self.pair, self.series)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as one dictionary, as `build` takes them."""
@@ -360,9 +363,9 @@ class TrainRequest:
 
 
 OPTION_CLASSES: tuple[type, ...] = (
-    DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions, TableOptions, PairOptions,
+    DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions, TableOptions, PairOptions, SeriesOptions,
 )  # fmt: skip
-GROUP_TITLES = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network")
+GROUP_TITLES = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network", "tables: series")
 """Titles of the option classes in `--help` and in reports."""
 
 BUDGET_OPTIONS = ("minutes", "epochs", "steps")

@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"}, {"analysis_options", "output_paths"},
+    {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"},
+    {"analysis_options", "series_options", "output_paths"},
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"exchange"}, {"models"},
@@ -22,14 +23,15 @@ ORDER = {
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "batching",
     ],
     "tables": [
-        "cell_values", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
-        "label_columns", "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference",
-        "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series", "spec",
-        "column_text", "row_tally", "pair_batching", "row_splits",
+        "cell_values", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics", "column",
+        "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column", "numeric_columns",
+        "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files", "delimited_files",
+        "conll_files", "table_files", "frames", "series", "long_table", "spec", "series_spec", "column_text", "row_tally",
+        "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
-        "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder",
-        "language_model", "sequence_model", "device", "stateful", "kernels",
+        "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "number_loss", "attention", "encoder", "decoder",
+        "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "kernels",
     ],
     "checkpoints": [
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
@@ -42,7 +44,8 @@ ORDER = {
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
+        "language_model", "calibration", "number_predictions", "predictor", "surprisal", "line_surprisal", "ngram",
+        "memorization",
     ],
     "interpret": [
         "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",
@@ -53,7 +56,8 @@ ORDER = {
         "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
-        "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
+        "colored_text", "progress", "svg_curves", "notebook_progress", "series_table", "prediction_writer", "js_linker",
+        "html_page",
         "surprisal_page", "explorer", "report", "writer_page",
     ],
     "analysis": [

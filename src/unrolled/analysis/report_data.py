@@ -18,7 +18,7 @@ from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run
 from unrolled.display import Displayed, page_frame
 from unrolled.errors import UsageError
-from unrolled.options import ReportOptions, TrainRequest
+from unrolled.options import GROUP_TITLES, ReportOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.training.launch import is_table
 from unrolled.views.report import report_page
@@ -69,10 +69,9 @@ def run_sections(run: Run | None, tokens_per_epoch: int | None) -> dict[str, Any
     if run is None:
         return {}
     request, _ = load_request(run)
-    groups = ("data", "model", "training", "machine", "run", "tables: columns", "tables: network")
     settings = [
         {"group": name, "rows": [_setting_row(field, getattr(part, field.name), request) for field in dataclasses.fields(part)]}
-        for name, part in zip(groups, request.groups(), strict=True)
+        for name, part in zip(GROUP_TITLES, request.groups(), strict=True)
         if is_table(request) or not name.startswith("tables")
     ]
     records = list(_valid_records(run.metrics.read()))

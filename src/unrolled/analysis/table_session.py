@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.row_tally import RowTally
+from unrolled.tables.series_rows import evaluation_cells
+from unrolled.tables.series_spec import group_sources, group_table
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table, is_builtin_table, open_table, open_table_or_lines
 
@@ -101,19 +103,21 @@ class TableSession(Displayed):
             if self.run is None:
                 raise UsageError(f"{self.path} is a model without its run folder: name the table to evaluate it on.")
             from unrolled.checkpoints.run_data import load_request  # not at the top: predicting needs no training code
-            from unrolled.training.tasks.table import TableTask
+            from unrolled.training.tasks.series import reopen_table_task
 
             request, origin = load_request(self.run)
             is_builtin = any(is_builtin_table(name) for name in request.inputs)
             if not is_builtin or split == "validation":
-                return _held_out_cells(TableTask.reopen(request, origin, self.saved), split)
+                return _held_out_cells(reopen_table_task(request, origin, self.saved), split)
             table_name, split = request.inputs[0], "test"
         table = (
             table_of_frame(table_name)
             if is_frame(table_name)
             else open_table(table_name, "test", self.spec.table_format(header, encoding), stdin=True)
         )
-        rows = self._read_rows(table)
+        rows: Sequence[tuple[Cell, ...]] = self._read_rows(group_table(table, self.spec))
+        if self.spec.is_stream:
+            rows = evaluation_cells(self.spec, rows, table.name)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
 
     def open_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> tuple[Table, str]:
@@ -128,6 +132,7 @@ class TableSession(Displayed):
             table = open_table_or_lines(name, source.name, format)
         else:
             table = open_table(name, "test", format, stdin=True)
+        table = group_sources(table, self.spec)
         for note in table.notes:
             logger.info(note)
         return table, table.find_column(source.name)

@@ -20,6 +20,7 @@ from unrolled.evaluation.language_model import Evaluation, ratio_standard_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.tables.pair_batching import PairDataset, bucket_by_length
+from unrolled.tables.series_rows import SeriesRows
 from unrolled.text.batching import IGNORE_INDEX
 
 MAX_BATCH_ROWS, MAX_BATCH_STEPS = 256, 1 << 14
@@ -34,7 +35,11 @@ Check = Callable[[], None]
 
 @torch.inference_mode()
 def mean_loss(
-    model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check = lambda: None
+    model: EncoderDecoder,
+    dataset: PairDataset | SeriesRows,
+    row_indices: RowIndices,
+    machine: DeviceConfig,
+    check: Check = lambda: None,
 ) -> float:
     """Return the mean loss of the rows `row_indices`, in nats per target (for numbers: the mean squared error)."""
     return mean_loss_with_error(model, dataset, row_indices, machine, check)[0]
@@ -42,7 +47,11 @@ def mean_loss(
 
 @torch.inference_mode()
 def mean_loss_with_error(
-    model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check = lambda: None
+    model: EncoderDecoder,
+    dataset: PairDataset | SeriesRows,
+    row_indices: RowIndices,
+    machine: DeviceConfig,
+    check: Check = lambda: None,
 ) -> tuple[float, float | None]:
     """Return the mean loss of the rows `row_indices`, and its standard error; None with fewer than two rows."""
     sums, counts = [], []
@@ -51,7 +60,10 @@ def mean_loss_with_error(
             losses = model.loss_per_target(tensors)
         sums.append(losses.double().sum(0).cpu().numpy())
         is_target = tensors["target"] != IGNORE_INDEX
-        row_targets = is_target.sum(0) if is_target.dim() == 2 else torch.ones(is_target.shape[1])
+        if model.shape.is_stream and is_target.dim() == 3:
+            row_targets = (~tensors["target"].isnan()).sum((0, 2))
+        else:
+            row_targets = is_target.sum(0) if is_target.dim() == 2 else torch.ones(is_target.shape[1])
         counts.append(row_targets.double().cpu().numpy() + dataset.eos_per_row)
     row_sums, row_counts = np.concatenate(sums), np.concatenate(counts)
     return float(row_sums.sum() / max(1.0, row_counts.sum())), ratio_standard_error(row_sums, row_counts)
@@ -59,7 +71,11 @@ def mean_loss_with_error(
 
 @torch.inference_mode()
 def fit_temperature(
-    model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check = lambda: None
+    model: EncoderDecoder,
+    dataset: PairDataset | SeriesRows,
+    row_indices: RowIndices,
+    machine: DeviceConfig,
+    check: Check = lambda: None,
 ) -> float:
     """Set the model's temperature to the one with the lowest loss on the rows `row_indices`, and return that mean loss.
 
@@ -117,7 +133,7 @@ def best_threshold(probabilities: npt.NDArray[np.float64], is_second: npt.NDArra
 
 
 def _batches(
-    model: EncoderDecoder, dataset: PairDataset, row_indices: RowIndices, machine: DeviceConfig, check: Check
+    model: EncoderDecoder, dataset: PairDataset | SeriesRows, row_indices: RowIndices, machine: DeviceConfig, check: Check
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the rows in batches, with the model in evaluation mode meanwhile."""
     was_training = model.training

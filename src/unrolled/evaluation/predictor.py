@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unrolled.display import Displayed, plural
 from unrolled.errors import DataError, UsageError
+from unrolled.evaluation.number_predictions import forecast, step_predictions
 from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_search, sample_sequences
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -21,6 +22,7 @@ from unrolled.options import PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import EvalRows
 from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.pair_batching import bucket_by_length, collate_sources
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.spec import TableSpec
@@ -38,7 +40,8 @@ class Prediction(Displayed):
     """The prediction for one row: as a `text`, as `values` (ids or numbers), and with its probability if it has one.
 
     `probabilities` `(labels,)` are those of all labels, if the prediction is one of them. `alternatives` are the next most
-    likely answers, if several were asked for (`PredictOptions.count`).
+    likely answers, if several were asked for (`PredictOptions.count`). `values` of numbers at every step are `(T, D)` in the
+    unit of the data, with `quantiles` `(levels, T, D)` if the model has them.
     """
 
     text: str
@@ -46,6 +49,7 @@ class Prediction(Displayed):
     probability: float | None = None
     probabilities: Array | None = None
     alternatives: tuple[Prediction, ...] = ()
+    quantiles: Array | None = None
 
     def withhold_below(self, min_probability: float) -> Prediction:
         """Return the prediction, or an empty one with its probabilities if the probability is less than `min_probability`.
@@ -166,6 +170,9 @@ class Predictor:
     def _predict_batch(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Prediction]:
         if self.model.decoder is not None:
             return self._generate(batch, cells, seeds)
+        target = self.spec.target
+        if isinstance(target, NumbersColumn):
+            return self._predict_numbers(batch, cells, seeds, target)
         logits = self.model.logits(batch).float()
         if self.model.shape.target_tensor_kind == "floats":
             return [Prediction(self.spec.target.decode_target(row[None]), row[None]) for row in logits[0].cpu().numpy()]
@@ -175,6 +182,22 @@ class Predictor:
             return [self._label_prediction(row) for row in probs[0]]
         lengths = batch["lengths"].tolist()
         return [self._step_labels_prediction(probs[:length, column]) for column, length in enumerate(lengths)]
+
+    def _predict_numbers(
+        self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int], target: NumbersColumn
+    ) -> list[Prediction]:
+        """Return the numbers of each step, or those of the steps after the source."""
+        if isinstance(self.spec.source, NumbersColumn) and target.horizon:
+            histories = [self.spec.source.encode(cell) for cell in cells]
+            forecasts = forecast(self.model, self.spec.source, target, histories, seeds)
+            return [Prediction(target.decode(point), point, quantiles=bands) for point, bands in forecasts]
+        outputs, predictions = self.model.logits(batch).float().cpu().numpy(), []
+        for column, length in enumerate(batch["lengths"].tolist()):
+            point, bands = step_predictions(outputs[:length, column], target)
+            values = target.unscale(point)
+            quantiles = None if bands is None else target.unscale(bands)
+            predictions.append(Prediction(target.decode(values), values, quantiles=quantiles))
+        return predictions
 
     def _label_prediction(self, probs: Array) -> Prediction:
         order = np.argsort(-probs, kind="stable")
@@ -253,8 +276,32 @@ def evaluate_predictions(
     spec: TableSpec, sources: Sequence[Cell], truths: Sequence[Cell], predictions: Sequence[Prediction]
 ) -> MetricReport:
     """Return the metrics of predictions whose true target cells are known, and of baselines."""
+    if spec.is_stream:
+        sources, truths, predictions = _known_steps(spec, sources, truths, predictions)
     texts, values = [prediction.text for prediction in predictions], [prediction.values for prediction in predictions]
-    return spec.target.metric_report(EvalRows(spec.source, sources, truths, texts, values), spec.train_stats)
+    quantiles = [prediction.quantiles for prediction in predictions]
+    return spec.target.metric_report(EvalRows(spec.source, sources, truths, texts, values, quantiles), spec.train_stats)
+
+
+def _known_steps(
+    spec: TableSpec, sources: Sequence[Cell], truths: Sequence[Cell], predictions: Sequence[Prediction]
+) -> tuple[list[Cell], list[Cell], list[Prediction]]:
+    """Return rows of series with the predictions of the steps that have a truth: the last ones of the source, or the next ones.
+
+    Steps without a label are left out, and rows without a prediction.
+    """
+    rows = []
+    for source, truth, prediction in zip(sources, truths, predictions, strict=True):
+        if not len(prediction.values):
+            continue
+        count = len(truth.value)
+        steps = np.arange(len(prediction.values))[:count] if spec.horizon else np.arange(len(prediction.values))[-count:]
+        if spec.target.labels:
+            steps = steps[[label != "" for label in truth.value]]
+            truth = truth._replace(value=[label for label in truth.value if label != ""])
+        quantiles = None if prediction.quantiles is None else prediction.quantiles[:, steps]
+        rows.append((source, truth, replace(prediction, values=prediction.values[steps], quantiles=quantiles)))
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
 NUM_JACKKNIFE_GROUPS = 20

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.nn.attention import Pooling
-from unrolled.nn.cells import CELLS, Cell, GatedCell
-from unrolled.nn.stack import EMBEDDING_INIT_SCALE, LockedDropout, SeededDropout, Stack
+from unrolled.nn.cells import CELLS, Cell, GatedCell, State
+from unrolled.nn.stack import EMBEDDING_INIT_SCALE, LockedDropout, SeededDropout, Stack, StackState
 from unrolled.options import ModelOptions, PairOptions
 
 MAX_GRID_SIDE = 8
@@ -193,6 +193,23 @@ class Encoder(nn.Module):
             xs, _ = self.stack.unroll(xs, self.stack.initial_state(xs.shape[1]))
         memory = self.norm(xs)
         return memory, lengths, self.pool(memory, lengths)
+
+    def stream(self, source: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        """Return outputs `(T, B, H)` of the steps `source` `(T, B, D)` after `state`, and the new state of the layers.
+
+        `resets` `(T, B)` is true where the state is zero before the step.
+        """
+        if self.stack is None:
+            raise ValueError("This encoder does not read step by step.")
+        xs = self.dropout(self.input_layer(source))
+        ys, state = self.stack.unroll(xs, cast(StackState, state), resets)
+        return self.norm(ys), state
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the zero state of the layers."""
+        if self.stack is None:
+            raise ValueError("This encoder does not read step by step.")
+        return self.stack.initial_state(batch_size)
 
     def _to_sequence(self, source: Tensor) -> Tensor:
         """Return an image `(1, B, height, width, channels)` as a sequence if it is read as one; other sources unchanged."""

@@ -16,10 +16,14 @@ from unrolled.errors import UsageError
 from unrolled.nn.cells import GatedCell, State
 from unrolled.nn.decoder import Decoder, EncoderMemory
 from unrolled.nn.encoder import Encoder
+from unrolled.nn.number_loss import number_losses
 from unrolled.nn.stack import LockedDropout, find_dropouts, seed_dropouts
 from unrolled.options import ModelOptions, PairOptions
 from unrolled.tables.spec import ModelDims
 from unrolled.text.batching import IGNORE_INDEX
+
+MAX_STREAM_STEPS = 4096
+"""Steps of a series that are computed at once, without training: its outputs, not its hidden states, are kept."""
 
 
 class EncoderDecoder(nn.Module):
@@ -43,6 +47,14 @@ class EncoderDecoder(nn.Module):
             self.decoder = Decoder(shape.target_size, shape.target_length, shape.target_row_length, pair.attention, options)
         else:
             self.head = nn.Linear(options.hidden, shape.target_size)
+        self.skip: nn.Linear | None = None
+        if shape.is_stream:
+            if pair.bidirectional:
+                raise UsageError(
+                    "--bidirectional reads the future of a series, and its steps are predicted in order: leave it out."
+                )
+            self.skip = nn.Linear(shape.source_size, shape.target_size, bias=False)
+            nn.init.zeros_(self.skip.weight)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         self._dropouts = find_dropouts(self)
@@ -57,14 +69,21 @@ class EncoderDecoder(nn.Module):
         return [module for module in self.modules() if isinstance(module, GatedCell)]
 
     def initial_state(self, batch_size: int) -> State:
-        """Return an empty state: no state is carried from one batch to the next."""
-        return ()
+        """Return the zero state of a series; else an empty state: none is carried from one batch to the next."""
+        return self.encoder.initial_state(batch_size) if self.shape.is_stream else ()
 
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
-        """Return the mean loss per target (with label smoothing in training, and `label_weights`), and `state` unchanged."""
-        logits, targets = self.logits_and_targets(batch)
+        """Return the mean loss per target (with label smoothing in training, and `label_weights`), and the state after it."""
+        if self.shape.is_stream:
+            logits, state = self.stream(batch["source"], state, batch.get("resets"))
+            targets = batch["target"]
+        else:
+            logits, targets = self.logits_and_targets(batch)
         if self.shape.target_tensor_kind == "floats":
-            return F.mse_loss(logits.float(), targets), state
+            if not self.shape.is_stream:
+                return F.mse_loss(logits.float(), targets), state
+            sums, counts = number_losses(logits, targets, self.shape.number_loss, self.shape.quantiles)
+            return sums.sum() / counts.sum().clamp_min(1), state
         smoothing = self.pair.label_smoothing if self.training else 0.0
         loss = F.cross_entropy(
             logits.flatten(0, -2).float(),
@@ -80,10 +99,32 @@ class EncoderDecoder(nn.Module):
         """Return the loss of each target without label smoothing, `(M, B)`: nats, 0 where ignored; or mean squared errors."""
         logits, targets = self.logits_and_targets(batch)
         if self.shape.target_tensor_kind == "floats":
+            if self.shape.is_stream:
+                return number_losses(logits, targets, self.shape.number_loss, self.shape.quantiles)[0]
             return (logits.float() - targets).square().mean(-1)
         weights, logits = batch.get("label_weights"), logits.flatten(0, -2).float()
         losses = F.cross_entropy(logits, targets.flatten(), weight=weights, ignore_index=IGNORE_INDEX, reduction="none")
         return losses.view(targets.shape)
+
+    def stream(self, source: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        """Return the outputs `(T, B, V or D)` of each step of a series after `state`, and the new state.
+
+        `resets` `(T, B)` is true where another series begins. The outputs of a long series are computed in parts.
+        """
+        if self.head is None or self.skip is None:
+            raise ValueError("This model does not read a series.")
+        if not self.training and len(source) > MAX_STREAM_STEPS:
+            outputs = []
+            for start in range(0, len(source), MAX_STREAM_STEPS):
+                part = slice(start, start + MAX_STREAM_STEPS)
+                output, state = self.stream(source[part], state, None if resets is None else resets[part])
+                outputs.append(output)
+            return torch.cat(outputs), state
+        features, state = self.encoder.stream(source, state, resets)
+        logits = cast(Tensor, self.head(self.dropout(features))) + self.skip(source)
+        if not self.training and self.shape.target_tensor_kind != "floats":
+            logits = logits.float() / self.temperature
+        return logits, state
 
     def logits_and_targets(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits `(M, B, V)` and targets `(M, B)` with EOS appended; or predicted numbers and targets, `(1, B, D)`."""
@@ -100,6 +141,8 @@ class EncoderDecoder(nn.Module):
         """Return the logits (or numbers) of the head: `(1, B, V or D)` for the source, or `(T, B, V)` for each step."""
         if self.head is None:
             raise ValueError("This model generates with a decoder: it has no head.")
+        if self.shape.is_stream:
+            return self.stream(batch["source"], self.initial_state(batch["source"].shape[1]), batch.get("resets"))[0]
         memory, _, pooled = self.encoder(batch["source"], batch["lengths"])
         features = memory if self.shape.mode.output == "aligned" else pooled[None]
         logits = cast(Tensor, self.head(self.dropout(features)))

@@ -164,7 +164,7 @@ def parse_array(cell: Cell) -> Array:
     """Return a cell as a float64 array of any shape: nested lists, a `.npy` file, or numbers in one text."""
     value = parse_list(cell.value)
     if isinstance(value, str):
-        value = _load_array(cell) if value.lower().endswith(".npy") else _NUMBER_SEPARATORS.split(value.strip())
+        value = load_array(cell) if value.lower().endswith(".npy") else _NUMBER_SEPARATORS.split(value.strip())
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -223,7 +223,7 @@ def _load_image(cell: Cell) -> Array:
         from PIL import Image
     except ImportError as error:
         raise DataError(f"{cell.location}: images need the package Pillow: pip install 'unrolled[data]'") from error
-    path = _resolve_path(cell)
+    path = resolve_path(cell)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -238,8 +238,9 @@ def _load_image(cell: Cell) -> Array:
         raise DataError(f"{cell.location}: {path} is not an image that can be read: {first_line(error)}.") from error
 
 
-def _load_array(cell: Cell) -> Array:
-    path = _resolve_path(cell)
+def load_array(cell: Cell) -> Array:
+    """Return the array of real numbers in the `.npy` file that a cell names."""
+    path = resolve_path(cell)
     try:
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -251,8 +252,8 @@ def _load_array(cell: Cell) -> Array:
     return array
 
 
-def _resolve_path(cell: Cell) -> Path:
-    """Return the path in a cell: relative to the table's folder, or to the working directory.
+def resolve_path(cell: Cell) -> Path:
+    """Return the path of the file that a cell names: relative to the table's folder, or to the working directory.
 
     A name is also found in another Unicode normal form, since macOS writes names of files in NFD.
     """

@@ -5,6 +5,7 @@ sees:
 
     ids      int64 `(N,)`            text, labels, label (N = 1)
     floats   float32 `(N, D)`        frames, vector and number (N = 1), scaled to mean 0 and standard deviation 1
+             float64 `(N, D)`        numbers, scaled later (`to_inputs`), NaN for gaps
     image    float32 `(H, W, C)`     image, scaled in the same way
 
 Columns of ids have one id more than tokens or labels: the last one, `unk_id`, for what the training rows did not contain.
@@ -81,6 +82,9 @@ class Column:
     shape: tuple[int, ...] = ()
     """(H, W, C) of an image."""
 
+    array_dtype: ClassVar[np.dtype[Any] | None] = None
+    """The type of encoded arrays; None: int32 for ids, else float32."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.keeps_na = self.may_keep_na
@@ -125,6 +129,13 @@ class Column:
     def decode_target(self, values: Array) -> str:
         """Return predicted `values` as the text of a cell."""
         return self.decode(values)
+
+    def fit_training(self, rows: Iterable[Array]) -> None:
+        """Adapt the column to the encoded training rows, which it was not fitted to alone; most columns do nothing."""
+
+    def to_inputs(self, values: Array) -> Array:
+        """Return an encoded source as the network reads it."""
+        return values
 
     def loss_targets(self, values: Array) -> Array:
         """Return an encoded target as the loss takes it; `IGNORE_INDEX` marks ids that do not count."""
@@ -191,13 +202,17 @@ class Column:
 
 @dataclass(frozen=True)
 class EvalRows:
-    """Rows whose true target cells are known, with their predictions, as `texts` and as `values` (ids or numbers)."""
+    """Rows whose true target cells are known, with their predictions, as `texts` and as `values` (ids or numbers).
+
+    `quantiles` are those of each prediction, `(levels, T, D)`, or None; empty for columns that have none.
+    """
 
     source: Column
     source_cells: Sequence[Cell]
     truths: Sequence[Cell]
     texts: Sequence[str]
     values: Sequence[Array]
+    quantiles: Sequence[Array | None] = ()
 
 
 def normalized_texts(name: str, texts: Iterable[str], form: str) -> Iterator[str]:

@@ -8,13 +8,23 @@ from unrolled.errors import ModelError
 from unrolled.tables.column import Column
 from unrolled.tables.image_column import ImageColumn
 from unrolled.tables.label_columns import LabelColumn, LabelsColumn
+from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.numeric_columns import FramesColumn, NumberColumn, VectorColumn
 from unrolled.tables.text_column import TextColumn
 from unrolled.text.normalization import require_form
 
 COLUMN_TYPES: dict[str, type[Column]] = {
     column_type.kind: column_type
-    for column_type in (TextColumn, LabelColumn, NumberColumn, LabelsColumn, ImageColumn, VectorColumn, FramesColumn)
+    for column_type in (
+        TextColumn,
+        LabelColumn,
+        NumberColumn,
+        LabelsColumn,
+        NumbersColumn,
+        ImageColumn,
+        VectorColumn,
+        FramesColumn,
+    )
 }
 
 

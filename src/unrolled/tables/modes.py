@@ -49,6 +49,6 @@ def mode_of(source: Column, target: Column) -> Mode:
         if mode.sequence_input == source.is_sequence and mode.output == target.output:
             return mode
     raise UsageError(
-        f"'{target.name}' has a label for every step, and '{source.name}' ({source.kind}) has one step: "
+        f"'{target.name}' has a value for every step, and '{source.name}' ({source.kind}) has one step: "
         "name a source of many steps (text or frames), or make the target one label."
     )

@@ -29,7 +29,8 @@ class PairBatch:
     """A padded batch, time first. `source` is ids `(T, B)`, numbers `(T, B, D)`, or images `(1, B, H, W, C)`, and `lengths`
     `(B,)` its steps; `target` is ids `(M, B)`, `IGNORE_INDEX` after the end of a row, or numbers `(1, B, D)`.
 
-    `label_weights` `(V,)`, if there are any, multiply the loss of each label.
+    `label_weights` `(V,)`, if there are any, multiply the loss of each label. Of series, `resets` `(T, B)` is true where
+    another one begins, and `target` has numbers `(T, B, D)`, NaN where they do not count.
 
     `index` `(B,)` are the numbers of the rows, `num_targets` counts the targets that are not ignored, and `loss_weight`
     multiplies the loss (see `text.batching.Batch`).
@@ -43,6 +44,7 @@ class PairBatch:
     carry_state: bool = False
     loss_weight: float = 1.0
     label_weights: Array | None = None
+    resets: Array | None = None
 
     @property
     def batch_size(self) -> int:
@@ -52,7 +54,8 @@ class PairBatch:
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that a network is trained on, by name."""
         arrays = {"source": self.source, "lengths": self.lengths, "target": self.target}
-        return arrays if self.label_weights is None else arrays | {"label_weights": self.label_weights}
+        more = {"label_weights": self.label_weights, "resets": self.resets}
+        return arrays | {name: array for name, array in more.items() if array is not None}
 
 
 class PairDataset:
@@ -66,8 +69,12 @@ class PairDataset:
 
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
-        self.source = RaggedArray(np.int32 if spec.source.tensor_kind == "ids" else np.float32)
-        self.target = RaggedArray(np.int32 if spec.dims.target_tensor_kind == "ids" else np.float32)
+        self.source = RaggedArray(
+            spec.source.array_dtype or np.dtype(np.int32 if spec.source.tensor_kind == "ids" else np.float32)
+        )
+        self.target = RaggedArray(
+            spec.target.array_dtype or np.dtype(np.int32 if spec.dims.target_tensor_kind == "ids" else np.float32)
+        )
         self.skipped_rows: list[int] = []
         self.cut_rows: list[int] = []
         self.left_out_rows: list[int] = []
@@ -92,7 +99,7 @@ class PairDataset:
         if len(inputs) == 0 or len(targets) == 0:
             self.skipped_rows.append(line)
             return
-        is_aligned = self.spec.mode.output == "aligned"
+        is_aligned = self.spec.mode.output == "aligned" and not self.spec.is_stream
         inputs, targets = self._limit_length(line, source, inputs, targets)
         if len(targets) == 0:
             return
@@ -209,7 +216,7 @@ def first_lines(lines: list[int]) -> str:
 def collate_sources(spec: TableSpec, rows: list[Array]) -> dict[str, Array]:
     """Return encoded sources as padded `source` `(T, B, ...)`, and their `lengths` `(B,)`."""
     dtype = np.int64 if spec.source.tensor_kind == "ids" else np.float32
-    padded = pad_arrays([row.astype(dtype) for row in rows], 0)
+    padded = pad_arrays([spec.source.to_inputs(row).astype(dtype) for row in rows], 0)
     return {"source": padded, "lengths": np.array([len(row) for row in rows], dtype=np.int64)}
 
 

@@ -1,4 +1,7 @@
-"""Tables of series: one row per step (long), or one column per step (wide). Neither is read as single values without a word."""
+"""Tables of series that were not named as such: one row per step (long), or one column per step (wide).
+
+Neither is read as single values without a word: the message says which settings read it as series.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ def refuse_series(table: Table, source: str, target: str) -> str | None:
     if (columns := _wide_columns(table.columns, source)) and _are_numbers(table, columns):
         raise DataError(
             f"{table.name} has series in the columns {columns[0]} to {columns[-1]}, and '{source}' is a single step: write "
-            f'each as a list, one object per line ({{"series": [1.5, 2, ...], "{target}": ...}}), or say {source}:number.'
+            f'each as a list, one object per line ({{"series": [1.5, 2, ...], "{target}": ...}}), with --source '
+            f"series:numbers, or say {source}:number."
         )
     with contextlib.closing(table.rows()) as rows:
         examined = [row for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
@@ -57,10 +61,13 @@ def refuse_series(table: Table, source: str, target: str) -> str | None:
         if all(len({str(row.get(target)) for row in group}) == 1 for group in groups):
             raise DataError(
                 f"{table.name} has one row per step of a series ('{series_id}' names the series, '{time}' the step), and "
-                f"single values of '{source}' do not show it: write one object per series "
-                f'({{"{source}": [1.5, 2, ...], "{target}": ...}}), or say {source}:number.'
+                f"single values of '{source}' do not show it: add --group-by {series_id} --order-by {time}, or say "
+                f"{source}:number."
             )
-        return f"each row is learned alone, although '{series_id}' and '{time}' look like a series and its steps"
+        return (
+            f"each row is learned alone, although '{series_id}' and '{time}' look like a series and its steps "
+            f"(--group-by {series_id} --order-by {time})"
+        )
     return None
 
 

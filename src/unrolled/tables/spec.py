@@ -13,7 +13,9 @@ from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import Array, Cell, is_empty, is_missing
 from unrolled.tables.column import Column
 from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
+from unrolled.tables.long_table import LongFormat
 from unrolled.tables.modes import Mode, mode_of
+from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
 from unrolled.tables.text_column import TOKEN_KINDS
@@ -31,7 +33,8 @@ class ModelDims:
 
     `source_size` and `target_size` are numbers of ids (with `unk_id`), or of floats; `image_shape` is (H, W, C) of a source
     that is an image, else empty. `target_length` is the number of steps of a target that always has the same number (an
-    image), `target_row_length` how many of them make one row of it; both are 0 for others.
+    image), `target_row_length` how many of them make one row of it; both are 0 for others. With `is_stream`, the network reads
+    step by step and its state is carried; `number_loss` and `quantiles` are those of numbers at every step.
     """
 
     mode: Mode
@@ -42,6 +45,9 @@ class ModelDims:
     target_size: int
     target_length: int
     target_row_length: int
+    is_stream: bool = False
+    number_loss: str = "mse"
+    quantiles: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class TableSpec:
 
     Of two labels, the second is predicted if its probability is at least `threshold` (None: if it is the larger one).
     `header` is how the columns of a file without one are named (see `TableFormat`); a row has at most `max_length` steps.
+    `long` is how a table with one row per step is read; None: each row is a whole series.
     """
 
     source: Column
@@ -58,6 +65,7 @@ class TableSpec:
     header: str = FIRST_ROW
     max_length: int | None = None
     threshold: float | None = None
+    long: LongFormat | None = None
 
     @property
     def mode(self) -> Mode:
@@ -70,8 +78,19 @@ class TableSpec:
         source, target = self.source, self.target
         return ModelDims(
             self.mode, source.tensor_kind, source.size, source.shape,
-            target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
+            target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length, self.is_stream,
+            *((target.loss, target.quantiles) if isinstance(target, NumbersColumn) else ()),
         )  # fmt: skip
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether numbers are read step by step and something is predicted at every step."""
+        return self.source.kind == "numbers" and self.mode.output == "aligned"
+
+    @property
+    def horizon(self) -> int:
+        """Steps of a forecast, or 0."""
+        return self.target.horizon if isinstance(self.target, NumbersColumn) else 0
 
     def table_format(self, header: str | None, encoding: str | None) -> TableFormat:
         """Return how a file is read, its columns named as those of the training table unless `header` says otherwise."""
@@ -116,6 +135,7 @@ class TableSpec:
         return {
             "source": column_to_json(self.source), "target": column_to_json(self.target), "train_stats": self.train_stats,
             "header": self.header, "max_length": self.max_length, "threshold": self.threshold,
+            **({} if self.long is None else {"long": self.long.to_json()}),
         }  # fmt: skip
 
     @staticmethod
@@ -126,6 +146,7 @@ class TableSpec:
         spec = TableSpec(
             column_from_json(value["source"]), column_from_json(value["target"]), dict(value["train_stats"]), header,
             None if max_length is None else int(max_length), None if threshold is None else float(threshold),
+            LongFormat.from_json(value.get("long")),
         )  # fmt: skip
         _ = spec.mode
         return spec

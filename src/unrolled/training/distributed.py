@@ -21,6 +21,7 @@ from unrolled.errors import UnrolledError, UsageError
 from unrolled.nn.cells import State
 from unrolled.nn.sequence_model import Network
 from unrolled.tables.pair_batching import PairBatch
+from unrolled.tables.series_rows import count_targets
 from unrolled.text.batching import Batch, BatchSource, StreamBatches
 
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
@@ -221,9 +222,18 @@ def shard_batch(batch: Any, process_group: ProcessGroup) -> Any:
         numeric = target.ndim == 3
         ends = (batch.num_targets - (0 if numeric else int((batch.target >= 0).sum()))) // batch.batch_size
         num_targets = len(index) if numeric else int((target >= 0).sum()) + ends * len(index)
+        resets = batch.resets
+        if resets is not None:
+            num_targets, resets = count_targets(target), resets[:, rows]
         source = batch.source[:, rows]
         part = dataclasses.replace(
-            batch, source=source, lengths=batch.lengths[rows], target=target, index=index, num_targets=num_targets
+            batch,
+            source=source,
+            lengths=batch.lengths[rows],
+            target=target,
+            index=index,
+            num_targets=num_targets,
+            resets=resets,
         )
     else:
         raise ValueError(f"{type(batch).__name__} cannot be sharded.")

@@ -32,7 +32,7 @@ from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, run_config
 from unrolled.training.tasks.base import FinalEvaluation, TrainingTask
-from unrolled.training.tasks.table import TableTask
+from unrolled.training.tasks.series import open_table_task, reopen_table_task
 from unrolled.training.tasks.text import TextTask
 from unrolled.training.trainer import Trainer
 
@@ -191,12 +191,11 @@ def _open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTa
 
     Other processes wait at most half an hour, torch's limit for a collective; encoding a large text may take longer.
     """
-    task_class = _task_class(request)
     if process_group.world_size > 1:
-        is_joint = process_group.broadcast_str(lambda: str(task_class.is_opened_jointly(request)))
+        is_joint = process_group.broadcast_str(lambda: str(not is_table(request) and TextTask.is_opened_jointly(request)))
         if is_joint == str(True):
-            return task_class.open(request)
-    return process_group.main_process_first(lambda: task_class.open(request))  # type: ignore[no-any-return]
+            return _open(request)
+    return process_group.main_process_first(lambda: _open(request))  # type: ignore[no-any-return]
 
 
 def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, allow_change: bool = False) -> TrainingRun:
@@ -226,7 +225,8 @@ def _resume(
     model_file, tensors, metadata, skipped = run.load_checkpoint()
     for message in skipped:
         logger.warning(message)
-    task: TrainingTask = _task_class(request).reopen(request, origin, model_file)
+    reopen = reopen_table_task if is_table(request) else TextTask.reopen
+    task: TrainingTask = reopen(request, origin, model_file)
     if not task.matches(model_file):
         raise ModelError(f"{run.path} was encoded by another version, with another vocabulary: resume it with that one.")
     model = model_file.model.to(machine.device)
@@ -258,12 +258,13 @@ def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOp
 
 def is_table(request: TrainRequest) -> bool:
     """Return whether a request trains on two columns of a table, not on a text, which may be one column."""
-    has_columns = request.table.source is not None and request.table.target is not None
+    has_target = request.table.target is not None or request.series.horizon is not None
+    has_columns = request.table.source is not None and has_target
     return has_columns or any(is_builtin_table(name) for name in request.inputs)
 
 
-def _task_class(request: TrainRequest) -> type[TextTask] | type[TableTask]:
-    return TableTask if is_table(request) else TextTask
+def _open(request: TrainRequest) -> TrainingTask:
+    return open_table_task(request) if is_table(request) else TextTask.open(request)
 
 
 def _build_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
+from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table
+from unrolled.views.series_table import number_cells, number_columns, step_columns, step_rows
 
 PredictedRows = Iterator[tuple[Row, Prediction]]
 PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
@@ -26,6 +29,12 @@ PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
 def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
     """Write the table with its predictions, row by row."""
     writer = csv.writer(out, lineterminator="\n")
+    if spec.long is not None and spec.is_stream:
+        writer.writerow(step_columns(spec, PREDICTED_COLUMN))
+        writer.writerows(map(csv_value, cells.values()) for cells in step_rows(spec, rows, PREDICTED_COLUMN))
+        return
+    if spec.long is not None:
+        table = dataclasses.replace(table, columns=tuple(c for c in table.columns if c != spec.source.name))
     writer.writerow([*table.columns, *(unused_name(name, table.columns) for name in new_columns(spec, options))])
     for number, (row, prediction) in enumerate(rows, 1):
         new_cells = prediction_cells(spec, prediction, options, number)
@@ -35,6 +44,13 @@ def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, 
 def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions, version: int) -> None:
     """Write one JSON document: the version of its keys, and a list of rows."""
     out.write(f'{{"version": {version}, "rows": [')
+    if spec.long is not None and spec.is_stream:
+        for number, step_cells in enumerate(step_rows(spec, rows, PREDICTED_COLUMN), 1):
+            out.write(("\n" if number == 1 else ",\n") + json.dumps(step_cells, ensure_ascii=False))
+        out.write("\n]}\n")
+        return
+    if spec.long is not None:
+        table = dataclasses.replace(table, columns=tuple(c for c in table.columns if c != spec.source.name))
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {
@@ -47,7 +63,7 @@ def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows,
 
 def new_columns(spec: TableSpec, options: PredictOptions) -> list[str]:
     """Return the names of the columns that predictions add, whatever the rows are: an empty row has empty cells in them."""
-    columns = [PREDICTED_COLUMN]
+    columns = number_columns(spec.target, PREDICTED_COLUMN) if isinstance(spec.target, NumbersColumn) else [PREDICTED_COLUMN]
     if spec.target.target_tensor_kind == "ids" and spec.target.has_single_answer:
         columns.append(PROBABILITY_COLUMN)
     if options.probabilities and spec.mode.output == "single":
@@ -75,7 +91,12 @@ def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOp
         path = Path(str(options.image_dir)) / f"{number:06}.png"
         save_png(path, pixels)
         text = str(path)
-    cells: dict[str, Any] = dict.fromkeys(new_columns(spec, options)) | {PREDICTED_COLUMN: text}
+    cells: dict[str, Any] = dict.fromkeys(new_columns(spec, options))
+    if isinstance(spec.target, NumbersColumn):
+        if len(prediction.values):
+            cells |= number_cells(spec.target, PREDICTED_COLUMN, prediction.values, prediction.quantiles)
+        return cells
+    cells[PREDICTED_COLUMN] = text
     if prediction.probability is not None and PROBABILITY_COLUMN in cells:
         cells[PROBABILITY_COLUMN] = round(prediction.probability, 6)
     if options.probabilities and prediction.probabilities is not None:

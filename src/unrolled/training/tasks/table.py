@@ -14,19 +14,20 @@ import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.display import one_line, plural
-from unrolled.errors import DataError, UsageError
+from unrolled.errors import UsageError
 from unrolled.evaluation.calibration import best_threshold, fit_temperature, mean_loss, mean_loss_with_error
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
+from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.kernels.select import set_kernel
-from unrolled.option_rules import check_table_training, check_training
+from unrolled.option_rules import check_table_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
-from unrolled.tables.cell_values import Cell, display_text
+from unrolled.tables.cell_values import Array, Cell, display_text
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_series
+from unrolled.tables.series_spec import group_table, number_notes
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table, open_with_columns
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
@@ -49,15 +50,21 @@ class TableTask:
     tokens_per_character = 1.0
     loss_unit = "target"
 
-    def __init__(self, request: TrainRequest, spec: TableSpec | None) -> None:
-        self._log_level = logging.INFO if spec is None else logging.DEBUG  # a resume repeats nothing
-        self.table = _open_input(request)
+    def __init__(self, request: TrainRequest, spec: TableSpec | None, opened: tuple[Table, TableSpec] | None = None) -> None:
+        """Read the table of a request, or take one that is `opened`, with its columns; `spec` are those of a run."""
+        is_new = spec is None
+        self._log_level = logging.INFO if is_new else logging.DEBUG  # a resume repeats nothing
+        self.table = open_request_table(request) if opened is None else opened[0]
         for note in self.table.notes:
             logger.log(self._log_level, note)
-        source, target = _resolve_columns(request, self.table)
-        spec = spec or self._infer_spec(request, source, target)
+        source, target = resolve_columns(request, self.table)
+        spec = spec or self._new_spec(request, source, target, None if opened is None else opened[1])
         self.dataset = self._encode_rows(self.table, spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
+        if is_new:
+            self._fit_training(spec)
+            for note in (*number_notes(self.table, spec.source), *number_notes(self.table, spec.target)):
+                logger.info(note)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
             self.validation = self._read_validation(spec, request.table.validation, request.data.encoding)
@@ -65,9 +72,7 @@ class TableTask:
             self.validation = None
             logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
         spec.target.check_target(self.table.name)
-        train_stats = spec.train_stats or spec.target.baseline_stats(
-            spec.source, self.dataset.source, self.dataset.target, self.train_rows
-        )
+        train_stats = spec.train_stats or self._train_stats(spec)
         self.spec = replace(spec, train_stats=train_stats)
         self.dataset.spec = self.spec
         self.is_balanced = request.pair.balance
@@ -75,11 +80,24 @@ class TableTask:
             self._balance_labels()
         self._throughputs: dict[Any, float] = {}
 
-    def _infer_spec(self, request: TrainRequest, source: str, target: str) -> TableSpec:
-        """Return the columns and their kinds, and log them."""
+    def _fit_training(self, spec: TableSpec) -> None:
+        """Adapt the columns to the training rows."""
+        for column, arrays in ((spec.source, self.dataset.source), (spec.target, self.dataset.target)):
+            column.fit_training(np.asarray(arrays[row]) for row in self.train_rows.tolist())
+
+    def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
+        """Return what the baselines know of the training rows."""
+        return spec.target.baseline_stats(spec.source, self.dataset.source, self.dataset.target, self.train_rows)
+
+    def _new_spec(self, request: TrainRequest, source: str, target: str, known: TableSpec | None) -> TableSpec:
+        """Return the columns and their kinds, inferred unless they are `known`, and log them."""
         logger.info(f"looking at {self.table.name}")
         tokens = request.data.tokens if "tokens" in request.explicit else None
-        spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
+        if known is None:
+            spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
+        else:
+            mode = f"forecast of {plural(known.horizon, 'step')}" if known.horizon else known.mode.name
+            spec, message = known, f"{known.source.describe()} -> {known.target.describe()}: {mode}"
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
         check_table_training(request, spec.dims, spec.target.is_calibrated)
         logger.info(message)
@@ -91,10 +109,7 @@ class TableTask:
 
     def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
-        table = open_table(name, "test", spec.table_format(None, encoding))
-        for note in table.notes:
-            logger.log(self._log_level, note)
-        dataset = self._encode_rows(table, spec)
+        table, dataset = self._read_other(spec, name, encoding)
         self.validation_rows = np.arange(len(dataset))
         self.validation_cells = _cells_of(table, spec, dataset.read_rows[:MAX_HELD_OUT_ROWS].tolist())
         shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
@@ -103,12 +118,22 @@ class TableTask:
             logger.log(self._log_level, f"{shared:,} of the {rows} have a source that {self.table.name} has too")
         return dataset
 
+    def _read_other(self, spec: TableSpec, name: str, encoding: str | None) -> tuple[Table, PairDataset]:
+        """Return another table and its encoded rows."""
+        table = group_table(open_table(name, "test", spec.table_format(None, encoding)), spec)
+        for note in table.notes:
+            logger.log(self._log_level, note)
+        return table, self._encode_rows(table, spec)
+
+    def _balanced_weights(self) -> Array:
+        return self.dataset.balanced_weights(self.train_rows)
+
     def _balance_labels(self) -> None:
         """Weight the labels of the rows by how rare they are in the training rows."""
         target = self.spec.target
         if not target.labels or target.output == "generated":
             raise UsageError(f"--balance is for labels, and '{target.name}' is {target.kind}: leave it out.")
-        weights = self.dataset.balanced_weights(self.train_rows)
+        weights = self._balanced_weights()
         self.dataset.label_weights = weights
         if self.validation is not None:
             self.validation.label_weights = weights
@@ -116,28 +141,6 @@ class TableTask:
         most, least = max(known), min(known)
         message = f"labels are weighted from {least[0]:.3g} ('{least[1]}') to {most[0]:.3g} ('{most[1]}')"
         logger.log(self._log_level, message)
-
-    @classmethod
-    def open(cls, request: TrainRequest) -> TableTask:
-        """Read the table that a request names."""
-        check_table_options(request.model)
-        check_training(request, is_table=True)
-        return cls(request, None)
-
-    @classmethod
-    def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TableTask:
-        """Read the table of a run again, with the columns of its model."""
-        if not isinstance(model_file, TableModelFile):
-            raise DataError("The run's model is one of a text, and its settings name a table.")
-        task = cls(request, model_file.spec)
-        if task.origin["content_hash"] != origin["content_hash"]:
-            raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-        return task
-
-    @staticmethod
-    def is_opened_jointly(request: TrainRequest) -> bool:
-        """Return False: every process reads the table for itself."""
-        return False
 
     def _encode_rows(self, table: Table, spec: TableSpec) -> PairDataset:
         """Encode the rows of a table, and log which are cut or left out."""
@@ -327,7 +330,8 @@ class TableTask:
         return f"{summary}; {report.warning}" if report.warning else summary
 
 
-def _open_input(request: TrainRequest) -> Table:
+def open_request_table(request: TrainRequest) -> Table:
+    """Open the table of a request, as it is in the file."""
     if len(request.inputs) != 1:
         raise UsageError(f"One table is expected with --source and --target; got {len(request.inputs)} inputs.")
     options = request.table
@@ -337,10 +341,11 @@ def _open_input(request: TrainRequest) -> Table:
     return open_with_columns(request.inputs[0], columns, TableFormat(options.header, request.data.encoding))
 
 
-def _resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:
+def resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:
+    """Return the source and target column of a request, or those of a built-in table. A forecast has one column."""
     builtin = table.builtin
     source = request.table.source or (builtin.source if builtin else None)
-    target = request.table.target or (builtin.target if builtin else None)
+    target = request.table.target or (builtin.target if builtin else source if request.series.horizon else None)
     if source is None or target is None:
         missing = "--source" if source is None else "--target"
         columns = ", ".join(table.columns)

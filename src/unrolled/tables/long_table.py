@@ -1,0 +1,234 @@
+"""Long tables, one row per step, as tables with one row per series: `--group-by` and `--order-by`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unrolled.display import plural
+from unrolled.errors import DataError, UsageError
+from unrolled.tables.cell_values import Cell, is_missing, parse_text, to_number
+from unrolled.tables.step_arrays import StepArray, StepTexts, number_or_gap
+from unrolled.tables.table_files import Table
+from unrolled.tables.table_format import NumberedRows
+
+MAX_STEP_LABELS = 10
+"""Distinct whole numbers, at most, for a column of numbers to be labels of the steps."""
+
+MIN_NUMBER_SHARE = 0.9
+"""Share of the values of a column that are numbers, for it to be one of numbers: the first other value is then an error."""
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.+Z-]*)?")
+
+
+@dataclass(frozen=True)
+class LongFormat:
+    """How a long table is read: the columns that name the series, and the time of a step; None: one series, in file order."""
+
+    group_by: str | None = None
+    order_by: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the format as it is stored in a model file."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(value: Any) -> LongFormat | None:
+        """Build the format that `to_json` described; None for None."""
+        return None if value is None else LongFormat(value["group_by"], value["order_by"])
+
+
+@dataclass
+class _Series:
+    """The rows of one series: line numbers, times, and the values of each column."""
+
+    lines: list[int]
+    times: list[Any]
+    columns: list[list[Any]]
+
+
+def column_list(names: str, table: Table) -> list[str]:
+    """Return the columns that `A,B,C` means: one, if a column has that very name."""
+    if table.matching_columns(names):
+        return [table.find_column(names)]
+    columns = [table.find_column(name.strip()) for name in names.split(",")]
+    if len(set(columns)) < len(columns):
+        raise UsageError(f"'{names}' names a column twice: name each once.")
+    return columns
+
+
+def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table:
+    """Return a table with one row per series, read once. Its columns are the series' name, the `names` and the target's values.
+
+    Args:
+        table: The long table.
+        format: The columns of the series and of the time.
+        names: Columns to keep, each a name, or several joined by commas, which become frames.
+
+    A column of numbers becomes a `StepArray`, one of texts `StepTexts`. Raises `DataError` for a time that cannot be ordered,
+    or a text in a column of numbers.
+    """
+    group_by = None if format.group_by is None else table.find_column(format.group_by)
+    order_by = None if format.order_by is None else table.find_column(format.order_by)
+    parts = {name: column_list(name, table) for name in names}
+    columns = tuple(dict.fromkeys([*([group_by] if group_by else []), *parts]))
+
+    @functools.cache
+    def read() -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
+        flat = [column for part in parts.values() for column in part]
+        series, num_moved = _read_series(table, group_by, order_by, flat)
+        kinds = [_is_numeric(table, [group.columns[i] for group in series.values()]) for i in range(len(flat))]
+        rows = []
+        for key, group in series.items():
+            row: dict[str, Any] = {group_by: key} if group_by else {}
+            row |= {name: _cell_value(table, group, flat, part, kinds) for name, part in parts.items()}
+            rows.append((group.lines[0], row))
+        notes = [f"{table.name}: {plural(sum(len(g.lines) for g in series.values()), 'step')} of {len(series):,} series"]
+        if num_moved:
+            notes.append(f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted")
+        return rows, notes
+
+    def rows() -> NumberedRows:
+        yield from read()[0]
+
+    return dataclasses.replace(table, columns=columns, rows=rows, notes=(*table.notes, *read()[1]))
+
+
+def _read_series(
+    table: Table, group_by: str | None, order_by: str | None, columns: list[str]
+) -> tuple[dict[Any, _Series], int]:
+    """Return the series by name, each ordered by time, and how many rows were out of order."""
+    series: dict[Any, _Series] = {}
+    wanted = tuple(name for name in (group_by, order_by) if name is not None) + tuple(columns)
+    for line, cells in table.iter_cells(wanted):
+        values = [cell.value for cell in cells]
+        key = parse_text(cells[0]).strip() if group_by else ""
+        time = values[1 if group_by else 0] if order_by else None
+        group = series.setdefault(key, _Series([], [], [[] for _ in columns]))
+        group.lines.append(line)
+        group.times.append(time)
+        for column, value in zip(group.columns, values[len(wanted) - len(columns) :], strict=True):
+            column.append(value)
+    if not series:
+        raise DataError(f"{table.name} has no rows.")
+    return series, sum(_sort(table, group, order_by) for group in series.values()) if order_by else 0
+
+
+def _sort(table: Table, group: _Series, order_by: str) -> int:
+    """Sort the rows of a series by time; return how many rows have another place than before."""
+    keys = [_time_key(value) for value in group.times]
+    kinds = {type(key) for key in keys}
+    if len(kinds) > 1 or type(None) in kinds:
+        wrong = next((i for i, key in enumerate(keys) if type(key) is not type(keys[0]) or key is None), 0)
+        raise DataError(
+            f"{table.name}, line {group.lines[wrong]:,}: '{order_by}' is {str(group.times[wrong])[:40]!r}, and the times of a "
+            "series are all numbers or all ISO dates, such as 2024-03-31 or 2024-03-31T18:00."
+        )
+    sortable: list[Any] = keys
+    order = sorted(range(len(keys)), key=sortable.__getitem__)
+    moved = sum(i != place for place, i in enumerate(order))
+    if moved:
+        group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
+        group.columns = [[column[i] for i in order] for column in group.columns]
+    return moved
+
+
+def _time_key(value: Any) -> float | str | None:
+    """Return what a time is sorted by: a number, or an ISO date as text; None if it is neither."""
+    if isinstance(value, str):
+        number = to_number(value)
+        return number if number is not None else value.strip() if _DATE.fullmatch(value.strip()) else None
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def _is_numeric(table: Table, columns: list[list[Any]]) -> bool:
+    """Return whether a column has numbers, gaps apart, but for a few values."""
+    num_numbers = num_values = 0
+    for column in columns:
+        for value in column:
+            if not is_missing(value):
+                num_values += 1
+                is_text = isinstance(value, str)
+                num_numbers += to_number(value, table.allows_decimal_commas) is not None if is_text else not _is_object(value)
+    return num_values == 0 or num_numbers >= MIN_NUMBER_SHARE * num_values
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, bool | list | dict) or not isinstance(value, int | float | np.number)
+
+
+def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], kinds: list[bool]) -> Any:
+    """Return the values of one or several columns of a series as one cell."""
+    places = [flat.index(column) for column in part]
+    if not all(kinds[place] for place in places):
+        if len(part) > 1:
+            text = next(flat[place] for place in places if not kinds[place])
+            raise DataError(f"'{','.join(part)}' are read side by side as numbers, and '{text}' has texts: leave it out.")
+        texts = StepTexts("" if is_missing(v) else parse_text(Cell(v, table.name)) for v in group.columns[places[0]])
+        texts.lines, texts.times = group.lines, group.times
+        return texts
+    columns = [_numbers(table, group, flat[place], group.columns[place]) for place in places]
+    return StepArray.make(np.stack(columns, axis=1), group.lines, group.times)
+
+
+def _numbers(table: Table, group: _Series, name: str, values: list[Any]) -> list[float]:
+    lines = StepArray.make(np.zeros(0), group.lines, ())
+    cell, comma = Cell(lines, table.name), table.allows_decimal_commas
+    try:
+        return [number_or_gap(value, cell, step, comma) for step, value in enumerate(values)]
+    except DataError as error:
+        raise DataError(f"'{name}': {error}") from error
+
+
+def step_kind(cells: Sequence[Any]) -> str:
+    """Return the kind of a column of grouped cells as a target: what all steps of each series share is one value of the series.
+
+    Numbers and gaps are `number` or `numbers`; texts, and few whole numbers, `label` or `labels`.
+    """
+    is_text = any(isinstance(cell, list) for cell in cells)
+    is_constant = len(cells) > 1 and all(_is_constant(cell) for cell in cells)
+    if is_text:
+        return "label" if is_constant else "labels"
+    values = np.unique(np.concatenate([np.asarray(cell, dtype=np.float64).ravel() for cell in cells]))
+    values = values[~np.isnan(values)]
+    is_label = len(values) <= MAX_STEP_LABELS and bool((values == np.round(values)).all())
+    if any(np.asarray(cell).ndim == 2 and np.asarray(cell).shape[1] > 1 for cell in cells):
+        return "numbers"
+    return {(True, True): "label", (True, False): "labels", (False, True): "number", (False, False): "numbers"}[
+        is_label, is_constant
+    ]
+
+
+def _is_constant(cell: Any) -> bool:
+    if isinstance(cell, list):
+        return len(set(cell)) == 1
+    return bool((np.asarray(cell) == np.asarray(cell)[:1]).all())
+
+
+def as_target(table: Table, name: str, kind: str) -> Table:
+    """Return a grouped table whose column `name` is one value per series, or labels, as `kind` needs it."""
+    if kind in ("numbers", "frames"):
+        return table
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, list):
+            return value if kind == "labels" else value[0]
+        values = np.asarray(value)[:, 0]
+        if kind == "labels":
+            texts = StepTexts("" if math.isnan(v) else f"{v:.15g}" for v in values.tolist())
+            texts.lines, texts.times = value.lines, value.times
+            return texts
+        return None if math.isnan(values[0]) else f"{values[0]:.15g}" if kind == "label" else float(values[0])
+
+    def rows() -> NumberedRows:
+        for line, row in table.rows():
+            yield line, row | {name: convert(row[name])}
+
+    return dataclasses.replace(table, rows=rows)

@@ -1,0 +1,214 @@
+"""A column of numbers at every step: frames as a source, a regression at every step or a forecast as a target."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.display import plural
+from unrolled.errors import DataError
+from unrolled.tables.cell_values import Array, Cell, readable
+from unrolled.tables.column import Column, EvalRows
+from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.ragged import RaggedArray
+from unrolled.tables.scaling import Scaling
+from unrolled.tables.series_metrics import series_baselines, series_report
+from unrolled.tables.step_arrays import parse_steps
+
+
+class NumbersColumn(Column):
+    """Numbers at every step, `(T, D)`, NaN for gaps. Encoded they are as in the cell; `to_inputs` and `to_targets` scale them.
+
+    Args:
+        name: The column, or several joined by commas.
+        columns: The names of the D numbers.
+        scaling: Of the training steps.
+        rate: Samples per second, if the cells are WAV files.
+        center: What is subtracted: `none`, `row` or `group` (see `SeriesOptions`).
+        scale: `all` or `group`.
+        loss: Of a target: `mse`, `mae`, `quantiles` or `gaussian`.
+        quantiles: Levels to predict.
+        horizon: Steps of a forecast; 0: none.
+    """
+
+    kind, tensor_kind, is_sequence, output = "numbers", "floats", True, "aligned"
+    array_dtype = np.dtype(np.float64)
+
+    def __init__(
+        self,
+        name: str,
+        columns: Sequence[str],
+        scaling: Scaling,
+        rate: int | None = None,
+        center: str = "none",
+        scale: str = "all",
+        loss: str = "mse",
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        horizon: int = 0,
+    ) -> None:
+        super().__init__(name)
+        self.columns, self.scaling, self.rate = tuple(columns), scaling, rate
+        self.center, self.scale, self.loss, self.quantiles, self.horizon = center, scale, loss, tuple(quantiles), horizon
+        self.residual: Array | None = None
+        """Deviation of the errors on validation steps `(D,)`, scaled: the spread of draws where the loss has none."""
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """Numbers of an input step: with gaps, each number has a second one that tells whether it is there."""
+        return len(self.columns) * (2 if self.scaling.has_gaps else 1)
+
+    @property
+    def outputs_per_number(self) -> int:
+        """Outputs of the network for each number."""
+        return {"gaussian": 2, "quantiles": len(self.quantiles)}.get(self.loss, 1)
+
+    @property
+    def target_size(self) -> int:
+        return len(self.columns) * self.outputs_per_number
+
+    @classmethod
+    def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> NumbersColumn:
+        shapes, rates, parts = Counter[int](), Counter[int](), []
+        for values, rate in readable(cells, parse_steps):
+            shapes[values.shape[1]] += 1
+            parts.append(values)
+            rates.update([] if rate is None else [rate])
+        width = shapes.most_common(1)[0][0]
+        rate = rates.most_common(1)[0][0] if rates else None
+        columns = name.split(",") if width > 1 and name.count(",") == width - 1 else [name] if width == 1 else []
+        columns = columns or [f"{name}_{number}" for number in range(1, width + 1)]
+        scaling = Scaling.fit(np.concatenate([part for part in parts if part.shape[1] == width]))
+        options = {key: config[key] for key in ("center", "scale", "loss", "quantiles", "horizon") if key in config}
+        return cls(name, columns, scaling, rate, **options)
+
+    def fit_training(self, rows: Iterable[Array]) -> None:
+        """Scale by the training rows `(T, D)` alone. Raises `DataError` if they have no number."""
+        values = np.concatenate([self._centered(row, len(row))[0] for row in rows])
+        if np.isnan(values).all():
+            raise DataError(f"'{self.name}' has no number in the training rows.")
+        self.scaling = Scaling.fit(values)
+
+    def encode(self, cell: Cell) -> Array:
+        values, rate = parse_steps(cell)
+        if rate != self.rate and self.rate is not None and not isinstance(cell.value, np.ndarray):  # an array has no rate
+            found = "no WAV file" if rate is None else f"{rate:,} samples a second"
+            raise DataError(
+                f"{cell.location}: {self.rate:,} samples a second are expected, as in training, and it has {found}."
+            )
+        if values.shape[1] != len(self.columns):
+            names = ", ".join(self.columns[:8])
+            raise DataError(
+                f"{cell.location}: {plural(values.shape[1], 'number')} a step, and {len(self.columns)} are expected: {names}."
+            )
+        return values
+
+    def _centered(self, values: Array, known: int) -> tuple[Array, Array, Array]:
+        """Return numbers `(T, D)` without their drift, and what was subtracted and divided by, `(1 or T, D)`.
+
+        Of a series, the first `known` steps give its median and spread.
+        """
+        shift, factor = np.zeros((1, values.shape[1])), np.ones((1, values.shape[1]))
+        if self.center == "row":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # a step of gaps only has no median
+                shift = np.repeat(np.nanmedian(values, axis=1, keepdims=True), values.shape[1], axis=1)
+            values = values - shift
+        if self.center == "group" or self.scale == "group":
+            own = Scaling.fit(values[: max(1, known)])
+            shift, factor = shift + own.center, own.spread[None] if self.scale == "group" else factor
+            values = (values - own.center) / factor
+        return values, shift, factor
+
+    def to_inputs(self, values: Array, known: int | None = None) -> Array:
+        """Return encoded numbers as the network reads them, float32 `(T, size)`.
+
+        A gap has the last number before it; if there were gaps in training, a second number per column is 1 at gaps.
+        """
+        scaled = self.scaling.apply(self._centered(values, len(values) if known is None else known)[0])
+        is_gap = np.isnan(scaled)
+        if is_gap.any():
+            last = np.maximum.accumulate(np.where(is_gap, -1, np.arange(len(scaled))[:, None]), axis=0)
+            scaled = np.where(last >= 0, np.take_along_axis(scaled, np.maximum(last, 0), axis=0), 0.0)
+        if self.scaling.has_gaps:
+            scaled = np.concatenate([scaled, is_gap], axis=1)
+        return scaled.astype(np.float32)
+
+    def to_targets(self, values: Array, known: int | None = None) -> Array:
+        """Return encoded numbers as the loss takes them, float32 `(T, D)`, NaN for gaps."""
+        scaled = self.scaling.apply(self._centered(values, len(values) if known is None else known)[0])
+        return scaled.astype(np.float32)
+
+    def unscale(self, values: Array, history: Array | None = None) -> Array:
+        """Return scaled numbers `(..., D)` in the unit of the data; `history` are the known numbers of the series."""
+        numbers = self.scaling.invert(values)
+        if history is not None and (self.center != "none" or self.scale != "all"):
+            _, shift, factor = self._centered(history, len(history))
+            numbers = numbers * factor[-1] + shift[-1]
+        return numbers
+
+    def spikes(self, values: Array) -> Array:
+        """Return the steps of encoded numbers `(T, D)` that are clipped."""
+        centered = self._centered(values, len(values))[0]
+        found: Array = np.flatnonzero(((centered < self.scaling.low) | (centered > self.scaling.high)).any(axis=1))
+        return found
+
+    def describe_spikes(self, places: list[str], total: int) -> str:
+        """Return a sentence about the numbers that were clipped."""
+        shown = ", ".join(places[:5]) + (", ..." if total > 5 else "")
+        steps = f"{total:,} steps have" if total != 1 else "1 step has"
+        return f"'{self.name}': {steps} a number far out of the range of the training steps, which is clipped: {shown}"
+
+    def decode(self, values: Array) -> str:
+        rows = [[float(f"{value:.6g}") if np.isfinite(value) else None for value in row] for row in np.atleast_2d(values)]
+        return json.dumps([row[0] for row in rows] if len(self.columns) == 1 else rows)
+
+    def loss_targets(self, values: Array) -> Array:
+        return self.to_targets(values)
+
+    def is_wrong(self, truth: Cell, text: str, values: Array) -> bool:
+        return False
+
+    def baseline_stats(
+        self, source: Column, sources: RaggedArray, targets: RaggedArray, index: npt.NDArray[np.int64]
+    ) -> dict[str, Any]:
+        rows = [(np.asarray(sources[int(i)]), np.asarray(targets[int(i)])) for i in index.tolist()]
+        return series_baselines(rows if source.kind == self.kind else [], self.horizon)
+
+    def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
+        sources = [rows.source.encode(cell) for cell in rows.source_cells]
+        truths = [self.encode(cell) for cell in rows.truths]
+        levels = self.quantiles
+        return series_report(sources, truths, rows.values, rows.quantiles, levels, train_stats, self.horizon, self.rate)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "columns": list(self.columns), "scaling": self.scaling.to_json(), "rate": self.rate, "center": self.center,
+            "scale": self.scale, "loss": self.loss, "quantiles": list(self.quantiles), "horizon": self.horizon,
+            "residual": None if self.residual is None else self.residual.tolist(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, name: str, value: dict[str, Any]) -> NumbersColumn:
+        names = ("center", "scale", "loss")
+        options = {key: str(value[key]) for key in names}
+        levels, horizon, rate = [float(level) for level in value["quantiles"]], int(value["horizon"]), value["rate"]
+        columns = [str(column) for column in value["columns"]]
+        scaling = Scaling.from_json(value["scaling"])
+        if len(columns) != len(scaling.center) or not columns or not 0 <= horizon <= 100_000 or len(levels) > 99:
+            raise ValueError("the settings of a column of numbers are not valid")
+        if options["loss"] not in ("mse", "mae", "quantiles", "gaussian"):
+            raise ValueError(f"there is no loss {options['loss']!r}")
+        column = cls(name, columns, scaling, None if rate is None else int(rate), **options, quantiles=levels, horizon=horizon)
+        column.residual = None if value.get("residual") is None else np.array(value["residual"], dtype=np.float64)
+        return column
+
+    def describe(self) -> str:
+        rate = f" at {self.rate:,} a second" if self.rate else ""
+        width = "" if len(self.columns) == 1 else f" of {len(self.columns)} columns"
+        return f"{self.name}: numbers{width}{rate}"

@@ -1,0 +1,201 @@
+"""What a model of series predicts from what: how the table is read, and the columns."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+from typing import Any
+
+import numpy as np
+
+from unrolled.display import plural
+from unrolled.errors import DataError, UsageError
+from unrolled.series_options import SeriesOptions
+from unrolled.tables.cell_values import Cell, is_missing, parse_list
+from unrolled.tables.column import Column
+from unrolled.tables.columns import COLUMN_TYPES
+from unrolled.tables.long_table import LongFormat, as_target, group_steps, step_kind
+from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.tables.spec import TableSpec, infer_spec, parse_column
+from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
+from unrolled.tables.table_files import Table
+
+logger = logging.getLogger(__name__)
+
+MAX_NAMED_SPIKES = 5
+
+MAX_EXAMINED_ROWS = 200
+"""Rows that show whether a target is lists of numbers."""
+
+
+def names_series(source: str | None, target: str | None, options: SeriesOptions) -> bool:
+    """Return whether columns and settings are those of series: numbers at every step, or a table with one row per step."""
+    declared = [parse_column(name, role)[1] for name, role in ((source, "source"), (target, "target")) if name]
+    return "numbers" in declared or options != SeriesOptions()
+
+
+def long_format(table: Table, source: str, options: SeriesOptions) -> LongFormat | None:
+    """Return how a table with one row per step is read; None if each row is a series, as a cell that is a list shows."""
+    if options.group_by is not None or options.order_by is not None:
+        return LongFormat(options.group_by, options.order_by)
+    names = [source] if table.matching_columns(source) else source.split(",")
+    with contextlib.closing(table.rows()) as rows:
+        for line, row in rows:
+            value = table.cell(line, row, table.find_column(names[0])).value
+            if not is_missing(value):
+                is_file = isinstance(value, str) and value.lower().endswith((".npy", ".wav", ".wave"))
+                is_series = is_file or isinstance(value, list | np.ndarray)
+                is_series = is_series or (isinstance(value, str) and len(value.replace(",", " ").replace(";", " ").split()) > 1)
+                return None if is_series else LongFormat()
+    raise DataError(f"{table.name} has no row in which '{source}' has a value.")
+
+
+def group_table(table: Table, spec: TableSpec) -> Table:
+    """Return a table as a model of series reads it: long tables with one row per series."""
+    if spec.long is None:
+        return table
+    names = tuple(dict.fromkeys((spec.source.name, spec.target.name)))
+    return as_target(group_steps(table, spec.long, names), spec.target.name, spec.target.kind)
+
+
+def group_sources(table: Table, spec: TableSpec) -> Table:
+    """Return a table with its sources only, which needs no target."""
+    return table if spec.long is None else group_steps(table, spec.long, (spec.source.name,))
+
+
+def series_spec(
+    table: Table, source: str, target: str | None, options: SeriesOptions, normalization: str
+) -> tuple[Table, TableSpec]:
+    """Return a table as it is read, and the spec of its columns `source` and `target` (NAME or NAME:KIND)."""
+    (name, kind), (target_name, target_kind) = (
+        parse_column(column, role) for column, role in ((source, "source"), (target or source, "target"))
+    )
+    if options.horizon is not None:
+        if target_name != name or target_kind not in (None, "numbers"):
+            raise UsageError("--horizon forecasts the columns of --source themselves: leave --target out.")
+        target_kind = "numbers"
+    long = long_format(table, name, options)
+    config = {"normalize": normalization, "split": "words", "is_source": False, "tokens": "characters", "spaces": True}
+    if long is None:
+        return table, _spec_of_lists(table, (name, kind), (target_name, target_kind), options, config)
+    if name == target_name and options.horizon is None:
+        raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
+    grouped = group_steps(table, long, tuple(dict.fromkeys((name, target_name))))
+    rows = [row for _, row in grouped.rows()]
+    target_kind = target_kind or step_kind([row[target_name] for row in rows])
+    grouped = as_target(grouped, target_name, target_kind)
+    kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "text")
+    spec = TableSpec(_fit(grouped, name, kind, options, config), _fit(grouped, target_name, target_kind, options, config))
+    return grouped, dataclasses.replace(spec, long=long)
+
+
+def _spec_of_lists(
+    table: Table,
+    source: tuple[str, str | None],
+    target: tuple[str, str | None],
+    options: SeriesOptions,
+    config: dict[str, Any],
+) -> TableSpec:
+    """Return the spec of a table whose rows are series: cells are lists or files."""
+    name, target_name = table.find_column(source[0]), table.find_column(target[0])
+    target_kind = target[1] or _listed_kind(table, target_name)
+    if target_kind is None:
+        spec, _ = infer_spec(table, f"{name}:numbers", target_name, normalization=config["normalize"])
+        return TableSpec(_fit(table, name, source[1] or "numbers", options, config), spec.target)
+    if name == target_name and options.horizon is None:
+        raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
+    column = _fit(table, name, source[1] or "numbers", options, config)
+    return TableSpec(column, _fit(table, target_name, target_kind, options, config))
+
+
+def _listed_kind(table: Table, name: str) -> str | None:
+    """Return the kind of a target of lists: `numbers`, or `labels` if they are few whole numbers; None if it has no lists."""
+    parsed = []
+    for _, (cell,) in itertools.islice(table.iter_cells((name,)), MAX_EXAMINED_ROWS):
+        if is_missing(cell.value):
+            continue
+        value = parse_list(cell.value)
+        if not isinstance(value, list | np.ndarray):
+            return "numbers" if isinstance(value, str) and value.lower().endswith((".npy", ".wav", ".wave")) else None
+        try:
+            parsed.append(parse_steps(cell)[0])
+        except DataError:
+            return None
+    kind = step_kind(parsed) if parsed else None
+    return {"number": "numbers", "label": "labels"}.get(kind or "", kind)
+
+
+def _fit(table: Table, name: str, kind: str, options: SeriesOptions, config: dict[str, Any]) -> Column:
+    """Fit a column to all cells that have a value; numbers are scaled by the training rows later."""
+    cells = (cell for _, (cell,) in table.iter_cells((name,)) if not is_missing(cell.value))
+    if kind == "labels":
+        cells = (_without_gaps(cell) for cell in cells)
+    config = config | {"tokens": "words"} if kind == "text" else config
+    if kind not in COLUMN_TYPES:
+        raise UsageError(f"'{name}:{kind}' is not a kind of series: say numbers, labels, number or label.")
+    if kind == "numbers":
+        horizon = options.horizon or 0
+        loss = options.loss if options.loss != "auto" else "gaussian" if horizon else "mse"
+        config = {**config, "center": options.center, "scale": options.scale, "horizon": horizon, "loss": loss}
+        config["quantiles"] = options.levels
+    return COLUMN_TYPES[kind].fit(name, cells, config)
+
+
+def _without_gaps(cell: Cell) -> Cell:
+    """Return a cell of labels without the steps that have none."""
+    return cell._replace(value=[label for label in cell.value if label != ""]) if isinstance(cell.value, list) else cell
+
+
+def check_series(spec: TableSpec, options: SeriesOptions) -> None:
+    """Raise `UsageError` for settings of series that have no effect on these columns, or that contradict each other."""
+    source, target = spec.source, spec.target
+    has_numbers = isinstance(source, NumbersColumn) or isinstance(target, NumbersColumn)
+    if isinstance(source, NumbersColumn):
+        width = len(source.columns)
+        if options.center == "row" and (width < 3 or options.horizon):
+            problem = "a forecast has no other numbers" if options.horizon else f"'{source.name}' has {plural(width, 'number')}"
+            raise UsageError(
+                f"--center row is for three or more numbers a step, and {problem}: say --center group, or nothing."
+            )
+    elif options.center != "none" or options.scale != "all":
+        raise UsageError(
+            f"--center and --scale are for a source of numbers, and '{source.name}' is {source.kind}: leave them out."
+        )
+    if not isinstance(target, NumbersColumn) and (options.loss != "auto" or options.quantiles != SeriesOptions.quantiles):
+        raise UsageError(
+            f"--loss and --quantiles are for a target of numbers at every step, and '{target.name}' is {target.kind}: "
+            "leave them out."
+        )
+    has_no_spread = isinstance(target, NumbersColumn) and target.loss in ("mse", "mae") and not options.horizon
+    if has_no_spread and options.quantiles != SeriesOptions.quantiles:
+        raise UsageError("--quantiles are not learned with --loss mse or mae: say --loss quantiles or gaussian.")
+    if has_numbers and isinstance(source, NumbersColumn) and isinstance(target, NumbersColumn) and source.rate != target.rate:
+        raise DataError(
+            f"'{source.name}' has {source.rate or 0:,} samples a second and '{target.name}' {target.rate or 0:,}: "
+            "both need the same rate, so convert one."
+        )
+
+
+def number_notes(table: Table, column: Column) -> list[str]:
+    """Return sentences about gaps and spikes in a column of numbers, with the lines of the first spikes."""
+    if not isinstance(column, NumbersColumn):
+        return []
+    places: list[str] = []
+    num_spikes = num_gaps = num_values = 0
+    for _, (cell,) in table.iter_cells((column.name,)):
+        if is_missing(cell.value):
+            continue
+        with contextlib.suppress(DataError):
+            values = column.encode(cell)
+            num_values, num_gaps = num_values + values.size, num_gaps + int(np.isnan(values).sum())
+            spikes = column.spikes(values)
+            num_spikes += len(spikes)
+            places += [step_location(cell, int(step)) for step in spikes[: MAX_NAMED_SPIKES - len(places)]]
+    notes = []
+    if num_gaps:
+        notes.append(f"'{column.name}': {num_gaps:,} of {num_values:,} numbers are missing, and have no part in the loss")
+    if num_spikes:
+        notes.append(column.describe_spikes(places, num_spikes))
+    return notes

@@ -1,0 +1,99 @@
+"""Cells that are numbers at every step: lists with gaps, `.npy` and WAV files, and arrays made from rows of a long table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from unrolled.errors import DataError
+from unrolled.tables.cell_values import MAX_NUMBER, Array, Cell, is_missing, load_array, parse_list, resolve_path, to_number
+from unrolled.tables.wav_files import read_wav
+
+
+class StepArray(np.ndarray[Any, Any]):
+    """Values of the steps of one series `(T, D)` or `(T,)`, with the `lines` of the table they come from."""
+
+    lines: Sequence[int] = ()
+    times: Sequence[Any] = ()
+
+    @staticmethod
+    def make(values: Any, lines: Sequence[int], times: Sequence[Any]) -> StepArray:
+        """Return values, an array or a list of texts, with their lines and times."""
+        array = np.asarray(values).view(StepArray)
+        array.lines, array.times = lines, times
+        return array
+
+
+class StepTexts(list[str]):
+    """Labels of the steps of one series, with the `lines` of the table they come from, and their `times`."""
+
+    lines: Sequence[int] = ()
+    times: Sequence[Any] = ()
+
+
+def step_location(cell: Cell, step: int) -> str:
+    """Return where a step of a cell is, for messages: the line of a long table, else the place in the cell."""
+    lines = getattr(cell.value, "lines", ())
+    return f"{cell.table_name}, line {lines[step]:,}" if len(lines) else f"{cell.location}, value {step + 1:,}"
+
+
+def parse_steps(cell: Cell) -> tuple[Array, int | None]:
+    """Return the numbers `(T, D)` of a cell, NaN where there is a gap, and the rate of a WAV file.
+
+    A gap is null, an empty text, or a name of a missing value such as `NaN` or `NA`. Raises `DataError` for anything else that
+    is no number, for infinite numbers, and for rows of different lengths.
+    """
+    value, rate = parse_list(cell.value), None
+    if isinstance(value, str) and value.lower().endswith((".wav", ".wave")):
+        values, rate = read_wav(resolve_path(cell), cell.location)
+    else:
+        if isinstance(value, str):
+            value = load_array(cell) if value.lower().endswith(".npy") else value.replace(",", " ").replace(";", " ").split()
+        values = _to_floats(value, cell)
+    values = np.asarray(values, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or values.size == 0:
+        raise DataError(f"{cell.location}: numbers, or lists of as many numbers each, are expected; this is {values.shape}.")
+    if np.abs(values).max(initial=0, where=~np.isnan(values)) > MAX_NUMBER:
+        step = int(np.argwhere(np.abs(values) > MAX_NUMBER)[0][0])
+        raise DataError(
+            f"{step_location(cell, step)}: the number is infinite or above 3.4e38; a gap is written as an empty value."
+        )
+    return values, rate
+
+
+def _to_floats(value: Any, cell: Cell) -> Array:
+    """Return lists of numbers and gaps as an array; what is no number raises `DataError` with its place."""
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    if not isinstance(value, list):
+        raise DataError(f"{cell.location}: a list of numbers is expected, and this is {str(value)[:40]!r}.")
+    widths = {len(element) if isinstance(element, list) else 0 for element in value}
+    if len(widths) > 1:
+        listed = " and ".join(map(str, sorted(widths)[:2]))
+        raise DataError(f"{cell.location}: every step has as many numbers as the others, and here some have {listed}.")
+    rows = [
+        [number_or_gap(part, cell, step) for part in (element if isinstance(element, list) else [element])]
+        for step, element in enumerate(value)
+    ]
+    return np.array(rows, dtype=np.float64)
+
+
+def number_or_gap(value: Any, cell: Cell, step: int, decimal_comma: bool = False) -> float:
+    """Return one value as a number, NaN for a gap. Raises `DataError` with its place for anything else."""
+    if is_missing(value):
+        return float("nan")
+    number = None
+    if isinstance(value, str):
+        number = to_number(value, decimal_comma)
+    elif isinstance(value, int | float | np.number) and not isinstance(value, complex):
+        number = float(value)
+    if number is None:
+        raise DataError(
+            f"{step_location(cell, step)}: a number is expected, and this is {str(value)[:40]!r}; a gap is an empty value."
+        )
+    return number

@@ -1,0 +1,73 @@
+"""WAV files: PCM of 8, 16, 24 and 32 bits, and floats, as numbers between -1 and 1."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unrolled.errors import DataError
+from unrolled.tables.cell_values import Array
+
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+"""Codes of the sample format. Programs write `EXTENSIBLE` for 24 bits, with the true code after it (WAVEFORMATEXTENSIBLE of
+Microsoft); the module `wave` of Python 3.11 does not read it."""
+
+
+class Wav(NamedTuple):
+    """Samples `(T, channels)`, float64, and the samples per second."""
+
+    samples: Array
+    rate: int
+
+
+def read_wav(path: Path, location: str) -> Wav:
+    """Read a WAV file. Raises `DataError`, which begins with `location`, if it is none or of another sample format."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{location}: {path} cannot be read: {error.strerror}.") from error
+    chunks = _chunks(data)
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE" or len(chunks.get(b"fmt ", b"")) < 16 or b"data" not in chunks:
+        raise DataError(f"{location}: {path} is not a WAV file.")
+    code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunks[b"fmt "])
+    if code == EXTENSIBLE and len(chunks[b"fmt "]) >= 26:
+        code = struct.unpack_from("<H", chunks[b"fmt "], 24)[0]
+    known = {(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64)}
+    if (code, bits) not in known or channels == 0:
+        raise DataError(
+            f"{location}: {path} has {bits} bits in format {code}, and PCM of 8, 16, 24 or 32 bits or floats are expected: "
+            "convert it."
+        )
+    frame = channels * bits // 8
+    raw = chunks[b"data"]
+    samples = _decode(raw[: len(raw) // frame * frame], code, bits).reshape(-1, channels)
+    if not len(samples):
+        raise DataError(f"{location}: {path} has no samples.")
+    return Wav(samples, rate)
+
+
+def _chunks(data: bytes) -> dict[bytes, bytes]:
+    """Return the chunks of a RIFF file by name; of several with one name, the first. A chunk that is cut off is shorter."""
+    chunks: dict[bytes, bytes] = {}
+    start = 12
+    while start + 8 <= len(data):
+        name, size = data[start : start + 4], struct.unpack_from("<I", data, start + 4)[0]
+        chunks.setdefault(name, data[start + 8 : start + 8 + size])
+        start += 8 + size + size % 2
+    return chunks
+
+
+def _decode(raw: bytes, code: int, bits: int) -> Array:
+    if code == FLOAT:
+        return np.frombuffer(raw, dtype=f"<f{bits // 8}").astype(np.float64)
+    if bits == 8:
+        return (np.frombuffer(raw, dtype=np.uint8).astype(np.float64) - 128) / 128
+    if bits == 24:
+        padded = np.zeros((len(raw) // 3, 4), dtype=np.uint8)
+        padded[:, 1:] = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3)
+        raw, bits = padded.tobytes(), 32  # the lowest byte is zero
+    samples: Array = np.frombuffer(raw, dtype=f"<i{bits // 8}").astype(np.float64) / 2 ** (bits - 1)
+    return samples

@@ -1,0 +1,208 @@
+"""Training on series: numbers or labels at every step, and forecasts, with a state that is carried along each series."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+
+from unrolled.checkpoints.model_file import ModelFile, TableModelFile
+from unrolled.display import plural
+from unrolled.errors import DataError, UsageError
+from unrolled.nn.device import DeviceConfig
+from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
+from unrolled.option_rules import check_training
+from unrolled.options import TrainingOptions, TrainRequest
+from unrolled.tables.cell_values import Array
+from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.tables.pair_batching import PairDataset
+from unrolled.tables.ragged import RaggedArray
+from unrolled.tables.row_splits import Indices
+from unrolled.tables.series_rows import SeriesBatches, SeriesRows, blocks, split_in_time, split_series
+from unrolled.tables.series_spec import check_series, group_table, names_series, series_spec
+from unrolled.tables.spec import TableSpec
+from unrolled.text.splitting import HeldOutFractions
+from unrolled.training.recipe import fill_defaults
+from unrolled.training.schedule import make_budget
+from unrolled.training.tasks.base import FinalEvaluation
+from unrolled.training.tasks.table import TableTask, open_request_table, resolve_columns
+
+logger = logging.getLogger(__name__)
+
+MAX_EPOCHS = 100.0
+"""Passes over the training steps after which more time brings little; the model with the best validation loss is kept."""
+
+WIDE_STEPS = 20_000
+"""Training steps from which the layers have 64 units, else 32."""
+
+MIN_COLUMN_STEPS = 256
+"""Steps of each column of a batch, at least: with more columns there are few steps in a pass."""
+
+
+def is_series(request: TrainRequest) -> bool:
+    """Return whether a request trains on series."""
+    return names_series(request.table.source, request.table.target, request.series)
+
+
+def open_table_task(request: TrainRequest) -> TableTask:
+    """Read the table that a request names."""
+    check_table_options(request.model)
+    check_training(request, is_table=True)
+    if not is_series(request):
+        return TableTask(request, None)
+    table = open_request_table(request)
+    source, target = resolve_columns(request, table)
+    table, spec = series_spec(table, source, target, request.series, request.data.normalize)
+    check_series(spec, request.series)
+    return _task_class(spec)(request, None, (table, spec))
+
+
+def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TableTask:
+    """Read the table of a run again, with the columns of its model."""
+    if not isinstance(model_file, TableModelFile):
+        raise DataError("The run's model is one of a text, and its settings name a table.")
+    spec, table = model_file.spec, None
+    if is_series(request):
+        table = group_table(open_request_table(request), spec)
+    task = _task_class(spec)(request, spec, None if table is None else (table, spec))
+    if task.origin["content_hash"] != origin["content_hash"]:
+        raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
+    return task
+
+
+def _task_class(spec: TableSpec) -> type[TableTask]:
+    return SeriesTask if spec.is_stream else TableTask
+
+
+class SeriesTask(TableTask):
+    """Series of a table, with training, validation and test steps; they are cut in time, or whole series are held out."""
+
+    dataset: SeriesRows  # type: ignore[assignment]
+    validation: SeriesRows | None  # type: ignore[assignment]
+
+    def _split_rows(self, spec: TableSpec, request: TrainRequest) -> tuple[Indices, Indices, Indices]:
+        """Split the steps; the dataset then has blocks of them as its rows."""
+        pairs: PairDataset = self.dataset  # type: ignore[assignment]
+        is_drawn = not spec.horizon
+        splits = split_series(pairs, request.data, request.training.seed, request.table.validation is not None, is_drawn)
+        self.train_parts, self._held_out_parts = splits[0], splits[1:]
+        if not self.train_parts:
+            raise DataError(f"{self.table.name} has no series that is long enough to learn from.")
+        parts = [blocks(split) for split in splits]
+        self.dataset = SeriesRows(spec, pairs, [part for split in parts for part in split])
+        self.validation_cells = self.dataset.held_out_cells(splits[1], self.table.name)
+        self.test_cells = self.dataset.held_out_cells(splits[2], self.table.name)
+        purposes = ("to learn from", "for validation", "for the test")
+        counts = [sum(part.stop - part.start for part in split) for split in splits]
+        listed = ", ".join(f"{count:,} {purpose}" for count, purpose in zip(counts, purposes, strict=True) if count)
+        in_time = any(part.stop < pairs.source.lengths[part.row] for part in splits[0])
+        how = "the first steps of each series" if in_time else f"{len(splits[0]):,} series"
+        message = f"{plural(sum(counts), 'step')} of {len(pairs):,} series: {listed}; learned from: {how}"
+        logger.log(self._log_level, message)
+        first, second = len(parts[0]), len(parts[0]) + len(parts[1])
+        return np.arange(first), np.arange(first, second), np.arange(second, len(self.dataset))
+
+    def _fit_training(self, spec: TableSpec) -> None:
+        pairs = self.dataset.pairs
+        for column, arrays in ((spec.source, pairs.source), (spec.target, pairs.target)):
+            column.fit_training(np.asarray(arrays[part.row])[part.start : part.stop] for part in self.train_parts)
+
+    def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
+        pairs, cut = self.dataset.pairs, []
+        for arrays in (pairs.source, pairs.target):
+            part_arrays = RaggedArray(arrays[0].dtype)
+            for part in self.train_parts:
+                part_arrays.append(arrays[part.row][part.start : part.stop])
+            part_arrays.finalize()
+            cut.append(part_arrays)
+        return spec.target.baseline_stats(spec.source, cut[0], cut[1], np.arange(len(self.train_parts)))
+
+    def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> SeriesRows:  # type: ignore[override]
+        """Encode another table for validation: all steps of its series."""
+        table, pairs = self._read_other(spec, name, encoding)
+        parts, _, _ = split_in_time(pairs.source.lengths.tolist(), HeldOutFractions(0.0, 0.0))
+        rows = SeriesRows(spec, pairs, blocks(parts))
+        self.validation_rows = np.arange(len(rows))
+        self.validation_cells = rows.held_out_cells(parts, table.name)
+        return rows
+
+    def _balanced_weights(self) -> Array:
+        size, target = self.spec.dims.target_size, self.spec.target
+        counts = np.zeros(size, dtype=np.int64)
+        for part in self.train_parts:
+            counts += np.bincount(self.dataset.pairs.target[part.row][part.start : part.stop], minlength=size)[:size]
+        counts[target.unk_id] = 0
+        weights = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
+        balanced: Array = weights.astype(np.float32)
+        return balanced
+
+    def batches(self, options: TrainingOptions) -> SeriesBatches:  # type: ignore[override]
+        """Return the training steps as columns with carried state."""
+        rows = SeriesRows(self.spec, self.dataset.pairs, self.train_parts)
+        return SeriesBatches(rows, self.train_parts, options.batch, options.bptt, self.dataset.label_weights)
+
+    def step_seconds(self, request: TrainRequest, machine: DeviceConfig) -> float:
+        """Return how long a step of a request takes here."""
+        batches = self.batches(request.training)
+        return batches.batch_size * batches.seq_len / self.throughput(request, machine)
+
+    def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
+        """Fill in what was not given: narrow layers without dropout, read forward, and columns that are long enough."""
+        num_steps = sum(part.stop - part.start for part in self.train_parts)
+        request = fill_defaults(
+            request, bidirectional=False, dropout=0.0, token_dropout=0.0, lr=4e-3, optimizer="adamw", state_reset_prob=0.0,
+            hidden=64 if num_steps >= WIDE_STEPS else 32, batch=int(np.clip(num_steps // MIN_COLUMN_STEPS, 4, 32)),
+            weight_decay=0.01, label_smoothing=0.0, bptt=128,
+        )  # fmt: skip
+        if request.pair.bidirectional:
+            raise UsageError(
+                "--bidirectional reads the future of a series, whose steps are predicted in order: leave it out, or name "
+                f"{self.spec.source.name}:frames as the source."
+            )
+        training, model = request.training, request.model
+        budget = make_budget(training, num_steps)
+        why = f"{budget.total:,.0f} {budget.unit}" if budget.unit != "tokens" else f"{budget.total / num_steps:.3g} epochs"
+        if budget.unit == "seconds":
+            epochs = self.throughput(request, machine) * budget.total / max(1, self.batches(training).tokens_per_epoch)
+            why = f"{budget.total / 60:.3g} min, {epochs:.3g} epochs"
+            if not request.explicit & {"minutes", "epochs", "steps"} and epochs > MAX_EPOCHS:
+                request = dataclasses.replace(request, training=dataclasses.replace(training, minutes=None, epochs=MAX_EPOCHS))
+                why = f"{MAX_EPOCHS:g} epochs, in less than {budget.total / 60:.3g} min"
+        logger.info(
+            f"{plural(model.layers, 'layer')} of {plural(model.hidden, 'unit')}, dropout {model.dropout:g}, "
+            f"{self.batches(training).batch_size} columns a batch: {why}"
+        )
+        return request
+
+    def final_eval(
+        self, model: EncoderDecoder, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
+    ) -> FinalEvaluation:
+        """Evaluate the saved model; the spread of a forecast whose loss has none is that of the validation errors."""
+        self._fit_residual(model, machine)
+        return super().final_eval(model, machine, limit, best_fraction, epochs)
+
+    @torch.inference_mode()
+    def _fit_residual(self, model: EncoderDecoder, machine: DeviceConfig) -> None:
+        target = self.spec.target
+        if not isinstance(target, NumbersColumn) or not target.horizon or target.loss not in ("mse", "mae"):
+            return
+        rows = self.dataset if self.validation is None else self.validation
+        index = (self.train_rows if self.validation is None else self.validation_rows)[:64]
+        errors = []
+        for place in index.tolist():
+            batch = rows.collate(np.array([place]))
+            tensors = {name: torch.from_numpy(array).to(machine.device) for name, array in batch.arrays().items()}
+            errors.append((model.eval().logits(tensors).float().cpu().numpy() - batch.target)[:, 0])
+        target.residual = np.sqrt(np.nanmean(np.square(np.concatenate(errors).astype(np.float64)), axis=0))
+
+    def complete(self, model_file: ModelFile) -> ModelFile:
+        """Return the model file with the spread that the final evaluation measured."""
+        if isinstance(model_file, TableModelFile) and isinstance(self.spec.target, NumbersColumn):
+            target = model_file.spec.target
+            if isinstance(target, NumbersColumn):
+                target.residual = self.spec.target.residual
+            return model_file
+        return super().complete(model_file)

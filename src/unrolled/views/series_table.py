@@ -1,0 +1,120 @@
+"""Predictions of long tables as long tables: a row for each step, or for each series if one value is predicted for it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from unrolled.datasets.tables import Row
+from unrolled.evaluation.predictor import Prediction
+from unrolled.tables.cell_values import to_number
+from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.tables.spec import TableSpec
+
+STEP_COLUMN = "step"
+
+
+def quantile_name(level: float) -> str:
+    """Return the name of the column of a quantile.
+
+    Example:
+        >>> quantile_name(0.1), quantile_name(0.975)
+        ('p10', 'p97.5')
+    """
+    return f"p{100 * level:.6g}"
+
+
+def number_cells(target: NumbersColumn, predicted: str, values: Any, quantiles: Any) -> dict[str, Any]:
+    """Return the cells of predicted numbers `(..., D)` and of their quantiles `(levels, ..., D)`, by name."""
+    named = {predicted: values}
+    if quantiles is not None:
+        named |= {quantile_name(level): band for level, band in zip(target.quantiles, quantiles, strict=True)}
+    if len(target.columns) == 1:
+        return {name: _rounded(np.asarray(part)[..., 0]) for name, part in named.items()}
+    return {
+        f"{name}_{column}": _rounded(np.asarray(part)[..., place])
+        for name, part in named.items()
+        for place, column in enumerate(target.columns)
+    }
+
+
+def number_columns(target: NumbersColumn, predicted: str) -> list[str]:
+    """Return the names of the cells of `number_cells`."""
+    has_quantiles = target.horizon or target.loss in ("quantiles", "gaussian")
+    width, levels = len(target.columns), len(target.quantiles)
+    return list(number_cells(target, predicted, np.zeros(width), np.zeros((levels, width)) if has_quantiles else None))
+
+
+def _rounded(values: Any) -> Any:
+    """Return numbers with 7 significant digits, as float32 has them."""
+    values = np.asarray(values)
+    return float(f"{values:.7g}") if values.ndim == 0 else [float(f"{value:.7g}") for value in values.tolist()]
+
+
+def step_columns(spec: TableSpec, predicted: str) -> list[str]:
+    """Return the columns of the predictions of a long table."""
+    long, target = spec.long, spec.target
+    if long is None:
+        raise ValueError("The table has a row for each series.")
+    columns = [long.group_by] if long.group_by else []
+    if spec.is_stream:
+        columns += [long.order_by] if long.order_by else []
+        columns += [STEP_COLUMN]
+    return columns + (number_columns(target, predicted) if isinstance(target, NumbersColumn) else [predicted])
+
+
+def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each step that is predicted, with its time; those of a forecast go on after the last step."""
+    long, target = spec.long, spec.target
+    for row, prediction in rows:
+        if long is None or not len(prediction.values):
+            continue
+        first = {long.group_by: row.get(long.group_by)} if long.group_by else {}
+        values, labels = prediction.values, target.labels
+        times = getattr(row.get(spec.source.name), "times", ())
+        if spec.horizon:
+            times = next_times(times, len(values))
+        for step in range(len(values)):
+            cells: dict[str, Any] = dict(first)
+            if long.order_by:
+                cells[long.order_by] = times[step] if step < len(times) else None
+            cells[STEP_COLUMN] = step + 1
+            if isinstance(target, NumbersColumn):
+                bands = None if prediction.quantiles is None else prediction.quantiles[:, step]
+                cells |= number_cells(target, predicted, values[step], bands)
+            else:
+                cells[predicted] = labels[int(values[step])]
+            yield cells
+
+
+def next_times(times: Sequence[Any], count: int) -> list[Any]:
+    """Return the times after the last of `times`, if they have equal distances: numbers or ISO dates; else none.
+
+    Example:
+        >>> next_times(["2024-01-31", "2024-02-01"], 2), next_times([1, 3, 4], 2)
+        (['2024-02-02', '2024-02-03'], [])
+    """
+    try:
+        dates = [datetime.datetime.fromisoformat(str(time).strip()) for time in times[-100:]]
+        is_date = all(len(str(time).strip()) == 10 for time in times[-2:])
+        step = dates[-1] - dates[-2]
+        if len({later - earlier for earlier, later in zip(dates, dates[1:], strict=False)}) != 1:
+            return []
+        following = [dates[-1] + step * number for number in range(1, count + 1)]
+        return [time.date().isoformat() if is_date else time.isoformat() for time in following]
+    except (ValueError, IndexError, TypeError, OverflowError):
+        pass
+    numbers = [to_number(time) if isinstance(time, str) else time for time in times[-100:]]
+    if len(numbers) < 2 or not all(isinstance(number, int | float) for number in numbers):
+        return []
+    steps = np.diff(np.array(numbers, dtype=np.float64))
+    if not np.allclose(steps, steps[0], rtol=1e-9, atol=0):
+        return []
+    return [_plain(float(numbers[-1] or 0) + float(steps[-1]) * number) for number in range(1, count + 1)]
+
+
+def _plain(number: float) -> float | int:
+    return int(number) if number.is_integer() else float(f"{number:.12g}")

@@ -1,0 +1,368 @@
+"""Numbers at every step: long tables, lists, WAV files; regression, labels a step, one value a series, forecasts."""
+
+import csv
+import io
+import json
+import math
+import struct
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import unrolled
+from support.cli import Cli
+from unrolled.errors import DataError, UsageError
+from unrolled.nn.number_loss import number_losses
+from unrolled.options import SeriesOptions
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.long_table import LongFormat, group_steps
+from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.tables.scaling import Scaling
+from unrolled.tables.series_metrics import find_period, forecast_baselines, number_metrics, series_baselines
+from unrolled.tables.series_spec import number_notes, series_spec
+from unrolled.tables.step_arrays import parse_steps
+from unrolled.tables.table_files import open_table
+from unrolled.tables.wav_files import read_wav
+from unrolled.views.series_table import next_times
+
+TINY = ("--hidden", 16, "--layers", 1, "--threads", 1, "--precision", "float32", "--sample-length", 0)
+PHI, NOISE = (1.5, -0.8), 2.0
+"""An autoregressive series: its optimal one-step forecast has the error variance `NOISE` squared."""
+
+
+def autoregression(steps: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Return a series around 10 whose noise has the deviation `NOISE`."""
+    noise = np.random.default_rng(seed).standard_normal(steps) * NOISE
+    values = np.zeros(steps)
+    for step in range(2, steps):
+        values[step] = PHI[0] * values[step - 1] + PHI[1] * values[step - 2] + noise[step]
+    return values + 10
+
+
+def write_long(name: str, columns: dict[str, Any]) -> str:
+    """Write columns as CSV."""
+    with open(name, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return name
+
+
+def write_wav(name: str, values: Any, bits: int = 16, rate: int = 8000) -> str:
+    """Write a WAV file of one channel with Python's own module."""
+    samples = np.round(np.asarray(values) * (2 ** (bits - 1) - 1)).astype("<i4")
+    with wave.open(name, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(bits // 8)
+        file.setframerate(rate)
+        file.writeframes(samples.view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes())
+    return name
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    """Return printed CSV as rows."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_forecast_learns_writes_quantiles_and_resumes(cli: Cli) -> None:
+    table = write_long("ar.csv", {"t": range(900), "x": autoregression(900).tolist()})
+    flags = ("--source", "x", "--order-by", "t", "--horizon", 3, *TINY, "--lr", 0.01)
+    trained = cli("train", table, *flags, "--steps", 40, "--out", "run")
+    assert trained.code == 0
+    assert "forecast of 3 steps" in trained.err
+    metrics = json.loads(cli("eval", "run", "--json").out)
+    assert metrics["rmse"] < metrics["baselines"]["mean"]["rmse"]
+    assert metrics["rmse"] < metrics["baselines"]["last_value"]["rmse"]
+    assert metrics["rmse_step_1"] < metrics["rmse_step_3"]
+    assert 0 < metrics["coverage_80"] <= 1
+    rows = rows_of(cli("predict", "run", table).out)
+    assert [row["t"] for row in rows] == ["900", "901", "902"]
+    assert all(float(row["p10"]) < float(row["p50"]) < float(row["p90"]) for row in rows)
+    assert cli("predict", "run", table).out == cli("predict", "run", table).out
+    whole = cli("train", table, *flags, "--steps", 6, "--out", "whole")
+    assert cli("train", table, *flags, "--steps", 6, "--stop-after", 3, "--out", "half").code == whole.code == 0
+    assert cli("train", "--resume", "half").code == 0
+    first, second = (unrolled.load_table(name).session.saved.model.state_dict() for name in ("whole", "half"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.long
+def test_the_forecast_of_an_autoregression_is_near_its_optimum(cli: Cli) -> None:
+    table = write_long("ar.csv", {"x": autoregression(30_000).tolist()})
+    flags = ("--source", "x", "--horizon", 1, "--threads", 1, "--sample-length", 0, "--test-fraction", 0.1)
+    assert cli("train", table, *flags, "--train-fraction", 0.8, "--steps", 1500, "--out", "run").code == 0
+    fresh = write_long("fresh.csv", {"x": autoregression(20_000, seed=9).tolist()})
+    model = unrolled.load_table("run")
+    assert model.evaluate(fresh).num_rows == 256
+    values = autoregression(20_000, seed=9)
+    source = model.spec.source
+    assert isinstance(source, NumbersColumn)
+    with torch.inference_mode():
+        inputs = torch.from_numpy(source.to_inputs(values[:, None]))[:, None]
+        network = model.session.saved.model
+        outputs = network.stream(inputs, network.initial_state(1))[0][:, 0, :1].numpy()
+    errors = source.unscale(outputs)[100:-1, 0] - values[101:]
+    assert np.mean(errors**2) < 1.05 * NOISE**2
+
+
+def spiked_channels(steps: int = 1500) -> dict[str, Any]:
+    """Four channels with one slow oscillation, which decides the label, in noise and a common drift; and a few spikes."""
+    draw = np.random.default_rng(3)
+    slow = np.sin(np.arange(steps) * 2 * np.pi / 150)
+    drift = 50 * np.cumsum(draw.standard_normal(steps)) / math.sqrt(steps)
+    channels = {f"c{i}": 4000 + drift + 10 * (i + 1) * slow * (-1) ** i + draw.standard_normal(steps) for i in range(4)}
+    for place, step in enumerate((100, 333, 700)):
+        channels[f"c{place}"][step] = 1e6
+    return {**channels, "eye": np.where(slow > 0, "open", "shut")}
+
+
+def test_spikes_do_not_decide_and_are_named_with_their_line(cli: Cli) -> None:
+    table = write_long("eeg.csv", {name: list(values) for name, values in spiked_channels().items()})
+    flags = ("--source", "c0,c1,c2,c3", "--target", "eye", *TINY, "--steps", 60, "--lr", 0.01)
+    flags = (*flags, "--train-fraction", 0.7, "--test-fraction", 0.2)
+    trained = cli("train", table, *flags, "--center", "row", "--out", "run")
+    assert trained.code == 0
+    assert "3 steps have a number far out of the range" in trained.err
+    assert "eeg.csv, line 102, eeg.csv, line 335, eeg.csv, line 702" in trained.err
+    metrics = json.loads(cli("eval", "run", "--json").out)
+    assert metrics["accuracy"] > 0.95 > metrics["baselines"]["majority"]["accuracy"]
+    rows = rows_of(cli("predict", "run", table).out)
+    assert len(rows) == 1500
+    assert {row["predicted"] for row in rows} == {"open", "shut"}
+
+
+def test_one_value_for_each_series_of_a_long_table(cli: Cli) -> None:
+    draw = np.random.default_rng(0)
+    columns: dict[str, list[Any]] = {"id": [], "t": [], "a": [], "b": [], "kind": []}
+    for number in range(40):
+        for step in range(8 + number % 5):
+            values = draw.standard_normal(2)
+            row = (
+                f"s{number}",
+                step,
+                values[0] + (number % 2) * 3,
+                "" if step == 3 else values[1],
+                "up" if number % 2 else "down",
+            )
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+    table = write_long("long.csv", columns)
+    flags = ("--source", "a,b", "--target", "kind", "--group-by", "id", "--order-by", "t", *TINY, "--steps", 40, "--batch", 8)
+    trained = cli("train", table, *flags, "--lr", 0.01, "--out", "run")
+    assert trained.code == 0
+    assert "many-to-one" in trained.err
+    assert "40 of 800 numbers are missing" in trained.err
+    assert json.loads(cli("eval", "run", "--json").out)["accuracy"] == 1
+    rows = rows_of(cli("predict", "run", table).out)
+    assert len(rows) == 40
+    assert list(rows[0]) == ["id", "predicted", "probability"]
+
+
+def test_a_regression_at_every_step_with_gaps(cli: Cli) -> None:
+    draw = np.random.default_rng(0)
+    rain = draw.standard_normal(800) * 5 + 3
+    flow = np.convolve(rain, [0.5, 0.3, 0.2])[:800] * 100
+    cells = [None if step % 17 == 0 else value for step, value in enumerate(flow.tolist())]
+    sources = [None if step % 31 == 0 else value for step, value in enumerate(rain.tolist())]
+    Path("t.jsonl").write_text(
+        "".join(json.dumps({"rain": sources[i : i + 40], "flow": cells[i : i + 40]}) + "\n" for i in range(0, 800, 40))
+    )
+    flags = ("--source", "rain:numbers", "--target", "flow", *TINY, "--steps", 150, "--lr", 0.02)
+    for loss in ("mse", "quantiles"):
+        trained = cli("train", "t.jsonl", *flags, "--loss", loss, "--out", loss)
+        assert trained.code == 0
+        model = unrolled.load_table(loss)
+        assert all(bool(weight.isfinite().all()) for weight in model.session.saved.model.parameters())
+        report = model.evaluate()
+        assert report.metrics["rmse"] < 0.7 * report.baselines["mean"]["rmse"]
+        assert "nse" in report.metrics
+    prediction = model.predictions([[1.0, None, 3.0]])[0]
+    assert prediction.values.shape == (3, 1)
+    assert prediction.quantiles is not None
+    assert (np.diff(prediction.quantiles, axis=0) >= 0).all()
+    row = next(csv.DictReader(io.StringIO(cli("predict", "mse", "t.jsonl").out)))
+    assert len(json.loads(row["predicted"])) == 40
+
+
+def test_a_pair_of_wav_files(cli: Cli) -> None:
+    dry = np.random.default_rng(0).uniform(-0.5, 0.5, 6000)
+    wet = np.tanh(2 * dry + np.concatenate([[0], dry[:-1]]))
+    write_wav("dry.wav", dry, 24)
+    write_wav("wet.wav", wet, 16)
+    Path("pair.csv").write_text("dry,wet\ndry.wav,wet.wav\n")
+    flags = ("--source", "dry:numbers", "--target", "wet:numbers", *TINY, "--steps", 80, "--lr", 0.01)
+    trained = cli("train", "pair.csv", *flags, "--out", "run")
+    assert trained.code == 0
+    assert "numbers at 8,000 a second" in trained.err
+    report = unrolled.load_table("run").evaluate()
+    assert report.metrics["esr"] < report.baselines["mean"]["esr"] / 3
+    write_wav("fast.wav", dry, 16, rate=44100)
+    Path("other.csv").write_text("dry\nfast.wav\n")
+    refused = cli("predict", "run", "other.csv")
+    assert refused.code == 3
+    assert "8,000 samples a second are expected, as in training, and it has 44,100" in refused.err
+    Path("other.csv").write_text("dry,wet\nfast.wav,wet.wav\n")
+    both = cli("train", "other.csv", *flags, "--out", "other")
+    assert "has 44,100 samples a second and 'wet' 8,000" in both.err
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_wav_files_are_read_as_they_were_written(bits: int, tmp_path: Path) -> None:
+    values = np.array([0.0, 0.5, -0.25, 0.999])
+    name = write_wav(str(tmp_path / "a.wav"), values, bits)
+    wav = read_wav(Path(name), "here")
+    assert wav.rate == 8000
+    assert np.abs(wav.samples[:, 0] - values).max() < 2 ** (2 - bits)
+
+
+def test_wav_files_of_other_formats(tmp_path: Path) -> None:
+    def riff(code: int, bits: int, data: bytes, extra: bytes = b"") -> Path:
+        header = struct.pack("<HHIIHH", code, 1, 48000, 0, bits // 8, bits) + extra
+        chunks = b"".join(struct.pack("<4sI", name, len(body)) + body for name, body in ((b"fmt ", header), (b"data", data)))
+        path = tmp_path / "b.wav"
+        path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+        return path
+
+    extensible = struct.pack("<HHI", 22, 24, 4) + struct.pack("<H", 1) + bytes(14)
+    assert read_wav(riff(0xFFFE, 24, b"\0\0\x40", extensible), "x").samples.tolist() == [[0.5]]
+    assert read_wav(riff(3, 32, struct.pack("<f", 0.25)), "x").samples.tolist() == [[0.25]]
+    with pytest.raises(DataError, match="has 4 bits in format 17"):
+        read_wav(riff(17, 4, b"\0"), "x")
+    with pytest.raises(DataError, match="is not a WAV file"):
+        read_wav(Path(__file__), "x")
+
+
+def test_cells_of_numbers() -> None:
+    values, rate = parse_steps(Cell([1, None, "", "NaN", "2.5"], "t"))
+    assert rate is None
+    assert np.array_equal(values[:, 0], [1, np.nan, np.nan, np.nan, 2.5], equal_nan=True)
+    assert parse_steps(Cell("[[1, 2], [3, null]]", "t"))[0].shape == (2, 2)
+    assert parse_steps(Cell("1.5; 2; 3", "t"))[0].ravel().tolist() == [1.5, 2, 3]
+    for value, problem in (
+        ([[1], [2, 3]], "every step has as many numbers as the others, and here some have 1 and 2"),
+        ([1, "two"], "value 2: a number is expected, and this is 'two'"),
+        ([1, math.inf], "value 2: the number is infinite"),
+        ([], "numbers, or lists of as many numbers each"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            parse_steps(Cell(value, "t", 4))
+
+
+def test_long_tables_are_sorted_and_grouped(cli: Cli) -> None:
+    write_long("t.csv", {"id": list("aabab"), "t": [2, 1, 1, 3, 2], "x": [20, 10, 1, 30, 2]})
+    table = group_steps(open_table("t.csv"), LongFormat("id", "t"), ["x"])
+    rows = [row for _, row in table.rows()]
+    assert [(row["id"], row["x"].ravel().tolist(), list(row["x"].lines)) for row in rows] == [
+        ("a", [10, 20, 30], [3, 2, 5]),
+        ("b", [1, 2], [4, 6]),
+    ]
+    assert "2 rows were not in the order of 't', and were sorted" in table.notes
+    write_long("t.csv", {"t": ["2024-01-01", "31/01/2024"], "x": [1, 2]})
+    with pytest.raises(DataError, match=r"line 3: 't' is '31/01/2024', and the times of a series are all numbers or all ISO"):
+        group_steps(open_table("t.csv"), LongFormat(None, "t"), ["x"])
+    write_long("t.csv", {"x": [*range(20), "abc"]})
+    with pytest.raises(DataError, match=r"'x': t\.csv, line 22: a number is expected, and this is 'abc'"):
+        group_steps(open_table("t.csv"), LongFormat(), ["x"])
+
+
+def test_scaling_is_of_the_training_steps_and_clips_spikes() -> None:
+    values = np.concatenate([np.random.default_rng(0).standard_normal(1000) * 3 + 7, [1e5]])[:, None]
+    scaling = Scaling.fit(values)
+    assert scaling.center[0] == pytest.approx(7, abs=0.3)
+    assert scaling.spread[0] == pytest.approx(3, rel=0.15)
+    assert scaling.apply(values).max() < 100
+    assert Scaling.fit(np.r_[np.zeros(500), np.ones(2)][:, None]).high[0] == np.inf  # rare events are no spikes
+    assert np.allclose(scaling.invert(scaling.apply(values[:-1])), values[:-1])
+    column = NumbersColumn("x", ["x"], scaling)
+    column.fit_training([np.array([[1.0], [np.nan], [3.0]])])
+    assert column.size == 2
+    inputs = column.to_inputs(np.array([[np.nan], [3.0], [np.nan]]))
+    assert inputs[:, 1].tolist() == [1, 0, 1]
+    assert inputs[0, 0] == 0
+    assert inputs[2, 0] == inputs[1, 0]  # a gap is the last number before it
+    with pytest.raises(DataError, match="no number in the training rows"):
+        column.fit_training([np.array([[np.nan]])])
+
+
+def test_drift_is_removed() -> None:
+    values = np.random.default_rng(0).standard_normal((50, 3))
+    drift = np.linspace(0, 1e4, 50)[:, None]
+    by_row = NumbersColumn("x", ["a", "b", "c"], Scaling.fit(values), center="row")
+    assert np.allclose(by_row.to_inputs(values + drift), by_row.to_inputs(values), atol=1e-3)
+    by_group = NumbersColumn("x", ["a", "b", "c"], Scaling.fit(values), center="group", scale="group")
+    assert np.allclose(by_group.to_inputs(5 * values + 300), by_group.to_inputs(values), atol=1e-4)
+    assert np.allclose(by_group.unscale(by_group.to_targets(values), values), values, atol=1e-4)
+
+
+def test_losses_of_numbers() -> None:
+    outputs, targets = torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[2.0], [math.nan]])
+    sums, counts = number_losses(outputs, targets, "quantiles", (0.1, 0.9))
+    assert sums.tolist() == pytest.approx([(0.1 * 2 + 0.9 * 1) / 2, 0])
+    assert counts.tolist() == [1, 0]
+    gaussian = number_losses(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0]]), "gaussian")[0]
+    assert float(gaussian) == pytest.approx(0.5 + 0.5 * math.log(2 * math.pi), abs=1e-5)
+    assert float(number_losses(outputs[:1, :1], targets[:1], "mae")[0]) == 2
+    weights = torch.zeros(2, requires_grad=True)
+    number_losses(weights[None], torch.tensor([[math.nan]]), "gaussian")[0].sum().backward()
+    assert weights.grad is not None
+    assert weights.grad.tolist() == [0, 0]
+
+
+def test_baselines_and_metrics() -> None:
+    season = np.tile([0.0, 1, 4, 9, 2], 40)[:, None]
+    stats = series_baselines([(season, season)], 5)
+    assert stats["period"] == 5
+    made = forecast_baselines(season[:103], 4, stats)
+    assert made["seasonal_naive"].ravel().tolist() == [9, 2, 0, 1]
+    assert made["last_value"].ravel().tolist() == [4, 4, 4, 4]
+    assert made["linear"].ravel() == pytest.approx([9, 2, 0, 1], abs=0.05)
+    assert find_period(np.random.default_rng(0).standard_normal(500)) is None
+    truth, guess = [np.array([[1.0], [2], [np.nan], [3]])], [np.array([[1.0], [2], [50], [5]])]
+    metrics = number_metrics(truth, guess, 0, True)
+    assert metrics["rmse"] == pytest.approx(math.sqrt(4 / 3))
+    assert metrics["mae"] == pytest.approx(2 / 3)
+    assert metrics["r2"] == metrics["nse"] == pytest.approx(1 - 4 / 2)
+    assert metrics["esr"] == pytest.approx(4 / 14)
+
+
+def test_times_go_on() -> None:
+    assert next_times(["2024-02-28T23:00", "2024-02-29T00:00"], 1) == ["2024-02-29T01:00:00"]
+    assert next_times([0.5, 1.0], 2) == [1.5, 2]
+    assert next_times([1, 2, 5], 2) == []
+    assert next_times([], 2) == []
+
+
+def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:
+    table = write_long("t.csv", {"id": list("ab") * 30, "x": range(60), "y": [v / 7 for v in range(60)]})
+    for flags, problem in (
+        (("--source", "x", "--target", "y", "--horizon", 2), "leave --target out"),
+        (("--source", "x", "--horizon", 2, "--quantiles", "0.9,0.1"), "increasing numbers between 0 and 1"),
+        (("--source", "x", "--horizon", 2, "--center", "row"), "--center row is for three or more numbers a step"),
+        (("--source", "x", "--target", "y", "--group-by", "id", "--quantiles", "0.2,0.8"), "not learned with --loss mse"),
+        (("--source", "x", "--target", "x", "--group-by", "id"), "both the source and the target"),
+        (("--source", "x", "--horizon", 2, "--bidirectional"), "--bidirectional reads the future"),
+        (("--source", "x,x", "--horizon", 2), "names a column twice"),
+        (("--source", "x", "--target", "y", "--group-by", "nowhere"), "has no column 'nowhere'"),
+    ):
+        refused = cli("train", table, *flags, *TINY, "--steps", 2, "--out", "r")
+        assert (refused.code, problem in refused.err) == (2, True), refused.err
+    Path("book.txt").write_text("word " * 500)
+    refused = cli("train", "book.txt", "--horizon", 3, *TINY, "--steps", 2, "--out", "r")
+    assert (refused.code, "--horizon" in refused.err) == (2, True)
+
+
+def test_gaps_and_spikes_are_reported_with_their_place() -> None:
+    values = [float(v % 10) for v in range(100)]
+    values[40] = 1e7
+    write_long("t.csv", {"x": ["" if i == 50 else v for i, v in enumerate(values)]})
+    table, spec = series_spec(open_table("t.csv"), "x", None, SeriesOptions(horizon=2), "nfc")
+    assert number_notes(table, spec.source) == [
+        "'x': 1 of 100 numbers are missing, and have no part in the loss",
+        "'x': 1 step has a number far out of the range of the training steps, which is clipped: t.csv, line 42",
+    ]
+    with pytest.raises(UsageError, match="leave --target out"):
+        series_spec(open_table("t.csv"), "x", "y", SeriesOptions(horizon=2), "nfc")
