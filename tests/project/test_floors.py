@@ -62,7 +62,7 @@ ORDER = {
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
-        "baselines", "explain_text", "explain_table", "report_data", "report_text", "report_table",
+        "baselines", "explain_text", "explain_table", "report_data", "report_text", "series_charts", "report_table",
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",

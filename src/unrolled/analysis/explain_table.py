@@ -34,7 +34,7 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     if session.spec.source.tokenizer is None:
         raise UsageError(
             f"explain works for models that read text, and '{session.spec.source.name}' is {session.spec.source.kind}: "
-            "use `unrolled report` for this one."
+            "use `unrolled report` for this one, which draws series and their errors too."
         )
     if options.clamp:
         raise UsageError("--clamp works for text models only: leave it out for a table model.")

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from unrolled.analysis.report_data import created_by, run_sections, training_time
+from unrolled.analysis.series_charts import series_charts
 from unrolled.analysis.table_session import EvaluatedRows, TableSession
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import display_text
@@ -43,6 +44,7 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
         "diagnosis": history.get("diagnosis") or "",
         **run_data,
         "table": report.to_json(),
+        "series": series_charts(session.spec, evaluated),
         "attention": _attention_maps(session, evaluated),
         "errors": _wrong_rows(session, evaluated),
     }

@@ -16,6 +16,7 @@ import { lossBreakdownSection } from "./loss_breakdown.js";
 import { memorizationSection } from "./memorization.js";
 import { resultSection } from "./result.js";
 import { ngramSamplesSection, samplesSection } from "./samples.js";
+import { seriesSection } from "./series.js";
 import { settingsSection } from "./settings.js";
 import { baselinesSection, errorsSection, metricsSection } from "./tables.js";
 
@@ -33,6 +34,7 @@ const SECTIONS = {
   "samples": { select: (report) => report.samples, create: samplesSection },
   "curves": { select: (report) => report.curves, create: curvesSection },
   "table": { select: (report) => report.table, create: metricsSection },
+  "series": { select: (report) => report.series, create: seriesSection },
   "confusion": { select: (report) => report.table?.confusion, create: confusionSection },
   "attention": { select: (report) => report.attention, create: attentionSection },
   "errors": { select: (report) => report.errors, create: errorsSection },
