@@ -15,8 +15,10 @@ from unrolled.errors import UsageError
 from unrolled.interpret.activations import Activations
 from unrolled.interpret.probes import ProbeReport, probe_units, too_short_to_probe
 from unrolled.interpret.table_activations import RowActivations, record_row
+from unrolled.nn.encoder_decoder import MAX_STREAM_STEPS
 from unrolled.options import ExplainOptions, PredictOptions
 from unrolled.output_paths import check_outputs
+from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.text.tokenized_text import TokenizedText
 
 logger = logging.getLogger(__name__)
@@ -31,10 +33,11 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     `UsageError` for a source that is no text or is not read step by step, and for `--clamp`.
     """
     check_outputs(options, (session.path, name), session.run_path, explorer_path(session))
-    if session.spec.source.tokenizer is None:
+    source = session.spec.source
+    if source.tokenizer is None and source.kind != "numbers":
         raise UsageError(
-            f"explain works for models that read text, and '{session.spec.source.name}' is {session.spec.source.kind}: "
-            "use `unrolled report` for this one, which draws series and their errors too."
+            f"explain works for models that read text or numbers at every step, and '{source.name}' is {source.kind}: use "
+            "`unrolled report` for this one."
         )
     if options.clamp:
         raise UsageError("--clamp works for text models only: leave it out for a table model.")
@@ -44,6 +47,8 @@ def explain_table(session: TableSession, name: str | None, options: ExplainOptio
     for cell in itertools.islice(session.iter_sources(name, options.header, options.encoding), MAX_ROWS):
         if num_tokens >= options.length:
             break
+        if isinstance(source, NumbersColumn):
+            cell = cell._replace(value=source.encode(cell)[: min(options.length - num_tokens, MAX_STREAM_STEPS)])
         rows.append(record_row(predictor, cell))
         num_tokens += len(rows[-1].source_tokens)
     if not rows or not rows[0].encoder:

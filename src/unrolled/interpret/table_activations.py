@@ -28,8 +28,8 @@ class RowActivations(Displayed):
 
     `encoder` has the encoder's activations by name (h, c and the gates; if bidirectional, the backward units come after the
     forward ones), each `(S, L, H)`, and `decoder` the decoder's `(M, L, H)`; each is empty if the model has no such part.
-    `source_tokens` are those of a text; `step_probs` `(S, labels)` the probabilities of labels that are aligned with the
-    steps; `attention` `(M, S)` the attention weights.
+    `source_tokens` are those of a text, or numbers as texts; `step_probs` `(S, labels)` the probabilities of labels that are
+    aligned with the steps; `attention` `(M, S)` the attention weights.
     """
 
     source_tokens: list[str]
@@ -73,14 +73,14 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
     with record_cells(model) as recorder:
         if model.decoder is None:
             logits = model.logits(batch)
-            if predictor.spec.mode.output == "aligned":
+            if predictor.spec.mode.output == "aligned" and model.shape.target_tensor_kind == "ids":
                 step_probs = logits[:, 0, :-1].softmax(-1).float().cpu().numpy()
         else:
             ids = torch.from_numpy(np.asarray(prediction.values, dtype=np.int64)).to(model.device).unsqueeze(-1)
             memory = model.encode(batch)
             if len(ids):
                 model.decoder(ids, memory)
-    source_tokens = list(source.cell_tokens(cell)) if source.tokenizer is not None else []
+    source_tokens = list(source.cell_tokens(cell)) if source.tokenizer is not None or source.kind == "numbers" else []
     return RowActivations(
         source_tokens,
         prediction,

@@ -164,6 +164,10 @@ class NumbersColumn(Column):
         steps = f"{total:,} steps have" if total != 1 else "1 step has"
         return f"'{self.name}': {steps} a number far out of the range of the training steps, which is clipped: {shown}"
 
+    def cell_tokens(self, cell: Cell) -> Sequence[str]:
+        rows = self.encode(cell).tolist()
+        return ["/".join("gap" if np.isnan(value) else f"{value:.4g}" for value in row) for row in rows]
+
     def decode(self, values: Array) -> str:
         rows = [[float(f"{value:.6g}") if np.isfinite(value) else None for value in row] for row in np.atleast_2d(values)]
         return json.dumps([row[0] for row in rows] if len(self.columns) == 1 else rows)

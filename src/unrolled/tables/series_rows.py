@@ -190,7 +190,9 @@ class SeriesBatches(WindowCursor):
         self._begins[np.cumsum([0, *(len(inputs) for inputs, _ in steps[:-1])])] = True
         self.tokens_per_epoch = count_targets(self._targets)
         if not self.tokens_per_epoch:
-            raise DataError("The training steps have no target: every one is missing.")
+            raise DataError(
+                "The training steps have no target: each is missing, or each series has one step and nothing to forecast."
+            )
         self.batch_size = max(1, min(batch_size, len(self._inputs) // 2))
         self._length = -(-len(self._inputs) // self.batch_size)
         self.seq_len = min(seq_len, self._length)
