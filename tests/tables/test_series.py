@@ -19,6 +19,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.nn.number_loss import number_losses
 from unrolled.options import SeriesOptions
 from unrolled.tables.cell_values import Cell
+from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat, group_steps
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
@@ -283,6 +284,7 @@ def test_scaling_is_of_the_training_steps_and_clips_spikes() -> None:
     column = NumbersColumn("x", ["x"], scaling)
     column.fit_training([np.array([[1.0], [np.nan], [3.0]])])
     assert column.size == 2
+    assert column_to_json(column_from_json(column_to_json(column))) == column_to_json(column)
     inputs = column.to_inputs(np.array([[np.nan], [3.0], [np.nan]]))
     assert inputs[:, 1].tolist() == [1, 0, 1]
     assert inputs[0, 0] == 0
@@ -353,6 +355,9 @@ def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:
     ):
         refused = cli("train", table, *flags, *TINY, "--steps", 2, "--out", "r")
         assert (refused.code, problem in refused.err) == (2, True), refused.err
+    Path("words.jsonl").write_text('{"words": ["a", "b"], "x": [0.5, 1.5]}\n' * 20)
+    refused = cli("train", "words.jsonl", "--source", "words:text", "--target", "x:numbers", *TINY, "--steps", 2, "--out", "r")
+    assert (refused.code, "which are predicted from numbers, and 'words' is text" in refused.err) == (2, True), refused.err
     Path("book.txt").write_text("word " * 500)
     refused = cli("train", "book.txt", "--horizon", 3, *TINY, "--steps", 2, "--out", "r")
     assert (refused.code, "--horizon" in refused.err) == (2, True)

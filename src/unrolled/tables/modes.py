@@ -48,7 +48,8 @@ def mode_of(source: Column, target: Column) -> Mode:
     for mode in MODES:
         if mode.sequence_input == source.is_sequence and mode.output == target.output:
             return mode
+    what = "a number" if target.tensor_kind == "floats" else "a label"
     raise UsageError(
-        f"'{target.name}' has a value for every step, and '{source.name}' ({source.kind}) has one step: "
-        "name a source of many steps (text or frames), or make the target one label."
+        f"'{target.name}' has {what} for every step, and '{source.name}' ({source.kind}) has one step: "
+        "name a source of many steps (text or frames), or make the target one value."
     )

@@ -151,7 +151,6 @@ def _without_gaps(cell: Cell) -> Cell:
 def check_series(spec: TableSpec, options: SeriesOptions) -> None:
     """Raise `UsageError` for settings of series that have no effect on these columns, or that contradict each other."""
     source, target = spec.source, spec.target
-    has_numbers = isinstance(source, NumbersColumn) or isinstance(target, NumbersColumn)
     if isinstance(source, NumbersColumn):
         width = len(source.columns)
         if options.center == "row" and (width < 3 or options.horizon):
@@ -159,6 +158,11 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
             raise UsageError(
                 f"--center row is for three or more numbers a step, and {problem}: say --center group, or nothing."
             )
+    elif isinstance(target, NumbersColumn):
+        raise UsageError(
+            f"'{target.name}' has numbers at every step, which are predicted from numbers, and '{source.name}' is {source.kind}: "
+            f"say {source.name}:numbers."
+        )
     elif options.center != "none" or options.scale != "all":
         raise UsageError(
             f"--center and --scale are for a source of numbers, and '{source.name}' is {source.kind}: leave them out."
@@ -171,7 +175,7 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
     has_no_spread = isinstance(target, NumbersColumn) and target.loss in ("mse", "mae") and not options.horizon
     if has_no_spread and options.quantiles != SeriesOptions.quantiles:
         raise UsageError("--quantiles are not learned with --loss mse or mae: say --loss quantiles or gaussian.")
-    if has_numbers and isinstance(source, NumbersColumn) and isinstance(target, NumbersColumn) and source.rate != target.rate:
+    if isinstance(source, NumbersColumn) and isinstance(target, NumbersColumn) and source.rate != target.rate:
         raise DataError(
             f"'{source.name}' has {source.rate or 0:,} samples a second and '{target.name}' {target.rate or 0:,}: "
             "both need the same rate, so convert one."
