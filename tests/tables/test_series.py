@@ -355,9 +355,9 @@ def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:
     ):
         refused = cli("train", table, *flags, *TINY, "--steps", 2, "--out", "r")
         assert (refused.code, problem in refused.err) == (2, True), refused.err
-    Path("words.jsonl").write_text('{"words": ["a", "b"], "x": [0.5, 1.5]}\n' * 20)
+    Path("words.jsonl").write_text('{"words": "a b", "x": [0.5, 1.5]}\n' * 20)
     refused = cli("train", "words.jsonl", "--source", "words:text", "--target", "x:numbers", *TINY, "--steps", 2, "--out", "r")
-    assert (refused.code, "which are predicted from numbers, and 'words' is text" in refused.err) == (2, True), refused.err
+    assert (refused.code, "predicted from numbers only, and 'words' is text" in refused.err) == (2, True), refused.err
     Path("book.txt").write_text("word " * 500)
     refused = cli("train", "book.txt", "--horizon", 3, *TINY, "--steps", 2, "--out", "r")
     assert (refused.code, "--horizon" in refused.err) == (2, True)

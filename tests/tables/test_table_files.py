@@ -1,7 +1,6 @@
 """Reading tables: formats, errors with their line, inferred kinds and modes, batches."""
 
 import gzip
-import json
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -160,7 +160,7 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
             )
     elif isinstance(target, NumbersColumn):
         raise UsageError(
-            f"'{target.name}' has numbers at every step, which are predicted from numbers, and '{source.name}' is {source.kind}: "
+            f"'{target.name}' has numbers at every step, predicted from numbers only, and '{source.name}' is {source.kind}: "
             f"say {source.name}:numbers."
         )
     elif options.center != "none" or options.scale != "all":
