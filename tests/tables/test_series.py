@@ -127,8 +127,8 @@ def spiked_channels(steps: int = 1500) -> dict[str, Any]:
 def test_spikes_do_not_decide_and_are_named_with_their_line(cli: Cli) -> None:
     table = write_long("eeg.csv", {name: list(values) for name, values in spiked_channels().items()})
     flags = ("--source", "c0,c1,c2,c3", "--target", "eye", *TINY, "--steps", 60, "--lr", 0.01)
-    flags = (*flags, "--train-fraction", 0.7, "--test-fraction", 0.2)
-    trained = cli("train", table, *flags, "--center", "row", "--out", "run")
+    held_out = ("--train-fraction", 0.7, "--test-fraction", 0.2)
+    trained = cli("train", table, *flags, *held_out, "--center", "row", "--out", "run")
     assert trained.code == 0
     assert "3 steps have a number far out of the range" in trained.err
     assert "eeg.csv, line 102, eeg.csv, line 335, eeg.csv, line 702" in trained.err
@@ -312,7 +312,7 @@ def test_losses_of_numbers() -> None:
     assert float(gaussian) == pytest.approx(0.5 + 0.5 * math.log(2 * math.pi), abs=1e-5)
     assert float(number_losses(outputs[:1, :1], targets[:1], "mae")[0]) == 2
     weights = torch.zeros(2, requires_grad=True)
-    number_losses(weights[None], torch.tensor([[math.nan]]), "gaussian")[0].sum().backward()
+    number_losses(weights[None], torch.tensor([[math.nan]]), "gaussian")[0].sum().backward()  # type: ignore[no-untyped-call]
     assert weights.grad is not None
     assert weights.grad.tolist() == [0, 0]
 
