@@ -19,7 +19,7 @@ train: $(READY)
 
 test: $(READY) browser
 	$(BIN)/pytest -n 2 --dist loadgroup -m 'not long and not serial'
-	$(BIN)/pytest -m 'serial and not long'
+	$(BIN)/pytest -m 'serial and not long' $$(grep -rl 'mark\.serial' tests)  # to collect all takes longer than to run these
 
 # Tests of numbers that must not depend on the machine; OMP_NUM_THREADS is what torch takes for its threads.
 FAST_NUMBERS := depend or golden or same or seed or equal

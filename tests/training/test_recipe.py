@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from support.cli import TINY_RUN
 from unrolled.api import load
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device
 from unrolled.nn.kernels.extension import native_module
@@ -145,7 +146,7 @@ def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[...
 
 def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "unrolled")
-    values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4}
+    values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4, "eval_tokens": 100}
     outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), NullProgress()).train()
     assert any("tokens/s" in message for message in caplog.messages)
     assert load("r").network.options.hidden == 128  # a small text
@@ -155,7 +156,7 @@ def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCa
 def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more(
     book: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ("--hidden", 16, "--batch", 4, "--bptt", 8, "--sample-length", 20)
+    small = TINY_RUN
     monkeypatch.setattr("unrolled.nn.device.instruction_sets", lambda: ["avx2"])
     done = cli("train", book, *small, "--minutes", 0.01, "--out", "r", "--json")
     answer = json.loads(done.out)

@@ -19,7 +19,7 @@ from unrolled.training.callbacks import NullProgress
 
 SETTINGS: dict[str, Any] = {
     "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "token_dropout": 0.0,
-    "state_reset_prob": 0.0, "optimizer": "adamw",
+    "state_reset_prob": 0.0, "optimizer": "adamw", "eval_tokens": 100,
 }  # fmt: skip
 
 

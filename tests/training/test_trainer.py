@@ -27,7 +27,7 @@ from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimi
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.train_step import TrainStep
 
-SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
+SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32", "eval_tokens": 200}
 
 
 def start(text: Path, out: str, **values: Any) -> launch.TrainingRun:
@@ -80,12 +80,12 @@ def test_a_look_that_a_signal_cut_short_is_made_on_resume(
 
 
 def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None:
-    start(book, "r", steps=10).train()
+    start(book, "r", steps=2).train()
     with pytest.raises(UsageError, match=r"--hidden was 12, now 13, --lr was 0.008, now 0.1"):
         resume("r", hidden=13, lr=0.1, save_every=5.0)
-    outcome = resume("r", steps=20, threads=2).train()
-    assert outcome.steps == 20
-    assert resume("r").train().steps == 20
+    outcome = resume("r", steps=4, threads=2).train()
+    assert outcome.steps == 4
+    assert resume("r").train().steps == 4
 
 
 def test_a_resume_notices_edited_text(book: Path) -> None:
