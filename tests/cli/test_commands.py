@@ -234,6 +234,17 @@ def test_missing_things_are_named(cli: Cli, book: Path, run: str) -> None:
     assert (done.code, "exists already" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["report", "explain", "eval"])
+def test_a_text_that_is_gone_is_named_and_another_can_be_given(cli: Cli, run: str, name: str) -> None:
+    path = Path(run, "config.json")
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(config | {"inputs": ["gone.txt"]}), "utf-8")
+    done = cli(name, run)
+    assert (done.code, done.out) == (3, "")
+    assert "The text of this run is gone" in done.err.splitlines()[-1]
+    assert "No such file: gone.txt. Put it back; eval, score and explain also take another text" in done.err
+
+
 def test_damaged_models_are_refused(cli: Cli, run: str) -> None:
     model = Path(run) / "model.safetensors"
     content = bytearray(model.read_bytes())

@@ -100,6 +100,11 @@ def test_nothing_is_measured_for_a_budget_in_steps_or_epochs() -> None:
         assert "times" in sentence or "%" in sentence
 
 
+def test_a_short_text_is_read_as_often_as_its_smaller_batches_say() -> None:
+    _, sentence = choose_text_options(request(steps=100), TextStats(tokens=640, vocab_size=20), never)
+    assert sentence.endswith("batch 10 of 64 steps, muon: in 100 steps the text is read 100 times"), sentence
+
+
 def test_every_process_has_the_lanes_of_one() -> None:
     for ranks, rate in ((1, 0.008), (2, 0.008 * 2**0.5), (4, 0.016), (64, 0.016)):
         chosen, _ = choose_text_options(request(minutes=1), BOOK, at(70_000), ranks)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
-from unrolled.display import Displayed
-from unrolled.errors import DataError, UsageError
+from unrolled.display import Displayed, agree, plural
+from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
@@ -113,8 +113,30 @@ class TableSession(Displayed):
             if is_frame(table_name)
             else open_table(table_name, "test", self.spec.table_format(header, encoding), stdin=True)
         )
+        if not is_frame(table_name) and (note := self._trained_note(table, table_name)):
+            logger.info(note)
         rows = self._read_rows(table)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
+
+    def _trained_note(self, table: Table, name: str) -> str:
+        """Return how many rows of a table were trained on if it is that of the run, else an empty text."""
+        if self.run is None or table.builtin is not None or name == "-":
+            return ""
+        from unrolled.checkpoints.run_data import load_request  # not at the top: predicting needs no training code
+        from unrolled.training.tasks.table import TableTask
+
+        try:
+            request, origin = load_request(self.run)
+            if table.digest() != origin["content_hash"]:
+                return ""
+            task = TableTask.reopen(dataclasses.replace(request, inputs=(name,)), origin, self.saved)
+        except UnrolledError:  # the files of the run are not needed to evaluate another table
+            return ""
+        trained, total = task.num_trained_rows, plural(len(task.dataset.source_keys), "row")
+        return (
+            f"{trained:,} of the {total} of {table.name} {agree(trained, 'were')} trained on: these are not the figures of "
+            f"new rows; those of its held-out rows: unrolled eval {self.run.path}"
+        )
 
     def open_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> tuple[Table, str]:
         """Return a table or frame to predict, and its source column; where that is a text, plain lines will do.

@@ -18,7 +18,7 @@ from unrolled.display import agree
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, is_empty
 from unrolled.tables.ragged import RaggedArray
-from unrolled.tables.row_tally import UnreadableRows
+from unrolled.tables.row_tally import UnreadableRows, left_out_messages
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, WindowCursor
@@ -180,15 +180,9 @@ class PairDataset:
 
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""
-        messages = []
-        if self.skipped_rows:
-            lines = ", ".join(map(str, self.skipped_rows[:5])) + (", ..." if len(self.skipped_rows) > 5 else "")
-            na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if self.has_na else ""
-            messages.append(
-                f"{len(self.skipped_rows):,} of {self.num_read:,} rows {agree(len(self.skipped_rows), 'are left out')}, "
-                f"a cell being empty: line {lines}{na_note}"
-            )
-        return [*messages, *filter(None, [self.unreadable.message(self.num_read, "are left out")])]
+        na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if self.has_na else ""
+        details = f": line {first_lines(self.skipped_rows)}{na_note}"
+        return left_out_messages(len(self.skipped_rows), self.unreadable, self.num_read, "are left out", details)
 
     @property
     def eos_per_row(self) -> int:

@@ -36,6 +36,25 @@ class UnreadableRows:
         return f"{rows}, as a cell cannot be read; the first: {self.first_error}"
 
 
+def left_out_messages(
+    num_empty: int, unreadable: UnreadableRows, num_rows: int, consequence: str, details: str = ""
+) -> list[str]:
+    """Return a message about rows with an empty cell, and one about rows that cannot be read, each if there are such rows.
+
+    Args:
+        num_empty: Number of rows with an empty cell.
+        unreadable: The rows that cannot be read.
+        num_rows: Number of all rows that were read.
+        consequence: What happened to these rows, such as `are left out`.
+        details: More about the empty cells, such as their lines.
+    """
+    messages = []
+    if num_empty:
+        rows = f"{num_empty:,} of {plural(num_rows, 'row')} {agree(num_empty, consequence)}"
+        messages.append(f"{rows}, a cell being empty{details}")
+    return [*messages, *filter(None, [unreadable.message(num_rows, consequence)])]
+
+
 class RowTally:
     """Counts, over the rows that a model reads, those with a missing cell, those that it cannot read, and characters, words
     or labels that it does not know. `num_rows` are those without a missing cell."""
@@ -55,10 +74,7 @@ class RowTally:
     def messages(self, consequence: str) -> list[str]:
         """Return the messages to log once all rows are read; `consequence` is what happened to rows that cannot be read."""
         total = self.num_rows + self.num_empty
-        messages = [message] if (message := self.unreadable.message(total, consequence)) else []
-        if self.num_empty:
-            rows = f"{self.num_empty:,} of {plural(total, 'row')} {agree(self.num_empty, consequence)}"
-            messages.append(f"{rows}, a cell being empty")
+        messages = left_out_messages(self.num_empty, self.unreadable, total, consequence)
         for name, counts in self._symbols.items():
             column = self._columns[name]
             if counts["normalized"]:

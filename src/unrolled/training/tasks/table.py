@@ -49,9 +49,11 @@ class TableTask:
     tokens_per_character = 1.0
     loss_unit = "target"
 
-    def __init__(self, request: TrainRequest, spec: TableSpec | None) -> None:
+    def __init__(self, request: TrainRequest, spec: TableSpec | None, content_hash: str | None = None) -> None:
         self._log_level = logging.INFO if spec is None else logging.DEBUG  # a resume repeats nothing
         self.table = _open_input(request)
+        if content_hash is not None and self.origin["content_hash"] != content_hash:
+            raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
         for note in self.table.notes:
             logger.log(self._log_level, note)
         source, target = _resolve_columns(request, self.table)
@@ -129,10 +131,13 @@ class TableTask:
         """Read the table of a run again, with the columns of its model."""
         if not isinstance(model_file, TableModelFile):
             raise DataError("The run's model is one of a text, and its settings name a table.")
-        task = cls(request, model_file.spec)
-        if task.origin["content_hash"] != origin["content_hash"]:
-            raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-        return task
+        return cls(request, model_file.spec, str(origin["content_hash"]))
+
+    @property
+    def num_trained_rows(self) -> int:
+        """Number of rows of the table that are trained on."""
+        held_out = len(self.test_cells) + (len(self.validation_cells) if self.validation is self.dataset else 0)
+        return len(self.dataset.source_keys) - held_out
 
     @staticmethod
     def is_opened_jointly(request: TrainRequest) -> bool:
