@@ -22,7 +22,7 @@ ORDER = {
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "batching",
     ],
     "tables": [
-        "cell_values", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
+        "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
         "label_columns", "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference",
         "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series", "spec",
         "column_text", "row_tally", "pair_batching", "row_splits",

@@ -159,7 +159,7 @@ def infer_spec(
     types = infer_types(profile, (kinds[0], kinds[1]), tokens)
     for column, inferred in zip((profile.source, profile.target), types, strict=True):
         declared_kind = kinds[column is profile.target]
-        if note := column.comma_note(inferred.kind, inferred.decimal_comma, declared_kind is not None):
+        if note := column.number_note(inferred.kind, inferred.decimal_comma, declared_kind is not None):
             logger.info(note)
     config = {"normalize": normalization}
     columns = (_fit_column(table, names, position, types[position], keeps_na, config) for position in (0, 1))
