@@ -21,7 +21,6 @@ pytestmark = pytest.mark.xdist_group("explain")  # the tests of this module shar
 
 SMALL: dict[str, Any] = {
     "hidden": 16, "batch": 4, "bptt": 16, "sample_length": 0, "progress": False, "threads": 1, "precision": "float32",
-    "eval_tokens": 200,
 }  # fmt: skip
 EXACT = ("--precision", "float32", "--threads", 1)
 NAMES = [a + b + c for a in "bdfgk" for b in "aeio" for c in "lmnrst"]  # 120

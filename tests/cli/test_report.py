@@ -29,10 +29,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     names.write_text("".join(f"{a}{b}{c}\n" for a in "bdfgk" for b in "aeio" for c in "lmnrst"), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", str(folder / "cache"))
-        unrolled.train(
-            str(book), out=str(folder / "book"), steps=60, batch=4, bptt=16, sample_length=30, eval_tokens=200, **SMALL
-        )
-        unrolled.train(str(names), out=str(folder / "names"), documents="line", steps=60, eval_tokens=200, **SMALL)
+        unrolled.train(str(book), out=str(folder / "book"), steps=60, batch=4, bptt=16, sample_length=30, **SMALL)
+        unrolled.train(str(names), out=str(folder / "names"), documents="line", steps=60, **SMALL)
         for name, (make, source, target) in MODES.items():
             table = write_jsonl(folder / f"{name}.jsonl", make(80, 1))
             unrolled.train_table(str(table), source, target, out=str(folder / name), steps=20, **SMALL)

@@ -32,10 +32,7 @@ pytestmark = pytest.mark.xdist_group("surprisal")  # the tests of this module sh
 
 CPU = DeviceConfig(torch.device("cpu"), torch.float32, 2)
 LETTERS = "\n abcdeABC\u00e9"
-SMALL: dict[str, Any] = {
-    "hidden": 16, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "threads": 1,
-    "eval_tokens": 100,
-}  # fmt: skip
+SMALL: dict[str, Any] = {"hidden": 16, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "threads": 1}
 KINDS: dict[str, tuple[Tokenizer, str]] = {
     "stream": (CharTokenizer(LETTERS), "none"),
     "line": (CharTokenizer(LETTERS.replace("\n", ""), True), "line"),

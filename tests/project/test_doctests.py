@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", str(path / "cache"))
         patch.chdir(path)
-        unrolled.train("book.txt", steps=30, hidden=8, batch=4, bptt=8, sample_length=0, eval_tokens=100, progress=False)
+        unrolled.train("book.txt", steps=30, hidden=8, batch=4, bptt=8, sample_length=0, progress=False)
         unrolled.train_table("words.csv", "word:text", "label:label", steps=5, hidden=8, progress=False)
     return path
 

@@ -166,7 +166,7 @@ def test_a_model_that_is_too_sure_of_itself_is_kept_less_sure(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     text = "".join("abcdefgh"[index] for index in np.random.default_rng(0).integers(8, size=4000))
     Path("text.txt").write_text(text)
-    given: dict[str, Any] = {"steps": 120, "lr": 0.02, "dropout": 0.0, "hidden": 48, "eval_every": 60}
+    given: dict[str, Any] = {"steps": 120, "lr": 0.02, "dropout": 0.0, "hidden": 48, "eval_every": 60, "eval_tokens": 4000}
     work, raw = (start(Path("text.txt"), out, calibrate=out == "calibrated", **given) for out in ("calibrated", "raw"))
     work.train()
     raw.train()
