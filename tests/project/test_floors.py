@@ -49,8 +49,8 @@ ORDER = {
         "loss_breakdown",
     ],
     "training": [
-        "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis", "signals",
-        "resume", "callbacks", "tasks", "trainer", "launch",
+        "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
+        "thread_control", "signals", "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
         "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
