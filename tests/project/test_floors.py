@@ -67,7 +67,7 @@ ORDER = {
         "numpy_export", "card_export", "exports", "open_job",
     ],
     "models": ["base", "text", "table"],
-    "bench": ["peers", "workloads", "process", "learning"],
+    "bench": ["peers", "workloads", "process", "busy", "learning"],
     "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
