@@ -49,8 +49,8 @@ ORDER = {
         "loss_breakdown",
     ],
     "training": [
-        "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis", "signals",
-        "resume", "callbacks", "tasks", "trainer", "launch",
+        "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
+        "thread_control", "signals", "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
         "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
@@ -67,7 +67,7 @@ ORDER = {
         "numpy_export", "card_export", "exports", "open_job",
     ],
     "models": ["base", "text", "table"],
-    "bench": ["peers", "workloads", "process", "learning"],
+    "bench": ["peers", "workloads", "process", "busy", "learning"],
     "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.native import built
 from support.runs import assert_same_run, logged
 from unrolled.api import load
 from unrolled.checkpoints.model_file import load_text_model
@@ -23,7 +24,8 @@ from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
+from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer
+from unrolled.training.polar_express import polar_express
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.train_step import TrainStep
 
@@ -86,6 +88,15 @@ def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None
     outcome = resume("r", steps=4, threads=2).train()
     assert outcome.steps == 4
     assert resume("r").train().steps == 4
+
+
+@built
+def test_a_resume_with_other_threads_is_the_same_run(book: Path) -> None:
+    options = {"kernels": "native", "precision": "float32"}
+    start(book, "straight", steps=20, threads=1, **options).train()
+    start(book, "resumed", steps=20, stop_after=10, threads=3, **options).train()
+    resume("resumed", threads=2).train()
+    assert_same_run(Path("straight"), Path("resumed"), 20)
 
 
 def test_a_resume_notices_edited_text(book: Path) -> None:
@@ -271,7 +282,7 @@ def test_clipping_by_norm_and_by_value() -> None:
 def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
     torch.manual_seed(0)
     blocks = torch.randn(3, 32, 32)
-    values = torch.linalg.svdvals(orthogonal_update(blocks))
+    values = torch.linalg.svdvals(polar_express(blocks).float())
     assert 0.1 < values.min() < 0.7 < values.median() < values.max() < 2
     models = [RecurrentLM(5, ModelOptions(hidden=8)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())

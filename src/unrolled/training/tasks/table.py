@@ -210,6 +210,10 @@ class TableTask:
         batches = self.batches(request.training)
         return batches.tokens_per_epoch / len(self.train_rows) * batches.batch_size / self.throughput(request, machine)
 
+    def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
+        """Return whether the bits of the weights depend on the number of threads: torch's products around the layers do."""
+        return machine.device.type == "cpu"
+
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
         """Draw a new network."""
         return EncoderDecoder(self.spec.dims, request.model, request.pair)
