@@ -24,8 +24,8 @@ ORDER = {
     "tables": [
         "cell_values", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
         "label_columns", "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference",
-        "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series", "spec",
-        "column_text", "row_tally", "pair_batching", "row_splits",
+        "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series",
+        "source_columns", "spec", "column_text", "row_tally", "pair_batching", "row_splits",
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder",

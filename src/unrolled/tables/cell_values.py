@@ -31,12 +31,16 @@ _GROUPED_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 
 
 class Cell(NamedTuple):
-    """A value and its location; a path in it is relative to `folder`. A named tuple, since one is made for each cell."""
+    """A value and its location; a path in it is relative to `folder`. A named tuple, since one is made for each cell.
+
+    `others` are the cells of the other source columns in the row, if a model reads several.
+    """
 
     value: Any
     table_name: str
     line: int = 0
     folder: Path = Path()
+    others: tuple[Cell, ...] = ()
 
     @property
     def location(self) -> str:
@@ -82,6 +86,11 @@ def display_text(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return "numbers, " + " x ".join(map(str, value.shape))
     return " ".join(map(str, value)) if isinstance(value, list) else parse_text(Cell(value, "value"))
+
+
+def display_source(cell: Cell) -> str:
+    """Return the cells of all source columns of a row as a text for people."""
+    return " | ".join(display_text(part.value) for part in (cell, *cell.others))
 
 
 def parse_words(cell: Cell) -> list[str]:
