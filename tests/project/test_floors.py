@@ -45,20 +45,21 @@ ORDER = {
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
     "interpret": [
-        "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",
-        "loss_breakdown",
+        "activations", "table_activations", "occlusion", "text_features", "probes", "intervention", "context_use",
+        "gate_saturation", "loss_breakdown",
     ],
     "training": [
         "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis", "signals",
         "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
-        "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
-        "surprisal_page", "explorer", "report", "writer_page",
+        "png", "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
+        "surprisal_page", "explorer", "report", "rows_page", "writer_page",
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
-        "baselines", "explain_text", "explain_table", "report_data", "report_text", "report_table",
+        "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
+        "report_table",
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",

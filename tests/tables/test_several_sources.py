@@ -111,7 +111,7 @@ def test_columns_that_cannot_be_are_refused(cli: Cli) -> None:
     for source, target, message in (
         ("age,mood", "mood", "'mood' is both the source and the target"),
         ("age,review,AGE", "mood", "'age' is named twice in --source"),
-        ("age,reviw", "mood", "has no column 'reviw': did you mean 'review'?"),
+        ("age,reviw", "mood", "has no column 'reviw'; did you mean 'review'?"),
         ("age,,town", "mood", "a name between two commas is missing"),
         ("age,town:nosuch", "mood", "there is no kind 'nosuch'"),
         ("age,town", "tags:labels", "has a label for every step"),

@@ -133,16 +133,24 @@ class TableSession(Displayed):
             logger.info(note)
         return table, self.spec.find_sources(table)
 
-    def iter_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> Iterator[Cell]:
-        """Yield the source cells of a table or frame that are not empty; it needs no target. None: the run's held-out rows."""
+    def iter_rows(
+        self, name: Any, header: str | None = None, encoding: str | None = None
+    ) -> Iterator[tuple[Cell, Cell | None]]:
+        """Yield the source cells of a table or frame that are not missing, each with its target, or None where it has none.
+
+        None: the run's held-out rows.
+        """
         if name is None:
-            yield from self.load_cells(None)[0]
+            sources, truths, _ = self.load_cells(None)
+            yield from zip(sources, truths, strict=True)
             return
         table, columns = self.open_sources(name, header, encoding)
+        targets, target = table.matching_columns(self.spec.target.name), self.spec.target
         for line, row in table.rows():
             cell = join_cells([table.cell(line, row, column) for column in columns])
+            truth = table.cell(line, row, targets[0]) if len(targets) == 1 else None
             if not self.spec.is_source_missing(cell):
-                yield cell
+                yield cell, None if truth is None or target.is_missing(truth.value) else truth
 
     def _read_rows(self, table: Table) -> list[tuple[Cell, Cell]]:
         """Return the cells of the rows that can be evaluated, and log how many others there are."""

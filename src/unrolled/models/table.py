@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unrolled.analysis.explain_text import ExplainResult
+    from unrolled.analysis.explain_table import ExplainTableResult
     from unrolled.analysis.report_data import WrittenReport
     from unrolled.checkpoints.model_file import TableModelFile
     from unrolled.datasets.tables import Row
@@ -305,17 +305,18 @@ class TableModel(TrainedModel):
         return record_row(self._predictor(options), self._cell(value))
 
     @keyword_arguments(ExplainOptions)
-    def explain(self, name: str | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:
-        """Record the hidden units while the model reads rows, and write the neuron explorer, an HTML page.
+    def explain(self, name: Any = None, **options: Unpack[ExplainKwargs]) -> ExplainTableResult:
+        """Show the answers to rows with what moved them, as an HTML page; and its hidden units, as another.
 
         Args:
-            name: A table with the source column; None: the held-out rows of the run.
+            name: A table with the source columns, or a frame as for `train_table`; None: the held-out rows of the run.
 
         Returns:
-            An ExplainResult, see `Model.explain`.
+            An ExplainTableResult: `rows`, `neurons`, `page_path`.
 
         Raises:
-            UsageError: The source column is not a sequence of tokens.
+            UsageError: A setting is for models of texts.
+            DataError: No row can be read.
 
         Example:
             >>> table_model.explain("words.csv", length=100, probe_length=100).page_path.name

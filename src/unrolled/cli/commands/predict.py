@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     parser = CommandParser("predict", __doc__)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
     parser.add_argument("input", metavar="INPUT", nargs="?", default=None, help="Table, lines of text, or '-'.")
-    parser.add_values("--text", "TEXT", "A source value, or a JSON object of several columns, in place of INPUT; may be repeated.")
+    parser.add_values("--text", "TEXT", "A source value, or a JSON object of several, in place of INPUT; may be repeated.")
     parser.add_options("prediction", PredictOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
