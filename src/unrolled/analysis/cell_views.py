@@ -9,6 +9,7 @@ import numpy as np
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, display_text, parse_array, parse_image, parse_list
 from unrolled.tables.column import Column
+from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.views.png import png_data_uri
 
@@ -30,6 +31,8 @@ def cell_view(column: Column, cell: Cell) -> dict[str, Any]:
         if column.kind == "frames":
             values = parse_array(cell)
             return view | _picture((values[:, None] if values.ndim == 1 else values).T[:, :, None])
+        if isinstance(column, NumberColumn):
+            return view | {"text": f"{column.read_values(cell)[0, 0]:.6g}"}
     except DataError as error:
         return view | {"text": str(error)[:MAX_CELL_CHARS]}
     return view | {"text": display_text(parse_list(cell.value))[:MAX_CELL_CHARS]}

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.analysis.cell_views import row_view
 from unrolled.analysis.explain_rows import ExplainedRow, explain_rows, row_json
 from unrolled.analysis.explain_text import ExplainResult, explorer_path, write_outputs
 from unrolled.analysis.table_session import TableSession
@@ -25,7 +24,8 @@ from unrolled.interpret.probes import ProbeReport, probe_units, too_short_to_pro
 from unrolled.interpret.table_activations import RowActivations, record_row
 from unrolled.options import ExplainOptions, PredictOptions
 from unrolled.output_paths import check_outputs
-from unrolled.tables.cell_values import Cell, display_source
+from unrolled.tables.cell_values import Cell, display_text
+from unrolled.tables.source_columns import source_text
 from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.rows_page import rows_page
 
@@ -91,9 +91,10 @@ class ExplainTableResult(Displayed):
         """Return the first rows, the detectors and the paths of the pages as lines of text."""
         lines = []
         for row in self.rows[:MAX_PRINTED_ROWS]:
-            truth = "" if row.is_wrong is not True or row.truth is None else f" (truth: {_shown(row.truth)})"
-            probability = "" if row.prediction.probability is None else f", {row.prediction.probability:.0%}"
-            lines.append(f"{one_line(_row_text(self.session, row))} -> {one_line(row.prediction.text)}{probability}{truth}")
+            asked, answer = source_text(self.session.spec.sources, row.source), row.prediction
+            truth = "" if not row.is_wrong or row.truth is None else f" (truth: {one_line(display_text(row.truth.value))})"
+            probability = "" if answer.probability is None else f", {answer.probability:.0%}"
+            lines.append(f"{one_line(asked)} -> {one_line(answer.text)}{probability}{truth}")
         judged = sum(row.is_wrong is not None for row in self.rows)
         if judged:
             lines.append(f"{self._num_wrong:,} of {plural(judged, 'answer')} {'is' if judged == 1 else 'are'} wrong")
@@ -155,16 +156,6 @@ def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainO
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []
     return write_outputs(ExplainResult(session, activations, probe_report, None, [], None, labels), options)
-
-
-def _row_text(session: TableSession, row: ExplainedRow) -> str:
-    """Return a row's source as a text, pictures by their names."""
-    texts = [f"<{view['kind']}>" if "src" in view else str(view["text"]) for view in row_view(session.spec, row.source)]
-    return " | ".join(texts)
-
-
-def _shown(cell: Cell) -> str:
-    return one_line(display_source(cell))
 
 
 def _concatenate_rows(rows: list[RowActivations]) -> Activations:

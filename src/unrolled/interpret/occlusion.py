@@ -65,6 +65,7 @@ def occlude(predictor: Predictor, cell: Cell, prediction: Prediction) -> list[Co
     return found
 
 
+@torch.inference_mode()
 def answer_scores(predictor: Predictor, rows: Sequence[EncodedSource], prediction: Prediction) -> Array:
     """Return for each source the log probability of one answer, or, if it is numbers, the first of them."""
     parts = [

@@ -88,11 +88,6 @@ def display_text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else parse_text(Cell(value, "value"))
 
 
-def display_source(cell: Cell) -> str:
-    """Return the cells of all source columns of a row as a text for people."""
-    return " | ".join(display_text(part.value) for part in (cell, *cell.others))
-
-
 def parse_words(cell: Cell) -> list[str]:
     """Return the elements of a list, or the words of a text; the text may be a JSON list."""
     value = parse_list(cell.value)

@@ -12,8 +12,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from unrolled.errors import UsageError
-from unrolled.tables.cell_values import Array, Cell, readable
+from unrolled.tables.cell_values import Array, Cell, display_text, parse_list, readable
 from unrolled.tables.column import MAX_FITTED_ROWS, Column
 from unrolled.tables.columns import COLUMN_TYPES
 from unrolled.tables.numeric_columns import NumberColumn
@@ -82,6 +84,16 @@ def median_of_numbers(column: NumberColumn, cells: Iterable[Cell]) -> float:
     """Return the median of the first cells of a column of numbers, of those that can be read."""
     numbers = readable(itertools.islice(cells, MAX_FITTED_ROWS), lambda cell: float(column.read_values(cell)[0, 0]))
     return statistics.median(numbers)
+
+
+def source_text(columns: Sequence[Column], cell: Cell) -> str:
+    """Return the cells of all source columns of a row as a text for people; of images and frames, the size."""
+    parts = []
+    for column, part in zip(columns, (cell, *cell.others), strict=True):
+        value = parse_list(part.value)
+        is_text = isinstance(value, str) or column.kind not in ("image", "frames", "vector")
+        parts.append(display_text(value) if is_text else f"{column.kind} {' x '.join(map(str, np.shape(value)))}")
+    return " | ".join(parts)
 
 
 def infer_source_types(

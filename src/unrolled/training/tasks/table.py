@@ -22,15 +22,16 @@ from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.option_rules import check_table_training, check_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
-from unrolled.tables.cell_values import Cell, display_source, display_text
+from unrolled.tables.cell_values import Cell, display_text
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_series
-from unrolled.tables.source_columns import split_source
+from unrolled.tables.source_columns import source_text, split_source
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table, open_with_columns
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
+from unrolled.training.diagnosis import judge_table
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import time_steps
@@ -247,7 +248,9 @@ class TableTask:
         report, predictions = self._predict(model, machine, rows, PredictOptions(beam=1))
         lines = []
         for (source, target), prediction in zip(rows[:SAMPLE_ROWS], predictions, strict=False):
-            asked, predicted, true = map(one_line, (display_source(source), prediction.text, display_text(target.value)))
+            asked, predicted, true = map(
+                one_line, (source_text(self.spec.sources, source), prediction.text, display_text(target.value))
+            )
             lines.append(f"{asked} -> {predicted}  ({true})")
         metric = report.headline
         if model.decoder is None:
@@ -275,6 +278,7 @@ class TableTask:
         threshold_note = self._choose_threshold(model, machine)
         summary = self._summary(model, machine, self.validation_cells, "validation")
         diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows.{threshold_note}"
+        diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows))
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
