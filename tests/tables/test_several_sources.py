@@ -18,6 +18,8 @@ from support.tables import write_jsonl
 from unrolled.errors import DataError, UsageError
 from unrolled.nn.encoder import concatenate_padded
 from unrolled.options import TrainRequest
+from unrolled.tables.frames import table_of_frame
+from unrolled.tables.pair_batching import read_pairs
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table
@@ -143,6 +145,8 @@ def test_names_with_commas_are_quoted_or_found() -> None:
     path = write_jsonl(Path("t.jsonl"), [{"first, last": f"a {i}", "n": i / 7, "y": "ab"[i % 2]} for i in range(30)])
     table = open_table(str(path))
     assert split_source("first, last", table) == ["first, last"]
+    assert split_source("first, last:words", table) == ["first, last:words"]
+    assert split_source("y:label,n", table) == ["y:label", "n"]
     assert split_source('n, "first, last"', table) == ["n", "first, last"]
     spec, sentence = infer_spec(table, 'n,"first, last":words', "y")
     assert [column.name for column in spec.sources] == ["first, last", "n"]
@@ -171,3 +175,33 @@ def test_an_answer_does_not_depend_on_the_other_rows() -> None:
         together = [prediction.probability for prediction in model.predictions(rows)]
         alone = [model.predictions(row)[0].probability for row in rows]
         assert np.allclose(np.array(together, dtype=float), np.array(alone, dtype=float), atol=1e-5)
+
+
+def test_columns_with_as_many_steps_as_labels_are_read_together(cli: Cli) -> None:
+    draw, rows = random.Random(5), []
+    for _ in range(150):
+        words, marks = zip(
+            *((draw.choice(["ab", "cd", "ef"]), draw.choice(["N", "V"])) for _ in range(draw.randint(2, 7))), strict=True
+        )
+        tags = [word[0] + mark for word, mark in zip(words, marks, strict=True)]
+        rows.append({"words": list(words), "marks": list(marks), "place": draw.choice("pq"), "tags": tags})
+    path = write_jsonl(Path("t.jsonl"), rows)
+    sources = "words,marks,place"
+    done = cli("train", path, "--source", sources, "--target", "tags", *TINY, "--steps", 90, "--lr", 0.02, "--out", "r")
+    assert done.code == 0, done.err
+    model = unrolled.load_table("r", threads=1)
+    assert (model.spec.source.name, model.spec.aligned) == ("words", ("marks",))
+    assert json.loads(cli("eval", "r", "--json").out)["accuracy"] >= 0.95  # a mark decides at its own step
+    with pytest.raises(DataError, match="'marks' has 1 steps and 'words' 2"):
+        model.trace({"words": ["ab", "cd"], "marks": ["N"], "place": "p"})
+
+
+def test_long_rows_of_aligned_columns_are_split_together() -> None:
+    rows = [{"a": ["u", "v"] * 600, "b": ["w"] * 1200, "y": ["L", "M"] * 600} for _ in range(3)] + [
+        {"a": ["u"], "b": ["w"], "y": ["L"]}
+    ] * 9
+    spec, _ = infer_spec(table_of_frame(rows), "a,b", "y:labels")
+    dataset = read_pairs(table_of_frame(rows), spec)
+    assert spec.aligned == ("b",)
+    assert len(dataset) > 12
+    assert dataset.source.lengths.tolist() == dataset.others[0].lengths.tolist() == dataset.target.lengths.tolist()

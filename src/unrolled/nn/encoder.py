@@ -183,7 +183,7 @@ class Encoder(nn.Module):
     def forward(self, source: Tensor, lengths: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs `(S, B, H)`, their lengths `(B,)` and the pooled vector `(B, H)` of a batch of padded sources.
 
-        `condition` `(B, H)`, if it is given, is added to the input of every step.
+        `condition` `(B, H)` or `(S, B, H)`, if it is given, is added to the input of every step.
         """
         xs = self.input_layer(self._to_sequence(source))
         xs = self.dropout(xs if condition is None else xs + condition)

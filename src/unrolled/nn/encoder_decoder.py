@@ -41,7 +41,8 @@ class EncoderDecoder(nn.Module):
             for other in shape.others
         )
         is_aligned = shape.mode.output == "aligned"
-        self.join = SourceJoin(len(shape.others) + (not is_aligned), options.hidden) if shape.others else None
+        num_joined = sum(not other.is_aligned for other in shape.others) + (not is_aligned and bool(shape.others))
+        self.join = SourceJoin(num_joined, options.hidden) if num_joined else None
         self.dropout = LockedDropout(options.dropout)
         self.decoder: Decoder | None = None
         self.head: nn.Linear | None = None
@@ -115,17 +116,24 @@ class EncoderDecoder(nn.Module):
         """Return outputs `(S, B, H)` of the encoders, their lengths `(B,)` and the pooled vector `(B, H)` of a batch.
 
         Of several source columns, the pooled vectors are joined to one. With a target for each step, the outputs are those of
-        the main column, and the joined vector of the others is added to its input at every step.
+        the main column; the joined vector of the others is added to its input at every step, and so are the outputs of columns
+        that are aligned with it, step by step.
         """
-        if self.join is None:
+        if not self.shape.others:
             return cast(tuple[Tensor, Tensor, Tensor], self.encoder(batch["source"], batch["lengths"]))
         readings = [
             encoder(batch[f"source_{number}"], batch[f"lengths_{number}"])
             for number, encoder in enumerate(self.other_encoders, 1)
         ]
         if self.shape.mode.output == "aligned":
-            condition = self.join.pool([pooled for _, _, pooled in readings])
+            others = list(zip(self.shape.others, readings, strict=True))
+            parts = [outputs for other, (outputs, _, _) in others if other.is_aligned]
+            if self.join is not None:
+                parts.append(self.join.pool([pooled for other, (_, _, pooled) in others if not other.is_aligned]))
+            condition = torch.stack(torch.broadcast_tensors(*parts)).sum(0)
             return cast(tuple[Tensor, Tensor, Tensor], self.encoder(batch["source"], batch["lengths"], condition))
+        if self.join is None:
+            raise ValueError("Several columns with one target need a network that joins them.")
         readings.insert(0, self.encoder(batch["source"], batch["lengths"]))
         outputs, lengths = concatenate_padded([(outputs, lengths) for outputs, lengths, _ in readings])
         return outputs, lengths, self.join.pool([pooled for _, _, pooled in readings])

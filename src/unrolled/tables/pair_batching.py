@@ -109,14 +109,14 @@ class PairDataset:
         """Append an encoded row; a long one with a label per step, as several."""
         is_aligned, steps = self.spec.mode.output == "aligned", inputs.steps
         pieces = -(-len(steps) // MAX_ROW_LENGTH) if is_aligned else 1
-        values = (_content_key(steps, *inputs.others), _content_key(targets), self.num_read - 1, pieces)
-        for column, value in zip(self._row_values, values, strict=True):
-            column.append(value)
+        keys = (_content_key(steps, *inputs.others), _content_key(targets), self.num_read - 1, pieces)
+        for row_values, value in zip(self._row_values, keys, strict=True):
+            row_values.append(value)
         for start in range(0, len(steps), MAX_ROW_LENGTH if is_aligned else len(steps)):
             stop = start + MAX_ROW_LENGTH if is_aligned else None
             self.source.append(steps[start:stop])
-            for other, values_of_other in zip(self.others, inputs.others, strict=True):
-                other.append(values_of_other)
+            for column, other, values in zip(self.spec.others, self.others, inputs.others, strict=True):
+                other.append(values[start:stop] if column.name in self.spec.aligned else values)
             self.target.append(targets[start:stop])
             self.num_examples += 1
 

@@ -32,11 +32,13 @@ class SourceDims:
     size: int
     image_shape: tuple[int, ...]
     is_sequence: bool
+    is_aligned: bool
+    """Whether it has one step for each step of the main column, with a target for each."""
 
     @staticmethod
-    def of(column: Column) -> SourceDims:
+    def of(column: Column, is_aligned: bool) -> SourceDims:
         """Return those of a column."""
-        return SourceDims(column.tensor_kind, column.size, column.shape, column.is_sequence)
+        return SourceDims(column.tensor_kind, column.size, column.shape, column.is_sequence, is_aligned)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def split_source(source: str, table: Table | None = None) -> list[str]:
     """
     if "," not in source:
         return [source]
-    if table is not None and any(table.matching_columns(name) for name in (source, source.rpartition(":")[0]) if name):
+    names_with_comma = [name for name in (source, source.rpartition(":")[0]) if "," in name]
+    if table is not None and any(map(table.matching_columns, names_with_comma)):
         return [source]
     names = [name.strip() for name in next(csv.reader([source], skipinitialspace=True))]
     if not all(names):
@@ -98,8 +101,8 @@ def source_text(columns: Sequence[Column], cell: Cell) -> str:
 
 def infer_source_types(
     profiles: Sequence[PairProfile], kinds: Sequence[str | None], target_kind: str | None, tokens: str | None
-) -> tuple[list[InferredType], InferredType, int]:
-    """Return the types of several sources and of the target, and which source is the main one.
+) -> tuple[list[InferredType], InferredType, int, list[int]]:
+    """Return the types of several sources and of the target, which source is the main one, and which have a step per label.
 
     Args:
         profiles: Each source with the target.
@@ -108,17 +111,22 @@ def infer_source_types(
         tokens: What a token of a text is, if it is given; see `infer_types`.
     """
     pairs = _infer_pairs(profiles, kinds, target_kind, tokens)
-    aligned = [index for index, (_, target) in enumerate(pairs) if target.kind == "labels"]
-    main = min(aligned, key=lambda index: profiles[index].aligned_with(target_kind == "labels") is None) if aligned else None
+    has_labels = [target.kind == "labels" and COLUMN_TYPES[source.kind].is_sequence for source, target in pairs]
+    aligned = [
+        index
+        for index, profile in enumerate(profiles)
+        if has_labels[index] and profile.aligned_with(target_kind == "labels") is not None
+    ]
+    main = aligned[0] if aligned else has_labels.index(True) if any(has_labels) else None
     target = pairs[main or 0][1]
     sources = [
-        source if index == main or main is None else infer_types(profiles[index], (kinds[index], "label"))[0]
+        source if main is None or index in (main, *aligned) else infer_types(profiles[index], (kinds[index], "label"))[0]
         for index, (source, _) in enumerate(pairs)
     ]
     if main is None:
         ranks = [2 if COLUMN_TYPES[source.kind].is_sequence else source.kind == "image" for source in sources]
         main = ranks.index(max(ranks))
-    return sources, target, main
+    return sources, target, main, aligned
 
 
 def _infer_pairs(

@@ -62,7 +62,8 @@ class TableSpec:
     `train_stats` describes the training rows, for baselines: see `Column.baseline_stats`. Of two labels, the second is
     predicted if its probability is at least `threshold` (None: if it is the larger one). `header` is how the columns of a file
     without one are named (see `TableFormat`); a row has at most `max_length` steps. `medians` are, by the name of the column,
-    what a row gets that has no number in one of several source columns.
+    what a row gets that has no number in one of several source columns; `aligned` are the names of the other source columns
+    that have one step for each label of the target.
     """
 
     source: Column
@@ -73,6 +74,7 @@ class TableSpec:
     threshold: float | None = None
     others: tuple[Column, ...] = ()
     medians: dict[str, float] = field(default_factory=dict)
+    aligned: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[Column, ...]:
@@ -102,7 +104,7 @@ class TableSpec:
         return ModelDims(
             self.mode, source.tensor_kind, source.size, source.shape,
             target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
-            tuple(map(SourceDims.of, self.others)),
+            tuple(SourceDims.of(column, column.name in self.aligned) for column in self.others),
         )  # fmt: skip
 
     def table_format(self, header: str | None, encoding: str | None) -> TableFormat:
@@ -128,16 +130,15 @@ class TableSpec:
 
         A source with a label per step is only cut for training, and only to `max_length`; an image is never cut.
         """
-        is_aligned, limit = self.mode.output == "aligned", self.step_limit
-        steps = source.steps
-        if is_aligned:
-            steps = steps[: self.max_length] if training else steps
-        elif self.source.tensor_kind != "image":
-            steps = steps[:limit]
-        others = zip(self.others, source.others, strict=True)
-        return EncodedSource(
-            steps, tuple(array if column.tensor_kind == "image" else array[:limit] for column, array in others)
-        )
+        is_main_aligned = self.mode.output == "aligned"
+
+        def cut(column: Column, array: Array) -> Array:
+            if column.name in self.aligned or (is_main_aligned and column is self.source):
+                return array[: self.max_length] if training else array
+            return array if column.tensor_kind == "image" else array[: self.step_limit]
+
+        steps, *others = map(cut, self.sources, (source.steps, *source.others))
+        return EncodedSource(steps, tuple(others))
 
     def has_missing(self, source: Cell, target: Cell) -> bool:
         """Return whether a row is left out, since one of its cells has no value."""
@@ -166,6 +167,12 @@ class TableSpec:
                 arrays.append(column.encode_source(cell))
             except DataError as error:
                 raise DataError(f"'{column.name}': {error}") if self.others else error from error.__cause__
+        for column, array in zip(self.others, arrays[1:], strict=True):
+            if column.name in self.aligned and len(array) and len(arrays[0]) and len(array) != len(arrays[0]):
+                raise DataError(
+                    f"{source.location}: '{column.name}' has {len(array):,} steps and '{self.source.name}' {len(arrays[0]):,}: "
+                    "columns that are read step by step together need equally many."
+                )
         return EncodedSource(arrays[0], tuple(arrays[1:]))
 
     def encode_row(self, source: Cell, target: Cell) -> tuple[EncodedSource, Array]:
@@ -189,7 +196,8 @@ class TableSpec:
         return {
             "source": column_to_json(self.source), "target": column_to_json(self.target), "train_stats": self.train_stats,
             "header": self.header, "max_length": self.max_length, "threshold": self.threshold,
-            **({"others": list(map(column_to_json, self.others)), "medians": self.medians} if self.others else {}),
+            **({"others": list(map(column_to_json, self.others)), "medians": self.medians, "aligned": self.aligned}
+               if self.others else {}),
         }  # fmt: skip
 
     @staticmethod
@@ -202,6 +210,7 @@ class TableSpec:
             None if max_length is None else int(max_length), None if threshold is None else float(threshold),
             tuple(map(column_from_json, value.get("others", []))),
             {str(name): float(median) for name, median in dict(value.get("medians", {})).items()},
+            tuple(map(str, value.get("aligned", ()))),
         )  # fmt: skip
         _ = spec.mode
         return spec
@@ -222,9 +231,9 @@ def infer_spec(
     keeps_na = tuple(kind is not None and _keeps_na(kind) for kind in kinds)
     profiles = _profile_pairs(table, names, keeps_na, normalization)
     if len(profiles) == 1:
-        inferred, main = [*infer_types(profiles[0], (kinds[0], kinds[1]), tokens)], 0
+        inferred, main, aligned = [*infer_types(profiles[0], (kinds[0], kinds[1]), tokens)], 0, [0]
     else:
-        sources, target_type, main = infer_source_types(profiles, kinds[:-1], kinds[-1], tokens)
+        sources, target_type, main, aligned = infer_source_types(profiles, kinds[:-1], kinds[-1], tokens)
         inferred = [*sources, target_type]
     profiled = [*(profile.source for profile in profiles), profiles[main].target]
     for column, column_type, kind in zip(profiled, inferred, kinds, strict=True):
@@ -241,6 +250,7 @@ def infer_spec(
         columns.append(_fit_column(name, cells(position), column_type, position < len(profiles), normalization))
         columns[-1].keeps_na = keeps_na[position]
     spec = _joined_spec(columns, main, cells)
+    spec = dataclasses.replace(spec, aligned=tuple(columns[index].name for index in aligned if index != main))
     described = " + ".join(column.describe() for column in columns[:-1])
     return spec, f"{described} -> {spec.target.describe()}: {spec.mode.name}"
 
