@@ -267,6 +267,7 @@ def test_advice_is_only_given_where_the_run_has_evidence() -> None:
         ((0.2, 0.9), 1.0, 9.0, "Limited by the rows"),
         ((0.88, 0.9), 1.0, 9.0, "Limited by time or size"),
         ((0.88, 0.9), 1.0, 0.5, "Underfit"),
+        ((1.5, 1.7), 1.0, 2.6, "Underfit"),
     ],
 )
 def test_a_table_has_a_verdict(losses: tuple[float, float], best_at: float, epochs: float, words: str) -> None:

@@ -125,7 +125,7 @@ def judge_table(train: float, val: float, best_fraction: float, epochs: float, n
         return f" Overfit: {best}. More time would not help; more rows or more --dropout would."
     if val < LOW_TABLE_LOSS or (best_fraction < OVERFIT_FRACTION and epochs >= 1):
         return f" As good as these rows allow: {reads}. More time would bring little."
-    if epochs >= MIN_MEMORIZE_EPOCHS and is_gap:
+    if epochs > MAX_UNDERFIT_EPOCHS and is_gap:  # before, most tables are still being learned, whatever the gap
         return f" Limited by the rows: {reads}; more rows would bring more than more time."
     if epochs > MAX_UNDERFIT_EPOCHS:
         return f" Limited by time or size: {reads}, and new rows are answered about as well as those."

@@ -23,7 +23,7 @@ const MIN_STRENGTH = 0.04;
  *   wrong: boolean | null, attention: object | null }} Row
  */
 
-/** @type {{ title: string, subtitle: string, unit: string, neurons: string | null, rows: Row[] }} */
+/** @type {{ title: string, subtitle: string, unit: string, is_number: boolean, neurons: string | null, rows: Row[] }} */
 const data = pageData();
 const FILTERS = [
   { name: "All rows", test: () => true },
@@ -130,7 +130,12 @@ function start() {
   writeText(byId("subtitle"), data.subtitle, { max: 400 });
   byId("explanation").textContent = "Each part of a row is left out, or held at the mean, to see what happens to the answer. " +
     `Point at a part for the change, in ${data.unit}.`;
+  if (data.is_number) {
+    byId("low-text").textContent = "makes the number smaller";
+    byId("high-text").textContent = "makes it larger";
+  }
   if (data.rows.some((row) => row.wrong !== null)) {
+    byId("filters").hidden = false;
     byId("filters").append(...FILTERS.map((choice) => {
       const button = element("button", { type: "button", textContent: choice.name });
       button.addEventListener("click", () => { [filter, shown] = [choice, ROWS_AT_ONCE]; show(); });
