@@ -13,5 +13,6 @@ BODY = "rows/rows.html"
 
 
 def rows_page(data: dict[str, Any]) -> str:
-    """Return the page. `data` has `title`, `subtitle`, `unit` of the effects, `is_number`, `neurons` (the name of a page) and `rows`."""
+    """Return the page. `data` has `title`, `subtitle`, `unit` of the effects, `is_number`, `rows`, and in `neurons` the name of
+    the page of the hidden units, or None."""
     return render_page(f"{data['title']} - rows", STYLES, SCRIPT, to_json_value(data), BODY)
