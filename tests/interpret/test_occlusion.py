@@ -14,7 +14,7 @@ from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.source_columns import EncodedSource
 
-TINY = {"hidden": 12, "layers": 1, "batch": 8, "threads": 1, "precision": "float32", "progress": False}
+TINY: dict[str, Any] = {"hidden": 12, "layers": 1, "batch": 8, "threads": 1, "precision": "float32", "progress": False}
 
 
 def model_of(mode: str, steps: int = 5, **settings: Any) -> tuple[unrolled.TableModel, list[Cell]]:

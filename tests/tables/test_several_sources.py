@@ -36,7 +36,7 @@ def people(count: int, seed: int, gaps: bool = False) -> list[dict[str, Any]]:
     draw, rows = random.Random(seed), []
     for index in range(count):
         words = [draw.choice(["good", "bad", "fine", "poor"]) for _ in range(draw.randint(2, 6))]
-        row = {
+        row: dict[str, Any] = {
             "age": round(draw.uniform(20, 60), 1),
             "town": draw.choice(["north", "south"]),
             "review": " ".join(words),

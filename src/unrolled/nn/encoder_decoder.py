@@ -5,6 +5,7 @@ It knows tensor kinds and sizes (`ModelDims`), but no columns.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import cast
 
@@ -130,7 +131,7 @@ class EncoderDecoder(nn.Module):
             parts = [outputs for other, (outputs, _, _) in others if other.is_aligned]
             if self.join is not None:
                 parts.append(self.join.pool([pooled for other, (_, _, pooled) in others if not other.is_aligned]))
-            condition = torch.stack(torch.broadcast_tensors(*parts)).sum(0)
+            condition = functools.reduce(torch.add, parts)  # (S, B, H), or (B, H) where no column is aligned
             return cast(tuple[Tensor, Tensor, Tensor], self.encoder(batch["source"], batch["lengths"], condition))
         if self.join is None:
             raise ValueError("Several columns with one target need a network that joins them.")
