@@ -24,8 +24,8 @@ ORDER = {
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
         "label_columns", "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference",
-        "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series", "spec",
-        "column_text", "row_tally", "pair_batching", "row_splits",
+        "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series",
+        "source_columns", "spec", "column_text", "row_tally", "pair_batching", "row_splits",
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder",
@@ -45,20 +45,21 @@ ORDER = {
         "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
     "interpret": [
-        "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",
-        "loss_breakdown",
+        "activations", "table_activations", "occlusion", "text_features", "probes", "intervention", "context_use",
+        "gate_saturation", "loss_breakdown",
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
         "thread_control", "signals", "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
-        "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
-        "surprisal_page", "explorer", "report", "writer_page",
+        "png", "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
+        "surprisal_page", "explorer", "report", "rows_page", "writer_page",
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
-        "baselines", "explain_text", "explain_table", "report_data", "report_text", "report_table",
+        "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
+        "report_table",
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",

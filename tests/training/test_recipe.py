@@ -16,7 +16,16 @@ from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, PRESETS, TrainRequest
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.diagnosis import VERDICTS, advise, diagnose
+from unrolled.training.diagnosis import (
+    TABLE_VERDICTS,
+    VERDICTS,
+    RunEvidence,
+    advice_from_run,
+    advise,
+    diagnose,
+    judge_table,
+    verdict,
+)
 from unrolled.training.recipe import (
     DROPOUT_BY_PRESSURE,
     RECIPE_OPTIONS,
@@ -220,6 +229,63 @@ def test_advice_never_contradicts_the_verdict(verdict: str, better_ngram: int | 
     assert not any(words in lines[0].lower() for words in CONTRADICTIONS[verdict])
     assert (better_ngram is None) or "5-gram" in lines[0]
     assert len(advise(f"{verdict}.", better_ngram, 60, (0.5, 1.0), True)) == 3 + (better_ngram is not None)
+
+
+FALLING = [(step, 3.0 - step / 100) for step in range(10, 110, 10)]
+
+
+@pytest.mark.parametrize("judged", VERDICTS)
+@pytest.mark.parametrize("train", [1.0, 1.39])
+def test_advice_from_a_run_never_contradicts_the_verdict(judged: str, train: float) -> None:
+    diagnosis = f"{judged}: {train} nats per character on the training text, 1.400 on the validation text."
+    for curve in (FALLING, FALLING[:2], [(step, 2.0) for step, _ in FALLING]):
+        for epochs in (0.3, 9.0):
+            lines = " ".join(advice_from_run(diagnosis, RunEvidence(curve, epochs, 128, 0.2))).lower()
+            assert not any(words in lines for words in CONTRADICTIONS[judged])
+            assert "twice as long" not in lines or judged in ("Underfit", "Limited by time or size")
+            assert "--hidden" not in lines or judged in ("As good as this text allows", "Limited by time or size")
+
+
+def test_advice_is_only_given_where_the_run_has_evidence() -> None:
+    underfit = "Underfit: 1.390 nats per character on the training text, 1.400 on the validation text."
+    (line,) = advice_from_run(underfit, RunEvidence(FALLING, 0.5, 128, 0.1))
+    assert line.startswith("Train twice as long: the validation loss still fell by 20% in the last half of the run")
+    assert line.endswith("from 2.500 to 2.000.")
+    assert advice_from_run(underfit, RunEvidence(FALLING[:3], 0.5, 128, 0.1)) == []  # too few evaluations to say
+    assert advice_from_run(underfit, RunEvidence([(step, 2.0) for step, _ in FALLING], 0.5, 128, 0.1)) == []
+    overfit = "Overfit: 0.900 nats per character on the training text, 1.400 on the validation text."
+    dropout, data = advice_from_run(overfit, RunEvidence(FALLING, 6.0, 128, 0.1))
+    assert dropout.startswith("Use --dropout 0.2 (it was 0.1)")
+    assert data.startswith("Use more text")
+    assert len(advice_from_run(overfit, RunEvidence(FALLING, 6.0, 128, 0.5))) == 1  # no more dropout than half
+    size = "Limited by time or size: 1.390 nats per character on the training text, 1.400 on the validation text."
+    assert advice_from_run(size, RunEvidence([(1, 2.0)], 6.0, 128, 0.1))[0].startswith("Use --hidden 160, a quarter more")
+    assert advice_from_run("No rows were held out.", RunEvidence(FALLING, 6.0, 128, 0.1)) == []
+    assert advise(underfit, None, 0, (1.0, 1.0), False, RunEvidence(FALLING, 0.5, 128, 0.1)) == [line]
+
+
+@pytest.mark.parametrize(
+    ("losses", "best_at", "epochs", "words"),
+    [
+        ((0.2, 0.9), 0.5, 9.0, "Overfit"),
+        ((0.88, 0.9), 0.5, 9.0, "As good as these rows allow"),
+        ((0.01, 0.02), 1.0, 9.0, "As good as these rows allow"),
+        ((0.2, 0.9), 1.0, 9.0, "Limited by the rows"),
+        ((0.88, 0.9), 1.0, 9.0, "Limited by time or size"),
+        ((0.88, 0.9), 1.0, 0.5, "Underfit"),
+        ((1.5, 1.7), 1.0, 2.6, "Underfit"),
+    ],
+)
+def test_a_table_has_a_verdict(losses: tuple[float, float], best_at: float, epochs: float, words: str) -> None:
+    diagnosis = (
+        f"accuracy 0.5 on 40 validation rows. Loss {losses[0]:.3f} on training rows, {losses[1]:.3f} on validation rows."
+    )
+    judged = judge_table(*losses, best_at, epochs, 40)
+    assert judged.startswith(f" {words}: ")
+    assert verdict(diagnosis + judged) == TABLE_VERDICTS[words]
+    assert judge_table(*losses, best_at, epochs, 5) == ""
+    lines = advice_from_run(diagnosis + judged, RunEvidence(FALLING, epochs, 128, 0.1, "rows"))
+    assert ("Use more rows" in " ".join(lines)) == (words in ("Overfit", "Limited by the rows"))
 
 
 def test_short_budgets_are_looked_at_less() -> None:
