@@ -36,7 +36,7 @@ ORDER = {
     ],
     "runtime": [
         "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
-        "portable_draw",
+        "portable_draw", "native_portable",
     ],
     "generation": [
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",

@@ -114,7 +114,7 @@ function quantize(x) {
   if (quantized.length < x.length) quantized = new Int32Array(x.length);
   let largest = 0;
   for (let i = 0; i < x.length; i++) largest = Math.max(largest, Math.abs(x[i]));
-  const factor = largest === 0 ? 0 : f(32767 / largest);
+  const factor = largest < 2 ** -100 ? 0 : f(32767 / largest);
   for (let i = 0; i < x.length; i++) quantized[i] = f(f(f(x[i] * factor) + ROUND) - ROUND);
   return f(largest / 32767);
 }
