@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ TARGETS: dict[str, Column] = {
     "vector": VectorColumn("v", np.zeros(2), np.ones(2)),
 }
 PAIRS = [(source, target) for source in SOURCES for target in TARGETS if target != "labels" or SOURCES[source].is_sequence]
-NETWORKS = [
+NETWORKS: list[tuple[Any, ...]] = [
     ("lstm", True, "attention"), ("gru", False, "last"), ("gru-reset-before", True, "last"), ("rnn", True, "max"),
     ("gru", False, "mean"),
 ]  # fmt: skip
@@ -53,7 +54,7 @@ NETWORKS = [
 def table_job(
     source: str = "text",
     target: str = "label",
-    cell: str = "lstm",
+    cell: Any = "lstm",
     bidirectional: bool = True,
     pool: Any = "attention",
     **job: Any,
@@ -71,7 +72,7 @@ def table_job(
 
 
 @pytest.mark.parametrize(("pair", "network"), [*zip(PAIRS, itertools.cycle(NETWORKS), strict=False)])
-def test_it_computes_the_model(pair: tuple[str, str], network: tuple[str, bool, str]) -> None:
+def test_it_computes_the_model(pair: tuple[str, str], network: tuple[Any, ...]) -> None:
     job = table_job(*pair, *network)
     result = export_table(job)
     assert len(result.checks) == 1
@@ -85,7 +86,7 @@ def test_it_computes_the_model(pair: tuple[str, str], network: tuple[str, bool, 
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("source", ["text", "frames"])
-def test_every_pooling_in_both_precisions(source: str, network: tuple[str, bool, str]) -> None:
+def test_every_pooling_in_both_precisions(source: str, network: tuple[Any, ...]) -> None:
     exact, half = (export_table(table_job(source, "label", *network, float16=float16)) for float16 in (False, True))
     assert len(half.files[Path("m.onnx")]) < 0.75 * len(exact.files[Path("m.onnx")])
 
@@ -93,7 +94,7 @@ def test_every_pooling_in_both_precisions(source: str, network: tuple[str, bool,
 def test_wrong_writers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = onnx_table._TableGraph
     reverse, norm, layer = graph.reverse, graph.norm, graph.bidirectional_layer
-    faults = {
+    faults: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         "gates": lambda patch: patch.setitem(onnx_graph.GATES, "lstm", ("i", "f", "o", "g")),
         "direction": lambda patch: patch.setattr(graph, "reverse", lambda self, name, x: self.node("Identity", [x], [name])),
         "restored": lambda patch: patch.setattr(

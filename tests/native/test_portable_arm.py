@@ -56,7 +56,8 @@ def compile_for_arm(arguments: list[str]) -> None:
 
 def model_bytes(model: PortableNetwork, ids: np.ndarray) -> bytes:
     """Return a model and ids as the program reads them."""
-    network, parts = model.network, []
+    network = model.network
+    parts: list[bytes] = []
 
     def add(*values: Any) -> None:
         parts.extend(np.asarray(value, np.int32).tobytes() for value in values)

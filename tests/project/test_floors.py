@@ -54,7 +54,7 @@ ORDER = {
     ],
     "views": [
         "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
-        "surprisal_page", "explorer", "report", "writer_page",
+        "surprisal_page", "explorer", "report", "wasm_products", "writer_page",
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",

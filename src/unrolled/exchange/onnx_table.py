@@ -45,7 +45,7 @@ def build_table_graph(model: EncoderDecoder, float16: bool, metadata: dict[str, 
     names = graph.head(features)
     size = len(graph.known_labels) if graph.is_label else model.shape.target_size
     free: list[str | int | None] = ["T", "B"] if is_aligned else ["B"]
-    source = ["T", "B"] if is_ids else ["T", "B", model.shape.source_size]
+    source: list[str | int | None] = ["T", "B"] if is_ids else ["T", "B", model.shape.source_size]
     return graph.model(
         "unrolled_table",
         [
@@ -74,8 +74,10 @@ class _TableGraph(GraphBuilder):
         has_bias = module.bias is not None
         return self.node("Add", [y, self.weight(f"{name}.bias", _array(module.bias))], [f"{name}.out"]) if has_bias else y
 
-    def norm(self, name: str, x: str, module: nn.LayerNorm) -> str:
-        """Add a layer norm."""
+    def norm(self, name: str, x: str, module: nn.LayerNorm | None) -> str:
+        """Add a layer norm, if there is one."""
+        if module is None:
+            return x
         weights = [self.weight(f"{name}.{key}", _array(getattr(module, key))) for key in ("weight", "bias")]
         return self.node("LayerNormalization", [x, *weights], [f"{name}.norm"], axis=-1, epsilon=NORM_EPSILON)
 
@@ -151,6 +153,8 @@ class _TableGraph(GraphBuilder):
             total = self.sum_of("memory", memory, self._mask)
             count = self.node("Unsqueeze", ["lengths", self.axis[1]], ["lengths.column"])
             return self.node("Div", [total, self.number(count, "count")], ["pooled"])
+        if pool.hidden is None or pool.score is None:
+            raise ValueError(f"there is no pooling {pool.kind}")
         hidden = self.node("Tanh", [self.linear("pool.hidden", memory, pool.hidden)], ["pool.tanh"])
         scores = self.blocked("scores", self.linear("pool.score", hidden, pool.score))
         weights = self.node("Softmax", [scores], ["pool.weights"], axis=0)
