@@ -36,7 +36,7 @@ ORDER = {
     ],
     "runtime": [
         "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
-        "portable_draw",
+        "portable_draw", "native_portable",
     ],
     "generation": [
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
@@ -54,7 +54,7 @@ ORDER = {
     ],
     "views": [
         "png", "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
-        "surprisal_page", "explorer", "report", "rows_page", "writer_page",
+        "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
@@ -64,8 +64,8 @@ ORDER = {
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
         "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
-        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph", "onnx_export",
-        "numpy_export", "card_export", "exports", "open_job",
+        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph",
+        "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
     ],
     "models": ["base", "text", "table"],
     "bench": ["peers", "workloads", "process", "busy", "learning"],
