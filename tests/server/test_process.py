@@ -64,7 +64,8 @@ def test_text_models_are_served_without_torch_and_it_stops_in_time(process: tupl
 def test_mistakes_on_the_command_line_are_one_sentence(cli: Cli, tmp_path: Path) -> None:
     cases = {
         ("--host", "0.0.0.0"): "--api-key-file", ("--port", "70000"): "--port is 70,000", ("nothing",): "no run folder",
-        ("--device", "cuda"): "on the CPU", ("--api-key-file", str(tmp_path / "none")): "none", ("--kernels", "torch"): "--kernels",
+        ("--device", "cuda"): "on the CPU", ("--kernels", "torch"): "--kernels",
+        ("--api-key-file", str(tmp_path / "none")): "none",
     }  # fmt: skip
     for arguments, message in cases.items():
         result = cli("serve", *arguments)
