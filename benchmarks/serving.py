@@ -143,11 +143,11 @@ async def frames(client: httpx.AsyncClient, max_tokens: int, seed: int) -> Async
 
 
 async def stream_for(client: httpx.AsyncClient, seconds: float, seed: int) -> list[tuple[float, int]]:
-    """Return the frames of a stream that is left after some seconds."""
-    found, started = [], time.perf_counter()
+    """Return the frames of a stream that is left some seconds after its first frame, and has several."""
+    found: list[tuple[float, int]] = []
     async for frame in frames(client, 1_000_000, seed):
         found.append(frame)
-        if frame[0] - started > seconds:
+        if frame[0] - found[0][0] > seconds and len(found) > 2:
             break
     return found
 
