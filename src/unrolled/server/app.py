@@ -79,13 +79,14 @@ async def health(request: Request) -> Response:
 async def cancel(request: Request) -> Response:
     """Answer `POST /api/cancel/ID`, for all samples of a request or, with `?index=N`, for one."""
     services: Services = request.app.state.services
-    completion = services.completions.get(request.path_params["id"])
-    if completion is None:
+    lanes = services.completions.get(request.path_params["id"])
+    if lanes is None:
         raise ApiError(404, "There is no running request with this id.", "request_id", "request_not_found")
     index = request.query_params.get("index")
     if index is not None and not (index.isdecimal() and len(index) < 5):
         raise ApiError(400, "index is the number of a sample.", "index")
-    lanes = completions.cancelled_lanes(completion, None if index is None else [int(index)])
+    if index is not None:
+        lanes = lanes[int(index) : int(index) + 1]
     services.engine.cancel(lanes)
     return JSONResponse({"cancelled": len(lanes)})
 
