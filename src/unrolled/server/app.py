@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import unrolled
-from unrolled.server import completions, predict_routes, prometheus, run_routes, states, text_routes, training_routes
+from unrolled.server import completions, predict_routes, prometheus, run_routes, state_routes, text_routes, training_routes
 from unrolled.server.http_errors import ApiError, handle_error
 from unrolled.server.openapi import describe_routes
 from unrolled.server.requests import (
@@ -101,7 +101,7 @@ BODIES: dict[Callable[..., Any], type] = {
     text_routes.score: ScoreRequest,
     text_routes.trace: TraceRequest,
     predict_routes.predict: PredictRequest,
-    states.create_state: StateRequest,
+    state_routes.create_state: StateRequest,
     training_routes.train: TrainRequestBody,
 }
 """The types of JSON bodies, by handler."""
@@ -126,10 +126,10 @@ ROUTES = [
     Route("/api/uploads", training_routes.upload, methods=["POST"]),
     Route("/v1/completions", completions.complete, methods=["POST"]),
     Route("/api/cancel/{id}", cancel, methods=["POST"]),
-    Route("/api/state", states.create_state, methods=["POST"]),
-    Route("/api/state", states.take_in_state, methods=["PUT"]),
-    Route("/api/state/{id}", states.hand_out_state),
-    Route("/api/state/{id}", states.delete_state, methods=["DELETE"]),
+    Route("/api/state", state_routes.create_state, methods=["POST"]),
+    Route("/api/state", state_routes.take_in_state, methods=["PUT"]),
+    Route("/api/state/{id}", state_routes.hand_out_state),
+    Route("/api/state/{id}", state_routes.delete_state, methods=["DELETE"]),
 ]
 
 
