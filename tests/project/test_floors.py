@@ -12,7 +12,7 @@ FLOORS = [
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"exchange"}, {"models"},
-    {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
+    {"server"}, {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
@@ -23,11 +23,11 @@ ORDER = {
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "batching",
     ],
     "tables": [
-        "cell_values", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics", "column",
-        "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column", "numeric_columns",
+        "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",
+        "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column", "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files", "delimited_files",
-        "conll_files", "table_files", "frames", "series", "long_table", "spec", "series_spec", "column_text", "row_tally",
-        "pair_batching", "row_splits", "series_rows",
+        "conll_files", "table_files", "frames", "series", "source_columns", "long_table", "spec", "series_spec", "column_text",
+        "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "number_loss", "attention", "encoder", "decoder",
@@ -38,7 +38,7 @@ ORDER = {
     ],
     "runtime": [
         "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
-        "portable_draw",
+        "portable_draw", "native_portable",
     ],
     "generation": [
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
@@ -48,30 +48,36 @@ ORDER = {
         "memorization",
     ],
     "interpret": [
-        "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",
-        "loss_breakdown",
+        "activations", "table_activations", "occlusion", "text_features", "probes", "intervention", "context_use",
+        "gate_saturation", "loss_breakdown",
     ],
     "training": [
-        "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis", "signals",
-        "resume", "callbacks", "tasks", "trainer", "launch",
+        "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
+        "thread_control", "signals", "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
-        "colored_text", "progress", "svg_curves", "notebook_progress", "series_table", "prediction_writer", "js_linker",
-        "html_page",
-        "surprisal_page", "explorer", "report", "writer_page",
+        "png", "colored_text", "progress", "svg_curves", "notebook_progress", "series_table", "prediction_writer", "js_linker",
+        "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
-        "baselines", "explain_text", "explain_table", "report_data", "report_text", "series_charts", "report_table",
+        "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
+        "series_charts", "report_table",
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
         "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
-        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph", "onnx_export",
-        "numpy_export", "card_export", "exports", "open_job",
+        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph",
+        "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
     ],
     "models": ["base", "text", "table"],
-    "bench": ["peers", "workloads", "process", "learning"],
+    "server": [
+        "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
+        "run_log", "runs", "prompt_scores", "states", "trainings", "table_worker", "table_process", "services",
+        "predict_routes", "completions", "text_routes", "state_routes", "run_routes", "training_routes", "prometheus",
+        "openapi", "app", "run_server",
+    ],
+    "bench": ["peers", "workloads", "process", "busy", "learning"],
     "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""

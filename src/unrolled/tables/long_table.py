@@ -15,6 +15,7 @@ import numpy as np
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import Cell, is_missing, parse_text, to_number
+from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import StepArray, StepTexts, number_or_gap
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
@@ -56,9 +57,7 @@ class _Series:
 
 def column_list(names: str, table: Table) -> list[str]:
     """Return the columns that `A,B,C` means: one, if a column has that very name."""
-    if table.matching_columns(names):
-        return [table.find_column(names)]
-    columns = [table.find_column(name.strip()) for name in names.split(",")]
+    columns = [table.find_column(name) for name in split_source(names, table)]
     if len(set(columns)) < len(columns):
         raise UsageError(f"'{names}' names a column twice: name each once.")
     return columns

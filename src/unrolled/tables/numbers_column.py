@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import warnings
 from collections import Counter
@@ -81,8 +82,8 @@ class NumbersColumn(Column):
             rates.update([] if rate is None else [rate])
         width = shapes.most_common(1)[0][0]
         rate = rates.most_common(1)[0][0] if rates else None
-        columns = name.split(",") if width > 1 and name.count(",") == width - 1 else [name] if width == 1 else []
-        columns = columns or [f"{name}_{number}" for number in range(1, width + 1)]
+        columns = [name] if width == 1 else [part.strip() for part in next(csv.reader([name], skipinitialspace=True))]
+        columns = columns if len(columns) == width else [f"{name}_{number}" for number in range(1, width + 1)]
         scaling = Scaling.fit(np.concatenate([part for part in parts if part.shape[1] == width]))
         options = {key: config[key] for key in ("center", "scale", "loss", "quantiles", "horizon") if key in config}
         return cls(name, columns, scaling, rate, **options)

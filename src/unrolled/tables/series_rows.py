@@ -111,6 +111,11 @@ class SeriesRows:
     def __len__(self) -> int:
         return len(self.parts)
 
+    @property
+    def row_lengths(self) -> npt.NDArray[np.int64]:
+        """The steps of each part with its history and its targets."""
+        return self.source.lengths + self.target.lengths
+
     def steps(self, part: Part, history: int = HISTORY_STEPS) -> tuple[Array, Array]:
         """Return the inputs `(N, size)` of a part with up to `history` steps before it, and the targets, ignored before it.
 

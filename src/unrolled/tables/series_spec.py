@@ -16,8 +16,9 @@ from unrolled.series_options import SeriesOptions
 from unrolled.tables.cell_values import Cell, is_missing, parse_list
 from unrolled.tables.column import Column
 from unrolled.tables.columns import COLUMN_TYPES
-from unrolled.tables.long_table import LongFormat, as_target, group_steps, step_kind
+from unrolled.tables.long_table import LongFormat, as_target, column_list, group_steps, step_kind
 from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
 from unrolled.tables.table_files import Table
@@ -32,18 +33,33 @@ MAX_EXAMINED_ROWS = 200
 
 def names_series(source: str | None, target: str | None, options: SeriesOptions) -> bool:
     """Return whether columns and settings are those of series: numbers at every step, or a table with one row per step."""
-    declared = [parse_column(name, role)[1] for name, role in ((source, "source"), (target, "target")) if name]
+    declared = [parse_column(name, "source")[1] for name in (split_source(source) if source else [])]
+    declared += [parse_column(target, "target")[1]] if target else []
     return "numbers" in declared or options != SeriesOptions()
+
+
+def parse_columns(columns: str, role: str, table: Table) -> tuple[str, str | None]:
+    """Return name and kind of NAME, NAME:KIND, or of several columns of numbers, which are read side by side as NAME,NAME."""
+    parts = [parse_column(part, role) for part in split_source(columns, table)]
+    if len(parts) == 1:
+        return parts[0]
+    for name, kind in parts:
+        if kind not in (None, "numbers"):
+            raise UsageError(
+                f"--{role} {columns}: series are read side by side as numbers, and '{name}' is to be {kind}: leave it out."
+            )
+    names = [f'"{name}"' if "," in name else name for name, _ in parts]
+    return ",".join(names), "numbers" if any(kind for _, kind in parts) else None
 
 
 def long_format(table: Table, source: str, options: SeriesOptions) -> LongFormat | None:
     """Return how a table with one row per step is read; None if each row is a series, as a cell that is a list shows."""
     if options.group_by is not None or options.order_by is not None:
         return LongFormat(options.group_by, options.order_by)
-    names = [source] if table.matching_columns(source) else source.split(",")
+    names = column_list(source, table)
     with contextlib.closing(table.rows()) as rows:
         for line, row in rows:
-            value = table.cell(line, row, table.find_column(names[0])).value
+            value = table.cell(line, row, names[0]).value
             if not is_missing(value):
                 is_file = isinstance(value, str) and value.lower().endswith((".npy", ".wav", ".wave"))
                 is_series = is_file or isinstance(value, list | np.ndarray)
@@ -70,7 +86,7 @@ def series_spec(
 ) -> tuple[Table, TableSpec]:
     """Return a table as it is read, and the spec of its columns `source` and `target` (NAME or NAME:KIND)."""
     (name, kind), (target_name, target_kind) = (
-        parse_column(column, role) for column, role in ((source, "source"), (target or source, "target"))
+        parse_columns(column, role, table) for column, role in ((source, "source"), (target or source, "target"))
     )
     if options.horizon is not None:
         if target_name != name or target_kind not in (None, "numbers"):
@@ -99,6 +115,12 @@ def _spec_of_lists(
     config: dict[str, Any],
 ) -> TableSpec:
     """Return the spec of a table whose rows are series: cells are lists or files."""
+    for several in (source[0], target[0]):
+        if len(column_list(several, table)) > 1:
+            raise UsageError(
+                f"'{several}' are columns of whole series, and columns are read side by side with one step a row: give one "
+                "column with a list of all numbers for each step, such as [[1, 2], [3, 4]]."
+            )
     name, target_name = table.find_column(source[0]), table.find_column(target[0])
     target_kind = target[1] or _listed_kind(table, target_name)
     if target_kind is None:

@@ -234,6 +234,7 @@ def shard_batch(batch: Any, process_group: ProcessGroup) -> Any:
             index=index,
             num_targets=num_targets,
             resets=resets,
+            others=tuple((steps[:, rows], lengths[rows]) for steps, lengths in batch.others),
         )
     else:
         raise ValueError(f"{type(batch).__name__} cannot be sharded.")

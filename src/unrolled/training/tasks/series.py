@@ -64,13 +64,10 @@ def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file:
     """Read the table of a run again, with the columns of its model."""
     if not isinstance(model_file, TableModelFile):
         raise DataError("The run's model is one of a text, and its settings name a table.")
-    spec, table = model_file.spec, None
-    if is_series(request):
-        table = group_table(open_request_table(request), spec)
-    task = _task_class(spec)(request, spec, None if table is None else (table, spec))
-    if task.origin["content_hash"] != origin["content_hash"]:
+    spec, table = model_file.spec, open_request_table(request)
+    if table.digest() != origin["content_hash"]:
         raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-    return task
+    return _task_class(spec)(request, spec, (group_table(table, spec), spec))
 
 
 def _task_class(spec: TableSpec) -> type[TableTask]:
@@ -104,6 +101,12 @@ class SeriesTask(TableTask):
         logger.log(self._log_level, message)
         first, second = len(parts[0]), len(parts[0]) + len(parts[1])
         return np.arange(first), np.arange(first, second), np.arange(second, len(self.dataset))
+
+    @property
+    def trained_share(self) -> tuple[int, int, str]:
+        """How many steps of the table are trained on, of how many, and what they are."""
+        num_steps = int(self.dataset.pairs.source.lengths.sum())
+        return sum(part.stop - part.start for part in self.train_parts), num_steps, "step"
 
     def _fit_training(self, spec: TableSpec) -> None:
         pairs = self.dataset.pairs
