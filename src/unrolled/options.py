@@ -17,6 +17,7 @@ from unrolled.analysis_options import ExplainOptions as ExplainOptions
 from unrolled.analysis_options import PredictOptions as PredictOptions
 from unrolled.analysis_options import ReportOptions as ReportOptions
 from unrolled.analysis_options import ScoreOptions as ScoreOptions
+from unrolled.analysis_options import ServeOptions as ServeOptions
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import REGISTRIES as REGISTRIES
 from unrolled.option_fields import check as check
