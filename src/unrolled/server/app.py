@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import mimetypes
 from collections.abc import AsyncIterator, Collection
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,29 +16,17 @@ from unrolled.server import completions, states
 from unrolled.server.http_errors import ApiError, handle_error
 from unrolled.server.security import Security
 from unrolled.server.services import Services
-
-STATIC = Path(__file__).parent / "static"
-STATIC_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+from unrolled.server.static_files import INDEX, static_file
 
 
 async def page(request: Request) -> Response:
     """Answer `GET /` with the page."""
-    return static_file("index.html")
+    return static_file(INDEX)
 
 
 async def static(request: Request) -> Response:
     """Answer `GET /static/NAME`."""
     return static_file(request.path_params["name"])
-
-
-def static_file(name: str) -> Response:
-    """Return a file of the page by its name; there are no folders. Raises `ApiError` 404 for anything else."""
-    files = {path.name: path for path in STATIC.iterdir() if path.suffix in STATIC_TYPES and not path.is_symlink()}
-    if name not in files:
-        raise ApiError(404, "There is no such file.")
-    path = files[name]
-    kind = STATIC_TYPES[path.suffix] if path.suffix in STATIC_TYPES else mimetypes.guess_type(name)[0]
-    return Response(path.read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
 
 
 async def list_models(request: Request) -> Response:
@@ -70,7 +56,7 @@ async def cancel(request: Request) -> Response:
 
 ROUTES = [
     Route("/", page),
-    Route("/static/{name}", static),
+    Route("/static/{name:path}", static),
     Route("/health", health),
     Route("/v1/models", list_models),
     Route("/v1/completions", completions.complete, methods=["POST"]),
