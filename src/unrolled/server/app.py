@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Collection
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,21 +14,45 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from unrolled.server import completions, states
+import unrolled
+from unrolled.server import completions, predict_routes, run_routes, states, text_routes, training_routes
 from unrolled.server.http_errors import ApiError, handle_error
 from unrolled.server.security import Security
 from unrolled.server.services import Services
-from unrolled.server.static_files import INDEX, static_file
+
+STATIC_FOLDERS = (Path(__file__).parent / "static", Path(unrolled.__file__).parent / "views" / "static")
+"""The files of the page, and the modules that it shares with the pages of `views`."""
+
+STATIC_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
+
+
+@functools.cache
+def static_files() -> dict[str, Path]:
+    """Return all files that are served, by their path below /static/: nothing else can be asked for."""
+    files: dict[str, Path] = {}
+    for folder in STATIC_FOLDERS:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in STATIC_TYPES and path.is_file():
+                files.setdefault(path.relative_to(folder).as_posix(), path)
+    return files
 
 
 async def page(request: Request) -> Response:
     """Answer `GET /` with the page."""
-    return static_file(INDEX)
+    return static_response("index.html")
 
 
 async def static(request: Request) -> Response:
-    """Answer `GET /static/NAME`."""
-    return static_file(request.path_params["name"])
+    """Answer `GET /static/PATH`."""
+    return static_response(request.path_params["path"])
+
+
+def static_response(name: str) -> Response:
+    """Return a file of the page. Raises `ApiError` 404 if there is none."""
+    path = static_files().get(name)
+    if path is None:
+        raise ApiError(404, "There is no such file.")
+    return Response(path.read_bytes(), media_type=STATIC_TYPES[path.suffix], headers={"cache-control": "no-cache"})
 
 
 async def list_models(request: Request) -> Response:
@@ -56,9 +82,20 @@ async def cancel(request: Request) -> Response:
 
 ROUTES = [
     Route("/", page),
-    Route("/static/{name:path}", static),
+    Route("/static/{path:path}", static),
     Route("/health", health),
     Route("/v1/models", list_models),
+    Route("/api/models/{id}", text_routes.model_details),
+    Route("/api/score", text_routes.score, methods=["POST"]),
+    Route("/api/trace", text_routes.trace, methods=["POST"]),
+    Route("/api/predict", predict_routes.predict, methods=["POST"]),
+    Route("/api/runs", run_routes.list_runs),
+    Route("/api/runs/{id}/metrics", run_routes.run_metrics),
+    Route("/api/runs/{id}/samples", run_routes.run_samples),
+    Route("/api/runs/{id}/{action:str}", training_routes.control, methods=["POST"]),
+    Route("/api/events", run_routes.events),
+    Route("/api/train", training_routes.train, methods=["POST"]),
+    Route("/api/uploads", training_routes.upload, methods=["POST"]),
     Route("/v1/completions", completions.complete, methods=["POST"]),
     Route("/api/cancel/{id}", cancel, methods=["POST"]),
     Route("/api/state", states.create_state, methods=["POST"]),
@@ -80,7 +117,7 @@ def make_app(services: Services, allowed_hosts: Collection[str] = (), api_key: s
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        services.close()
+        await services.close()
 
     app = Starlette(
         routes=ROUTES,

@@ -112,6 +112,11 @@ class Catalog:
         self._loaded: OrderedDict[str, tuple[tuple[int, int], LoadedModel]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def has_folder(self) -> bool:
+        """Whether runs of a folder are offered, so that new ones are, too."""
+        return self.folder is not None
+
     def check_named(self) -> None:
         """Raise `ModelError` if a model that was named cannot be read; a run may have none yet."""
         for path in self._named.values():

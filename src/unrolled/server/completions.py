@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from unrolled.generation.sampling import MAX_DRAWN_SEED, encode_prompt
-from unrolled.nn.unit_clamp import Clamp, check_clamps
 from unrolled.server.catalog import LoadedModel
 from unrolled.server.engine import Job
 from unrolled.server.frames import EventStream, data_frame, encode_json
@@ -24,7 +23,7 @@ from unrolled.server.lane_groups import zero_state
 from unrolled.server.lanes import Filters, Lane, Output, Piece, TokenInfo
 from unrolled.server.limits import FRAME_SECONDS, MAX_LANES, MAX_LOGPROB_TOKENS, MAX_TOTAL_TOKENS, REQUEST_SECONDS
 from unrolled.server.prompt_scores import prompt_tokens
-from unrolled.server.requests import CompletionRequest, read_json
+from unrolled.server.requests import CompletionRequest, clamps_of, read_json
 from unrolled.server.services import Services
 
 DEFAULT_MAX_TOKENS = 16
@@ -136,9 +135,7 @@ def guesses_of(body: CompletionRequest) -> int | None:
 
 
 async def _prepare(body: CompletionRequest, model: LoadedModel, services: Services) -> tuple[Completion, list[Job]]:
-    held = body.hold if isinstance(body.hold, list) else [] if body.hold is None else [body.hold]
-    clamps = tuple(Clamp(unit.layer, unit.unit, unit.value) for unit in held)
-    check_clamps(clamps, model.network.hidden_size, len(model.network.layers))
+    clamps = clamps_of(body.hold, model.network)
     filters = Filters(
         1.0 if body.temperature is None else body.temperature, body.top_k or 0, 1.0 if body.top_p is None else body.top_p,
         body.min_p or 0.0, guesses_of(body), clamps,

@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 
+from unrolled.nn.unit_clamp import Clamp, check_clamps
+from unrolled.runtime.text_network import TextNetwork
 from unrolled.server.http_errors import ApiError
 from unrolled.server.limits import (
     BODY_SECONDS,
@@ -47,6 +49,14 @@ class HeldUnit(msgspec.Struct, forbid_unknown_fields=True):
     layer: Index
     unit: Index
     value: Annotated[float, Meta(ge=-3e38, le=3e38)]
+
+
+def clamps_of(hold: HeldUnit | list[HeldUnit] | None, network: TextNetwork) -> tuple[Clamp, ...]:
+    """Return the units that are held. Raises `UsageError` for one that the network does not have."""
+    held = hold if isinstance(hold, list) else [] if hold is None else [hold]
+    clamps = tuple(Clamp(unit.layer, unit.unit, unit.value) for unit in held)
+    check_clamps(clamps, network.hidden_size, len(network.layers))
+    return clamps
 
 
 class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,13 +120,14 @@ class StateRequest(msgspec.Struct, forbid_unknown_fields=True):
     prompt: str | None = None
     state: StateId | None = None
     text: str = ""
+    hold: HeldUnit | Annotated[list[HeldUnit], Meta(max_length=16)] | None = None
 
 
 class TrainRequestBody(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /api/train`: a text, or an upload; `options` are the settings of `unrolled train` by name."""
 
     text: str | None = None
-    upload: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
+    upload: Annotated[str, Meta(pattern="^(builtin:)?[A-Za-z0-9_-]{1,64}$")] | None = None
     name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
     options: dict[str, Any] = {}
 

@@ -17,10 +17,9 @@ from unrolled.errors import UnrolledError, UsageError
 from unrolled.options import MachineOptions, ServeOptions
 from unrolled.server.app import make_app
 from unrolled.server.catalog import Catalog
-from unrolled.server.engine import Engine
 from unrolled.server.http_protocol import DeadlineProtocol
 from unrolled.server.limits import SHUTDOWN_SECONDS
-from unrolled.server.services import Services
+from unrolled.server.services import Services, make_services
 
 MAX_CONNECTIONS = 1000
 
@@ -28,7 +27,7 @@ MAX_CONNECTIONS = 1000
 class Server(uvicorn.Server):
     """uvicorn's server, whose running samples are ended some seconds after a signal to stop, so that it stops in time."""
 
-    def __init__(self, app: Starlette, engine: Engine) -> None:
+    def __init__(self, app: Starlette, services: Services) -> None:
         super().__init__(
             uvicorn.Config(
                 app, http=DeadlineProtocol, ws="none", lifespan="on", log_level="warning", access_log=False,
@@ -36,13 +35,14 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=round(2 * SHUTDOWN_SECONDS), proxy_headers=False,
             )
         )  # fmt: skip
-        self.engine = engine
+        self.services = services
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop accepting connections; samples that are drawn may go on for a while."""
-        timer = threading.Timer(SHUTDOWN_SECONDS, self.engine.cancel_all, ("stopped",))
+        timer = threading.Timer(SHUTDOWN_SECONDS, self.services.engine.cancel_all, ("stopped",))
         timer.daemon = True
         timer.start()
+        self.services.stop_streams()
         super().handle_exit(sig, frame)
 
 
@@ -85,16 +85,16 @@ def serve(paths: Sequence[Path], options: ServeOptions, machine: MachineOptions,
     catalog = Catalog(folder, list(paths), machine)
     catalog.check_named()
     listener = bind(options.host, options.port)
-    services = Services(catalog, Engine())
+    services = make_services(catalog, Path(options.runs), options.max_upload << 20)
     app = make_app(services, [*options.allow_host, options.host], api_key)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     report(f"http://{shown}:{port}  (Ctrl-C stops the server)")
-    Server(app, services.engine).run(sockets=[listener])
+    Server(app, services).run(sockets=[listener])
 
 
 def read_key(path: Path) -> str:
-    """Return the key in a file. Raises `UsageError` if there is none that a header can carry, `StorageError` if it is not read."""
+    """Return the key in a file. Raises `UsageError` if there is no usable one, `StorageError` if it is not read."""
     try:
         key = path.read_text("utf-8", "replace").strip()
     except OSError as error:

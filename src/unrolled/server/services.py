@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unrolled.server.catalog import Catalog
 from unrolled.server.engine import Engine
+from unrolled.server.runs import RunList
 from unrolled.server.states import StateStore
+from unrolled.server.trainings import Trainings
 
 if TYPE_CHECKING:
     from unrolled.server.completions import Completion
+    from unrolled.server.predict_routes import TableWorker
 
 
 @dataclass
@@ -20,8 +25,22 @@ class Services:
 
     catalog: Catalog
     engine: Engine
+    runs: RunList
+    trainings: Trainings
+    max_upload: int = 256 << 20
+    """Bytes of an uploaded file."""
+
     states: StateStore = field(default_factory=StateStore)
     completions: dict[str, Completion] = field(default_factory=dict)
+    heavy_work: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """What reads whole texts outside the engine waits for its turn."""
+
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """What reads logs waits for its turn."""
+
+    table_worker: TableWorker = field(default_factory=lambda: new_table_worker())
+    is_stopping: bool = False
+    num_event_streams: int = 0
     num_requests: int = 0
     started: float = field(default_factory=time.time)
 
@@ -29,6 +48,25 @@ class Services:
         """Count a completion."""
         self.num_requests += 1
 
-    def close(self) -> None:
-        """End the engine."""
-        self.engine.close()
+    def stop_streams(self) -> None:
+        """End streams of events, which would go on for ever."""
+        self.is_stopping = True
+
+    async def close(self) -> None:
+        """End the engine and the process that predicts; trainings go on."""
+        self.stop_streams()
+        await self.table_worker.close()
+        await asyncio.to_thread(self.engine.close)
+
+
+def new_table_worker() -> TableWorker:
+    """Return a worker that has no process yet."""
+    from unrolled.server.predict_routes import TableWorker
+
+    return TableWorker()
+
+
+def make_services(catalog: Catalog, folder: Path, max_upload: int) -> Services:
+    """Return the services of a catalog; new runs are written into a folder."""
+    runs = RunList(catalog)
+    return Services(catalog, Engine(), runs, Trainings(folder, catalog, runs), max_upload)

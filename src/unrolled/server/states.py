@@ -17,12 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from unrolled.generation.sampling import encode_prompt
+from unrolled.nn.unit_clamp import Clamp
 from unrolled.server.catalog import LoadedModel
 from unrolled.server.http_errors import ApiError
 from unrolled.server.lane_groups import zero_state
 from unrolled.server.lanes import Filters, RowState
 from unrolled.server.limits import MAX_STATE_BYTES
-from unrolled.server.requests import StateRequest, read_body, read_json
+from unrolled.server.requests import StateRequest, clamps_of, read_body, read_json
 
 MAX_STORED_BYTES = 64 << 20
 MAX_STORED_STATES = 10_000
@@ -97,9 +98,10 @@ class StateStore:
         return stored.state, np.array([stored.last_id, *ids], np.int64)
 
 
-def read_text(model: LoadedModel, state: RowState, ids: npt.NDArray[np.int64]) -> StoredState:
-    """Return the state after ids `(T,)`."""
-    reader, filters = model.reader(), Filters()
+def read_text(model: LoadedModel, state: RowState, ids: npt.NDArray[np.int64], clamps: tuple[Clamp, ...] = ()) -> StoredState:
+    """Return the state after ids `(T,)`, read with units held if there are `clamps`."""
+    filters = Filters(clamps=clamps)
+    reader = model.sampler(filters) if clamps else model.reader()
     for start in range(0, len(ids) - 1, MAX_HEADER_BYTES):
         state = reader.read_piece(state, ids[start : min(start + MAX_HEADER_BYTES, len(ids) - 1)], filters)
     return StoredState(
@@ -144,13 +146,14 @@ async def create_state(request: Request) -> Response:
     if (body.prompt is None) is (body.state is None):
         raise ApiError(400, "One of prompt and state is expected.", "prompt")
     model = await services.catalog.text_model(body.model)
+    clamps = clamps_of(body.hold, model.network)
 
     def read() -> StoredState:
         if body.state is None:
             ids, _ = encode_prompt(model.tokenizer, (body.prompt or "") + body.text)
-            return read_text(model, zero_state(model.network), np.array(ids, np.int64))
+            return read_text(model, zero_state(model.network), np.array(ids, np.int64), clamps)
         state, all_ids = services.states.resume(body.state, model, body.text)
-        return read_text(model, state, all_ids)
+        return read_text(model, state, all_ids, clamps)
 
     stored = await asyncio.to_thread(read)
     return JSONResponse({"state": services.states.add(stored), "bytes": stored.num_bytes})
