@@ -15,6 +15,7 @@ from unrolled.errors import UnrolledError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.models.table import TableModel
 from unrolled.options import MachineOptions
+from unrolled.tables.cell_values import Cell
 
 MAX_LOADED_MODELS = 4
 MAX_LABELS = 1000
@@ -66,12 +67,19 @@ def _to_json(model: TableModel, prediction: Prediction) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _attention(model: TableModel, value: Any) -> list[list[float]] | None:
+def _attention(model: TableModel, value: Any) -> dict[str, Any] | None:
+    """Return the attention weights of each token of an answer over those of the source, with both; None if there are none."""
+    source, target = model.spec.source, model.spec.target
     try:
-        _, weights = model.attention(value)
-    except UnrolledError:  # a model without attention
+        prediction, weights = model.attention(value)
+    except UnrolledError:  # a model without attention, or an empty answer
         return None
-    return [[round(float(weight), 4) for weight in row] for row in weights]
+    if source.tokenizer is None:
+        steps = [str(step + 1) for step in range(weights.shape[1])]
+    else:
+        steps = list(source.cell_tokens(Cell(value, "value")))
+    tokens = [target.decode(prediction.values[index : index + 1]) for index in range(len(prediction.values))]
+    return {"source": steps, "target": tokens, "weights": [[round(float(weight), 4) for weight in row] for row in weights]}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import { post } from "./api.js";
 import { numberIn } from "./fields.js";
 import { showToken } from "./guess_panel.js";
 import { describeModel, offerModels } from "./models.js";
-import { fixed } from "./report/format.js";
+import { fixed, plainText } from "./report/format.js";
 import { byId, element } from "./shared/dom.js";
 import { MAX_BITS, createTokenText } from "./token_text.js";
 
@@ -18,15 +18,16 @@ const MAX_UNITS = 12;
 const NUM_LIVELY = 4;
 
 /**
- * Return the numbers of the units whose activations vary most.
- * @param {number[][]} values of each unit, or of each token
+ * Return the columns of the units whose activations vary most.
+ * @param {number[][]} values of each token, a value of each unit
  */
 function liveliest(values) {
-  const variances = values.map((row) => {
-    const mean = row.reduce((a, b) => a + b, 0) / row.length;
-    return row.reduce((total, value) => total + (value - mean) ** 2, 0) / row.length;
+  const numUnits = values[0]?.length ?? 0;
+  const variances = Array.from({ length: numUnits }, (_, unit) => {
+    const mean = values.reduce((total, row) => total + row[unit], 0) / values.length;
+    return values.reduce((total, row) => total + (row[unit] - mean) ** 2, 0) / values.length;
   });
-  return variances.map((_, index) => index).sort((a, b) => variances[b] - variances[a]).slice(0, NUM_LIVELY);
+  return variances.map((_, unit) => unit).sort((a, b) => variances[b] - variances[a]).slice(0, NUM_LIVELY);
 }
 
 /**
@@ -74,9 +75,12 @@ export function setUpInside(app) {
     const [score, trace] = await Promise.all([
       post("/api/score", { ...read, guesses: 5 }), post("/api/trace", { ...read, layer, units: named.length ? named : null })]);
     if (own !== last) return;
-    const shown = named.length ? named.map((_, index) => index) : liveliest(trace.values);
+    const shown = named.length ? trace.units.map((/** @type {number} */ _, /** @type {number} */ index) => index) : liveliest(trace.values);
     note.textContent = `${fixed(score.bits_per_character)} bits per character.${unknownNote(score.unknown)}`;
-    show(score.tokens, shown.map((row) => ({ unit: named[row] ?? row, values: trace.values[row] })), layer);
+    const activations = shown.map((/** @type {number} */ column) => ({
+      unit: trace.units[column], values: trace.values.map((/** @type {number[]} */ row) => row[column]),
+    }));
+    show(score.tokens, activations, layer);
   }
 
   /**
@@ -119,8 +123,7 @@ export function setUpInside(app) {
   return {};
 }
 
-/** @param {unknown} unknown characters that the model does not know: a list, or a number for each */
+/** @param {string} unknown characters that the model does not know */
 function unknownNote(unknown) {
-  const characters = Array.isArray(unknown) ? unknown : Object.keys(unknown ?? {});
-  return characters.length ? ` Not known to the model: ${characters.slice(0, 20).join(" ")}` : "";
+  return unknown ? ` Not known to the model, and read as others: ${plainText(unknown, { max: 20 })}` : "";
 }

@@ -83,7 +83,7 @@ export function setUpLearn(app) {
     if (wanted.length !== list.childElementCount || wanted.some((row, index) => row !== list.children[index])) list.replaceChildren(...wanted);
     for (const run of shown) {
       const className = `series-${drawn.indexOf(run) % NUM_COLORS}`;
-      rowOf(run.id).update(run, runs.metrics(run.id), { isShown: ids.has(run.id), isChosen: run.id === chosen, className });
+      rowOf(run.id).update(run, { isShown: ids.has(run.id), isChosen: run.id === chosen, className });
     }
     showChart(drawn);
     showDetail();
@@ -99,11 +99,11 @@ export function setUpLearn(app) {
     });
     const reference = drawn.find((run) => run.id === chosen) ?? (drawn.length === 1 ? drawn[0] : null);
     const baselines = Object.entries(reference?.baselines ?? {}).filter(([, value]) => isNumber(value));
-    const unit = series[0]?.metrics.unit ?? drawn[0]?.unit ?? "loss";
+    const units = new Set(series.map(({ metrics }) => metrics.unit));
     byId("loss-chart").hidden = !series.length;
     byId("chart-legend").textContent = series.length
       ? "Area: smallest to largest training loss. Line: validation loss. Dashed: baselines of the chosen run." : "";
-    lossChart.show(series, baselines.map(([name, value]) => ({ name, value })), byId("log-steps", HTMLInputElement).checked, unit);
+    lossChart.show(series, baselines.map(([name, value]) => ({ name, value })), byId("log-steps", HTMLInputElement).checked, [...units].join(" or "));
   }
 
   /** @param {string} id "" for none */
@@ -135,6 +135,7 @@ export function setUpLearn(app) {
 
   async function showSamples() {
     const id = chosen;
+    if (runs.all().find((run) => run.id === id)?.kind === null) return;
     const samples = await samplesOf(id).catch((error) => {
       app.showError(error);
       return [];

@@ -5,21 +5,19 @@ import { element } from "./shared/dom.js";
 import { duration, fixed, integer, isNumber, plainText } from "./report/format.js";
 
 /** @typedef {import("./runs.js").Run} Run */
-/** @typedef {import("./runs.js").Metrics} Metrics */
 /** @typedef {"pause" | "resume" | "stop"} Action */
 
 /** @type {Record<string, Action[]>} what can be done with a run */
-const ACTIONS = { running: ["pause", "stop"], paused: ["resume", "stop"], stopped: ["resume"], dead: ["resume"], finished: [] };
+const ACTIONS = { starting: ["stop"], running: ["pause", "stop"], paused: ["resume", "stop"], stopped: ["resume"], dead: ["resume"], finished: [] };
 const NAMES = { pause: "Pause", resume: "Resume", stop: "Stop" };
 
 /**
  * Return what is known of a run, as parts of a line.
  * @param {Run} run
- * @param {Metrics | undefined} metrics
  */
-export function factsOf(run, metrics) {
-  const eta = run.eta_seconds ?? metrics?.eta_seconds;
-  const speed = metrics?.characters_per_second;
+function factsOf(run) {
+  const { characters_per_second: speed, eta_seconds: eta } = run;
+  if (run.error) return plainText(run.error, { max: 400 });
   return [
     run.total_steps ? `step ${integer(run.steps)} of ${integer(run.total_steps)}` : `step ${integer(run.steps)}`,
     ...(isNumber(run.loss) ? [`train ${fixed(run.loss)}`] : []),
@@ -59,7 +57,7 @@ export function createRunRow(id, { onShown, onChosen, onAction }) {
     shownStatus = run.status;
     status.textContent = run.status;
     status.className = `status ${Object.keys(ACTIONS).includes(run.status) ? run.status : ""}`;
-    buttons.replaceChildren(...(ACTIONS[run.status] ?? []).map((action) => {
+    buttons.replaceChildren(...(run.kind === null && run.status === "dead" ? [] : ACTIONS[run.status] ?? []).map((action) => {
       const button = element("button", { type: "button", textContent: NAMES[action], ariaLabel: `${NAMES[action]} ${name}` });
       button.addEventListener("click", () => onAction(action));
       return button;
@@ -70,17 +68,16 @@ export function createRunRow(id, { onShown, onChosen, onAction }) {
     row,
     /**
      * @param {Run} run
-     * @param {Metrics | undefined} metrics
      * @param {{ isShown: boolean, isChosen: boolean, className: string }} view
      */
-    update(run, metrics, { isShown, isChosen, className }) {
+    update(run, { isShown, isChosen, className }) {
       showStatus(run);
       box.checked = isShown;
       row.classList.toggle("chosen", isChosen);
       choose.ariaPressed = null;
       choose.setAttribute("aria-expanded", String(isChosen));
       swatch.className = isShown ? `swatch ${className}` : "swatch";
-      facts.textContent = factsOf(run, metrics);
+      facts.textContent = factsOf(run);
       const share = run.total_steps ? Math.min(1, run.steps / run.total_steps) : 0;
       fill.style.width = `${share * 100}%`;
       track.ariaValueNow = String(Math.round(share * 100));

@@ -4,10 +4,11 @@
 import { events, isAbort, request, sentenceOf } from "./api.js";
 
 /**
- * @typedef {"running" | "paused" | "finished" | "stopped" | "dead"} RunStatus
+ * @typedef {"starting" | "running" | "paused" | "finished" | "stopped" | "dead"} RunStatus
  * @typedef {object} Run
  * @property {string} id
  * @property {RunStatus} status
+ * @property {"text" | "table" | null} kind null if it has no folder: it is about to begin, or failed
  * @property {number} steps
  * @property {number | null} total_steps
  * @property {number} started seconds since 1970
@@ -15,8 +16,9 @@ import { events, isAbort, request, sentenceOf } from "./api.js";
  * @property {number | null} loss
  * @property {number | null} validation_loss
  * @property {Record<string, number>} baselines
- * @property {number | null} [eta_seconds]
- * @property {string} [unit]
+ * @property {number | null} characters_per_second
+ * @property {number | null} eta_seconds
+ * @property {string | null} [error] why a training that was started here failed
  */
 /**
  * What the chart shows of a run: of each pixel column the smallest and the largest training loss.
@@ -25,9 +27,7 @@ import { events, isAbort, request, sentenceOf } from "./api.js";
  * @property {number[]} train_min
  * @property {number[]} train_max
  * @property {[number, number][]} validation
- * @property {number | null} [characters_per_second]
- * @property {number | null} [eta_seconds]
- * @property {string} [unit]
+ * @property {string} unit
  */
 /** @typedef {{ step: number, text: string }} RunSample */
 
@@ -72,16 +72,30 @@ export function createRuns({ onRuns, onMetrics, onSample, onError }) {
   const metrics = new Map();
   /** @type {Set<string>} */
   const stale = new Set();
+  /** Runs whose metrics are being read. @type {Set<string>} */
+  const loading = new Set();
   /** @type {AbortController | null} */
   let following = null;
   let [isRefreshing, isAskedAgain, columns] = [false, false, 400];
   /** @type {(id: string) => boolean} whether the metrics of a run are shown */
   let isShown = () => false;
 
+  /**
+   * Return whether the metrics of a run are to be read: it is shown, has a folder, and has changed.
+   * @param {Run} run
+   */
+  const isWanted = ({ id, kind }) => kind !== null && isShown(id) && !loading.has(id) && (stale.has(id) || !metrics.has(id));
+
   async function loadMetrics() {
-    for (const { id } of runs.filter((run) => isShown(run.id) && (stale.has(run.id) || !metrics.has(run.id)))) {
+    for (let run = runs.find(isWanted); run; run = runs.find(isWanted)) {
+      const { id } = run;
       stale.delete(id);
-      metrics.set(id, await request(`${pathOf(id)}/metrics?columns=${columns}`));
+      loading.add(id);
+      try {
+        metrics.set(id, await request(`${pathOf(id)}/metrics?columns=${columns}`));
+      } finally {
+        loading.delete(id);
+      }
       onMetrics(id);
     }
   }
@@ -96,8 +110,7 @@ export function createRuns({ onRuns, onMetrics, onSample, onError }) {
     try {
       do {
         isAskedAgain = false;
-        const answer = await request("/api/runs");
-        runs = Array.isArray(answer) ? answer : answer.runs;
+        runs = await request("/api/runs");
         onRuns();
         await loadMetrics();
         await wait(REFRESH_MILLISECONDS);
