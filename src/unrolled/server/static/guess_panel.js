@@ -34,9 +34,9 @@ export function showToken(panel, token, index, actions) {
     panel.replaceChildren(element("p", { className: "muted", textContent: panel.dataset.empty ?? "" }));
     return;
   }
-  const guesses = token.guesses.map(({ text, probability }) => {
+  const guesses = token.guesses.map(({ text, probability, isPart }) => {
     const parts = [visible(text), element("span", { className: "number muted", textContent: percent(probability) })];
-    if (!actions) return element("span", { className: "guess" }, ...parts);
+    if (!actions || isPart || text === "") return element("span", { className: "guess" }, ...parts);
     const label = `Write on with ${text} instead, ${percent(probability)}`;
     const button = element("button", { type: "button", className: "guess", ariaLabel: label, title: "Write on with this instead" }, ...parts);
     button.addEventListener("click", () => actions.onReplace(text));

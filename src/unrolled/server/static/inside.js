@@ -2,6 +2,7 @@
 // Look inside: a text colored by the surprise at each token, and by the activations of chosen units.
 
 import { post } from "./api.js";
+import { joinerFor } from "./byte_tokens.js";
 import { numberIn } from "./fields.js";
 import { showToken } from "./guess_panel.js";
 import { describeModel, offerModels } from "./models.js";
@@ -89,10 +90,11 @@ export function setUpInside(app) {
    * @param {number} layer
    */
   function show(tokens, activations, layer) {
-    const surprise = viewOf("Surprise", `stronger: more bits, up to ${MAX_BITS}`, tokens, "surprise");
+    const joined = (/** @type {Token[]} */ shown) => joinerFor(app.models.find(model.value))(shown);
+    const surprise = viewOf("Surprise", `stronger: more bits, up to ${MAX_BITS}`, joined(tokens), "surprise");
     const views = activations.map(({ unit, values }) => {
       const valued = tokens.map((token, index) => ({ ...token, value: values[index] }));
-      return viewOf(`Layer ${layer}, unit ${unit}`, "green: above 0, orange: below 0", valued, "unit");
+      return viewOf(`Layer ${layer}, unit ${unit}`, "green: above 0, orange: below 0", joined(valued), "unit");
     });
     byId("inside-views").replaceChildren(surprise, ...views);
     byId("inside-detail").hidden = false;

@@ -135,7 +135,7 @@ export function setUpLearn(app) {
 
   async function showSamples() {
     const id = chosen;
-    if (runs.all().find((run) => run.id === id)?.kind === null) return;
+    if (!runs.all().find((run) => run.id === id)?.kind) return;
     const samples = await samplesOf(id).catch((error) => {
       app.showError(error);
       return [];
@@ -153,11 +153,11 @@ export function setUpLearn(app) {
   filter.addEventListener("input", show);
   byId("log-steps").addEventListener("change", show);
   document.addEventListener("settings", show);
-  setUpTrainForm(app, (id) => {
+  setUpTrainForm(app, async (id) => {
     hidden.delete(id);
     filter.value = "";
+    await runs.refresh();
     choose(id);
-    return runs.refresh();
   });
   return { open: runs.open, leave: runs.leave };
 }

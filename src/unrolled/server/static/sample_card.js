@@ -2,6 +2,7 @@
 // One sample on the page: its text, how it was made, and buttons to go on with it.
 
 import { element } from "./shared/dom.js";
+import { joinerFor } from "./byte_tokens.js";
 import { createFrames } from "./frames.js";
 import { createTokenText, textOf } from "./token_text.js";
 
@@ -24,9 +25,10 @@ const ANNOUNCEMENT_SECONDS = 3;
  * Return the card of a sample.
  * @param {number} number from 1
  * @param {SampleContent} content
+ * @param {import("./models.js").Model | undefined} model
  * @param {SampleListeners} listeners
  */
-export function createSampleCard(number, content, { onCurrent, onFork, onContinue }) {
+export function createSampleCard(number, content, model, { onCurrent, onFork, onContinue }) {
   const box = element("div", { className: "sample-text code", tabIndex: 0, role: "group" });
   box.ariaLabel = `Sample ${number}; arrow keys move from character to character, Enter writes on from there`;
   const note = element("span", { className: "muted number" });
@@ -40,7 +42,7 @@ export function createSampleCard(number, content, { onCurrent, onFork, onContinu
   let [seed, isWriting, lastSpoken, start] = [content.seed, false, 0, 0];
   /** @type {Token[]} */
   let waiting = [];
-  let [unspoken, written] = ["", 0];
+  let [unspoken, written, join] = ["", 0, joinerFor(model)];
 
   function describe(text = "") {
     note.textContent = `seed ${seed}${text ? `, ${text}` : ""}`;
@@ -86,13 +88,14 @@ export function createSampleCard(number, content, { onCurrent, onFork, onContinu
     /** Get ready for tokens that are written with a seed. @param {number} newSeed */
     begin(newSeed) {
       [seed, isWriting, written, start, waiting, unspoken] = [newSeed, true, 0, performance.now(), [], ""];
+      join = joinerFor(model);
       box.ariaBusy = "true";
       goOn.disabled = true;
       describe("waiting");
     },
     /** @param {Token[]} tokens */
     receive(tokens) {
-      waiting.push(...tokens);
+      waiting.push(...join(tokens));
       requestFrame();
     },
     /** The text ended. @param {string} reason "" if it reached its length */

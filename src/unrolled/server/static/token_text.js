@@ -5,8 +5,9 @@ import { element } from "./shared/dom.js";
 import { writeText } from "./shared/visible_text.js";
 
 /**
- * A guess is a text and its probability. `bits` is null where nothing was guessed; `value` is an activation.
- * @typedef {{ text: string, probability: number }} Guess
+ * A guess is a text and its probability; `isPart`: it is no whole character. `bits` is null where nothing was guessed; `value`
+ * is an activation.
+ * @typedef {{ text: string, probability: number, isPart?: boolean }} Guess
  * @typedef {{ text: string, bits: number | null, guesses: Guess[], isPrompt?: boolean, value?: number }} Token
  * @typedef {"surprise" | "unit" | "none"} Coloring
  */

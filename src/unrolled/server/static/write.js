@@ -74,7 +74,7 @@ export function setUpWrite(app) {
 
   /** @param {SampleContent[]} contents */
   function showSamples(contents) {
-    samples = contents.map((content, index) => createSampleCard(index + 1, content, {
+    samples = contents.map((content, index) => createSampleCard(index + 1, content, app.models.find(model.value), {
       onCurrent: (at, isPinned) => showCurrent(samples[index], at, isPinned),
       onFork: (at) => fork(samples[index], at),
       onContinue: () => fork(samples[index], samples[index].view.tokens().length - 1),
