@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cli import Cli
-from support.live_server import LiveServer, open_live, server
+from support.live_server import LiveServer, open_live
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["server"]
+pytestmark = pytest.mark.xdist_group("page")  # one server for all
 IDLE = "#stop[disabled]"
 
 
@@ -32,10 +32,10 @@ def write(page: Page, **fields: object) -> None:
     page.wait_for_selector(IDLE)
 
 
-def test_it_writes_the_text_of_the_command_line(browser: Browser, server: LiveServer, cli: Cli) -> None:
+def test_it_writes_the_text_of_the_command_line(browser: Browser, page_server: LiveServer, cli: Cli) -> None:
     sample = ("--seed", 5, "--length", 300, "--temperature", 0.7, "--prompt", "the ")
-    from_cli = cli("sample", server.runs / "text", *sample).out
-    with open_live(browser, server) as page:
+    from_cli = cli("sample", page_server.runs / "text", *sample).out
+    with open_live(browser, page_server) as page:
         write(page, prompt="the ", seed=5, length=300, temperature=0.7)
         assert shown_text(page) + "\n" == from_cli
         assert re.fullmatch(r"seed 5, 300 tokens, [\d,]+ a second", page.inner_text(".sample-head .number"))
@@ -45,26 +45,26 @@ def test_it_writes_the_text_of_the_command_line(browser: Browser, server: LiveSe
         assert set(page.evaluate("[...document.querySelectorAll('.token')].map((t) => t.style.backgroundColor)")) == {""}
 
 
-def test_several_samples_are_those_of_their_seeds(browser: Browser, server: LiveServer) -> None:
-    with open_live(browser, server) as page:
+def test_several_samples_are_those_of_their_seeds(browser: Browser, page_server: LiveServer) -> None:
+    with open_live(browser, page_server) as page:
         write(page, prompt="a ", seed=7, length=60, samples=3)
         texts = [shown_text(page, number) for number in (1, 2, 3)]
         assert len(set(texts)) == 3
-        alone = [server.completion(prompt="a ", max_tokens=60, temperature=0.8, seed=seed) for seed in (7, 8, 9)]
+        alone = [page_server.completion(prompt="a ", max_tokens=60, temperature=0.8, seed=seed) for seed in (7, 8, 9)]
         assert texts == ["a " + text for text in alone]
 
 
-def test_stop_texts_and_filters_are_sent(browser: Browser, server: LiveServer) -> None:
-    with open_live(browser, server, "#write?top_k=3&top_p=0.9&min_p=0.05&stop=%5Cn&prompt=the+&length=500") as page:
+def test_stop_texts_and_filters_are_sent(browser: Browser, page_server: LiveServer) -> None:
+    with open_live(browser, page_server, "#write?top_k=3&top_p=0.9&min_p=0.05&stop=%5Cn&prompt=the+&length=500") as page:
         assert page.get_attribute("#more-settings", "open") == ""
         write(page)
         settings = {"top_k": 3, "top_p": 0.9, "min_p": 0.05, "stop": "\n", "temperature": 0.8}
-        assert shown_text(page) == "the " + server.completion(prompt="the ", seed=1, max_tokens=500, **settings)
+        assert shown_text(page) == "the " + page_server.completion(prompt="the ", seed=1, max_tokens=500, **settings)
         assert page.inner_text(".sample-head .number").endswith("ended")
 
 
-def test_stop_fork_replace_continue_and_undo(browser: Browser, server: LiveServer) -> None:
-    with open_live(browser, server) as page:
+def test_stop_fork_replace_continue_and_undo(browser: Browser, page_server: LiveServer) -> None:
+    with open_live(browser, page_server) as page:
         page.fill("#length", "10000")
         page.click("#write-button")
         page.wait_for_selector(".token >> nth=50")
@@ -81,7 +81,7 @@ def test_stop_fork_replace_continue_and_undo(browser: Browser, server: LiveServe
         page.click(".fork")
         page.wait_for_selector(IDLE)
         forked = shown_text(page)
-        assert forked == stopped[:20] + server.completion(prompt=stopped[:20], max_tokens=40, seed=2, temperature=0.8)
+        assert forked == stopped[:20] + page_server.completion(prompt=stopped[:20], max_tokens=40, seed=2, temperature=0.8)
         page.locator(".token").nth(9).click()
         other = page.locator(".guess .code").nth(4).inner_text()
         page.locator(".guess").nth(4).click()
@@ -101,15 +101,15 @@ def test_stop_fork_replace_continue_and_undo(browser: Browser, server: LiveServe
         assert page.is_disabled("#undo")
 
 
-def test_settings_are_in_the_address(browser: Browser, server: LiveServer) -> None:
-    with open_live(browser, server, "#write?temperature=0.3&prompt=%3Cb%3E%C3%A9&hold=1&nothing=3&model=none") as page:
+def test_settings_are_in_the_address(browser: Browser, page_server: LiveServer) -> None:
+    with open_live(browser, page_server, "#write?temperature=0.3&prompt=%3Cb%3E%C3%A9&hold=1&nothing=3&model=none") as page:
         assert page.input_value("#prompt") == "<b>\u00e9"
         assert page.input_value("#temperature") == "0.3"
         assert page.is_checked("#hold")
         assert page.input_value("#write-model") == "text"
         page.fill("#seed", "77")
         page.press("#seed", "Tab")
-        assert page.evaluate("location.hash") == "#write?prompt=%3Cb%3E%C3%A9&temperature=0.3&seed=77&hold=1"
+        assert page.evaluate("location.hash") == "#write?model=text&prompt=%3Cb%3E%C3%A9&temperature=0.3&seed=77&hold=1"
         page.reload()
         page.wait_for_selector("html[data-ready]")
         assert page.input_value("#seed") == "77"
@@ -117,8 +117,8 @@ def test_settings_are_in_the_address(browser: Browser, server: LiveServer) -> No
         assert page.evaluate("location.hash").startswith("#learn?")
 
 
-def test_everything_is_done_by_keyboard(browser: Browser, server: LiveServer) -> None:
-    with open_live(browser, server) as page:
+def test_everything_is_done_by_keyboard(browser: Browser, page_server: LiveServer) -> None:
+    with open_live(browser, page_server) as page:
         page.fill("#length", "30")
         page.focus("#prompt")
         page.keyboard.type("the ")
@@ -148,9 +148,9 @@ def test_everything_is_done_by_keyboard(browser: Browser, server: LiveServer) ->
             assert page.is_visible(f"#panel-{name}")
 
 
-def test_a_long_text_is_drawn_in_few_frames(browser: Browser, server: LiveServer) -> None:
+def test_a_long_text_is_drawn_in_few_frames(browser: Browser, page_server: LiveServer) -> None:
     """At most 30 frames a second, however many tokens arrive."""
-    with open_live(browser, server) as page:
+    with open_live(browser, page_server) as page:
         page.evaluate(
             "window.changes = 0; new MutationObserver(() => window.changes++).observe("
             "document.getElementById('sample-cards'), { childList: true, subtree: true })"
@@ -162,8 +162,8 @@ def test_a_long_text_is_drawn_in_few_frames(browser: Browser, server: LiveServer
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
-def test_it_fits_the_window(browser: Browser, server: LiveServer, width: int, dark: bool) -> None:
-    with open_live(browser, server, size=(width, 800), dark=dark) as page:
+def test_it_fits_the_window(browser: Browser, page_server: LiveServer, width: int, dark: bool) -> None:
+    with open_live(browser, page_server, size=(width, 800), dark=dark) as page:
         write(page, prompt="x" * 300, samples=2, length=200)
         page.locator(".token").nth(310).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -18,8 +18,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from support.runs import train, write_data
-
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
 
@@ -71,9 +69,11 @@ def live_server(runs: Path, *arguments: str) -> Iterator[LiveServer]:
             process.communicate(timeout=30)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """Serve a text run `text` and a run of a table `table`, for all tests of a module."""
+@pytest.fixture(scope="session")
+def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Serve a text run `text` and a run of a table `table`, for all tests of the page."""
+    from support.runs import train, write_data  # needs torch
+
     folder = tmp_path_factory.mktemp("served")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", str(folder / "cache"))

@@ -25,7 +25,8 @@ POLICY = (
 CONTENT_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
 
 Answers = Mapping[str, Any]
-"""By "METHOD /path": JSON values, text (a stream of events), an HTTP status as a whole number, or a function of the request."""
+"""By "METHOD /path", or "*" and the end of a path, or the beginning of one that ends with "/": JSON values, text (a stream of
+events), an HTTP status as a whole number, or a function of the request."""
 
 
 def stream_of(*frames: Any, event: str = "") -> str:
@@ -42,6 +43,16 @@ def static_file(path: str) -> Path | None:
     return next((file for file in found if path.startswith("/static/") and file.is_file()), None)
 
 
+def answer_to(asked: str, answers: Answers) -> Any:
+    """Return the answer to "METHOD /path"; None if there is none."""
+    if asked in answers:
+        return answers[asked]
+    patterns = [
+        key for key in answers if (key[0] == "*" and asked.endswith(key[1:])) or (key[-1] == "/" and asked.startswith(key))
+    ]
+    return answers[patterns[0]] if patterns else None
+
+
 def handler(answers: Answers, refused: list[str]) -> Callable[[Route, Request], None]:
     """Return what answers the requests of a page; what has no answer is added to `refused`."""
 
@@ -52,7 +63,7 @@ def handler(answers: Answers, refused: list[str]) -> Callable[[Route, Request], 
             content_type = CONTENT_TYPES[file.suffix] + "; charset=utf-8"
             route.fulfill(body=file.read_text("utf-8"), headers=headers, content_type=content_type)
             return
-        answer = answers.get(f"{request.method} {path}")
+        answer = answer_to(f"{request.method} {path}", answers)
         if callable(answer):
             answer = answer(request)
         if answer is None:
@@ -70,7 +81,7 @@ def handler(answers: Answers, refused: list[str]) -> Callable[[Route, Request], 
 
 @contextmanager
 def open_served(
-    browser: Browser, answers: Answers, at: str = "", size: tuple[int, int] = (1280, 900), dark: bool = False
+    browser: Browser, answers: Answers, at: str = "", size: tuple[int, int] = (1280, 900), is_ready: bool = True
 ) -> Iterator[Page]:
     """Open the page with answers; when done, refuse errors of its scripts, and requests that have no answer.
 
@@ -78,17 +89,18 @@ def open_served(
         answers: What is answered, by method and path.
         at: The fragment of the address, with its "#".
         size: Width and height of the window.
-        dark: Whether the reader's system is dark.
+        is_ready: Whether the page is awaited to have its models.
     """
     problems: list[str] = []
     viewport: ViewportSize = {"width": size[0], "height": size[1]}
-    context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
+    context = browser.new_context(viewport=viewport)
     page = context.new_page()
     page.on("pageerror", lambda error: problems.append(f"error: {error}"))
     page.on("console", lambda message: problems.append(message.text) if "Security Policy" in message.text else None)
     page.route("**/*", handler(answers, problems))
     page.goto(f"{ORIGIN}/{at}")
-    page.wait_for_selector("html[data-ready]", timeout=20_000)
+    if is_ready:
+        page.wait_for_selector("html[data-ready]", timeout=20_000)
     yield page
     context.close()
     assert not problems, problems

@@ -1,12 +1,12 @@
 // @ts-check
 // The answer to a row: probabilities as bars, and attention as a map.
 
-import { percent, multilineText, write } from "./report/format.js";
+import { isNumber, multilineText, percent, write } from "./report/format.js";
 import { Matrix } from "./report/matrix.js";
 import { element } from "./shared/dom.js";
 
 /** @typedef {{ source: string[], target: string[], weights: number[][] }} Attention */
-/** @typedef {{ answer: unknown, probabilities?: Record<string, number> | null, attention?: Attention | null }} Answer */
+/** @typedef {{ answer: unknown, probability?: number | null, probabilities?: Record<string, number> | null, attention?: Attention | null }} Answer */
 
 const MAX_BARS = 12;
 
@@ -44,6 +44,7 @@ function attentionMap({ source, target, weights }) {
 export function showAnswer(container, answer, asked) {
   /** @type {HTMLElement[]} */
   const parts = [write(element("p", { className: "muted small" }), asked, { max: 120 }), multilineText(textOfAnswer(answer.answer), "answer-text")];
+  if (isNumber(answer.probability)) parts.push(element("p", { className: "muted number", textContent: `probability ${percent(answer.probability)}` }));
   if (answer.probabilities && Object.keys(answer.probabilities).length) parts.push(bars(answer.probabilities));
   if (answer.attention?.weights?.length) parts.push(attentionMap(answer.attention));
   container.replaceChildren(...parts);

@@ -29,33 +29,22 @@ function tokensOf({ text, logprobs }) {
   });
 }
 
-/** A name for a request that no other page uses. */
-const newRequestId = () => [...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(16).padStart(8, "0")).join("");
-
 /**
- * Ask for texts, until they end or the request is stopped.
+ * Ask for texts, until they end or the request is stopped: the server stops drawing when the connection is closed.
  * @param {Record<string, unknown>} body
  * @param {AbortSignal} signal
  * @param {(pieces: Piece[]) => void} onPieces
  */
 export async function complete(body, signal, onPieces) {
-  const requestId = newRequestId();
-  // Closing the connection stops the engine too; the cancel arrives even where a proxy keeps the connection open.
-  const cancel = () => void post(`/api/cancel/${requestId}`).catch(() => {});
-  signal.addEventListener("abort", cancel, { once: true });
-  try {
-    const options = { method: "POST", body: { ...body, stream: true, request_id: requestId, guesses: NUM_GUESSES }, signal };
-    for await (const arrived of events("/v1/completions", options)) {
-      for (const { data } of arrived) {
-        if (data === "[DONE]") return;
-        const frame = JSON.parse(data);
-        if (frame.error) throw new Error(frame.error.message);
-        onPieces(frame.choices.map((/** @type {any} */ choice) => (
-          { index: choice.index, tokens: tokensOf(choice), finish: choice.finish_reason ?? null })));
-      }
+  const options = { method: "POST", body: { ...body, stream: true, guesses: NUM_GUESSES }, signal };
+  for await (const arrived of events("/v1/completions", options)) {
+    for (const { data } of arrived) {
+      if (data === "[DONE]") return;
+      const frame = JSON.parse(data);
+      if (frame.error) throw new Error(frame.error.message);
+      onPieces(frame.choices.map((/** @type {any} */ choice) => (
+        { index: choice.index, tokens: tokensOf(choice), finish: choice.finish_reason ?? null })));
     }
-  } finally {
-    signal.removeEventListener("abort", cancel);
   }
 }
 

@@ -35,6 +35,8 @@ export function setUpLearn(app) {
   /** Runs that a person took off the chart. @type {Set<string>} */
   const hidden = new Set();
   let [chosen, chosenSamples] = ["", ""];
+  /** The number of the color of each run, which it keeps. @type {Map<string, number>} */
+  const colors = new Map();
   /** @type {Map<string, string>} the status of each run when it was last shown */
   const statuses = new Map();
 
@@ -45,6 +47,12 @@ export function setUpLearn(app) {
 
   const listed = () => runs.all().filter((run) => matches(run, filter.value));
   const onChart = () => listed().filter((run) => !hidden.has(run.id)).slice(0, MAX_ON_CHART);
+
+  /** @param {string} id */
+  function colorOf(id) {
+    if (!colors.has(id)) colors.set(id, colors.size % NUM_COLORS);
+    return `series-${colors.get(id)}`;
+  }
 
   /** @param {string} id */
   function rowOf(id) {
@@ -82,8 +90,7 @@ export function setUpLearn(app) {
     const wanted = shown.map((run) => rowOf(run.id).row);
     if (wanted.length !== list.childElementCount || wanted.some((row, index) => row !== list.children[index])) list.replaceChildren(...wanted);
     for (const run of shown) {
-      const className = `series-${drawn.indexOf(run) % NUM_COLORS}`;
-      rowOf(run.id).update(run, { isShown: ids.has(run.id), isChosen: run.id === chosen, className });
+      rowOf(run.id).update(run, { isShown: ids.has(run.id), isChosen: run.id === chosen, className: colorOf(run.id) });
     }
     showChart(drawn);
     showDetail();
@@ -93,9 +100,9 @@ export function setUpLearn(app) {
 
   /** @param {Run[]} drawn */
   function showChart(drawn) {
-    const series = drawn.flatMap((run, index) => {
+    const series = drawn.flatMap((run) => {
       const metrics = runs.metrics(run.id);
-      return metrics ? [{ metrics, className: `series-${index % NUM_COLORS}`, isChosen: run.id === chosen }] : [];
+      return metrics ? [{ metrics, className: colorOf(run.id), isChosen: run.id === chosen }] : [];
     });
     const reference = drawn.find((run) => run.id === chosen) ?? (drawn.length === 1 ? drawn[0] : null);
     const baselines = Object.entries(reference?.baselines ?? {}).filter(([, value]) => isNumber(value));

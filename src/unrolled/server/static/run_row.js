@@ -21,7 +21,7 @@ function factsOf(run) {
   return [
     run.total_steps ? `step ${integer(run.steps)} of ${integer(run.total_steps)}` : `step ${integer(run.steps)}`,
     ...(isNumber(run.loss) ? [`train ${fixed(run.loss)}`] : []),
-    ...(isNumber(run.validation_loss) ? [`validation ${fixed(run.validation_loss)}`] : []),
+    ...(isNumber(run.validation_loss) ? [`validation ${fixed(run.validation_loss)} ${run.unit ?? ""}`] : []),
     ...(isNumber(speed) ? [`${integer(speed)} characters/s`] : []),
     ...(run.status === "running" && isNumber(eta) ? [`${duration(Math.round(eta))} left`] : []),
   ].join(" · ");

@@ -16,6 +16,7 @@ import { events, isAbort, request, sentenceOf } from "./api.js";
  * @property {number | null} loss
  * @property {number | null} validation_loss
  * @property {Record<string, number>} baselines
+ * @property {string | null} unit of the losses
  * @property {number | null} characters_per_second
  * @property {number | null} eta_seconds
  * @property {string | null} [error] why a training that was started here failed

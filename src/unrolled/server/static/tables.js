@@ -98,16 +98,19 @@ export function setUpTables(app) {
    * @param {string} fileName
    */
   function showAnswers(names, cells, answers, fileName) {
-    const top = (/** @type {Answer} */ answer) => Math.max(0, ...Object.values(answer.probabilities ?? {}));
-    const rows = cells.map((row, index) => [...row, textOfAnswer(answers[index].answer), top(answers[index]).toFixed(4)]);
+    const shown = (/** @type {Answer} */ answer, /** @type {(value: number) => string} */ format) => {
+      const probability = answer.probability ?? Math.max(-1, ...Object.values(answer.probabilities ?? {}));
+      return probability < 0 ? "" : format(probability);
+    };
+    const rows = cells.map((row, index) => [...names.map((_, at) => row[at] ?? ""), textOfAnswer(answers[index].answer), shown(answers[index], (value) => value.toFixed(4))]);
     const head = element("tr", {}, ...[...names, "answer", "probability"].map((name) => element("th", { scope: "col" }, plainText(name, { max: 40 }))));
     const body = cells.slice(0, MAX_SHOWN_ROWS).map((row, index) => element("tr", {},
       ...[...row, textOfAnswer(answers[index].answer)].map((cell) => element("td", {}, multilineText(cell.slice(0, 300), ""))),
-      element("td", { className: "number", textContent: percent(top(answers[index])) })));
+      element("td", { className: "number", textContent: shown(answers[index], percent) })));
     const blob = new Blob([formatRows([[...names, "answer", "probability"], ...rows])], { type: "text/csv" });
     const download = element("a", { href: URL.createObjectURL(blob), download: `answers-${fileName.replace(/\.\w+$/, "")}.csv`, textContent: "Download the answers (CSV)" });
-    const shown = cells.length > MAX_SHOWN_ROWS ? ` (the first ${MAX_SHOWN_ROWS} of ${cells.length} rows)` : "";
-    byId("answers").replaceChildren(element("p", {}, download, element("span", { className: "muted", textContent: shown })),
+    const note = cells.length > MAX_SHOWN_ROWS ? ` (the first ${MAX_SHOWN_ROWS} of ${cells.length} rows)` : "";
+    byId("answers").replaceChildren(element("p", {}, download, element("span", { className: "muted", textContent: note })),
       element("div", { className: "scroller", tabIndex: 0 }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
   }
 

@@ -12,6 +12,8 @@ import { byId, element } from "./shared/dom.js";
 /** Bytes of a file that are read for the names of its columns. */
 const HEAD_BYTES = 65_536;
 const MAX_COLUMNS = 500;
+/** Characters of a pasted text that are sent with the request; a longer one is sent as a file, since requests are limited. */
+const MAX_TEXT = 100_000;
 const TABLE_NAMES = /\.(csv|tsv)$/i;
 
 /**
@@ -41,9 +43,9 @@ export function setUpTrainForm(app, onStarted) {
   /** Send the text or the file; return what the request for a training says of it. */
   async function data() {
     const chosen = chosenFile();
-    if (!chosen && !isTable.checked) return { text: text.value };
+    if (!chosen && !isTable.checked && text.value.length <= MAX_TEXT) return { text: text.value };
     const content = chosen ?? new Blob([text.value]);
-    const name = chosen?.name ?? (separatorOf(text.value) === "\t" ? "pasted.tsv" : "pasted.csv");
+    const name = chosen?.name ?? `pasted.${isTable.checked ? (separatorOf(text.value) === "\t" ? "tsv" : "csv") : "txt"}`;
     const answer = await request(`/api/uploads?name=${encodeURIComponent(name)}`, { method: "POST", body: content });
     return { upload: answer.upload };
   }
