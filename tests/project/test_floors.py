@@ -11,7 +11,7 @@ FLOORS = [
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"exchange"}, {"models"},
-    {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
+    {"server"}, {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
@@ -67,6 +67,11 @@ ORDER = {
         "numpy_export", "card_export", "exports", "open_job",
     ],
     "models": ["base", "text", "table"],
+    "server": [
+        "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
+        "run_log", "runs", "prompt_scores", "states", "trainings", "table_worker", "services", "predict_routes", "completions",
+        "text_routes", "run_routes", "training_routes", "prometheus", "openapi", "app", "run_server",
+    ],
     "bench": ["peers", "workloads", "process", "learning"],
     "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip

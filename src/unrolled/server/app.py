@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,8 +16,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import unrolled
-from unrolled.server import completions, predict_routes, run_routes, states, text_routes, training_routes
+from unrolled.server import completions, predict_routes, prometheus, run_routes, states, text_routes, training_routes
 from unrolled.server.http_errors import ApiError, handle_error
+from unrolled.server.openapi import describe_routes
+from unrolled.server.requests import (
+    CompletionRequest,
+    PredictRequest,
+    ScoreRequest,
+    StateRequest,
+    TraceRequest,
+    TrainRequestBody,
+)
 from unrolled.server.security import Security
 from unrolled.server.services import Services
 
@@ -80,10 +90,27 @@ async def cancel(request: Request) -> Response:
     return JSONResponse({"cancelled": len(lanes)})
 
 
+async def openapi(request: Request) -> Response:
+    """Answer `GET /openapi.json` with this description."""
+    return JSONResponse(describe_routes(ROUTES, BODIES))
+
+
+BODIES: dict[Callable[..., Any], type] = {
+    completions.complete: CompletionRequest,
+    text_routes.score: ScoreRequest,
+    text_routes.trace: TraceRequest,
+    predict_routes.predict: PredictRequest,
+    states.create_state: StateRequest,
+    training_routes.train: TrainRequestBody,
+}
+"""The types of JSON bodies, by handler."""
+
 ROUTES = [
     Route("/", page),
     Route("/static/{path:path}", static),
     Route("/health", health),
+    Route("/metrics", prometheus.metrics),
+    Route("/openapi.json", openapi),
     Route("/v1/models", list_models),
     Route("/api/models/{id}", text_routes.model_details),
     Route("/api/score", text_routes.score, methods=["POST"]),

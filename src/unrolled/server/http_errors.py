@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse
 from unrolled.errors import DataError, ModelError, StorageError, UnrolledError, UsageError, is_out_of_memory
 
 _TYPES = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    405: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error", 429: "rate_limit_error",
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error", 409: "conflict_error",
+    429: "rate_limit_error",
 }  # fmt: skip
 _STATUS = {UsageError: 400, DataError: 400, ModelError: 422, StorageError: 507}
 
@@ -42,7 +42,7 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, Any]:
         """Return the JSON of the response."""
-        kind = _TYPES.get(self.status, "server_error")
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:

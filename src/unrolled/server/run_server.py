@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ from unrolled.server.limits import SHUTDOWN_SECONDS
 from unrolled.server.services import Services, make_services
 
 MAX_CONNECTIONS = 1000
+
+SWITCH_SECONDS = 0.0005
+"""After this time the engine's thread lets another one go on: Python's own 5 ms are long compared with a first character."""
 
 
 class Server(uvicorn.Server):
@@ -44,6 +48,15 @@ class Server(uvicorn.Server):
         timer.start()
         self.services.stop_streams()
         super().handle_exit(sig, frame)
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal comes."""
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        try:
+            super().run(sockets)
+        finally:
+            sys.setswitchinterval(interval)
 
 
 def bind(host: str, port: int) -> socket.socket:

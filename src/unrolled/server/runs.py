@@ -106,13 +106,14 @@ class RunFacts:
         last, (unit, scale) = self.log.last, self.unit
         fraction, seconds = self.fraction(last), last.get("seconds", 0.0)
         total = round(last.get("step", 0) / fraction) if fraction > 0 else None
-        steps_budget = self.options.get("steps")
+        budget = self.options.get("steps")
+        steps = max(0, int(last.get("step", 0)), self._last_checkpoint())
         header = self._header()
         status = self._status(pid, header, last)
         started = self._time_of("config.json")
         return {
             "id": run_id, "status": status, "kind": "table" if self.is_table else "text",
-            "steps": int(last.get("step", 0)), "total_steps": steps_budget if isinstance(steps_budget, int) else total,
+            "steps": steps, "total_steps": budget if isinstance(budget, int) else total,
             "started": started, "changed": self._time_of("metrics.jsonl") or started, "command": self.command(),
             "loss": _scaled(last.get("train_nats"), scale), "validation_loss": _scaled(last.get("val_nats"), scale),
             "unit": unit, "baselines": self._baselines(header, scale),

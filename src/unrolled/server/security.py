@@ -75,9 +75,10 @@ class Security:
         host = _only(headers, b"host")
         if not host or not self._is_allowed_host(host):
             raise ApiError(
-                403, "The Host header is not one of this server: use its IP address or localhost, or allow it with --allow-host.",
+                403,
+                "The Host header is no name of this server: use its IP address or localhost, or start it with --allow-host.",
                 code="host_not_allowed",
-            )  # fmt: skip
+            )
         if scope["method"] not in SAFE_METHODS:
             self._check_origin(headers, host)
         path = scope["path"]

@@ -116,18 +116,18 @@ class Trainings:
         else:
             source = str(self._write_text(body.text or "").resolve())
         run_id = self._run_name(body.name, source)
-        return self._spawn(run_id, [source, "--out", str(self.folder / run_id), *flags])
+        arguments = [source, "--out", str(self.folder / run_id), *flags]
+        return self._spawn(run_id, arguments)
 
     def resume(self, run_id: str) -> str:
         """Let a paused training go on, or continue one that was stopped; return what was done."""
-        path = self.catalog.run_folder(run_id)
-        pid = self.runs.pid(path)
-        if pid is not None:
+        training = self._started.get(run_id)
+        is_own = training is not None and training.process.poll() is None
+        pid = training.process.pid if training is not None and is_own else self.runs.pid(self.catalog.run_folder(run_id))
+        if pid is None:
+            self._spawn(run_id, ["--resume", str(self.catalog.run_folder(run_id))])
+        else:
             _signal(pid, signal.SIGCONT)
-            return "running"
-        if run_id in self._started and self._started[run_id].process.poll() is None:
-            return "running"
-        self._spawn(run_id, ["--resume", str(path)])
         return "running"
 
     def pause(self, run_id: str) -> str:
@@ -166,10 +166,10 @@ class Trainings:
         return training.last_line()
 
     def _pid(self, run_id: str) -> int:
-        pid = self.runs.pid(self.catalog.run_folder(run_id))
         training = self._started.get(run_id)
-        if pid is None and training is not None and training.process.poll() is None:
-            pid = training.process.pid
+        if training is not None and training.process.poll() is None:
+            return training.process.pid
+        pid = self.runs.pid(self.catalog.run_folder(run_id))
         if pid is None:
             raise ApiError(409, "No training of this run is running.", "id", "not_running")
         return pid
