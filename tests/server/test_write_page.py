@@ -33,7 +33,7 @@ def write(page: Page, **fields: object) -> None:
 
 
 def test_it_writes_the_text_of_the_command_line(browser: Browser, page_server: LiveServer, cli: Cli) -> None:
-    sample = ("--seed", 5, "--length", 300, "--temperature", 0.7, "--prompt", "the ")
+    sample = ("--precision", "float32", "--seed", 5, "--length", 300, "--temperature", 0.7, "--prompt", "the ")
     from_cli = cli("sample", page_server.runs / "text", *sample).out
     with open_live(browser, page_server) as page:
         write(page, prompt="the ", seed=5, length=300, temperature=0.7)

@@ -1,78 +1,48 @@
-"""`unrolled serve` in a process of its own, with a text model and a model of a table; and its page in a browser."""
+"""A server with a text model and a model of a table, and its page in a browser."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
 
 import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
 
-ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
-START_SECONDS = 60
+    from support.servers import RunningServer
 
 
 @dataclass(frozen=True)
 class LiveServer:
-    """A server that runs: its address, and the folder of its runs."""
+    """A server that runs, and the folder of its runs."""
 
-    url: str
+    running: RunningServer
     runs: Path
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return self.running.url
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Return the JSON that the server answers to a POST of JSON."""
-        request = Request(self.url + path, json.dumps(body).encode(), {"content-type": "application/json"})
-        with urlopen(request, timeout=30) as response:
-            return json.load(response)
+        return self.running.client.post(path, json=body).raise_for_status().json()
 
     def completion(self, **body: Any) -> str:
         """Return the text of a completion by the run `text`."""
         return str(self.post("/v1/completions", {"model": "text", **body})["choices"][0]["text"])
 
 
-def _address(process: subprocess.Popen[str]) -> str:
-    """Return the address that a server prints when it listens."""
-    timer = threading.Timer(START_SECONDS, process.kill)
-    timer.start()
-    told = []
-    for line in process.stderr or ():
-        told.append(line)
-        if found := ADDRESS.search(line):
-            timer.cancel()
-            return found.group()
-    raise AssertionError(f"the server did not start: {''.join(told)}")
-
-
-@contextmanager
-def live_server(runs: Path, *arguments: str) -> Iterator[LiveServer]:
-    """Serve a folder of runs."""
-    command = [sys.executable, "-m", "unrolled", "serve", "--port", "0", "--runs", str(runs), "--threads", "1", *arguments]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "UNROLLED_CACHE": str(runs / "cache")}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            yield LiveServer(_address(process), runs)
-        finally:
-            process.terminate()
-            process.communicate(timeout=30)
-
-
 @pytest.fixture(scope="session")
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """Serve a text run `text` and a run of a table `table`, for all tests of the page."""
-    from support.runs import train, write_data  # needs torch
+    from support.runs import train, write_data  # these need torch and uvicorn, which few tests do
+    from support.servers import running_server
 
     folder = tmp_path_factory.mktemp("served")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
@@ -80,8 +50,8 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
         write_data(folder)
         train("text", "runs/text", 40, save_every=1e9)
         train("table", "runs/table", 20, save_every=1e9)
-    with live_server(folder / "runs") as running:
-        yield running
+    with running_server(folder / "runs") as running:
+        yield LiveServer(running, folder / "runs")
 
 
 @contextmanager

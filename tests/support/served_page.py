@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,10 +48,9 @@ def answer_to(asked: str, answers: Answers) -> Any:
     """Return the answer to "METHOD /path"; None if there is none."""
     if asked in answers:
         return answers[asked]
-    patterns = [
-        key for key in answers if (key[0] == "*" and asked.endswith(key[1:])) or (key[-1] == "/" and asked.startswith(key))
-    ]
-    return answers[patterns[0]] if patterns else None
+    ends = (key for key in answers if key[0] == "*" and asked.endswith(key[1:]))
+    beginnings = (key for key in answers if key[-1] == "/" and asked.startswith(key))
+    return answers.get(next(itertools.chain(ends, beginnings), ""))
 
 
 def handler(answers: Answers, refused: list[str]) -> Callable[[Route, Request], None]:
