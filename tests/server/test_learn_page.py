@@ -120,8 +120,9 @@ def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> N
         return {"run": "new"}
 
     def control(request: Request) -> dict[str, Any]:
-        sent.append(request.url.rsplit("/", 1)[1])
-        runs[-1]["status"] = {"pause": "paused", "resume": "running", "stop": "stopped"}[sent[-1]]
+        action = request.url.rsplit("/", 1)[1]
+        sent.append(action)
+        runs[-1]["status"] = {"pause": "paused", "resume": "running", "stop": "stopped"}[action]
         return {}
 
     def upload(request: Request) -> dict[str, Any]:

@@ -37,11 +37,11 @@ export function setUpLearn(app) {
   let [chosen, chosenSamples] = ["", ""];
   /** The number of the color of each run, which it keeps. @type {Map<string, number>} */
   const colors = new Map();
-  /** @type {Map<string, string>} the status of each run when it was last shown */
+  /** The status of each run when it was last shown, and whether it had a model. @type {Map<string, string>} */
   const statuses = new Map();
 
   const runs = createRuns({
-    onRuns: show, onMetrics: show, onError: app.showError,
+    onRuns: show, onMetrics: show, onError: app.showError, onRestored: app.clearError,
     onSample: (id) => { if (id === chosen) void showSamples(); },
   });
 
@@ -74,10 +74,11 @@ export function setUpLearn(app) {
     return row;
   }
 
-  /** Models appear when a run has saved its first one: ask for the list when a run changes its status. */
+  /** Ask for the list of models when a run has saved its first one, or has ended. */
   function noteStatuses() {
-    const changed = runs.all().some((run) => statuses.has(run.id) && statuses.get(run.id) !== run.status);
-    runs.all().forEach((run) => statuses.set(run.id, run.status));
+    const statusOf = (/** @type {Run} */ run) => `${run.status} ${run.has_model}`;
+    const changed = runs.all().some((run) => statuses.has(run.id) && statuses.get(run.id) !== statusOf(run));
+    runs.all().forEach((run) => statuses.set(run.id, statusOf(run)));
     if (changed) app.models.load().catch(app.showError);
   }
 

@@ -64,9 +64,12 @@ function setUpTabs(app) {
   /** @param {string} name */
   async function open(name) {
     if (name === current) return;
-    if (current) void parts.get(current)?.then((part) => part.leave?.());
-    current = name;
     clearError();
+    if (current) {
+      void parts.get(current)?.then((part) => part.leave?.());
+      app.models.load().catch(showError); // a training may have made one meanwhile
+    }
+    current = name;
     for (const tab of TABS) {
       const button = byId(`tab-${tab}`, HTMLButtonElement);
       button.ariaSelected = String(tab === name);

@@ -1,7 +1,7 @@
 // @ts-check
 // The runs of the server, their metrics and samples, followed live.
 
-import { events, isAbort, request, sentenceOf } from "./api.js";
+import { events, isAbort, request } from "./api.js";
 
 /**
  * @typedef {"starting" | "running" | "paused" | "finished" | "stopped" | "dead"} RunStatus
@@ -16,6 +16,7 @@ import { events, isAbort, request, sentenceOf } from "./api.js";
  * @property {number | null} loss
  * @property {number | null} validation_loss
  * @property {Record<string, number>} baselines
+ * @property {boolean} has_model
  * @property {string | null} unit of the losses
  * @property {number | null} characters_per_second
  * @property {number | null} eta_seconds
@@ -65,8 +66,9 @@ export async function samplesOf(id) {
  * @param {(id: string) => void} listeners.onMetrics
  * @param {(id: string) => void} listeners.onSample
  * @param {(error: unknown) => void} listeners.onError
+ * @param {() => void} listeners.onRestored the server answers again
  */
-export function createRuns({ onRuns, onMetrics, onSample, onError }) {
+export function createRuns({ onRuns, onMetrics, onSample, onError, onRestored }) {
   /** @type {Run[]} */
   let runs = [];
   /** @type {Map<string, Metrics>} */
@@ -77,7 +79,7 @@ export function createRuns({ onRuns, onMetrics, onSample, onError }) {
   const loading = new Set();
   /** @type {AbortController | null} */
   let following = null;
-  let [isRefreshing, isAskedAgain, columns] = [false, false, 400];
+  let [isRefreshing, isAskedAgain, isLost, columns] = [false, false, false, 400];
   /** @type {(id: string) => boolean} whether the metrics of a run are shown */
   let isShown = () => false;
 
@@ -135,13 +137,16 @@ export function createRuns({ onRuns, onMetrics, onSample, onError }) {
       try {
         for await (const arrived of events("/api/events", { signal })) {
           pause = 500;
+          if (isLost) onRestored();
+          isLost = false;
           arrived.forEach(receive);
         }
         runs.forEach((run) => stale.add(run.id));
         await refresh();
       } catch (error) {
         if (isAbort(error)) return;
-        onError(sentenceOf(error));
+        isLost = true;
+        onError(error);
       }
       await wait(pause);
     }

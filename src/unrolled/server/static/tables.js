@@ -42,14 +42,21 @@ export function setUpTables(app) {
   /** @type {Map<string, Field>} */
   const fields = new Map();
   let last = 0;
+  /** The model that the form is for. */
+  let shown = "";
 
   async function showForm() {
+    if (model.value === shown) return;
+    shown = model.value;
     const own = ++last;
     byId("table-about").textContent = describeModel(app.models.find(model.value));
     for (const id of ["answer", "answers", "table-fields"]) byId(id).replaceChildren();
     fields.clear();
     if (!model.value) return;
-    const { columns } = await app.models.details(model.value);
+    const { columns } = await app.models.details(model.value).catch((error) => {
+      shown = "";
+      throw error;
+    });
     if (own !== last) return;
     sources = columns.filter((/** @type {Column} */ column) => column.role === "source");
     for (const column of sources) {
@@ -98,15 +105,15 @@ export function setUpTables(app) {
    * @param {string} fileName
    */
   function showAnswers(names, cells, answers, fileName) {
-    const shown = (/** @type {Answer} */ answer, /** @type {(value: number) => string} */ format) => {
+    const probabilityOf = (/** @type {Answer} */ answer, /** @type {(value: number) => string} */ format) => {
       const probability = answer.probability ?? Math.max(-1, ...Object.values(answer.probabilities ?? {}));
       return probability < 0 ? "" : format(probability);
     };
-    const rows = cells.map((row, index) => [...names.map((_, at) => row[at] ?? ""), textOfAnswer(answers[index].answer), shown(answers[index], (value) => value.toFixed(4))]);
+    const rows = cells.map((row, index) => [...names.map((_, at) => row[at] ?? ""), textOfAnswer(answers[index].answer), probabilityOf(answers[index], (value) => value.toFixed(4))]);
     const head = element("tr", {}, ...[...names, "answer", "probability"].map((name) => element("th", { scope: "col" }, plainText(name, { max: 40 }))));
     const body = cells.slice(0, MAX_SHOWN_ROWS).map((row, index) => element("tr", {},
       ...[...row, textOfAnswer(answers[index].answer)].map((cell) => element("td", {}, multilineText(cell.slice(0, 300), ""))),
-      element("td", { className: "number", textContent: shown(answers[index], percent) })));
+      element("td", { className: "number", textContent: probabilityOf(answers[index], percent) })));
     const blob = new Blob([formatRows([[...names, "answer", "probability"], ...rows])], { type: "text/csv" });
     const download = element("a", { href: URL.createObjectURL(blob), download: `answers-${fileName.replace(/\.\w+$/, "")}.csv`, textContent: "Download the answers (CSV)" });
     const note = cells.length > MAX_SHOWN_ROWS ? ` (the first ${MAX_SHOWN_ROWS} of ${cells.length} rows)` : "";
