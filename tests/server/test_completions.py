@@ -109,6 +109,9 @@ def test_the_openai_client_reads_every_answer(server: RunningServer) -> None:
     assert all(choice.text.startswith(("ab", "cd e")) and choice.finish_reason == "length" for choice in answer.choices)
     assert answer.usage is not None
     assert answer.usage.to_dict() == {"prompt_tokens": 6, "completion_tokens": 48, "total_tokens": 54}
+    several = client.completions.create(model="letters", prompt=["ab", "cd e", ""], n=2, max_tokens=1)
+    assert several.usage is not None
+    assert several.usage.to_dict() == {"prompt_tokens": 6, "completion_tokens": 6, "total_tokens": 12}
     stream = client.completions.create(
         model="letters", prompt="ab", max_tokens=30, seed=5, stream=True, stream_options={"include_usage": True}
     )

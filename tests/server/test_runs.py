@@ -198,7 +198,15 @@ def test_events_follow_a_log_within_a_second(fresh: RunningServer, tmp_path: Pat
 def test_settings_of_a_training_become_its_flags() -> None:
     flags = training_flags({"steps": 5, "residual": False, "hidden": 16, "calibrate": True, "documents": "line", "lr": None})
     assert flags == ["--steps=5", "--no-residual", "--hidden=16", "--calibrate", "--documents=line"]
-    for options in ({"bogus": 1}, {"steps": "x"}, {"out": "/tmp/x"}, {"validation": "/etc/passwd"}, {"steps": 1, "minutes": 1}):
+    for options in (
+        {"bogus": 1},
+        {"steps": "x"},
+        {"out": "/tmp/x"},
+        {"checkpoint_dir": "/tmp/x"},
+        {"checkpoint-dir": "/tmp/x"},
+        {"validation": "/etc/passwd"},
+        {"steps": 1, "minutes": 1},
+    ):
         with pytest.raises(UsageError):
             training_flags(options)
 

@@ -155,7 +155,8 @@ class Catalog:
 
     def entry(self, model_id: str, kind: str | None = None) -> ModelEntry:
         """Return a model, of a kind if one is named. Raises `ApiError` if there is none."""
-        entry = self.entries().get(model_id)
+        path = self._model_path(model_id)
+        entry = None if path is None else self._entry(model_id, path)
         if entry is None:
             raise ApiError(404, "There is no model with this id: GET /v1/models lists them.", "model", "model_not_found")
         if kind is not None and entry.kind != kind:
@@ -165,7 +166,11 @@ class Catalog:
 
     async def text_model(self, model_id: str) -> LoadedModel:
         """Return a text model, loaded in another thread if it is not in memory or its file has changed."""
-        return await asyncio.to_thread(self.load, self.entry(model_id, "text"))
+        entry = self.entry(model_id, "text")
+        loaded = self._loaded.get(model_id)
+        if loaded is not None and loaded[0] == _version(entry.path):
+            return loaded[1]
+        return await asyncio.to_thread(self.load, entry)
 
     def load(self, entry: ModelEntry) -> LoadedModel:
         """Return a text model, from memory if its file has not changed."""
@@ -179,6 +184,15 @@ class Catalog:
             while len(self._loaded) > MAX_LOADED_MODELS:
                 self._loaded.popitem(last=False)
             return model
+
+    def _model_path(self, model_id: str) -> Path | None:
+        """Return the file of one model; the folder is not listed for it."""
+        path = self._named.get(model_id)
+        if path is None and self.folder is not None and model_id.strip(".") and not _UNUSUAL.search(model_id):
+            path = self.folder / model_id
+            if self.folder.resolve() not in path.resolve().parents or not (path / "config.json").is_file():
+                return None
+        return path / MODEL_FILE_NAME if path is not None and path.is_dir() else path
 
     def _entry(self, name: str, path: Path) -> ModelEntry | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -29,6 +30,7 @@ from unrolled.server.services import Services
 DEFAULT_MAX_TOKENS = 16
 """As OpenAI's."""
 
+SHORT_PROMPT_CHARS = 2000
 FINISH_REASONS = {"end": "stop", "stop": "stop", "length": "length"}
 
 
@@ -39,7 +41,7 @@ class Choice:
     index: int
     lane: Lane
     prompt: str
-    num_prompt_tokens: int
+    """The prompt, if it is echoed."""
     echoed: list[TokenInfo] = field(default_factory=list)
     offset: int = 0
 
@@ -54,6 +56,8 @@ class Completion:
     filters: Filters
     choices: list[Choice]
     created: int
+    num_prompt_tokens: int = 0
+    """Tokens of all prompts; that of several samples counts once."""
 
     @property
     def lanes(self) -> list[Lane]:
@@ -68,8 +72,8 @@ class Completion:
         }  # fmt: skip
 
     def usage(self) -> dict[str, int]:
-        """Return the numbers of tokens; the prompt of several samples counts once."""
-        prompt = sum({choice.prompt: choice.num_prompt_tokens for choice in self.choices}.values())
+        """Return the numbers of tokens."""
+        prompt = self.num_prompt_tokens
         drawn = sum(choice.lane.streamer.num_tokens for choice in self.choices)
         return {"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn}
 
@@ -155,12 +159,14 @@ async def _prepare_prompt(completion: Completion, prompt: str, seed: int, servic
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if body.state is None:
-        ids, _ = await asyncio.to_thread(encode_prompt, model.tokenizer, prompt)
+        is_short = len(prompt) <= SHORT_PROMPT_CHARS  # another thread takes longer to start
+        encode = functools.partial(encode_prompt, model.tokenizer, prompt)
+        ids, _ = encode() if is_short else await asyncio.to_thread(encode)
         state, all_ids = zero_state(model.network), np.array(ids, np.int64)
-        num_prompt_tokens = len(model.tokenizer.encode_prompt(prompt)[0]) if len(prompt) < 100 else len(ids)
+        completion.num_prompt_tokens += len(ids) - int(not prompt or model.tokenizer.eos_id is not None)
     else:
         state, all_ids = services.states.resume(body.state, model, prompt)
-        num_prompt_tokens = len(all_ids) - 1
+        completion.num_prompt_tokens += len(all_ids) - 1
     echoed: list[TokenInfo] = []
     if body.echo and completion.filters.guesses is not None and prompt:
         echoed = await asyncio.to_thread(prompt_tokens, model, prompt, completion.filters)
@@ -168,7 +174,7 @@ async def _prepare_prompt(completion: Completion, prompt: str, seed: int, servic
     loop = asyncio.get_running_loop()
     for sample in range(body.n or 1):
         lane = Lane(model.tokenizer, seed + sample, completion.filters, max_tokens, stop, Output(loop))
-        choice = Choice(len(completion.choices), lane, prompt if body.echo else "", num_prompt_tokens, echoed)
+        choice = Choice(len(completion.choices), lane, prompt if body.echo else "", echoed)
         completion.choices.append(choice)
         if max_tokens == 0:
             lane.finish("length")

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,10 @@ class Job:
     lanes: list[Lane]
     state: RowState
     ids: npt.NDArray[np.int64]
+    tail: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tail = self.sampler.tail_length(len(self.ids))
 
 
 @dataclass
@@ -177,7 +181,7 @@ class Engine:
 
     def _read_piece(self, job: Job) -> bool:
         """Read a piece of a prompt; return whether its samples have begun."""
-        size = job.sampler.piece_length(len(job.ids))
+        size = min(len(job.ids) - job.tail, job.sampler.piece_tokens)
         if size:
             piece, job.ids = job.ids[:size], job.ids[size:]
             job.state = job.sampler.read_piece(job.state, piece, job.lanes[0].filters)

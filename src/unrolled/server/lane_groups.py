@@ -18,9 +18,6 @@ from unrolled.runtime.text_network import TextNetwork
 from unrolled.server.lanes import Filters, Lane, RowState, log_softmax, token_infos
 from unrolled.server.limits import MAX_LANES
 
-PIECE_TOKENS = 512
-"""Tokens of a prompt that are read before other samples have their turn."""
-
 
 def zero_state(network: TextNetwork) -> RowState:
     """Return the state before the first token."""
@@ -47,6 +44,9 @@ def take_row(state: State, row: int) -> RowState:
 class NativeReader:
     """Reads prompts with the native decoder, one at a time."""
 
+    piece_tokens = 512
+    """Tokens of a prompt that are read before other samples have their turn."""
+
     def __init__(self, network: TextNetwork, precision: Precision) -> None:
         self._decoder = NativeDecoder(network, 1, precision)
 
@@ -66,9 +66,9 @@ class NativeSampler(NativeReader):
         self._batch = NativeDecoder(network, MAX_LANES, precision)
         self._rows: list[Lane] = []
 
-    def piece_length(self, length: int) -> int:
-        """Return how many of the ids that are left of a prompt are read next; 0: the samples begin."""
-        return min(length - 1, PIECE_TOKENS)
+    def tail_length(self, length: int) -> int:
+        """Return with how many of the last ids of a prompt of `length` ids the samples begin; those before are read first."""
+        return 1
 
     def start(self, lanes: list[Lane], state: RowState, ids: npt.NDArray[np.int64]) -> None:
         """Let samples begin from the state before the last id of a prompt, `(1,)`."""
@@ -111,6 +111,8 @@ class ReferenceSampler:
     The number of rows is always `REFERENCE_BATCH`, since matrix products of other sizes round differently.
     """
 
+    piece_tokens = 64
+
     def __init__(self, network: TextNetwork, token_strings: list[str]) -> None:
         self.network, self.token_strings = network, token_strings
         self._models: dict[tuple[object, ...], NumpyModel] = {}
@@ -128,9 +130,12 @@ class ReferenceSampler:
         with model.inference():
             return take_row(model.unroll(ids[:, None], stack_rows([state]))[1], 0)
 
-    def piece_length(self, length: int) -> int:
-        """Return how many of the ids that are left of a prompt are read next; 0: the samples begin."""
-        return PROMPT_CHUNK_TOKENS if length > PROMPT_CHUNK_TOKENS else 0
+    def tail_length(self, length: int) -> int:
+        """Return with how many of the last ids of a prompt of `length` ids the samples begin; those before are read first.
+
+        Logits are products of as many rows as in `unrolled sample`, so that they have the same bits.
+        """
+        return length - (length - 1) // PROMPT_CHUNK_TOKENS * PROMPT_CHUNK_TOKENS
 
     def start(self, lanes: list[Lane], state: RowState, ids: npt.NDArray[np.int64]) -> None:
         """Let samples begin after the last ids of a prompt, `(T,)`."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unrolled.checkpoints.array_file import read_header
+from unrolled.checkpoints.array_file import MODEL_FILE_NAME, read_header
 from unrolled.errors import UnrolledError
 from unrolled.server.catalog import Catalog
 from unrolled.server.run_log import RunLog
@@ -47,6 +47,8 @@ class RunFacts:
         self.path, self.log = path, RunLog(path / "metrics.jsonl")
         self._config: dict[str, Any] = {}
         self._config_time = 0.0
+        self._model_header: dict[str, Any] | None = None
+        self._model_time = 0
 
     @property
     def config(self) -> dict[str, Any]:
@@ -123,8 +125,12 @@ class RunFacts:
         }  # fmt: skip
 
     def _header(self) -> dict[str, Any] | None:
+        path = self.path / MODEL_FILE_NAME
         try:
-            return read_header(self.path / "model.safetensors")[0]
+            changed = path.stat().st_mtime_ns
+            if changed != self._model_time:
+                self._model_header, self._model_time = read_header(path)[0], changed
+            return self._model_header
         except (UnrolledError, OSError):
             return None
 

@@ -17,7 +17,7 @@ from typing import Any
 from unrolled.atomic_io import storage_error
 from unrolled.checkpoints.run_dir import require_free
 from unrolled.errors import UsageError
-from unrolled.options import TrainRequest
+from unrolled.options import OPTION_CLASSES, TrainRequest, present_names
 from unrolled.printable import printable
 from unrolled.server.catalog import Catalog
 from unrolled.server.http_errors import ApiError
@@ -229,7 +229,7 @@ class Trainings:
 
 def training_flags(options: dict[str, Any]) -> list[str]:
     """Return settings of `unrolled train` by name as its flags. Raises `UsageError` for what is no such setting."""
-    options = {name.replace("-", "_"): value for name, value in options.items() if value is not None}
+    options = {name: value for name, value in present_names(options, OPTION_CLASSES).items() if value is not None}
     refused = next((name for name in options if name in NOT_OVER_HTTP), None)
     if refused is not None:
         raise UsageError(f"options: {refused} cannot be set here; the server's command line has it.")
