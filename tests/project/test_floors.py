@@ -69,8 +69,9 @@ ORDER = {
     "models": ["base", "text", "table"],
     "server": [
         "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
-        "run_log", "runs", "prompt_scores", "states", "trainings", "table_worker", "services", "predict_routes", "completions",
-        "text_routes", "run_routes", "training_routes", "prometheus", "openapi", "app", "run_server",
+        "run_log", "runs", "prompt_scores", "states", "trainings", "table_worker", "table_process", "services",
+        "predict_routes", "completions", "text_routes", "state_routes", "run_routes", "training_routes", "prometheus",
+        "openapi", "app", "run_server",
     ],
     "bench": ["peers", "workloads", "process", "learning"],
     "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],

@@ -112,6 +112,11 @@ class NativeDecoder:
         """The state of all streams, as `NumpyModel.step` returns it. The state of the first ones alone may be set, too."""
         return self.first_states(self.streams)
 
+    @state.setter
+    def state(self, state: State) -> None:
+        for index, (h, c) in enumerate(state):
+            self._decoder.state(index, _contiguous(h), None if c is None else _contiguous(c), True)
+
     def first_states(self, rows: int) -> State:
         """Return the state of the first `rows` streams."""
         shape, is_lstm = (rows, self.network.hidden_size), self.network.cell == "lstm"
@@ -121,11 +126,6 @@ class NativeDecoder:
             self._decoder.state(index, h, c, False)
             state.append(LayerState(h, c))
         return tuple(state)
-
-    @state.setter
-    def state(self, state: State) -> None:
-        for index, (h, c) in enumerate(state):
-            self._decoder.state(index, _contiguous(h), None if c is None else _contiguous(c), True)
 
 
 _PACKED_CACHE: weakref.WeakKeyDictionary[TextNetwork, dict[Precision, Any]] = weakref.WeakKeyDictionary()

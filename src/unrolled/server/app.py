@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import unrolled
-from unrolled.server import completions, predict_routes, prometheus, run_routes, states, text_routes, training_routes
+from unrolled.server import completions, predict_routes, prometheus, run_routes, state_routes, text_routes, training_routes
 from unrolled.server.http_errors import ApiError, handle_error
 from unrolled.server.openapi import describe_routes
 from unrolled.server.requests import (
@@ -79,13 +79,14 @@ async def health(request: Request) -> Response:
 async def cancel(request: Request) -> Response:
     """Answer `POST /api/cancel/ID`, for all samples of a request or, with `?index=N`, for one."""
     services: Services = request.app.state.services
-    completion = services.completions.get(request.path_params["id"])
-    if completion is None:
+    lanes = services.completions.get(request.path_params["id"])
+    if lanes is None:
         raise ApiError(404, "There is no running request with this id.", "request_id", "request_not_found")
     index = request.query_params.get("index")
     if index is not None and not (index.isdecimal() and len(index) < 5):
         raise ApiError(400, "index is the number of a sample.", "index")
-    lanes = completions.cancelled_lanes(completion, None if index is None else [int(index)])
+    if index is not None:
+        lanes = lanes[int(index) : int(index) + 1]
     services.engine.cancel(lanes)
     return JSONResponse({"cancelled": len(lanes)})
 
@@ -100,7 +101,7 @@ BODIES: dict[Callable[..., Any], type] = {
     text_routes.score: ScoreRequest,
     text_routes.trace: TraceRequest,
     predict_routes.predict: PredictRequest,
-    states.create_state: StateRequest,
+    state_routes.create_state: StateRequest,
     training_routes.train: TrainRequestBody,
 }
 """The types of JSON bodies, by handler."""
@@ -125,10 +126,10 @@ ROUTES = [
     Route("/api/uploads", training_routes.upload, methods=["POST"]),
     Route("/v1/completions", completions.complete, methods=["POST"]),
     Route("/api/cancel/{id}", cancel, methods=["POST"]),
-    Route("/api/state", states.create_state, methods=["POST"]),
-    Route("/api/state", states.take_in_state, methods=["PUT"]),
-    Route("/api/state/{id}", states.hand_out_state),
-    Route("/api/state/{id}", states.delete_state, methods=["DELETE"]),
+    Route("/api/state", state_routes.create_state, methods=["POST"]),
+    Route("/api/state", state_routes.take_in_state, methods=["PUT"]),
+    Route("/api/state/{id}", state_routes.hand_out_state),
+    Route("/api/state/{id}", state_routes.delete_state, methods=["DELETE"]),
 ]
 
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,7 @@ async def complete(request: Request) -> ASGIApp:
     completion, jobs = await _prepare(body, model, services)
     if body.request_id in services.completions:
         raise ApiError(409, "There is a request with this request_id already.", "request_id")
-    services.completions[completion.id] = completion
+    services.completions[completion.id] = completion.lanes
 
     def close() -> None:
         services.completions.pop(completion.id, None)
@@ -288,8 +288,3 @@ async def _lane_frames(completion: Completion, choice: Choice, frames: asyncio.Q
             break
         await asyncio.sleep(max(0.0, sent + FRAME_SECONDS - loop.time()))
     await frames.put(None)
-
-
-def cancelled_lanes(completion: Completion, indices: Sequence[int] | None) -> list[Lane]:
-    """Return the lanes of the choices that a client names, or of all."""
-    return [choice.lane for choice in completion.choices if indices is None or choice.index in indices]

@@ -22,7 +22,7 @@ from unrolled.server.limits import MAX_LANES, MAX_QUEUED
 
 logger = logging.getLogger(__name__)
 
-BLOCK_SECONDS = 0.006
+BLOCK_SECONDS = 0.010
 """Time of one block of all samples: what a new request waits for at most, before it is its turn."""
 
 MAX_BLOCK_STEPS = 64

@@ -73,14 +73,14 @@ class NativeSampler(NativeReader):
     def start(self, lanes: list[Lane], state: RowState, ids: npt.NDArray[np.int64]) -> None:
         """Let samples begin from the state before the last id of a prompt, `(1,)`."""
         for lane in lanes:
-            lane.state, lane.last_id = state, int(ids[0])
+            lane.state, lane.last_id = (stack_rows([state]), 0), int(ids[0])
 
     def draw(self, lanes: list[Lane], steps: int) -> None:
         """Draw `steps` tokens for each of up to `MAX_LANES` samples that have the same filters."""
         filters, rows = lanes[0].filters, len(lanes)
         self._batch.threads = self._batch.threads_for(rows)
         if self._rows != lanes:
-            self._batch.state = stack_rows([lane.state for lane in lanes])
+            self._batch.state = stack_rows([take_row(*lane.state) for lane in lanes])
             self._batch.read(np.array([[lane.last_id for lane in lanes]], np.int64))
             self._rows = list(lanes)
         uniforms = np.stack([lane.uniforms(steps) for lane in lanes], axis=1)
@@ -96,7 +96,7 @@ class NativeSampler(NativeReader):
         state = self._batch.first_states(rows)
         ids[-1] = self._batch.sample(uniforms[-1:], options)
         for row, lane in enumerate(lanes):
-            lane.state, lane.last_id = take_row(state, row), int(ids[-1, row])
+            lane.state, lane.last_id = (state, row), int(ids[-1, row])
             own = ids[:, row]
             if filters.guesses is None:
                 lane.push(own)

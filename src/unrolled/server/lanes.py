@@ -161,13 +161,13 @@ class Lane:
         """Return the text that is certain, and its tokens: those of a stop string are left out."""
         text, released = "", []
         for token_id, token in zip(ids, tokens, strict=False):
-            if self.streamer.finish_reason:
-                break
             text += self.streamer.push(np.array([token_id]))
             if token_id != self._eos_id and self.streamer.finish_reason != "stop":  # the token that completes a stop string
                 self._pending.append((self.num_chars + len(text) + len(self.streamer.pending), token))
             while self._pending and self._pending[0][0] <= self.num_chars + len(text):
                 released.append(self._pending.pop(0)[1])
+            if self.streamer.finish_reason:
+                break
         self.num_chars += len(text)
         return text, released
 

@@ -6,17 +6,14 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unrolled.server.catalog import Catalog
 from unrolled.server.engine import Engine
+from unrolled.server.lanes import Lane
 from unrolled.server.runs import RunList
 from unrolled.server.states import StateStore
+from unrolled.server.table_process import TableWorker
 from unrolled.server.trainings import Trainings
-
-if TYPE_CHECKING:
-    from unrolled.server.completions import Completion
-    from unrolled.server.predict_routes import TableWorker
 
 
 @dataclass
@@ -31,14 +28,16 @@ class Services:
     """Bytes of an uploaded file."""
 
     states: StateStore = field(default_factory=StateStore)
-    completions: dict[str, Completion] = field(default_factory=dict)
+    completions: dict[str, list[Lane]] = field(default_factory=dict)
+    """The samples of the requests that are being answered, by the id of the request."""
+
     heavy_work: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """What reads whole texts outside the engine waits for its turn."""
 
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """What reads logs waits for its turn."""
 
-    table_worker: TableWorker = field(default_factory=lambda: new_table_worker())
+    table_worker: TableWorker = field(default_factory=TableWorker)
     is_stopping: bool = False
     num_event_streams: int = 0
     num_requests: int = 0
@@ -57,13 +56,6 @@ class Services:
         self.stop_streams()
         await self.table_worker.close()
         await asyncio.to_thread(self.engine.close)
-
-
-def new_table_worker() -> TableWorker:
-    """Return a worker that has no process yet."""
-    from unrolled.server.predict_routes import TableWorker
-
-    return TableWorker()
 
 
 def make_services(catalog: Catalog, folder: Path, max_upload: int) -> Services:

@@ -119,7 +119,7 @@ async def model_details(request: Request) -> Response:
 def _columns(entry: ModelEntry) -> list[dict[str, Any]]:
     """Return the columns of a table, with labels, and with examples of the run's table if it can still be read."""
     spec = entry.header.get("spec") or {}
-    columns = []
+    columns: list[dict[str, Any]] = []
     for role in ("source", "target"):
         column = spec.get(role) or {}
         labels = column.get("labels")

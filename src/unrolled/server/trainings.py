@@ -145,7 +145,7 @@ class Trainings:
     def without_folder(self) -> list[dict[str, Any]]:
         """Return the trainings that have no run folder: they are about to begin, or failed."""
         self._drop_ended()
-        found = []
+        found: list[dict[str, Any]] = []
         for training in self._started.values():
             code = training.process.poll()
             if (training.path / "config.json").is_file() or code == 0:
