@@ -101,6 +101,26 @@ def test_stop_fork_replace_continue_and_undo(browser: Browser, page_server: Live
         assert page.is_disabled("#undo")
 
 
+def test_a_held_unit_changes_the_text_and_its_slider_changes_it_while_it_is_written(
+    browser: Browser, page_server: LiveServer
+) -> None:
+    with open_live(browser, page_server, "#write?hold=1&hold_layer=1&hold_unit=2&hold_value=-1&samples=2") as page:
+        write(page, prompt="the ", length=40)
+        held = {"layer": 1, "unit": 2, "value": -1.0}
+        text = page_server.completion(prompt="the ", max_tokens=40, seed=1, temperature=0.8, hold=held)
+        assert shown_text(page) == "the " + text
+        page.fill("#length", "400")
+        page.click("#write-button")
+        page.wait_for_selector(".token >> nth=20")
+        page.locator("#hold-value").fill("1")
+        page.wait_for_selector(IDLE)
+        assert [len(shown_text(page, sample)) for sample in (1, 2)] == [404, 404]
+        assert page.inner_text("#hold-shown") == "1.0"
+        page.fill("#hold-unit", "999")
+        page.click("#write-button")  # there is no such unit: the form says so
+        assert len(shown_text(page)) == 404
+
+
 def test_settings_are_in_the_address(browser: Browser, page_server: LiveServer) -> None:
     with open_live(browser, page_server, "#write?temperature=0.3&prompt=%3Cb%3E%C3%A9&hold=1&nothing=3&model=none") as page:
         assert page.input_value("#prompt") == "<b>\u00e9"

@@ -16,7 +16,7 @@ import { promptTokens } from "./token_text.js";
 /** @typedef {import("./token_text.js").Token} Token */
 /** @typedef {import("./completion.js").Hold} Hold */
 /** A request under way: what stops it, the samples it writes, and the tokens that each still needs. */
-/** @typedef {{ controller: AbortController, samples: SampleCard[], remaining: number }} Writing */
+/** @typedef {{ controller: AbortController, samples: SampleCard[], remaining: number[] }} Writing */
 
 const MAX_UNDO = 50;
 /** Milliseconds that the slider of a held unit must rest before the texts go on with its value. */
@@ -94,13 +94,14 @@ export function setUpWrite(app) {
     if (history.length > MAX_UNDO) history.shift();
   }
 
-  /** Stop all requests; return what they still had to write. */
+  /** Stop all requests; return the samples that were being written, with the number of tokens that they still need. */
   function stopAll() {
-    const stopped = [...writings];
-    for (const { controller, samples: written } of stopped) {
+    const stopped = [...writings].flatMap(({ controller, samples: written, remaining }) => {
       controller.abort();
-      for (const sample of written) if (sample.isWriting()) sample.end("stopped");
-    }
+      const pairs = written.map((sample, index) => ({ sample, remaining: remaining[index] }));
+      return pairs.filter(({ sample }) => sample.isWriting());
+    });
+    for (const { sample } of stopped) sample.end("stopped");
     writings.clear();
     showState();
     return stopped;
@@ -115,7 +116,8 @@ export function setUpWrite(app) {
    */
   async function run(written, seed, request, prepare = async () => ({})) {
     app.clearError();
-    const writing = { controller: new AbortController(), samples: written, remaining: numberIn("length") };
+    const length = Number(request.max_tokens ?? numberIn("length"));
+    const writing = { controller: new AbortController(), samples: written, remaining: written.map(() => length) };
     writings.add(writing);
     const { signal } = writing.controller;
     written.forEach((sample, index) => sample.begin(seed + index));
@@ -123,10 +125,10 @@ export function setUpWrite(app) {
     try {
       const prepared = await prepare(signal);
       signal.throwIfAborted();
-      await complete({ ...body(), max_tokens: writing.remaining, seed, ...request, ...prepared }, signal, (pieces) => {
+      await complete({ ...body(), max_tokens: length, seed, ...request, ...prepared }, signal, (pieces) => {
         if (signal.aborted) return;
         for (const { index, tokens, finish } of pieces) {
-          if (index === 0) writing.remaining -= tokens.length;
+          writing.remaining[index] -= tokens.length;
           written[index]?.receive(tokens);
           if (finish) written[index]?.end(REASONS[finish] ?? finish);
         }
@@ -194,9 +196,7 @@ export function setUpWrite(app) {
   /** The held unit has another value: texts that are being written go on with it. */
   function changeHold() {
     if (!form.checkValidity()) return;
-    for (const { samples: written, remaining } of stopAll()) {
-      for (const sample of written) if (remaining > 0) goOn(sample, sample.content().seed, remaining);
-    }
+    for (const { sample, remaining } of stopAll()) if (remaining > 0) goOn(sample, sample.content().seed, remaining);
   }
 
   setUpFields(app, model, changeHold);
