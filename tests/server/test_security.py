@@ -216,13 +216,14 @@ def test_connections_with_slow_headers_are_closed_and_do_not_disturb(
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: "[: 1 + index % 40])
         while time.monotonic() - started < 0.6:
             for connection in slow[:150:10]:
-                connection.sendall(b"a")
+                with contextlib.suppress(OSError):  # on a slow machine, some are closed already
+                    connection.sendall(b"a")
             assert server.client.get("/health").status_code == 200
         for connection in slow:
             connection.settimeout(5)
             with contextlib.suppress(ConnectionError):
                 assert connection.recv(100) == b""
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 9
     finally:
         for connection in slow:
             connection.close()

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import unrolled
+from unrolled.errors import UnrolledError
 from unrolled.server import completions, predict_routes, prometheus, run_routes, state_routes, text_routes, training_routes
 from unrolled.server.http_errors import ApiError, handle_error
 from unrolled.server.openapi import describe_routes
@@ -150,7 +151,7 @@ def make_app(services: Services, allowed_hosts: Collection[str] = (), api_key: s
     app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(Security, allowed_hosts=allowed_hosts, api_key=api_key)],
-        exception_handlers={ApiError: handle_error, HTTPException: handle_error, Exception: handle_error},
+        exception_handlers=dict.fromkeys((ApiError, HTTPException, UnrolledError, Exception), handle_error),
         lifespan=lifespan,
     )
     app.state.services = services

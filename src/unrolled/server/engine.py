@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 BLOCK_SECONDS = 0.010
 """Time of one block of all samples: what a new request waits for at most, before it is its turn."""
 
-MAX_BLOCK_STEPS = 64
+MIN_BLOCK_STEPS, MAX_BLOCK_STEPS = 8, 64
+"""With fewer, what Python does for each row and block would take longer than the steps, on a machine that is busy elsewhere."""
+
 READ_SECONDS = 0.004
 """Time in which prompts are read between two blocks."""
 
@@ -217,7 +219,8 @@ class Engine:
     def _block_steps(self, sampler_id: int, lanes: list[Lane]) -> int:
         step_seconds = self._step_seconds.get((sampler_id, len(lanes).bit_length()), BLOCK_SECONDS / 4)
         fitting = int(BLOCK_SECONDS / len(self._groups) / step_seconds)
-        return max(1, min(fitting, MAX_BLOCK_STEPS, max(lane.max_tokens - lane.position for lane in lanes)))
+        left = max(lane.max_tokens - lane.position for lane in lanes)
+        return min(max(fitting, MIN_BLOCK_STEPS), MAX_BLOCK_STEPS, left)
 
     def _learn_speed(self, sampler_id: int, rows: int, steps: int, seconds: float) -> None:
         """Keep a running mean of the time of a step, by the number of rows."""

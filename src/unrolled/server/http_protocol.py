@@ -31,10 +31,6 @@ class DeadlineProtocol(H11Protocol):
         super().data_received(data)
         self._watch_headers()
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._watch_headers()
-
     def pause_writing(self) -> None:
         super().pause_writing()
         self._cancel_stalled_timer()
@@ -45,7 +41,10 @@ class DeadlineProtocol(H11Protocol):
         super().resume_writing()
 
     def _watch_headers(self) -> None:
-        """Have a timer while the next request has not come whole; a connection that waits for one is uvicorn's to close."""
+        """Have a timer from the connection, or the first byte of a later request, to the end of the headers.
+
+        A connection that waits for another request has uvicorn's own, longer deadline.
+        """
         if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
             self._cancel_header_timer()
         elif self._header_timer is None:

@@ -23,6 +23,8 @@ from unrolled.server.limits import SHUTDOWN_SECONDS
 from unrolled.server.services import Services, make_services
 
 MAX_CONNECTIONS = 1000
+KEEP_ALIVE_SECONDS = 30
+"""Time in which a connection may wait for another request. With uvicorn's 5, clients often send one as it is being closed."""
 
 SWITCH_SECONDS = 0.0005
 """After this time the engine's thread lets another one go on: Python's own 5 ms are long compared with a first character."""
@@ -37,6 +39,7 @@ class Server(uvicorn.Server):
                 app, http=DeadlineProtocol, ws="none", lifespan="on", log_level="warning", access_log=False,
                 server_header=False, date_header=False, limit_concurrency=MAX_CONNECTIONS, h11_max_incomplete_event_size=32768,
                 timeout_graceful_shutdown=round(2 * SHUTDOWN_SECONDS), proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
         )  # fmt: skip
         self.services = services
