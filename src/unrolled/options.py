@@ -97,8 +97,19 @@ class ModelOptions:
     """Architecture of the recurrent network."""
 
     cell: Literal[
-        "rnn", "gru", "gru-reset-before", "lstm", "mogrifier-gru", "mogrifier-lstm", "mingru", "minlstm", "rg-lru", "slstm",
-        "mlstm", "gated-deltanet", "gated-deltanet-positive",
+        "rnn",
+        "gru",
+        "gru-reset-before",
+        "lstm",
+        "mogrifier-gru",
+        "mogrifier-lstm",
+        "mingru",
+        "minlstm",
+        "rg-lru",
+        "slstm",
+        "mlstm",
+        "gated-deltanet",
+        "gated-deltanet-positive",
     ] = option(
         "lstm",
         "Recurrent cell. gru-reset-before applies the reset gate before the matrix product, as char-rnn does; "

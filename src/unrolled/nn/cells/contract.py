@@ -96,7 +96,7 @@ class Cell(nn.Module):
     has_fused_unroll: ClassVar[bool] = False
     """Whether the cell has `unroll_fused`, which `--kernels torch` uses."""
     projected_states: ClassVar[tuple[str, ...] | None] = None
-    """Parts of the state, each `(B, H)`, that a decoder computes from the encoder's vector (None: all); others start at zero."""
+    """Parts of the state, each `(B, H)`, that a decoder computes from the encoder's vector (None: all); others start at 0."""
 
     def initial_state(self, batch_size: int) -> State:
         """Return the zero state of `batch_size` rows."""

@@ -27,7 +27,7 @@ class LinearState(NamedTuple):
 
 
 def scan(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
-    """Return all `h_t = a_t * h_{t-1} + b_t` `(T, B, H)` for `a` and `b` `(T, B, H)` and `h_0` = `initial` `(B, H)`; no gradients.
+    """Return all `h_t = a_t * h_{t-1} + b_t` `(T, B, H)` for `a`, `b` `(T, B, H)` and `h_0` = `initial` `(B, H)`; no gradients.
 
     Time is cut in C chunks of K steps. Within chunks, the steps of all chunks run at once from a zero state, with the products
     of `a`; the C states at the ends of chunks follow one from the other, and are added to the steps of the next chunk.
@@ -94,7 +94,7 @@ class LinearCell(GatedCell):
         return h, LinearState(h)
 
     def unroll_fused(self, xs: Inputs, state: LinearState, resets: Tensor | None = None) -> tuple[Tensor, LinearState]:
-        """Take T steps by a scan, in the number format of the state. Terms of a small table of inputs are computed once a row."""
+        """Take T steps by a scan, in the number format of the state. Terms of a small table are computed once a row."""
         if xs.shape[0] == 0:
             return to_dense(xs).new_zeros(0, xs.shape[1], self.hidden_size), state
         if isinstance(xs, EmbeddingLookup) and len(xs.table) <= xs.ids.numel():

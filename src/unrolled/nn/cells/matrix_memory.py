@@ -1,9 +1,9 @@
 """Cells with a matrix as memory: mLSTM and Gated DeltaNet. A step writes a value under a key and reads with a query.
 
 Both are linear in the memory, so a chunk of steps is computed at once by products of all its queries, keys and values, and the
-memory is carried from chunk to chunk. Units are split in N heads of D units, each with a memory D x D: N is the largest power of
-two that divides H and leaves at least `MIN_HEAD_UNITS` units to a head. Queries and keys are of the last `CONV_STEPS` inputs, a
-depthwise convolution followed by SiLU, as in both papers.
+memory is carried from chunk to chunk. Units are split in N heads of D units, each with a memory D x D: N is the largest power
+of two that divides H and leaves at least `MIN_HEAD_UNITS` units to a head. Queries and keys are of the last `CONV_STEPS`
+inputs, a depthwise convolution followed by SiLU, as in both papers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORGET_BIAS = (3.0, 6.0)
 
 
 class MLSTMState(NamedTuple):
-    """State of an mLSTM: memory `c` `(B, N, D, D)`, normalizer `n` `(B, N, D)`, stabilizer `m` `(B, N)`, inputs `x` `(B, 3, I)`."""
+    """State of an mLSTM: memory `c` `(B, N, D, D)`, normalizer `n` `(B, N, D)`, stabilizer `m` `(B, N)`, latest inputs `x`."""
 
     c: Tensor
     n: Tensor
@@ -45,7 +45,7 @@ class GatedDeltaNetState(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """The inputs of a memory for L steps: queries, keys, values `(B, N, L, D)`, two gates `(B, N, L)`, and resets `(B, 1, L)`."""
+    """The inputs of a memory for L steps: queries, keys, values `(B, N, L, D)`, gates `(B, N, L)`, and resets `(B, 1, L)`."""
 
     q: Tensor
     k: Tensor
@@ -160,10 +160,8 @@ class MatrixMemoryCell(GatedCell):
         return gate.repeat_interleave(self.hidden_size // num_heads(self.hidden_size), -1)
 
 
-def _convolve(
-    xs: Tensor, last: Tensor, weight: Tensor, bias: Tensor, resets: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return SiLU of the convolution of `xs` `(T, B, I)` with the three inputs before, `last` `(B, 3, I)`; and the last three."""
+def _convolve(xs: Tensor, last: Tensor, weight: Tensor, bias: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return SiLU of the convolution of `xs` `(T, B, I)` and the inputs before, `last` `(B, 3, I)`; and the last three."""
     padded = torch.cat([last.transpose(0, 1), xs])
     steps, lags = len(xs), CONV_STEPS - 1
     keep = None if resets is None else torch.ones_like(resets)
@@ -206,7 +204,7 @@ class MLSTMCell(MatrixMemoryCell):
         n' = f * n + i * k
         y  = sigmoid(o~) * (C'^T q) / max(|n'^T q|, exp(-m'))
 
-    Order q, k, v, o in `weight_ih`; f, i in `weight_gates`. `y` does not depend on the stabilizer `m`. Recorded gates: f, o, and
+    Order q, k, v, o in `weight_ih`; f, i in `weight_gates`. `y` does not depend on the stabilizer `m`. Recorded gates: f, o and
     i as `exp(i~) / (exp(i~) + sigmoid(f~))`, the input's share of what is kept and added.
     """
 
@@ -216,7 +214,9 @@ class MLSTMCell(MatrixMemoryCell):
         heads = num_heads(self.hidden_size)
         size, zeros = self.hidden_size // heads, self.bias.new_zeros
         shape = (batch_size, heads, size)
-        return MLSTMState(zeros(*shape, size), zeros(shape), zeros(shape[:2]), zeros(batch_size, CONV_STEPS - 1, self.input_size))
+        return MLSTMState(
+            zeros(*shape, size), zeros(shape), zeros(shape[:2]), zeros(batch_size, CONV_STEPS - 1, self.input_size)
+        )
 
     def log_gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         gates = GATE_CAP * torch.tanh(F.linear(x, self.weight_gates, self.bias_gates).to(self.bias.dtype) / GATE_CAP)
@@ -329,15 +329,13 @@ class GatedDeltaNetCell(MatrixMemoryCell):
         decay, start = torch.exp(between), (torch.exp(since_start) * is_first).unsqueeze(-1)
         b, identity = b.unsqueeze(-1), torch.eye(decay.shape[-1], dtype=decay.dtype, device=decay.device)
         system = identity + (b * decay * (chunk.k @ chunk.k.transpose(-1, -2))).tril(-1)
-        written = torch.linalg.solve_triangular(
-            system, b * (chunk.v - start * (chunk.k @ s)), upper=False, unitriangular=True
-        )
+        written = torch.linalg.solve_triangular(system, b * (chunk.v - start * (chunk.k @ s)), upper=False, unitriangular=True)
         read = (chunk.q @ chunk.k.transpose(-1, -2) * decay) @ written + start * (chunk.q @ s)
         keys = chunk.k * decay[..., -1, :].unsqueeze(-1)
         return read, (start[..., -1:, :] * s + keys.transpose(-1, -2) @ written,)
 
 
 class GatedDeltaNetPositiveCell(GatedDeltaNetCell):
-    """`GatedDeltaNetCell` with `b = sigmoid(W_b x + b_b)`, so eigenvalues from 0 to 1, as first published (Yang et al. 2025)."""
+    """`GatedDeltaNetCell` with `b = sigmoid(W_b x + b_b)`, eigenvalues from 0 to 1, as first published (Yang et al. 2025)."""
 
     max_strength = 1.0

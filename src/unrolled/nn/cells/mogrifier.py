@@ -53,7 +53,7 @@ class MogrifierLSTMCell(_Mogrifier, LSTMCell):
 
 
 class MogrifierGRUCell(_Mogrifier, GRUCell):
-    """The rounds of `MogrifierLSTMCell` before the gates of `GRUCell`; `h' = (1 - z) * n + z * h` has the `h` before the rounds.
+    """The rounds of `MogrifierLSTMCell` before the gates of `GRUCell`; `h' = (1 - z) * n + z * h` has `h` before the rounds.
 
     Gate order r, z, n. Source: Melis, Kocisky and Blunsom (2020), whose rounds are independent of the cell.
     """

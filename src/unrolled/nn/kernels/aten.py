@@ -33,7 +33,9 @@ _FUSED_LAYERS = {RNNCell: torch.rnn_tanh, GRUCell: torch.gru, LSTMCell: torch.ls
 
 def unsupported_reason(cell: Cell) -> str | None:
     """Say why torch's layers cannot run this cell, or return None if they can."""
-    return None if type(cell) in _FUSED_LAYERS or cell.has_fused_unroll else f"torch has no fused layer for {type(cell).__name__}"
+    return (
+        None if type(cell) in _FUSED_LAYERS or cell.has_fused_unroll else f"torch has no fused layer for {type(cell).__name__}"
+    )
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
