@@ -58,8 +58,8 @@ def test_rows_of_a_batch_are_independent(rnn_class: type[Stateful]) -> None:
 def test_the_state_is_kept_reset_and_forked(rnn_class: type[Stateful]) -> None:
     rnn = rnn_class(4, 3, 5, seed=3)
     x = np.ones(4)
-    first, second = rnn.step(x), rnn.step(x)
-    assert not np.allclose(first, second)
+    first, _ = rnn.step(x), rnn.step(-x)
+    assert not np.allclose(first, rnn.fork().step(x))  # a third step; an mLSTM reads a constant input as it is
     fork = rnn.fork()
     np.testing.assert_array_equal(fork.step(x), rnn.fork().step(x))
     fork.step(x)
@@ -71,7 +71,7 @@ def test_the_state_is_kept_reset_and_forked(rnn_class: type[Stateful]) -> None:
 
 def _third_output(rnn_class: type[Stateful], x: np.ndarray) -> np.ndarray:
     fresh = rnn_class(4, 3, 5, seed=3)
-    return [fresh.step(x) for _ in range(3)][-1]
+    return [fresh.step(each) for each in (x, -x, x)][-1]
 
 
 def test_objects_stack() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 TRAIN_LENGTHS, TEST_LENGTHS = (3, 40), (40, 256)
 """Least and most symbols of a string in the parts of a built-in table."""
 
-NUM_ROWS = {"train": 5_000, "test": 500}
+NUM_ROWS = {"train": 2_000, "test": 300}
 MAX_DEPTH = 6  # of nested brackets in Dyck-2
 UNSCORED = "-"
 BLANK = "."

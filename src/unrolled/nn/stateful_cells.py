@@ -124,7 +124,7 @@ class MLSTM(StatefulCell):
 
 
 class GatedDeltaNet(StatefulCell):
-    """A Gated DeltaNet, with a matrix as memory (equations: `nn.cells.GatedDeltaNetCell`) with `y = W_hy h`. Arguments: see `Stateful`.
+    """A Gated DeltaNet, a matrix memory (equations: `nn.cells.GatedDeltaNetCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np
     >>> import unrolled
