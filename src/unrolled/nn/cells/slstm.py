@@ -26,22 +26,23 @@ class SLSTMState(NamedTuple):
 class SLSTMCell(GatedCell):
     """The sLSTM with one head (Beck, Poeppel, Spanring, Auer et al. 2024, "xLSTM").
 
-        i~, f~, z~, o~ = W_x x + W_h h + b
+        i~, f~, g~, o~ = W_x x + W_h h + b
         m' = max(log sigmoid(f~) + m, i~)            i~ where n = 0, in an empty memory
         i  = exp(i~ - m')
         f  = exp(log sigmoid(f~) + m - m')
-        c' = f * c + i * tanh(z~)
+        c' = f * c + i * tanh(g~)
         n' = f * n + i
         h' = sigmoid(o~) * c' / n'
         y  = h'
 
-    Gate order i, f, z, o. `x` `(B, I)`, all else `(B, H)`; `weight_ih` `(4 H, I)`, `weight_hh` `(4 H, H)`. Without `m`, the
-    equations are those with `i = exp(i~)` and `f = sigmoid(f~)`, which overflow; `h'` does not depend on it. `n'` is at least
-    one. The gate `i` that is recorded is `exp(i~) / (exp(i~) + sigmoid(f~))`: the input's share of what is kept and added.
+    Gate order i, f, g, o; the paper's z is g here, as in `LSTMCell`. `x` `(B, I)`, all else `(B, H)`; `weight_ih` `(4 H, I)`,
+    `weight_hh` `(4 H, H)`. Without `m`, the equations are those with `i = exp(i~)` and `f = sigmoid(f~)`, which overflow; `h'`
+    does not depend on it. `n'` is at least one. The gate `i` that is recorded is `exp(i~) / (exp(i~) + sigmoid(f~))`: the
+    input's share of what is kept and added.
     """
 
     num_gates = 4
-    gate_names = ("i", "f", "z", "o")
+    gate_names = ("i", "f", "g", "o")
     has_fused_unroll: ClassVar[bool] = True
     projected_states = ("h",)
 
@@ -54,16 +55,16 @@ class SLSTMCell(GatedCell):
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         gates = F.linear(x, self.weight_ih, self.bias) + F.linear(h, self.weight_hh, self.bias_hh)
-        i, f, z, o = gates.chunk(4, -1)
-        return torch.sigmoid(i - F.logsigmoid(f)), torch.sigmoid(f), torch.tanh(z), torch.sigmoid(o)
+        i, f, g, o = gates.chunk(4, -1)
+        return torch.sigmoid(i - F.logsigmoid(f)), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
 
     def step(self, x: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
         gates = F.linear(x, self.weight_ih, self.bias) + F.linear(state.h, self.weight_hh, self.bias_hh)
-        i, f, z, o = gates.to(state.c.dtype).chunk(4, -1)  # (B, H) each
+        i, f, g, o = gates.to(state.c.dtype).chunk(4, -1)  # (B, H) each
         kept = (F.logsigmoid(f) + state.m).masked_fill(state.n == 0, -torch.inf)
         m = torch.maximum(kept, i)
         i, f = torch.exp(i - m), torch.exp(kept - m)
-        c, n = f * state.c + i * torch.tanh(z), f * state.n + i
+        c, n = f * state.c + i * torch.tanh(g), f * state.n + i
         h = torch.sigmoid(o) * c / n
         return h, SLSTMState(h, c, n, m)
 
@@ -94,18 +95,18 @@ class SLSTMLoop(torch.autograd.Function):
                 keep = ~resets[t].unsqueeze(-1)
                 h, c, n, m = h * keep, c * keep, n * keep, m * keep
             previous = (h, c, n)
-            i, f, z, o = torch.addmm(from_x[t], h, weight).chunk(4, -1)
+            i, f, g, o = torch.addmm(from_x[t], h, weight).chunk(4, -1)
             kept = (F.logsigmoid(f) + m).masked_fill_(n == 0, -torch.inf)
             m = torch.maximum(kept, i)
             # where the two are equal, the gradient of the maximum is half to each, as autograd has it
             share, slope = (torch.sign(kept - i) + 1) / 2, torch.sigmoid(-f)
             i, f = torch.exp(i - m), torch.exp(kept - m)
-            z, o = torch.tanh(z), torch.sigmoid(o)
-            c, n = torch.addcmul(i * z, f, c), torch.addcmul(i, f, n)
+            g, o = torch.tanh(g), torch.sigmoid(o)
+            c, n = torch.addcmul(i * g, f, c), torch.addcmul(i, f, n)
             ratio = c / n
             h = o * ratio
             ys.append(h)
-            saved += [*previous, i, f, z, o, n, ratio, share, slope]
+            saved += [*previous, i, f, g, o, n, ratio, share, slope]
         ctx.save_for_backward(weight_hh, resets, *saved)
         return torch.stack(ys), c, n, m
 
@@ -116,15 +117,15 @@ class SLSTMLoop(torch.autograd.Function):
         weight_hh, resets, *saved = ctx.saved_tensors
         dh, dgates, hs = torch.zeros_like(dc), [], []
         for t in reversed(range(len(grad_ys))):
-            h, c, n, i, f, z, o, next_n, ratio, share, slope = saved[11 * t : 11 * (t + 1)]
+            h, c, n, i, f, g, o, next_n, ratio, share, slope = saved[11 * t : 11 * (t + 1)]
             dh = dh + grad_ys[t]
             dratio = dh * o / next_n
             dc, dn = dc + dratio, dn - dratio * ratio
-            dlog_i, dlog_f = (dc * z + dn) * i, (dc * c + dn * n) * f
+            dlog_i, dlog_f = (dc * g + dn) * i, (dc * c + dn * n) * f
             dm = dm - dlog_i - dlog_f
             dm_kept = dm * share
             di, dm = dlog_i + dm - dm_kept, dlog_f + dm_kept
-            dgate = torch.cat([di, dm * slope, dc * i * (1 - z * z), dh * ratio * o * (1 - o)], -1)
+            dgate = torch.cat([di, dm * slope, dc * i * (1 - g * g), dh * ratio * o * (1 - o)], -1)
             dgates.append(dgate)
             hs.append(h)
             dc, dn, dh = dc * f, dn * f, dgate @ weight_hh
