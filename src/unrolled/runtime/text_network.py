@@ -193,8 +193,10 @@ def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelO
     layers = []
     for index in range(options.layers):
         prefix = f"stack.layers.{index}."
-        norm = {f"norm_{key}": arrays.get(f"{prefix}norm.{key}") for key in ("weight", "bias")}
-        cell = {n.removeprefix(f"{prefix}cell."): array for n, array in arrays.items() if n.startswith(f"{prefix}cell.")}
+        norm: dict[str, Any] = {f"norm_{key}": arrays.get(f"{prefix}norm.{key}") for key in ("weight", "bias")}
+        cell: dict[str, Any] = {
+            n.removeprefix(f"{prefix}cell."): array for n, array in arrays.items() if n.startswith(f"{prefix}cell.")
+        }
         layers.append(TextLayer(gate_names, **cell, **norm) if gate_names else TextLayer((), *_NO_ARRAYS, **norm, others=cell))
     return TextNetwork(
         options.cell,

@@ -63,7 +63,7 @@ class LinearScan(torch.autograd.Function):
         return hs
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]  # torch leaves it untyped
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of `a`, `b` and the initial state: `g_t = grad_t + a_{t+1} * g_{t+1}` is that of `h_t`."""
         a, hs, initial = ctx.saved_tensors

@@ -118,11 +118,11 @@ class MatrixMemoryCell(GatedCell):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         window = torch.cat([state.x, x.unsqueeze(1).to(state.x.dtype)], 1)  # (B, 4, I)
         convolved = F.silu((window * self.conv_weight.T).sum(1) + self.conv_bias)
-        rows, heads = 2 * self.hidden_size, (num_heads(self.hidden_size), -1)
+        rows = 2 * self.hidden_size
         q, k = F.linear(convolved, self.weight_ih[:rows], self.bias[:rows]).to(window.dtype).chunk(2, -1)
         v, o = F.linear(x, self.weight_ih[rows:], self.bias[rows:]).to(window.dtype).chunk(2, -1)
-        q, k = self.normalize_keys(q.unflatten(-1, heads), k.unflatten(-1, heads))
-        read, memory = self.write_and_read(q, k, v.unflatten(-1, heads), self.log_gates(x), state)
+        q, k = self.normalize_keys(self._heads(q), self._heads(k))
+        read, memory = self.write_and_read(q, k, self._heads(v), self.log_gates(x), state)
         return self.output(read, o), memory._replace(x=window[:, 1:])
 
     def unroll_fused(self, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
@@ -137,7 +137,7 @@ class MatrixMemoryCell(GatedCell):
         q, k = F.linear(convolved, self.weight_ih[:rows], self.bias[:rows]).to(dtype).chunk(2, -1)
         v, o = F.linear(xs, self.weight_ih[rows:], self.bias[rows:]).to(dtype).chunk(2, -1)
         with torch.autocast(xs.device.type, enabled=False):
-            q, k, v = (self._heads(part) for part in (q, k, v))
+            q, k, v = (self._heads(part).permute(1, 2, 0, 3) for part in (q, k, v))
             q, k = self.normalize_keys(q, k)
             gates = [gate.permute(1, 2, 0) for gate in self.log_gates(xs.to(dtype))]
             starts = torch.zeros(xs.shape[:2], dtype=torch.bool, device=xs.device) if resets is None else resets
@@ -152,8 +152,8 @@ class MatrixMemoryCell(GatedCell):
         return ys, type(state)(*memory, last)
 
     def _heads(self, part: Tensor) -> Tensor:
-        """Return `(B, N, T, D)` of `(T, B, H)`."""
-        return part.unflatten(-1, (num_heads(self.hidden_size), -1)).permute(1, 2, 0, 3)
+        """Return `(..., N, D)` of `(..., H)`."""
+        return part.reshape(*part.shape[:-1], num_heads(self.hidden_size), -1)
 
     def _per_unit(self, gate: Tensor) -> Tensor:
         """Return the gate of each unit `(..., H)` for that of each head `(..., N)`."""

@@ -111,7 +111,7 @@ class SLSTMLoop(torch.autograd.Function):
         return torch.stack(ys), c, n, m
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]  # torch leaves it untyped
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_ys: Tensor, dc: Tensor, dn: Tensor, dm: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of all arguments."""
         weight_hh, resets, *saved = ctx.saved_tensors
