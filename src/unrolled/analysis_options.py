@@ -94,10 +94,23 @@ class BenchOptions:
     """What `unrolled bench` measures, and for how long."""
 
     rounds: int = option(5, "Rounds in which the programs take turns; the medians are reported.", ge=1, le=1000)
-    seconds: float = option(60.0, "Training time of each program in `learning`.", gt=0)
-    text: str = option("builtin:python", "Text of `learning`.", reads=True)
-    seed: int = option(1, "Random seed of `learning`.", ge=0, lt=2**62)
-    svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",), writes="svg")
+    seconds: float | None = option(
+        None,
+        "Training time of each program or cell (default: 60 in learning and cells, 8 of one processor in languages).",
+        gt=0,
+    )
+    text: str = option("builtin:python", "Text of `learning` and `cells`.", reads=True)
+    seed: int = option(1, "Random seed of `learning`, the first of `cells` and `languages`.", ge=0, lt=2**62)
+    seeds: int = option(1, "Seeds of `cells` and `languages`; the medians are reported.", ge=1, le=1000)
+    cells: str | None = option(None, "Cells of `cells` and `languages`, separated by commas (default: all).")
+    languages: str | None = option(None, "Languages of `languages`, separated by commas (default: all).")
+    quick: bool = option(False, "A quarter of the training time of `cells` and `languages`, and no strings of 1,000 symbols.")
+    svg: str | None = option(
+        None,
+        "Write loss against seconds (of languages: accuracy against length) to this SVG file.",
+        old_names=("picture",),
+        writes="svg",
+    )
     force: bool = force_option()
 
 

@@ -22,7 +22,21 @@ class DataKwargs(TypedDict, total=False):
 class ModelKwargs(TypedDict, total=False):
     """Options of `ModelOptions`."""
 
-    cell: Literal["rnn", "gru", "gru-reset-before", "lstm"]
+    cell: Literal[
+        "rnn",
+        "gru",
+        "gru-reset-before",
+        "lstm",
+        "mogrifier-gru",
+        "mogrifier-lstm",
+        "mingru",
+        "minlstm",
+        "rg-lru",
+        "slstm",
+        "mlstm",
+        "gated-deltanet",
+        "gated-deltanet-positive",
+    ]
     layers: int
     hidden: int
     embedding: int | None

@@ -96,9 +96,24 @@ class TableOptions:
 class ModelOptions:
     """Architecture of the recurrent network."""
 
-    cell: Literal["rnn", "gru", "gru-reset-before", "lstm"] = option(
+    cell: Literal[
+        "rnn",
+        "gru",
+        "gru-reset-before",
         "lstm",
-        "Recurrent cell. gru-reset-before applies the reset gate before the matrix product, as char-rnn does.",
+        "mogrifier-gru",
+        "mogrifier-lstm",
+        "mingru",
+        "minlstm",
+        "rg-lru",
+        "slstm",
+        "mlstm",
+        "gated-deltanet",
+        "gated-deltanet-positive",
+    ] = option(
+        "lstm",
+        "Recurrent cell. gru-reset-before applies the reset gate before the matrix product, as char-rnn does; "
+        "gated-deltanet has eigenvalues from -1 to 1, gated-deltanet-positive from 0 to 1.",
         old_names=("model",),
         old_values={"gru-before": "gru-reset-before"},
     )

@@ -16,7 +16,7 @@ FLOORS = [
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "cldr", "glyphs", "tables", "builtin"],
+    "datasets": ["stdlib", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
         "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "batching",
@@ -29,7 +29,7 @@ ORDER = {
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder",
-        "language_model", "sequence_model", "device", "stateful", "kernels",
+        "language_model", "sequence_model", "device", "stateful", "stateful_cells", "kernels",
     ],
     "checkpoints": [
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
@@ -53,8 +53,8 @@ ORDER = {
         "thread_control", "signals", "resume", "callbacks", "tasks", "trainer", "launch",
     ],
     "views": [
-        "png", "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
-        "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
+        "png", "colored_text", "progress", "svg_curves", "svg_accuracy", "notebook_progress", "prediction_writer", "js_linker",
+        "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
@@ -74,7 +74,7 @@ ORDER = {
         "predict_routes", "completions", "text_routes", "state_routes", "run_routes", "training_routes", "prometheus",
         "openapi", "app", "run_server",
     ],
-    "bench": ["peers", "workloads", "process", "busy", "learning"],
+    "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
     "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
