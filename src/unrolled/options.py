@@ -153,6 +153,13 @@ class PairOptions:
 class TrainingOptions:
     """Optimization. One of minutes, epochs and steps is the budget; the learning rate schedule ends with it."""
 
+    init_from: str | None = option(
+        None,
+        "Start from the weights of a model of texts: builtin:english, a run, or a model file; none: from random weights "
+        "(default: builtin:english for a small text that it reads well).",
+        old_names=("from",),
+    )
+    shrink_vocabulary: bool = option(False, "With --from: drop the characters that the text does not have.")
     minutes: float | None = option(None, "Budget in minutes of training (default: 3, if there is no other budget).", gt=0)
     epochs: float | None = option(None, "Budget in passes over the training split.", gt=0, old_names=("max_epochs",))
     steps: int | None = option(None, "Budget in optimizer steps.", ge=1, le=2**40)
@@ -229,6 +236,9 @@ class RunOptions:
         ge=2,
         le=2**40,
         old_names=("eval_symbols",),
+    )
+    patience: int | None = option(
+        None, "Stop after this many evaluations in a row without a lower validation loss (default: 3 with --from).", ge=1, le=2**31
     )
     save_every: float = option(60.0, "Seconds between checkpoints.", gt=0)
     stop_after: int | None = option(None, "Save and stop after this step; continue later with --resume.", ge=1, le=2**40)
