@@ -2,8 +2,8 @@
 
     python scripts/train_base.py train.txt --out runs/english --minutes 75 --threads 1     start, or go on where it stopped
 
-The learning rate falls to zero at the end of the budget, so the budget must be known at the start. `scripts/package_base.py` writes
-the file of the package from the run.
+The learning rate falls to zero at the end of the budget, so the budget must be known at the start. `scripts/package_base.py`
+writes the file of the package from the run.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The settings of explain, report, score, predict and bench; `options.py` has all the others, and offers these too."""
+"""The settings of eval, explain, report, score, predict and bench; `options.py` has all the others, and offers these too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ from unrolled.option_fields import force_option, option
 
 ENCODING_HELP = "Encoding of texts and tables that are not UTF-8, such as windows-1252."
 HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. none: they are 0, 1, 2 ...; first: the first row."
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Which text is evaluated, and with how much context."""
+
+    split: Literal["train", "validation", "test", "all"] | None = option(
+        None, "Split of the data (default: all of another text or table; of the run's own, test, or validation if it has none)."
+    )
+    window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1, le=2**40)
+    encoding: str | None = option(None, ENCODING_HELP)
+    header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
+    baselines: bool = option(
+        False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz, and PPMd and zpaq where they are installed."
+    )
+    order: int = option(20, "Order of the longest n-gram of --baselines.", ge=1, le=20)
+    adapt: bool = option(
+        False, "Go on learning from the text while it is read (dynamic evaluation): the command reports both losses."
+    )
+    portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figure on every machine.")
 
 
 @dataclass(frozen=True)
@@ -26,6 +46,9 @@ class ScoreOptions:
     )
     html: str | None = option(
         None, "Write an HTML page: a heat map of the first lines, and the most surprising lines.", writes="html"
+    )
+    adapt: bool = option(
+        False, "Go on learning from the text while it is read (dynamic evaluation); the model file does not change."
     )
     portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figures on every machine.")
     force: bool = force_option()

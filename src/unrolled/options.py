@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from unrolled.analysis_options import ENCODING_HELP, HEADER_HELP
 from unrolled.analysis_options import BenchOptions as BenchOptions
+from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
 from unrolled.analysis_options import ExplainOptions as ExplainOptions
 from unrolled.analysis_options import PredictOptions as PredictOptions
 from unrolled.analysis_options import ReportOptions as ReportOptions
@@ -158,6 +159,7 @@ class TrainingOptions:
         "Start from the weights of a model of texts: builtin:english, a run, or a model file; none: from random weights "
         "(default: builtin:english for a small text that it reads well).",
         old_names=("from",),
+        reads=True,
     )
     shrink_vocabulary: bool = option(False, "With --from: drop the characters that the text does not have.")
     minutes: float | None = option(None, "Budget in minutes of training (default: 3, if there is no other budget).", gt=0)
@@ -238,7 +240,10 @@ class RunOptions:
         old_names=("eval_symbols",),
     )
     patience: int | None = option(
-        None, "Stop after this many evaluations in a row without a lower validation loss (default: 3 with --from).", ge=1, le=2**31
+        None,
+        "Stop after this many evaluations in a row without a lower validation loss (default: 3 with --from).",
+        ge=1,
+        le=2**31,
     )
     save_every: float = option(60.0, "Seconds between checkpoints.", gt=0)
     stop_after: int | None = option(None, "Save and stop after this step; continue later with --resume.", ge=1, le=2**40)
@@ -270,25 +275,11 @@ class SampleOptions:
         False, "Only samples that are not copied from the training text: whole documents, or long passages."
     )
     seed: int = option(1, "Random seed; -1: draw one and print it.", ge=-1, lt=2**63)
+    adapt: bool = option(False, "Learn from the prompt before continuing it; the model file does not change.")
     int8: bool = option(False, "8-bit weights in the native kernel: fastest for large models; costs a little accuracy.")
     portable: bool = option(
         False, "Portable arithmetic, with 8-bit weights: one seed is one text on every machine, in the exported C and HTML too."
     )
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """Which text is evaluated, and with how much context."""
-
-    split: Literal["train", "validation", "test", "all"] | None = option(
-        None, "Split of the data (default: all of another text or table; of the run's own, test, or validation if it has none)."
-    )
-    window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1, le=2**40)
-    encoding: str | None = option(None, ENCODING_HELP)
-    header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
-    baselines: bool = option(False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz.")
-    order: int = option(20, "Order of the longest n-gram of --baselines.", ge=1, le=20)
-    portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figure on every machine.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

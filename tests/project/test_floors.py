@@ -16,10 +16,10 @@ FLOORS = [
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "cldr", "glyphs", "tables", "builtin"],
+    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "tables", "builtin"],
     "text": [
         "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
-        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "batching",
+        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
         "cell_values", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
@@ -42,7 +42,7 @@ ORDER = {
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
+        "language_model", "calibration", "adaptation", "compressors", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
     ],
     "interpret": [
         "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",
@@ -50,7 +50,7 @@ ORDER = {
     ],
     "training": [
         "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis", "signals",
-        "resume", "callbacks", "tasks", "trainer", "launch",
+        "grown_model", "fine_tuning", "resume", "callbacks", "tasks", "automatic_base", "trainer", "launch",
     ],
     "views": [
         "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",

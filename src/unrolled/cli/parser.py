@@ -100,7 +100,9 @@ class CommandParser(argparse.ArgumentParser):
             )
             self._old_values |= {(flag_name(field.name), old): new for old, new in field.metadata["old_values"].items()}
             self._old_names |= {flag_name(name): flag_name(field.name) for name in field.metadata["old_names"]}
-            self._old_names |= {f"--{field.name.replace('_', '-')}": flag_name(field.name)} if field.name in KEYWORD_FLAGS else {}
+            self._old_names |= (
+                {f"--{field.name.replace('_', '-')}": flag_name(field.name)} if field.name in KEYWORD_FLAGS else {}
+            )
 
     def parse_cli_values(self, argv: list[str]) -> dict[str, Any]:
         """Return the typed values, by field name. An unknown flag is a `UsageError` that names the nearest flag."""

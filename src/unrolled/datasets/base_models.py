@@ -20,6 +20,16 @@ def is_base_model(name: str) -> bool:
     return name.startswith(PREFIX) and name.removeprefix(PREFIX) in BASE_MODELS
 
 
+def display_path(path: Path) -> str:
+    """Return the name of a model file as a user types it: `builtin:NAME` for one of the package.
+
+    Example:
+        >>> display_path(base_model_path("builtin:english")), display_path(Path("a.safetensors"))
+        ('builtin:english', 'a.safetensors')
+    """
+    return PREFIX + path.stem if path.parent == FOLDER else str(path)
+
+
 def base_model_path(name: str) -> Path:
     """Return the model file of `builtin:NAME`.
 

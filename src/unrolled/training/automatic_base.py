@@ -1,4 +1,4 @@
-"""The base model of a small text where none was named: builtin:english, if it reads the text better than the text explains itself.
+"""The base model of a training: the one that was named, or builtin:english for a small text that it reads well.
 
 A model of a small text from random weights ends near an n-gram model of it (benchmarks/LOG.md). So a base that reads the
 validation part better than such a model before any training, or after a few steps of it, is the better start.
@@ -6,22 +6,22 @@ validation part better than such a model before any training, or after a few ste
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import math
 import unicodedata
+from collections.abc import Callable
 
 import numpy as np
 
 from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.datasets.base_models import base_model_path
-from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.ngram import loss_by_order
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainingOptions, TrainRequest
-from unrolled.text.tokenizer import CharTokenizer, Tokenizer
+from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
 from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_settings, load_base
+from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.text import TextTask
 from unrolled.training.train_step import TrainStep
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 AUTOMATIC_BASE = "builtin:english"
 
 MAX_TOKENS = 1_500_000
-"""Tokens of a training split above which no base is chosen: tinyshakespeare, 1.0 million, is the longest text that was tried."""
+"""Tokens of a training split above which no base is chosen: the longest text that was tried has 1.0 million."""
 
 MIN_LATIN_FRACTION = 0.9
 """Fraction of the letters of the text that are Latin."""
@@ -40,28 +40,43 @@ TRIAL_STEPS = 20
 """Steps of training after which the base is compared: seconds on one core."""
 
 
-def choose_base(
-    request: TrainRequest, task: TextTask, base: TextModelFile | None, machine: DeviceConfig
-) -> tuple[TrainRequest, TextModelFile | None]:
-    """Return a request and its base: the one it names, or the built-in one for a small text that it reads well, or None."""
-    if base is not None or not _may_have_base(request, task, machine):
-        return request, base
-    candidate_request = dataclasses.replace(
-        request, training=dataclasses.replace(request.training, init_from=AUTOMATIC_BASE)
-    )
+def open_with_base(
+    request: TrainRequest, is_table: bool, machine: DeviceConfig, open_task: Callable[[TrainRequest], TrainingTask]
+) -> tuple[TrainRequest, TrainingTask]:
+    """Return a request with the settings of its base, if it has one, and its data, opened by `open_task`.
+
+    Raises what `load_base` and `adopt_settings` raise.
+    """
+    base = load_base(request, is_table)
+    task = open_task(request if base is None else adopt_settings(request, base))
+    if not isinstance(task, TextTask):
+        return request, task
+    if base is None:
+        request, base = choose_base(request, task, machine)
+    if base is None:
+        return request, task
+    request = adopt_settings(request, base)
+    return request, task.start_from(base, request)
+
+
+def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) -> tuple[TrainRequest, TextModelFile | None]:
+    """Return a request and the built-in base of its text, or the request as it is and None."""
+    if task.validation is None or not _may_have_base(request, task, machine):
+        return request, None
+    training = dataclasses.replace(request.training, init_from=AUTOMATIC_BASE)
+    candidate_request = dataclasses.replace(request, training=training)
     candidate = load_base(candidate_request, is_table=False)
-    if candidate is None or task.validation is None:
+    if candidate is None:
         return request, None
     candidate_request = adopt_settings(candidate_request, candidate)
-    vocab_size, limit = task.corpus.tokenizer.vocab_size, request.run.eval_tokens
-    own_nats = dict(loss_by_order(np.asarray(task.train), np.asarray(task.validation[:limit]), vocab_size, (NGRAM_ORDER,)))
-    base_nats = _trial(candidate_request, task.start_from(candidate, candidate_request), machine, own_nats[NGRAM_ORDER])
-    own_bits, base_bits = own_nats[NGRAM_ORDER] / math.log(2), base_nats / math.log(2)
-    if base_nats >= own_nats[NGRAM_ORDER]:
+    vocab_size, held_out = task.corpus.tokenizer.vocab_size, np.asarray(task.validation[: request.run.eval_tokens])
+    own_nats = dict(loss_by_order(np.asarray(task.train), held_out, vocab_size, (NGRAM_ORDER,)))[NGRAM_ORDER]
+    base_nats = _trial(candidate_request, task.start_from(candidate, candidate_request), machine, own_nats)
+    if base_nats >= own_nats:
         return request, None
     logger.info(
-        f"{AUTOMATIC_BASE} reads the validation part at {base_bits:.2f} bits per character, an n-gram model of the text at "
-        f"{own_bits:.2f}: it is the start"
+        f"{AUTOMATIC_BASE} reads the validation part at {base_nats / math.log(2):.2f} bits per character, an n-gram model of "
+        f"the text at {own_nats / math.log(2):.2f}: it is the start"
     )
     return candidate_request, candidate
 
@@ -69,7 +84,8 @@ def choose_base(
 def _may_have_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) -> bool:
     """Return whether all is left to the recipe, and the text is small, Latin, and has a part for validation."""
     own_settings = {
-        *SHAPE_OPTIONS, *FINE_TUNING, "init_from", "initialization", "bptt", "schedule", "warmup", "weight_decay", "steps", "epochs",
+        *SHAPE_OPTIONS, *FINE_TUNING, "init_from", "initialization", "bptt", "schedule", "warmup", "weight_decay", "steps",
+        "epochs",
     } & request.explicit  # fmt: skip
     return (
         request.training.init_from is None
@@ -77,14 +93,13 @@ def _may_have_base(request: TrainRequest, task: TextTask, machine: DeviceConfig)
         and request.data.tokens == "characters"
         and request.data.normalize == "nfc"
         and machine.world_size == 1
-        and task.validation is not None
         and len(task.train) <= MAX_TOKENS
         and base_model_path(AUTOMATIC_BASE).is_file()
         and latin_fraction(task.train, task.corpus.tokenizer) >= MIN_LATIN_FRACTION
     )
 
 
-def latin_fraction(ids: np.typing.NDArray[np.integer[np.typing.NBitBase]], tokenizer: Tokenizer) -> float:
+def latin_fraction(ids: Ids, tokenizer: Tokenizer) -> float:
     """Return the fraction of the letters of a text, ids `(N,)`, that are Latin; 0 without letters."""
     if not isinstance(tokenizer, CharTokenizer):
         return 0.0
@@ -97,17 +112,16 @@ def latin_fraction(ids: np.typing.NDArray[np.integer[np.typing.NBitBase]], token
 def _trial(request: TrainRequest, task: TextTask, machine: DeviceConfig, goal: float) -> float:
     """Return the validation loss of the base as it is or, if that is above `goal`, after a few steps; in nats per character."""
     model = task.build_model(request).to(machine.device)
-    validation = task.validation
-    assert validation is not None  # the caller has seen it
+
     def loss() -> float:
         model.eval()
-        return evaluate(model, machine, validation, task.corpus.tokenizer.eos_id, max_tokens=request.run.eval_tokens).nats
+        return task.evaluate(model, machine, request, lambda: None, 1.0)[0] or math.inf
 
     nats = loss()
     if nats < goal:
         return nats
     options = TrainingOptions(**{name: value for name, value in FINE_TUNING.items() if hasattr(TrainingOptions, name)})
-    batches = copy.copy(task.batches(options))
+    batches = task.batches(options)
     step = TrainStep(model.train(), machine, options, batches.batch_size)
     for index, batch in zip(range(TRIAL_STEPS), batches, strict=False):
         step.step(batch, options.lr, index)

@@ -86,7 +86,9 @@ def _require_same(request: TrainRequest, option: str, value: Any, given: Any, fa
     if option in request.explicit and given != value:
         flag = flag_name(option) if given is not False else f"--no-{flag_name(option)[2:]}"
         shown = "" if isinstance(given, bool) else f" {given}"
-        raise UsageError(f"{flag}{shown} is asked for, and {fact}: leave it out, or start from random weights with --from none.")
+        raise UsageError(
+            f"{flag}{shown} is asked for, and {fact}: leave it out, or start from random weights with --from none."
+        )
 
 
 def _describe(option: str, value: Any) -> str:

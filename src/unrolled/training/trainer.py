@@ -48,9 +48,9 @@ LOG_EVERY = 10
 class TrainerState:
     """The state of the loop, saved in every checkpoint. `best_nats` is the lowest validation loss, in nats per loss unit.
 
-    `cursor` is the position in the batches. `first_nats` is the training loss of the first steps. `evals_without_progress` counts
-    the evaluations since the lowest validation loss. `rollbacks` counts how often
-    training diverged and went back: each halves the learning rate. `logit_scale` is the result of the last calibration.
+    `cursor` is the position in the batches. `first_nats` is the training loss of the first steps. `rollbacks` counts how often
+    training diverged and went back: each halves the learning rate. `evals_without_progress` counts the evaluations since the
+    lowest validation loss. `logit_scale` is the result of the last calibration.
     """
 
     used: BudgetUsed = field(default_factory=BudgetUsed)

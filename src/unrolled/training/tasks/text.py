@@ -87,7 +87,9 @@ class TextTask:
         require_common_tokens(request.training.init_from, base.tokenizer, self.corpus.tokenizer)
         tokenizer = grow_tokenizer(base.tokenizer, self.corpus.tokenizer, request.training.shrink_vocabulary)
         if num_new := len(set(tokenizer.token_strings()) - set(base.tokenizer.token_strings())):
-            logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {request.training.init_from} does not know")
+            logger.info(
+                f"the vocabulary grows by {plural(num_new, 'character')} that {request.training.init_from} does not know"
+            )
         return TextTask(recode(self.corpus, tokenizer), request.data, request.training.seed, self.source, base)
 
     @classmethod
