@@ -42,7 +42,8 @@ ORDER = {
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "adaptation", "compressors", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
+        "language_model", "calibration", "adaptation", "compressors", "predictor", "surprisal", "line_surprisal", "ngram",
+        "memorization",
     ],
     "interpret": [
         "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",

@@ -134,3 +134,9 @@ def choose_fine_tuning_options(
         f"{', which takes less than the budget' if training.epochs == MAX_EPOCHS and 'epochs' not in request.explicit else ''}"
         "; --from none starts from random weights"
     )
+
+
+def describe_fine_tuning(name: str, train_nats: float, val_nats: float | None) -> str:
+    """Return the losses of a model that started from a base, in words: what more time would bring is not known."""
+    held_out = "" if val_nats is None else f", {val_nats:.3f} on the validation text"
+    return f"Started from {name}: {train_nats:.3f} nats per character on the training text{held_out}."

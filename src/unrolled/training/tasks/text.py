@@ -32,7 +32,7 @@ from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import TOKENIZERS, Ids
 from unrolled.training.diagnosis import diagnose
-from unrolled.training.fine_tuning import choose_fine_tuning_options, require_common_tokens
+from unrolled.training.fine_tuning import choose_fine_tuning_options, describe_fine_tuning, require_common_tokens
 from unrolled.training.grown_model import grow_model, grow_tokenizer
 from unrolled.training.recipe import TextStats, choose_text_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
@@ -63,6 +63,8 @@ class TextTask:
         self, corpus: Corpus, options: DataOptions, seed: int, source: str | None = None, base: TextModelFile | None = None
     ) -> None:
         self.corpus, self.source, self.base = corpus, source, base
+        self.init_from: str | None = None
+        """The base that the run started from; `base` is None when it goes on."""
         self._check_corpus()
         min_tokens = 2 if corpus.tokenizer.eos_id is None else 3
         splits = corpus.split(options, seed)
@@ -90,12 +92,16 @@ class TextTask:
             logger.info(
                 f"the vocabulary grows by {plural(num_new, 'character')} that {request.training.init_from} does not know"
             )
-        return TextTask(recode(self.corpus, tokenizer), request.data, request.training.seed, self.source, base)
+        task = TextTask(recode(self.corpus, tokenizer), request.data, request.training.seed, self.source, base)
+        task.init_from = request.training.init_from
+        return task
 
     @classmethod
     def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TextTask:
         """Read the text of a run again."""
-        return cls(reopen_corpus(request, origin), request.data, request.training.seed, request.table.source)
+        task = cls(reopen_corpus(request, origin), request.data, request.training.seed, request.table.source)
+        task.init_from = request.training.init_from if "vocabulary" in origin else None
+        return task
 
     @staticmethod
     def is_opened_jointly(request: TrainRequest) -> bool:
@@ -186,7 +192,7 @@ class TextTask:
     @property
     def origin(self) -> dict[str, Any]:
         """The digest of the text, and the key of its encoded copy in the cache."""
-        vocabulary = {} if self.base is None else {"vocabulary": self.corpus.tokenizer.to_json()}
+        vocabulary = {} if self.init_from is None else {"vocabulary": self.corpus.tokenizer.to_json()}
         return {"content_hash": self.corpus.content_hash, "cache_key": self.corpus.cache_key, **vocabulary}
 
     def evaluate(
@@ -241,7 +247,10 @@ class TextTask:
         train, val = self._evaluate(model, machine, self.train, limit).nats, None
         if self.validation is not None:
             val = self._evaluate(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit)).nats
-        diagnosis = diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
+        if self.init_from is not None:
+            diagnosis = describe_fine_tuning(self.init_from, train, val)
+        else:
+            diagnosis = diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
         if self.test is None:
             return FinalEvaluation(val, diagnosis)
         test = self._evaluate(model, machine, self.test, max(FINAL_EVAL_TOKENS, limit))
