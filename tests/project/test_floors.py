@@ -58,8 +58,8 @@ ORDER = {
         "surprisal_page", "explorer", "report", "writer_page",
     ],
     "analysis": [
-        "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
-        "baselines", "explain_text", "explain_table", "report_data", "report_text", "report_table",
+        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
+        "novel_samples", "baselines", "explain_text", "explain_table", "report_data", "report_text", "report_table",
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",

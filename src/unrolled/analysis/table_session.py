@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unrolled.analysis.linear_baseline import with_linear_baseline
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
 from unrolled.display import Displayed
@@ -116,6 +117,15 @@ class TableSession(Displayed):
         rows = self._read_rows(table)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
 
+    def training_cells(self) -> list[tuple[Cell, Cell]]:
+        """Return the source and target cells of the run's training rows. Raises `DataError` if its table is gone or changed."""
+        if self.run is None:
+            raise UsageError(f"{self.path} is a model without its run folder: its training rows are not known.")
+        from unrolled.checkpoints.run_data import load_request
+        from unrolled.training.tasks.table import TableTask
+
+        return TableTask.reopen(*load_request(self.run), self.saved).training_cells()
+
     def open_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> tuple[Table, str]:
         """Return a table or frame to predict, and its source column; where that is a text, plain lines will do.
 
@@ -176,6 +186,8 @@ class TableSession(Displayed):
         if (note := predictor.length_note()) is not None:
             logger.info(note)
         report = evaluate_predictions(self.spec, sources, truths, predictions)
+        if self.run is not None:
+            report = with_linear_baseline(report, self.spec, self.training_cells, sources, truths, predictions)
         error = headline_error(self.spec, sources, truths, predictions) if len(sources) <= MAX_ERROR_ROWS else None
         return EvaluatedRows(sources, truths, predictions, dataclasses.replace(report, standard_error=error, split=split))
 
