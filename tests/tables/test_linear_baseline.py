@@ -1,7 +1,8 @@
-"""TF-IDF with a linear classifier, compared with a model that labels texts, where scikit-learn and the training rows are there."""
+"""TF-IDF with a linear classifier, compared with a model that labels texts: it needs scikit-learn and the training rows."""
 
 import csv
 import json
+import logging
 import random
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def write_table(path: Path, count: int) -> None:
 
 
 def test_it_stands_next_to_the_model(cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     write_table(Path("rows.csv"), 120)
     write_table(Path("new.csv"), 30)
     unrolled.train_table("rows.csv", "text", "label", steps=1, hidden=8, layers=1, out="run", threads=1, progress=False)
