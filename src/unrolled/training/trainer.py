@@ -292,13 +292,16 @@ class Trainer:
             self._last_save_step = -1
 
     def _evaluate_in_main_process(self, stop: StopSignals) -> None:
-        """Evaluate in the main process, and tell all processes if a signal interrupted it."""
+        """Evaluate in the main process, and let all know whether a signal interrupted it, and how long nothing has improved."""
         if self.process_group.is_main:
             try:
                 self._evaluate(stop.check)
             except Interrupted as stopped:
                 self._stop_signal = stopped.exit_code - 128
-        if self.process_group.all_reduce_sum([float(self._stop_signal or 0)])[0]:
+        stalled = float(self.state.evals_without_progress * self.process_group.is_main)
+        is_stopped, stalled = self.process_group.all_reduce_sum([float(self._stop_signal or 0), stalled])
+        self.state.evals_without_progress = round(stalled)
+        if is_stopped:
             self._stop_signal = self._stop_signal or STOP_SIGNALS[-1]
             self._raise_if_stopped()
 
