@@ -17,6 +17,7 @@ from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
 from unrolled.analysis_options import ExplainOptions as ExplainOptions
 from unrolled.analysis_options import PredictOptions as PredictOptions
 from unrolled.analysis_options import ReportOptions as ReportOptions
+from unrolled.analysis_options import SampleOptions as SampleOptions
 from unrolled.analysis_options import ScoreOptions as ScoreOptions
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import REGISTRIES as REGISTRIES
@@ -250,36 +251,6 @@ class RunOptions:
     sample_length: int = option(300, "Tokens of the samples drawn during training; 0: no samples.", ge=0, le=100000)
     # torchrun takes --log for one of its own flags, so that is a second name
     log_to: Literal["none", "tensorboard"] = option("none", "Also write the metrics as TensorBoard events.", old_names=("log",))
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """How samples are drawn."""
-
-    prompt: str = option("", "Text to continue.", old_names=("primetext", "start_text"))
-    length: int = option(1000, "Maximum number of new tokens.", ge=0, le=2**40)
-    temperature: float = option(
-        1.0, "Divides the logits: below 1 more conservative, above 1 more varied; 0: always the most likely.", ge=0, le=1e6
-    )
-    top_k: int = option(0, "Draw from the k most likely tokens; 0: from all.", ge=0, le=2**31 - 1)
-    top_p: float = option(1.0, "Draw from the smallest set of tokens with this total probability.", gt=0, le=1)
-    min_p: float = option(
-        0.0, "Exclude tokens less likely than this fraction of the most likely token's probability.", ge=0, le=1
-    )
-    stop: tuple[str, ...] = option((), "End a sample before this string; may be repeated.")
-    count: int = option(1, "Number of samples, drawn in one batch; sample i has the seed SEED + i.", ge=1, le=1000000)
-    clamp: tuple[str, ...] = option(
-        (), "Set a hidden unit to a constant: LAYER.UNIT=VALUE (counted from 0; without =VALUE: to 0); may be repeated."
-    )
-    novel_only: bool = option(
-        False, "Only samples that are not copied from the training text: whole documents, or long passages."
-    )
-    seed: int = option(1, "Random seed; -1: draw one and print it.", ge=-1, lt=2**63)
-    adapt: bool = option(False, "Learn from the prompt before continuing it; the model file does not change.")
-    int8: bool = option(False, "8-bit weights in the native kernel: fastest for large models; costs a little accuracy.")
-    portable: bool = option(
-        False, "Portable arithmetic, with 8-bit weights: one seed is one text on every machine, in the exported C and HTML too."
-    )
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -3,7 +3,7 @@
 Each segment is predicted first and learned from afterwards, so that no token is known before it is predicted. The step is that
 of RMSprop: the gradient, divided by the root of its running mean square. Krause et al. take that mean from the training text,
 which a model file does not have; here it comes from the text that is read. They also decay the weights towards those of the
-file, which did not help here (benchmarks/LOG.md).
+file, which is left out here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SEGMENT_TOKENS = 32
 """Tokens between two steps."""
 
 LEARNING_RATE = 3e-4
-"""The best of 1e-4, 3e-4 and 1e-3."""
+"""The best of 1e-4, 3e-4 and 1e-3 (benchmarks/LOG.md)."""
 
 DECAY = 0.99
 EPSILON = 1e-8
