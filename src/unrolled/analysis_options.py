@@ -1,4 +1,4 @@
-"""The settings of sample, eval, explain, report, score, predict and bench; `options.py` has all the others, and offers these too."""
+"""The settings of sample, eval, explain, report, score, predict and bench; `options.py` has the others, and these too."""
 
 from __future__ import annotations
 
