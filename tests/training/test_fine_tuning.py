@@ -75,7 +75,7 @@ def test_known_tokens_are_predicted_as_before(tmp_path: Path, embedding: int | N
 def test_a_run_starts_from_the_weights(book: Path, tmp_path: Path) -> None:
     base = save_base(tmp_path / "base.safetensors")
     book.write_text(sentences(400) + "é" * 20 + sentences(100))
-    model = unrolled.train(book, init_from=tmp_path / "base.safetensors", steps=1, lr=1e-9, weight_decay=0.0, **SETTINGS)
+    model = unrolled.train(book, init_from=str(tmp_path / "base.safetensors"), steps=1, lr=1e-9, weight_decay=0.0, **SETTINGS)
     assert model.tokenizer.token_strings() == [*LETTERS, "é"]
     trained = weights(model.path)
     for name, weight in base.model.state_dict().items():
@@ -125,14 +125,14 @@ def test_a_text_of_standard_input_resumes(tmp_path: Path, cli: Cli, monkeypatch:
 def test_settings_of_another_network_are_refused(book: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     save_base(tmp_path / "base.safetensors")
     with pytest.raises(UsageError, match=message):
-        unrolled.train(book, init_from=tmp_path / "base.safetensors", out="run", steps=1, **{**SETTINGS, **options})
+        unrolled.train(book, init_from=str(tmp_path / "base.safetensors"), out="run", steps=1, **{**SETTINGS, **options})
     assert not Path("run").exists()
 
 
 def test_the_same_settings_are_accepted(book: Path, tmp_path: Path) -> None:
     save_base(tmp_path / "base.safetensors", cell="gru", layers=1)
     same: dict[str, Any] = {"hidden": 12, "layers": 1, "cell": "gru", "embedding": 12}
-    model = unrolled.train(book, init_from=tmp_path / "base.safetensors", steps=1, **SETTINGS, **same)
+    model = unrolled.train(book, init_from=str(tmp_path / "base.safetensors"), steps=1, **SETTINGS, **same)
     assert (model.text_model.options.cell, model.text_model.options.layers) == ("gru", 1)
 
 
@@ -145,27 +145,27 @@ def test_what_is_no_base_is_refused(book: Path, tmp_path: Path) -> None:
     save_base(path)
     path.write_bytes(path.read_bytes()[:-5] + b"wrong")
     with pytest.raises(ModelError, match="damaged"):
-        unrolled.train(book, init_from=path, **SETTINGS)
+        unrolled.train(book, init_from=str(path), **SETTINGS)
     Path("words.csv").write_text("word,label\n" + "aa,x\nbb,y\n" * 20)
     table = unrolled.train_table("words.csv", "word", "label", steps=1, hidden=8, out="table", progress=False)
     with pytest.raises(UsageError, match="is a model of a table, and one of texts is expected"):
-        unrolled.train(book, init_from=table.path, **SETTINGS)
+        unrolled.train(book, init_from=str(table.path), **SETTINGS)
     with pytest.raises(UsageError, match="--from is for texts"):
-        unrolled.train_table("words.csv", "word", "label", init_from=table.path, progress=False)
+        unrolled.train_table("words.csv", "word", "label", init_from=str(table.path), progress=False)
 
 
 def test_a_text_without_a_known_character_is_refused(tmp_path: Path) -> None:
     save_base(tmp_path / "base.safetensors")
     Path("text.txt").write_text("漢字 仮名\n" * 200)
     with pytest.raises(DataError, match="knows no character of this text: start from random weights with --from none"):
-        unrolled.train("text.txt", init_from=tmp_path / "base.safetensors", **SETTINGS)
+        unrolled.train("text.txt", init_from=str(tmp_path / "base.safetensors"), **SETTINGS)
 
 
 def test_bytes_and_documents_follow_the_base(book: Path, tmp_path: Path) -> None:
     save_base(tmp_path / "bytes", ByteTokenizer())
-    assert unrolled.train(book, init_from=tmp_path / "bytes", steps=1, **SETTINGS).tokenizer.kind == "bytes"
+    assert unrolled.train(book, init_from=str(tmp_path / "bytes"), steps=1, **SETTINGS).tokenizer.kind == "bytes"
     save_base(tmp_path / "lines", CharTokenizer(LETTERS, True), "line")
-    model = unrolled.train(book, init_from=tmp_path / "lines", steps=1, **SETTINGS)
+    model = unrolled.train(book, init_from=str(tmp_path / "lines"), steps=1, **SETTINGS)
     assert model.text_model.documents == "line"
     assert model.tokenizer.eos_id == len(LETTERS)
 
@@ -189,11 +189,14 @@ def test_patience(book: Path, tmp_path: Path) -> None:
         **SETTINGS,
     }
     model = unrolled.train(book, patience=2, weight_decay=0.0, calibrate=False, out="run", **options)
+    assert model.run is not None
     evaluations = [record for record in model.run.metrics.read() if record["event"] == "validation"]
     assert 2 < len(evaluations) < 30, "stopped long before the budget"
     losses = np.array([record["val_nats"] for record in evaluations])
     assert (losses[-2:] >= losses[:-2].min()).all()
-    assert unrolled.train(resume="run", progress=False).result.steps == evaluations[-1]["step"], "nothing is left to train"
+    resumed = unrolled.train(resume="run", progress=False).result
+    assert resumed is not None
+    assert resumed.steps == evaluations[-1]["step"], "nothing is left to train"
 
 
 def test_a_small_text_starts_from_the_builtin_base(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -41,12 +42,13 @@ class AdaptiveModel(TorchModel):
 
     def __init__(self, model: RecurrentLM, machine: DeviceConfig | None = None) -> None:
         super().__init__(copy.deepcopy(model).eval(), machine)
-        self._weights = list(self.model.parameters())
+        self._weights: list[Tensor] = list(self.model.parameters())
         self._mean_squares = [torch.zeros_like(weight) for weight in self._weights]
         self._num_steps = 0
 
-    def inference(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def inference(self) -> Iterator[None]:
+        yield
 
     def token_losses(self, inputs: Ids, targets: Ids, state: State, resets: Mask | None) -> tuple[Floats, State]:
         if inputs.shape[1] != 1:

@@ -46,7 +46,8 @@ def _id_table(old: Tokenizer, new: Tokenizer) -> Ids:
         table = np.append(table, -1 if new.eos_id is None else new.eos_id)
     if (table < 0).any():
         raise ValueError("The tokenizer does not know all tokens of the text.")
-    return table.astype(np.min_scalar_type(new.vocab_size - 1))
+    smallest: Ids = table.astype(np.min_scalar_type(new.vocab_size - 1))
+    return smallest
 
 
 def _write(corpus: Corpus, tokenizer: Tokenizer, table: Ids, folder: Path) -> None:

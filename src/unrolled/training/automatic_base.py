@@ -18,9 +18,10 @@ from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.datasets.base_models import base_model_path
 from unrolled.evaluation.ngram import loss_by_order
 from unrolled.nn.device import DeviceConfig
-from unrolled.options import TrainingOptions, TrainRequest
+from unrolled.options import TrainRequest
 from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
 from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_settings, load_base
+from unrolled.training.recipe import fill_defaults
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.text import TextTask
 from unrolled.training.train_step import TrainStep
@@ -106,7 +107,7 @@ def latin_fraction(ids: Ids, tokenizer: Tokenizer) -> float:
     counts = np.bincount(np.asarray(ids), minlength=tokenizer.vocab_size)
     letters = [(count, token) for count, token in zip(counts.tolist(), tokenizer.tokens, strict=False) if token.isalpha()]
     latin = sum(count for count, token in letters if unicodedata.name(token, "").startswith("LATIN"))
-    return latin / max(1, sum(count for count, _ in letters))
+    return float(latin / max(1, sum(count for count, _ in letters)))
 
 
 def _trial(request: TrainRequest, task: TextTask, machine: DeviceConfig, goal: float) -> float:
@@ -115,12 +116,13 @@ def _trial(request: TrainRequest, task: TextTask, machine: DeviceConfig, goal: f
 
     def loss() -> float:
         model.eval()
-        return task.evaluate(model, machine, request, lambda: None, 1.0)[0] or math.inf
+        nats: float | None = task.evaluate(model, machine, request, lambda: None, 1.0)[0]
+        return math.inf if nats is None else float(nats)
 
     nats = loss()
     if nats < goal:
         return nats
-    options = TrainingOptions(**{name: value for name, value in FINE_TUNING.items() if hasattr(TrainingOptions, name)})
+    options = fill_defaults(request, **FINE_TUNING).training
     batches = task.batches(options)
     step = TrainStep(model.train(), machine, options, batches.batch_size)
     for index, batch in zip(range(TRIAL_STEPS), batches, strict=False):
