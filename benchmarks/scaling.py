@@ -215,7 +215,8 @@ def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
     import torch
 
     from unrolled.training.distributed import SINGLE_PROCESS, join
-    from unrolled.training.optim import clip_gradient, orthogonal_update
+    from unrolled.training.optim import clip_gradient
+    from unrolled.training.polar_express import polar_express
 
     process_group = join()
     if process_group.world_size != 2:
@@ -232,7 +233,7 @@ def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
         "full": lambda: alone._accumulate_gradients(full, alone.carried_state),
         "clip": lambda: clip_gradient(alone.model.parameters(), alone.options),
         "update": lambda: alone.optimizer.step(0.0),
-        "orthogonalize": lambda: orthogonal_update(squares),
+        "orthogonalize": lambda: polar_express(squares),
         "agreed": lambda: process_group.all_reduce_sum([0.0] * 5),
         "exchanged": lambda: process_group.all_gather(gradients),
         "one": lambda: alone.step(full, 0.0, 0),

@@ -1,6 +1,8 @@
 """Fixtures that every test can ask for; and an empty cache and an empty folder for each of them."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from support.texts import sentences
 
 __all__ = ["best_set_again", "browser", "cli", "forks", "no_fsync"]
 
+THREADS = int(os.environ["OMP_NUM_THREADS"])
+
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +28,15 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "cache"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """Undo `threads=2` of a test: the threads of all tests after it would wait for each other on the same few cores."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != THREADS:
+        torch.set_num_threads(THREADS)
 
 
 @pytest.fixture

@@ -18,11 +18,34 @@ constexpr int gate_count(int kind) { return kind == kRNN ? 1 : kind == kGRU ? 3 
 constexpr int saved_count(int kind) { return kind == kRNN ? 1 : kind == kGRU ? 5 : 6; }
 constexpr int grad_block_count(int kind) { return kind == kRNN ? 1 : 4; }
 
+// A sum over rows is cut into parts, which are added up in their order afterwards. The parts follow from the number of
+// rows alone: so sums have the same bits whatever the number of threads. A part belongs to one thread.
+struct RowParts {
+  int rows, unit, count;  // a part is a multiple of `unit` rows
+  RowParts(int total_rows, int unit_rows, int max_count)
+      : rows(total_rows), unit(unit_rows), count((total_rows + unit_rows - 1) / unit_rows) {
+    count = count < max_count ? count : max_count;
+  }
+  // The first row of a part; that of the part after the last is the number of rows.
+  int begin(int part) const {
+    const long blocks = (rows + unit - 1) / unit;
+    const int row = static_cast<int>(blocks * part / count) * unit;
+    return row < rows ? row : rows;
+  }
+};
+
+// Of the rows of a batch, which a layer's threads may share.
+inline RowParts batch_parts(int rows) { return {rows, 16, 8}; }
+
+// Of the rows of all steps.
+inline RowParts step_parts(int rows) { return {rows, 64, 32}; }
+
 // `row_slices` is how many threads share the rows, each with all units; 1 if they share the units instead, see
-// kernels/rnn_layer.hpp.
+// kernels/rnn_layer.hpp. A slice is one or more of the parts of the batch.
 struct LayerShape {
   int kind, steps, rows, units, padded_units, threads, row_slices;
   int groups() const { return padded_units / 16; }
+  RowParts parts() const { return batch_parts(rows); }
 };
 
 // Numbers named T are floats or, in the bfloat16 kernels, bfloat16; numbers named S are floats or half precision.
@@ -59,12 +82,12 @@ struct LayerBackward {
   const float* dh_n;              // (B, H)
   const float* dc_n;              // (B, H), LSTM
   const int64_t* ids;             // (T, B) or null
-  float* dtable;                  // (parts, V, G, Hp), zero at first, or null
-  float* dresidual;               // (parts, V, Hp), zero at first, or null
+  float* dtable;                  // (batch_parts, V, G, Hp), zero at first, or null
+  float* dresidual;               // (batch_parts, V, Hp), zero at first, or null
   size_t vocab_size;              // V
   void* dgates;                   // T (T, B, stride_g): LSTM i f g o; GRU n (state's side) r z n (input's side)
   size_t dgates_stride;           //
-  float* dbias;                   // (parts, blocks, Hp), in that order
+  float* dbias;                   // (batch_parts, blocks, Hp), in that order
   float* dh_0;                    // (B, H)
   float* dc_0;                    // (B, H), LSTM
 };
@@ -127,7 +150,7 @@ struct NormBackward {
   size_t stride;         //
   const float* dys;      // (N, H)
   float* dinput;         // (N, H)
-  float* dweights;       // (threads, 2, H), zero at first: of weight and bias
+  float* dweights;       // (step_parts, 2, H), zero at first: of weight and bias
 };
 
 // Linear scores of V symbols, padded to 32, and their cross-entropy with targets; all gradients in the same pass.
@@ -146,7 +169,7 @@ struct LinearCrossEntropy {
   size_t dlogits_stride;                   //
   float* losses;                           // (N,), in nats; zero without a target
   float* dxs;                              // (N, H)
-  float* dbias;                            // (threads, Vp), zero at first
+  float* dbias;                            // (step_parts, Vp), zero at first
 };
 
 }  // namespace unrolled

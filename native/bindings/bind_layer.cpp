@@ -9,12 +9,12 @@ namespace {
 
 using namespace nb::literals;
 
-// The number of row slices: one for each thread where every thread has at least 16 rows and the weights fit its cache
+// The number of row slices: one for each thread where every thread has a part of the batch and the weights fit its cache
 // (512 KiB of the 1 to 2 MiB that a core has), otherwise one, and the threads divide the units.
 int row_slice_count(int kind, long rows, long units, int threads, bool bfloat16) {
   const long bytes =
       gate_count(kind) * static_cast<long>(round_up(units, 32)) * round_up(units, 32) * (bfloat16 ? 2 : 4);
-  return threads > 1 && round_up(rows, 16) / 16 >= threads && bytes <= 1L << 19 ? threads : 1;
+  return threads > 1 && batch_parts(static_cast<int>(rows)).count >= threads && bytes <= 1L << 19 ? threads : 1;
 }
 
 LayerShape make_shape(int kind, long steps, long rows, long units, int threads, int row_slices = 1) {
@@ -22,8 +22,8 @@ LayerShape make_shape(int kind, long steps, long rows, long units, int threads, 
   require(steps >= 1 && steps < kMaxSize && rows >= 1 && rows < kMaxSize && units >= 1 && units < kMaxSize,
           "A layer needs at least one step, one row and one unit, and fewer than a million of each.");
   check_threads(threads);
-  require(row_slices >= 1 && row_slices <= round_up(rows, 16) / 16,
-          "row_slices must be from 1 to a sixteenth of the rows.");
+  require(row_slices >= 1 && row_slices <= batch_parts(static_cast<int>(rows)).count,
+          "row_slices must be from 1 to the number of parts of the batch.");
   return {
       kind,      static_cast<int>(steps), static_cast<int>(rows), static_cast<int>(units), round_up(units, 32), threads,
       row_slices};
@@ -111,15 +111,15 @@ void layer_forward(int kind, int threads, int row_slices, const OptionalArray& x
   kernel_table.forward(a);
 }
 
-void layer_backward(int kind, int threads, const Array& weight_transposed, const OptionalArray& resets,
+void layer_backward(int kind, int threads, int row_slices, const Array& weight_transposed, const OptionalArray& resets,
                     const Array& saved_activations, const OptionalArray& dropout_mask, const Array& dys,
                     const Array& dh_n, const OptionalArray& dc_n, const OptionalArray& ids, const OptionalArray& dtable,
                     const OptionalArray& dresidual, const Array& dgates, const Array& dbias, const Array& dh_0,
                     const OptionalArray& dc_0) {
   require(dys.ndim() == 3 && dgates.ndim() == 3 && dbias.ndim() == 3, "dys, dgates and dbias must have three axes.");
-  const long steps = dys.shape(0), rows = dys.shape(1), units = dys.shape(2), row_slices = dbias.shape(0);
-  require(row_slices <= 1024, "dbias has too many row slices.");
-  const LayerShape s = make_shape(kind, steps, rows, units, threads, static_cast<int>(row_slices));
+  const long steps = dys.shape(0), rows = dys.shape(1), units = dys.shape(2);
+  const LayerShape s = make_shape(kind, steps, rows, units, threads, row_slices);
+  const long parts = s.parts().count;
   const DType type = kernel_dtype(dgates);
   const long gates = gate_count(kind), blocks = grad_block_count(kind);
   LayerBackward a{};
@@ -143,17 +143,17 @@ void layer_backward(int kind, int threads, const Array& weight_transposed, const
   if (ids) {
     a.ids = static_cast<const int64_t*>(checked_data(ids, "ids", DType::kInt64, {steps, rows}));
     a.dtable =
-        static_cast<float*>(checked_data(dtable, "dtable", DType::kFloat32, {row_slices, -1, gates, s.padded_units}));
+        static_cast<float*>(checked_data(dtable, "dtable", DType::kFloat32, {parts, -1, gates, s.padded_units}));
     a.vocab_size = dtable->shape(1);
     check_ids(a.ids, static_cast<size_t>(steps) * rows, static_cast<long>(a.vocab_size));
     const long vocab_size = static_cast<long>(a.vocab_size);
     a.dresidual = static_cast<float*>(
-        checked_data(dresidual, "dresidual", DType::kFloat32, {row_slices, vocab_size, s.padded_units}));
+        checked_data(dresidual, "dresidual", DType::kFloat32, {parts, vocab_size, s.padded_units}));
   }
   a.dgates = checked_data(dgates, "dgates", type, {steps, rows, -1});
   a.dgates_stride = dgates.shape(2);
   require(a.dgates_stride >= static_cast<size_t>(blocks) * s.padded_units, "dgates must have room for all gates.");
-  a.dbias = static_cast<float*>(checked_data(dbias, "dbias", DType::kFloat32, {row_slices, blocks, s.padded_units}));
+  a.dbias = static_cast<float*>(checked_data(dbias, "dbias", DType::kFloat32, {parts, blocks, s.padded_units}));
   const LayerKernels& kernel_table = layer_kernels_for(dgates);
   nb::gil_scoped_release release;
   kernel_table.backward(a);
@@ -249,6 +249,8 @@ void input_gradients(int kind, int threads, const Array& dgates, const Array& we
 }  // namespace
 
 void bind_layer(nb::module_& module) {
+  module.def("batch_parts", [](int rows) { return batch_parts(rows).count; }, "rows"_a);
+  module.def("step_parts", [](int rows) { return step_parts(rows).count; }, "rows"_a);
   module.def("row_slice_count", row_slice_count, "kind"_a, "rows"_a, "units"_a, "threads"_a, "bfloat16"_a);
   module.def("pack_forward", pack_forward, "kind"_a, "weight"_a.noconvert(), "packed"_a.noconvert(), "units"_a,
              "threads"_a);
@@ -268,7 +270,7 @@ void bind_layer(nb::module_& module) {
              "c_0"_a.noconvert().none(), "dropout_mask"_a.noconvert().none(), "residual"_a.noconvert().none(),
              "hs"_a.noconvert(), "saved_activations"_a.noconvert().none(), "ys"_a.noconvert(), "h_n"_a.noconvert(),
              "c_n"_a.noconvert().none());
-  module.def("layer_backward", layer_backward, "kind"_a, "threads"_a, "weight_transposed"_a.noconvert(),
+  module.def("layer_backward", layer_backward, "kind"_a, "threads"_a, "row_slices"_a, "weight_transposed"_a.noconvert(),
              "resets"_a.noconvert().none(), "saved_activations"_a.noconvert(), "dropout_mask"_a.noconvert().none(),
              "dys"_a.noconvert(), "dh_n"_a.noconvert(), "dc_n"_a.noconvert().none(), "ids"_a.noconvert().none(),
              "dtable"_a.noconvert().none(), "dresidual"_a.noconvert().none(), "dgates"_a.noconvert(),

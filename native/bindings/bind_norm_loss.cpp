@@ -45,10 +45,9 @@ void norm_forward(const Array& input, const Array& weight, const Array& bias, fl
 }
 
 void norm_backward(const Array& input, const Array& moments, const Array& weight, const Array& doutput,
-                   const Array& dys, const Array& dinput, const Array& dweights) {
-  require(dweights.ndim() == 3, "dweights must have three axes.");
+                   const Array& dys, const Array& dinput, const Array& dweights, int threads) {
   NormBackward a{};
-  set_sizes(a, input, static_cast<int>(dweights.shape(0)));
+  set_sizes(a, input, threads);
   const long steps = static_cast<long>(input.shape(0)), rows = static_cast<long>(input.shape(1));
   a.input = float_data(input, "input", {steps, rows, a.units});
   a.moments = float_data(moments, "moments", {steps, rows, 2});
@@ -58,7 +57,7 @@ void norm_backward(const Array& input, const Array& moments, const Array& weight
   require(a.stride >= static_cast<std::size_t>(a.units), "doutput must be as wide as its rows.");
   a.dys = float_data(dys, "dys", {steps, rows, a.units});
   a.dinput = mutable_float_data(dinput, "dinput", {steps, rows, a.units});
-  a.dweights = mutable_float_data(dweights, "dweights", {a.threads, 2, a.units});
+  a.dweights = mutable_float_data(dweights, "dweights", {step_parts(static_cast<int>(a.rows)).count, 2, a.units});
   nb::gil_scoped_release release;
   kernels().float32.norm_backward(a);
 }
@@ -70,16 +69,17 @@ void check_targets(const int64_t* targets, std::size_t rows, long vocab_size) {
 
 void linear_cross_entropy(const Array& xs, const Array& weight, const Array& weight_transposed, const Array& bias,
                           const Array& targets, long vocab_size, float scale, const Array& xs_padded,
-                          const Array& dlogits, const Array& losses, const Array& dxs, const Array& dbias) {
-  require(xs.ndim() == 2 && dbias.ndim() == 2 && xs.shape(0) >= 1 && xs.shape(1) >= 1 && xs.shape(1) < kMaxSize,
-          "xs must be rows of numbers, and dbias must have two axes.");
+                          const Array& dlogits, const Array& losses, const Array& dxs, const Array& dbias,
+                          int threads) {
+  require(xs.ndim() == 2 && xs.shape(0) >= 1 && xs.shape(1) >= 1 && xs.shape(1) < kMaxSize,
+          "xs must be rows of numbers.");
   require(vocab_size >= 1 && vocab_size < kMaxSize && xs.shape(0) < 1UL << 30,
           "vocab_size must be at least one, and not too large.");
-  require(dbias.shape(0) >= 1 && dbias.shape(0) <= 1024, "dbias must have a row for each thread.");
+  check_threads(threads);
   LinearCrossEntropy a{};
   const long rows = static_cast<long>(xs.shape(0)), units = static_cast<long>(xs.shape(1));
   const DType type = kernel_dtype(xs_padded);
-  a.threads = static_cast<int>(dbias.shape(0));
+  a.threads = threads;
   a.rows = xs.shape(0);
   a.units = static_cast<int>(units);
   a.padded_units = round_up(units, 32);
@@ -102,7 +102,7 @@ void linear_cross_entropy(const Array& xs, const Array& weight, const Array& wei
           "xs_padded and dlogits must have room for padded rows.");
   a.losses = mutable_float_data(losses, "losses", {rows});
   a.dxs = mutable_float_data(dxs, "dxs", {rows, units});
-  a.dbias = mutable_float_data(dbias, "dbias", {a.threads, a.padded_vocab});
+  a.dbias = mutable_float_data(dbias, "dbias", {step_parts(static_cast<int>(rows)).count, a.padded_vocab});
   const LayerKernels& kernel_table = layer_kernels_for(xs_padded);
   nb::gil_scoped_release release;
   kernel_table.linear_cross_entropy(a);
@@ -114,11 +114,12 @@ void bind_around(nb::module_& module) {
   module.def("norm_forward", norm_forward, "input"_a.noconvert(), "weight"_a.noconvert(), "bias"_a.noconvert(),
              "epsilon"_a, "output"_a.noconvert(), "moments"_a.noconvert(), "threads"_a);
   module.def("norm_backward", norm_backward, "input"_a.noconvert(), "moments"_a.noconvert(), "weight"_a.noconvert(),
-             "doutput"_a.noconvert(), "dys"_a.noconvert(), "dinput"_a.noconvert(), "dweights"_a.noconvert());
+             "doutput"_a.noconvert(), "dys"_a.noconvert(), "dinput"_a.noconvert(), "dweights"_a.noconvert(),
+             "threads"_a);
   module.def("linear_cross_entropy", linear_cross_entropy, "xs"_a.noconvert(), "weight"_a.noconvert(),
              "weight_transposed"_a.noconvert(), "bias"_a.noconvert(), "targets"_a.noconvert(), "vocab_size"_a,
              "scale"_a, "xs_padded"_a.noconvert(), "dlogits"_a.noconvert(), "losses"_a.noconvert(), "dxs"_a.noconvert(),
-             "dbias"_a.noconvert());
+             "dbias"_a.noconvert(), "threads"_a);
 }
 
 }  // namespace unrolled

@@ -9,6 +9,7 @@ namespace unrolled {
 void bind_around(nb::module_&);
 void bind_ceilings(nb::module_&);
 void bind_layer(nb::module_&);
+void bind_portable(nb::module_&);
 void bind_step(nb::module_&);
 void bind_update(nb::module_&);
 }  // namespace unrolled
@@ -29,6 +30,7 @@ NB_MODULE(_native, module) {
   bind_around(module);
   bind_ceilings(module);
   bind_layer(module);
+  bind_portable(module);
   bind_step(module);
   bind_update(module);
 }

@@ -14,6 +14,7 @@
 namespace unrolled {
 
 const Kernels* plain_kernels();
+void run_portable_plain(const PortableCall&, int, int);
 
 namespace {
 
@@ -79,16 +80,21 @@ const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512_bf16_kernels();
 const Kernels* amx_kernels();
+void run_portable_avx2(const PortableCall&, int, int);
+void run_portable_avx512(const PortableCall&, int, int);
+void run_portable_avx512_vnni(const PortableCall&, int, int);
 
 const InstructionSet kInstructionSets[] = {
-    {"plain", always, plain_kernels},       {"avx2", has_avx2, avx2_kernels},
-    {"avx512", has_avx512, avx512_kernels}, {"avx512_bf16", has_avx512_bf16, avx512_bf16_kernels},
-    {"amx", has_amx, amx_kernels},
+    {"plain", always, plain_kernels, run_portable_plain},
+    {"avx2", has_avx2, avx2_kernels, run_portable_avx2},
+    {"avx512", has_avx512, avx512_kernels, run_portable_avx512},
+    {"avx512_bf16", has_avx512_bf16, avx512_bf16_kernels, run_portable_avx512_vnni},
+    {"amx", has_amx, amx_kernels, run_portable_avx512_vnni},
 };
 #elif defined(__aarch64__)
-const InstructionSet kInstructionSets[] = {{"neon", always, plain_kernels}};
+const InstructionSet kInstructionSets[] = {{"neon", always, plain_kernels, run_portable_plain}};
 #else
-const InstructionSet kInstructionSets[] = {{"plain", always, plain_kernels}};
+const InstructionSet kInstructionSets[] = {{"plain", always, plain_kernels, run_portable_plain}};
 #endif
 const int kInstructionSetCount = sizeof(kInstructionSets) / sizeof(kInstructionSets[0]);
 
@@ -114,6 +120,8 @@ int active_index() {
 }  // namespace
 
 const Kernels& kernels() { return *kInstructionSets[active_index()].kernels(); }
+
+PortableRun portable_run() { return kInstructionSets[active_index()].portable; }
 
 const char* active_isa() { return kInstructionSets[active_index()].name; }
 

@@ -80,12 +80,14 @@ static void norm_row_backward(const NormBackward& a, size_t index, const float* 
 }
 
 static void norm_backward(const NormBackward& a) {
+  const RowParts parts = step_parts(static_cast<int>(a.rows));
   parallel_region(a.threads, [&](const ThreadContext& thread) {
-    float* dweights = a.dweights + static_cast<size_t>(thread.index) * 2 * a.units;
-    int first, last;
-    static_range(static_cast<int>(a.rows), thread, first, last);
-    for (size_t row = first; row < static_cast<size_t>(last); ++row)
-      norm_row_backward(a, row, a.doutput + row * a.stride, dweights);
+    parallel_for(thread, parts.count, [&](int part) {
+      float* dweights = a.dweights + static_cast<size_t>(part) * 2 * a.units;
+      const size_t end = parts.begin(part + 1);
+      for (size_t row = parts.begin(part); row < end; ++row)
+        norm_row_backward(a, row, a.doutput + row * a.stride, dweights);
+    });
   });
 }
 

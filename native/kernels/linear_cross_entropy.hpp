@@ -59,39 +59,46 @@ static void convert_rows(const LinearCrossEntropy& a, size_t first, size_t last)
   }
 }
 
+// `rows` rows from `row` on: their losses and gradients. `logits` is room for their scores, and for the gradients of xs.
+template <typename T>
+static void cross_entropy_rows(const LinearCrossEntropy& a, size_t row, int rows, float* logits, size_t tile_stride,
+                               float* dbias) {
+  const int logit_tiles = a.padded_vocab / kLanes, unit_tiles = a.padded_units / kLanes;
+  convert_rows<T>(a, row, row + rows);
+  gemm(static_cast<const T*>(a.xs_padded) + row * a.xs_stride, a.xs_stride, rows, a.padded_units,
+       static_cast<const T*>(a.weight), logit_tiles, logits, tile_stride);
+  T* dlogits = static_cast<T*>(a.dlogits) + row * a.dlogits_stride;
+  for (int r = 0; r < rows; ++r) {
+    a.losses[row + r] = cross_entropy_row(a, logits + r * kLanes, tile_stride, a.targets[row + r],
+                                          dlogits + r * a.dlogits_stride, dbias);
+  }
+  gemm(dlogits, a.dlogits_stride, rows, a.padded_vocab, static_cast<const T*>(a.weight_transposed), unit_tiles, logits,
+       tile_stride);
+  for (int n = 0; n < unit_tiles; ++n) {
+    const int left = a.units - n * kLanes, count = left < kLanes ? left : kLanes;
+    for (size_t r = 0; r < static_cast<size_t>(rows) && count > 0; ++r)
+      store_partial(a.dxs + (row + r) * a.units + n * kLanes, load(logits + n * tile_stride + r * kLanes), count);
+  }
+}
+
 template <typename T>
 static void linear_cross_entropy(const LinearCrossEntropy& a) {
-  const int logit_tiles = a.padded_vocab / kLanes, unit_tiles = a.padded_units / kLanes;
   const int widest = a.padded_vocab > a.padded_units ? a.padded_vocab : a.padded_units;
   int chunk = static_cast<int>(kLogitBytes / (widest * sizeof(float))) / 16 * 16;
   chunk = chunk < 16 ? 16 : chunk > kMaxRows ? kMaxRows : chunk;
   const size_t tile_stride =
       static_cast<size_t>(chunk) * kLanes + kLanes;  // tiles a power of two apart share a place in the cache
+  const RowParts parts = step_parts(static_cast<int>(a.rows));
   parallel_region(a.threads, [&](const ThreadContext& thread) {
     [[maybe_unused]] AmxTileConfig registers;
     auto* logits = static_cast<float*>(thread_scratch(kScratchLogits, tile_stride * (widest / kLanes) * sizeof(float)));
-    float* dbias = a.dbias + static_cast<size_t>(thread.index) * a.padded_vocab;
-    int first, last;
-    static_range(static_cast<int>((a.rows + 15) / 16), thread, first, last);
-    const size_t end = last * 16ul < a.rows ? last * 16ul : a.rows;
-    for (size_t row = first * 16ul; row < end; row += chunk) {
-      const int rows = static_cast<int>(end - row < static_cast<size_t>(chunk) ? end - row : chunk);
-      convert_rows<T>(a, row, row + rows);
-      gemm(static_cast<const T*>(a.xs_padded) + row * a.xs_stride, a.xs_stride, rows, a.padded_units,
-           static_cast<const T*>(a.weight), logit_tiles, logits, tile_stride);
-      T* dlogits = static_cast<T*>(a.dlogits) + row * a.dlogits_stride;
-      for (int r = 0; r < rows; ++r) {
-        a.losses[row + r] = cross_entropy_row(a, logits + r * kLanes, tile_stride, a.targets[row + r],
-                                              dlogits + r * a.dlogits_stride, dbias);
-      }
-      gemm(dlogits, a.dlogits_stride, rows, a.padded_vocab, static_cast<const T*>(a.weight_transposed), unit_tiles,
-           logits, tile_stride);
-      for (int n = 0; n < unit_tiles; ++n) {
-        const int left = a.units - n * kLanes, count = left < kLanes ? left : kLanes;
-        for (size_t r = 0; r < static_cast<size_t>(rows) && count > 0; ++r)
-          store_partial(a.dxs + (row + r) * a.units + n * kLanes, load(logits + n * tile_stride + r * kLanes), count);
-      }
-    }
+    parallel_for(thread, parts.count, [&](int part) {
+      float* dbias = a.dbias + static_cast<size_t>(part) * a.padded_vocab;
+      const size_t end = parts.begin(part + 1);
+      for (size_t row = parts.begin(part); row < end; row += chunk)
+        cross_entropy_rows<T>(a, row, static_cast<int>(end - row < static_cast<size_t>(chunk) ? end - row : chunk),
+                              logits, tile_stride, dbias);
+    });
   });
 }
 

@@ -43,26 +43,26 @@ UNROLLED_INLINE void cell_backward(const Saved<T>* saved_activations, const Vec1
 
 UNROLLED_INLINE void accumulate(float* sum, const Vec16& value) { store(sum, load(sum) + value); }
 
-static float* bias_grad_at(const LayerBackward& a, int row_slice, int gemm_block, int unit) {
+static float* bias_grad_at(const LayerBackward& a, int part, int gemm_block, int unit) {
   return a.dbias +
-         (static_cast<size_t>(row_slice) * grad_block_count(a.shape.kind) + gemm_block) * a.shape.padded_units + unit;
+         (static_cast<size_t>(part) * grad_block_count(a.shape.kind) + gemm_block) * a.shape.padded_units + unit;
 }
 
 template <int K, typename T>
-static void backward_cells(const LayerBackward& a, const ThreadSlice& slice, const ThreadContext& thread, int row_slice,
+static void backward_cells(const LayerBackward& a, const ThreadSlice& slice, const ThreadContext& thread, int part,
                            int t, int group) {
   constexpr int G = gate_count(K), N = grad_block_count(K), kSlots = saved_count(K);
   const LayerShape& s = a.shape;
   const int unit = group * kLanes, count = units_in_group(s, unit);
-  float* dtable = a.dtable == nullptr ? nullptr : a.dtable + row_slice * a.vocab_size * G * s.padded_units;
-  float* dresidual = a.dresidual == nullptr ? nullptr : a.dresidual + row_slice * a.vocab_size * s.padded_units;
+  float* dtable = a.dtable == nullptr ? nullptr : a.dtable + part * a.vocab_size * G * s.padded_units;
+  float* dresidual = a.dresidual == nullptr ? nullptr : a.dresidual + part * a.vocab_size * s.padded_units;
   const Saved<T>* saved_activations = static_cast<const Saved<T>*>(a.saved_activations) +
                                       (static_cast<size_t>(t) * s.groups() + group) * s.rows * kSlots * kLanes;
   T* to = static_cast<T*>(a.dgates) + static_cast<size_t>(t) * s.rows * a.dgates_stride + unit;
   const PrefetchOffsets ahead(s, thread, group, -1, kSlots * kLanes, a.dgates_stride);
   Vec16 bias[N];  // of this step only: one float32 sum over all steps and rows would lose precision
   for (int n = 0; n < N; ++n) bias[n] = set1(0.0f);
-  for (int row = slice.row_begin; row < slice.row_end; ++row) {
+  for (int row = s.parts().begin(part), end = s.parts().begin(part + 1); row < end; ++row) {
     const size_t at = static_cast<size_t>(t) * s.rows + row;
     __builtin_prefetch(a.dys + at * s.units + unit + ahead.units);
     for (int n = 0; n < N && ahead.new_line; ++n)
@@ -100,15 +100,16 @@ static void backward_cells(const LayerBackward& a, const ThreadSlice& slice, con
     }
   }
   for (int n = 0; n < N; ++n) {
-    accumulate(bias_grad_at(a, row_slice, n, unit), bias[n]);
+    accumulate(bias_grad_at(a, part, n, unit), bias[n]);
   }
 }
 
 // Before the last step: gradients of the last states, (B, H) each.
 template <int K>
-static void init_backward(const LayerBackward& a, const ThreadSlice& slice, int row_slice, int group) {
+static void init_backward(const LayerBackward& a, const ThreadSlice& slice, int group) {
   const int unit = group * kLanes, count = units_in_group(a.shape, unit);
-  for (int n = 0; n < grad_block_count(K); ++n) store(bias_grad_at(a, row_slice, n, unit), set1(0.0f));
+  for (int part = slice.part_begin; part < slice.part_end; ++part)
+    for (int n = 0; n < grad_block_count(K); ++n) store(bias_grad_at(a, part, n, unit), set1(0.0f));
   for (int row = slice.row_begin; row < slice.row_end; ++row) {
     const size_t at = static_cast<size_t>(row) * a.shape.units + unit;
     const Vec16 zero = set1(0.0f);
@@ -135,15 +136,17 @@ static void finish_backward(const LayerBackward& a, const ThreadSlice& slice, in
 constexpr int kBackwardGroups = 16;  // groups that share one pass over the gate gradients of all rows
 
 template <int K, typename T>
-static void backward_slice(const LayerBackward& a, const ThreadSlice& slice, const ThreadContext& thread,
-                           int row_slice) {
+static void backward_slice(const LayerBackward& a, const ThreadSlice& slice, const ThreadContext& thread) {
   const LayerShape& s = a.shape;
   const WorkChunks chunks(slice.groups, thread.size, 2, kBackwardGroups, kIsExact<T> ? kBlockTiles : 1);
   const int depth = gate_count(K) * s.padded_units;
   const size_t tile = static_cast<size_t>(depth) * kLanes;
-  parallel_for(thread, slice.groups, [&](int group) { init_backward<K>(a, slice, row_slice, group); });
+  parallel_for(thread, slice.groups, [&](int group) { init_backward<K>(a, slice, group); });
   for (int t = s.steps - 1; t >= 0; --t) {
-    parallel_for(thread, slice.groups, [&](int group) { backward_cells<K, T>(a, slice, thread, row_slice, t, group); });
+    parallel_for(thread, slice.groups, [&](int group) {
+      for (int part = slice.part_begin; part < slice.part_end; ++part)
+        backward_cells<K, T>(a, slice, thread, part, t, group);
+    });
     parallel_for(thread, chunks.count, [&](int piece) {
       const int first = chunks.begin(piece), last = chunks.end(piece);
       gemm(static_cast<const T*>(a.dgates) + (static_cast<size_t>(t) * s.rows + slice.row_begin) * a.dgates_stride,
@@ -162,15 +165,13 @@ static void allocate_scratch(ThreadSlice& slice) {
 
 template <int K, typename T>
 static void backward_layer(const LayerBackward& a) {
-  ThreadSlice layer_slice{};
-  layer_slice.groups = a.shape.groups();
-  layer_slice.row_end = a.shape.rows;
+  ThreadSlice layer_slice = whole_layer(a.shape);
   if (a.shape.row_slices == 1) allocate_scratch(layer_slice);
   parallel_region(a.shape.threads, [&](const ThreadContext& thread) {
     [[maybe_unused]] AmxTileConfig registers(a.shape.rows);
-    for_each_slice(a.shape, thread, layer_slice, [&](ThreadSlice slice, const ThreadContext& at, int row_slice) {
+    for_each_slice(a.shape, thread, layer_slice, [&](ThreadSlice slice, const ThreadContext& at) {
       if (a.shape.row_slices > 1) allocate_scratch(slice);
-      backward_slice<K, T>(a, slice, at, row_slice);
+      backward_slice<K, T>(a, slice, at);
     });
   });
 }

@@ -165,13 +165,11 @@ static void forward_slice(const LayerForward& a, const ThreadSlice& slice, const
 
 template <int K, typename T>
 static void forward_layer(const LayerForward& a) {
-  ThreadSlice layer_slice{};
-  layer_slice.groups = a.shape.groups();
-  layer_slice.row_end = a.shape.rows;
+  ThreadSlice layer_slice = whole_layer(a.shape);
   if (a.shape.row_slices == 1) allocate_scratch(a, layer_slice);
   parallel_region(a.shape.threads, [&](const ThreadContext& thread) {
     [[maybe_unused]] AmxTileConfig registers(a.shape.rows);
-    for_each_slice(a.shape, thread, layer_slice, [&](ThreadSlice slice, const ThreadContext& at, int) {
+    for_each_slice(a.shape, thread, layer_slice, [&](ThreadSlice slice, const ThreadContext& at) {
       if (a.shape.row_slices > 1) allocate_scratch(a, slice);
       forward_slice<K, T>(a, slice, at);
     });

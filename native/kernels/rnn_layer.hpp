@@ -43,6 +43,7 @@ constexpr size_t kInputScratchBytes =
 // all threads have one slice of all rows; by rows, each slice belongs to one thread.
 struct ThreadSlice {
   int groups, row_begin, row_end;
+  int part_begin, part_end;  // the same rows, as parts of the batch
   float* carry;        // (groups, rows, 16): an LSTM's c, a GRU's h; on the way back what flows into the step before
   float* input_sums;   // (tiles, steps, rows, 16), the products of all tiles with the inputs of some steps
   float* state_grads;  // (groups, rows, 16), on the way back: the products with the gates' gradients
@@ -69,16 +70,25 @@ struct WorkChunks {
 // own.
 template <typename F>
 static void for_each_slice(const LayerShape& s, const ThreadContext& thread, const ThreadSlice& layer_slice, F&& work) {
-  if (s.row_slices == 1) return work(layer_slice, thread, 0);
+  if (s.row_slices == 1) return work(layer_slice, thread);
   for (int row_slice = thread.index; row_slice < s.row_slices; row_slice += thread.size) {
     const SingleThread alone;
     ThreadSlice slice{};
     slice.groups = s.groups();
-    static_range((s.rows + 15) / 16, row_slice, s.row_slices, slice.row_begin, slice.row_end);
-    slice.row_begin *= 16;
-    slice.row_end = slice.row_end * 16 < s.rows ? slice.row_end * 16 : s.rows;
-    work(slice, alone.context, row_slice);
+    static_range(s.parts().count, row_slice, s.row_slices, slice.part_begin, slice.part_end);
+    slice.row_begin = s.parts().begin(slice.part_begin);
+    slice.row_end = s.parts().begin(slice.part_end);
+    work(slice, alone.context);
   }
+}
+
+// All rows of a layer as one slice.
+static ThreadSlice whole_layer(const LayerShape& s) {
+  ThreadSlice slice{};
+  slice.groups = s.groups();
+  slice.row_end = s.rows;
+  slice.part_end = s.parts().count;
+  return slice;
 }
 
 UNROLLED_INLINE int units_in_group(const LayerShape& shape, int unit) {

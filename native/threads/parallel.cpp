@@ -2,6 +2,14 @@
 
 #include <dlfcn.h>
 #include <sched.h>
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
+#include <ctime>
+#endif
 
 #include <cstdlib>
 #include <exception>
@@ -30,7 +38,10 @@ void Barrier::wait() {
   const unsigned round = round_.load(std::memory_order_acquire);
   if (waiting_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
     waiting_.store(0, std::memory_order_relaxed);
-    round_.store(round + 1, std::memory_order_release);
+    round_.store(round + 1);
+#if defined(__linux__)
+    if (sleeping_.load() > 0) syscall(SYS_futex, &round_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+#endif
     return;
   }
   for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
@@ -38,8 +49,21 @@ void Barrier::wait() {
     if (spins < kSpins)
       pause();
     else
-      sched_yield();
+      sleep(round);
   }
+}
+
+// Sleep until the round ends, or for a millisecond: a thread that failed wakes nobody. A thread that slept goes on at once when
+// it is woken; one that yielded waits for a turn of the other program (LOG.md has the figures).
+void Barrier::sleep([[maybe_unused]] unsigned round) {
+#if defined(__linux__)
+  constexpr timespec kNap{0, 1000000};
+  sleeping_.fetch_add(1);
+  syscall(SYS_futex, &round_, FUTEX_WAIT_PRIVATE, round, &kNap, nullptr, 0);
+  sleeping_.fetch_sub(1);
+#else
+  sched_yield();
+#endif
 }
 
 namespace {

@@ -22,8 +22,8 @@ inline void pause() {
 
 struct BarrierBroken {};
 
-// A barrier of `size` threads that is passed thousands of times a second: it spins first, and yields when the machine
-// is busy.
+// A barrier of `size` threads that is passed thousands of times a second: a thread spins first, and sleeps when another is
+// so late that the machine must be busy.
 class Barrier {
  public:
   explicit Barrier(int size) : size_(size) {}
@@ -32,8 +32,10 @@ class Barrier {
   void abort() { broken_.store(true, std::memory_order_release); }
 
  private:
+  void sleep(unsigned round);
   const int size_;
   alignas(64) std::atomic<int> waiting_{0};
+  std::atomic<int> sleeping_{0};
   alignas(64) std::atomic<unsigned> round_{0};
   std::atomic<bool> broken_{false};
 };

@@ -28,6 +28,8 @@ enum ScratchSlot {
   kScratchDecoderSums = 4,      // gate sums of some units
   kScratchDecoderNormed = 5,    // normalized rows
   kScratchDecoderSampling = 6,  // logits in double, probabilities and the order of tokens
+  // portable_step.hpp
+  kScratchPortable = 4,  // states, gates and odds of some rows
   kScratchSlotCount = 8,
 };
 

@@ -1,4 +1,4 @@
-"""The settings of sample, eval, explain, report, score, predict and bench; `options.py` has the others, and these too."""
+"""The settings of sample, eval, explain, report, score, predict, bench and serve; `options.py` has the others, and these."""
 
 from __future__ import annotations
 
@@ -152,3 +152,19 @@ class BenchOptions:
     seed: int = option(1, "Random seed of `learning`.", ge=0, lt=2**62)
     svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",), writes="svg")
     force: bool = force_option()
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where the server listens, and who may use it."""
+
+    host: str = option(
+        "127.0.0.1", "Address to listen on. Any other than one of this machine alone needs --api-key-file; 0.0.0.0: all."
+    )
+    port: int = option(8000, "Port to listen on; 0: any free one.", ge=0, le=65535)
+    runs: str = option("runs", "Folder of the runs that are served if no RUN is given, and of new trainings.")
+    api_key_file: str | None = option(None, "File with a key that clients must send: Authorization: Bearer KEY.", reads=True)
+    allow_host: tuple[str, ...] = option(
+        (), "Name by which the server may be reached, besides IP addresses and localhost; may be repeated."
+    )
+    max_upload: int = option(256, "Largest uploaded file, in MiB.", ge=1, le=2**20)

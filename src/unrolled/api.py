@@ -86,7 +86,7 @@ def train(
 @keyword_arguments(*OPTION_CLASSES, exclude=("source", "target"))
 def train_table(
     table: Any = None,
-    source: str | None = None,
+    source: str | Sequence[str] | None = None,
     target: str | None = None,
     progress: bool = True,
     *,
@@ -94,12 +94,12 @@ def train_table(
     allow_change: bool = False,
     **options: Unpack[TrainTableKwargs],
 ) -> TableModel:
-    """Train a model to predict one column of a table from another, and return the one with the best validation loss.
+    """Train a model to predict one column of a table from others, and return the one with the best validation loss.
 
     Args:
         table: A file (CSV, TSV, JSON lines, CoNLL, Parquet), or `builtin:NAME`, which knows its columns; or a frame of
             pandas or polars, an Arrow table, a dictionary of columns, or a list of dictionaries.
-        source: Input column, as NAME or NAME:KIND.
+        source: Input column, as NAME or NAME:KIND; or a list of them.
         target: Column to predict, as NAME or NAME:KIND. The kinds determine the sequence mode.
         progress: Whether to print progress on stderr.
         resume: A run folder to continue exactly where it stopped; then no table and no columns.

@@ -34,6 +34,7 @@ def option(
     by_recipe: bool = False,
     reads: bool = False,
     writes: str = "",
+    is_list: bool = False,
 ) -> Any:
     """Declare one setting as a dataclass field.
 
@@ -45,12 +46,24 @@ def option(
         old_values: Earlier spellings of a value, each with its present one.
         by_recipe: Whether the training recipe chooses the value if the user does not set it.
         reads: Whether the value is a path that is read.
+        is_list: Whether several values, in a list or a repeated flag, are joined by commas (see `join_list`).
         writes: The kind of what is written to the path that the value is, as in `output_paths`; "": it is no such path.
     """
     bounds = {name: bound for name, bound in {"gt": gt, "ge": ge, "lt": lt, "le": le}.items() if bound is not None}
     metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "by_recipe": by_recipe}
-    metadata |= {"reads": reads, "writes": writes}
+    metadata |= {"reads": reads, "writes": writes, "is_list": is_list}
     return dataclasses.field(default=default, metadata=metadata | bounds)
+
+
+def join_list(values: Iterable[str]) -> str:
+    """Return several values as one: separated by commas, with quotes around one that has a comma, as in CSV.
+
+    Example:
+        >>> join_list(["age", "first, last"])
+        'age,"first, last"'
+    """
+    quoted = ['"' + value.replace('"', '""') + '"' if "," in value else value for value in values]
+    return ",".join(quoted)
 
 
 def force_option() -> Any:
@@ -144,6 +157,8 @@ def from_dict(option_class: type[Options], values: Mapping[str, Any], origin: st
             raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, fields)}")
         if isinstance(value, str):
             renamed[name] = fields[name].metadata["old_values"].get(value, value)
+        elif isinstance(value, list | tuple) and fields[name].metadata["is_list"]:
+            renamed[name] = join_list(map(str, value)) if len(value) > 1 else "".join(map(str, value)) or None
         elif isinstance(value, list):
             renamed[name] = tuple(value)
         elif isinstance(value, os.PathLike) and (fields[name].metadata["reads"] or fields[name].metadata["writes"]):

@@ -19,6 +19,7 @@ from unrolled.analysis_options import PredictOptions as PredictOptions
 from unrolled.analysis_options import ReportOptions as ReportOptions
 from unrolled.analysis_options import SampleOptions as SampleOptions
 from unrolled.analysis_options import ScoreOptions as ScoreOptions
+from unrolled.analysis_options import ServeOptions as ServeOptions
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import REGISTRIES as REGISTRIES
 from unrolled.option_fields import check as check
@@ -73,9 +74,13 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Source and target column of a table. Their kinds determine the sequence mode."""
+    """Source columns and target column of a table. Their kinds determine the sequence mode."""
 
-    source: str | None = option(None, "Input column, as NAME or NAME:KIND. Without it, INPUT is a text, not a table.")
+    source: str | None = option(
+        None,
+        "Input column, as NAME or NAME:KIND; several as NAME,NAME, or given again. Without it, INPUT is a text, not a table.",
+        is_list=True,
+    )
     target: str | None = option(
         None, "Column to predict, as NAME or NAME:KIND. KIND: text, label, number, labels, image, vector, frames."
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from unrolled.bench import BENCHMARKS, learning, run_interleaved, torch_lstm_has_bfloat16
+from unrolled.bench import BENCHMARKS, busy, learning, run_interleaved, torch_lstm_has_bfloat16
 from unrolled.bench.peers import PlainLSTM, PlainLSTMCells, SmallGPT
 from unrolled.bench.process import BenchProcess
 from unrolled.bench.workloads import WORKLOADS
@@ -29,6 +29,7 @@ TINY: dict[str, dict[str, Any]] = {
     "product": {"size": 16, "precision": "float32"},
     "our sampling": {"layers": 1, "hidden": 8, "streams": 2, "length": 3, "precision": "bfloat16"},
     "peer sampling": {"layers": 1, "hidden": 8, "streams": 2, "length": 3, "cells": True},
+    "onnx sampling": {"layers": 2, "hidden": 8, "streams": 2, "length": 3},
     "our encoding": {"megabytes": 1},
     "peer encoding": {"megabytes": 1},
 }
@@ -39,6 +40,7 @@ WORK = {
     "product": 2 * 16**3,
     "our sampling": 6,
     "peer sampling": 6,
+    "onnx sampling": 6,
     "our encoding": 1,
 }
 
@@ -168,11 +170,24 @@ def test_curves_stay_inside_their_picture() -> None:
             assert 0 <= y <= 420
 
 
+def test_steps_next_to_busy_processes_are_shares_of_quiet_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(busy, "SHAPE", {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4})
+    for name in ("ROUND_SECONDS", "SETTLE_SECONDS"):
+        monkeypatch.setattr(busy, name, 0.01)
+    monkeypatch.setattr(busy, "CONTENDERS", {name: busy.CONTENDERS[name] for name in ("ours", "nn.LSTM, 1 thread")})
+    monkeypatch.setattr(busy, "MAX_NEIGHBORS", 1)
+    quiet, beside_one = busy.training_steps(rounds=1)
+    assert [quiet["busy_processes"], beside_one["busy_processes"]] == [0, 1]
+    assert set(quiet["share_of_quiet"].values()) == {1.0}
+    for name, speed in beside_one["characters_per_second"].items():
+        assert beside_one["share_of_quiet"][name] == speed / quiet["characters_per_second"][name] > 0
+
+
 def test_parts_are_named(cli: Callable[..., Any]) -> None:
     done = cli("bench", "trainin")
     assert done.code == 2
     assert "'training'" in done.err
-    assert set(BENCHMARKS) == {"training", "kernels", "sampling", "encoding", "learning"}
+    assert set(BENCHMARKS) == {"training", "kernels", "sampling", "encoding", "learning", "busy"}
 
 
 def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(

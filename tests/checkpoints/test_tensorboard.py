@@ -12,7 +12,22 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.checkpoints.tensorboard import SCALARS, TensorBoardWriter
 from unrolled.cli.main import main
 
-SMALL = ("--hidden", "8", "--batch", "4", "--bptt", "16", "--sample-length", "12", "--eval-every", "15", "--out", "run")
+SMALL = (
+    "--hidden",
+    "8",
+    "--batch",
+    "4",
+    "--bptt",
+    "16",
+    "--sample-length",
+    "12",
+    "--eval-every",
+    "15",
+    "--eval-tokens",
+    "100",
+    "--out",
+    "run",
+)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 
-from support.cli import TINY_RUN, Cli
-from unrolled import __version__
+from support.cli import TINY_RUN, Cli, StandardInput
+from support.texts import sentences
+from unrolled import __version__, doctor
 from unrolled.cli.commands import train as train_command
-from unrolled.cli.main import COMMANDS
+from unrolled.cli.main import COMMANDS, main
 from unrolled.options import OPTION_CLASSES, PRESETS, EvaluateOptions, SampleOptions, flag_name
 
 RUNNING: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -29,11 +31,22 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "unrolled", *map(str, arguments)]
 
 
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a text of some 12 kB, trained once: the tests have copies."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "book.txt").write_text(sentences(400), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNROLLED_CACHE", str(folder / "cache"))
+        arguments = ["train", folder / "book.txt", *TINY_RUN, "--eval-tokens", 2000, "--steps", 60, "--out", folder / "run"]
+        assert main([str(argument) for argument in arguments]) == 0
+    return folder / "run"
+
+
 @pytest.fixture
-def run(cli: Cli, book: Path) -> str:
-    done = cli("train", book, *TINY_RUN, "--steps", 60, "--json")
-    assert done.code == 0, done.err
-    return str(json.loads(done.out)["run"])
+def run(finished_run: Path) -> str:
+    shutil.copytree(finished_run, "runs/book")
+    return "runs/book"
 
 
 def test_train_prints_one_document_and_the_next_command(cli: Cli, book: Path) -> None:
@@ -203,7 +216,7 @@ def test_any_bytes_train_as_bytes(cli: Cli, tmp_path: Path) -> None:
 
 def test_one_very_long_line_trains(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "line.txt"
-    path.write_text("abcdefghij " * 300_000, "utf-8")
+    path.write_text("abcdefghij " * 100_000, "utf-8")
     for documents in ("none", "line"):
         assert cli("train", path, *TINY_RUN, "--steps", 3, "--documents", documents).code == 0
 
@@ -219,6 +232,17 @@ def test_missing_things_are_named(cli: Cli, book: Path, run: str) -> None:
     assert cli("train", "--resume", book.parent / "empty").code == 4
     done = cli("train", book, "--out", run)
     assert (done.code, "exists already" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["report", "explain", "eval"])
+def test_a_text_that_is_gone_is_named_and_another_can_be_given(cli: Cli, run: str, name: str) -> None:
+    path = Path(run, "config.json")
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(config | {"inputs": ["gone.txt"]}), "utf-8")
+    done = cli(name, run)
+    assert (done.code, done.out) == (3, "")
+    assert "The text of this run is gone" in done.err.splitlines()[-1]
+    assert "No such file: gone.txt. Put it back; eval, score and explain also take another text" in done.err
 
 
 def test_damaged_models_are_refused(cli: Cli, run: str) -> None:
@@ -247,12 +271,15 @@ def test_divergence_has_its_code(cli: Cli, book: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_leaves_and_resume_goes_on(cli: Cli, book: Path, number: int, code: int) -> None:
-    process = subprocess.Popen(command("train", book, *TINY_RUN, "--steps", 100000), **RUNNING)
-    log = Path("runs/book/metrics.jsonl")
-    wait_until(lambda: log.exists() and log.stat().st_size > 500)
+    pace = ("--steps", 100000, "--save-every", 0.1)
+    process = subprocess.Popen(command("train", book, *TINY_RUN, *pace), **RUNNING)
+    log, checkpoints = Path("runs/book/metrics.jsonl"), Path("runs/book/checkpoints")
+    wait_until(lambda: log.exists() and log.stat().st_size > 500 and any(checkpoints.glob("step-*")))
+    busy = cli("train", "--resume", "runs/book")
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == code, err
+    assert (busy.code, "being trained by another process" in busy.err) == (2, True)
     assert "stopped and saved; continue with: unrolled train --resume runs/book" in err
     step = max(int(path.name[5:]) for path in Path("runs/book/checkpoints").iterdir())
     done = cli("train", "--resume", "runs/book", "--steps", step + 5, "--json")
@@ -291,16 +318,12 @@ def test_a_closed_pipe_is_quiet(run: str) -> None:
     assert process.returncode == 141
 
 
-def test_text_comes_from_standard_input(book: Path) -> None:
-    done = subprocess.run(
-        command("train", "-", *TINY_RUN, "--steps", 4),
-        input=book.read_text("utf-8"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "next: unrolled sample runs/stdin" in done.stderr
-    subprocess.run(command("train", "--resume", "runs/stdin", "--steps", 6), check=True, capture_output=True)
+def test_text_comes_from_standard_input(cli: Cli, book: Path) -> None:
+    with StandardInput(book):
+        done = cli("train", "-", *TINY_RUN, "--steps", 4)
+    assert done.code == 0
+    assert "next: unrolled sample runs/stdin" in done.err
+    assert cli("train", "--resume", "runs/stdin", "--steps", 6).code == 0
 
 
 @pytest.mark.serial
@@ -339,8 +362,8 @@ def test_nothing_heavy_is_imported_before_arguments_are_parsed() -> None:
 def test_torchs_compiler_is_never_imported(book: Path) -> None:
     """It costs a second and 70 MB, and several of torch's conveniences import it unasked."""
     code = (
-        "import sys, unrolled; m = unrolled.train(sys.argv[1], steps=20, hidden=8, progress=False, out='r');"
-        "m = unrolled.load('r'); m.sample(length=5); m.evaluate(); unrolled.train(resume='r', steps=21, progress=False);"
+        "import sys, unrolled; m = unrolled.train(sys.argv[1], steps=9, hidden=8, eval_tokens=99, progress=False, out='r');"
+        "m = unrolled.load('r'); m.sample(length=5); m.evaluate(); unrolled.train(resume='r', steps=10, progress=False);"
         "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(book)], capture_output=True, text=True, check=True)
@@ -353,7 +376,8 @@ def test_no_arguments_train_on_the_built_in_corpus(cli: Cli) -> None:
     assert "the built-in corpus" in done.err
 
 
-def test_doctor_says_what_there_is(cli: Cli) -> None:
+def test_doctor_says_what_there_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "TRAIN_SECONDS", 2.0)
     done = cli("doctor", "--json")
     findings = json.loads(done.out)
     assert done.code == 0, findings
@@ -402,6 +426,10 @@ def test_settings_of_a_file_are_checked_like_flags(cli: Cli, book: Path, tmp_pat
     path.write_text(content, "utf-8")
     done = cli("train", book, "--config", path)
     assert (done.code, sentence in done.err) == (2, True), done.err
+
+
+def test_settings_of_a_file_may_have_old_names(cli: Cli, book: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
     path.write_text("rnn_size = 8\nsteps = 2\n", "utf-8")
     assert cli("train", book, "--config", path, "--sample-length", 0).code == 0
     assert json.loads(Path("runs/book/config.json").read_text())["options"]["hidden"] == 8
@@ -452,15 +480,6 @@ def test_a_run_that_never_began_is_begun_again(cli: Cli, book: Path) -> None:
     assert (done.code, "go on with it: --resume r" in done.err) == (2, True)
     done = cli("train", book, *TINY_RUN, "--steps", 2, "--out", __file__)
     assert (done.code, "and is no run" in done.err) == (2, True)
-
-
-def test_two_processes_do_not_train_one_run(cli: Cli, book: Path) -> None:
-    process = subprocess.Popen(command("train", book, *TINY_RUN, "--steps", 100000, "--save-every", 0.2), **RUNNING)
-    wait_until(lambda: any(Path("runs/book/checkpoints").glob("step-*")))
-    done = cli("train", "--resume", "runs/book")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
-    assert (done.code, "being trained by another process" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize("arguments", [["sample", "RUN", "--length", 2000], ["eval", "RUN", "--json"], ["train", "--help"]])

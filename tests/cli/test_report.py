@@ -77,21 +77,28 @@ def test_a_table_is_reported(cli: Cli, runs: dict[str, str], name: str, browser:
 STEP_BY_STEP = ("many-to-one", "many-to-many")
 
 
-@pytest.mark.parametrize("name", [name for name in MODES if name not in STEP_BY_STEP])
-def test_rows_of_other_modes_are_not_explained(cli: Cli, runs: dict[str, str], name: str) -> None:
-    done = cli("explain", runs[name], "--threads", 1, "--length", 200, "--out", "rows.html")
-    assert done.code == 2
-    assert "explain works for models that" in done.err
-
-
-@pytest.mark.parametrize("name", STEP_BY_STEP)
-def test_rows_are_explained_where_they_are_read_step_by_step(
-    cli: Cli, runs: dict[str, str], name: str, browser: Browser
-) -> None:
-    done = cli("explain", runs[name], "--threads", 1, "--length", 200, "--out", "rows.html")
+@pytest.mark.parametrize("name", list(MODES))
+def test_rows_of_every_mode_are_explained(cli: Cli, runs: dict[str, str], name: str, browser: Browser) -> None:
+    done = cli("explain", runs[name], "--threads", 1, "--length", 200, "--out", "rows.html", "--json")
     assert done.code == 0, done.err
-    with open_page(browser, Path("rows.html").absolute(), ready="#text .chunk span") as opened:
-        assert opened.locator('[data-view="surprisal"]').is_hidden()
+    found = json.loads(done.out)
+    assert found["rows"]
+    assert all(row["answer"] is not None and row["columns"] for row in found["rows"])
+    wrong = [row["wrong"] for row in found["rows"]]
+    assert wrong == sorted(wrong, key=lambda is_wrong: not is_wrong)
+    with open_page(browser, Path("rows.html").absolute(), ready="#rows .row") as opened:
+        assert opened.locator("#rows .row").count() == min(40, len(found["rows"]))
+        has_pictures = name in ("one-to-one", "synced")
+        assert opened.locator("#rows img").count() == has_pictures * min(40, len(found["rows"]))
+        opened.set_viewport_size({"width": 400, "height": 800})
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 400
+    assert Path("rows-neurons.html").exists() == (name in STEP_BY_STEP)
+    if name in STEP_BY_STEP:
+        with open_page(browser, Path("rows-neurons.html").absolute(), ready="#text .chunk span") as opened:
+            assert opened.locator('[data-view="surprisal"]').is_hidden()
+    else:
+        refused = cli("explain", runs[name], "--threads", 1, "--terminal")
+        assert (refused.code, "read a text step by step" in refused.err) == (2, True)
     assert cli("explain", runs[name], "--clamp", "0.1=0", "--threads", 1).code == 2
 
 

@@ -384,15 +384,6 @@ def test_places_and_models_that_cannot_be(tmp_path: Path, cli: Cli) -> None:
     assert cli("export", path, "--to", "docx").code == 2
 
 
-def test_a_model_of_a_table_is_refused_with_the_reason(cli: Cli) -> None:
-    Path("t.csv").write_text("word,back\n" + "".join(f"{word},{word[::-1]}\n" for word in ("abc", "bcd", "cab") * 8))
-    options = ["--steps", 2, "--hidden", 8, "--layers", 1, "--batch", 4, "--out", "r", "--sample-length", 0]
-    assert cli("train", "t.csv", "--source", "word", "--target", "back", *options).code == 0
-    refused = cli("export", "r", "--to", "onnx")
-    assert refused.code == 2
-    assert "is a model of a table, and only models of texts are exported" in refused.err
-
-
 def test_what_rounding_costs_is_measured_on_a_text(tmp_path: Path) -> None:
     path = saved_model(tmp_path / "m.safetensors", "lstm", has_eos=False)
     text = tmp_path / "text.txt"

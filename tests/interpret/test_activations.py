@@ -456,7 +456,7 @@ def read_by_hand(answerer: Predictor, cell: Cell) -> list[Tensor]:
     """Return the states `(S, H)` of each encoder layer, one step at a time, the backward half from the last step on."""
     model = answerer.model
     reader = model.encoder
-    xs = reader.input_layer(answerer.collate([answerer.spec.source.encode_source(cell)])["source"])
+    xs = reader.input_layer(answerer.collate([answerer.spec.encode_source(cell)])["source"])
     found = []
 
     def run(cell: Any, inputs: list[Tensor]) -> list[Tensor]:
@@ -495,7 +495,7 @@ def test_a_row_is_encoded_as_by_hand_and_predicted_as_by_predict(
     expected = read_by_hand(answerer, own)
     if expected:
         assert list(found.encoder) == ["h", *(["c"] if cell == "lstm" else []), *GATES[cell]]
-        steps = len(answerer.spec.source.encode_source(own))
+        steps = len(answerer.spec.encode_source(own))
         assert all(values.shape == (steps, 2, 12) for values in found.encoder.values())
         for layer, states in enumerate(expected):
             torch.testing.assert_close(torch.from_numpy(found.encoder["h"][:, layer]), states, **CLOSE)
@@ -551,7 +551,7 @@ def test_decoder_activations_are_its_steps(tables: dict[str, PairDataset], mode:
     assert all(values.shape == (len(symbols), 2, 12) for values in found.decoder.values())
     assert (found.attention is not None) == attention
     with torch.no_grad():
-        memory = model.encode(answerer.collate([answerer.spec.source.encode_source(own)]))
+        memory = model.encode(answerer.collate([answerer.spec.encode_source(own)]))
         state = model.decoder.initial_state(memory)
         for at, symbol in enumerate(symbols):
             _, layers, weights = model.decoder.step(state, memory, at)
@@ -563,7 +563,7 @@ def test_decoder_activations_are_its_steps(tables: dict[str, PairDataset], mode:
                 np.testing.assert_allclose(found.attention[at], weights[0].numpy(), atol=1e-5)
             state = model.decoder.append(state, layers, torch.tensor([symbol]))
     if found.attention is not None:
-        assert found.attention.shape == (len(symbols), len(answerer.spec.source.encode_source(own)))
+        assert found.attention.shape == (len(symbols), len(answerer.spec.encode_source(own)))
         np.testing.assert_allclose(found.attention.sum(1), 1, atol=1e-5)
     names = {f"decoder.{name}" for name in found.decoder} | {f"encoder.{name}" for name in found.encoder}
     assert set(found.arrays()) == names | ({"attention"} if attention else set())

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = (
     "isa/plain.cpp",
+    "isa/portable_plain.cpp",
     "isa/cpu_features.cpp",
     "threads/parallel.cpp",
     "args/decoder_args.cpp",

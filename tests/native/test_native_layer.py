@@ -21,7 +21,7 @@ from unrolled.nn.kernels.native_layer import input_products
 from unrolled.nn.kernels.select import available_kernels
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
-from unrolled.training import optim
+from unrolled.training import polar_express
 
 pytestmark = pytest.mark.usefixtures("best_set_again")
 
@@ -97,14 +97,14 @@ def on_threads(numbers: tuple[int, ...], work: Any) -> list[Any]:
 
 
 @built
+@pytest.mark.parametrize("units", [40, 544], ids=["by-rows", "by-units"])  # small layers are shared by rows
 @pytest.mark.parametrize("gathered", [False, True], ids=["dense", "gathered"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("instructions", SETS)
-def test_numbers_do_not_depend_on_who_takes_which_piece(instructions: str, kind: str, gathered: bool) -> None:
+def test_numbers_do_not_depend_on_who_takes_which_piece(instructions: str, kind: str, gathered: bool, units: int) -> None:
     """Threads take pieces of each other's shares: five of them on two cores do it at every turn, and one never."""
     NATIVE.set_isa(instructions)
     torch.manual_seed(3)
-    units = 544  # too wide to be shared by rows
     cell = made(kind, 64, units, True)
     first = [torch.randn(50, units) for _ in cell.initial_state(1)]
     ids = torch.randint(7, (9, 50)) if gathered else None
@@ -212,14 +212,14 @@ def test_squares_are_turned_as_their_polynomials_say(instructions: str, size: in
     blocks = torch.randn(5, size, size) @ torch.randn(size, size) / size
     NATIVE.set_isa(instructions)
     assert NATIVE.has_polar_express(size) == (instructions == "amx")
-    turned = optim.orthogonal_update(blocks)
+    turned = polar_express.polar_express(blocks).float()
     x = blocks.double()
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) * optim.NORM_MARGIN)
-    for a, b, c in optim.POLAR_EXPRESS:
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * polar_express.NORM_MARGIN)
+    for a, b, c in polar_express.POLAR_EXPRESS:
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
     assert (turned - x).norm() < 0.08 * x.norm(), "nine products in a row, each rounded to bfloat16"
-    assert torch.equal(turned, optim.orthogonal_update(blocks))
+    assert torch.equal(turned, polar_express.polar_express(blocks).float())
 
 
 @built

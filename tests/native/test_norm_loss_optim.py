@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from support.native import BOUNDS, NATIVE, SETS, built, precisions
+from support.native import BOUNDS, KINDS, NATIVE, SETS, built, precisions
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.kernels import native
 from unrolled.nn.kernels.select import set_kernel
@@ -18,6 +18,7 @@ from unrolled.nn.loss import cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions
 from unrolled.text.batching import IGNORE_INDEX
 from unrolled.training import optim
+from unrolled.training.optim import clip_gradient, make_optimizer
 
 pytestmark = pytest.mark.usefixtures("best_set_again")
 
@@ -200,3 +201,33 @@ def test_arrays_come_from_torch_and_from_others() -> None:
     for wrong in (numbers.T, numbers.to("meta"), numbers.to_sparse(), 5, None, "numbers"):
         with pytest.raises((TypeError, ValueError)):
             NATIVE.grad_norm([wrong], 1)
+
+
+@built
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weights_do_not_depend_on_the_number_of_threads(kind: str, optimizer: str) -> None:
+    """Layers shared by rows and by units, residual layers with norms, the table of inputs, the head and both optimizers."""
+
+    def train(threads: int, hidden: int) -> list[Tensor]:
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        model = RecurrentLM(65, ModelOptions(cell=cast(Any, kind), hidden=hidden, layers=2, residual=True))
+        set_kernel(model, "native")
+        options = TrainingOptions(optimizer=cast(Any, optimizer))
+        optim, generator = make_optimizer(model, options), torch.Generator().manual_seed(1)
+        for _ in range(2):
+            inputs, targets = (torch.randint(65, (5, 83), generator=generator) for _ in range(2))
+            loss, _ = model.loss({"inputs": inputs, "targets": targets}, model.stack.initial_state(83))
+            model.zero_grad()
+            loss.backward()
+            optim.step(1e-2, clip_gradient(model.parameters(), options)[1])
+        return [loss.detach(), *(weight.detach() for weight in model.parameters())]
+
+    before = torch.get_num_threads()
+    try:
+        for hidden in (40, 256):
+            first, *others = (train(threads, hidden) for threads in (1, 2, 3, 8))
+            assert all(torch.equal(one, other) for weights in others for one, other in zip(first, weights, strict=True))
+    finally:
+        torch.set_num_threads(before)

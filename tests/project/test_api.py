@@ -11,7 +11,7 @@ import pytest
 import unrolled
 from unrolled.errors import UsageError
 
-SMALL: dict[str, Any] = {"hidden": 16, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False}
+SMALL: dict[str, Any] = {"hidden": 16, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "eval_tokens": 100}
 
 
 def test_three_lines_do_the_whole_thing(book: Path) -> None:

@@ -21,6 +21,7 @@ from unrolled.options import (
     ReportOptions,
     SampleOptions,
     ScoreOptions,
+    ServeOptions,
     flag_name,
 )
 
@@ -28,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 OTHER_PROGRAMS = {
     *("--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--max-restarts"),
     *("--nodes", "--ntasks-per-node", "--scoring", "--measure", "--compare", "--megabytes", "--debug"),
+    *("--data-binary", "--no-stream"),
 }
-"""Flags of torchrun, srun, benchmarks/figures.py and benchmarks/scaling.py, which the documents name."""
+"""Flags of torchrun, srun, curl, llm, benchmarks/figures.py and benchmarks/scaling.py, which the documents name."""
 
 OTHERS = (
     SampleOptions,
@@ -41,6 +43,7 @@ OTHERS = (
     BenchOptions,
     ExportOptions,
     ImportOptions,
+    ServeOptions,
 )
 README = (ROOT / "README.md").read_text("utf-8")
 

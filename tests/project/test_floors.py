@@ -11,7 +11,7 @@ FLOORS = [
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"exchange"}, {"models"},
-    {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
+    {"server"}, {"api", "doctor"}, {"bench"}, {"cli"}, {"__main__"},
 ]  # fmt: skip
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
@@ -22,10 +22,10 @@ ORDER = {
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
-        "cell_values", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
+        "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
         "label_columns", "numeric_columns", "image_column", "columns", "modes", "column_profile", "type_inference",
-        "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series", "spec",
-        "column_text", "row_tally", "pair_batching", "row_splits",
+        "table_format", "json_files", "delimited_files", "conll_files", "table_files", "frames", "series",
+        "source_columns", "spec", "column_text", "row_tally", "pair_batching", "row_splits",
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "attention", "encoder", "decoder", "encoder_decoder",
@@ -36,7 +36,7 @@ ORDER = {
     ],
     "runtime": [
         "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
-        "portable_draw",
+        "portable_draw", "native_portable",
     ],
     "generation": [
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
@@ -46,29 +46,38 @@ ORDER = {
         "memorization",
     ],
     "interpret": [
-        "activations", "table_activations", "text_features", "probes", "intervention", "context_use", "gate_saturation",
-        "loss_breakdown",
+        "activations", "table_activations", "occlusion", "text_features", "probes", "intervention", "context_use",
+        "gate_saturation", "loss_breakdown",
     ],
     "training": [
-        "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis", "signals",
-        "grown_model", "fine_tuning", "resume", "callbacks", "tasks", "automatic_base", "trainer", "launch",
+        "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
+        "thread_control", "signals", "grown_model", "fine_tuning", "resume", "callbacks", "tasks", "automatic_base",
+        "trainer", "launch",
     ],
     "views": [
-        "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
-        "surprisal_page", "explorer", "report", "writer_page",
+        "png", "colored_text", "progress", "svg_curves", "notebook_progress", "prediction_writer", "js_linker", "html_page",
+        "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
-        "novel_samples", "baselines", "explain_text", "explain_table", "report_data", "report_text", "report_table",
+        "novel_samples",
+        "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
+        "report_table",
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
         "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
-        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph", "onnx_export",
-        "numpy_export", "card_export", "exports", "open_job",
+        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph",
+        "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
     ],
     "models": ["base", "text", "table"],
-    "bench": ["peers", "workloads", "process", "learning"],
+    "server": [
+        "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
+        "run_log", "runs", "prompt_scores", "states", "trainings", "table_worker", "table_process", "services",
+        "predict_routes", "completions", "text_routes", "state_routes", "run_routes", "training_routes", "prometheus",
+        "openapi", "app", "run_server",
+    ],
+    "bench": ["peers", "workloads", "process", "busy", "learning"],
     "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""

@@ -485,7 +485,7 @@ def sample_for_long(out: str) -> int:
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=LONG)])
 def test_a_signal_while_a_sample_is_written_does_not_wait_for_it(forks: Forks, number: int) -> None:
     write_data(forks.folder)
     path = forks.folder / f"sampling-{number}"

@@ -1,14 +1,15 @@
 """The command line, called in the process of the test."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-TINY_RUN = ("--hidden", 16, "--batch", 4, "--bptt", 8, "--sample-length", 20)
-"""Arguments of a training that takes part of a second."""
+TINY_RUN = ("--hidden", 16, "--batch", 4, "--bptt", 8, "--sample-length", 20, "--eval-tokens", 100)
+"""Arguments of a training that takes part of a second: half of it would be evaluations, if they read more."""
 
 
 class CommandResult(NamedTuple):
@@ -45,10 +46,13 @@ class StandardInput:
         self.path = path
 
     def __enter__(self) -> None:
-        self.before = os.dup(0)
+        self.before, self.stdin = os.dup(0), sys.stdin
         with open(self.path, "rb") as file:
             os.dup2(file.fileno(), 0)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)
 
     def __exit__(self, *error: object) -> None:
+        sys.stdin.close()
+        sys.stdin = self.stdin
         os.dup2(self.before, 0)
         os.close(self.before)

@@ -217,6 +217,9 @@ def test_skipped_rows_and_a_validation_table(cli: Cli) -> None:
     done = cli("train", path, *flags, "--out", "q")
     assert "58 rows: 53 to learn from, 5 for validation" in done.err
     assert json.loads(cli("eval", "q", "--json").out)["rows"] < 25
+    learned = "53 of the 58 rows of t.csv were trained on: these are not the figures of new rows"
+    assert learned in cli("eval", "q", path).err
+    assert "trained on" not in cli("eval", "q", other).err
 
 
 def test_the_seed_decides_the_validation_rows() -> None:

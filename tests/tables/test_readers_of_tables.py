@@ -241,7 +241,7 @@ def test_tables_of_series_are_refused(tmp_path: Path, cli: Cli) -> None:
     assert (refused.code, "value:number" in refused.err) == (3, True)
     said = cli("train", tmp_path / "long.csv", "--source", "value:number", "--target", "label", *TINY, "--out", "r")
     assert said.code == 0
-    with pytest.raises(UsageError, match="'t0,t1' names 2 columns, and one is read"):
+    with pytest.raises(UsageError, match="'t0,t1' names 2 columns, and one is expected"):
         open_table(str(tmp_path / "wide.csv")).find_column("t0,t1")
 
 

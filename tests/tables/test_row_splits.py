@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unrolled.checkpoints.model_file import TableModelFile
+from unrolled.errors import DataError
 from unrolled.options import TrainRequest
 from unrolled.training.tasks.table import TableTask
 
@@ -110,3 +112,18 @@ def test_single_rows_are_drawn_as_before_the_option(tmp_path: Path) -> None:
     task = open_task(write_rows(tmp_path / "t.csv", rows), split_by="row", test_fraction=0, seed=5)
     draws = np.random.default_rng([5, 2]).random(len(rows))
     assert task.validation_rows.tolist() == np.flatnonzero(draws < 1 - 0.9).tolist()
+
+
+def test_a_table_that_has_changed_is_refused_before_its_rows_are_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(word, "ab"[word[1] in "ae"]) for word in WORDS[:60]]
+    task = open_task(write_rows(tmp_path / "t.csv", rows))
+    assert task.num_trained_rows == 60 - len(task.validation_cells) - len(task.test_cells) == len(task.train_rows)
+    request = TrainRequest.build((task.table.name,), {"source": "text:text", "target": "label:label"}, "test").check()
+    model_file = TableModelFile(task.build_model(request), task.spec)
+    assert len(TableTask.reopen(request, task.origin, model_file).dataset) == 60
+    write_rows(tmp_path / "t.csv", rows[1:])
+    monkeypatch.setattr(TableTask, "_encode_rows", lambda *arguments: pytest.fail("the rows were encoded"))
+    with pytest.raises(DataError, match="table of this run has changed since"):
+        TableTask.reopen(request, task.origin, model_file)

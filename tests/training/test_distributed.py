@@ -4,6 +4,7 @@ import copy
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.forks import Forks
 from support.texts import sentences
 from unrolled.checkpoints.run_dir import Run
 from unrolled.nn.language_model import RecurrentLM
@@ -203,18 +205,37 @@ def test_a_rank_that_is_lost_costs_nothing(words: Path) -> None:
     kills(words, 1, 700)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' ps for the children of a process")
-def test_a_lost_process_is_reported_in_a_sentence(words: Path) -> None:
-    process = subprocess.Popen(
-        command(2, words, *ARGUMENTS, "--steps", 100_000, "--save-every", "0.2", "--out", "run"),
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    wait_for(lambda: (steps_saved("run") or [0])[-1] > 0 or process.poll() is not None)
-    os.kill(workers(process.pid)[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert errors.count("Another process of this training was lost") == 1, errors[-3000:]
-    assert "[rank" not in errors, "a traceback"
+def forked_ranks(folder: str, arguments: list[str], kills: bool) -> dict[str, Any]:
+    """Train with two forked processes, each with the environment that torchrun sets; return their exit codes.
+
+    With `kills`, the first process is killed once there is a checkpoint in `run`. Forked, they do not import torch again.
+    """
+    from unrolled.cli.main import main
+
+    os.chdir(folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    ranks = []
+    for rank in range(2):
+        ranks.append(os.fork())
+        if ranks[-1] == 0:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            os._exit(main(["train", *arguments]))
+    if kills:
+        wait_for(lambda: (steps_saved("run") or [0])[-1] > 0)
+        os.kill(ranks[0], signal.SIGKILL)
+    return {"codes": [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]}
+
+
+def test_a_lost_process_is_reported_in_a_sentence(words: Path, forks: Forks) -> None:
+    arguments = [str(words), *ARGUMENTS, "--steps", "100000", "--save-every", "0.2", "--out", "run"]
+    done = forks.call(forked_ranks, Path.cwd(), arguments, True, most=LIMIT)
+    assert done.value["codes"][0] == -signal.SIGKILL
+    assert done.value["codes"][1] > 0
+    assert done.err.count("Another process of this training was lost") == 1, done.err[-3000:]
+    assert "[rank" not in done.err, "a traceback"
 
 
 @pytest.mark.long
@@ -259,12 +280,12 @@ def test_a_short_text_is_shared_in_fewer_columns(tmp_path: Path) -> None:
     assert len(weights("two")["state/0"]) % 2 == 0
 
 
-def test_what_stops_the_first_rank_is_told_once() -> None:
-    done = subprocess.run(command(2, "missing.txt", "--steps", 2), capture_output=True, text=True, timeout=LIMIT)
-    assert done.returncode != 0
-    assert done.stderr.count("No such file: missing.txt") == 1
-    assert "The main process failed" in done.stderr
-    assert "[rank1]" not in done.stderr, "a traceback"
+def test_what_stops_the_first_rank_is_told_once(forks: Forks) -> None:
+    done = forks.call(forked_ranks, Path.cwd(), ["missing.txt", "--steps", "2"], False, most=LIMIT)
+    assert all(code > 0 for code in done.value["codes"]), done
+    assert done.err.count("No such file: missing.txt") == 1
+    assert "The main process failed" in done.err
+    assert "[rank1]" not in done.err, "a traceback"
 
 
 @pytest.mark.long

@@ -9,13 +9,23 @@ from typing import Any
 import pytest
 import torch
 
+from support.cli import TINY_RUN
 from unrolled.api import load
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, PRESETS, TrainRequest
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.diagnosis import VERDICTS, advise, diagnose
+from unrolled.training.diagnosis import (
+    TABLE_VERDICTS,
+    VERDICTS,
+    RunEvidence,
+    advice_from_run,
+    advise,
+    diagnose,
+    judge_table,
+    verdict,
+)
 from unrolled.training.recipe import (
     DROPOUT_BY_PRESSURE,
     RECIPE_OPTIONS,
@@ -99,6 +109,11 @@ def test_nothing_is_measured_for_a_budget_in_steps_or_epochs() -> None:
         assert "times" in sentence or "%" in sentence
 
 
+def test_a_short_text_is_read_as_often_as_its_smaller_batches_say() -> None:
+    _, sentence = choose_text_options(request(steps=100), TextStats(tokens=640, vocab_size=20), never)
+    assert sentence.endswith("batch 10 of 64 steps, muon: in 100 steps the text is read 100 times"), sentence
+
+
 def test_every_process_has_the_lanes_of_one() -> None:
     for ranks, rate in ((1, 0.008), (2, 0.008 * 2**0.5), (4, 0.016), (64, 0.016)):
         chosen, _ = choose_text_options(request(minutes=1), BOOK, at(70_000), ranks)
@@ -145,7 +160,7 @@ def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[...
 
 def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "unrolled")
-    values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4}
+    values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4, "eval_tokens": 100}
     outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), NullProgress()).train()
     assert any("tokens/s" in message for message in caplog.messages)
     assert load("r").network.options.hidden == 128  # a small text
@@ -155,7 +170,7 @@ def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCa
 def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more(
     book: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ("--hidden", 16, "--batch", 4, "--bptt", 8, "--sample-length", 20)
+    small = TINY_RUN
     monkeypatch.setattr("unrolled.nn.device.instruction_sets", lambda: ["avx2"])
     done = cli("train", book, *small, "--minutes", 0.01, "--out", "r", "--json")
     answer = json.loads(done.out)
@@ -214,6 +229,63 @@ def test_advice_never_contradicts_the_verdict(verdict: str, better_ngram: int | 
     assert not any(words in lines[0].lower() for words in CONTRADICTIONS[verdict])
     assert (better_ngram is None) or "5-gram" in lines[0]
     assert len(advise(f"{verdict}.", better_ngram, 60, (0.5, 1.0), True)) == 3 + (better_ngram is not None)
+
+
+FALLING = [(step, 3.0 - step / 100) for step in range(10, 110, 10)]
+
+
+@pytest.mark.parametrize("judged", VERDICTS)
+@pytest.mark.parametrize("train", [1.0, 1.39])
+def test_advice_from_a_run_never_contradicts_the_verdict(judged: str, train: float) -> None:
+    diagnosis = f"{judged}: {train} nats per character on the training text, 1.400 on the validation text."
+    for curve in (FALLING, FALLING[:2], [(step, 2.0) for step, _ in FALLING]):
+        for epochs in (0.3, 9.0):
+            lines = " ".join(advice_from_run(diagnosis, RunEvidence(curve, epochs, 128, 0.2))).lower()
+            assert not any(words in lines for words in CONTRADICTIONS[judged])
+            assert "twice as long" not in lines or judged in ("Underfit", "Limited by time or size")
+            assert "--hidden" not in lines or judged in ("As good as this text allows", "Limited by time or size")
+
+
+def test_advice_is_only_given_where_the_run_has_evidence() -> None:
+    underfit = "Underfit: 1.390 nats per character on the training text, 1.400 on the validation text."
+    (line,) = advice_from_run(underfit, RunEvidence(FALLING, 0.5, 128, 0.1))
+    assert line.startswith("Train twice as long: the validation loss still fell by 20% in the last half of the run")
+    assert line.endswith("from 2.500 to 2.000.")
+    assert advice_from_run(underfit, RunEvidence(FALLING[:3], 0.5, 128, 0.1)) == []  # too few evaluations to say
+    assert advice_from_run(underfit, RunEvidence([(step, 2.0) for step, _ in FALLING], 0.5, 128, 0.1)) == []
+    overfit = "Overfit: 0.900 nats per character on the training text, 1.400 on the validation text."
+    dropout, data = advice_from_run(overfit, RunEvidence(FALLING, 6.0, 128, 0.1))
+    assert dropout.startswith("Use --dropout 0.2 (it was 0.1)")
+    assert data.startswith("Use more text")
+    assert len(advice_from_run(overfit, RunEvidence(FALLING, 6.0, 128, 0.5))) == 1  # no more dropout than half
+    size = "Limited by time or size: 1.390 nats per character on the training text, 1.400 on the validation text."
+    assert advice_from_run(size, RunEvidence([(1, 2.0)], 6.0, 128, 0.1))[0].startswith("Use --hidden 160, a quarter more")
+    assert advice_from_run("No rows were held out.", RunEvidence(FALLING, 6.0, 128, 0.1)) == []
+    assert advise(underfit, None, 0, (1.0, 1.0), False, RunEvidence(FALLING, 0.5, 128, 0.1)) == [line]
+
+
+@pytest.mark.parametrize(
+    ("losses", "best_at", "epochs", "words"),
+    [
+        ((0.2, 0.9), 0.5, 9.0, "Overfit"),
+        ((0.88, 0.9), 0.5, 9.0, "As good as these rows allow"),
+        ((0.01, 0.02), 1.0, 9.0, "As good as these rows allow"),
+        ((0.2, 0.9), 1.0, 9.0, "Limited by the rows"),
+        ((0.88, 0.9), 1.0, 9.0, "Limited by time or size"),
+        ((0.88, 0.9), 1.0, 0.5, "Underfit"),
+        ((1.5, 1.7), 1.0, 2.6, "Underfit"),
+    ],
+)
+def test_a_table_has_a_verdict(losses: tuple[float, float], best_at: float, epochs: float, words: str) -> None:
+    diagnosis = (
+        f"accuracy 0.5 on 40 validation rows. Loss {losses[0]:.3f} on training rows, {losses[1]:.3f} on validation rows."
+    )
+    judged = judge_table(*losses, best_at, epochs, 40)
+    assert judged.startswith(f" {words}: ")
+    assert verdict(diagnosis + judged) == TABLE_VERDICTS[words]
+    assert judge_table(*losses, best_at, epochs, 5) == ""
+    lines = advice_from_run(diagnosis + judged, RunEvidence(FALLING, epochs, 128, 0.1, "rows"))
+    assert ("Use more rows" in " ".join(lines)) == (words in ("Overfit", "Limited by the rows"))
 
 
 def test_short_budgets_are_looked_at_less() -> None:

@@ -19,7 +19,7 @@ from unrolled.training.callbacks import NullProgress
 
 SETTINGS: dict[str, Any] = {
     "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "token_dropout": 0.0,
-    "state_reset_prob": 0.0, "optimizer": "adamw",
+    "state_reset_prob": 0.0, "optimizer": "adamw", "eval_tokens": 100,
 }  # fmt: skip
 
 
@@ -146,9 +146,9 @@ def test_other_conditions_are_refused_unless_they_are_allowed(book: Path, caplog
     path = Path("run", "config.json")
     config = json.loads(path.read_text())
     config["environment"]["torch"] = "1.0"
-    config["environment"]["threads"] = 77
+    config["environment"]["device"] = "cuda"
     path.write_text(json.dumps(config))
-    with pytest.raises(UsageError, match=r"torch was 1\.0.*threads was 77.*--allow-change"):
+    with pytest.raises(UsageError, match=r"torch was 1\.0.*device was cuda.*--allow-change"):
         launch.resume_run(Path("run"), {}, NullProgress())
     assert launch.resume_run(Path("run"), {}, NullProgress(), allow_change=True).train().steps == 20
     assert any("bit for bit" in message for message in caplog.messages)

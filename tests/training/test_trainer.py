@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.native import built
 from support.runs import assert_same_run, logged
 from unrolled.api import load
 from unrolled.checkpoints.model_file import load_text_model
@@ -23,11 +24,12 @@ from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, orthogonal_update
+from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer
+from unrolled.training.polar_express import polar_express
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.train_step import TrainStep
 
-SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32"}
+SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32", "eval_tokens": 200}
 
 
 def start(text: Path, out: str, **values: Any) -> launch.TrainingRun:
@@ -80,12 +82,21 @@ def test_a_look_that_a_signal_cut_short_is_made_on_resume(
 
 
 def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None:
-    start(book, "r", steps=10).train()
+    start(book, "r", steps=2).train()
     with pytest.raises(UsageError, match=r"--hidden was 12, now 13, --lr was 0.008, now 0.1"):
         resume("r", hidden=13, lr=0.1, save_every=5.0)
-    outcome = resume("r", steps=20, threads=2).train()
-    assert outcome.steps == 20
-    assert resume("r").train().steps == 20
+    outcome = resume("r", steps=4, threads=2).train()
+    assert outcome.steps == 4
+    assert resume("r").train().steps == 4
+
+
+@built
+def test_a_resume_with_other_threads_is_the_same_run(book: Path) -> None:
+    options = {"kernels": "native", "precision": "float32"}
+    start(book, "straight", steps=20, threads=1, **options).train()
+    start(book, "resumed", steps=20, stop_after=10, threads=3, **options).train()
+    resume("resumed", threads=2).train()
+    assert_same_run(Path("straight"), Path("resumed"), 20)
 
 
 def test_a_resume_notices_edited_text(book: Path) -> None:
@@ -166,7 +177,7 @@ def test_a_model_that_is_too_sure_of_itself_is_kept_less_sure(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     text = "".join("abcdefgh"[index] for index in np.random.default_rng(0).integers(8, size=4000))
     Path("text.txt").write_text(text)
-    given: dict[str, Any] = {"steps": 120, "lr": 0.02, "dropout": 0.0, "hidden": 48, "eval_every": 60}
+    given: dict[str, Any] = {"steps": 120, "lr": 0.02, "dropout": 0.0, "hidden": 48, "eval_every": 60, "eval_tokens": 4000}
     work, raw = (start(Path("text.txt"), out, calibrate=out == "calibrated", **given) for out in ("calibrated", "raw"))
     work.train()
     raw.train()
@@ -271,7 +282,7 @@ def test_clipping_by_norm_and_by_value() -> None:
 def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
     torch.manual_seed(0)
     blocks = torch.randn(3, 32, 32)
-    values = torch.linalg.svdvals(orthogonal_update(blocks))
+    values = torch.linalg.svdvals(polar_express(blocks).float())
     assert 0.1 < values.min() < 0.7 < values.median() < values.max() < 2
     models = [RecurrentLM(5, ModelOptions(hidden=8)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())

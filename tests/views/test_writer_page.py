@@ -54,6 +54,7 @@ def test_the_page_writes_the_text_of_the_command_line(
     unknown = "A\u00c9e\u0301\ufb01\u201c"
     with open_page(browser, Path("m.html").resolve(), ready=READY) as page:
         assert SAME_BITS in page.inner_text("#verified")
+        assert page.get_attribute("#verified", "data-products") == "wasm"  # the policy of the page permits it
         prompts = (
             ("abc \u65e5", "abc \u65e5", 0.7, 12),
             (unknown, read, 0.5, 7),

@@ -1,53 +1,157 @@
-"""The neuron explorer of a table model: its rows one after the other, colored by the units of its encoder."""
+"""Explain a table model: its answers row by row, with what moved them, and the neuron explorer of its encoder."""
 
 from __future__ import annotations
 
+import dataclasses
+import html
 import itertools
 import logging
 import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from unrolled.analysis.explain_rows import ExplainedRow, explain_rows, row_json
 from unrolled.analysis.explain_text import ExplainResult, explorer_path, write_outputs
 from unrolled.analysis.table_session import TableSession
-from unrolled.display import plural
-from unrolled.errors import UsageError
+from unrolled.atomic_io import write_atomic
+from unrolled.display import Displayed, one_line, page_frame, plural
+from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations
 from unrolled.interpret.probes import ProbeReport, probe_units, too_short_to_probe
 from unrolled.interpret.table_activations import RowActivations, record_row
 from unrolled.options import ExplainOptions, PredictOptions
 from unrolled.output_paths import check_outputs
+from unrolled.tables.cell_values import Cell, display_text
+from unrolled.tables.source_columns import source_text
 from unrolled.text.tokenized_text import TokenizedText
+from unrolled.views.rows_page import rows_page
 
 logger = logging.getLogger(__name__)
 
-MAX_ROWS = 2000
+MAX_RECORDED_ROWS = 2000
+"""Rows on the page of the hidden units at most."""
+
+MAX_PRINTED_ROWS = 5
 
 
-def explain_table(session: TableSession, name: str | None, options: ExplainOptions) -> ExplainResult:
-    """Record a model's activations while it reads rows (None: its held-out rows), and write the page.
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ExplainTableResult(Displayed):
+    """Results of `TableModel.explain`: `rows`, errors first; and `neurons`, the hidden units, if the main source is a text that
+    is read step by step, else None."""
 
-    Each row starts from a zero state. If labels are aligned with the steps, the page displays the most probable ones. Raises
-    `UsageError` for a source that is no text or is not read step by step, and for `--clamp`.
+    session: TableSession
+    rows: list[ExplainedRow]
+    neurons: ExplainResult | None
+    page_path: Path | None
+
+    @property
+    def activations(self) -> Activations:
+        """The activations of the encoder. Raises `UsageError` if the main source is not a text read step by step."""
+        if self.neurons is None:
+            raise UsageError("This model reads no text step by step, so it has no activations of tokens: use model.trace.")
+        return self.neurons.activations
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"page": self.page_path, "rows": len(self.rows), "wrong": self._num_wrong}
+
+    @property
+    def _num_wrong(self) -> int:
+        return sum(row.is_wrong is True for row in self.rows)
+
+    def page_data(self) -> dict[str, Any]:
+        """Return the data of the page of rows."""
+        is_number = self.session.spec.target.target_tensor_kind == "floats"
+        neurons = None if self.neurons is None or self.neurons.page_path is None else self.neurons.page_path.name
+        return {
+            "title": self.session.name,
+            "subtitle": self.session.description,
+            "unit": "the unit of the answer" if is_number else "nats of the log probability of the answer",
+            "is_number": is_number,
+            "neurons": neurons,
+            "rows": [row_json(self.session, row) for row in self.rows],
+        }
+
+    def _repr_html_(self) -> str:
+        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(rows_page(self.page_data()))}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rows and the hidden units as JSON values, without arrays and pictures."""
+        neurons = {} if self.neurons is None else self.neurons.to_json()
+        rows = []
+        for row, data in zip(self.rows, self.page_data()["rows"], strict=True):
+            columns = [{k: v for k, v in column.items() if k not in ("src", "width", "height")} for column in data["columns"]]
+            rows.append(data | {"columns": columns, "answer": row.prediction.text, "truth": (data["truth"] or {}).get("text")})
+        return neurons | {"neurons_page": neurons.get("page"), "page": str(self.page_path), "rows": rows}
+
+    def summary(self) -> str:
+        """Return the first rows, the detectors and the paths of the pages as lines of text."""
+        lines = []
+        for row in self.rows[:MAX_PRINTED_ROWS]:
+            asked, answer = source_text(self.session.spec.sources, row.source), row.prediction
+            truth = "" if not row.is_wrong or row.truth is None else f" (truth: {one_line(display_text(row.truth.value))})"
+            probability = "" if answer.probability is None else f", {answer.probability:.0%}"
+            lines.append(f"{one_line(asked)} -> {one_line(answer.text)}{probability}{truth}")
+        judged = sum(row.is_wrong is not None for row in self.rows)
+        if judged:
+            lines.append(f"{self._num_wrong:,} of {plural(judged, 'answer')} {'is' if judged == 1 else 'are'} wrong")
+        if self.neurons is not None:
+            lines += [line.replace("page: ", "hidden units: ") for line in self.neurons.summary().split("\n")]
+        return "\n".join([*lines, f"page: {self.page_path}"])
+
+    def print_colored(self, neuron: str | None) -> None:
+        """Print the text of the rows on the terminal, colored by one unit, as `ExplainResult.print_colored` does."""
+        if self.neurons is None:
+            raise UsageError("--terminal is for models that read a text step by step, and this one does not: leave it out.")
+        self.neurons.print_colored(neuron)
+
+
+def explain_table(session: TableSession, name: Any, options: ExplainOptions) -> ExplainTableResult:
+    """Explain the answers to rows (None: the run's held-out rows), and write the page and that of the hidden units.
+
+    Each row starts from a zero state. If labels are aligned with the steps, the page of the hidden units displays the most
+    probable ones. Raises `UsageError` for `--clamp`, and for settings of the hidden units if no text is read step by step.
     """
-    check_outputs(options, (session.path, name), session.run_path, explorer_path(session))
-    if session.spec.source.tokenizer is None:
-        raise UsageError(
-            f"explain works for models that read text, and '{session.spec.source.name}' is {session.spec.source.kind}: "
-            "use `unrolled report` for this one."
-        )
+    page = explorer_path(session) if options.out is None else Path(options.out)
+    check_outputs(options, (session.path, name), session.run_path, page)
+    neurons_page = page.with_name(f"{page.stem}-neurons{page.suffix}")
+    check_outputs(ExplainOptions(out=str(neurons_page), force=options.force), (session.path, name), session.run_path)
     if options.clamp:
         raise UsageError("--clamp works for text models only: leave it out for a table model.")
+    rows = list(itertools.islice(session.iter_rows(name, options.header, options.encoding), MAX_RECORDED_ROWS))
+    if not rows:
+        raise DataError(f"{name if isinstance(name, str) else 'The table'} has no row that this model can read.")
+    neurons = _explain_neurons(session, [cell for cell, _ in rows], dataclasses.replace(options, out=str(neurons_page)))
+    if neurons is None and (options.terminal or options.save_activations is not None):
+        flag = "--terminal" if options.terminal else "--save-activations"
+        raise UsageError(f"{flag} is for models that read a text step by step, and this one does not: leave it out.")
+    if options.terminal:
+        return ExplainTableResult(session, [], neurons, None)
+    logger.info("leaving out parts of the rows")
+    predictor = session.predictor(PredictOptions(beam=1))
+    result = ExplainTableResult(session, explain_rows(session, predictor, iter(rows)), neurons, page)
+    write_atomic(page, rows_page(result.page_data()).encode())
+    return result
+
+
+def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainOptions) -> ExplainResult | None:
+    """Record the encoder while it reads rows, and write the page of its units; None if it reads no text step by step."""
+    if session.spec.source.tokenizer is None:
+        return None
     predictor = session.predictor(PredictOptions(beam=1))
     rows: list[RowActivations] = []
     num_tokens = 0
-    for cell in itertools.islice(session.iter_sources(name, options.header, options.encoding), MAX_ROWS):
+    for cell in cells:
         if num_tokens >= options.length:
             break
         rows.append(record_row(predictor, cell))
         num_tokens += len(rows[-1].source_tokens)
     if not rows or not rows[0].encoder:
-        raise UsageError("explain works for models that read step by step, and this one reads a row at once.")
+        return None
     logger.info(f"{plural(len(rows), 'row')}, {plural(num_tokens, 'token')}")
     activations = _concatenate_rows(rows)
     probe_report = _probe_units(activations, options)

@@ -37,10 +37,11 @@ def with_linear_baseline(
 ) -> MetricReport:
     """Return a report with the metrics of a linear classifier that learned from the training rows, `training_cells()`.
 
-    The report comes back as it is if the model does not read a text and predict one label, if scikit-learn is missing, or if
+    The report comes back as it is if the model does not read one text and predict one label, if scikit-learn is missing, or if
     the training rows cannot be read any more.
     """
-    if spec.source.kind != "text" or spec.target.kind != "label" or not importlib.util.find_spec("sklearn"):
+    is_one_text = spec.source.kind == "text" and not spec.others
+    if not is_one_text or spec.target.kind != "label" or not importlib.util.find_spec("sklearn"):
         return report
     try:
         rows = training_cells()

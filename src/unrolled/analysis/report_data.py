@@ -18,8 +18,9 @@ from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run
 from unrolled.display import Displayed, page_frame
 from unrolled.errors import UsageError
-from unrolled.options import ReportOptions, TrainRequest
+from unrolled.options import ModelOptions, ReportOptions, TrainRequest
 from unrolled.output_paths import check_outputs
+from unrolled.training.diagnosis import RunEvidence
 from unrolled.training.launch import is_table
 from unrolled.views.report import report_page
 
@@ -102,6 +103,13 @@ def run_sections(run: Run | None, tokens_per_epoch: int | None) -> dict[str, Any
             if isinstance(record.get("text"), str) and (record.get("val_nats") is None or _is_number(record["val_nats"]))
         ],
     }
+
+
+def run_evidence(run: Run, sections: dict[str, Any], options: ModelOptions, noun: str) -> RunEvidence:
+    """Return what the logs of a run show of what would help; `sections` is what `run_sections` returns."""
+    epochs = [record["epochs"] for record in _valid_records(run.metrics.read()) if _is_number(record.get("epochs"))]
+    curve = [(float(row[0]), float(row[3])) for row in sections["curves"]["validation"]]
+    return RunEvidence(curve, float(epochs[-1]) if epochs else 0.0, options.hidden, options.dropout, noun)
 
 
 def training_time(run: Run | None) -> dict[str, str]:

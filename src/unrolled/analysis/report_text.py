@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
-from unrolled.analysis.report_data import created_by, run_sections, training_time
+from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
 from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.evaluation.memorization import find_known_documents, measure_memorization
@@ -79,7 +79,7 @@ class TextReportBuilder:
             "command": f"unrolled sample {session.path.parent}",
             "headline": self._headline(evaluation, baselines, copying, probe_report),
             "diagnosis": history.get("diagnosis") or "",
-            "advice": self._advice(evaluation, baselines, copying, context_use),
+            "advice": self._advice(evaluation, baselines, copying, context_use, run_data),
             **run_data,
             "baselines": _baseline_rows(baselines, evaluation),
             "ngram_samples": [{"name": f"{n}-gram", "text": text} for n, text in self._ngram_samples().items()],
@@ -179,18 +179,25 @@ class TextReportBuilder:
         }, samples  # fmt: skip
 
     def _advice(
-        self, evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], context_use: ContextUse | None
+        self,
+        evaluation: Evaluation,
+        baselines: Baselines,
+        copying: dict[str, Any],
+        context_use: ContextUse | None,
+        run_data: dict[str, Any],
     ) -> list[str]:
         """Return what to try next: the facts are measured here, and judged in `training/diagnosis.py`."""
         order, best_nats = baselines.best_ngram
         sample_rate, text_rate = copying["new_ngrams"][7][1:] if len(copying["new_ngrams"]) > 7 else (1.0, 1.0)
         lengths = () if context_use is None else context_use.context_lengths
+        run, options = self.session.run, self.session.saved.options
         return advise(
             str(self.session.saved.history.get("diagnosis") or ""),
             better_ngram=order if best_nats < evaluation.nats - MIN_GAIN_NATS else None,
             longest_copy=copying["longest_copy"],
             new_ngram_rates=(sample_rate, text_rate),
             uses_longest_context=len(lengths) > 1 and context_use is not None and context_use.effective_context == lengths[-1],
+            evidence=None if run is None else run_evidence(run, run_data, options, "text"),
         )
 
     def _detectors(self, probe_report: ProbeReport | None) -> dict[str, Any] | None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from unrolled.analysis.linear_baseline import with_linear_baseline
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
-from unrolled.display import Displayed
-from unrolled.errors import DataError, UsageError
+from unrolled.display import Displayed, agree, plural
+from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
@@ -21,6 +21,7 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.row_tally import RowTally
+from unrolled.tables.source_columns import join_cells
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table, is_builtin_table, open_table, open_table_or_lines
 
@@ -77,7 +78,7 @@ class TableSession(Displayed):
         """A short description of columns and layers."""
         spec, options = self.spec, self.saved.model.options
         num_parameters = sum(weight.numel() for weight in self.saved.model.parameters())
-        columns = f"{spec.source.name}:{spec.source.kind} to {spec.target.name}:{spec.target.kind}"
+        columns = spec.columns_text.replace(" -> ", " to ")
         return f"{columns}, {options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
     def predictor(self, options: PredictOptions, tally: RowTally | None = None) -> Predictor:
@@ -114,6 +115,8 @@ class TableSession(Displayed):
             if is_frame(table_name)
             else open_table(table_name, "test", self.spec.table_format(header, encoding), stdin=True)
         )
+        if not is_frame(table_name) and (note := self._trained_note(table, table_name)):
+            logger.info(note)
         rows = self._read_rows(table)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
 
@@ -126,54 +129,81 @@ class TableSession(Displayed):
 
         return TableTask.reopen(*load_request(self.run), self.saved).training_cells()
 
-    def open_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> tuple[Table, str]:
-        """Return a table or frame to predict, and its source column; where that is a text, plain lines will do.
+    def _trained_note(self, table: Table, name: str) -> str:
+        """Return how many rows of a table were trained on if it is that of the run, else an empty text."""
+        if self.run is None or table.builtin is not None or name == "-":
+            return ""
+        from unrolled.checkpoints.run_data import load_request  # not at the top: predicting needs no training code
+        from unrolled.training.tasks.table import TableTask
+
+        try:
+            request, origin = load_request(self.run)
+            if table.digest() != origin["content_hash"]:
+                return ""
+            task = TableTask.reopen(dataclasses.replace(request, inputs=(name,)), origin, self.saved)
+        except UnrolledError:  # the files of the run are not needed to evaluate another table
+            return ""
+        trained, total = task.num_trained_rows, plural(len(task.dataset.source_keys), "row")
+        return (
+            f"{trained:,} of the {total} of {table.name} {agree(trained, 'were')} trained on: these are not the figures of "
+            f"new rows; those of its held-out rows: unrolled eval {self.run.path}"
+        )
+
+    def open_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> tuple[Table, tuple[str, ...]]:
+        """Return a table or frame to predict, and its source columns; where there is only one, a text, plain lines will do.
 
         What was found out about the file is logged.
         """
         format, source = self.spec.table_format(header, encoding), self.spec.source
         if is_frame(name):
             table = table_of_frame(name)
-        elif source.kind == "text":
+        elif source.kind == "text" and not self.spec.others:
             table = open_table_or_lines(name, source.name, format)
         else:
             table = open_table(name, "test", format, stdin=True)
         for note in table.notes:
             logger.info(note)
-        return table, table.find_column(source.name)
+        return table, self.spec.find_sources(table)
 
-    def iter_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> Iterator[Cell]:
-        """Yield the source cells of a table or frame that are not empty; it needs no target. None: the run's held-out rows."""
+    def iter_rows(
+        self, name: Any, header: str | None = None, encoding: str | None = None
+    ) -> Iterator[tuple[Cell, Cell | None]]:
+        """Yield the source cells of a table or frame that are not missing, each with its target, or None where it has none.
+
+        None: the run's held-out rows.
+        """
         if name is None:
-            yield from self.load_cells(None)[0]
+            sources, truths, _ = self.load_cells(None)
+            yield from zip(sources, truths, strict=True)
             return
-        table, column = self.open_sources(name, header, encoding)
+        table, columns = self.open_sources(name, header, encoding)
+        targets, target = table.matching_columns(self.spec.target.name), self.spec.target
         for line, row in table.rows():
-            cell = table.cell(line, row, column)
-            if not self.spec.source.is_missing(cell.value):
-                yield cell
+            cell = join_cells([table.cell(line, row, column) for column in columns])
+            truth = table.cell(line, row, targets[0]) if len(targets) == 1 else None
+            if not self.spec.is_source_missing(cell):
+                yield cell, None if truth is None or target.is_missing(truth.value) else truth
 
-    def _read_rows(self, table: Table) -> list[tuple[Cell, ...]]:
+    def _read_rows(self, table: Table) -> list[tuple[Cell, Cell]]:
         """Return the cells of the rows that can be evaluated, and log how many others there are."""
         for note in table.notes:
             logger.info(note)
-        rows, tally = [], RowTally()
-        for _, row in table.iter_cells((self.spec.source.name, self.spec.target.name)):
+        rows, tally = [], RowTally(self.spec.medians)
+        for _, row in self.spec.iter_cells(table):
             if self.spec.has_missing(*row):
                 tally.num_empty += 1
                 continue
             tally.num_rows += 1
             try:
-                if all(map(len, self.spec.encode_row(*row))):
+                if all(len(part) for part in self.spec.encode_row(*row)):
                     rows.append(row)
             except DataError as error:
                 tally.unreadable.add(error)
                 continue
-            for column, cell in zip((self.spec.source, self.spec.target), row, strict=True):
-                tally.add_cell(column, cell)
+            tally.add_row((*self.spec.sources, self.spec.target), (row[0], *row[0].others, row[1]))
         tally.unreadable.require_few(tally.num_rows)
         if not rows:
-            raise DataError(f"{table.name} has no row in which both columns are filled in.")
+            raise DataError(f"{table.name} has no row in which all columns are filled in.")
         for message in tally.messages("are left out"):
             logger.info(message)
         return rows

@@ -5,6 +5,7 @@ Two contenders take turns, and what is reported are ratios of medians: so other 
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import logging
 import statistics
@@ -16,9 +17,10 @@ from typing import Any
 import torch
 
 from unrolled.atomic_io import write_atomic
-from unrolled.bench import learning
+from unrolled.bench import busy, learning
 from unrolled.bench.process import BenchProcess
 from unrolled.bench.workloads import VOCAB_SIZE
+from unrolled.display import plural
 from unrolled.generation.torch_model import as_text_network
 from unrolled.nn.cells import CELLS
 from unrolled.nn.device import has_fast_bfloat16
@@ -165,33 +167,48 @@ def _native_has(precision: str) -> bool:
     return native_module() is not None and (precision == "float32" or native.has_bfloat16())
 
 
+SAMPLING_LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "nn.LSTM": ("peer sampling", {"cells": False}),
+    "nn.LSTM without oneDNN": ("peer sampling", {"cells": False, "onednn": False}),
+    "nn.LSTMCell": ("peer sampling", {"cells": True}),
+    "onnxruntime": ("onnx sampling", {}),
+}
+"""What people sample with, by name: a workload and its parameters. Ratios are over the fastest of them."""
+
+
 def sampling(rounds: int) -> list[dict[str, Any]]:
     """Return one row for each of some sizes, with one stream and 64: characters a second of ours and of the peers' loops.
 
-    `share_of_memory` is what the weights that are read in a second are of what the same threads can read from a block as large.
+    `times_fastest` is over the fastest of the loops. `share_of_memory` is what the weights that are read in a second are of
+    what the same threads can read from a block as large.
     """
-    rows = []
+    rows, loops = [], dict(SAMPLING_LOOPS)
+    if importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnx") is None:
+        del loops["onnxruntime"]
+        logger.info("onnxruntime is left out: it is not installed (pip install 'unrolled[export]')")
     for hidden in SAMPLING_UNITS:
         for streams, length, peer_length in ((1, 2000, 300), (64, 400, 60)):
-            parameters = {"layers": 2, "hidden": hidden, "streams": streams}
-            ours = {name: ("our sampling", parameters | {"length": length, "precision": name}) for name in _native_precisions()}
-            loops = {
-                name: ("peer sampling", parameters | {"length": peer_length, "cells": name == "cells"})
-                for name in ("lstm", "cells")
-            }
-            rates = run_interleaved(ours | loops, rounds)
+            shape = {"layers": 2, "hidden": hidden, "streams": streams}
+            ours = {name: ("our sampling", shape | {"length": length, "precision": name}) for name in _native_precisions()}
+            peers = {name: (workload, shape | {"length": peer_length} | extra) for name, (workload, extra) in loops.items()}
+            rates = run_interleaved(ours | peers, rounds)
+            fastest = max(peers, key=lambda name: rates[name])
             shares = {name: rates[name] / streams / _memory_bound_steps(hidden, streams, name) for name in ours if name}
             rows.append(
-                parameters
-                | {f"characters_per_second_{name or 'reference'}": rate for name, rate in rates.items()}
-                | {f"times_{peer}": max(rates[name] for name in ours) / rates[peer] for peer in loops}
-                | {f"share_of_memory_{name}": share for name, share in shares.items()}
+                shape
+                | {
+                    "characters_per_second": {name or "reference": rate for name, rate in rates.items()},
+                    "fastest_peer": fastest,
+                }
+                | {"times_fastest": {name or "reference": rates[name] / rates[fastest] for name in ours}}
+                | {"share_of_memory": shares}
             )
+            title = f"sampling 2x{hidden}, {plural(streams, 'stream')}"
+            logger.info(f"{title}: " + ", ".join(f"{name} {rates[name]:,.0f} characters/s" for name in peers))
             for name in ours:
                 logger.info(
-                    f"sampling 2x{hidden}, {streams} streams, {name or 'reference'}: {rates[name]:>9,.0f} characters/s, "
-                    f"{rates[name] / rates['lstm']:.1f} times a loop over nn.LSTM, "
-                    f"{rates[name] / rates['cells']:.1f} times a loop over nn.LSTMCell"
+                    f"{title}, {name or 'reference'}: {rates[name]:>9,.0f} characters/s, "
+                    f"{rates[name] / rates[fastest]:.1f} times {fastest}"
                     + (f", {shares[name]:.0%} of what memory allows" if name else "")
                 )
     return rows
@@ -242,6 +259,7 @@ BENCHMARKS: dict[str, Callable[[BenchOptions], Any]] = {
     "sampling": lambda options: sampling(options.rounds),
     "encoding": lambda options: encoding(options.rounds),
     "learning": learn,
+    "busy": lambda options: busy.training_steps(options.rounds),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from unrolled.bench.peers import PlainLSTM, PlainLSTMCells
 from unrolled.generation.sampling import generate
+from unrolled.generation.torch_model import as_text_network
 from unrolled.nn.cells import CELLS
 from unrolled.nn.device import select_device, tune_malloc
 from unrolled.nn.kernels.extension import native_module
@@ -23,6 +25,7 @@ from unrolled.options import DataOptions, MachineOptions, ModelOptions, SampleOp
 from unrolled.text.batching import Batch
 from unrolled.text.corpus import open_corpus
 from unrolled.text.tokenizer import CharTokenizer
+from unrolled.training.thread_control import ThreadControl
 from unrolled.training.train_step import TrainStep
 
 VOCAB_SIZE = 96
@@ -42,28 +45,44 @@ class Workload(Protocol):
 
 
 class UnrolledStep:
-    """A training step of this package, as `unrolled train --optimizer adamw` takes it, on random tokens."""
+    """A training step of this package, as `unrolled train --optimizer adamw` takes it, on random tokens.
 
-    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, optimizer: Any) -> None:
-        options = MachineOptions()
+    `threads` is the number of threads, 0 for all there are; with `threads_follow`, it follows the load of the machine.
+    """
+
+    def __init__(
+        self, layers: int, hidden: int, batch: int, bptt: int, optimizer: Any, threads: int = 0, threads_follow: bool = False
+    ) -> None:
+        options = MachineOptions(threads=threads)
         training = TrainingOptions(batch=batch, bptt=bptt, optimizer=optimizer)
         model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=layers, hidden=hidden, dropout=0.0)).train()
         machine, _ = choose_kernel(model, select_device(options), options, training)
         ids = np.random.default_rng(0).integers(VOCAB_SIZE, size=(2, bptt, batch))
         self.batch, self.work = Batch(ids[0], ids[1], None, True, ids[0].size), float(ids[0].size)
         self.train_step = TrainStep(model, machine, training, batch)
+        self.thread_control = ThreadControl(machine.threads) if threads_follow else None
 
     def __call__(self) -> None:
+        if self.thread_control is None:
+            self.train_step.step(self.batch, 1e-4, 0)
+            return
+        torch.set_num_threads(self.thread_control.threads)
+        started = time.perf_counter()
         self.train_step.step(self.batch, 1e-4, 0)
+        self.thread_control.record(self.work, time.perf_counter() - started)
 
 
 class PeerStep:
     """A training step with `nn.LSTM`, Adam and the usual clipping; in bfloat16 by `torch.autocast` around the forward pass.
 
-    `tuned`: with the allocator set to keep memory, which is not the default.
+    `tuned`: with the allocator set to keep memory, which is not the default. `threads` is their number, 0 for all there are.
     """
 
-    def __init__(self, layers: int, hidden: int, batch: int, bptt: int, autocast: bool, tuned: bool = False) -> None:
+    def __init__(
+        self, layers: int, hidden: int, batch: int, bptt: int, autocast: bool, tuned: bool = False, threads: int = 0
+    ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
         if tuned:
             tune_malloc()
         self.model, self.autocast = PlainLSTM(VOCAB_SIZE, hidden, hidden, layers), autocast
@@ -144,16 +163,17 @@ class UnrolledSampling:
 
 
 class PeerSampling:
-    """A loop over `nn.LSTM` with one step a call, or over `nn.LSTMCell`, drawing with `torch.multinomial`."""
+    """A loop that draws with `torch.multinomial`: over `nn.LSTM` with one step a call, or over `nn.LSTMCell` (`cells`).
 
-    def __init__(self, layers: int, hidden: int, streams: int, length: int, cells: bool) -> None:
+    Without `onednn`, torch's own code runs the layers. oneDNN packs the weights anew at every call, which takes most of the
+    time of a single step (torch 2.13).
+    """
+
+    def __init__(self, layers: int, hidden: int, streams: int, length: int, cells: bool, onednn: bool = True) -> None:
+        torch.backends.mkldnn.enabled = onednn  # type: ignore[assignment]  # a property of the module
         model_class: Any = PlainLSTMCells if cells else PlainLSTM
-        self.model, self.cells, self.streams, self.length = (
-            model_class(VOCAB_SIZE, hidden, hidden, layers).eval(),
-            cells,
-            streams,
-            length,
-        )
+        self.model = model_class(VOCAB_SIZE, hidden, hidden, layers).eval()
+        self.cells, self.streams, self.length = cells, streams, length
         self.work = float(streams * length)
 
     @torch.no_grad()
@@ -162,6 +182,31 @@ class PeerSampling:
         for _ in range(self.length):
             logits, state = self.model(ids if self.cells else ids[None], state)
             ids = torch.multinomial(F.softmax(logits if self.cells else logits[0], -1), 1)[:, 0]
+            texts = [text + chr(32 + index) for text, index in zip(texts, ids.tolist(), strict=True)]
+
+
+class OnnxSampling:
+    """A loop over onnxruntime's session on the step graph that `unrolled export --to onnx` writes, on all threads."""
+
+    def __init__(self, layers: int, hidden: int, streams: int, length: int) -> None:
+        import onnxruntime
+
+        from unrolled.exchange.onnx_graph import build_graph
+
+        network = as_text_network(RecurrentLM(VOCAB_SIZE, ModelOptions(layers=layers, hidden=hidden)).eval())
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        content = build_graph(network, True, False, {}).SerializeToString()
+        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.names = [item.name for item in self.session.get_inputs()]
+        self.state = [np.zeros((streams, hidden), np.float32) for _ in self.names[1:]]
+        self.streams, self.length, self.work = streams, length, float(streams * length)
+
+    def __call__(self) -> None:
+        ids, state, texts = np.zeros(self.streams, np.int64), self.state, [""] * self.streams
+        for _ in range(self.length):
+            logits, *state = self.session.run(None, dict(zip(self.names, [ids, *state], strict=True)))
+            ids = torch.multinomial(F.softmax(torch.from_numpy(logits), -1), 1)[:, 0].numpy()
             texts = [text + chr(32 + index) for text, index in zip(texts, ids.tolist(), strict=True)]
 
 
@@ -199,6 +244,7 @@ WORKLOADS: dict[str, Callable[..., Workload]] = {
     "matrix peak": MatrixPeak,
     "our sampling": UnrolledSampling,
     "peer sampling": PeerSampling,
+    "onnx sampling": OnnxSampling,
     "our encoding": UnrolledEncoding,
     "peer encoding": PeerEncoding,
 }

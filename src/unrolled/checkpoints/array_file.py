@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,21 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     return metadata, arrays
 
 
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the JSON value of a model file, in the present format, and its number of weights; the weights are not read.
+
+    The seal is not checked: this is for lists of models. Raises as `read_model` does.
+    """
+    content = _read_file(path, header_only=True)
+    metadata = _read_metadata(path, content)
+    try:
+        entries = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        num_weights = sum(math.prod(entry["shape"]) for name, entry in entries.items() if name != "__metadata__")
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged in its header.") from error
+    return to_present_format(path, dict[str, Array](), metadata)[1], int(num_weights)
+
+
 def save_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
     """Write arrays and a JSON value as a sealed file; the bytes are those that the same tensors of torch would give."""
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
@@ -118,7 +134,7 @@ def _to_array(entry: Mapping[str, Any]) -> Array:
     return np.frombuffer(entry["data"], dtype=_DTYPES[dtype]).reshape(entry["shape"])
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path, header_only: bool = False) -> bytes:
     """Return what is in a file that begins like a model, so that whatever else is large is not read to its end."""
     if path.exists() and not path.is_file():  # a device would never end
         raise ModelError(f"{path} is no file.")
@@ -131,7 +147,7 @@ def _read_file(path: Path) -> bytes:
             header = file.read(header_size - 1)
             if sum(map(header.count, (b",", b"[", b"{"))) > MAX_HEADER_ITEMS:
                 raise ModelError(f"{path} is no model file: its header has too many parts.")
-            return prefix + header + file.read()
+            return prefix + header + (b"" if header_only else file.read())
     except FileNotFoundError as error:
         raise ModelError(f"There is no model file {path}.") from error
     except OSError as error:

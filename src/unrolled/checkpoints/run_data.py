@@ -53,7 +53,10 @@ def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
     except DataError as error:
         corpus = cached_corpus(key)
         if corpus is None:
-            raise
+            raise DataError(
+                f"The text of this run is gone, and its encoded copy is no longer in the cache: {error} Put it back; eval, "
+                "score and explain also take another text: unrolled eval RUN FILE."
+            ) from error
         logger.warning(f"{error} The copy that was encoded for this run is used.")
     if corpus is None:
         corpus = cached_corpus(key)

@@ -18,6 +18,7 @@ Examples:
   unrolled predict runs/questions new.csv > out.csv
   unrolled explain runs/book               what its neurons detect, as a page
   unrolled score runs/log new.log          the most surprising lines first
+  unrolled serve                           a page to write with all of them
 
 Commands:
 """

@@ -27,6 +27,7 @@ MEMORY_ADVICE = {
     "score": "fewer models in --compare, or --device cpu",
     "explain": "a smaller --length or --probe-length",
     "report": "a smaller --order",
+    "serve": "fewer or smaller models",
 }
 """What takes less memory, by command."""
 

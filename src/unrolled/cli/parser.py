@@ -64,6 +64,7 @@ class CommandParser(argparse.ArgumentParser):
             formatter_class=lambda prog: _HelpFormatter(prog, max_help_position=30, width=HELP_WIDTH),
             argument_default=argparse.SUPPRESS,
         )
+        self._list_names: list[str] = []
         self._old_names: dict[str, str] = {}
         self._old_values: dict[tuple[str, str], str] = {}
         self._general = self.add_argument_group("general")
@@ -95,9 +96,11 @@ class CommandParser(argparse.ArgumentParser):
                 help_text += " (default: the recipe chooses)"
             elif field.default is not None and field.default != () and field.default != "":
                 help_text += f" (default: {_format_default(field.default)})"
-            group.add_argument(
-                flag_name(field.name), dest=field.name, help=help_text, **_argument_kwargs(field.name, hints[field.name])
-            )
+            kwargs = _argument_kwargs(field.name, hints[field.name])
+            if field.metadata["is_list"]:
+                kwargs = {"action": "append", "metavar": kwargs["metavar"]}
+                self._list_names.append(field.name)
+            group.add_argument(flag_name(field.name), dest=field.name, help=help_text, **kwargs)
             self._old_values |= {(flag_name(field.name), old): new for old, new in field.metadata["old_values"].items()}
             self._old_names |= {flag_name(name): flag_name(field.name) for name in field.metadata["old_names"]}
             self._old_names |= (
@@ -114,7 +117,8 @@ class CommandParser(argparse.ArgumentParser):
             known_flags = [*self._option_string_actions, *self._old_names]
             noun = "flag" if name.startswith("-") else "argument"
             raise UsageError(f"Unknown {noun} {name}{did_you_mean(name, known_flags) or '.'} See {self.prog} --help")
-        return dict(vars(namespace))
+        values = vars(namespace)
+        return {name: ",".join(value) if name in self._list_names else value for name, value in values.items()}
 
     def split_options(self, cli_values: dict[str, Any], option_class: type[Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Return the checked options of a command, the typed values among them, and the typed values of `MachineOptions`."""

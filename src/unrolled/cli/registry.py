@@ -6,7 +6,7 @@ import importlib
 
 from unrolled.cli.parser import DESCRIBE, CommandParser, ParserFound
 
-MODEL_COMMANDS = ("train", "sample", "predict", "eval", "score", "explain", "report")
+MODEL_COMMANDS = ("train", "sample", "predict", "eval", "score", "explain", "report", "serve")
 COMMANDS = {
     name: f"unrolled.cli.commands.{'import_model' if name == 'import' else name}"  # a module cannot be called `import`
     for name in (*MODEL_COMMANDS, "list", "info", "export", "import", "config", "bench", "doctor", "completion", "man")

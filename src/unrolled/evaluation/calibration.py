@@ -122,9 +122,8 @@ def _batches(
     """Yield the rows in batches, with the model in evaluation mode meanwhile."""
     was_training = model.training
     model.eval()
-    lengths = np.maximum(dataset.source.lengths, dataset.target.lengths)
     try:
-        for group in bucket_by_length(np.asarray(row_indices), lengths, MAX_BATCH_ROWS, MAX_BATCH_STEPS):
+        for group in bucket_by_length(np.asarray(row_indices), dataset.row_lengths, MAX_BATCH_ROWS, MAX_BATCH_STEPS):
             check()
             batch = dataset.collate(group)
             yield {name: torch.from_numpy(array).to(machine.device) for name, array in batch.arrays().items()}

@@ -23,6 +23,7 @@ from unrolled.tables.column import EvalRows
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import bucket_by_length, collate_sources
 from unrolled.tables.row_tally import RowTally
+from unrolled.tables.source_columns import EncodedSource
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.word_tokenizer import WordTokenizer
 
@@ -115,29 +116,29 @@ class Predictor:
                 predictions[index] = prediction
         return predictions
 
-    def encode(self, cell: Cell) -> Array:
+    def encode(self, cell: Cell) -> EncodedSource:
         """Return the steps of a source cell, cut if they are too many (see `TableSpec.cut_source`).
 
         There are none if the cell is missing, or is counted as one that cannot be read.
         """
-        source, tally = self.spec.source, self.tally
-        if source.is_missing(cell.value):
+        spec, tally = self.spec, self.tally
+        if spec.is_source_missing(cell):
             if tally is not None:
                 tally.num_empty += 1
-            return np.zeros(0)
+            return EncodedSource(np.zeros(0))
         if tally is not None:
             tally.num_rows += 1
         try:
-            steps = source.encode_source(cell)
+            source = spec.encode_source(cell)
         except DataError as error:
             if tally is None:
                 raise
             tally.unreadable.add(error)
-            return np.zeros(0)
+            return EncodedSource(np.zeros(0))
         if tally is not None:
-            tally.add_cell(source, cell)
-        cut = self.spec.cut_source(steps)
-        if len(cut) < len(steps):
+            tally.add_row(spec.sources, (cell, *cell.others))
+        cut = spec.cut_source(source)
+        if cut.num_steps < source.num_steps:
             self.num_cut, self.first_cut = self.num_cut + 1, self.first_cut or cell.location
         return cut
 
@@ -157,7 +158,7 @@ class Predictor:
         weights = attention_weights(self.model, self.collate([self.encode(cell)]), [Hypothesis(prediction.values, 0.0)])
         return prediction, None if weights is None else weights[0]
 
-    def collate(self, steps: list[Array]) -> dict[str, Tensor]:
+    def collate(self, steps: list[EncodedSource]) -> dict[str, Tensor]:
         """Return sources as one batch of tensors on the device."""
         arrays = collate_sources(self.spec, steps)
         device = self.machine.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 from unrolled.atomic_io import write_atomic
@@ -30,11 +31,17 @@ def export_model(job: ExportJob, to: str, force: bool = False) -> ExportResult:
             option.
         ExportError: The exported model computes something else than the model; nothing is written.
     """
-    run = job.path.parent if (job.path.parent / "config.json").is_file() else None
-    check_new_file("--out", job.out, (job.path,), run, force)
-    result: ExportResult = importlib.import_module(EXPORTS[to]).export(job)
+    export: Callable[[ExportJob], ExportResult] = importlib.import_module(EXPORTS[to]).export
+    return write_export(job.path, job.out, lambda: export(job), force)
+
+
+def write_export(model_path: Path, out: Path, export: Callable[[], ExportResult], force: bool = False) -> ExportResult:
+    """Call `export` and write the files that it returns; `out` is the first one. Raises as `export_model` does."""
+    run = model_path.parent if (model_path.parent / "config.json").is_file() else None
+    check_new_file("--out", out, (model_path,), run, force)
+    result = export()
     for path in result.files:
-        check_new_file("--out", path, (job.path,), run, force)
+        check_new_file("--out", path, (model_path,), run, force)
     for path, content in result.files.items():
         write_atomic(path, content)
     return result

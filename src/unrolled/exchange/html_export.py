@@ -18,10 +18,17 @@ let text = "";
 for await (const chunk of process.stdin) text += chunk;
 const data = JSON.parse(text);
 const { unpackNetwork, findDifference } = __modules["writer/model.js"];
-const difference = findDifference(await unpackNetwork(data.network), data.vectors);
-if (difference) {
-  console.error(difference);
-  process.exit(1);
+for (const hasVectors of [true, false]) {
+  const network = await unpackNetwork(data.network, hasVectors);
+  if (hasVectors && !network.head.native) {
+    console.error("node has no WebAssembly with vector instructions: node 16.4 or later has");
+    process.exit(1);
+  }
+  const difference = findDifference(network, data.vectors);
+  if (difference) {
+    console.error(difference + (hasVectors ? " (WebAssembly)" : ""));
+    process.exit(1);
+  }
 }
 """
 
@@ -40,7 +47,9 @@ def export(job: ExportJob) -> ExportResult:
     else:
         replay_in_node(node, page)
         steps, draws = len(vectors.tokens), len(vectors.drawn)
-        checks.append(f"node: {steps} steps with all logits and states, {draws} draws, the same bits")
+        checks.append(
+            f"node: {steps} steps with all logits and states, {draws} draws, the same bits with and without WebAssembly"
+        )
     return ExportResult({job.out: page.encode()}, checks, facts | {"weights": "int8"})
 
 

@@ -23,7 +23,7 @@ def export(job: ExportJob) -> ExportResult:
     """Return the two ONNX files of a model, checked. Raises `ExportError` if onnxruntime computes something else."""
     if job.model.network.cell not in GATE_NAMES:
         raise UsageError(f"The cell {job.model.network.cell} has no ONNX form; these have: {', '.join(GATE_NAMES)}.")
-    _require_onnx()
+    require_onnx()
     import onnx
 
     files, checks, tolerance = {}, [], FLOAT16_TOLERANCE if job.float16 else TOLERANCE
@@ -73,7 +73,8 @@ def _metadata(tokenizer: Tokenizer, job: ExportJob) -> dict[str, str]:
     return {"unrolled": json.dumps(facts), "description": job.description}
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
+    """Raise `UsageError` if onnx or onnxruntime is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

@@ -10,7 +10,6 @@ ONNX stacks the gates of an LSTM as i o f c (ours: i f g o) and of a GRU as z r 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,15 +32,13 @@ def gate_rows(layer: TextLayer, order: tuple[str, ...], key: str) -> Floats:
     return np.concatenate(rows).astype(np.float32)
 
 
-@dataclass
 class GraphBuilder:
     """Nodes and weights of a graph; with `float16` in half precision, while inputs and outputs stay float32."""
 
-    network: TextNetwork
-    is_step: bool
-    float16: bool = False
-    nodes: list[Any] = field(default_factory=list)
-    weights: list[Any] = field(default_factory=list)
+    def __init__(self, float16: bool = False) -> None:
+        self.float16 = float16
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
 
     def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
         """Add a node; return its first output."""
@@ -56,7 +53,7 @@ class GraphBuilder:
 
         if self.float16 and array.dtype == np.float32:
             array = array.astype(np.float16)
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def cast(self, name: str, output: str, to_half: bool) -> str:
@@ -66,6 +63,38 @@ class GraphBuilder:
         if not self.float16:
             return self.node("Identity", [name], [output])
         return self.node("Cast", [name], [output], to=TensorProto.FLOAT16 if to_half else TensorProto.FLOAT)
+
+    def recurrent_weights(self, prefix: str, cell: str, layer: TextLayer) -> list[str]:
+        """Add the weights of a recurrent node, in the order of gates of ONNX; return their names."""
+        arrays = {key: gate_rows(layer, GATES[cell], key) for key in ("weight_ih", "weight_hh", "bias", "bias_hh")}
+        return [
+            self.weight(f"{prefix}.W", arrays["weight_ih"][None]),
+            self.weight(f"{prefix}.R", arrays["weight_hh"][None]),
+            self.weight(f"{prefix}.B", np.concatenate([arrays["bias"], arrays["bias_hh"]])[None]),
+        ]
+
+    def recurrent(self, cell: str, inputs: list[str], outputs: list[str], hidden_size: int) -> str:
+        """Add the recurrent node of a cell; return its first output, `(T, 1, B, H)`."""
+        attributes = {"linear_before_reset": int(cell == "gru")} if NODES[cell] == "GRU" else {}
+        return self.node(NODES[cell], inputs, outputs, hidden_size=hidden_size, **attributes)
+
+    def model(self, name: str, inputs: list[Any], outputs: list[Any], metadata: dict[str, str]) -> Any:
+        """Return the `onnx.ModelProto` of the nodes."""
+        from onnx import helper
+
+        proto = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
+        model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model.producer_name = "unrolled"
+        helper.set_model_props(model, metadata)
+        return model
+
+
+class TextGraphBuilder(GraphBuilder):
+    """The graph of a text model."""
+
+    def __init__(self, network: TextNetwork, is_step: bool, float16: bool = False) -> None:
+        super().__init__(float16)
+        self.network, self.is_step = network, is_step
 
 
 def build_graph(network: TextNetwork, is_step: bool, float16: bool, metadata: dict[str, str]) -> Any:
@@ -79,7 +108,7 @@ def build_graph(network: TextNetwork, is_step: bool, float16: bool, metadata: di
     """
     from onnx import TensorProto, helper
 
-    graph = GraphBuilder(network, is_step, float16)
+    graph = TextGraphBuilder(network, is_step, float16)
     zero, minus_one = graph.weight("axis_0", np.array([0])), graph.weight("axis_1", np.array([1]))
     tokens = graph.node("Unsqueeze", ["token", zero], ["tokens"]) if is_step else "tokens"
     x = _embed(graph, tokens)
@@ -98,14 +127,10 @@ def build_graph(network: TextNetwork, is_step: bool, float16: bool, metadata: di
     inputs = [tokens_info, *(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in state_names)]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [*free, network.vocab_size])]
     outputs += [helper.make_tensor_value_info(f"next_{name}", TensorProto.FLOAT, shape) for name in state_names]
-    proto = helper.make_graph(graph.nodes, "unrolled_step" if is_step else "unrolled", inputs, outputs, graph.weights)
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    model.producer_name = "unrolled"
-    helper.set_model_props(model, metadata)
-    return model
+    return graph.model("unrolled_step" if is_step else "unrolled", inputs, outputs, metadata)
 
 
-def _embed(graph: GraphBuilder, tokens: str) -> str:
+def _embed(graph: TextGraphBuilder, tokens: str) -> str:
     """Add the input of the first layer, `(T, B, E)`: rows of the embedding, or one-hot vectors."""
     network = graph.network
     if network.embedding is not None:
@@ -115,7 +140,7 @@ def _embed(graph: GraphBuilder, tokens: str) -> str:
     return graph.node("OneHot", [tokens, depth, values], ["embedded"], axis=-1)
 
 
-def _layer(graph: GraphBuilder, index: int, x: str, zero: str, one: str, state_names: list[str]) -> str:
+def _layer(graph: TextGraphBuilder, index: int, x: str, zero: str, one: str, state_names: list[str]) -> str:
     """Add a layer that reads `x` `(T, B, E)`; return its output `(T, B, H)`, and add the names of its states."""
     network, layer = graph.network, graph.network.layers[index]
     prefix, cell = f"layer_{index}", network.cell
@@ -123,22 +148,13 @@ def _layer(graph: GraphBuilder, index: int, x: str, zero: str, one: str, state_n
     if layer.norm_weight is not None and layer.norm_bias is not None:
         norm = [graph.weight(f"{prefix}.norm.weight", layer.norm_weight), graph.weight(f"{prefix}.norm.bias", layer.norm_bias)]
         cell_input = graph.node("LayerNormalization", [x, *norm], [f"{prefix}.norm"], axis=-1, epsilon=NORM_EPSILON)
-    order = GATES[cell]
-    arrays = {key: gate_rows(layer, order, key) for key in ("weight_ih", "weight_hh", "bias", "bias_hh")}
-    inputs = [
-        cell_input,
-        graph.weight(f"{prefix}.W", arrays["weight_ih"][None]),
-        graph.weight(f"{prefix}.R", arrays["weight_hh"][None]),
-        graph.weight(f"{prefix}.B", np.concatenate([arrays["bias"], arrays["bias_hh"]])[None]),
-        "",
-    ]
+    inputs = [cell_input, *graph.recurrent_weights(prefix, cell, layer), ""]
     states = [f"{name}_{index}" for name in ("hc" if cell == "lstm" else "h")]
     state_names += states
     for name in states:
         inputs.append(graph.node("Unsqueeze", [graph.cast(name, f"{name}.cast", to_half=True), zero], [f"{name}.initial"]))
-    attributes = {"linear_before_reset": int(cell == "gru")} if NODES[cell] == "GRU" else {}
     outputs = [f"{prefix}.Y", *(f"{name}.final" for name in states)]
-    y = graph.node(NODES[cell], inputs, outputs, hidden_size=network.hidden_size, **attributes)
+    y = graph.recurrent(cell, inputs, outputs, network.hidden_size)
     y = graph.node("Squeeze", [y, one], [f"{prefix}.y"])  # without the axis of directions
     for name in states:
         graph.cast(graph.node("Squeeze", [f"{name}.final", zero], [f"{name}.next"]), f"next_{name}", to_half=False)

@@ -29,19 +29,14 @@ def open_job(path: Path, options: ExportOptions) -> ExportJob:
     """Open the model of a run folder or a model file for export.
 
     Raises:
-        ModelError: There is no model, or it is damaged.
-        UsageError: It is the model of a table, or the text of `--text` has no known token.
+        ModelError: There is no model, it is damaged, or it is the model of a table.
+        UsageError: The text of `--text` has no known token.
     """
     from unrolled.analysis.text_session import TextSession
     from unrolled.checkpoints.model_file import load_text_model
 
     model_path = find_model(path)
     header, arrays = read_model(model_path)
-    if header.get("kind") == "table":
-        raise UsageError(
-            f"{model_path} is a model of a table, and only models of texts are exported: a table's model also needs the "
-            "preparation of its columns, which no such file holds. Use unrolled predict."
-        )
     model = to_text_model(model_path, header, arrays)
     run = Run(model_path.parent) if (model_path.parent / "config.json").is_file() else None
     check_outputs(options, (model_path, options.text), None if run is None else run.path)

@@ -10,9 +10,16 @@ import numpy.typing as npt
 from unrolled.errors import UsageError
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
+from unrolled.runtime.native_portable import NativePortableNetwork, open_portable
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.runtime.portable_draw import draw_token, filter_odds, token_odds
 from unrolled.runtime.text_network import TextNetwork
+
+PROMPT_CHUNK_TOKENS = 1024
+"""Tokens of a prompt that are read in one call."""
+
+MAX_BLOCK_TOKENS = 64
+"""Most tokens per sample that are drawn in one native call."""
 
 
 def check_portable(options: SampleOptions, has_known_processors: bool) -> None:
@@ -27,20 +34,29 @@ def portable_model(network: TextNetwork | None, reason: str | None, clamps: Sequ
     """Return a model in portable arithmetic, with int8 weights; `network` and `reason` as from `text_network`."""
     if network is None:
         raise UsageError(f"--portable cannot be used with this model: {reason}.")
-    return PortableNetwork(network, clamps=clamps)
+    return open_portable(network, clamps)
 
 
 def portable_blocks(
     model: PortableNetwork, prefix_ids: list[int], seeds: list[int], options: SampleOptions
 ) -> Generator[npt.NDArray[np.int64], None, None]:
-    """Yield `options.length` ids for each of `seeds`, one `(B, 1)` at a time, after the ids of a prompt.
+    """Yield `options.length` ids for each of `seeds` in blocks `(B, T)`, after the ids of a prompt.
 
     Rows do not depend on one another: their integer products are exact.
     """
     logits, state = np.zeros((1, model.vocab_size), np.float32), model.initial_state(1)
-    for token_id in prefix_ids:
-        logits, state = model.step(np.array([token_id]), state)
+    for start in range(0, len(prefix_ids), PROMPT_CHUNK_TOKENS):
+        chunk, state = model.unroll(np.array(prefix_ids[start : start + PROMPT_CHUNK_TOKENS])[:, None], state)
+        logits = chunk[-1]
     logits, state = np.repeat(logits, len(seeds), axis=0), model.repeat_row(state, len(seeds))
+    if isinstance(model, NativePortableNetwork):
+        position = 0
+        while position < options.length:  # the first token comes at once
+            count = min(max(position, 1), MAX_BLOCK_TOKENS, options.length - position)
+            ids, logits, state = model.sample(logits, state, seeds, position, count, options)
+            yield ids
+            position += count
+        return
     for position in range(options.length):
         rows = (
             filter_odds(token_odds(row, options.temperature), options.top_k, options.top_p, options.min_p) for row in logits

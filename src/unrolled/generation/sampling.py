@@ -20,7 +20,13 @@ import numpy.typing as npt
 
 from unrolled.display import Displayed
 from unrolled.errors import UsageError
-from unrolled.generation.portable_sampling import check_portable, portable_blocks, portable_model
+from unrolled.generation.portable_sampling import (
+    MAX_BLOCK_TOKENS,
+    PROMPT_CHUNK_TOKENS,
+    check_portable,
+    portable_blocks,
+    portable_model,
+)
 from unrolled.generation.random_streams import PhiloxStreams
 from unrolled.generation.text_streamer import TextStreamer
 from unrolled.nn.kernels.extension import native_module
@@ -46,10 +52,6 @@ REFERENCE_BATCH = 4
 NATIVE_BATCH = 64
 """Most samples in one batch of the native decoder, which reads the weights once per step for all of them."""
 
-MAX_BLOCK_TOKENS = 64
-"""Most tokens per sample that are drawn in one native call."""
-
-PROMPT_CHUNK_TOKENS = 1024
 MAX_DRAWN_SEED = 2**31
 """Seeds drawn for `--seed -1` are below this, so that they are short enough to type."""
 
@@ -356,7 +358,7 @@ def generate(
     """
     prefix_ids, _ = encode_prompt(tokenizer, options.prompt)
     decoder = make_native_decoder(model, options.count, options, clamps, precision)
-    batch_size = REFERENCE_BATCH if decoder is None else decoder.streams
+    batch_size = NATIVE_BATCH if options.portable else REFERENCE_BATCH if decoder is None else decoder.streams
     for first in range(0, options.count, batch_size):
         seeds = [seed + i for i in range(first, min(first + batch_size, options.count))]
         streamers = [TextStreamer(tokenizer, options.stop) for _ in seeds]

@@ -23,15 +23,16 @@ from unrolled.options import (
     present_names,
 )
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.frames import is_frame
+from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.row_tally import RowTally
+from unrolled.tables.source_columns import join_cells
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unrolled.analysis.explain_text import ExplainResult
+    from unrolled.analysis.explain_table import ExplainTableResult
     from unrolled.analysis.report_data import WrittenReport
     from unrolled.checkpoints.model_file import TableModelFile
     from unrolled.datasets.tables import Row
@@ -81,17 +82,15 @@ class TableModel(TrainedModel):
 
     def __repr__(self) -> str:
         spec, options = self.spec, self.network.options
-        columns = f"{spec.source.name}:{spec.source.kind} -> {spec.target.name}:{spec.target.kind}"
-        return (
-            f"<unrolled.TableModel {columns}, {options.layers}x{options.hidden}, {self.parameters:,} parameters, {self.path}>"
-        )
+        network = f"{options.layers}x{options.hidden}, {self.parameters:,} parameters"
+        return f"<unrolled.TableModel {spec.columns_text}, {network}, {self.path}>"
 
     @property
     def _model_options(self) -> ModelOptions:
         return self.network.options
 
     def _kind_facts(self) -> dict[str, Any]:
-        source, target = (f"{column.name}:{column.kind}" for column in (self.spec.source, self.spec.target))
+        source, target = self.spec.columns_text.split(" -> ")
         return {"kind": "table", "source": source, "target": target, "mode": self.spec.mode.name}
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
@@ -100,7 +99,7 @@ class TableModel(TrainedModel):
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
-                value. Or a frame with the source column, as for `train_table`.
+                value. Or a frame with the source columns, as for `train_table`; of several columns, a dictionary is one row.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -113,6 +112,8 @@ class TableModel(TrainedModel):
             >>> len(predictions), predictions[0].probabilities.shape
             (2, (2,))
         """
+        if self.spec.others and isinstance(values, Mapping) and any(map(_is_scalar, values.values())):
+            values = [values]
         if is_frame(values):
             _, predicted = self.predict_table(values, **options)
             return [prediction for _, prediction in predicted]
@@ -129,7 +130,7 @@ class TableModel(TrainedModel):
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
-                value. Or a frame with the source column, as for `train_table`.
+                value. Or a frame with the source columns, as for `train_table`; of several columns, a dictionary is one row.
 
         Returns:
             One string per value.
@@ -158,7 +159,7 @@ class TableModel(TrainedModel):
             Traceback (most recent call last):
             unrolled.errors.UsageError: ...
         """
-        prediction, weights = self._predictor(options).predict_with_attention(Cell(value, "value"))
+        prediction, weights = self._predictor(options).predict_with_attention(self._cell(value))
         if weights is None:
             raise UsageError(
                 f"{self.path} has no attention over the source: train a model that generates text, with attention."
@@ -185,8 +186,8 @@ class TableModel(TrainedModel):
             40
         """
         settings = self._options(options)
-        table, column = self.session.open_sources(name, settings.header, settings.encoding)
-        return table, self._predict_rows(table, column, settings)
+        table, columns = self.session.open_sources(name, settings.header, settings.encoding)
+        return table, self._predict_rows(table, columns, settings)
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict_values(
@@ -210,18 +211,39 @@ class TableModel(TrainedModel):
         """
         from unrolled.tables.table_files import table_of_values
 
+        self._require_one_source(values)
         table = table_of_values(self.spec.source.name, values)
-        return table, self._predict_rows(table, self.spec.source.name, self._options(options))
+        return table, self._predict_rows(table, (self.spec.source.name,), self._options(options))
 
-    def _predict_rows(self, table: Table, column: str, settings: PredictOptions) -> Iterator[tuple[Row, Prediction]]:
+    def _require_one_source(self, value: Any) -> None:
+        """Raise `UsageError` for a source value of a model that reads several columns."""
+        if self.spec.others:
+            raise UsageError(
+                f"The model reads {len(self.spec.sources)} columns, {self.spec.source_name}: give a table or dictionaries with "
+                f"all of them; this is {type(value).__name__}."
+            )
+
+    def _cell(self, value: Any) -> Cell:
+        """Return a source value as a cell: of several columns, a dictionary with all of them."""
+        if not self.spec.others:
+            return Cell(value, "value")
+        if not isinstance(value, Mapping):
+            self._require_one_source(value)
+        table = table_of_frame([value])
+        (_, row), columns = next(iter(table.rows())), self.spec.find_sources(table)
+        return join_cells([Cell(row[column], "value") for column in columns])
+
+    def _predict_rows(
+        self, table: Table, columns: tuple[str, ...], settings: PredictOptions
+    ) -> Iterator[tuple[Row, Prediction]]:
         pending: list[Row] = []
-        tally = RowTally()
+        tally = RowTally(self.spec.medians)
         predictor = self.session.predictor(settings, tally)  # here, so that settings are checked before a row is asked for
 
         def sources() -> Iterator[Cell]:
             for line, row in table.rows():
                 pending.append(row)
-                yield table.cell(line, row, column)
+                yield join_cells([table.cell(line, row, column) for column in columns])
 
         def predicted_rows() -> Iterator[tuple[Row, Prediction]]:
             num_withheld = 0
@@ -280,20 +302,21 @@ class TableModel(TrainedModel):
         """
         from unrolled.interpret.table_activations import record_row
 
-        return record_row(self._predictor(options), Cell(value, "value"))
+        return record_row(self._predictor(options), self._cell(value))
 
     @keyword_arguments(ExplainOptions)
-    def explain(self, name: str | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:
-        """Record the hidden units while the model reads rows, and write the neuron explorer, an HTML page.
+    def explain(self, name: Any = None, **options: Unpack[ExplainKwargs]) -> ExplainTableResult:
+        """Show the answers to rows with what moved them, as an HTML page; and its hidden units, as another.
 
         Args:
-            name: A table with the source column; None: the held-out rows of the run.
+            name: A table with the source columns, or a frame as for `train_table`; None: the held-out rows of the run.
 
         Returns:
-            An ExplainResult, see `Model.explain`.
+            An ExplainTableResult: `rows`, `neurons`, `page_path`.
 
         Raises:
-            UsageError: The source column is not a sequence of tokens.
+            UsageError: A setting is for models of texts.
+            DataError: No row can be read.
 
         Example:
             >>> table_model.explain("words.csv", length=100, probe_length=100).page_path.name
@@ -331,3 +354,8 @@ class TableModel(TrainedModel):
 
     def _predictor(self, options: Mapping[str, Any]) -> Predictor:
         return self.session.predictor(self._options(options))
+
+
+def _is_scalar(value: Any) -> bool:
+    """Return whether a value of a dictionary is one cell, and not a column."""
+    return value is None or isinstance(value, str | int | float)

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn.attention import Pooling
+from unrolled.nn.attention import Pooling, lengths_to_mask
 from unrolled.nn.cells import CELLS, Cell, GatedCell
 from unrolled.nn.stack import EMBEDDING_INIT_SCALE, LockedDropout, SeededDropout, Stack
 from unrolled.options import ModelOptions, PairOptions
@@ -180,9 +180,13 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.pool = Pooling(width, pair.pool if self.is_sequence else "mean", self.bidirectional)
 
-    def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return outputs `(S, B, H)`, their lengths `(B,)` and the pooled vector `(B, H)` of a batch of padded sources."""
-        xs = self.dropout(self.input_layer(self._to_sequence(source)))
+    def forward(self, source: Tensor, lengths: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return outputs `(S, B, H)`, their lengths `(B,)` and the pooled vector `(B, H)` of a batch of padded sources.
+
+        `condition` `(B, H)` or `(S, B, H)`, if it is given, is added to the input of every step.
+        """
+        xs = self.input_layer(self._to_sequence(source))
+        xs = self.dropout(xs if condition is None else xs + condition)
         if not self.is_sequence or self.image_as != "whole":
             lengths = torch.full_like(lengths, len(xs))
         if self.bidirectional:
@@ -205,3 +209,30 @@ class Encoder(nn.Module):
             return image.flatten(1, 2).transpose(0, 1)
         lines = image.permute(2, 0, 1, 3) if self.image_as == "columns" else image.permute(1, 0, 2, 3)
         return lines.flatten(2)
+
+
+class SourceJoin(nn.Module):
+    """Joins the readings of several source columns, each by an encoder of its own (late fusion).
+
+    With k pooled vectors p, the joined one is norm(mean(p) + W_2 gelu(W_1 [p_1; ...; p_k])): the sum alone could not learn
+    that one column changes what another means. Outputs of all encoders follow each other in time, without the padding
+    between them, so that a decoder attends to all columns.
+    """
+
+    def __init__(self, num_sources: int, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(num_sources * width, width), nn.GELU(), nn.Linear(width, width))
+        self.norm = nn.LayerNorm(width)
+
+    def pool(self, pooled: list[Tensor]) -> Tensor:
+        """Return one vector `(B, H)` for those of the columns."""
+        return cast(Tensor, self.norm(torch.stack(pooled).mean(0) + self.mlp(torch.cat(pooled, dim=-1))))
+
+
+def concatenate_padded(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return padded outputs `(S_i, B, H)` with lengths `(B,)`, joined in time to `(S, B, H)` with all padding at the end."""
+    masks = torch.cat([lengths_to_mask(lengths, len(outputs)) for outputs, lengths in parts], dim=1)  # (B, S)
+    outputs = torch.cat([outputs for outputs, _ in parts])
+    order = torch.argsort((~masks).to(torch.uint8), dim=1, stable=True).T  # (S, B)
+    lengths = masks.sum(1)
+    return outputs.gather(0, order.unsqueeze(-1).expand_as(outputs))[: int(lengths.max())], lengths

@@ -5,6 +5,7 @@ It knows tensor kinds and sizes (`ModelDims`), but no columns.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import cast
 
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from unrolled.errors import UsageError
 from unrolled.nn.cells import GatedCell, State
 from unrolled.nn.decoder import Decoder, EncoderMemory
-from unrolled.nn.encoder import Encoder
+from unrolled.nn.encoder import Encoder, SourceJoin, concatenate_padded
 from unrolled.nn.stack import LockedDropout, find_dropouts, seed_dropouts
 from unrolled.options import ModelOptions, PairOptions
 from unrolled.tables.spec import ModelDims
@@ -36,6 +37,13 @@ class EncoderDecoder(nn.Module):
         self.encoder = Encoder(
             shape.source_tensor_kind, shape.source_size, shape.image_shape, shape.mode.sequence_input, options, pair
         )
+        self.other_encoders = nn.ModuleList(
+            Encoder(other.tensor_kind, other.size, other.image_shape, other.is_sequence, options, pair)
+            for other in shape.others
+        )
+        is_aligned = shape.mode.output == "aligned"
+        num_joined = sum(not other.is_aligned for other in shape.others) + (not is_aligned and bool(shape.others))
+        self.join = SourceJoin(num_joined, options.hidden) if num_joined else None
         self.dropout = LockedDropout(options.dropout)
         self.decoder: Decoder | None = None
         self.head: nn.Linear | None = None
@@ -100,16 +108,42 @@ class EncoderDecoder(nn.Module):
         """Return the logits (or numbers) of the head: `(1, B, V or D)` for the source, or `(T, B, V)` for each step."""
         if self.head is None:
             raise ValueError("This model generates with a decoder: it has no head.")
-        memory, _, pooled = self.encoder(batch["source"], batch["lengths"])
+        memory, _, pooled = self.read_sources(batch)
         features = memory if self.shape.mode.output == "aligned" else pooled[None]
         logits = cast(Tensor, self.head(self.dropout(features)))
         return logits if self.training or self.shape.target_tensor_kind == "floats" else logits.float() / self.temperature
+
+    def read_sources(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return outputs `(S, B, H)` of the encoders, their lengths `(B,)` and the pooled vector `(B, H)` of a batch.
+
+        Of several source columns, the pooled vectors are joined to one. With a target for each step, the outputs are those of
+        the main column; the joined vector of the others is added to its input at every step, and so are the outputs of columns
+        that are aligned with it, step by step.
+        """
+        if not self.shape.others:
+            return cast(tuple[Tensor, Tensor, Tensor], self.encoder(batch["source"], batch["lengths"]))
+        readings = [
+            encoder(batch[f"source_{number}"], batch[f"lengths_{number}"])
+            for number, encoder in enumerate(self.other_encoders, 1)
+        ]
+        if self.shape.mode.output == "aligned":
+            others = list(zip(self.shape.others, readings, strict=True))
+            parts = [outputs for other, (outputs, _, _) in others if other.is_aligned]
+            if self.join is not None:
+                parts.append(self.join.pool([pooled for other, (_, _, pooled) in others if not other.is_aligned]))
+            condition = functools.reduce(torch.add, parts)  # (S, B, H), or (B, H) where no column is aligned
+            return cast(tuple[Tensor, Tensor, Tensor], self.encoder(batch["source"], batch["lengths"], condition))
+        if self.join is None:
+            raise ValueError("Several columns with one target need a network that joins them.")
+        readings.insert(0, self.encoder(batch["source"], batch["lengths"]))
+        outputs, lengths = concatenate_padded([(outputs, lengths) for outputs, lengths, _ in readings])
+        return outputs, lengths, self.join.pool([pooled for _, _, pooled in readings])
 
     def encode(self, batch: Mapping[str, Tensor]) -> EncoderMemory:
         """Encode a batch of sources for the decoder."""
         if self.decoder is None:
             raise ValueError("This model has no decoder.")
-        memory, lengths, pooled = self.encoder(batch["source"], batch["lengths"])
+        memory, lengths, pooled = self.read_sources(batch)
         return self.decoder.prepare_memory(memory, lengths, pooled)
 
     def seed_dropout(self, seed: int) -> None:

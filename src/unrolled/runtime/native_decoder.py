@@ -67,8 +67,12 @@ class NativeDecoder:
         self.weight_bytes = int(weights.weight_bytes)
         """Bytes of weights that one step reads."""
         self._decoder = native_module().Decoder(weights, streams)
-        multithreaded = self.weight_bytes * max(1, streams // STREAMS_PER_WEIGHT_READ) >= MIN_MULTITHREADED_BYTES
-        self.threads = threads or (num_threads() if multithreaded else 1)
+        self.threads = threads or self.threads_for(streams)
+
+    def threads_for(self, rows: int) -> int:
+        """Return how many threads steps of so many streams are worth."""
+        multithreaded = self.weight_bytes * max(1, rows // STREAMS_PER_WEIGHT_READ) >= MIN_MULTITHREADED_BYTES
+        return num_threads() if multithreaded else 1
 
     def read(self, ids: npt.NDArray[np.int64]) -> None:
         """Advance the streams 0 to B-1 by ids `(T, B)` int64, one column for each."""
@@ -97,27 +101,31 @@ class NativeDecoder:
         """Set every stream to the state of `save_prefix`, or to zero if there is none."""
         self._decoder.restore_prefix()
 
-    def logits(self) -> Floats:
-        """Return the logits of the next token of each stream, `(B, V)`."""
-        logits = np.empty((self.streams, self.vocab_size), np.float32)
+    def logits(self, rows: int | None = None) -> Floats:
+        """Return the logits of the next token of the first `rows` streams (None: of each), `(B, V)`."""
+        logits = np.empty((rows or self.streams, self.vocab_size), np.float32)
         self._decoder.logits(logits)
         return logits
 
     @property
     def state(self) -> State:
-        """The state of all streams, as `NumpyModel.step` returns it."""
-        shape, is_lstm = (self.streams, self.network.hidden_size), self.network.cell == "lstm"
+        """The state of all streams, as `NumpyModel.step` returns it. The state of the first ones alone may be set, too."""
+        return self.first_states(self.streams)
+
+    @state.setter
+    def state(self, state: State) -> None:
+        for index, (h, c) in enumerate(state):
+            self._decoder.state(index, _contiguous(h), None if c is None else _contiguous(c), True)
+
+    def first_states(self, rows: int) -> State:
+        """Return the state of the first `rows` streams."""
+        shape, is_lstm = (rows, self.network.hidden_size), self.network.cell == "lstm"
         state = []
         for index in range(len(self.network.layers)):
             h, c = np.empty(shape, np.float32), np.empty(shape, np.float32) if is_lstm else None
             self._decoder.state(index, h, c, False)
             state.append(LayerState(h, c))
         return tuple(state)
-
-    @state.setter
-    def state(self, state: State) -> None:
-        for index, (h, c) in enumerate(state):
-            self._decoder.state(index, _contiguous(h), None if c is None else _contiguous(c), True)
 
 
 _PACKED_CACHE: weakref.WeakKeyDictionary[TextNetwork, dict[Precision, Any]] = weakref.WeakKeyDictionary()

@@ -12,6 +12,7 @@ Letters: B batch, V vocabulary size, E input size, H hidden size, G gates, N col
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -37,6 +38,9 @@ GROUP = 32
 """Columns of an int4 matrix that share a scale."""
 
 MAX_INPUT, MAX_INT8, MAX_INT4, MAX_GROUP_SCALE = 32767, 127, 7, 255
+LEAST_LARGEST = np.float32(2.0**-100)
+"""A vector whose largest number is below this is taken as zero: 32767 divided by a smaller one can be beyond float32."""
+
 ODDS_BITS = 30
 """The odds of the most likely token are 2 to this power."""
 
@@ -108,7 +112,7 @@ def ordered_sum(values: Floats) -> Floats:
     if padding:
         values = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)])
     lanes = values.reshape(*values.shape[:-1], -1, LANES)
-    sums = np.add.accumulate(lanes, axis=-2)[..., -1, :]  # accumulate adds in order, one rounding each
+    sums = np.add.accumulate(lanes, axis=-2)[..., -1, :] + np.float32(0)  # in order, one rounding each; from 0, so never -0
     for width in (8, 4, 2, 1):
         sums = sums[..., :width] + sums[..., width:]
     total: Floats = sums[..., 0]
@@ -118,7 +122,7 @@ def ordered_sum(values: Floats) -> Floats:
 def quantize_input(x: Floats) -> tuple[NDArray[np.float64], Floats]:
     """Return vectors `(B, N)` as integers of at most 32767 in float64, and the scale `(B, 1)` of each: x is about q * scale."""
     largest = np.max(np.abs(x), axis=-1, keepdims=True)
-    is_zero = largest == 0
+    is_zero = largest < LEAST_LARGEST
     factor = np.float32(MAX_INPUT) / np.where(is_zero, ONE, largest)
     quantized = np.where(is_zero, np.float32(0), (x * factor + ROUND) - ROUND)
     return quantized.astype(np.float64), largest / np.float32(MAX_INPUT)
@@ -148,8 +152,12 @@ class Int8Matrix:
         self.scale = (largest / np.float32(MAX_INT8)).astype(np.float32)
         safe_scale = np.where(self.scale == 0, ONE, self.scale)[:, None]
         self.weight = np.clip(np.rint(weight / safe_scale), -MAX_INT8, MAX_INT8).astype(np.int8)
-        columns = range(0, weight.shape[1], BLOCK_COLUMNS)
-        self._blocks = [self.weight[:, i : i + BLOCK_COLUMNS].T.astype(np.float64) for i in columns]
+
+    @functools.cached_property
+    def _blocks(self) -> list[NDArray[np.float64]]:
+        """The weights as numpy multiplies them, in blocks of columns; the native step has no use for them."""
+        columns = range(0, self.weight.shape[1], BLOCK_COLUMNS)
+        return [self.weight[:, i : i + BLOCK_COLUMNS].T.astype(np.float64) for i in columns]
 
     def row_vectors(self, ids: NDArray[Any]) -> Floats:
         """Return rows as vectors `(B, N)`, for ids `(B,)`."""
@@ -235,8 +243,6 @@ class PortableNetwork(LanguageModel):
         network: The network, float32.
         weights: The number format of the matrices. `int4` is for the matrices of the cells alone: embedding, one-hot input and
             output layer are int8 then. Norms and biases are float32.
-        clamps: Units whose output is set to a constant.
-
         clamps: Units whose output is set to a constant.
 
     Raises:

@@ -31,12 +31,16 @@ _GROUPED_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 
 
 class Cell(NamedTuple):
-    """A value and its location; a path in it is relative to `folder`. A named tuple, since one is made for each cell."""
+    """A value and its location; a path in it is relative to `folder`. A named tuple, since one is made for each cell.
+
+    `others` are the cells of the other source columns in the row, if a model reads several.
+    """
 
     value: Any
     table_name: str
     line: int = 0
     folder: Path = Path()
+    others: tuple[Cell, ...] = ()
 
     @property
     def location(self) -> str:

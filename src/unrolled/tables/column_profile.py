@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import (
     IMAGE_SUFFIXES,
@@ -24,6 +25,7 @@ from unrolled.tables.cell_values import (
     to_number,
     with_decimal_points,
 )
+from unrolled.tables.currency import split_currency
 from unrolled.text.normalization import normalize
 
 MAX_PROFILED_ROWS = 20_000
@@ -73,6 +75,9 @@ class ColumnProfile:
     num_points: int = 0
     num_commas: int = 0
     comma_example: str = ""
+    currency_signs: Counter[str] = field(default_factory=Counter)
+    num_signed: int = 0
+    signed_example: str = ""
     num_coded_digits: int = 0
     num_binary: int = 0
     num_digit_sequences: int = 0
@@ -129,15 +134,24 @@ class ColumnProfile:
         return True
 
     def _add_number(self, text: str) -> str:
-        """Count a text that is a number; return what stands for the text where distinct ones are counted."""
+        """Count a text that is a number; return what stands for the text where distinct ones are counted.
+
+        One with the sign of a currency is a number only if nearly all have it: it is counted for itself.
+        """
+        whole, (sign, text) = text, split_currency(text)
+        if sign:
+            self.num_signed, self.signed_example = self.num_signed + 1, self.signed_example or whole.strip()
         is_comma = has_decimal_comma(text)
         if is_comma:
             self.num_commas, self.comma_example = self.num_commas + 1, self.comma_example or text.strip()
         number = to_number(text, self.allows_commas and is_comma)
         if number is None:
-            return text.strip()
-        self.num_numeric += 1
+            return sign + text.strip()
         self.num_points += "." in text and not is_comma
+        if sign:
+            self.currency_signs[sign] += 1
+            return sign + text.strip()
+        self.num_numeric += 1
         is_integer = math.isfinite(number) and number == round(number)
         self.num_integers += is_integer
         digits = text.strip().lstrip("+-")
@@ -172,6 +186,8 @@ class ColumnProfile:
             return self._array_kind()
         if 2 * self.num_lists > self.num_rows:
             return "labels"
+        if self.currency():
+            return "number"
         rows_per_value = self.num_rows / max(1, len(self.value_counts))
         if self._is_nearly_all(self.num_numeric) and not self._has_strings_of_digits():
             is_label = (
@@ -205,11 +221,33 @@ class ColumnProfile:
         is_binary = 2 * self.num_binary > self.num_rows and len(self.value_counts) > MAX_NUMERIC_LABELS
         return self.num_coded_digits > max(1, self.num_rows // 100) or is_binary
 
+    def currency(self) -> str:
+        """Return the currency sign that nearly all cells have, if there is one."""
+        sign, count = max(self.currency_signs.items(), key=lambda item: item[1], default=("", 0))
+        return sign if self._is_nearly_all(count) else ""
+
+    def _currency_note(self, kind: str, declared: bool) -> str:
+        """Return a sentence about numbers with a currency sign, or an empty one."""
+        if kind == "number" and (sign := self.currency()):
+            numbers = f"{self.currency_signs[sign]:,} of {plural(self.num_rows, 'number')}"
+            return f"'{self.name}': the sign {sign} is left out of {numbers}, as in {self.signed_example}"
+        if declared or 2 * self.num_signed < self.num_rows or kind == "number":
+            return ""
+        return (
+            f"'{self.name}': values with a currency sign, such as {self.signed_example}, are read as {kind}; to have numbers, "
+            "write all with the same sign or with none, and with a decimal point"
+        )
+
     def has_decimal_commas(self) -> bool:
         """Return whether the comma is the decimal point: where it may be, and if it is more often than the point is."""
         return self.allows_commas and self.num_commas > 0 and self.num_commas >= self.num_points
 
-    def comma_note(self, kind: str, decimal_comma: bool, declared: bool) -> str:
+    def number_note(self, kind: str, decimal_comma: bool, declared: bool) -> str:
+        """Return what to tell about numbers with commas and currency signs, or an empty text."""
+        notes = (self._comma_note(kind, decimal_comma, declared), self._currency_note(kind, declared))
+        return "; ".join(filter(None, notes))
+
+    def _comma_note(self, kind: str, decimal_comma: bool, declared: bool) -> str:
         """Return a sentence about numbers with commas, or an empty one."""
         if decimal_comma:
             return f"'{self.name}': the comma is read as the decimal point, as in {self.comma_example}"

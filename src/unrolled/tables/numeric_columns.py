@@ -10,6 +10,7 @@ import numpy as np
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, parse_array, parse_number, parse_vector, readable, with_decimal_points
 from unrolled.tables.column import MAX_FITTED_ROWS, Column, EvalRows, Output
+from unrolled.tables.currency import split_currency
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import regression_report
 
@@ -71,19 +72,19 @@ class _NumericColumn(Column):
     tensor_kind, is_sequence, max_fitted_rows = "floats", False, MAX_FITTED_ROWS
     output: ClassVar[Output | None] = "single"
 
-    def __init__(self, name: str, mean: Array, scale: Array, decimal_comma: bool = False) -> None:
+    def __init__(self, name: str, mean: Array, scale: Array, decimal_comma: bool = False, currency: str = "") -> None:
         super().__init__(name)
         self.mean, self.scale = np.asarray(mean, dtype=np.float64), np.asarray(scale, dtype=np.float64)
-        self.size, self.decimal_comma = len(self.mean), decimal_comma
+        self.size, self.decimal_comma, self.currency = len(self.mean), decimal_comma, currency
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
-        decimal_comma = config.get("decimal_comma", False)
+        decimal_comma, currency = config.get("decimal_comma", False), config.get("currency", "")
         sums = ShapeSums()
-        for values in readable(cells, lambda cell: cls.parse(with_decimal_points(cell) if decimal_comma else cell)):
+        for values in readable(cells, lambda cell: cls.parse(_plain_number(cell, decimal_comma, currency))):
             sums.add(values.shape[1:], values)
         mean, std = sums.most_common().mean_and_std()
-        return cls(name, mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0), decimal_comma)
+        return cls(name, mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0), decimal_comma, currency)
 
     @staticmethod
     def parse(cell: Cell) -> Array:
@@ -92,7 +93,7 @@ class _NumericColumn(Column):
 
     def read_values(self, cell: Cell) -> Array:
         """Return the numbers `(N, D)` of a cell of this column, not scaled."""
-        return self.parse(with_decimal_points(cell) if self.decimal_comma else cell)
+        return self.parse(_plain_number(cell, self.decimal_comma, self.currency))
 
     def encode(self, cell: Cell) -> Array:
         values = self.read_values(cell)
@@ -125,12 +126,21 @@ class _NumericColumn(Column):
 
     def to_dict(self) -> dict[str, Any]:
         comma = {"decimal_comma": True} if self.decimal_comma else {}
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), **comma}
+        currency = {"currency": self.currency} if self.currency else {}
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), **comma, **currency}
 
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> Column:
         mean, scale = (np.array(value[key], dtype=np.float64) for key in ("mean", "scale"))
-        return cls(name, mean, scale, bool(value.get("decimal_comma", False)))
+        return cls(name, mean, scale, bool(value.get("decimal_comma", False)), str(value.get("currency", "")))
+
+
+def _plain_number(cell: Cell, decimal_comma: bool, currency: str) -> Cell:
+    """Return a cell without the currency sign of its column, and with decimal points."""
+    if currency and isinstance(cell.value, str):
+        sign, number = split_currency(cell.value)
+        cell = cell._replace(value=number) if sign == currency else cell
+    return with_decimal_points(cell) if decimal_comma else cell
 
 
 class NumberColumn(_NumericColumn):

@@ -6,9 +6,11 @@ padding; padding never counts in the loss. Order and grouping follow from the se
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +20,8 @@ from unrolled.display import agree
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, is_empty
 from unrolled.tables.ragged import RaggedArray
-from unrolled.tables.row_tally import UnreadableRows
+from unrolled.tables.row_tally import UnreadableRows, imputed_messages, left_out_messages
+from unrolled.tables.source_columns import EncodedSource
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, WindowCursor
@@ -29,6 +32,7 @@ class PairBatch:
     """A padded batch, time first. `source` is ids `(T, B)`, numbers `(T, B, D)`, or images `(1, B, H, W, C)`, and `lengths`
     `(B,)` its steps; `target` is ids `(M, B)`, `IGNORE_INDEX` after the end of a row, or numbers `(1, B, D)`.
 
+    `others` are the same, steps and lengths, of each other source column, if there are several.
     `label_weights` `(V,)`, if there are any, multiply the loss of each label.
 
     `index` `(B,)` are the numbers of the rows, `num_targets` counts the targets that are not ignored, and `loss_weight`
@@ -43,6 +47,7 @@ class PairBatch:
     carry_state: bool = False
     loss_weight: float = 1.0
     label_weights: Array | None = None
+    others: tuple[tuple[Array, npt.NDArray[np.int64]], ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -51,12 +56,12 @@ class PairBatch:
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that a network is trained on, by name."""
-        arrays = {"source": self.source, "lengths": self.lengths, "target": self.target}
+        arrays = source_arrays([(self.source, self.lengths), *self.others]) | {"target": self.target}
         return arrays if self.label_weights is None else arrays | {"label_weights": self.label_weights}
 
 
 class PairDataset:
-    """Encoded rows: `source[i]` and `target[i]` are arrays.
+    """Encoded rows: `source[i]` and `target[i]` are arrays; `others[k][i]` are those of other source columns.
 
     `skipped_rows` are the lines of rows with an empty cell; with `has_na`, some of these cells are `NA` or the like. Of rows
     that are too long, `cut_rows` are cut and `left_out_rows` are left out. For each other row, `source_keys` and `target_keys`
@@ -66,8 +71,9 @@ class PairDataset:
 
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
-        self.source = RaggedArray(np.int32 if spec.source.tensor_kind == "ids" else np.float32)
-        self.target = RaggedArray(np.int32 if spec.dims.target_tensor_kind == "ids" else np.float32)
+        self.source, *self.others = (RaggedArray(_stored_dtype(column.tensor_kind)) for column in spec.sources)
+        self.target = RaggedArray(_stored_dtype(spec.dims.target_tensor_kind))
+        self.imputed: Counter[str] = Counter()
         self.skipped_rows: list[int] = []
         self.cut_rows: list[int] = []
         self.left_out_rows: list[int] = []
@@ -82,7 +88,7 @@ class PairDataset:
         self.num_read += 1
         if self.spec.has_missing(source, target):
             self.skipped_rows.append(line)
-            self.has_na |= not is_empty(source.value) and not is_empty(target.value)
+            self.has_na |= not any(is_empty(cell.value) for cell in (source, *source.others, target))
             return
         try:
             inputs, targets = self.spec.encode_row(source, target)
@@ -92,21 +98,29 @@ class PairDataset:
         if len(inputs) == 0 or len(targets) == 0:
             self.skipped_rows.append(line)
             return
-        is_aligned = self.spec.mode.output == "aligned"
         inputs, targets = self._limit_length(line, source, inputs, targets)
         if len(targets) == 0:
             return
-        pieces = -(-len(inputs) // MAX_ROW_LENGTH) if is_aligned else 1
-        values = (_content_key(inputs), _content_key(targets), self.num_read - 1, pieces)
-        for column, value in zip(self._row_values, values, strict=True):
-            column.append(value)
-        for start in range(0, len(inputs), MAX_ROW_LENGTH if is_aligned else len(inputs)):
+        if self.spec.others:
+            self.imputed.update(self.spec.missing_columns(source))
+        self._append(inputs, targets)
+
+    def _append(self, inputs: EncodedSource, targets: Array) -> None:
+        """Append an encoded row; a long one with a label per step, as several."""
+        is_aligned, steps = self.spec.mode.output == "aligned", inputs.steps
+        pieces = -(-len(steps) // MAX_ROW_LENGTH) if is_aligned else 1
+        keys = (_content_key(steps, *inputs.others), _content_key(targets), self.num_read - 1, pieces)
+        for row_values, value in zip(self._row_values, keys, strict=True):
+            row_values.append(value)
+        for start in range(0, len(steps), MAX_ROW_LENGTH if is_aligned else len(steps)):
             stop = start + MAX_ROW_LENGTH if is_aligned else None
-            self.source.append(inputs[start:stop])
+            self.source.append(steps[start:stop])
+            for column, other, values in zip(self.spec.others, self.others, inputs.others, strict=True):
+                other.append(values[start:stop] if column.name in self.spec.aligned else values)
             self.target.append(targets[start:stop])
             self.num_examples += 1
 
-    def _limit_length(self, line: int, cell: Cell, inputs: Array, targets: Array) -> tuple[Array, Array]:
+    def _limit_length(self, line: int, cell: Cell, inputs: EncodedSource, targets: Array) -> tuple[EncodedSource, Array]:
         """Return a row that is not too long: its source cut (synced: both), or no target if that one is too long.
 
         Without a `max_length`, a row with a label per step is not cut, since it is split.
@@ -120,7 +134,7 @@ class PairDataset:
             self.left_out_rows.append(line)
             return inputs, targets[:0]
         cut = self.spec.cut_source(inputs, training=True)
-        if len(cut) < len(inputs):
+        if cut.num_steps < inputs.num_steps:
             self.cut_rows.append(line)
         return cut, targets
 
@@ -138,8 +152,8 @@ class PairDataset:
 
     def finalize(self) -> PairDataset:
         """Make the rows ready to be read. Raises `DataError` if there are none, or more than half have a cell with an error."""
-        self.source.finalize()
-        self.target.finalize()
+        for arrays in (self.source, *self.others, self.target):
+            arrays.finalize()
         self.source_keys, self.target_keys, self.read_rows, self.pieces_per_row = map(np.array, self._row_values)
         self.unreadable.require_few(self.num_read - len(self.skipped_rows))
         if len(self) == 0:
@@ -163,9 +177,17 @@ class PairDataset:
         targets = [self.spec.target.loss_targets(self.target[int(i)]) for i in index]
         padded = pad_arrays(targets, 0 if is_numeric else IGNORE_INDEX)
         num_targets = len(index) if is_numeric else int((padded != IGNORE_INDEX).sum()) + self.eos_per_row * len(index)
-        sources = collate_sources(self.spec, [self.source[int(i)] for i in index])
-        weights = self.label_weights
-        return PairBatch(sources["source"], sources["lengths"], padded, np.asarray(index), num_targets, label_weights=weights)
+        rows = [EncodedSource(self.source[int(i)], tuple(other[int(i)] for other in self.others)) for i in index]
+        (source, lengths), *others = pad_sources(self.spec, rows)
+        return PairBatch(
+            source, lengths, padded, np.asarray(index), num_targets, label_weights=self.label_weights, others=tuple(others)
+        )
+
+    @functools.cached_property
+    def row_lengths(self) -> npt.NDArray[np.int64]:
+        """The most steps that a row has in a source or in the target, `(R,)`; the rows are complete."""
+        lengths: npt.NDArray[np.int64] = np.max([arrays.lengths for arrays in (self.source, *self.others, self.target)], 0)
+        return lengths
 
     def balanced_weights(self, index: npt.NDArray[np.int64]) -> Array:
         """Return weights `(V,)` of labels that make all count the same in the rows `index`; their mean over the rows is 1."""
@@ -180,15 +202,10 @@ class PairDataset:
 
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""
-        messages = []
-        if self.skipped_rows:
-            lines = ", ".join(map(str, self.skipped_rows[:5])) + (", ..." if len(self.skipped_rows) > 5 else "")
-            na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if self.has_na else ""
-            messages.append(
-                f"{len(self.skipped_rows):,} of {self.num_read:,} rows {agree(len(self.skipped_rows), 'are left out')}, "
-                f"a cell being empty: line {lines}{na_note}"
-            )
-        return [*messages, *filter(None, [self.unreadable.message(self.num_read, "are left out")])]
+        na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if self.has_na else ""
+        details = f": line {first_lines(self.skipped_rows)}{na_note}"
+        messages = left_out_messages(len(self.skipped_rows), self.unreadable, self.num_read, "are left out", details)
+        return messages + imputed_messages(self.imputed, self.spec.medians, self.num_read)
 
     @property
     def eos_per_row(self) -> int:
@@ -196,9 +213,14 @@ class PairDataset:
         return int(self.spec.mode.output == "generated" and not self.spec.dims.target_length)
 
 
-def _content_key(values: Array) -> int:
-    """Return a hash of an encoded cell."""
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).digest(), "little")
+def _stored_dtype(tensor_kind: str) -> npt.DTypeLike:
+    return np.int32 if tensor_kind == "ids" else np.float32
+
+
+def _content_key(*arrays: Array) -> int:
+    """Return a hash of encoded cells."""
+    content = b"|".join(np.ascontiguousarray(values).tobytes() for values in arrays)
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
 def first_lines(lines: list[int]) -> str:
@@ -206,11 +228,28 @@ def first_lines(lines: list[int]) -> str:
     return ", ".join(f"{line:,}" for line in lines[:5]) + (", ..." if len(lines) > 5 else "")
 
 
-def collate_sources(spec: TableSpec, rows: list[Array]) -> dict[str, Array]:
-    """Return encoded sources as padded `source` `(T, B, ...)`, and their `lengths` `(B,)`."""
-    dtype = np.int64 if spec.source.tensor_kind == "ids" else np.float32
-    padded = pad_arrays([row.astype(dtype) for row in rows], 0)
-    return {"source": padded, "lengths": np.array([len(row) for row in rows], dtype=np.int64)}
+def pad_sources(spec: TableSpec, rows: list[EncodedSource]) -> list[tuple[Array, npt.NDArray[np.int64]]]:
+    """Return the padded steps `(T, B, ...)` of each source column, and their lengths `(B,)`."""
+    padded = []
+    for column, arrays in zip(spec.sources, zip(*((row.steps, *row.others) for row in rows), strict=True), strict=True):
+        dtype = np.int64 if column.tensor_kind == "ids" else np.float32
+        lengths = np.array([len(array) for array in arrays], dtype=np.int64)
+        padded.append((pad_arrays([array.astype(dtype) for array in arrays], 0), lengths))
+    return padded
+
+
+def source_arrays(padded: Sequence[tuple[Array, npt.NDArray[np.int64]]]) -> dict[str, Array]:
+    """Return what `pad_sources` returns by the names that a network knows: `source`, `lengths`, `source_1`, `lengths_1` ..."""
+    arrays: dict[str, Array] = {}
+    for number, (steps, lengths) in enumerate(padded):
+        suffix = f"_{number}" if number else ""
+        arrays |= {f"source{suffix}": steps, f"lengths{suffix}": lengths}
+    return arrays
+
+
+def collate_sources(spec: TableSpec, rows: list[EncodedSource]) -> dict[str, Array]:
+    """Return encoded sources as padded `source` `(T, B, ...)`, and their `lengths` `(B,)`; of several columns, of each one."""
+    return source_arrays(pad_sources(spec, rows))
 
 
 def pad_arrays(rows: list[Array], fill_value: float) -> Array:
@@ -232,7 +271,7 @@ class PairLoader(WindowCursor):
         self.batch_size, self.seq_len = min(batch_size, len(index)), seq_len
         self._dataset, self._index, self._seed = dataset, index, seed
         target_lengths = dataset.target.lengths[index]
-        self._lengths = np.maximum(dataset.source.lengths[index], target_lengths)
+        self._lengths = dataset.row_lengths[index]
         self.tokens_per_epoch = int(target_lengths.sum()) + dataset.eos_per_row * len(index)
         if dataset.spec.dims.target_tensor_kind == "floats":
             self.tokens_per_epoch = len(index)
@@ -268,9 +307,8 @@ def bucket_by_length(
 
 def read_pairs(table: Table, spec: TableSpec, check: Callable[[], None] = lambda: None) -> PairDataset:
     """Encode all rows of a table, which must have the columns of `spec`. `check` is called every 1,024 rows, and may raise."""
-    names = (spec.source.name, spec.target.name)
     dataset = PairDataset(spec)
-    for count, (line, (source, target)) in enumerate(table.iter_cells(names)):
+    for count, (line, (source, target)) in enumerate(spec.iter_cells(table)):
         if count % 1024 == 0:
             check()
         dataset.add(line, source, target)

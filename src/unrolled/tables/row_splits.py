@@ -81,7 +81,7 @@ def split_rows(dataset: PairDataset, options: DataOptions, seed: int, has_valida
 
 def _draw_sources(dataset: PairDataset, order: Indices, fractions: HeldOutFractions, seed: int) -> npt.NDArray[np.uint8]:
     sources = np.asarray(dataset.source_keys)
-    if dataset.spec.source.kind == "label" or len(np.unique(sources)) < MIN_SOURCES:
+    if all(column.kind == "label" for column in dataset.spec.sources) or len(np.unique(sources)) < MIN_SOURCES:
         keys = np.empty(len(order), dtype=np.uint64)
         keys[order] = np.random.default_rng([seed, 2]).permutation(len(order)).astype(np.uint64)
     else:

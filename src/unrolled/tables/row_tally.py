@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from unrolled.display import agree, plural
 from unrolled.errors import DataError
@@ -36,15 +37,54 @@ class UnreadableRows:
         return f"{rows}, as a cell cannot be read; the first: {self.first_error}"
 
 
+def left_out_messages(
+    num_empty: int, unreadable: UnreadableRows, num_rows: int, consequence: str, details: str = ""
+) -> list[str]:
+    """Return a message about rows with an empty cell, and one about rows that cannot be read, each if there are such rows.
+
+    Args:
+        num_empty: Number of rows with an empty cell.
+        unreadable: The rows that cannot be read.
+        num_rows: Number of all rows that were read.
+        consequence: What happened to these rows, such as `are left out`.
+        details: More about the empty cells, such as their lines.
+    """
+    messages = []
+    if num_empty:
+        rows = f"{num_empty:,} of {plural(num_rows, 'row')} {agree(num_empty, consequence)}"
+        messages.append(f"{rows}, a cell being empty{details}")
+    return [*messages, *filter(None, [unreadable.message(num_rows, consequence)])]
+
+
+def imputed_messages(imputed: Counter[str], medians: Mapping[str, float], num_rows: int) -> list[str]:
+    """Return sentences about the rows that have no number in a column, and got its median."""
+    return [
+        f"'{name}': {count:,} of {plural(num_rows, 'row')} {agree(count, 'have')} no number; the median, "
+        f"{medians[name]:.6g}, is used"
+        for name, count in imputed.items()
+    ]
+
+
 class RowTally:
     """Counts, over the rows that a model reads, those with a missing cell, those that it cannot read, and characters, words
-    or labels that it does not know. `num_rows` are those without a missing cell."""
+    or labels that it does not know. `num_rows` are those without a missing cell, and `imputed` counts missing numbers that
+    became the median of their column, `medians`."""
 
-    def __init__(self) -> None:
+    def __init__(self, medians: Mapping[str, float] | None = None) -> None:
+        self.medians = medians or {}
+        self.imputed: Counter[str] = Counter()
         self.unreadable = UnreadableRows()
         self.num_rows = self.num_empty = 0
         self._symbols: dict[str, Counter[str]] = {}
         self._columns: dict[str, Column] = {}
+
+    def add_row(self, columns: Sequence[Column], cells: Sequence[Cell]) -> None:
+        """Count the cells of a row that could be read, and missing numbers among them."""
+        for column, cell in zip(columns, cells, strict=True):
+            if column.is_missing(cell.value):
+                self.imputed[column.name] += 1
+            else:
+                self.add_cell(column, cell)
 
     def add_cell(self, column: Column, cell: Cell) -> None:
         """Count the symbols of a cell that the column could read."""
@@ -55,10 +95,8 @@ class RowTally:
     def messages(self, consequence: str) -> list[str]:
         """Return the messages to log once all rows are read; `consequence` is what happened to rows that cannot be read."""
         total = self.num_rows + self.num_empty
-        messages = [message] if (message := self.unreadable.message(total, consequence)) else []
-        if self.num_empty:
-            rows = f"{self.num_empty:,} of {plural(total, 'row')} {agree(self.num_empty, consequence)}"
-            messages.append(f"{rows}, a cell being empty")
+        messages = left_out_messages(self.num_empty, self.unreadable, total, consequence)
+        messages += imputed_messages(self.imputed, self.medians, total)
         for name, counts in self._symbols.items():
             column = self._columns[name]
             if counts["normalized"]:

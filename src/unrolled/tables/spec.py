@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,15 @@ from unrolled.tables.cell_values import Array, Cell, is_empty, is_missing
 from unrolled.tables.column import Column
 from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
 from unrolled.tables.modes import Mode, mode_of
+from unrolled.tables.numeric_columns import NumberColumn
+from unrolled.tables.source_columns import (
+    EncodedSource,
+    SourceDims,
+    infer_source_types,
+    join_cells,
+    median_of_numbers,
+    split_source,
+)
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
 from unrolled.tables.text_column import TOKEN_KINDS
@@ -42,14 +51,19 @@ class ModelDims:
     target_size: int
     target_length: int
     target_row_length: int
+    others: tuple[SourceDims, ...] = ()
+    """Other source columns, read beside the source."""
 
 
 @dataclass(frozen=True)
 class TableSpec:
-    """Source and target column. `train_stats` describes the training rows, for baselines: see `Column.baseline_stats`.
+    """Source and target column; `others` are sources too.
 
-    Of two labels, the second is predicted if its probability is at least `threshold` (None: if it is the larger one).
-    `header` is how the columns of a file without one are named (see `TableFormat`); a row has at most `max_length` steps.
+    `train_stats` describes the training rows, for baselines: see `Column.baseline_stats`. Of two labels, the second is
+    predicted if its probability is at least `threshold` (None: if it is the larger one). `header` is how the columns of a file
+    without one are named (see `TableFormat`); a row has at most `max_length` steps. `medians` are, by the name of the column,
+    what a row gets that has no number in one of several source columns; `aligned` are the names of the other source columns
+    that have one step for each label of the target.
     """
 
     source: Column
@@ -58,6 +72,25 @@ class TableSpec:
     header: str = FIRST_ROW
     max_length: int | None = None
     threshold: float | None = None
+    others: tuple[Column, ...] = ()
+    medians: dict[str, float] = field(default_factory=dict)
+    aligned: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Column, ...]:
+        """All source columns: the main one, then the others."""
+        return (self.source, *self.others)
+
+    @property
+    def source_name(self) -> str:
+        """The names of all source columns, for people."""
+        return ", ".join(column.name for column in self.sources)
+
+    @property
+    def columns_text(self) -> str:
+        """All columns with their kinds, for people."""
+        sources = " + ".join(f"{column.name}:{column.kind}" for column in self.sources)
+        return f"{sources} -> {self.target.name}:{self.target.kind}"
 
     @property
     def mode(self) -> Mode:
@@ -71,6 +104,7 @@ class TableSpec:
         return ModelDims(
             self.mode, source.tensor_kind, source.size, source.shape,
             target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
+            tuple(SourceDims.of(column, column.name in self.aligned) for column in self.others),
         )  # fmt: skip
 
     def table_format(self, header: str | None, encoding: str | None) -> TableFormat:
@@ -82,24 +116,70 @@ class TableSpec:
         """The most steps of a row: `max_length`, or `MAX_STEPS`."""
         return self.max_length or MAX_STEPS
 
-    def cut_source(self, steps: Array, training: bool = False) -> Array:
+    def iter_cells(self, table: Table) -> Iterator[tuple[int, tuple[Cell, Cell]]]:
+        """Yield the line, and the source and target cell of each row of a table, which must have all columns."""
+        for line, (*sources, target) in table.iter_cells((*(column.name for column in self.sources), self.target.name)):
+            yield line, (join_cells(sources), target)
+
+    def find_sources(self, table: Table) -> tuple[str, ...]:
+        """Return the source columns of a table. Raises `UsageError` for one that it does not have."""
+        return tuple(table.find_column(column.name) for column in self.sources)
+
+    def cut_source(self, source: EncodedSource, training: bool = False) -> EncodedSource:
         """Return the first steps of a source that is too long.
 
         A source with a label per step is only cut for training, and only to `max_length`; an image is never cut.
         """
-        if self.mode.output == "aligned":
-            return steps[: self.max_length] if training else steps
-        return steps if self.source.tensor_kind == "image" else steps[: self.step_limit]
+        is_main_aligned = self.mode.output == "aligned"
+
+        def cut(column: Column, array: Array) -> Array:
+            if column.name in self.aligned or (is_main_aligned and column is self.source):
+                return array[: self.max_length] if training else array
+            return array if column.tensor_kind == "image" else array[: self.step_limit]
+
+        steps, *others = map(cut, self.sources, (source.steps, *source.others))
+        return EncodedSource(steps, tuple(others))
 
     def has_missing(self, source: Cell, target: Cell) -> bool:
         """Return whether a row is left out, since one of its cells has no value."""
-        return self.source.is_missing(source.value) or self.target.is_missing(target.value)
+        return self.is_source_missing(source) or self.target.is_missing(target.value)
 
-    def encode_row(self, source: Cell, target: Cell) -> tuple[Array, Array]:
+    def is_source_missing(self, source: Cell) -> bool:
+        """Return whether a source has no value: of several columns, all are missing, or one that has no median."""
+        missing = self.missing_columns(source)
+        return len(missing) > len(self.others) or any(name not in self.medians for name in missing)
+
+    def missing_columns(self, source: Cell) -> list[str]:
+        """Return the names of the source columns that have no value in a row."""
+        cells = zip(self.sources, (source, *source.others), strict=True)
+        return [column.name for column, cell in cells if column.is_missing(cell.value)]
+
+    def encode_source(self, source: Cell) -> EncodedSource:
+        """Return the arrays of a source cell, with the median for a missing number of several columns.
+
+        Raises `DataError`, with the location and the column, for a cell that cannot be read.
+        """
+        missing = self.missing_columns(source) if self.others else []
+        arrays = []
+        for column, cell in zip(self.sources, (source, *source.others), strict=True):
+            cell = cell._replace(value=self.medians[column.name]) if column.name in missing else cell
+            try:
+                arrays.append(column.encode_source(cell))
+            except DataError as error:
+                raise DataError(f"'{column.name}': {error}") if self.others else error from error.__cause__
+        for column, array in zip(self.others, arrays[1:], strict=True):
+            if column.name in self.aligned and len(array) and len(arrays[0]) and len(array) != len(arrays[0]):
+                raise DataError(
+                    f"{source.location}: '{column.name}' has {len(array):,} steps and '{self.source.name}' {len(arrays[0]):,}: "
+                    "columns that are read step by step together need equally many."
+                )
+        return EncodedSource(arrays[0], tuple(arrays[1:]))
+
+    def encode_row(self, source: Cell, target: Cell) -> tuple[EncodedSource, Array]:
         """Return the arrays of a row. Raises `DataError`, with the location, if one of its cells cannot be read."""
-        inputs, targets = self.source.encode_source(source), self.target.encode_target(target)
+        inputs, targets = self.encode_source(source), self.target.encode_target(target)
         if len(inputs) and len(targets):
-            self.check_aligned(inputs, targets, source)
+            self.check_aligned(inputs.steps, targets, source)
         return inputs, targets
 
     def check_aligned(self, source: Array, target: Array, cell: Cell) -> None:
@@ -116,6 +196,8 @@ class TableSpec:
         return {
             "source": column_to_json(self.source), "target": column_to_json(self.target), "train_stats": self.train_stats,
             "header": self.header, "max_length": self.max_length, "threshold": self.threshold,
+            **({"others": list(map(column_to_json, self.others)), "medians": self.medians, "aligned": self.aligned}
+               if self.others else {}),
         }  # fmt: skip
 
     @staticmethod
@@ -126,6 +208,9 @@ class TableSpec:
         spec = TableSpec(
             column_from_json(value["source"]), column_from_json(value["target"]), dict(value["train_stats"]), header,
             None if max_length is None else int(max_length), None if threshold is None else float(threshold),
+            tuple(map(column_from_json, value.get("others", []))),
+            {str(name): float(median) for name, median in dict(value.get("medians", {})).items()},
+            tuple(map(str, value.get("aligned", ()))),
         )  # fmt: skip
         _ = spec.mode
         return spec
@@ -136,35 +221,84 @@ def infer_spec(
 ) -> tuple[TableSpec, str]:
     """Read a table; return the spec of its columns `source` and `target` (NAME or NAME:KIND), and a sentence about it.
 
-    `tokens` says what one token of a text is, where the column itself does not; `normalization` is the form of texts.
+    `source` may be several columns (see `split_source`). `tokens` says what one token of a text is, where the column itself
+    does not; `normalization` is the form of texts.
     """
-    declared = (parse_column(source, "source"), parse_column(target, "target"))
-    names = tuple(
-        name if table.matching_columns(name) else column_spec
-        for (name, _), column_spec in zip(declared, (source, target), strict=True)
-    )
-    kinds = tuple(
-        None if name == column_spec else kind
-        for name, column_spec, (_, kind) in zip(names, (source, target), declared, strict=True)
-    )
-    names = tuple(map(table.find_column, names))
-    if names[0] == names[1]:
-        raise UsageError(f"'{names[0]}' is both the source and the target: name two different columns.")
+    declared = [*(_find_declared(table, name, "source") for name in split_source(source, table))]
+    declared.append(_find_declared(table, target, "target"))
+    names, kinds = tuple(name for name, _ in declared), tuple(kind for _, kind in declared)
+    _require_different(names)
     keeps_na = tuple(kind is not None and _keeps_na(kind) for kind in kinds)
-    profile = PairProfile(names[0], names[1], table.allows_decimal_commas, normalization)
-    for source_cell, target_cell in _complete_rows(table, names, keeps_na):
-        profile.add(source_cell, target_cell)
-    if profile.source.num_rows == 0:
-        raise DataError(f"{table.name} has no row in which both '{names[0]}' and '{names[1]}' have a value.")
-    types = infer_types(profile, (kinds[0], kinds[1]), tokens)
-    for column, inferred in zip((profile.source, profile.target), types, strict=True):
-        declared_kind = kinds[column is profile.target]
-        if note := column.comma_note(inferred.kind, inferred.decimal_comma, declared_kind is not None):
+    profiles = _profile_pairs(table, names, keeps_na, normalization)
+    if len(profiles) == 1:
+        inferred, main, aligned = [*infer_types(profiles[0], (kinds[0], kinds[1]), tokens)], 0, [0]
+    else:
+        sources, target_type, main, aligned = infer_source_types(profiles, kinds[:-1], kinds[-1], tokens)
+        inferred = [*sources, target_type]
+    profiled = [*(profile.source for profile in profiles), profiles[main].target]
+    for column, column_type, kind in zip(profiled, inferred, kinds, strict=True):
+        if note := column.number_note(column_type.kind, column_type.decimal_comma, kind is not None):
             logger.info(note)
-    config = {"normalize": normalization}
-    columns = (_fit_column(table, names, position, types[position], keeps_na, config) for position in (0, 1))
-    spec = TableSpec(next(columns), next(columns))
-    return spec, f"{spec.source.describe()} -> {spec.target.describe()}: {spec.mode.name}"
+    is_optional = [len(profiles) > 1 and column_type.kind == "number" for column_type in inferred[:-1]] + [False]
+
+    def cells(position: int) -> Iterator[Cell]:
+        required = [index == position or not optional for index, optional in enumerate(is_optional)]
+        return (row[position] for row in _complete_rows(table, names, keeps_na, required))
+
+    columns = []
+    for position, (name, column_type) in enumerate(zip(names, inferred, strict=True)):
+        columns.append(_fit_column(name, cells(position), column_type, position < len(profiles), normalization))
+        columns[-1].keeps_na = keeps_na[position]
+    spec = _joined_spec(columns, main, cells)
+    spec = dataclasses.replace(spec, aligned=tuple(columns[index].name for index in aligned if index != main))
+    described = " + ".join(column.describe() for column in columns[:-1])
+    return spec, f"{described} -> {spec.target.describe()}: {spec.mode.name}"
+
+
+def _profile_pairs(table: Table, names: tuple[str, ...], keeps_na: tuple[bool, ...], normalization: str) -> list[PairProfile]:
+    """Return the profile of each source with the target, over the rows in which both have a value."""
+    tests = [is_empty if keeps else is_missing for keeps in keeps_na]
+    profiles = [PairProfile(name, names[-1], table.allows_decimal_commas, normalization) for name in names[:-1]]
+    for _, (*sources, target) in table.iter_cells(names):
+        if tests[-1](target.value):
+            continue
+        for profile, test, source in zip(profiles, tests, sources, strict=False):
+            if not test(source.value):
+                profile.add(source, target)
+    for profile in profiles:
+        if profile.source.num_rows == 0:
+            pair = f"both '{profile.source.name}' and '{names[-1]}'"
+            raise DataError(f"{table.name} has no row in which {pair} have a value.")
+    return profiles
+
+
+def _find_declared(table: Table, column_spec: str, role: str) -> tuple[str, str | None]:
+    """Return the column of the table that NAME or NAME:KIND means, and its kind; the whole of it may be a name."""
+    name, kind = parse_column(column_spec, role)
+    if not table.matching_columns(name):
+        name, kind = column_spec, None
+    return table.find_column(name), kind
+
+
+def _require_different(names: tuple[str, ...]) -> None:
+    """Raise `UsageError` if a column is both source and target, or a source twice."""
+    if names[-1] in names[:-1]:
+        raise UsageError(f"'{names[-1]}' is both the source and the target: name two different columns.")
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise UsageError(f"'{name}' is named twice in --source: name each column once.")
+
+
+def _joined_spec(columns: list[Column], main: int, numbers: Callable[[int], Iterator[Cell]]) -> TableSpec:
+    """Return the spec of the source columns and the target; of several sources, with the medians of those that are numbers."""
+    *sources, target = columns
+    others = tuple(column for column in sources if column is not sources[main])
+    medians = {
+        column.name: median_of_numbers(column, numbers(position))
+        for position, column in enumerate(sources)
+        if others and isinstance(column, NumberColumn)
+    }
+    return TableSpec(sources[main], target, others=others, medians=medians)
 
 
 def parse_column(column_spec: str, role: str) -> tuple[str, str | None]:
@@ -184,26 +318,17 @@ def _keeps_na(kind: str) -> bool:
     return kind in TOKEN_KINDS or COLUMN_TYPES[kind].may_keep_na
 
 
-def _complete_rows(table: Table, names: tuple[str, ...], keeps_na: tuple[bool, ...]) -> Iterator[tuple[Cell, ...]]:
-    """Yield the cells of the rows in which no cell is missing."""
+def _complete_rows(
+    table: Table, names: tuple[str, ...], keeps_na: tuple[bool, ...], required: list[bool]
+) -> Iterator[tuple[Cell, ...]]:
+    """Yield the cells of the rows in which no `required` cell is missing."""
     tests = [is_empty if keeps else is_missing for keeps in keeps_na]
     for _, row in table.iter_cells(names):
-        if not any(test(cell.value) for test, cell in zip(tests, row, strict=True)):
+        if not any(needed and test(cell.value) for needed, test, cell in zip(required, tests, row, strict=True)):
             yield row
 
 
-def _fit_column(
-    table: Table,
-    names: tuple[str, ...],
-    position: int,
-    inferred: InferredType,
-    keeps_na: tuple[bool, ...],
-    config: dict[str, Any],
-) -> Column:
-    config = {**dataclasses.asdict(inferred), "is_source": position == 0, **config}
+def _fit_column(name: str, cells: Iterator[Cell], inferred: InferredType, is_source: bool, normalization: str) -> Column:
+    config = {**dataclasses.asdict(inferred), "is_source": is_source, "normalize": normalization}
     column_type = COLUMN_TYPES[inferred.kind]
-
-    rows = itertools.islice(_complete_rows(table, names, keeps_na), column_type.max_fitted_rows)
-    column = column_type.fit(names[position], (row[position] for row in rows), config)
-    column.keeps_na = keeps_na[position]
-    return column
+    return column_type.fit(name, itertools.islice(cells, column_type.max_fitted_rows), config)

@@ -116,8 +116,8 @@ class Table:
             more = f" and {len(columns) - len(listed):,} more" if len(columns) > len(listed) else ""
             hint = did_you_mean(column, listed) or "."
             if "," in column and all(self.matching_columns(part) for part in column.split(",")):
-                to_do = "write them as one list, in JSON lines, or as one text"
-                raise UsageError(f"'{column}' names {column.count(',') + 1} columns, and one is read: {to_do}.")
+                to_do = "several are read as --source, with a --target"
+                raise UsageError(f"'{column}' names {column.count(',') + 1} columns, and one is expected: {to_do}.")
             header = " If the first row is data: --header none, or --header NAME,NAME." if self.header == FIRST_ROW else ""
             raise UsageError(f"{self.name} has no column '{column}'{hint} Its columns: {', '.join(listed)}{more}.{header}")
         return matches[0]

@@ -32,14 +32,15 @@ NUMERIC_KINDS = ("number", "vector", "frames")
 
 @dataclass(frozen=True)
 class InferredType:
-    """A kind; `tokens` of a text, `split` of labels, `spaces` if words are separated by spaces only, and whether numbers have
-    decimal commas."""
+    """A kind; `tokens` of a text, `split` of labels, `spaces` if words are separated by spaces only, whether numbers have
+    decimal commas, and their currency sign."""
 
     kind: str
     tokens: str = "characters"
     spaces: bool = True
     split: str = "words"
     decimal_comma: bool = False
+    currency: str = ""
 
 
 class PairProfile:
@@ -121,6 +122,8 @@ def infer_types(
     source, target = declared[0], declared[1]
     if declared == (None, None) and profile.source.has_digit_sequences() and profile.target.has_digit_sequences():
         aligned = None  # to be copied, sorted or reversed, rather than one label for each
+    if target is None and profile.target.currency():
+        aligned = None  # `12,50 €` is one number, and not two words with a label each
     if target is None:
         target = "labels" if aligned else profile.target.infer_kind()
     if source is None:
@@ -149,7 +152,7 @@ def _source_type(profile: PairProfile, kind: str, target: str, aligned: str | No
     if kind == "text" and target == "labels":
         return InferredType("text", "words" if aligned in ("words", "list") else "characters", spaces=True)
     tokens, spaces = column.infer_tokens(is_source=True) if kind == "text" else ("characters", True)
-    return InferredType(kind, tokens, spaces, "words", kind in NUMERIC_KINDS and column.has_decimal_commas())
+    return InferredType(kind, tokens, spaces, **_number_format(column, kind))
 
 
 def _target_type(profile: PairProfile, kind: str, aligned: str | None) -> InferredType:
@@ -159,4 +162,12 @@ def _target_type(profile: PairProfile, kind: str, aligned: str | None) -> Inferr
     if kind == "labels":
         return InferredType(kind, split="characters" if aligned == "characters" and not column.num_lists else "words")
     tokens, spaces = column.infer_tokens(is_source=False) if kind == "text" else ("characters", True)
-    return InferredType(kind, tokens, spaces, decimal_comma=kind in NUMERIC_KINDS and column.has_decimal_commas())
+    return InferredType(kind, tokens, spaces, **_number_format(column, kind))
+
+
+def _number_format(column: ColumnProfile, kind: str) -> dict[str, Any]:
+    """Return whether the numbers of a column have decimal commas, and their currency sign."""
+    return {
+        "decimal_comma": kind in NUMERIC_KINDS and column.has_decimal_commas(),
+        "currency": column.currency() if kind == "number" else "",
+    }

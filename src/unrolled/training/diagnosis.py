@@ -6,6 +6,10 @@ the diagnosis, and the advice follows from the verdict.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from unrolled.training.recipe import describe_epochs
 
 OVERFIT_FRACTION = 0.9
@@ -35,6 +39,32 @@ OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT = (
 )  # fmt: skip
 VERDICTS = (OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT)
 """The verdicts: each is the beginning of a diagnosis."""
+
+TABLE_VERDICTS = {
+    "Overfit": OVERFIT, "As good as these rows allow": AT_FLOOR, "Limited by the rows": TEXT_LIMITED,
+    "Limited by time or size": SIZE_LIMITED, "Underfit": UNDERFIT,
+}  # fmt: skip
+"""The verdicts on a table, each with the one on a text that means the same."""
+
+REMEDIES = {
+    OVERFIT: ("dropout", "data"), AT_FLOOR: ("width",), TEXT_LIMITED: ("data", "dropout"), SIZE_LIMITED: ("width", "time"),
+    UNDERFIT: ("time",),
+}  # fmt: skip
+"""What may be advised beside each verdict, so that no advice contradicts it."""
+
+MIN_FALL = 0.01
+"""A fall of the validation loss in the last half of a run, as a share, below which more time is not advised."""
+
+MAX_DROPOUT = 0.5
+MIN_CURVE_POINTS = 4
+MIN_JUDGED_ROWS = 20
+"""With fewer validation rows, a table has no verdict: their loss says too little."""
+
+LOW_TABLE_LOSS = 0.05
+"""Nats per target (for numbers: of their variance) below which little is left to gain."""
+
+MIN_TABLE_GAP = 0.02
+"""Difference of validation and training loss of a table that may be chance."""
 
 MIN_MEMORIZE_EPOCHS = 1.5
 """Before a text was read so often, a gap is a difference between its two parts."""
@@ -71,8 +101,89 @@ def diagnose(train: float, val: float | None, best_fraction: float, epochs: floa
 
 
 def verdict(diagnosis: str) -> str:
-    """Return which of `VERDICTS` a diagnosis begins with; an empty text for another, such as that of an older version."""
-    return next((name for name in VERDICTS if diagnosis.startswith(name)), "")
+    """Return which of `VERDICTS` a diagnosis begins with, or one of `TABLE_VERDICTS` that begins a sentence in it.
+
+    Returns an empty text for another diagnosis, such as that of an older version.
+    """
+    if found := next((name for name in VERDICTS if diagnosis.startswith(name)), ""):
+        return found
+    return next((name for words, name in TABLE_VERDICTS.items() if f". {words}:" in diagnosis), "")
+
+
+def judge_table(train: float, val: float, best_fraction: float, epochs: float, num_validation: int) -> str:
+    """Return the verdict on a training on a table as a sentence, with a blank before it; empty with too few validation rows.
+
+    `train` and `val` are the losses of the saved model, which was saved after `best_fraction` of the steps; the rows were read
+    `epochs` times.
+    """
+    reads, gap = f"the rows were {describe_epochs(epochs)}", val - train
+    if num_validation < MIN_JUDGED_ROWS:
+        return ""
+    is_gap = gap > max(MIN_TABLE_GAP, MIN_GENERALIZATION_GAP * val)
+    if best_fraction < OVERFIT_FRACTION and epochs >= 1 and is_gap:
+        best = f"it was best after {best_fraction:.0%} of the time, and that model is kept"
+        return f" Overfit: {best}. More time would not help; more rows or more --dropout would."
+    if val < LOW_TABLE_LOSS or (best_fraction < OVERFIT_FRACTION and epochs >= 1):
+        return f" As good as these rows allow: {reads}. More time would bring little."
+    if epochs > MAX_UNDERFIT_EPOCHS and is_gap:  # before, most tables are still being learned, whatever the gap
+        return f" Limited by the rows: {reads}; more rows would bring more than more time."
+    if epochs > MAX_UNDERFIT_EPOCHS:
+        return f" Limited by time or size: {reads}, and new rows are answered about as well as those."
+    return f" Underfit: {reads}. It is limited by time, not by the rows."
+
+
+@dataclass(frozen=True)
+class RunEvidence:
+    """What a run shows of what would help: its validation `curve`, pairs of step and loss; how often the data were read; and
+    the width and dropout of the network. `noun` is what the data are: text or rows."""
+
+    curve: Sequence[tuple[float, float]]
+    epochs: float
+    hidden: int
+    dropout: float
+    noun: str = "text"
+
+
+_LOSSES = re.compile(r"([0-9.]+)(?: nats per character)? on (?:the )?training (?:text|rows), ([0-9.]+) on (?:the )?validation")
+
+
+def advice_from_run(diagnosis: str, evidence: RunEvidence) -> list[str]:
+    """Return what a run itself gives reason to try, and why: twice the time, dropout, more data, a quarter more width.
+
+    Nothing is advised that contradicts the verdict of the `diagnosis`, or for which the run has no evidence.
+    """
+    remedies, found = REMEDIES.get(verdict(diagnosis), ()), _LOSSES.search(diagnosis)
+    if not found:
+        return []
+    train, val = (float(text.rstrip(".")) for text in found.groups())
+    is_gap, losses = val - train > MIN_GENERALIZATION_GAP * val, f"{train:.3f} in training, {val:.3f} in validation"
+    half = _loss_at_half(evidence.curve)
+    fall = 0.0 if half is None else (half - evidence.curve[-1][1]) / max(half, 1e-9)
+    rows, lines = evidence.noun, []
+    for remedy in remedies:
+        if remedy == "time" and half is not None and fall >= MIN_FALL:
+            end = f"from {half:.3f} to {evidence.curve[-1][1]:.3f}"
+            lines.append(
+                f"Train twice as long: the validation loss still fell by {fall:.0%} in the last half of the run, {end}."
+            )
+        if remedy == "dropout" and is_gap and evidence.dropout < MAX_DROPOUT:
+            more = min(MAX_DROPOUT, evidence.dropout + 0.1)
+            lines.append(f"Use --dropout {more:.2g} (it was {evidence.dropout:g}): the loss is {losses}.")
+        if remedy == "data" and is_gap and evidence.epochs >= MIN_MEMORIZE_EPOCHS:
+            read = f"what there is was {describe_epochs(evidence.epochs)}"
+            lines.append(f"Use more {rows}: {read}, and the loss is {losses}.")
+        if remedy == "width" and not is_gap and val >= LOW_TABLE_LOSS and evidence.epochs > MAX_UNDERFIT_EPOCHS:
+            wider = -(-evidence.hidden * 5 // 4 // 8) * 8
+            lines.append(f"Use --hidden {wider}, a quarter more: the loss is {losses}, so the network does not memorize.")
+    return lines
+
+
+def _loss_at_half(curve: Sequence[tuple[float, float]]) -> float | None:
+    """Return the validation loss at half of the steps; None if the curve is too short to say."""
+    if len(curve) < MIN_CURVE_POINTS:
+        return None
+    half = curve[-1][0] / 2
+    return min(curve, key=lambda point: abs(point[0] - half))[1]
 
 
 def advise(
@@ -81,6 +192,7 @@ def advise(
     longest_copy: int,
     new_ngram_rates: tuple[float, float],
     uses_longest_context: bool,
+    evidence: RunEvidence | None = None,
 ) -> list[str]:
     """Return advice on what to try next, which never contradicts the diagnosis.
 
@@ -90,6 +202,7 @@ def advise(
         longest_copy: Tokens of the longest passage of a sample that is in the training text.
         new_ngram_rates: The fraction of 8-grams that are not in the training text, of samples and of real text.
         uses_longest_context: Whether the loss still improves at the longest context that was measured.
+        evidence: What the logs of the run show, if there are any.
     """
     judged, lines = verdict(diagnosis), []
     remedy = {
@@ -112,6 +225,7 @@ def advise(
         )
     if uses_longest_context:
         lines.append("The loss still improves at the longest measured context: a larger --bptt may help.")
+    lines += [] if evidence is None else advice_from_run(diagnosis, evidence)
     no_need = judged == AT_FLOOR
     return lines or ["There is nothing left to gain on this text." if no_need else f"{remedy[:1].upper()}{remedy[1:]}."]
 

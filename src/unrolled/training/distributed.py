@@ -223,7 +223,13 @@ def shard_batch(batch: Any, process_group: ProcessGroup) -> Any:
         num_targets = len(index) if numeric else int((target >= 0).sum()) + ends * len(index)
         source = batch.source[:, rows]
         part = dataclasses.replace(
-            batch, source=source, lengths=batch.lengths[rows], target=target, index=index, num_targets=num_targets
+            batch,
+            source=source,
+            lengths=batch.lengths[rows],
+            target=target,
+            index=index,
+            num_targets=num_targets,
+            others=tuple((steps[:, rows], lengths[rows]) for steps, lengths in batch.others),
         )
     else:
         raise ValueError(f"{type(batch).__name__} cannot be sharded.")

@@ -21,6 +21,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import Displayed, plural
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
+from unrolled.nn.kernels.extension import usable_processors
 from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel
 from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions, TrainRequest
@@ -35,6 +36,7 @@ from unrolled.training.resume import apply_resume_changes, check_environment, en
 from unrolled.training.tasks.base import FinalEvaluation, TrainingTask
 from unrolled.training.tasks.table import TableTask
 from unrolled.training.tasks.text import TextTask
+from unrolled.training.thread_control import ThreadControl
 from unrolled.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -180,7 +182,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     name = process_group.broadcast_str(
         lambda: str(
             Run.create(
-                path or _unused_run_dir(request.inputs), run_config(request, task.origin, environment(machine, kernels))
+                path or _unused_run_dir(request.inputs), run_config(request, task.origin, environment(machine, kernels, task))
             ).path
         )
     )
@@ -233,7 +235,7 @@ def _resume(
     model = model_file.model.to(machine.device)
     machine_options = _keep_kernel(model, request.machine, run)
     machine, kernels = choose_kernel(model, machine, machine_options, request.training)
-    current_environment = environment(machine, kernels)
+    current_environment = environment(machine, kernels, task)
     check_environment(run.config.get("environment"), current_environment, set(changes), allow_change)
     training_run = _build_run(request, task, machine, kernels, model, run, callback, process_group)
     training_run.trainer.restore(tensors, metadata)
@@ -284,15 +286,25 @@ def _build_run(
         request.training.bptt,
     ):
         logger.info(f"the text is short: batch {batches.batch_size} of {plural(batches.seq_len, 'step')}")
+    control = _thread_control(request, task, machine, kernels)
+    threads = plural(machine.threads, "thread") if control is None else f"up to {plural(control.max_threads, 'thread')}"
     logger.info(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
-        f"{plural(machine.threads, 'thread')}, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"
+        f"{threads}, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"
     )
     if request.run.log_to == "tensorboard" and process_group.is_main:
         TensorBoardWriter(run)
     sharded = batches if process_group.world_size == 1 else ShardedBatches(batches, process_group)
-    trainer = Trainer(task, request, model, sharded, machine, run, callback, process_group)
+    trainer = Trainer(task, request, model, sharded, machine, run, callback, process_group, control)
     return TrainingRun(request, task, machine, kernels, trainer)
+
+
+def _thread_control(request: TrainRequest, task: TrainingTask, machine: DeviceConfig, kernels: str) -> ThreadControl | None:
+    """Return what chooses the threads of each step, or None where they are fixed: asked for, or part of the results."""
+    asked_for = machine.device.type != "cpu" or machine.world_size > 1 or "threads" in request.explicit
+    if asked_for or task.depends_on_threads(machine, kernels):
+        return None
+    return ThreadControl(max(machine.threads, usable_processors()), machine.threads)
 
 
 def _shardable_batches(task: TrainingTask, request: TrainRequest, process_group: ProcessGroup) -> BatchSource:

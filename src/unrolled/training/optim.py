@@ -18,10 +18,10 @@ from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
 from unrolled.errors import ModelError
-from unrolled.nn.device import has_fast_bfloat16
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import TrainingOptions
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
+from unrolled.training.polar_express import NORM_MARGIN, POLAR_EXPRESS, polar_express
 
 EPSILON = 1e-8
 """What AdamW adds to the root of the mean squared gradient."""
@@ -260,37 +260,6 @@ class Muon(AdamW):
             momentum.append(gradient.lerp(exp_avg, self.momentum))
         updates = polar_express(torch.cat(momentum))
         return (self.process_group.all_gather(updates) if group.sharded else updates).float()
-
-
-POLAR_EXPRESS = ((8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518))
-"""Coefficients of x, x^3 and x^5 in each step: the best for the singular values that the last step left (Amsel et al. 2025).
-
-These three steps do no worse than the five equal steps of the first Muon, at three fifths of the cost (benchmarks/LOG.md).
-"""
-
-NORM_MARGIN = 1.02
-"""Keeps the largest singular value below one where bfloat16 rounds up."""
-
-
-def orthogonal_update(matrices: Tensor) -> Tensor:
-    """Return the nearest orthogonal matrix of each of `(N, H, H)`, roughly: singular values are 0.2 to 1.9, most near 1."""
-    return polar_express(matrices).float()
-
-
-def polar_express(matrices: Tensor) -> Tensor:
-    """Return what `orthogonal_update` returns, in the dtype of the computation: bfloat16 where that is fast."""
-    native = native_module()
-    if native is not None and matrices.device.type == "cpu" and native.has_polar_express(matrices.shape[-1]):
-        orthogonal = torch.empty(matrices.shape, dtype=torch.bfloat16)
-        coefficients, threads = torch.tensor(POLAR_EXPRESS), torch.get_num_threads()
-        native.polar_express(matrices.contiguous(), coefficients, NORM_MARGIN, orthogonal, threads)
-        return orthogonal
-    x = matrices.to(torch.bfloat16 if has_fast_bfloat16(matrices.device) else torch.float32)
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) * NORM_MARGIN + 1e-7)
-    for a, b, c in POLAR_EXPRESS:
-        square = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x
 
 
 class RMSProp(Optimizer):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from unrolled.display import plural
 from unrolled.nn.language_model import parameter_count
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
+from unrolled.text.batching import fit_batch_shape
 from unrolled.training.schedule import make_budget
 
 RECIPE_OPTIONS = tuple(
@@ -87,7 +88,7 @@ def choose_text_options(
         throughput = measure(request)
         tokens_read, why = throughput * budget.total, f"{budget.total / 60:.3g} min at {throughput:,.0f} tokens/s"
     else:
-        tokens_per_step = request.training.batch * request.training.bptt
+        tokens_per_step = math.prod(fit_batch_shape(stats.tokens + 1, request.training.batch, request.training.bptt))
         tokens_read = budget.total * tokens_per_step if budget.unit == "steps" else budget.total
         request = _set_units(fill_defaults(request, optimizer="muon"), choose_units(tokens_read, stats.tokens), world_size)
         why = f"{budget.total:,.0f} {budget.unit}"
@@ -100,10 +101,13 @@ def choose_text_options(
         state_reset_prob=interpolate(RESET_PROB_BY_PRESSURE, overfit_pressure),
     )
     model, training = request.model, request.training
+    batch, steps = training.batch, training.bptt
+    if request.data.documents == "none":
+        batch, steps = fit_batch_shape(stats.tokens + 1, batch, steps)
     return request, (
         f"{plural(model.layers, 'layer')} of {plural(model.hidden, 'unit')}, "
         f"dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
-        f"batch {training.batch} of {training.bptt} steps, {training.optimizer}: in {why} the text is {describe_epochs(epochs)}"
+        f"batch {batch} of {plural(steps, 'step')}, {training.optimizer}: in {why} the text is {describe_epochs(epochs)}"
     )
 
 

@@ -15,6 +15,7 @@ from unrolled.errors import UsageError
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, TrainRequest, flag_name
+from unrolled.training.tasks.base import TrainingTask
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def run_config(request: TrainRequest, origin: dict[str, Any], environment_values
     }  # fmt: skip
 
 
-def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
+def environment(machine: DeviceConfig, kernels: str, task: TrainingTask) -> dict[str, Any]:
     """Return what the last digits of the weights depend on, apart from the settings."""
     return {
         "unrolled": __version__,
@@ -50,7 +51,7 @@ def environment(machine: DeviceConfig, kernels: str) -> dict[str, Any]:
         "precision": machine.precision,
         "kernels": kernels,
         **({"instruction_set": native_module().active_isa()} if kernels == "native" else {}),
-        "threads": machine.threads,
+        **({"threads": machine.threads} if task.depends_on_threads(machine, kernels) else {}),
         "world_size": machine.world_size,
     }
 

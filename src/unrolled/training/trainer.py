@@ -30,6 +30,7 @@ from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 from unrolled.training.schedule import Budget, BudgetUsed, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.tasks.base import TrainingTask
+from unrolled.training.thread_control import ThreadControl
 from unrolled.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ def gc_frozen() -> Iterator[None]:
 class Trainer:
     """Trains the model of a task on its batches and writes the run folder.
 
-    `batches` are the task's, or this process's shard of them. `train` runs to the end of the budget or to a stop signal.
+    `batches` are the task's, or this process's shard of them. `thread_control` chooses the threads of each step; without it,
+    their number is fixed. `train` runs to the end of the budget or to a stop signal.
     """
 
     def __init__(
@@ -98,11 +100,12 @@ class Trainer:
         run: Run,
         callback: ProgressCallback,
         process_group: ProcessGroup = SINGLE_PROCESS,
+        thread_control: ThreadControl | None = None,
     ) -> None:
         self.task, self.request, self.model, self.batches, self.machine = task, request, model, batches, machine
         self.options, self.run_options, self.run, self.callback = request.training, request.run, run, callback
         self.train_step = TrainStep(model, machine, self.options, batches.batch_size, process_group)
-        self.process_group = process_group
+        self.process_group, self.thread_control = process_group, thread_control
         self.budget: Budget = make_budget(self.options, batches.tokens_per_epoch)
         self._eval_fractions = eval_fractions(self.budget)
         self.state = TrainerState()
@@ -183,12 +186,16 @@ class Trainer:
 
     def _timed_step(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> bool:
         """Take a step and combine time, stop signals and losses of all processes; return whether a checkpoint is due."""
+        if self.thread_control is not None:
+            torch.set_num_threads(self.thread_control.threads)
         started = time.perf_counter()
         batch, micro_batches = next(iterator), self.train_step.micro_batches
         loss = self.step(batch)
         if self.train_step.micro_batches > micro_batches:
             logger.warning(f"out of memory: a batch is learned from in {self.train_step.micro_batches} parts from here on")
         seconds = time.perf_counter() - started
+        if self.thread_control is not None:
+            self.thread_control.record(batch.num_targets, seconds)
         save_due = time.monotonic() - self._last_save_time > self.run_options.save_every
         if self.process_group.world_size == 1:
             self._stop_signal, tokens = stop.number, float(batch.num_targets)

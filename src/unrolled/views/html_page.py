@@ -50,7 +50,9 @@ SCRIPT_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for charac
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def render_page(title: str, styles: Sequence[str], script: str, data: Mapping[str, Any], body: str) -> str:
+def render_page(
+    title: str, styles: Sequence[str], script: str, data: Mapping[str, Any], body: str, policy: str = SECURITY_POLICY
+) -> str:
     """Return a whole page as HTML.
 
     Args:
@@ -59,9 +61,10 @@ def render_page(title: str, styles: Sequence[str], script: str, data: Mapping[st
         script: Path of the JavaScript module in `static` that starts the page; the modules that it imports are added.
         data: JSON values for the scripts, without NaN; they read them from the element `data`.
         body: Path of the HTML file in `static` that is the body.
+        policy: The content security policy.
     """
     parts = {
-        "policy": SECURITY_POLICY,
+        "policy": policy,
         "title": html.escape(SURROGATE.sub("\ufffd", title)),
         "style": "".join(_read(path) for path in styles),
         "body": _read(body),

@@ -13,11 +13,14 @@ import numpy as np
 from unrolled.generation.prompt_replacements import prompt_replacements
 from unrolled.runtime.portable import Floats, Int8Matrix, Matrix, PortableLayer, PortableNetwork
 from unrolled.text.tokenizer import Tokenizer
-from unrolled.views.html_page import pack_array, render_page
+from unrolled.views.html_page import SECURITY_POLICY, pack_array, render_page
+from unrolled.views.wasm_products import products_module
 
 STYLES = ("shared/page.css", "writer/writer.css")
 SCRIPT = "writer/main.js"
 BODY = "writer/writer.html"
+POLICY = SECURITY_POLICY.replace("script-src", "script-src 'wasm-unsafe-eval'")
+"""Permits WebAssembly, not the evaluation of strings as scripts."""
 
 
 def writer_page(portable: PortableNetwork, tokenizer: Tokenizer, title: str, subtitle: str, vectors: Mapping[str, Any]) -> str:
@@ -32,7 +35,7 @@ def writer_page(portable: PortableNetwork, tokenizer: Tokenizer, title: str, sub
     """
     data = {"title": title, "subtitle": subtitle, "vectors": dict(vectors)}
     data |= {"network": network_data(portable), "tokens": token_data(tokenizer)}
-    return render_page(title, STYLES, SCRIPT, data, BODY)
+    return render_page(title, STYLES, SCRIPT, data, BODY, POLICY)
 
 
 def token_data(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -62,6 +65,7 @@ def network_data(portable: PortableNetwork) -> dict[str, Any]:
         "layers": [_layer(layer, portable.is_one_hot and index == 0) for index, layer in enumerate(portable.layers)],
         "head": _matrix(portable.head),
         "headBias": pack_array(portable.head_bias),
+        "products": pack_array(np.frombuffer(products_module(), np.uint8)),
     }
 
 

@@ -2,7 +2,8 @@
 
 PART: training, sampling, encoding (the default: these three, about three
 minutes); kernels: each implementation of a layer; learning: loss after
-training for --seconds, for four programs in turn.
+training for --seconds, for four programs in turn; busy: training steps next
+to busy programs.
 
 Examples:
   unrolled bench
@@ -24,7 +25,9 @@ from unrolled.options import BenchOptions, from_dict
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("bench", __doc__)
-    parser.add_argument("part", metavar="PART", nargs="*", default=[], help="training, kernels, sampling, encoding, learning.")
+    parser.add_argument(
+        "part", metavar="PART", nargs="*", default=[], help="training, kernels, sampling, encoding, learning, busy."
+    )
     parser.add_options("benchmark", BenchOptions)
     cli_values = parser.parse_cli_values(argv)
     parts, as_json = cli_values.pop("part"), cli_values.pop("json")

@@ -3,12 +3,14 @@
 The result is one HTML page that works offline: the text colored by any unit,
 the five most likely next characters, what each unit detects, and the effect
 of setting a unit to a constant. With no INPUT, the text is the validation
-split of the run.
+split of the run. Of a model of a table, the page shows its answers to the
+rows, errors first, and which words, steps or pixels moved each answer.
 
 Examples:
   unrolled explain runs/book
   unrolled explain runs/book page.txt --out page.html --length 2000
   unrolled explain runs/book --clamp 1.22=-1
+  unrolled explain runs/questions new.csv
   unrolled explain runs/book --terminal --neuron 0.117
   unrolled explain runs/book --save-activations states.npz
 """

@@ -1,7 +1,8 @@
-"""Export a text model: C, a web page, ONNX, numpy, a model card.
+"""Export a model: C, a web page, ONNX, numpy, a model card.
 
 Each format is run and compared with the model before it is written, at
 several lengths, batch sizes and states. What it writes needs no unrolled.
+A model of a table that predicts a label, labels or numbers: --to onnx.
 
 Examples:
   unrolled export runs/book --to c --out book.c
@@ -10,6 +11,7 @@ Examples:
   unrolled export runs/book --to onnx --float16
   unrolled export runs/book --to numpy
   unrolled export runs/book --to card
+  unrolled export runs/reviews --to onnx
 """
 
 from __future__ import annotations
@@ -38,17 +40,24 @@ def run(argv: list[str]) -> int:
     formats = {"weights": ("c", "html"), "float16": ("onnx",), "text": ("c", "html")}
     reasons = {name: f"is for --to {' or '.join(allowed)}" for name, allowed in formats.items() if options.to not in allowed}
     refuse_unused(options, cli_values, reasons)
-    from unrolled.exchange.exports import export_model
-    from unrolled.exchange.open_job import open_job
-
-    job = open_job(Path(run_path), options)
-    result = export_model(job, options.to, options.force)
+    result = _export(Path(run_path), options)
     if as_json:
         print_json({"files": {str(path): len(content) for path, content in result.files.items()},
                     "checks": result.checks, **result.facts})  # fmt: skip
     else:
         _print_result(result)
     return 0
+
+
+def _export(path: Path, options: ExportOptions) -> ExportResult:
+    from unrolled.exchange.exports import export_model, write_export
+    from unrolled.exchange.open_job import open_job
+    from unrolled.exchange.table_export import export_table, is_table_model, open_table_job
+
+    if is_table_model(path):
+        table_job = open_table_job(path, options)
+        return write_export(table_job.path, table_job.out, lambda: export_table(table_job), options.force)
+    return export_model(open_job(path, options), options.to, options.force)
 
 
 def _print_result(result: ExportResult) -> None:

@@ -1,6 +1,6 @@
 """Predict the target of each row of a table, or of each line.
 
-INPUT needs the source column; '-' is standard input. If the source is a text
+INPUT needs the source columns; '-' is standard input. If the source is a text
 and there is no such column, each line is one text. The table is printed as
 CSV, with two more columns: 'predicted' and 'probability'.
 
@@ -14,6 +14,9 @@ Examples:
 """
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
@@ -30,7 +33,7 @@ def run(argv: list[str]) -> int:
     parser = CommandParser("predict", __doc__)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
     parser.add_argument("input", metavar="INPUT", nargs="?", default=None, help="Table, lines of text, or '-'.")
-    parser.add_values("--text", "TEXT", "A source value to predict from, in place of INPUT; may be repeated.")
+    parser.add_values("--text", "TEXT", "A source value, or a JSON object of several, in place of INPUT; may be repeated.")
     parser.add_options("prediction", PredictOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
@@ -49,9 +52,24 @@ def run(argv: list[str]) -> int:
     check_prediction(options, settings, model.spec.dims, model.spec.target.kind)  # also those that only this command has
     settings = accepted_options(model.predict_table, settings)
     with MessageHandler(print_note):
-        table, rows = model.predict_values(texts, **settings) if texts else model.predict_table(table_name, **settings)
+        if texts and not model.spec.others:
+            table, rows = model.predict_values(texts, **settings)
+        else:
+            objects = [_read_object(text, model.spec.source_name) for text in texts]
+            table, rows = model.predict_table(objects or table_name, **settings)
         if as_json:
             write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
         else:
             write_csv(result_stream(), table, model.spec, rows, options)
     return 0
+
+
+def _read_object(text: str, columns: str) -> dict[str, Any]:
+    """Return the row that the value of --text is, for a model that reads several columns."""
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise UsageError(f"--text is {text[:40]!r}, and the model reads the columns {columns}: write a JSON object with them.")
+    return row

@@ -1,13 +1,14 @@
 """Train a model on texts or a table (no INPUT: a built-in corpus).
 
 With --source and --target, the model learns to predict one column of a table
-(CSV, TSV, JSON lines, Parquet) from another. The kind of each column is
-inferred, or given as COLUMN:KIND.
+(CSV, TSV, JSON lines, Parquet) from one or several others. The kind of each
+column is inferred, or given as COLUMN:KIND.
 
 Examples:
   unrolled train book.txt
   unrolled train questions.csv --source question --target label
   unrolled train pairs.tsv --source de --target en --minutes 20
+  unrolled train people.csv --source age,income,review --target rating
   unrolled train images.csv --source file:image --target caption
   unrolled train builtin:dates
   unrolled train book.txt --minutes 10 --hidden 512

@@ -103,7 +103,7 @@ static float quantize(const float *x, int size, int16_t *quantized) {
         float value = x[i] < 0 ? -x[i] : x[i];
         largest = value > largest ? value : largest;
     }
-    float factor = largest == 0 ? 0 : 32767.0f / largest;
+    float factor = largest < 7.8886090522e-31f ? 0 : 32767.0f / largest; /* 2^-100 */
     for (int i = 0; i < size; i++) quantized[i] = (int16_t)((x[i] * factor + round) - round);
     for (int i = size; i % 32; i++) quantized[i] = 0;
     return largest / 32767.0f;

@@ -66,11 +66,16 @@ def unavailable_reason() -> str:
 
 
 def num_threads() -> int:
-    """Return the threads to use: what `set_num_threads` set or, as torch does, OMP_NUM_THREADS or the usable processors."""
+    """Return the threads to use: what `set_num_threads` set or, as torch does, `usable_processors`."""
     if "torch" in sys.modules:
         return int(sys.modules["torch"].get_num_threads())
     if _threads is not None:
         return _threads
+    return usable_processors()
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may use: OMP_NUM_THREADS, or those that the system gives it."""
     requested = os.environ.get("OMP_NUM_THREADS", "")
     if requested.isdecimal() and int(requested):
         return int(requested)

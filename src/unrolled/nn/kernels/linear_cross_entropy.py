@@ -10,10 +10,21 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from unrolled.nn.kernels.extension import native_module
-from unrolled.nn.kernels.native_layer import ROW_PADDING, pack_weight, pack_weight_backward, padded_size, weight_gradients
+from unrolled.nn.kernels.native_layer import (
+    ROW_PADDING,
+    pack_weight,
+    pack_weight_backward,
+    padded_size,
+    sum_parts,
+    weight_gradients,
+)
 
 PADDING_BIAS = -1e30
 """Bias of the columns that pad a tile: their probability is zero."""
+
+
+SERIAL_SUM = 16_384
+"""Numbers that torch adds up with one thread, however many there are; the bits of longer sums depend on them (torch 2.13)."""
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -32,16 +43,16 @@ class LinearCrossEntropy(torch.autograd.Function):
         packed_xs = torch.empty(1, len(xs), padded_hidden + ROW_PADDING, dtype=dtype)
         dlogits = torch.empty(1, len(xs), padded_vocab + ROW_PADDING, dtype=dtype)
         losses, dxs = torch.empty(len(xs)), torch.empty(len(xs), hidden_size)
-        dbias = torch.zeros(threads, padded_vocab)
+        dbias = torch.zeros(native.step_parts(len(xs)), padded_vocab)
         padded_bias = F.pad(bias.detach(), (0, padded_vocab - vocab_size), value=PADDING_BIAS)
         native.linear_cross_entropy(
             xs, pack_weight(native, 0, weight, vocab_size, dtype, threads),
             pack_weight_backward(native, 0, weight, vocab_size, False, dtype, threads), padded_bias,
-            target_ids, vocab_size, 1 / max(1, num_targets), packed_xs[0], dlogits[0], losses, dxs, dbias,
+            target_ids, vocab_size, 1 / max(1, num_targets), packed_xs[0], dlogits[0], losses, dxs, dbias, threads,
         )  # fmt: skip
         dweight, _ = weight_gradients(0, dlogits, packed_xs, None, padded_vocab, threads)
-        ctx.gradients = (dxs.view(ys.shape), dweight[0, :vocab_size, :hidden_size], dbias.sum(0)[:vocab_size])
-        return losses.sum() / num_targets
+        ctx.gradients = (dxs.view(ys.shape), dweight[0, :vocab_size, :hidden_size], sum_parts(dbias)[:vocab_size])
+        return sum(block.sum() for block in losses.split(SERIAL_SUM)) / num_targets
 
     @staticmethod
     @once_differentiable

@@ -40,6 +40,11 @@ def has_bfloat16() -> bool:
     return module is not None and str(module.active_isa()) in ("amx", "avx512_bf16")
 
 
+def depends_on_threads(dtype: torch.dtype) -> bool:
+    """Return whether bits depend on the number of threads: where torch makes the products of the gradients, in bfloat16."""
+    return not native_module().has_gradient_gemm(dtype == torch.bfloat16)
+
+
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
     """Unroll `cell` as `unroll_by_step` does. Products are in the dtype of autocast if that is on; all else is float32."""
     return _unroll(cell, xs, state, resets, None, None)

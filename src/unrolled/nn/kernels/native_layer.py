@@ -55,16 +55,16 @@ class NativeLayer(torch.autograd.Function):
             saved = torch.empty(steps, padded // 16, rows, SAVED_PER_UNIT[kind], 16,
                                 dtype=torch.float16 if dtype == torch.bfloat16 else torch.float32)  # fmt: skip
         ids, resets = (None if tensor is None else tensor.contiguous() for tensor in (ids, resets))
-        parts = native.row_slice_count(kind, rows, units, threads, dtype == torch.bfloat16)
+        slices = native.row_slice_count(kind, rows, units, threads, dtype == torch.bfloat16)
         native.layer_forward(
-            kind, threads, parts, *_pack_inputs(kind, inputs, xs, ids, weight_ih, units, threads),
+            kind, threads, slices, *_pack_inputs(kind, inputs, xs, ids, weight_ih, units, threads),
             pack_weight(native, kind, weight_hh, units, dtype, threads),
             _combine_biases(kind, bias, bias_hh, padded), resets,
             initial[0].detach().contiguous(), initial[1].detach().contiguous() if kind == 2 else None,
             mask, None if norm_weight is None else inputs.view(-1, units), hs, saved, ys,
             final[0], final[1] if kind == 2 else None,
         )  # fmt: skip
-        ctx.kind, ctx.dtype, ctx.parts, ctx.sizes = kind, dtype, parts, (steps, rows, units, padded)
+        ctx.kind, ctx.dtype, ctx.sizes = kind, dtype, (steps, rows, units, padded)
         ctx.save_for_backward(ids, resets, inputs, weight_ih, weight_hh, bias_hh, norm_weight, mask)
         ctx.buffers = (xs, hs, saved, moments)
         return ys, *final
@@ -76,14 +76,15 @@ class NativeLayer(torch.autograd.Function):
         kind, dtype, (steps, rows, units, padded) = ctx.kind, ctx.dtype, ctx.sizes
         ids, resets, inputs, weight_ih, weight_hh, bias_hh, norm_weight, mask = ctx.saved_tensors
         xs, hs, saved, moments = ctx.buffers
-        dys, table_rows = dys.contiguous(), inputs.shape[1]
+        dys, table_rows, parts = dys.contiguous(), inputs.shape[1], native.batch_parts(rows)
+        slices = native.row_slice_count(kind, rows, units, threads, dtype == torch.bfloat16)
         dgates = torch.empty(steps, rows, GRAD_BLOCKS[kind] * padded + ROW_PADDING, dtype=dtype)
-        dbias = torch.empty(ctx.parts, GRAD_BLOCKS[kind], padded)
+        dbias = torch.empty(parts, GRAD_BLOCKS[kind], padded)
         dinitial = [torch.empty(rows, units) for _ in dfinal]
-        dtable = None if ids is None else torch.zeros(ctx.parts, table_rows, NUM_GATES[kind], padded)
-        dresidual = None if ids is None or norm_weight is None else torch.zeros(ctx.parts, table_rows, padded)
+        dtable = None if ids is None else torch.zeros(parts, table_rows, NUM_GATES[kind], padded)
+        dresidual = None if ids is None or norm_weight is None else torch.zeros(parts, table_rows, padded)
         native.layer_backward(
-            kind, threads, pack_weight_backward(native, kind, weight_hh, units, True, dtype, threads), resets, saved,
+            kind, threads, slices, pack_weight_backward(native, kind, weight_hh, units, True, dtype, threads), resets, saved,
             mask, dys, dfinal[0].contiguous(), dfinal[1].contiguous() if kind == 2 else None,
             ids, dtable, dresidual, dgates, dbias, dinitial[0], dinitial[1] if kind == 2 else None,
         )  # fmt: skip
@@ -98,7 +99,7 @@ class NativeLayer(torch.autograd.Function):
             dweight_ih, _ = weight_gradients(0, input_dgates, xs, None, NUM_GATES[kind] * padded, threads)
             dweight_ih = dweight_ih.view(NUM_GATES[kind], padded, -1)
         if dresidual is not None:
-            dys = _sum_parts(dresidual)[None, :, :units].contiguous()
+            dys = sum_parts(dresidual)[None, :, :units].contiguous()
         dweight_ih = cast(Tensor, dweight_ih)[:, :units, : inputs.shape[2]].reshape(weight_ih.shape)
         dinputs, dnorm = None, _NO_NORM_GRADIENTS
         if ctx.needs_input_grad[5] or norm_weight is not None:
@@ -108,7 +109,7 @@ class NativeLayer(torch.autograd.Function):
             else:
                 dinputs = dinputs[:, :, : inputs.shape[2]]
         return (None, None, None, None, None, dinputs, dweight_ih, dweight_hh.reshape(weight_hh.shape),
-                *_bias_gradients(kind, _sum_parts(dbias)[:, :units], bias_hh is not None), None, *dnorm, None,
+                *_bias_gradients(kind, sum_parts(dbias)[:, :units], bias_hh is not None), None, *dnorm, None,
                 *dinitial)  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def _pack_table_gradient(dtable: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the gradient `(parts, V, G, Hp)` of a table of products, laid out as gate gradients `(1, V, G Hp + padding)`."""
     rows, width = dtable.shape[1], dtable.shape[2] * dtable.shape[3]
     packed = torch.empty(1, rows, width + ROW_PADDING, dtype=dtype)
-    packed[0, :, :width] = _sum_parts(dtable).flatten(1)
+    packed[0, :, :width] = sum_parts(dtable).flatten(1)
     return packed
 
 
@@ -145,9 +146,10 @@ def _norm_gradients(
     inputs: Tensor, moments: Tensor, weight: Tensor, dnormed: Tensor, dys: Tensor, threads: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Return the gradients of the inputs `(T, B, I)` of a residual layer, and of the layer norm, `(I,)` each."""
-    dinputs, dweights = torch.empty_like(inputs), torch.zeros(threads, 2, len(weight))
-    cast(Any, native_module()).norm_backward(inputs, moments, weight.detach(), dnormed, dys, dinputs, dweights)
-    dweight, dbias = _sum_parts(dweights)
+    native = cast(Any, native_module())
+    dinputs, dweights = torch.empty_like(inputs), torch.zeros(native.step_parts(inputs[..., 0].numel()), 2, len(weight))
+    native.norm_backward(inputs, moments, weight.detach(), dnormed, dys, dinputs, dweights, threads)
+    dweight, dbias = sum_parts(dweights)
     return dinputs, (dweight, dbias)
 
 
@@ -194,9 +196,12 @@ def _bias_gradients(kind: int, dbias: Tensor, two_biases: bool) -> tuple[Tensor,
     return dbias_ih, dbias_ih if kind != 1 else torch.cat([dbias[1:3].flatten(), dbias[0]])
 
 
-def _sum_parts(parts: Tensor) -> Tensor:
-    """Return the sum over the first axis, which holds the partial sums of the threads."""
-    return parts[0] if len(parts) == 1 else parts.sum(0)
+def sum_parts(parts: Tensor) -> Tensor:
+    """Return the sum over the first axis, the parts of a sum over rows, added up in their order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def padded_size(units: int) -> int:

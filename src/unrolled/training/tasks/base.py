@@ -48,6 +48,10 @@ class TrainingTask(Protocol):
         """Measure the seconds per step of a request on this machine."""
         ...
 
+    def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
+        """Return whether the bits of the weights depend on the number of threads."""
+        ...
+
     def build_model(self, request: TrainRequest) -> Network:
         """Return a new model with random weights."""
         ...

@@ -28,9 +28,11 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_series
+from unrolled.tables.source_columns import source_text, split_source
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table, open_with_columns
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
+from unrolled.training.diagnosis import judge_table
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import time_steps
@@ -50,9 +52,11 @@ class TableTask:
     tokens_per_character = 1.0
     loss_unit = "target"
 
-    def __init__(self, request: TrainRequest, spec: TableSpec | None) -> None:
+    def __init__(self, request: TrainRequest, spec: TableSpec | None, content_hash: str | None = None) -> None:
         self._log_level = logging.INFO if spec is None else logging.DEBUG  # a resume repeats nothing
         self.table = _open_input(request)
+        if content_hash is not None and self.origin["content_hash"] != content_hash:
+            raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
         for note in self.table.notes:
             logger.log(self._log_level, note)
         source, target = _resolve_columns(request, self.table)
@@ -84,7 +88,7 @@ class TableTask:
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
         check_table_training(request, spec.dims, spec.target.is_calibrated)
         logger.info(message)
-        if spec.source.kind == "number" and parse_column(source, "source")[1] is None:
+        if not spec.others and spec.source.kind == "number" and parse_column(source, "source")[1] is None:
             series_note = refuse_series(self.table, spec.source.name, spec.target.name)
             if series_note is not None:
                 logger.warning(series_note)
@@ -130,10 +134,13 @@ class TableTask:
         """Read the table of a run again, with the columns of its model."""
         if not isinstance(model_file, TableModelFile):
             raise DataError("The run's model is one of a text, and its settings name a table.")
-        task = cls(request, model_file.spec)
-        if task.origin["content_hash"] != origin["content_hash"]:
-            raise DataError(f"The table of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
-        return task
+        return cls(request, model_file.spec, str(origin["content_hash"]))
+
+    @property
+    def num_trained_rows(self) -> int:
+        """Number of rows of the table that are trained on."""
+        held_out = len(self.test_cells) + (len(self.validation_cells) if self.validation is self.dataset else 0)
+        return len(self.dataset.source_keys) - held_out
 
     @staticmethod
     def is_opened_jointly(request: TrainRequest) -> bool:
@@ -169,8 +176,8 @@ class TableTask:
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""
-        source_lengths = self.dataset.source.lengths[self.train_rows]
-        stats = TableStats(len(self.train_rows), int(source_lengths.sum()), self.batches(request.training).tokens_per_epoch)
+        source_steps = sum(int(arrays.lengths[self.train_rows].sum()) for arrays in (self.dataset.source, *self.dataset.others))
+        stats = TableStats(len(self.train_rows), source_steps, self.batches(request.training).tokens_per_epoch)
         shape = self.spec.dims
         request, message = choose_table_options(
             request, shape, stats, lambda candidate: self.throughput(candidate, machine), self._count_parameters
@@ -209,6 +216,10 @@ class TableTask:
         """Return how long a step of a request takes here, on the average of the rows."""
         batches = self.batches(request.training)
         return batches.tokens_per_epoch / len(self.train_rows) * batches.batch_size / self.throughput(request, machine)
+
+    def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
+        """Return whether the bits of the weights depend on the number of threads: torch's products around the layers do."""
+        return machine.device.type == "cpu"
 
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
         """Draw a new network."""
@@ -251,11 +262,13 @@ class TableTask:
         report, predictions = self._predict(model, machine, rows, PredictOptions(beam=1))
         lines = []
         for (source, target), prediction in zip(rows[:SAMPLE_ROWS], predictions, strict=False):
-            asked, predicted, true = map(one_line, (display_text(source.value), prediction.text, display_text(target.value)))
+            asked, predicted, true = map(
+                one_line, (source_text(self.spec.sources, source), prediction.text, display_text(target.value))
+            )
             lines.append(f"{asked} -> {predicted}  ({true})")
         metric = report.headline
         if model.decoder is None:
-            lines.insert(0, f"{metric} {report.metrics[metric]:.3f} on {len(rows)} rows held out")
+            lines.insert(0, f"{metric} {report.metrics[metric]:.3f} on {plural(len(rows), 'validation row')}")
         return "\n".join(lines)
 
     def _predict(
@@ -279,6 +292,7 @@ class TableTask:
         threshold_note = self._choose_threshold(model, machine)
         summary = self._summary(model, machine, self.validation_cells, "validation")
         diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows.{threshold_note}"
+        diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows))
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
@@ -336,9 +350,9 @@ def _open_input(request: TrainRequest) -> Table:
     if len(request.inputs) != 1:
         raise UsageError(f"One table is expected with --source and --target; got {len(request.inputs)} inputs.")
     options = request.table
-    columns = tuple(
-        parse_column(name, role)[0] for role, name in (("source", options.source), ("target", options.target)) if name
-    )
+    sources = split_source(options.source) if options.source else []
+    named = [*(("source", name) for name in sources), *([("target", options.target)] if options.target else [])]
+    columns = tuple(parse_column(name, role)[0] for role, name in named)
     return open_with_columns(request.inputs[0], columns, TableFormat(options.header, request.data.encoding))
 
 
@@ -358,7 +372,7 @@ def _cells_of(table: Table, spec: TableSpec, rows: Sequence[int]) -> list[tuple[
     wanted, found = set(rows), dict[int, tuple[Cell, Cell]]()
     if not wanted:
         return []
-    for place, (_, (source, target)) in enumerate(table.iter_cells((spec.source.name, spec.target.name))):
+    for place, (_, (source, target)) in enumerate(spec.iter_cells(table)):
         if place in wanted:
             found[place] = (source, target)
             if len(found) == len(wanted):

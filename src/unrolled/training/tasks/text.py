@@ -22,6 +22,7 @@ from unrolled.generation.sampling import generate
 from unrolled.generation.torch_model import sampling_precision
 from unrolled.network_shapes import embedding_dim
 from unrolled.nn.device import DeviceConfig
+from unrolled.nn.kernels import native
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
@@ -155,6 +156,10 @@ class TextTask:
     def step_seconds(self, request: TrainRequest, machine: DeviceConfig) -> float:
         """Return how long a step of a request takes here."""
         return request.training.batch * request.training.bptt / self.throughput(request, machine)
+
+    def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
+        """Return whether the bits of the weights depend on the number of threads."""
+        return machine.device.type == "cpu" and (kernels != "native" or native.depends_on_threads(machine.dtype))
 
     def build_model(self, request: TrainRequest) -> RecurrentLM:
         """Return a network with random weights, or those of the base."""

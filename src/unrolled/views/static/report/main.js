@@ -14,6 +14,7 @@ import { detectorsSection } from "./detectors.js";
 import { isFilled, paragraph } from "./format.js";
 import { lossBreakdownSection } from "./loss_breakdown.js";
 import { memorizationSection } from "./memorization.js";
+import { calibrationSection, scatterSection } from "./predictions.js";
 import { resultSection } from "./result.js";
 import { ngramSamplesSection, samplesSection } from "./samples.js";
 import { settingsSection } from "./settings.js";
@@ -35,7 +36,10 @@ const SECTIONS = {
   "table": { select: (report) => report.table, create: metricsSection },
   "confusion": { select: (report) => report.table?.confusion, create: confusionSection },
   "attention": { select: (report) => report.attention, create: attentionSection },
+  "scatter": { select: (report) => report.scatter, create: scatterSection },
+  "calibration": { select: (report) => report.calibration, create: calibrationSection },
   "errors": { select: (report) => report.errors, create: errorsSection },
+  "surest": { select: (report) => report.surest, create: errorsSection },
   "baselines": { select: (report) => report.baselines, create: baselinesSection },
   "ngram-samples": { select: (report) => report.ngram_samples, create: ngramSamplesSection },
   "loss-breakdown": { select: (report) => report.loss_breakdown, create: lossBreakdownSection },

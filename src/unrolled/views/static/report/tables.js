@@ -32,21 +32,33 @@ export function metricsSection({ headline, metrics = {}, baselines = {}, rows, n
 
 // ---- errors
 
-/** @typedef {{ source: string, truth: string, predicted: string, probability: number | null }} Misprediction */
+/**
+ * A cell: a text, or a picture.
+ * @typedef {{ name?: string, text?: string, src?: string, width?: number, height?: number }} CellView
+ */
 
-/** @param {Misprediction[]} errors */
-export function errorsSection(errors) {
-  const confidence = (/** @type {Misprediction} */ error) => (isNumber(error.probability) ? error.probability : -1);
-  const items = [...errors].sort((a, b) => confidence(b) - confidence(a)).map(errorItem);
-  return [element("ol", { className: "errors" }, ...items)];
+/** @typedef {{ source: CellView[], truth: CellView, predicted: CellView, probability: number | null }} AnsweredRow */
+
+const MIN_PICTURE_SIDE = 64;
+
+/** @param {AnsweredRow[]} rows */
+export const errorsSection = (rows) => [element("ol", { className: "errors" }, ...rows.map(errorItem))];
+
+/** @param {CellView} cell */
+function cellContent({ text, src, width = 1, height = 1 }) {
+  if (!src) return dataText(text, { max: 400 });
+  const scale = Math.max(1, Math.ceil(MIN_PICTURE_SIDE / Math.max(width, height)));
+  return element("img", { className: "cell-picture", src, width: width * scale, height: height * scale, alt: `picture of ${width} by ${height}` });
 }
 
-/** @param {Misprediction} error */
+/** @param {AnsweredRow} row */
 function errorItem({ source, truth, predicted, probability }) {
   const field = (/** @type {string} */ name, /** @type {Node} */ content, className = "") =>
     element("span", { className: `error-field ${className}` }, element("small", { className: "muted", textContent: name }), content);
-  const item = element("li", {}, field("source", dataText(source, { max: 400 }), "wide"),
-    field("truth", dataText(truth, { max: 400 })), field("prediction", dataText(predicted, { max: 400 })));
+  const named = (/** @type {CellView} */ cell) =>
+    element("div", {}, write(element("small", { className: "muted" }), `${cell.name} `), cellContent(cell));
+  const columns = source.length > 1 ? element("div", { className: "joined" }, ...source.map(named)) : cellContent(source[0] ?? {});
+  const item = element("li", {}, field("source", columns, "wide"), field("truth", cellContent(truth)), field("prediction", cellContent(predicted)));
   if (isNumber(probability)) {
     item.append(field("probability", element("b", { className: "number", textContent: percent(probability) })));
   }

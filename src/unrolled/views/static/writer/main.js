@@ -231,6 +231,7 @@ async function start() {
     ? `This browser computes something else than the model (${difference}): its texts are not those of the other programs.`
     : "This browser computes the same bits as the model: a seed is the same text as in the other programs.";
   byId("verified").classList.toggle("failed", difference !== "");
+  byId("verified").dataset.products = network.head.native ? "wasm" : "loops";
   byId("verified").dataset.ready = "true";
 }
 

@@ -3,6 +3,7 @@
 
 import { unpack } from "../shared/packed_arrays.js";
 import { createStepper, drawToken, hashState } from "./portable.js";
+import { placeMatrices } from "./products.js";
 
 /** @typedef {import("./portable.js").Network} Network */
 /** @typedef {import("./portable.js").Matrix} Matrix */
@@ -31,9 +32,10 @@ const unpackFloats = async (packed) => packed === null ? null : unpack(packed, F
 /**
  * Return the network in the data of the page.
  * @param {any} data
+ * @param {boolean} [hasVectors] whether products are computed by vector instructions, where there are any
  * @returns {Promise<Network>}
  */
-export async function unpackNetwork(data) {
+export async function unpackNetwork(data, hasVectors = true) {
   const layers = [];
   for (const layer of data.layers) {
     layers.push({
@@ -47,6 +49,11 @@ export async function unpackNetwork(data) {
     });
   }
   const [embedding, head] = [await unpackMatrix(data.embedding), await unpackMatrix(data.head)];
+  if (hasVectors) {
+    const inputs = layers.slice(embedding ? 0 : 1).map(({ input }) => input);
+    const matrices = [...inputs, ...layers.flatMap(({ recurrent, recurrentN }) => [recurrent, recurrentN]), head];
+    await placeMatrices(await unpack(data.products, Uint8Array), matrices.filter((matrix) => matrix !== null));
+  }
   return /** @type {Network} */ ({ ...data, layers, embedding, head, headBias: await unpackFloats(data.headBias) });
 }
 

@@ -2,7 +2,12 @@
 // The portable step (docs/portable.md): the same operations in the same order as everywhere, so the same bits. Every operation
 // on numbers with a fraction is rounded to float32 by Math.fround; products with weights are whole numbers.
 
-/** @typedef {{ rows: number, columns: number, weight: Int8Array, scale: Float32Array }} Matrix */
+/**
+ * The product of a matrix by vector instructions: of the columns from one to another with `numbers`, written to `out`.
+ * @typedef {{ numbers: Int16Array, out: Int32Array, multiply: (from: number, to: number) => void }} Native
+ */
+
+/** @typedef {{ rows: number, columns: number, weight: Int8Array, scale: Float32Array, native?: Native }} Matrix */
 
 /**
  * A layer. Of a one-hot input, the rows of `input` are tokens, and its scales are those of the gates.
@@ -41,8 +46,8 @@ const MAX_CACHED_NUMBERS = 1 << 22;
 const [LOG2_E, LN2_HIGH, LN2_LOW] = [f(1.4426950408889634), f(0.693359375), f(-2.1219444e-4)];
 const EXP = new Float32Array([1, 1, 0.49999994, 0.1666652, 0.041668396, 0.008368797, 0.0013814433]);
 const TANH_LIMIT = f(9.02);
-const TANH_P = new Float32Array([1, 0.13379648327827454, 0.003493951866403222, 2.0582119759637862e-5, 1.3317177582905515e-8]);
-const TANH_Q = new Float32Array([1, 0.467129647731781, 0.025870759040117264, 0.0003282957768533379, 7.761245797155425e-7]);
+const [P1, P2, P3, P4] = [f(0.13379648327827454), f(0.003493951866403222), f(2.0582119759637862e-5), f(1.3317177582905515e-8)];
+const [Q1, Q2, Q3, Q4] = [f(0.467129647731781), f(0.025870759040117264), f(0.0003282957768533379), f(7.761245797155425e-7)];
 const EPSILON = f(1e-5);
 const bits = new Int32Array(1);
 const bitsAsFloat = new Float32Array(bits.buffer);
@@ -62,12 +67,9 @@ function exp(x) {
 function tanh(x) {
   x = x > -TANH_LIMIT ? x : -TANH_LIMIT;
   x = x < TANH_LIMIT ? x : TANH_LIMIT;
-  const s = f(x * x);
-  let [p, q] = [TANH_P[4], TANH_Q[4]];
-  for (let i = 3; i >= 0; i--) {
-    p = f(f(p * s) + TANH_P[i]);
-    q = f(f(q * s) + TANH_Q[i]);
-  }
+  const s = f(x * x); // the two polynomials without a loop: a network has thousands of tanh
+  const p = f(f(f(f(f(f(f(f(P4 * s) + P3) * s) + P2) * s) + P1) * s) + 1);
+  const q = f(f(f(f(f(f(f(f(Q4 * s) + Q3) * s) + Q2) * s) + Q1) * s) + 1);
   const y = f(f(x * p) / q);
   return y > 1 ? 1 : y < -1 ? -1 : y;
 }
@@ -107,14 +109,17 @@ function layerNorm(x, weight, bias) {
 let quantized = new Int32Array(0);
 
 /**
- * Write vectors of whole numbers of at most 32767 to `quantized`; return their scale.
+ * Write whole numbers of at most 32767 in place of a vector; return their scale.
  * @param {Float32Array} x
+ * @param {Int32Array | Int16Array} quantized
  */
-function quantize(x) {
-  if (quantized.length < x.length) quantized = new Int32Array(x.length);
+function quantize(x, quantized) {
   let largest = 0;
-  for (let i = 0; i < x.length; i++) largest = Math.max(largest, Math.abs(x[i]));
-  const factor = largest === 0 ? 0 : f(32767 / largest);
+  for (let i = 0; i < x.length; i++) {
+    const size = x[i] < 0 ? -x[i] : x[i];
+    if (size > largest) largest = size;
+  }
+  const factor = largest < 2 ** -100 ? 0 : f(32767 / largest);
   for (let i = 0; i < x.length; i++) quantized[i] = f(f(f(x[i] * factor) + ROUND) - ROUND);
   return f(largest / 32767);
 }
@@ -158,11 +163,17 @@ function fourRows(weight, q, o, columns, start, stop) {
  * @param {Float32Array} x
  */
 function product(matrix, x) {
-  const { rows, columns, weight, scale } = matrix;
-  const inputScale = quantize(x);
+  const { rows, columns, weight, scale, native } = matrix;
+  if (!native && quantized.length < columns) quantized = new Int32Array(columns);
+  const inputScale = quantize(x, native ? native.numbers : quantized);
   const out = new Float32Array(rows);
   for (let start = 0; start < columns; start += BLOCK_COLUMNS) {
     const stop = Math.min(start + BLOCK_COLUMNS, columns);
+    if (native) {
+      native.multiply(start, stop);
+      for (let row = 0; row < rows; row++) out[row] += f(native.out[row]);
+      continue;
+    }
     for (let row = 0; row < rows; row += 4) {
       fourRows(weight, quantized, row * columns, columns, start, stop);
       for (let i = 0; i < 4 && row + i < rows; i++) out[row + i] += f(exact[i]);

@@ -1,0 +1,215 @@
+"""ONNX graphs of models of tables that predict labels or numbers, written node by node from the weights.
+
+The graph reads `source`, `(T, B)` int64 ids or `(T, B, D)` float32 numbers, and `lengths` `(B,)` int64: the steps of each row;
+what follows them is padding, which no row depends on. A source of a single step has T = 1. It gives
+
+    logits, probabilities    `(B, V)`, or `(T, B, V)` for a label at each step, of the V labels that can be predicted
+    numbers                  `(B, D)`, scaled as in training: times `scale`, plus `mean`, they are in the unit of the data
+
+T and B are free in inputs and outputs. The temperature of the model is part of the logits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.exchange.onnx_graph import GraphBuilder
+from unrolled.runtime.text_network import GATE_NAMES, NORM_EPSILON, TextLayer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unrolled.nn.encoder_decoder import EncoderDecoder
+
+BLOCKED = -30000.0
+"""The score of padding, in half precision too: its exp is 0."""
+
+
+def build_table_graph(model: EncoderDecoder, float16: bool, metadata: dict[str, str]) -> Any:
+    """Return the `onnx.ModelProto` of a model that has a head.
+
+    Args:
+        model: The model of a table, without a decoder and without an image.
+        float16: Whether weights and arithmetic are in half precision.
+        metadata: Strings that the file keeps, such as the columns.
+    """
+    from onnx import TensorProto, helper
+
+    graph = _TableGraph(model, float16)
+    is_ids, is_aligned = model.shape.source_tensor_kind == "ids", model.shape.mode.output == "aligned"
+    xs = graph.encode("source" if is_ids else graph.cast("source", "source.cast", to_half=True))
+    features = xs if is_aligned else graph.pool(xs)
+    names = graph.head(features)
+    size = len(graph.known_labels) if graph.is_label else model.shape.target_size
+    free: list[str | int | None] = ["T", "B"] if is_aligned else ["B"]
+    source: list[str | int | None] = ["T", "B"] if is_ids else ["T", "B", model.shape.source_size]
+    return graph.model(
+        "unrolled_table",
+        [
+            helper.make_tensor_value_info("source", TensorProto.INT64 if is_ids else TensorProto.FLOAT, source),
+            helper.make_tensor_value_info("lengths", TensorProto.INT64, ["B"]),
+        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [*free, size]) for name in names],
+        metadata,
+    )
+
+
+class _TableGraph(GraphBuilder):
+    """The nodes of a model, in the order of `Encoder.forward` and `EncoderDecoder.logits`."""
+
+    def __init__(self, model: EncoderDecoder, float16: bool) -> None:
+        super().__init__(float16)
+        self.net, self.cell, self.hidden_size = model, model.options.cell, model.options.hidden
+        self.is_label = model.shape.target_tensor_kind == "ids"
+        self.known_labels = range(max(1, model.shape.target_size - 1))
+        self.axis = {axis: self.weight(f"axis_{axis}", np.array([axis])) for axis in (0, 1, 2)}
+        self._mask = ""
+
+    def linear(self, name: str, x: str, module: nn.Linear) -> str:
+        """Add `x W^T + b`."""
+        y = self.node("MatMul", [x, self.weight(f"{name}.weight", _array(module.weight).T)], [f"{name}.product"])
+        has_bias = module.bias is not None
+        return self.node("Add", [y, self.weight(f"{name}.bias", _array(module.bias))], [f"{name}.out"]) if has_bias else y
+
+    def norm(self, name: str, x: str, module: nn.LayerNorm | None) -> str:
+        """Add a layer norm, if there is one."""
+        if module is None:
+            return x
+        weights = [self.weight(f"{name}.{key}", _array(getattr(module, key))) for key in ("weight", "bias")]
+        return self.node("LayerNormalization", [x, *weights], [f"{name}.norm"], axis=-1, epsilon=NORM_EPSILON)
+
+    def gelu(self, name: str, x: str) -> str:
+        """Add x (1 + erf(x / sqrt(2))) / 2."""
+        root = self.weight(f"{name}.sqrt_half", np.array(0.5**0.5, np.float32))
+        one, half = (self.weight(f"{name}.{key}", np.array(value, np.float32)) for key, value in (("one", 1), ("half", 0.5)))
+        erf = self.node("Erf", [self.node("Mul", [x, root], [f"{name}.scaled"])], [f"{name}.erf"])
+        factor = self.node("Mul", [self.node("Add", [erf, one], [f"{name}.erf_1"]), half], [f"{name}.factor"])
+        return self.node("Mul", [x, factor], [f"{name}.gelu"])
+
+    def encode(self, source: str) -> str:
+        """Add input layer, recurrent layers and final norm; return the outputs `(T, B, H)`."""
+        encoder = self.net.encoder
+        layer: Any = encoder.input_layer
+        if self.net.shape.source_tensor_kind == "ids":
+            x = self.node("Gather", [self.weight("embedding.weight", _array(layer.embedding.weight)), source], ["embedded"])
+        else:
+            x = self.linear("input", source, layer.proj)
+            if layer.mlp is not None:
+                y = self.linear("mlp_1", self.gelu("gelu_0", x), layer.mlp[1])
+                x = self.node("Add", [x, self.linear("mlp_2", self.gelu("gelu_1", y), layer.mlp[3])], ["input.mlp"])
+        for index, bidirectional in enumerate(encoder.layers):
+            x = self.bidirectional_layer(f"layer_{index}", x, bidirectional)
+        for index, plain in enumerate(encoder.stack.layer_list() if encoder.stack is not None else []):
+            normed = self.norm(f"layer_{index}", x, plain.norm)
+            x = self.node("Add", [x, self.read(f"layer_{index}", normed, plain.cell)], [f"layer_{index}.out"])
+        return self.norm("encoder", x, encoder.norm)
+
+    def bidirectional_layer(self, prefix: str, x: str, layer: Any) -> str:
+        """Add a residual layer, half of whose units read each row backward."""
+        normed = self.norm(prefix, x, layer.norm)
+        forward = self.read(f"{prefix}.forward", normed, layer.forward_cell)
+        backward = self.read(f"{prefix}.backward", self.reverse(f"{prefix}.reversed", normed), layer.backward_cell)
+        both = [forward, self.reverse(f"{prefix}.restored", backward)]
+        return self.node("Add", [x, self.node("Concat", both, [f"{prefix}.both"], axis=-1)], [f"{prefix}.out"])
+
+    def reverse(self, name: str, x: str) -> str:
+        """Reverse each row within its own length."""
+        return self.node("ReverseSequence", [x, "lengths"], [name], time_axis=0, batch_axis=1)
+
+    def read(self, prefix: str, x: str, cell: Any) -> str:
+        """Add a recurrent node that begins with zeros; return its outputs `(T, B, H)`."""
+        keys = ("weight_ih", "weight_hh", "bias", "bias_hh")
+        arrays = {key: _array(getattr(cell, key)) for key in keys if getattr(cell, key, None) is not None}
+        layer = TextLayer(GATE_NAMES[self.cell], **arrays)
+        inputs = [x, *self.recurrent_weights(prefix, self.cell, layer)]
+        y = self.recurrent(self.cell, inputs, [f"{prefix}.Y"], layer.weight_hh.shape[1])
+        return self.node("Squeeze", [y, self.axis[1]], [f"{prefix}.y"])
+
+    def positions(self, x: str) -> tuple[str, str]:
+        """Add the positions `(T, 1)` of the steps and the lengths `(1, B)`; return their names."""
+        shape = self.node("Shape", [x], ["memory.shape"])
+        scalars = [self.weight(name, np.array(value)) for name, value in (("zero", 0), ("one", 1))]
+        steps = self.node("Gather", [shape, scalars[0]], ["steps"], axis=0)
+        positions = self.node("Range", [scalars[0], steps, scalars[1]], ["range"])
+        column = self.node("Unsqueeze", [positions, self.axis[1]], ["positions"])
+        return column, self.node("Unsqueeze", ["lengths", self.axis[0]], ["lengths.row"])
+
+    def pool(self, memory: str) -> str:
+        """Add the pooling of `(T, B, H)` to `(B, H)`."""
+        pool, is_sequence = self.net.encoder.pool, self.net.encoder.is_sequence
+        if not is_sequence:
+            return self.node("Squeeze", [memory, self.axis[0]], ["pooled"])
+        positions, lengths = self.positions(memory)
+        within = self.node("Less", [positions, lengths], ["within"])
+        self._mask = self.node("Unsqueeze", [within, self.axis[2]], ["mask"])  # (T, B, 1)
+        if pool.kind == "last":
+            return self.last(memory, positions, lengths)
+        if pool.kind == "max":
+            return self.node("ReduceMax", [self.blocked("memory", memory)], ["pooled"], axes=[0], keepdims=0)
+        if pool.kind == "mean":
+            total = self.sum_of("memory", memory, self._mask)
+            count = self.node("Unsqueeze", ["lengths", self.axis[1]], ["lengths.column"])
+            return self.node("Div", [total, self.number(count, "count")], ["pooled"])
+        if pool.hidden is None or pool.score is None:
+            raise ValueError(f"there is no pooling {pool.kind}")
+        hidden = self.node("Tanh", [self.linear("pool.hidden", memory, pool.hidden)], ["pool.tanh"])
+        scores = self.blocked("scores", self.linear("pool.score", hidden, pool.score))
+        weights = self.node("Softmax", [scores], ["pool.weights"], axis=0)
+        weighted = self.node("Mul", [memory, weights], ["pool.weighted"])
+        return self.node("ReduceSum", [weighted, self.axis[0]], ["pooled"], keepdims=0)
+
+    def last(self, memory: str, positions: str, lengths: str) -> str:
+        """Add the last step of each row; of units that read backward, that is the first."""
+        one = self.weight("one_step", np.array(1))
+        is_last = self.node("Equal", [positions, self.node("Sub", [lengths, one], ["lengths.last"])], ["is_last"])
+        mask = self.node("Unsqueeze", [is_last, self.axis[2]], ["is_last.mask"])
+        last = self.sum_of("last", memory, mask)
+        if not self.net.encoder.bidirectional:
+            return last
+        half = self.hidden_size // 2
+        bounds = {name: self.weight(name, np.array([value])) for name, value in (("half", half), ("end", self.hidden_size))}
+        first_half = self.node("Slice", [last, self.axis[0], bounds["half"], self.axis[1]], ["last.forward"])
+        first = self.node("Gather", [memory, self.weight("first", np.array(0))], ["first_step"], axis=0)
+        second_half = self.node("Slice", [first, bounds["half"], bounds["end"], self.axis[1]], ["last.backward"])
+        return self.node("Concat", [first_half, second_half], ["pooled"], axis=-1)
+
+    def number(self, name: str, output: str) -> str:
+        """Convert to the number format of the graph."""
+        from onnx import TensorProto
+
+        return self.node("Cast", [name], [output], to=TensorProto.FLOAT16 if self.float16 else TensorProto.FLOAT)
+
+    def sum_of(self, name: str, x: str, mask: str) -> str:
+        """Add the sum over the steps where the mask is true."""
+        masked = self.node("Mul", [x, self.number(mask, f"{name}.mask")], [f"{name}.masked"])
+        return self.node("ReduceSum", [masked, self.axis[0]], [f"{name}.sum"], keepdims=0)
+
+    def blocked(self, name: str, x: str) -> str:
+        """Replace what is padding by a number below all others."""
+        return self.node(
+            "Where", [self._mask, x, self.weight(f"{name}.low", np.array(BLOCKED, np.float32))], [f"{name}.blocked"]
+        )
+
+    def head(self, features: str) -> list[str]:
+        """Add the output layer; return the names of the outputs of the graph."""
+        head = self.net.head
+        if head is None:
+            raise ValueError("This model generates with a decoder: it has no head.")
+        weight, bias = _array(head.weight), _array(head.bias)
+        if self.is_label:  # the unknown label is never predicted; the temperature divides the logits
+            temperature = _array(self.net.temperature)
+            weight, bias = (array[: len(self.known_labels)] / temperature for array in (weight, bias))
+        product = self.node("MatMul", [features, self.weight("head.weight", weight.T)], ["head.product"])
+        values = self.node("Add", [product, self.weight("head.bias", bias)], ["head.values"])
+        if not self.is_label:
+            return [self.cast(values, "numbers", to_half=False)]
+        logits = self.cast(values, "logits", to_half=False)
+        return [logits, self.node("Softmax", [logits], ["probabilities"], axis=-1)]
+
+
+def _array(tensor: Any) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    return array

@@ -1,0 +1,180 @@
+"""Export of a model of a table to ONNX: its graph, what prepares its columns as JSON inside the file, and the comparison."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.checkpoints.array_file import read_model
+from unrolled.checkpoints.run_dir import Run, find_model
+from unrolled.errors import UsageError
+from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, difference
+from unrolled.exchange.export_options import ExportOptions
+from unrolled.exchange.exports import default_out
+from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
+from unrolled.exchange.onnx_table import build_table_graph
+from unrolled.output_paths import check_outputs
+from unrolled.runtime.text_network import GATE_NAMES
+
+if TYPE_CHECKING:
+    from unrolled.checkpoints.model_file import TableModelFile
+    from unrolled.tables.column import Column
+
+PADDING = 5
+"""Steps of padding that are added to a batch, to see that no row depends on them."""
+
+
+@dataclass(frozen=True)
+class TableExportJob:
+    """What to export: the model, its file and the file to write."""
+
+    model_file: TableModelFile
+    path: Path
+    out: Path
+    title: str
+    float16: bool = False
+
+
+def is_table_model(path: Path) -> bool:
+    """Return whether a run folder or model file has a model of a table. Raises `ModelError` for what is no model."""
+    return read_model(find_model(path))[0].get("kind") == "table"
+
+
+def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
+    """Open the model of a table for export.
+
+    Raises:
+        ModelError: The file is damaged.
+        UsageError: The model has no ONNX form, or another format than ONNX is asked for.
+    """
+    from unrolled.checkpoints.model_file import load_table_model
+
+    model_path = find_model(path)
+    if options.to != "onnx":
+        raise UsageError(f"{model_path} is a model of a table, which is exported to ONNX alone: use --to onnx.")
+    model_file = load_table_model(model_path)
+    reason = unsupported_reason(model_file)
+    if reason is not None:
+        raise UsageError(f"{model_path} cannot be exported to ONNX: {reason}. Use unrolled predict.")
+    run = Run(model_path.parent) if (model_path.parent / "config.json").is_file() else None
+    check_outputs(options, (model_path,), None if run is None else run.path)
+    name = model_path.stem if run is None else run.path.resolve().name
+    model_file.model.eval()
+    out = Path(options.out) if options.out else default_out("onnx", name)
+    return TableExportJob(model_file, model_path, out, name, options.float16)
+
+
+def unsupported_reason(model_file: TableModelFile) -> str | None:
+    """Say why a model has no ONNX form, or return None if it has one."""
+    model, spec = model_file.model, model_file.spec
+    others = getattr(spec, "others", ())
+    if others:
+        names = ", ".join(column.name for column in (spec.source, *others))
+        return f"it reads several source columns ({names}), and the graph has one source"
+    if model.decoder is not None:
+        return (
+            f"it writes '{spec.target.name}' step by step ({spec.mode.name}), and the search for its best answer is not part "
+            "of a graph"
+        )
+    if spec.source.tensor_kind == "image":
+        return f"'{spec.source.name}' has images, whose preparation and network are not part of the graph"
+    if model.options.cell not in GATE_NAMES:
+        return f"there is no ONNX node for the cell {model.options.cell}; there are for {', '.join(GATE_NAMES)}"
+    return None
+
+
+def export_table(job: TableExportJob) -> ExportResult:
+    """Return the ONNX file of a model, checked. Raises `ExportError` if onnxruntime computes something else."""
+    require_onnx()
+    import onnx
+
+    proto = build_table_graph(job.model_file.model, job.float16, _metadata(job))
+    onnx.checker.check_model(proto, full_check=True)
+    content = proto.SerializeToString()
+    check = compare(job, content)
+    facts = {"opset": proto.opset_import[0].version, "float16": job.float16, "mode": job.model_file.spec.mode.name}
+    return ExportResult({job.out: content}, [f"{job.out.name} in onnxruntime: {check}"], facts)
+
+
+def compare(job: TableExportJob, content: bytes) -> str:
+    """Compare the outputs with the model's at several lengths and batch sizes, with more padding; say what was compared.
+
+    Raises:
+        ExportError: A value differs by more than the tolerance times the largest value.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [item.name for item in session.get_outputs()]
+    generator, worst = np.random.default_rng(1), 0.0
+    shape, is_sequence = job.model_file.model.shape, job.model_file.model.encoder.is_sequence
+    tolerance = FLOAT16_TOLERANCE if job.float16 else TOLERANCE
+    shapes = [(steps if is_sequence else 1, batch_size) for steps, batch_size in SHAPES]
+    for steps, batch_size in shapes:
+        source = _random_source(job, generator, steps, batch_size)
+        lengths = generator.integers(1, steps + 1, batch_size)
+        lengths[0] = steps
+        expected = _expected(job, source, lengths)
+        padding = _random_source(job, generator, PADDING, batch_size)
+        for given in (source, np.concatenate([source, padding]) if is_sequence else source):
+            outputs = session.run(names, {"source": given, "lengths": lengths})
+            for name, output in zip(names, outputs, strict=True):
+                ours, theirs = output, expected[name]
+                if shape.mode.output == "aligned":  # what is at padding is not used
+                    within = np.arange(len(given))[:, None] < lengths
+                    ours, theirs = ours[within], theirs[within[:steps]]
+                worst = max(worst, difference(name, ours, theirs, (steps, batch_size), tolerance))
+    sizes = ", ".join(f"{steps}x{batch_size}" for steps, batch_size in shapes)
+    padded = ", rows of different lengths, with and without more padding" if is_sequence else ""
+    return f"every one of {' and '.join(names)} at lengths x batch sizes {sizes}{padded}: largest difference {worst:.1e}"
+
+
+def _random_source(job: TableExportJob, generator: np.random.Generator, steps: int, batch_size: int) -> NDArray[Any]:
+    shape = job.model_file.model.shape
+    if shape.source_tensor_kind == "ids":
+        return generator.integers(0, shape.source_size, (steps, batch_size))
+    return generator.standard_normal((steps, batch_size, shape.source_size)).astype(np.float32)
+
+
+def _expected(job: TableExportJob, source: NDArray[Any], lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return the outputs of the graph as the network of PyTorch computes them."""
+    import torch
+
+    torch.set_num_threads(1)
+    model = job.model_file.model
+    with torch.inference_mode():
+        values = model.logits({"source": torch.from_numpy(source), "lengths": torch.from_numpy(lengths)})
+        if model.shape.mode.output != "aligned":
+            values = values[0]
+        if model.shape.target_tensor_kind != "ids":
+            return {"numbers": values.numpy()}
+        known = values[..., : max(1, values.shape[-1] - 1)]
+        return {"logits": known.numpy(), "probabilities": known.softmax(-1).numpy()}
+
+
+def _metadata(job: TableExportJob) -> dict[str, str]:
+    spec = job.model_file.spec
+    facts = {
+        "kind": "table",
+        "mode": spec.mode.name,
+        "source": column_facts(spec.source),
+        "target": column_facts(spec.target),
+        "max_steps": spec.step_limit,
+        "threshold": spec.threshold,
+    }
+    return {"unrolled": json.dumps(facts), "description": f"{spec.source.describe()} -> {spec.target.describe()}"}
+
+
+def column_facts(column: Column) -> dict[str, Any]:
+    """Return what a program needs to prepare a column: the tokens of a text, labels, or mean and scale of numbers."""
+    from unrolled.tables.columns import column_to_json
+
+    facts = column_to_json(column)
+    return facts if column.unk_id is None else facts | {"unknown_id": column.unk_id}

@@ -1,0 +1,1 @@
+"""HTTP server: OpenAI's completions, scores, runs in progress, and the page."""

@@ -1,0 +1,169 @@
+"""The bodies of requests: their fields with types and limits. An unknown field is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+
+from unrolled.nn.unit_clamp import Clamp, check_clamps
+from unrolled.runtime.text_network import TextNetwork
+from unrolled.server.http_errors import ApiError
+from unrolled.server.limits import (
+    BODY_SECONDS,
+    MAX_BODY_BYTES,
+    MAX_GUESSES,
+    MAX_NAME_CHARS,
+    MAX_PROMPTS,
+    MAX_ROWS,
+    MAX_SAMPLES,
+    MAX_SCORE_CHARS,
+    MAX_STOP_CHARS,
+    MAX_STOP_STRINGS,
+    MAX_TOKENS,
+)
+
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+RequestId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+StateId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+Guesses = Annotated[int, Meta(ge=0, le=MAX_GUESSES)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+StopString = Annotated[str, Meta(max_length=MAX_STOP_CHARS)]
+Zero = Annotated[float, Meta(ge=0, le=0)]
+Index = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """OpenAI's `stream_options`."""
+
+    include_usage: bool = False
+
+
+class HeldUnit(msgspec.Struct, forbid_unknown_fields=True):
+    """A hidden unit whose output is a constant while the model writes."""
+
+    layer: Index
+    unit: Index
+    value: Annotated[float, Meta(ge=-3e38, le=3e38)]
+
+
+def clamps_of(hold: HeldUnit | list[HeldUnit] | None, network: TextNetwork) -> tuple[Clamp, ...]:
+    """Return the units that are held. Raises `UsageError` for one that the network does not have."""
+    held = hold if isinstance(hold, list) else [] if hold is None else [hold]
+    clamps = tuple(Clamp(unit.layer, unit.unit, unit.value) for unit in held)
+    check_clamps(clamps, network.hidden_size, len(network.layers))
+    return clamps
+
+
+class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /v1/completions`: OpenAI's fields, and some of this server. Penalties, biases and suffixes do not exist here."""
+
+    model: Name
+    prompt: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_PROMPTS)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    min_p: Probability | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=MAX_SAMPLES)] | None = None
+    stop: StopString | Annotated[list[StopString], Meta(max_length=MAX_STOP_STRINGS)] | None = None
+    seed: Annotated[int, Meta(ge=-1, le=2**63 - 1 - MAX_SAMPLES)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: Guesses | None = None
+    guesses: Guesses | None = None
+    echo: bool | None = None
+    state: StateId | None = None
+    request_id: RequestId | None = None
+    hold: HeldUnit | Annotated[list[HeldUnit], Meta(max_length=16)] | None = None
+    user: Annotated[str, Meta(max_length=512)] | None = None
+    suffix: Annotated[str, Meta(max_length=0)] | None = None
+    presence_penalty: Zero | None = None
+    frequency_penalty: Zero | None = None
+    logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
+
+
+class ScoreRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /api/score`."""
+
+    model: Name
+    text: Annotated[str, Meta(max_length=MAX_SCORE_CHARS)]
+    guesses: Guesses = 0
+
+
+class TraceRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /api/trace`; without units, all of the layer."""
+
+    model: Name
+    text: Annotated[str, Meta(max_length=MAX_SCORE_CHARS)]
+    layer: Index = 0
+    units: Annotated[list[Index], Meta(max_length=65536)] | None = None
+
+
+class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /api/predict`: source values as texts, or rows of which the source column is read."""
+
+    model: Name
+    texts: Annotated[list[str], Meta(min_length=1, max_length=MAX_ROWS)] | None = None
+    rows: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_ROWS)] | None = None
+
+
+class StateRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /api/state`: read `text` after a prompt, or after another state."""
+
+    model: Name
+    prompt: str | None = None
+    state: StateId | None = None
+    text: str = ""
+    hold: HeldUnit | Annotated[list[HeldUnit], Meta(max_length=16)] | None = None
+
+
+class TrainRequestBody(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /api/train`: a text, or an upload; `options` are the settings of `unrolled train` by name."""
+
+    text: str | None = None
+    upload: Annotated[str, Meta(pattern="^(builtin:)?[A-Za-z0-9_-]{1,64}$")] | None = None
+    name: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
+    options: dict[str, Any] = {}
+
+
+Body = TypeVar("Body")
+_PARAM = re.compile(r"`\$\.?([A-Za-z_]\w*)")
+
+
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body of a request. Raises `ApiError` 413 if it is too long, and 408 if it does not come in time."""
+    too_long = ApiError(413, f"The body has more than {limit:,} bytes: send less.", code="body_too_large")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise too_long
+    content = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > limit:
+                    raise too_long
+    except TimeoutError as error:
+        raise ApiError(408, f"The body did not come within {BODY_SECONDS:g} seconds.", code="body_too_slow") from error
+    return bytes(content)
+
+
+async def read_json(request: Request, kind: type[Body]) -> Body:
+    """Return the checked body of a request. Raises `ApiError` 400 for what does not fit `kind`."""
+    content = await read_body(request)
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        found = _PARAM.search(message) or re.search(r"unknown field `(\w+)`", message)
+        raise ApiError(400, f"{message}.", found[1] if found else None) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ApiError(
+            400, f"The body is not the JSON object that is expected: {str(error) or 'it is nested too deep'}."
+        ) from error

@@ -1,0 +1,64 @@
+"""The process with torch that predicts with models of tables, started when it is first asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from typing import Any
+
+from unrolled.server.catalog import ModelEntry
+from unrolled.server.http_errors import ApiError
+
+WORKER_SECONDS = 300.0
+MAX_ANSWER_BYTES = 64 << 20
+ATTENTION_ROWS = 5
+"""Most rows of a request whose attention is reported."""
+
+
+class TableWorker:
+    """The process that predicts. It answers one request at a time, and is started again if it has ended."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._lock = asyncio.Lock()
+
+    async def predict(self, entry: ModelEntry, values: list[Any]) -> list[dict[str, Any]]:
+        """Return the answers to source values. Raises `ApiError` for values that the model cannot read."""
+        request = {"path": str(entry.path.resolve()), "values": values, "attention": len(values) <= ATTENTION_ROWS}
+        async with self._lock:
+            try:
+                async with asyncio.timeout(WORKER_SECONDS):
+                    answer = await self._ask(json.dumps(request).encode() + b"\n")
+            except (OSError, ValueError, TimeoutError, asyncio.CancelledError) as error:
+                await self.close()  # its answer would be taken for that of the next request
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                raise ApiError(503, "The process that predicts has failed: try again.", code="worker_failed") from error
+        if "error" in answer:
+            raise ApiError(400, str(answer["error"]), "rows")
+        if "failure" in answer:
+            raise ApiError(500, f"The prediction failed: {answer['failure']}.")
+        return list(answer["answers"])
+
+    async def _ask(self, line: bytes) -> dict[str, Any]:
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "unrolled.server.table_worker",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_ANSWER_BYTES, start_new_session=True,
+            )  # fmt: skip
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise OSError("no pipes")
+        stdin.write(line)
+        await stdin.drain()
+        return dict(json.loads(await stdout.readline()))
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

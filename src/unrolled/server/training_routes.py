@@ -1,0 +1,83 @@
+"""Uploads and trainings over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from unrolled.atomic_io import storage_error
+from unrolled.server.http_errors import ApiError
+from unrolled.server.limits import BODY_SECONDS, MAX_NAME_CHARS
+from unrolled.server.requests import TrainRequestBody, read_json
+from unrolled.server.services import Services
+
+MIN_FREE_BYTES = 256 << 20
+"""Uploads leave so much of the disk free."""
+
+
+async def upload(request: Request) -> Response:
+    """Answer `POST /api/uploads?name=NAME`: the body is written to a file as it comes."""
+    services: Services = request.app.state.services
+    name = request.query_params.get("name", "text.txt")
+    length = request.headers.get("content-length", "")
+    if len(name) > MAX_NAME_CHARS:
+        raise ApiError(400, f"name has more than {MAX_NAME_CHARS} characters.", "name")
+    if length.isdecimal() and int(length[:20]) > services.max_upload:
+        raise _too_large(services.max_upload)
+    upload_id, path = services.trainings.new_upload(name)
+    size = 0
+    try:
+        if shutil.disk_usage(path.parent).free < MIN_FREE_BYTES + int(length[:20] if length.isdecimal() else 0):
+            raise ApiError(507, "There is not enough space on the disk of the server.", code="no_space")
+        with open(path, "xb") as file:
+            chunks = request.stream().__aiter__()
+            while True:
+                async with asyncio.timeout(BODY_SECONDS):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                size += len(chunk)
+                if size > services.max_upload:
+                    raise _too_large(services.max_upload)
+                await asyncio.to_thread(file.write, chunk)
+        if not size:
+            raise ApiError(400, "The body is empty: there is nothing to upload.")
+    except BaseException as error:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        if isinstance(error, TimeoutError):
+            raise ApiError(408, f"No byte came for {BODY_SECONDS:g} seconds.", code="body_too_slow") from error
+        if isinstance(error, ClientDisconnect):
+            return Response(status_code=400)
+        if isinstance(error, OSError):
+            raise storage_error(error, path, "write") from error
+        raise
+    return JSONResponse({"upload": upload_id, "bytes": size, "name": path.name})
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"The file has more than {limit:,} bytes: start the server with --max-upload.", code="body_too_large")
+
+
+async def train(request: Request) -> Response:
+    """Answer `POST /api/train`."""
+    services: Services = request.app.state.services
+    body = await read_json(request, TrainRequestBody)
+    return JSONResponse({"run": await asyncio.to_thread(services.trainings.start, body)})
+
+
+async def control(request: Request) -> Response:
+    """Answer `POST /api/runs/ID/pause`, `resume` and `stop`."""
+    services: Services = request.app.state.services
+    actions = {"pause": services.trainings.pause, "resume": services.trainings.resume, "stop": services.trainings.stop}
+    action = request.path_params["action"]
+    if action not in actions:
+        raise ApiError(404, "Not Found.")
+    with contextlib.suppress(ClientDisconnect):
+        async for _ in request.stream():
+            pass
+    status = await asyncio.to_thread(actions[action], request.path_params["id"])
+    return JSONResponse({"run": request.path_params["id"], "status": status})

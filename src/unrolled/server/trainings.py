@@ -1,0 +1,256 @@
+"""Trainings that the server starts, pauses and stops. Each is a process of its own: `unrolled train`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unrolled.atomic_io import storage_error
+from unrolled.checkpoints.run_dir import require_free
+from unrolled.errors import UsageError
+from unrolled.options import OPTION_CLASSES, TrainRequest, present_names
+from unrolled.printable import printable
+from unrolled.server.catalog import Catalog
+from unrolled.server.http_errors import ApiError
+from unrolled.server.requests import TrainRequestBody
+from unrolled.server.runs import RunList
+
+WORK_FOLDER = ".server"
+"""Folder among the runs with uploaded files, pasted texts and what trainings print."""
+
+MAX_TRAININGS = 4
+"""Trainings that the server has running at the same time."""
+
+NOT_OVER_HTTP = ("out", "validation", "encoding", "glob", "threads", "device")
+"""Settings that name files, or belong to the machine of the server; `threads` and `device` are those of the server."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
+MAX_LOG_BYTES = 65536
+
+
+@dataclass
+class Training:
+    """A training that was started here."""
+
+    run_id: str
+    path: Path
+    process: subprocess.Popen[bytes]
+    log_path: Path
+    started: float
+
+    def last_line(self) -> str:
+        """Return the last line that it printed."""
+        try:
+            text = self.log_path.read_bytes()[-MAX_LOG_BYTES:].decode("utf-8", "replace").strip()
+        except OSError:
+            return ""
+        return printable(text.splitlines()[-1].removeprefix("unrolled: ")) if text else ""
+
+
+class Trainings:
+    """The trainings of a folder of runs.
+
+    Args:
+        folder: Where new runs and uploads are written.
+        catalog: Has the run folders by id.
+        runs: Knows the processes of trainings, also of those that the command line started.
+    """
+
+    def __init__(self, folder: Path, catalog: Catalog, runs: RunList) -> None:
+        self.folder, self.catalog, self.runs = folder, catalog, runs
+        self._started: dict[str, Training] = {}
+
+    @property
+    def work_folder(self) -> Path:
+        """The folder of uploads and outputs; it is made when it is first needed."""
+        path = self.folder / WORK_FOLDER
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, path, "make") from error
+        return path
+
+    def upload_path(self, upload_id: str) -> Path:
+        """Return the file of an upload. Raises `ApiError` 404 if there is none."""
+        folder = self.folder / WORK_FOLDER / upload_id
+        files = sorted(folder.iterdir()) if _NAME.fullmatch(upload_id) and folder.is_dir() else []
+        if len(files) != 1:
+            raise ApiError(404, "There is no upload with this id.", "upload", "upload_not_found")
+        return files[0]
+
+    def new_upload(self, name: str) -> tuple[str, Path]:
+        """Return the id of a new upload, and where its content goes: a file whose name ends as `name` does."""
+        upload_id = "upload-" + secrets.token_hex(8)
+        base = _UNUSUAL.sub("-", name.replace("\\", "/").rpartition("/")[2])[-80:].strip(".-") or "text.txt"
+        folder = self.work_folder / upload_id
+        folder.mkdir()
+        return upload_id, folder / base
+
+    def start(self, body: TrainRequestBody) -> str:
+        """Start a training; return the id of its run. Raises `ApiError` and `UsageError` for what cannot be trained."""
+        if (body.text is None) is (body.upload is None):
+            raise ApiError(400, "One of text and upload is expected: what is learned from.", "text")
+        self._drop_ended()
+        if sum(training.process.poll() is None for training in self._started.values()) >= MAX_TRAININGS:
+            raise ApiError(
+                429, f"{MAX_TRAININGS} trainings of this server are running already: stop one.", code="too_many_trainings",
+                headers={"retry-after": "60"},
+            )  # fmt: skip
+        if not self.catalog.has_folder:
+            raise ApiError(409, "This server has the runs that were named only: start it without RUN to train new ones.")
+        flags = training_flags(body.options)
+        if body.upload is not None and body.upload.startswith("builtin:"):
+            source = body.upload
+        elif body.upload is not None:
+            source = str(self.upload_path(body.upload).resolve())
+        else:
+            source = str(self._write_text(body.text or "").resolve())
+        run_id = self._run_name(body.name, source)
+        arguments = [source, "--out", str(self.folder / run_id), *flags]
+        return self._spawn(run_id, arguments)
+
+    def resume(self, run_id: str) -> str:
+        """Let a paused training go on, or continue one that was stopped; return what was done."""
+        training = self._started.get(run_id)
+        is_own = training is not None and training.process.poll() is None
+        pid = training.process.pid if training is not None and is_own else self.runs.pid(self.catalog.run_folder(run_id))
+        if pid is None:
+            self._spawn(run_id, ["--resume", str(self.catalog.run_folder(run_id))])
+        else:
+            _signal(pid, signal.SIGCONT)
+        return "running"
+
+    def pause(self, run_id: str) -> str:
+        """Pause a training where it is; it keeps its memory."""
+        _signal(self._pid(run_id), signal.SIGSTOP)
+        return "paused"
+
+    def stop(self, run_id: str) -> str:
+        """Let a training save and end, as Ctrl-C does."""
+        pid = self._pid(run_id)
+        _signal(pid, signal.SIGTERM)
+        _signal(pid, signal.SIGCONT)  # a paused one has to wake up for it
+        return "stopped"
+
+    def without_folder(self) -> list[dict[str, Any]]:
+        """Return the trainings that have no run folder: they are about to begin, or failed."""
+        self._drop_ended()
+        found: list[dict[str, Any]] = []
+        for training in self._started.values():
+            code = training.process.poll()
+            if (training.path / "config.json").is_file() or code == 0:
+                continue
+            found.append({
+                "id": training.run_id, "status": "starting" if code is None else "dead", "kind": None, "steps": 0,
+                "total_steps": None, "started": training.started, "changed": training.started, "command": "",
+                "loss": None, "validation_loss": None, "unit": None, "baselines": {}, "characters_per_second": None,
+                "eta_seconds": None, "has_model": False, "error": None if code is None else training.last_line(),
+            })  # fmt: skip
+        return found
+
+    def error_of(self, run_id: str) -> str | None:
+        """Return why a training that was started here failed; None if it did not."""
+        training = self._started.get(run_id)
+        if training is None or training.process.poll() in (None, 0, 130, 143):
+            return None
+        return training.last_line()
+
+    def _pid(self, run_id: str) -> int:
+        training = self._started.get(run_id)
+        if training is not None and training.process.poll() is None:
+            return training.process.pid
+        pid = self.runs.pid(self.catalog.run_folder(run_id))
+        if pid is None:
+            raise ApiError(409, "No training of this run is running.", "id", "not_running")
+        return pid
+
+    def _run_name(self, name: str | None, source: str) -> str:
+        base = (
+            name if name else _UNUSUAL.sub("-", Path(source).name.split(".")[0].removeprefix("builtin:")).strip(".-") or "run"
+        )
+        if not _NAME.fullmatch(base):
+            raise ApiError(
+                400, "name is made of at most 100 letters, digits, '.', '_' and '-', and begins with no dot.", "name"
+            )
+        number, run_id = 1, base
+        while name is None and (self.folder / run_id).exists():
+            number += 1
+            run_id = f"{base}-{number}"
+        if run_id in self._started and self._started[run_id].process.poll() is None:
+            raise ApiError(409, "There is a run with this name already: choose another.", "name")
+        try:
+            require_free(self.folder / run_id)
+        except UsageError as error:
+            raise ApiError(409, "There is a run with this name already: choose another.", "name") from error
+        return run_id
+
+    def _write_text(self, text: str) -> Path:
+        if not text.strip():
+            raise ApiError(400, "The text is empty: there is nothing to learn from.", "text")
+        path = self.new_upload("text.txt")[1]
+        try:
+            path.write_text(text, "utf-8", errors="replace", newline="")
+        except OSError as error:
+            raise storage_error(error, path, "write") from error
+        return path
+
+    def _spawn(self, run_id: str, arguments: list[str]) -> str:
+        log_path = self.work_folder / f"{run_id}.log"
+        environment = {**os.environ, "NO_COLOR": "1"}
+        try:
+            with open(log_path, "wb") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "unrolled", "train", *arguments],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                    start_new_session=True,  # Ctrl-C at the server does not stop it
+                )  # fmt: skip
+        except OSError as error:
+            raise storage_error(error, log_path, "start a training with") from error
+        self._started[run_id] = Training(run_id, self.folder / run_id, process, log_path, time.time())
+        return run_id
+
+    def _drop_ended(self) -> None:
+        """Forget trainings that ended well, and the oldest of those that failed."""
+        ended = [name for name, training in self._started.items() if training.process.poll() is not None]
+        for name in ended:
+            if self._started[name].process.poll() == 0 or len(self._started) > 100:
+                del self._started[name]
+
+
+def training_flags(options: dict[str, Any]) -> list[str]:
+    """Return settings of `unrolled train` by name as its flags. Raises `UsageError` for what is no such setting."""
+    options = {name: value for name, value in present_names(options, OPTION_CLASSES).items() if value is not None}
+    refused = next((name for name in options if name in NOT_OVER_HTTP), None)
+    if refused is not None:
+        raise UsageError(f"options: {refused} cannot be set here; the server's command line has it.")
+    request = TrainRequest.build((), options, "options").check()
+    if request.training.seed < 0:
+        raise UsageError("options: seed is -1; leave it out.")
+    flags = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(flag if value else "--no-" + flag[2:])
+        elif isinstance(value, list):
+            flags += [f"{flag}={part}" for part in value]
+        else:
+            flags.append(f"{flag}={value}")
+    return flags
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            os.kill(pid, number)
+        except PermissionError as error:
+            raise ApiError(403, "The training belongs to another user of this machine.") from error

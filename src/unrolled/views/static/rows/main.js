@@ -1,0 +1,155 @@
+// @ts-check
+// The page of rows: which rows are shown, and what one row is made of.
+
+import { attentionSection } from "../report/attention.js";
+import { dataText, fixed, isFilled, isNumber, percent } from "../report/format.js";
+import { byId, element } from "../shared/dom.js";
+import { pageData } from "../shared/page_data.js";
+import { setUpTheme } from "../shared/theme.js";
+import { writeText } from "../shared/visible_text.js";
+
+const ROWS_AT_ONCE = 40;
+const PICTURE_WIDTH = 112;
+const MIN_STRENGTH = 0.04;
+
+/**
+ * A cell: a text, or a picture; `effect` is what each of its parts does to the answer.
+ * @typedef {{ name?: string, kind?: string, text?: string, src?: string, width?: number, height?: number,
+ *   effect?: (number | null)[], parts?: string[], grid?: [number, number] | null }} CellView
+ */
+
+/**
+ * @typedef {{ line: number, columns: CellView[], answer: CellView, truth: CellView | null, probability: number | null,
+ *   wrong: boolean | null, attention: object | null }} Row
+ */
+
+/** @type {{ title: string, subtitle: string, unit: string, is_number: boolean, neurons: string | null, rows: Row[] }} */
+const data = pageData();
+const FILTERS = [
+  { name: "All rows", test: () => true },
+  { name: "Wrong answers", test: (/** @type {Row} */ row) => row.wrong === true },
+  { name: "Right answers", test: (/** @type {Row} */ row) => row.wrong === false },
+];
+let [shown, filter] = [ROWS_AT_ONCE, FILTERS[0]];
+
+/**
+ * @param {HTMLElement} target
+ * @param {number | null} effect
+ * @param {number} scale
+ */
+function paint(target, effect, scale) {
+  target.classList.add("part");
+  if (!isNumber(effect)) return target;
+  const strength = Math.min(1, Math.abs(effect) / scale);
+  if (strength >= MIN_STRENGTH) {
+    target.classList.add(effect > 0 ? "for" : "against");
+    target.style.setProperty("--strength", strength.toFixed(2));
+  }
+  target.title = `${effect > 0 ? "+" : ""}${fixed(effect)} ${data.unit}`;
+  return target;
+}
+
+/**
+ * @param {CellView} cell
+ * @param {number} scale
+ */
+function cellContent(cell, scale) {
+  if (cell.src) return picture(cell, scale);
+  if (cell.parts?.length) {
+    const spans = cell.parts.map((text, index) => paint(writeText(element("span"), text, { max: 200 }), cell.effect?.[index] ?? null, scale));
+    return element("span", { className: "parts code" }, ...spans);
+  }
+  const text = dataText(cell.text, { max: 320 });
+  return cell.effect?.length === 1 ? paint(text, cell.effect[0], scale) : text;
+}
+
+/**
+ * @param {CellView} cell
+ * @param {number} scale
+ */
+function picture(cell, scale) {
+  const [width, height] = [cell.width ?? 1, cell.height ?? 1];
+  const isFrames = cell.kind === "frames";
+  const shownWidth = isFrames ? Math.max(PICTURE_WIDTH, Math.min(520, width * 8)) : PICTURE_WIDTH;
+  const image = element("img", { src: cell.src, width: shownWidth, alt: cell.text ?? `${cell.kind ?? "image"} of ${width} by ${height}` });
+  image.height = isFrames ? Math.max(14, Math.min(90, height * 8)) : Math.round(shownWidth * height / width);
+  const box = element("span", { className: "picture" }, image);
+  if (cell.grid && cell.effect) {
+    const overlay = element("span", { className: "grid-overlay" }, ...cell.effect.map((effect) => paint(element("span"), effect, scale)));
+    overlay.style.gridTemplate = `repeat(${cell.grid[0]}, 1fr) / repeat(${cell.grid[1]}, 1fr)`;
+    box.append(overlay);
+  } else if (isFrames && cell.effect) {
+    const strip = element("span", { className: "strip" }, ...cell.effect.map((effect) => paint(element("span"), effect, scale)));
+    strip.style.gridTemplateColumns = `repeat(${cell.effect.length}, 1fr)`;
+    box.append(strip);
+  }
+  return box;
+}
+
+/** @param {Row} row */
+function rowItem(row) {
+  const effects = row.columns.flatMap((column) => column.effect ?? []).filter(isNumber);
+  const scale = Math.max(0.05, ...effects.map(Math.abs));
+  const entry = (/** @type {string} */ name, /** @type {Node} */ content) =>
+    element("div", {}, writeText(element("dt"), name), element("dd", {}, content));
+  const columns = row.columns.map((column) => entry(column.name ?? "source", cellContent(column, scale)));
+  const answers = [entry("answer", cellContent(row.answer, scale))];
+  if (row.truth) answers.push(entry("truth", cellContent(row.truth, scale)));
+  if (isNumber(row.probability)) answers.push(entry("probability", element("b", { className: "number" }, percent(row.probability))));
+  if (row.wrong !== null) answers.push(element("p", { className: "verdict" }, row.wrong ? "wrong" : "right"));
+  const state = row.wrong === null ? "" : row.wrong ? " wrong" : " right";
+  const item = element("li", { className: `row${state}` },
+    element("dl", { className: "columns" }, ...columns), element("dl", { className: "answers" }, ...answers));
+  if (row.attention) item.append(attentionDetails(row.attention));
+  return item;
+}
+
+/** @param {object} attention */
+function attentionDetails(attention) {
+  const details = element("details", {}, element("summary", {}, "Attention of the answer over the source"));
+  details.addEventListener("toggle", () => {
+    if (details.open && details.childElementCount === 1) details.append(...attentionSection([attention]));
+  });
+  return details;
+}
+
+function show() {
+  const chosen = data.rows.filter(filter.test);
+  byId("rows").replaceChildren(...chosen.slice(0, shown).map(rowItem));
+  byId("more").hidden = chosen.length <= shown;
+  const wrong = data.rows.filter((row) => row.wrong === true).length;
+  const judged = data.rows.filter((row) => row.wrong !== null).length;
+  byId("count").textContent = `${Math.min(shown, chosen.length)} of ${chosen.length} rows` +
+    (judged ? `; ${wrong} of ${judged} answers are wrong` : "");
+  for (const [index, button] of [...byId("filters").children].entries()) button.ariaPressed = String(FILTERS[index] === filter);
+}
+
+function start() {
+  setUpTheme(byId("theme"));
+  writeText(byId("title"), data.title, { max: 200 });
+  writeText(byId("subtitle"), data.subtitle, { max: 400 });
+  byId("explanation").textContent = "Each part of a row is left out, or held at the mean, to see what happens to the answer. " +
+    `Point at a part for the change, in ${data.unit}.`;
+  if (data.is_number) {
+    byId("low-text").textContent = "makes the number smaller";
+    byId("high-text").textContent = "makes it larger";
+  }
+  if (data.rows.some((row) => row.wrong !== null)) {
+    byId("filters").hidden = false;
+    byId("filters").append(...FILTERS.map((choice) => {
+      const button = element("button", { type: "button", textContent: choice.name });
+      button.addEventListener("click", () => { [filter, shown] = [choice, ROWS_AT_ONCE]; show(); });
+      return button;
+    }));
+  }
+  byId("more").addEventListener("click", () => { shown += ROWS_AT_ONCE; show(); });
+  if (isFilled(data.neurons)) {
+    const link = writeText(element("a", { href: encodeURI(String(data.neurons)) }), String(data.neurons));
+    byId("neurons").append("The hidden units while the model reads these rows: ", link);
+    byId("neurons").hidden = false;
+  }
+  byId("app").hidden = false;
+  show();
+}
+
+start();

@@ -1,0 +1,126 @@
+"""A WebAssembly module with the integer products of the portable step, assembled instruction by instruction.
+
+It has one function, `multiply(weight, stride, rows, vector, count, out)`, and imports its memory as `env.memory`. `weight`,
+`vector` and `out` are addresses. For each of `rows` rows (a multiple of 4) of int8 weights, `stride` bytes apart, it writes the
+exact sum of the products of `count` weights (a multiple of 8) with the int16 numbers of the vector to `out`, as int32.
+
+The encoding is that of the WebAssembly specification, 2.0, with its 128-bit vectors.
+"""
+
+from __future__ import annotations
+
+WEIGHT, STRIDE, ROWS, VECTOR, COUNT, OUT = range(6)
+"""The parameters, which are locals too."""
+
+K, ROW_1, ROW_2, ROW_3 = range(6, 10)
+SUM_0, SUM_1, SUM_2, SUM_3, NUMBERS = range(10, 15)
+ROW_POINTERS, SUMS = (WEIGHT, ROW_1, ROW_2, ROW_3), (SUM_0, SUM_1, SUM_2, SUM_3)
+
+I32, V128, EMPTY_BLOCK = b"\x7f", b"\x7b", b"\x40"
+ADD, SUB, LESS_SIGNED, IS_ZERO = b"\x6a", b"\x6b", b"\x48", b"\x45"
+BLOCK, LOOP, END = b"\x02" + EMPTY_BLOCK, b"\x03" + EMPTY_BLOCK, b"\x0b"
+
+
+def leb128(value: int) -> bytes:
+    """Return an integer that is not negative in the unsigned LEB128 encoding.
+
+    Example:
+        >>> leb128(300).hex()
+        'ac02'
+    """
+    low, rest = value & 127, value >> 7
+    return bytes([low | 128]) + leb128(rest) if rest else bytes([low])
+
+
+def _vector(opcode: int, operands: bytes = b"") -> bytes:
+    return b"\xfd" + leb128(opcode) + operands
+
+
+NO_OFFSET = b"\x00\x00"  # an address without alignment and offset
+LOAD, LOAD_INT8_AS_INT16, STORE = (_vector(opcode, NO_OFFSET) for opcode in (0x00, 0x01, 0x0B))
+ZEROS, ADD_INT32, DOT_INT16 = _vector(0x0C, bytes(16)), _vector(0xAE), _vector(0xBA)
+
+
+def _get(local: int) -> bytes:
+    return b"\x20" + leb128(local)
+
+
+def _set(local: int) -> bytes:
+    return b"\x21" + leb128(local)
+
+
+def _const(value: int) -> bytes:
+    return b"\x41" + leb128(value)  # signed LEB128: the same for 0 to 63
+
+
+def _branch_if(depth: int) -> bytes:
+    return b"\x0d" + leb128(depth)
+
+
+def _branch(depth: int) -> bytes:
+    return b"\x0c" + leb128(depth)
+
+
+def _shuffle(*lanes: int) -> bytes:
+    """Return four lanes of int32 of two vectors, 0 to 3 of the first and 4 to 7 of the second."""
+    return _vector(0x0D, bytes(4 * lane + i for lane in lanes for i in range(4)))
+
+
+def _add_halves(first: bytes, second: bytes, low: tuple[int, ...], high: tuple[int, ...]) -> bytes:
+    return first + second + _shuffle(*low) + first + second + _shuffle(*high) + ADD_INT32
+
+
+def _columns() -> bytes:
+    """Return the loop over the columns: eight products of each of four rows at a time."""
+    load_numbers = _get(VECTOR) + _get(K) + _const(1) + b"\x74" + ADD + LOAD + _set(NUMBERS)  # at vector + (k << 1)
+    products = b"".join(
+        _get(total) + _get(row) + _get(K) + ADD + LOAD_INT8_AS_INT16 + _get(NUMBERS) + DOT_INT16 + ADD_INT32 + _set(total)
+        for row, total in zip(ROW_POINTERS, SUMS, strict=True)
+    )
+    next_columns = _get(K) + _const(8) + ADD + b"\x22" + leb128(K) + _get(COUNT) + LESS_SIGNED + _branch_if(0)
+    return _const(0) + _set(K) + LOOP + load_numbers + products + next_columns + END
+
+
+def _store_sums() -> bytes:
+    """Return the code that adds the four lanes of each of four sums, and writes them side by side."""
+    low, high = (0, 4, 1, 5), (2, 6, 3, 7)
+    pairs = [_add_halves(_get(a), _get(b), low, high) + _set(a) for a, b in ((SUM_0, SUM_1), (SUM_2, SUM_3))]
+    total = _add_halves(_get(SUM_0), _get(SUM_2), (0, 1, 4, 5), (2, 3, 6, 7))
+    return b"".join(pairs) + _get(OUT) + total + STORE
+
+
+def _body() -> bytes:
+    next_rows = b"".join(
+        _get(above) + _get(STRIDE) + ADD + _set(row) for above, row in zip(ROW_POINTERS, ROW_POINTERS[1:], strict=False)
+    )
+    clear = b"".join(ZEROS + _set(total) for total in SUMS)
+    advance = _get(ROW_3) + _get(STRIDE) + ADD + _set(WEIGHT) + _get(OUT) + _const(16) + ADD + _set(OUT)
+    count_down = _get(ROWS) + _const(4) + SUB + _set(ROWS) + _branch(0)
+    rows = _get(ROWS) + IS_ZERO + _branch_if(1) + next_rows + clear + _columns() + _store_sums() + advance + count_down
+    local_types = leb128(2) + leb128(4) + I32 + leb128(5) + V128
+    return local_types + BLOCK + LOOP + rows + END + END + END
+
+
+def _sized(content: bytes) -> bytes:
+    return leb128(len(content)) + content
+
+
+def _name(text: str) -> bytes:
+    return _sized(text.encode())
+
+
+def products_module() -> bytes:
+    """Return the module.
+
+    Example:
+        >>> products_module()[:8]
+        b'\\x00asm\\x01\\x00\\x00\\x00'
+    """
+    sections = {
+        1: leb128(1) + b"\x60" + _sized(I32 * 6) + leb128(0),  # types: a function of six int32
+        2: leb128(1) + _name("env") + _name("memory") + b"\x02\x00" + leb128(1),  # imports: a memory of at least one page
+        3: leb128(1) + leb128(0),  # functions: one, of the type 0
+        7: leb128(1) + _name("multiply") + b"\x00" + leb128(0),  # exports: the function 0
+        10: leb128(1) + _sized(_body()),  # code
+    }
+    return b"\x00asm\x01\x00\x00\x00" + b"".join(bytes([number]) + _sized(content) for number, content in sections.items())

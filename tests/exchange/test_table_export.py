@@ -1,0 +1,169 @@
+"""Models of tables as ONNX: every source, target, cell and pooling; the example of the docs; wrong writers and refusals."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import unrolled
+from support.cli import Cli
+from support.tables import write_jsonl
+from unrolled.checkpoints.model_file import TableModelFile
+from unrolled.exchange import onnx_graph, onnx_table
+from unrolled.exchange.export_job import ExportError
+from unrolled.exchange.table_export import TableExportJob, export_table, unsupported_reason
+from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.options import ModelOptions, PairOptions
+from unrolled.tables.column import Column
+from unrolled.tables.label_columns import LabelColumn, LabelsColumn
+from unrolled.tables.numeric_columns import FramesColumn, NumberColumn, VectorColumn
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.text_column import TextColumn
+from unrolled.text.tokenizer import CharTokenizer
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+DOCS = Path(__file__).parents[2] / "docs" / "howto" / "export.md"
+SOURCES: dict[str, Column] = {
+    "text": TextColumn("t", CharTokenizer("abcde")),
+    "frames": FramesColumn("f", np.zeros(3), np.ones(3)),
+    "number": NumberColumn("n", np.zeros(1), np.ones(1)),
+    "label": LabelColumn("l", ["a", "b", "c"]),
+}
+TARGETS: dict[str, Column] = {
+    "label": LabelColumn("y", ["p", "q", "r"]),
+    "labels": LabelsColumn("z", ["p", "q"], "words"),
+    "number": NumberColumn("m", np.zeros(1), np.ones(1)),
+    "vector": VectorColumn("v", np.zeros(2), np.ones(2)),
+}
+PAIRS = [(source, target) for source in SOURCES for target in TARGETS if target != "labels" or SOURCES[source].is_sequence]
+NETWORKS: list[tuple[Any, ...]] = [
+    ("lstm", True, "attention"), ("gru", False, "last"), ("gru-reset-before", True, "last"), ("rnn", True, "max"),
+    ("gru", False, "mean"),
+]  # fmt: skip
+
+
+def table_job(
+    source: str = "text",
+    target: str = "label",
+    cell: Any = "lstm",
+    bidirectional: bool = True,
+    pool: Any = "attention",
+    **job: Any,
+) -> TableExportJob:
+    """Return a job of a model with noisy weights: 21 units cannot be halved evenly."""
+    spec = TableSpec(SOURCES[source], TARGETS[target])
+    torch.manual_seed(0)
+    options = ModelOptions(cell=cell, hidden=21, layers=2, two_biases=cell != "rnn")
+    model = EncoderDecoder(spec.dims, options, PairOptions(bidirectional=bidirectional, pool=pool)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+        model.temperature.fill_(1.3)
+    return TableExportJob(TableModelFile(model, spec), Path("model"), Path("m.onnx"), "m", **job)
+
+
+@pytest.mark.parametrize(("pair", "network"), [*zip(PAIRS, itertools.cycle(NETWORKS), strict=False)])
+def test_it_computes_the_model(pair: tuple[str, str], network: tuple[Any, ...]) -> None:
+    job = table_job(*pair, *network)
+    result = export_table(job)
+    assert len(result.checks) == 1
+    session = onnxruntime.InferenceSession(result.files[job.out], providers=["CPUExecutionProvider"])
+    shapes = {item.name: item.shape for item in session.get_outputs()}
+    time = ["T"] if pair[1] == "labels" else []
+    sizes = {"label": 3, "labels": 2, "number": 1, "vector": 2}
+    assert set(shapes) == ({"logits", "probabilities"} if "label" in pair[1] else {"numbers"})
+    assert all(shape == [*time, "B", sizes[pair[1]]] for shape in shapes.values())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("source", ["text", "frames"])
+def test_every_pooling_in_both_precisions(source: str, network: tuple[Any, ...]) -> None:
+    exact, half = (export_table(table_job(source, "label", *network, float16=float16)) for float16 in (False, True))
+    assert len(half.files[Path("m.onnx")]) < 0.75 * len(exact.files[Path("m.onnx")])
+
+
+def test_wrong_writers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = onnx_table._TableGraph
+    reverse, norm, layer = graph.reverse, graph.norm, graph.bidirectional_layer
+    faults: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+        "gates": lambda patch: patch.setitem(onnx_graph.GATES, "lstm", ("i", "f", "o", "g")),
+        "direction": lambda patch: patch.setattr(graph, "reverse", lambda self, name, x: self.node("Identity", [x], [name])),
+        "restored": lambda patch: patch.setattr(
+            graph, "reverse", lambda self, name, x: reverse(self, name, x) if "reversed" in name else x
+        ),
+        "norm": lambda patch: patch.setattr(
+            graph, "norm", lambda self, *args: args[1] if "1" in args[0] else norm(self, *args)
+        ),
+        "layer": lambda patch: patch.setattr(
+            graph, "bidirectional_layer", lambda self, *args: args[1] if "1" in args[0] else layer(self, *args)
+        ),
+        "mask": lambda patch: patch.setattr(graph, "blocked", lambda self, name, x: x),
+        "temperature": lambda patch: patch.setattr(onnx_table, "_array", without_temperature),
+    }
+    for fault in faults.values():
+        with monkeypatch.context() as patch:
+            fault(patch)
+            with pytest.raises(ExportError, match="differ"):
+                export_table(table_job())
+
+
+def without_temperature(tensor: torch.Tensor) -> Any:
+    return np.ones((), np.float32) if tensor.dim() == 0 else tensor.detach().numpy()
+
+
+def test_what_has_no_form_is_refused_with_the_reason(cli: Cli, tmp_path: Path) -> None:
+    job = table_job()
+    spec = job.model_file.spec
+
+    class Several:
+        """A spec of several sources."""
+
+        source, others, target, mode = spec.source, (SOURCES["number"],), spec.target, spec.mode
+
+    several = TableModelFile(job.model_file.model, Several())  # type: ignore[arg-type]
+    assert "several source columns (t, n)" in str(unsupported_reason(several))
+    rows = [{"word": word, "back": word[::-1], "y": word[0]} for word in ("abc", "bcd", "cab") * 8]
+    write_jsonl(Path("t.jsonl"), rows)
+    options = ["--steps", 1, "--hidden", 8, "--layers", 1, "--batch", 4, "--sample-length", 0]
+    assert cli("train", "t.jsonl", "--source", "word:text", "--target", "back:text", *options, "--out", "r").code == 0
+    refused = cli("export", "r", "--to", "onnx")
+    assert refused.code == 2
+    assert "writes 'back' step by step (many-to-many)" in refused.err
+    assert cli("train", "t.jsonl", "--source", "word", "--target", "y:label", *options, "--out", "s").code == 0
+    for to in ("html", "c", "numpy", "card"):
+        refused = cli("export", "s", "--to", to)
+        assert refused.code == 2
+        assert "model of a table, which is exported to ONNX alone: use --to onnx" in refused.err
+    Path("s.onnx").write_text("mine")
+    refused = cli("export", "s", "--to", "onnx")
+    assert refused.code == 2
+    assert Path("s.onnx").read_text() == "mine"
+
+
+def test_the_example_of_the_docs_predicts_as_the_command(cli: Cli) -> None:
+    """The text, the label and the numbers that the example in docs/howto/export.md prepares from the metadata alone."""
+    texts = ["a red dog", "the blue old fox", "an e\u0301tude", "green"] * 9
+    rows = [{"text": text, "color": text.split()[-1], "words": len(text)} for text in texts]
+    write_jsonl(Path("t.jsonl"), rows)
+    options = ["--steps", 20, "--hidden", 16, "--layers", 1, "--batch", 8, "--sample-length", 0, "--threads", 1]
+    (example,) = re.findall(r"```python\n(import json\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    for target, out in (("color:label", "reviews"), ("words:number", "numbers")):
+        assert cli("train", "t.jsonl", "--source", "text:characters", "--target", target, *options, "--out", out).code == 0
+        assert cli("export", out, "--to", "onnx").code == 0
+        expected = unrolled.load_table(out).predict(texts)
+        names: dict[str, Any] = {"rows": texts}
+        code = example.replace("reviews.onnx", f"{out}.onnx").replace('rows = ["', 'unused = ["')
+        exec(compile(code, str(DOCS), "exec"), names)  # the example as it is printed, on these rows
+        answers = names["answers"]
+        assert len(answers) == len(texts)
+        for value, answer in zip(expected, answers, strict=True):
+            assert value == answer if out == "reviews" else abs(float(value) - answer[0]) < 1e-3 * abs(float(value))

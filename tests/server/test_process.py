@@ -1,0 +1,79 @@
+"""The server as a process of its own: what it imports, how much memory it needs, and how it stops."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.cli import Cli
+from support.servers import save_models
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`unrolled serve`, and its address."""
+    save_models(tmp_path / "runs")
+    arguments = [sys.executable, "-m", "unrolled", "serve", "--runs", str(tmp_path / "runs"), "--port", "0", "--threads", "1"]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        address = re.match(r"(http://127\.0\.0\.1:\d+) ", running.stderr.readline())
+        assert address is not None
+        yield running, address[1]
+        running.kill()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list the libraries of a process")
+def test_text_models_are_served_without_torch_and_it_stops_in_time(process: tuple[subprocess.Popen[str], str]) -> None:
+    """Also while a sample is streamed."""
+    running, url = process
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        for model in ("letters", "bytes", "lines", "slow"):
+            body = {"model": model, "prompt": "ab", "max_tokens": 50, "n": 8, "echo": True, "logprobs": 2}
+            assert client.post("/v1/completions", json=body).status_code == 200
+            assert client.post("/api/score", json={"model": model, "text": "abc", "guesses": 3}).status_code == 200
+            assert client.post("/api/trace", json={"model": model, "text": "abc"}).status_code == 200
+            assert client.post("/api/state", json={"model": model, "prompt": "abc"}).status_code == 200
+        assert client.get("/api/runs").status_code == 200
+        libraries = Path(f"/proc/{running.pid}/maps").read_text("utf-8")
+        assert "libtorch" not in libraries
+        figures = dict(re.findall(r"^unrolled_(\w+) (\S+)$", client.get("/metrics").text, re.M))
+        assert 0 < int(figures["resident_bytes"]) < 120 << 20
+        assert int(figures["requests_total"]) == 4
+        assert int(figures["tokens_total"]) >= 3 * 8 * 50
+        with client.stream(
+            "POST", "/v1/completions", json={"model": "letters", "max_tokens": 1_000_000, "stream": True}
+        ) as answer:
+            frames = answer.iter_lines()
+            next(frames)
+            started = time.monotonic()
+            running.send_signal(signal.SIGTERM)
+            last = [line for line in frames if line][-2:]
+        assert '"finish_reason":"stopped"' in last[0]
+        assert last[1] == "data: [DONE]"
+    assert running.wait(10) in (0, -signal.SIGTERM, 143)
+    assert time.monotonic() - started < 12
+
+
+def test_mistakes_on_the_command_line_are_one_sentence(cli: Cli, tmp_path: Path) -> None:
+    cases = {
+        ("--host", "0.0.0.0"): "--api-key-file", ("--port", "70000"): "--port is 70000", ("nothing",): "no run folder",
+        ("--device", "cuda"): "on the CPU", ("--kernels", "torch"): "--kernels",
+        ("--api-key-file", str(tmp_path / "none")): "none",
+    }  # fmt: skip
+    for arguments, message in cases.items():
+        result = cli("serve", *arguments)
+        assert result.code in (1, 2, 4, 6), arguments
+        assert message in result.err, result.err
+        assert result.err.count("\n") == 1
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        result = cli("serve", "--port", listener.getsockname()[1])
+        assert (result.code, "in use" in result.err) == (1, True)

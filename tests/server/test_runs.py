@@ -1,0 +1,273 @@
+"""Runs: their status, metrics reduced for charts, events within a second, and trainings that are started and stopped."""
+
+import fcntl
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from support.servers import RunningServer, running_server
+from support.texts import sentences
+from unrolled.errors import UsageError
+from unrolled.server.run_log import MANY_RECORDS, RunLog
+from unrolled.server.run_routes import LogTail
+from unrolled.server.runs import RunFacts, lock_owners
+from unrolled.server.trainings import training_flags
+
+
+def train_line(step: int, nats: float, **values: float) -> str:
+    return json.dumps({"event": "train", "step": step, "train_nats": nats, "seconds": step / 10, **values}) + "\n"
+
+
+def test_a_chart_has_the_smallest_and_the_largest_loss_of_each_column(tmp_path: Path) -> None:
+    """For any number of columns, and although lines are damaged or cut."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "metrics.jsonl"
+    nats = random.uniform(1, 4, 3 * MANY_RECORDS)
+    lines = [train_line(10 * (i + 1), float(value), lr=i / 1e4, tokens_per_second=500) for i, value in enumerate(nats)]
+    lines.insert(700, '{"event": "validation", "step": 7000, "val_nats": 1.5, "seconds": 700}\n')
+    lines.insert(900, "{damaged\n")
+    lines.insert(901, "\n")
+    path.write_text("".join(lines) + '{"event": "tr', "utf-8")
+    log = RunLog(path)
+    assert log.update() == len(nats) + 1
+    for columns in (1, 7, 100, 5000):
+        reduced = log.reduced(columns, 0, 2.0)
+        starts = np.array(reduced["step"])
+        assert len(starts) <= columns
+        rows = np.searchsorted(starts, 10 * np.arange(1, len(nats) + 1), side="right") - 1
+        lowest = [2 * nats[rows == row].min() for row in range(len(starts))]
+        highest = [2 * nats[rows == row].max() for row in range(len(starts))]
+        np.testing.assert_allclose(reduced["train_min"], lowest)
+        np.testing.assert_allclose(reduced["train_max"], highest)
+        assert reduced["validation"] == [[7000.0, 3.0]]
+        assert len(reduced["lr"]) == len(reduced["tokens_per_second"]) == len(starts)
+    assert min(log.reduced(10, 20_000, 1.0)["step"]) >= 20_000
+    with open(path, "a", encoding="utf-8") as file:
+        file.write('ain", "step": 99990, "train_nats": 0.5, "seconds": 1}\n')
+    assert log.update() == len(nats) + 2
+    assert log.last["train_nats"] == 0.5
+    path.write_text(train_line(10, 3.5), "utf-8")  # a resume that starts again
+    os.utime(path, (1, 1))
+    assert log.update() == 1
+    path.unlink()
+    assert log.update() == 0
+    assert log.reduced(10, 0, 1.0)["step"] == []
+
+
+@pytest.mark.long
+def test_a_log_of_a_million_lines_opens_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with open(path, "w", encoding="utf-8") as file:
+        for step in range(1_000_000):
+            file.write(train_line(10 * step, 3 + math.sin(step), lr=0.01, tokens_per_second=9000.5, gradient_norm=0.5123))
+    log = RunLog(path)
+    started = time.process_time()
+    assert log.update() == 1_000_000
+    assert len(log.reduced(1000, 0, 1.0)["step"]) == 1000
+    assert time.process_time() - started < 4
+
+
+def test_a_tail_gives_each_record_once_whatever_the_writes(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(train_line(1, 1.0), "utf-8")
+    tail, whole = LogTail(path, from_end=True), LogTail(path, from_end=False)
+    assert tail.new_records() == []
+    assert [record["step"] for record in whole.new_records()] == [1]
+    content = (train_line(2, 2.0) + "damaged\n[1]\n" + train_line(3, 3.0)).encode()
+    found = []
+    for start in range(0, len(content), 7):
+        with open(path, "ab") as file:
+            file.write(content[start : start + 7])
+        found += [record["step"] for record in tail.new_records()]
+    assert found == [2, 3]
+    late = LogTail(tmp_path / "later.jsonl", from_end=True)
+    assert late.new_records() == []
+    (tmp_path / "later.jsonl").write_text(train_line(5, 1.0), "utf-8")
+    assert [record["step"] for record in late.new_records()] == [5]
+
+
+def make_run(path: Path, steps: int, checkpoint: int | None) -> RunFacts:
+    (path / "checkpoints").mkdir(parents=True)
+    if checkpoint is not None:
+        (path / "checkpoints" / f"step-{checkpoint}").mkdir()
+    config = {"inputs": ["a.txt"], "options": {"steps": 100, "source": None}, "explicit_options": ["steps"]}
+    (path / "config.json").write_text(json.dumps(config), "utf-8")
+    (path / "metrics.jsonl").write_text("".join(train_line(step, 2.0) for step in range(10, steps + 1, 10)), "utf-8")
+    return RunFacts(path)
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not list locks")
+def test_the_status_of_a_run_is_that_of_its_process_and_of_its_files(tmp_path: Path) -> None:
+    stopped, dead = make_run(tmp_path / "stopped", 40, 40), make_run(tmp_path / "dead", 40, 20)
+    assert stopped.to_json("stopped", None)["status"] == "stopped"
+    assert dead.to_json("dead", None)["status"] == "dead"
+    code = "import fcntl, os, sys, time; d = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(d, 2); print(flush=True)"
+    code += "; time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(dead.path)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        pid = lock_owners().get(dead.path.stat().st_ino)
+        assert pid == process.pid
+        run = dead.to_json("dead", pid)
+        assert (run["status"], run["steps"], run["total_steps"]) == ("running", 40, 100)
+        assert run["eta_seconds"] == pytest.approx(6.0)
+        assert run["command"] == "unrolled train a.txt --steps 100"
+        process.send_signal(19)
+        deadline = time.monotonic() + 5
+        while dead.to_json("dead", pid)["status"] != "paused" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert dead.to_json("dead", pid)["status"] == "paused"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close() if process.stdout else None
+    assert lock_owners().get(dead.path.stat().st_ino) is None
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server of an empty folder."""
+    (tmp_path / "runs").mkdir()
+    with running_server(tmp_path / "runs") as running:
+        yield running
+
+
+def follow(server: RunningServer, found: list[tuple[float, str, Any]], stop: threading.Event) -> None:
+    with (
+        httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client,
+        client.stream("GET", "/api/events") as answer,
+    ):
+        event = ""
+        for line in answer.iter_lines():
+            if stop.is_set():
+                return
+            if line.startswith("event: "):
+                event = line[7:]
+            elif line.startswith("data: "):
+                found.append((time.monotonic(), event, json.loads(line[6:])))
+
+
+def test_events_follow_a_log_within_a_second(fresh: RunningServer, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "one", 20, 20)
+    found: list[tuple[float, str, Any]] = []
+    stop = threading.Event()
+    thread = threading.Thread(target=follow, args=(fresh, found, stop))
+    thread.start()
+    while not found:
+        time.sleep(0.01)
+    assert (found[0][1], found[0][2]["run"], found[0][2]["status"]) == ("status", "one", "stopped")
+    written = time.monotonic()
+    with open(tmp_path / "runs" / "one" / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(train_line(30, 1.25))
+    (tmp_path / "runs" / "one" / "samples.jsonl").write_text(
+        '{"step": 30, "text": "<script>alert(1)</script>\\r\\n"}\n', "utf-8"
+    )
+    deadline = time.monotonic() + 10
+    while len({event for _, event, _ in found} & {"metrics", "sample"}) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    events = {event: (when, value) for when, event, value in found}
+    assert events["metrics"][1]["step"] == 30
+    assert events["sample"][1]["text"] == "<script>alert(1)</script>\r\n"
+    assert events["metrics"][0] - written < 1
+    stop.set()
+    make_run(tmp_path / "runs" / "two", 20, 20)
+    thread.join(20)
+    assert not thread.is_alive()
+    runs = {run["id"]: run for run in fresh.client.get("/api/runs").json()}
+    assert runs.keys() == {"one", "two"}
+    metrics = fresh.client.get("/api/runs/one/metrics?columns=5").json()
+    assert metrics["unit"] == "bits per character"
+    assert metrics["train_min"][-1] == pytest.approx(1.25 / math.log(2))
+    assert fresh.client.get("/api/runs/one/samples?last=1").json()["samples"][0]["step"] == 30
+    for query in ("columns=0", "columns=x", "columns=1e9", "from=-1", "from=nan"):
+        assert fresh.client.get(f"/api/runs/one/metrics?{query}").status_code == 400
+
+
+def test_settings_of_a_training_become_its_flags() -> None:
+    flags = training_flags({"steps": 5, "residual": False, "hidden": 16, "calibrate": True, "documents": "line", "lr": None})
+    assert flags == ["--steps=5", "--no-residual", "--hidden=16", "--calibrate", "--documents=line"]
+    for options in (
+        {"bogus": 1},
+        {"steps": "x"},
+        {"out": "/tmp/x"},
+        {"checkpoint_dir": "/tmp/x"},
+        {"checkpoint-dir": "/tmp/x"},
+        {"validation": "/etc/passwd"},
+        {"steps": 1, "minutes": 1},
+    ):
+        with pytest.raises(UsageError):
+            training_flags(options)
+
+
+def test_what_cannot_be_trained_is_refused(fresh: RunningServer) -> None:
+    bodies: list[dict[str, Any]] = [
+        {}, {"text": "a", "upload": "b"}, {"text": " "}, {"text": "abc", "name": "../x"}, {"text": "abc", "name": ".x"},
+        {"text": "abc", "name": "a/b"}, {"upload": "upload-x"}, {"upload": "../x"}, {"text": "abc", "options": {"out": "x"}},
+        {"text": "abc", "options": {"steps": "--out=x"}}, {"text": "abc", "options": [1]},
+    ]  # fmt: skip
+    for body in bodies:
+        answer = fresh.client.post("/api/train", json=body)
+        assert answer.status_code in (400, 404), (body, answer.text)
+    assert fresh.client.get("/api/runs").json() == []
+
+
+def wait_for(server: RunningServer, run_id: str, statuses: tuple[str, ...], seconds: float = 60) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    while True:
+        runs = {run["id"]: run for run in server.client.get("/api/runs").json()}
+        if run_id in runs and runs[run_id]["status"] in statuses:
+            return dict(runs[run_id])
+        assert time.monotonic() < deadline, runs
+        time.sleep(0.1)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not list locks")
+def test_a_training_is_started_paused_resumed_stopped_and_continued(fresh: RunningServer) -> None:
+    """Uploaded with a hostile name; a training that fails says why."""
+    upload = fresh.client.post("/api/uploads?name=../../..%2Fbook%20%3Cx%3E.txt", content=sentences(400).encode()).json()
+    assert upload["name"] == "book-x-.txt"
+    settings = {"hidden": 16, "layers": 1, "batch": 8, "steps": 100_000, "save_every": 1}
+    run_id = fresh.client.post("/api/train", json={"upload": upload["upload"], "options": settings}).json()["run"]
+    wait_for(fresh, run_id, ("running",))
+    deadline = time.monotonic() + 60
+    while wait_for(fresh, run_id, ("running",))["steps"] < 20 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert fresh.client.post(f"/api/runs/{run_id}/pause", json={}).json()["status"] == "paused"
+    paused = wait_for(fresh, run_id, ("paused",))
+    time.sleep(1)
+    assert wait_for(fresh, run_id, ("paused",))["steps"] == paused["steps"]
+    fresh.client.post(f"/api/runs/{run_id}/resume", json={})
+    wait_for(fresh, run_id, ("running",))
+    fresh.client.post(f"/api/runs/{run_id}/stop", json={})
+    stopped = wait_for(fresh, run_id, ("stopped",))
+    assert stopped["has_model"]
+    assert fresh.client.post(f"/api/runs/{run_id}/stop").status_code == 409
+    fresh.client.post(f"/api/runs/{run_id}/resume", json={})
+    wait_for(fresh, run_id, ("running",))
+    fresh.client.post(f"/api/runs/{run_id}/stop", json={})
+    assert wait_for(fresh, run_id, ("stopped",))["steps"] >= stopped["steps"]
+    assert fresh.client.post("/api/train", json={"text": "abc", "name": run_id}).status_code == 409
+    failed = fresh.client.post("/api/train", json={"text": "a\nb\nc", "name": "bad", "options": {"source": "x"}}).json()["run"]
+    assert wait_for(fresh, failed, ("dead",))["error"]
+
+
+def test_the_lock_of_a_training_is_never_taken(tmp_path: Path) -> None:
+    """A training that starts at the moment in which the list is read must not find its folder locked."""
+    facts = make_run(tmp_path / "run", 20, 20)
+    facts.to_json("run", lock_owners().get(facts.path.stat().st_ino))
+    descriptor = os.open(facts.path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
