@@ -51,7 +51,7 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "signals", "grown_model", "fine_tuning", "resume", "callbacks", "tasks", "automatic_base",
+        "thread_control", "signals", "grown_model", "fine_tuning", "callbacks", "tasks", "resume", "automatic_base",
         "trainer", "launch",
     ],
     "views": [
