@@ -50,6 +50,8 @@ class ModelKwargs(TypedDict, total=False):
 class TrainingKwargs(TypedDict, total=False):
     """Options of `TrainingOptions`."""
 
+    init_from: str | None
+    shrink_vocabulary: bool
     minutes: float | None
     epochs: float | None
     steps: int | None
@@ -84,6 +86,7 @@ class RunKwargs(TypedDict, total=False):
     out: str | None
     eval_every: int | None
     eval_tokens: int
+    patience: int | None
     save_every: float
     stop_after: int | None
     sample_length: int
@@ -115,6 +118,7 @@ class SampleKwargs(TypedDict, total=False):
     clamp: Sequence[str]
     novel_only: bool
     seed: int
+    adapt: bool
     int8: bool
     portable: bool
 
@@ -128,6 +132,7 @@ class EvaluateKwargs(TypedDict, total=False):
     header: str | None
     baselines: bool
     order: int
+    adapt: bool
     portable: bool
 
 
@@ -140,6 +145,7 @@ class ScoreKwargs(TypedDict, total=False):
     compare: Sequence[str]
     clamp: Sequence[str]
     html: str | None
+    adapt: bool
     portable: bool
     force: bool
 

@@ -16,10 +16,10 @@ FLOORS = [
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
+    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
         "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
-        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "batching",
+        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "column", "text_column",
@@ -42,7 +42,8 @@ ORDER = {
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "predictor", "surprisal", "line_surprisal", "ngram", "memorization",
+        "language_model", "calibration", "adaptation", "compressors", "predictor", "surprisal", "line_surprisal", "ngram",
+        "memorization",
     ],
     "interpret": [
         "activations", "table_activations", "occlusion", "text_features", "probes", "intervention", "context_use",
@@ -50,14 +51,16 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "signals", "resume", "callbacks", "tasks", "trainer", "launch",
+        "thread_control", "signals", "grown_model", "fine_tuning", "callbacks", "tasks", "resume", "automatic_base",
+        "trainer", "launch",
     ],
     "views": [
         "png", "colored_text", "progress", "svg_curves", "svg_accuracy", "notebook_progress", "prediction_writer", "js_linker",
         "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
     "analysis": [
-        "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
+        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
+        "novel_samples",
         "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
         "report_table",
     ],

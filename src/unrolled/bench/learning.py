@@ -52,7 +52,14 @@ class CurveCallback(NullProgress):
 def train_unrolled(text: str, seconds: float, seed: int, **settings: Any) -> dict[str, Any]:
     """Train with the defaults, changed by `settings`; return the curve and the losses at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        values = {"minutes": seconds / 60, "out": str(Path(folder) / "run"), "seed": seed, "eval_tokens": 2**31, **settings}
+        values = {
+            "minutes": seconds / 60,
+            "init_from": "none",
+            "out": str(Path(folder) / "run"),
+            "seed": seed,
+            "eval_tokens": 2**31,
+            **settings,
+        }
         preset = values.pop("preset", None)
         callback = CurveCallback()
         result = launch.start_run(TrainRequest.build((text,), values, "bench", preset), callback).train()

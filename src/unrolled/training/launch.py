@@ -28,6 +28,7 @@ from unrolled.options import MachineOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
+from unrolled.training.automatic_base import open_with_base
 from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
@@ -171,7 +172,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
-    task = _open_task(request, process_group)
+    request, task = open_with_base(request, is_table(request), machine, lambda opened: _open_task(opened, process_group))
     request, machine = _apply_recipe_on_all_ranks(request, task, machine, process_group)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)

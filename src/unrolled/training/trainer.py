@@ -50,7 +50,8 @@ class TrainerState:
     """The state of the loop, saved in every checkpoint. `best_nats` is the lowest validation loss, in nats per loss unit.
 
     `cursor` is the position in the batches. `first_nats` is the training loss of the first steps. `rollbacks` counts how often
-    training diverged and went back: each halves the learning rate. `logit_scale` is the result of the last calibration.
+    training diverged and went back: each halves the learning rate. `evals_without_progress` counts the evaluations since the
+    lowest validation loss. `logit_scale` is the result of the last calibration.
     """
 
     used: BudgetUsed = field(default_factory=BudgetUsed)
@@ -61,6 +62,7 @@ class TrainerState:
     best_step: int = 0
     train_nats: float | None = None
     first_nats: float | None = None
+    evals_without_progress: int = 0
     rollbacks: int = 0
     logit_scale: float = 1.0
 
@@ -118,6 +120,12 @@ class Trainer:
         """Fraction of the budget that is used."""
         return self.budget.progress(self.state.used)
 
+    @property
+    def patience_used(self) -> bool:
+        """Whether the validation loss did not fall for as many evaluations as `--patience` allows."""
+        patience = self.run_options.patience
+        return patience is not None and self.state.evals_without_progress >= patience
+
     def train(self) -> int | None:
         """Train until the budget is used; return None, or the number of the signal that stopped it (0: `stop_after`).
 
@@ -140,15 +148,15 @@ class Trainer:
                 return self._stop_signal
 
     def _train_steps(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> int | None:
-        """Train until the budget is used and return None, or until `stop_after` and return 0."""
-        while self.budget_fraction < 1:
+        """Train until the budget or the patience is used and return None, or until `stop_after` and return 0."""
+        while self.budget_fraction < 1 and not self.patience_used:
             save_due = self._timed_step(iterator, stop)
             self.callback.on_step(self.current_progress)
             if self.state.used.steps % LOG_EVERY == 0:
                 self._log()
             self._raise_if_stopped()
             self._evaluate_if_due(stop)
-            if self.state.used.steps == self.run_options.stop_after and self.budget_fraction < 1:
+            if self.state.used.steps == self.run_options.stop_after and self.budget_fraction < 1 and not self.patience_used:
                 self.save()
                 return 0
             if save_due:
@@ -291,13 +299,16 @@ class Trainer:
             self._last_save_step = -1
 
     def _evaluate_in_main_process(self, stop: StopSignals) -> None:
-        """Evaluate in the main process, and tell all processes if a signal interrupted it."""
+        """Evaluate in the main process, and let all know whether a signal interrupted it, and how long nothing has improved."""
         if self.process_group.is_main:
             try:
                 self._evaluate(stop.check)
             except Interrupted as stopped:
                 self._stop_signal = stopped.exit_code - 128
-        if self.process_group.all_reduce_sum([float(self._stop_signal or 0)])[0]:
+        stalled = float(self.state.evals_without_progress * self.process_group.is_main)
+        is_stopped, stalled = self.process_group.all_reduce_sum([float(self._stop_signal or 0), stalled])
+        self.state.evals_without_progress = round(stalled)
+        if is_stopped:
             self._stop_signal = self._stop_signal or STOP_SIGNALS[-1]
             self._raise_if_stopped()
 
@@ -314,8 +325,10 @@ class Trainer:
         if val_nats is not None and not math.isfinite(val_nats):
             raise self._divergence_error(step, val_nats)
         if val_nats is None or state.best_nats is None or val_nats < state.best_nats:
-            state.best_nats, state.best_step = val_nats, step
+            state.best_nats, state.best_step, state.evals_without_progress = val_nats, step, 0
             self.run.save_best(self.model_file(logit_scale))
+        else:
+            state.evals_without_progress += 1
         self.model.eval()
         try:
             text = self.task.sample(self.model, self.machine, self.run_options.sample_length, check)
