@@ -51,8 +51,8 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "signals", "grown_model", "fine_tuning", "callbacks", "tasks", "resume", "automatic_base",
-        "trainer", "launch",
+        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning", "callbacks", "tasks", "resume",
+        "automatic_base", "trainer", "launch",
     ],
     "views": [
         "png", "colored_text", "progress", "svg_curves", "svg_accuracy", "notebook_progress", "prediction_writer", "js_linker",

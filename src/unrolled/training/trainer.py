@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -27,11 +27,12 @@ from unrolled.options import TrainRequest
 from unrolled.text.batching import AnyBatch, BatchSource
 from unrolled.training.callbacks import Progress, ProgressCallback
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
-from unrolled.training.schedule import Budget, BudgetUsed, eval_fractions, learning_rate, make_budget
+from unrolled.training.schedule import Budget, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.thread_control import ThreadControl
 from unrolled.training.train_step import TrainStep
+from unrolled.training.trainer_state import TrainerState
 
 logger = logging.getLogger(__name__)
 
@@ -43,33 +44,6 @@ DIVERGENCE_RATIO = 1.2
 
 LOG_EVERY = 10
 """Steps between two records in metrics.jsonl."""
-
-
-@dataclass
-class TrainerState:
-    """The state of the loop, saved in every checkpoint. `best_nats` is the lowest validation loss, in nats per loss unit.
-
-    `cursor` is the position in the batches. `first_nats` is the training loss of the first steps. `rollbacks` counts how often
-    training diverged and went back: each halves the learning rate. `evals_without_progress` counts the evaluations since the
-    lowest validation loss. `logit_scale` is the result of the last calibration.
-    """
-
-    used: BudgetUsed = field(default_factory=BudgetUsed)
-    cursor: dict[str, int] = field(default_factory=dict)
-    evals: int = 0
-    last_eval_step: int = 0
-    best_nats: float | None = None
-    best_step: int = 0
-    train_nats: float | None = None
-    first_nats: float | None = None
-    evals_without_progress: int = 0
-    rollbacks: int = 0
-    logit_scale: float = 1.0
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> TrainerState:
-        """Build the state from the JSON value of a checkpoint."""
-        return TrainerState(**{**value, "used": BudgetUsed(**value["used"])})
 
 
 @contextlib.contextmanager
