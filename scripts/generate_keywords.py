@@ -27,6 +27,7 @@ CLASSES = (
     options.ExplainOptions,
     options.ReportOptions, options.PredictOptions, ImportOptions,
 )  # fmt: skip
+MAX_LINE = 128
 EXCLUDED = {"prompt"}
 """Options that are parameters of their own."""
 
@@ -45,6 +46,12 @@ class TrainTableKwargs(TrainKwargs, PairKwargs, SeriesKwargs, total=False):
 '''
 
 
+def _one_choice_a_line(line: str) -> str:
+    """Return `name: Literal[...]` as ruff formats it if it is too long."""
+    head, _, choices = line.rstrip("]").partition("[")
+    return "\n".join([f"{head}[", *(f"        {choice}," for choice in choices.split(", ")), "    ]"])
+
+
 def typed_dict(option_class: type) -> str:
     """Return the TypedDict of an option class."""
     lines = [f"class {option_class.__name__.removesuffix('Options')}Kwargs(TypedDict, total=False):"]
@@ -53,7 +60,8 @@ def typed_dict(option_class: type) -> str:
     for field in dataclasses.fields(option_class):
         if field.name not in EXCLUDED:
             hint = "Sequence[str]" if typing.get_origin(hints[field.name]) is tuple else field.type
-            lines.append(f"    {field.name}: {hint}".replace("'", '"'))
+            line = f"    {field.name}: {hint}".replace("'", '"')
+            lines.append(line if len(line) <= MAX_LINE else _one_choice_a_line(line))
     return "\n".join(lines) + "\n"
 
 

@@ -13,11 +13,12 @@ os.environ["OMP_NUM_THREADS"] = os.environ.get("UNROLLED_TEST_THREADS", "1")
 from support.cli import cli
 from support.faults import no_fsync
 from support.forks import forks
+from support.live_server import page_server
 from support.native import best_set_again
 from support.pages import browser
 from support.texts import sentences
 
-__all__ = ["best_set_again", "browser", "cli", "forks", "no_fsync"]
+__all__ = ["best_set_again", "browser", "cli", "forks", "no_fsync", "page_server"]
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 

@@ -25,6 +25,16 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time, __getattr__ imp
     from unrolled.models.table import TableModel
     from unrolled.models.text import Model
     from unrolled.nn.stateful import GRU, LSTM, RNN
+    from unrolled.nn.stateful_cells import (
+        MLSTM,
+        RGLRU,
+        SLSTM,
+        GatedDeltaNet,
+        MinGRU,
+        MinLSTM,
+        MogrifierGRU,
+        MogrifierLSTM,
+    )
 
 __version__ = "0.2.0"
 debug = False
@@ -32,9 +42,17 @@ debug = False
 
 _MODULES = {
     "GRU": "unrolled.nn.stateful",
+    "GatedDeltaNet": "unrolled.nn.stateful_cells",
     "LSTM": "unrolled.nn.stateful",
+    "MLSTM": "unrolled.nn.stateful_cells",
+    "MinGRU": "unrolled.nn.stateful_cells",
+    "MinLSTM": "unrolled.nn.stateful_cells",
     "Model": "unrolled.models.text",
+    "MogrifierGRU": "unrolled.nn.stateful_cells",
+    "MogrifierLSTM": "unrolled.nn.stateful_cells",
+    "RGLRU": "unrolled.nn.stateful_cells",
     "RNN": "unrolled.nn.stateful",
+    "SLSTM": "unrolled.nn.stateful_cells",
     "TableModel": "unrolled.models.table",
     "UnrolledError": "unrolled.errors",
     "import_model": "unrolled.api",
@@ -45,7 +63,8 @@ _MODULES = {
 }
 
 __all__ = [
-    "GRU", "LSTM", "Model", "RNN", "TableModel", "UnrolledError", "import_model", "load", "load_table", "train", "train_table",
+    "GRU", "GatedDeltaNet", "LSTM", "MLSTM", "MinGRU", "MinLSTM", "Model", "MogrifierGRU", "MogrifierLSTM", "RGLRU", "RNN",
+    "SLSTM", "TableModel", "UnrolledError", "import_model", "load", "load_table", "train", "train_table",
 ]  # fmt: skip
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # without it, Python prints warnings that nobody handles

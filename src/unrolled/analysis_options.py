@@ -1,4 +1,4 @@
-"""The settings of explain, report, score, predict, bench and serve; `options.py` has all the others, and offers these too."""
+"""The settings of sample, eval, explain, report, score, predict, bench and serve; `options.py` has the others, and these."""
 
 from __future__ import annotations
 
@@ -9,6 +9,56 @@ from unrolled.option_fields import force_option, option
 
 ENCODING_HELP = "Encoding of texts and tables that are not UTF-8, such as windows-1252."
 HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. none: they are 0, 1, 2 ...; first: the first row."
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How samples are drawn."""
+
+    prompt: str = option("", "Text to continue.", old_names=("primetext", "start_text"))
+    length: int = option(1000, "Maximum number of new tokens.", ge=0, le=2**40)
+    temperature: float = option(
+        1.0, "Divides the logits: below 1 more conservative, above 1 more varied; 0: always the most likely.", ge=0, le=1e6
+    )
+    top_k: int = option(0, "Draw from the k most likely tokens; 0: from all.", ge=0, le=2**31 - 1)
+    top_p: float = option(1.0, "Draw from the smallest set of tokens with this total probability.", gt=0, le=1)
+    min_p: float = option(
+        0.0, "Exclude tokens less likely than this fraction of the most likely token's probability.", ge=0, le=1
+    )
+    stop: tuple[str, ...] = option((), "End a sample before this string; may be repeated.")
+    count: int = option(1, "Number of samples, drawn in one batch; sample i has the seed SEED + i.", ge=1, le=1000000)
+    clamp: tuple[str, ...] = option(
+        (), "Set a hidden unit to a constant: LAYER.UNIT=VALUE (counted from 0; without =VALUE: to 0); may be repeated."
+    )
+    novel_only: bool = option(
+        False, "Only samples that are not copied from the training text: whole documents, or long passages."
+    )
+    seed: int = option(1, "Random seed; -1: draw one and print it.", ge=-1, lt=2**63)
+    adapt: bool = option(False, "Learn from the prompt before continuing it; the model file does not change.")
+    int8: bool = option(False, "8-bit weights in the native kernel: fastest for large models; costs a little accuracy.")
+    portable: bool = option(
+        False, "Portable arithmetic, with 8-bit weights: one seed is one text on every machine, in the exported C and HTML too."
+    )
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Which text is evaluated, and with how much context."""
+
+    split: Literal["train", "validation", "test", "all"] | None = option(
+        None, "Split of the data (default: all of another text or table; of the run's own, test, or validation if it has none)."
+    )
+    window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1, le=2**40)
+    encoding: str | None = option(None, ENCODING_HELP)
+    header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
+    baselines: bool = option(
+        False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz, and PPMd and zpaq where they are installed."
+    )
+    order: int = option(20, "Order of the longest n-gram of --baselines.", ge=1, le=20)
+    adapt: bool = option(
+        False, "Go on learning from the text while it is read (dynamic evaluation): the command reports both losses."
+    )
+    portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figure on every machine.")
 
 
 @dataclass(frozen=True)
@@ -26,6 +76,9 @@ class ScoreOptions:
     )
     html: str | None = option(
         None, "Write an HTML page: a heat map of the first lines, and the most surprising lines.", writes="html"
+    )
+    adapt: bool = option(
+        False, "Go on learning from the text while it is read (dynamic evaluation); the model file does not change."
     )
     portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figures on every machine.")
     force: bool = force_option()
@@ -94,10 +147,23 @@ class BenchOptions:
     """What `unrolled bench` measures, and for how long."""
 
     rounds: int = option(5, "Rounds in which the programs take turns; the medians are reported.", ge=1, le=1000)
-    seconds: float = option(60.0, "Training time of each program in `learning`.", gt=0)
-    text: str = option("builtin:python", "Text of `learning`.", reads=True)
-    seed: int = option(1, "Random seed of `learning`.", ge=0, lt=2**62)
-    svg: str | None = option(None, "Write loss against seconds to this SVG file.", old_names=("picture",), writes="svg")
+    seconds: float | None = option(
+        None,
+        "Training time of each program or cell (default: 60 in learning and cells, 8 of one processor in languages).",
+        gt=0,
+    )
+    text: str = option("builtin:python", "Text of `learning` and `cells`.", reads=True)
+    seed: int = option(1, "Random seed of `learning`, the first of `cells` and `languages`.", ge=0, lt=2**62)
+    seeds: int = option(1, "Seeds of `cells` and `languages`; the medians are reported.", ge=1, le=1000)
+    cells: str | None = option(None, "Cells of `cells` and `languages`, separated by commas (default: all).")
+    languages: str | None = option(None, "Languages of `languages`, separated by commas (default: all).")
+    quick: bool = option(False, "A quarter of the training time of `cells` and `languages`, and no strings of 1,000 symbols.")
+    svg: str | None = option(
+        None,
+        "Write loss against seconds (of languages: accuracy against length) to this SVG file.",
+        old_names=("picture",),
+        writes="svg",
+    )
     force: bool = force_option()
 
 

@@ -22,7 +22,21 @@ class DataKwargs(TypedDict, total=False):
 class ModelKwargs(TypedDict, total=False):
     """Options of `ModelOptions`."""
 
-    cell: Literal["rnn", "gru", "gru-reset-before", "lstm"]
+    cell: Literal[
+        "rnn",
+        "gru",
+        "gru-reset-before",
+        "lstm",
+        "mogrifier-gru",
+        "mogrifier-lstm",
+        "mingru",
+        "minlstm",
+        "rg-lru",
+        "slstm",
+        "mlstm",
+        "gated-deltanet",
+        "gated-deltanet-positive",
+    ]
     layers: int
     hidden: int
     embedding: int | None
@@ -36,6 +50,8 @@ class ModelKwargs(TypedDict, total=False):
 class TrainingKwargs(TypedDict, total=False):
     """Options of `TrainingOptions`."""
 
+    init_from: str | None
+    shrink_vocabulary: bool
     minutes: float | None
     epochs: float | None
     steps: int | None
@@ -70,6 +86,7 @@ class RunKwargs(TypedDict, total=False):
     out: str | None
     eval_every: int | None
     eval_tokens: int
+    patience: int | None
     save_every: float
     stop_after: int | None
     sample_length: int
@@ -113,6 +130,7 @@ class SampleKwargs(TypedDict, total=False):
     clamp: Sequence[str]
     novel_only: bool
     seed: int
+    adapt: bool
     int8: bool
     portable: bool
 
@@ -126,6 +144,7 @@ class EvaluateKwargs(TypedDict, total=False):
     header: str | None
     baselines: bool
     order: int
+    adapt: bool
     portable: bool
 
 
@@ -138,6 +157,7 @@ class ScoreKwargs(TypedDict, total=False):
     compare: Sequence[str]
     clamp: Sequence[str]
     html: str | None
+    adapt: bool
     portable: bool
     force: bool
 

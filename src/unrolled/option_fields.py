@@ -120,9 +120,13 @@ _BOUND_CHECKS = {
 _BOUND_WORDS = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
 
 
+KEYWORD_FLAGS = {"init_from": "--from"}
+"""Flags whose name is a keyword of Python, so that the field has another one."""
+
+
 def flag_name(name: str) -> str:
     """Return the flag of a field, as a user types it."""
-    return "--" + name.replace("_", "-")
+    return KEYWORD_FLAGS.get(name) or "--" + name.replace("_", "-")
 
 
 def present_names(values: Mapping[str, Any], option_classes: Iterable[type]) -> dict[str, Any]:

@@ -39,6 +39,22 @@ def check_portable_machine(portable: bool, machine: Mapping[str, Any]) -> None:
         refuse_unused(MachineOptions(**machine), machine, reasons)
 
 
+def check_adaptation(options: Any) -> None:
+    """Raise `UsageError` for settings of evaluate, score or sample that cannot be together with `adapt`."""
+    if not options.adapt:
+        return
+    reasons = {
+        "portable": "gives the same result on every machine, and learning does not",
+        "window": "starts from a zero state again and again, and --adapt learns from the whole text in its order",
+        "clamp": "compares one model with and without a clamp, and --adapt changes the model",
+    }
+    for name, reason in reasons.items():
+        if getattr(options, name, None) and not (name == "clamp" and hasattr(options, "prompt")):
+            raise UsageError(f"{flag_name(name)} {reason}: leave one of --adapt and {flag_name(name)} out.")
+    if getattr(options, "prompt", None) == "":
+        raise UsageError("--adapt learns from the prompt, and there is none: give --prompt or --prompt-file, or leave it out.")
+
+
 def check_training(request: TrainRequest, is_table: bool, has_folder: bool = False) -> None:
     """Raise `UsageError` for settings of a training that have no effect together with the others."""
     training = request.training

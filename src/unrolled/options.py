@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from unrolled.analysis_options import ENCODING_HELP, HEADER_HELP
 from unrolled.analysis_options import BenchOptions as BenchOptions
+from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
 from unrolled.analysis_options import ExplainOptions as ExplainOptions
 from unrolled.analysis_options import PredictOptions as PredictOptions
 from unrolled.analysis_options import ReportOptions as ReportOptions
+from unrolled.analysis_options import SampleOptions as SampleOptions
 from unrolled.analysis_options import ScoreOptions as ScoreOptions
 from unrolled.analysis_options import ServeOptions as ServeOptions
 from unrolled.errors import UsageError, did_you_mean
@@ -98,9 +100,24 @@ class TableOptions:
 class ModelOptions:
     """Architecture of the recurrent network."""
 
-    cell: Literal["rnn", "gru", "gru-reset-before", "lstm"] = option(
+    cell: Literal[
+        "rnn",
+        "gru",
+        "gru-reset-before",
         "lstm",
-        "Recurrent cell. gru-reset-before applies the reset gate before the matrix product, as char-rnn does.",
+        "mogrifier-gru",
+        "mogrifier-lstm",
+        "mingru",
+        "minlstm",
+        "rg-lru",
+        "slstm",
+        "mlstm",
+        "gated-deltanet",
+        "gated-deltanet-positive",
+    ] = option(
+        "lstm",
+        "Recurrent cell. gru-reset-before applies the reset gate before the matrix product, as char-rnn does; "
+        "gated-deltanet has eigenvalues from -1 to 1, gated-deltanet-positive from 0 to 1.",
         old_names=("model",),
         old_values={"gru-before": "gru-reset-before"},
     )
@@ -160,6 +177,14 @@ class PairOptions:
 class TrainingOptions:
     """Optimization. One of minutes, epochs and steps is the budget; the learning rate schedule ends with it."""
 
+    init_from: str | None = option(
+        None,
+        "Start from the weights of a model of texts: builtin:english, a run, or a model file; none: from random weights "
+        "(default: builtin:english for a small text that it reads well).",
+        old_names=("from",),
+        reads=True,
+    )
+    shrink_vocabulary: bool = option(False, "With --from: drop the characters that the text does not have.")
     minutes: float | None = option(None, "Budget in minutes of training (default: 3, if there is no other budget).", gt=0)
     epochs: float | None = option(None, "Budget in passes over the training split.", gt=0, old_names=("max_epochs",))
     steps: int | None = option(None, "Budget in optimizer steps.", ge=1, le=2**40)
@@ -237,55 +262,17 @@ class RunOptions:
         le=2**40,
         old_names=("eval_symbols",),
     )
+    patience: int | None = option(
+        None,
+        "Stop after this many evaluations in a row without a lower validation loss (default: 3 with --from).",
+        ge=1,
+        le=2**31,
+    )
     save_every: float = option(60.0, "Seconds between checkpoints.", gt=0)
     stop_after: int | None = option(None, "Save and stop after this step; continue later with --resume.", ge=1, le=2**40)
     sample_length: int = option(300, "Tokens of the samples drawn during training; 0: no samples.", ge=0, le=100000)
     # torchrun takes --log for one of its own flags, so that is a second name
     log_to: Literal["none", "tensorboard"] = option("none", "Also write the metrics as TensorBoard events.", old_names=("log",))
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """How samples are drawn."""
-
-    prompt: str = option("", "Text to continue.", old_names=("primetext", "start_text"))
-    length: int = option(1000, "Maximum number of new tokens.", ge=0, le=2**40)
-    temperature: float = option(
-        1.0, "Divides the logits: below 1 more conservative, above 1 more varied; 0: always the most likely.", ge=0, le=1e6
-    )
-    top_k: int = option(0, "Draw from the k most likely tokens; 0: from all.", ge=0, le=2**31 - 1)
-    top_p: float = option(1.0, "Draw from the smallest set of tokens with this total probability.", gt=0, le=1)
-    min_p: float = option(
-        0.0, "Exclude tokens less likely than this fraction of the most likely token's probability.", ge=0, le=1
-    )
-    stop: tuple[str, ...] = option((), "End a sample before this string; may be repeated.")
-    count: int = option(1, "Number of samples, drawn in one batch; sample i has the seed SEED + i.", ge=1, le=1000000)
-    clamp: tuple[str, ...] = option(
-        (), "Set a hidden unit to a constant: LAYER.UNIT=VALUE (counted from 0; without =VALUE: to 0); may be repeated."
-    )
-    novel_only: bool = option(
-        False, "Only samples that are not copied from the training text: whole documents, or long passages."
-    )
-    seed: int = option(1, "Random seed; -1: draw one and print it.", ge=-1, lt=2**63)
-    int8: bool = option(False, "8-bit weights in the native kernel: fastest for large models; costs a little accuracy.")
-    portable: bool = option(
-        False, "Portable arithmetic, with 8-bit weights: one seed is one text on every machine, in the exported C and HTML too."
-    )
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """Which text is evaluated, and with how much context."""
-
-    split: Literal["train", "validation", "test", "all"] | None = option(
-        None, "Split of the data (default: all of another text or table; of the run's own, test, or validation if it has none)."
-    )
-    window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1, le=2**40)
-    encoding: str | None = option(None, ENCODING_HELP)
-    header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
-    baselines: bool = option(False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz.")
-    order: int = option(20, "Order of the longest n-gram of --baselines.", ge=1, le=20)
-    portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figure on every machine.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

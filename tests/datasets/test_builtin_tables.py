@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from unrolled.datasets import cldr, glyphs
+from unrolled.datasets.formal_languages import LANGUAGES
 from unrolled.datasets.tables import TABLES, Row, token_classes
 from unrolled.errors import DataError
 
 SIZES = {  # least number of rows
     "digits": (1_400, 350), "glyphs": (10_000, 900), "languages": (24_000, 2_400), "dates": (60_000, 3_000),
     "python-tokens": (3_900, 490),
+    **dict.fromkeys(LANGUAGES, (2_000, 290)),
 }  # fmt: skip
 NUM_DIGESTED = 2000
 """Rows of each table that are compared with those of another process."""

@@ -220,7 +220,7 @@ def test_weights_do_not_depend_on_the_number_of_threads(kind: str, optimizer: st
             inputs, targets = (torch.randint(65, (5, 83), generator=generator) for _ in range(2))
             loss, _ = model.loss({"inputs": inputs, "targets": targets}, model.stack.initial_state(83))
             model.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optim.step(1e-2, clip_gradient(model.parameters(), options)[1])
         return [loss.detach(), *(weight.detach() for weight in model.parameters())]
 

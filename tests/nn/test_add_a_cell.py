@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import unrolled
 from support.cli import TINY_RUN, Cli
+from unrolled.bench.languages import choose, compare
 from unrolled.errors import UsageError
 from unrolled.nn.cells import CELLS, GatedCell, GRUState
 from unrolled.nn.kernels.select import available_kernels, set_kernel
@@ -61,6 +62,14 @@ def test_a_registered_cell_steps_and_unrolls(mgu: Any) -> None:
         step_logits, state = model.step(ids[t], state)
         torch.testing.assert_close(step_logits, logits[t])
     torch.testing.assert_close(state.layers[1].h, final_state.layers[1].h)
+
+
+def test_a_registered_cell_is_put_through_the_languages(mgu: Any) -> None:
+    """All that it needs is to be in `CELLS`: its size follows, and it learns to keep the first token."""
+    (row,) = compare(["first-token"], [mgu], 0.2, [1], (40,))
+    assert row["model"] == mgu
+    assert row["steps"] > 1
+    assert "mgu" in choose("--cells", None, CELLS)
 
 
 def test_kernels_without_the_cell_refuse_it_by_name(mgu: Any) -> None:

@@ -66,7 +66,7 @@ def test_the_backward_half_is_a_forward_pass_over_the_reversed_row() -> None:
         torch.testing.assert_close(ys[:length, row, 3:], backward.flip(0)[:, 0])
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm", "mogrifier-lstm", "mingru", "slstm", "mlstm", "gated-deltanet"])
 @pytest.mark.parametrize("attention", [True, False])
 def test_decoder_steps_equal_teacher_forcing(tmp_path: Path, cell: str, attention: bool) -> None:
     pairs = read_mode(tmp_path, "many-to-many", 40)

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 import unrolled
-from unrolled.nn import stateful
+from unrolled.nn import stateful, stateful_cells
+from unrolled.nn.cells import CELLS
 from unrolled.nn.stateful import Stateful
+from unrolled.nn.stateful_cells import StatefulCell
 
-CLASSES = [unrolled.RNN, unrolled.GRU, unrolled.LSTM]
+OTHERS = StatefulCell.__subclasses__()
+CLASSES = [unrolled.RNN, unrolled.GRU, unrolled.LSTM, *OTHERS]
 
 
 def test_rnn_is_the_equation_of_the_blog_post() -> None:
@@ -55,8 +58,8 @@ def test_rows_of_a_batch_are_independent(rnn_class: type[Stateful]) -> None:
 def test_the_state_is_kept_reset_and_forked(rnn_class: type[Stateful]) -> None:
     rnn = rnn_class(4, 3, 5, seed=3)
     x = np.ones(4)
-    first, second = rnn.step(x), rnn.step(x)
-    assert not np.allclose(first, second)
+    first, _ = rnn.step(x), rnn.step(-x)
+    assert not np.allclose(first, rnn.fork().step(x))  # a third step; an mLSTM reads a constant input as it is
     fork = rnn.fork()
     np.testing.assert_array_equal(fork.step(x), rnn.fork().step(x))
     fork.step(x)
@@ -68,7 +71,7 @@ def test_the_state_is_kept_reset_and_forked(rnn_class: type[Stateful]) -> None:
 
 def _third_output(rnn_class: type[Stateful], x: np.ndarray) -> np.ndarray:
     fresh = rnn_class(4, 3, 5, seed=3)
-    return [fresh.step(x) for _ in range(3)][-1]
+    return [fresh.step(each) for each in (x, -x, x)][-1]
 
 
 def test_objects_stack() -> None:
@@ -113,9 +116,33 @@ def test_initial_weights_are_random_and_repeat_by_seed(rnn_class: type[Stateful]
 
 
 def test_the_examples_in_the_docstrings_run() -> None:
-    results = doctest.testmod(stateful)
-    assert results.failed == 0
-    assert results.attempted >= 3 * len(CLASSES)
+    results = [doctest.testmod(module) for module in (stateful, stateful_cells)]
+    assert sum(result.failed for result in results) == 0
+    assert sum(result.attempted for result in results) >= 3 * len(CLASSES)
+
+
+def test_every_cell_has_an_object_that_keeps_its_state() -> None:
+    """But for variants of a cell, which `cell_class` of a subclass makes."""
+    variants = {CELLS["gru-reset-before"], CELLS["gated-deltanet-positive"]}
+    assert {cls.cell_class for cls in OTHERS} | {CELLS[name] for name in ("rnn", "gru", "lstm")} == {*CELLS.values()} - variants
+    assert {cls.__name__ for cls in OTHERS} <= set(unrolled.__all__)
+
+
+@pytest.mark.parametrize("rnn_class", OTHERS)
+def test_parts_of_the_state_that_a_cell_lacks_are_refused(rnn_class: type[Stateful]) -> None:
+    rnn = rnn_class(4, 8, 3, seed=1)
+    rnn.step(np.ones(4))
+    assert rnn.state is not None
+    if "h" in rnn.state._fields:
+        kept = rnn.h
+        rnn.h = np.zeros(8)
+        assert kept.any()
+        assert not rnn.h.any()
+    else:
+        with pytest.raises(ValueError, match=f"The state of {rnn_class.__name__} has no h: its parts are"):
+            _ = rnn.h
+        with pytest.raises(ValueError, match="has no h"):
+            rnn.h = np.zeros(8)
 
 
 class PostRNN(unrolled.RNN):

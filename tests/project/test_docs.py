@@ -22,6 +22,7 @@ from unrolled.options import (
     SampleOptions,
     ScoreOptions,
     ServeOptions,
+    flag_name,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def test_commands_and_flags_in_the_documents_exist() -> None:
     switches = {name for kind in OPTION_CLASSES for name, hint in typing.get_type_hints(kind).items() if hint is bool}
     fields |= {f"no_{name}" for name in switches}
     known = (
-        {f"--{name.replace('_', '-')}" for name in fields}
+        {*map(flag_name, fields)}
         | {
             "--json",
             "--allow-change",

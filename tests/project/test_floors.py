@@ -17,10 +17,10 @@ FLOORS = [
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "cldr", "glyphs", "tables", "builtin"],
+    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
         "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
-        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "batching",
+        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",
@@ -31,7 +31,7 @@ ORDER = {
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "number_loss", "attention", "encoder", "decoder",
-        "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "kernels",
+        "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "stateful_cells", "kernels",
     ],
     "checkpoints": [
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
@@ -44,7 +44,8 @@ ORDER = {
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "number_predictions", "predictor", "surprisal", "line_surprisal", "ngram",
+        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "surprisal",
+        "line_surprisal", "ngram",
         "memorization",
     ],
     "interpret": [
@@ -53,14 +54,17 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "signals", "resume", "callbacks", "tasks", "trainer", "launch",
+        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning", "callbacks", "tasks", "resume",
+        "automatic_base", "trainer", "launch",
     ],
     "views": [
-        "png", "colored_text", "progress", "svg_curves", "notebook_progress", "series_table", "prediction_writer", "js_linker",
+        "png", "colored_text", "progress", "svg_curves", "svg_accuracy", "notebook_progress", "series_table",
+        "prediction_writer", "js_linker",
         "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
     "analysis": [
-        "notebook", "notebook_activations", "text_session", "table_session", "evaluate_text", "score_text", "novel_samples",
+        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
+        "novel_samples",
         "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
         "series_charts", "report_table",
     ],
@@ -77,7 +81,7 @@ ORDER = {
         "predict_routes", "completions", "text_routes", "state_routes", "run_routes", "training_routes", "prometheus",
         "openapi", "app", "run_server",
     ],
-    "bench": ["peers", "workloads", "process", "busy", "learning"],
+    "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
     "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""

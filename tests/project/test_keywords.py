@@ -13,7 +13,7 @@ import unrolled
 from unrolled import keywords
 
 ROOT = Path(__file__).parents[2]
-REFUSED = {"baselines", "order", "window"}
+REFUSED = {"adapt", "baselines", "order", "window"}
 """Settings of the command eval of which evaluate() and baselines() have one part each."""
 
 FUNCTIONS: list[Any] = [

@@ -260,6 +260,18 @@ def test_a_stop_saves_once_and_resumes(words: Path) -> None:
 
 
 @pytest.mark.long
+def test_processes_start_from_a_base_and_stop_together(words: Path) -> None:
+    train(1, words, *ARGUMENTS, "--steps", 4, "--out", "base")
+    words.write_text(sentences(300, seed=1) + "é", "utf-8")
+    flags = ("--from", "base", "--steps", 60, "--eval-every", 2, "--patience", 2, "--lr", 1e-12, "--weight-decay", 0)
+    for ranks, out in ((1, "one"), (2, "two")):
+        train(ranks, words, *ARGUMENTS, *flags, "--no-calibrate", "--out", out)
+        assert steps_saved(out)[-1] < 60
+    assert steps_saved("one") == steps_saved("two")
+    assert difference("one", "two") < 1e-6
+
+
+@pytest.mark.long
 def test_a_short_text_is_shared_in_fewer_columns(tmp_path: Path) -> None:
     text = tmp_path / "short.txt"
     text.write_text(sentences(300)[:1100], "utf-8")  # fifteen lanes of 64 steps

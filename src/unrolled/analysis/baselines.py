@@ -1,4 +1,4 @@
-"""Baselines for a language model on the same text: uniform distribution, Kneser-Ney n-grams and the compressor xz."""
+"""Baselines for a language model on the same text: uniform distribution, Kneser-Ney n-grams and compressors."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 import math
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from unrolled.display import Displayed, html_table
+from unrolled.evaluation.compressors import compressor_nats
 from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats, xz_nats
 from unrolled.text.tokenizer import Ids, Tokenizer
 
@@ -26,8 +27,10 @@ NGRAM_SAMPLE_TOKENS = 400
 
 @dataclass(frozen=True, repr=False)
 class Baselines(Displayed):
-    """Losses in nats per character: of the uniform distribution, of Kneser-Ney n-grams by their order, and of `xz`.
+    """Losses in nats per character: of the uniform distribution, of Kneser-Ney n-grams by their order, and of compressors.
 
+    `xz` is always there; `compressors` has the others by name, those that this machine has (PPMd, zpaq). All have the training
+    text.
     n-grams of order n have n - 1 tokens of context. They are counted in `num_counted` of the `num_train` training tokens.
     """
 
@@ -36,6 +39,7 @@ class Baselines(Displayed):
     xz: float
     num_counted: int
     num_train: int
+    compressors: dict[str, float] = field(default_factory=dict)
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -44,6 +48,7 @@ class Baselines(Displayed):
         return {
             "best n-gram": f"order {order}, {nats:.4f} nats per character",
             "xz": f"{self.xz:.4f}",
+            **{name: f"{nats:.4f}" for name, nats in self.compressors.items()},
             "uniform": f"{self.uniform:.4f}",
         }
 
@@ -55,12 +60,15 @@ class Baselines(Displayed):
     def _repr_html_(self) -> str:
         order, best_nats = self.best_ngram
         losses = {"uniform": self.uniform, f"{order}-gram (the best order)": best_nats, "xz": self.xz}
+        losses |= self.compressors
         rows = [[name, f"{nats:.4f}", f"{nats / math.log(2):.4f}"] for name, nats in losses.items()]
         return html_table(rows, ["", "nats per character", "bits per character"])
 
     def to_json(self) -> dict[str, float]:
         """Return all losses by name."""
-        return {"uniform": self.uniform, **{f"{n}-gram": nats for n, nats in self.ngram_nats.items()}, "xz": self.xz}
+        return {"uniform": self.uniform, **{f"{n}-gram": nats for n, nats in self.ngram_nats.items()}, "xz": self.xz} | {
+            name: nats for name, nats in self.compressors.items()
+        }
 
     def other_orders(self) -> str:
         """Return the losses of the other orders in one line; an empty text if there is only one."""
@@ -71,7 +79,8 @@ class Baselines(Displayed):
         """Return a table of all losses and that of the model."""
         rows = [("uniform distribution", self.uniform)]
         rows += [(f"{self.best_ngram[0]}-gram, Kneser-Ney (the best order)", self.best_ngram[1])]
-        rows += [("xz -9, given the training text", self.xz), ("this model", model_nats)]
+        rows += [(f"{name}, given the training text", nats) for name, nats in {"xz -9": self.xz, **self.compressors}.items()]
+        rows += [("this model", model_nats)]
         counted_note = (
             f" (counted: the last {self.num_counted:,} tokens of the training text)"
             if self.num_counted < self.num_train
@@ -83,15 +92,22 @@ class Baselines(Displayed):
 
 
 def measure_baselines(
-    tokenizer: Tokenizer, train: Ids, test: Ids, max_order: int, continues_train: bool, is_text: bool = True
+    tokenizer: Tokenizer,
+    train: Ids,
+    test: Ids,
+    max_order: int,
+    continues_train: bool,
+    is_text: bool = True,
+    with_compressors: bool = False,
 ) -> Baselines:
     """Measure the baselines on the ids `test`, of a long text on the first `MAX_EVAL_TOKENS`.
 
+    With `with_compressors`, PPMd and zpaq are measured too, where they are installed.
     The first token is not predicted, as with a network. With `continues_train`, the end of the training text is its context.
     """
     num_train = len(train)
     train, test = np.asarray(train[-MAX_TRAIN_TOKENS:]), np.asarray(test[:MAX_EVAL_TOKENS])
-    logger.info(f"counting n-grams up to order {max_order} in {len(train):,} tokens, and compressing with xz")
+    logger.info(f"counting n-grams up to order {max_order} in {len(train):,} tokens, and compressing")
     context = np.concatenate([train[-max_order:], test[:1]]) if continues_train else test[:1]
     char_starts = tokenizer.char_start_mask() if is_text else np.ones(tokenizer.vocab_size, dtype=bool)
     predicted = test[1:]
@@ -101,8 +117,10 @@ def measure_baselines(
         for n, nats in loss_by_order(train, predicted, tokenizer.vocab_size, range(1, max_order + 1), context)
     }
     num_chars = max(1, int(char_starts[predicted].sum()))
-    xz = xz_nats(_to_bytes(tokenizer, train), _to_bytes(tokenizer, predicted), num_chars)
-    return Baselines(uniform_nats(tokenizer.vocab_size) * tokens_per_char, ngram_nats, xz, len(train), num_train)
+    texts = _to_bytes(tokenizer, train), _to_bytes(tokenizer, predicted)
+    xz = xz_nats(*texts, num_chars)
+    others = compressor_nats(*texts, num_chars) if with_compressors else {}
+    return Baselines(uniform_nats(tokenizer.vocab_size) * tokens_per_char, ngram_nats, xz, len(train), num_train, others)
 
 
 def ngram_samples(tokenizer: Tokenizer, train: Ids, seed: int) -> dict[int, str]:

@@ -9,6 +9,7 @@ from unrolled.analysis.text_session import TextSession
 from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.option_rules import check_adaptation
 from unrolled.options import EvaluateOptions
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus
@@ -39,6 +40,16 @@ def evaluate_text(session: TextSession, inputs: tuple[str, ...], options: Evalua
         raise DataError(f"The {text} has {plural(len(ids), 'known token')}{unknown}; at least 2 are needed{to_do}.")
     tokenizer = session.tokenizer
     char_starts = tokenizer.char_start_mask() if corpus.is_text else None
-    model = session.scoring_model(portable=options.portable)
-    result = evaluate(model, None, ids, tokenizer.eos_id, corpus.longest_document, options.window, char_starts=char_starts)
+    check_adaptation(options)
+    model = session.adaptive_model() if options.adapt else session.scoring_model(portable=options.portable)
+    result = evaluate(
+        model,
+        None,
+        ids,
+        tokenizer.eos_id,
+        corpus.longest_document,
+        options.window,
+        char_starts=char_starts,
+        in_order=options.adapt,
+    )
     return dataclasses.replace(result, num_unknown=corpus.num_unknown, split=split)

@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from unrolled.analysis.text_session import TextSession
 from unrolled.checkpoints.run_dir import Run, find_model
+from unrolled.datasets.base_models import display_path
 from unrolled.errors import UsageError
 from unrolled.evaluation.line_surprisal import ScoringStream
 from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer, token_bits
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
+from unrolled.option_rules import check_adaptation
 from unrolled.options import ScoreOptions
 from unrolled.runtime.text_network import read_text_model
 from unrolled.tables.table_format import TableFormat
@@ -55,10 +57,15 @@ class ScoredText:
         return surprisal_html(self.tokenized.token_texts, self.bits)
 
 
-def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = ()) -> ScoredText:
-    """Return the bits of every token of a text in memory, with units clamped if `clamps` are given."""
+def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = (), adapt: bool = False) -> ScoredText:
+    """Return the bits of every token of a text in memory, with units clamped if `clamps` are given.
+
+    With `adapt`, the model goes on learning while it reads.
+    """
+    if adapt and clamps:
+        raise UsageError("clamp compares one model with and without a clamp, and adapt changes the model: leave one out.")
     tokenized = session.tokenize(text)
-    bits = token_bits(session.scoring_model(clamps), tokenized)
+    bits = token_bits(session.adaptive_model() if adapt else session.scoring_model(clamps), tokenized)
     bits[~tokenized.known_mask] = UNKNOWN_BITS
     return ScoredText(tokenized, bits)
 
@@ -68,11 +75,15 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
 
     Raises `UsageError` for models with another kind of tokens: their bits per token could not be compared.
     """
+    check_adaptation(options)
     sessions = [session, *(_open_other(session, path) for path in options.compare)]
-    names = [str(session.path if session.run is None else session.run.path), *options.compare]
+    names = [display_path(session.path) if session.run is None else str(session.run.path), *options.compare]
     scorers = [
         SurprisalScorer(
-            model_session.scoring_model(portable=options.portable), model_session.tokenizer, model_session.saved.documents
+            model_session.adaptive_model() if options.adapt else model_session.scoring_model(portable=options.portable),
+            model_session.tokenizer,
+            model_session.saved.documents,
+            in_order=options.adapt,
         )
         for model_session in sessions
     ]

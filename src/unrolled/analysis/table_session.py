@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unrolled.analysis.linear_baseline import with_linear_baseline
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run
 from unrolled.display import Displayed, agree, plural
@@ -123,6 +124,15 @@ class TableSession(Displayed):
             rows = evaluation_cells(self.spec, rows, table.name)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
 
+    def training_cells(self) -> list[tuple[Cell, Cell]]:
+        """Return the source and target cells of the run's training rows. Raises `DataError` if its table is gone or changed."""
+        if self.run is None:
+            raise UsageError(f"{self.path} is a model without its run folder: its training rows are not known.")
+        from unrolled.checkpoints.run_data import load_request
+        from unrolled.training.tasks.series import reopen_table_task
+
+        return reopen_table_task(*load_request(self.run), self.saved).training_cells()
+
     def _trained_note(self, table: Table, name: str) -> str:
         """Return how many rows of a table were trained on if it is that of the run, else an empty text."""
         if self.run is None or table.builtin is not None or name == "-":
@@ -211,6 +221,8 @@ class TableSession(Displayed):
         if (note := predictor.length_note()) is not None:
             logger.info(note)
         report = evaluate_predictions(self.spec, sources, truths, predictions)
+        if self.run is not None:
+            report = with_linear_baseline(report, self.spec, self.training_cells, sources, truths, predictions)
         error = headline_error(self.spec, sources, truths, predictions) if len(sources) <= MAX_ERROR_ROWS else None
         return EvaluatedRows(sources, truths, predictions, dataclasses.replace(report, standard_error=error, split=split))
 

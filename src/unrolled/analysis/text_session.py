@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unrolled.checkpoints.run_dir import Run
+from unrolled.datasets.base_models import display_path
 from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
 from unrolled.generation.portable_sampling import portable_model
@@ -124,6 +125,21 @@ class TextSession(Displayed):
             return NumpyModel(arrays, clamps)
         return native_layers.NativeModel(arrays, clamps)
 
+    def adaptive_model(self) -> LanguageModel:
+        """Return a copy of the network that learns from the text while it reads it, on the session's device."""
+        from unrolled.evaluation.adaptation import AdaptiveModel
+
+        return AdaptiveModel(self.model, self.machine)
+
+    def adapted_to(self, text: str) -> TextSession:
+        """Return a session whose network has learned from a text, on the CPU."""
+        from unrolled.evaluation.adaptation import adapt
+        from unrolled.generation.torch_model import as_text_network
+
+        ids = np.asarray(self.tokenizer.encode_prompt(text)[0], dtype=np.int64)
+        network = as_text_network(adapt(self.model, ids, self.machine).cpu())
+        return TextSession(self.path, dataclasses.replace(self.saved, network=network), self.options, self.run)
+
     @property
     def name(self) -> str:
         """The name of the run, or of the model file."""
@@ -172,7 +188,7 @@ class TextSession(Displayed):
                 corpus = open_corpus(inputs, data, self.tokenizer)
             return corpus, corpus.split(data, request.training.seed)
         if self.run is None:
-            raise UsageError(f"{self.path} is a model without its run folder: name the text.")
+            raise UsageError(f"{display_path(self.path)} is a model without its run folder: name the text.")
         corpus = reopen_corpus(request, fingerprints)
         return corpus, corpus.split(request.data, request.training.seed)
 

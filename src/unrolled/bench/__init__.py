@@ -18,6 +18,7 @@ import torch
 
 from unrolled.atomic_io import write_atomic
 from unrolled.bench import busy, learning
+from unrolled.bench.languages import QUICK_SHARE, choose, run_languages
 from unrolled.bench.process import BenchProcess
 from unrolled.bench.workloads import VOCAB_SIZE
 from unrolled.display import plural
@@ -236,15 +237,35 @@ def encoding(rounds: int) -> dict[str, Any]:
     return {f"megabytes_per_second_{name}": rate for name, rate in rates.items()}
 
 
+def learn_cells(options: BenchOptions) -> list[dict[str, Any]]:
+    """Return one row a cell: its loss after some time on a text, medians over seeds; draw the picture, if one is wanted."""
+    cells = choose("--cells", options.cells, CELLS)
+    seconds = (options.seconds or learning.DEFAULT_SECONDS) * (QUICK_SHARE if options.quick else 1)
+    logger.info(f"loss of each cell after {seconds:g} s on {options.text}, in nats per character, median of {options.seeds}")
+    rows = []
+    for cell in cells:
+        seeds = range(options.seed, options.seed + options.seeds)
+        runs = [learning.train_unrolled(options.text, seconds, seed, cell=cell) for seed in seeds]
+        runs.sort(key=lambda run: run["carried"])
+        rows.append({"cell": cell} | runs[len(runs) // 2])
+        row = rows[-1]
+        logger.info(
+            f"  {cell:<24} {row['carried']:.4f}  {row['parameters']:>9,} parameters, {row['tokens_per_second']:>9,.0f} tokens/s"
+        )
+    if options.svg:
+        write_atomic(Path(options.svg), loss_curves_svg({row["cell"]: row["curve"] for row in rows}).encode())
+    return rows
+
+
 def learn(options: BenchOptions) -> list[dict[str, Any]]:
     """Return one row a contender: its curve, and its losses at the end; draw the picture, if one is wanted."""
-    rows = []
+    rows, seconds = [], options.seconds or learning.DEFAULT_SECONDS
     logger.info(
-        f"loss after {options.seconds:g} s on {options.text}, in nats per character: with the context carried on, "
+        f"loss after {seconds:g} s on {options.text}, in nats per character: with the context carried on, "
         f"in windows of {learning.WINDOW} (the GPT: of its 64)"
     )
     for name, contender in learning.CONTENDERS.items():
-        row = {"name": name} | contender(options.text, options.seconds, options.seed)
+        row = {"name": name} | contender(options.text, seconds, options.seed)
         carried_text = "      " if row["carried"] is None else f"{row['carried']:.4f}"
         logger.info(f"  {name:<28} {carried_text}  {row['windowed']:.4f}   {row['parameters']:>9,} parameters")
         rows.append(row)
@@ -259,6 +280,8 @@ BENCHMARKS: dict[str, Callable[[BenchOptions], Any]] = {
     "sampling": lambda options: sampling(options.rounds),
     "encoding": lambda options: encoding(options.rounds),
     "learning": learn,
+    "languages": run_languages,
+    "cells": learn_cells,
     "busy": lambda options: busy.training_steps(options.rounds),
 }
 

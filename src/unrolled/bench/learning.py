@@ -32,6 +32,7 @@ EVAL_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 Curve = list[tuple[float, float]]
 """Seconds of learning, and nats per character."""
 
+DEFAULT_SECONDS = 60.0
 WINDOW = 256
 MIN_TRAIN_TOKENS = 50 * 51
 """Tokens of one batch of the tutorials: 50 columns of 50 steps."""
@@ -51,7 +52,14 @@ class CurveCallback(NullProgress):
 def train_unrolled(text: str, seconds: float, seed: int, **settings: Any) -> dict[str, Any]:
     """Train with the defaults, changed by `settings`; return the curve and the losses at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        values = {"minutes": seconds / 60, "out": str(Path(folder) / "run"), "seed": seed, "eval_tokens": 2**31, **settings}
+        values = {
+            "minutes": seconds / 60,
+            "init_from": "none",
+            "out": str(Path(folder) / "run"),
+            "seed": seed,
+            "eval_tokens": 2**31,
+            **settings,
+        }
         preset = values.pop("preset", None)
         callback = CurveCallback()
         result = launch.start_run(TrainRequest.build((text,), values, "bench", preset), callback).train()
@@ -59,7 +67,7 @@ def train_unrolled(text: str, seconds: float, seed: int, **settings: Any) -> dic
             raise Interrupted("the benchmark was stopped", result.stop_signal)
         model = load(result.model)
         losses = {"carried": model.evaluate().nats, "windowed": model.evaluate(window=WINDOW).nats}
-    return {"curve": callback.curve, "parameters": result.parameters, **losses}
+    return {"curve": callback.curve, "parameters": result.parameters, "tokens_per_second": result.tokens_per_second, **losses}
 
 
 def train_plain_lstm(text: str, seconds: float, seed: int) -> dict[str, Any]:

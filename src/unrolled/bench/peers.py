@@ -62,10 +62,42 @@ class TransformerBlock(nn.Module):
         query, key, value = (
             projection.view(batch_size, steps, self.num_heads, -1).transpose(1, 2) for projection in projections
         )
+        query, key = self.add_positions(query), self.add_positions(key)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).reshape(batch_size, steps, width))
         out: Tensor = x + self.narrow(F.gelu(self.mlp_in(self.mlp_norm(x))))
         return out
+
+    def add_positions(self, projection: Tensor) -> Tensor:
+        """Return queries or keys `(B, heads, T, D)` with their positions: here as they are."""
+        return projection
+
+
+class RotaryBlock(TransformerBlock):
+    """A block with rotary position embeddings (Su et al. 2021): pairs of numbers are rotated by an angle that grows with t."""
+
+    def add_positions(self, projection: Tensor) -> Tensor:
+        first, second = projection.chunk(2, -1)
+        size = first.shape[-1]
+        rates = 10_000 ** (-torch.arange(size, dtype=projection.dtype) / size)
+        angles = torch.arange(projection.shape[-2], dtype=projection.dtype).unsqueeze(-1) * rates
+        cos, sin = torch.cos(angles), torch.sin(angles)
+        return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
+class RotaryTransformer(nn.Module):
+    """A small Transformer with rotary positions that labels every symbol of a string, given those up to it."""
+
+    def __init__(self, num_symbols: int, num_labels: int, width: int, num_layers: int, num_heads: int = 2) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_symbols, width)
+        self.blocks = nn.Sequential(*(RotaryBlock(width, num_heads) for _ in range(num_layers)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, num_labels)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return logits `(T, B, labels)` for ids `(T, B)`."""
+        out: Tensor = self.head(self.norm(self.blocks(self.embedding(ids.T))))
+        return out.transpose(0, 1)
 
 
 class SmallGPT(nn.Module):

@@ -13,6 +13,8 @@ from unrolled.tables.column_text import open_column
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
+from unrolled.text.recoding import recode
+from unrolled.text.tokenizer import tokenizer_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,8 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
             options |= {"test_fraction": 0.0, "split_by": "row" if is_table else "order", "normalize": "none"}
         request = TrainRequest.build(inputs, options, str(run.path / "config.json"))
         request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
-        return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"])}
+        vocabulary = {"vocabulary": config["vocabulary"]} if "vocabulary" in config else {}
+        return request, {"cache_key": str(config["cache_key"]), "content_hash": str(config["content_hash"]), **vocabulary}
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise ModelError(f"{run.path / 'config.json'} is not that of a run this version can use: {error}.") from error
 
@@ -45,6 +48,8 @@ def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
     key = str(origin["cache_key"])
     try:
         corpus = None if "-" in request.inputs else open_text(request)
+        if corpus is not None and "vocabulary" in origin:  # that of a base model, with what the text added
+            corpus = recode(corpus, tokenizer_from_json(origin["vocabulary"]))
     except DataError as error:
         corpus = cached_corpus(key)
         if corpus is None:

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from unrolled.atomic_io import TMP_MARK, atomic_dir, make_dir, remove_dir, remove_tmp, storage_error, write_atomic
 from unrolled.checkpoints.array_file import MODEL_FILE_NAME
 from unrolled.checkpoints.format_1 import upgrade_config
+from unrolled.datasets.base_models import base_model_path
+from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import ModelError, UsageError, did_you_mean
 
 if TYPE_CHECKING:  # the models of a run are read and written with torch, the folder is not
@@ -196,7 +198,9 @@ def require_free(path: Path) -> None:
 
 
 def find_model(path: Path) -> Path:
-    """Return the model file that `RUN` names: a run folder, a checkpoint's folder, or a model file."""
+    """Return the model file that `RUN` names: a run folder, a checkpoint's folder, a model file, or `builtin:NAME`."""
+    if str(path).startswith(PREFIX):
+        return base_model_path(str(path))
     if os.path.isfile(path):  # `Path.is_file` raises for a name that is too long
         return path
     if os.path.isfile(path / MODEL_FILE_NAME):

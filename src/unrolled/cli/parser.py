@@ -17,6 +17,7 @@ import typing
 from typing import Any, Literal, NoReturn
 
 from unrolled.errors import UsageError, did_you_mean
+from unrolled.option_fields import KEYWORD_FLAGS
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
 from unrolled.printable import printable
 
@@ -99,9 +100,12 @@ class CommandParser(argparse.ArgumentParser):
             if field.metadata["is_list"]:
                 kwargs = {"action": "append", "metavar": kwargs["metavar"]}
                 self._list_names.append(field.name)
-            group.add_argument(flag_name(field.name), help=help_text, **kwargs)
+            group.add_argument(flag_name(field.name), dest=field.name, help=help_text, **kwargs)
             self._old_values |= {(flag_name(field.name), old): new for old, new in field.metadata["old_values"].items()}
             self._old_names |= {flag_name(name): flag_name(field.name) for name in field.metadata["old_names"]}
+            self._old_names |= (
+                {f"--{field.name.replace('_', '-')}": flag_name(field.name)} if field.name in KEYWORD_FLAGS else {}
+            )
 
     def parse_cli_values(self, argv: list[str]) -> dict[str, Any]:
         """Return the typed values, by field name. An unknown flag is a `UsageError` that names the nearest flag."""

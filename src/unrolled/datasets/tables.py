@@ -5,6 +5,7 @@
     languages       the names in Babel (the Unicode Consortium's CLDR): a name -> its language
     dates           dates that Babel writes in the formats of hundreds of locales -> ISO 8601
     python-tokens   Python's standard library: code -> the class of every character
+    parity, ...     the formal languages of `formal_languages`: a string -> the label of every symbol
 
 Rows are made on demand, always the same in the same order for the same packages (and fonts, and Python). No row is in both
 parts (`train`, `test`) of a table.
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.datasets.cldr import dates, languages
+from unrolled.datasets.formal_languages import LANGUAGES, language_rows
 from unrolled.datasets.glyphs import glyphs
 from unrolled.datasets.stdlib import python_sources
 from unrolled.errors import DataError
@@ -165,4 +167,5 @@ TABLES: dict[str, BuiltinTable] = {
         ("written", "iso", "locale"), "written:text", "iso:text", "babel", _requires("babel", "babel", dates)
     ),
     "python-tokens": BuiltinTable(("code", "classes"), "code:text", "classes:labels", "", _python_tokens),
+    **{name: BuiltinTable(("string", "labels"), "string:text", "labels:labels", "", language_rows(name)) for name in LANGUAGES},
 }

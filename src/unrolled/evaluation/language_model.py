@@ -112,6 +112,7 @@ def evaluate(
     char_starts: npt.NDArray[np.bool_] | None = None,
     check: Callable[[], None] = lambda: None,
     logit_scale: float | None = None,
+    in_order: bool = False,
 ) -> Evaluation:
     """Return the mean loss of `model` on `ids`.
 
@@ -125,6 +126,7 @@ def evaluate(
         char_starts: `(V,)`, True for tokens that begin a character; if None, every token is a character.
         check: Called between batches; it may raise to stop the evaluation.
         logit_scale: Multiply the logits by this, and return the derivatives of the loss by it too.
+        in_order: Read the text as one row from its beginning to its end, for a model that learns while it reads.
 
     Raises:
         ValueError: There are fewer than two tokens.
@@ -134,10 +136,13 @@ def evaluate(
     scorer = scoring_model(model, machine)
     if window is not None:
         batches, context = _window_batches(ids, window, eos_id), f"window={window}"
-    elif eos_id is not None and max_document_length is not None and max_document_length <= MAX_ROW_LENGTH:
+    elif not in_order and eos_id is not None and max_document_length is not None and max_document_length <= MAX_ROW_LENGTH:
         batches, context = length_sorted_batches(ids, eos_id, MAX_COLUMNS * CHUNK_STEPS, max_tokens), "document"
     else:
-        batches, context = _column_batches(ids, eos_id, max_tokens), "carried" if eos_id is None else "document"
+        batches, context = (
+            _column_batches(ids, eos_id, max_tokens, 1 if in_order else MAX_COLUMNS),
+            "carried" if eos_id is None else "document",
+        )
     with scorer.inference():
         sums, num_tokens, num_chars, error = _accumulate_loss(scorer, batches, char_starts, check, logit_scale)
     nats, slope, curvature = (value / max(1, num_chars) for value in sums)
@@ -209,13 +214,13 @@ def ratio_standard_error(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.f
     return float(np.sqrt(np.square(residuals).sum() * len(sums) / (len(sums) - 1)) / counts.sum())
 
 
-def _column_batches(ids: Ids, eos_id: int | None, max_tokens: int | None) -> Iterator[Batch]:
+def _column_batches(ids: Ids, eos_id: int | None, max_tokens: int | None, max_columns: int) -> Iterator[Batch]:
     """Read the text in batch columns, each warmed up on the tokens before it."""
     reader, num_targets = IdReader(ids), len(ids) - 1
     num_columns = max(
         1,
         min(
-            MAX_COLUMNS,
+            max_columns,
             num_targets // MIN_COLUMN_TOKENS
             if max_tokens is None or max_tokens >= num_targets
             else max_tokens // SUBSAMPLE_SPAN,

@@ -256,7 +256,8 @@ class Predictor:
         texts = []
         for row, weights, cell in zip(hypotheses, attention, cells, strict=True):
             words = source.cell_tokens(cell)
-            copies = {step: words[int(weights[step].argmax())] for step in np.flatnonzero(row.ids == target.unk_id).tolist()}
+            own = weights[:, : len(words)]  # the steps of other source columns follow
+            copies = {step: words[int(own[step].argmax())] for step in np.flatnonzero(row.ids == target.unk_id).tolist()}
             texts.append(target.tokenizer.detokenize(row.ids.tolist(), copies))
         return texts
 

@@ -46,7 +46,8 @@ CodePoints = npt.NDArray[Any]
 class SurprisalScorer:
     """One model that scores the blocks of a text in order, with or without clamped units.
 
-    `documents` is the model's kind of document, as of the option; `machine` is as for `scoring_model`.
+    `documents` is the model's kind of document, as of the option; `machine` is as for `scoring_model`. With `in_order`, the
+    text is one row, for a model that learns while it reads.
     """
 
     model: Network | LanguageModel
@@ -54,6 +55,8 @@ class SurprisalScorer:
     documents: str
     machine: DeviceConfig | None = None
     clamps: Sequence[Clamp] = ()
+    in_order: bool = False
+    _state: Any = None
     _context: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @functools.cached_property
@@ -75,7 +78,9 @@ class SurprisalScorer:
             self._context = np.array([eos_id])
         all_ids = np.concatenate([self._context, ids])
         with self._scorer.inference():
-            if self._is_short_documents(all_ids, eos_id):
+            if self.in_order:
+                nats = self._losses_in_order(all_ids, len(self._context), eos_id)
+            elif self._is_short_documents(all_ids, eos_id):
                 nats = self._document_losses(all_ids, eos_id or 0)
             else:
                 nats = self._column_losses(all_ids, len(self._context), eos_id)
@@ -83,6 +88,19 @@ class SurprisalScorer:
         bits = nats[-len(ids) :] / math.log(2) if len(ids) else np.zeros(0)
         bits[~is_known] = UNKNOWN_BITS
         return bits, is_known
+
+    def _losses_in_order(self, ids: npt.NDArray[np.int64], first: int, eos_id: int | None) -> Bits:
+        """Return the nats of each of ids `(N,)`, nan before `first`; each is read once, and the state is kept."""
+        nats = np.full(len(ids), np.nan)
+        first_input = max(first - 1, 0)
+        if len(ids) - first_input < 2:
+            return nats
+        inputs, targets = ids[first_input:-1, None], ids[first_input + 1 :, None]
+        state = self._scorer.initial_state(1) if self._state is None else self._state
+        resets = None if eos_id is None else inputs == eos_id
+        losses, self._state = self._scorer.token_losses(inputs, targets, state, resets)
+        nats[first_input + 1 :] = losses[:, 0]
+        return nats
 
     def _is_short_documents(self, ids: npt.NDArray[np.int64], eos_id: int | None) -> bool:
         """Return whether the block consists of whole, short documents."""

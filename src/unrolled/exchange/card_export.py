@@ -9,6 +9,7 @@ import numpy as np
 
 from unrolled import __version__
 from unrolled.exchange.export_job import ExportJob, ExportResult
+from unrolled.runtime.text_network import GATE_NAMES, TextNetwork
 
 MEMORY_TOKENS = 2000
 """Tokens of the sample that is searched for copies of the training text."""
@@ -77,7 +78,7 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
             f"- {unit}-level", "---", "",
             f"# {_line(job.title)}", "",
             f"{_line(job.description)}, trained with unrolled {__version__}. The next token is predicted from a state of "
-            f"{network.hidden_size} numbers a layer{', twice (h and c)' if network.cell == 'lstm' else ''}.", "",
+            f"{_state_size(network)}.", "",
             "## Data", "",
             f"{_line(str(job.command)) or 'Not known: the model file is not in its run folder.'}", "",
             "The figures are of the validation split, by which the checkpoint was selected, unless they say otherwise.", "",
@@ -90,6 +91,13 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
             "repeats what the training text contains, personal data and offensive passages included.", "",
         ]
     )  # fmt: skip
+
+
+def _state_size(network: TextNetwork) -> str:
+    """Say how large the state is; that of cells which only torch can run is not known here."""
+    if network.cell not in GATE_NAMES:
+        return "fixed size"
+    return f"{network.hidden_size} numbers a layer{', twice (h and c)' if network.cell == 'lstm' else ''}"
 
 
 def _line(text: str) -> str:

@@ -11,7 +11,7 @@ T and B are free in inputs and outputs. The temperature of the model is part of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +123,7 @@ class _TableGraph(GraphBuilder):
         """Add a recurrent node that begins with zeros; return its outputs `(T, B, H)`."""
         keys = ("weight_ih", "weight_hh", "bias", "bias_hh")
         arrays = {key: _array(getattr(cell, key)) for key in keys if getattr(cell, key, None) is not None}
-        layer = TextLayer(GATE_NAMES[self.cell], **arrays)
+        layer = TextLayer(GATE_NAMES[self.cell], **cast(Any, arrays))
         inputs = [x, *self.recurrent_weights(prefix, self.cell, layer)]
         y = self.recurrent(self.cell, inputs, [f"{prefix}.Y"], layer.weight_hh.shape[1])
         return self.node("Squeeze", [y, self.axis[1]], [f"{prefix}.y"])

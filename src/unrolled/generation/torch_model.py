@@ -18,7 +18,7 @@ from unrolled.errors import ModelError
 from unrolled.nn.cells import CELLS, map_state, unroll_by_step
 from unrolled.nn.clamp import clamped
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM
+from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import Doubles, Floats, Ids, LanguageModel, Mask, State
@@ -68,6 +68,8 @@ def as_text_model_file(path: Path, text_model: TextModel) -> TextModelFile:
     """
     arrays = {name: torch.from_numpy(array) for name, array in text_model.network.arrays().items()}
     try:
+        if parameter_count(text_model.tokenizer.vocab_size, text_model.options) != text_model.network.num_parameters:
+            raise ValueError("the weights are not those of its options")  # before anything larger than the file is built
         with torch.random.fork_rng(devices=[]):
             network = RecurrentLM(text_model.tokenizer.vocab_size, text_model.options).eval()
         network.load_state_dict(arrays, assign=True)
@@ -105,7 +107,7 @@ class TorchModel(LanguageModel):
         return self.model.initial_state(rows)
 
     def repeat_row(self, state: State, rows: int) -> State:
-        return map_state(lambda s: s.expand(rows, -1).contiguous(), state)
+        return map_state(lambda s: s.expand(rows, *s.shape[1:]).contiguous(), state)
 
     def step(self, ids: Ids, state: State) -> tuple[Floats, State]:
         logits, state = self.model.step(self._tensor(ids), state)

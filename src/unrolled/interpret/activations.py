@@ -158,7 +158,8 @@ def cell_activations(cell: GatedCell, xs: Tensor, state: State, ys: Tensor, rese
 
     Since all outputs are known, the gates of all steps are computed in one matrix product.
     """
-    previous_h = torch.cat([state.h.unsqueeze(0).to(ys.dtype), ys[:-1]])
+    first_h = state.h if "h" in state._fields else torch.zeros_like(ys[0])  # no gate of those cells depends on it
+    previous_h = torch.cat([first_h.unsqueeze(0).to(ys.dtype), ys[:-1]])
     if resets is not None:
         previous_h = previous_h * ~resets.unsqueeze(-1)
     gates = dict(zip(cell.gate_names, cell.gate_activations(xs, previous_h), strict=True))

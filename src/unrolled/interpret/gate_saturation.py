@@ -16,7 +16,7 @@ CLOSED_BELOW, OPEN_ABOVE = 0.1, 0.9
 """A gate is closed (left-saturated) below the first value, and open (right-saturated) above the second."""
 
 NUM_BINS = 40
-SIGMOID_GATES = ("i", "f", "o", "r", "z")
+SIGMOID_GATES = ("i", "f", "o", "r", "z", "a", "b")
 """Gates with values in 0 to 1; the candidates g and n are in -1 to 1."""
 
 
@@ -40,10 +40,13 @@ def gate_saturation(activations: Activations) -> dict[str, npt.NDArray[np.float6
 
 
 def activation_histograms(activations: Activations) -> list[Histogram]:
-    """Return a histogram of each layer's h, and of tanh of an LSTM's cell state c, over all units."""
+    """Return a histogram of each layer's h, and of tanh of an LSTM's cell state c, over all units.
+
+    The outputs of some cells have no bounds: the first and last bins have all values beyond -1 and 1.
+    """
     values_by_name = {"h": activations.h} | ({} if activations.c is None else {"tanh c": np.tanh(activations.c)})
     return [
-        Histogram(f"{name}, layer {layer}", -1.0, 1.0, np.histogram(values[:, layer], NUM_BINS, (-1.0, 1.0))[0])
+        Histogram(f"{name}, layer {layer}", -1.0, 1.0, np.histogram(np.clip(values[:, layer], -1, 1), NUM_BINS, (-1.0, 1.0))[0])
         for name, values in values_by_name.items()
         for layer in range(values.shape[1])
     ]

@@ -14,7 +14,7 @@ from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
 from unrolled.models.base import TrainedModel
 from unrolled.nn.unit_clamp import parse_clamp
-from unrolled.option_rules import refuse_unused
+from unrolled.option_rules import check_adaptation, refuse_unused
 from unrolled.options import (
     EvaluateOptions,
     ExplainOptions,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from unrolled.analysis.explain_text import ExplainResult
     from unrolled.analysis.report_data import WrittenReport
     from unrolled.analysis.score_text import ScoredText
+    from unrolled.analysis.text_session import TextSession
     from unrolled.checkpoints.model_file import TextModelFile
     from unrolled.evaluation.language_model import Evaluation
     from unrolled.evaluation.line_surprisal import ScoringStream
@@ -143,7 +144,7 @@ class Model(TrainedModel):
         from unrolled.analysis.novel_samples import draw_samples
 
         settings = self._sample_options(prompt, options)
-        for sample in draw_samples(self.session, settings, resolve_seed(settings)):
+        for sample in draw_samples(self._session_for(settings), settings, resolve_seed(settings)):
             yield NotebookSample(**vars(sample), to_html=lambda text: self.score(text)._repr_html_())
 
     @keyword_arguments(SampleOptions, exclude=NOT_IN_STREAMS)
@@ -185,10 +186,15 @@ class Model(TrainedModel):
         return map(to_utf8, self._stream_raw(self._sample_options(prompt, options)))
 
     def _stream_raw(self, settings: SampleOptions) -> Iterator[str]:
-        clamps = [parse_clamp(unit) for unit in settings.clamp]
+        clamps, session = [parse_clamp(unit) for unit in settings.clamp], self._session_for(settings)
         return stream_text(
-            self.session.network, self.tokenizer, settings, resolve_seed(settings), clamps, self.session.sampling_precision
+            session.network, self.tokenizer, settings, resolve_seed(settings), clamps, session.sampling_precision
         )
+
+    def _session_for(self, settings: SampleOptions) -> TextSession:
+        """Return the session to draw samples from: with `adapt`, that of a copy that has learned from the prompt."""
+        check_adaptation(settings)
+        return self.session.adapted_to(settings.prompt) if settings.adapt else self.session
 
     def _sample_options(self, prompt: str, options: Mapping[str, Any]) -> SampleOptions:
         settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
@@ -244,9 +250,9 @@ class Model(TrainedModel):
 
         return evaluate_text(self.session, inputs, from_dict(EvaluateOptions, options, "evaluate"))
 
-    @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it"})
+    @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it", "adapt": "evaluate() has it"})
     def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
-        """Return the losses of n-gram models, xz and the uniform distribution on the text that `evaluate` takes.
+        """Return the losses of n-gram models, compressors and the uniform distribution on the text that `evaluate` takes.
 
         Args:
             inputs: Files, folders or `builtin:NAME`; none: the run's own text.
@@ -270,7 +276,7 @@ class Model(TrainedModel):
         ids, corpus, split = select_split(self.session, inputs, settings)
         continues_training = not inputs and split == "validation"
         return measure_baselines(
-            self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text
+            self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text, True
         )
 
     def trace(self, text: str, clamp: Sequence[str] = ()) -> Activations:
@@ -298,18 +304,19 @@ class Model(TrainedModel):
         result = record_activations(self.network, self.session.tokenize(text), [parse_clamp(unit) for unit in clamp])
         return NotebookActivations(**vars(result))
 
-    def score(self, text: str, clamp: Sequence[str] = ()) -> ScoredText:
+    def score(self, text: str, clamp: Sequence[str] = (), adapt: bool = False) -> ScoredText:
         """Return how surprising each token of a text is.
 
         Args:
             text: The text, T tokens.
             clamp: Hidden units to set to a constant, each as "LAYER.UNIT=VALUE".
+            adapt: Whether the model goes on learning while it reads; the model itself does not change.
 
         Returns:
             A ScoredText: `bits` `(T,)`, nan for a token without context; `bits_per_character`, the mean.
 
         Raises:
-            UsageError: A clamp names no unit of the model.
+            UsageError: A clamp names no unit of the model, or clamp and adapt are given.
 
         Example:
             >>> model.score("The cat").bits.shape
@@ -317,7 +324,7 @@ class Model(TrainedModel):
         """
         from unrolled.analysis.score_text import score_text
 
-        return score_text(self.session, text, [parse_clamp(unit) for unit in clamp])
+        return score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
 
     @keyword_arguments(
         ScoreOptions,

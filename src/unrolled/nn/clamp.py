@@ -16,8 +16,8 @@ from unrolled.nn.unit_clamp import Clamp, check_clamps
 class ClampedCell(Cell):
     """A cell with some units clamped: `h = where(mask, values, h)` after each step; `mask` and `values` are `(B or 1, H)`.
 
-    The layers above and the next step read the clamped `h`. The cell state `c` of an LSTM is not changed; it has no effect
-    on a clamped `h`.
+    The layers above and the next step read the clamped `h`, the output. The cell state `c` of an LSTM is not changed; it has
+    no effect on a clamped `h`. Of a cell whose state has no `h`, only the output is clamped.
     """
 
     def __init__(self, cell: GatedCell, mask: Tensor, values: Tensor) -> None:
@@ -29,9 +29,9 @@ class ClampedCell(Cell):
         return self.cell.initial_state(batch_size)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        _, next_state = self.cell.step(x, state)
-        h = torch.where(self.mask, self.values.to(next_state.h.dtype), next_state.h)
-        return h, next_state._replace(h=h)
+        y, next_state = self.cell.step(x, state)
+        y = torch.where(self.mask, self.values.to(y.dtype), y)
+        return y, next_state._replace(h=y) if "h" in next_state._fields else next_state
 
 
 @contextlib.contextmanager
@@ -56,7 +56,7 @@ def clamped(stack: Stack, clamps: Sequence[Clamp], batch_size: int = 1) -> Itera
 
 def _clamp_tensors(cell: GatedCell, clamps: list[Clamp], batch_size: int) -> tuple[Tensor, Tensor]:
     """Return the mask of clamped units and their values, each `(batch_size, H)`."""
-    values = cell.weight_hh.new_zeros(batch_size, cell.hidden_size)
+    values = cell.weight_ih.new_zeros(batch_size, cell.hidden_size)
     mask = torch.zeros_like(values, dtype=torch.bool)
     for clamp in clamps:
         rows = slice(None) if clamp.row is None else clamp.row

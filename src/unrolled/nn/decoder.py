@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.nn.attention import Attention, lengths_to_mask
-from unrolled.nn.cells import CELLS, State, map_state, state_tensors
+from unrolled.nn.cells import CELLS, State, map_state
 from unrolled.nn.encoder import UnkDropout
 from unrolled.nn.stack import EMBEDDING_INIT_SCALE, Stack, StackState
 from unrolled.options import ModelOptions
@@ -72,8 +72,12 @@ class Decoder(nn.Module):
         self.stack = Stack(list(cells), options.dropout, residual=True)
         self.attention = nn.ModuleList([Attention(width) for _ in cells] if attention else [])
         self.context_proj = nn.Linear(width, width)
-        num_state_tensors = len(state_tensors(self.stack.initial_state(1)))
-        self.init_state_proj = nn.Linear(width, num_state_tensors * width)
+        self.is_projected = [
+            cell.projected_states is None or name in cell.projected_states
+            for cell in cells
+            for name in cell.initial_state(1)._fields
+        ]
+        self.init_state_proj = nn.Linear(width, sum(self.is_projected) * width) if any(self.is_projected) else None
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size + 1))
 
@@ -84,12 +88,13 @@ class Decoder(nn.Module):
         return EncoderMemory(keys, values, lengths_to_mask(lengths, len(memory)), pooled)
 
     def initial_state(self, memory: EncoderMemory) -> DecoderState:
-        """Return the state before the first token, computed from the pooled vector."""
+        """Return the state before the first token, computed from the pooled vector; other parts of it are zero."""
         batch_size = len(memory.pooled)
-        chunks = iter(
-            torch.tanh(self.init_state_proj(memory.pooled)).float().chunk(len(state_tensors(self.stack.initial_state(1))), -1)
-        )
-        layers = map_state(lambda s: next(chunks).contiguous(), self.stack.initial_state(batch_size))
+        layers = self.stack.initial_state(batch_size)
+        if self.init_state_proj is not None:
+            projected = torch.tanh(self.init_state_proj(memory.pooled)).float()
+            chunks, is_projected = iter(projected.chunk(sum(self.is_projected), -1)), iter(self.is_projected)
+            layers = map_state(lambda s: next(chunks).contiguous() if next(is_projected) else s, layers)
         previous_ids = torch.full((max(1, self.line_length), batch_size), self.bos_id, device=memory.pooled.device)
         return DecoderState(layers, previous_ids)
 

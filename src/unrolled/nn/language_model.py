@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.network_shapes import embedding_dim
-from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, LSTMCell, State
+from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, State
 from unrolled.nn.loss import cross_entropy
 from unrolled.nn.stack import EMBEDDING_INIT_SCALE, Stack, StackState, TokenDropout, find_dropouts, seed_dropouts
 from unrolled.options import ModelOptions
@@ -75,8 +75,7 @@ class RecurrentLM(nn.Module):
             if "norm" not in name:
                 nn.init.uniform_(weight, -UNIFORM_INIT_BOUND, UNIFORM_INIT_BOUND)
         for cell in self.cells():
-            if isinstance(cell, LSTMCell):
-                cell.open_forget_gate()
+            cell.init_gates()
 
     def embedding_matrix(self) -> Tensor:
         """Return the vectors of all ids, `(V, E)`; the identity matrix for one-hot inputs."""

@@ -60,6 +60,8 @@ class TextLayer:
     """`(H,)`"""
     norm_bias: Floats | None = None
     """`(H,)`"""
+    others: Mapping[str, Floats] = field(default_factory=dict)
+    """All arrays of a cell that is not in `GATE_NAMES`, by name; those above are empty then."""
 
     def gate(self, name: str) -> dict[str, Floats]:
         """Return the rows of one gate: `weight_ih` `(H, I)`, `weight_hh` `(H, H)`, `bias` and `bias_hh` `(H,)`; no copies.
@@ -111,7 +113,9 @@ class TextNetwork:
         arrays = {"embedding.weight": self.embedding, "head.weight": self.head_weight, "head.bias": self.head_bias}
         for index, layer in enumerate(self.layers):
             prefix = f"stack.layers.{index}."
-            arrays |= {f"{prefix}cell.{name}": getattr(layer, name) for name in ("weight_ih", "weight_hh", "bias", "bias_hh")}
+            names = ("weight_ih", "weight_hh", "bias", "bias_hh")
+            cell_arrays = layer.others or {name: getattr(layer, name) for name in names}
+            arrays |= {f"{prefix}cell.{name}": array for name, array in cell_arrays.items()}
             arrays |= {f"{prefix}norm.weight": layer.norm_weight, f"{prefix}norm.bias": layer.norm_bias}
         return {name: array for name, array in arrays.items() if array is not None}
 
@@ -181,16 +185,19 @@ def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelO
     Raises `ValueError` if the names or shapes are not those of the options; `UsageError` as `embedding_dim` does.
     """
     gate_names = GATE_NAMES.get(options.cell, ())
-    num_gates = len(gate_names) or len(arrays["stack.layers.0.cell.bias"]) // options.hidden
-    expected = text_network_shapes(vocab_size, num_gates, options)
-    if {name: array.shape for name, array in arrays.items()} != expected:
+    expected, given = text_network_shapes(vocab_size, len(gate_names), options), {n: a.shape for n, a in arrays.items()}
+    if not gate_names:  # torch knows the arrays of its other cells, and compares them when it builds the network
+        expected, given = ({n: s for n, s in shapes.items() if ".cell." not in n} for shapes in (expected, given))
+    if given != expected:
         raise ValueError("the weights are not those of its options")
     layers = []
     for index in range(options.layers):
-        names = {
-            key: f"stack.layers.{index}.cell.{key}" for key in ("weight_ih", "weight_hh", "bias", "bias_hh")
-        } | {f"norm_{key}": f"stack.layers.{index}.norm.{key}" for key in ("weight", "bias")}  # fmt: skip
-        layers.append(TextLayer(gate_names, **{key: arrays[name] for key, name in names.items() if name in arrays}))
+        prefix = f"stack.layers.{index}."
+        norm: dict[str, Any] = {f"norm_{key}": arrays.get(f"{prefix}norm.{key}") for key in ("weight", "bias")}
+        cell: dict[str, Any] = {
+            n.removeprefix(f"{prefix}cell."): array for n, array in arrays.items() if n.startswith(f"{prefix}cell.")
+        }
+        layers.append(TextLayer(gate_names, **cell, **norm) if gate_names else TextLayer((), *_NO_ARRAYS, **norm, others=cell))
     return TextNetwork(
         options.cell,
         tuple(layers),
@@ -199,6 +206,9 @@ def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelO
         arrays.get("embedding.weight"),
         options.residual,
     )
+
+
+_NO_ARRAYS = (np.empty((0, 0), np.float32), np.empty((0, 0), np.float32), np.empty(0, np.float32))
 
 
 def _to_float32(array: npt.NDArray[Any]) -> Floats:

@@ -17,7 +17,6 @@ from unrolled.checkpoints.model_file import load_model
 from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run, require_free
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
-from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import Displayed, plural
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
@@ -28,10 +27,12 @@ from unrolled.options import MachineOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
+from unrolled.training.automatic_base import open_with_base
 from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, run_config
+from unrolled.training.run_names import find_started_run, unused_run_dir
 from unrolled.training.tasks.base import FinalEvaluation, TrainingTask
 from unrolled.training.tasks.series import open_table_task, reopen_table_task
 from unrolled.training.tasks.text import TextTask
@@ -162,7 +163,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     """Start a new run. The run folder is written only after data, settings and machine have been checked."""
     request, process_group = request.check(), join()
     callback = callback if process_group.is_main else NullProgress()
-    if process_group.restarts and (started_run := _find_started_run(request)) is not None:
+    if process_group.restarts and (started_run := find_started_run(request)) is not None:
         return resume_run(started_run, {}, callback)
     path = None if request.run.out is None else Path(request.run.out)
     if path is not None and process_group.is_main:
@@ -171,7 +172,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
-    task = _open_task(request, process_group)
+    request, task = open_with_base(request, is_table(request), machine, lambda opened: _open_task(opened, process_group))
     request, machine = _apply_recipe_on_all_ranks(request, task, machine, process_group)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
@@ -181,7 +182,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     name = process_group.broadcast_str(
         lambda: str(
             Run.create(
-                path or _unused_run_dir(request.inputs), run_config(request, task.origin, environment(machine, kernels, task))
+                path or unused_run_dir(request.inputs), run_config(request, task.origin, environment(machine, kernels, task))
             ).path
         )
     )
@@ -319,17 +320,6 @@ def _shardable_batches(task: TrainingTask, request: TrainRequest, process_group:
     return batches
 
 
-def _find_started_run(request: TrainRequest) -> Path | None:
-    """Return the run that these processes began before torchrun restarted them; None if it has no checkpoint yet."""
-    if request.run.out:
-        run_dirs = [Path(request.run.out)]
-    else:
-        run_dirs = sorted(
-            Path("runs").glob(f"{_run_name(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True
-        )
-    return next((path for path in run_dirs if Run(path).checkpoints()), None)
-
-
 def _apply_recipe_on_all_ranks(
     request: TrainRequest, task: TrainingTask, machine: DeviceConfig, process_group: ProcessGroup
 ) -> tuple[TrainRequest, DeviceConfig]:
@@ -367,21 +357,3 @@ def _apply_recipe(request: TrainRequest, task: TrainingTask, machine: DeviceConf
         machine_options = dataclasses.replace(request.machine, threads=machine.threads)  # for a resume
         request = dataclasses.replace(request, machine=machine_options)
     return request, machine
-
-
-def _unused_run_dir(inputs: tuple[str, ...]) -> Path:
-    """Return `runs/NAME` with the name of the first input, and a number appended if it exists."""
-    stem = _run_name(inputs)
-    path = Path("runs") / stem
-    number = 2
-    while path.exists():
-        path = Path("runs") / f"{stem}-{number}"
-        number += 1
-    return path
-
-
-def _run_name(inputs: tuple[str, ...]) -> str:
-    """Return the name of a run, from its first input."""
-    name = inputs[0]
-    stem = name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
-    return {"-": "stdin"}.get(name, stem) or "text"

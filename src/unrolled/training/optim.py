@@ -165,6 +165,8 @@ class MatrixGroup:
 class Muon(AdamW):
     """Muon (Jordan et al. 2024) for the square matrices of the recurrent weights, one per gate; AdamW for all other weights.
 
+    Of cells without recurrent weights, it is for the square matrices of the input weights.
+
     The update of each matrix is its momentum, replaced by the nearest orthogonal matrix. Three polynomial steps compute it, as
     one batched product over all matrices of the model.
     """
@@ -177,11 +179,11 @@ class Muon(AdamW):
         super().__init__(model, options, process_group)
         names = list(self.weights)
         square = {name for name in names if name.endswith("weight_hh")}
-        square |= {
-            name
-            for name in names
-            if name.endswith("weight_ih") and self.weights[name].shape == self.weights[name.removesuffix("ih") + "hh"].shape
-        }
+        for name in names:
+            if name.endswith("weight_ih"):
+                weight, recurrent = self.weights[name], self.weights.get(name.removesuffix("ih") + "hh")
+                is_square = len(weight) % weight.shape[1] == 0 if recurrent is None else weight.shape == recurrent.shape
+                square |= {name} if is_square else set()
         self._adamw_indices = [i for i, name in enumerate(names) if name not in square]
         by_size: dict[int, list[int]] = {}
         for index in (i for i, name in enumerate(names) if name in square):

@@ -32,6 +32,9 @@ def run_config(request: TrainRequest, origin: dict[str, Any], environment_values
     options = request.to_dict() | {"stop_after": None}
     if request.table.validation is not None and not request.table.validation.startswith(PREFIX):
         options["validation"] = str(Path(request.table.validation).absolute())
+    base = request.training.init_from
+    if base is not None and base != "none" and not base.startswith(PREFIX):
+        options["init_from"] = str(Path(base).absolute())
     explicit = sorted(request.explicit)
     return {
         "format": 3, "inputs": inputs, **origin, "options": options, "explicit_options": explicit,

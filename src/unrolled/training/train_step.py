@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unrolled.errors import ModelError, is_out_of_memory
-from unrolled.nn.cells import State, map_state, state_tensors
+from unrolled.nn.cells import State, keep_rows, map_state, state_tensors
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.sequence_model import Network
 from unrolled.options import TrainingOptions
@@ -94,9 +94,9 @@ class TrainStep:
         if reset_prob == 0:
             return self.carried_state
         total_rows = len(state_tensors(self.carried_state)[0]) * self.process_group.world_size
-        keep_mask = torch.rand(total_rows, 1, generator=torch.Generator().manual_seed(seed)) >= reset_prob
+        keep_mask = torch.rand(total_rows, generator=torch.Generator().manual_seed(seed)) >= reset_prob
         keep_mask = keep_mask[self.process_group.shard_slice(total_rows)].to(self.machine.device)
-        return map_state(lambda s: s * keep_mask, self.carried_state)
+        return keep_rows(self.carried_state, keep_mask)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a step changes except the weights: the optimizer state and the carried state, of all processes."""

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -27,11 +27,12 @@ from unrolled.options import TrainRequest
 from unrolled.text.batching import AnyBatch, BatchSource
 from unrolled.training.callbacks import Progress, ProgressCallback
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
-from unrolled.training.schedule import Budget, BudgetUsed, eval_fractions, learning_rate, make_budget
+from unrolled.training.schedule import Budget, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.thread_control import ThreadControl
 from unrolled.training.train_step import TrainStep
+from unrolled.training.trainer_state import TrainerState
 
 logger = logging.getLogger(__name__)
 
@@ -43,31 +44,6 @@ DIVERGENCE_RATIO = 1.2
 
 LOG_EVERY = 10
 """Steps between two records in metrics.jsonl."""
-
-
-@dataclass
-class TrainerState:
-    """The state of the loop, saved in every checkpoint. `best_nats` is the lowest validation loss, in nats per loss unit.
-
-    `cursor` is the position in the batches. `first_nats` is the training loss of the first steps. `rollbacks` counts how often
-    training diverged and went back: each halves the learning rate. `logit_scale` is the result of the last calibration.
-    """
-
-    used: BudgetUsed = field(default_factory=BudgetUsed)
-    cursor: dict[str, int] = field(default_factory=dict)
-    evals: int = 0
-    last_eval_step: int = 0
-    best_nats: float | None = None
-    best_step: int = 0
-    train_nats: float | None = None
-    first_nats: float | None = None
-    rollbacks: int = 0
-    logit_scale: float = 1.0
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> TrainerState:
-        """Build the state from the JSON value of a checkpoint."""
-        return TrainerState(**{**value, "used": BudgetUsed(**value["used"])})
 
 
 @contextlib.contextmanager
@@ -118,6 +94,12 @@ class Trainer:
         """Fraction of the budget that is used."""
         return self.budget.progress(self.state.used)
 
+    @property
+    def patience_used(self) -> bool:
+        """Whether the validation loss did not fall for as many evaluations as `--patience` allows."""
+        patience = self.run_options.patience
+        return patience is not None and self.state.evals_without_progress >= patience
+
     def train(self) -> int | None:
         """Train until the budget is used; return None, or the number of the signal that stopped it (0: `stop_after`).
 
@@ -140,15 +122,15 @@ class Trainer:
                 return self._stop_signal
 
     def _train_steps(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> int | None:
-        """Train until the budget is used and return None, or until `stop_after` and return 0."""
-        while self.budget_fraction < 1:
+        """Train until the budget or the patience is used and return None, or until `stop_after` and return 0."""
+        while self.budget_fraction < 1 and not self.patience_used:
             save_due = self._timed_step(iterator, stop)
             self.callback.on_step(self.current_progress)
             if self.state.used.steps % LOG_EVERY == 0:
                 self._log()
             self._raise_if_stopped()
             self._evaluate_if_due(stop)
-            if self.state.used.steps == self.run_options.stop_after and self.budget_fraction < 1:
+            if self.state.used.steps == self.run_options.stop_after and self.budget_fraction < 1 and not self.patience_used:
                 self.save()
                 return 0
             if save_due:
@@ -291,13 +273,16 @@ class Trainer:
             self._last_save_step = -1
 
     def _evaluate_in_main_process(self, stop: StopSignals) -> None:
-        """Evaluate in the main process, and tell all processes if a signal interrupted it."""
+        """Evaluate in the main process, and let all know whether a signal interrupted it, and how long nothing has improved."""
         if self.process_group.is_main:
             try:
                 self._evaluate(stop.check)
             except Interrupted as stopped:
                 self._stop_signal = stopped.exit_code - 128
-        if self.process_group.all_reduce_sum([float(self._stop_signal or 0)])[0]:
+        stalled = float(self.state.evals_without_progress * self.process_group.is_main)
+        is_stopped, stalled = self.process_group.all_reduce_sum([float(self._stop_signal or 0), stalled])
+        self.state.evals_without_progress = round(stalled)
+        if is_stopped:
             self._stop_signal = self._stop_signal or STOP_SIGNALS[-1]
             self._raise_if_stopped()
 
@@ -314,8 +299,10 @@ class Trainer:
         if val_nats is not None and not math.isfinite(val_nats):
             raise self._divergence_error(step, val_nats)
         if val_nats is None or state.best_nats is None or val_nats < state.best_nats:
-            state.best_nats, state.best_step = val_nats, step
+            state.best_nats, state.best_step, state.evals_without_progress = val_nats, step, 0
             self.run.save_best(self.model_file(logit_scale))
+        else:
+            state.evals_without_progress += 1
         self.model.eval()
         try:
             text = self.task.sample(self.model, self.machine, self.run_options.sample_length, check)

@@ -40,7 +40,8 @@ class ExplorerData:
         num_layers: L.
         hidden_size: H.
         signals: Name to `(T, L*H)`, "h" (the hidden state, in -1..1) first. Then, depending on the cell: "c" (cell state,
-            unbounded, displayed as its tanh), gates "i", "f", "o", "r", "z" (in 0..1), candidates "g", "n" (in -1..1).
+            unbounded, displayed as its tanh), gates "i", "f", "o", "r", "z", "a", "b" (in 0..1), candidates "g", "n"
+            (displayed in -1..1).
         bits: `(T,)` the surprisal of each token; NaN for a token without context.
         vocab_texts: The text of each of the V tokens of the vocabulary.
         top_ids: `(T, K)` the most probable next tokens after each token, in descending order.

@@ -15,7 +15,7 @@ import numpy as np
 
 from unrolled.views.html_page import render_page
 
-STYLES = ("shared/page.css", "report/report.css")
+STYLES = ("shared/page.css", "report/drawings.css", "report/report.css")
 SCRIPT = "report/main.js"
 BODY = "report/report.html"
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from html import escape
 
-COLORS = ("#c0392b", "#2c7fb8", "#7f8c8d", "#27ae60", "#8e44ad", "#e67e22")
+COLORS = (
+    "#c0392b", "#2c7fb8", "#7f8c8d", "#27ae60", "#8e44ad", "#e67e22", "#16a085", "#d35490", "#8d6e63", "#1a237e", "#9e9d24",
+    "#00acc1", "#5d4037", "#212121",
+)  # fmt: skip
 WIDTH, HEIGHT = 760.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 60.0, 230.0, 20.0, 50.0
 
@@ -24,7 +28,7 @@ def loss_curves_svg(curves: dict[str, list[tuple[float, float]]]) -> str:
 
     elements = [_axes(to_pixels, max_seconds, min_nats, max_nats)]
     labels: list[tuple[float, str, str]] = []
-    for color, (name, curve) in zip(COLORS, curves.items(), strict=False):
+    for color, (name, curve) in zip(itertools.cycle(COLORS), curves.items(), strict=False):
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (to_pixels(*point) for point in curve if point[1] <= max_nats))
         elements.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2.5"/>')
         labels.append((to_pixels(*curve[-1])[1], f"{name}  {curve[-1][1]:.3f}", color))

@@ -8,7 +8,8 @@ Examples:
   unrolled eval runs/book --split validation the one used for model selection
   unrolled eval runs/book other.txt          another text
   unrolled eval runs/book --window 256       to compare with windowed models
-  unrolled eval runs/book --baselines        with n-grams, xz and uniform
+  unrolled eval runs/book --baselines        with n-grams, compressors and uniform
+  unrolled eval runs/book --adapt            and learning while it reads
   unrolled eval runs/questions test.csv      a table with both columns
 """
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("eval", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.add_argument("run", metavar="RUN", help="Run folder, model file, or builtin:english.")
     parser.add_argument("input", metavar="INPUT", nargs="*", default=[], help="Texts, or one table (default: the run's own).")
     parser.add_options("evaluation", EvaluateOptions)
     parser.add_options("machine", MachineOptions)
@@ -55,26 +56,35 @@ def run(argv: list[str]) -> int:
         refuse_unused(options, settings, {"order": "is for --baselines"})
     with MessageHandler(print_note, "unrolled.models"), MessageHandler(print_note, "unrolled.analysis"):
         result = model.evaluate(*inputs, **accepted_options(model.evaluate, settings))
+        adapted = result if options.adapt else None
+        if adapted is not None:
+            result = model.evaluate(*inputs, **accepted_options(model.evaluate, settings | {"adapt": False}))
         baselines = (
             model.baselines(*inputs, **accepted_options(model.baselines, settings)) if settings.get("baselines") else None
         )
     if result.num_unknown:
         print_note(f"left out: {plural(result.num_unknown, 'character')} of the text, never seen in training")
     if as_json:
-        print_json(_result_to_json(result, baselines))
-        return 0
+        print_json(_result_to_json(result, adapted, baselines))
+    else:
+        _print_result(result, adapted, baselines, is_own_text=not inputs)
+    return 0
+
+
+def _print_result(result: Evaluation, adapted: Evaluation | None, baselines: Baselines | None, is_own_text: bool) -> None:
     loss_text = f"{result.nats:.4f} nats, {result.bits:.4f} bits per character"
     error = "" if result.standard_error is None else f" (standard error {result.standard_error / math.log(2):.4f} bits)"
     split = "the text" if result.split == "all" else f"the {result.split} split"
     print(f"{loss_text}{error} over {plural(result.num_chars, 'character')} of {split} ({result.context})")
-    if result.split == "validation" and not inputs:
+    if adapted is not None:
+        print(f"{adapted.nats:.4f} nats, {adapted.bits:.4f} bits per character with --adapt, learning while it reads")
+    if result.split == "validation" and is_own_text:
         print_note("the validation split was used to select the step and the temperature: its loss is a little too low")
     if baselines is not None:
         print(baselines.to_text(result.nats))
-    return 0
 
 
-def _result_to_json(result: Evaluation, baselines: Baselines | None) -> dict[str, Any]:
+def _result_to_json(result: Evaluation, adapted: Evaluation | None, baselines: Baselines | None) -> dict[str, Any]:
     return {
         "nats_per_character": result.nats,
         "bits_per_character": result.bits,
@@ -84,6 +94,7 @@ def _result_to_json(result: Evaluation, baselines: Baselines | None) -> dict[str
         "context": result.context,
         "baselines": {} if baselines is None else baselines.to_json(),
         "unknown": result.num_unknown,
+        **({} if adapted is None else {"adapted_nats_per_character": adapted.nats, "adapted_bits_per_character": adapted.bits}),
     }
 
 

@@ -10,6 +10,7 @@ Examples:
   unrolled sample runs/names --count 20 --seed 3 --novel-only
   unrolled sample runs/book --clamp 1.22=-1
   unrolled sample runs/book --prompt-file begin.txt
+  unrolled sample builtin:english --prompt-file mine.txt --adapt
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _ESCAPE = re.compile(r"\\([nt\\])")
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("sample", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.add_argument("run", metavar="RUN", help="Run folder, model file, or builtin:english.")
     parser.add_value("--prompt-file", "FILE", "File with the text to continue, as it is; '-': standard input.")
     parser.add_options("sampling", SampleOptions)
     parser.add_options("machine", MachineOptions)

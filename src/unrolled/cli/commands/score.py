@@ -10,6 +10,7 @@ Examples:
   unrolled score runs/austen letter.txt --compare runs/bronte
   unrolled score runs/book --clamp 1.22=0        what a unit is worth, in bits
   unrolled score runs/book page.txt --html heat.html
+  unrolled score builtin:english letter.txt --adapt
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
+from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import MachineOptions, ScoreOptions
 from unrolled.output_paths import check_outputs
@@ -39,7 +41,7 @@ MAX_PAGE_LINES = 1000
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("score", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
+    parser.add_argument("run", metavar="RUN", help="Run folder, model file, or builtin:english.")
     parser.add_argument(
         "input", metavar="INPUT", nargs="?", default=None, help="A text, a folder, or '-' (default: validation split)."
     )
@@ -60,7 +62,7 @@ def run(argv: list[str]) -> int:
 
     model = load(run_path, **machine_settings)
     check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
-    scoring = model.scoring(input_name, compare=options.compare, clamp=options.clamp, encoding=options.encoding)
+    scoring = model.scoring(input_name, **accepted_options(model.scoring, settings))
     with MessageHandler(print_note, "unrolled.analysis"):
         _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
     return 0

@@ -12,6 +12,7 @@ Examples:
   unrolled train images.csv --source file:image --target caption
   unrolled train builtin:dates
   unrolled train book.txt --minutes 10 --hidden 512
+  unrolled train poems.txt --from builtin:english
   unrolled train names.txt --documents line
   cat *.log | unrolled train - --tokens bytes
   unrolled train book.txt --preset char-rnn

@@ -1,6 +1,6 @@
-"""torch's fused recurrent layers: oneDNN on CPUs, cuDNN on NVIDIA GPUs.
+"""torch's fused recurrent layers: oneDNN on CPUs, cuDNN on NVIDIA GPUs. Other cells have `unroll_fused`, in torch's operations.
 
-They cannot reset the state within a sequence, so a chunk is cut at its resets and run in segments.
+The fused layers cannot reset the state within a sequence, so a chunk is cut at its resets and run in segments.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from unrolled.nn.cells import (
     LSTMState,
     RNNCell,
     State,
+    keep_rows,
     map_state,
     to_dense,
     unroll_by_step,
@@ -32,7 +33,9 @@ _FUSED_LAYERS = {RNNCell: torch.rnn_tanh, GRUCell: torch.gru, LSTMCell: torch.ls
 
 def unsupported_reason(cell: Cell) -> str | None:
     """Say why torch's layers cannot run this cell, or return None if they can."""
-    return None if type(cell) in _FUSED_LAYERS else f"torch has no fused layer for {type(cell).__name__}"
+    return (
+        None if type(cell) in _FUSED_LAYERS or cell.has_fused_unroll else f"torch has no fused layer for {type(cell).__name__}"
+    )
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
@@ -45,8 +48,10 @@ def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -
         raise ValueError(f"The torch kernel unrolls gated cells; got {type(cell).__name__}.")
     if xs.shape[0] == 0:
         return unroll_by_step(cell, xs, state, resets)  # torch's layers need at least one step
-    device_type = cell.weight_hh.device.type
-    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else cell.weight_hh.dtype
+    if cell.has_fused_unroll:
+        return cell.unroll_fused(xs, state, resets)
+    device_type = cell.weight_ih.device.type
+    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else cell.weight_ih.dtype
     reason = unsupported_reason(cell)
     if reason is not None:
         raise ValueError(f"The torch kernel cannot unroll this cell: {reason}.")
@@ -58,8 +63,7 @@ def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -
         outputs = []
         for start, stop in _segments(resets, len(xs)):
             if resets is not None:
-                keep = ~resets[start].unsqueeze(-1)  # (B, 1)
-                state = map_state(lambda s, keep=keep: s * keep, state)
+                state = keep_rows(state, ~resets[start])
             ys, state = _run_fused(cell, xs[start:stop], state, weights)
             outputs.append(ys)
         return torch.cat(outputs) if len(outputs) > 1 else outputs[0], map_state(

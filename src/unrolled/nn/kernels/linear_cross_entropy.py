@@ -52,7 +52,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         )  # fmt: skip
         dweight, _ = weight_gradients(0, dlogits, packed_xs, None, padded_vocab, threads)
         ctx.gradients = (dxs.view(ys.shape), dweight[0, :vocab_size, :hidden_size], sum_parts(dbias)[:vocab_size])
-        return sum(block.sum() for block in losses.split(SERIAL_SUM)) / num_targets
+        return torch.stack([block.sum() for block in torch.split(losses, SERIAL_SUM)]).sum() / num_targets
 
     @staticmethod
     @once_differentiable

@@ -50,7 +50,7 @@ def relative_error(cell: GatedCell, kernel: str, dtype: torch.dtype, batch_size:
     cell whose input and hidden sizes are equal is run as a residual layer with layer norm, which is the same code and more.
     Errors are fractions of the norm of the expected tensor; `nan` if any value is.
     """
-    device, generator = cell.weight_hh.device, torch.Generator().manual_seed(0)
+    device, generator = cell.weight_ih.device, torch.Generator().manual_seed(0)
     shape = (table_rows, cell.input_size) if table_rows else (steps, batch_size, cell.input_size)
     xs = torch.randn(*shape, generator=generator).to(device)
     ids = torch.randint(max(table_rows, 1), (steps, batch_size), generator=generator).to(device)

@@ -23,6 +23,7 @@ from unrolled.nn.kernels.select import set_kernel
 from unrolled.option_rules import check_table_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Array, Cell, display_text
+from unrolled.tables.column import MAX_BASELINE_ROWS
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
@@ -174,6 +175,10 @@ class TableTask:
         if splits.note:
             logger.log(self._log_level, splits.note)
         return splits.train, splits.validation, splits.test
+
+    def training_cells(self) -> list[tuple[Cell, Cell]]:
+        """Return the source and target cells of the training rows, at most the first `MAX_BASELINE_ROWS`."""
+        return _cells_of(self.table, self.spec, self.dataset.read_rows[self.train_rows[:MAX_BASELINE_ROWS]].tolist())
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""

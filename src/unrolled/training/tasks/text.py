@@ -29,9 +29,12 @@ from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainR
 from unrolled.tables.table_files import has_table_suffix, open_table
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, is_encoded_jointly
+from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import TOKENIZERS, Ids
 from unrolled.training.diagnosis import diagnose
+from unrolled.training.fine_tuning import choose_fine_tuning_options, describe_fine_tuning, require_common_tokens
+from unrolled.training.grown_model import grow_model, grow_tokenizer
 from unrolled.training.recipe import TextStats, choose_text_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import measure_throughput
@@ -57,8 +60,12 @@ class TextTask:
 
     loss_unit = "character"
 
-    def __init__(self, corpus: Corpus, options: DataOptions, seed: int, source: str | None = None) -> None:
-        self.corpus, self.source = corpus, source
+    def __init__(
+        self, corpus: Corpus, options: DataOptions, seed: int, source: str | None = None, base: TextModelFile | None = None
+    ) -> None:
+        self.corpus, self.source, self.base = corpus, source, base
+        self.init_from: str | None = None
+        """The base that the run started from; `base` is None when it goes on."""
         self._check_corpus()
         min_tokens = 2 if corpus.tokenizer.eos_id is None else 3
         splits = corpus.split(options, seed)
@@ -78,10 +85,24 @@ class TextTask:
         task.log_summary()
         return task
 
+    def start_from(self, base: TextModelFile, request: TrainRequest) -> TextTask:
+        """Return the same task for a model that starts from the weights of `base` and knows its characters too."""
+        require_common_tokens(request.training.init_from, base.tokenizer, self.corpus.tokenizer)
+        tokenizer = grow_tokenizer(base.tokenizer, self.corpus.tokenizer, request.training.shrink_vocabulary)
+        if num_new := len(set(tokenizer.token_strings()) - set(base.tokenizer.token_strings())):
+            logger.info(
+                f"the vocabulary grows by {plural(num_new, 'character')} that {request.training.init_from} does not know"
+            )
+        task = TextTask(recode(self.corpus, tokenizer), request.data, request.training.seed, self.source, base)
+        task.init_from = request.training.init_from
+        return task
+
     @classmethod
     def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TextTask:
         """Read the text of a run again."""
-        return cls(reopen_corpus(request, origin), request.data, request.training.seed, request.table.source)
+        task = cls(reopen_corpus(request, origin), request.data, request.training.seed, request.table.source)
+        task.init_from = request.training.init_from if "vocabulary" in origin else None
+        return task
 
     @staticmethod
     def is_opened_jointly(request: TrainRequest) -> bool:
@@ -113,9 +134,11 @@ class TextTask:
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""
         stats = TextStats(tokens=len(self.train) - 1, vocab_size=self.corpus.tokenizer.vocab_size)
-        request, message = choose_text_options(
-            request, stats, lambda candidate: self.throughput(candidate, machine), machine.world_size
-        )
+        measure = functools.partial(self.throughput, machine=machine)
+        if self.base is not None:
+            request, message = choose_fine_tuning_options(request, stats, measure)
+        else:
+            request, message = choose_text_options(request, stats, measure, machine.world_size)
         if message:
             logger.info(message)
         return request
@@ -139,7 +162,9 @@ class TextTask:
         return machine.device.type == "cpu" and (kernels != "native" or native.depends_on_threads(machine.dtype))
 
     def build_model(self, request: TrainRequest) -> RecurrentLM:
-        """Draw a new network."""
+        """Return a network with random weights, or those of the base."""
+        if self.base is not None:
+            return grow_model(self.base, self.corpus.tokenizer, request.model)
         return RecurrentLM(self.corpus.tokenizer.vocab_size, request.model)
 
     def batches(self, options: TrainingOptions) -> BatchSource:
@@ -172,7 +197,8 @@ class TextTask:
     @property
     def origin(self) -> dict[str, Any]:
         """The digest of the text, and the key of its encoded copy in the cache."""
-        return {"content_hash": self.corpus.content_hash, "cache_key": self.corpus.cache_key}
+        vocabulary = {} if self.init_from is None else {"vocabulary": self.corpus.tokenizer.to_json()}
+        return {"content_hash": self.corpus.content_hash, "cache_key": self.corpus.cache_key, **vocabulary}
 
     def evaluate(
         self, model: RecurrentLM, machine: DeviceConfig, request: TrainRequest, check: StopCheck, logit_scale: float
@@ -226,7 +252,10 @@ class TextTask:
         train, val = self._evaluate(model, machine, self.train, limit).nats, None
         if self.validation is not None:
             val = self._evaluate(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit)).nats
-        diagnosis = diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
+        if self.init_from is not None:
+            diagnosis = describe_fine_tuning(self.init_from, train, val)
+        else:
+            diagnosis = diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
         if self.test is None:
             return FinalEvaluation(val, diagnosis)
         test = self._evaluate(model, machine, self.test, max(FINAL_EVAL_TOKENS, limit))

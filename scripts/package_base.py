@@ -1,0 +1,144 @@
+"""Write a base model and its card into the package, from a run of scripts/train_base.py.
+
+The weights are rounded to bfloat16, and the card has what was measured of the result.
+
+    python scripts/package_base.py runs/english english --validation validation.txt --books README.md --words WORDS
+
+`--books` is a Markdown file with a table `| title | author | ...` of the books of the corpus under a heading `## Train`, and
+one of the validation text under `## Validation`; `--words` is a list of words, one a line (Debian: wamerican).
+"""
+
+import argparse
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import unrolled
+from unrolled.checkpoints.model_file import TextModelFile, load_text_model, save_checked
+from unrolled.datasets.base_models import FOLDER
+from unrolled.evaluation.language_model import evaluate
+from unrolled.evaluation.memorization import matching_statistics
+
+SAMPLE_CHARS = 10_000
+EVAL_CHARS = 200_000
+COPY_LENGTH = 60
+"""A passage of this many characters that stands in the training text is memorized."""
+
+
+def main() -> None:
+    """Convert the weights, measure the packaged model, and write its card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("name", help="name of the model, as in builtin:NAME")
+    for flag in ("--validation", "--books", "--words"):
+        parser.add_argument(flag, required=True)
+    arguments = parser.parse_args()
+    path = FOLDER / f"{arguments.name}.safetensors"
+    trained = unrolled.load(arguments.run, threads=1)
+    model_file = load_text_model(trained.path)
+    model_file = dataclasses.replace(
+        model_file, history={key: model_file.history[key] for key in ("steps", "epochs", "seconds")}
+    )
+    write(path, model_file)
+    packaged = unrolled.load(path, threads=1)
+    corpus, _ = packaged.session.corpus((arguments.validation,))
+    after = evaluate(packaged.session.scoring_model(), None, corpus.ids, max_tokens=EVAL_CHARS)
+    write(path, dataclasses.replace(model_file, history=model_file.history | {"val_nats": after.nats}))
+    sample = packaged.sample(length=SAMPLE_CHARS, seed=1)
+    train_ids, _ = trained.session.train_and_held_out()
+    lengths = matching_statistics(train_ids, packaged.tokenizer.encode(sample)[0])
+    facts = {
+        "bits": after.bits, "nats": after.nats, "error": after.standard_error, "longest": int(lengths.max()),
+        "memorized": share_in_passages(lengths), "known_words": share_of_known_words(sample, Path(arguments.words)),
+        "read": model_file.history["epochs"] * (len(train_ids) - 1), "train_chars": len(train_ids),
+    }  # fmt: skip
+    titles = books(Path(arguments.books).read_text("utf-8"))
+    path.with_suffix(".md").write_text(card(arguments.name, packaged, facts, *titles), "utf-8")
+    print(facts)
+
+
+def write(path: Path, model_file: TextModelFile) -> None:
+    """Write a model file with its weights in bfloat16."""
+    weights = {name: weight.to(torch.bfloat16) for name, weight in model_file.model.state_dict().items()}
+    save_checked(path, weights, model_file.metadata())
+
+
+def share_in_passages(lengths: np.ndarray) -> float:
+    """Return the share of a sample in passages of `COPY_LENGTH` characters or more, from the longest match at each position."""
+    covered = np.zeros(len(lengths), dtype=bool)
+    for start in np.flatnonzero(lengths >= COPY_LENGTH):
+        covered[start : start + lengths[start]] = True
+    return float(covered.mean())
+
+
+def share_of_known_words(text: str, words_path: Path) -> float:
+    """Return the share of the words of a text that stand in a list; words with an apostrophe count by what is before it."""
+    known = {word.strip().lower() for word in words_path.read_text("utf-8").splitlines()}
+    words = [word.lower() for word in re.findall(r"[A-Za-z]+", text)]
+    return sum(word in known for word in words) / max(1, len(words))
+
+
+def books(text: str) -> tuple[list[str], list[str]]:
+    """Return the books of the training and of the validation text, each as `title (author)`."""
+
+    def rows(heading: str) -> list[str]:
+        section = text.split(f"\n## {heading}", 1)[1].split("\n## ")[0]
+        cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in section.splitlines() if line[:1] == "|"]
+        return [f"{row[0]} ({row[1]})" for row in cells[2:]]
+
+    return rows("Train"), rows("Validation")
+
+
+def card(name: str, model: unrolled.Model, facts: dict[str, float], train: list[str], validation: list[str]) -> str:
+    """Return the card of a base model in Markdown."""
+    options = model.text_model.options
+    return f"""\
+# builtin:{name}
+
+A recurrent language model of English prose and verse in single characters: {options.layers} layers of
+{options.hidden} LSTM units, {model.parameters:,} parameters in bfloat16, {model.tokenizer.vocab_size} characters.
+`unrolled sample builtin:{name}` writes with it, `unrolled train TEXT --from builtin:{name}` goes on from it.
+
+## Loss
+
+{facts["bits"]:.3f} bits ({facts["nats"]:.4f} nats) per character of the validation text, standard error
+{facts["error"]:.4f} nats, on {EVAL_CHARS:,} characters spread evenly over it. It is five books by authors who are not
+in the training text, which were not used to select anything. Of the words of a sample of {SAMPLE_CHARS:,} characters,
+{facts["known_words"]:.1%} stand in Debian's list of words, wamerican.
+
+## Memorization
+
+{facts["memorized"]:.1%} of the sample lies in passages of {COPY_LENGTH} characters or more that stand in the training
+text word for word; the longest such passage has {facts["longest"]} characters.
+
+## Training
+
+`scripts/train_base.py`: the default recipe, with one pass over the text that ended after {facts["read"] / 1e6:.1f} of
+its {facts["train_chars"] / 1e6:.1f} million characters ({facts["read"] / facts["train_chars"]:.0%}),
+{model.history["steps"]:,} steps in {model.history["seconds"] / 60:.0f} minutes of one thread on a busy machine, the
+rate falling to zero. A longer training of the same network would be better: `python scripts/train_base.py TEXT --out
+runs/{name} --minutes MINUTES --threads THREADS` trains one, and goes on where it was stopped; `python
+scripts/package_base.py` puts it in the place of this one.
+
+## What it must not be used for
+
+It continues text in the manner of books of the 18th to the early 20th century, with their views and prejudices, some
+of them offensive. It knows nothing, and states nothing reliably: do not use it for information, advice, decisions
+about people, or to pass its text off as written by a person or by one of these authors. It has read no modern English
+and no other language.
+
+## Data
+
+Books in the public domain: all authors and named translators died before 1926.
+
+Training: {"; ".join(train)}.
+
+Validation: {"; ".join(validation)}.
+"""
+
+
+if __name__ == "__main__":
+    main()

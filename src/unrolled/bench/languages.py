@@ -1,0 +1,242 @@
+"""What a state can hold: every cell and a small Transformer on formal languages, trained on short strings, tested on long ones.
+
+All have two layers and about as many parameters as an LSTM of `LSTM_UNITS` units, and learn for the same time: seconds of one
+processor, so that other work on the machine changes nothing. The clock runs while a step is taken, not while strings are made.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import statistics
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unrolled.atomic_io import write_atomic
+from unrolled.bench.peers import RotaryTransformer
+from unrolled.datasets.formal_languages import LANGUAGES, TRAIN_LENGTHS, UNSCORED, LabeledString
+from unrolled.errors import UsageError, did_you_mean
+from unrolled.nn.cells import CELLS, GatedCell
+from unrolled.nn.kernels.select import set_kernel
+from unrolled.nn.stack import Stack
+from unrolled.options import BenchOptions
+from unrolled.views.svg_accuracy import accuracy_svg
+
+logger = logging.getLogger(__name__)
+
+TRANSFORMER = "transformer"
+"""The model that is no cell, for comparison."""
+
+DEFAULT_SECONDS, QUICK_SHARE = 8.0, 0.25
+LSTM_UNITS = 32
+NUM_LAYERS = 2
+BATCH_SIZE = 64
+TEST_LENGTHS = (40, 64, 128, 256)
+LONG_LENGTH = 1000
+NUM_TEST_STRINGS = 128
+PEAK_LR, WARMUP, DECAY_FROM = 5e-3, 0.02, 0.5
+"""The learning rate, and the shares of the time in which it rises to it and from which on it falls to zero."""
+
+FIRST_LENGTH, ADVANCE_AT, FULL_LENGTH_AT = 6, 0.95, 0.5
+"""Curriculum: the longest string at first; the accuracy at which it grows by one; the share of the time at which it is full."""
+
+IGNORED = -100
+
+
+class SequenceTagger(nn.Module):
+    """Embedding, two residual layers of a cell, and a linear layer: a label for each symbol."""
+
+    def __init__(self, cell: str, num_symbols: int, num_labels: int, units: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_symbols, units)
+        self.stack = Stack([CELLS[cell](units, units) for _ in range(NUM_LAYERS)], residual=True)
+        self.head = nn.Linear(units, num_labels)
+
+    def cells(self) -> list[GatedCell]:
+        """Return the cells, the first layer first."""
+        return [cast(GatedCell, layer.cell) for layer in self.stack.layer_list()]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return logits `(T, B, labels)` for ids `(T, B)`."""
+        ys, _ = self.stack.unroll(self.embedding(ids), self.stack.initial_state(ids.shape[1]))
+        return cast(Tensor, self.head(ys))
+
+
+@dataclass
+class Encoder:
+    """The symbols and labels of a language as numbers, in the order in which strings of all lengths have them."""
+
+    symbols: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str) -> Encoder:
+        """Return the encoder of a language."""
+        rng, encoder = random.Random(0), cls()
+        for _ in range(300):
+            made = LANGUAGES[name].make(rng, rng.randint(*TRAIN_LENGTHS))
+            for symbol in made.symbols:
+                encoder.symbols.setdefault(symbol, len(encoder.symbols))
+            for label in made.labels:
+                if label != UNSCORED:
+                    encoder.labels.setdefault(label, len(encoder.labels))
+        return encoder
+
+    def batch(self, strings: Sequence[LabeledString]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ids, labels (`IGNORED`: none) and what is scored, each `(T, B)`; shorter strings are padded at their ends."""
+        shape = (max(len(made.symbols) for made in strings), len(strings))
+        ids, labels, scored = np.zeros(shape, np.int64), np.full(shape, IGNORED), np.zeros(shape, bool)
+        for row, made in enumerate(strings):
+            ids[: len(made.symbols), row] = [self.symbols[symbol] for symbol in made.symbols]
+            labels[: len(made.labels), row] = [self.labels.get(label, IGNORED) for label in made.labels]
+            scored[made.scored, row] = True
+        return torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(scored)
+
+
+def build(model: str, encoder: Encoder, seed: int) -> nn.Module:
+    """Return the network of a cell, or the Transformer, whose number of parameters is nearest to that of the LSTM."""
+    sizes = len(encoder.symbols), len(encoder.labels)
+
+    def make(name: str, units: int) -> nn.Module:
+        return RotaryTransformer(*sizes, units, NUM_LAYERS) if name == TRANSFORMER else SequenceTagger(name, *sizes, units)
+
+    def distance(units: int) -> int:
+        return abs(_num_parameters(make(model, units)) - target)
+
+    with torch.random.fork_rng(devices=[]):
+        target = _num_parameters(make("lstm", LSTM_UNITS))
+        units = min(range(8, 4 * LSTM_UNITS, 4), key=distance)
+        torch.manual_seed(seed)
+        network = make(model, units)
+    if isinstance(network, SequenceTagger):
+        set_kernel(cast(Any, network), "auto")
+    return network
+
+
+def _num_parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def train(network: nn.Module, language: str, encoder: Encoder, seconds: float, seed: int) -> int:
+    """Train for `seconds` of processor time on strings of 3 to 40 symbols, short ones first; return the number of steps."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LR, betas=(0.9, 0.99), weight_decay=0.01)
+    rng, longest, accuracy, elapsed, steps = random.Random(seed), float(FIRST_LENGTH), 0.0, 0.0, 0
+    while elapsed < seconds:
+        progress = elapsed / seconds
+        shortest, limit = TRAIN_LENGTHS
+        longest = max(longest, shortest + (limit - shortest) * progress / FULL_LENGTH_AT)
+        length = rng.randint(shortest, min(limit, int(longest)))
+        ids, labels, scored = encoder.batch([LANGUAGES[language].make(rng, length) for _ in range(BATCH_SIZE)])
+        started = time.process_time()
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK_LR * min(1.0, progress / WARMUP + 0.01, (1 - progress) / (1 - DECAY_FROM))
+        logits = network(ids)
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        elapsed, steps = elapsed + time.process_time() - started, steps + 1
+        correct = float((logits.argmax(-1) == labels)[scored].float().mean())
+        accuracy = 0.9 * accuracy + 0.1 * correct
+        if accuracy > ADVANCE_AT and length > longest - 4:
+            longest, accuracy = longest + 1, accuracy - 0.01
+    return steps
+
+
+@torch.no_grad()
+def accuracy_at(network: nn.Module, language: str, encoder: Encoder, length: int) -> float:
+    """Return the share of scored positions that are right, in strings of about `length` that are the same for every network."""
+    rng, right, total = random.Random(f"{language} {length}"), 0, 0
+    strings = [LANGUAGES[language].make(rng, length) for _ in range(NUM_TEST_STRINGS)]
+    for first in range(0, len(strings), 32):
+        ids, labels, scored = encoder.batch(strings[first : first + 32])
+        matches = (network(ids).argmax(-1) == labels)[scored]
+        right, total = right + int(matches.sum()), total + matches.numel()
+    return right / total
+
+
+def measure(language: str, model: str, seconds: float, seed: int, lengths: Sequence[int]) -> dict[str, Any]:
+    """Train one model on one language; return its accuracy at each length, and its size."""
+    encoder = Encoder.of(language)
+    network = build(model, encoder, seed)
+    steps = train(network, language, encoder, seconds, seed)
+    network.eval()
+    accuracy = {length: accuracy_at(network, language, encoder, length) for length in lengths}
+    return {"parameters": _num_parameters(network), "steps": steps, "accuracy": accuracy}
+
+
+def compare(
+    languages: Sequence[str], models: Sequence[str], seconds: float, seeds: Sequence[int], lengths: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each language and model: medians over seeds of the accuracy at each length."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # these networks are too small for more, and a second thread would count twice
+    try:
+        for language in languages:
+            for model in models:
+                runs = [measure(language, model, seconds, seed, lengths) for seed in seeds]
+                accuracy = {length: statistics.median(run["accuracy"][length] for run in runs) for length in lengths}
+                facts = {"language": language, "model": model, "parameters": runs[0]["parameters"]}
+                yield facts | {"steps": statistics.median(run["steps"] for run in runs), "accuracy": accuracy}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def format_table(rows: Sequence[dict[str, Any]], length: int) -> str:
+    """Return the accuracy at one length as a table: a line for each model, a column for each language."""
+    languages, models = (list(dict.fromkeys(row[key] for row in rows)) for key in ("language", "model"))
+    cells = {(row["model"], row["language"]): f"{row['accuracy'][length]:.2f}" for row in rows}
+    width = max(map(len, models))
+    lines = [" ".join([f"{f'length {length}':<{width}}", *languages])]
+    for model in models:
+        values = (f"{cells[model, language]:>{len(language)}}" for language in languages)
+        lines.append(" ".join([f"{model:<{width}}", *values]))
+    return "\n".join(lines)
+
+
+def run_languages(options: BenchOptions) -> list[dict[str, Any]]:
+    """Return the rows of `compare` for the languages and cells of `options`; log a line each and a table; draw the picture.
+
+    Raises `UsageError` for a language or a cell that does not exist.
+    """
+    languages = choose("--languages", options.languages, LANGUAGES)
+    models = choose("--cells", options.cells, (*CELLS, TRANSFORMER))
+    seconds = (options.seconds or DEFAULT_SECONDS) * (QUICK_SHARE if options.quick else 1)
+    lengths = TEST_LENGTHS if options.quick else (*TEST_LENGTHS, LONG_LENGTH)
+    seeds = range(options.seed, options.seed + options.seeds)
+    logger.info(
+        f"accuracy at {', '.join(map(str, lengths))} symbols, after {seconds:g} s of one processor, median of {len(seeds)}"
+    )
+    rows = []
+    for row in compare(languages, models, seconds, seeds, lengths):
+        rows.append(row)
+        accuracy = "  ".join(f"{value:.3f}" for value in row["accuracy"].values())
+        logger.info(
+            f"  {row['language']:<18} {row['model']:<24} {accuracy}  {row['parameters']:>7,} parameters, {row['steps']:,} steps"
+        )
+    logger.info(format_table(rows, TEST_LENGTHS[-1]))
+    if options.svg:
+        panels: dict[str, dict[str, dict[int, float]]] = {language: {} for language in languages}
+        for row in rows:
+            panels[row["language"]][row["model"]] = row["accuracy"]
+        write_atomic(Path(options.svg), accuracy_svg(panels).encode())
+    return rows
+
+
+def choose(flag: str, names: str | None, known: Collection[str]) -> list[str]:
+    """Return the names that a flag lists, separated by commas; all if there is none. Raises `UsageError` for an unknown one."""
+    chosen = list(known) if names is None else list(dict.fromkeys(name.strip() for name in names.split(",")))
+    for name in chosen:
+        if name not in known:
+            hint = did_you_mean(name, known) or "."
+            raise UsageError(f"{flag} has {name!r}, which is not known{hint} It takes names of: {', '.join(known)}.")
+    return chosen

@@ -1,0 +1,130 @@
+"""The base model of a training: the one that was named, or builtin:english for a small text that it reads well.
+
+A model of a small text from random weights ends near an n-gram model of it (benchmarks/LOG.md). So a base that reads the
+validation part better than such a model before any training, or after a few steps of it, is the better start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import unicodedata
+from collections.abc import Callable
+
+import numpy as np
+
+from unrolled.checkpoints.model_file import TextModelFile
+from unrolled.datasets.base_models import base_model_path
+from unrolled.evaluation.ngram import loss_by_order
+from unrolled.nn.device import DeviceConfig
+from unrolled.options import TrainRequest
+from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
+from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_settings, load_base
+from unrolled.training.recipe import fill_defaults
+from unrolled.training.tasks.base import TrainingTask
+from unrolled.training.tasks.text import TextTask
+from unrolled.training.train_step import TrainStep
+
+logger = logging.getLogger(__name__)
+
+AUTOMATIC_BASE = "builtin:english"
+
+MAX_TOKENS = 1_500_000
+"""Tokens of a training split above which no base is chosen: the longest text that was tried has 1.0 million."""
+
+MIN_LATIN_FRACTION = 0.9
+"""Fraction of the letters of the text that are Latin."""
+
+NGRAM_ORDER = 6
+TRIAL_STEPS = 20
+"""Steps of training after which the base is compared: seconds on one core."""
+
+
+def open_with_base(
+    request: TrainRequest, is_table: bool, machine: DeviceConfig, open_task: Callable[[TrainRequest], TrainingTask]
+) -> tuple[TrainRequest, TrainingTask]:
+    """Return a request with the settings of its base, if it has one, and its data, opened by `open_task`.
+
+    Raises what `load_base` and `adopt_settings` raise.
+    """
+    base = load_base(request, is_table)
+    task = open_task(request if base is None else adopt_settings(request, base))
+    if not isinstance(task, TextTask):
+        return request, task
+    if base is None:
+        request, base = choose_base(request, task, machine)
+    if base is None:
+        return request, task
+    request = adopt_settings(request, base)
+    return request, task.start_from(base, request)
+
+
+def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) -> tuple[TrainRequest, TextModelFile | None]:
+    """Return a request and the built-in base of its text, or the request as it is and None."""
+    if task.validation is None or not _may_have_base(request, task, machine):
+        return request, None
+    training = dataclasses.replace(request.training, init_from=AUTOMATIC_BASE)
+    candidate_request = dataclasses.replace(request, training=training)
+    candidate = load_base(candidate_request, is_table=False)
+    if candidate is None:
+        return request, None
+    candidate_request = adopt_settings(candidate_request, candidate)
+    vocab_size, held_out = task.corpus.tokenizer.vocab_size, np.asarray(task.validation[: request.run.eval_tokens])
+    own_nats = dict(loss_by_order(np.asarray(task.train), held_out, vocab_size, (NGRAM_ORDER,)))[NGRAM_ORDER]
+    base_nats = _trial(candidate_request, task.start_from(candidate, candidate_request), machine, own_nats)
+    if base_nats >= own_nats:
+        return request, None
+    logger.info(
+        f"{AUTOMATIC_BASE} reads the validation part at {base_nats / math.log(2):.2f} bits per character, an n-gram model of "
+        f"the text at {own_nats / math.log(2):.2f}: it is the start"
+    )
+    return candidate_request, candidate
+
+
+def _may_have_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) -> bool:
+    """Return whether all is left to the recipe, and the text is small, Latin, and has a part for validation."""
+    own_settings = {
+        *SHAPE_OPTIONS, *FINE_TUNING, "init_from", "initialization", "bptt", "schedule", "warmup", "weight_decay", "steps",
+        "epochs",
+    } & request.explicit  # fmt: skip
+    return (
+        request.training.init_from is None
+        and not own_settings
+        and request.data.tokens == "characters"
+        and request.data.normalize == "nfc"
+        and machine.world_size == 1
+        and len(task.train) <= MAX_TOKENS
+        and base_model_path(AUTOMATIC_BASE).is_file()
+        and latin_fraction(task.train, task.corpus.tokenizer) >= MIN_LATIN_FRACTION
+    )
+
+
+def latin_fraction(ids: Ids, tokenizer: Tokenizer) -> float:
+    """Return the fraction of the letters of a text, ids `(N,)`, that are Latin; 0 without letters."""
+    if not isinstance(tokenizer, CharTokenizer):
+        return 0.0
+    counts = np.bincount(np.asarray(ids), minlength=tokenizer.vocab_size)
+    letters = [(count, token) for count, token in zip(counts.tolist(), tokenizer.tokens, strict=False) if token.isalpha()]
+    latin = sum(count for count, token in letters if unicodedata.name(token, "").startswith("LATIN"))
+    return float(latin / max(1, sum(count for count, _ in letters)))
+
+
+def _trial(request: TrainRequest, task: TextTask, machine: DeviceConfig, goal: float) -> float:
+    """Return the validation loss of the base as it is or, if that is above `goal`, after a few steps; in nats per character."""
+    model = task.build_model(request).to(machine.device)
+
+    def loss() -> float:
+        model.eval()
+        nats: float | None = task.evaluate(model, machine, request, lambda: None, 1.0)[0]
+        return math.inf if nats is None else float(nats)
+
+    nats = loss()
+    if nats < goal:
+        return nats
+    options = fill_defaults(request, **FINE_TUNING).training
+    batches = task.batches(options)
+    step = TrainStep(model.train(), machine, options, batches.batch_size)
+    for index, batch in zip(range(TRIAL_STEPS), batches, strict=False):
+        step.step(batch, options.lr, index)
+    return loss()

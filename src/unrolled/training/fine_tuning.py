@@ -1,0 +1,145 @@
+"""Training that starts from a base model: its settings, which a run takes over, and the recipe for the others.
+
+The recipe has a low rate, a small batch, and few passes, since a model that trains on a small text for long forgets its
+language (benchmarks/LOG.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unrolled.checkpoints.model_file import TextModelFile, load_model
+from unrolled.checkpoints.run_dir import find_model
+from unrolled.errors import DataError, UsageError
+from unrolled.network_shapes import embedding_dim
+from unrolled.options import TrainRequest, flag_name
+from unrolled.text.tokenizer import CharTokenizer, Tokenizer
+from unrolled.training.recipe import SMALL_TEXT_TOKENS, TextStats, describe_epochs, fill_defaults
+from unrolled.training.schedule import make_budget
+
+NO_BASE = "none"
+"""The value of --from for a network with random weights."""
+
+SHAPE_OPTIONS = ("cell", "layers", "hidden", "embedding", "residual", "two_biases")
+"""Settings of the network that are those of the base model."""
+
+FINE_TUNING = {"optimizer": "adamw", "lr": 2e-3, "batch": 8, "dropout": 0.1, "token_dropout": 0.0, "state_reset_prob": 0.03}
+"""What the recipe chooses, where it was not given."""
+
+SMALL_TEXT = {"lr": 1e-3, "batch": 4}
+"""What it chooses for texts below `SMALL_TEXT_TOKENS`: twice the steps, each half as long; 0.014 nats better on 20 kB."""
+
+MAX_EPOCHS = 6.0
+"""Passes over the text after which more training only makes the model forget."""
+
+PATIENCE = 3
+"""Evaluations in a row without a lower validation loss after which training stops."""
+
+
+def load_base(request: TrainRequest, is_table: bool) -> TextModelFile | None:
+    """Return the model that a request names as its base, or None if it names none.
+
+    Raises:
+        ModelError: It is missing, damaged, or a model of a table.
+        UsageError: A table is to be learned, or a setting is for a base and none is named.
+    """
+    name = request.training.init_from
+    if name is None or name == NO_BASE:
+        if request.training.shrink_vocabulary:
+            raise UsageError("--shrink-vocabulary is for --from: it would have no effect, so leave it out.")
+        return None
+    if is_table:
+        raise UsageError("--from is for texts, and a table is to be learned: leave it out.")
+    model_file = load_model(find_model(Path(name)))
+    if not isinstance(model_file, TextModelFile):
+        raise UsageError(f"--from {name} is a model of a table, and one of texts is expected: name one, or leave it out.")
+    return model_file
+
+
+def adopt_settings(request: TrainRequest, base: TextModelFile) -> TrainRequest:
+    """Return the request with the tokens, documents, normal form and network of its base, where none were given.
+
+    Raises `UsageError` for a setting that was given and is another than the base has.
+    """
+    name, tokenizer = request.training.init_from, base.tokenizer
+    data: dict[str, Any] = {"tokens": tokenizer.kind}
+    if not tokenizer.reads_bytes:
+        data["normalize"] = tokenizer.normalization
+    for option, value in data.items():
+        _require_same(request, option, value, getattr(request.data, option), f"{name} has {value}")
+    if request.table.source is None and base.documents not in ("none", "cell") and "documents" not in request.explicit:
+        data["documents"] = base.documents
+    network = {option: getattr(base.model.options, option) for option in SHAPE_OPTIONS}
+    for option, value in network.items():
+        given = getattr(request.model, option)
+        is_same_width = option == "embedding" and given not in (None, 0) and given == embedding_dim(1, base.model.options)
+        if not is_same_width:
+            _require_same(request, option, value, given, f"{name} has {_describe(option, value)}")
+    if "initialization" in request.explicit:
+        raise UsageError(f"--initialization is for random weights, and they are those of {name}: leave it out.")
+    return dataclasses.replace(
+        request, data=dataclasses.replace(request.data, **data), model=dataclasses.replace(request.model, **network)
+    )
+
+
+def _require_same(request: TrainRequest, option: str, value: Any, given: Any, fact: str) -> None:
+    if option in request.explicit and given != value:
+        flag = flag_name(option) if given is not False else f"--no-{flag_name(option)[2:]}"
+        shown = "" if isinstance(given, bool) else f" {given}"
+        raise UsageError(
+            f"{flag}{shown} is asked for, and {fact}: leave it out, or start from random weights with --from none."
+        )
+
+
+def _describe(option: str, value: Any) -> str:
+    """Return a setting of a network in words."""
+    if isinstance(value, bool):
+        return f"{'' if value else 'no '}{option.replace('_', ' ')}"
+    return f"the {option} of its layers" if value is None else f"{option} {value}"
+
+
+def require_common_tokens(name: str | None, base: Tokenizer, text: Tokenizer) -> None:
+    """Raise `DataError` if a base model knows no character of a text, apart from white space."""
+    if isinstance(base, CharTokenizer) and isinstance(text, CharTokenizer):
+        known = set(base.tokens)
+        if not any(token in known for token in text.tokens if not token.isspace()):
+            raise DataError(f"{name} knows no character of this text: start from random weights with --from none.")
+
+
+def choose_fine_tuning_options(
+    request: TrainRequest, stats: TextStats, measure: Callable[[TrainRequest], float]
+) -> tuple[TrainRequest, str]:
+    """Return the request with what was not given filled in, and a sentence that says what was chosen.
+
+    A budget in minutes is at most `MAX_EPOCHS` passes over the text, which is then the budget.
+    """
+    request = fill_defaults(request, **FINE_TUNING | (SMALL_TEXT if stats.tokens < SMALL_TEXT_TOKENS else {}))
+    if "patience" not in request.explicit:
+        request = dataclasses.replace(request, run=dataclasses.replace(request.run, patience=PATIENCE))
+    budget = make_budget(request.training, stats.tokens)
+    tokens_per_step = request.training.batch * request.training.bptt
+    if budget.unit == "seconds":
+        throughput = measure(request)
+        tokens_read = throughput * budget.total
+        if tokens_read > MAX_EPOCHS * stats.tokens:
+            training = dataclasses.replace(request.training, minutes=None, epochs=MAX_EPOCHS)
+            request = dataclasses.replace(request, training=training)
+            tokens_read, budget = MAX_EPOCHS * stats.tokens, make_budget(training, stats.tokens)
+    else:
+        tokens_read = budget.total * (tokens_per_step if budget.unit == "steps" else 1)
+    training, model = request.training, request.model
+    return request, (
+        f"starts from {training.init_from}: dropout {model.dropout:g}, batch {training.batch} of {training.bptt} steps, "
+        f"{training.optimizer} at {training.lr:g}: the text is {describe_epochs(tokens_read / stats.tokens)}"
+        f"{', which takes less than the budget' if training.epochs == MAX_EPOCHS and 'epochs' not in request.explicit else ''}"
+        "; --from none starts from random weights"
+    )
+
+
+def describe_fine_tuning(name: str, train_nats: float, val_nats: float | None) -> str:
+    """Return the losses of a model that started from a base, in words: what more time would bring is not known."""
+    held_out = "" if val_nats is None else f", {val_nats:.3f} on the validation text"
+    return f"Started from {name}: {train_nats:.3f} nats per character on the training text{held_out}."

@@ -1,0 +1,157 @@
+"""Formal languages: labels are what the language says, the benchmark gives every model the same, and scores what it should."""
+
+import json
+import random
+import xml.etree.ElementTree as Xml
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from support.cli import Cli
+from unrolled.bench import languages
+from unrolled.bench.languages import TRANSFORMER, Encoder, accuracy_at, build, compare
+from unrolled.datasets.formal_languages import LANGUAGES, MAX_DEPTH, UNSCORED, LabeledString
+from unrolled.nn.cells import CELLS
+
+
+def made(name: str, count: int = 60) -> list[LabeledString]:
+    rng = random.Random(3)
+    return [LANGUAGES[name].make(rng, rng.randint(3, 60)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_symbol_has_a_label_and_something_is_scored(name: str) -> None:
+    for length in range(3, 60):
+        one, same = (LANGUAGES[name].make(random.Random(length), length) for _ in range(2))
+        assert one == same
+        assert len(one.labels) == len(one.symbols)
+        assert abs(len(one.symbols) - length) <= 2 + length // 4
+        assert one.scored
+        assert all(one.labels[position] != UNSCORED for position in one.scored)
+
+
+def evaluate(text: str) -> int:
+    value, operator = 0, "+"
+    for symbol in text:
+        if symbol.isdigit():
+            value = {"+": value + int(symbol), "-": value - int(symbol), "*": value * int(symbol)}[operator]
+        operator = symbol if symbol in "+-*" else operator
+    return value % 5
+
+
+def test_last_labels_are_what_the_languages_say() -> None:
+    for one in made("parity"):
+        assert one.labels[-1] == str(one.symbols.count("1") % 2)
+    for one in made("mod-3"):
+        assert one.labels[-1] == str(one.symbols.count("1") % 3)
+    for one in made("modular-arithmetic"):
+        assert one.labels[-1] == str(evaluate(one.symbols))
+    for one in made("first-token"):
+        assert one.labels[-1] == one.symbols[0]
+    for name in ("anbn", "anbncn"):
+        for one in made(name):
+            first, *_, last = (one.symbols.count(symbol) for symbol in dict.fromkeys(one.symbols))
+            assert one.labels[-1] == ("lower" if last < first else "higher" if last > first else "equal")
+    for one in made("dyck-1"):
+        assert (one.labels[-1] == ".") == (one.symbols.count("(") == one.symbols.count(")"))
+        assert one.symbols[-1] == ")"
+
+
+def test_dyck_2_names_the_bracket_that_closes_next() -> None:
+    for one in made("dyck-2"):
+        stack: list[str] = []
+        for symbol, label in zip(one.symbols, one.labels, strict=True):
+            if symbol in "([":
+                stack.append({"(": ")", "[": "]"}[symbol])
+            else:
+                assert stack.pop() == symbol
+            assert label == (stack[-1] if stack else ".")
+            assert len(stack) <= MAX_DEPTH
+
+
+def test_recall_sorting_and_copying() -> None:
+    for one in made("associative-recall"):
+        known = {one.symbols[i]: one.symbols[i + 1] for i in range(0, len(one.symbols), 2)}
+        assert [one.labels[i] for i in one.scored] == [known[one.symbols[i]] for i in one.scored]
+        assert all(one.symbols[i] in one.symbols[:i] for i in one.scored)
+    for name in ("sorting", "copying"):
+        for one in made(name):
+            half = one.symbols.index(">")
+            expected = sorted(one.symbols[:half]) if name == "sorting" else list(one.symbols[:half])
+            assert [one.labels[i] for i in one.scored] == expected
+
+
+@pytest.mark.parametrize("name", ["parity", "mod-3", "anbn", "dyck-1"])
+def test_what_is_scored_cannot_be_guessed(name: str) -> None:
+    """No answer is much more frequent than others, and the last two symbols do not tell it."""
+    strings = made(name, 600)
+    for ending in {one.symbols[-2:] for one in strings}:
+        answers = [one.labels[-1] for one in strings if one.symbols[-2:] == ending]
+        assert len(answers) < 60 or max(map(answers.count, answers)) < 0.75 * len(answers)
+
+
+@pytest.mark.parametrize("model", [*CELLS, TRANSFORMER])
+def test_models_have_about_as_many_parameters(model: str) -> None:
+    encoder = Encoder.of("parity")
+    sizes = [sum(weight.numel() for weight in build(name, encoder, 1).parameters()) for name in (model, "lstm")]
+    assert 0.85 < sizes[0] / sizes[1] < 1.15
+
+
+class Oracle(nn.Module):
+    """Counts ones, and is wrong in every second row if `is_half` is set."""
+
+    def __init__(self, encoder: Encoder, is_half: bool) -> None:
+        super().__init__()
+        self.encoder, self.is_half = encoder, is_half
+
+    def forward(self, ids: Tensor) -> Tensor:
+        odd = (ids == self.encoder.symbols["1"]).cumsum(0) % 2
+        if self.is_half:
+            odd = odd ^ (torch.arange(ids.shape[1]) % 2)
+        order = torch.tensor([self.encoder.labels["0"], self.encoder.labels["1"]])
+        return nn.functional.one_hot(order[odd], 2).float()
+
+
+def test_accuracy_is_the_share_of_what_is_scored() -> None:
+    encoder = Encoder.of("parity")
+    assert accuracy_at(Oracle(encoder, False), "parity", encoder, 50) == 1.0
+    assert accuracy_at(Oracle(encoder, True), "parity", encoder, 50) == 0.5
+
+
+def test_the_transformer_sees_what_came_before_and_positions() -> None:
+    encoder = Encoder.of("parity")
+    network = build(TRANSFORMER, encoder, 1)
+    ids = torch.randint(2, (12, 3))
+    changed = ids.clone()
+    changed[7] = 1 - changed[7]
+    with torch.no_grad():
+        before, after, moved = network(ids), network(changed), network(ids.flip(0))
+    torch.testing.assert_close(before[:7], after[:7])
+    assert not torch.allclose(before[8:], after[8:])
+    assert not torch.allclose(before[-1], moved[-1])
+
+
+def test_models_learn_the_same_strings_for_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(languages, "NUM_TEST_STRINGS", 8)
+    threads = torch.get_num_threads()
+    rows = list(compare(["first-token"], ["mingru", TRANSFORMER], 0.1, [1, 2], (40,)))
+    assert [row["model"] for row in rows] == ["mingru", TRANSFORMER]
+    assert all(row["steps"] >= 1 and 0 <= row["accuracy"][40] <= 1 for row in rows)
+    assert torch.get_num_threads() == threads
+
+
+def test_the_command_prints_a_table_and_draws_it(cli: Cli, tmp_path: Path) -> None:
+    settings: tuple[Any, ...] = ("--languages", "parity", "--cells", "mingru", "--seconds", 0.1, "--quick")
+    done = cli("bench", "languages", *settings, "--svg", tmp_path / "x.svg", "--json")
+    assert done.code == 0, done.err
+    (row,) = json.loads(done.out)["languages"]
+    assert (row["language"], row["model"]) == ("parity", "mingru")
+    assert set(row["accuracy"]) == {"40", "64", "128", "256"}
+    assert len(Xml.parse(tmp_path / "x.svg").getroot()) > 5
+    for flag, known in (("--languages", "parity"), ("--cells", "mingru")):
+        done = cli("bench", "languages", flag, known[:-1])
+        assert done.code == 2
+        assert f"did you mean {known}" in done.err.lower() or known in done.err

@@ -1,0 +1,124 @@
+"""The parts Look inside and Tables of the page of `unrolled serve`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.live_server import LiveServer, open_live
+from support.served_page import open_served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Request
+
+pytestmark = pytest.mark.xdist_group("page")  # one server for all
+
+TABLE = {"id": "colors", "kind": "table", "tokens": None, "layers": 1, "hidden": 8, "cell": "gru", "parameters": 900}
+COLUMNS = [
+    {"name": "text", "role": "source", "kind": "text", "labels": None, "examples": ["the red dog"]},
+    {"name": "place", "role": "source", "kind": "label", "labels": ["here", "there"], "examples": []},
+    {"name": "label", "role": "target", "kind": "label", "labels": ["warm", "cold"], "examples": []},
+]
+
+
+def test_activations_and_surprise_are_those_of_the_server(browser: Browser, page_server: LiveServer) -> None:
+    text = "the fox sleeps.\n"
+    body = {"model": "text", "text": text}
+    score = page_server.post("/api/score", body)
+    trace = page_server.post("/api/trace", body | {"layer": 1, "units": [3, 0]})
+    with open_live(browser, page_server, "#inside?inside_layer=1&units=3%2C+0") as page:
+        page.fill("#inside-text", text)
+        page.click("#inside-button")
+        page.wait_for_selector(".view >> nth=2")
+        assert page.locator(".view").count() == 3
+        assert page.inner_text("#inside-note") == f"{score['bits_per_character']:.3f} bits per character."
+        token = page.locator("[aria-label='Layer 1, unit 3'] .token").nth(5)
+        token.click()
+        title = page.inner_text("#inside-detail .guess-title")
+        value = trace["values"][5][0]
+        assert title == f"Character 6: o, {score['tokens'][5]['bits']:.2f} bits, activation {value:.2f}"
+        assert page.locator("#inside-detail .guess").count() == 5
+        assert ("above" if value > 0 else "below") in str(token.get_attribute("style"))
+        page.fill("#inside-units", "")
+        page.click("#inside-button")
+        page.wait_for_selector(".view >> nth=4")
+        page.fill("#inside-units", "3; x")
+        page.click("#inside-button")
+        assert page.evaluate("document.getElementById('inside-units').validity.patternMismatch")
+
+
+def test_a_row_is_predicted(browser: Browser, page_server: LiveServer) -> None:
+    with open_live(browser, page_server, "#tables") as page:
+        page.wait_for_selector("#table-fields textarea")
+        assert page.inner_text("#table-fields label") == "word (text)"
+        page.fill("#table-fields textarea", "abc")
+        page.click("#table-button")
+        page.wait_for_selector(".answer-text", timeout=60_000)
+        expected = page_server.post("/api/predict", {"model": "table", "rows": [{"word": "abc"}]})["answers"][0]
+        assert page.inner_text(".answer-text") == expected["answer"]
+
+
+ATTENTION = {"source": ["a", " b", "c"], "target": ["x", "y"], "weights": [[0.2, 0.8, 0], [0.5, 0.2, 0.3]]}
+
+
+def predict(request: Request) -> dict[str, Any]:
+    rows = json.loads(request.post_data or "")["rows"]
+    return {
+        "answers": [
+            {"answer": f"{row['place']}/{row['text']}", "probabilities": {"warm": 0.7, "cold": 0.3}, "attention": ATTENTION}
+            for row in rows
+        ]
+    }
+
+
+ANSWERS = {"GET /v1/models": {"data": [TABLE]}, "GET /api/models/colors": {"columns": COLUMNS}, "POST /api/predict": predict}
+
+
+def test_the_form_has_a_field_for_each_source_column(browser: Browser) -> None:
+    with open_served(browser, ANSWERS, "#tables") as page:
+        page.wait_for_selector("#table-fields select")
+        assert page.get_attribute("#table-fields textarea", "placeholder") == "the red dog"
+        page.click("#table-button")  # the text is missing
+        assert page.locator(".answer-text").count() == 0
+        page.fill("#table-fields textarea", "a blue cat")
+        page.select_option("#table-fields select", "there")
+        page.press("#table-fields select", "Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".answer-text")
+        assert page.inner_text(".answer-text") == "there/a blue cat"
+        assert page.locator(".probabilities .number").all_inner_texts() == ["70%", "30%"]
+        assert page.locator("#answer .left-labels text").all_text_contents() == ["x", "y"]
+        page.focus(".matrix-box")
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#answer .readout").split() == ["output", "x", "attends", "to", "b", "80%"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_csv_file_comes_back_with_answers(browser: Browser, tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "rows.csv"
+    lines = ["place", "id", "text"], ["here", "1", '"a ""b""\nc"'], ["there", "2", "d"], ["here", "3"]
+    path.write_text("\ufeff" + "\r\n".join(separator.join(line) for line in lines) + "\r\n\r\n", "utf-8", newline="")
+    with open_served(browser, ANSWERS, "#tables") as page:
+        page.wait_for_selector("#table-fields select")
+        page.set_input_files("#table-file", path)
+        with page.expect_download() as download:
+            page.click("text=Download the answers (CSV)")
+        assert download.value.suggested_filename == "answers-rows.csv"
+        assert download.value.path().read_bytes().decode() == (
+            'place,id,text,answer,probability\r\nhere,1,"a ""b""\nc","here/a ""b""\nc",0.7000\r\n'
+            "there,2,d,there/d,0.7000\r\nhere,3,,here/,0.7000\r\n"
+        )
+        assert page.locator("#answers tbody tr").count() == 3
+
+
+def test_a_file_without_the_column_is_refused(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,2\n", "utf-8")
+    with open_served(browser, ANSWERS, "#tables") as page:
+        page.wait_for_selector("#table-fields select")
+        page.set_input_files("#table-file", path)
+        page.wait_for_selector("#error:not([hidden])")
+        assert page.inner_text("#error") == "The file has no column text, place; its first line names a, b."

@@ -1,0 +1,163 @@
+"""The part Learn of the page of `unrolled serve`: runs that grow are followed, and trainings are started and controlled."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.live_server import LiveServer, open_live
+from support.served_page import open_served, stream_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Request
+
+pytestmark = pytest.mark.xdist_group("page")  # one server for all
+
+
+def add_records(path: Path, *records: dict[str, Any]) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def train_record(step: int, nats: float) -> dict[str, Any]:
+    return {"event": "train", "step": step, "seconds": step / 10, "tokens_per_second": 4321.0, "train_nats": nats}
+
+
+def facts(page: Page, run: str) -> str:
+    return page.inner_text(f".run[data-run='{run}'] .run-facts")
+
+
+def wait_for_facts(page: Page, run: str, part: str) -> None:
+    page.wait_for_selector(f".run[data-run='{run}'] .run-facts:has-text('{part}')", timeout=10_000)
+
+
+def test_a_run_of_the_command_line_is_followed(browser: Browser, page_server: LiveServer) -> None:
+    with open_live(browser, page_server, "#learn?runs=growing") as page:
+        page.wait_for_selector("text=/^0 of [0-9]+ runs$/")
+        run = page_server.runs / "growing"
+        run.mkdir()
+        (run / "config.json").write_text('{"inputs": ["a.txt"], "options": {"steps": 500, "hidden": 8}}', "utf-8")
+        log = run / "metrics.jsonl"
+        add_records(log, train_record(10, 3.0), train_record(20, 2.5))
+        wait_for_facts(page, "growing", "step 20 of 500")
+        page.wait_for_selector("#loss-chart .band")
+        before = page.get_attribute("#loss-chart .band", "d")
+        started = time.monotonic()
+        add_records(log, train_record(30, 2.0), {"event": "validation", "step": 30, "val_nats": 2.1, "val_bits": 3.03})
+        wait_for_facts(page, "growing", "step 30 of 500")
+        assert time.monotonic() - started < 5  # one second on a machine that does nothing else
+        assert "train 2.885 \u00b7 validation 3.030 bits per character \u00b7 4,321 characters/s" in facts(page, "growing")
+        page.wait_for_selector("#loss-chart .dots[d*='h0']", state="attached")
+        assert page.get_attribute("#loss-chart .band", "d") != before
+        page.click("text=growing")
+        page.wait_for_selector("text=none yet")
+        add_records(run / "samples.jsonl", {"step": 30, "val_nats": 2.1, "text": "<img src=x onerror=window.hit=1> said\nshe"})
+        page.wait_for_selector(".run-sample:has-text('<img src=x onerror=window.hit=1> said')")
+        assert page.evaluate("window.hit") is None
+        assert page.inner_text(".run.chosen .code.small") == "unrolled train a.txt"
+
+
+def runs_of(*statuses: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"run-{index}", "status": status, "kind": "text", "steps": 40, "total_steps": 100, "started": 1.0,
+            "command": f"unrolled train book.txt --hidden {64 + index}", "loss": 2.0, "validation_loss": 2.5, "error": None,
+            "unit": "bits per character", "baselines": {"uniform": 6.5, "5-gram": 3.0}, "characters_per_second": 1000.0,
+            "eta_seconds": 90.0, "has_model": True,
+        }
+        for index, status in enumerate(statuses)
+    ]  # fmt: skip
+
+
+METRICS = {
+    "step": [10.0, 20.0, 40.0], "train_min": [4.0, 2.0, None], "train_max": [5.0, 3.0, None],
+    "validation": [[20, 3.0], [40, 2.5]], "unit": "bits per character",
+}  # fmt: skip
+
+
+def answers(runs: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """Return what a server of runs answers; `more` has other answers by path, with "__" for a slash."""
+    return {
+        "GET /v1/models": {"data": []}, "GET /api/runs": runs, "GET /api/events": stream_of({"runs": []}, event="runs"),
+        **{f"GET /api/runs/{run['id']}/metrics": METRICS for run in runs},
+        **{f"GET /api/runs/{run['id']}/samples": {"samples": []} for run in runs},
+        **more,
+    }  # fmt: skip
+
+
+def test_many_runs_are_on_one_chart_chosen_by_a_filter(browser: Browser) -> None:
+    runs = runs_of("running", "finished", "paused", "dead", "stopped")
+    with open_served(browser, answers(runs), "#learn") as page:
+        page.wait_for_selector("#loss-chart .line >> nth=4", state="attached")
+        assert page.locator("#loss-chart .reference").count() == 0
+        page.fill("#run-filter", "hidden 66")
+        page.wait_for_selector("text=1 of 5 runs")
+        assert page.locator("#loss-chart .line").count() == 1
+        assert page.locator("#loss-chart .reference").count() == 2  # the baselines of the only run
+        page.fill("#run-filter", "")
+        page.uncheck("[data-run=run-1] input")
+        assert page.locator("#loss-chart .line").count() == 4
+        page.click("text=run-4")
+        assert page.locator("#loss-chart .line.chosen").count() == 1
+        assert "Baselines: uniform 6.500, 5-gram 3.000" in page.inner_text(".run.chosen")
+        assert "1 min 30 s left" in facts(page, "run-0")
+        page.check("#log-steps")
+        assert "log=1" in page.evaluate("location.hash")
+        names = [page.locator(f"[data-run=run-{index}] .run-buttons").inner_text().split() for index in range(5)]
+        assert names == [["Pause", "Stop"], [], ["Resume", "Stop"], ["Resume"], ["Resume"]]
+
+
+def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> None:
+    runs, sent = runs_of("running"), []
+
+    def train(request: Request) -> dict[str, Any]:
+        sent.append(request.post_data_json)
+        runs.insert(0, {**runs[0], "id": "new", "kind": None, "status": "starting"})
+        return {"run": "new"}
+
+    def control(request: Request) -> dict[str, Any]:
+        action = request.url.rsplit("/", 1)[1]
+        sent.append(action)
+        runs[-1]["status"] = {"pause": "paused", "resume": "running", "stop": "stopped"}[action]
+        return {}
+
+    def upload(request: Request) -> dict[str, Any]:
+        sent.append((request.url.rsplit("/", 1)[1], request.post_data))
+        return {"upload": "up1", "bytes": 3}
+
+    more = {f"POST /api/runs/run-0/{action}": control for action in ("pause", "resume", "stop")}
+    more |= {"POST /api/train": train, "POST /api/uploads": upload}
+    with open_served(browser, answers(runs) | more, "#learn") as page:
+        for name in ("Pause", "Resume", "Stop"):
+            page.click(f"[data-run=run-0] button:has-text('{name}')")
+        page.wait_for_selector("[data-run=run-0] .status.stopped")
+        page.click("#train-button")
+        page.wait_for_selector("text=Paste a text or choose a file first.")
+        page.fill("#train-text", "a text to learn")
+        page.fill("#train-name", "mine")
+        page.fill("#train-hidden", "32")
+        page.click("#train-button")
+        page.wait_for_selector("[data-run=new].chosen .status:has-text('starting')")
+        page.fill("#train-text", 'word;"a;b"\nx;y\n')
+        page.check("#train-is-table")
+        page.wait_for_selector("#train-target option >> nth=1", state="attached")
+        assert page.input_value("#train-target") == "a;b"
+        page.click("#train-button")
+        page.wait_for_selector("#train-button:not([disabled])")
+    common = {"minutes": 3, "hidden": 32, "layers": 2, "cell": "lstm"}
+    assert sent == [
+        "pause", "resume", "stop", {"text": "a text to learn", "name": "mine", "options": common},
+        ("uploads?name=pasted.csv", 'word;"a;b"\nx;y\n'),
+        {"upload": "up1", "name": "mine", "options": common | {"source": "word", "target": "a;b"}},
+    ]  # fmt: skip
+
+
+def test_a_training_that_failed_says_why(browser: Browser) -> None:
+    failed = {**runs_of("dead")[0], "kind": None, "error": "The text has 3 characters, and 200 are needed.", "has_model": False}
+    with open_served(browser, answers([]) | {"GET /api/runs": [failed]}, "#learn") as page:
+        page.wait_for_selector("text=The text has 3 characters, and 200 are needed.")
+        assert page.locator(".run-buttons button").count() == 0
