@@ -28,7 +28,8 @@ from unrolled.text.splitting import HeldOutFractions
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.schedule import make_budget
 from unrolled.training.tasks.base import FinalEvaluation
-from unrolled.training.tasks.table import TableTask, open_request_table, resolve_columns
+from unrolled.training.tasks.request_table import open_request_table, resolve_columns
+from unrolled.training.tasks.table import TableTask
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,13 +28,14 @@ from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_series
 from unrolled.tables.series_spec import group_table, number_notes
-from unrolled.tables.source_columns import source_text, split_source
+from unrolled.tables.source_columns import source_text
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
-from unrolled.tables.table_files import Table, open_table, open_with_columns
-from unrolled.tables.table_format import FIRST_ROW, TableFormat
+from unrolled.tables.table_files import Table, open_table
+from unrolled.tables.table_format import FIRST_ROW
 from unrolled.training.diagnosis import judge_table
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
+from unrolled.training.tasks.request_table import cells_of, open_request_table, resolve_columns
 from unrolled.training.throughput import time_steps
 from unrolled.training.train_step import TrainStep
 
@@ -115,7 +115,7 @@ class TableTask:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
         table, dataset = self._read_other(spec, name, encoding)
         self.validation_rows = np.arange(len(dataset))
-        self.validation_cells = _cells_of(table, spec, dataset.read_rows[:MAX_HELD_OUT_ROWS].tolist())
+        self.validation_cells = cells_of(table, spec, dataset.read_rows[:MAX_HELD_OUT_ROWS].tolist())
         shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
         if shared:
             rows = plural(len(dataset.source_keys), "validation row")
@@ -166,7 +166,7 @@ class TableTask:
         has_validation, has_test = request.table.validation is not None, self.table.builtin is not None
         splits = split_rows(self.dataset, request.data, request.training.seed, has_validation, has_test)
         validation, test = splits.read_rows
-        cells = _cells_of(self.table, spec, [*validation, *test])
+        cells = cells_of(self.table, spec, [*validation, *test])
         self.validation_cells, self.test_cells = cells[: len(validation)], cells[len(validation) :]
         purposes = ("to learn from", "for validation", "for the test")
         sizes = zip(purposes, (splits.train, splits.validation, splits.test), strict=True)
@@ -178,7 +178,7 @@ class TableTask:
 
     def training_cells(self) -> list[tuple[Cell, Cell]]:
         """Return the source and target cells of the training rows, at most the first `MAX_BASELINE_ROWS`."""
-        return _cells_of(self.table, self.spec, self.dataset.read_rows[self.train_rows[:MAX_BASELINE_ROWS]].tolist())
+        return cells_of(self.table, self.spec, self.dataset.read_rows[self.train_rows[:MAX_BASELINE_ROWS]].tolist())
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""
@@ -350,39 +350,3 @@ class TableTask:
             f" ({baselines})" if baselines else ""
         )
         return f"{summary}; {report.warning}" if report.warning else summary
-
-
-def open_request_table(request: TrainRequest) -> Table:
-    """Open the table of a request, as it is in the file."""
-    if len(request.inputs) != 1:
-        raise UsageError(f"One table is expected with --source and --target; got {len(request.inputs)} inputs.")
-    options = request.table
-    sources = split_source(options.source) if options.source else []
-    named = [*(("source", name) for name in sources), *([("target", options.target)] if options.target else [])]
-    columns = tuple(parse_column(name, role)[0] for role, name in named)
-    return open_with_columns(request.inputs[0], columns, TableFormat(options.header, request.data.encoding))
-
-
-def resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:
-    """Return the source and target column of a request, or those of a built-in table. A forecast has one column."""
-    builtin = table.builtin
-    source = request.table.source or (builtin.source if builtin else None)
-    target = request.table.target or (builtin.target if builtin else source if request.series.horizon else None)
-    if source is None or target is None:
-        missing = "--source" if source is None else "--target"
-        columns = ", ".join(table.columns)
-        raise UsageError(f"A table needs both --source and --target; {missing} is missing. Columns: {columns}.")
-    return source, target
-
-
-def _cells_of(table: Table, spec: TableSpec, rows: Sequence[int]) -> list[tuple[Cell, Cell]]:
-    """Return the source and target cells of the rows at these places among all rows of a table, in the order of `rows`."""
-    wanted, found = set(rows), dict[int, tuple[Cell, Cell]]()
-    if not wanted:
-        return []
-    for place, (_, (source, target)) in enumerate(spec.iter_cells(table)):
-        if place in wanted:
-            found[place] = (source, target)
-            if len(found) == len(wanted):
-                break
-    return [found[place] for place in rows]
