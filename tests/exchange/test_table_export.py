@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable
@@ -21,8 +22,10 @@ from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.table_export import TableExportJob, export_table, unsupported_reason
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import ModelOptions, PairOptions
+from unrolled.tables.cell_values import Cell
 from unrolled.tables.column import Column
 from unrolled.tables.label_columns import LabelColumn, LabelsColumn
+from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.numeric_columns import FramesColumn, NumberColumn, VectorColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.text_column import TextColumn
@@ -123,14 +126,10 @@ def without_temperature(tensor: torch.Tensor) -> Any:
 def test_what_has_no_form_is_refused_with_the_reason(cli: Cli, tmp_path: Path) -> None:
     job = table_job()
     spec = job.model_file.spec
-
-    class Several:
-        """A spec of several sources."""
-
-        source, others, target, mode = spec.source, (SOURCES["number"],), spec.target, spec.mode
-
-    several = TableModelFile(job.model_file.model, Several())  # type: ignore[arg-type]
-    assert "several source columns (t, n)" in str(unsupported_reason(several))
+    several = dataclasses.replace(spec, others=(SOURCES["number"],))
+    numbers = dataclasses.replace(spec, source=NumbersColumn.fit("v", [Cell([1.0, 2.0], "line 1")], {}))
+    for refused_spec, reason in ((several, "several source columns (t, n)"), (numbers, "'v' has numbers at every step")):
+        assert reason in str(unsupported_reason(TableModelFile(job.model_file.model, refused_spec)))
     rows = [{"word": word, "back": word[::-1], "y": word[0]} for word in ("abc", "bcd", "cab") * 8]
     write_jsonl(Path("t.jsonl"), rows)
     options = ["--steps", 1, "--hidden", 8, "--layers", 1, "--batch", 4, "--sample-length", 0]

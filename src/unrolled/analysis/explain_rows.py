@@ -15,6 +15,7 @@ from unrolled.errors import DataError
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.interpret.occlusion import ColumnParts, occlude
 from unrolled.tables.cell_values import Array, Cell
+from unrolled.tables.numbers_column import NumbersColumn
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,12 @@ def number_error(session: TableSession, prediction: Prediction, truth: Cell | No
     """Return how far predicted numbers are from the true ones, in standard deviations; 0 if these are not known."""
     if truth is None or not len(prediction.values):
         return 0.0
-    return float(np.abs(prediction.values - session.spec.target.encode_target(truth)).max())
+    spec, true = session.spec, session.spec.target.encode_target(truth)
+    if not isinstance(spec.target, NumbersColumn):
+        return float(np.abs(prediction.values - true).max())
+    known = prediction.values[: len(true)] if spec.horizon else prediction.values[-len(true) :]
+    error = np.abs(known - true) / spec.target.scaling.spread
+    return float(np.nan_to_num(error).max())
 
 
 def _explain_row(session: TableSession, predictor: Predictor, source: Cell, truth: Cell | None) -> ExplainedRow:

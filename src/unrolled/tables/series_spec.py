@@ -118,8 +118,8 @@ def _spec_of_lists(
     for several in (source[0], target[0]):
         if len(column_list(several, table)) > 1:
             raise UsageError(
-                f"'{several}' are columns of whole series, and columns are read side by side with one step a row: give one "
-                "column with a list of all numbers for each step, such as [[1, 2], [3, 4]]."
+                f"'{several}': a column whose cells are whole series is read alone: name one column, of which each cell has a "
+                "list of all numbers for each step, such as [[1, 2], [3, 4]]."
             )
     name, target_name = table.find_column(source[0]), table.find_column(target[0])
     target_kind = target[1] or _listed_kind(table, target_name)
