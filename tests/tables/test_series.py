@@ -139,6 +139,31 @@ def test_spikes_do_not_decide_and_are_named_with_their_line(cli: Cli) -> None:
     assert {row["predicted"] for row in rows} == {"open", "shut"}
 
 
+def test_columns_side_by_side_are_explained_and_reported_but_not_exported(cli: Cli) -> None:
+    steps = np.arange(240)
+    columns = {"id": np.repeat(["a", "b", "c"], 80), "x": np.sin(steps / 3), "z": np.cos(steps / 5)}
+    table = write_long("t.csv", columns | {"y": columns["x"] * 2 + columns["z"], "up": np.where(columns["x"] > 0, "yes", "no")})
+    for target, source in (("y", ("--source", "x:numbers,z:numbers")), ("up", ("--source", "x", "--source", "z"))):
+        trained = cli("train", table, *source, "--target", target, "--group-by", "id", *TINY, "--steps", 3, "--out", target)
+        assert (trained.code, "x,z: " in trained.err) == (0, True), trained.err
+        evaluated = cli("eval", target, table)
+        assert (evaluated.code, "of the 240 steps of t.csv were trained on" in evaluated.err) == (0, True), evaluated.err
+        explained = json.loads(cli("explain", target, "--length", 100, "--json").out)
+        assert (explained["rows"], Path(explained["page"]).is_file()) == ([], True)
+        assert cli("report", target).code == 0
+        refused = cli("export", target, "--to", "onnx")
+        assert (refused.code, "'x,z' has numbers at every step" in refused.err) == (2, True), refused.err
+
+
+def test_the_parts_of_a_series_that_move_its_label_are_shown(cli: Cli) -> None:
+    lists = [{"v": [float((step + row) % (2 + row % 2)) for step in range(9)], "kind": "ab"[row % 2]} for row in range(30)]
+    Path("s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lists))
+    assert cli("train", "s.jsonl", "--source", "v:numbers", "--target", "kind", *TINY, "--steps", 3, "--out", "k").code == 0
+    explained = json.loads(cli("explain", "k", "s.jsonl", "--json").out)
+    assert [len(row["columns"][0]["effect"]) for row in explained["rows"]] == [9] * 30
+    assert Path(explained["neurons_page"]).is_file()
+
+
 def test_one_value_for_each_series_of_a_long_table(cli: Cli) -> None:
     draw = np.random.default_rng(0)
     columns: dict[str, list[Any]] = {"id": [], "t": [], "a": [], "b": [], "kind": []}
@@ -352,12 +377,16 @@ def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:
         (("--source", "x", "--horizon", 2, "--bidirectional"), "--bidirectional reads the future"),
         (("--source", "x,x", "--horizon", 2), "names a column twice"),
         (("--source", "x", "--target", "y", "--group-by", "nowhere"), "has no column 'nowhere'"),
+        (("--source", "x:numbers,id:label", "--target", "y"), "read side by side as numbers, and 'id' is to be label"),
     ):
         refused = cli("train", table, *flags, *TINY, "--steps", 2, "--out", "r")
         assert (refused.code, problem in refused.err) == (2, True), refused.err
     Path("words.jsonl").write_text('{"words": "a b", "x": [0.5, 1.5]}\n' * 20)
     refused = cli("train", "words.jsonl", "--source", "words:text", "--target", "x:numbers", *TINY, "--steps", 2, "--out", "r")
     assert (refused.code, "predicted from numbers only, and 'words' is text" in refused.err) == (2, True), refused.err
+    lists = ("--source", "x:numbers,words", "--target", "words:label", *TINY, "--steps", 2, "--out", "r")
+    refused = cli("train", "words.jsonl", *lists)
+    assert (refused.code, "a column whose cells are whole series is read alone" in refused.err) == (2, True), refused.err
     Path("book.txt").write_text("word " * 500)
     refused = cli("train", "book.txt", "--horizon", 3, *TINY, "--steps", 2, "--out", "r")
     assert (refused.code, "--horizon" in refused.err) == (2, True)
