@@ -1,6 +1,6 @@
 """Models that come with the package: base models, to write with at once and to fine-tune on a small text.
 
-How each was made is in its `NAME.json` next to the weights, and scripts/train_base.py makes it.
+How each was made is in its card, `NAME.md` next to the weights; scripts/train_base.py makes it.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import numpy as np
 from unrolled.analysis.text_session import TextSession
 from unrolled.checkpoints.array_file import MODEL_FILE_NAME, read_header, read_model
 from unrolled.checkpoints.run_dir import Run, find_model
+from unrolled.datasets.base_models import BASE_MODELS, base_model_path
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.options import MachineOptions
 from unrolled.runtime.native_decoder import unsupported_reason
@@ -100,7 +101,8 @@ class Catalog:
     """The models of a folder of runs, and of runs that were named.
 
     Args:
-        folder: All runs in it are offered, also those that begin later; None: only `paths`.
+        folder: All runs in it are offered, also those that begin later, and the models of the package, as `builtin-NAME`;
+            None: only `paths`.
         paths: Run folders and model files.
         options: Number format and kernels.
     """
@@ -108,6 +110,8 @@ class Catalog:
     def __init__(self, folder: Path | None, paths: list[Path], options: MachineOptions) -> None:
         self.folder, self.options = folder, options
         self._named = _unique_ids(paths)
+        if folder is not None:
+            self._named |= {f"builtin-{name}": base_model_path(name) for name in BASE_MODELS}
         self._headers: dict[Path, tuple[tuple[int, int], dict[str, Any], int]] = {}
         self._loaded: OrderedDict[str, tuple[tuple[int, int], LoadedModel]] = OrderedDict()
         self._lock = threading.Lock()
@@ -144,8 +148,8 @@ class Catalog:
 
     def entries(self) -> dict[str, ModelEntry]:
         """Return the models by id; what cannot be read is left out."""
-        paths = {name: path for name, path in self._named.items() if path.is_file()}
-        paths |= {name: path / MODEL_FILE_NAME for name, path in self.run_folders().items()}
+        paths = {name: path / MODEL_FILE_NAME for name, path in self.run_folders().items()}
+        paths |= {name: path for name, path in self._named.items() if path.is_file()}
         found = {}
         for name, path in paths.items():
             entry = self._entry(name, path)
