@@ -187,7 +187,7 @@ def test_parts_are_named(cli: Callable[..., Any]) -> None:
     done = cli("bench", "trainin")
     assert done.code == 2
     assert "'training'" in done.err
-    assert set(BENCHMARKS) == {"training", "kernels", "sampling", "encoding", "learning", "busy"}
+    assert set(BENCHMARKS) == {"training", "kernels", "sampling", "encoding", "learning", "busy", "cells", "languages"}
 
 
 def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(

@@ -410,7 +410,7 @@ def test_two_stops_and_one_go_are_bit_equal_from_the_command_line(cli: Cli, book
 BAD_SETTINGS = [
     ('residual = "no"', "--residual is 'no'; expected true or false."),
     ('schedule = "cosine"', "--schedule is 'cosine'; expected one of linear, decay, constant."),
-    ('cell = "foo"', "--cell is 'foo'; expected one of rnn, gru, gru-reset-before, lstm."),
+    ('cell = "foo"', "--cell is 'foo'; expected one of rnn, gru, gru-reset-before, lstm, "),
     ("hidden = 16.5", "--hidden is 16.5; expected a whole number."),
     ("hidden = true", "--hidden is True; expected a whole number."),
     ('seed = "x"', "--seed is 'x'; expected a whole number."),

@@ -25,6 +25,8 @@ from unrolled.options import (
 TRAIN = [
     ("unit", "line", "documents", "line"),
     ("normalise", "nfkc", "normalize", "nfkc"),
+    ("centre", "row", "center", "row"),
+    ("from", "none", "init_from", "none"),
     ("unit", "stream", "documents", "none"),
     ("documents", "stream", "documents", "none"),
     ("symbol_dropout", 0.2, "token_dropout", 0.2),

@@ -30,7 +30,7 @@ OPTION_CLASSES: list[type[Any]] = [
 FIELDS = {(kind, field.name): field for kind in OPTION_CLASSES for field in dataclasses.fields(kind)}
 NO_PATHS = {
     "--prompt", "--stop", "--clamp", "--neuron", "--glob", "--source", "--target", "--device", "--preset", "--min-probability",
-    "--encoding", "--header",
+    "--encoding", "--header", "--group-by", "--order-by", "--quantiles",
 }  # fmt: skip
 READ = {"--config", "--resume", "--prompt-file"}
 """Flags of commands themselves that name what is read."""

@@ -98,7 +98,7 @@ def test_rows_of_every_mode_are_explained(cli: Cli, runs: dict[str, str], name: 
             assert opened.locator('[data-view="surprisal"]').is_hidden()
     else:
         refused = cli("explain", runs[name], "--threads", 1, "--terminal")
-        assert (refused.code, "read a text step by step" in refused.err) == (2, True)
+        assert (refused.code, "step by step" in refused.err) == (2, True)
     assert cli("explain", runs[name], "--clamp", "0.1=0", "--threads", 1).code == 2
 
 

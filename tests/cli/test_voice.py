@@ -46,7 +46,7 @@ def test_ngrams_are_one_row(cli: Cli, run: str) -> None:
     assert "(the best order)" in rows[0]
     assert "n-grams of other orders" in out
     assert out.count("1: ") == 1
-    assert len(json.loads(cli("eval", run, "--baselines", "--order", 9, "--json").out)["baselines"]) == 11
+    assert len(json.loads(cli("eval", run, "--baselines", "--order", 9, "--json").out)["baselines"]) >= 11
 
 
 def test_report_and_explain_judge_alike(cli: Cli, tmp_path: Path) -> None:

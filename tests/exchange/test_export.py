@@ -162,7 +162,7 @@ def test_ten_thousand_characters_are_equal_everywhere(tmp_path: Path, compiler: 
 def test_the_script_of_the_page_has_the_same_bits(tmp_path: Path, node: str, cell: str, layers: str) -> None:
     job = saved_job(tmp_path, "m.html", cell, layers)
     result = html_export.export(job)
-    assert "node: 32 steps with all logits and states, 200 draws, the same bits" in result.checks
+    assert "node: 32 steps with all logits and states, 200 draws, the same bits with and without WebAssembly" in result.checks
     assert b"https:" not in result.files[job.out]
 
 

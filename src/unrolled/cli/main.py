@@ -27,7 +27,7 @@ MEMORY_ADVICE = {
     "score": "fewer models in --compare, or --device cpu",
     "explain": "a smaller --length or --probe-length",
     "report": "a smaller --order",
-    "serve": "fewer or smaller models",
+    "serve": "fewer models, or --precision bfloat16",
 }
 """What takes less memory, by command."""
 

@@ -1,4 +1,4 @@
-"""Serve models over HTTP: a page to write with them, and OpenAI's completions.
+"""Serve models over HTTP: a page to write with, and OpenAI's API.
 
 RUN are run folders or model files; without any, all runs in --runs are served,
 also those that begin later. The page shows trainings while they run, and
