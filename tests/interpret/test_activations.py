@@ -42,9 +42,11 @@ CPU = DeviceConfig(torch.device("cpu"), torch.float32, 2)
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 GATES = {"rnn": (), "gru": ("r", "z", "n"), "gru-reset-before": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}
 
-VARIANTS = [(cell, residual, two) for cell in CELLS for residual in (True, False) for two in (True, False)]
+VARIANTS = [(cell, residual, two) for cell in GATES for residual in (True, False) for two in (True, False)]
 every_model = pytest.mark.parametrize(("cell", "residual", "two_biases"), VARIANTS)
 every_cell = pytest.mark.parametrize("cell", CELLS)
+cell_by_hand = pytest.mark.parametrize("cell", GATES)
+"""Cells whose steps are written out here; gates and clamps of the others are in tests/nn/test_new_cells.py."""
 
 
 def network(
@@ -368,7 +370,7 @@ def test_a_value_too_large_for_float32_is_a_usage_error() -> None:
         record_activations(network(), stream_reading(5), [parse_clamp("0.1=1e39")])
 
 
-@every_cell
+@cell_by_hand
 def test_samples_with_clamped_units(cell: str) -> None:
     model, letters = network(cell), CharTokenizer(LETTERS)
     options = SampleOptions(length=40, count=3, prompt="ab")
@@ -482,7 +484,7 @@ def read_by_hand(answerer: Predictor, cell: Cell) -> list[Tensor]:
     return found
 
 
-@every_cell
+@cell_by_hand
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("mode", TABLES)
 def test_a_row_is_encoded_as_by_hand_and_predicted_as_by_predict(
@@ -538,7 +540,7 @@ def test_step_probabilities_are_those_of_predict_in_any_batch(tables: dict[str, 
     assert among.probability == pytest.approx(float(np.exp(likely)), abs=1e-5)
 
 
-@every_cell
+@cell_by_hand
 @pytest.mark.parametrize("attention", [True, False])
 @pytest.mark.parametrize("mode", ["many-to-many", "one-to-many"])
 def test_decoder_activations_are_its_steps(tables: dict[str, PairDataset], mode: str, cell: str, attention: bool) -> None:

@@ -284,7 +284,7 @@ def test_everything_works_without_the_library() -> None:
 def test_what_native_layers_cannot_run_goes_another_way() -> None:
     for cell in CELLS:
         model = RecurrentLM(5, ModelOptions(cell=cell, hidden=8))  # type: ignore[arg-type]  # a key of CELLS
-        assert ("native" in available_kernels(model)) == (cell != "gru-reset-before" and NATIVE is not None)
+        assert ("native" in available_kernels(model)) == (CELLS[cell] in NATIVE_KINDS and NATIVE is not None)
         assert "native" not in available_kernels(model.double())
     assert "native" not in available_kernels(RecurrentLM(5, ModelOptions(hidden=512)).float())[:1], "torch is faster there"
     assert LSTMCell in NATIVE_KINDS

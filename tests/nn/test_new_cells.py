@@ -7,15 +7,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unrolled.analysis_options import SampleOptions
 from unrolled.errors import UsageError
+from unrolled.generation.sampling import generate
 from unrolled.nn import cells
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, map_state, state_tensors, unroll_by_step
 from unrolled.nn.cells.linear import scan
 from unrolled.nn.cells.matrix_memory import CHUNK_STEPS, num_heads
 from unrolled.nn.clamp import clamped
 from unrolled.nn.kernels import aten
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.stack import Stack
 from unrolled.nn.unit_clamp import Clamp
+from unrolled.options import ModelOptions
+from unrolled.runtime.numpy_model import CELL_STEPS
+from unrolled.text.tokenizer import CharTokenizer
 
 T, B, E, H = 2 * CHUNK_STEPS + 5, 3, 5, 64
 FUSED = [name for name, cell in CELLS.items() if cell.has_fused_unroll]
@@ -203,3 +209,13 @@ def test_gates_of_every_cell_are_arrays_of_its_units(name: str) -> None:
     for gate_name, gate in zip(cell.gate_names, gates, strict=True):
         if gate_name in "ifozrab":
             assert ((gate >= 0) & (gate <= 1)).all()
+
+
+@pytest.mark.parametrize("name", sorted(CELLS.keys() - CELL_STEPS.keys()))
+def test_cells_without_a_step_of_the_runtime_write_by_torch(name: str) -> None:
+    torch.manual_seed(2)
+    model = RecurrentLM(5, ModelOptions(cell=cast(Any, name), hidden=16, layers=2)).eval()
+    options = SampleOptions(length=12, count=2)
+    samples = [sample.text for sample in generate(model, CharTokenizer(list("abcde")), options, seed=1)]
+    assert [len(text) for text in samples] == [12, 12]
+    assert samples[1] == next(generate(model, CharTokenizer(list("abcde")), SampleOptions(length=12), seed=2)).text

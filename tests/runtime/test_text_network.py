@@ -17,6 +17,7 @@ from unrolled.errors import ModelError
 from unrolled.nn.cells import CELLS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
+from unrolled.runtime.numpy_model import CELL_STEPS
 from unrolled.runtime.text_network import GATE_NAMES, read_text_model
 from unrolled.text.tokenizer import CharTokenizer
 
@@ -40,12 +41,13 @@ def saved_model(path: Path, **options: Any) -> RecurrentLM:
 
 
 def test_the_gates_are_those_of_the_cells() -> None:
-    for name, cell in CELLS.items():
+    for name in CELL_STEPS:
+        cell = CELLS[name]
         assert len(GATE_NAMES[name]) == cell.num_gates
         assert cell.gate_names in ((), GATE_NAMES[name])
 
 
-@pytest.mark.parametrize(("cell", "shape"), [*itertools.product(CELLS, SHAPES)])
+@pytest.mark.parametrize(("cell", "shape"), [*itertools.product(CELL_STEPS, SHAPES)])
 def test_arrays_are_those_of_the_network(tmp_path: Path, cell: str, shape: dict[str, Any]) -> None:
     network = saved_model(tmp_path / "m", cell=cell, **shape)
     model = read_text_model(tmp_path / "m")

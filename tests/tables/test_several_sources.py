@@ -86,9 +86,14 @@ def test_columns_of_all_kinds_are_trained_resumed_evaluated_and_predicted(target
     predicted = [row["predicted"] for row in csv.DictReader(io.StringIO(done.out))]
     model = unrolled.load_table("straight", threads=1)
     frame = {name: [row[name] for row in people(7, 2)] for name in SOURCES.split(",")}
-    assert model.predict(frame) == predicted == [model.predict(row)[0] for row in people(7, 2)]
+    assert model.predict(frame) == predicted
+    one_by_one = [model.predict(row)[0] for row in people(7, 2)]
     said = cli("predict", "straight", "--text", json.dumps(people(7, 2)[0]), "--json")
-    assert json.loads(said.out)["rows"][0]["predicted"] == predicted[0]
+    assert json.loads(said.out)["rows"][0]["predicted"] == one_by_one[0]
+    if TARGETS[target] == "number":  # other batches, other last digits
+        assert [*map(float, predicted)] == pytest.approx([*map(float, one_by_one)], rel=1e-4)
+    else:
+        assert predicted == one_by_one
 
 
 def test_rows_without_a_number_get_the_median_and_are_counted(cli: Cli) -> None:
@@ -116,7 +121,7 @@ def test_columns_that_cannot_be_are_refused(cli: Cli) -> None:
         ("age,reviw", "mood", "has no column 'reviw'; did you mean 'review'?"),
         ("age,,town", "mood", "a name between two commas is missing"),
         ("age,town:nosuch", "mood", "there is no kind 'nosuch'"),
-        ("age,town", "tags:labels", "has a label for every step"),
+        ("age,town", "tags:labels", "'town' has 5 steps and 'tags' 3 labels: each step needs one"),
     ):
         done = cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 2, "--out", "r")
         assert done.code in (2, 3)
