@@ -164,7 +164,7 @@ def test_errors_of_the_server_are_shown_as_text(browser: Browser) -> None:
         assert page.get_attribute("#error", "role") == "alert"
         page.click("#tab-write")
         assert page.is_hidden("#error")
-        assert page.is_visible("#no-models")
+        page.wait_for_selector("#no-models")
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab(browser: Browser) -> None:
