@@ -64,7 +64,7 @@ def test_stop_texts_and_filters_are_sent(browser: Browser, page_server: LiveServ
 
 
 def test_stop_fork_replace_continue_and_undo(browser: Browser, page_server: LiveServer) -> None:
-    with open_live(browser, page_server) as page:
+    with open_live(browser, page_server, "#write?hold=1") as page:  # the step of held units is slow enough to be stopped
         page.fill("#length", "10000")
         page.click("#write-button")
         page.wait_for_selector(".token >> nth=50")
@@ -74,6 +74,7 @@ def test_stop_fork_replace_continue_and_undo(browser: Browser, page_server: Live
         assert shown_text(page) == stopped
         assert len(stopped) < 10_000
         assert page.inner_text(".sample-head .number").endswith("stopped")
+        page.uncheck("#hold")
         page.fill("#length", "40")
         page.locator(".token").nth(19).click()
         assert page.inner_text(".guess-title").startswith("Character 20: ")
