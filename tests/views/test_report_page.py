@@ -165,14 +165,17 @@ def table_report(labels: int = 60) -> dict[str, Any]:
             {"source": source, "target": target, "weights": weights, "truth": "2026-07-04"},
         ],
         "errors": [
-            {"source": "less sure", "truth": "a", "predicted": "b", "probability": 0.4},
-            {"source": "unknown", "truth": "a", "predicted": "c", "probability": None},
             {
-                "source": "surest of all, and a longer text that has to be wrapped " * 3,
-                "truth": "bee",
-                "predicted": "wasp",
+                "source": [
+                    {"name": "review", "text": "surest of all, and a longer text that has to be wrapped " * 3},
+                    {"name": "age", "text": "41"},
+                ],
+                "truth": {"text": "bee"},
+                "predicted": {"text": "wasp"},
                 "probability": 0.99,
             },
+            {"source": [{"text": "less sure"}], "truth": {"text": "a"}, "predicted": {"text": "b"}, "probability": 0.4},
+            {"source": [{"text": "unknown"}], "truth": {"text": "a"}, "predicted": {"text": "c"}, "probability": None},
         ],
     }
 

@@ -20,7 +20,7 @@ GAIN = 1.05
 SMOOTHING = 0.3
 """Weight of the last step in the speed that is remembered."""
 
-FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
+FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0
 """Seconds until another number of threads is tried again: doubled each time it was not faster, up to the longest."""
 
 
