@@ -7,7 +7,7 @@ from typing import Any
 from unrolled.views.html_page import render_page
 from unrolled.views.report import to_json_value
 
-STYLES = ("shared/page.css", "report/report.css", "rows/rows.css")
+STYLES = ("shared/page.css", "report/drawings.css", "report/report.css", "rows/rows.css")
 SCRIPT = "rows/main.js"
 BODY = "rows/rows.html"
 
