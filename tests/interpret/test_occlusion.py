@@ -96,3 +96,18 @@ def test_long_texts_have_few_parts() -> None:
     assert all(first[1] == second[0] for first, second in zip(bounds, bounds[1:], strict=False))
     assert _words("ab  cd e") == [(0, 4), (4, 7), (7, 8)]
     assert _words("abc") == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_a_whole_column_has_an_effect_where_its_words_say_the_same() -> None:
+    """Either of two words decides the answer, so neither is missed; without both, the answer falls."""
+    rows = [
+        {"age": number % 7, "review": f"{words[0]} room {words[1]}", "mood": mood}
+        for number, (mood, words) in enumerate([("good", ("fine", "warm")), ("bad", ("cold", "rude"))] * 40)
+    ]
+    model = unrolled.train_table(rows, ["age", "review:words"], "mood", steps=60, lr=0.02, out="m", **TINY)
+    predictor = model.session.predictor(PredictOptions())
+    cell = Cell("fine room warm", "row", others=(Cell(3, "row"),))
+    review, age = occlude(predictor, cell, predictor.predict_with_attention(cell)[0])
+    assert (review.name, age.name, age.whole) == ("review", "age", None)
+    assert review.whole is not None
+    assert review.whole > 3 * max(np.abs(review.effect).max(), np.abs(age.effect).max())

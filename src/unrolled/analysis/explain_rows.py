@@ -94,7 +94,8 @@ def row_json(session: TableSession, row: ExplainedRow) -> dict[str, Any]:
     for column in columns:
         if (part := parts.get(column["name"])) is not None:
             effect = [None if not np.isfinite(value) else round(float(value), 4) for value in part.effect]
-            column |= {"effect": effect, "parts": list(part.texts), "grid": part.grid}
+            whole = None if part.whole is None or not np.isfinite(part.whole) else round(part.whole, 4)
+            column |= {"effect": effect, "parts": list(part.texts), "grid": part.grid, "whole": whole}
     attention = None
     if row.attention is not None:
         attention = {

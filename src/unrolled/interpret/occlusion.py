@@ -35,13 +35,15 @@ class ColumnParts:
 
     An effect is the log probability of the answer minus that without the part, in nats: above 0, the part speaks for the
     answer. Of a number, it is the answer minus that without the part, in the unit of the target. For an image, the parts are
-    patches, row by row, of a grid of `grid` rows and columns.
+    patches, row by row, of a grid of `grid` rows and columns. `whole` is the effect of all parts together, if there are several
+    and other columns are left: two words that say the same have no effect one by one.
     """
 
     name: str
     texts: tuple[str, ...]
     effect: Array
     grid: tuple[int, int] | None = None
+    whole: float | None = None
 
 
 @torch.inference_mode()
@@ -60,9 +62,15 @@ def occlude(predictor: Predictor, cell: Cell, prediction: Prediction) -> list[Co
             continue
         can_delete = spec.mode.output != "aligned" or number > 0
         variants = [_with_column(source, number, array) for array in _occluded(column, steps, bounds, can_delete)]
+        if has_whole := len(bounds) > 1 and bool(spec.others):
+            neutral = steps.copy()
+            neutral[:] = _neutral(column, steps)
+            variants.append(_with_column(source, number, neutral))
         scores = answer_scores(predictor, [source, *variants], prediction)
+        effects = scores[0] - scores[1:]
         grid = _grid(steps) if column.tensor_kind == "image" else None
-        found.append(ColumnParts(column.name, texts, scores[0] - scores[1:], grid))
+        parts = effects[: len(bounds)]
+        found.append(ColumnParts(column.name, texts, parts, grid, float(effects[-1]) if has_whole else None))
     return found
 
 

@@ -13,9 +13,9 @@ const PICTURE_WIDTH = 112;
 const MIN_STRENGTH = 0.04;
 
 /**
- * A cell: a text, or a picture; `effect` is what each of its parts does to the answer.
+ * A cell: a text, or a picture; `effect` is what each of its parts does to the answer, `whole` all of them.
  * @typedef {{ name?: string, kind?: string, text?: string, src?: string, width?: number, height?: number,
- *   effect?: (number | null)[], parts?: string[], grid?: [number, number] | null }} CellView
+ *   effect?: (number | null)[], parts?: string[], grid?: [number, number] | null, whole?: number | null }} CellView
  */
 
 /**
@@ -88,11 +88,11 @@ function picture(cell, scale) {
 
 /** @param {Row} row */
 function rowItem(row) {
-  const effects = row.columns.flatMap((column) => column.effect ?? []).filter(isNumber);
+  const effects = row.columns.flatMap((column) => [...column.effect ?? [], column.whole]).filter(isNumber);
   const scale = Math.max(0.05, ...effects.map(Math.abs));
-  const entry = (/** @type {string} */ name, /** @type {Node} */ content) =>
-    element("div", {}, writeText(element("dt"), name), element("dd", {}, content));
-  const columns = row.columns.map((column) => entry(column.name ?? "source", cellContent(column, scale)));
+  const entry = (/** @type {string} */ name, /** @type {Node} */ content, /** @type {number | null} */ whole = null) =>
+    element("div", {}, element("dt", {}, paint(writeText(element("span"), name), whole, scale)), element("dd", {}, content));
+  const columns = row.columns.map((column) => entry(column.name ?? "source", cellContent(column, scale), column.whole ?? null));
   const answers = [entry("answer", cellContent(row.answer, scale))];
   if (row.truth) answers.push(entry("truth", cellContent(row.truth, scale)));
   if (isNumber(row.probability)) answers.push(entry("probability", element("b", { className: "number" }, percent(row.probability))));
@@ -128,7 +128,8 @@ function start() {
   setUpTheme(byId("theme"));
   writeText(byId("title"), data.title, { max: 200 });
   writeText(byId("subtitle"), data.subtitle, { max: 400 });
-  byId("explanation").textContent = "Each part of a row is left out, or held at the mean, to see what happens to the answer. " +
+  byId("explanation").textContent = "Each part of a row is left out, or held at the mean, to see what happens to the answer; " +
+    "the color of a column's name is for all of it. " +
     `Point at a part for the change, in ${data.unit}.`;
   if (data.is_number) {
     byId("low-text").textContent = "makes the number smaller";
