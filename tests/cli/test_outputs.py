@@ -30,9 +30,10 @@ OPTION_CLASSES: list[type[Any]] = [
 FIELDS = {(kind, field.name): field for kind in OPTION_CLASSES for field in dataclasses.fields(kind)}
 NO_PATHS = {
     "--prompt", "--stop", "--clamp", "--neuron", "--glob", "--source", "--target", "--device", "--preset", "--min-probability",
-    "--encoding", "--header", "--group-by", "--order-by", "--quantiles",
+    "--encoding", "--header", "--group-by", "--order-by", "--quantiles", "--host",
+    "--allow-host", "--cells", "--languages",
 }  # fmt: skip
-READ = {"--config", "--resume", "--prompt-file"}
+READ = {"--config", "--resume", "--prompt-file", "--runs"}
 """Flags of commands themselves that name what is read."""
 
 

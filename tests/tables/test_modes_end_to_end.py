@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +287,12 @@ def test_a_built_in_table_is_evaluated_on_its_test_split(cli: Cli) -> None:
     assert json.loads(cli("eval", "r", "builtin:digits:train", "--json").out)["rows"] == 1442
     assert cli("train", "builtin:digit").code == 3
     assert cli("eval", "r", "builtin:digits:all").code == 3
+
+
+def test_the_loss_of_numbers_has_no_bits(cli: Cli) -> None:
+    path = write_csv(Path("n.csv"), [{"a": i / 7, "y": 1000 + 40 * i} for i in range(80)])
+    done = cli("train", path, "--source", "a", "--target", "y", *TINY, "--steps", 12, "--out", "n")
+    assert re.search(r"^best validation: \d+\.\d{4}, of scaled numbers$", done.err, re.MULTILINE)
+    assert " bits" not in done.err.split("best validation")[1]
+    done = cli("train", path, "--source", "a", "--target", "y", *TINY, "--steps", 12, "--out", "m", "--json")
+    assert (json.loads(done.out)["loss_unit"], json.loads(done.out)["val_bits"]) == ("number", None)

@@ -42,7 +42,7 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
     headline = report.headline
     baseline_texts = [f"{name}: {metrics[headline]:.3f}" for name, metrics in report.baselines.items() if headline in metrics]
     run_data = run_sections(session.run, None)
-    run_data["curves"]["loss_unit"] = "target"
+    run_data["curves"]["loss_unit"] = "number" if session.spec.target.target_tensor_kind == "floats" else "target"
     return {
         "title": session.name,
         "subtitle": session.description,

@@ -184,12 +184,21 @@ def print_note(message: str) -> None:
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the description and shows a switch as `--[no-]name`."""
+    """Keeps the line breaks of the description, shows a switch as `--[no-]name`, and names many choices in the help text."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if isinstance(action, argparse.BooleanOptionalAction):
             return f"--[no-]{action.option_strings[0][2:]}"
-        return super()._format_action_invocation(action)
+        return f"{action.option_strings[0]} NAME" if _many_choices(action) else super()._format_action_invocation(action)
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return super()._expand_help(action) + _many_choices(action)
+
+
+def _many_choices(action: argparse.Action) -> str:
+    """Return a sentence with the choices of a flag if they do not fit behind it."""
+    names = ", ".join(action.choices) if action.choices and action.option_strings else ""
+    return f" One of {names}." if len(names) > HELP_WIDTH // 2 else ""
 
 
 def _format_default(default: Any) -> str:

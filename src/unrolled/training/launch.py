@@ -52,7 +52,8 @@ class TrainResult(Displayed):
     `val_nats` is the loss of the saved model, the best one; `train_nats` is the mean over the last steps, with dropout.
     `test_nats` is its loss on the test split, which is not used for model selection, with its standard error; None without one.
     `stop_signal` is the number of the signal that stopped it, 0 after `--stop-after`, else None. `diagnosis` says in words
-    whether the model underfits or overfits, and is empty if training was stopped. `loss_unit` is `character` or `target`.
+    whether the model underfits or overfits, and is empty if training was stopped. `loss_unit` is `character`, `target` or,
+    where the targets are numbers, `number`: losses are then those of scaled numbers, and there are no bits.
     """
 
     run: str
@@ -77,14 +78,22 @@ class TrainResult(Displayed):
     loss_unit: str
 
     @property
+    def val_loss_text(self) -> str:
+        """The validation loss with its unit; empty if there is none."""
+        if self.val_nats is None:
+            return ""
+        if self.val_bits is None:
+            return f"{self.val_nats:.4f}, of scaled numbers"
+        return f"{self.val_bits:.3f} bits, {self.val_nats:.4f} nats per {self.loss_unit}"
+
+    @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
-        loss = "unknown" if self.val_nats is None else f"{self.val_nats:.4f} nats per {self.loss_unit}"
         return {
             "run": self.run,
             "steps": f"{self.steps:,}",
             "epochs": f"{self.epochs:.2f}",
-            "validation loss": loss,
+            "validation loss": "unknown" if self.val_nats is None else self.val_loss_text,
             "diagnosis": self.diagnosis,
         }
 
@@ -125,7 +134,7 @@ class TrainingRun:
             tokens_per_second=state.used.tokens / max(state.used.seconds, 1e-9),
             train_nats=self.trainer.current_progress().train_nats,
             val_nats=final.val_nats,
-            val_bits=None if final.val_nats is None else final.val_nats / math.log(2),
+            val_bits=None if final.val_nats is None or self.task.loss_unit == "number" else final.val_nats / math.log(2),
             test_nats=final.test_nats,
             test_standard_error=final.test_standard_error,
             parameters=sum(weight.numel() for weight in self.trainer.model.parameters()),

@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 MAX_ROLLBACKS = 3
 """How often training goes back to its last checkpoint, each time with half the learning rate, before it gives up."""
 
-DIVERGENCE_RATIO = 1.2
-"""A training loss above this multiple of the first one (plus 1 nat) counts as divergence."""
+DIVERGENCE_RATIO, NUMBER_DIVERGENCE_RATIO = 1.2, 10.0
+"""A training loss above this multiple of the first one (plus 1 nat) counts as divergence: of tokens and labels, and of numbers,
+whose losses have no bound and differ from batch to batch. Both are means of `LOG_EVERY` steps."""
 
 LOG_EVERY = 10
 """Steps between two records in metrics.jsonl."""
@@ -226,29 +227,29 @@ class Trainer:
     def _log(self) -> None:
         progress = self.current_progress()
         self._check_finite(progress)
+        self._check_divergence(progress)
         self.state.train_nats = progress.train_nats
-        if self.state.first_nats is None:
-            self.state.first_nats = progress.train_nats
         self._running_sums.zero_()
         record = asdict(progress)
         if self.process_group.is_main:
             self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("fraction", "eta")}})
 
     def _check_finite(self, progress: Progress) -> None:
-        """Raise `DivergedError` if loss, gradient or a weight is not finite, or the loss is far above its first value."""
+        """Raise `DivergedError` if loss, gradient or a weight is not finite."""
         values = (progress.train_nats, progress.gradient_norm)
         if any(value is not None and not math.isfinite(value) for value in values):
-            raise self._divergence_error(progress.step, progress.train_nats)
-        first_nats = self.state.first_nats
-        if (
-            first_nats is not None
-            and progress.train_nats is not None
-            and progress.train_nats > DIVERGENCE_RATIO * first_nats + 1
-        ):
             raise self._divergence_error(progress.step, progress.train_nats)
         weights_finite = torch.stack([weight.detach().isfinite().all() for weight in self.model.parameters()]).all()
         if not bool(weights_finite):
             raise self._divergence_error(progress.step, math.nan)
+
+    def _check_divergence(self, progress: Progress) -> None:
+        """Raise `DivergedError` if the loss of the last `LOG_EVERY` steps is far above that of the first."""
+        ratio = NUMBER_DIVERGENCE_RATIO if self.task.loss_unit == "number" else DIVERGENCE_RATIO
+        if self.state.first_nats is None:
+            self.state.first_nats = progress.train_nats
+        elif progress.train_nats is not None and progress.train_nats > ratio * self.state.first_nats + 1:
+            raise self._divergence_error(progress.step, progress.train_nats)
 
     def _divergence_error(self, step: int, nats: float | None) -> DivergedError:
         hint = f"The best model so far is in {self.run.model_path}" if self.run.model_path.exists() else "Nothing was kept"

@@ -8,7 +8,7 @@ Examples:
   unrolled eval runs/book --split validation the one used for model selection
   unrolled eval runs/book other.txt          another text
   unrolled eval runs/book --window 256       to compare with windowed models
-  unrolled eval runs/book --baselines        with n-grams, compressors and uniform
+  unrolled eval runs/book --baselines        n-grams, compressors, uniform
   unrolled eval runs/book --adapt            and learning while it reads
   unrolled eval runs/questions test.csv      a table with both columns
 """

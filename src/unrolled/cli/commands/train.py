@@ -98,9 +98,7 @@ def _run_training(
         return _exit_worker(result)
     if as_json:
         print_json(dataclasses.asdict(result))
-    loss_text = ""
-    if result.val_nats is not None:
-        loss_text = f"\nbest validation: {result.val_bits:.3f} bits, {result.val_nats:.4f} nats per {result.loss_unit}"
+    loss_text = "" if result.val_nats is None else f"\nbest validation: {result.val_loss_text}"
     print(
         f"{result.steps:,} steps, {result.epochs:.2f} epochs in {format_duration(result.train_seconds)}{loss_text}",
         file=sys.stderr,

@@ -33,8 +33,10 @@ class FinalEvaluation:
 class TrainingTask(Protocol):
     """Data, model and evaluation of one kind of training (a task, as in fairseq)."""
 
-    loss_unit: str
-    """What the loss is measured per: `character` or `target`."""
+    @property
+    def loss_unit(self) -> str:
+        """What the loss is measured per: `character`, `target` or `number`."""
+        ...
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Fill in the settings that were not given, and log what was chosen and why."""

@@ -51,7 +51,6 @@ class TableTask:
     """Two columns of a table, split into training, validation and test rows (or validated on another table)."""
 
     tokens_per_character = 1.0
-    loss_unit = "target"
 
     def __init__(self, request: TrainRequest, spec: TableSpec | None, opened: tuple[Table, TableSpec] | None = None) -> None:
         """Read the table of a request, or take one that is `opened`, with its columns; `spec` are those of a run."""
@@ -222,6 +221,11 @@ class TableTask:
         """Return how long a step of a request takes here, on the average of the rows."""
         batches = self.batches(request.training)
         return batches.tokens_per_epoch / len(self.train_rows) * batches.batch_size / self.throughput(request, machine)
+
+    @property
+    def loss_unit(self) -> str:
+        """What the loss is measured per: `target`, or `number` if it is the loss of numbers, such as their squared error."""
+        return "number" if self.spec.target.target_tensor_kind == "floats" else "target"
 
     def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
         """Return whether the bits of the weights depend on the number of threads: torch's products around the layers do."""

@@ -53,6 +53,7 @@ class Curves {
    */
   constructor(data, samples) {
     this.unit = plainText(data.loss_unit || "token", { max: 20 });
+    this.isOfNumbers = this.unit === "number";  // a squared error, say, which has no bits
     const rowsOf = (/** @type {SeriesName} */ name) => (data[name] ?? []).filter((row) => isNumber(row[3]));
     this.rows = {
       train: rowsOf("train"), validation: rowsOf("validation"), lr: rowsOf("lr"), gradient_norm: rowsOf("gradient_norm"),
@@ -166,7 +167,7 @@ class Curves {
     const inDomain = [...train, ...validation].filter(([x]) => !this.isCloseUp || x >= this.xAxis().domain[1] * STEEP_SHARE);
     const references = this.references.map(({ name, nats }) => ({ name, value: this.loss(nats) }));
     const domain = domainOf([...inDomain.map((point) => point[1]), ...references.map(({ value }) => value)], 0.04);
-    const title = `${this.inBits ? "bits" : "nats"} per ${this.unit}`;
+    const title = this.isOfNumbers ? "loss of scaled numbers" : `${this.inBits ? "bits" : "nats"} per ${this.unit}`;
     const plot = createPlot(width, height, { x: this.xAxis(), y: { domain, title }, hideXLabels, margin: this.margin });
     const parts = [line(plot, train, CLASSES.train), line(plot, validation, CLASSES.validation)];
     if (validation.length <= 60) parts.push(dots(plot, validation, CLASSES.validation));
@@ -276,7 +277,7 @@ class Curves {
       const rows = this.rows[series];
       return `${TITLES[series]} from ${compact(rows[0][3])} to ${compact(rows[rows.length - 1][3])}`;
     });
-    return `${texts.join(", ")}${name === "loss" ? ` nats per ${this.unit}` : ""}.`;
+    return `${texts.join(", ")}${name === "loss" && !this.isOfNumbers ? ` nats per ${this.unit}` : ""}.`;
   }
 
   // ---- the section
@@ -308,10 +309,10 @@ class Curves {
         this.axis = /** @type {AxisName} */ (axis);
         this.redraw();
       }),
-      choices("Unit of the loss", [["nats", "nats"], ["bits", "bits"]], "nats", (unit) => {
+      ...this.isOfNumbers ? [] : [choices("Unit of the loss", [["nats", "nats"], ["bits", "bits"]], "nats", (unit) => {
         this.inBits = unit === "bits";
         this.redraw();
-      }),
+      })],
       choices("Range of the loss", [["all", "All"], ["close-up", "Close-up"]], "all", (range) => {
         this.isCloseUp = range === "close-up";
         this.redraw();
