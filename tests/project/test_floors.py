@@ -77,7 +77,7 @@ ORDER = {
     "models": ["base", "text", "table"],
     "server": [
         "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
-        "run_log", "runs", "prompt_scores", "states", "trainings", "table_worker", "table_process", "services",
+        "run_log", "runs", "prompt_scores", "states", "trainings", "table_columns", "table_worker", "table_process", "services",
         "predict_routes", "completions", "text_routes", "state_routes", "run_routes", "training_routes", "prometheus",
         "openapi", "app", "run_server",
     ],

@@ -61,7 +61,7 @@ def training_steps(rounds: int) -> list[dict[str, Any]]:
             shares = {name: speed / quiet[name] for name, speed in speeds.items()}
             rows.append({"busy_processes": neighbors, "characters_per_second": speeds, "share_of_quiet": shares})
             summary = ", ".join(f"{name} {speed:,.0f} ({shares[name]:.0%})" for name, speed in speeds.items())
-            logger.info(f"beside {neighbors} busy processes, characters/s (share of the quiet speed): {summary}")
+            logger.info(f"busy processes: {neighbors}; characters/s (share of the speed with none): {summary}")
     return rows
 
 

@@ -21,6 +21,7 @@ from unrolled.datasets.base_models import BASE_MODELS, base_model_path
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.options import MachineOptions
 from unrolled.runtime.native_decoder import unsupported_reason
+from unrolled.runtime.numpy_model import CELL_STEPS
 from unrolled.runtime.text_network import to_text_model
 from unrolled.server.http_errors import ApiError
 from unrolled.server.lane_groups import NativeReader, NativeSampler, ReferenceSampler, Sampler
@@ -177,7 +178,11 @@ class Catalog:
         return await asyncio.to_thread(self.load, entry)
 
     def load(self, entry: ModelEntry) -> LoadedModel:
-        """Return a text model, from memory if its file has not changed."""
+        """Return a text model, from memory if its file has not changed. Raises `ApiError` for a cell that needs torch."""
+        cell = (entry.header.get("options") or {}).get("cell")
+        if cell not in CELL_STEPS:
+            cells = ", ".join(CELL_STEPS)
+            raise ApiError(400, f"The server runs the cells {cells}, and this model has {cell}: use unrolled sample.", "model")
         with self._lock:
             version = _version(entry.path)
             if entry.id in self._loaded and self._loaded[entry.id][0] == version:

@@ -1,6 +1,6 @@
 """Blocks of tokens for many samples of one model at once. Samples join and leave between blocks.
 
-What a sample draws does not depend on the others: each row of a step is computed alike whatever the other rows are, and its
+What a sample draws does not depend on the others: the result of a row does not depend on the other rows of a step, and its
 random numbers are keyed by its seed and position. The native decoder applies one setting of the logits processors to all rows
 of a call, so samples with other settings are another group, which takes turns with the first.
 """

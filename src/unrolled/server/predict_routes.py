@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from unrolled.server.http_errors import ApiError
 from unrolled.server.requests import PredictRequest, read_json
 from unrolled.server.services import Services
+from unrolled.server.table_columns import source_columns
 
 
 async def predict(request: Request) -> Response:
@@ -19,12 +20,20 @@ async def predict(request: Request) -> Response:
     entry = services.catalog.entry(body.model, "table")
     if (body.rows is None) is (body.texts is None):
         raise ApiError(400, "One of rows and texts is expected.", "rows")
-    name = str(((entry.header.get("spec") or {}).get("source") or {}).get("name"))
-    values: list[Any] = list(body.texts or [])
-    for row in body.rows or []:
-        if name not in row:
-            raise ApiError(400, f"A row has no column {name!r}, which the model predicts from.", "rows")
-        values.append(row[name])
-    if not all(isinstance(value, str | int | float | list) and not isinstance(value, bool) for value in values):
-        raise ApiError(400, "Values are texts, numbers, or lists of numbers.", "rows")
+    if (entry.header.get("spec") or {}).get("long"):
+        raise ApiError(400, "This model reads a table with one row per step: use unrolled predict.", "model")
+    names = [str(column.get("name")) for column in source_columns(entry)]
+    if body.texts is not None and len(names) > 1:
+        raise ApiError(400, f"The model reads {len(names)} columns, {', '.join(names)}: send rows.", "texts")
+    rows = [{names[0]: text} for text in body.texts or []] if body.rows is None else body.rows
+    for row in rows:
+        if missing := [name for name in names if name not in row]:
+            raise ApiError(400, f"A row has no column {missing[0]!r}, which the model predicts from.", "rows")
+        if not all(_is_value(row[name]) for name in names):
+            raise ApiError(400, "Values are texts, numbers, or lists of numbers.", "rows")
+    values = [row[names[0]] if len(names) == 1 else {name: row[name] for name in names} for row in rows]
     return JSONResponse({"answers": await services.table_worker.predict(entry, values)})
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, str | int | float | list) and not isinstance(value, bool)

@@ -39,7 +39,8 @@ def _predict(models: OrderedDict[tuple[str, int], TableModel], request: dict[str
     model = _load(models, Path(request["path"]))
     values = request["values"]
     answers = [_to_json(model, prediction) for prediction in model.predictions(values)]
-    if request["attention"] and model.spec.mode.output != "single" and model.network.options is not None:
+    has_map = model.spec.mode.output != "single" and not model.spec.others
+    if request["attention"] and has_map:
         for answer, value in zip(answers, values, strict=True):
             answer["attention"] = _attention(model, value)
     return answers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from unrolled.runtime.numpy_model import NumpyModel
-from unrolled.server.catalog import LoadedModel, ModelEntry
+from unrolled.server.catalog import LoadedModel
 from unrolled.server.frames import encode_json
 from unrolled.server.http_errors import ApiError
 from unrolled.server.lanes import Filters, TokenInfo
@@ -20,12 +19,10 @@ from unrolled.server.limits import MAX_TRACE_VALUES
 from unrolled.server.prompt_scores import score_tokens
 from unrolled.server.requests import ScoreRequest, TraceRequest, read_json
 from unrolled.server.services import Services
+from unrolled.server.table_columns import table_columns
 
 YIELD_STEPS = 256
 """Steps of a trace between two chances for other threads."""
-
-MAX_EXAMPLES = 5
-MAX_EXAMPLE_CHARS = 1000
 
 
 async def score(request: Request) -> Response:
@@ -109,49 +106,8 @@ async def model_details(request: Request) -> Response:
         "training": {name: value for name, value in history.items() if value is not None},
     }  # fmt: skip
     if entry.kind == "table":
-        facts["columns"] = await asyncio.to_thread(_columns, entry)
+        facts["columns"] = await asyncio.to_thread(table_columns, entry)
     else:
         tokens = (header.get("tokenizer") or {}).get("tokens")
         facts["vocabulary"] = tokens if isinstance(tokens, str) else None
     return JSONResponse(facts)
-
-
-def _columns(entry: ModelEntry) -> list[dict[str, Any]]:
-    """Return the columns of a table, with labels, and with examples of the run's table if it can still be read."""
-    spec = entry.header.get("spec") or {}
-    columns: list[dict[str, Any]] = []
-    for role in ("source", "target"):
-        column = spec.get(role) or {}
-        labels = column.get("labels")
-        columns.append({
-            "name": column.get("name"), "role": role, "kind": column.get("kind"),
-            "labels": labels if isinstance(labels, list) else None, "examples": [],
-        })  # fmt: skip
-    for example in _example_rows(entry.path.parent, columns):
-        for column, text in zip(columns, example, strict=True):
-            column["examples"].append(text)
-    return columns
-
-
-def _example_rows(run_path: Path, columns: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the first rows of the table that the run learned from; none if it is gone."""
-    from unrolled.checkpoints.run_data import load_request
-    from unrolled.checkpoints.run_dir import Run
-    from unrolled.errors import UnrolledError
-    from unrolled.tables.table_files import open_table
-    from unrolled.tables.table_format import TableFormat
-
-    try:
-        request, _ = load_request(Run.open(run_path))
-        table = open_table(request.inputs[0], format=TableFormat(request.table.header, request.data.encoding))
-        names = [table.find_column(str(column["name"])) for column in columns]
-        rows = []
-        for _, row in table.rows():
-            texts = [row.get(name) for name in names]
-            if all(isinstance(text, str) and 0 < len(text) <= MAX_EXAMPLE_CHARS for text in texts):
-                rows.append([str(text) for text in texts])
-            if len(rows) == MAX_EXAMPLES:
-                break
-        return rows
-    except (UnrolledError, OSError, ImportError, IndexError):
-        return []

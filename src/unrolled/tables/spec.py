@@ -55,7 +55,7 @@ class ModelDims:
     target_length: int
     target_row_length: int
     others: tuple[SourceDims, ...] = ()
-    """Other source columns, read beside the source."""
+    """The source columns after the first."""
     is_stream: bool = False
     number_loss: str = "mse"
     quantiles: tuple[float, ...] = ()

@@ -50,7 +50,7 @@ REMEDIES = {
     OVERFIT: ("dropout", "data"), AT_FLOOR: ("width",), TEXT_LIMITED: ("data", "dropout"), SIZE_LIMITED: ("width", "time"),
     UNDERFIT: ("time",),
 }  # fmt: skip
-"""What may be advised beside each verdict, so that no advice contradicts it."""
+"""The advice that may be given with each verdict, so that none contradicts it."""
 
 MIN_FALL = 0.01
 """A fall of the validation loss in the last half of a run, as a share, below which more time is not advised."""

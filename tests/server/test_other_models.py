@@ -1,0 +1,61 @@
+"""Models that the server reads differently: tables of several source columns, series, and cells that need torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unrolled
+from support.servers import RunningServer, running_server
+
+TINY: dict[str, Any] = {"steps": 3, "hidden": 16, "layers": 1, "batch": 4, "threads": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("other") / "runs"
+    people = [{"age": n % 70, "review": ["fine room", "cold room"][n % 2], "back": ["yes", "no"][n % 2]} for n in range(60)]
+    unrolled.train_table(people, ["age", "review"], "back", out=str(folder / "people"), **TINY)
+    unrolled.train_table(
+        [{"step": n, "load": float(n % 12)} for n in range(200)],
+        "load",
+        order_by="step",
+        horizon=3,
+        out=str(folder / "load"),
+        **TINY,
+    )
+    (folder.parent / "book.txt").write_text("the cat sat on the mat. " * 60, "utf-8")
+    unrolled.train(str(folder.parent / "book.txt"), cell="mlstm", bptt=8, init_from="none", out=str(folder / "matrix"), **TINY)
+    with running_server(Path(folder)) as running:
+        yield running
+
+
+def test_several_source_columns_are_a_form_and_are_predicted(served: RunningServer) -> None:
+    columns = served.client.get("/api/models/people").json()["columns"]
+    assert {column["name"] for column in columns if column["role"] == "source"} == {"age", "review"}
+    assert [column["name"] for column in columns if column["role"] == "target"] == ["back"]
+    rows = [{"age": 30, "review": "fine room"}, {"age": "", "review": "cold room"}]
+    answer = served.client.post("/api/predict", json={"model": "people", "rows": rows})
+    assert answer.status_code == 200, answer.text
+    assert [row["answer"] in ("yes", "no") for row in answer.json()["answers"]] == [True, True]
+    for wrong in ({"rows": [{"age": 30}]}, {"texts": ["fine room"]}):
+        refused = served.client.post("/api/predict", json={"model": "people", **wrong})
+        assert refused.status_code == 400
+        assert "column" in refused.json()["error"]["message"]
+
+
+def test_series_are_refused_with_the_way(served: RunningServer) -> None:
+    refused = served.client.post("/api/predict", json={"model": "load", "rows": [{"load": [1, 2, 3]}]})
+    assert (refused.status_code, "use unrolled predict" in refused.text) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/api/score", "/api/trace", "/api/state"])
+def test_cells_without_a_step_of_the_runtime_are_refused_by_name(served: RunningServer, path: str) -> None:
+    body: dict[str, Any] = {"model": "matrix"} | (
+        {"text": "the "} if path in ("/api/score", "/api/trace") else {"prompt": "the "}
+    )
+    body |= {"layer": 0} if path == "/api/trace" else {}
+    refused = served.client.post(path, json=body)
+    assert (refused.status_code, "this model has mlstm" in refused.text) == (400, True), refused.text
