@@ -245,7 +245,7 @@ def learn_cells(options: BenchOptions) -> list[dict[str, Any]]:
     rows = []
     for cell in cells:
         seeds = range(options.seed, options.seed + options.seeds)
-        runs = [learning.train_unrolled(options.text, seconds, seed, cell=cell) for seed in seeds]
+        runs = [learning.train_cell(options.text, seconds, seed, cell) for seed in seeds]
         runs.sort(key=lambda run: run["carried"])
         rows.append({"cell": cell} | runs[len(runs) // 2])
         row = rows[-1]

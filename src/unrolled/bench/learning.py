@@ -29,6 +29,9 @@ from unrolled.training.callbacks import NullProgress, Progress
 EVAL_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Shares of the time after which a peer is looked at."""
 
+CELL_EVAL_TOKENS = 10_000
+"""Tokens on which each cell is evaluated."""
+
 Curve = list[tuple[float, float]]
 """Seconds of learning, and nats per character."""
 
@@ -47,6 +50,23 @@ class CurveCallback(NullProgress):
     def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
         if val_nats is not None:
             self.curve.append((progress.seconds, val_nats))
+
+
+def train_cell(text: str, seconds: float, seed: int, cell: str) -> dict[str, Any]:
+    """Train a cell with the defaults; return the curve, and as `carried` the loss on the test split (or the validation split).
+
+    Both are of at most `CELL_EVAL_TOKENS`: a cell without a native kernel would be evaluated for longer than it is trained.
+    """
+    callback = CurveCallback()
+    with tempfile.TemporaryDirectory() as folder:
+        values = {"minutes": seconds / 60, "init_from": "none", "out": str(Path(folder) / "run"), "seed": seed,
+                  "eval_tokens": CELL_EVAL_TOKENS, "sample_length": 0, "cell": cell}  # fmt: skip
+        result = launch.start_run(TrainRequest.build((text,), values, "bench"), callback).train()
+    if result.stop_signal is not None:
+        raise Interrupted("the benchmark was stopped", result.stop_signal)
+    loss = result.val_nats if result.test_nats is None else result.test_nats
+    facts = {"parameters": result.parameters, "tokens_per_second": result.tokens_per_second}
+    return {"curve": callback.curve, "carried": loss, **facts}
 
 
 def train_unrolled(text: str, seconds: float, seed: int, **settings: Any) -> dict[str, Any]:
