@@ -376,6 +376,7 @@ def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:
         (("--source", "x", "--target", "x", "--group-by", "id"), "both the source and the target"),
         (("--source", "x", "--horizon", 2, "--bidirectional"), "--bidirectional reads the future"),
         (("--source", "x,x", "--horizon", 2), "names a column twice"),
+        (("--source", "id", "--horizon", 2), "has texts: name a column of numbers"),
         (("--source", "x", "--target", "y", "--group-by", "nowhere"), "has no column 'nowhere'"),
         (("--source", "x:numbers,id:label", "--target", "y"), "read side by side as numbers, and 'id' is to be label"),
     ):

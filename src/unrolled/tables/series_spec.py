@@ -100,6 +100,8 @@ def series_spec(
         raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
     grouped = group_steps(table, long, tuple(dict.fromkeys((name, target_name))))
     rows = [row for _, row in grouped.rows()]
+    if options.horizon is not None and not isinstance(rows[0][name], StepArray):
+        raise UsageError(f"--horizon forecasts numbers, and '{name}' of {table.name} has texts: name a column of numbers.")
     target_kind = target_kind or step_kind([row[target_name] for row in rows])
     grouped = as_target(grouped, target_name, target_kind)
     kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "text")
