@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,21 @@ YIELD_STEPS = 256
 
 async def score(request: Request) -> Response:
     """Answer `POST /api/score`: the bits of each token of a text, and what the model expected."""
+    return await _read_with_model(request, ScoreRequest, _score)
+
+
+async def trace(request: Request) -> Response:
+    """Answer `POST /api/trace`: the outputs of hidden units of one layer after each token of a text."""
+    return await _read_with_model(request, TraceRequest, _trace)
+
+
+async def _read_with_model(request: Request, body_type: type[Any], work: Callable[[LoadedModel, Any], bytes]) -> Response:
+    """Return what `work` makes of the model and the body of a request, in another thread."""
     services: Services = request.app.state.services
-    body = await read_json(request, ScoreRequest)
+    body = await read_json(request, body_type)
     model = await services.catalog.text_model(body.model)
     async with services.heavy_work:
-        content = await asyncio.to_thread(_score, model, body)
+        content = await asyncio.to_thread(work, model, body)
     return Response(content, media_type="application/json")
 
 
@@ -52,16 +63,6 @@ def _score(model: LoadedModel, body: ScoreRequest) -> bytes:
 
 def _guesses(token: TokenInfo) -> list[dict[str, Any]]:
     return [{"text": text, "probability": math.exp(logprob)} for text, logprob in token.guesses]
-
-
-async def trace(request: Request) -> Response:
-    """Answer `POST /api/trace`: the outputs of hidden units of one layer after each token of a text."""
-    services: Services = request.app.state.services
-    body = await read_json(request, TraceRequest)
-    model = await services.catalog.text_model(body.model)
-    async with services.heavy_work:
-        content = await asyncio.to_thread(_trace, model, body)
-    return Response(content, media_type="application/json")
 
 
 def _trace(model: LoadedModel, body: TraceRequest) -> bytes:
