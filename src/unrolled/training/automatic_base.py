@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 AUTOMATIC_BASE = "builtin:english"
 
-MAX_TOKENS = 1_500_000
-"""Tokens of a training split above which no base is chosen: the longest text that was tried has 1.0 million."""
+MAX_TOKENS = 250_000
+"""Tokens of a training split above which no base is chosen by itself: longer texts were not compared (benchmarks/LOG.md)."""
 
 MIN_LATIN_FRACTION = 0.9
 """Fraction of the letters of the text that are Latin."""
