@@ -6,7 +6,7 @@ Each class is one group of settings. How a field is declared and checked is in `
 from __future__ import annotations
 
 import dataclasses
-import secrets
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -342,7 +342,7 @@ class TrainRequest:
             raise UsageError(f"{' and '.join(budgets)} are given, and one budget is expected: choose one.")
         training = self.training if budgets else dataclasses.replace(self.training, minutes=DEFAULT_MINUTES)
         if training.seed < 0:
-            training = dataclasses.replace(training, seed=secrets.randbelow(2**31))
+            training = dataclasses.replace(training, seed=int.from_bytes(os.urandom(4), "little") % 2**31)
         return dataclasses.replace(self, inputs=self.inputs or (DEFAULT_INPUT,), training=training)
 
     def groups(self) -> tuple[Any, ...]:

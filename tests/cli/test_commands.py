@@ -326,8 +326,7 @@ def test_text_comes_from_standard_input(cli: Cli, book: Path) -> None:
     assert cli("train", "--resume", "runs/stdin", "--steps", 6).code == 0
 
 
-@pytest.mark.serial
-def test_help_is_quick_narrow_and_complete(cli: Cli) -> None:
+def test_help_is_narrow_and_complete(cli: Cli) -> None:
     for name in ("", *COMMANDS):
         done = cli(*([name] if name else []), "--help")
         assert done.code == 0
@@ -340,14 +339,33 @@ def test_help_is_quick_narrow_and_complete(cli: Cli) -> None:
     for kind in (*OPTION_CLASSES, SampleOptions, EvaluateOptions):
         for field in dataclasses.fields(kind):
             assert re.search(rf"--(\[no-\])?{flag_name(field.name)[2:]}\b", shown), field.name
-    timings = []
-    for _ in range(5):
-        started = time.perf_counter()
-        subprocess.run(command("train", "--help"), check=True, capture_output=True)
-        timings.append(time.perf_counter() - started)
-    assert min(timings) < 0.2
     assert cli("--version").out == f"unrolled {__version__}\n"
     assert cli().code == 2
+
+
+@pytest.mark.serial
+def test_help_is_quick() -> None:
+    """The bar is 0.2 s; on a slow machine, it is what Python takes for the standard modules that help needs, four times."""
+    modules = [sys.executable, "-c", "import argparse, dataclasses, logging, pathlib, tempfile"]
+    help_seconds, python_seconds = [], []
+    for _ in range(5):
+        for arguments, seconds in ((command("train", "--help"), help_seconds), (modules, python_seconds)):
+            started = time.perf_counter()
+            subprocess.run(arguments, check=True, capture_output=True)
+            seconds.append(time.perf_counter() - started)
+    assert min(help_seconds) < max(0.2, 4 * min(python_seconds))
+
+
+def test_help_imports_no_library() -> None:
+    script = """if True:
+        import contextlib, sys
+        from unrolled.cli.main import main
+        with contextlib.suppress(SystemExit):
+            main(["train", "--help"])
+        print(sorted({"torch", "numpy", "safetensors", "unrolled.nn"} & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_nothing_heavy_is_imported_before_arguments_are_parsed() -> None:
