@@ -56,6 +56,17 @@ def left_out_messages(
     return [*messages, *filter(None, [unreadable.message(num_rows, consequence)])]
 
 
+def missing_by_column(counts: Mapping[str, int]) -> str:
+    """Return how many cells are empty in each column, for the end of a sentence; the most first.
+
+    Example:
+        >>> missing_by_column({"age": 1, "review": 7})
+        " ('review' 7, 'age' 1)"
+    """
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return f" ({', '.join(f'{name!r} {count:,}' for name, count in ordered)})" if ordered else ""
+
+
 def imputed_messages(imputed: Counter[str], medians: Mapping[str, float], num_rows: int) -> list[str]:
     """Return sentences about the rows that have no number in a column, and got its median."""
     return [

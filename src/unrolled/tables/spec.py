@@ -168,6 +168,16 @@ class TableSpec:
         missing = self.missing_columns(source)
         return len(missing) > len(self.others) or any(name not in self.medians for name in missing)
 
+    def columns_left_out(self, source: Cell, target: Cell) -> list[str]:
+        """Return the names of the columns of a row that has no value where it needs one."""
+        missing = self.missing_columns(source)
+        needed = missing if len(missing) > len(self.others) else [name for name in missing if name not in self.medians]
+        return [*needed, *([self.target.name] if self.target.is_missing(target.value) else [])]
+
+    def encoded_median(self, column: Column) -> Array:
+        """Return what a missing number of one of several source columns is encoded as."""
+        return column.encode_source(Cell(self.medians[column.name], ""))
+
     def missing_columns(self, source: Cell) -> list[str]:
         """Return the names of the source columns that have no value in a row."""
         cells = zip(self.sources, (source, *source.others), strict=True)

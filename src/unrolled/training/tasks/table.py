@@ -64,7 +64,7 @@ class TableTask:
         self.dataset = self._encode_rows(self.table, spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
         if is_new:
-            self._fit_training(spec)
+            spec = self._fit_training(spec)
             for note in (*number_notes(self.table, spec.source), *number_notes(self.table, spec.target)):
                 logger.info(note)
         self.validation: PairDataset | None = self.dataset
@@ -82,11 +82,15 @@ class TableTask:
             self._balance_labels()
         self._throughputs: dict[Any, float] = {}
 
-    def _fit_training(self, spec: TableSpec) -> None:
-        """Adapt the columns to the training rows."""
+    def _fit_training(self, spec: TableSpec) -> TableSpec:
+        """Adapt the columns to the training rows; return the spec with the medians of these rows alone."""
         encoded = (self.dataset.source, *self.dataset.others, self.dataset.target)
         for column, arrays in zip((*spec.sources, spec.target), encoded, strict=True):
             column.fit_training(np.asarray(arrays[row]) for row in self.train_rows.tolist())
+        self.dataset.spec = spec = replace(spec, medians=self.dataset.fit_medians(self.train_rows))
+        for message in self.dataset.imputed_messages():
+            logger.info(message)
+        return spec
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
         """Return what the baselines know of the training rows."""
@@ -113,6 +117,8 @@ class TableTask:
     def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
         table, dataset = self._read_other(spec, name, encoding)
+        for message in dataset.imputed_messages():
+            logger.log(self._log_level, f"{name}: {message}")
         self.validation_rows = np.arange(len(dataset))
         self.validation_cells = cells_of(table, spec, dataset.read_rows[:MAX_HELD_OUT_ROWS].tolist())
         shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
