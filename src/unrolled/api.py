@@ -124,6 +124,11 @@ def train_table(
     columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
     if is_frame(options.get("validation")):
         options["validation"] = keep_frame(options["validation"])
+    if table is not None and not is_frame(table) and not isinstance(table, str | os.PathLike):
+        raise UsageError(
+            f"A table is expected, and a {type(table).__name__} is given: name a file, or give a frame, a dictionary of "
+            "columns, or a list of dictionaries."
+        )
     inputs = () if table is None else (keep_frame(table) if is_frame(table) else table,)
     return _require_table_model(_train(inputs, None, resume, progress, allow_change, {**columns, **options}, expect_table=True))
 
@@ -143,6 +148,8 @@ def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) 
             raise UsageError("source is a column of a table, and a list of texts is given: leave it out.")
         return (keep_documents(inputs[0]),), "text"
     for name in inputs:
+        if not isinstance(name, str | os.PathLike):
+            raise UsageError(f"The name of a file is expected, or a list of texts, and a {type(name).__name__} is given.")
         if isinstance(name, str) and ("\n" in name or len(name) > MAX_PATH_CHARS):
             shown = f"{name[:40]!r}... ({len(name):,} characters)"
             raise DataError(f"{shown} is not the name of a file: to learn from a text itself, write train(text=...).")

@@ -113,7 +113,7 @@ class CommandParser(argparse.ArgumentParser):
             raise ParserFound(self)
         namespace, unknown = self.parse_known_args(self._normalize(argv))
         if unknown:
-            name = unknown[0].split("=")[0]
+            name = next(filter(lambda text: text.startswith("-"), unknown), unknown[0]).split("=")[0]  # not the flag's value
             known_flags = [*self._option_string_actions, *self._old_names]
             noun = "flag" if name.startswith("-") else "argument"
             raise UsageError(f"Unknown {noun} {name}{did_you_mean(name, known_flags) or '.'} See {self.prog} --help")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -49,6 +50,17 @@ logger = logging.getLogger(__name__)
 NOT_IN_SAMPLE = {"prompt": "", "count": "samples(count=...) draws several"}
 NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": "samples() has it, since a stream cannot take back what it gave"}
 """Settings of `unrolled sample` that a method does not have, and what to use instead."""
+
+
+def _names(inputs: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return names of files as strings. Raises `UsageError` for what is no name."""
+    for name in inputs:
+        if not isinstance(name, str | os.PathLike):
+            raise UsageError(
+                f"Names of files are expected, and a {type(name).__name__} is given: name files one by one, or give a text to "
+                "score(text)."
+            )
+    return tuple(map(str, inputs))
 
 
 class Model(TrainedModel):
@@ -248,7 +260,7 @@ class Model(TrainedModel):
         """
         from unrolled.analysis.evaluate_text import evaluate_text
 
-        return evaluate_text(self.session, inputs, from_dict(EvaluateOptions, options, "evaluate"))
+        return evaluate_text(self.session, _names(inputs), from_dict(EvaluateOptions, options, "evaluate"))
 
     @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it", "adapt": "evaluate() has it"})
     def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
@@ -273,7 +285,7 @@ class Model(TrainedModel):
         settings = from_dict(EvaluateOptions, options, "evaluate")
         if self.run is None:
             raise UsageError(f"{self.path} is not in a run folder, and n-grams need the training text: name a run folder.")
-        ids, corpus, split = select_split(self.session, inputs, settings)
+        ids, corpus, split = select_split(self.session, _names(inputs), settings)
         continues_training = not inputs and split == "validation"
         return measure_baselines(
             self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text, True
