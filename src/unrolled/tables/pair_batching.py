@@ -154,7 +154,7 @@ class PairDataset:
         """Return what to tell about rows that are too long."""
         notes = []
         for lines, what in (
-            (self.cut_rows, f"cut to their first {self.spec.step_limit:,} steps"),
+            (self.cut_rows, f"cut to the first {self.spec.step_limit:,} steps"),
             (self.left_out_rows, f"left out, since the target has more than {self.spec.step_limit:,} steps"),
         ):
             if lines:

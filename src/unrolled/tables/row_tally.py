@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from unrolled.display import agree, plural
+from unrolled.display import agree, counted, plural
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.column import Column
@@ -113,7 +113,6 @@ class RowTally:
             if counts["normalized"]:
                 messages.append(f"'{name}': {counts['normalized']:,} {change_note(column.normalization)}")
             if counts["unknown"]:
-                messages.append(
-                    f"'{name}': {counts['unknown']:,} of {counts['total']:,} {agree(counts['unknown'], column.symbol_noun)}"
-                )
+                noun = counted(counts["total"], column.symbol_noun)
+                messages.append(f"'{name}': {counts['unknown']:,} of {counts['total']:,} {agree(counts['unknown'], noun)}")
         return messages

@@ -120,7 +120,7 @@ def open_corpus(
         if cached is not None:
             return cached
         num_bytes = sum(size for size, _ in file_stats)
-        logger.info(f"reading {plural(len(paths), 'file')}, {num_bytes:,} bytes, for the first time")
+        logger.info(f"reading {plural(len(paths), 'file')}, {plural(num_bytes, 'byte')}, for the first time")
         if tokenizer is not None:
             require_same_tokens(tokenizer, options)
         in_shards = _needs_shards(paths, file_stats)

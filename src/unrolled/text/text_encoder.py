@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unrolled.display import counted
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
 from unrolled.text.encodings import display_name
@@ -119,7 +120,7 @@ def merge_stats(shards: Sequence[ShardStats], has_eos: bool, has_separator: bool
         for note, count in shard.notes.items():
             notes[note] = notes.get(note, 0) + count
     is_text = all(shard.is_text for shard in shards)
-    messages = tuple(f"{count:,} {note}" for note, count in sorted(notes.items()))
+    messages = tuple(f"{count:,} {counted(count, note)}" for note, count in sorted(notes.items()))
     return CorpusStats(
         tuple(spans), offset, num_documents, longest_document if has_eos else offset, num_unknown, is_text, messages
     )
@@ -139,7 +140,7 @@ def require_nonempty(stats: CorpusStats, has_eos: bool, paths: Sequence[Path]) -
     if stats.num_tokens <= has_eos and stats.num_unknown:
         raise DataError(f"The model knows none of the {stats.num_unknown:,} characters in {names}.")
     if stats.num_tokens <= has_eos:
-        raise DataError(f"There is no text in {names}: nothing to learn from.")
+        raise DataError(f"There is no text in {names}.")
 
 
 class CharSet:

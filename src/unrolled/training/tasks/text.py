@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import shlex
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -297,4 +298,4 @@ def _table_hint(name: str) -> str:
         return "learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN"
     shown = ", ".join(columns[:MAX_SHOWN_COLUMNS]) + (", ..." if len(columns) > MAX_SHOWN_COLUMNS else "")
     command = f"unrolled train {shlex.quote(name)} --source {shlex.quote(columns[0])} --target {shlex.quote(columns[-1])}"
-    return f"learned as a text; its columns are {shown}; to learn one of them from another: {command}"
+    return f"learned as a text; the columns of {PurePath(name).name} are {shown}; to learn one of them from another: {command}"
