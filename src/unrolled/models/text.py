@@ -239,7 +239,7 @@ class Model(TrainedModel):
         return encode_prompt(self.tokenizer, require_text(prompt))[1]
 
     @keyword_arguments(EvaluateOptions, exclude=dict.fromkeys(("baselines", "order"), "the method baselines() has it"))
-    def evaluate(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Evaluation:
+    def evaluate(self, *inputs: str | Path, **options: Unpack[EvaluateKwargs]) -> Evaluation:
         """Return the loss on a text.
 
         Args:
@@ -263,7 +263,7 @@ class Model(TrainedModel):
         return evaluate_text(self.session, _names(inputs), from_dict(EvaluateOptions, options, "evaluate"))
 
     @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it", "adapt": "evaluate() has it"})
-    def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
+    def baselines(self, *inputs: str | Path, **options: Unpack[EvaluateKwargs]) -> Baselines:
         """Return the losses of n-gram models, compressors and the uniform distribution on the text that `evaluate` takes.
 
         Args:
