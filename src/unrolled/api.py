@@ -120,16 +120,12 @@ def train_table(
         'many-to-one'
     """
     from unrolled.tables.frames import is_frame, keep_frame
+    from unrolled.tables.table_format import path_of_table
 
     columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
     if is_frame(options.get("validation")):
         options["validation"] = keep_frame(options["validation"])
-    if table is not None and not is_frame(table) and not isinstance(table, str | os.PathLike):
-        raise UsageError(
-            f"A table is expected, and a {type(table).__name__} is given: name a file, or give a frame, a dictionary of "
-            "columns, or a list of dictionaries."
-        )
-    inputs = () if table is None else (keep_frame(table) if is_frame(table) else table,)
+    inputs = () if table is None else (keep_frame(table) if is_frame(table) else path_of_table(table),)
     return _require_table_model(_train(inputs, None, resume, progress, allow_change, {**columns, **options}, expect_table=True))
 
 

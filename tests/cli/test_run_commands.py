@@ -100,6 +100,9 @@ def test_what_is_no_text_and_no_table_is_refused_in_python(folder: Path) -> None
     for wrong in ([("x", 1), ("y", 2)], ["x", "y"], 5, np.zeros((4, 2))):
         with pytest.raises(UsageError, match=f"A table is expected, and a {type(wrong).__name__} is given"):
             unrolled.train_table(wrong, "a", "b")
+    for use in (table_model.evaluate, table_model.explain, lambda table: table_model.predict_table(table)):
+        with pytest.raises(UsageError, match="A table is expected, and a list is given"):
+            use(["x", "y"])
     with pytest.raises(UsageError, match="and a int is given"):
         unrolled.train(5)  # type: ignore[arg-type]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,17 @@ MAX_CHARS = 1 << 23
 
 FIRST_ROW, NO_HEADER = "first", "none"
 """Values of `--header`: the first row has the names of the columns; or it is data, and columns are named 0, 1, 2 ..."""
+
+
+def path_of_table(table: Any) -> str:
+    """Return the name of a table file as a string. Raises `UsageError` for what is no name."""
+    if not isinstance(table, str | os.PathLike):
+        raise UsageError(
+            f"A table is expected, and a {type(table).__name__} is given: name a file, or give a frame, a dictionary of "
+            "columns, or a list of dictionaries."
+        )
+    path: str = os.fspath(table)
+    return path
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def run(argv: list[str]) -> int:
     if action != "show":
         raise UsageError(f"config has no '{action}'{did_you_mean(action, ['show']) or '.'} It has: show.")
     runs = [name for name in inputs if (Path(name) / "config.json").is_file()]
-    if runs and (len(inputs) > 1 or cli_values):
+    if runs and (len(inputs) > 1 or any(value is not None for value in cli_values.values())):
         raise UsageError(f"The settings of {runs[0]} are those that it was trained with: name it alone, without flags.")
     request = _saved_request(runs[0]) if runs else read_request(inputs, cli_values)
     if as_json:
