@@ -15,7 +15,7 @@ import unrolled
 from support.cli import Cli
 from unrolled.cli.completion import SHELLS, flags
 from unrolled.cli.main import COMMANDS, command_parser
-from unrolled.errors import UsageError
+from unrolled.errors import DataError, UsageError
 from unrolled.options import PRESETS, TrainRequest
 
 SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 4, "progress": False, "threads": 1}
@@ -103,6 +103,12 @@ def test_what_is_no_text_and_no_table_is_refused_in_python(folder: Path) -> None
     for use in (table_model.evaluate, table_model.explain, lambda table: table_model.predict_table(table)):
         with pytest.raises(UsageError, match="A table is expected, and a list is given"):
             use(["x", "y"])
+    assert len(table_model.predict({"word": "aba"})) == 1, "not one for each character"
+    assert table_model.evaluate({"word": "aba", "label": "a"}).num_rows == 1
+    with pytest.raises(DataError, match="'label' is a single value, and other columns are lists"):
+        table_model.evaluate({"word": ["aba"], "label": "a"})
+    with pytest.raises(ValueError, match=r"step takes numbers, \(3,\) or \(B, 3\); got str"):
+        unrolled.LSTM(3, 4, 2).step("abc")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="and a int is given"):
         unrolled.train(5)  # type: ignore[arg-type]
 
