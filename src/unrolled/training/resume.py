@@ -85,13 +85,10 @@ def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], allow
 
 def _normalized(requested: dict[str, Any]) -> dict[str, Any]:
     """Return checked settings as a request holds them: a list of source columns is one string, for example."""
-    parts = zip(OPTION_CLASSES, split_by_class(requested, OPTION_CLASSES, "resume"), strict=True)
-    checked = {
-        name: getattr(options, name)
-        for option_class, values in parts
-        for options in [from_dict(option_class, values, "resume")]
-        for name in values
-    }
+    checked: dict[str, Any] = {}
+    for option_class, values in zip(OPTION_CLASSES, split_by_class(requested, OPTION_CLASSES, "resume"), strict=True):
+        options: Any = from_dict(option_class, values, "resume")
+        checked |= {name: getattr(options, name) for name in values}
     return _with_absolute_paths(checked)
 
 
