@@ -211,7 +211,7 @@ class PairDataset:
                 values = np.array([arrays[row][0, 0] for row in rows.tolist()], dtype=np.float64)
                 values = values[~np.isnan(values)]
                 if len(values):
-                    median = column.unscale(np.median(values)[None, None])[0, 0]
+                    median = column.unscale(np.array([[np.median(values)]]))[0, 0]
                     medians[column.name] = float(f"{median:.6g}")  # float32 holds no more
         return medians
 
