@@ -10,6 +10,11 @@ from unrolled.option_fields import force_option, option
 ENCODING_HELP = "Encoding of texts and tables that are not UTF-8, such as windows-1252."
 HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. none: they are 0, 1, 2 ...; first: the first row."
 
+TOKENS_HELP = (
+    "What a token is. regex: the matches of a regular expression, and single characters for the rest; smiles: symbols of "
+    "molecules. bpe is for tables only; there, words are the default if words repeat."
+)
+
 
 @dataclass(frozen=True)
 class SampleOptions:

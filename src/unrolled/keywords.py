@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
-    tokens: Literal["characters", "bytes", "words", "bpe"]
+    tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles"] | str
     documents: Literal["none", "line", "blank-line", "file", "cell"]
     normalize: Literal["nfc", "nfkc", "none"]
     encoding: str | None

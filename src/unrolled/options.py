@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unrolled.analysis_options import ENCODING_HELP, HEADER_HELP
+from unrolled.analysis_options import ENCODING_HELP, HEADER_HELP, TOKENS_HELP
 from unrolled.analysis_options import BenchOptions as BenchOptions
 from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
 from unrolled.analysis_options import ExplainOptions as ExplainOptions
@@ -37,8 +37,9 @@ from unrolled.series_options import SeriesOptions as SeriesOptions
 class DataOptions:
     """Which text is read, and how it becomes tokens."""
 
-    tokens: Literal["characters", "bytes", "words", "bpe"] = option(
-        "characters", "What a token is. words and bpe are for tables only; there, words are the default if words repeat."
+    tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles"] | str = option(
+        "characters",
+        TOKENS_HELP,
     )
     documents: Literal["none", "line", "blank-line", "file", "cell"] = option(
         "none",

@@ -19,7 +19,8 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
+        "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer",
+        "token_pattern", "rule_tokenizer", "tokenizers", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [

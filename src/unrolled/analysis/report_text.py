@@ -101,14 +101,14 @@ class TextReportBuilder:
     def _evaluate(self) -> Evaluation:
         session = self.session
         corpus, _ = session.corpus(())
-        char_starts = session.tokenizer.char_start_mask() if corpus.is_text else None
+        char_counts = session.tokenizer.char_counts() if corpus.is_text else None
         return evaluate(
             session.model,
             session.machine,
             self.held_out_ids,
             session.tokenizer.eos_id,
             corpus.longest_document,
-            char_starts=char_starts,
+            char_counts=char_counts,
         )
 
     def _headline(
@@ -119,7 +119,10 @@ class TextReportBuilder:
             {
                 "name": "bits per character",
                 "value": f"{evaluation.bits:.3f}",
-                "note": f"{evaluation.nats:.3f} nats, on the validation text",
+                "note": f"{evaluation.nats:.3f} nats, on the validation text"
+                + (
+                    "" if evaluation.num_tokens == evaluation.num_chars else f"; {evaluation.bits_per_token:.3f} bits per token"
+                ),
             },
             {
                 "name": f"best n-gram ({order})",

@@ -15,7 +15,8 @@ from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.encodings import decoded_chunks, file_encoding, make_copy
 from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
-from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
+from unrolled.text.tokenizer import RECORD_SEPARATOR
+from unrolled.text.tokenizers import tokenizer_class
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> list[Path]:
     """Return the files to encode: `paths`, or copies in `folder` as `--encoding` and `--documents blank-line` need them."""
-    as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
+    as_bytes = tokenizer_class(options.tokens).reads_bytes
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
     prepared: list[Path] = list(paths)
