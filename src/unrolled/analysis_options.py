@@ -12,7 +12,13 @@ HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. non
 
 TOKENS_HELP = (
     "What a token is. regex: the matches of a regular expression, and single characters for the rest; smiles: symbols of "
-    "molecules. bpe is for tables only; there, words are the default if words repeat."
+    "molecules; fasta: symbols of sequences, with the SETTINGS fold-case, reverse-complement (both strands are read) or both; "
+    "abc: notes and bars of tunes. bpe is for tables only; there, words are the default if words repeat."
+)
+
+DOCUMENTS_HELP = (
+    "What a document is: each line, part between blank lines, file, cell of --source (without --target), or record of FASTA or "
+    "ABC starts from the zero state and ends with an end token; none: all text is one endless stream."
 )
 
 

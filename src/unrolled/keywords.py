@@ -9,8 +9,8 @@ from typing import Literal, TypedDict
 class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
-    tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles"] | str
-    documents: Literal["none", "line", "blank-line", "file", "cell"]
+    tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
+    documents: Literal["none", "line", "blank-line", "file", "cell", "record"]
     normalize: Literal["nfc", "nfkc", "none"]
     encoding: str | None
     glob: str

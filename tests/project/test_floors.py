@@ -20,7 +20,7 @@ ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
         "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer",
-        "token_pattern", "rule_tokenizer", "tokenizers", "document_files",
+        "token_pattern", "rule_tokenizer", "record_files", "record_tokenizers", "tokenizers", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [

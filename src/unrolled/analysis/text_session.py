@@ -262,14 +262,14 @@ class TextSession(Displayed):
 
         if self.column is not None:
             return [write_column(name, column_tokens(self.column, DataOptions())[0], format)]
-        documents = "blank-line" if self.saved.documents == "blank-line" else "none"
+        documents = self.saved.documents if self.saved.documents in ("blank-line", "record") else "none"
         settings = {"tokens": self.tokenizer.setting, "documents": documents, "encoding": format.encoding}
         options = from_dict(DataOptions, settings, str(self.path))
-        needs_copy = documents == "blank-line" or format.encoding is not None
+        needs_copy = documents != "none" or format.encoding is not None
         if name == "-" and os.path.exists(STDIN_PATH) and not needs_copy:
             return [STDIN_PATH]
         paths = resolve_inputs([name], stdin_folder=cache_folder())
-        return prepare_files(paths, options, cache_folder()) if needs_copy else paths
+        return prepare_files(paths, options, cache_folder(), training=False) if needs_copy else paths
 
     def _held_out_code_points(self) -> Iterator[Any]:
         held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer

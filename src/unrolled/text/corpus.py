@@ -29,7 +29,7 @@ from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp,
 from unrolled.display import plural
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text.document_files import prepare_files, remove_copies
+from unrolled.text.document_files import prepare_files, remove_copies, with_records
 from unrolled.text.encodings import all_encoding_errors
 from unrolled.text.fingerprint import (
     TEXT_CHANGED,
@@ -41,6 +41,7 @@ from unrolled.text.fingerprint import (
     to_checked_json,
 )
 from unrolled.text.normalization import normalize_chunks
+from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.rule_tokenizer import RuleTokenizer, whole_lines
 from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
 from unrolled.text.text_encoder import (
@@ -91,7 +92,9 @@ class Corpus:
         if eos_id is None or options.split_by == "order":
             return split_stream(self.ids, options.train_fraction, fractions.test, eos_id)
         by_content = options.split_by == "source"
-        return split_documents(self.ids, eos_id, fractions, seed, by_content, cache_folder() / self.cache_key)
+        complement = self.tokenizer.complement_ids() if isinstance(self.tokenizer, FastaTokenizer) else None
+        folder = cache_folder() / self.cache_key
+        return split_documents(self.ids, eos_id, fractions, seed, by_content, folder, complement)
 
 
 def cache_folder() -> Path:
@@ -110,8 +113,8 @@ def open_corpus(
     With the `tokenizer` of a model, unknown characters are left out and counted; without, one is fitted to the text.
     Raises `DataError` for what is not text, `StorageError` for errors of the disk.
     """
-    cache = cache_folder()
-    paths = prepare_files(resolve_inputs(inputs, options.glob, cache), options, cache)
+    cache, options = cache_folder(), with_records(options)
+    paths = prepare_files(resolve_inputs(inputs, options.glob, cache), options, cache, training=tokenizer is None)
     try:
         file_stats = stat_files(paths)
         content_hash = cached_fingerprint(paths, cache)

@@ -26,10 +26,10 @@ LINE_FEED = 10
 RECORD_SEPARATOR = 30
 """The ASCII character between documents that have line ends, in the copy of a text that is encoded."""
 
-DOCUMENT_ENDINGS = {"none": None, "line": "\n", "file": "", "blank-line": "\n\n", "cell": "\n"}
+DOCUMENT_ENDINGS = {"none": None, "line": "\n", "file": "", "blank-line": "\n\n", "cell": "\n", "record": "\n\n"}
 """What the eos stands for in the text, by the option `documents`."""
 
-DOCUMENT_SEPARATORS = {"line": LINE_FEED, "blank-line": RECORD_SEPARATOR, "cell": RECORD_SEPARATOR}
+DOCUMENT_SEPARATORS = {"line": LINE_FEED, "blank-line": RECORD_SEPARATOR, "cell": RECORD_SEPARATOR, "record": RECORD_SEPARATOR}
 """The code point that becomes an eos, by the option `documents`."""
 
 

@@ -7,12 +7,21 @@ from typing import Any
 from unrolled.errors import ModelError
 from unrolled.options import REGISTRIES
 from unrolled.text.normalization import require_form
+from unrolled.text.record_tokenizers import AbcTokenizer, FastaTokenizer
 from unrolled.text.rule_tokenizer import RegexTokenizer, SmilesTokenizer, WordRuleTokenizer
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     tokenizer.kind: tokenizer
-    for tokenizer in (CharTokenizer, ByteTokenizer, WordRuleTokenizer, RegexTokenizer, SmilesTokenizer)
+    for tokenizer in (
+        CharTokenizer,
+        ByteTokenizer,
+        WordRuleTokenizer,
+        RegexTokenizer,
+        SmilesTokenizer,
+        FastaTokenizer,
+        AbcTokenizer,
+    )  # fmt: skip
 }
 """The tokenizers by their kind, which is a choice of `--tokens`; of `kind:argument`, it is what is before the colon."""
 REGISTRIES["tokens"] = TOKENIZERS

@@ -50,7 +50,7 @@ SAMPLE_DOCUMENTS = 8
 FINAL_EVAL_TOKENS = 262144
 """Tokens of each held-out split on which the saved model is evaluated; of a longer one, pieces spread evenly over it."""
 
-DOCUMENT_NOUNS = {"line": "line", "blank-line": "part", "file": "file", "cell": "cell"}
+DOCUMENT_NOUNS = {"line": "line", "blank-line": "part", "file": "file", "cell": "cell", "record": "record"}
 
 
 class TextTask:
