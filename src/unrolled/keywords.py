@@ -129,6 +129,7 @@ class SampleKwargs(TypedDict, total=False):
     count: int
     clamp: Sequence[str]
     novel_only: bool
+    keep_if: str | None
     seed: int
     adapt: bool
     int8: bool
@@ -185,6 +186,7 @@ class ReportKwargs(TypedDict, total=False):
     force: bool
     order: int
     samples: int
+    keep_if: str | None
     seed: int
 
 

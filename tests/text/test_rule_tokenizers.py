@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import re
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ import unrolled
 from unrolled.cli.main import main
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.options import DataOptions
+from unrolled.text.bpe_tokenizer import BPETextTokenizer
 from unrolled.text.corpus import open_corpus
 from unrolled.text.rule_tokenizer import (
     MAX_SEGMENT_CHARS,
@@ -45,6 +47,7 @@ RULES = {
     "regex": (RegexTokenizer, "[A-Z][a-z]?|[0-9]{2}|x+"),
     "smiles": (SmilesTokenizer, ""),
     "words": (WordRuleTokenizer, ""),
+    "bpe": (BPETextTokenizer, ""),
 }
 SETTINGS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
 
@@ -79,6 +82,20 @@ def test_the_symbols_of_smiles() -> None:
     pieces = fitted("smiles", MOLECULES).pieces("C[C@@H](Cl)Br%10%(123)c1ccn[nH+]1=O.N")
     expected = "C [C@@H] ( Cl ) Br %10 %(123) c 1 c c n [nH+] 1 = O . N"
     assert pieces == expected.split()
+
+
+def test_parts_of_words_are_learned_and_read_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["lower lowest newer newest wider widest low new"] * 20
+    tokenizer = fitted("bpe", texts)
+    assert tokenizer.to_json() == fitted("bpe", texts).to_json()
+    assert "est" in tokenizer.tokens
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    again = tokenizer_from_json(tokenizer.to_json())
+    ids = again.encode("slowest newest" + "low" * 500)[0]
+    assert again.decode(ids) == "slowest newest" + "low" * 500
+    assert len(ids) < 600
+    with pytest.raises(DataError, match="needs the package tokenizers"):
+        fitted("bpe", texts)
 
 
 def test_unknown_tokens_are_spelled_and_unknown_characters_are_unknown() -> None:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def token_kinds() -> list[str]:
     """Return what one token of a text may be, by name."""
-    return [*TOKENIZERS, *({"bpe"} - TOKENIZERS.keys())]
+    return list(TOKENIZERS)
 
 
 def is_token_kind(kind: str) -> bool:

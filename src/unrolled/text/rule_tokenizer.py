@@ -91,7 +91,7 @@ class RuleTokenizer(CharTokenizer):
         nothing of the texts.
         """
         split, is_covered = cls.rule(argument)
-        counts, characters = _count_pieces(texts, split)
+        counts, characters = count_pieces(texts, split)
         setting = cls.kind + (argument and f":{argument}")
         uncovered = {
             piece: count
@@ -264,7 +264,7 @@ def whole_lines(chunks: Iterable[npt.NDArray[Any]]) -> Iterator[str]:
         yield rest
 
 
-def _count_pieces(texts: Iterable[str], split: Split) -> tuple[Counter[str], set[str]]:
+def count_pieces(texts: Iterable[str], split: Split) -> tuple[Counter[str], set[str]]:
     """Return the pieces of texts with their counts, and the characters of those that were forgotten."""
     counts: Counter[str] = Counter()
     characters: set[str] = set()

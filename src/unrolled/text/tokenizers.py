@@ -6,6 +6,7 @@ from typing import Any
 
 from unrolled.errors import ModelError
 from unrolled.options import REGISTRIES
+from unrolled.text.bpe_tokenizer import BPETextTokenizer
 from unrolled.text.normalization import require_form
 from unrolled.text.record_tokenizers import AbcTokenizer, FastaTokenizer
 from unrolled.text.rule_tokenizer import RegexTokenizer, SmilesTokenizer, WordRuleTokenizer
@@ -17,6 +18,7 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
         CharTokenizer,
         ByteTokenizer,
         WordRuleTokenizer,
+        BPETextTokenizer,
         RegexTokenizer,
         SmilesTokenizer,
         FastaTokenizer,

@@ -32,7 +32,6 @@ from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import Ids
-from unrolled.text.tokenizers import TOKENIZERS
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.fine_tuning import choose_fine_tuning_options, describe_fine_tuning, require_common_tokens
 from unrolled.training.grown_model import grow_model, grow_tokenizer
@@ -280,8 +279,6 @@ def _check_options(request: TrainRequest) -> None:
     check_training(request, is_table=False, has_folder=any(map(os.path.isdir, request.inputs)))
     if source is not None:
         logger.info(f"learns to write like '{source}', each cell a document; to predict another column: --target COLUMN")
-    if request.data.tokens.partition(":")[0] not in TOKENIZERS:
-        raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     if request.model.embedding != 0:  # a one-hot vector is as long as the vocabulary, which is known once the text is read
         embedding_dim(1, request.model)
     tables = list(filter(has_table_suffix, request.inputs))
