@@ -60,14 +60,14 @@ def with_records(options: DataOptions) -> DataOptions:
     Raises `UsageError` for documents that do not go with the tokens.
     """
     tokenizer_type = tokenizer_class(options.tokens)
-    reads_records = issubclass(tokenizer_type, RecordTokenizer)
-    if options.documents == "record" and not reads_records:
+    noun = tokenizer_type.noun if issubclass(tokenizer_type, RecordTokenizer) else None
+    if options.documents == "record" and noun is None:
         raise UsageError(f"--documents record is for --tokens fasta and abc, and they are {options.tokens:.99}: leave it out.")
-    if not reads_records or options.documents in ("cell", "record"):
+    if noun is None or options.documents in ("cell", "record"):
         return options
     if options.documents != "none":
         raise UsageError(
-            f"--documents {options.documents} does not go with --tokens {options.tokens}, where each {tokenizer_type.noun} is "
+            f"--documents {options.documents} does not go with --tokens {options.tokens}, where each {noun} is "
             "a document: leave it out."
         )
     return dataclasses.replace(options, documents="record")

@@ -196,7 +196,7 @@ class RuleTokenizer(CharTokenizer):
             and len(set(tokens)) == len(tokens)
             and sum(map(_needs_code_point, tokens)) <= NO_CHARACTER - PRIVATE_USE
         )
-        if not is_valid or not isinstance(has_eos, bool) or not isinstance(argument, str):
+        if not isinstance(tokens, list) or not is_valid or not isinstance(has_eos, bool) or not isinstance(argument, str):
             raise ModelError("The model's tokenizer cannot be read: a list of distinct tokens is expected.")
         try:
             return cls(tokens, has_eos, argument)
