@@ -84,6 +84,8 @@ class CheckingCommand:
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """End a program and what it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()

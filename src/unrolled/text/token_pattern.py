@@ -150,7 +150,8 @@ class TokenPattern:
         for operation, argument in tree:
             name = str(operation)
             if name in ("MAX_REPEAT", "MIN_REPEAT"):
-                self._add_repeat(*argument, is_greedy=name == "MAX_REPEAT")
+                minimum, maximum, body = argument
+                self._add_repeat(minimum, maximum, body, is_greedy=name == "MAX_REPEAT")
             elif name == "BRANCH":
                 self._add_branches(argument[1])
             elif name == "SUBPATTERN" and not argument[1] and not argument[2]:
