@@ -85,6 +85,18 @@ def test_it_reads_the_columns_of_a_table(monkeypatch: pytest.MonkeyPatch) -> Non
         assert column.decode(column.encode(Cell("Abccc", "table.csv"))) == expected
 
 
+def test_a_pattern_may_have_groups_and_must_not_be_empty() -> None:
+    class Groups(RuleTokenizer):
+        kind, pattern = "groups", "(a)(b)?|c"
+
+    class Empty(RuleTokenizer):
+        kind, pattern = "empty", "a*"
+
+    assert Groups(["a", "b"]).pieces("abcad") == ["ab", "c", "a", "d"]
+    with pytest.raises(UsageError, match="The pattern of empty matches the empty text"):
+        Empty(["a"])
+
+
 def test_a_rule_is_a_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOKENIZERS, "pairs", PairTokenizer)
     unrolled.train("text.txt", tokens="pairs", out="run", progress=False, **SMALL)

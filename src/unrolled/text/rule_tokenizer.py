@@ -78,10 +78,14 @@ class RuleTokenizer(CharTokenizer):
         """
         if argument:
             raise UsageError(f"--tokens {cls.kind}:{argument:.99}: {cls.kind} has no setting, leave out what follows it.")
-        compiled = re.compile(cls.pattern)
-        return re.compile(
-            f"(?:{cls.pattern})|.", re.DOTALL
-        ).findall, lambda character: compiled.fullmatch(character) is not None
+        compiled, or_character = re.compile(cls.pattern), re.compile(f"(?:{cls.pattern})|.", re.DOTALL)
+        if compiled.match(""):
+            raise UsageError(f"The pattern of {cls.kind} matches the empty text, and a token has a character at least.")
+
+        def split(line: str) -> list[str]:
+            return [match.group() for match in or_character.finditer(line)]
+
+        return split if compiled.groups else or_character.findall, lambda character: compiled.fullmatch(character) is not None
 
     @classmethod
     def fit_texts(cls, argument: str, texts: Iterable[str], documents: str, notes: dict[str, int]) -> RuleTokenizer:
