@@ -108,7 +108,7 @@ def test_what_is_no_text_and_no_table_is_refused_in_python(folder: Path) -> None
     with pytest.raises(DataError, match="'label' is a single value, and other columns are lists"):
         table_model.evaluate({"word": ["aba"], "label": "a"})
     with pytest.raises(ValueError, match=r"step takes numbers, \(3,\) or \(B, 3\); got str"):
-        unrolled.LSTM(3, 4, 2).step("abc")  # type: ignore[arg-type]
+        unrolled.LSTM(3, 4, 2).step("abc")  # type: ignore[type-var]
     with pytest.raises(UsageError, match="and a int is given"):
         unrolled.train(5)  # type: ignore[arg-type]
 

@@ -123,7 +123,7 @@ def test_rows_without_a_number_get_the_median_and_are_counted(cli: Cli) -> None:
 
 
 def test_a_resume_may_repeat_its_columns_and_files_in_any_form() -> None:
-    path, other = write_jsonl(Path("t.jsonl"), people(40, 1)), write_jsonl(Path("v.jsonl"), people(10, 2))
+    path, other = write_jsonl(Path("t.jsonl"), people(40, 1)), str(write_jsonl(Path("v.jsonl"), people(10, 2)))
     options: dict[str, Any] = {"hidden": 8, "layers": 1, "threads": 1, "progress": False}
     unrolled.train_table(path, ["age", "town"], "mood", steps=4, stop_after=2, validation=other, out="r", **options)
     again: dict[str, Any] = {"resume": "r", "progress": False, "validation": other, "target": "mood"}
