@@ -19,8 +19,9 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
-        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
+        "compressed_files", "encodings", "subtitles", "text_files", "fingerprint", "normalization", "tokenizer",
+        "document_files", "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding",
+        "batching",
     ],
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",
@@ -37,8 +38,8 @@ ORDER = {
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
     ],
     "runtime": [
-        "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
-        "portable_draw", "native_portable",
+        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder", "machine",
+        "portable", "portable_draw", "native_portable",
     ],
     "generation": [
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
@@ -70,7 +71,7 @@ ORDER = {
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
-        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
+        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "textgenrnn", "ml5", "numbers_lstm", "imports",
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph",
         "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
     ],

@@ -42,6 +42,7 @@ from unrolled.text.fingerprint import (
 )
 from unrolled.text.normalization import normalize_chunks
 from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
+from unrolled.text.subtitles import is_subtitles
 from unrolled.text.text_encoder import (
     CharSet,
     CorpusStats,
@@ -152,6 +153,8 @@ def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
     if "-" in inputs or not has_file_locks() or options.encoding is not None or options.documents in ("blank-line", "cell"):
         return False
     paths = resolve_inputs(inputs, options.glob)
+    if any(map(is_subtitles, paths)):
+        return False
     return _needs_shards(paths, stat_files(paths))
 
 

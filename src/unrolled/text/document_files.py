@@ -6,6 +6,7 @@ In such a copy, documents are separated by `RECORD_SEPARATOR`. The caller remove
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.encodings import decoded_chunks, file_encoding, make_copy
+from unrolled.text.subtitles import is_subtitles, subtitle_text
 from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
 from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
 
@@ -23,18 +25,20 @@ SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
 def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> list[Path]:
-    """Return the files to encode: `paths`, or copies in `folder` as `--encoding` and `--documents blank-line` need them."""
+    """Return the files to encode: `paths`, or copies in `folder` where the options or the format need them."""
     as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
     prepared: list[Path] = list(paths)
-    num_recoded = 0
+    num_recoded, counts = 0, Counter[str]()
     try:
         for position, path in enumerate(paths):
             encoding = "utf-8-sig" if as_bytes else file_encoding(path, options.encoding)
             if encoding != "utf-8-sig":
                 _replace(prepared, position, folder, lambda old, name=encoding: decoded_chunks(old, name))  # type: ignore[misc]
                 num_recoded += 1
+            if is_subtitles(path) and not as_bytes:
+                _replace(prepared, position, folder, lambda old, of=path: _subtitle_lines(old, of, counts))  # type: ignore[misc]
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
     except BaseException:
@@ -43,7 +47,16 @@ def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> 
     if options.encoding is not None:
         utf8 = f", {len(paths) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(paths) else ""
         logger.info(f"{num_recoded:,} of {len(paths):,} files read as {options.encoding}{utf8}")
+    if num_cues := counts.pop("cues", 0):
+        left_out = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
+        logger.info(f"{num_cues:,} cues of subtitles read as text, without numbers and times{left_out and f', {left_out}'}")
     return prepared
+
+
+def _subtitle_lines(path: Path, suffix_of: Path, counts: Counter[str]) -> Iterator[bytes]:
+    lines = (line.decode("utf-8", "surrogatepass") for line in _lines(read_chunks(path, False, {})))
+    for line in subtitle_text(path, suffix_of, lines, counts):
+        yield line.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _replace(paths: list[Path], position: int, folder: Path, convert: Callable[[Path], Iterable[bytes]]) -> None:
