@@ -27,7 +27,8 @@ ORDER = {
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",
         "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column", "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files", "delimited_files",
-        "conll_files", "table_files", "frames", "series", "source_columns", "long_table", "spec", "series_spec", "column_text",
+        "conll_files", "arff_files", "labelled_files", "table_files", "frames", "series", "source_columns", "long_table",
+        "spec", "series_spec", "column_text",
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [

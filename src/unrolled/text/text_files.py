@@ -96,7 +96,7 @@ def _text_files_in(folder: Path, pattern: str) -> list[Path]:
         and not run_folders.intersection(path.parents)
         and fnmatch.fnmatch(path.name, pattern)
     )
-    texts = [path for path in files if _looks_like_text(path)]
+    texts = [path for path in files if looks_like_text(path)]
     if not texts:
         raise DataError(f"The folder {folder} has no text file that matches '{pattern}' ({len(files)} files were examined).")
     return texts
@@ -106,7 +106,8 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _looks_like_text(path: Path) -> bool:
+def looks_like_text(path: Path) -> bool:
+    """Return whether a file, decompressed, begins as a text: not empty, and without NUL bytes but after a mark of UTF-16."""
     try:
         with open_bytes(path) as file:
             first_bytes = file.read(8192)
