@@ -19,9 +19,9 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "subtitles", "text_files", "fingerprint", "normalization", "tokenizer",
-        "document_files", "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding",
-        "batching",
+        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "normalization",
+        "tokenizer", "document_files", "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting",
+        "corpus", "recoding", "batching",
     ],
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",

@@ -219,3 +219,31 @@ def test_a_zip_made_by_another_program(tmp_path: Path) -> None:
         pytest.skip("there is no other program that writes archives")
     table = open_table(str(tmp_path / "r.zip"))
     assert {row["label"] for _, row in rows_of(table)} >= {"good", "bad"}
+
+
+def test_parquet_in_an_archive_and_under_any_name(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"t": ["a", "b"], "n": [1.5, None]}), tmp_path / "t.parquet")
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.write(tmp_path / "t.parquet", "t.parquet")
+    (tmp_path / "data").write_bytes((tmp_path / "t.parquet").read_bytes())
+    for name in ("t.parquet", "t.zip", "data"):
+        assert rows_of(open_table(str(tmp_path / name))) == [(1, {"t": "a", "n": 1.5}), (2, {"t": "b", "n": None})]
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "data").read_bytes()[:-20])
+    with pytest.raises(DataError, match="cut.parquet is not a valid Parquet file"):
+        open_table(str(tmp_path / "cut.parquet"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["text,label\nwe sing,a\nwe do,b\n", "text,label\ncaf\u00e9,a\nth\u00e9,b\n"])
+def test_utf_16_without_a_mark_is_named(encoding: str, text: str, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    name = encoding[:6] + encoding[7:]
+    with pytest.raises(DataError, match=f"It looks like {name.upper()}. Read it with --encoding {name}"):
+        rows_of(open_table(str(tmp_path / "t.csv")))
+    assert len(rows_of(open_table(str(tmp_path / "t.csv"), format=TableFormat(encoding=name)))) == 2
+    refused = cli("train", tmp_path / "t.csv", "--steps", 1, "--out", tmp_path / "run", *TINY_RUN)
+    assert f"It looks like {name.upper()}" in refused.err
+    (tmp_path / "nul.csv").write_bytes(b"text,label\na b,c\n\0d,e\n")
+    with pytest.raises(DataError, match=r"nul.csv, line 3: there is a NUL byte, .* Name its --encoding"):
+        open_table(str(tmp_path / "nul.csv"))

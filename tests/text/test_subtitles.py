@@ -1,5 +1,6 @@
-"""Subtitles as text: SRT as it is found, WebVTT with its parts, and files that are neither."""
+"""Subtitles as text: SRT as it is found, WebVTT with its parts, files that are neither; and archives of several texts."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,41 @@ def test_commands_read_subtitles_in_folders_as_they_were_learned(tmp_path: Path,
     model = unrolled.load(tmp_path / "run")
     assert model.evaluate(str(tmp_path / "films" / "a.srt")).num_unknown == 0
     assert ">" not in model.tokenizer.token_strings()
+
+
+def test_an_archive_of_several_texts_is_read_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "films.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("films/b.srt", SRT)
+        archive.writestr("films/a.txt", "First.\r\n")
+        archive.writestr("films/poster.png", bytes(100))
+        archive.writestr("__MACOSX/films/._a.txt", "junk")
+    with caplog.at_level("INFO"):
+        assert text_of(path) == "First.\n" + SRT_TEXT
+    assert "films.zip: 2 files read in the order of their names, 1 file left out that are empty or no text" in caplog.text
+    corpus = open_corpus([str(path)], DataOptions(documents="file"))
+    assert corpus.num_documents == 2
+    assert not list(cache_folder().glob("unrolled-*"))
+
+
+def test_archives_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "films.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "caf\u00e9 au lait\n".encode("windows-1252"))
+        archive.writestr("b.txt", "tea")
+    with pytest.raises(DataError, match=r"a.txt is not UTF-8: byte 0xe9 .* It looks like WINDOWS-1252"):
+        text_of(path)
+    assert text_of(path, encoding="windows-1252").split() == ["caf\u00e9", "au", "lait", "tea"]
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"tea", b"toe"))
+    with pytest.raises(DataError, match=r"films.zip.* is damaged"):
+        text_of(path)
+    path.write_bytes(content[:60])
+    with pytest.raises(DataError, match=r"films.zip is damaged"):
+        text_of(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.bin", bytes(10))
+        archive.writestr("b.bin", bytes(10))
+    with pytest.raises(DataError, match="films.zip has no text among its 2 files"):
+        text_of(path)
+    assert not list(cache_folder().glob("unrolled-*"))

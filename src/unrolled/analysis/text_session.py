@@ -257,8 +257,7 @@ class TextSession(Displayed):
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
         from unrolled.tables.column_text import column_tokens, write_column
         from unrolled.text.corpus import cache_folder
-        from unrolled.text.document_files import prepare_files
-        from unrolled.text.subtitles import is_subtitles
+        from unrolled.text.document_files import needs_copy, prepare_files
         from unrolled.text.text_files import resolve_inputs
 
         if self.column is not None:
@@ -266,12 +265,12 @@ class TextSession(Displayed):
         documents = "blank-line" if self.saved.documents == "blank-line" else "none"
         settings = {"tokens": self.tokenizer.kind, "documents": documents, "encoding": format.encoding}
         options = from_dict(DataOptions, settings, str(self.path))
-        needs_copy = documents == "blank-line" or format.encoding is not None
-        if name == "-" and os.path.exists(STDIN_PATH) and not needs_copy:
+        is_changed = documents == "blank-line" or format.encoding is not None
+        if name == "-" and os.path.exists(STDIN_PATH) and not is_changed:
             return [STDIN_PATH]
         paths = resolve_inputs([name], stdin_folder=cache_folder())
-        needs_copy = needs_copy or any(map(is_subtitles, paths))
-        return prepare_files(paths, options, cache_folder()) if needs_copy else paths
+        is_changed |= any(map(needs_copy, paths))
+        return prepare_files(paths, options, cache_folder()) if is_changed else paths
 
     def _held_out_code_points(self) -> Iterator[Any]:
         held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer

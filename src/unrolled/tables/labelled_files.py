@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.tables.table_format import MAX_CHARS, NumberedRows, ReadErrors
-from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes, read_error
+from unrolled.text.archives import archive_names, is_hidden, read_member, text_members
+from unrolled.text.compressed_files import open_bytes
 from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding
 from unrolled.text.text_files import looks_like_text
 
@@ -70,13 +71,7 @@ class LabelledFiles:
             return _to_text(file.read(4 * MAX_CHARS + 1), encoding, path)
 
     def _read_member(self, archive: zipfile.ZipFile, name: str) -> str:
-        try:
-            with archive.open(name) as member:
-                content = member.read(4 * MAX_CHARS + 1)
-        except (RuntimeError, NotImplementedError) as error:  # a password is needed, or a rare kind of compression
-            raise DataError(f"{name} in {self.root} cannot be unzipped here: {error}.") from error
-        except (OSError, *DECOMPRESSION_ERRORS) as error:
-            raise read_error(error, self.root) from error
+        content = read_member(archive, name, 4 * MAX_CHARS + 1)
         place = Path(f"{self.root}/{name}")
         try:
             return _to_text(content, "utf-8-sig", place)
@@ -110,7 +105,7 @@ def open_folder(root: Path, encoding: str | None) -> LabelledFiles:
     with ReadErrors(root):
         found = sorted(path for path in root.rglob("*") if path.is_file())
     names = [path.relative_to(root).as_posix() for path in found]
-    names = [name for name in names if not _is_hidden(name)]
+    names = [name for name in names if not is_hidden(name)]
     texts = [name for name in names if looks_like_text(root / name)]
     return _choose(root, names, texts, "", encoding)
 
@@ -122,26 +117,10 @@ def open_archive(root: Path, encoding: str | None) -> LabelledFiles:
     is_wrapped = len(tops) == 1 and any(name.count("/") >= 2 for name in names)
     prefix = f"{tops.pop()}/" if is_wrapped else ""
     with ReadErrors(root), zipfile.ZipFile(root) as archive:
-        texts = [name for name in names if _member_looks_like_text(archive, name)]
+        texts = text_members(archive, names)
     if not texts:
         raise DataError(f"{root} has no text among its {plural(len(names), 'file')}: unzip it, and name the folder.")
     return _choose(root, names, texts, prefix, encoding)
-
-
-def archive_names(root: Path) -> list[str]:
-    """Return the names of the files in a zip archive, sorted, without hidden ones."""
-    with ReadErrors(root), zipfile.ZipFile(root) as archive:
-        names = sorted({name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")})
-    return [name for name in names if not _is_hidden(name)]
-
-
-def _member_looks_like_text(archive: zipfile.ZipFile, name: str) -> bool:
-    try:
-        with archive.open(name) as member:
-            head = member.read(8192)
-    except (RuntimeError, NotImplementedError):
-        return True  # reading it says what is wrong
-    return bool(head) and (b"\0" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff"))
 
 
 def _choose(root: Path, names: list[str], texts: Sequence[str], prefix: str, encoding: str | None) -> LabelledFiles:
@@ -160,7 +139,3 @@ def _choose(root: Path, names: list[str], texts: Sequence[str], prefix: str, enc
     if outside := len(chosen) - len(in_folders):
         notes.append(f"{plural(outside, 'file')} left out that are in no folder of a label")
     return LabelledFiles(root, tuple(in_folders), columns, prefix, encoding, tuple(notes))
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)

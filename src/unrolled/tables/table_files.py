@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import io
 import itertools
 import re
 import shutil
@@ -25,7 +26,7 @@ import numpy as np
 from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
-from unrolled.errors import DataError, UsageError, did_you_mean, first_line
+from unrolled.errors import DataError, UnrolledError, UsageError, did_you_mean, first_line
 from unrolled.tables.arff_files import arff_rows, looks_like_arff
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.conll_files import conll_rows, looks_like_conll
@@ -38,9 +39,10 @@ from unrolled.tables.delimited_files import (
     looks_like_header,
 )
 from unrolled.tables.json_files import json_array, json_lines, nested_keys, nested_value
-from unrolled.tables.labelled_files import archive_names, open_archive, open_folder
+from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
-from unrolled.text.compressed_files import is_compressed
+from unrolled.text.archives import archive_names, is_archive_of_several
+from unrolled.text.compressed_files import is_compressed, open_bytes
 from unrolled.text.encodings import check_encoding
 from unrolled.text.fingerprint import digest as text_digest
 from unrolled.text.fingerprint import fingerprint
@@ -51,6 +53,10 @@ REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
 """What is added to the name of a column that another one has, too."""
 
 COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
+
+PARQUET_MAGIC = b"PAR1"
+MAX_UNZIPPED = 1 << 30
+"""Bytes of a compressed Parquet file, which is decompressed in memory."""
 
 MAX_PROBED_ROWS = 200
 """Rows that are compared with the first one, to see whether that one has the names of the columns."""
@@ -178,10 +184,7 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, str],
 
 
 def _has_labelled_files(path: Path) -> bool:
-    if path.suffix.lower() != ".zip" or not path.is_file():
-        return path.is_dir()
-    names = archive_names(path)
-    return len(names) > 1 and not all(map(has_table_suffix, names))
+    return path.is_dir() or (is_archive_of_several(path) and not all(map(has_table_suffix, archive_names(path))))
 
 
 def _open_labelled(path: Path, format: TableFormat) -> Table:
@@ -242,7 +245,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     header: str | None = None
     note, has_commas = "", False
     rows: Callable[[], NumberedRows]
-    kind = _KINDS.get(_suffix(path))
+    kind = "parquet" if _is_parquet(path) else _KINDS.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
     kind = kind or _guess_kind(source)
     if kind == "tsv" and looks_like_conll(source.head()):
@@ -349,6 +352,20 @@ def _reject_archives(path: Path) -> None:
         raise DataError(f"{path} is a zip archive: name it {path.name}.zip, or unzip it.")
 
 
+def _is_parquet(path: Path) -> bool:
+    with ReadErrors(path), open_bytes(path) as file:
+        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+
+
+def _unzipped(path: Path) -> io.BytesIO:
+    """Return the content of a compressed Parquet file, which is read from its end."""
+    with ReadErrors(path), open_bytes(path) as file:
+        content = file.read(MAX_UNZIPPED + 1)
+    if len(content) > MAX_UNZIPPED:
+        raise DataError(f"{path} holds more than {MAX_UNZIPPED >> 20:,} MB of Parquet: decompress it, and name that file.")
+    return io.BytesIO(content)
+
+
 def _parquet_rows(source: Source) -> NumberedRows:
     path = source.path
     try:
@@ -356,9 +373,11 @@ def _parquet_rows(source: Source) -> NumberedRows:
     except ImportError as error:
         raise DataError(f"{path} needs a package that reads Parquet: pip install 'unrolled[data]'") from error
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(_unzipped(path) if is_compressed(path) else path)
         batches = file.iter_batches(batch_size=1024)
         yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
+    except UnrolledError:
+        raise
     except Exception as error:  # pyarrow may raise any exception for a damaged file
         raise DataError(f"{path} is not a valid Parquet file: {first_line(error)}.") from error
 

@@ -29,7 +29,7 @@ from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp,
 from unrolled.display import plural
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text.document_files import prepare_files, remove_copies
+from unrolled.text.document_files import needs_copy, prepare_files, remove_copies
 from unrolled.text.encodings import all_encoding_errors
 from unrolled.text.fingerprint import (
     TEXT_CHANGED,
@@ -42,7 +42,6 @@ from unrolled.text.fingerprint import (
 )
 from unrolled.text.normalization import normalize_chunks
 from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
-from unrolled.text.subtitles import is_subtitles
 from unrolled.text.text_encoder import (
     CharSet,
     CorpusStats,
@@ -153,7 +152,7 @@ def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
     if "-" in inputs or not has_file_locks() or options.encoding is not None or options.documents in ("blank-line", "cell"):
         return False
     paths = resolve_inputs(inputs, options.glob)
-    if any(map(is_subtitles, paths)):
+    if any(map(needs_copy, paths)):
         return False
     return _needs_shards(paths, stat_files(paths))
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
-from unrolled.text.encodings import decoded_chunks, file_encoding, make_copy
+from unrolled.text.archives import is_archive_of_several, unpack_texts
+from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, make_copy
 from unrolled.text.subtitles import is_subtitles, subtitle_text
 from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
 from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
@@ -29,28 +30,50 @@ def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> 
     as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
-    prepared: list[Path] = list(paths)
-    num_recoded, counts = 0, Counter[str]()
+    prepared, num_recoded, counts = _unpacked(paths, folder, as_bytes), 0, Counter[str]()
     try:
-        for position, path in enumerate(paths):
+        for position, path in enumerate(list(prepared)):
             encoding = "utf-8-sig" if as_bytes else file_encoding(path, options.encoding)
             if encoding != "utf-8-sig":
                 _replace(prepared, position, folder, lambda old, name=encoding: decoded_chunks(old, name))  # type: ignore[misc]
                 num_recoded += 1
-            if is_subtitles(path) and not as_bytes:
-                _replace(prepared, position, folder, lambda old, of=path: _subtitle_lines(old, of, counts))  # type: ignore[misc]
+            name = Path(display_name(path))
+            if is_subtitles(name) and not as_bytes:
+                _replace(prepared, position, folder, lambda old, of=name: _subtitle_lines(old, of, counts))  # type: ignore[misc]
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
     except BaseException:
         remove_copies(prepared, folder)
         raise
     if options.encoding is not None:
-        utf8 = f", {len(paths) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(paths) else ""
-        logger.info(f"{num_recoded:,} of {len(paths):,} files read as {options.encoding}{utf8}")
+        utf8 = f", {len(prepared) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(prepared) else ""
+        logger.info(f"{num_recoded:,} of {len(prepared):,} files read as {options.encoding}{utf8}")
     if num_cues := counts.pop("cues", 0):
         left_out = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
         logger.info(f"{num_cues:,} cues of subtitles read as text, without numbers and times{left_out and f', {left_out}'}")
     return prepared
+
+
+def needs_copy(path: Path) -> bool:
+    """Return whether a file is encoded as a copy whatever the options are: subtitles, and archives of several texts."""
+    return is_subtitles(path) or is_archive_of_several(path)
+
+
+def _unpacked(paths: Sequence[Path], folder: Path, as_bytes: bool) -> list[Path]:
+    """Return files, with copies of the texts in place of an archive that has several, which are logged."""
+    unpacked = list[Path]()
+    try:
+        for path in paths:
+            if is_archive_of_several(path):
+                copies, note = unpack_texts(path, folder, as_bytes)
+                unpacked += copies
+                logger.info(note)
+            else:
+                unpacked.append(path)
+    except BaseException:
+        remove_copies(unpacked, folder)
+        raise
+    return unpacked
 
 
 def _subtitle_lines(path: Path, suffix_of: Path, counts: Counter[str]) -> Iterator[bytes]:

@@ -24,6 +24,8 @@ COPY_PREFIX = "unrolled-copy-"
 """Prefix of the names of copies of files: then 8 random characters, a dash, the name of the file, and `.txt`."""
 
 MAX_LISTED_FILES = 20
+MIN_ZEROS = 0.3
+"""Share of zeros among the bytes in even or odd places, from which on a file is most likely UTF-16 or UTF-32."""
 
 
 class EncodingError(DataError):
@@ -138,12 +140,17 @@ def encoding_error(path: Path, encoding: str = "utf-8") -> str:
 def likely_encoding(data: bytes) -> str | None:
     """Return the encoding that the bytes of a file which is not UTF-8 most likely have, or None.
 
-    Windows-1252 is likely if most bytes above 127 stand alone, as accents and quotation marks between letters do; in the
-    encodings of Chinese, Japanese or Russian they stand together, and they cannot be distinguished so.
+    UTF-16 is likely if many bytes in even or in odd places are zero, UTF-32 if in both. Windows-1252 is likely if most bytes
+    above 127 stand alone, as accents and quotation marks between letters do; in the encodings of Chinese, Japanese or Russian
+    they stand together, and they cannot be distinguished so.
     """
     if (marked := marked_encoding(data)) is not None:
         return marked
-    high = np.frombuffer(data[:CHUNK_BYTES], dtype=np.uint8) > 127
+    values = np.frombuffer(data[:CHUNK_BYTES], dtype=np.uint8)
+    zeros = [float((values[first::2] == 0).mean()) if len(values) > 1 else 0.0 for first in (0, 1)]
+    if max(zeros) > MIN_ZEROS:  # the upper bytes of letters, of a file without a byte order mark
+        return f"UTF-{32 if min(zeros) > MIN_ZEROS else 16}{'LE' if zeros[1] > zeros[0] else 'BE'}"
+    high = values > 127
     alone = high & ~np.append(high[1:], False) & ~np.append(False, high[:-1])
     return "WINDOWS-1252" if 2 * int(alone.sum()) > int(high.sum()) else None
 

@@ -33,6 +33,7 @@ from unrolled.text.encodings import (
     conversion_hint,
     display_name,
     encoding_error,
+    likely_encoding,
     marked_encoding,
 )
 
@@ -153,9 +154,10 @@ def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: in
         if offset == 0:
             _reject_other_encodings(path, chunk)
         if (nul := chunk.find(b"\0")) >= 0:
+            hint = "Name its --encoding" if likely_encoding(chunk) is None else conversion_hint(path, chunk)
             raise DataError(
-                f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text (UTF-16 perhaps?). "
-                "To learn any bytes: --tokens bytes"
+                f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text. {hint}. To learn any "
+                "bytes: --tokens bytes"
             )
         if is_ascii:
             yield np.frombuffer(chunk, dtype=np.uint8)
