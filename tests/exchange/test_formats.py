@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from support.keras_files import Layer, config, write_h5, write_keras
+from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError, UnrolledError, UsageError
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.imports import import_file
@@ -30,7 +31,9 @@ def vocabulary(tmp_path: Path) -> str:
 
 
 def log_probs(path: Path, vocabulary: str | None = None) -> np.ndarray:
-    model = import_file(path, ImportOptions(vocabulary=vocabulary)).model_file.model
+    model_file = import_file(path, ImportOptions(vocabulary=vocabulary)).model_file
+    assert isinstance(model_file, TextModelFile)
+    model = model_file.model
     with torch.inference_mode():
         return np.asarray(model(torch.tensor(IDS)[:, None], model.initial_state(1))[0][:, 0].log_softmax(-1))
 

@@ -46,7 +46,8 @@ class Reference(torch.nn.Module):
         for rnn in self.rnns:
             parts.append(rnn(parts[-1])[0])
         joined = torch.cat(parts, -1)
-        return self.output((torch.softmax(self.attention(joined), 1) * joined).sum(1))[0]
+        logits: torch.Tensor = self.output((torch.softmax(self.attention(joined), 1) * joined).sum(1))[0]
+        return logits
 
     def write(self, path: Path, is_cudnn: bool, is_whole: bool = False) -> Path:
         """Write the layout of Keras; that of CuDNNLSTM has two biases, and kernels transposed within each gate."""

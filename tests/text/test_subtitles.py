@@ -138,6 +138,9 @@ def test_an_archive_of_several_texts_is_read_in_order(tmp_path: Path, caplog: py
     assert "films.zip: 2 files read in the order of their names, 1 file left out that are empty or no text" in caplog.text
     corpus = open_corpus([str(path)], DataOptions(documents="file"))
     assert corpus.num_documents == 2
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.writestr("b.srt", SRT)
+    assert text_of(tmp_path / "one.zip") == SRT_TEXT
     assert not list(cache_folder().glob("unrolled-*"))
 
 

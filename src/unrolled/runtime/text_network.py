@@ -256,18 +256,17 @@ def build_window_network(arrays: Mapping[str, Floats], vocab_size: int, options:
         raise ValueError("the weights are not those of its options")
     directions = ("cell", "backward") if backward_names else ("cell",)
     layers, *backward = (
-        tuple(
-            TextLayer(
-                GATE_NAMES["lstm"],
-                *(arrays[f"stack.layers.{index}.{direction}.{name}"] for name in ("weight_ih", "weight_hh", "bias")),
-            )
-            for index in range(options.layers)
-        )
+        tuple(_lstm_layer(arrays, f"stack.layers.{index}.{direction}.") for index in range(options.layers))
         for direction in directions
     )
     window = Window(length, arrays["attention.weight"], *backward)
     head_weight, head_bias = arrays["head.weight"], arrays["head.bias"]
     return TextNetwork(WINDOW_CELL, layers, head_weight, head_bias, arrays["embedding.weight"], window=window)
+
+
+def _lstm_layer(arrays: Mapping[str, Floats], prefix: str) -> TextLayer:
+    weight_ih, weight_hh, bias = (arrays[f"{prefix}{name}"] for name in ("weight_ih", "weight_hh", "bias"))
+    return TextLayer(GATE_NAMES["lstm"], weight_ih, weight_hh, bias)
 
 
 _NO_ARRAYS = (np.empty((0, 0), np.float32), np.empty((0, 0), np.float32), np.empty(0, np.float32))

@@ -14,7 +14,7 @@ import numpy as np
 
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
-from unrolled.text.archives import is_archive_of_several, unpack_texts
+from unrolled.text.archives import archive_names, unpack_texts
 from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, make_copy
 from unrolled.text.subtitles import is_subtitles, subtitle_text
 from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
@@ -56,7 +56,15 @@ def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> 
 
 def needs_copy(path: Path) -> bool:
     """Return whether a file is encoded as a copy whatever the options are: subtitles, and archives of several texts."""
-    return is_subtitles(path) or is_archive_of_several(path)
+    return is_subtitles(path) or _is_unpacked(path)
+
+
+def _is_unpacked(path: Path) -> bool:
+    """Return whether the files in a zip archive are copied: several, or subtitles. One text is read where it is."""
+    if path.suffix.lower() != ".zip" or not path.is_file():
+        return False
+    names = archive_names(path)
+    return len(names) > 1 or any(is_subtitles(Path(name)) for name in names)
 
 
 def _unpacked(paths: Sequence[Path], folder: Path, as_bytes: bool) -> list[Path]:
@@ -64,7 +72,7 @@ def _unpacked(paths: Sequence[Path], folder: Path, as_bytes: bool) -> list[Path]
     unpacked = list[Path]()
     try:
         for path in paths:
-            if is_archive_of_several(path):
+            if _is_unpacked(path):
                 copies, note = unpack_texts(path, folder, as_bytes)
                 unpacked += copies
                 logger.info(note)
