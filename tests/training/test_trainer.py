@@ -231,13 +231,13 @@ def test_it_learns_and_beats_its_letters(book: Path) -> None:
 
 def test_losses_of_simple_models_are_in_the_log(book: Path) -> None:
     work = start(book, "r", steps=2)
+    work.train()
     task = work.task
     assert isinstance(task, TextTask)
     assert task.validation is not None
     by_order = dict(loss_by_order(task.train, task.validation[:200], task.corpus.tokenizer.vocab_size, (1, 5)))
     record = next(work.trainer.run.metrics.read())
     assert record == {"event": "baselines", "step": 0, "seconds": 0.0, "nats": {"1-gram": by_order[1], "5-gram": by_order[5]}}
-    work.train()
     assert RunFacts(Path("r")).to_json("r", None)["baselines"] == pytest.approx(
         {name: nats / math.log(2) for name, nats in [("uniform", uniform_nats(task.corpus.tokenizer.vocab_size))]}
         | {"1-gram": by_order[1] / math.log(2), "5-gram": by_order[5] / math.log(2)}
@@ -247,6 +247,7 @@ def test_losses_of_simple_models_are_in_the_log(book: Path) -> None:
 def test_the_loss_of_label_frequencies_is_in_the_log() -> None:
     Path("t.csv").write_text("text,kind\n" + "aa,x\nbb,x\ncc,x\ndd,y\n" * 30, "utf-8")
     work = start(Path("t.csv"), "r", steps=1, source="text", target="kind", eval_tokens=1000)
+    work.train()
     task = work.task
     assert isinstance(task, TableTask)
     labels = ["xxxy"[row % 4] for row in range(120)]

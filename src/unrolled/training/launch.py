@@ -195,10 +195,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
             ).path
         )
     )
-    training_run = _build_run(request, task, machine, kernels, model, Run(Path(name)), callback, process_group)
-    if process_group.is_main and (losses := task.baseline_losses(request.run.eval_tokens)):
-        training_run.trainer.run.metrics.append({"event": "baselines", "step": 0, "seconds": 0.0, "nats": losses})
-    return training_run
+    return _build_run(request, task, machine, kernels, model, Run(Path(name)), callback, process_group)
 
 
 def _open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTask:
