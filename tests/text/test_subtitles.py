@@ -138,8 +138,16 @@ def test_an_archive_of_several_texts_is_read_in_order(tmp_path: Path, caplog: py
     assert "films.zip: 2 files read in the order of their names, 1 file left out that are empty or no text" in caplog.text
     corpus = open_corpus([str(path)], DataOptions(documents="file"))
     assert corpus.num_documents == 2
+    long_name = tmp_path / ("\u96fb\u5f71" * 41 + ".srt")  # a copy has a longer name, and names have at most 255 bytes
+    long_name.write_text(SRT)
+    assert text_of(long_name) == SRT_TEXT
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"../{long_name.name}", SRT)
+        archive.writestr("C:\\b.txt", "Two.")
+    assert text_of(path) == SRT_TEXT + "Two."
     with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
         archive.writestr("b.srt", SRT)
+        archive.writestr(".DS_Store", "junk")
     assert text_of(tmp_path / "one.zip") == SRT_TEXT
     assert not list(cache_folder().glob("unrolled-*"))
 

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.tables.table_format import MAX_CHARS, NumberedRows, ReadErrors
-from unrolled.text.archives import archive_names, is_hidden, read_member, text_members
-from unrolled.text.compressed_files import open_bytes
+from unrolled.text.archives import archive_names, read_member, text_members
+from unrolled.text.compressed_files import is_hidden, open_bytes
 from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding
 from unrolled.text.text_files import looks_like_text
 

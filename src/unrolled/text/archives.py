@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from unrolled.display import plural
 from unrolled.errors import DataError
-from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, read_error
+from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, member_names, read_error
 from unrolled.text.encodings import make_copy, marked_encoding
 
 HEAD_BYTES = 8192
@@ -19,15 +19,9 @@ def archive_names(path: Path) -> list[str]:
     """Return the names of the files in a zip archive, sorted, without hidden ones. Raises `DataError` if it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")}
+            return member_names(archive)
     except (OSError, *DECOMPRESSION_ERRORS) as error:
         raise read_error(error, path) from error
-    return sorted(name for name in names if not is_hidden(name))
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether a path within a folder or an archive has a part that begins with a point."""
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def is_archive_of_several(path: Path) -> bool:

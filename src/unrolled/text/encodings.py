@@ -23,6 +23,7 @@ BUFFER_PREFIX = "unrolled-stdin-"
 COPY_PREFIX = "unrolled-copy-"
 """Prefix of the names of copies of files: then 8 random characters, a dash, the name of the file, and `.txt`."""
 
+MAX_STEM_BYTES = 100
 MAX_LISTED_FILES = 20
 MIN_ZEROS = 0.3
 """Share of zeros among the bytes in even or odd places, from which on a file is most likely UTF-16 or UTF-32."""
@@ -42,7 +43,7 @@ def display_name(path: Path) -> str:
 def make_copy(path: Path, chunks: Iterable[bytes], folder: Path) -> Path:
     """Write bytes that were made of the file `path` to a file in `folder`, and return it."""
     make_dir(folder)
-    source_name = path.name[:100] if not path.name.startswith((BUFFER_PREFIX, COPY_PREFIX)) else display_name(path)
+    source_name = _short_name(path) if not path.name.startswith((BUFFER_PREFIX, COPY_PREFIX)) else display_name(path)
     name = ""
     try:
         descriptor, name = tempfile.mkstemp(prefix=COPY_PREFIX, suffix=f"-{source_name}.txt", dir=folder)
@@ -56,6 +57,11 @@ def make_copy(path: Path, chunks: Iterable[bytes], folder: Path) -> Path:
             raise storage_error(error, folder, "keep a copy of the text in") from error
         raise
     return Path(name)
+
+
+def _short_name(path: Path) -> str:
+    """Return the name of a file, its stem cut where a longer name of a copy would not be possible; the suffix is kept."""
+    return path.stem.encode("utf-8", "surrogateescape")[:MAX_STEM_BYTES].decode("utf-8", "ignore") + path.suffix[:20]
 
 
 def check_encoding(name: str) -> str:
