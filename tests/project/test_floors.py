@@ -19,9 +19,9 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "normalization",
-        "tokenizer", "document_files", "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting",
-        "corpus", "recoding", "batching",
+        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "normalization", "tokenizer",
+        "token_pattern", "rule_tokenizer", "bpe_tokenizer", "record_files", "record_tokenizers", "tokenizers", "document_files",
+        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",
@@ -65,6 +65,7 @@ ORDER = {
         "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
     "analysis": [
+        "checking_command",
         "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
         "novel_samples",
         "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -184,7 +185,7 @@ class TextSession(Displayed):
             request, fingerprints = load_request(self.run)
         if inputs:
             encoding = None if format is None else format.encoding
-            overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents, "encoding": encoding}
+            overrides = {"tokens": self.tokenizer.setting, "documents": self.saved.documents, "encoding": encoding}
             overrides["normalize"] = self.tokenizer.normalization
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
             if self.column is not None:
@@ -223,7 +224,7 @@ class TextSession(Displayed):
         prefix = code_points[:max_tokens]
         if self.tokenizer.reads_bytes:
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
-        return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
+        return self.tokenize("".join(self.tokenizer.texts_of(prefix)))
 
     def code_point_chunks(self, name: str | None, format: TableFormat | None = None) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""
@@ -236,6 +237,7 @@ class TextSession(Displayed):
             yield from self._held_out_code_points()
             return
         warnings: dict[str, int] = {}
+        spelled: Counter[str] = Counter()
         last = LINE_FEED
         form = self.tokenizer.normalization
         paths = self._files(name, format or TableFormat())
@@ -244,7 +246,7 @@ class TextSession(Displayed):
                 if last not in (LINE_FEED, RECORD_SEPARATOR) and not self.tokenizer.reads_bytes:
                     yield np.array([LINE_FEED], dtype=np.uint8)
                 chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
-                for chunk in normalize_chunks(chunks, form, warnings):
+                for chunk in self.tokenizer.translate(normalize_chunks(chunks, form, warnings), spelled):
                     if len(chunk):
                         yield chunk
                         last = int(chunk[-1])
@@ -252,6 +254,10 @@ class TextSession(Displayed):
             remove_copies(paths, cache_folder())
         if form != "none" and (num_changed := warnings.get(change_note(form), 0)):
             logger.info(f"{num_changed:,} {change_note(form)}")
+        notes: dict[str, int] = {}
+        self.tokenizer.note_spelled(spelled, notes)
+        for note, count in notes.items():
+            logger.info(f"{count:,} {note}")
 
     def _files(self, name: str, format: TableFormat) -> list[Path]:
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
@@ -262,15 +268,15 @@ class TextSession(Displayed):
 
         if self.column is not None:
             return [write_column(name, column_tokens(self.column, DataOptions())[0], format)]
-        documents = "blank-line" if self.saved.documents == "blank-line" else "none"
-        settings = {"tokens": self.tokenizer.kind, "documents": documents, "encoding": format.encoding}
+        documents = self.saved.documents if self.saved.documents in ("blank-line", "record") else "none"
+        settings = {"tokens": self.tokenizer.setting, "documents": documents, "encoding": format.encoding}
         options = from_dict(DataOptions, settings, str(self.path))
-        is_changed = documents == "blank-line" or format.encoding is not None
+        is_changed = documents != "none" or format.encoding is not None
         if name == "-" and os.path.exists(STDIN_PATH) and not is_changed:
             return [STDIN_PATH]
         paths = resolve_inputs([name], stdin_folder=cache_folder())
         is_changed |= any(map(needs_copy, paths))
-        return prepare_files(paths, options, cache_folder()) if is_changed else paths
+        return prepare_files(paths, options, cache_folder(), training=False) if is_changed else paths
 
     def _held_out_code_points(self) -> Iterator[Any]:
         held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer

@@ -25,7 +25,8 @@ from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.options import ModelOptions, PairOptions, from_dict
 from unrolled.tables.spec import ModelDims, TableSpec
-from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 
 @dataclass(frozen=True)

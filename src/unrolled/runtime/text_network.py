@@ -18,7 +18,8 @@ from unrolled.checkpoints.header_checks import read_documents, read_history, req
 from unrolled.errors import ModelError, UsageError
 from unrolled.network_shapes import text_network_shapes, window_network_shapes
 from unrolled.options import ModelOptions, from_dict
-from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 

@@ -5,10 +5,13 @@ In such a copy, documents are separated by `RECORD_SEPARATOR`. The caller remove
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -16,18 +19,20 @@ from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.archives import archive_names, unpack_texts
 from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, make_copy
+from unrolled.text.record_tokenizers import RecordTokenizer
 from unrolled.text.subtitles import is_subtitles, subtitle_text
 from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
-from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
+from unrolled.text.tokenizer import RECORD_SEPARATOR
+from unrolled.text.tokenizers import tokenizer_class
 
 logger = logging.getLogger(__name__)
 
 SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
-def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> list[Path]:
+def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path, training: bool = True) -> list[Path]:
     """Return the files to encode: `paths`, or copies in `folder` where the options or the format need them."""
-    as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
+    as_bytes = tokenizer_class(options.tokens).reads_bytes
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
     prepared, num_recoded, counts = _unpacked(paths, folder, as_bytes), 0, Counter[str]()
@@ -40,6 +45,9 @@ def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> 
             name = Path(display_name(path))
             if is_subtitles(name) and not as_bytes:
                 _replace(prepared, position, folder, lambda old, of=name: _subtitle_lines(old, of, counts))  # type: ignore[misc]
+            if options.documents == "record":
+                reader = functools.partial(_records, options, training, str(display_name(path)))
+                _replace(prepared, position, folder, lambda old, reader=reader: _join_documents(reader(old)))  # type: ignore[misc]
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
     except BaseException:
@@ -88,6 +96,31 @@ def _subtitle_lines(path: Path, suffix_of: Path, counts: Counter[str]) -> Iterat
     lines = (line.decode("utf-8", "surrogatepass") for line in _lines(read_chunks(path, False, {})))
     for line in subtitle_text(path, suffix_of, lines, counts):
         yield line.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def with_records(options: DataOptions) -> DataOptions:
+    """Return options in which the records of a file are its documents, if the tokens are those of such a file.
+
+    Raises `UsageError` for documents that do not go with the tokens.
+    """
+    tokenizer_type = tokenizer_class(options.tokens)
+    noun = tokenizer_type.noun if issubclass(tokenizer_type, RecordTokenizer) else None
+    if options.documents == "record" and noun is None:
+        raise UsageError(f"--documents record is for --tokens fasta and abc, and they are {options.tokens:.99}: leave it out.")
+    if noun is None or options.documents in ("cell", "record"):
+        return options
+    if options.documents != "none":
+        raise UsageError(
+            f"--documents {options.documents} does not go with --tokens {options.tokens}, where each {noun} is "
+            "a document: leave it out."
+        )
+    return dataclasses.replace(options, documents="record")
+
+
+def _records(options: DataOptions, training: bool, name: str, path: Path) -> Iterator[bytes]:
+    tokenizer_type, argument = cast(type[RecordTokenizer], tokenizer_class(options.tokens)), options.tokens.partition(":")[2]
+    tokenizer_type.rule(argument)  # refuses an argument that it does not have
+    return tokenizer_type.read_records(argument, name, _lines(read_chunks(path, False, {})), training)
 
 
 def _replace(paths: list[Path], position: int, folder: Path, convert: Callable[[Path], Iterable[bytes]]) -> None:
