@@ -232,7 +232,7 @@ def load_table(path: str | Path, **options: Unpack[MachineKwargs]) -> TableModel
 
 @keyword_arguments(ImportOptions)
 def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
-    """Import a language model of another program: char-rnn, torch-rnn, PyTorch, Keras or ml5.
+    """Import a language model of another program: char-rnn, torch-rnn, PyTorch, Keras, textgenrnn or ml5.
 
     Args:
         path: The file, or the folder of an ml5 model.

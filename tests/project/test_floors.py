@@ -19,7 +19,7 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer",
+        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "normalization", "tokenizer",
         "token_pattern", "rule_tokenizer", "bpe_tokenizer", "record_files", "record_tokenizers", "tokenizers", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
@@ -27,7 +27,8 @@ ORDER = {
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",
         "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column", "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files", "delimited_files",
-        "conll_files", "table_files", "frames", "series", "source_columns", "long_table", "spec", "series_spec", "column_text",
+        "conll_files", "arff_files", "labelled_files", "table_files", "frames", "series", "source_columns", "long_table",
+        "spec", "series_spec", "column_text",
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
@@ -38,8 +39,8 @@ ORDER = {
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
     ],
     "runtime": [
-        "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
-        "portable_draw", "native_portable",
+        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder", "machine",
+        "portable", "portable_draw", "native_portable",
     ],
     "generation": [
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
@@ -72,7 +73,7 @@ ORDER = {
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
-        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
+        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "textgenrnn", "ml5", "numbers_lstm", "imports",
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph",
         "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
     ],

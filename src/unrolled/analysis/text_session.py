@@ -25,8 +25,8 @@ from unrolled.options import DataOptions, MachineOptions, TrainRequest, from_dic
 from unrolled.runtime import machine, native_layers
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_decoder import Precision
-from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
 from unrolled.runtime.text_network import TextModel
+from unrolled.runtime.window_model import has_numpy_model, numpy_model
 from unrolled.text.normalization import change_note, normalize_chunks
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPARATOR, Ids, Tokenizer
@@ -62,7 +62,7 @@ class TextSession(Displayed):
             options.device not in ("auto", "cpu")
             or options.kernels == "torch"
             or kernel_reason is not None
-            or saved.network.cell not in CELL_STEPS
+            or not has_numpy_model(saved.network)
         )
         if self.needs_torch:
             _ = self.torch_parts
@@ -114,7 +114,7 @@ class TextSession(Displayed):
         if portable:
             return portable_model(*text_network(self.saved.network), clamps)
         options = self.options
-        if self.needs_torch or options.precision == "bfloat16" or (options.device == "auto" and machine.may_have_gpu()):
+        if self.needs_torch or options.precision == "bfloat16" or self._may_use_gpu():
             from unrolled.generation.torch_model import TorchModel
 
             if self.needs_torch or options.precision == "bfloat16" or self.machine.device.type != "cpu":
@@ -123,8 +123,12 @@ class TextSession(Displayed):
         if arrays is None:
             raise UsageError(f"The model cannot be read without torch: {reason}.")
         if options.kernels == "reference" or native_layers.unsupported_reason(arrays):
-            return NumpyModel(arrays, clamps)
+            return numpy_model(arrays, clamps)
         return native_layers.NativeModel(arrays, clamps)
+
+    def _may_use_gpu(self) -> bool:
+        """Return whether torch is to be asked for a GPU; it has no network with a window."""
+        return self.options.device == "auto" and self.saved.network.window is None and machine.may_have_gpu()
 
     def adaptive_model(self) -> LanguageModel:
         """Return a copy of the network that learns from the text while it reads it, on the session's device."""
@@ -161,7 +165,9 @@ class TextSession(Displayed):
     def description(self) -> str:
         """A short description of the layers."""
         options = self.saved.options
-        return f"{options.layers} x {options.hidden} {options.cell.upper()}, {self.saved.network.num_parameters:,} parameters"
+        network = self.saved.network
+        window = "" if network.window is None else f" over windows of {network.window.length} tokens"
+        return f"{options.layers} x {options.hidden} {options.cell.upper()}{window}, {network.num_parameters:,} parameters"
 
     def corpus(self, inputs: tuple[str, ...], format: TableFormat | None = None) -> tuple[Corpus, Splits]:
         """Return an encoded text and its splits: that of `inputs`, or of the run if there are none.
@@ -257,7 +263,7 @@ class TextSession(Displayed):
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
         from unrolled.tables.column_text import column_tokens, write_column
         from unrolled.text.corpus import cache_folder
-        from unrolled.text.document_files import prepare_files
+        from unrolled.text.document_files import needs_copy, prepare_files
         from unrolled.text.text_files import resolve_inputs
 
         if self.column is not None:
@@ -265,11 +271,12 @@ class TextSession(Displayed):
         documents = self.saved.documents if self.saved.documents in ("blank-line", "record") else "none"
         settings = {"tokens": self.tokenizer.setting, "documents": documents, "encoding": format.encoding}
         options = from_dict(DataOptions, settings, str(self.path))
-        needs_copy = documents != "none" or format.encoding is not None
-        if name == "-" and os.path.exists(STDIN_PATH) and not needs_copy:
+        is_changed = documents != "none" or format.encoding is not None
+        if name == "-" and os.path.exists(STDIN_PATH) and not is_changed:
             return [STDIN_PATH]
         paths = resolve_inputs([name], stdin_folder=cache_folder())
-        return prepare_files(paths, options, cache_folder(), training=False) if needs_copy else paths
+        is_changed |= any(map(needs_copy, paths))
+        return prepare_files(paths, options, cache_folder(), training=False) if is_changed else paths
 
     def _held_out_code_points(self) -> Iterator[Any]:
         held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer

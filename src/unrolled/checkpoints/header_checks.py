@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,14 @@ def read_documents(metadata: Mapping[str, Any]) -> str:
     if documents not in known:
         raise ValueError(f"its documents are {str(documents)[:40]!r}, and one of {', '.join(known)} is expected")
     return str(documents)
+
+
+def window_refusal(path: Path) -> str:
+    """Return the sentence for what needs a network that carries a state, and got one that reads windows."""
+    return (
+        f"{path} was imported from textgenrnn, whose network reads its last tokens anew at each step: it can be sampled, "
+        "scored and evaluated on the CPU in float32, and all else needs a model that carries a state (unrolled train TEXT)."
+    )
 
 
 def read_history(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
 from unrolled.checkpoints.array_file import MODEL_FILE_NAME as MODEL_FILE_NAME
 from unrolled.checkpoints.array_file import read_sealed, sealed_header, to_present_format, write_sealed
-from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite
+from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite, window_refusal
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
@@ -67,11 +67,16 @@ def save_model(path: Path, model_file: ModelFile) -> None:
 
 
 def load_model(path: Path) -> ModelFile:
-    """Read a model file, on the processor, in float32. Raises `ModelError` for anything but a whole, sound model."""
+    """Read a model file, on the processor, in float32. Raises `ModelError` for anything but a whole, sound model.
+
+    Raises `UsageError` for a model that reads windows, which torch has no network for.
+    """
     tensors, metadata = load_checked(path)
     build = _BUILDERS.get(str(metadata.get("kind")))
     if build is None:
         raise ModelError(f"{path} holds no model but {metadata.get('kind')!r}.")
+    if metadata.get("window") is not None:
+        raise UsageError(window_refusal(path))
     try:
         tensors = {name: _to_float32(tensor) for name, tensor in tensors.items()}
         require_finite({name: tensor.numpy() for name, tensor in tensors.items()})

@@ -29,7 +29,7 @@ from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp,
 from unrolled.display import plural
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text.document_files import prepare_files, remove_copies, with_records
+from unrolled.text.document_files import needs_copy, prepare_files, remove_copies, with_records
 from unrolled.text.encodings import all_encoding_errors
 from unrolled.text.fingerprint import (
     TEXT_CHANGED,
@@ -164,6 +164,8 @@ def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
     if tokenizer_class(options.tokens).splits_text:
         return False
     paths = resolve_inputs(inputs, options.glob)
+    if any(map(needs_copy, paths)):
+        return False
     return _needs_shards(paths, stat_files(paths))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -16,8 +17,10 @@ import numpy as np
 
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
+from unrolled.text.archives import archive_names, unpack_texts
 from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, make_copy
 from unrolled.text.record_tokenizers import RecordTokenizer
+from unrolled.text.subtitles import is_subtitles, subtitle_text
 from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
 from unrolled.text.tokenizer import RECORD_SEPARATOR
 from unrolled.text.tokenizers import tokenizer_class
@@ -28,18 +31,20 @@ SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
 def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path, training: bool = True) -> list[Path]:
-    """Return the files to encode: `paths`, or copies in `folder` as `--encoding` and `--documents` need them."""
+    """Return the files to encode: `paths`, or copies in `folder` where the options or the format need them."""
     as_bytes = tokenizer_class(options.tokens).reads_bytes
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
-    prepared: list[Path] = list(paths)
-    num_recoded = 0
+    prepared, num_recoded, counts = _unpacked(paths, folder, as_bytes), 0, Counter[str]()
     try:
-        for position, path in enumerate(paths):
+        for position, path in enumerate(list(prepared)):
             encoding = "utf-8-sig" if as_bytes else file_encoding(path, options.encoding)
             if encoding != "utf-8-sig":
                 _replace(prepared, position, folder, lambda old, name=encoding: decoded_chunks(old, name))  # type: ignore[misc]
                 num_recoded += 1
+            name = Path(display_name(path))
+            if is_subtitles(name) and not as_bytes:
+                _replace(prepared, position, folder, lambda old, of=name: _subtitle_lines(old, of, counts))  # type: ignore[misc]
             if options.documents == "record":
                 reader = functools.partial(_records, options, training, str(display_name(path)))
                 _replace(prepared, position, folder, lambda old, reader=reader: _join_documents(reader(old)))  # type: ignore[misc]
@@ -49,9 +54,48 @@ def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path, tra
         remove_copies(prepared, folder)
         raise
     if options.encoding is not None:
-        utf8 = f", {len(paths) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(paths) else ""
-        logger.info(f"{num_recoded:,} of {len(paths):,} files read as {options.encoding}{utf8}")
+        utf8 = f", {len(prepared) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(prepared) else ""
+        logger.info(f"{num_recoded:,} of {len(prepared):,} files read as {options.encoding}{utf8}")
+    if num_cues := counts.pop("cues", 0):
+        left_out = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
+        logger.info(f"{num_cues:,} cues of subtitles read as text, without numbers and times{left_out and f', {left_out}'}")
     return prepared
+
+
+def needs_copy(path: Path) -> bool:
+    """Return whether a file is encoded as a copy whatever the options are: subtitles, and archives of several texts."""
+    return is_subtitles(path) or _is_unpacked(path)
+
+
+def _is_unpacked(path: Path) -> bool:
+    """Return whether the files in a zip archive are copied: several, or subtitles. One text is read where it is."""
+    if path.suffix.lower() != ".zip" or not path.is_file():
+        return False
+    names = archive_names(path)
+    return len(names) > 1 or any(is_subtitles(Path(name)) for name in names)
+
+
+def _unpacked(paths: Sequence[Path], folder: Path, as_bytes: bool) -> list[Path]:
+    """Return files, with copies of the texts in place of an archive that has several, which are logged."""
+    unpacked = list[Path]()
+    try:
+        for path in paths:
+            if _is_unpacked(path):
+                copies, note = unpack_texts(path, folder, as_bytes)
+                unpacked += copies
+                logger.info(note)
+            else:
+                unpacked.append(path)
+    except BaseException:
+        remove_copies(unpacked, folder)
+        raise
+    return unpacked
+
+
+def _subtitle_lines(path: Path, suffix_of: Path, counts: Counter[str]) -> Iterator[bytes]:
+    lines = (line.decode("utf-8", "surrogatepass") for line in _lines(read_chunks(path, False, {})))
+    for line in subtitle_text(path, suffix_of, lines, counts):
+        yield line.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def with_records(options: DataOptions) -> DataOptions:
