@@ -40,15 +40,21 @@ class DataOptions:
     tokens: Literal["characters", "bytes", "words", "bpe"] = option(
         "characters", "What a token is. words and bpe are for tables only; there, words are the default if words repeat."
     )
-    documents: Literal["none", "line", "blank-line", "file", "cell"] = option(
+    documents: Literal["none", "line", "blank-line", "file", "cell", "session"] = option(
         "none",
-        "What a document is: each line, part between blank lines, file, or cell of --source (without --target) starts from the "
-        "zero state and ends with an end token; none: all text is one endless stream.",
+        "What a document is: each line, part between blank lines, file, cell of --source (without --target), or session "
+        "(--group-by REGEX) starts from the zero state and ends with an end token; none: all text is one endless stream.",
         old_names=("unit",),
         old_values={"stream": "none"},
     )
     normalize: Literal["nfc", "nfkc", "none"] = option(
         "nfc", "Unicode normal form of texts, prompts and cells; nfkc also replaces ligatures.", old_names=("normalise",)
+    )
+    mask: str | None = option(
+        None,
+        "What becomes one symbol in the lines of a log, as in numbers,ip: any of numbers, hex, ip, uuid, path, time, and key (what "
+        "--group-by captures). The model keeps it for all texts that it reads (default: nothing).",
+        is_list=True,
     )
     encoding: str | None = option(None, ENCODING_HELP)
     glob: str = option("*", "Which files of a folder are read. Folders are read recursively, without '**'.")

@@ -17,10 +17,10 @@ FLOORS = [
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
+    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
-        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
+        "compressed_files", "encodings", "text_files", "fingerprint", "line_format", "normalization", "tokenizer",
+        "session_files", "document_files", "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",

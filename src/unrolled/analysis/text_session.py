@@ -185,7 +185,7 @@ class TextSession(Displayed):
                 format = dataclasses.replace(format or TableFormat(), default_header=request.table.header or FIRST_ROW)
                 corpus = open_column(inputs, self.column, format, data, self.tokenizer)
             else:
-                corpus = open_corpus(inputs, data, self.tokenizer)
+                corpus = open_corpus(inputs, data, self.tokenizer, self.tokenizer.line_format)
             return corpus, corpus.split(data, request.training.seed)
         if self.run is None:
             raise UsageError(f"{display_path(self.path)} is a model without its run folder: name the text.")

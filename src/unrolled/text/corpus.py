@@ -40,6 +40,7 @@ from unrolled.text.fingerprint import (
     stat_files,
     to_checked_json,
 )
+from unrolled.text.line_format import LineFormat
 from unrolled.text.normalization import normalize_chunks
 from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
 from unrolled.text.text_encoder import (
@@ -102,14 +103,15 @@ def open_corpus(
     inputs: Sequence[str],
     options: DataOptions,
     tokenizer: Tokenizer | None = None,
+    line_format: LineFormat = LineFormat(),
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `resolve_inputs`), from the cache if the same contents are there.
 
-    With the `tokenizer` of a model, unknown characters are left out and counted; without, one is fitted to the text.
+    `line_format` says what is masked in the lines of the files, and how they are grouped. With the `tokenizer` of a model, unknown characters are left out and counted; without, one is fitted to the text.
     Raises `DataError` for what is not text, `StorageError` for errors of the disk.
     """
     cache = cache_folder()
-    paths = prepare_files(resolve_inputs(inputs, options.glob, cache), options, cache)
+    paths = prepare_files(resolve_inputs(inputs, options.glob, cache), options, cache, line_format)
     try:
         file_stats = stat_files(paths)
         documents = "stream" if options.documents == "none" else options.documents  # its name in the keys of the cache
@@ -149,7 +151,8 @@ def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
 
     If not, one should open it before the others. Standard input is never shared.
     """
-    if "-" in inputs or not has_file_locks() or options.encoding is not None or options.documents in ("blank-line", "cell"):
+    needs_copies = options.encoding is not None or options.mask is not None
+    if "-" in inputs or not has_file_locks() or needs_copies or options.documents in ("blank-line", "cell", "session"):
         return False
     paths = resolve_inputs(inputs, options.glob)
     return _needs_shards(paths, stat_files(paths))

@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.encodings import decoded_chunks, file_encoding, make_copy
-from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
+from unrolled.text.line_format import LineFormat
+from unrolled.text.session_files import group_lines, mask_lines
+from unrolled.text.text_files import is_temporary_copy, read_lines
 from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
 
 logger = logging.getLogger(__name__)
@@ -22,8 +22,10 @@ logger = logging.getLogger(__name__)
 SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
-def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> list[Path]:
-    """Return the files to encode: `paths`, or copies in `folder` as `--encoding` and `--documents blank-line` need them."""
+def prepare_files(
+    paths: Sequence[Path], options: DataOptions, folder: Path, line_format: LineFormat = LineFormat()
+) -> list[Path]:
+    """Return the files to encode: `paths`, or copies in `folder` as their encoding, documents and `line_format` need them."""
     as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
@@ -37,6 +39,8 @@ def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> 
                 num_recoded += 1
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
+        if line_format != LineFormat():
+            _apply_line_format(prepared, line_format, as_bytes, folder)
     except BaseException:
         remove_copies(prepared, folder)
         raise
@@ -44,6 +48,18 @@ def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> 
         utf8 = f", {len(paths) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(paths) else ""
         logger.info(f"{num_recoded:,} of {len(paths):,} files read as {options.encoding}{utf8}")
     return prepared
+
+
+def _apply_line_format(paths: list[Path], line_format: LineFormat, as_bytes: bool, folder: Path) -> None:
+    """Put masked copies in the place of `paths`, one for each, or one for all of them where lines are grouped by session."""
+    old = list(paths)
+    try:
+        if line_format.group_by is not None:
+            paths[:] = [group_lines(old, line_format, as_bytes, folder)]
+        else:
+            mask_lines(paths, line_format, as_bytes, folder)
+    finally:
+        remove_copies((path for path in old if path not in paths), folder)
 
 
 def _replace(paths: list[Path], position: int, folder: Path, convert: Callable[[Path], Iterable[bytes]]) -> None:
@@ -77,7 +93,7 @@ def _join_documents(documents: Iterable[bytes]) -> Iterator[bytes]:
 def _paragraphs(path: Path, as_bytes: bool) -> Iterator[bytes]:
     """Yield the parts of a file between blank lines, without the line end after each."""
     lines: list[bytes] = []
-    for line in _lines(read_chunks(path, as_bytes, {})):
+    for line in read_lines(path, as_bytes):
         if line.strip():
             lines.append(line)
         elif lines:
@@ -85,12 +101,3 @@ def _paragraphs(path: Path, as_bytes: bool) -> Iterator[bytes]:
             lines = []
     if lines:
         yield b"\n".join(lines)
-
-
-def _lines(chunks: Iterable[Chunk]) -> Iterator[bytes]:
-    rest = b""
-    for chunk in chunks:
-        data = chunk.tobytes() if chunk.dtype == np.uint8 else chunk.tobytes().decode("utf-32-le").encode("utf-8")
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
-    yield rest
