@@ -44,8 +44,8 @@ ORDER = {
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "surprisal",
-        "line_surprisal", "ngram",
+        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "session_surprisal",
+        "surprisal", "line_surprisal", "log_blocks", "line_alerts", "ngram",
         "memorization",
     ],
     "interpret": [

@@ -91,7 +91,7 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps, options.portable), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
-    return ScoringStream(names, scorers, session.code_point_chunks(name, TableFormat(encoding=options.encoding)))
+    return ScoringStream(names, scorers, session.text_blocks(name, TableFormat(encoding=options.encoding)))
 
 
 def _open_other(session: TextSession, name: str) -> TextSession:
@@ -101,5 +101,7 @@ def _open_other(session: TextSession, name: str) -> TextSession:
         raise UsageError(
             f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable."
         )
+    if saved.tokenizer.line_format != session.tokenizer.line_format:
+        raise UsageError(f"{name} masks or groups lines differently from {session.path}: not comparable.")
     run = Run(path.parent) if (path.parent / "config.json").is_file() else None
     return TextSession(path, saved, session.options, run)

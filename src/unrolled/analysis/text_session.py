@@ -32,6 +32,7 @@ from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPAR
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TextModelFile
+    from unrolled.evaluation.surprisal import TextBlock
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
     from unrolled.tables.table_format import TableFormat
@@ -218,6 +219,20 @@ class TextSession(Displayed):
         if self.tokenizer.reads_bytes:
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
         return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
+
+    def text_blocks(self, name: str | None, format: TableFormat | None = None) -> Iterator[TextBlock]:
+        """Yield a text, as `code_point_chunks` takes it, in the blocks that the model scores; report what was masked."""
+        from unrolled.evaluation.log_blocks import LogBlocks, has_line_format, held_out_sessions
+        from unrolled.evaluation.surprisal import text_blocks
+
+        chunks = self.code_point_chunks(name, format)
+        if name is None or not has_line_format(self.tokenizer):
+            yield from held_out_sessions(chunks) if self.saved.documents == "session" else text_blocks(chunks)
+            return
+        blocks = LogBlocks(self.tokenizer, keeps_separators=self.saved.documents in ("blank-line", "cell"))
+        yield from blocks.blocks(chunks)
+        for note in blocks.notes():
+            logger.info(note)
 
     def code_point_chunks(self, name: str | None, format: TableFormat | None = None) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""

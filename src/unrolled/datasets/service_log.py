@@ -46,9 +46,9 @@ def service_log(num_lines: int, seed: int = 1, anomaly_rate: float = 0.0) -> Ite
         anomaly_rate: Fraction of the sessions that have an anomaly, of a kind drawn at random.
 
     Example:
-        >>> log = list(service_log(1000, seed=3, anomaly_rate=0.1))
+        >>> log = list(service_log(3000, seed=3, anomaly_rate=0.1))
         >>> log[0].text
-        '2026-03-01 12:00:00.001 INFO [9a8dca03] gateway: session open plan=write client=99.217.157.31:6047'
+        '2026-03-01 12:00:00.031 INFO [3bfd1d33] gateway: session open plan=read client=152.140.34.95:55908'
         >>> sorted({line.label for line in log})
         ['missing', 'normal', 'order', 'repeated', 'unknown', 'value']
     """
