@@ -81,6 +81,26 @@ class ScoreOptions:
         False, "Go on learning from the text while it is read (dynamic evaluation); the model file does not change."
     )
     portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figures on every machine.")
+    alert_rate: float | None = option(
+        None,
+        "Print lines as alerts that have more bits than all but this fraction of the lines of the model's own validation split, "
+        "as in 0.001 (default: no alerts).",
+        gt=0,
+        lt=1,
+    )
+    alert_above: float | None = option(None, "Print lines with more than so many bits as alerts (default: no alerts).", ge=0)
+    labels: str | None = option(
+        None,
+        "File with a label for each line of INPUT: normal, ok, no, false, 0 or - for a normal line, else an anomaly; prints ROC "
+        "AUC and, with alerts, precision, recall and F1.",
+        reads=True,
+    )
+    label: str | None = option(None, "Column of the table INPUT with the label of each row, as --labels; see --source.")
+    source: str | None = option(None, "Column of the table INPUT with the lines (default: the only one other than --label).")
+    follow: str | None = option(
+        None, "Score the lines that are appended to this file from now on, as tail -F does, until Ctrl-C; needs alerts.", reads=True
+    )
+    from_start: bool = option(False, "With --follow: begin at the start of the file, not at its end.")
     force: bool = force_option()
 
 

@@ -10,8 +10,9 @@ class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
     tokens: Literal["characters", "bytes", "words", "bpe"]
-    documents: Literal["none", "line", "blank-line", "file", "cell"]
+    documents: Literal["none", "line", "blank-line", "file", "cell", "session"]
     normalize: Literal["nfc", "nfkc", "none"]
+    mask: str | None
     encoding: str | None
     glob: str
     train_fraction: float
@@ -159,6 +160,13 @@ class ScoreKwargs(TypedDict, total=False):
     html: str | None
     adapt: bool
     portable: bool
+    alert_rate: float | None
+    alert_above: float | None
+    labels: str | None
+    label: str | None
+    source: str | None
+    follow: str | None
+    from_start: bool
     force: bool
 
 

@@ -20,7 +20,7 @@ ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
         "compressed_files", "encodings", "text_files", "fingerprint", "line_format", "normalization", "tokenizer",
-        "session_files", "document_files", "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
+        "followed_file", "session_files", "document_files", "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",
@@ -64,7 +64,7 @@ ORDER = {
     ],
     "analysis": [
         "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
-        "novel_samples",
+        "log_alerts", "novel_samples",
         "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
         "series_charts", "report_table",
     ],
@@ -82,7 +82,7 @@ ORDER = {
         "openapi", "app", "run_server",
     ],
     "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
-    "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
+    "cli": ["json_output", "help", "parser", "alerts", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
 

@@ -78,20 +78,18 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
     check_adaptation(options)
     sessions = [session, *(_open_other(session, path) for path in options.compare)]
     names = [display_path(session.path) if session.run is None else str(session.run.path), *options.compare]
-    scorers = [
-        SurprisalScorer(
-            model_session.adaptive_model() if options.adapt else model_session.scoring_model(portable=options.portable),
-            model_session.tokenizer,
-            model_session.saved.documents,
-            in_order=options.adapt,
-        )
-        for model_session in sessions
-    ]
+    scorers = [open_scorer(model_session, options) for model_session in sessions]
     if options.clamp:
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps, options.portable), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
     return ScoringStream(names, scorers, session.text_blocks(name, TableFormat(encoding=options.encoding)))
+
+
+def open_scorer(session: TextSession, options: ScoreOptions) -> SurprisalScorer:
+    """Return what scores a text by one model, without clamped units."""
+    model = session.adaptive_model() if options.adapt else session.scoring_model(portable=options.portable)
+    return SurprisalScorer(model, session.tokenizer, session.saved.documents, in_order=options.adapt)
 
 
 def _open_other(session: TextSession, name: str) -> TextSession:

@@ -10,7 +10,11 @@ import numpy as np
 
 from unrolled.evaluation.surprisal import CodePoints, TextBlock, split_blocks
 from unrolled.text.line_format import KeyFinder, LineFormat, mask_note, split_lines
-from unrolled.text.tokenizer import RECORD_SEPARATOR, Tokenizer
+from unrolled.text.normalization import normalize
+from unrolled.text.tokenizer import LINE_FEED, RECORD_SEPARATOR, Tokenizer
+
+
+BATCH_LINES = 1 << 12
 
 
 class LogBlocks:
@@ -35,13 +39,20 @@ class LogBlocks:
         text = "\n".join(found) + ("\n" if ends_with_line_end else "")
         if not self._keeps_separators:
             text = text.replace(chr(RECORD_SEPARATOR), " ")
-        return TextBlock(self._tokenizer.code_points(self._format.apply(text, self.counts)), keys, lines)
+        text = normalize(self._format.apply(text, self.counts), self._tokenizer.normalization)
+        return TextBlock(self._tokenizer.code_points(text), keys, lines)
 
     def blocks(self, chunks: Iterable[CodePoints]) -> Iterator[TextBlock]:
         """Yield a text that comes in chunks as blocks of its lines."""
         for code_points in split_blocks(chunks):
             text = decode_points(self._tokenizer, code_points)
             yield self.block(split_lines(text), text.endswith("\n"))
+
+    def blocks_of_lines(self, lines: Iterable[str]) -> Iterator[TextBlock]:
+        """Yield lines, without their ends, as blocks."""
+        remaining = iter(lines)
+        while batch := list(itertools.islice(remaining, BATCH_LINES)):
+            yield self.block(batch)
 
     def notes(self) -> list[str]:
         """Return what is to be reported after the lines have been read."""
@@ -60,8 +71,8 @@ def held_out_sessions(chunks: Iterable[CodePoints]) -> Iterator[TextBlock]:
         sessions = current + np.cumsum(is_separator)
         current = int(sessions[-1]) if len(sessions) else current
         kept = code_points[~is_separator]
-        ends = np.flatnonzero(kept == 10)
-        firsts = np.append(0, ends + 1)[: len(ends) + int(len(kept) > 0 and kept[-1] != 10)]
+        ends = np.flatnonzero(kept == LINE_FEED)
+        firsts = np.append(0, ends + 1)[: len(ends) + int(len(kept) > 0 and kept[-1] != LINE_FEED)]
         yield TextBlock(kept, sessions[~is_separator][firsts].tolist())
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -31,6 +32,7 @@ from unrolled.text.tokenizer import replace_undecodable, to_utf8
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
     from unrolled.analysis.explain_text import ExplainResult
+    from unrolled.analysis.log_alerts import Alert, AlertReport
     from unrolled.analysis.report_data import WrittenReport
     from unrolled.analysis.score_text import ScoredText
     from unrolled.analysis.text_session import TextSession
@@ -49,6 +51,17 @@ logger = logging.getLogger(__name__)
 NOT_IN_SAMPLE = {"prompt": "", "count": "samples(count=...) draws several"}
 NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": "samples() has it, since a stream cannot take back what it gave"}
 """Settings of `unrolled sample` that a method does not have, and what to use instead."""
+
+
+ALERT_OPTIONS = {
+    **dict.fromkeys(("alert_rate", "alert_above", "labels", "label", "source"), "alerts(...) has it"),
+    **dict.fromkeys(("follow", "from_start"), "call follow(...)"),
+}
+NOT_IN_ALERTS = {
+    **dict.fromkeys(("per", "top", "compare", "clamp", "html"), "scoring(...) has it"),
+    "force": "nothing is written",
+}
+"""Settings of `unrolled score` that a method does not have, and what to use instead."""
 
 
 class Model(TrainedModel):
@@ -333,6 +346,7 @@ class Model(TrainedModel):
             "top": "call top_lines(...) of the result",
             "html": "the command line writes it",
             "force": "nothing is written",
+            **ALERT_OPTIONS,
         },
     )
     def scoring(self, name: str | None = None, **options: Unpack[ScoreKwargs]) -> ScoringStream:
@@ -356,6 +370,60 @@ class Model(TrainedModel):
         from unrolled.analysis.score_text import open_scoring_stream
 
         return open_scoring_stream(self.session, name, from_dict(ScoreOptions, options, "score"))
+
+    @keyword_arguments(ScoreOptions, exclude=NOT_IN_ALERTS | {"labels": "", "follow": "call follow(...)", "from_start": "call follow(...)"})
+    def alerts(
+        self, name: str | None = None, labels: Sequence[object] | str | None = None, **options: Unpack[ScoreKwargs]
+    ) -> AlertReport:
+        """Return the lines of a log that have more bits than a threshold.
+
+        Args:
+            name: A file, a folder or `-`, or a table with `label`; None: the validation split of the run.
+            labels: A label for each line, or a file of them: false, 0, no, normal, ok, benign or - for a normal line.
+
+        Returns:
+            An AlertReport: `alerts`, each with `number`, `bits`, `text` and `key`; `threshold`; and with labels `metrics`.
+
+        Raises:
+            UsageError: There is no threshold and there are no labels.
+            DataError: There are too few held-out lines for `alert_rate`, or the labels are not those of the lines.
+
+        Example:
+            >>> report = model.alerts("book.txt", alert_above=1.0)
+            >>> report.num_lines, report.alerts[0].number
+            (60, 1)
+        """
+        from unrolled.analysis.log_alerts import AlertScan, require_labels
+
+        settings = from_dict(ScoreOptions, options, "alerts")
+        if isinstance(labels, str):
+            return AlertScan(self.session, name, dataclasses.replace(settings, labels=labels)).report()
+        return AlertScan(self.session, name, settings, None if labels is None else require_labels(labels)).report()
+
+    @keyword_arguments(
+        ScoreOptions,
+        exclude=NOT_IN_ALERTS | {name: "it is for alerts(...)" for name in ("label", "labels", "source", "encoding")},
+    )
+    def follow(self, path: str, should_stop: Callable[[], bool] = lambda: False, **options: Unpack[ScoreKwargs]) -> Iterator[Alert]:
+        """Yield the alerts of the lines that are appended to a file, as `tail -F` does, until `should_stop` returns True.
+
+        Args:
+            path: The file. It may not exist yet, and may be replaced by another one or become shorter.
+            should_stop: Asked a few times each second.
+
+        Raises:
+            UsageError: There is no threshold.
+
+        Example:
+            >>> with open("grows.log", "w") as file:
+            ...     print("The cat", file=file)
+            >>> [alert.text for alert in model.follow("grows.log", iter([False, True]).__next__, alert_above=0.1, from_start=True)]
+            ['The cat']
+        """
+        from unrolled.analysis.log_alerts import follow_alerts
+
+        settings = from_dict(ScoreOptions, {**options, "follow": path}, "follow")
+        return follow_alerts(self.session, settings, should_stop)
 
     @keyword_arguments(ExplainOptions)
     def explain(self, name: str | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:

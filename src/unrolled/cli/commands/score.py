@@ -11,6 +11,9 @@ Examples:
   unrolled score runs/book --clamp 1.22=0        what a unit is worth, in bits
   unrolled score runs/book page.txt --html heat.html
   unrolled score builtin:english letter.txt --adapt
+  unrolled score runs/log new.log --alert-rate 0.001
+  unrolled score runs/log labelled.csv --label label --alert-rate 0.001
+  unrolled score runs/log --follow /var/log/app.log --alert-rate 0.0001 --json
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unrolled.cli import alerts
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.display import plural
@@ -33,6 +37,9 @@ from unrolled.output_paths import check_outputs
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream
+
+ALERT_SETTINGS = ("alert_rate", "alert_above", "labels", "label", "source", "follow")
+"""Settings with which alerts are printed, not the most surprising lines."""
 
 MAX_PAGE_LINES = 1000
 """Number of lines at the beginning of a text that the heat map shows."""
@@ -51,21 +58,44 @@ def run(argv: list[str]) -> int:
     run_path, input_name, as_json = (cli_values.pop(key) for key in ("run", "input", "json"))
     options, settings, machine_settings = parser.split_options(cli_values, ScoreOptions)
     check_portable_machine(options.portable, machine_settings)
+    has_alerts = any(name in settings for name in ALERT_SETTINGS)
+    _check_settings(options, settings, input_name, has_alerts, as_json)
+    from unrolled.api import load
+    from unrolled.views.progress import MessageHandler
+
+    model = load(run_path, **machine_settings)
+    check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
+    with MessageHandler(print_note, "unrolled"):
+        if options.follow is not None:
+            alerts.follow(model, options, as_json)
+        elif has_alerts:
+            from unrolled.analysis.log_alerts import AlertScan
+
+            alerts.print_scan(AlertScan(model.session, input_name, options), as_json)
+        else:
+            scoring = model.scoring(input_name, **accepted_options(model.scoring, settings))
+            _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
+    return 0
+
+
+def _check_settings(
+    options: ScoreOptions, settings: Mapping[str, Any], input_name: str | None, has_alerts: bool, as_json: bool
+) -> None:
+    """Raise `UsageError` for settings that do not fit together."""
+    if options.follow is not None and input_name is not None:
+        raise UsageError(f"INPUT {input_name} and --follow {options.follow} are given, and one text is expected: leave one out.")
+    if options.follow is not None and (options.labels is not None or options.label is not None):
+        raise UsageError("--follow reads lines that are not there yet, and labels are for lines that are: leave one out.")
+    if options.from_start and options.follow is None:
+        raise UsageError("--from-start is for --follow: it would have no effect, so leave it out.")
+    if has_alerts:
+        refuse_unused(options, settings, {"top": "is for scores, and alerts are all lines above the threshold"})
     if options.html is not None and as_json:
         raise UsageError("--html and --json are given, and one output format is expected: choose one.")
     if options.html is not None:
         refuse_unused(options, settings, {"per": "is for the terminal and --json, and --html shows lines and characters"})
     elif options.per == "character":
         refuse_unused(options, settings, {"top": "is for --per line"})
-    from unrolled.api import load
-    from unrolled.views.progress import MessageHandler
-
-    model = load(run_path, **machine_settings)
-    check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
-    scoring = model.scoring(input_name, **accepted_options(model.scoring, settings))
-    with MessageHandler(print_note, "unrolled.analysis"):
-        _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
-    return 0
 
 
 def _print_scores(
@@ -130,7 +160,9 @@ def _line_dict(line: ScoredLine, has_several_models: bool) -> dict[str, Any]:
         item["unknown"] = line.num_unknown
     if has_several_models:
         item["all_bits"] = line.bits
-    return {**item, "text": line.text}
+    if line.key is not None:
+        item["session"] = line.key
+    return {**item, "text": line.text} if line.source is None else {**item, "text": line.source, "masked": line.text}
 
 
 def _print_characters(scoring: ScoringStream) -> None:

@@ -1,0 +1,101 @@
+"""What `unrolled score` prints about alerts: each line as it is found, then the threshold and the metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from unrolled.cli.json_output import JSON_VERSION
+from unrolled.cli.parser import print_note
+from unrolled.display import plural
+from unrolled.printable import printable
+
+if TYPE_CHECKING:
+    from unrolled.analysis.log_alerts import Alert, AlertScan
+    from unrolled.evaluation.line_alerts import LabelMetrics, Threshold
+    from unrolled.models.text import Model
+    from unrolled.options import ScoreOptions
+
+MAX_SHOWN = 500
+"""Characters of a line that are printed; --json has all."""
+
+logger = logging.getLogger(__name__)
+
+
+def print_scan(scan: AlertScan, as_json: bool) -> None:
+    """Print the alerts of a text as they are found, and at the end the threshold and the metrics."""
+    if as_json:
+        _print_json(scan)
+        return
+    num_alerts = 0
+    for alert in scan:
+        num_alerts += 1
+        print(alert_text(alert))
+    if scan.threshold is not None:
+        of = f" ({num_alerts / scan.num_lines:.3%})" if scan.num_lines else ""
+        print(f"{plural(num_alerts, 'alert')} in {plural(scan.num_lines, 'line')}{of}")
+        print(threshold_text(scan.threshold))
+    if (metrics := scan.metrics) is not None:
+        print("\n".join(metrics_text(metrics)))
+
+
+def _print_json(scan: AlertScan) -> None:
+    """Write one document, alert by alert while the text is read; the rest comes last."""
+    out = sys.stdout
+    out.write(f'{{"version": {JSON_VERSION}, "alerts": [')
+    num_alerts = 0
+    for alert in scan:
+        out.write((",\n" if num_alerts else "\n") + json.dumps(alert.to_json()))
+        num_alerts += 1
+    metrics = None if scan.metrics is None else asdict(scan.metrics)
+    threshold = None if scan.threshold is None else asdict(scan.threshold)
+    summary = {"lines": scan.num_lines, "num_alerts": num_alerts, "threshold": threshold, "metrics": metrics}
+    out.write("],\n" + json.dumps(summary)[1:] + "\n")
+
+
+def alert_text(alert: Alert) -> str:
+    """Return an alert as a line for a terminal."""
+    text = alert.text if len(alert.text) <= MAX_SHOWN else f"{alert.text[:MAX_SHOWN]}... ({len(alert.text):,} characters)"
+    return printable(f"line {alert.number:,}: {alert.bits:.1f} bits: {text}".replace("\n", " "))
+
+
+def threshold_text(threshold: Threshold) -> str:
+    """Return a threshold and where it comes from."""
+    return f"threshold: {threshold.bits:.2f} bits, {threshold.origin}"
+
+
+def metrics_text(metrics: LabelMetrics) -> list[str]:
+    """Return metrics as lines of text."""
+    lines = [f"ROC AUC: {metrics.roc_auc:.4f}, of {metrics.num_anomalies:,} anomalies and {metrics.num_normal:,} normal lines"]
+    if metrics.precision is not None:
+        lines += [
+            f"precision: {metrics.precision:.4f}  recall: {metrics.recall:.4f}  F1: {metrics.f1:.4f}",
+            f"found: {metrics.num_found:,} anomalies; false alerts: {metrics.num_false:,} ({metrics.false_alert_rate:.3%} of the "
+            "normal lines)",
+        ]
+    if metrics.recall_by_label:
+        lines.append("recall by label: " + ", ".join(f"{printable(k)} {v:.3f}" for k, v in metrics.recall_by_label.items()))
+    return lines
+
+
+def follow(model: Model, options: ScoreOptions, as_json: bool) -> None:
+    """Print the alerts of a file that grows, each at once, until SIGINT or SIGTERM."""
+    from unrolled.analysis.log_alerts import follow_alerts
+    from unrolled.training.signals import StopRequest
+
+    with StopRequest() as stop:
+        for alert in follow_alerts(model.session, options, stop.is_set, lambda *facts: _print_start(options, as_json, *facts)):
+            print(json.dumps({"event": "alert", **alert.to_json()}) if as_json else alert_text(alert), flush=True)
+
+
+def _print_start(options: ScoreOptions, as_json: bool, threshold: Threshold, num_earlier: int) -> None:
+    if as_json:
+        start: dict[str, Any] = {"version": JSON_VERSION, "event": "start", "file": options.follow}
+        print(json.dumps({**start, "threshold": asdict(threshold), "lines_before": num_earlier}), flush=True)
+        return
+    print_note(threshold_text(threshold))
+    before = f"; the {plural(num_earlier, 'line')} before are its context" if num_earlier else ""
+    print_note(f"following {options.follow} from its {'start' if options.from_start else 'end'}{before}")
