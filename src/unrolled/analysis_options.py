@@ -98,7 +98,9 @@ class ScoreOptions:
     label: str | None = option(None, "Column of the table INPUT with the label of each row, as --labels; see --source.")
     source: str | None = option(None, "Column of the table INPUT with the lines (default: the only one other than --label).")
     follow: str | None = option(
-        None, "Score the lines that are appended to this file from now on, as tail -F does, until Ctrl-C; needs alerts.", reads=True
+        None,
+        "Score the lines that are appended to this file from now on, as tail -F does, until Ctrl-C; needs alerts.",
+        reads=True,
     )
     from_start: bool = option(False, "With --follow: begin at the start of the file, not at its end.")
     force: bool = force_option()

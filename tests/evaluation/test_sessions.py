@@ -27,7 +27,11 @@ EOS = TOKENIZER.eos_id or 0
 def runtimes(cell: str) -> dict[str, LanguageModel]:
     network = noisy_model(TOKENIZER, cell=cell, hidden=11, layers=2).model
     arrays = as_text_network(network)
-    found: dict[str, LanguageModel] = {"numpy": NumpyModel(arrays), "torch": TorchModel(network), "portable": PortableNetwork(arrays)}
+    found: dict[str, LanguageModel] = {
+        "numpy": NumpyModel(arrays),
+        "torch": TorchModel(network),
+        "portable": PortableNetwork(arrays),
+    }
     return found if unsupported_reason(arrays) else found | {"native": NativeModel(arrays)}
 
 
@@ -65,7 +69,9 @@ def test_each_line_is_scored_as_in_its_session_alone(cell: str) -> None:
 
 
 @pytest.mark.parametrize(("rows", "tokens", "known"), [(1, 1, 1), (3, 7, 1), (2, 5, 1 << 20)])
-def test_bounds_of_the_work_do_not_change_the_result(rows: int, tokens: int, known: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bounds_of_the_work_do_not_change_the_result(
+    rows: int, tokens: int, known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines, keys = interleaved(60, seed=1)
     model = runtimes("lstm")["numpy"]
     expected = alone(model, lines, keys)

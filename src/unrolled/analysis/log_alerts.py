@@ -33,6 +33,7 @@ from unrolled.tables.cell_values import parse_text
 from unrolled.tables.table_files import open_table
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.followed_file import FollowedFile
+from unrolled.text.line_format import split_lines
 from unrolled.text.text_files import existing_file, read_lines
 from unrolled.text.tokenizer import LINE_FEED
 
@@ -80,19 +81,29 @@ class AlertReport(Displayed):
 
 
 class AlertScan:
-    """Reads the lines of a text once: iterate over it for its alerts; `report` then has the sums.
+    """Reads the lines of a text, of `name` or `text` itself, once: iterate over it for its alerts; or call `report`.
 
     Raises `UsageError` for settings that do not fit together, and `DataError` as `choose_threshold` and `label_metrics` do.
     """
 
     def __init__(
-        self, session: TextSession, name: str | None, options: ScoreOptions, labels: Sequence[str] | None = None
+        self,
+        session: TextSession,
+        name: str | None,
+        options: ScoreOptions,
+        labels: Sequence[str] | None = None,
+        text: str | None = None,
     ) -> None:
         check_alert_options(options, labels)
         format = TableFormat(encoding=options.encoding)
         blocks: Iterable[TextBlock]
         self._blocks = LogBlocks(session.tokenizer)
-        if options.label is not None:
+        if text is not None:
+            own_lines = split_lines(text)
+            blocks = self._blocks.blocks_of_lines(own_lines)
+            if labels is not None:
+                require_as_many(len(labels), len(own_lines))
+        elif options.label is not None:
             lines, labels = labelled_lines(name, options.label, options.source, format)
             blocks = self._blocks.blocks_of_lines(lines)
         else:
@@ -106,7 +117,7 @@ class AlertScan:
         self.threshold = alert_threshold(session, options)
         self._stream = ScoringStream(["model"], [open_scorer(session, options)], blocks)
         self._bits, self._alerts = array("d"), list[Alert]()
-        self._notes = self._blocks.notes if options.label is not None else list
+        self._notes = self._blocks.notes if text is not None or options.label is not None else list
 
     def __iter__(self) -> Iterator[Alert]:
         """Yield the alerts, in order."""
@@ -145,7 +156,9 @@ def check_alert_options(options: ScoreOptions, labels: object = None) -> None:
     if (options.labels is not None) + (options.label is not None) + (labels is not None) > 1:
         raise UsageError("--labels and --label both give the labels: leave one out.")
     if options.source is not None and options.label is None:
-        raise UsageError("--source names the lines of a table whose labels are in --label: it would have no effect, so leave it out.")
+        raise UsageError(
+            "--source names the lines of a table whose labels are in --label: it would have no effect, so leave it out."
+        )
     for name in ("compare", "clamp", "html"):
         if getattr(options, name):
             raise UsageError(f"--{name} does not go together with alerts or labels: leave it out.")
@@ -175,7 +188,12 @@ def alert_threshold(session: TextSession, options: ScoreOptions) -> Threshold | 
 
 
 def _alert(line: ScoredLine) -> Alert:
-    return Alert(line.number, line.bits[0], line.text if line.source is None else line.source, None if line.key is None else str(line.key))
+    return Alert(
+        line.number,
+        line.bits[0],
+        line.text if line.source is None else line.source,
+        None if line.key is None else str(line.key),
+    )
 
 
 def read_labels(name: str) -> list[str]:

@@ -145,7 +145,9 @@ def _with_anomaly(steps: list[_Step], kind: str, draw: random.Random) -> list[_S
     inner = [i for i in range(1, len(steps) - 1) if not steps[i].may_repeat]
     if kind == "unknown":
         address = f"0x{draw.getrandbits(48):012x}"
-        steps.insert(draw.randrange(1, len(steps)), _Step(f"worker: segfault at {address} in thread {draw.randrange(64)}", kind))
+        steps.insert(
+            draw.randrange(1, len(steps)), _Step(f"worker: segfault at {address} in thread {draw.randrange(64)}", kind)
+        )
     elif kind == "order":
         first = draw.choice([i for i in inner if i + 1 in inner])
         steps[first : first + 2] = [_Step(steps[first + 1].text, kind), _Step(steps[first].text, kind)]

@@ -184,7 +184,9 @@ def _map(state: Any, function: Any) -> Any:
 
 
 def _row(state: Any, row: int) -> Any:
-    return _map(state, lambda array: array[row : row + 1].copy() if isinstance(array, np.ndarray) else array[row : row + 1].clone())
+    return _map(
+        state, lambda array: array[row : row + 1].copy() if isinstance(array, np.ndarray) else array[row : row + 1].clone()
+    )
 
 
 def _rows(state: Any, count: int) -> Any:

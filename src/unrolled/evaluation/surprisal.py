@@ -213,9 +213,7 @@ def score_blocks(scorers: Sequence[SurprisalScorer], blocks: Iterable[TextBlock]
     """Score the blocks of a text, in order, with every scorer."""
     for block in blocks:
         scored = [scorer.score(block.code_points, block.keys) for scorer in scorers]
-        yield ScoredBlock(
-            block.code_points, np.stack([bits for bits, _ in scored]), scored[0][1], block.keys, block.sources
-        )
+        yield ScoredBlock(block.code_points, np.stack([bits for bits, _ in scored]), scored[0][1], block.keys, block.sources)
 
 
 def text_blocks(chunks: Iterable[CodePoints]) -> Iterator[TextBlock]:

@@ -317,16 +317,27 @@ class Model(TrainedModel):
         result = record_activations(self.network, self.session.tokenize(text), [parse_clamp(unit) for unit in clamp])
         return NotebookActivations(**vars(result))
 
-    def score(self, text: str, clamp: Sequence[str] = (), adapt: bool = False) -> ScoredText:
-        """Return how surprising each token of a text is.
+    def score(
+        self,
+        text: str,
+        clamp: Sequence[str] = (),
+        adapt: bool = False,
+        *,
+        alert_rate: float | None = None,
+        alert_above: float | None = None,
+        labels: Sequence[object] | None = None,
+    ) -> ScoredText:
+        """Return how surprising each token of a text is and, with one of the last three arguments, which lines are alerts.
 
         Args:
             text: The text, T tokens.
             clamp: Hidden units to set to a constant, each as "LAYER.UNIT=VALUE".
             adapt: Whether the model goes on learning while it reads; the model itself does not change.
+            alert_rate, alert_above, labels: As for `alerts`.
 
         Returns:
-            A ScoredText: `bits` `(T,)`, nan for a token without context; `bits_per_character`, the mean.
+            A ScoredText: `bits` `(T,)`, nan for a token without context; `bits_per_character`, the mean; `report`, an
+            AlertReport, or None if it was not asked for.
 
         Raises:
             UsageError: A clamp names no unit of the model, or clamp and adapt are given.
@@ -337,7 +348,15 @@ class Model(TrainedModel):
         """
         from unrolled.analysis.score_text import score_text
 
-        return score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
+        scored = score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
+        if alert_rate is None and alert_above is None and labels is None:
+            return scored
+        from unrolled.analysis.log_alerts import AlertScan, require_labels
+
+        values = {"alert_rate": alert_rate, "alert_above": alert_above, "clamp": tuple(clamp), "adapt": adapt}
+        options = from_dict(ScoreOptions, values, "score")
+        scan = AlertScan(self.session, None, options, None if labels is None else require_labels(labels), text)
+        return dataclasses.replace(scored, report=scan.report())
 
     @keyword_arguments(
         ScoreOptions,
@@ -371,7 +390,9 @@ class Model(TrainedModel):
 
         return open_scoring_stream(self.session, name, from_dict(ScoreOptions, options, "score"))
 
-    @keyword_arguments(ScoreOptions, exclude=NOT_IN_ALERTS | {"labels": "", "follow": "call follow(...)", "from_start": "call follow(...)"})
+    @keyword_arguments(
+        ScoreOptions, exclude=NOT_IN_ALERTS | {"labels": "", "follow": "call follow(...)", "from_start": "call follow(...)"}
+    )
     def alerts(
         self, name: str | None = None, labels: Sequence[object] | str | None = None, **options: Unpack[ScoreKwargs]
     ) -> AlertReport:
@@ -404,7 +425,9 @@ class Model(TrainedModel):
         ScoreOptions,
         exclude=NOT_IN_ALERTS | {name: "it is for alerts(...)" for name in ("label", "labels", "source", "encoding")},
     )
-    def follow(self, path: str, should_stop: Callable[[], bool] = lambda: False, **options: Unpack[ScoreKwargs]) -> Iterator[Alert]:
+    def follow(
+        self, path: str, should_stop: Callable[[], bool] = lambda: False, **options: Unpack[ScoreKwargs]
+    ) -> Iterator[Alert]:
         """Yield the alerts of the lines that are appended to a file, as `tail -F` does, until `should_stop` returns True.
 
         Args:

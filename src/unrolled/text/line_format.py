@@ -49,7 +49,9 @@ MASKS: Mapping[str, Mask] = {
         rf"|(?<![\w:.])(?:(?:{_HEX}{{1,4}}:){{7}}{_HEX}{{1,4}}|(?={_HEX}{{0,4}}:)(?:(?:{_HEX}{{1,4}}:){{1,7}}|:):"
         rf"(?:{_HEX}{{1,4}}:){{0,6}}{_HEX}{{1,4}})(?![\w:])",
     ),
-    "path": Mask("\U0001f15f", "path", r"(?<![\w/\\.~\U0001f150-\U0001f169])(?:~|\.{1,2}|[A-Za-z]:)?(?:[/\\][\w.@%+=~-]+)+[/\\]?"),
+    "path": Mask(
+        "\U0001f15f", "path", r"(?<![\w/\\.~\U0001f150-\U0001f169])(?:~|\.{1,2}|[A-Za-z]:)?(?:[/\\][\w.@%+=~-]+)+[/\\]?"
+    ),
     "hex": Mask(
         "\U0001f157",
         "hexadecimal number",
@@ -92,7 +94,9 @@ class LineFormat:
         names = [name.strip() for name in next(csv.reader([mask or ""]), [])]
         for name in names:
             if name not in MASKS:
-                raise UsageError(f"--mask {name or repr(name)}: expected some of {', '.join(MASKS)}{did_you_mean(name, MASKS)}.")
+                raise UsageError(
+                    f"--mask {name or repr(name)}: expected some of {', '.join(MASKS)}{did_you_mean(name, MASKS)}."
+                )
         if "key" in names and group_by is None:
             raise UsageError("--mask key replaces the key of a session, and there is none: add --group-by, or leave it out.")
         if group_by is not None:
@@ -153,7 +157,9 @@ def mask_note(counts: Mapping[str, int]) -> str:
         'masked: 2 numbers as 🅝'
     """
     parts = [
-        f"{_plural(count, MASKS[name].noun)} as {MASKS[name].symbol}" for name, count in counts.items() if count and name in MASKS
+        f"{_plural(count, MASKS[name].noun)} as {MASKS[name].symbol}"
+        for name, count in counts.items()
+        if count and name in MASKS
     ]
     return "masked: " + ", ".join(parts) if parts else ""
 

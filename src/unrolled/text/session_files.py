@@ -29,8 +29,7 @@ def mask_lines(paths: list[Path], line_format: LineFormat, as_bytes: bool, folde
     counts: Counter[str] = Counter()
     for position, path in enumerate(paths):
         masked = (
-            line_format.apply(lines, counts).encode("utf-8", "surrogateescape")
-            for lines in _joined_lines(path, as_bytes)
+            line_format.apply(lines, counts).encode("utf-8", "surrogateescape") for lines in _joined_lines(path, as_bytes)
         )
         paths[position] = make_copy(path, masked, folder)
     _report_masks(counts)
@@ -69,7 +68,9 @@ def group_lines(paths: Sequence[Path], line_format: LineFormat, as_bytes: bool, 
     try:
         finder.require_keys()
         none = np.zeros(0, np.int64)
-        grouped = make_copy(paths[0], _sessions(in_order, np.concatenate([none, *sessions]), np.concatenate([none, *lengths])), folder)
+        grouped = make_copy(
+            paths[0], _sessions(in_order, np.concatenate([none, *sessions]), np.concatenate([none, *lengths])), folder
+        )
     finally:
         in_order.unlink(missing_ok=True)
     logger.info(f"{plural(finder.num_lines, 'line')} in {plural(next(num_sessions), 'session')}")
@@ -109,9 +110,7 @@ def _sessions(path: Path, sessions: npt.NDArray[np.int64], lengths: npt.NDArray[
         for first in range(0, len(order), BATCH_LINES):
             part = slice(first, first + BATCH_LINES)
             rows = zip(starts[order[part]].tolist(), lengths[order[part]].tolist(), is_last[part].tolist(), strict=True)
-            yield b"".join(
-                data[start : start + length] + (SEPARATOR.encode() if ends else b"") for start, length, ends in rows
-            )
+            yield b"".join(data[start : start + length] + (SEPARATOR.encode() if ends else b"") for start, length, ends in rows)
 
 
 def _report_masks(counts: Counter[str]) -> None:

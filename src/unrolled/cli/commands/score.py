@@ -83,7 +83,9 @@ def _check_settings(
 ) -> None:
     """Raise `UsageError` for settings that do not fit together."""
     if options.follow is not None and input_name is not None:
-        raise UsageError(f"INPUT {input_name} and --follow {options.follow} are given, and one text is expected: leave one out.")
+        raise UsageError(
+            f"INPUT {input_name} and --follow {options.follow} are given, and one text is expected: leave one out."
+        )
     if options.follow is not None and (options.labels is not None or options.label is not None):
         raise UsageError("--follow reads lines that are not there yet, and labels are for lines that are: leave one out.")
     if options.from_start and options.follow is None:
