@@ -160,6 +160,12 @@ class ScoreKwargs(TypedDict, total=False):
     html: str | None
     adapt: bool
     portable: bool
+    force: bool
+
+
+class AlertKwargs(TypedDict, total=False):
+    """Options of `AlertOptions`."""
+
     alert_rate: float | None
     alert_above: float | None
     labels: str | None
@@ -167,7 +173,6 @@ class ScoreKwargs(TypedDict, total=False):
     source: str | None
     follow: str | None
     from_start: bool
-    force: bool
 
 
 class ExplainKwargs(TypedDict, total=False):

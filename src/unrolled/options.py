@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unrolled.analysis_options import ENCODING_HELP, HEADER_HELP
+from unrolled.analysis_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP
+from unrolled.analysis_options import AlertOptions as AlertOptions
 from unrolled.analysis_options import BenchOptions as BenchOptions
 from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
 from unrolled.analysis_options import ExplainOptions as ExplainOptions
@@ -42,20 +43,14 @@ class DataOptions:
     )
     documents: Literal["none", "line", "blank-line", "file", "cell", "session"] = option(
         "none",
-        "What a document is: each line, part between blank lines, file, cell of --source (without --target), or session "
-        "(--group-by REGEX) starts from the zero state and ends with an end token; none: all text is one endless stream.",
+        DOCUMENTS_HELP,
         old_names=("unit",),
         old_values={"stream": "none"},
     )
     normalize: Literal["nfc", "nfkc", "none"] = option(
         "nfc", "Unicode normal form of texts, prompts and cells; nfkc also replaces ligatures.", old_names=("normalise",)
     )
-    mask: str | None = option(
-        None,
-        "What becomes one symbol in the lines of a log, as in numbers,ip: any of numbers, hex, ip, uuid, path, time, and key (what "
-        "--group-by captures). The model keeps it for all texts that it reads (default: nothing).",
-        is_list=True,
-    )
+    mask: str | None = option(None, MASK_HELP, is_list=True)
     encoding: str | None = option(None, ENCODING_HELP)
     glob: str = option("*", "Which files of a folder are read. Folders are read recursively, without '**'.")
     train_fraction: float = option(

@@ -6,8 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ STRANGE = "2026-03-01 12:00:09.000 FATAL [0badf00d] KERNEL PANIC ??? %%%%"
 
 
 @pytest.fixture(scope="module")
-def log_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def log_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on a log, good enough to tell lines of no known kind."""
     folder = tmp_path_factory.mktemp("log")
     (folder / "a.log").write_text("".join(f"{line.text}\n" for line in service_log(1500)))
@@ -34,7 +34,7 @@ def log_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             str(folder / "a.log"), mask=MASK, group_by=KEY_PATTERN, hidden=24, layers=1, batch=8, steps=60, threads=1,
             sample_length=0, train_fraction=0.7, init_from="none", progress=False, out=str(folder / "run"),
         )  # fmt: skip
-    yield folder / "run"
+    return folder / "run"
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_labelled_table(cli: Cli, log_run: Path, new_log: Path, tmp_path: Path
         (("--source", "x"), 2, "Alerts need a threshold"),
         (("--source", "x", "--alert-above", 3), 2, "--source names the lines of a table"),
         (("--from-start",), 2, "--from-start is for --follow"),
-        (("--follow", "x.log", "--alert-above", 1), 2, "are given, and one text is expected"),
+        (("--follow", "x.log", "--alert-above", 1), 2, "are given; expected one text"),
     ],
 )
 def test_what_cannot_be_used_is_refused(
@@ -218,14 +218,32 @@ def test_a_masked_model_goes_on_and_is_a_base(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_file_that_grows(log_run: Path, tmp_path: Path, stop: signal.Signals) -> None:
-    path = tmp_path / "app.log"
-    command = [sys.executable, "-m", "unrolled", "score", str(log_run), "--follow", str(path), "--alert-above", "150", "--json"]
+    path, lines = tmp_path / "app.log", [line.text for line in service_log(20, seed=4)]
+    bits = [
+        line.bits[0]
+        for line in unrolled.load(str(log_run), threads=1).scoring(str(_file(tmp_path, "\n".join([*lines, STRANGE])))).lines()
+    ]
+    threshold = (sorted(bits)[-2] + bits[-1]) / 2
+    assert bits[-1] == max(bits)
+    command = [
+        sys.executable,
+        "-m",
+        "unrolled",
+        "score",
+        str(log_run),
+        "--follow",
+        str(path),
+        "--alert-above",
+        str(threshold),
+        "--json",
+    ]
     environment = {**os.environ, "PYTHONUNBUFFERED": ""}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as follower:
         assert follower.stdout is not None
+        watchdog = threading.Timer(60, follower.kill)  # a line that never comes would be waited for without end
+        watchdog.start()
         start = json.loads(follower.stdout.readline())
-        assert (start["event"], start["file"], start["threshold"]["bits"]) == ("start", str(path), 150)
-        lines = [line.text for line in service_log(20, seed=4)]
+        assert (start["event"], start["file"], start["threshold"]["bits"]) == ("start", str(path), threshold)
         path.write_text("\n".join([*lines, STRANGE]) + "\n")
         alert = json.loads(follower.stdout.readline())  # at once: nothing else is written
         assert (alert["event"], alert["line"], alert["text"], alert["session"]) == ("alert", 21, STRANGE, "0badf00d")
@@ -237,6 +255,7 @@ def test_a_file_that_grows(log_run: Path, tmp_path: Path, stop: signal.Signals) 
         assert json.loads(follower.stdout.readline())["line"] == 22
         follower.send_signal(stop)
         out, err = follower.communicate(timeout=20)
+        watchdog.cancel()
     assert (follower.returncode, out) == (0, "")
     assert "is another file now" in err
     assert "22 lines read, 1 rotation" in err
@@ -257,7 +276,8 @@ def test_follow_in_python_and_its_refusals(cli: Cli, log_run: Path, tmp_path: Pa
     assert (labels.code, "leave one out" in labels.err) == (2, True)
 
 
-def test_follow_with_a_model_of_one_stream(cli: Cli, tmp_path: Path) -> None:
+def test_follow_with_a_model_of_one_stream(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unrolled.text.followed_file.POLL_SECONDS", 0.001)
     text = "".join(f"line {number} is fine\n" for number in range(200))
     (tmp_path / "a.txt").write_text(text)
     assert (

@@ -20,7 +20,8 @@ ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
         "compressed_files", "encodings", "text_files", "fingerprint", "line_format", "normalization", "tokenizer",
-        "followed_file", "session_files", "document_files", "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
+        "followed_file", "session_files", "document_files",
+        "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
         "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",

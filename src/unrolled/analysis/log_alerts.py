@@ -6,17 +6,18 @@ import itertools
 import logging
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from unrolled.analysis.score_text import open_scorer
 from unrolled.analysis.text_session import TextSession
 from unrolled.datasets.base_models import display_path
-from unrolled.display import Displayed, plural
+from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.line_alerts import (
+    Alert,
+    AlertReport,
     LabelMetrics,
     Threshold,
     choose_threshold,
@@ -28,7 +29,7 @@ from unrolled.evaluation.line_alerts import (
 from unrolled.evaluation.line_surprisal import LineAggregator, ScoredLine, ScoringStream
 from unrolled.evaluation.log_blocks import LogBlocks
 from unrolled.evaluation.surprisal import SurprisalScorer, TextBlock, score_blocks
-from unrolled.options import ScoreOptions
+from unrolled.options import AlertOptions, ScoreOptions
 from unrolled.tables.cell_values import parse_text
 from unrolled.tables.table_files import open_table
 from unrolled.tables.table_format import TableFormat
@@ -44,42 +45,6 @@ EXPECTED_ABOVE = 100
 """Held-out lines above a threshold that are enough: their number is then known to 10%, and more lines are not read."""
 
 
-@dataclass(frozen=True)
-class Alert(Displayed):
-    """A line above the threshold: its `number` from 1, its `bits`, its `text`, and the `key` of its session, if it has one."""
-
-    number: int
-    bits: float
-    text: str
-    key: str | None = None
-
-    @property
-    def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
-        return {"line": self.number, "bits": f"{self.bits:.1f}", "session": self.key or "", "text": self.text}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the alert as JSON values."""
-        return {"line": self.number, "bits": round(self.bits, 3), "session": self.key, "text": self.text}
-
-
-@dataclass(frozen=True)
-class AlertReport(Displayed):
-    """The alerts of a text, the threshold (None: none was asked for), and how well lines with labels are separated."""
-
-    alerts: Sequence[Alert]
-    num_lines: int
-    threshold: Threshold | None
-    metrics: LabelMetrics | None = None
-
-    @property
-    def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
-        metrics = {} if self.metrics is None else {"ROC AUC": f"{self.metrics.roc_auc:.4f}"}
-        bits = "" if self.threshold is None else f"{self.threshold.bits:.2f} bits"
-        return {"lines": f"{self.num_lines:,}", "alerts": f"{len(self.alerts):,}", "threshold": bits, **metrics}
-
-
 class AlertScan:
     """Reads the lines of a text, of `name` or `text` itself, once: iterate over it for its alerts; or call `report`.
 
@@ -90,12 +55,13 @@ class AlertScan:
         self,
         session: TextSession,
         name: str | None,
-        options: ScoreOptions,
+        options: AlertOptions,
+        score_options: ScoreOptions,
         labels: Sequence[str] | None = None,
         text: str | None = None,
     ) -> None:
-        check_alert_options(options, labels)
-        format = TableFormat(encoding=options.encoding)
+        check_alert_options(options, score_options, labels)
+        format = TableFormat(encoding=score_options.encoding)
         blocks: Iterable[TextBlock]
         self._blocks = LogBlocks(session.tokenizer)
         if text is not None:
@@ -114,8 +80,8 @@ class AlertScan:
         self._labels = None if labels is None else list(map(str, labels))
         if self._labels is not None:
             is_anomaly(self._labels)
-        self.threshold = alert_threshold(session, options)
-        self._stream = ScoringStream(["model"], [open_scorer(session, options)], blocks)
+        self.threshold = alert_threshold(session, options, score_options)
+        self._stream = ScoringStream(["model"], [open_scorer(session, score_options)], blocks)
         self._bits, self._alerts = array("d"), list[Alert]()
         self._notes = self._blocks.notes if text is not None or options.label is not None else list
 
@@ -145,7 +111,7 @@ class AlertScan:
         return AlertReport(alerts, self.num_lines, self.threshold, self.metrics)
 
 
-def check_alert_options(options: ScoreOptions, labels: object = None) -> None:
+def check_alert_options(options: AlertOptions, score_options: ScoreOptions, labels: object = None) -> None:
     """Raise `UsageError` for settings that do not fit together."""
     has_labels = options.labels is not None or options.label is not None or labels is not None
     has_alerts = options.alert_rate is not None or options.alert_above is not None
@@ -160,17 +126,17 @@ def check_alert_options(options: ScoreOptions, labels: object = None) -> None:
             "--source names the lines of a table whose labels are in --label: it would have no effect, so leave it out."
         )
     for name in ("compare", "clamp", "html"):
-        if getattr(options, name):
+        if getattr(score_options, name):
             raise UsageError(f"--{name} does not go together with alerts or labels: leave it out.")
-    if options.per == "character":
+    if score_options.per == "character":
         raise UsageError("--per character does not go together with alerts or labels, which are about lines: leave it out.")
-    if options.adapt and options.alert_rate is not None:
+    if score_options.adapt and options.alert_rate is not None:
         raise UsageError(
             "--adapt changes the model while it reads, and --alert-rate is a threshold of the model as it is: leave one out."
         )
 
 
-def alert_threshold(session: TextSession, options: ScoreOptions) -> Threshold | None:
+def alert_threshold(session: TextSession, options: AlertOptions, score_options: ScoreOptions) -> Threshold | None:
     """Return the threshold of the bits of a line: as given, or chosen on the run's validation lines; None without alerts."""
     if options.alert_above is not None:
         return Threshold(options.alert_above)
@@ -178,10 +144,10 @@ def alert_threshold(session: TextSession, options: ScoreOptions) -> Threshold | 
         return None
     if session.run is None:
         raise UsageError(
-            f"{display_path(session.path)} is a model without its run folder, which has the held-out lines for --alert-rate: name a "
-            "run, or give the threshold with --alert-above BITS."
+            f"{display_path(session.path)} is a model without its run folder, which has the held-out lines for --alert-rate: "
+            "name a run, or give the threshold with --alert-above BITS."
         )
-    stream = ScoringStream(["model"], [open_scorer(session, options)], session.held_out_blocks(session.validation_ids()))
+    stream = ScoringStream(["model"], [open_scorer(session, score_options)], session.held_out_blocks(session.validation_ids()))
     most = max(MIN_THRESHOLD_LINES, EXPECTED_ABOVE * lines_needed(options.alert_rate))
     lines = itertools.islice(stream.lines(), most)
     return choose_threshold((line.bits[0] for line in lines if line.num_tokens), options.alert_rate)
@@ -238,7 +204,8 @@ def _count_lines(session: TextSession, name: str, format: TableFormat) -> int:
 
 def follow_alerts(
     session: TextSession,
-    options: ScoreOptions,
+    options: AlertOptions,
+    score_options: ScoreOptions,
     should_stop: Callable[[], bool] = lambda: False,
     on_start: Callable[[Threshold, int], None] = lambda threshold, num_earlier: None,
 ) -> Iterator[Alert]:
@@ -246,12 +213,12 @@ def follow_alerts(
 
     `on_start` is told the threshold, and how many lines before the end of the file were read to know what is open there.
     """
-    check_alert_options(options)
+    check_alert_options(options, score_options)
     file = FollowedFile(Path(options.follow or ""), options.from_start, should_stop)
-    threshold = alert_threshold(session, options)
+    threshold = alert_threshold(session, options, score_options)
     if threshold is None:
         raise UsageError("--follow prints alerts, which need a threshold: give --alert-rate or --alert-above.")
-    scorer = open_scorer(session, options)
+    scorer = open_scorer(session, score_options)
     if session.saved.documents != "session":
         scorer = replace(scorer, in_order=True)
     blocks, lines = LogBlocks(session.tokenizer), LineAggregator(1, session.tokenizer)
@@ -282,7 +249,7 @@ def _session_notes(scorer: SurprisalScorer) -> list[str]:
     return [f"{plural(counts.num_sessions, 'session')}{forgotten}"]
 
 
-def require_labels(labels: object) -> list[str]:
+def as_labels(labels: object) -> list[str]:
     """Return labels that were given in Python. Raises `DataError` for anything but a sequence."""
     if isinstance(labels, str) or not hasattr(labels, "__iter__"):
         raise DataError(f"labels is {str(labels)[:40]!r}; expected one label for each line, in a list.")

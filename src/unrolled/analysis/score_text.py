@@ -27,7 +27,7 @@ from unrolled.text.line_format import LineFormat, split_lines
 from unrolled.text.tokenized_text import TokenizedText, require_text, tokenize
 
 if TYPE_CHECKING:
-    from unrolled.analysis.log_alerts import AlertReport
+    from unrolled.evaluation.line_alerts import AlertReport
 
 CLAMPED_INDEX = 1
 """Index, among a stream's models, of the one with clamped units."""

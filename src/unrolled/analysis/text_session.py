@@ -199,7 +199,7 @@ class TextSession(Displayed):
         return train, held_out if len(held_out) > 1 else train
 
     def validation_ids(self) -> Ids:
-        """Return the run's validation ids, of the encoded copy of its text where that is still in the cache; none if it has none.
+        """Return the run's validation ids, from the encoded copy of its text if that is in the cache; empty if it has none.
 
         Raises `UsageError` if there is no run folder.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +62,8 @@ def choose_threshold(line_bits: Iterable[float], rate: float) -> Threshold:
     bits = np.sort(np.fromiter(line_bits, np.float64))
     if len(bits) < lines_needed(rate):
         raise DataError(
-            f"--alert-rate {rate:g} needs at least {lines_needed(rate):,} held-out lines, and there are {len(bits):,}: train on a "
-            "longer log or with a smaller --train-fraction, choose a higher rate, or give a threshold with --alert-above BITS."
+            f"--alert-rate {rate:g} needs at least {lines_needed(rate):,} held-out lines, and there are {len(bits):,}: train "
+            "on a longer log or with a smaller --train-fraction, choose a higher rate, or give a threshold with --alert-above."
         )
     threshold = float(bits[len(bits) - 1 - int(rate * len(bits) + 1e-9)])
     return Threshold(threshold, rate, len(bits), int((bits > threshold).sum()))
@@ -104,11 +105,11 @@ def is_anomaly(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
     mask = np.array([word not in NORMAL_LABELS for word in words], dtype=bool)
     if mask.all() or not mask.any():
         seen = sorted({label.strip() for label in labels})
-        shown = ", ".join(repr(label) for label in seen[:5]) + (", ..." if len(seen) > 5 else "")
+        shown = ", ".join(map(repr, seen[:5])) + (", ..." if len(seen) > 5 else "")
         kind = "anomalies" if mask.all() and len(mask) else "normal lines"
         raise DataError(
-            f"All {len(labels):,} labels are those of {kind} ({shown or 'none'}): precision, recall and AUC need both; a normal "
-            "line is labelled 0, false, no, normal, ok, benign or -, and every other label is an anomaly."
+            f"All {len(labels):,} labels are those of {kind} ({shown or 'none'}): precision, recall and AUC need both; a "
+            "normal line is labelled 0, false, no, normal, ok, benign or -, and every other label is an anomaly."
         )
     return mask
 
@@ -159,3 +160,39 @@ def roc_auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) ->
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # from 1; equal scores share their mean rank
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+@dataclass(frozen=True)
+class Alert(Displayed):
+    """A line above the threshold: its `number` from 1, its `bits`, its `text`, and the `key` of its session, if it has one."""
+
+    number: int
+    bits: float
+    text: str
+    key: str | None = None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"line": self.number, "bits": f"{self.bits:.1f}", "session": self.key or "", "text": self.text}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the alert as JSON values."""
+        return {"line": self.number, "bits": round(self.bits, 3), "session": self.key, "text": self.text}
+
+
+@dataclass(frozen=True)
+class AlertReport(Displayed):
+    """The alerts of a text, the threshold (None: none was asked for), and how well lines with labels are separated."""
+
+    alerts: Sequence[Alert]
+    num_lines: int
+    threshold: Threshold | None
+    metrics: LabelMetrics | None = None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        metrics = {} if self.metrics is None else {"ROC AUC": f"{self.metrics.roc_auc:.4f}"}
+        bits = "" if self.threshold is None else f"{self.threshold.bits:.2f} bits"
+        return {"lines": f"{self.num_lines:,}", "alerts": f"{len(self.alerts):,}", "threshold": bits, **metrics}

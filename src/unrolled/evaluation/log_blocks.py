@@ -13,7 +13,6 @@ from unrolled.text.line_format import KeyFinder, LineFormat, mask_note, split_li
 from unrolled.text.normalization import normalize
 from unrolled.text.tokenizer import LINE_FEED, RECORD_SEPARATOR, Tokenizer
 
-
 BATCH_LINES = 1 << 12
 
 

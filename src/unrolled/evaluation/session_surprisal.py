@@ -74,7 +74,7 @@ class SessionScorer:
         self._num_histories, self._known_bytes = START, 0
 
     def score(self, lines: Sequence[LineIds], keys: Sequence[Hashable | None]) -> list[Nats]:
-        """Return the nats of each token of each line, given the key of its session; one without a key is a session of its own."""
+        """Return the nats of the tokens of each line, given the keys of sessions; a line without one is its own session."""
         nats: list[Nats] = [np.zeros(0, np.float32)] * len(lines)
         waiting: dict[Hashable, list[int]] = {}
         for index, key in enumerate(keys):

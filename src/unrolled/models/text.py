@@ -12,11 +12,12 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
-from unrolled.keywords import EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
+from unrolled.keywords import AlertKwargs, EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
 from unrolled.models.base import TrainedModel
 from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.option_rules import check_adaptation, refuse_unused
 from unrolled.options import (
+    AlertOptions,
     EvaluateOptions,
     ExplainOptions,
     MachineOptions,
@@ -32,12 +33,12 @@ from unrolled.text.tokenizer import replace_undecodable, to_utf8
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
     from unrolled.analysis.explain_text import ExplainResult
-    from unrolled.analysis.log_alerts import Alert, AlertReport
     from unrolled.analysis.report_data import WrittenReport
     from unrolled.analysis.score_text import ScoredText
     from unrolled.analysis.text_session import TextSession
     from unrolled.checkpoints.model_file import TextModelFile
     from unrolled.evaluation.language_model import Evaluation
+    from unrolled.evaluation.line_alerts import Alert, AlertReport
     from unrolled.evaluation.line_surprisal import ScoringStream
     from unrolled.interpret.activations import Activations
     from unrolled.nn.device import DeviceConfig
@@ -51,17 +52,6 @@ logger = logging.getLogger(__name__)
 NOT_IN_SAMPLE = {"prompt": "", "count": "samples(count=...) draws several"}
 NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": "samples() has it, since a stream cannot take back what it gave"}
 """Settings of `unrolled sample` that a method does not have, and what to use instead."""
-
-
-ALERT_OPTIONS = {
-    **dict.fromkeys(("alert_rate", "alert_above", "labels", "label", "source"), "alerts(...) has it"),
-    **dict.fromkeys(("follow", "from_start"), "call follow(...)"),
-}
-NOT_IN_ALERTS = {
-    **dict.fromkeys(("per", "top", "compare", "clamp", "html"), "scoring(...) has it"),
-    "force": "nothing is written",
-}
-"""Settings of `unrolled score` that a method does not have, and what to use instead."""
 
 
 class Model(TrainedModel):
@@ -351,11 +341,11 @@ class Model(TrainedModel):
         scored = score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
         if alert_rate is None and alert_above is None and labels is None:
             return scored
-        from unrolled.analysis.log_alerts import AlertScan, require_labels
+        from unrolled.analysis.log_alerts import AlertScan, as_labels
 
-        values = {"alert_rate": alert_rate, "alert_above": alert_above, "clamp": tuple(clamp), "adapt": adapt}
-        options = from_dict(ScoreOptions, values, "score")
-        scan = AlertScan(self.session, None, options, None if labels is None else require_labels(labels), text)
+        alert_options = from_dict(AlertOptions, {"alert_rate": alert_rate, "alert_above": alert_above}, "score")
+        options = ScoreOptions(clamp=tuple(clamp), adapt=adapt)
+        scan = AlertScan(self.session, None, alert_options, options, None if labels is None else as_labels(labels), text)
         return dataclasses.replace(scored, report=scan.report())
 
     @keyword_arguments(
@@ -365,7 +355,6 @@ class Model(TrainedModel):
             "top": "call top_lines(...) of the result",
             "html": "the command line writes it",
             "force": "nothing is written",
-            **ALERT_OPTIONS,
         },
     )
     def scoring(self, name: str | None = None, **options: Unpack[ScoreKwargs]) -> ScoringStream:
@@ -390,17 +379,20 @@ class Model(TrainedModel):
 
         return open_scoring_stream(self.session, name, from_dict(ScoreOptions, options, "score"))
 
-    @keyword_arguments(
-        ScoreOptions, exclude=NOT_IN_ALERTS | {"labels": "", "follow": "call follow(...)", "from_start": "call follow(...)"}
-    )
+    @keyword_arguments(AlertOptions, exclude={"labels": "", "follow": "call follow(...)", "from_start": "call follow(...)"})
     def alerts(
-        self, name: str | None = None, labels: Sequence[object] | str | None = None, **options: Unpack[ScoreKwargs]
+        self,
+        name: str | None = None,
+        labels: Sequence[object] | str | None = None,
+        encoding: str | None = None,
+        **options: Unpack[AlertKwargs],
     ) -> AlertReport:
         """Return the lines of a log that have more bits than a threshold.
 
         Args:
             name: A file, a folder or `-`, or a table with `label`; None: the validation split of the run.
             labels: A label for each line, or a file of them: false, 0, no, normal, ok, benign or - for a normal line.
+            encoding: Encoding of the text; None: UTF-8.
 
         Returns:
             An AlertReport: `alerts`, each with `number`, `bits`, `text` and `key`; `threshold`; and with labels `metrics`.
@@ -414,19 +406,19 @@ class Model(TrainedModel):
             >>> report.num_lines, report.alerts[0].number
             (60, 1)
         """
-        from unrolled.analysis.log_alerts import AlertScan, require_labels
+        from unrolled.analysis.log_alerts import AlertScan, as_labels
 
-        settings = from_dict(ScoreOptions, options, "alerts")
-        if isinstance(labels, str):
-            return AlertScan(self.session, name, dataclasses.replace(settings, labels=labels)).report()
-        return AlertScan(self.session, name, settings, None if labels is None else require_labels(labels)).report()
+        alert_options = from_dict(
+            AlertOptions, {**options, **({"labels": labels} if isinstance(labels, str) else {})}, "alerts"
+        )
+        given = None if labels is None or isinstance(labels, str) else as_labels(labels)
+        return AlertScan(self.session, name, alert_options, ScoreOptions(encoding=encoding), given).report()
 
     @keyword_arguments(
-        ScoreOptions,
-        exclude=NOT_IN_ALERTS | {name: "it is for alerts(...)" for name in ("label", "labels", "source", "encoding")},
+        AlertOptions, exclude=dict.fromkeys(("label", "labels", "source"), "call alerts(...)") | {"follow": "give path"}
     )
     def follow(
-        self, path: str, should_stop: Callable[[], bool] = lambda: False, **options: Unpack[ScoreKwargs]
+        self, path: str, should_stop: Callable[[], bool] = lambda: False, **options: Unpack[AlertKwargs]
     ) -> Iterator[Alert]:
         """Yield the alerts of the lines that are appended to a file, as `tail -F` does, until `should_stop` returns True.
 
@@ -440,13 +432,15 @@ class Model(TrainedModel):
         Example:
             >>> with open("grows.log", "w") as file:
             ...     print("The cat", file=file)
-            >>> [alert.text for alert in model.follow("grows.log", iter([False, True]).__next__, alert_above=0.1, from_start=True)]
+            >>> looks = iter([False, True])
+            >>> [alert.text for alert in model.follow("grows.log", looks.__next__, alert_above=0.1, from_start=True)]
             ['The cat']
         """
         from unrolled.analysis.log_alerts import follow_alerts
 
-        settings = from_dict(ScoreOptions, {**options, "follow": path}, "follow")
-        return follow_alerts(self.session, settings, should_stop)
+        return follow_alerts(
+            self.session, from_dict(AlertOptions, {**options, "follow": path}, "follow"), ScoreOptions(), should_stop
+        )
 
     @keyword_arguments(ExplainOptions)
     def explain(self, name: str | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:

@@ -40,7 +40,7 @@ from unrolled.text.fingerprint import (
     stat_files,
     to_checked_json,
 )
-from unrolled.text.line_format import LineFormat
+from unrolled.text.line_format import PLAIN_LINES, LineFormat
 from unrolled.text.normalization import normalize_chunks
 from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
 from unrolled.text.text_encoder import (
@@ -103,11 +103,12 @@ def open_corpus(
     inputs: Sequence[str],
     options: DataOptions,
     tokenizer: Tokenizer | None = None,
-    line_format: LineFormat = LineFormat(),
+    line_format: LineFormat = PLAIN_LINES,
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `resolve_inputs`), from the cache if the same contents are there.
 
-    `line_format` says what is masked in the lines of the files, and how they are grouped. With the `tokenizer` of a model, unknown characters are left out and counted; without, one is fitted to the text.
+    `line_format` says what is masked in the lines of the files, and how they are grouped. With the `tokenizer` of a model,
+    unknown characters are left out and counted; without, one is fitted to the text.
     Raises `DataError` for what is not text, `StorageError` for errors of the disk.
     """
     cache = cache_folder()

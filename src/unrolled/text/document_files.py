@@ -12,7 +12,7 @@ from pathlib import Path
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.encodings import decoded_chunks, file_encoding, make_copy
-from unrolled.text.line_format import LineFormat
+from unrolled.text.line_format import PLAIN_LINES, LineFormat
 from unrolled.text.session_files import group_lines, mask_lines
 from unrolled.text.text_files import is_temporary_copy, read_lines
 from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
@@ -23,7 +23,7 @@ SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
 def prepare_files(
-    paths: Sequence[Path], options: DataOptions, folder: Path, line_format: LineFormat = LineFormat()
+    paths: Sequence[Path], options: DataOptions, folder: Path, line_format: LineFormat = PLAIN_LINES
 ) -> list[Path]:
     """Return the files to encode: `paths`, or copies in `folder` as their encoding, documents and `line_format` need them."""
     as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
@@ -39,7 +39,7 @@ def prepare_files(
                 num_recoded += 1
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
-        if line_format != LineFormat():
+        if line_format != PLAIN_LINES:
             _apply_line_format(prepared, line_format, as_bytes, folder)
     except BaseException:
         remove_copies(prepared, folder)

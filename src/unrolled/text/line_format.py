@@ -37,8 +37,8 @@ MASKS: Mapping[str, Mask] = {
         "\U0001f163",
         "time",
         r"(?<!\d)\d{4}[-/]\d\d[-/]\d\d(?:[T ,]+\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?)?(?:Z|[+-]\d\d:?\d\d)?(?![\d:])"
-        r"|(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}\d{1,2} \d\d:\d\d:\d\d"
-        r"(?:[.,]\d{1,9})?(?: \d{4})?"
+        r"|(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}\d{1,2}"
+        r" \d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: \d{4})?"
         r"|(?<!\d)\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?: [+-]\d{4})?"
         r"|(?<![\w:.])\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?![\w:])",
     ),
@@ -135,6 +135,10 @@ class LineFormat:
         return masked
 
 
+PLAIN_LINES = LineFormat()
+"""Lines as they are: nothing is masked, and there are no sessions."""
+
+
 def _symbol(match: re.Match[str]) -> str:
     return MASKS[match.lastgroup or ""].symbol
 
@@ -179,8 +183,8 @@ def compile_key(pattern: str) -> re.Pattern[str]:
     with bounded_search(lambda: f"--group-by {pattern!r} takes more than {MAX_SEARCH_SECONDS:g} s on an empty line"):
         if not pattern or compiled.search(""):
             raise UsageError(
-                f"--group-by {pattern!r} matches an empty text, so it finds no key in a line: write what stands around the key, "
-                r"as in --group-by 'session=(\w+)'."
+                f"--group-by {pattern!r} matches an empty text, so it finds no key in a line: write what stands around the "
+                r"key, as in --group-by 'session=(\w+)'."
             )
     return compiled
 
@@ -257,7 +261,7 @@ class KeyFinder:
         """Raise `DataError` if no line had a key."""
         if self.num_lines and self.num_without_key == self.num_lines:
             raise DataError(
-                f"--group-by {self.pattern!r} finds no key in any of {plural(self.num_lines, 'line')}: test it with grep -E on one."
+                f"--group-by {self.pattern!r} finds no key in any of {plural(self.num_lines, 'line')}: try it on one of them."
             )
 
     def notes(self) -> list[str]:

@@ -100,7 +100,7 @@ def _mask_batch(lines: list[str], line_format: LineFormat, counts: Counter[str])
 
 
 def _sessions(path: Path, sessions: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Iterator[bytes]:
-    """Yield the lines of a file session by session; `sessions` `(N,)` numbers that of each line, `lengths` `(N,)` are in bytes."""
+    """Yield the lines of a file by session; `sessions` `(N,)` has the number of that of each line, `lengths` `(N,)` bytes."""
     if not len(sessions):
         return
     starts = np.cumsum(lengths) - lengths

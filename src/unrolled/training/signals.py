@@ -17,7 +17,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """While the block runs, SIGINT and SIGTERM only set a mark, which `is_set` returns; outside the main thread, nothing does."""
+    """While the block runs, SIGINT and SIGTERM only set a mark, which `is_set` returns; a second one ends the process."""
 
     def __init__(self) -> None:
         self._number: int | None = None

@@ -32,14 +32,11 @@ from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import check_portable_machine, refuse_unused
-from unrolled.options import MachineOptions, ScoreOptions
+from unrolled.options import AlertOptions, MachineOptions, ScoreOptions, from_dict, split_by_class
 from unrolled.output_paths import check_outputs
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream
-
-ALERT_SETTINGS = ("alert_rate", "alert_above", "labels", "label", "source", "follow")
-"""Settings with which alerts are printed, not the most surprising lines."""
 
 MAX_PAGE_LINES = 1000
 """Number of lines at the beginning of a text that the heat map shows."""
@@ -53,45 +50,35 @@ def run(argv: list[str]) -> int:
         "input", metavar="INPUT", nargs="?", default=None, help="A text, a folder, or '-' (default: validation split)."
     )
     parser.add_options("scores", ScoreOptions)
+    parser.add_options("alerts", AlertOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
     run_path, input_name, as_json = (cli_values.pop(key) for key in ("run", "input", "json"))
-    options, settings, machine_settings = parser.split_options(cli_values, ScoreOptions)
+    alert_settings, settings, machine_settings = split_by_class(
+        cli_values, (AlertOptions, ScoreOptions, MachineOptions), "the command line"
+    )
+    options = from_dict(ScoreOptions, settings, "the command line")
+    alert_options = from_dict(AlertOptions, alert_settings, "the command line")
     check_portable_machine(options.portable, machine_settings)
-    has_alerts = any(name in settings for name in ALERT_SETTINGS)
-    _check_settings(options, settings, input_name, has_alerts, as_json)
+    _check_settings(options, settings, as_json)
+    if alert_settings:
+        alerts.check_settings(alert_options, options, settings, input_name)
     from unrolled.api import load
     from unrolled.views.progress import MessageHandler
 
     model = load(run_path, **machine_settings)
     check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
     with MessageHandler(print_note, "unrolled"):
-        if options.follow is not None:
-            alerts.follow(model, options, as_json)
-        elif has_alerts:
-            from unrolled.analysis.log_alerts import AlertScan
-
-            alerts.print_scan(AlertScan(model.session, input_name, options), as_json)
+        if alert_settings:
+            alerts.print_alerts(model, input_name, alert_options, options, as_json)
         else:
             scoring = model.scoring(input_name, **accepted_options(model.scoring, settings))
             _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
     return 0
 
 
-def _check_settings(
-    options: ScoreOptions, settings: Mapping[str, Any], input_name: str | None, has_alerts: bool, as_json: bool
-) -> None:
+def _check_settings(options: ScoreOptions, settings: Mapping[str, Any], as_json: bool) -> None:
     """Raise `UsageError` for settings that do not fit together."""
-    if options.follow is not None and input_name is not None:
-        raise UsageError(
-            f"INPUT {input_name} and --follow {options.follow} are given, and one text is expected: leave one out."
-        )
-    if options.follow is not None and (options.labels is not None or options.label is not None):
-        raise UsageError("--follow reads lines that are not there yet, and labels are for lines that are: leave one out.")
-    if options.from_start and options.follow is None:
-        raise UsageError("--from-start is for --follow: it would have no effect, so leave it out.")
-    if has_alerts:
-        refuse_unused(options, settings, {"top": "is for scores, and alerts are all lines above the threshold"})
     if options.html is not None and as_json:
         raise UsageError("--html and --json are given, and one output format is expected: choose one.")
     if options.html is not None:
