@@ -87,7 +87,16 @@ def test_formats_that_cannot_be_used_are_refused(mask: str | None, group_by: str
 def test_a_format_is_the_same_after_it_was_saved() -> None:
     for given in (LineFormat(), LineFormat.parse("time,ip,key", r"id=(\w+)")):
         assert LineFormat.from_json(given.to_json()) == given
-    for damaged in (None, [], {}, {"mask": "ip"}, {"mask": ["no"]}, {"mask": [], "group_by": 3}, {"mask": [], "group_by": "("}):
+    damaged_formats: list[object] = [
+        None,
+        [],
+        {},
+        {"mask": "ip"},
+        {"mask": ["no"]},
+        {"mask": [], "group_by": 3},
+        {"mask": [], "group_by": "("},
+    ]
+    for damaged in damaged_formats:
         with pytest.raises(ValueError, match="mask|pattern|regular"):
             LineFormat.from_json(damaged)
 

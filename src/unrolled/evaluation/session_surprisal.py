@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,10 @@ MAX_BATCH_TOKENS = 1 << 14
 
 START = 0
 """The history of a session that has no line yet."""
+
+
+_SessionKey: TypeAlias = tuple[str, Hashable]
+"""A session: "key" and its key, or "line" and the index of a line without one."""
 
 
 class _Job(NamedTuple):
@@ -69,14 +73,14 @@ class SessionScorer:
         self.max_states = max_states or max(1000, MAX_STATE_BYTES // max(1, _state_bytes(zero)))
         self._zero = zero
         self._states: OrderedDict[int, tuple[Any, int]] = OrderedDict()  # by history: the state, and the token to read next
-        self._sessions: OrderedDict[Hashable, int] = OrderedDict()
+        self._sessions: OrderedDict[_SessionKey, int] = OrderedDict()
         self._known: OrderedDict[_Job, tuple[Nats, int]] = OrderedDict()
         self._num_histories, self._known_bytes = START, 0
 
     def score(self, lines: Sequence[LineIds], keys: Sequence[Hashable | None]) -> list[Nats]:
         """Return the nats of the tokens of each line, given the keys of sessions; a line without one is its own session."""
         nats: list[Nats] = [np.zeros(0, np.float32)] * len(lines)
-        waiting: dict[Hashable, list[int]] = {}
+        waiting: dict[_SessionKey, list[int]] = {}
         for index, key in enumerate(keys):
             waiting.setdefault(("line", index) if key is None else ("key", key), []).append(index)
         for queue in waiting.values():
@@ -100,7 +104,7 @@ class SessionScorer:
             self.counts.num_forgotten += 1
         return nats
 
-    def _history_of(self, key: Any) -> int:
+    def _history_of(self, key: _SessionKey) -> int:
         history = self._sessions.pop(key, None)  # put back at the end, as the latest
         if history is None:
             self.counts.num_sessions += 1
@@ -111,7 +115,7 @@ class SessionScorer:
         return history
 
     def _advance(
-        self, queue: list[int], histories: dict[Any, int], key: Any, lines: Sequence[LineIds], nats: list[Nats]
+        self, queue: list[int], histories: dict[_SessionKey, int], key: _SessionKey, lines: Sequence[LineIds], nats: list[Nats]
     ) -> _Job | None:
         """Take the results that are known for the next lines of a session; return the first line to compute, or None."""
         while queue:
