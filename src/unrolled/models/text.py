@@ -323,7 +323,9 @@ class Model(TrainedModel):
             text: The text, T tokens.
             clamp: Hidden units to set to a constant, each as "LAYER.UNIT=VALUE".
             adapt: Whether the model goes on learning while it reads; the model itself does not change.
-            alert_rate, alert_above, labels: As for `alerts`.
+            alert_rate: Fraction of the run's validation lines that may be above the threshold of alerts.
+            alert_above: The threshold itself, in bits of a line.
+            labels: A label for each line, as for `alerts`.
 
         Returns:
             A ScoredText: `bits` `(T,)`, nan for a token without context; `bits_per_character`, the mean; `report`, an
@@ -425,6 +427,9 @@ class Model(TrainedModel):
         Args:
             path: The file. It may not exist yet, and may be replaced by another one or become shorter.
             should_stop: Asked a few times each second.
+
+        Yields:
+            Alerts, each with `number`, `bits`, `text` and `key`, as soon as their line is complete.
 
         Raises:
             UsageError: There is no threshold.
