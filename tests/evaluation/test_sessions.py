@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def interleaved(num_lines: int, seed: int = 0) -> tuple[list[str], list[str]]:
 
 def alone(model: LanguageModel, lines: list[str], keys: list[str]) -> list[float]:
     """Return the bits of each line, its session read from its start as one text."""
-    sessions, bits = defaultdict(str), []
+    sessions: dict[str, str] = defaultdict(str)
+    bits = []
     for line, key in zip(lines, keys, strict=True):
         sessions[key] += line + "\n"
         ids = np.append(EOS, TOKENIZER.encode(sessions[key])[0])
@@ -52,7 +54,7 @@ def alone(model: LanguageModel, lines: list[str], keys: list[str]) -> list[float
     return bits
 
 
-def scored(scorer: SessionScorer, lines: list[str], keys: list[str | None]) -> list[float]:
+def scored(scorer: SessionScorer, lines: list[str], keys: Sequence[str | None]) -> list[float]:
     ids = [TOKENIZER.encode(line + "\n")[0].astype(np.int32) for line in lines]
     return [float(nats.sum()) / math.log(2) for nats in scorer.score(ids, keys)]
 

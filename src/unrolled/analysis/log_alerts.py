@@ -172,7 +172,7 @@ def labelled_lines(name: str | None, label: str, source: str | None, format: Tab
     """Return the lines and the labels of the rows of a table."""
     if name is None:
         raise UsageError("--label names a column of a table: give the table as INPUT.")
-    table = open_table(name, format)
+    table = open_table(name, format=format, stdin=True)
     label = table.find_column(label)
     others = [column for column in table.columns if column != label]
     if source is None and len(others) != 1:

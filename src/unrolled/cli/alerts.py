@@ -16,8 +16,8 @@ from unrolled.option_rules import refuse_unused
 from unrolled.printable import printable
 
 if TYPE_CHECKING:
-    from unrolled.analysis.log_alerts import Alert, AlertScan
-    from unrolled.evaluation.line_alerts import LabelMetrics, Threshold
+    from unrolled.analysis.log_alerts import AlertScan
+    from unrolled.evaluation.line_alerts import Alert, LabelMetrics, Threshold
     from unrolled.models.text import Model
     from unrolled.options import AlertOptions, ScoreOptions
 

@@ -382,7 +382,7 @@ class Model(TrainedModel):
         return open_scoring_stream(self.session, name, from_dict(ScoreOptions, options, "score"))
 
     @keyword_arguments(AlertOptions, exclude={"labels": "", "follow": "call follow(...)", "from_start": "call follow(...)"})
-    def alerts(
+    def alerts(  # type: ignore[misc]  # labels may be a list here, and is a file on the command line
         self,
         name: str | None = None,
         labels: Sequence[object] | str | None = None,
