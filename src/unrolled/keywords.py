@@ -9,8 +9,8 @@ from typing import Literal, TypedDict
 class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
-    tokens: Literal["characters", "bytes", "words", "bpe"]
-    documents: Literal["none", "line", "blank-line", "file", "cell", "session"]
+    tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
+    documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"]
     normalize: Literal["nfc", "nfkc", "none"]
     mask: str | None
     encoding: str | None
@@ -130,6 +130,7 @@ class SampleKwargs(TypedDict, total=False):
     count: int
     clamp: Sequence[str]
     novel_only: bool
+    keep_if: str | None
     seed: int
     adapt: bool
     int8: bool
@@ -198,6 +199,7 @@ class ReportKwargs(TypedDict, total=False):
     force: bool
     order: int
     samples: int
+    keep_if: str | None
     seed: int
 
 

@@ -234,7 +234,7 @@ def test_documents_score_as_evaluate(kind: str, longest: int) -> None:
     text = "\n".join(lines) + "\n"
     tokenized = tokenize(tokenizer, documents, text)
     result = evaluate(
-        MODELS[kind][0], CPU, tokenized.ids, tokenizer.eos_id, max(map(len, lines)) * 2, char_starts=tokenizer.char_start_mask()
+        MODELS[kind][0], CPU, tokenized.ids, tokenizer.eos_id, max(map(len, lines)) * 2, char_counts=tokenizer.char_counts()
     )
     stream = scoring(kind, text)
     found = list(stream.lines())

@@ -42,6 +42,7 @@ def test_signatures_and_typed_dicts_agree(function: Any) -> None:
         assert shown - own <= typed
         assert typed - (shown - own) <= {
             "novel_only",
+            "keep_if",
             "count",
             "per",
             "top",

@@ -132,7 +132,7 @@ def test_the_timer_of_the_caller_goes_on() -> None:
 
 
 def sessions(paths: list[Path], mask: str | None, group_by: str, tokens: str = "characters") -> list[str]:
-    options = DataOptions(documents="session", tokens=tokens)  # type: ignore[arg-type]  # a key of TOKENIZERS
+    options = DataOptions(documents="session", tokens=tokens)
     corpus = open_corpus(list(map(str, paths)), options, line_format=LineFormat.parse(mask, group_by))
     eos_id, documents = corpus.tokenizer.eos_id, list[list[int]]()
     for token in corpus.ids.tolist():

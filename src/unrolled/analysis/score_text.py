@@ -50,9 +50,9 @@ class ScoredText:
     def bits_per_character(self) -> float:
         """The mean bits per character; if tokens are bytes, only those that complete a character are counted."""
         num_chars = sum(
-            1
+            len(token_text)
             for token_text, token_bits in zip(self.tokenized.token_texts, self.bits, strict=True)
-            if token_text and not np.isnan(token_bits)
+            if not np.isnan(token_bits)
         )
         return float(np.nansum(self.bits)) / max(1, num_chars)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -179,7 +180,7 @@ class TextSession(Displayed):
             request, fingerprints = load_request(self.run)
         if inputs:
             encoding = None if format is None else format.encoding
-            overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents, "encoding": encoding}
+            overrides = {"tokens": self.tokenizer.setting, "documents": self.saved.documents, "encoding": encoding}
             overrides["normalize"] = self.tokenizer.normalization
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
             if self.column is not None:
@@ -233,7 +234,7 @@ class TextSession(Displayed):
         prefix = code_points[:max_tokens]
         if self.tokenizer.reads_bytes:
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
-        return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
+        return self.tokenize("".join(self.tokenizer.texts_of(prefix)))
 
     def text_blocks(self, name: str | None, format: TableFormat | None = None) -> Iterator[TextBlock]:
         """Yield a text, as `code_point_chunks` takes it, in the blocks that the model scores; report what was masked."""
@@ -271,6 +272,7 @@ class TextSession(Displayed):
             yield from self._code_points_of(self.train_and_held_out()[1])
             return
         warnings: dict[str, int] = {}
+        spelled: Counter[str] = Counter()
         last = LINE_FEED
         form = self.tokenizer.normalization
         paths = self._files(name, format or TableFormat())
@@ -279,7 +281,7 @@ class TextSession(Displayed):
                 if last not in (LINE_FEED, RECORD_SEPARATOR) and not self.tokenizer.reads_bytes:
                     yield np.array([LINE_FEED], dtype=np.uint8)
                 chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
-                for chunk in normalize_chunks(chunks, form, warnings):
+                for chunk in self.tokenizer.translate(normalize_chunks(chunks, form, warnings), spelled):
                     if len(chunk):
                         yield chunk
                         last = int(chunk[-1])
@@ -287,6 +289,10 @@ class TextSession(Displayed):
             remove_copies(paths, cache_folder())
         if form != "none" and (num_changed := warnings.get(change_note(form), 0)):
             logger.info(f"{num_changed:,} {change_note(form)}")
+        notes: dict[str, int] = {}
+        self.tokenizer.note_spelled(spelled, notes)
+        for note, count in notes.items():
+            logger.info(f"{count:,} {note}")
 
     def _files(self, name: str, format: TableFormat) -> list[Path]:
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
@@ -297,14 +303,14 @@ class TextSession(Displayed):
 
         if self.column is not None:
             return [write_column(name, column_tokens(self.column, DataOptions())[0], format)]
-        documents = "blank-line" if self.saved.documents == "blank-line" else "none"
-        settings = {"tokens": self.tokenizer.kind, "documents": documents, "encoding": format.encoding}
+        documents = self.saved.documents if self.saved.documents in ("blank-line", "record") else "none"
+        settings = {"tokens": self.tokenizer.setting, "documents": documents, "encoding": format.encoding}
         options = from_dict(DataOptions, settings, str(self.path))
-        needs_copy = documents == "blank-line" or format.encoding is not None
+        needs_copy = documents != "none" or format.encoding is not None
         if name == "-" and os.path.exists(STDIN_PATH) and not needs_copy:
             return [STDIN_PATH]
         paths = resolve_inputs([name], stdin_folder=cache_folder())
-        return prepare_files(paths, options, cache_folder()) if needs_copy else paths
+        return prepare_files(paths, options, cache_folder(), training=False) if needs_copy else paths
 
     def _code_points_of(self, held_out_ids: Ids) -> Iterator[Any]:
         tokenizer = self.tokenizer

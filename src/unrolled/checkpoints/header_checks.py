@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from unrolled.options import DataOptions, choices
 from unrolled.text.line_format import LineFormat
-from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 HISTORY_NUMBERS = frozenset(("steps", "seconds", "val_nats", "logit_scale"))
 """Facts in the history of a model that are numbers."""

@@ -15,7 +15,7 @@ from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
 from unrolled.text.line_format import LineFormat
 from unrolled.text.recoding import recode
-from unrolled.text.tokenizer import tokenizer_from_json
+from unrolled.text.tokenizers import tokenizer_from_json
 
 logger = logging.getLogger(__name__)
 

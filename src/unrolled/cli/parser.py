@@ -210,7 +210,7 @@ def _format_default(default: Any) -> str:
 def _argument_kwargs(name: str, hint: Any) -> dict[str, Any]:
     """Return the arguments of `add_argument` for the type of a field."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)  # of Literal[...] | str, the first
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is Literal:

@@ -79,7 +79,7 @@ def decode_points(tokenizer: Tokenizer, code_points: CodePoints) -> str:
     """Return the text of code points or bytes; a byte that is not part of a character is a surrogate."""
     if tokenizer.reads_bytes:
         return code_points.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
-    return code_points.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass")
+    return "".join(tokenizer.texts_of(code_points))
 
 
 def has_line_format(tokenizer: Tokenizer) -> bool:

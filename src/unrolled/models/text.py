@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+NOT_IN_STREAM = "samples() has it, since a stream cannot take back what it gave"
 NOT_IN_SAMPLE = {"prompt": "", "count": "samples(count=...) draws several"}
-NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": "samples() has it, since a stream cannot take back what it gave"}
+NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": NOT_IN_STREAM, "keep_if": NOT_IN_STREAM}
 """Settings of `unrolled sample` that a method does not have, and what to use instead."""
 
 
@@ -137,7 +138,7 @@ class Model(TrainedModel):
             `seed + i` and is the same text that `sample` draws with that seed.
 
         Raises:
-            UsageError: An option cannot be used, or with `novel_only` nearly all samples are copies.
+            UsageError: An option cannot be used, or nearly all samples are rejected by `novel_only` or `keep_if`.
 
         Example:
             >>> [sample.seed for sample in model.samples("The ", count=3, length=20, seed=5)]
@@ -161,7 +162,7 @@ class Model(TrainedModel):
             Pieces of the new text, without the prompt. Joined, they are the text that `sample` draws.
 
         Raises:
-            UsageError: An option cannot be used; `novel_only` needs complete samples.
+            UsageError: An option cannot be used; `novel_only` and `keep_if` need complete samples.
 
         Example:
             >>> "".join(model.stream("The ", length=20)) == model.sample("The ", length=20)[4:]

@@ -5,17 +5,22 @@ In such a copy, documents are separated by `RECORD_SEPARATOR`. The caller remove
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
-from unrolled.text.encodings import decoded_chunks, file_encoding, make_copy
+from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, make_copy
 from unrolled.text.line_format import PLAIN_LINES, LineFormat
+from unrolled.text.record_tokenizers import RecordTokenizer
 from unrolled.text.session_files import group_lines, mask_lines
 from unrolled.text.text_files import is_temporary_copy, read_lines
-from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
+from unrolled.text.tokenizer import RECORD_SEPARATOR
+from unrolled.text.tokenizers import tokenizer_class
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +28,14 @@ SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
 def prepare_files(
-    paths: Sequence[Path], options: DataOptions, folder: Path, line_format: LineFormat = PLAIN_LINES
+    paths: Sequence[Path],
+    options: DataOptions,
+    folder: Path,
+    line_format: LineFormat = PLAIN_LINES,
+    training: bool = True,
 ) -> list[Path]:
     """Return the files to encode: `paths`, or copies in `folder` as their encoding, documents and `line_format` need them."""
-    as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
+    as_bytes = tokenizer_class(options.tokens).reads_bytes
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
     prepared: list[Path] = list(paths)
@@ -37,6 +46,9 @@ def prepare_files(
             if encoding != "utf-8-sig":
                 _replace(prepared, position, folder, lambda old, name=encoding: decoded_chunks(old, name))  # type: ignore[misc]
                 num_recoded += 1
+            if options.documents == "record":
+                reader = functools.partial(_records, options, training, str(display_name(path)))
+                _replace(prepared, position, folder, lambda old, reader=reader: _join_documents(reader(old)))  # type: ignore[misc]
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
         if line_format != PLAIN_LINES:
@@ -60,6 +72,31 @@ def _apply_line_format(paths: list[Path], line_format: LineFormat, as_bytes: boo
             mask_lines(paths, line_format, as_bytes, folder)
     finally:
         remove_copies((path for path in old if path not in paths), folder)
+
+
+def with_records(options: DataOptions) -> DataOptions:
+    """Return options in which the records of a file are its documents, if the tokens are those of such a file.
+
+    Raises `UsageError` for documents that do not go with the tokens.
+    """
+    tokenizer_type = tokenizer_class(options.tokens)
+    noun = tokenizer_type.noun if issubclass(tokenizer_type, RecordTokenizer) else None
+    if options.documents == "record" and noun is None:
+        raise UsageError(f"--documents record is for --tokens fasta and abc, and they are {options.tokens:.99}: leave it out.")
+    if noun is None or options.documents in ("cell", "record"):
+        return options
+    if options.documents != "none":
+        raise UsageError(
+            f"--documents {options.documents} does not go with --tokens {options.tokens}, where each {noun} is "
+            "a document: leave it out."
+        )
+    return dataclasses.replace(options, documents="record")
+
+
+def _records(options: DataOptions, training: bool, name: str, path: Path) -> Iterator[bytes]:
+    tokenizer_type, argument = cast(type[RecordTokenizer], tokenizer_class(options.tokens)), options.tokens.partition(":")[2]
+    tokenizer_type.rule(argument)  # refuses an argument that it does not have
+    return tokenizer_type.read_records(argument, name, read_lines(path, False), training)
 
 
 def _replace(paths: list[Path], position: int, folder: Path, convert: Callable[[Path], Iterable[bytes]]) -> None:

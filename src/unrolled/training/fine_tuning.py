@@ -66,7 +66,7 @@ def adopt_settings(request: TrainRequest, base: TextModelFile) -> TrainRequest:
     Raises `UsageError` for a setting that was given and is another than the base has.
     """
     name, tokenizer = request.training.init_from, base.tokenizer
-    data: dict[str, Any] = {"tokens": tokenizer.kind}
+    data: dict[str, Any] = {"tokens": tokenizer.setting}
     if not tokenizer.reads_bytes:
         data["normalize"] = tokenizer.normalization
     for option, value in data.items():

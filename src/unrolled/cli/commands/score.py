@@ -130,6 +130,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
             "name": name,
             "bits": totals.bits[i],
             "bits_per_character": totals.bits_per_character(i),
+            "bits_per_token": totals.bits_per_token(i),
             "best_lines": totals.best_lines[i],
         }
         for i, name in enumerate(scoring.model_names)
@@ -213,8 +214,9 @@ def _summary(scoring: ScoringStream) -> str:
         comparison = (
             f" ({model_bits - totals.bits_per_character():+.4f}; best of {plural(totals.best_lines[i], 'line')})" if i else ""
         )
+        per_token = f", {totals.bits_per_token(i):.4f} per token" if totals.num_tokens != totals.num_chars else ""
         found = (
-            f"{model_bits:.4f} bits per character"
+            f"{model_bits:.4f} bits per character{per_token}"
             if totals.num_chars
             else "nothing to predict: at least 2 characters are needed"
         )

@@ -33,7 +33,7 @@ from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches,
 from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
-from unrolled.text.tokenizer import TOKENIZERS, Ids
+from unrolled.text.tokenizer import Ids
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.fine_tuning import choose_fine_tuning_options, describe_fine_tuning, require_common_tokens
 from unrolled.training.grown_model import grow_model, grow_tokenizer
@@ -54,7 +54,7 @@ FINAL_EVAL_TOKENS = 262144
 BASELINE_ORDERS, BASELINE_TOKENS = (1, 5), 500_000
 """n-gram models that are measured before a training, and the tokens that they are counted in at most: half a second."""
 
-DOCUMENT_NOUNS = {"line": "line", "blank-line": "part", "file": "file", "cell": "cell", "session": "session"}
+DOCUMENT_NOUNS = {"line": "line", "blank-line": "part"} | {noun: noun for noun in ("file", "cell", "record", "session")}
 
 
 class TextTask:
@@ -205,9 +205,9 @@ class TextTask:
 
     @functools.cached_property
     def tokens_per_character(self) -> float:
-        """Tokens per character in the first million tokens: 1, or more if tokens are bytes of UTF-8."""
-        char_starts = self.corpus.tokenizer.char_start_mask()[self.corpus.ids[: 1 << 20]]
-        return 1.0 if not self.corpus.is_text or not char_starts.any() else float(1 / char_starts.mean())
+        """Tokens per character in the first million tokens: 1, more if tokens are bytes of UTF-8, less if they are words."""
+        char_counts = self.corpus.tokenizer.char_counts()[self.corpus.ids[: 1 << 20]]
+        return 1.0 if not self.corpus.is_text or not char_counts.any() else float(1 / char_counts.mean())
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class TextTask:
         logit_scale: float | None = None,
     ) -> Evaluation:
         corpus = self.corpus
-        char_starts = corpus.tokenizer.char_start_mask() if corpus.is_text else None
+        char_counts = corpus.tokenizer.char_counts() if corpus.is_text else None
         eos_id, longest = corpus.tokenizer.eos_id, corpus.longest_document
         return evaluate(
             model,
@@ -245,7 +245,7 @@ class TextTask:
             eos_id,
             longest,
             max_tokens=limit,
-            char_starts=char_starts,
+            char_counts=char_counts,
             check=check,
             logit_scale=logit_scale,
         )
@@ -298,8 +298,6 @@ def _check_options(request: TrainRequest) -> None:
     check_training(request, is_table=False, has_folder=any(map(os.path.isdir, request.inputs)))
     if source is not None:
         logger.info(f"learns to write like '{source}', each cell a document; to predict another column: --target COLUMN")
-    if request.data.tokens not in TOKENIZERS:
-        raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     if request.model.embedding != 0:  # a one-hot vector is as long as the vocabulary, which is known once the text is read
         embedding_dim(1, request.model)
     tables = list(filter(has_table_suffix, request.inputs))
