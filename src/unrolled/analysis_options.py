@@ -8,6 +8,10 @@ from typing import Literal
 from unrolled.option_fields import force_option, option
 
 ENCODING_HELP = "Encoding of texts and tables that are not UTF-8, such as windows-1252."
+MASK_HELP = (
+    "What becomes one symbol in the lines of a log, as in numbers,ip: any of numbers, hex, ip, uuid, path, time, and key (what "
+    "--group-by captures); the model masks all texts that it is given later (default: nothing)."
+)
 HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. none: they are 0, 1, 2 ...; first: the first row."
 
 TOKENS_HELP = (
@@ -17,8 +21,8 @@ TOKENS_HELP = (
 )
 
 DOCUMENTS_HELP = (
-    "What a document is: each line, part between blank lines, file, cell of --source (without --target), or record of FASTA or "
-    "ABC starts from the zero state and ends with an end token; none: all text is one endless stream."
+    "What a document is: each line, part between blank lines, file, cell of --source (without --target), record of FASTA or "
+    "ABC, or session (--group-by REGEX) starts from the zero state and ends with an end token; none: one endless stream."
 )
 
 
@@ -96,6 +100,34 @@ class ScoreOptions:
     )
     portable: bool = option(False, "Portable arithmetic, with 8-bit weights: the same figures on every machine.")
     force: bool = force_option()
+
+
+@dataclass(frozen=True)
+class AlertOptions:
+    """Which lines of a log are alerts, and where the lines and their labels come from."""
+
+    alert_rate: float | None = option(
+        None,
+        "Print lines as alerts that have more bits than all but this fraction of the lines of the model's own validation "
+        "split, as in 0.001 (default: no alerts).",
+        gt=0,
+        lt=1,
+    )
+    alert_above: float | None = option(None, "Print lines with more than so many bits as alerts (default: no alerts).", ge=0)
+    labels: str | None = option(
+        None,
+        "File with a label for each line of INPUT: normal, ok, no, false, 0 or - for a normal line, else an anomaly; prints "
+        "ROC AUC and, with alerts, precision, recall and F1.",
+        reads=True,
+    )
+    label: str | None = option(None, "Column of the table INPUT with the label of each row, as --labels; see --source.")
+    source: str | None = option(None, "Column of the table INPUT with the lines (default: the only one other than --label).")
+    follow: str | None = option(
+        None,
+        "Score the lines that are appended to this file from now on, as tail -F does, until Ctrl-C; needs alerts.",
+        reads=True,
+    )
+    from_start: bool = option(False, "With --follow: begin at the start of the file, not at its end.")
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def train(
     text: str | None = None,
     source: str | None = None,
     header: str | None = None,
+    group_by: str | None = None,
     preset: str | None = None,
     resume: str | None = None,
     progress: bool = True,
@@ -58,6 +59,7 @@ def train(
         text: The text itself, in place of `inputs`.
         source: A column of tables, to learn to write like its cells; each is a document.
         header: How the columns of these tables are named, see `train_table`.
+        group_by: For a log: a regular expression that captures the key of a line; lines with the same key are a session.
         preset: A set of options by name: "char-rnn" or "post-pg". `options` override it.
         resume: A run folder to continue exactly where it stopped; then no inputs and no preset.
         progress: Whether to print progress on stderr.
@@ -78,7 +80,8 @@ def train(
         20
     """
     names, source = _text_inputs(inputs, text, source)
-    columns = {name: value for name, value in (("source", source), ("header", header)) if value is not None}
+    own = {"source": source, "header": header, "group_by": group_by}
+    columns = {name: value for name, value in own.items() if value is not None}
     model = _train(names, preset, resume, progress, allow_change, {**columns, **options}, expect_table=False)
     return _require_text_model(model)
 

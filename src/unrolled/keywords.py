@@ -10,8 +10,9 @@ class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
     tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
-    documents: Literal["none", "line", "blank-line", "file", "cell", "record"]
+    documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"]
     normalize: Literal["nfc", "nfkc", "none"]
+    mask: str | None
     encoding: str | None
     glob: str
     train_fraction: float
@@ -161,6 +162,18 @@ class ScoreKwargs(TypedDict, total=False):
     adapt: bool
     portable: bool
     force: bool
+
+
+class AlertKwargs(TypedDict, total=False):
+    """Options of `AlertOptions`."""
+
+    alert_rate: float | None
+    alert_above: float | None
+    labels: str | None
+    label: str | None
+    source: str | None
+    follow: str | None
+    from_start: bool
 
 
 class ExplainKwargs(TypedDict, total=False):

@@ -17,10 +17,11 @@ FLOORS = [
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
+    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "normalization", "tokenizer",
-        "token_pattern", "rule_tokenizer", "bpe_tokenizer", "record_files", "record_tokenizers", "tokenizers", "document_files",
+        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "line_format", "normalization",
+        "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "record_files", "record_tokenizers", "tokenizers",
+        "followed_file", "session_files", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
@@ -46,8 +47,8 @@ ORDER = {
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "surprisal",
-        "line_surprisal", "ngram",
+        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "session_surprisal",
+        "surprisal", "line_surprisal", "log_blocks", "line_alerts", "ngram",
         "memorization",
     ],
     "interpret": [
@@ -67,7 +68,7 @@ ORDER = {
     "analysis": [
         "checking_command",
         "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
-        "novel_samples",
+        "log_alerts", "novel_samples",
         "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
         "series_charts", "report_table",
     ],
@@ -85,7 +86,7 @@ ORDER = {
         "openapi", "app", "run_server",
     ],
     "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
-    "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
+    "cli": ["json_output", "help", "parser", "alerts", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
 

@@ -33,6 +33,7 @@ from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPAR
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TextModelFile
+    from unrolled.evaluation.surprisal import TextBlock
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
     from unrolled.tables.table_format import TableFormat
@@ -192,7 +193,7 @@ class TextSession(Displayed):
                 format = dataclasses.replace(format or TableFormat(), default_header=request.table.header or FIRST_ROW)
                 corpus = open_column(inputs, self.column, format, data, self.tokenizer)
             else:
-                corpus = open_corpus(inputs, data, self.tokenizer)
+                corpus = open_corpus(inputs, data, self.tokenizer, self.tokenizer.line_format)
             return corpus, corpus.split(data, request.training.seed)
         if self.run is None:
             raise UsageError(f"{display_path(self.path)} is a model without its run folder: name the text.")
@@ -203,6 +204,21 @@ class TextSession(Displayed):
         """Return the run's training ids and validation ids (the training ids twice, if there are no validation ids)."""
         train, held_out, _ = self.corpus(())[1]
         return train, held_out if len(held_out) > 1 else train
+
+    def validation_ids(self) -> Ids:
+        """Return the run's validation ids, from the encoded copy of its text if that is in the cache; empty if it has none.
+
+        Raises `UsageError` if there is no run folder.
+        """
+        from unrolled.checkpoints.run_data import load_request
+        from unrolled.text.corpus import cached_corpus
+
+        if self.run is not None:
+            request, origin = load_request(self.run)
+            corpus = None if "vocabulary" in origin else cached_corpus(origin["cache_key"])
+            if corpus is not None and corpus.content_hash == origin["content_hash"]:  # the text itself need not be read
+                return corpus.split(request.data, request.training.seed).validation
+        return self.corpus(())[1].validation
 
     def held_out_text(self, max_tokens: int) -> TokenizedText:
         """Return the first tokens of the validation text."""
@@ -226,6 +242,31 @@ class TextSession(Displayed):
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
         return self.tokenize("".join(self.tokenizer.texts_of(prefix)))
 
+    def text_blocks(self, name: str | None, format: TableFormat | None = None) -> Iterator[TextBlock]:
+        """Yield a text, as `code_point_chunks` takes it, in the blocks that the model scores; report what was masked."""
+        from unrolled.evaluation.log_blocks import LogBlocks, has_line_format
+        from unrolled.evaluation.surprisal import text_blocks
+
+        if name is None:
+            yield from self.held_out_blocks(self.train_and_held_out()[1])
+            return
+        chunks = self.code_point_chunks(name, format)
+        if not has_line_format(self.tokenizer):
+            yield from text_blocks(chunks)
+            return
+        blocks = LogBlocks(self.tokenizer, keeps_separators=self.saved.documents in ("blank-line", "cell"))
+        yield from blocks.blocks(chunks)
+        for note in blocks.notes():
+            logger.info(note)
+
+    def held_out_blocks(self, ids: Ids) -> Iterator[TextBlock]:
+        """Yield ids of the run's text in the blocks that the model scores."""
+        from unrolled.evaluation.log_blocks import held_out_sessions
+        from unrolled.evaluation.surprisal import text_blocks
+
+        chunks = self._code_points_of(ids)
+        return held_out_sessions(chunks) if self.saved.documents == "session" else text_blocks(chunks)
+
     def code_point_chunks(self, name: str | None, format: TableFormat | None = None) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""
         from unrolled.tables.table_format import TableFormat
@@ -234,7 +275,7 @@ class TextSession(Displayed):
         from unrolled.text.text_files import read_chunks
 
         if name is None:
-            yield from self._held_out_code_points()
+            yield from self._code_points_of(self.train_and_held_out()[1])
             return
         warnings: dict[str, int] = {}
         spelled: Counter[str] = Counter()
@@ -278,8 +319,8 @@ class TextSession(Displayed):
         is_changed |= any(map(needs_copy, paths))
         return prepare_files(paths, options, cache_folder(), training=False) if is_changed else paths
 
-    def _held_out_code_points(self) -> Iterator[Any]:
-        held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer
+    def _code_points_of(self, held_out_ids: Ids) -> Iterator[Any]:
+        tokenizer = self.tokenizer
         code_point_of_id = tokenizer.code_point_of_id
         skip = int(tokenizer.eos_id is not None and len(held_out_ids) > 0 and held_out_ids[0] == tokenizer.eos_id)
         separator = DOCUMENT_SEPARATORS.get(self.saved.documents, LINE_FEED)

@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.options import DataOptions, choices
+from unrolled.text.line_format import LineFormat
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 HISTORY_NUMBERS = frozenset(("steps", "seconds", "val_nats", "logit_scale"))
 """Facts in the history of a model that are numbers."""
@@ -24,6 +27,14 @@ def require_finite(weights: Mapping[str, npt.NDArray[Any]]) -> None:
     for name, weight in weights.items():
         if not np.isfinite(weight).all():
             raise ValueError(f"the weights of {name} are not finite")
+
+
+def read_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+    """Return the tokenizer of a model of texts, with what it masks. Raises `ModelError` and `ValueError`."""
+    tokenizer = tokenizer_from_json(metadata["tokenizer"])
+    if "lines" in metadata:
+        tokenizer.line_format = LineFormat.from_json(metadata["lines"])
+    return tokenizer
 
 
 def read_documents(metadata: Mapping[str, Any]) -> str:

@@ -19,14 +19,14 @@ from torch import Tensor
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
 from unrolled.checkpoints.array_file import MODEL_FILE_NAME as MODEL_FILE_NAME
 from unrolled.checkpoints.array_file import read_sealed, sealed_header, to_present_format, write_sealed
-from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite, window_refusal
+from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite, window_refusal
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.options import ModelOptions, PairOptions, from_dict
 from unrolled.tables.spec import ModelDims, TableSpec
+from unrolled.text.line_format import LineFormat
 from unrolled.text.tokenizer import Tokenizer
-from unrolled.text.tokenizers import tokenizer_from_json
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class TextModelFile:
     def metadata(self) -> dict[str, Any]:
         """Return the JSON value of the header."""
         text_fields = {"tokenizer": self.tokenizer.to_json(), "documents": self.documents}
+        if self.tokenizer.line_format != LineFormat():
+            text_fields["lines"] = self.tokenizer.line_format.to_json()
         return {"kind": "text", "options": asdict(self.model.options), **text_fields, "history": self.history}
 
 
@@ -114,7 +116,7 @@ def load_text_model(path: Path) -> TextModelFile:
 
 
 def _build_text_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TextModelFile:
-    tokenizer = tokenizer_from_json(metadata["tokenizer"])
+    tokenizer = read_tokenizer(metadata)
     options = from_dict(ModelOptions, metadata["options"], "model")
     if parameter_count(tokenizer.vocab_size, options) != sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError("the weights are not those of its options")

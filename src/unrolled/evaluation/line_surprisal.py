@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, SurprisalScorer, score_blocks
+from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, SurprisalScorer, TextBlock, score_blocks
 from unrolled.text.tokenizer import LINE_FEED, RECORD_SEPARATOR, ByteTokenizer, Tokenizer
 
 LINE_ENDS = (LINE_FEED, RECORD_SEPARATOR)
@@ -37,6 +38,10 @@ class ScoredLine:
     code_points: CodePoints
     code_point_bits: Bits
     tokenizer: Tokenizer
+    key: Hashable | None = None
+    """The key of its session, if the model reads sessions and the line has one."""
+    source: str | None = None
+    """The line before it was masked, if the model masks lines."""
 
     @property
     def text(self) -> str:
@@ -126,6 +131,7 @@ class LineAggregator:
         kept_slices = [slice(start, min(start + MAX_KEPT_TOKENS, stop)) for start, stop in zip(starts, stops, strict=True)]
         sum_at = np.add.reduceat
         self.totals.num_unknown += int((~block.is_known).sum())
+        unnamed: list[Any] = [None] * len(starts)
         return _LineSums(
             [block.code_points[kept].copy() for kept in kept_slices],
             [block.bits[0, kept].copy() for kept in kept_slices],
@@ -133,6 +139,8 @@ class LineAggregator:
             sum_at(char_counts * is_scored, starts),
             sum_at(is_scored.astype(np.int64), starts),
             sum_at((~block.is_known).astype(np.int64), starts),
+            unnamed if block.keys is None else list(block.keys),
+            unnamed if block.sources is None else list(block.sources),
         )
 
     def _scored_lines(
@@ -155,6 +163,8 @@ class LineAggregator:
                 sums.heads[index],
                 sums.head_bits[index],
                 self._tokenizer,
+                sums.keys[index],
+                sums.sources[index],
             )
 
     def _update_totals(self, sums: _LineSums, num_closed: int) -> None:
@@ -182,12 +192,15 @@ class _LineSums:
     num_chars: CodePoints
     num_tokens: CodePoints
     num_unknown: CodePoints
+    keys: list[Hashable | None]
+    sources: list[str | None]
 
     def prepend(self, other: _LineSums) -> None:
         """Add to the first line its part in earlier blocks."""
         self.heads[0] = np.concatenate([other.heads[0], self.heads[0]])[:MAX_KEPT_TOKENS]
         self.head_bits[0] = np.concatenate([other.head_bits[0], self.head_bits[0]])[:MAX_KEPT_TOKENS]
         self.bits[:, 0] += other.bits[:, 0]
+        self.keys[0], self.sources[0] = other.keys[0], other.sources[0]
         for later, earlier in zip((self.num_chars, self.num_tokens, self.num_unknown), other.counts(), strict=True):
             later[0] += earlier[0]
 
@@ -205,6 +218,8 @@ class _LineSums:
             self.num_chars[selected],
             self.num_tokens[selected],
             self.num_unknown[selected],
+            self.keys[selected],
+            self.sources[selected],
         )
 
 
@@ -215,10 +230,10 @@ class ScoringStream:
     what was read so far.
     """
 
-    def __init__(self, names: Sequence[str], scorers: Sequence[SurprisalScorer], chunks: Iterable[CodePoints]) -> None:
+    def __init__(self, names: Sequence[str], scorers: Sequence[SurprisalScorer], blocks: Iterable[TextBlock]) -> None:
         self.model_names, self.num_clamped = list(names), sum(bool(scorer.clamps) for scorer in scorers)
         self._tokenizer = scorers[0].tokenizer
-        self._blocks = score_blocks(scorers, chunks)
+        self._blocks = score_blocks(scorers, blocks)
         self._aggregator = LineAggregator(len(scorers), self._tokenizer)
 
     @property

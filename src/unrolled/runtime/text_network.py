@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.checkpoints.array_file import read_model
-from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite
+from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite
 from unrolled.errors import ModelError, UsageError
 from unrolled.network_shapes import text_network_shapes, window_network_shapes
 from unrolled.options import ModelOptions, from_dict
 from unrolled.text.tokenizer import Tokenizer
-from unrolled.text.tokenizers import tokenizer_from_json
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -204,7 +203,7 @@ def to_text_model(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np
             else f"{path} holds no model but {kind!r}."
         )
     try:
-        tokenizer = tokenizer_from_json(header["tokenizer"])
+        tokenizer = read_tokenizer(header)
         options = from_dict(ModelOptions, header["options"], "model")
         weights = {name: _to_float32(array) for name, array in arrays.items()}
         require_finite(weights)

@@ -40,6 +40,7 @@ from unrolled.text.fingerprint import (
     stat_files,
     to_checked_json,
 )
+from unrolled.text.line_format import PLAIN_LINES, LineFormat
 from unrolled.text.normalization import normalize_chunks
 from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.rule_tokenizer import RuleTokenizer, whole_lines
@@ -107,14 +108,17 @@ def open_corpus(
     inputs: Sequence[str],
     options: DataOptions,
     tokenizer: Tokenizer | None = None,
+    line_format: LineFormat = PLAIN_LINES,
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `resolve_inputs`), from the cache if the same contents are there.
 
-    With the `tokenizer` of a model, unknown characters are left out and counted; without, one is fitted to the text.
+    `line_format` says what is masked in the lines of the files, and how they are grouped. With the `tokenizer` of a model,
+    unknown characters are left out and counted; without, one is fitted to the text.
     Raises `DataError` for what is not text, `StorageError` for errors of the disk.
     """
     cache, options = cache_folder(), with_records(options)
-    paths = prepare_files(resolve_inputs(inputs, options.glob, cache), options, cache, training=tokenizer is None)
+    files = resolve_inputs(inputs, options.glob, cache)
+    paths = prepare_files(files, options, cache, line_format, training=tokenizer is None)
     try:
         file_stats = stat_files(paths)
         content_hash = cached_fingerprint(paths, cache)
@@ -159,7 +163,8 @@ def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
 
     If not, one should open it before the others. Standard input is never shared.
     """
-    if "-" in inputs or not has_file_locks() or options.encoding is not None or options.documents in ("blank-line", "cell"):
+    needs_copies = options.encoding is not None or options.mask is not None
+    if "-" in inputs or not has_file_locks() or needs_copies or options.documents in ("blank-line", "cell", "session"):
         return False
     if tokenizer_class(options.tokens).splits_text:
         return False

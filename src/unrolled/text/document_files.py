@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.archives import archive_names, unpack_texts
 from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, make_copy
+from unrolled.text.line_format import PLAIN_LINES, LineFormat
 from unrolled.text.record_tokenizers import RecordTokenizer
+from unrolled.text.session_files import group_lines, mask_lines
 from unrolled.text.subtitles import is_subtitles, subtitle_text
-from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
+from unrolled.text.text_files import is_temporary_copy, read_lines
 from unrolled.text.tokenizer import RECORD_SEPARATOR
 from unrolled.text.tokenizers import tokenizer_class
 
@@ -30,8 +30,14 @@ logger = logging.getLogger(__name__)
 SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
-def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path, training: bool = True) -> list[Path]:
-    """Return the files to encode: `paths`, or copies in `folder` where the options or the format need them."""
+def prepare_files(
+    paths: Sequence[Path],
+    options: DataOptions,
+    folder: Path,
+    line_format: LineFormat = PLAIN_LINES,
+    training: bool = True,
+) -> list[Path]:
+    """Return the files to encode: `paths`, or copies in `folder` as their encoding, documents and `line_format` need them."""
     as_bytes = tokenizer_class(options.tokens).reads_bytes
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
@@ -50,16 +56,22 @@ def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path, tra
                 _replace(prepared, position, folder, lambda old, reader=reader: _join_documents(reader(old)))  # type: ignore[misc]
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
+        if line_format != PLAIN_LINES:
+            _apply_line_format(prepared, line_format, as_bytes, folder)
     except BaseException:
         remove_copies(prepared, folder)
         raise
     if options.encoding is not None:
         utf8 = f", {len(prepared) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(prepared) else ""
         logger.info(f"{num_recoded:,} of {len(prepared):,} files read as {options.encoding}{utf8}")
+    _log_cues(counts)
+    return prepared
+
+
+def _log_cues(counts: Counter[str]) -> None:
     if num_cues := counts.pop("cues", 0):
         left_out = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
         logger.info(f"{num_cues:,} cues of subtitles read as text, without numbers and times{left_out and f', {left_out}'}")
-    return prepared
 
 
 def needs_copy(path: Path) -> bool:
@@ -93,9 +105,21 @@ def _unpacked(paths: Sequence[Path], folder: Path, as_bytes: bool) -> list[Path]
 
 
 def _subtitle_lines(path: Path, suffix_of: Path, counts: Counter[str]) -> Iterator[bytes]:
-    lines = (line.decode("utf-8", "surrogatepass") for line in _lines(read_chunks(path, False, {})))
+    lines = (line.decode("utf-8", "surrogatepass") for line in read_lines(path, False))
     for line in subtitle_text(path, suffix_of, lines, counts):
         yield line.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _apply_line_format(paths: list[Path], line_format: LineFormat, as_bytes: bool, folder: Path) -> None:
+    """Put masked copies in the place of `paths`, one for each, or one for all of them where lines are grouped by session."""
+    old = list(paths)
+    try:
+        if line_format.group_by is not None:
+            paths[:] = [group_lines(old, line_format, as_bytes, folder)]
+        else:
+            mask_lines(paths, line_format, as_bytes, folder)
+    finally:
+        remove_copies((path for path in old if path not in paths), folder)
 
 
 def with_records(options: DataOptions) -> DataOptions:
@@ -120,7 +144,7 @@ def with_records(options: DataOptions) -> DataOptions:
 def _records(options: DataOptions, training: bool, name: str, path: Path) -> Iterator[bytes]:
     tokenizer_type, argument = cast(type[RecordTokenizer], tokenizer_class(options.tokens)), options.tokens.partition(":")[2]
     tokenizer_type.rule(argument)  # refuses an argument that it does not have
-    return tokenizer_type.read_records(argument, name, _lines(read_chunks(path, False, {})), training)
+    return tokenizer_type.read_records(argument, name, read_lines(path, False), training)
 
 
 def _replace(paths: list[Path], position: int, folder: Path, convert: Callable[[Path], Iterable[bytes]]) -> None:
@@ -154,7 +178,7 @@ def _join_documents(documents: Iterable[bytes]) -> Iterator[bytes]:
 def _paragraphs(path: Path, as_bytes: bool) -> Iterator[bytes]:
     """Yield the parts of a file between blank lines, without the line end after each."""
     lines: list[bytes] = []
-    for line in _lines(read_chunks(path, as_bytes, {})):
+    for line in read_lines(path, as_bytes):
         if line.strip():
             lines.append(line)
         elif lines:
@@ -162,12 +186,3 @@ def _paragraphs(path: Path, as_bytes: bool) -> Iterator[bytes]:
             lines = []
     if lines:
         yield b"\n".join(lines)
-
-
-def _lines(chunks: Iterable[Chunk]) -> Iterator[bytes]:
-    rest = b""
-    for chunk in chunks:
-        data = chunk.tobytes() if chunk.dtype == np.uint8 else chunk.tobytes().decode("utf-32-le").encode("utf-8")
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
-    yield rest

@@ -201,3 +201,13 @@ def read_chunks(path: Path, as_bytes: bool, notes: dict[str, int], start: int = 
         return
     for chunk in read_bytes(path, start, stop):
         yield np.frombuffer(chunk, dtype=np.uint8)
+
+
+def read_lines(path: Path, as_bytes: bool) -> Iterator[bytes]:
+    """Yield the lines of a file without their ends, in UTF-8 or as bytes; the last one may be empty."""
+    rest = b""
+    for chunk in read_chunks(path, as_bytes, {}):
+        data = chunk.tobytes() if chunk.dtype == np.uint8 else chunk.tobytes().decode("utf-32-le").encode("utf-8")
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+    yield rest

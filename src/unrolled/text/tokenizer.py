@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import ModelError
+from unrolled.text.line_format import LineFormat
 from unrolled.text.normalization import normalize
 
 Ids = npt.NDArray[np.integer[Any]]
@@ -26,10 +27,12 @@ LINE_FEED = 10
 RECORD_SEPARATOR = 30
 """The ASCII character between documents that have line ends, in the copy of a text that is encoded."""
 
-DOCUMENT_ENDINGS = {"none": None, "line": "\n", "file": "", "blank-line": "\n\n", "cell": "\n", "record": "\n\n"}
+DOCUMENT_ENDINGS = {
+    "none": None, "line": "\n", "file": "", "blank-line": "\n\n", "cell": "\n", "record": "\n\n", "session": "",
+}  # fmt: skip
 """What the eos stands for in the text, by the option `documents`."""
 
-DOCUMENT_SEPARATORS = {"line": LINE_FEED, "blank-line": RECORD_SEPARATOR, "cell": RECORD_SEPARATOR, "record": RECORD_SEPARATOR}
+DOCUMENT_SEPARATORS = {"line": LINE_FEED} | dict.fromkeys(("blank-line", "cell", "record", "session"), RECORD_SEPARATOR)
 """The code point that becomes an eos, by the option `documents`."""
 
 
@@ -67,6 +70,9 @@ class Tokenizer:
     normalization = "none"
     """Normal form of the texts that it reads, nfc or nfkc (see `normalization.py`); none for one that reads bytes."""
 
+    line_format = LineFormat()
+    """What is masked in the texts that it reads, and which of their lines are a session."""
+
     def __init__(self, num_tokens: int, has_eos: bool) -> None:
         self.vocab_size = num_tokens + has_eos
         self.eos_id: int | None = num_tokens if has_eos else None
@@ -100,8 +106,8 @@ class Tokenizer:
         raise NotImplementedError
 
     def normalize(self, text: str) -> str:
-        """Return a text in the normal form that this tokenizer was fitted to."""
-        return normalize(text, self.normalization)
+        """Return a text in the normal form that this tokenizer was fitted to, masked as its texts were."""
+        return normalize(self.line_format.apply(text), self.normalization)
 
     def encode(self, text: str) -> tuple[Ids, int]:
         """Return the ids of `text` as an array `(N,)`, and how many unknown tokens were left out."""
@@ -302,7 +308,7 @@ class ByteTokenizer(Tokenizer):
         return [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in range(256)] + [""] * (self.eos_id is not None)
 
     def encode(self, text: str) -> tuple[Ids, int]:
-        return self.code_points(text).astype(np.int64), 0
+        return self.code_points(self.normalize(text)).astype(np.int64), 0
 
     def decode_stream(self) -> DecodeStream:
         return _ByteDecodeStream()
@@ -311,7 +317,7 @@ class ByteTokenizer(Tokenizer):
         return _ByteDecodeStream("surrogateescape")
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
-        return list(to_utf8(text)), {}
+        return list(to_utf8(self.normalize(text))), {}
 
     def char_counts(self) -> npt.NDArray[np.int64]:
         ids = np.arange(self.vocab_size)

@@ -32,7 +32,7 @@ def grow_tokenizer(base: Tokenizer, text: Tokenizer, shrink: bool = False) -> To
         grown = text.with_tokens(kept + [token for token in text.tokens if token not in known])
     else:
         grown = ByteTokenizer(has_eos)
-    grown.normalization = text.normalization
+    grown.normalization, grown.line_format = text.normalization, text.line_format
     return grown
 
 

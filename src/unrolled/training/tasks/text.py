@@ -55,7 +55,7 @@ FINAL_EVAL_TOKENS = 262144
 BASELINE_ORDERS, BASELINE_TOKENS = (1, 5), 500_000
 """n-gram models that are measured before a training, and the tokens that they are counted in at most: half a second."""
 
-DOCUMENT_NOUNS = {"line": "line", "blank-line": "part", "file": "file", "cell": "cell", "record": "record"}
+DOCUMENT_NOUNS = {"line": "line", "blank-line": "part"} | {noun: noun for noun in ("file", "cell", "record", "session")}
 
 
 class TextTask:
@@ -99,7 +99,9 @@ class TextTask:
             logger.info(
                 f"the vocabulary grows by {plural(num_new, 'character')} that {request.training.init_from} does not know"
             )
-        task = TextTask(recode(self.corpus, tokenizer), request.data, request.training.seed, self.source, base)
+        corpus = recode(self.corpus, tokenizer)
+        corpus.tokenizer.line_format = tokenizer.line_format
+        task = TextTask(corpus, request.data, request.training.seed, self.source, base)
         task.init_from = request.training.init_from
         return task
 
@@ -282,6 +284,10 @@ def _check_options(request: TrainRequest) -> None:
     """Raise `UsageError` for settings that only tables have, or that have no effect."""
     source, documents = request.table.source, request.data.documents
     table_options = {*TABLE_OPTIONS, "max_length"} | ({"header"} if source is None else set())
+    if source is None:
+        table_options.remove("group_by")
+    elif request.data.mask is not None:
+        raise UsageError("--mask is for the lines of texts, and the cells of --source are learned as they are: leave it out.")
     misplaced = sorted(table_options & request.explicit)
     if misplaced:
         to_do = "name a column to read with --source" if source is None else "name the column to predict with --target"
