@@ -168,6 +168,11 @@ class PairOptions:
     balance: bool = option(
         False, "Weight labels in training so that rare ones count as much as others; of two labels, choose the threshold."
     )
+    ngrams: bool = option(
+        True,
+        "Where one text is read and one label is predicted: add a linear classifier of hashed words, pairs of words and "
+        "runs of up to 6 characters.",
+    )
     label_smoothing: float = option(
         0.0, "Probability taken from the target and spread over all classes, in training.", ge=0, lt=1, by_recipe=True
     )

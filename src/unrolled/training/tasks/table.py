@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unrolled.checkpoints.model_file import ModelFile, TableModelFile
+from unrolled.checkpoints.model_file import ModelFile, TableModelFile, TextModelFile
 from unrolled.display import one_line, plural
 from unrolled.errors import UsageError
 from unrolled.evaluation.calibration import best_threshold, fit_temperature, mean_loss, mean_loss_with_error
@@ -24,6 +24,7 @@ from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Array, Cell, display_text
 from unrolled.tables.column import MAX_BASELINE_ROWS
 from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.ngrams import MAX_BUCKETS, choose_buckets, count_ngrams
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_series
@@ -32,7 +33,10 @@ from unrolled.tables.source_columns import source_text
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table
 from unrolled.tables.table_format import FIRST_ROW
+from unrolled.tables.text_column import TextColumn
 from unrolled.training.diagnosis import judge_table
+from unrolled.training.fine_tuning import load_base, require_common_tokens
+from unrolled.training.grown_model import grow_tokenizer, load_reader
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.tasks.request_table import cells_of, open_request_table, resolve_columns
@@ -60,6 +64,7 @@ class TableTask:
         for note in self.table.notes:
             logger.log(self._log_level, note)
         source, target = resolve_columns(request, self.table)
+        self.base = load_base(request) if is_new else None
         spec = spec or self._new_spec(request, source, target, None if opened is None else opened[1])
         self.dataset = self._encode_rows(self.table, spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
@@ -87,6 +92,9 @@ class TableTask:
         encoded = (self.dataset.source, *self.dataset.others, self.dataset.target)
         for column, arrays in zip((*spec.sources, spec.target), encoded, strict=True):
             column.fit_training(np.asarray(arrays[row]) for row in self.train_rows.tolist())
+        ngrams = self.dataset.ngrams
+        if ngrams is not None:
+            spec.source.ngram_buckets = choose_buckets(count_ngrams(ngrams[row] for row in self.train_rows.tolist()))
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
         """Return what the baselines know of the training rows."""
@@ -101,14 +109,40 @@ class TableTask:
         else:
             mode = f"forecast of {plural(known.horizon, 'step')}" if known.horizon else known.mode.name
             spec, message = known, f"{known.source.describe()} -> {known.target.describe()}: {mode}"
+        if self.base is not None:
+            spec = self._read_as_base(spec, request, self.base)
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
-        check_table_training(request, spec.dims, spec.target.is_calibrated)
+        check_table_training(request, spec.dims, spec.target.is_calibrated, spec.labels_one_text)
+        if spec.labels_one_text and request.pair.ngrams:
+            spec.source.ngram_buckets = MAX_BUCKETS  # until the training rows are counted
         logger.info(message)
         if not spec.others and spec.source.kind == "number" and parse_column(source, "source")[1] is None:
             series_note = refuse_series(self.table, spec.source.name, spec.target.name)
             if series_note is not None:
                 logger.warning(series_note)
         return spec
+
+    def _read_as_base(self, spec: TableSpec, request: TrainRequest, base: TextModelFile) -> TableSpec:
+        """Return the columns with the text as a base model reads it: its tokens, and the characters that are new."""
+        name, column = request.training.init_from, spec.source
+        if not isinstance(column, TextColumn) or spec.others:
+            raise UsageError(f"--from {name} reads one text, and the source is {spec.columns_text}: leave it out.")
+        kind = base.tokenizer.kind
+        if parse_column(resolve_columns(request, self.table)[0], "source")[1] not in (None, "text", kind):
+            raise UsageError(f"--from {name} has {kind}, and the source is {column.describe()}: name it {column.name}:{kind}.")
+        cells = (source for _, (source, target) in spec.iter_cells(self.table) if not spec.has_missing(source, target))
+        form = request.data.normalize if kind == "characters" else "none"
+        text = TextColumn.fit(column.name, cells, {"tokens": kind, "normalize": form})
+        require_common_tokens(name, base.tokenizer, text.tokenizer)
+        grown = TextColumn(column.name, grow_tokenizer(base.tokenizer, text.tokenizer, request.training.shrink_vocabulary))
+        grown.normalization, grown.keeps_na = text.normalization, column.keeps_na
+        if num_new := grown.size - 1 - sum(token in base.tokenizer.token_strings() for token in grown.tokenizer.token_strings()):
+            logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {name} does not know")
+        grown_spec = replace(spec, source=grown)
+        if grown_spec.mode.output == "aligned":
+            raise UsageError(f"--from {name} is for a target of the whole text, and '{spec.target.name}' has one for every step.")
+        logger.info(f"'{column.name}' is read from {name} on: {grown.describe()}")
+        return grown_spec
 
     def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
@@ -232,8 +266,11 @@ class TableTask:
         return machine.device.type == "cpu"
 
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
-        """Draw a new network."""
-        return EncoderDecoder(self.spec.dims, request.model, request.pair)
+        """Draw a new network; of one that starts from a base, the reader has its weights."""
+        model = EncoderDecoder(self.spec.dims, request.model, request.pair)
+        if self.base is not None and self.spec.source.tokenizer is not None:
+            load_reader(model, self.base, self.spec.source.tokenizer)
+        return model
 
     def batches(self, options: TrainingOptions) -> PairLoader:
         """Return the rows that train, like lengths together."""
