@@ -185,7 +185,8 @@ class TrainingOptions:
     init_from: str | None = option(
         None,
         "Start from the weights of a model of texts: builtin:english, a run, or a model file; none: from random weights "
-        "(default: builtin:english for a small text that it reads well).",
+        "(default: builtin:english for a small text that it reads well, and none for a table, whose one source column is a "
+        "text that the model reads).",
         old_names=("from",),
         reads=True,
     )

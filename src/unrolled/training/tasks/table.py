@@ -34,6 +34,7 @@ from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table
 from unrolled.tables.table_format import FIRST_ROW
 from unrolled.tables.text_column import TextColumn
+from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
 from unrolled.training.fine_tuning import load_base, require_common_tokens
 from unrolled.training.grown_model import grow_tokenizer, load_reader
@@ -136,11 +137,17 @@ class TableTask:
         require_common_tokens(name, base.tokenizer, text.tokenizer)
         grown = TextColumn(column.name, grow_tokenizer(base.tokenizer, text.tokenizer, request.training.shrink_vocabulary))
         grown.normalization, grown.keeps_na = text.normalization, column.keeps_na
-        if num_new := grown.size - 1 - sum(token in base.tokenizer.token_strings() for token in grown.tokenizer.token_strings()):
+        if (
+            num_new := grown.size
+            - 1
+            - sum(token in base.tokenizer.token_strings() for token in grown.tokenizer.token_strings())
+        ):
             logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {name} does not know")
         grown_spec = replace(spec, source=grown)
         if grown_spec.mode.output == "aligned":
-            raise UsageError(f"--from {name} is for a target of the whole text, and '{spec.target.name}' has one for every step.")
+            raise UsageError(
+                f"--from {name} is for a target of the whole text, and '{spec.target.name}' has one for every step."
+            )
         logger.info(f"'{column.name}' is read from {name} on: {grown.describe()}")
         return grown_spec
 
@@ -216,7 +223,8 @@ class TableTask:
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""
         source_steps = sum(int(arrays.lengths[self.train_rows].sum()) for arrays in (self.dataset.source, *self.dataset.others))
-        stats = TableStats(len(self.train_rows), source_steps, self.batches(request.training).tokens_per_epoch)
+        targets = self.batches(request.training).tokens_per_epoch
+        stats = TableStats(len(self.train_rows), source_steps, targets, isinstance(self.spec.source.tokenizer, WordTokenizer))
         shape = self.spec.dims
         request, message = choose_table_options(
             request, shape, stats, lambda candidate: self.throughput(candidate, machine), self._count_parameters
@@ -227,7 +235,8 @@ class TableTask:
 
     def _count_parameters(self, request: TrainRequest) -> int:
         with torch.random.fork_rng(devices=[]):
-            return sum(weight.numel() for weight in self.build_model(request).parameters())
+            weights = self.build_model(request).named_parameters()
+        return sum(weight.numel() for name, weight in weights if not name.startswith("ngrams."))  # those learn on their own
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
         """Return the targets a second that a request would train here, measured on rows of the table."""
