@@ -81,7 +81,8 @@ def test_it_learns_by_default_and_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     model_file = train("run")
     classifier, spec = model_file.model.ngrams, model_file.spec
-    assert classifier is not None and spec.source.ngram_buckets == 1024 == spec.dims.ngram_buckets
+    assert classifier is not None
+    assert spec.source.ngram_buckets == 1024 == spec.dims.ngram_buckets
     assert classifier.embedding.weight.abs().sum() > 0, "it has learned"
     assert not classifier.embedding.weight[-1].any(), "padding adds nothing"
     save_model(tmp_path / "again.safetensors", model_file)
@@ -130,7 +131,8 @@ def text_model(buckets: int = 1024) -> TableModelFile:
 def test_the_share_is_chosen_on_held_out_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     trained = train("run", steps=200).model
-    assert trained.ngrams is not None and float(trained.ngrams.share) > 0, "colours are words: the n-grams know them at once"
+    assert trained.ngrams is not None
+    assert float(trained.ngrams.share) > 0, "colours are words: the n-grams know them at once"
     set_answer_scales(trained, 1.5, 0.0)
     assert (float(trained.temperature), float(trained.ngrams.share)) == (1.5, 0.0)
 

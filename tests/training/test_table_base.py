@@ -49,7 +49,8 @@ def test_the_reader_has_the_weights_of_the_base(cell: Any, tokenizer: Tokenizer 
     base = save_base(tokenizer, cell=cell)
     model_file = train()
     encoder, column = model_file.model.encoder, model_file.spec.source
-    assert model_file.model.options.cell == cell and not model_file.model.pair.bidirectional
+    assert model_file.model.options.cell == cell
+    assert not model_file.model.pair.bidirectional
     assert encoder.stack is not None
     for name, weight in base.model.stack.state_dict().items():
         torch.testing.assert_close(encoder.stack.state_dict()[name], weight, rtol=0, atol=1e-6)
@@ -59,7 +60,8 @@ def test_the_reader_has_the_weights_of_the_base(cell: Any, tokenizer: Tokenizer 
     if tokenizer is None:
         assert column.tokenizer is not None
         tokens = column.tokenizer.token_strings()
-        assert tokens[: len(LETTERS)] == list(LETTERS) and sorted(tokens[len(LETTERS) :]) == ["T", "é"]
+        assert tokens[: len(LETTERS)] == list(LETTERS)
+        assert sorted(tokens[len(LETTERS) :]) == ["T", "é"]
         torch.testing.assert_close(vectors[tokens.index("T")], rows[LETTERS.index("t")], rtol=0, atol=1e-6)
 
 
@@ -93,7 +95,8 @@ def test_what_does_not_fit_is_refused_by_name(flags: str, cli: Cli) -> None:
     columns = [] if "--source" in flags else ["--source", "text"]
     target = [] if "--target" in flags else ["--target", "label"]
     result = cli("train", "rows.csv", *columns, *target, "--from", "base.safetensors", *flags.split(), "--steps", "1")
-    assert result.code == 2 and REFUSALS[flags] in result.err
+    assert result.code == 2
+    assert REFUSALS[flags] in result.err
 
 
 def test_bases_that_read_no_table(cli: Cli) -> None:

@@ -6,8 +6,8 @@ what follows them is padding, which no row depends on. A source of a single step
     logits, probabilities    `(B, V)`, or `(T, B, V)` for a label at each step, of the V labels that can be predicted
     numbers                  `(B, D)`, scaled as in training: times `scale`, plus `mean`, they are in the unit of the data
 
-A model with a classifier of hashed n-grams reads `ngrams` `(K, B)` too: for each distinct n-gram of the text, the remainder of its
-hash (`tables/ngrams.py`) by the number of buckets that is in the metadata, padded with that number.
+A model with a classifier of hashed n-grams reads `ngrams` `(K, B)` too: for each distinct n-gram of the text, the remainder of
+its hash (`tables/ngrams.py`) by the number of buckets that is in the metadata, padded with that number.
 
 T and B are free in inputs and outputs. The temperature of the model is part of the logits.
 """

@@ -50,7 +50,7 @@ LR_BY_STEPS = ((0.0, 2e-3), (2e5, 4e-3))
 
 @dataclass(frozen=True)
 class TableStats:
-    """What the recipe knows of a table's training rows: how many, the steps read and written in all, and whether those are words."""
+    """What the recipe knows of a table's training rows: how many, the steps read and written in all, and if they are words."""
 
     rows: int
     source_steps: int
