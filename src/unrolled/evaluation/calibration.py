@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from unrolled.evaluation.language_model import Evaluation, ratio_standard_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
-from unrolled.nn.ngram_classifier import SHARES
+from unrolled.nn.ngram_classifier import DEFAULT_SHARE, SHARES
 from unrolled.tables.pair_batching import PairDataset, bucket_by_length
 from unrolled.tables.series_rows import SeriesRows
 from unrolled.text.batching import IGNORE_INDEX
@@ -30,8 +30,8 @@ MAX_BATCH_ROWS, MAX_BATCH_STEPS = 256, 1 << 14
 TEMPERATURES = tuple(round(1.1**power, 4) for power in range(-8, 17))
 """Temperatures tried: 0.47 to 4.6 in steps of 10%; the loss is flat around the best."""
 
-MAX_SHARE_ROWS = 2048
-"""Rows, spread evenly over all, on which the weight of the classifier of n-grams is chosen."""
+MIN_SHARE_ROWS, MAX_SHARE_ROWS = 50, 2048
+"""The weight of the classifier of n-grams is chosen on at most so many rows, spread evenly over all, and at least so many."""
 
 RowIndices = npt.NDArray[np.int64]
 Check = Callable[[], None]
@@ -123,6 +123,8 @@ def _best_temperature(logits: Tensor, targets: Tensor, weights: Tensor | None) -
 
 def _best_share(logits: Tensor, ngram_logits: Tensor, targets: Tensor, weights: Tensor | None) -> float:
     """Return the weight of the n-grams' logits with the lowest loss, at the best temperature of each, on some of the rows."""
+    if len(targets) < MIN_SHARE_ROWS:
+        return DEFAULT_SHARE
     some = slice(None, None, -(-len(targets) // MAX_SHARE_ROWS))
     logits, ngram_logits, targets = logits[some], ngram_logits[some], targets[some]
 
