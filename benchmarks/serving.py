@@ -133,30 +133,62 @@ def running(command: list[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
             process.terminate()
 
 
-async def frames(client: httpx.AsyncClient, max_tokens: int, seed: int) -> AsyncIterator[tuple[float, int]]:
+class Client:
+    """A connection that is kept open. It does as little as possible, since it shares the processors with the server."""
+
+    def __init__(self, url: str) -> None:
+        self.host, self.port = url.removeprefix("http://").split(":")
+
+    async def __aenter__(self) -> Client:
+        self.reader, self.writer = await asyncio.open_connection(self.host, int(self.port))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.writer.close()
+
+    async def post(self, body: dict[str, object]) -> None:
+        """Send a completion request, and read the headers of the response."""
+        content = json.dumps(body).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nContent-Type: application/json\r\n"
+        self.writer.write(head.encode() + f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        answer = await self.reader.readuntil(b"\r\n\r\n")
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(answer.decode())
+        length = re.search(rb"(?i)content-length: (\d+)", answer)
+        self.length = int(length[1]) if length else 0
+
+    async def body(self) -> bytes:
+        """Read a response of known length."""
+        return await self.reader.readexactly(self.length)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the chunks of a stream."""
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            yield (await self.reader.readexactly(size + 2))[:-2]
+
+
+async def frames(client: Client, max_tokens: int, seed: int) -> AsyncIterator[tuple[float, int]]:
     """Yield the time and the characters of each frame of a stream."""
-    body = {"model": "bench", "prompt": "The ", "max_tokens": max_tokens, "seed": seed, "stream": True}
-    async with client.stream("POST", "/v1/completions", json=body) as answer:
-        async for line in answer.aiter_lines():
-            if line.startswith("data: {"):
-                yield time.perf_counter(), len(json.loads(line[6:])["choices"][0]["text"])
+    await client.post({"model": "bench", "prompt": "The ", "max_tokens": max_tokens, "seed": seed, "stream": True})
+    async for frame in client.chunks():
+        if frame.startswith(b"data: {"):
+            yield time.perf_counter(), len(json.loads(frame[6:])["choices"][0]["text"])
 
 
-async def stream_for(client: httpx.AsyncClient, seconds: float, seed: int) -> list[tuple[float, int]]:
+async def stream_for(url: str, seconds: float, seed: int) -> list[tuple[float, int]]:
     """Return the frames of a stream that is left some seconds after its first frame, and has several."""
     found: list[tuple[float, int]] = []
-    async for frame in frames(client, 1_000_000, seed):
-        found.append(frame)
-        if frame[0] - found[0][0] > seconds and len(found) > 2:
-            break
+    async with Client(url) as client:
+        async for frame in frames(client, 1_000_000, seed):
+            found.append(frame)
+            if frame[0] - found[0][0] > seconds and len(found) > 2:
+                break
     return found
 
 
 async def measure_streams(url: str, streams: int, seconds: float) -> dict[str, float]:
     """Return the speed of so many clients together, the times between frames, and how evenly they are served."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60, trust_env=False) as client:
-        found = await asyncio.gather(*(stream_for(client, seconds, seed) for seed in range(streams)))
+    found = await asyncio.gather(*(stream_for(url, seconds, seed) for seed in range(streams)))
     first, last = max(rows[0][0] for rows in found), min(rows[-1][0] for rows in found)
     counts = [sum(count for when, count in rows if first < when <= last) for rows in found]
     gaps = sorted(later[0] - earlier[0] for rows in found for earlier, later in zip(rows, rows[1:], strict=False))
@@ -169,13 +201,12 @@ async def measure_streams(url: str, streams: int, seconds: float) -> dict[str, f
 async def first_character(url: str, count: int = 50) -> float:
     """Return the median milliseconds to the first character of a stream."""
     times = []
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+    async with Client(url) as client:
         for seed in range(count):
-            started = time.perf_counter()
+            started, first = time.perf_counter(), 0.0
             async for when, size in frames(client, 20, seed):
-                if size:
-                    times.append(1000 * (when - started))
-                    break
+                first = first or when * bool(size)
+            times.append(1000 * (first - started))
     return statistics.median(times)
 
 
@@ -183,19 +214,18 @@ async def requests_per_second(url: str, count: int, characters: int = 50) -> flo
     """Return how many requests are answered in a second, 64 at a time."""
     waiting = iter(range(count))
 
-    async def worker(client: httpx.AsyncClient) -> None:
-        for seed in waiting:
-            body = {"prompt": "The quick brown fox ", "max_tokens": characters}
-            if ":8766" not in url:
-                body |= {"model": "bench", "seed": seed}
-            answer = await client.post("/v1/completions", json=body)
-            answer.raise_for_status()
+    async def worker() -> None:
+        async with Client(url) as client:
+            for seed in waiting:
+                body: dict[str, object] = {"prompt": "The quick brown fox ", "max_tokens": characters}
+                if ":8766" not in url:
+                    body |= {"model": "bench", "seed": seed}
+                await client.post(body)
+                await client.body()
 
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=600, trust_env=False) as client:
-        started = time.perf_counter()
-        await asyncio.gather(*(worker(client) for _ in range(STREAMS)))
-        return count / (time.perf_counter() - started)
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(STREAMS)))
+    return count / (time.perf_counter() - started)
 
 
 def measure_ours(path: Path, seconds: float, requests: int) -> None:

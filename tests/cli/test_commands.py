@@ -347,7 +347,8 @@ def test_help_is_narrow_and_complete(cli: Cli) -> None:
 def test_help_is_quick() -> None:
     """The bar is 0.2 s; on a slow machine, it is what Python takes for the standard modules that help needs, four times."""
     modules = [sys.executable, "-c", "import argparse, dataclasses, logging, pathlib, tempfile"]
-    help_seconds, python_seconds = [], []
+    help_seconds: list[float] = []
+    python_seconds: list[float] = []
     for _ in range(5):
         for arguments, seconds in ((command("train", "--help"), help_seconds), (modules, python_seconds)):
             started = time.perf_counter()

@@ -242,6 +242,9 @@ def test_a_log_on_a_full_device(forks: Forks, place: Path, log: str) -> None:
     done = forks.call(train, "text", path, 30)
     assert done.code == 0, done.err
     assert not (path / log).is_symlink()
+    if log == "metrics.jsonl":  # `Filling` took the record of the baselines away, with the file
+        lines = (straight / log).read_text("utf-8").splitlines(keepends=True)
+        (straight / log).write_text("".join(line for line in lines if '"baselines"' not in line), "utf-8")
     assert_same_run(straight, path, 30)
 
 
@@ -252,7 +255,8 @@ class Filling(NullProgress):
         self.log = log
 
     def on_step(self, progress: Callable[[], Progress]) -> None:
-        if not self.log.exists() and len(os.listdir(self.log.parent / "checkpoints")):
+        if not self.log.is_symlink() and len(os.listdir(self.log.parent / "checkpoints")):
+            self.log.unlink(missing_ok=True)
             os.symlink("/dev/full", self.log)
 
 

@@ -15,11 +15,13 @@ from unrolled.api import load
 from unrolled.checkpoints.model_file import load_text_model
 from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
 from unrolled.evaluation.language_model import evaluate
+from unrolled.evaluation.ngram import loss_by_order, uniform_nats
 from unrolled.nn.cells import map_state, state_tensors
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.loss import cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
+from unrolled.server.runs import RunFacts
 from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
@@ -27,6 +29,8 @@ from unrolled.training.callbacks import NullProgress
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer
 from unrolled.training.polar_express import polar_express
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
+from unrolled.training.tasks.table import TableTask
+from unrolled.training.tasks.text import TextTask
 from unrolled.training.train_step import TrainStep
 
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 30, "precision": "float32", "eval_tokens": 200}
@@ -223,6 +227,34 @@ def test_it_learns_and_beats_its_letters(book: Path) -> None:
     assert outcome.val_nats is not None
     assert outcome.val_nats < 0.5 * -(chances * np.log(chances)).sum()
     assert outcome.val_bits == pytest.approx(outcome.val_nats / math.log(2))
+
+
+def test_losses_of_simple_models_are_in_the_log(book: Path) -> None:
+    work = start(book, "r", steps=2)
+    work.train()
+    task = work.task
+    assert isinstance(task, TextTask)
+    assert task.validation is not None
+    by_order = dict(loss_by_order(task.train, task.validation[:200], task.corpus.tokenizer.vocab_size, (1, 5)))
+    record = next(work.trainer.run.metrics.read())
+    assert record == {"event": "baselines", "step": 0, "seconds": 0.0, "nats": {"1-gram": by_order[1], "5-gram": by_order[5]}}
+    assert RunFacts(Path("r")).to_json("r", None)["baselines"] == pytest.approx(
+        {name: nats / math.log(2) for name, nats in [("uniform", uniform_nats(task.corpus.tokenizer.vocab_size))]}
+        | {"1-gram": by_order[1] / math.log(2), "5-gram": by_order[5] / math.log(2)}
+    )
+
+
+def test_the_loss_of_label_frequencies_is_in_the_log() -> None:
+    Path("t.csv").write_text("text,kind\n" + "aa,x\nbb,x\ncc,x\ndd,y\n" * 30, "utf-8")
+    work = start(Path("t.csv"), "r", steps=1, source="text", target="kind", eval_tokens=1000)
+    work.train()
+    task = work.task
+    assert isinstance(task, TableTask)
+    labels = ["xxxy"[row % 4] for row in range(120)]
+    train, held_out = ([labels[row] for row in rows] for rows in (task.train_rows, task.validation_rows))
+    chances = {name: (train.count(name) + 1) / (len(train) + 3) for name in "xy"}  # x, y, and labels that were not seen
+    expected = -sum(math.log(chances[name]) for name in held_out) / len(held_out)
+    assert next(work.trainer.run.metrics.read())["nats"] == {"label frequencies": pytest.approx(expected)}
 
 
 def test_minutes_are_minutes_of_training(book: Path) -> None:

@@ -22,7 +22,7 @@ from unrolled.server.frames import EventStream, data_frame, encode_json
 from unrolled.server.http_errors import ApiError
 from unrolled.server.lane_groups import zero_state
 from unrolled.server.lanes import Filters, Lane, Output, Piece, TokenInfo
-from unrolled.server.limits import FRAME_SECONDS, MAX_LANES, MAX_LOGPROB_TOKENS, MAX_TOTAL_TOKENS, REQUEST_SECONDS
+from unrolled.server.limits import MAX_LANES, MAX_LOGPROB_TOKENS, MAX_TOTAL_TOKENS, REQUEST_SECONDS
 from unrolled.server.prompt_scores import prompt_tokens
 from unrolled.server.requests import CompletionRequest, clamps_of, read_json
 from unrolled.server.services import Services
@@ -256,9 +256,9 @@ async def _collect_lane(lane: Lane) -> Piece:
 
 
 async def _frames(completion: Completion, services: Services) -> AsyncIterator[bytes]:
-    """Yield the frames of a stream: for each choice at most 30 a second, each with all text since the last."""
+    """Yield the frames of a stream: of each choice at most 30 a second, fewer of many; each has all text since the last."""
     frames: asyncio.Queue[bytes | None] = asyncio.Queue(len(completion.choices))
-    tasks = [asyncio.create_task(_lane_frames(completion, choice, frames)) for choice in completion.choices]
+    tasks = [asyncio.create_task(_lane_frames(completion, choice, frames, services)) for choice in completion.choices]
     try:
         for _ in tasks:
             while (frame := await frames.get()) is not None:
@@ -273,7 +273,7 @@ async def _frames(completion: Completion, services: Services) -> AsyncIterator[b
             task.cancel()
 
 
-async def _lane_frames(completion: Completion, choice: Choice, frames: asyncio.Queue[bytes | None]) -> None:
+async def _lane_frames(completion: Completion, choice: Choice, frames: asyncio.Queue[bytes | None], services: Services) -> None:
     with_logprobs, is_first, loop = completion.filters.guesses is not None, True, asyncio.get_running_loop()
     wants_usage = completion.request.stream_options is not None and completion.request.stream_options.include_usage
     while True:
@@ -286,5 +286,5 @@ async def _lane_frames(completion: Completion, choice: Choice, frames: asyncio.Q
         is_first = False
         if piece.finish_reason:
             break
-        await asyncio.sleep(max(0.0, sent + FRAME_SECONDS - loop.time()))
+        await asyncio.sleep(max(0.0, sent + services.frame_seconds - loop.time()))
     await frames.put(None)

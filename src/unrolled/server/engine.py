@@ -28,6 +28,9 @@ BLOCK_SECONDS = 0.010
 MIN_BLOCK_STEPS, MAX_BLOCK_STEPS = 8, 64
 """With fewer, what Python does for each row and block would take longer than the steps, on a machine that is busy elsewhere."""
 
+MIN_PIECE_STEPS = 16
+"""Steps of a piece of prompts that are read together: what Python does for a piece takes as long as some of them."""
+
 READ_SECONDS = 0.004
 """Time in which prompts are read between two blocks."""
 
@@ -47,6 +50,11 @@ class Job:
 
     def __post_init__(self) -> None:
         self.tail = self.sampler.tail_length(len(self.ids))
+
+    @property
+    def num_unread(self) -> int:
+        """Ids that are read before the samples begin."""
+        return len(self.ids) - self.tail
 
 
 @dataclass
@@ -169,31 +177,46 @@ class Engine:
         """Read prompts in turns, piece by piece, for a short time; one piece at least."""
         deadline = time.perf_counter() + READ_SECONDS
         while self._reading:
-            job = self._reading.popleft()
+            jobs = self._next_to_read()
             try:
-                is_read = self._read_piece(job)
+                self._read_piece(jobs)
             except Exception:
-                logger.exception("a prompt could not be read")
-                self._fail(job.lanes)
+                logger.exception("prompts could not be read")
+                self._fail([lane for job in jobs for lane in job.lanes])
                 continue
-            if not is_read:
-                self._reading.append(job)
+            self._reading.extend(job for job in jobs if job.num_unread)
+            self._begin([job for job in jobs if not job.num_unread])
             if time.perf_counter() > deadline:
                 break
 
-    def _read_piece(self, job: Job) -> bool:
-        """Read a piece of a prompt; return whether its samples have begun."""
-        size = min(len(job.ids) - job.tail, job.sampler.piece_tokens)
-        if size:
-            piece, job.ids = job.ids[:size], job.ids[size:]
-            job.state = job.sampler.read_piece(job.state, piece, job.lanes[0].filters)
-            self.counts.prompt_tokens += size
-            return False
-        job.sampler.start(job.lanes, job.state, job.ids)
-        key = (id(job.sampler), job.lanes[0].filters)
-        _, lanes = self._groups.get(key, (job.sampler, []))
-        self._groups[key] = (job.sampler, lanes + job.lanes)
-        return True
+    def _next_to_read(self) -> list[Job]:
+        """Take out the first prompt, and those that can be read in one call with it."""
+        sampler, filters = self._reading[0].sampler, self._reading[0].lanes[0].filters
+        alike = [job for job in self._reading if job.sampler is sampler and job.lanes[0].filters.clamps == filters.clamps]
+        taken = alike[: sampler.max_rows]
+        self._reading = deque(job for job in self._reading if job not in taken)
+        return taken
+
+    def _read_piece(self, jobs: list[Job]) -> None:
+        """Read a piece of prompts, as long as the shortest of them at most."""
+        unread = [job for job in jobs if job.num_unread]
+        if not unread:
+            return
+        sampler = unread[0].sampler
+        size = min(max(MIN_PIECE_STEPS, sampler.piece_tokens // len(unread)), *(job.num_unread for job in unread))
+        pieces = np.stack([job.ids[:size] for job in unread], axis=1)
+        states = sampler.read_pieces([job.state for job in unread], pieces, unread[0].lanes[0].filters)
+        for job, state in zip(unread, states, strict=True):
+            job.state, job.ids = state, job.ids[size:]
+        self.counts.prompt_tokens += pieces.size
+
+    def _begin(self, jobs: list[Job]) -> None:
+        """Let the samples of prompts that are read begin."""
+        for job in jobs:
+            job.sampler.start(job.lanes, job.state, job.ids)
+            key = (id(job.sampler), job.lanes[0].filters)
+            _, lanes = self._groups.get(key, (job.sampler, []))
+            self._groups[key] = (job.sampler, lanes + job.lanes)
 
     def _draw_blocks(self) -> bool:
         """Draw a block for each group; return whether there was anything to draw."""

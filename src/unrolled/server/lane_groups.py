@@ -43,26 +43,30 @@ def take_row(state: State, row: int) -> RowState:
 
 
 class NativeReader:
-    """Reads prompts with the native decoder, one at a time."""
+    """Reads up to `max_rows` prompts together with the native decoder."""
 
     piece_tokens = 512
-    """Tokens of a prompt that are read before other samples have their turn."""
+    """Tokens of all prompts that are read before samples have their turn."""
 
-    def __init__(self, network: TextNetwork, precision: Precision) -> None:
-        self._decoder = NativeDecoder(network, 1, precision)
+    def __init__(self, network: TextNetwork, precision: Precision, max_rows: int = 1) -> None:
+        self.max_rows = max_rows
+        self._decoder = NativeDecoder(network, max_rows, precision)
 
-    def read_piece(self, state: RowState, ids: npt.NDArray[np.int64], filters: Filters) -> RowState:
-        """Read some ids of a prompt `(T,)` from a state; return the state after them."""
-        self._decoder.state = stack_rows([state])
-        self._decoder.read(ids[:, None])
-        return take_row(self._decoder.state, 0)
+    def read_pieces(self, states: list[RowState], ids: npt.NDArray[np.int64], filters: Filters) -> list[RowState]:
+        """Read some ids of B prompts `(T, B)`, each from its state; return the states after them."""
+        rows = len(states)
+        self._decoder.threads = self._decoder.threads_for(rows)
+        self._decoder.state = stack_rows(states)
+        self._decoder.read(ids)
+        state = self._decoder.first_states(rows)
+        return [take_row(state, row) for row in range(rows)]
 
 
 class NativeSampler(NativeReader):
     """The native decoder of a model, shared by its groups; each puts its samples into the rows when it is its turn."""
 
     def __init__(self, network: TextNetwork, precision: Precision, token_strings: list[str]) -> None:
-        super().__init__(network, precision)
+        super().__init__(network, precision, MAX_LANES)
         self.token_strings = token_strings
         self._batch = NativeDecoder(network, MAX_LANES, precision)
         self._rows: list[Lane] = []
@@ -113,6 +117,7 @@ class ReferenceSampler:
     """
 
     piece_tokens = 64
+    max_rows = 1
 
     def __init__(self, network: TextNetwork, token_strings: list[str]) -> None:
         self.network, self.token_strings = network, token_strings
@@ -125,11 +130,11 @@ class ReferenceSampler:
             self._models[filters.clamps] = NumpyModel(self.network, filters.clamps)
         return self._models[filters.clamps]
 
-    def read_piece(self, state: RowState, ids: npt.NDArray[np.int64], filters: Filters) -> RowState:
-        """Read some ids of a prompt `(T,)` from a state; return the state after them."""
+    def read_pieces(self, states: list[RowState], ids: npt.NDArray[np.int64], filters: Filters) -> list[RowState]:
+        """Read some ids of one prompt `(T, 1)` from its state; return the state after them."""
         model = self._model(filters)
         with model.inference():
-            return take_row(model.unroll(ids[:, None], stack_rows([state]))[1], 0)
+            return [take_row(model.unroll(ids, stack_rows(states))[1], 0)]
 
     def tail_length(self, length: int) -> int:
         """Return with how many of the last ids of a prompt of `length` ids the samples begin; those before are read first.

@@ -30,6 +30,7 @@ class _Record(msgspec.Struct, gc=False):
     lr: float | None = None
     seconds: float | None = None
     epochs: float | None = None
+    nats: dict[str, float] | None = None
 
 
 _decoder = msgspec.json.Decoder(_Record)
@@ -59,6 +60,8 @@ class RunLog:
         self._slow = {name: array("d") for name in SLOW_COLUMNS}
         self._validation = array("d")
         self._last_validation_seconds = math.nan
+        self.baseline_nats: dict[str, float] = {}
+        """Losses of simple models, which were measured before the training, by name."""
 
     def update(self) -> int:
         """Read what was added to the log; return its number of records. A log that was cut is read again."""
@@ -89,6 +92,8 @@ class RunLog:
             column.extend([_number(getattr(record, name)) for record in sampled])
         if len(training) < len(records):
             for record in records:
+                if record.nats is not None:
+                    self.baseline_nats = {name: nats for name, nats in record.nats.items() if math.isfinite(nats)}
                 if record.val_nats is not None:
                     self._validation.extend((record.step, record.val_nats))
                     self._last_validation_seconds = _number(record.seconds)

@@ -151,13 +151,14 @@ class RunFacts:
         return max((int(name[5:]) for name in names if name.startswith("step-") and name[5:].isdecimal()), default=-1)
 
     def _baselines(self, header: dict[str, Any] | None, scale: float) -> dict[str, float]:
-        """Return the losses of simple models, as far as they are known without reading the text again."""
+        """Return the losses of simple models: those of the log, and of the uniform distribution over the tokens of a text."""
+        measured = {name: nats * scale for name, nats in self.log.baseline_nats.items()}
         tokenizer = (header or {}).get("tokenizer")
         if self.is_table or not isinstance(tokenizer, dict):
-            return {}
+            return measured
         tokens = tokenizer.get("tokens")
         size = len(tokens) if isinstance(tokens, str) else TOKENS_OF_BYTES
-        return {"uniform": math.log(max(1, size)) * scale}
+        return {"uniform": math.log(max(1, size)) * scale, **measured}
 
     def _time_of(self, name: str) -> float | None:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from unrolled.server.catalog import Catalog
 from unrolled.server.engine import Engine
 from unrolled.server.lanes import Lane
+from unrolled.server.limits import FRAME_SECONDS, MAX_FRAMES_PER_SECOND
 from unrolled.server.runs import RunList
 from unrolled.server.states import StateStore
 from unrolled.server.table_process import TableWorker
@@ -42,6 +43,11 @@ class Services:
     num_event_streams: int = 0
     num_requests: int = 0
     started: float = field(default_factory=time.time)
+
+    @property
+    def frame_seconds(self) -> float:
+        """Shortest time between two frames of a stream, by the number of samples that are drawn."""
+        return max(FRAME_SECONDS, self.engine.num_lanes / MAX_FRAMES_PER_SECOND)
 
     def count_request(self) -> None:
         """Count a completion."""

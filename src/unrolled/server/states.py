@@ -96,7 +96,8 @@ def read_text(model: LoadedModel, state: RowState, ids: npt.NDArray[np.int64], c
     filters = Filters(clamps=clamps)
     reader = model.sampler(filters) if clamps else model.reader()
     for start in range(0, len(ids) - 1, MAX_HEADER_BYTES):
-        state = reader.read_piece(state, ids[start : min(start + MAX_HEADER_BYTES, len(ids) - 1)], filters)
+        piece = ids[start : min(start + MAX_HEADER_BYTES, len(ids) - 1), None]
+        state = reader.read_pieces([state], piece, filters)[0]
     return StoredState(
         model.entry.id, model.fingerprint, [(h.copy(), None if c is None else c.copy()) for h, c in state], int(ids[-1])
     )

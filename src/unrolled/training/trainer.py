@@ -112,6 +112,7 @@ class Trainer:
                 if self._last_save_step < 0:
                     self.state.cursor = self.batches.cursor
                     self.save()
+                self._log_baselines()
                 self._evaluate_if_due(stop)
                 while True:
                     try:
@@ -121,6 +122,13 @@ class Trainer:
             except Interrupted:
                 self.save()
                 return self._stop_signal
+
+    def _log_baselines(self) -> None:
+        """Record the losses of simple models, for charts, before anything else."""
+        if self.state.used.steps or not self.process_group.is_main or any(self.run.metrics.read()):
+            return
+        if losses := self.task.baseline_losses(self.run_options.eval_tokens):
+            self.run.metrics.append({"event": "baselines", "step": 0, "seconds": 0.0, "nats": losses})
 
     def _train_steps(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> int | None:
         """Train until the budget or the patience is used and return None, or until `stop_after` and return 0."""

@@ -54,6 +54,13 @@ class TrainingTask(Protocol):
         """Return whether the bits of the weights depend on the number of threads."""
         ...
 
+    def baseline_losses(self, limit: int) -> dict[str, float]:
+        """Return the losses of simple models on at most `limit` validation tokens or rows, by name, in the unit of `evaluate`.
+
+        They are shown next to the loss of the training, so only those that are known within a second are here.
+        """
+        ...
+
     def build_model(self, request: TrainRequest) -> Network:
         """Return a new model with random weights."""
         ...

@@ -274,6 +274,17 @@ class TableTask:
         """Return whether the bits of the weights depend on the number of threads: torch's products around the layers do."""
         return machine.device.type == "cpu"
 
+    def baseline_losses(self, limit: int) -> dict[str, float]:
+        """Return the loss of the frequencies of the labels, for a target with one label per row."""
+        target = self.spec.target
+        if self.validation is None or target.kind != "label":
+            return {}
+        rows, train_rows = self.validation_rows[:limit].tolist(), self.train_rows[:MAX_BASELINE_ROWS].tolist()
+        true_ids = np.concatenate([self.validation.target[row] for row in rows])
+        train_ids = np.concatenate([self.dataset.target[row] for row in train_rows])
+        counts = np.bincount(train_ids, minlength=target.size) + 1
+        return {"label frequencies": float(-np.log(counts / counts.sum())[true_ids].mean())}
+
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
         """Draw a new network; of one that starts from a base, the reader has its weights."""
         model = EncoderDecoder(self.spec.dims, request.model, request.pair)

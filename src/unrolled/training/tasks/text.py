@@ -10,6 +10,7 @@ import os
 import shlex
 from typing import Any
 
+import numpy as np
 import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TextModelFile
@@ -18,6 +19,7 @@ from unrolled.display import plural
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.evaluation.ngram import loss_by_order
 from unrolled.generation.sampling import generate
 from unrolled.generation.torch_model import sampling_precision
 from unrolled.network_shapes import embedding_dim
@@ -48,6 +50,9 @@ SAMPLE_DOCUMENTS = 8
 
 FINAL_EVAL_TOKENS = 262144
 """Tokens of each held-out split on which the saved model is evaluated; of a longer one, pieces spread evenly over it."""
+
+BASELINE_ORDERS, BASELINE_TOKENS = (1, 5), 500_000
+"""n-gram models that are measured before a training, and the tokens that they are counted in at most: half a second."""
 
 DOCUMENT_NOUNS = {"line": "line", "blank-line": "part", "file": "file", "cell": "cell"}
 
@@ -160,6 +165,14 @@ class TextTask:
     def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
         """Return whether the bits of the weights depend on the number of threads."""
         return machine.device.type == "cpu" and (kernels != "native" or native.depends_on_threads(machine.dtype))
+
+    def baseline_losses(self, limit: int) -> dict[str, float]:
+        """Return the losses of the frequencies of the tokens and of an n-gram model, of the end of a long training split."""
+        if self.validation is None:
+            return {}
+        train, held_out = np.asarray(self.train[-BASELINE_TOKENS:]), np.asarray(self.validation[:limit])
+        losses = loss_by_order(train, held_out, self.corpus.tokenizer.vocab_size, BASELINE_ORDERS)
+        return {f"{order}-gram": nats * self.tokens_per_character for order, nats in losses}
 
     def build_model(self, request: TrainRequest) -> RecurrentLM:
         """Return a network with random weights, or those of the base."""
