@@ -12,12 +12,12 @@ import unrolled
 from support.cli import Cli
 from support.tables import many_to_one, write_csv
 from unrolled.checkpoints.model_file import TableModelFile, load_model, save_model
-from unrolled.evaluation.calibration import set_answer_scales
+from unrolled.evaluation.calibration import _best_share, set_answer_scales
 from unrolled.evaluation.predictor import Predictor
 from unrolled.interpret.occlusion import occlude
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
-from unrolled.nn.ngram_classifier import SCALE, NgramClassifier
+from unrolled.nn.ngram_classifier import DEFAULT_SHARE, SCALE, SHARES, NgramClassifier
 from unrolled.options import ModelOptions, PairOptions, PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.label_columns import LabelColumn
@@ -106,7 +106,7 @@ def test_it_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cl
     assert "ngram_buckets" not in json.dumps(model_file.metadata()["spec"]), "the file is one of before"
     write_csv(Path("words.csv"), [{"a": "one", "b": "two three"}, {"a": "two", "b": "three four"}] * 9)
     refused = cli("train", "words.csv", "--source", "a:text", "--target", "b:text", "--no-ngrams", "--steps", "1").err
-    assert "--no-ngrams is for a source of one text and a target of one label" in refused
+    assert "--ngrams is for a source of one text and a target of one label" in refused
 
 
 def test_a_resume_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +128,18 @@ def text_model(buckets: int = 1024) -> TableModelFile:
     return TableModelFile(EncoderDecoder(spec.dims, ModelOptions(hidden=8, layers=1), PairOptions()).eval(), spec)
 
 
-def test_the_share_is_chosen_on_held_out_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    trained = train("run", steps=200).model
-    assert trained.ngrams is not None
-    assert float(trained.ngrams.share) > 0, "colours are words: the n-grams know them at once"
-    set_answer_scales(trained, 1.5, 0.0)
-    assert (float(trained.temperature), float(trained.ngrams.share)) == (1.5, 0.0)
+@pytest.mark.parametrize(("rows", "quality", "expected"), [(200, 1.0, SHARES[-1]), (200, -1.0, 0.0), (49, -1.0, DEFAULT_SHARE)])
+def test_the_share_is_chosen_on_held_out_rows(rows: int, quality: float, expected: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(2, (rows,), generator=generator)
+    right = torch.nn.functional.one_hot(targets, 2).float()
+    noise = torch.randn(rows, 2, generator=generator)
+    recurrent, ngrams = (noise, right) if quality > 0 else (right + 0.1 * noise, -right)
+    assert _best_share(recurrent, ngrams, targets, None) == expected
+    model = text_model().model
+    set_answer_scales(model, 1.5, 0.25)
+    assert model.ngrams is not None
+    assert (float(model.temperature), float(model.ngrams.share)) == (1.5, 0.25)
 
 
 def test_explained_parts_count_the_ngrams_that_go() -> None:
