@@ -55,7 +55,8 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning", "callbacks", "tasks", "resume",
+        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning", "table_base",
+        "callbacks", "tasks", "resume",
         "automatic_base", "trainer", "launch",
     ],
     "views": [

@@ -36,6 +36,6 @@ class NgramClassifier(nn.Module):
 
     def forward(self, ngrams: Tensor) -> Tensor:
         """Return logits `(1, B, V)` for `ngrams` `(K, B)`: rows of the table, padded with its last one."""
-        counts = (ngrams != self.embedding.padding_idx).sum(0).clamp_min(1)
+        counts = ngrams.ne(self.embedding.num_embeddings - 1).sum(0).clamp_min(1)
         sums = cast(Tensor, self.embedding(ngrams)).sum(0)
-        return (sums * (SCALE * counts.rsqrt()).unsqueeze(-1) + self.bias)[None]
+        return cast(Tensor, sums * (SCALE * counts.rsqrt()).unsqueeze(-1) + self.bias)[None]

@@ -116,8 +116,8 @@ class TableSpec:
             self.mode, source.tensor_kind, source.size, source.shape,
             target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
             tuple(SourceDims.of(column, column.name in self.aligned) for column in self.others), self.is_stream,
-            *((target.loss, target.quantiles) if isinstance(target, NumbersColumn) else ()),
-            ngram_buckets=source.ngram_buckets if self.labels_one_text else 0,
+            *((target.loss, target.quantiles) if isinstance(target, NumbersColumn) else ("mse", ())),
+            source.ngram_buckets if self.labels_one_text else 0,
         )  # fmt: skip
 
     @property

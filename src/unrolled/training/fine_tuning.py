@@ -98,7 +98,7 @@ def adopt_reader(request: TrainRequest, base: TextModelFile) -> TrainRequest:
         )
     _require_same(request, "tokens", base.tokenizer.kind, request.data.tokens, f"{name} has {base.tokenizer.kind}")
     if not base.tokenizer.reads_bytes:
-        normal = base.tokenizer.normalization
+        normal: Any = base.tokenizer.normalization
         _require_same(request, "normalize", normal, request.data.normalize, f"{name} has {normal}")
         request = dataclasses.replace(request, data=dataclasses.replace(request.data, normalize=normal))
     _require_same(request, "bidirectional", False, request.pair.bidirectional, f"{name} reads forward only")

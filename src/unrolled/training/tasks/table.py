@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from unrolled.checkpoints.model_file import ModelFile, TableModelFile, TextModelFile
+from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.display import one_line, plural
 from unrolled.errors import UsageError
-from unrolled.evaluation.calibration import best_threshold, fit_temperature, mean_loss, mean_loss_with_error
-from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
+from unrolled.evaluation.calibration import fit_temperature, mean_loss, mean_loss_with_error
+from unrolled.evaluation.predictor import Prediction, Predictor, choose_threshold, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.kernels.select import set_kernel
@@ -33,11 +33,11 @@ from unrolled.tables.source_columns import source_text
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table
 from unrolled.tables.table_format import FIRST_ROW
-from unrolled.tables.text_column import TextColumn
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
-from unrolled.training.fine_tuning import load_base, require_common_tokens
-from unrolled.training.grown_model import grow_tokenizer, load_reader
+from unrolled.training.fine_tuning import load_base
+from unrolled.training.grown_model import load_reader
+from unrolled.training.table_base import read_as_base
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.tasks.request_table import cells_of, open_request_table, resolve_columns
@@ -111,7 +111,7 @@ class TableTask:
             mode = f"forecast of {plural(known.horizon, 'step')}" if known.horizon else known.mode.name
             spec, message = known, f"{known.source.describe()} -> {known.target.describe()}: {mode}"
         if self.base is not None:
-            spec = self._read_as_base(spec, request, self.base)
+            spec = read_as_base(spec, source, self.table, request, self.base)
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
         check_table_training(request, spec.dims, spec.target.is_calibrated, spec.labels_one_text)
         if spec.labels_one_text and request.pair.ngrams:
@@ -122,34 +122,6 @@ class TableTask:
             if series_note is not None:
                 logger.warning(series_note)
         return spec
-
-    def _read_as_base(self, spec: TableSpec, request: TrainRequest, base: TextModelFile) -> TableSpec:
-        """Return the columns with the text as a base model reads it: its tokens, and the characters that are new."""
-        name, column = request.training.init_from, spec.source
-        if not isinstance(column, TextColumn) or spec.others:
-            raise UsageError(f"--from {name} reads one text, and the source is {spec.columns_text}: leave it out.")
-        kind = base.tokenizer.kind
-        if parse_column(resolve_columns(request, self.table)[0], "source")[1] not in (None, "text", kind):
-            raise UsageError(f"--from {name} has {kind}, and the source is {column.describe()}: name it {column.name}:{kind}.")
-        cells = (source for _, (source, target) in spec.iter_cells(self.table) if not spec.has_missing(source, target))
-        form = request.data.normalize if kind == "characters" else "none"
-        text = TextColumn.fit(column.name, cells, {"tokens": kind, "normalize": form})
-        require_common_tokens(name, base.tokenizer, text.tokenizer)
-        grown = TextColumn(column.name, grow_tokenizer(base.tokenizer, text.tokenizer, request.training.shrink_vocabulary))
-        grown.normalization, grown.keeps_na = text.normalization, column.keeps_na
-        if (
-            num_new := grown.size
-            - 1
-            - sum(token in base.tokenizer.token_strings() for token in grown.tokenizer.token_strings())
-        ):
-            logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {name} does not know")
-        grown_spec = replace(spec, source=grown)
-        if grown_spec.mode.output == "aligned":
-            raise UsageError(
-                f"--from {name} is for a target of the whole text, and '{spec.target.name}' has one for every step."
-            )
-        logger.info(f"'{column.name}' is read from {name} on: {grown.describe()}")
-        return grown_spec
 
     def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
@@ -369,14 +341,9 @@ class TableTask:
             return ""
         cells = self.validation_cells[:FINAL_EVAL_ROWS]
         _, predictions = self._predict(model, machine, cells, PredictOptions())
-        rows = [
-            (float(prediction.probabilities[1]), int(self.spec.target.encode(target)[0]) == 1)
-            for prediction, (_, target) in zip(predictions, cells, strict=True)
-            if prediction.probabilities is not None
-        ]
-        if len({is_second for _, is_second in rows}) < 2:
+        threshold = choose_threshold(self.spec, cells, predictions)
+        if threshold is None:
             return " No threshold was chosen, since the validation rows have one label only."
-        threshold = best_threshold(np.array([prob for prob, _ in rows]), np.array([is_second for _, is_second in rows]))
         self.spec = replace(self.spec, threshold=threshold)
         return f" '{labels[1]}' is predicted from a probability of {threshold:.3g} on, chosen on the validation rows."
 
