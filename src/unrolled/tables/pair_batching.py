@@ -21,6 +21,7 @@ from unrolled.display import agree
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, is_empty
 from unrolled.tables.column import Column
+from unrolled.tables.ngrams import choose_buckets, count_ngrams
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.row_tally import UnreadableRows, imputed_messages, left_out_messages
 from unrolled.tables.source_columns import EncodedSource
@@ -211,6 +212,11 @@ class PairDataset:
         weights = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
         balanced: Array = weights.astype(np.float32)
         return balanced
+
+    def fit_ngrams(self, rows: npt.NDArray[np.int64]) -> None:
+        """Choose the size of a classifier of n-grams, if there is one, by how many different ones the rows `rows` have."""
+        if (ngrams := self.ngrams) is not None:
+            self.spec.source.ngram_buckets = choose_buckets(count_ngrams(ngrams[row] for row in rows.tolist()))
 
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""

@@ -18,15 +18,17 @@ from unrolled.training.grown_model import grow_tokenizer
 logger = logging.getLogger(__name__)
 
 
-def read_as_base(spec: TableSpec, source: str, table: Table, request: TrainRequest, base: TextModelFile) -> TableSpec:
+def read_as_base(spec: TableSpec, source: str, table: Table, request: TrainRequest, base: TextModelFile | None) -> TableSpec:
     """Return the columns of a table with the text as a base model reads it: its tokens, and the characters that are new.
 
-    `source` is the column as it was named, NAME or NAME:KIND.
+    `source` is the column as it was named, NAME or NAME:KIND. Without a base, the columns stay as they are.
 
     Raises:
         UsageError: The source is not one text in the tokens of the base, or the target has a label for every step.
         DataError: The base knows no character of the text.
     """
+    if base is None:
+        return spec
     name, column, kind = request.training.init_from, spec.source, base.tokenizer.kind
     if not isinstance(column, TextColumn) or spec.others:
         raise UsageError(f"--from {name} reads one text, and the source is {spec.columns_text}: leave it out.")

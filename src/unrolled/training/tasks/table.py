@@ -24,7 +24,7 @@ from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Array, Cell, display_text
 from unrolled.tables.column import MAX_BASELINE_ROWS
 from unrolled.tables.metric_report import MetricReport
-from unrolled.tables.ngrams import MAX_BUCKETS, choose_buckets, count_ngrams
+from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_series
@@ -93,9 +93,7 @@ class TableTask:
         encoded = (self.dataset.source, *self.dataset.others, self.dataset.target)
         for column, arrays in zip((*spec.sources, spec.target), encoded, strict=True):
             column.fit_training(np.asarray(arrays[row]) for row in self.train_rows.tolist())
-        ngrams = self.dataset.ngrams
-        if ngrams is not None:
-            spec.source.ngram_buckets = choose_buckets(count_ngrams(ngrams[row] for row in self.train_rows.tolist()))
+        self.dataset.fit_ngrams(self.train_rows)
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
         """Return what the baselines know of the training rows."""
@@ -110,8 +108,7 @@ class TableTask:
         else:
             mode = f"forecast of {plural(known.horizon, 'step')}" if known.horizon else known.mode.name
             spec, message = known, f"{known.source.describe()} -> {known.target.describe()}: {mode}"
-        if self.base is not None:
-            spec = read_as_base(spec, source, self.table, request, self.base)
+        spec = read_as_base(spec, source, self.table, request, self.base)
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
         check_table_training(request, spec.dims, spec.target.is_calibrated, spec.labels_one_text)
         if spec.labels_one_text and request.pair.ngrams:
@@ -197,12 +194,10 @@ class TableTask:
         source_steps = sum(int(arrays.lengths[self.train_rows].sum()) for arrays in (self.dataset.source, *self.dataset.others))
         targets = self.batches(request.training).tokens_per_epoch
         stats = TableStats(len(self.train_rows), source_steps, targets, isinstance(self.spec.source.tokenizer, WordTokenizer))
-        shape = self.spec.dims
         request, message = choose_table_options(
-            request, shape, stats, lambda candidate: self.throughput(candidate, machine), self._count_parameters
+            request, self.spec.dims, stats, lambda candidate: self.throughput(candidate, machine), self._count_parameters
         )
-        if message:
-            logger.info(message)
+        logger.info(message)
         return request
 
     def _count_parameters(self, request: TrainRequest) -> int:
