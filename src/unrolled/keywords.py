@@ -103,6 +103,7 @@ class PairKwargs(TypedDict, total=False):
     image_as: Literal["whole", "columns", "rows", "pixels"]
     image_encoder: Literal["cnn", "mlp"]
     balance: bool
+    ngrams: bool
     label_smoothing: float
 
 

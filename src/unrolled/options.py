@@ -166,6 +166,7 @@ class PairOptions:
     balance: bool = option(
         False, "Weight labels in training so that rare ones count as much as others; of two labels, choose the threshold."
     )
+    ngrams: bool = option(True, "One text to one label: add a linear classifier of hashed words, pairs and character n-grams.")
     label_smoothing: float = option(
         0.0, "Probability taken from the target and spread over all classes, in training.", ge=0, lt=1, by_recipe=True
     )
@@ -178,7 +179,7 @@ class TrainingOptions:
     init_from: str | None = option(
         None,
         "Start from the weights of a model of texts: builtin:english, a run, or a model file; none: from random weights "
-        "(default: builtin:english for a small text that it reads well).",
+        "(default: builtin:english for a small text that it reads well; for a table, none).",
         old_names=("from",),
         reads=True,
     )

@@ -25,16 +25,17 @@ ORDER = {
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
-        "cell_values", "currency", "ragged", "word_tokenizer", "metric_report", "entities", "metrics", "series_metrics",
-        "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column", "numeric_columns",
+        "cell_values", "currency", "ragged", "ngrams", "word_tokenizer", "metric_report", "entities", "metrics",
+        "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
+        "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files", "delimited_files",
         "conll_files", "arff_files", "labelled_files", "table_files", "frames", "series", "source_columns", "long_table",
         "spec", "series_spec", "column_text",
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
-        "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "number_loss", "attention", "encoder", "decoder",
-        "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "stateful_cells", "kernels",
+        "unit_clamp", "cells", "stack", "clamp", "recorder", "loss", "number_loss", "ngram_classifier", "attention", "encoder",
+        "decoder", "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "stateful_cells", "kernels",
     ],
     "checkpoints": [
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
@@ -57,7 +58,8 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning", "callbacks", "tasks", "resume",
+        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning", "table_base",
+        "callbacks", "tasks", "resume",
         "automatic_base", "trainer", "launch",
     ],
     "views": [

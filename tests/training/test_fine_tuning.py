@@ -150,7 +150,7 @@ def test_what_is_no_base_is_refused(book: Path, tmp_path: Path) -> None:
     table = unrolled.train_table("words.csv", "word", "label", steps=1, hidden=8, out="table", progress=False)
     with pytest.raises(UsageError, match="is a model of a table, and one of texts is expected"):
         unrolled.train(book, init_from=str(table.path), **SETTINGS)
-    with pytest.raises(UsageError, match="--from is for texts"):
+    with pytest.raises(UsageError, match="is a model of a table, and one of texts is expected"):
         unrolled.train_table("words.csv", "word", "label", init_from=str(table.path), progress=False)
 
 

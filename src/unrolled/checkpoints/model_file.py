@@ -136,7 +136,15 @@ def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: Model
     """Raise `ValueError` before anything is built that could be larger than the file it comes from."""
     num_weights = sum(tensor.numel() for tensor in tensors.values())
     sizes = [size for other in shape.others for size in (other.size, math.prod(other.image_shape or (0,)))]
-    largest = max(1, shape.source_size, shape.target_size, math.prod(shape.image_shape or (0,)), shape.target_length, *sizes)
+    largest = max(
+        1,
+        shape.ngram_buckets,
+        shape.source_size,
+        shape.target_size,
+        math.prod(shape.image_shape or (0,)),
+        shape.target_length,
+        *sizes,
+    )
     is_width_valid = tensors["encoder.norm.weight"].numel() == options.hidden and options.hidden**2 <= max(num_weights, 1 << 24)
     if not is_width_valid or options.layers > len(tensors) or largest > max(num_weights, 1 << 24):
         raise ValueError("the weights are not those of its options")

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from unrolled.evaluation.language_model import Evaluation, ratio_standard_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.nn.ngram_classifier import DEFAULT_SHARE, SHARES
 from unrolled.tables.pair_batching import PairDataset, bucket_by_length
 from unrolled.tables.series_rows import SeriesRows
 from unrolled.text.batching import IGNORE_INDEX
@@ -28,6 +29,9 @@ MAX_BATCH_ROWS, MAX_BATCH_STEPS = 256, 1 << 14
 
 TEMPERATURES = tuple(round(1.1**power, 4) for power in range(-8, 17))
 """Temperatures tried: 0.47 to 4.6 in steps of 10%; the loss is flat around the best."""
+
+MIN_SHARE_ROWS, MAX_SHARE_ROWS = 50, 2048
+"""The weight of the classifier of n-grams is chosen on at most so many rows, spread evenly over all, and at least so many."""
 
 RowIndices = npt.NDArray[np.int64]
 Check = Callable[[], None]
@@ -79,26 +83,56 @@ def fit_temperature(
 ) -> float:
     """Set the model's temperature to the one with the lowest loss on the rows `row_indices`, and return that mean loss.
 
+    The weight of a classifier of n-grams next to the recurrent layers is chosen in the same way.
+
     Accuracy keeps improving after the model has become overconfident. Without this, the validation loss would select the
     model of an early step.
     """
-    with torch.inference_mode(False):
-        model.temperature.fill_(1.0)
-    logits_parts, target_parts, weights = [], [], None
+    set_answer_scales(model, 1.0, 0.0)
+    logits_parts, ngram_parts, target_parts, weights = [], [], [], None
     for tensors in _batches(model, dataset, row_indices, machine, check):
         with machine.autocast():
             batch_logits = model.logits(tensors)
+            ngram_logits = batch_logits[:0] if model.ngrams is None else model.ngrams(tensors["ngrams"])
         is_target = tensors["target"] != IGNORE_INDEX
         weights = tensors["label_weights"].cpu() if "label_weights" in tensors else None
         logits_parts.append(batch_logits[is_target].float().cpu())
+        ngram_parts.append(ngram_logits.flatten(0, -2).float().cpu())
         target_parts.append(tensors["target"][is_target].cpu())
-    logits, targets = torch.cat(logits_parts), torch.cat(target_parts)
+    logits, ngram_logits, targets = torch.cat(logits_parts), torch.cat(ngram_parts), torch.cat(target_parts)
     if len(targets) == 0:
         return 0.0
-    best = min(TEMPERATURES, key=lambda temperature: _loss(logits, targets, temperature, weights))
-    with torch.inference_mode(False):
-        model.temperature.fill_(best)
+    share = 0.0 if model.ngrams is None else _best_share(logits, ngram_logits, targets, weights)
+    logits = logits + share * ngram_logits if share else logits
+    best = _best_temperature(logits, targets, weights)
+    set_answer_scales(model, best, share)
     return _loss(logits, targets, best, weights)
+
+
+def set_answer_scales(model: EncoderDecoder, temperature: float, share: float) -> None:
+    """Set the temperature of a model, and the weight of its classifier of n-grams if it has one."""
+    with torch.inference_mode(False):
+        model.temperature.fill_(temperature)
+        if model.ngrams is not None:
+            model.ngrams.share.fill_(share)
+
+
+def _best_temperature(logits: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+    return min(TEMPERATURES, key=lambda temperature: _loss(logits, targets, temperature, weights))
+
+
+def _best_share(logits: Tensor, ngram_logits: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+    """Return the weight of the n-grams' logits with the lowest loss, at the best temperature of each, on some of the rows."""
+    if len(targets) < MIN_SHARE_ROWS:
+        return DEFAULT_SHARE
+    some = slice(None, None, -(-len(targets) // MAX_SHARE_ROWS))
+    logits, ngram_logits, targets = logits[some], ngram_logits[some], targets[some]
+
+    def loss(share: float) -> float:
+        mixed = logits + share * ngram_logits
+        return _loss(mixed, targets, _best_temperature(mixed, targets, weights), weights)
+
+    return min(SHARES, key=loss)
 
 
 def _loss(logits: Tensor, targets: Tensor, temperature: float, weights: Tensor | None) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unrolled.display import Displayed, plural
 from unrolled.errors import DataError, UsageError
+from unrolled.evaluation.calibration import best_threshold
 from unrolled.evaluation.number_predictions import forecast, step_predictions
 from unrolled.generation.beam_search import Hypothesis, attention_weights, beam_search, sample_sequences
 from unrolled.nn.device import DeviceConfig
@@ -304,6 +305,21 @@ def _known_steps(
         quantiles = None if prediction.quantiles is None else prediction.quantiles[:, steps]
         rows.append((source, truth, replace(prediction, values=prediction.values[steps], quantiles=quantiles)))
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+
+def choose_threshold(spec: TableSpec, cells: Sequence[tuple[Cell, Cell]], predictions: Sequence[Prediction]) -> float | None:
+    """Return the probability from which the second of two labels is predicted, chosen on rows and their predictions.
+
+    Returns None if the rows have one label only.
+    """
+    rows = [
+        (float(prediction.probabilities[1]), int(spec.target.encode(target)[0]) == 1)
+        for prediction, (_, target) in zip(predictions, cells, strict=True)
+        if prediction.probabilities is not None
+    ]
+    if len({is_second for _, is_second in rows}) < 2:
+        return None
+    return best_threshold(np.array([prob for prob, _ in rows]), np.array([is_second for _, is_second in rows]))
 
 
 NUM_JACKKNIFE_GROUPS = 20

@@ -6,6 +6,9 @@ what follows them is padding, which no row depends on. A source of a single step
     logits, probabilities    `(B, V)`, or `(T, B, V)` for a label at each step, of the V labels that can be predicted
     numbers                  `(B, D)`, scaled as in training: times `scale`, plus `mean`, they are in the unit of the data
 
+A model with a classifier of hashed n-grams reads `ngrams` `(K, B)` too: for each distinct n-gram of the text, the remainder of
+its hash (`tables/ngrams.py`) by the number of buckets that is in the metadata, padded with that number.
+
 T and B are free in inputs and outputs. The temperature of the model is part of the logits.
 """
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unrolled.nn.encoder_decoder import EncoderDecoder
+    from unrolled.nn.ngram_classifier import NgramClassifier
 
 BLOCKED = -30000.0
 """The score of padding, in half precision too: its exp is 0."""
@@ -51,6 +55,7 @@ def build_table_graph(model: EncoderDecoder, float16: bool, metadata: dict[str, 
         [
             helper.make_tensor_value_info("source", TensorProto.INT64 if is_ids else TensorProto.FLOAT, source),
             helper.make_tensor_value_info("lengths", TensorProto.INT64, ["B"]),
+            *([helper.make_tensor_value_info("ngrams", TensorProto.INT64, ["K", "B"])] if model.ngrams is not None else []),
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [*free, size]) for name in names],
         metadata,
@@ -204,10 +209,29 @@ class _TableGraph(GraphBuilder):
             weight, bias = (array[: len(self.known_labels)] / temperature for array in (weight, bias))
         product = self.node("MatMul", [features, self.weight("head.weight", weight.T)], ["head.product"])
         values = self.node("Add", [product, self.weight("head.bias", bias)], ["head.values"])
+        if self.net.ngrams is not None:
+            values = self.node("Add", [values, self.ngram_logits(self.net.ngrams)], ["logits.joined"])
         if not self.is_label:
             return [self.cast(values, "numbers", to_half=False)]
         logits = self.cast(values, "logits", to_half=False)
         return [logits, self.node("Softmax", [logits], ["probabilities"], axis=-1)]
+
+    def ngram_logits(self, classifier: NgramClassifier) -> str:
+        """Add `NgramClassifier.forward`, its share and the temperature in the weights; return the logits `(B, V)`."""
+        from unrolled.nn.ngram_classifier import SCALE
+
+        known, table = len(self.known_labels), _array(classifier.embedding.weight)
+        factor = _array(classifier.share) / _array(self.net.temperature)
+        weight, bias = factor * SCALE * table[:, :known], factor * _array(classifier.bias)[:known]
+        sums = self.node("Gather", [self.weight("ngrams.weight", weight), "ngrams"], ["ngrams.rows"], axis=0)
+        sums = self.node("ReduceSum", [sums, self.axis[0]], ["ngrams.sum"], keepdims=0)
+        padding = self.weight("ngrams.padding", np.array(len(table) - 1))
+        is_real = self.number(self.node("Less", ["ngrams", padding], ["ngrams.is_real"]), "ngrams.mask")
+        counts = self.node("ReduceSum", [is_real, self.axis[0]], ["ngrams.counts"], keepdims=0)
+        roots = self.node("Sqrt", [self.node("Max", [counts, self.weight("ngrams.one", np.array(1, np.float32))],
+                                             ["ngrams.at_least_one"])], ["ngrams.roots"])  # fmt: skip
+        mean = self.node("Div", [sums, self.node("Unsqueeze", [roots, self.axis[1]], ["ngrams.column"])], ["ngrams.mean"])
+        return self.node("Add", [mean, self.weight("ngrams.bias", bias)], ["ngrams.logits"])
 
 
 def _array(tensor: Any) -> NDArray[np.float32]:

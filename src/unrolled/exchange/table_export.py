@@ -122,10 +122,11 @@ def compare(job: TableExportJob, content: bytes) -> str:
         source = _random_source(job, generator, steps, batch_size)
         lengths = generator.integers(1, steps + 1, batch_size)
         lengths[0] = steps
-        expected = _expected(job, source, lengths)
+        ngrams = _random_ngrams(job, generator, steps, batch_size)
+        expected = _expected(job, source, lengths, ngrams)
         padding = _random_source(job, generator, PADDING, batch_size)
         for given in (source, np.concatenate([source, padding]) if is_sequence else source):
-            outputs = session.run(names, {"source": given, "lengths": lengths})
+            outputs = session.run(names, {"source": given, "lengths": lengths, **ngrams})
             for name, output in zip(names, outputs, strict=True):
                 ours, theirs = output, expected[name]
                 if shape.mode.output == "aligned":  # what is at padding is not used
@@ -144,14 +145,25 @@ def _random_source(job: TableExportJob, generator: np.random.Generator, steps: i
     return generator.standard_normal((steps, batch_size, shape.source_size)).astype(np.float32)
 
 
-def _expected(job: TableExportJob, source: NDArray[Any], lengths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _random_ngrams(
+    job: TableExportJob, generator: np.random.Generator, count: int, batch_size: int
+) -> dict[str, NDArray[np.int64]]:
+    """Return random rows of a classifier of n-grams, with padding among them, by the name of the input; empty without one."""
+    buckets = job.model_file.model.shape.ngram_buckets
+    return {"ngrams": generator.integers(0, buckets + 1, (count, batch_size))} if buckets else {}
+
+
+def _expected(
+    job: TableExportJob, source: NDArray[Any], lengths: NDArray[np.int64], ngrams: dict[str, NDArray[np.int64]]
+) -> dict[str, NDArray[Any]]:
     """Return the outputs of the graph as the network of PyTorch computes them."""
     import torch
 
     torch.set_num_threads(1)
     model = job.model_file.model
     with torch.inference_mode():
-        values = model.logits({"source": torch.from_numpy(source), "lengths": torch.from_numpy(lengths)})
+        arrays = {"source": source, "lengths": lengths, **ngrams}
+        values = model.logits({name: torch.from_numpy(array) for name, array in arrays.items()})
         if model.shape.mode.output != "aligned":
             values = values[0]
         if model.shape.target_tensor_kind != "ids":

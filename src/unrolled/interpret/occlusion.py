@@ -8,7 +8,7 @@ where a step has a label of its own they become the unknown token. Frames and pa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from torch import Tensor
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import Column
+from unrolled.tables.ngrams import hash_ngrams
 from unrolled.tables.source_columns import EncodedSource
+from unrolled.tables.text_column import TextColumn
 
 MAX_PARTS = 48
 """Parts of a column at most: of a longer one, parts are longer."""
@@ -62,6 +64,8 @@ def occlude(predictor: Predictor, cell: Cell, prediction: Prediction) -> list[Co
             continue
         can_delete = spec.mode.output != "aligned" or number > 0
         variants = [_with_column(source, number, array) for array in _occluded(column, steps, bounds, can_delete)]
+        if source.ngrams is not None and isinstance(column, TextColumn):
+            variants = _with_ngrams(column, texts, variants)
         if has_whole := len(bounds) > 1 and bool(spec.others):
             neutral = steps.copy()
             neutral[:] = _neutral(column, steps)
@@ -174,8 +178,18 @@ def _neutral(column: Column, steps: Array) -> Any:
     return np.where(is_known, steps, 0).sum(0) / is_known.sum(0).clip(1)
 
 
+def _with_ngrams(column: TextColumn, texts: Sequence[str], variants: Sequence[EncodedSource]) -> list[EncodedSource]:
+    """Return the sources without each of the parts `texts`, with the n-grams of the text that is left."""
+    is_exact = column.has_text_tokens  # pieces of words and bytes may be parts of a character
+    left = [
+        "".join([*texts[:part], *texts[part + 1 :]]) if is_exact else column.decode(variant.steps)
+        for part, variant in enumerate(variants)
+    ]
+    return [replace(variant, ngrams=hash_ngrams(text)) for text, variant in zip(left, variants, strict=True)]
+
+
 def _with_column(source: EncodedSource, number: int, steps: Array) -> EncodedSource:
     """Return a source with other steps of one column."""
     columns = [source.steps, *source.others]
     columns[number] = steps
-    return EncodedSource(columns[0], tuple(columns[1:]))
+    return EncodedSource(columns[0], tuple(columns[1:]), source.ngrams)

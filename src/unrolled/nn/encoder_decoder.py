@@ -17,6 +17,7 @@ from unrolled.errors import UsageError
 from unrolled.nn.cells import GatedCell, State
 from unrolled.nn.decoder import Decoder, EncoderMemory
 from unrolled.nn.encoder import Encoder, SourceJoin, concatenate_padded
+from unrolled.nn.ngram_classifier import NgramClassifier
 from unrolled.nn.number_loss import number_losses
 from unrolled.nn.stack import LockedDropout, find_dropouts, seed_dropouts
 from unrolled.options import ModelOptions, PairOptions
@@ -63,6 +64,7 @@ class EncoderDecoder(nn.Module):
                 )
             self.skip = nn.Linear(shape.source_size, shape.target_size, bias=False)
             nn.init.zeros_(self.skip.weight)
+        self.ngrams = NgramClassifier(shape.ngram_buckets, shape.target_size) if shape.ngram_buckets else None
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         self._dropouts = find_dropouts(self)
@@ -92,6 +94,13 @@ class EncoderDecoder(nn.Module):
                 return F.mse_loss(logits.float(), targets), state
             sums, counts = number_losses(logits, targets, self.shape.number_loss, self.shape.quantiles)
             return sums.sum() / counts.sum().clamp_min(1), state
+        loss = self._label_loss(logits, targets, batch)
+        if self.ngrams is not None and self.training:
+            loss = (loss + self._label_loss(self.ngrams(batch["ngrams"]), targets, batch)) / 2
+        return loss, state
+
+    def _label_loss(self, logits: Tensor, targets: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the mean cross-entropy of the targets that count."""
         smoothing = self.pair.label_smoothing if self.training else 0.0
         loss = F.cross_entropy(
             logits.flatten(0, -2).float(),
@@ -101,7 +110,7 @@ class EncoderDecoder(nn.Module):
             label_smoothing=smoothing,
             reduction="sum",
         )
-        return loss / (targets != IGNORE_INDEX).sum().clamp_min(1), state
+        return loss / (targets != IGNORE_INDEX).sum().clamp_min(1)
 
     def loss_per_target(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of each target without label smoothing, `(M, B)`: nats, 0 where ignored; or mean squared errors."""
@@ -146,7 +155,10 @@ class EncoderDecoder(nn.Module):
         return logits, labels
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits (or numbers) of the head: `(1, B, V or D)` for the source, or `(T, B, V)` for each step."""
+        """Return the logits (or numbers) of the head: `(1, B, V or D)` for the source, or `(T, B, V)` for each step.
+
+        Those of a classifier of n-grams are added, except in training, where each part has a loss of its own.
+        """
         if self.head is None:
             raise ValueError("This model generates with a decoder: it has no head.")
         if self.shape.is_stream:
@@ -154,6 +166,8 @@ class EncoderDecoder(nn.Module):
         memory, _, pooled = self.read_sources(batch)
         features = memory if self.shape.mode.output == "aligned" else pooled[None]
         logits = cast(Tensor, self.head(self.dropout(features)))
+        if self.ngrams is not None and not self.training:
+            logits = logits.float() + self.ngrams.share * self.ngrams(batch["ngrams"])
         return logits if self.training or self.shape.target_tensor_kind == "floats" else logits.float() / self.temperature
 
     def read_sources(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

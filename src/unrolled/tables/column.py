@@ -87,6 +87,9 @@ class Column:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.ngram_buckets = 0
+        """Rows of the classifier of hashed n-grams that reads this column too (see `tables/ngrams.py`); 0: there is none."""
+
         self.keeps_na = self.may_keep_na
         """Whether they are values of this one: if its kind was given, or the model file does not say."""
 

@@ -21,6 +21,7 @@ from unrolled.display import agree
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, is_empty
 from unrolled.tables.column import Column
+from unrolled.tables.ngrams import choose_buckets, count_ngrams
 from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.row_tally import UnreadableRows, imputed_messages, left_out_messages, missing_by_column
@@ -53,6 +54,8 @@ class PairBatch:
     label_weights: Array | None = None
     resets: Array | None = None
     others: tuple[tuple[Array, npt.NDArray[np.int64]], ...] = ()
+    ngrams: Array | None = None
+    """Rows of the classifier of n-grams, `(K, B)`, padded with their number."""
 
     @property
     def batch_size(self) -> int:
@@ -62,7 +65,7 @@ class PairBatch:
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that a network is trained on, by name."""
         arrays = source_arrays([(self.source, self.lengths), *self.others]) | {"target": self.target}
-        more = {"label_weights": self.label_weights, "resets": self.resets}
+        more = {"label_weights": self.label_weights, "resets": self.resets, "ngrams": self.ngrams}
         return arrays | {name: array for name, array in more.items() if array is not None}
 
 
@@ -80,6 +83,7 @@ class PairDataset:
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
         self.source, *self.others = (RaggedArray(_stored_dtype(column, column.tensor_kind)) for column in spec.sources)
+        self.ngrams = RaggedArray(np.uint32) if spec.dims.ngram_buckets else None
         self.target = RaggedArray(_stored_dtype(spec.target, spec.dims.target_tensor_kind))
         self.imputed: Counter[str] = Counter()
         self.skipped_rows: list[int] = []
@@ -127,6 +131,8 @@ class PairDataset:
         for start in range(0, len(steps), MAX_ROW_LENGTH if is_aligned else len(steps)):
             stop = start + MAX_ROW_LENGTH if is_aligned else None
             self.source.append(steps[start:stop])
+            if self.ngrams is not None and inputs.ngrams is not None:
+                self.ngrams.append(inputs.ngrams)
             for column, other, values in zip(self.spec.others, self.others, inputs.others, strict=True):
                 other.append(values[start:stop] if column.name in self.spec.aligned else values)
             self.target.append(targets[start:stop])
@@ -164,7 +170,7 @@ class PairDataset:
 
     def finalize(self) -> PairDataset:
         """Make the rows ready to be read. Raises `DataError` if there are none, or more than half have a cell with an error."""
-        for arrays in (self.source, *self.others, self.target):
+        for arrays in (self.source, *self.others, self.target, *([] if self.ngrams is None else [self.ngrams])):
             arrays.finalize()
         self.source_keys, self.target_keys, self.read_rows, self.pieces_per_row = map(np.array, self._row_values)
         self.unreadable.require_few(self.num_read - len(self.skipped_rows))
@@ -191,9 +197,11 @@ class PairDataset:
         num_targets = len(index) if is_numeric else int((padded != IGNORE_INDEX).sum()) + self.eos_per_row * len(index)
         rows = [self._encoded_source(int(i)) for i in index]
         (source, lengths), *others = pad_sources(self.spec, rows)
+        ngrams = None if self.ngrams is None else pad_ngrams([self.ngrams[int(i)] for i in index], self.spec.dims.ngram_buckets)
         return PairBatch(
-            source, lengths, padded, np.asarray(index), num_targets, label_weights=self.label_weights, others=tuple(others)
-        )
+            source, lengths, padded, np.asarray(index), num_targets,
+            label_weights=self.label_weights, others=tuple(others), ngrams=ngrams,
+        )  # fmt: skip
 
     def _encoded_source(self, row: int) -> EncodedSource:
         """Return the arrays of a row, with the medians of its missing numbers."""
@@ -231,6 +239,11 @@ class PairDataset:
         weights = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
         balanced: Array = weights.astype(np.float32)
         return balanced
+
+    def fit_ngrams(self, rows: npt.NDArray[np.int64]) -> None:
+        """Choose the size of a classifier of n-grams, if there is one, by how many different ones the rows `rows` have."""
+        if (ngrams := self.ngrams) is not None:
+            self.spec.source.ngram_buckets = choose_buckets(count_ngrams(ngrams[row] for row in rows.tolist()))
 
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""
@@ -295,7 +308,14 @@ def source_arrays(padded: Sequence[tuple[Array, npt.NDArray[np.int64]]]) -> dict
 
 def collate_sources(spec: TableSpec, rows: list[EncodedSource]) -> dict[str, Array]:
     """Return encoded sources as padded `source` `(T, B, ...)`, and their `lengths` `(B,)`; of several columns, of each one."""
-    return source_arrays(pad_sources(spec, rows))
+    ngrams = [row.ngrams for row in rows if row.ngrams is not None]
+    more = {"ngrams": pad_ngrams(ngrams, spec.dims.ngram_buckets)} if ngrams else {}
+    return source_arrays(pad_sources(spec, rows)) | more
+
+
+def pad_ngrams(rows: list[Array], buckets: int) -> Array:
+    """Return hashed n-grams as rows of a classifier, `(K, B)`, padded with `buckets`."""
+    return pad_arrays([row.astype(np.int64) % buckets for row in rows], buckets)
 
 
 def pad_arrays(rows: list[Array], fill_value: float) -> Array:

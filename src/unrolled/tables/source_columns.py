@@ -43,10 +43,14 @@ class SourceDims:
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """The arrays of a row's source: `steps` of the main column, and those of the `others`. Its length is 0 if one is empty."""
+    """The arrays of a row's source: `steps` of the main column, and those of the `others`. Its length is 0 if one is empty.
+
+    `ngrams` are those of `hash_ngrams`, if the model has a classifier of them.
+    """
 
     steps: Array
     others: tuple[Array, ...] = ()
+    ngrams: Array | None = None
 
     def __len__(self) -> int:
         lengths = [len(self.steps), *map(len, self.others)]

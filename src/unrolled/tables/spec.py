@@ -15,6 +15,7 @@ from unrolled.tables.column import Column
 from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat
 from unrolled.tables.modes import Mode, mode_of
+from unrolled.tables.ngrams import hash_ngrams
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.source_columns import (
@@ -27,7 +28,7 @@ from unrolled.tables.source_columns import (
 )
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
-from unrolled.tables.text_column import is_token_kind, token_kinds
+from unrolled.tables.text_column import TextColumn, is_token_kind, token_kinds
 from unrolled.tables.type_inference import InferredType, PairProfile, infer_types
 from unrolled.text.tokenizers import TOKENIZERS
 
@@ -60,6 +61,8 @@ class ModelDims:
     is_stream: bool = False
     number_loss: str = "mse"
     quantiles: tuple[float, ...] = ()
+    ngram_buckets: int = 0
+    """Rows of the classifier of hashed n-grams; 0: there is none."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,14 @@ class TableSpec:
             self.mode, source.tensor_kind, source.size, source.shape,
             target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
             tuple(SourceDims.of(column, column.name in self.aligned) for column in self.others), self.is_stream,
-            *((target.loss, target.quantiles) if isinstance(target, NumbersColumn) else ()),
+            *((target.loss, target.quantiles) if isinstance(target, NumbersColumn) else ("mse", ())),
+            source.ngram_buckets if self.labels_one_text else 0,
         )  # fmt: skip
+
+    @property
+    def labels_one_text(self) -> bool:
+        """Whether one label is predicted from one text."""
+        return self.source.kind == "text" and not self.others and self.target.kind == "label"
 
     @property
     def is_stream(self) -> bool:
@@ -158,7 +167,7 @@ class TableSpec:
             return array if column.tensor_kind == "image" else array[: self.step_limit]
 
         steps, *others = map(cut, self.sources, (source.steps, *source.others))
-        return EncodedSource(steps, tuple(others))
+        return EncodedSource(steps, tuple(others), source.ngrams)
 
     def has_missing(self, source: Cell, target: Cell) -> bool:
         """Return whether a row is left out, since one of its cells has no value."""
@@ -203,7 +212,15 @@ class TableSpec:
                     f"{source.location}: '{column.name}' has {len(array):,} steps and '{self.source.name}' {len(arrays[0]):,}: "
                     "columns that are read step by step together need equally many."
                 )
-        return EncodedSource(arrays[0], tuple(arrays[1:]))
+        return EncodedSource(arrays[0], tuple(arrays[1:]), self._ngrams(source, arrays[0]))
+
+    def _ngrams(self, cell: Cell, steps: Array) -> Array | None:
+        """Return the hashed n-grams of a text, of the steps that are read of it, if the model has a classifier of them."""
+        column = self.source
+        if not isinstance(column, TextColumn) or not column.ngram_buckets:
+            return None
+        is_cut = len(steps) > self.step_limit
+        return hash_ngrams(column.text_of_steps(cell, steps[: self.step_limit]) if is_cut else column.read_text(cell))
 
     def encode_row(self, source: Cell, target: Cell) -> tuple[EncodedSource, Array]:
         """Return the arrays of a row. Raises `DataError`, with the location, if one of its cells cannot be read."""

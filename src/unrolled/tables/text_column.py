@@ -14,6 +14,7 @@ from unrolled.tables.cell_values import Array, Cell, parse_text, readable
 from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import generation_report
+from unrolled.tables.ngrams import read_buckets
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.word_tokenizer import BPETokenizer, WordTokenizer, split_words, word_tokenizer_from_json
 from unrolled.text.normalization import normalize_counted
@@ -112,6 +113,18 @@ class TextColumn(Column):
             return tokenizer.texts_of(tokenizer.code_points(text))
         return split_words(text, tokenizer.spaces) if isinstance(tokenizer, WordTokenizer) else text
 
+    def text_of_steps(self, cell: Cell, steps: Array) -> str:
+        """Return the text of the first steps of a cell."""
+        if not self.has_text_tokens:
+            return self.decode(steps)
+        separator = " " if isinstance(self.tokenizer, WordTokenizer) and self.tokenizer.spaces else ""
+        return separator.join(self.cell_tokens(cell)[: len(steps)])
+
+    @property
+    def has_text_tokens(self) -> bool:
+        """Whether the texts of its tokens together are the text: words and characters, and not bytes and pieces of words."""
+        return isinstance(self.tokenizer, WordTokenizer | CharTokenizer)
+
     def decode(self, values: Array) -> str:
         return self.tokenizer.decode(i for i in values.tolist() if i != self.unk_id)
 
@@ -130,13 +143,16 @@ class TextColumn(Column):
         return generation_report([self.read_text(cell) for cell in rows.truths], rows.texts, baselines)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"tokenizer": self.tokenizer.to_json()}
+        ngrams = {"ngram_buckets": self.ngram_buckets} if self.ngram_buckets else {}
+        return {"tokenizer": self.tokenizer.to_json(), **ngrams}
 
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> TextColumn:
         tokenizer_json = value["tokenizer"]
         from_json = word_tokenizer_from_json if tokenizer_json["kind"] in ("words", "bpe") else tokenizer_from_json
-        return cls(name, from_json(tokenizer_json))
+        column = cls(name, from_json(tokenizer_json))
+        column.ngram_buckets = read_buckets(value.get("ngram_buckets", 0))
+        return column
 
     def describe(self) -> str:
         return f"{self.name}: text as {self.tokenizer.setting} ({self.tokenizer.vocab_size:,} kinds)"

@@ -20,7 +20,7 @@ from unrolled.evaluation.ngram import loss_by_order
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
 from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
-from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_settings, load_base
+from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_reader, adopt_settings, load_base
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.text import TextTask
@@ -48,15 +48,17 @@ def open_with_base(
 
     Raises what `load_base` and `adopt_settings` raise.
     """
-    base = load_base(request, is_table)
-    task = open_task(request if base is None else adopt_settings(request, base))
+    base = load_base(request)
+    if base is not None:
+        request = (adopt_reader if is_table else adopt_settings)(request, base)
+    task = open_task(request)
     if not isinstance(task, TextTask):
         return request, task
     if base is None:
         request, base = choose_base(request, task, machine)
-    if base is None:
-        return request, task
-    request = adopt_settings(request, base)
+        if base is None:
+            return request, task
+        request = adopt_settings(request, base)
     return request, task.start_from(base, request)
 
 
@@ -66,7 +68,7 @@ def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) ->
         return request, None
     training = dataclasses.replace(request.training, init_from=AUTOMATIC_BASE)
     candidate_request = dataclasses.replace(request, training=training)
-    candidate = load_base(candidate_request, is_table=False)
+    candidate = load_base(candidate_request)
     if candidate is None:
         return request, None
     candidate_request = adopt_settings(candidate_request, candidate)

@@ -235,6 +235,7 @@ def shard_batch(batch: Any, process_group: ProcessGroup) -> Any:
             num_targets=num_targets,
             resets=resets,
             others=tuple((steps[:, rows], lengths[rows]) for steps, lengths in batch.others),
+            ngrams=None if batch.ngrams is None else batch.ngrams[:, rows],
         )
     else:
         raise ValueError(f"{type(batch).__name__} cannot be sharded.")

@@ -40,20 +40,18 @@ PATIENCE = 3
 """Evaluations in a row without a lower validation loss after which training stops."""
 
 
-def load_base(request: TrainRequest, is_table: bool) -> TextModelFile | None:
+def load_base(request: TrainRequest) -> TextModelFile | None:
     """Return the model that a request names as its base, or None if it names none.
 
     Raises:
-        ModelError: It is missing, damaged, or a model of a table.
-        UsageError: A table is to be learned, or a setting is for a base and none is named.
+        ModelError: It is missing or damaged.
+        UsageError: It is a model of a table, or a setting is for a base and none is named.
     """
     name = request.training.init_from
     if name is None or name == NO_BASE:
         if request.training.shrink_vocabulary:
             raise UsageError("--shrink-vocabulary is for --from: it would have no effect, so leave it out.")
         return None
-    if is_table:
-        raise UsageError("--from is for texts, and a table is to be learned: leave it out.")
     model_file = load_model(find_model(Path(name)))
     if not isinstance(model_file, TextModelFile):
         raise UsageError(f"--from {name} is a model of a table, and one of texts is expected: name one, or leave it out.")
@@ -100,6 +98,37 @@ def _adopt_line_format(
     series = dataclasses.replace(request.series, group_by=given.group_by)
     split_by = request.data.split_by if "split_by" in request.explicit else "row"
     return dataclasses.replace(request, series=series), {**data, "mask": mask, "split_by": split_by}
+
+
+def adopt_reader(request: TrainRequest, base: TextModelFile) -> TrainRequest:
+    """Return the request for a table with the network of the base model that reads its text.
+
+    Raises `UsageError` for a setting that was given and is another than the base has, and for a base that no reader of a column
+    can be: one whose layers are not residual or are not as wide as its embedding.
+    """
+    name, options = request.training.init_from, base.model.options
+    if not options.residual or embedding_dim(1, options) != options.hidden:
+        embedding = f"an embedding of {embedding_dim(1, options)} for {options.hidden} units"
+        fact = "layers that are not residual" if not options.residual else embedding
+        raise UsageError(
+            f"--from {name} has {fact}, and a table is read by residual layers as wide as their embedding: name another model."
+        )
+    _require_same(request, "tokens", base.tokenizer.kind, request.data.tokens, f"{name} has {base.tokenizer.kind}")
+    if not base.tokenizer.reads_bytes:
+        normal: Any = base.tokenizer.normalization
+        _require_same(request, "normalize", normal, request.data.normalize, f"{name} has {normal}")
+        request = dataclasses.replace(request, data=dataclasses.replace(request.data, normalize=normal))
+    _require_same(request, "bidirectional", False, request.pair.bidirectional, f"{name} reads forward only")
+    network = {option: getattr(options, option) for option in SHAPE_OPTIONS if option != "embedding"}
+    for option, value in network.items():
+        given = getattr(request.model, option)
+        _require_same(request, option, value, given, f"{name} has {_describe(option, value)}")
+    return dataclasses.replace(
+        request,
+        model=dataclasses.replace(request.model, **network, embedding=None),
+        pair=dataclasses.replace(request.pair, bidirectional=False),
+        explicit=request.explicit | {*network, "bidirectional"},
+    )
 
 
 def _require_same(request: TrainRequest, option: str, value: Any, given: Any, fact: str) -> None:

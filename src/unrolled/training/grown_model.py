@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unrolled.checkpoints.model_file import TextModelFile
+from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
@@ -78,3 +79,17 @@ def grow_model(base: TextModelFile, tokenizer: Tokenizer, options: ModelOptions)
         network = RecurrentLM(tokenizer.vocab_size, dataclasses.replace(options))
     network.load_state_dict(weights)
     return network
+
+
+def load_reader(model: EncoderDecoder, base: TextModelFile, tokenizer: Tokenizer) -> None:
+    """Give the encoder of a table's model, which reads texts in `tokenizer`, the embedding and the layers of a base model.
+
+    The vector of the unknown token is the mean of all. Norm, pooling and output layer stay as they are.
+    """
+    rows = base.model.embedding_matrix().detach()
+    vectors = torch.stack([rows[source].mean(0) for source in row_sources(base.tokenizer, tokenizer)] + [rows.mean(0)])
+    weights = {f"encoder.{name}": weight for name, weight in base.model.state_dict().items() if name.startswith("stack.")}
+    weights["encoder.input_layer.embedding.weight"] = vectors
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if unexpected or any(name.startswith(("encoder.stack.", "encoder.input_layer.")) for name in missing):
+        raise ValueError("The base has another network than the reader of the table.")

@@ -14,8 +14,8 @@ import torch
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.display import one_line, plural
 from unrolled.errors import UsageError
-from unrolled.evaluation.calibration import best_threshold, fit_temperature, mean_loss, mean_loss_with_error
-from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
+from unrolled.evaluation.calibration import fit_temperature, mean_loss, mean_loss_with_error
+from unrolled.evaluation.predictor import Prediction, Predictor, choose_threshold, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.kernels.select import set_kernel
@@ -24,6 +24,7 @@ from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Array, Cell, display_text
 from unrolled.tables.column import MAX_BASELINE_ROWS
 from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_series
@@ -32,7 +33,11 @@ from unrolled.tables.source_columns import source_text
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table
 from unrolled.tables.table_format import FIRST_ROW
+from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
+from unrolled.training.fine_tuning import load_base
+from unrolled.training.grown_model import load_reader
+from unrolled.training.table_base import read_as_base
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.tasks.request_table import cells_of, open_request_table, resolve_columns
@@ -60,6 +65,7 @@ class TableTask:
         for note in self.table.notes:
             logger.log(self._log_level, note)
         source, target = resolve_columns(request, self.table)
+        self.base = load_base(request) if is_new else None
         spec = spec or self._new_spec(request, source, target, None if opened is None else opened[1])
         self.dataset = self._encode_rows(self.table, spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
@@ -90,6 +96,7 @@ class TableTask:
         self.dataset.spec = spec = replace(spec, medians=self.dataset.fit_medians(self.train_rows))
         for message in self.dataset.imputed_messages():
             logger.info(message)
+        self.dataset.fit_ngrams(self.train_rows)
         return spec
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
@@ -105,8 +112,11 @@ class TableTask:
         else:
             mode = f"forecast of {plural(known.horizon, 'step')}" if known.horizon else known.mode.name
             spec, message = known, f"{known.source.describe()} -> {known.target.describe()}: {mode}"
+        spec = read_as_base(spec, source, self.table, request, self.base)
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
-        check_table_training(request, spec.dims, spec.target.is_calibrated)
+        check_table_training(request, spec.dims, spec.target.is_calibrated, spec.labels_one_text)
+        if spec.labels_one_text and request.pair.ngrams:
+            spec.source.ngram_buckets = MAX_BUCKETS  # until the training rows are counted
         logger.info(message)
         if not spec.others and spec.source.kind == "number" and parse_column(source, "source")[1] is None:
             series_note = refuse_series(self.table, spec.source.name, spec.target.name)
@@ -188,18 +198,18 @@ class TableTask:
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let the recipe fill in what was not given."""
         source_steps = sum(int(arrays.lengths[self.train_rows].sum()) for arrays in (self.dataset.source, *self.dataset.others))
-        stats = TableStats(len(self.train_rows), source_steps, self.batches(request.training).tokens_per_epoch)
-        shape = self.spec.dims
+        targets = self.batches(request.training).tokens_per_epoch
+        stats = TableStats(len(self.train_rows), source_steps, targets, isinstance(self.spec.source.tokenizer, WordTokenizer))
         request, message = choose_table_options(
-            request, shape, stats, lambda candidate: self.throughput(candidate, machine), self._count_parameters
+            request, self.spec.dims, stats, lambda candidate: self.throughput(candidate, machine), self._count_parameters
         )
-        if message:
-            logger.info(message)
+        logger.info(message)
         return request
 
     def _count_parameters(self, request: TrainRequest) -> int:
         with torch.random.fork_rng(devices=[]):
-            return sum(weight.numel() for weight in self.build_model(request).parameters())
+            weights = self.build_model(request).named_parameters()
+        return sum(weight.numel() for name, weight in weights if not name.startswith("ngrams."))  # those learn on their own
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
         """Return the targets a second that a request would train here, measured on rows of the table."""
@@ -249,8 +259,11 @@ class TableTask:
         return {"label frequencies": float(-np.log(counts / counts.sum())[true_ids].mean())}
 
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
-        """Draw a new network."""
-        return EncoderDecoder(self.spec.dims, request.model, request.pair)
+        """Draw a new network; of one that starts from a base, the reader has its weights."""
+        model = EncoderDecoder(self.spec.dims, request.model, request.pair)
+        if self.base is not None and self.spec.source.tokenizer is not None:
+            load_reader(model, self.base, self.spec.source.tokenizer)
+        return model
 
     def batches(self, options: TrainingOptions) -> PairLoader:
         """Return the rows that train, like lengths together."""
@@ -329,14 +342,9 @@ class TableTask:
             return ""
         cells = self.validation_cells[:FINAL_EVAL_ROWS]
         _, predictions = self._predict(model, machine, cells, PredictOptions())
-        rows = [
-            (float(prediction.probabilities[1]), int(self.spec.target.encode(target)[0]) == 1)
-            for prediction, (_, target) in zip(predictions, cells, strict=True)
-            if prediction.probabilities is not None
-        ]
-        if len({is_second for _, is_second in rows}) < 2:
+        threshold = choose_threshold(self.spec, cells, predictions)
+        if threshold is None:
             return " No threshold was chosen, since the validation rows have one label only."
-        threshold = best_threshold(np.array([prob for prob, _ in rows]), np.array([is_second for _, is_second in rows]))
         self.spec = replace(self.spec, threshold=threshold)
         return f" '{labels[1]}' is predicted from a probability of {threshold:.3g} on, chosen on the validation rows."
 

@@ -1,0 +1,88 @@
+"""Hashed n-grams of a text: its words, pairs of words, and runs of characters, in lower case, as numbers of 32 bits.
+
+A linear classifier over them is a strong model of short texts (Wang and Manning 2012; Joulin et al. 2017). Hashing needs no
+vocabulary (Weinberger et al. 2009): a classifier has one row for each remainder of these numbers, and n-grams may share one.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.uint32]
+
+WORD_PATTERN = re.compile(r"\w+|[^\w\s]")
+"""A word or a punctuation mark."""
+
+MAX_CHARACTER_NGRAM = 6
+"""Characters of the longest run; shorter ones count too."""
+
+MAX_CHARACTERS = 500
+"""Characters of a text of which runs are taken: of longer texts, words and pairs are enough, and runs would fill the memory."""
+
+MIN_BUCKETS, MAX_BUCKETS = 1 << 10, 1 << 16
+"""Limits of the rows that a classifier has for each label."""
+
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number with well-mixed bits (2^64 divided by the golden ratio)."""
+
+
+def hash_ngrams(text: str) -> Hashes:
+    """Return the distinct n-grams of a text as sorted numbers. They are the same on every machine.
+
+    Example:
+        >>> set(hash_ngrams("Who")) == set(hash_ngrams("who")), len(hash_ngrams("who"))
+        (True, 15)
+    """
+    words = WORD_PATTERN.findall(text.lower())
+    word_hashes = np.array([zlib.crc32(word.encode("utf-8", "replace")) for word in words], dtype=np.uint64)
+    pairs = word_hashes[:-1] * MULTIPLIER + word_hashes[1:]
+    runs = _character_runs(" ".join(text[:MAX_CHARACTERS].lower().split()))
+    kinds = [_mix(values, kind) for kind, values in enumerate([word_hashes, pairs, *runs])]
+    return np.unique(np.concatenate(kinds))
+
+
+def _character_runs(text: str) -> list[npt.NDArray[np.uint64]]:
+    """Return the hashes of all runs of each length; a space before and after the text marks its ends."""
+    codes = np.frombuffer(f" {text} ".encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.uint64)
+    hashes, runs = np.zeros(len(codes) + 1, dtype=np.uint64), []
+    for size in range(1, min(MAX_CHARACTER_NGRAM, len(codes)) + 1):
+        hashes = hashes[: len(codes) - size + 1] * MULTIPLIER + codes[size - 1 :]
+        runs.append(hashes)
+    return runs
+
+
+def _mix(values: npt.NDArray[np.uint64], kind: int) -> Hashes:
+    """Return 32 bits of each number, all of which depend on all of its bits and on the kind of n-gram."""
+    mixed = (values + np.uint64(kind + 1)) * MULTIPLIER
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * MULTIPLIER
+    return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+def count_ngrams(rows: Iterable[Hashes]) -> int:
+    """Return about how many different n-grams there are in rows of `hash_ngrams`: at most 2^20, enough to choose buckets."""
+    seen = np.zeros(1 << 20, dtype=np.bool_)
+    for row in rows:
+        seen[row % len(seen)] = True
+    return int(seen.sum())
+
+
+def read_buckets(value: object) -> int:
+    """Return the rows of a classifier that a model file names, or 0. Raises `ValueError` for what cannot be one."""
+    if not isinstance(value, int) or not 0 <= value <= MAX_BUCKETS:
+        raise ValueError(f"ngram_buckets is {value!r}")
+    return value
+
+
+def choose_buckets(num_ngrams: int) -> int:
+    """Return how many rows a classifier has for texts with so many different n-grams: a power of two.
+
+    Example:
+        >>> choose_buckets(50), choose_buckets(3000), choose_buckets(1_000_000)
+        (1024, 4096, 65536)
+    """
+    return min(MAX_BUCKETS, max(MIN_BUCKETS, 1 << max(0, num_ngrams - 1).bit_length()))
