@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -38,4 +36,4 @@ class NgramClassifier(nn.Module):
         """Return logits `(1, B, V)` for `ngrams` `(K, B)`: rows of the table, padded with its last one."""
         counts = ngrams.ne(self.embedding.num_embeddings - 1).sum(0).clamp_min(1)
         sums: Tensor = self.embedding(ngrams).sum(0)
-        return cast(Tensor, sums * (SCALE * counts.rsqrt()).unsqueeze(-1) + self.bias)[None]
+        return (sums * (SCALE * counts.rsqrt()).unsqueeze(-1) + self.bias)[None]
