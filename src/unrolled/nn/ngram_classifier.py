@@ -38,4 +38,4 @@ class NgramClassifier(nn.Module):
         """Return logits `(1, B, V)` for `ngrams` `(K, B)`: rows of the table, padded with its last one."""
         counts = ngrams.ne(self.embedding.num_embeddings - 1).sum(0).clamp_min(1)
         sums = cast(Tensor, self.embedding(ngrams)).sum(0)
-        return cast(Tensor, sums * (SCALE * counts.rsqrt()).unsqueeze(-1) + self.bias)[None]
+        return (sums * (SCALE * counts.rsqrt()).unsqueeze(-1) + self.bias)[None]
