@@ -24,7 +24,7 @@ from typing import Literal, TypedDict
 CLASSES = (
     options.DataOptions, options.ModelOptions, options.TrainingOptions, options.MachineOptions, options.RunOptions,
     options.PairOptions, options.SeriesOptions, options.SampleOptions, options.EvaluateOptions, options.ScoreOptions,
-    options.ExplainOptions,
+    options.AlertOptions, options.ExplainOptions,
     options.ReportOptions, options.PredictOptions, ImportOptions,
 )  # fmt: skip
 MAX_LINE = 128

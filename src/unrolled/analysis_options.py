@@ -8,7 +8,22 @@ from typing import Literal
 from unrolled.option_fields import force_option, option
 
 ENCODING_HELP = "Encoding of texts and tables that are not UTF-8, such as windows-1252."
+MASK_HELP = (
+    "What becomes one symbol in the lines of a log, as in numbers,ip: any of numbers, hex, ip, uuid, path, time, and key (what "
+    "--group-by captures); the model masks all texts that it is given later (default: nothing)."
+)
 HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. none: they are 0, 1, 2 ...; first: the first row."
+
+TOKENS_HELP = (
+    "What a token is. regex: the matches of a regular expression, and single characters for the rest; smiles: symbols of "
+    "molecules; fasta: symbols of sequences, with the SETTINGS fold-case, reverse-complement (both strands are read) or both; "
+    "abc: notes and bars of tunes. bpe: parts of words. In tables, words are the default if words repeat."
+)
+
+DOCUMENTS_HELP = (
+    "What a document is: each line, part between blank lines, file, cell of --source (without --target), record of FASTA or "
+    "ABC, or session (--group-by REGEX) starts from the zero state and ends with an end token; none: one endless stream."
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,9 @@ class SampleOptions:
     )
     novel_only: bool = option(
         False, "Only samples that are not copied from the training text: whole documents, or long passages."
+    )
+    keep_if: str | None = option(
+        None, "Only samples that this command keeps: it reads one on standard input, and the exit code 0 keeps it."
     )
     seed: int = option(1, "Random seed; -1: draw one and print it.", ge=-1, lt=2**63)
     adapt: bool = option(False, "Learn from the prompt before continuing it; the model file does not change.")
@@ -85,6 +103,34 @@ class ScoreOptions:
 
 
 @dataclass(frozen=True)
+class AlertOptions:
+    """Which lines of a log are alerts, and where the lines and their labels come from."""
+
+    alert_rate: float | None = option(
+        None,
+        "Print lines as alerts that have more bits than all but this fraction of the lines of the model's own validation "
+        "split, as in 0.001 (default: no alerts).",
+        gt=0,
+        lt=1,
+    )
+    alert_above: float | None = option(None, "Print lines with more than so many bits as alerts (default: no alerts).", ge=0)
+    labels: str | None = option(
+        None,
+        "File with a label for each line of INPUT: normal, ok, no, false, 0 or - for a normal line, else an anomaly; prints "
+        "ROC AUC and, with alerts, precision, recall and F1.",
+        reads=True,
+    )
+    label: str | None = option(None, "Column of the table INPUT with the label of each row, as --labels; see --source.")
+    source: str | None = option(None, "Column of the table INPUT with the lines (default: the only one other than --label).")
+    follow: str | None = option(
+        None,
+        "Score the lines that are appended to this file from now on, as tail -F does, until Ctrl-C; needs alerts.",
+        reads=True,
+    )
+    from_start: bool = option(False, "With --follow: begin at the start of the file, not at its end.")
+
+
+@dataclass(frozen=True)
 class ExplainOptions:
     """What the neuron explorer shows."""
 
@@ -117,6 +163,9 @@ class ReportOptions:
     force: bool = force_option()
     order: int = option(20, "Order of the longest n-gram of the baseline.", ge=1, le=20)
     samples: int = option(5, "Number of samples that are searched for copies of the training text.", ge=1, le=100)
+    keep_if: str | None = option(
+        None, "Command that judges a generated document as in sample: the share that it keeps is reported as valid."
+    )
     seed: int = option(1, "Random seed of the samples.", ge=0, lt=2**62)
 
 

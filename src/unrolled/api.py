@@ -43,6 +43,7 @@ def train(
     text: str | None = None,
     source: str | None = None,
     header: str | None = None,
+    group_by: str | None = None,
     preset: str | None = None,
     resume: str | None = None,
     progress: bool = True,
@@ -58,6 +59,7 @@ def train(
         text: The text itself, in place of `inputs`.
         source: A column of tables, to learn to write like its cells; each is a document.
         header: How the columns of these tables are named, see `train_table`.
+        group_by: For a log: a regular expression that captures the key of a line; lines with the same key are a session.
         preset: A set of options by name: "char-rnn" or "post-pg". `options` override it.
         resume: A run folder to continue exactly where it stopped; then no inputs and no preset.
         progress: Whether to print progress on stderr.
@@ -78,7 +80,8 @@ def train(
         20
     """
     names, source = _text_inputs(inputs, text, source)
-    columns = {name: value for name, value in (("source", source), ("header", header)) if value is not None}
+    own = {"source": source, "header": header, "group_by": group_by}
+    columns = {name: value for name, value in own.items() if value is not None}
     model = _train(names, preset, resume, progress, allow_change, {**columns, **options}, expect_table=False)
     return _require_text_model(model)
 
@@ -120,11 +123,12 @@ def train_table(
         'many-to-one'
     """
     from unrolled.tables.frames import is_frame, keep_frame
+    from unrolled.tables.table_format import path_of_table
 
     columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
     if is_frame(options.get("validation")):
         options["validation"] = keep_frame(options["validation"])
-    inputs = () if table is None else (keep_frame(table) if is_frame(table) else table,)
+    inputs = () if table is None else (keep_frame(table) if is_frame(table) else path_of_table(table),)
     return _require_table_model(_train(inputs, None, resume, progress, allow_change, {**columns, **options}, expect_table=True))
 
 
@@ -143,6 +147,8 @@ def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) 
             raise UsageError("source is a column of a table, and a list of texts is given: leave it out.")
         return (keep_documents(inputs[0]),), "text"
     for name in inputs:
+        if not isinstance(name, str | os.PathLike):
+            raise UsageError(f"The name of a file is expected, or a list of texts, and a {type(name).__name__} is given.")
         if isinstance(name, str) and ("\n" in name or len(name) > MAX_PATH_CHARS):
             shown = f"{name[:40]!r}... ({len(name):,} characters)"
             raise DataError(f"{shown} is not the name of a file: to learn from a text itself, write train(text=...).")
@@ -229,7 +235,7 @@ def load_table(path: str | Path, **options: Unpack[MachineKwargs]) -> TableModel
 
 @keyword_arguments(ImportOptions)
 def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
-    """Import a language model of another program: char-rnn, torch-rnn, PyTorch, Keras or ml5.
+    """Import a language model of another program: char-rnn, torch-rnn, PyTorch, Keras, textgenrnn or ml5.
 
     Args:
         path: The file, or the folder of an ml5 model.

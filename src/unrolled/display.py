@@ -51,6 +51,16 @@ def agree(count: int, words: str) -> str:
     return re.sub(r"\b(are|were|have)\b", lambda verb: VERBS_OF_ONE[verb[0]], words, count=1) if count == 1 else words
 
 
+def counted(count: int, words: str) -> str:
+    """Return words that begin with a plural noun, as they are said of `count` things.
+
+    Example:
+        >>> counted(1, "words are not known"), counted(2, "files are read")
+        ('word is not known', 'files are read')
+    """
+    return re.sub(r"\b(\w+)s\b", r"\1", agree(count, words), count=1) if count == 1 else words
+
+
 def html_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> str:
     """Return rows as an HTML table; the first cell of a row is its heading."""
     left = ' style="text-align:left"'

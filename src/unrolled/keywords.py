@@ -9,9 +9,10 @@ from typing import Literal, TypedDict
 class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
-    tokens: Literal["characters", "bytes", "words", "bpe"]
-    documents: Literal["none", "line", "blank-line", "file", "cell"]
+    tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
+    documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"]
     normalize: Literal["nfc", "nfkc", "none"]
+    mask: str | None
     encoding: str | None
     glob: str
     train_fraction: float
@@ -130,6 +131,7 @@ class SampleKwargs(TypedDict, total=False):
     count: int
     clamp: Sequence[str]
     novel_only: bool
+    keep_if: str | None
     seed: int
     adapt: bool
     int8: bool
@@ -163,6 +165,18 @@ class ScoreKwargs(TypedDict, total=False):
     force: bool
 
 
+class AlertKwargs(TypedDict, total=False):
+    """Options of `AlertOptions`."""
+
+    alert_rate: float | None
+    alert_above: float | None
+    labels: str | None
+    label: str | None
+    source: str | None
+    follow: str | None
+    from_start: bool
+
+
 class ExplainKwargs(TypedDict, total=False):
     """Options of `ExplainOptions`."""
 
@@ -186,6 +200,7 @@ class ReportKwargs(TypedDict, total=False):
     force: bool
     order: int
     samples: int
+    keep_if: str | None
     seed: int
 
 

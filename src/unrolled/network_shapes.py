@@ -35,3 +35,22 @@ def text_network_shapes(vocab_size: int, num_gates: int, options: ModelOptions) 
         if options.residual:
             shapes |= {f"{layer}norm.{name}": (size,) for name in ("weight", "bias")}
     return shapes
+
+
+def window_network_shapes(vocab_size: int, is_bidirectional: bool, options: ModelOptions) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array of a network that reads windows (see `TextNetwork`), under its name in a model file.
+
+    Its layers are plain LSTMs, whose other direction, if there is one, is under `backward`.
+    """
+    size, width = options.hidden, embedding_dim(vocab_size, options)
+    directions = ("cell", "backward") if is_bidirectional else ("cell",)
+    layer_width = size * len(directions)
+    features = width + options.layers * layer_width
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (vocab_size, width), "attention.weight": (features,)}
+    shapes |= {"head.weight": (vocab_size, features), "head.bias": (vocab_size,)}
+    for index in range(options.layers):
+        for direction in directions:
+            prefix = f"stack.layers.{index}.{direction}."
+            shapes[f"{prefix}weight_ih"] = (4 * size, layer_width if index else width)
+            shapes |= {f"{prefix}weight_hh": (4 * size, size), f"{prefix}bias": (4 * size,)}
+    return shapes

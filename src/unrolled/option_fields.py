@@ -93,13 +93,26 @@ def check(options: Any) -> None:
 def choices(name: str, hint: Any) -> tuple[str, ...]:
     """Return the allowed values of the setting `name`, of type `hint`: those of its `Literal`, and of its registry."""
     literals = [part for part in (hint, *typing.get_args(hint)) if typing.get_origin(part) is Literal]
-    return tuple(dict.fromkeys((*typing.get_args(literals[0]), *REGISTRIES.get(name, ())))) if literals else ()
+    if not literals:
+        return ()
+    names, registry = typing.get_args(literals[0]), REGISTRIES.get(name, ())
+    with_argument = {choice.partition(":")[0] for choice in names if ":" in choice}
+    return Choices(dict.fromkeys((*names, *(added for added in registry if added not in with_argument))))
+
+
+class Choices(tuple[str, ...]):
+    """The allowed values of a setting; `name:ARGUMENT` among them stands for every value that begins with `name:`."""
+
+    def __contains__(self, value: object) -> bool:
+        prefix = value.partition(":")[0] + ":" if isinstance(value, str) and ":" in value else None
+        return super().__contains__(value) or (prefix is not None and any(choice.startswith(prefix) for choice in self))
 
 
 def _expected_type(hint: Any, value: Any, allowed: tuple[str, ...]) -> str:
     """Return what was expected, if `value` is not of the type `hint`; an empty string if it is."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        expectations = [_expected_type(part, value, allowed) for part in typing.get_args(hint)]
+        parts = [part for part in typing.get_args(hint) if part is not str or not allowed]  # of Literal[...] | str, the choices
+        expectations = [_expected_type(part, value, allowed) for part in parts]
         return "" if "" in expectations else expectations[0]
     if typing.get_origin(hint) is Literal:
         return "" if value in allowed else "one of " + ", ".join(allowed)

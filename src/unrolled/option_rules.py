@@ -9,7 +9,7 @@ from typing import Any
 from unrolled.errors import UsageError
 from unrolled.options import MachineOptions, PairOptions, PredictOptions, SeriesOptions, TrainRequest, flag_name
 
-TEXT_OPTIONS = ("documents", "glob", "state_reset_prob")
+TEXT_OPTIONS = ("documents", "mask", "glob", "state_reset_prob")
 """Settings of `train` that only texts have."""
 
 TABLE_OPTIONS = (
@@ -53,6 +53,28 @@ def check_adaptation(options: Any) -> None:
             raise UsageError(f"{flag_name(name)} {reason}: leave one of --adapt and {flag_name(name)} out.")
     if getattr(options, "prompt", None) == "":
         raise UsageError("--adapt learns from the prompt, and there is none: give --prompt or --prompt-file, or leave it out.")
+
+
+def complete_text_request(request: TrainRequest) -> TrainRequest:
+    """Return a request of a text with the documents and the split that its lines of logs need.
+
+    Masked lines and sessions are often equal. Drawn one by one, the held-out ones are like all others, which thresholds are
+    about; kept together, they would be the rare ones.
+
+    Raises:
+        UsageError: Sessions without a pattern, or a pattern together with other documents.
+    """
+    data, group_by = request.data, request.series.group_by
+    if request.table.source is not None:
+        return request
+    if group_by is None and data.documents == "session":
+        raise UsageError(r"--documents session needs the pattern of their key: add --group-by, as in 'session=(\w+)'.")
+    if group_by is not None and data.documents not in ("none", "session"):
+        raise UsageError(f"--documents {data.documents} and --group-by are given, and sessions are documents: leave one out.")
+    changes: dict[str, Any] = {} if group_by is None else {"documents": "session"}
+    if (group_by is not None or data.mask is not None) and "split_by" not in request.explicit:
+        changes["split_by"] = "row"
+    return dataclasses.replace(request, data=dataclasses.replace(data, **changes))
 
 
 def check_training(request: TrainRequest, is_table: bool, has_folder: bool = False) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unrolled.analysis_options import ENCODING_HELP, HEADER_HELP
+from unrolled.analysis_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP, TOKENS_HELP
+from unrolled.analysis_options import AlertOptions as AlertOptions
 from unrolled.analysis_options import BenchOptions as BenchOptions
 from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
 from unrolled.analysis_options import ExplainOptions as ExplainOptions
@@ -37,19 +38,16 @@ from unrolled.series_options import SeriesOptions as SeriesOptions
 class DataOptions:
     """Which text is read, and how it becomes tokens."""
 
-    tokens: Literal["characters", "bytes", "words", "bpe"] = option(
-        "characters", "What a token is. words and bpe are for tables only; there, words are the default if words repeat."
-    )
-    documents: Literal["none", "line", "blank-line", "file", "cell"] = option(
-        "none",
-        "What a document is: each line, part between blank lines, file, or cell of --source (without --target) starts from the "
-        "zero state and ends with an end token; none: all text is one endless stream.",
-        old_names=("unit",),
-        old_values={"stream": "none"},
+    tokens: (
+        Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
+    ) = option("characters", TOKENS_HELP)
+    documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"] = option(
+        "none", DOCUMENTS_HELP, old_names=("unit",), old_values={"stream": "none"}
     )
     normalize: Literal["nfc", "nfkc", "none"] = option(
         "nfc", "Unicode normal form of texts, prompts and cells; nfkc also replaces ligatures.", old_names=("normalise",)
     )
+    mask: str | None = option(None, MASK_HELP, is_list=True)
     encoding: str | None = option(None, ENCODING_HELP)
     glob: str = option("*", "Which files of a folder are read. Folders are read recursively, without '**'.")
     train_fraction: float = option(

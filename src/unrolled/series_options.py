@@ -14,7 +14,9 @@ class SeriesOptions:
     """How series are read, scaled and forecast."""
 
     group_by: str | None = option(
-        None, "Column that names the series of a table with one row per step; --source and --target may name several, A,B,C."
+        None,
+        "Column that names the series of a table with one row per step; --source and --target may name several, A,B,C. For a "
+        r"log: regular expression, as in 'session=(\w+)'; all lines with the same key are one session.",
     )
     order_by: str | None = option(
         None, "Column of the time of a step: numbers or ISO dates. Without --group-by, all rows are one series."

@@ -8,12 +8,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import unrolled
 from support.cli import Cli
 from unrolled.cli.completion import SHELLS, flags
 from unrolled.cli.main import COMMANDS, command_parser
+from unrolled.errors import DataError, UsageError
 from unrolled.options import PRESETS, TrainRequest
 
 SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 4, "progress": False, "threads": 1}
@@ -72,6 +74,43 @@ def test_config_show_is_a_config(cli: Cli, arguments: list[str], tmp_path: Path)
         assert settings[name] == value
     assert "# hidden: the recipe chooses" in out or "hidden = " in out
     assert TrainRequest.build((), settings, "test").check()
+
+
+def test_config_shows_the_settings_of_a_run(cli: Cli, folder: Path) -> None:
+    settings = tomllib.loads(cli("config", "show", folder / "runs/book").out)
+    assert (settings["hidden"], settings["layers"], settings["batch"], settings["steps"]) == (8, 1, 4, 4)
+    assert "dropout" in settings, "what the recipe chose"
+    for arguments in ((folder / "runs/book", "--hidden", 9), (folder / "runs/book", folder / "book.txt")):
+        done = cli("config", "show", *arguments)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "name it alone" in done.err
+
+
+def test_an_unknown_flag_is_named_and_not_its_value(cli: Cli, folder: Path) -> None:
+    done = cli("sample", folder / "runs/book", "--tempreture", 0)
+    assert (done.code, "Unknown flag --tempreture; did you mean '--temperature'?" in done.err) == (2, True)
+
+
+def test_what_is_no_text_and_no_table_is_refused_in_python(folder: Path) -> None:
+    model, table_model = unrolled.load(folder / "runs/book"), unrolled.load_table(folder / "runs/words")
+    assert model.evaluate(folder / "book.txt").bits == model.evaluate(str(folder / "book.txt")).bits
+    assert table_model.evaluate(folder / "t.csv").num_rows == 40
+    with pytest.raises(UsageError, match="Names of files are expected, and a list is given"):
+        model.evaluate(["the cat"])  # type: ignore[arg-type]
+    for wrong in ([("x", 1), ("y", 2)], ["x", "y"], 5, np.zeros((4, 2))):
+        with pytest.raises(UsageError, match=f"A table is expected, and a {type(wrong).__name__} is given"):
+            unrolled.train_table(wrong, "a", "b")
+    for use in (table_model.evaluate, table_model.explain, lambda table: table_model.predict_table(table)):
+        with pytest.raises(UsageError, match="A table is expected, and a list is given"):
+            use(["x", "y"])
+    assert len(table_model.predict({"word": "aba"})) == 1, "not one for each character"
+    assert table_model.evaluate({"word": "aba", "label": "a"}).num_rows == 1
+    with pytest.raises(DataError, match="'label' is a single value, and other columns are lists"):
+        table_model.evaluate({"word": ["aba"], "label": "a"})
+    with pytest.raises(ValueError, match=r"step takes numbers, \(3,\) or \(B, 3\); got str"):
+        unrolled.LSTM(3, 4, 2).step("abc")  # type: ignore[type-var]
+    with pytest.raises(UsageError, match="and a int is given"):
+        unrolled.train(5)  # type: ignore[arg-type]
 
 
 def test_config_says_what_it_has(cli: Cli) -> None:

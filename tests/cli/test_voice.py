@@ -68,5 +68,5 @@ def test_a_table_as_a_text_says_what_to_type(cli: Cli) -> None:
     Path("my table.csv").write_text("first name,b,c\n" + "x,y,z\n" * 300, "utf-8")
     done = cli("train", "my table.csv", "--steps", 1, "--hidden", 8, "--layers", 1, "--batch", 2, "--bptt", 8, "--threads", 1)
     assert done.code == 0
-    assert "its columns are first name, b, c" in done.err
+    assert "the columns of my table.csv are first name, b, c; to learn" in done.err
     assert "unrolled train 'my table.csv' --source 'first name' --target c" in done.err

@@ -19,7 +19,7 @@ from support.texts import sentences
 from unrolled.evaluation import surprisal
 from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.line_surprisal import MAX_KEPT_TOKENS, ScoredLine, ScoringStream
-from unrolled.evaluation.surprisal import UNKNOWN_BITS, CodePoints, SurprisalScorer, score_blocks
+from unrolled.evaluation.surprisal import UNKNOWN_BITS, CodePoints, SurprisalScorer, score_blocks, text_blocks
 from unrolled.interpret.activations import record_activations
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
@@ -71,11 +71,11 @@ def points(kind: str, text: str) -> CodePoints:
 def scoring(kind: str, text: str, *more: SurprisalScorer, chunks: list[CodePoints] | None = None) -> ScoringStream:
     scorers = [scorer(kind), *more]
     names = [f"model {index}" for index in range(len(scorers))]
-    return ScoringStream(names, scorers, [points(kind, text)] if chunks is None else chunks)
+    return ScoringStream(names, scorers, text_blocks([points(kind, text)] if chunks is None else chunks))
 
 
 def bits_of(kind: str, text: str, chunks: list[CodePoints] | None = None) -> Any:
-    blocks = list(score_blocks([scorer(kind)], [points(kind, text)] if chunks is None else chunks))
+    blocks = list(score_blocks([scorer(kind)], text_blocks([points(kind, text)] if chunks is None else chunks)))
     return np.concatenate([block.bits[0] for block in blocks])
 
 
@@ -113,7 +113,7 @@ def test_short_texts_score_as_recorded_activations(kind: str, size: int) -> None
 @pytest.mark.parametrize("longest", [30, 900])
 def test_blocks_and_columns_score_as_recorded_activations(small_blocks: None, kind: str, longest: int) -> None:
     text = some_text(1501, longest=longest)
-    blocks = list(score_blocks([scorer(kind)], [points(kind, text)]))
+    blocks = list(score_blocks([scorer(kind)], text_blocks([points(kind, text)])))
     assert len(blocks) > 7
     assert max(len(block.code_points) for block in blocks) <= 200
     assert longest > 30 or all(block.code_points[-1] == 10 for block in blocks[:-1])  # cut at line ends where possible
@@ -234,7 +234,7 @@ def test_documents_score_as_evaluate(kind: str, longest: int) -> None:
     text = "\n".join(lines) + "\n"
     tokenized = tokenize(tokenizer, documents, text)
     result = evaluate(
-        MODELS[kind][0], CPU, tokenized.ids, tokenizer.eos_id, max(map(len, lines)) * 2, char_starts=tokenizer.char_start_mask()
+        MODELS[kind][0], CPU, tokenized.ids, tokenizer.eos_id, max(map(len, lines)) * 2, char_counts=tokenizer.char_counts()
     )
     stream = scoring(kind, text)
     found = list(stream.lines())

@@ -11,6 +11,7 @@ import torch
 import unrolled
 from support.cli import Cli
 from support.texts import sentences
+from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError, UsageError
 from unrolled.exchange.gate_orders import ORDERS
 from unrolled.exchange.import_check import PROSE, run_check
@@ -156,7 +157,9 @@ def test_layers_of_different_widths_are_padded_with_units_that_stay_zero(tmp_pat
         ids = torch.arange(9)
         expected = fc(two(one(emb(ids))[0])[0]).detach().numpy()
         tensors = torch.nn.ModuleDict({"emb": emb, "rnn1": one, "rnn2": two, "fc": fc}).state_dict()
-        model = import_file(write(tmp_path, tensors, "abcdefgh\n"), ImportOptions()).model_file.model
+        model_file = import_file(write(tmp_path, tensors, "abcdefgh\n"), ImportOptions()).model_file
+        assert isinstance(model_file, TextModelFile)
+        model = model_file.model
         ys, state = model.stack.unroll(model.embedding(ids[:, None]), model.initial_state(1))
         assert model.head(ys)[:, 0].detach().numpy() == pytest.approx(expected, abs=1e-5)
         assert np.count_nonzero(state.layers[1].h.detach().numpy()[0, 5:]) == 0

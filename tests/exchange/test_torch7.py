@@ -21,6 +21,7 @@ from support.torch7 import (
     torch_rnn_checkpoint,
     write_torch7,
 )
+from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError, UnrolledError
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.imports import import_file
@@ -31,7 +32,9 @@ IDS = [3, 1, 0, 8, 5, 5, 2, 7, 4, 6, 0]
 
 
 def logits(path: Path, ids: list[int], options: ImportOptions | None = None) -> np.ndarray:
-    model = import_file(path, options or ImportOptions()).model_file.model
+    model_file = import_file(path, options or ImportOptions()).model_file
+    assert isinstance(model_file, TextModelFile)
+    model = model_file.model
     with torch.inference_mode():
         return np.asarray(model(torch.tensor(ids)[:, None], model.initial_state(1))[0][:, 0])
 

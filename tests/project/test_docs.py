@@ -14,6 +14,7 @@ from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import (
     OPTION_CLASSES,
     PRESETS,
+    AlertOptions,
     BenchOptions,
     EvaluateOptions,
     ExplainOptions,
@@ -37,6 +38,7 @@ OTHERS = (
     SampleOptions,
     PredictOptions,
     EvaluateOptions,
+    AlertOptions,
     ScoreOptions,
     ExplainOptions,
     ReportOptions,

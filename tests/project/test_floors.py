@@ -17,9 +17,11 @@ FLOORS = [
 """Packages and top-level modules, from the lowest: a file imports from lower floors only."""
 
 ORDER = {
-    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "tables", "builtin"],
+    "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "text_files", "fingerprint", "normalization", "tokenizer", "document_files",
+        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "line_format", "normalization",
+        "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "record_files", "record_tokenizers", "tokenizers",
+        "followed_file", "session_files", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
@@ -27,7 +29,8 @@ ORDER = {
         "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
         "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files", "delimited_files",
-        "conll_files", "table_files", "frames", "series", "source_columns", "long_table", "spec", "series_spec", "column_text",
+        "conll_files", "arff_files", "labelled_files", "table_files", "frames", "series", "source_columns", "long_table",
+        "spec", "series_spec", "column_text",
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
@@ -38,15 +41,15 @@ ORDER = {
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
     ],
     "runtime": [
-        "blas", "text_network", "language_model", "numpy_model", "native_layers", "native_decoder", "machine", "portable",
-        "portable_draw", "native_portable",
+        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder", "machine",
+        "portable", "portable_draw", "native_portable",
     ],
     "generation": [
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "surprisal",
-        "line_surprisal", "ngram",
+        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "session_surprisal",
+        "surprisal", "line_surprisal", "log_blocks", "line_alerts", "ngram",
         "memorization",
     ],
     "interpret": [
@@ -65,14 +68,15 @@ ORDER = {
         "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
     "analysis": [
+        "checking_command",
         "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
-        "novel_samples",
+        "log_alerts", "novel_samples",
         "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
         "series_charts", "report_table",
     ],
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
-        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "ml5", "numbers_lstm", "imports",
+        "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "textgenrnn", "ml5", "numbers_lstm", "imports",
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph",
         "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
     ],
@@ -84,7 +88,7 @@ ORDER = {
         "openapi", "app", "run_server",
     ],
     "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
-    "cli": ["json_output", "help", "parser", "completion", "registry", "commands", "main"],
+    "cli": ["json_output", "help", "parser", "alerts", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
 

@@ -42,6 +42,7 @@ def test_signatures_and_typed_dicts_agree(function: Any) -> None:
         assert shown - own <= typed
         assert typed - (shown - own) <= {
             "novel_only",
+            "keep_if",
             "count",
             "per",
             "top",
@@ -50,6 +51,11 @@ def test_signatures_and_typed_dicts_agree(function: Any) -> None:
             "image_dir",
             "min_probability",
             "force",
+            "labels",
+            "label",
+            "source",
+            "follow",
+            "from_start",
             *REFUSED,
         }
     assert shown - own

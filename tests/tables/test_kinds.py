@@ -329,7 +329,6 @@ def test_a_flag_without_effect_on_a_text_is_refused(cli: Cli, book: Path) -> Non
     for arguments, message in (
         (("train", book, "--decay-after", 3), "--decay-after is for --schedule decay"),
         (("train", book, "--glob", "*.txt"), "--glob chooses files of a folder, and no folder is given"),
-        (("train", book, "--tokens", "words"), "--tokens words is for tables"),
         (("eval", "r", "--order", 3), "--order is for --baselines"),
         (("sample", "r", "--temperature", 0, "--top-k", 5), "--top-k chooses among several tokens"),
         (("score", "r", "--per", "character", "--top", 5), "--top is for --per line"),

@@ -272,7 +272,7 @@ def test_the_rows_are_grouped_once_by_each_column(monkeypatch: pytest.MonkeyPatc
 def test_long_rows_do_not_end_a_training(cli: Cli) -> None:
     Path("t.csv").write_text("text,label\n" + PAIRS + "like " * 500 + ",good\n")
     done = cli("train", "t.csv", "--source", "text:words", "--target", "label", "--max-length", 20, *TINY, "--out", "r")
-    assert "1 of 41 rows is cut to their first 20 steps: line 42" in done.err
+    assert "1 of 41 rows is cut to the first 20 steps: line 42" in done.err
     model = unrolled.load_table("r")
     assert model.predict(["hate " * 20]) == model.predict(["hate " * 20 + "like " * 80])
     told = cli("predict", "r", "--text", "like " * 21, "--text", "like")

@@ -25,6 +25,7 @@ from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
+from unrolled.training.tasks.table import TableTask
 
 TINY = ("--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1)
 SOURCES = "age,town,review,picture"
@@ -101,16 +102,35 @@ def test_rows_without_a_number_get_the_median_and_are_counted(cli: Cli) -> None:
     rows[11]["review"] = ""
     path = write_jsonl(Path("t.jsonl"), rows)
     done = cli("train", path, "--source", "age,review", "--target", "mood", *TINY, "--steps", 5, "--out", "r")
-    ages = [row["age"] for number, row in enumerate(rows) if row["age"] is not None and number != 11]
-    median = f"{np.median(ages):.6g}"
+    request = TrainRequest.build((str(path),), {"source": "age,review", "target": "mood"}, "test")
+    task = TableTask(request, None)
+    assert len(task.validation_rows) == 6
+    trained_on = [rows[number] for number in task.dataset.read_rows[task.train_rows].tolist()]
+    median = f"{np.median([row['age'] for row in trained_on if row['age'] is not None]):.6g}"  # not of the validation rows
+    assert median != f"{np.median([row['age'] for row in rows if row['age'] is not None]):.6g}"
+    gap = [number for number in task.train_rows.tolist() if np.isnan(task.dataset.others[0][number]).any()][:1]
+    assert task.spec.others[0].name == "age"
+    batch = task.dataset.collate(np.array(gap))
+    assert task.spec.others[0].decode(batch.others[0][0][0]) == median
     assert f"'age': 6 of 60 rows have no number; the median, {median}, is used" in done.err
-    assert "1 of 60 rows is left out, a cell being empty: line 12" in done.err
+    assert "1 of 60 rows is left out, a cell being empty ('review' 1): line 12" in done.err
     model = unrolled.load_table("r", threads=1)
     row = people(1, 5)[0]
     assert model.predict(row | {"age": None}) == model.predict(row | {"age": float(median)})
     left_out = cli("predict", "r", "--text", json.dumps({"age": 3, "review": None}), "--json")
     assert json.loads(left_out.out)["rows"][0]["predicted"] == ""
     assert "1 of 1 row has no prediction" in left_out.err
+
+
+def test_a_resume_may_repeat_its_columns_and_files_in_any_form() -> None:
+    path, other = write_jsonl(Path("t.jsonl"), people(40, 1)), str(write_jsonl(Path("v.jsonl"), people(10, 2)))
+    options: dict[str, Any] = {"hidden": 8, "layers": 1, "threads": 1, "progress": False}
+    unrolled.train_table(path, ["age", "town"], "mood", steps=4, stop_after=2, validation=other, out="r", **options)
+    again: dict[str, Any] = {"resume": "r", "progress": False, "validation": other, "target": "mood"}
+    with pytest.raises(UsageError, match="--source was 'age,town', now 'age,review'"):
+        unrolled.train_table(source=["age", "review"], **again)
+    assert unrolled.train_table(source=["age", "town"], stop_after=3, **again).result.steps == 3  # type: ignore[union-attr]
+    assert unrolled.train_table(source="age,town", **again).result.steps == 4  # type: ignore[union-attr]
 
 
 def test_columns_that_cannot_be_are_refused(cli: Cli) -> None:

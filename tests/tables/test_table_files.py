@@ -246,7 +246,7 @@ def test_long_rows_are_cut_left_out_or_split(tmp_path: Path) -> None:
     spec, _ = infer_spec(table, "s:text", "t:label")
     pairs = read_pairs(table, spec)
     assert (pairs.source.lengths.tolist(), pairs.cut_rows, pairs.left_out_rows) == ([8192, 2], [1], [])
-    assert pairs.length_notes() == ["1 of 2 rows is cut to their first 8,192 steps: line 1 (see --max-length)"]
+    assert pairs.length_notes() == ["1 of 2 rows is cut to the first 8,192 steps: line 1 (see --max-length)"]
     rows = [{"s": "ab", "t": text}, {"s": text, "t": "yx"}, {"s": "x", "t": "y"}]
     table = open_table(str(write_jsonl(tmp_path / "v.jsonl", rows)))
     pairs = read_pairs(table, replace(infer_spec(table, "s:characters", "t:characters")[0], max_length=1000))

@@ -12,10 +12,13 @@ import unrolled
 from unrolled.cli.main import main
 from unrolled.errors import ModelError, UsageError
 from unrolled.options import DataOptions
+from unrolled.tables.cell_values import Cell
 from unrolled.text import corpus as corpus_module
 from unrolled.text import parallel_encode, shards
 from unrolled.text.corpus import open_corpus
-from unrolled.text.tokenizer import TOKENIZERS, CharTokenizer, Tokenizer
+from unrolled.text.rule_tokenizer import RuleTokenizer
+from unrolled.text.tokenizer import CharTokenizer, Tokenizer
+from unrolled.text.tokenizers import TOKENIZERS
 
 TEXT = "The Cat sat. THE DOG sat, too.\n" * 20
 SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 2, "bptt": 8, "steps": 4, "sample_length": 0, "threads": 1}
@@ -59,16 +62,46 @@ def test_it_trains_is_saved_loaded_and_samples() -> None:
 def test_it_is_refused_where_it_is_not_registered() -> None:
     unrolled.train("text.txt", **LOWERCASE, out="run", **SMALL)
     del TOKENIZERS["lowercase"]
-    with pytest.raises(ModelError, match="expected one of characters, bytes, not 'lowercase'"):
+    with pytest.raises(ModelError, match="expected one of characters, bytes, .*, not 'lowercase'"):
         unrolled.load("run")
-    with pytest.raises(UsageError, match="--tokens is 'lowercase'; expected one of characters, bytes, words, bpe"):
+    with pytest.raises(UsageError, match="--tokens is 'lowercase'; expected one of characters, bytes, words, bpe, "):
         unrolled.train("text.txt", **LOWERCASE, out="other", **SMALL)
 
 
-def test_it_is_refused_for_the_columns_of_a_table() -> None:
-    Path("table.csv").write_text("name,label\n" + "".join(f"Ab{'c' * n},{n % 2}\n" for n in range(20)))
-    with pytest.raises(UsageError, match="--tokens lowercase is for texts: a column is read as characters, bytes, words, bpe"):
-        unrolled.train_table("table.csv", source="name", target="label", **LOWERCASE, out="run", **SMALL)
+class PairTokenizer(RuleTokenizer):
+    """Pairs of letters: a tokenizer with a rule is a kind and a pattern."""
+
+    kind, pattern = "pairs", "[A-Za-z]{2}"
+
+
+def test_it_reads_the_columns_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOKENIZERS, "pairs", PairTokenizer)
+    Path("table.csv").write_text("name,label\n" + "".join(f"Ab{'cdxy'[n % 4] * n},{n % 2}\n" for n in range(20)))
+    for tokens, expected in (("lowercase", "abccc"), ("pairs", "Abccc")):
+        settings = SMALL | {"tokens": tokens, "out": tokens}
+        del settings["sample_length"], settings["bptt"]
+        unrolled.train_table("table.csv", source="name:text", target="label", progress=False, **settings)
+        column = unrolled.load_table(tokens).spec.source
+        assert column.decode(column.encode(Cell("Abccc", "table.csv"))) == expected
+
+
+def test_a_pattern_may_have_groups_and_must_not_be_empty() -> None:
+    class Groups(RuleTokenizer):
+        kind, pattern = "groups", "(a)(b)?|c"
+
+    class Empty(RuleTokenizer):
+        kind, pattern = "empty", "a*"
+
+    assert Groups(["a", "b"]).pieces("abcad") == ["ab", "c", "a", "d"]
+    with pytest.raises(UsageError, match="The pattern of empty matches the empty text"):
+        Empty(["a"])
+
+
+def test_a_rule_is_a_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOKENIZERS, "pairs", PairTokenizer)
+    unrolled.train("text.txt", tokens="pairs", out="run", progress=False, **SMALL)
+    tokens = unrolled.load("run").tokenizer.token_strings()
+    assert {"Th", "e"} <= set(tokens)
 
 
 def test_it_is_a_choice_of_the_command_line() -> None:

@@ -263,11 +263,11 @@ def test_a_small_zstandard_file_cannot_fill_the_memory() -> None:
     ("content", "text", "notes"),
     [
         (b"a\nb", "a\nb", []),
-        (b"\xef\xbb\xbfa\n", "a\n", ["1 byte order marks dropped"]),
-        (b"a\r\nb\r\n", "a\nb\n", ["1 files whose line ends became \\n"]),
-        (b"a\rb\r", "a\nb\n", ["1 files whose line ends became \\n"]),
-        (b"a\n\r\nb\r\r\n", "a\n\nb\n\n", ["1 files whose line ends became \\n"]),
-        (b"\xef\xbb\xbf\r", "\n", ["1 byte order marks dropped", "1 files whose line ends became \\n"]),
+        (b"\xef\xbb\xbfa\n", "a\n", ["1 byte order mark dropped"]),
+        (b"a\r\nb\r\n", "a\nb\n", ["1 file whose line ends became \\n"]),
+        (b"a\rb\r", "a\nb\n", ["1 file whose line ends became \\n"]),
+        (b"a\n\r\nb\r\r\n", "a\n\nb\n\n", ["1 file whose line ends became \\n"]),
+        (b"\xef\xbb\xbf\r", "\n", ["1 byte order mark dropped", "1 file whose line ends became \\n"]),
         (b"a\xef\xbb\xbf\x0b\x0c\xc2\x85\xe2\x80\xa8b", "a\ufeff\x0b\x0c\x85\u2028b", []),
     ],
 )

@@ -24,7 +24,8 @@ from unrolled.text.normalization import (
     normalize_counted,
     starts_segment,
 )
-from unrolled.text.tokenizer import CharTokenizer, tokenizer_from_json
+from unrolled.text.tokenizer import CharTokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 MARKS = "\u0301\u0302\u0323\u0308\u0345\u3099"
 TEXTS = st.one_of(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from unrolled.errors import ModelError
 from unrolled.options import DataOptions
 from unrolled.text.corpus import open_corpus
-from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from_json
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 KINDS = pytest.mark.parametrize("kind", ["characters", "bytes"])

@@ -259,7 +259,7 @@ def test_advice_is_only_given_where_the_run_has_evidence() -> None:
     assert data.startswith("Use more text")
     assert len(advice_from_run(overfit, RunEvidence(FALLING, 6.0, 128, 0.5))) == 1  # no more dropout than half
     size = "Limited by time or size: 1.390 nats per character on the training text, 1.400 on the validation text."
-    assert advice_from_run(size, RunEvidence([(1, 2.0)], 6.0, 128, 0.1))[0].startswith("Use --hidden 160, a quarter more")
+    assert advice_from_run(size, RunEvidence([(1, 2.0)], 6.0, 128, 0.1))[0].startswith("Use --hidden 160 (it was 128)")
     assert advice_from_run("No rows were held out.", RunEvidence(FALLING, 6.0, 128, 0.1)) == []
     assert advise(underfit, None, 0, (1.0, 1.0), False, RunEvidence(FALLING, 0.5, 128, 0.1)) == [line]
 

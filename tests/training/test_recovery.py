@@ -103,6 +103,15 @@ def test_a_resumed_run_remembers_that_it_was_slowed(book: Path) -> None:
     assert again.train().steps == 60
 
 
+def test_a_resume_with_a_larger_budget_is_evaluated_again(book: Path) -> None:
+    """The evaluations of the first budget counted for the second one too: what was learned later was never kept."""
+    start(book, "run", steps=40).train()
+    launch.resume_run(Path("run"), {"steps": 80}, NullProgress()).train()
+    evaluated = [record["step"] for record in Run(Path("run")).metrics.read() if record["event"] == "validation"]
+    assert evaluated[-1] == 80
+    assert len([step for step in evaluated if step > 40]) >= 3
+
+
 def short_of_memory(work: launch.TrainingRun, most_rows: int) -> None:
     """Let batches of more rows than `most_rows` find no memory."""
     network: Any = work.trainer.model

@@ -109,14 +109,14 @@ def measure_baselines(
     train, test = np.asarray(train[-MAX_TRAIN_TOKENS:]), np.asarray(test[:MAX_EVAL_TOKENS])
     logger.info(f"counting n-grams up to order {max_order} in {len(train):,} tokens, and compressing")
     context = np.concatenate([train[-max_order:], test[:1]]) if continues_train else test[:1]
-    char_starts = tokenizer.char_start_mask() if is_text else np.ones(tokenizer.vocab_size, dtype=bool)
+    char_counts = tokenizer.char_counts() if is_text else np.ones(tokenizer.vocab_size, dtype=np.int64)
     predicted = test[1:]
-    tokens_per_char = len(predicted) / max(1, int(char_starts[predicted].sum()))
+    tokens_per_char = len(predicted) / max(1, int(char_counts[predicted].sum()))
     ngram_nats = {
         n: nats * tokens_per_char
         for n, nats in loss_by_order(train, predicted, tokenizer.vocab_size, range(1, max_order + 1), context)
     }
-    num_chars = max(1, int(char_starts[predicted].sum()))
+    num_chars = max(1, int(char_counts[predicted].sum()))
     texts = _to_bytes(tokenizer, train), _to_bytes(tokenizer, predicted)
     xz = xz_nats(*texts, num_chars)
     others = compressor_nats(*texts, num_chars) if with_compressors else {}
@@ -143,5 +143,7 @@ def _decode_documents(tokenizer: Tokenizer, ids: Ids) -> str:
 
 def _to_bytes(tokenizer: Tokenizer, ids: Ids) -> bytes:
     """Return the text of ids in UTF-8, with a line end between documents."""
-    data = tokenizer.code_point_of_id[ids].tobytes()
-    return data if tokenizer.reads_bytes else data.decode("utf-32-le", "replace").encode()
+    code_points = tokenizer.code_point_of_id[ids]
+    return (
+        code_points.tobytes() if tokenizer.reads_bytes else "".join(tokenizer.texts_of(code_points)).encode("utf-8", "replace")
+    )

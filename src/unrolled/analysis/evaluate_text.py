@@ -39,7 +39,7 @@ def evaluate_text(session: TextSession, inputs: tuple[str, ...], options: Evalua
         to_do = ": train with --test-fraction to have one" if split == "test" and not len(ids) else ""
         raise DataError(f"The {text} has {plural(len(ids), 'known token')}{unknown}; at least 2 are needed{to_do}.")
     tokenizer = session.tokenizer
-    char_starts = tokenizer.char_start_mask() if corpus.is_text else None
+    char_counts = tokenizer.char_counts() if corpus.is_text else None
     check_adaptation(options)
     model = session.adaptive_model() if options.adapt else session.scoring_model(portable=options.portable)
     result = evaluate(
@@ -49,7 +49,7 @@ def evaluate_text(session: TextSession, inputs: tuple[str, ...], options: Evalua
         tokenizer.eos_id,
         corpus.longest_document,
         options.window,
-        char_starts=char_starts,
+        char_counts=char_counts,
         in_order=options.adapt,
     )
     return dataclasses.replace(result, num_unknown=corpus.num_unknown, split=split)

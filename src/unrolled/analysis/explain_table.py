@@ -95,7 +95,8 @@ class ExplainTableResult(Displayed):
         lines = []
         for row in self.rows[:MAX_PRINTED_ROWS]:
             asked, answer = source_text(self.session.spec.sources, row.source), row.prediction
-            truth = "" if not row.is_wrong or row.truth is None else f" (truth: {one_line(display_text(row.truth.value))})"
+            is_right = row.truth is None or row.is_wrong is False  # of numbers and texts, both are shown
+            truth = "" if row.truth is None or is_right else f" (truth: {one_line(display_text(row.truth.value))})"
             probability = "" if answer.probability is None else f", {answer.probability:.0%}"
             lines.append(f"{one_line(asked)} -> {one_line(answer.text)}{probability}{truth}")
         judged = sum(row.is_wrong is not None for row in self.rows)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
+from unrolled.analysis.checking_command import CheckingCommand
 from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
+from unrolled.errors import UsageError
 from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.evaluation.memorization import find_known_documents, measure_memorization
 from unrolled.evaluation.ngram import KneserNey
@@ -101,14 +103,14 @@ class TextReportBuilder:
     def _evaluate(self) -> Evaluation:
         session = self.session
         corpus, _ = session.corpus(())
-        char_starts = session.tokenizer.char_start_mask() if corpus.is_text else None
+        char_counts = session.tokenizer.char_counts() if corpus.is_text else None
         return evaluate(
             session.model,
             session.machine,
             self.held_out_ids,
             session.tokenizer.eos_id,
             corpus.longest_document,
-            char_starts=char_starts,
+            char_counts=char_counts,
         )
 
     def _headline(
@@ -119,7 +121,10 @@ class TextReportBuilder:
             {
                 "name": "bits per character",
                 "value": f"{evaluation.bits:.3f}",
-                "note": f"{evaluation.nats:.3f} nats, on the validation text",
+                "note": f"{evaluation.nats:.3f} nats, on the validation text"
+                + (
+                    "" if evaluation.num_tokens == evaluation.num_chars else f"; {evaluation.bits_per_token:.3f} bits per token"
+                ),
             },
             {
                 "name": f"best n-gram ({order})",
@@ -152,6 +157,8 @@ class TextReportBuilder:
         """Draw samples and search for them, and for validation text of the same length, in the training text."""
         session, options = self.session, self.options
         tokenizer, train_ids = session.tokenizer, self.train_ids[-MAX_SEARCHED_TOKENS:]
+        if options.keep_if is not None and tokenizer.eos_id is None:
+            raise UsageError("--keep-if judges documents, and this model has none: train with --documents, or leave it out.")
         count = options.samples if tokenizer.eos_id is None else NUM_DOCUMENT_SAMPLES
         sample_options = SampleOptions(length=SAMPLE_TOKENS, count=count)
         samples = list(generate(session.network, tokenizer, sample_options, options.seed, precision=session.sampling_precision))
@@ -175,8 +182,19 @@ class TextReportBuilder:
             "copied_text": tokenizer.decode(
                 sample_ids[most_copied][start : start + copy_stats[most_copied].longest_match].tolist()
             ),
-            "documents": None if tokenizer.eos_id is None else _document_novelty(train_ids, tokenizer.eos_id, sample_ids),
+            "documents": None if tokenizer.eos_id is None else self._document_novelty(train_ids, samples, sample_ids),
         }, samples  # fmt: skip
+
+    def _document_novelty(self, train_ids: Ids, samples: list[Sample], sample_ids: list[Any]) -> dict[str, Any]:
+        """Return which shares of generated documents are valid (None without `keep_if`), new, and differ from one another."""
+        is_known = find_known_documents(train_ids, self.session.tokenizer.eos_id or 0, sample_ids)
+        num_distinct = len({ids.tobytes() for ids in sample_ids})
+        check = None if self.options.keep_if is None else CheckingCommand(self.options.keep_if)
+        valid = None if check is None else sum(check.accepts(sample.text) for sample in samples) / max(1, len(samples))
+        return {
+            "generated": len(sample_ids), "new": float(1 - is_known.mean()),
+            "distinct": num_distinct / max(1, len(sample_ids)), "valid": valid,
+        }  # fmt: skip
 
     def _advice(
         self,
@@ -231,12 +249,6 @@ def _detector(one: Probe) -> dict[str, Any]:
         "layer": one.layer, "neuron": one.unit, "feature": one.feature, "description": one.description, "metric": one.kind,
         "score": one.score, "sign": one.sign, "p_value": one.p_value, "is_detector": one.is_detector,
     }  # fmt: skip
-
-
-def _document_novelty(train_ids: Ids, eos_id: int, sample_ids: list[Any]) -> dict[str, Any]:
-    is_known = find_known_documents(train_ids, eos_id, sample_ids)
-    num_distinct = len({ids.tobytes() for ids in sample_ids})
-    return {"generated": len(sample_ids), "new": float(1 - is_known.mean()), "distinct": num_distinct / max(1, len(sample_ids))}
 
 
 def _baseline_rows(baselines: Baselines, evaluation: Evaluation) -> dict[str, Any]:

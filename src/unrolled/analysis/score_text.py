@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +16,18 @@ from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.datasets.base_models import display_path
 from unrolled.errors import UsageError
 from unrolled.evaluation.line_surprisal import ScoringStream
+from unrolled.evaluation.log_blocks import LogBlocks, decode_points
 from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer, token_bits
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.option_rules import check_adaptation
 from unrolled.options import ScoreOptions
 from unrolled.runtime.text_network import read_text_model
 from unrolled.tables.table_format import TableFormat
-from unrolled.text.tokenized_text import TokenizedText
+from unrolled.text.line_format import LineFormat, split_lines
+from unrolled.text.tokenized_text import TokenizedText, require_text, tokenize
+
+if TYPE_CHECKING:
+    from unrolled.evaluation.line_alerts import AlertReport
 
 CLAMPED_INDEX = 1
 """Index, among a stream's models, of the one with clamped units."""
@@ -28,10 +35,11 @@ CLAMPED_INDEX = 1
 
 @dataclass(frozen=True, eq=False)
 class ScoredText:
-    """A text with the bits of each token `(T,)`; nan for a token without context."""
+    """A text with the bits of each token `(T,)`; nan for a token without context. `report` has its alerts, if asked for."""
 
     tokenized: TokenizedText
     bits: npt.NDArray[np.float64]
+    report: AlertReport | None = None
 
     @property
     def text(self) -> str:
@@ -42,9 +50,9 @@ class ScoredText:
     def bits_per_character(self) -> float:
         """The mean bits per character; if tokens are bytes, only those that complete a character are counted."""
         num_chars = sum(
-            1
+            len(token_text)
             for token_text, token_bits in zip(self.tokenized.token_texts, self.bits, strict=True)
-            if token_text and not np.isnan(token_bits)
+            if not np.isnan(token_bits)
         )
         return float(np.nansum(self.bits)) / max(1, num_chars)
 
@@ -64,10 +72,25 @@ def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = (), ad
     """
     if adapt and clamps:
         raise UsageError("clamp compares one model with and without a clamp, and adapt changes the model: leave one out.")
+    if session.saved.documents == "session":
+        return _score_sessions(session, require_text(text), clamps, adapt)
     tokenized = session.tokenize(text)
     bits = token_bits(session.adaptive_model() if adapt else session.scoring_model(clamps), tokenized)
     bits[~tokenized.known_mask] = UNKNOWN_BITS
     return ScoredText(tokenized, bits)
+
+
+def _score_sessions(session: TextSession, text: str, clamps: Sequence[Clamp], adapt: bool) -> ScoredText:
+    """Return the bits of a log, each line read from the state of its session."""
+    if adapt:
+        raise UsageError("adapt reads a text in its order, and this model reads the lines of sessions: leave it out.")
+    tokenizer = session.tokenizer
+    block = LogBlocks(tokenizer).block(split_lines(text), text.endswith("\n"))
+    bits, _ = SurprisalScorer(session.scoring_model(clamps), tokenizer, "session").score(block.code_points, block.keys)
+    as_it_is = copy.copy(tokenizer)
+    as_it_is.line_format = LineFormat()  # the block is masked already
+    tokenized = tokenize(as_it_is, "session", decode_points(tokenizer, block.code_points))
+    return ScoredText(tokenized, np.append(np.nan, bits))  # nan for the token that a session begins with
 
 
 def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOptions) -> ScoringStream:
@@ -78,20 +101,20 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
     check_adaptation(options)
     sessions = [session, *(_open_other(session, path) for path in options.compare)]
     names = [display_path(session.path) if session.run is None else str(session.run.path), *options.compare]
-    scorers = [
-        SurprisalScorer(
-            model_session.adaptive_model() if options.adapt else model_session.scoring_model(portable=options.portable),
-            model_session.tokenizer,
-            model_session.saved.documents,
-            in_order=options.adapt,
-        )
-        for model_session in sessions
-    ]
+    scorers = [open_scorer(model_session, options) for model_session in sessions]
     if options.clamp:
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps, options.portable), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
-    return ScoringStream(names, scorers, session.code_point_chunks(name, TableFormat(encoding=options.encoding)))
+    return ScoringStream(names, scorers, session.text_blocks(name, TableFormat(encoding=options.encoding)))
+
+
+def open_scorer(session: TextSession, options: ScoreOptions) -> SurprisalScorer:
+    """Return what scores a text by one model, without clamped units."""
+    if options.adapt and session.saved.documents == "session":
+        raise UsageError("--adapt reads a text in its order, and this model reads the lines of sessions: leave it out.")
+    model = session.adaptive_model() if options.adapt else session.scoring_model(portable=options.portable)
+    return SurprisalScorer(model, session.tokenizer, session.saved.documents, in_order=options.adapt)
 
 
 def _open_other(session: TextSession, name: str) -> TextSession:
@@ -101,5 +124,7 @@ def _open_other(session: TextSession, name: str) -> TextSession:
         raise UsageError(
             f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable."
         )
+    if saved.tokenizer.line_format != session.tokenizer.line_format:
+        raise UsageError(f"{name} masks or groups lines differently from {session.path}: not comparable.")
     run = Run(path.parent) if (path.parent / "config.json").is_file() else None
     return TextSession(path, saved, session.options, run)

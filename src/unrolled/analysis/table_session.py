@@ -26,6 +26,7 @@ from unrolled.tables.series_spec import group_sources, group_table
 from unrolled.tables.source_columns import join_cells
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table, is_builtin_table, open_table, open_table_or_lines
+from unrolled.tables.table_format import path_of_table
 
 if TYPE_CHECKING:
     from unrolled.training.tasks.table import TableTask
@@ -112,6 +113,8 @@ class TableSession(Displayed):
             if not is_builtin or split == "validation":
                 return _held_out_cells(reopen_table_task(request, origin, self.saved), split)
             table_name, split = request.inputs[0], "test"
+        if not is_frame(table_name):
+            table_name = path_of_table(table_name)
         table = (
             table_of_frame(table_name)
             if is_frame(table_name)
@@ -159,6 +162,8 @@ class TableSession(Displayed):
         What was found out about the file is logged.
         """
         format, source = self.spec.table_format(header, encoding), self.spec.source
+        if not is_frame(name):
+            name = path_of_table(name)
         if is_frame(name):
             table = table_of_frame(name)
         elif source.kind == "text" and not self.spec.others:

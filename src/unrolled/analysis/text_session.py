@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,14 +25,15 @@ from unrolled.options import DataOptions, MachineOptions, TrainRequest, from_dic
 from unrolled.runtime import machine, native_layers
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_decoder import Precision
-from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
 from unrolled.runtime.text_network import TextModel
+from unrolled.runtime.window_model import has_numpy_model, numpy_model
 from unrolled.text.normalization import change_note, normalize_chunks
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPARATOR, Ids, Tokenizer
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TextModelFile
+    from unrolled.evaluation.surprisal import TextBlock
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
     from unrolled.tables.table_format import TableFormat
@@ -61,7 +63,7 @@ class TextSession(Displayed):
             options.device not in ("auto", "cpu")
             or options.kernels == "torch"
             or kernel_reason is not None
-            or saved.network.cell not in CELL_STEPS
+            or not has_numpy_model(saved.network)
         )
         if self.needs_torch:
             _ = self.torch_parts
@@ -113,7 +115,7 @@ class TextSession(Displayed):
         if portable:
             return portable_model(*text_network(self.saved.network), clamps)
         options = self.options
-        if self.needs_torch or options.precision == "bfloat16" or (options.device == "auto" and machine.may_have_gpu()):
+        if self.needs_torch or options.precision == "bfloat16" or self._may_use_gpu():
             from unrolled.generation.torch_model import TorchModel
 
             if self.needs_torch or options.precision == "bfloat16" or self.machine.device.type != "cpu":
@@ -122,8 +124,12 @@ class TextSession(Displayed):
         if arrays is None:
             raise UsageError(f"The model cannot be read without torch: {reason}.")
         if options.kernels == "reference" or native_layers.unsupported_reason(arrays):
-            return NumpyModel(arrays, clamps)
+            return numpy_model(arrays, clamps)
         return native_layers.NativeModel(arrays, clamps)
+
+    def _may_use_gpu(self) -> bool:
+        """Return whether torch is to be asked for a GPU; it has no network with a window."""
+        return self.options.device == "auto" and self.saved.network.window is None and machine.may_have_gpu()
 
     def adaptive_model(self) -> LanguageModel:
         """Return a copy of the network that learns from the text while it reads it, on the session's device."""
@@ -160,7 +166,9 @@ class TextSession(Displayed):
     def description(self) -> str:
         """A short description of the layers."""
         options = self.saved.options
-        return f"{options.layers} x {options.hidden} {options.cell.upper()}, {self.saved.network.num_parameters:,} parameters"
+        network = self.saved.network
+        window = "" if network.window is None else f" over windows of {network.window.length} tokens"
+        return f"{options.layers} x {options.hidden} {options.cell.upper()}{window}, {network.num_parameters:,} parameters"
 
     def corpus(self, inputs: tuple[str, ...], format: TableFormat | None = None) -> tuple[Corpus, Splits]:
         """Return an encoded text and its splits: that of `inputs`, or of the run if there are none.
@@ -178,14 +186,14 @@ class TextSession(Displayed):
             request, fingerprints = load_request(self.run)
         if inputs:
             encoding = None if format is None else format.encoding
-            overrides = {"tokens": self.tokenizer.kind, "documents": self.saved.documents, "encoding": encoding}
+            overrides = {"tokens": self.tokenizer.setting, "documents": self.saved.documents, "encoding": encoding}
             overrides["normalize"] = self.tokenizer.normalization
             data = from_dict(DataOptions, dataclasses.asdict(request.data) | overrides, str(self.path))
             if self.column is not None:
                 format = dataclasses.replace(format or TableFormat(), default_header=request.table.header or FIRST_ROW)
                 corpus = open_column(inputs, self.column, format, data, self.tokenizer)
             else:
-                corpus = open_corpus(inputs, data, self.tokenizer)
+                corpus = open_corpus(inputs, data, self.tokenizer, self.tokenizer.line_format)
             return corpus, corpus.split(data, request.training.seed)
         if self.run is None:
             raise UsageError(f"{display_path(self.path)} is a model without its run folder: name the text.")
@@ -196,6 +204,21 @@ class TextSession(Displayed):
         """Return the run's training ids and validation ids (the training ids twice, if there are no validation ids)."""
         train, held_out, _ = self.corpus(())[1]
         return train, held_out if len(held_out) > 1 else train
+
+    def validation_ids(self) -> Ids:
+        """Return the run's validation ids, from the encoded copy of its text if that is in the cache; empty if it has none.
+
+        Raises `UsageError` if there is no run folder.
+        """
+        from unrolled.checkpoints.run_data import load_request
+        from unrolled.text.corpus import cached_corpus
+
+        if self.run is not None:
+            request, origin = load_request(self.run)
+            corpus = None if "vocabulary" in origin else cached_corpus(origin["cache_key"])
+            if corpus is not None and corpus.content_hash == origin["content_hash"]:  # the text itself need not be read
+                return corpus.split(request.data, request.training.seed).validation
+        return self.corpus(())[1].validation
 
     def held_out_text(self, max_tokens: int) -> TokenizedText:
         """Return the first tokens of the validation text."""
@@ -217,7 +240,32 @@ class TextSession(Displayed):
         prefix = code_points[:max_tokens]
         if self.tokenizer.reads_bytes:
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
-        return self.tokenize(prefix.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
+        return self.tokenize("".join(self.tokenizer.texts_of(prefix)))
+
+    def text_blocks(self, name: str | None, format: TableFormat | None = None) -> Iterator[TextBlock]:
+        """Yield a text, as `code_point_chunks` takes it, in the blocks that the model scores; report what was masked."""
+        from unrolled.evaluation.log_blocks import LogBlocks, has_line_format
+        from unrolled.evaluation.surprisal import text_blocks
+
+        if name is None:
+            yield from self.held_out_blocks(self.train_and_held_out()[1])
+            return
+        chunks = self.code_point_chunks(name, format)
+        if not has_line_format(self.tokenizer):
+            yield from text_blocks(chunks)
+            return
+        blocks = LogBlocks(self.tokenizer, keeps_separators=self.saved.documents in ("blank-line", "cell"))
+        yield from blocks.blocks(chunks)
+        for note in blocks.notes():
+            logger.info(note)
+
+    def held_out_blocks(self, ids: Ids) -> Iterator[TextBlock]:
+        """Yield ids of the run's text in the blocks that the model scores."""
+        from unrolled.evaluation.log_blocks import held_out_sessions
+        from unrolled.evaluation.surprisal import text_blocks
+
+        chunks = self._code_points_of(ids)
+        return held_out_sessions(chunks) if self.saved.documents == "session" else text_blocks(chunks)
 
     def code_point_chunks(self, name: str | None, format: TableFormat | None = None) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""
@@ -227,9 +275,10 @@ class TextSession(Displayed):
         from unrolled.text.text_files import read_chunks
 
         if name is None:
-            yield from self._held_out_code_points()
+            yield from self._code_points_of(self.train_and_held_out()[1])
             return
         warnings: dict[str, int] = {}
+        spelled: Counter[str] = Counter()
         last = LINE_FEED
         form = self.tokenizer.normalization
         paths = self._files(name, format or TableFormat())
@@ -238,7 +287,7 @@ class TextSession(Displayed):
                 if last not in (LINE_FEED, RECORD_SEPARATOR) and not self.tokenizer.reads_bytes:
                     yield np.array([LINE_FEED], dtype=np.uint8)
                 chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
-                for chunk in normalize_chunks(chunks, form, warnings):
+                for chunk in self.tokenizer.translate(normalize_chunks(chunks, form, warnings), spelled):
                     if len(chunk):
                         yield chunk
                         last = int(chunk[-1])
@@ -246,27 +295,32 @@ class TextSession(Displayed):
             remove_copies(paths, cache_folder())
         if form != "none" and (num_changed := warnings.get(change_note(form), 0)):
             logger.info(f"{num_changed:,} {change_note(form)}")
+        notes: dict[str, int] = {}
+        self.tokenizer.note_spelled(spelled, notes)
+        for note, count in notes.items():
+            logger.info(f"{count:,} {note}")
 
     def _files(self, name: str, format: TableFormat) -> list[Path]:
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
         from unrolled.tables.column_text import column_tokens, write_column
         from unrolled.text.corpus import cache_folder
-        from unrolled.text.document_files import prepare_files
+        from unrolled.text.document_files import needs_copy, prepare_files
         from unrolled.text.text_files import resolve_inputs
 
         if self.column is not None:
             return [write_column(name, column_tokens(self.column, DataOptions())[0], format)]
-        documents = "blank-line" if self.saved.documents == "blank-line" else "none"
-        settings = {"tokens": self.tokenizer.kind, "documents": documents, "encoding": format.encoding}
+        documents = self.saved.documents if self.saved.documents in ("blank-line", "record") else "none"
+        settings = {"tokens": self.tokenizer.setting, "documents": documents, "encoding": format.encoding}
         options = from_dict(DataOptions, settings, str(self.path))
-        needs_copy = documents == "blank-line" or format.encoding is not None
-        if name == "-" and os.path.exists(STDIN_PATH) and not needs_copy:
+        is_changed = documents != "none" or format.encoding is not None
+        if name == "-" and os.path.exists(STDIN_PATH) and not is_changed:
             return [STDIN_PATH]
         paths = resolve_inputs([name], stdin_folder=cache_folder())
-        return prepare_files(paths, options, cache_folder()) if needs_copy else paths
+        is_changed |= any(map(needs_copy, paths))
+        return prepare_files(paths, options, cache_folder(), training=False) if is_changed else paths
 
-    def _held_out_code_points(self) -> Iterator[Any]:
-        held_out_ids, tokenizer = self.train_and_held_out()[1], self.tokenizer
+    def _code_points_of(self, held_out_ids: Ids) -> Iterator[Any]:
+        tokenizer = self.tokenizer
         code_point_of_id = tokenizer.code_point_of_id
         skip = int(tokenizer.eos_id is not None and len(held_out_ids) > 0 and held_out_ids[0] == tokenizer.eos_id)
         separator = DOCUMENT_SEPARATORS.get(self.saved.documents, LINE_FEED)

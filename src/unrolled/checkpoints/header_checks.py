@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unrolled.options import DataOptions, choices
+from unrolled.text.line_format import LineFormat
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 HISTORY_NUMBERS = frozenset(("steps", "seconds", "val_nats", "logit_scale"))
 """Facts in the history of a model that are numbers."""
@@ -25,12 +29,28 @@ def require_finite(weights: Mapping[str, npt.NDArray[Any]]) -> None:
             raise ValueError(f"the weights of {name} are not finite")
 
 
+def read_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+    """Return the tokenizer of a model of texts, with what it masks. Raises `ModelError` and `ValueError`."""
+    tokenizer = tokenizer_from_json(metadata["tokenizer"])
+    if "lines" in metadata:
+        tokenizer.line_format = LineFormat.from_json(metadata["lines"])
+    return tokenizer
+
+
 def read_documents(metadata: Mapping[str, Any]) -> str:
     """Return what the header says a document is. Raises `ValueError` for anything but the choices of the option."""
     documents, known = metadata["documents"], choices("documents", DOCUMENTS_TYPE)
     if documents not in known:
         raise ValueError(f"its documents are {str(documents)[:40]!r}, and one of {', '.join(known)} is expected")
     return str(documents)
+
+
+def window_refusal(path: Path) -> str:
+    """Return the sentence for what needs a network that carries a state, and got one that reads windows."""
+    return (
+        f"{path} was imported from textgenrnn, whose network reads its last tokens anew at each step: it can be sampled, "
+        "scored and evaluated on the CPU in float32, and all else needs a model that carries a state (unrolled train TEXT)."
+    )
 
 
 def read_history(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from torch import Tensor
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
 from unrolled.checkpoints.array_file import MODEL_FILE_NAME as MODEL_FILE_NAME
 from unrolled.checkpoints.array_file import read_sealed, sealed_header, to_present_format, write_sealed
-from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite
+from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite, window_refusal
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.options import ModelOptions, PairOptions, from_dict
 from unrolled.tables.spec import ModelDims, TableSpec
-from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
+from unrolled.text.line_format import LineFormat
+from unrolled.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class TextModelFile:
     def metadata(self) -> dict[str, Any]:
         """Return the JSON value of the header."""
         text_fields = {"tokenizer": self.tokenizer.to_json(), "documents": self.documents}
+        if self.tokenizer.line_format != LineFormat():
+            text_fields["lines"] = self.tokenizer.line_format.to_json()
         return {"kind": "text", "options": asdict(self.model.options), **text_fields, "history": self.history}
 
 
@@ -66,11 +69,16 @@ def save_model(path: Path, model_file: ModelFile) -> None:
 
 
 def load_model(path: Path) -> ModelFile:
-    """Read a model file, on the processor, in float32. Raises `ModelError` for anything but a whole, sound model."""
+    """Read a model file, on the processor, in float32. Raises `ModelError` for anything but a whole, sound model.
+
+    Raises `UsageError` for a model that reads windows, which torch has no network for.
+    """
     tensors, metadata = load_checked(path)
     build = _BUILDERS.get(str(metadata.get("kind")))
     if build is None:
         raise ModelError(f"{path} holds no model but {metadata.get('kind')!r}.")
+    if metadata.get("window") is not None:
+        raise UsageError(window_refusal(path))
     try:
         tensors = {name: _to_float32(tensor) for name, tensor in tensors.items()}
         require_finite({name: tensor.numpy() for name, tensor in tensors.items()})
@@ -108,7 +116,7 @@ def load_text_model(path: Path) -> TextModelFile:
 
 
 def _build_text_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TextModelFile:
-    tokenizer = tokenizer_from_json(metadata["tokenizer"])
+    tokenizer = read_tokenizer(metadata)
     options = from_dict(ModelOptions, metadata["options"], "model")
     if parameter_count(tokenizer.vocab_size, options) != sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError("the weights are not those of its options")

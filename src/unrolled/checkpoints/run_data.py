@@ -13,8 +13,9 @@ from unrolled.tables.column_text import open_column
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
+from unrolled.text.line_format import LineFormat
 from unrolled.text.recoding import recode
-from unrolled.text.tokenizer import tokenizer_from_json
+from unrolled.text.tokenizers import tokenizer_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,10 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
 def open_text(request: TrainRequest) -> Corpus:
     """Return the text of a request, encoded: of its files, or of a column of tables."""
     if request.table.source is None:
-        return open_corpus(request.inputs, request.data)
+        line_format = LineFormat.parse(request.data.mask, request.series.group_by)
+        corpus = open_corpus(request.inputs, request.data, line_format=line_format)
+        corpus.tokenizer.line_format = line_format
+        return corpus
     format = TableFormat(request.table.header, request.data.encoding)
     return open_column(request.inputs, request.table.source, format, request.data)
 
@@ -64,4 +68,6 @@ def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
         raise DataError("The text of this run came from standard input, and its encoded copy is no longer in the cache.")
     if corpus.content_hash != str(origin["content_hash"]):
         raise DataError(f"The text of this run has changed since: {', '.join(request.inputs)}. Start a new run with it.")
+    if request.table.source is None:
+        corpus.tokenizer.line_format = LineFormat.parse(request.data.mask, request.series.group_by)
     return corpus

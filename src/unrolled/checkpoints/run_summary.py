@@ -31,7 +31,7 @@ class RunSummary(Displayed):
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
-        loss = "unknown" if self.val_nats is None else f"{self.val_nats:.4f} nats"
+        loss = "unknown" if self.val_nats is None else f"{self.val_nats:.4f}"
         return {"run": self.path, "kind": self.kind, "network": self.network, "steps": f"{self.steps:,}", "loss": loss}
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def summarize_run(path: Path) -> RunSummary | None:
 
 def table_of_runs(summaries: list[RunSummary]) -> str:
     """Return the runs as a table of text."""
-    rows = [["run", "kind", "network", "steps", "val nats", "changed", "trained on"]]
+    rows = [["run", "kind", "network", "steps", "val loss", "changed", "trained on"]]
     for run in summaries:
         loss = "-" if run.val_nats is None else f"{run.val_nats:.4f}"
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed))

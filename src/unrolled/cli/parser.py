@@ -113,7 +113,7 @@ class CommandParser(argparse.ArgumentParser):
             raise ParserFound(self)
         namespace, unknown = self.parse_known_args(self._normalize(argv))
         if unknown:
-            name = unknown[0].split("=")[0]
+            name = next(filter(lambda text: text.startswith("-"), unknown), unknown[0]).split("=")[0]  # not the flag's value
             known_flags = [*self._option_string_actions, *self._old_names]
             noun = "flag" if name.startswith("-") else "argument"
             raise UsageError(f"Unknown {noun} {name}{did_you_mean(name, known_flags) or '.'} See {self.prog} --help")
@@ -210,7 +210,7 @@ def _format_default(default: Any) -> str:
 def _argument_kwargs(name: str, hint: Any) -> dict[str, Any]:
     """Return the arguments of `add_argument` for the type of a field."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)  # of Literal[...] | str, the first
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is Literal:

@@ -19,8 +19,8 @@ from unrolled.generation.sampling import Network
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_layers import NativeModel, unsupported_reason
-from unrolled.runtime.numpy_model import NumpyModel
 from unrolled.runtime.text_network import TextNetwork
+from unrolled.runtime.window_model import numpy_model
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, Batch, IdReader, length_sorted_batches
 from unrolled.text.tokenizer import Ids
 
@@ -71,10 +71,16 @@ class Evaluation(Displayed):
         return {
             "nats per character": f"{self.nats:.4f}",
             "bits per character": f"{self.bits:.4f}",
+            **({} if self.num_tokens == self.num_chars else {"bits per token": f"{self.bits_per_token:.4f}"}),
             "characters": f"{self.num_chars:,}",
             "context": self.context,
             "unknown characters": f"{self.num_unknown:,}",
         }
+
+    @property
+    def bits_per_token(self) -> float:
+        """Mean loss in bits per token: it depends on what a token is, and that per character does not."""
+        return self.bits * self.num_chars / max(1, self.num_tokens)
 
     @property
     def bits(self) -> float:
@@ -95,7 +101,7 @@ def scoring_model(
     if isinstance(model, LanguageModel):
         return model
     if isinstance(model, TextNetwork):
-        return NumpyModel(model, clamps) if unsupported_reason(model) else NativeModel(model, clamps)
+        return numpy_model(model, clamps) if unsupported_reason(model) else NativeModel(model, clamps)
     from unrolled.generation.torch_model import TorchModel
 
     return TorchModel(model, machine, clamps)
@@ -109,7 +115,7 @@ def evaluate(
     max_document_length: int | None = None,
     window: int | None = None,
     max_tokens: int | None = None,
-    char_starts: npt.NDArray[np.bool_] | None = None,
+    char_counts: npt.NDArray[np.int64] | None = None,
     check: Callable[[], None] = lambda: None,
     logit_scale: float | None = None,
     in_order: bool = False,
@@ -123,7 +129,7 @@ def evaluate(
         max_document_length: The length of the longest document; if it is small, documents are read as padded rows.
         window: Start from a zero state every `window` tokens.
         max_tokens: Read only about this many tokens, spread evenly over the text.
-        char_starts: `(V,)`, True for tokens that begin a character; if None, every token is a character.
+        char_counts: `(V,)`, the characters of each token (see `Tokenizer.char_counts`); if None, every token is one.
         check: Called between batches; it may raise to stop the evaluation.
         logit_scale: Multiply the logits by this, and return the derivatives of the loss by it too.
         in_order: Read the text as one row from its beginning to its end, for a model that learns while it reads.
@@ -144,7 +150,7 @@ def evaluate(
             "carried" if eos_id is None else "document",
         )
     with scorer.inference():
-        sums, num_tokens, num_chars, error = _accumulate_loss(scorer, batches, char_starts, check, logit_scale)
+        sums, num_tokens, num_chars, error = _accumulate_loss(scorer, batches, char_counts, check, logit_scale)
     nats, slope, curvature = (value / max(1, num_chars) for value in sums)
     return Evaluation(nats, num_tokens, num_chars, context, slope=slope, curvature=curvature, standard_error=error)
 
@@ -152,7 +158,7 @@ def evaluate(
 def _accumulate_loss(
     model: LanguageModel,
     batches: Iterator[Batch],
-    char_starts: npt.NDArray[np.bool_] | None,
+    char_counts: npt.NDArray[np.int64] | None,
     check: Callable[[], None],
     logit_scale: float | None,
 ) -> tuple[list[float], int, int, float | None]:
@@ -168,7 +174,7 @@ def _accumulate_loss(
         total += (losses.sum(), *derivatives)
         num_tokens += batch.num_targets
         is_scored = batch.targets != IGNORE_INDEX
-        chars = is_scored if char_starts is None else is_scored & char_starts[np.where(is_scored, batch.targets, 0)]
+        chars = is_scored if char_counts is None else is_scored * char_counts[np.where(is_scored, batch.targets, 0)]
         num_chars += int(chars.sum())
         samples.add(losses, chars.sum(0), batch.carry_state)
     return total.tolist(), num_tokens, num_chars, samples.standard_error()

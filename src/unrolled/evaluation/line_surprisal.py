@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, SurprisalScorer, score_blocks
+from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, SurprisalScorer, TextBlock, score_blocks
 from unrolled.text.tokenizer import LINE_FEED, RECORD_SEPARATOR, ByteTokenizer, Tokenizer
 
 LINE_ENDS = (LINE_FEED, RECORD_SEPARATOR)
@@ -36,7 +37,11 @@ class ScoredLine:
     excess_surprisal: float
     code_points: CodePoints
     code_point_bits: Bits
-    is_bytes: bool
+    tokenizer: Tokenizer
+    key: Hashable | None = None
+    """The key of its session, if the model reads sessions and the line has one."""
+    source: str | None = None
+    """The line before it was masked, if the model masks lines."""
 
     @property
     def text(self) -> str:
@@ -49,13 +54,13 @@ class ScoredLine:
         return self.num_tokens > len(self.code_points) + 1
 
     def chars_and_bits(self) -> tuple[list[str], Bits]:
-        """Return the characters of `text` and the first model's bits of each; nan for a token without context."""
+        """Return the tokens of `text` (of bytes: characters) and the first model's bits of each; nan without context."""
         has_line_end = len(self.code_points) > 0 and self.code_points[-1] in LINE_ENDS
         code_points, bits = (
             (self.code_points[:-1], self.code_point_bits[:-1]) if has_line_end else (self.code_points, self.code_point_bits)
         )
-        if not self.is_bytes:
-            return list(code_points.astype(np.uint32).tobytes().decode("utf-32-le", "replace")), bits
+        if not self.tokenizer.reads_bytes:
+            return self.tokenizer.texts_of(code_points), bits
         decoder, characters, char_bits, pending_bits = ByteTokenizer().decode_stream(), list[str](), list[float](), 0.0
         for byte, byte_bits in zip(code_points.tolist(), bits.tolist(), strict=True):
             pending_bits += byte_bits
@@ -84,13 +89,17 @@ class ScoreTotals:
         """Return the mean bits per character of one model."""
         return self.bits[model] / max(1, self.num_chars)
 
+    def bits_per_token(self, model: int = 0) -> float:
+        """Return the mean bits per token of one model."""
+        return self.bits[model] / max(1, self.num_tokens)
+
 
 class LineAggregator:
     """Adds up the bits of blocks to lines. Of a line longer than a block, only sums and its first tokens are kept."""
 
     def __init__(self, num_models: int, tokenizer: Tokenizer) -> None:
         self.totals = ScoreTotals([0.0] * num_models, [0] * num_models)
-        self.is_bytes = tokenizer.reads_bytes
+        self._tokenizer = tokenizer
         self._open_line: _LineSums | None = None
 
     def add(self, block: ScoredBlock, min_excess: float = -math.inf) -> Iterator[ScoredLine]:
@@ -117,18 +126,21 @@ class LineAggregator:
 
     def _sum_lines(self, block: ScoredBlock, starts: npt.NDArray[np.int64]) -> _LineSums:
         is_scored = ~np.isnan(block.bits[0])
-        char_starts = (block.code_points & 0xC0 != 0x80) if self.is_bytes else np.ones(len(block.code_points), dtype=bool)
+        char_counts = self._tokenizer.char_counts_of(block.code_points)
         stops = np.append(starts[1:], len(block.code_points))
         kept_slices = [slice(start, min(start + MAX_KEPT_TOKENS, stop)) for start, stop in zip(starts, stops, strict=True)]
         sum_at = np.add.reduceat
         self.totals.num_unknown += int((~block.is_known).sum())
+        unnamed: list[Any] = [None] * len(starts)
         return _LineSums(
             [block.code_points[kept].copy() for kept in kept_slices],
             [block.bits[0, kept].copy() for kept in kept_slices],
             sum_at(np.nan_to_num(block.bits), starts, axis=1),
-            sum_at((char_starts & is_scored).astype(np.int64), starts),
+            sum_at(char_counts * is_scored, starts),
             sum_at(is_scored.astype(np.int64), starts),
             sum_at((~block.is_known).astype(np.int64), starts),
+            unnamed if block.keys is None else list(block.keys),
+            unnamed if block.sources is None else list(block.sources),
         )
 
     def _scored_lines(
@@ -150,7 +162,9 @@ class LineAggregator:
                 float(excess[index]),
                 sums.heads[index],
                 sums.head_bits[index],
-                self.is_bytes,
+                self._tokenizer,
+                sums.keys[index],
+                sums.sources[index],
             )
 
     def _update_totals(self, sums: _LineSums, num_closed: int) -> None:
@@ -178,12 +192,15 @@ class _LineSums:
     num_chars: CodePoints
     num_tokens: CodePoints
     num_unknown: CodePoints
+    keys: list[Hashable | None]
+    sources: list[str | None]
 
     def prepend(self, other: _LineSums) -> None:
         """Add to the first line its part in earlier blocks."""
         self.heads[0] = np.concatenate([other.heads[0], self.heads[0]])[:MAX_KEPT_TOKENS]
         self.head_bits[0] = np.concatenate([other.head_bits[0], self.head_bits[0]])[:MAX_KEPT_TOKENS]
         self.bits[:, 0] += other.bits[:, 0]
+        self.keys[0], self.sources[0] = other.keys[0], other.sources[0]
         for later, earlier in zip((self.num_chars, self.num_tokens, self.num_unknown), other.counts(), strict=True):
             later[0] += earlier[0]
 
@@ -201,6 +218,8 @@ class _LineSums:
             self.num_chars[selected],
             self.num_tokens[selected],
             self.num_unknown[selected],
+            self.keys[selected],
+            self.sources[selected],
         )
 
 
@@ -211,10 +230,10 @@ class ScoringStream:
     what was read so far.
     """
 
-    def __init__(self, names: Sequence[str], scorers: Sequence[SurprisalScorer], chunks: Iterable[CodePoints]) -> None:
+    def __init__(self, names: Sequence[str], scorers: Sequence[SurprisalScorer], blocks: Iterable[TextBlock]) -> None:
         self.model_names, self.num_clamped = list(names), sum(bool(scorer.clamps) for scorer in scorers)
         self._tokenizer = scorers[0].tokenizer
-        self._blocks = score_blocks(scorers, chunks)
+        self._blocks = score_blocks(scorers, blocks)
         self._aggregator = LineAggregator(len(scorers), self._tokenizer)
 
     @property
@@ -264,12 +283,13 @@ class ScoringStream:
 
         If a character is several bytes, its text comes with the last of them.
         """
-        decoder = self._tokenizer.decode_stream() if self._aggregator.is_bytes else None
+        decoder = self._tokenizer.decode_stream() if self._tokenizer.reads_bytes else None
         for block in self._blocks:
             for _ in self._aggregator.add(block, math.inf):
                 pass
-            for code_point, bits in zip(block.code_points.tolist(), block.bits.T.tolist(), strict=True):
-                code_point = LINE_FEED if code_point == RECORD_SEPARATOR else code_point
-                yield (chr(code_point) if decoder is None else decoder.decode_step(code_point)), tuple(bits)
+            code_points = np.where(block.code_points == RECORD_SEPARATOR, LINE_FEED, block.code_points)
+            texts = map(decoder.decode_step, code_points.tolist()) if decoder else self._tokenizer.texts_of(code_points)
+            for text, bits in zip(texts, block.bits.T.tolist(), strict=True):
+                yield text, tuple(bits)
         for _ in self._aggregator.finish():
             pass

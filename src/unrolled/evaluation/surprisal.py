@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.evaluation.language_model import CHUNK_STEPS, MAX_COLUMNS, WARMUP_TOKENS, scoring_model
+from unrolled.evaluation.session_surprisal import SessionScorer
 from unrolled.generation.sampling import Network
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
@@ -63,13 +64,25 @@ class SurprisalScorer:
     def _scorer(self) -> LanguageModel:
         return scoring_model(self.model, self.machine, self.clamps)
 
-    def score(self, code_points: CodePoints) -> tuple[Bits, npt.NDArray[np.bool_]]:
+    @functools.cached_property
+    def sessions(self) -> SessionScorer:
+        """What reads the lines of sessions, each from the state of its own."""
+        return SessionScorer(self._scorer, self.tokenizer.eos_id or 0)
+
+    def score(
+        self, code_points: CodePoints, keys: Sequence[Hashable | None] | None = None
+    ) -> tuple[Bits, npt.NDArray[np.bool_]]:
         """Return the bits of each token of the next block `(N,)`, and whether the model has a token for it `(N,)`.
 
+        With `keys`, the block is of whole lines, each of the session of its key (see `SessionScorer`).
         The first token of a text has no context and its bits are nan, unless the model has a token that documents begin with.
         An unknown character has `UNKNOWN_BITS`; the model reads the most similar known one instead.
         """
         ids, is_known = self.tokenizer.encode_lossy(code_points)
+        if keys is not None:
+            bits = self._session_bits(code_points, ids, keys)
+            bits[~is_known] = UNKNOWN_BITS
+            return bits, is_known
         eos_id = self.tokenizer.eos_id
         if self.documents in DOCUMENT_SEPARATORS and eos_id is not None:
             is_end = code_points == DOCUMENT_SEPARATORS[self.documents]
@@ -88,6 +101,21 @@ class SurprisalScorer:
         bits = nats[-len(ids) :] / math.log(2) if len(ids) else np.zeros(0)
         bits[~is_known] = UNKNOWN_BITS
         return bits, is_known
+
+    def _session_bits(self, code_points: CodePoints, ids: npt.NDArray[np.int64], keys: Sequence[Hashable | None]) -> Bits:
+        """Return the bits of lines; those of empty lines, which are part of no session, are nan."""
+        stops = np.flatnonzero(code_points == LINE_FEED) + 1
+        if len(code_points) and (not len(stops) or stops[-1] < len(code_points)):
+            stops = np.append(stops, len(code_points))
+        starts = np.append(0, stops[:-1]) if len(stops) else stops
+        is_empty = code_points[starts] == LINE_FEED
+        filled = np.flatnonzero(~is_empty).tolist()
+        line_ids = np.split(ids.astype(np.int32), stops[:-1])
+        nats = self.sessions.score([line_ids[i] for i in filled], [keys[i] for i in filled])
+        bits = np.full(len(ids), np.nan)
+        for index, line_nats in zip(filled, nats, strict=True):
+            bits[starts[index] : stops[index]] = line_nats
+        return bits / math.log(2)
 
     def _losses_in_order(self, ids: npt.NDArray[np.int64], first: int, eos_id: int | None) -> Bits:
         """Return the nats of each of ids `(N,)`, nan before `first`; each is read once, and the state is kept."""
@@ -159,22 +187,42 @@ def token_bits(model: LanguageModel, tokenized: TokenizedText) -> Bits:
 
 
 @dataclass(frozen=True)
+class TextBlock:
+    """A block of a text: code points `(N,)` as the model reads them and, of a log, the key and the original of each line."""
+
+    code_points: CodePoints
+    keys: Sequence[Hashable | None] | None = None
+    sources: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
 class ScoredBlock:
-    """A scored block of a text: code points `(N,)`, bits `(M, N)` of M models, and whether the first model knows each."""
+    """A scored block of a text: code points `(N,)`, bits `(M, N)` of M models, and whether the first model knows each.
+
+    `keys` and `sources` are those of its `TextBlock`.
+    """
 
     code_points: CodePoints
     bits: Bits
     is_known: npt.NDArray[np.bool_]
+    keys: Sequence[Hashable | None] | None = None
+    sources: Sequence[str] | None = None
 
 
-def score_blocks(scorers: Sequence[SurprisalScorer], chunks: Iterable[CodePoints]) -> Iterator[ScoredBlock]:
-    """Score a text that comes in chunks with every scorer; yield its blocks in order, cut at line ends where possible."""
-    for code_points in _split_blocks(chunks):
-        scored = [scorer.score(code_points) for scorer in scorers]
-        yield ScoredBlock(code_points, np.stack([bits for bits, _ in scored]), scored[0][1])
+def score_blocks(scorers: Sequence[SurprisalScorer], blocks: Iterable[TextBlock]) -> Iterator[ScoredBlock]:
+    """Score the blocks of a text, in order, with every scorer."""
+    for block in blocks:
+        scored = [scorer.score(block.code_points, block.keys) for scorer in scorers]
+        yield ScoredBlock(block.code_points, np.stack([bits for bits, _ in scored]), scored[0][1], block.keys, block.sources)
 
 
-def _split_blocks(chunks: Iterable[CodePoints]) -> Iterator[CodePoints]:
+def text_blocks(chunks: Iterable[CodePoints]) -> Iterator[TextBlock]:
+    """Return the blocks of a text that comes in chunks, cut at line ends where possible."""
+    return map(TextBlock, split_blocks(chunks))
+
+
+def split_blocks(chunks: Iterable[CodePoints]) -> Iterator[CodePoints]:
+    """Yield a text in blocks that end at line ends where possible."""
     buffer = np.zeros(0, dtype=np.uint8)
     for chunk in chunks:
         buffer = np.concatenate([buffer, chunk])

@@ -63,7 +63,8 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
     if isinstance(history.get("test_nats"), float):
         name = "this model, on the test split, which is not used for model selection"
         table.append(f"| {name} | {history['test_nats'] / math.log(2):.3f} |")
-    unit = "byte" if job.model.tokenizer.reads_bytes else "character"
+    tokenizer = job.model.tokenizer
+    unit = "byte" if tokenizer.reads_bytes else "character"
     memorized = (
         f"{facts['memorized']:.1%} of a sample of {MEMORY_TOKENS:,} tokens lies in passages of {COPY_LENGTH} tokens or more "
         "that stand in the training text word for word."
@@ -75,7 +76,7 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
     return "\n".join(
         [
             "---", "library_name: unrolled", "pipeline_tag: text-generation", "tags:", "- rnn", f"- {network.cell}",
-            f"- {unit}-level", "---", "",
+            f"- {tokenizer.kind if tokenizer.splits_text else unit}-level", "---", "",
             f"# {_line(job.title)}", "",
             f"{_line(job.description)}, trained with unrolled {__version__}. The next token is predicted from a state of "
             f"{_state_size(network)}.", "",

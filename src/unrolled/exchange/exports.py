@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unrolled.atomic_io import write_atomic
+from unrolled.errors import UsageError
 from unrolled.exchange.export_job import ExportJob, ExportResult
 from unrolled.options import REGISTRIES
 from unrolled.output_paths import check_new_file
@@ -15,6 +16,9 @@ EXPORTS = {name: f"unrolled.exchange.{name}_export" for name in ("c", "html", "o
 """The module of each format. It has a function `export(job) -> ExportResult`, which returns files that were checked."""
 
 REGISTRIES["to"] = EXPORTS
+CHARACTER_FORMATS = ("c", "html", "numpy")
+"""The formats whose programs read characters or bytes, and know no rule that finds tokens."""
+
 FILE_NAMES = {"c": "{}.c", "html": "{}.html", "onnx": "{}.onnx", "numpy": "{}.py", "card": "README.md"}
 
 
@@ -31,6 +35,11 @@ def export_model(job: ExportJob, to: str, force: bool = False) -> ExportResult:
             option.
         ExportError: The exported model computes something else than the model; nothing is written.
     """
+    if job.model.tokenizer.splits_text and to in CHARACTER_FORMATS:
+        raise UsageError(
+            f"--to {to} is for models of characters and bytes, and this one has the tokens {job.model.tokenizer.setting:.99}: "
+            "export it with --to onnx, whose file names the tokens, or train with --tokens characters."
+        )
     export: Callable[[ExportJob], ExportResult] = importlib.import_module(EXPORTS[to]).export
     return write_export(job.path, job.out, lambda: export(job), force)
 

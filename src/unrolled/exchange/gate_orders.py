@@ -100,8 +100,7 @@ def _transposed(layer: LayerWeights) -> LayerWeights:
 def _changed(
     source: SourceModel, name: str, change: Callable[[LayerWeights], LayerWeights], is_bias_only: bool = False
 ) -> Alternative:
-    layers = tuple(change(layer) for layer in source.layers)
-    return Alternative(name, dataclasses.replace(source, layers=layers), is_bias_only)
+    return Alternative(name, source.with_layers(change), is_bias_only)
 
 
 def _map_parts(layer: LayerWeights, change: Callable[[np.ndarray], np.ndarray]) -> LayerWeights:

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError
 from unrolled.exchange.gate_orders import Alternative, alternatives
 from unrolled.exchange.source_model import SourceModel
+from unrolled.generation.torch_model import TorchModel
 from unrolled.nn.kernels.select import set_kernel
-
-MAX_CHECKED = 2000
-"""Tokens of the text that are read."""
+from unrolled.runtime.language_model import LanguageModel
+from unrolled.runtime.text_network import TextModel
+from unrolled.runtime.window_model import numpy_model
+from unrolled.text.tokenized_text import tokenize
 
 NUM_COLUMNS = 8
 MIN_CHECKED = 50
@@ -117,30 +117,37 @@ class ImportCheck:
         return "\n".join(lines)
 
 
-@torch.inference_mode()
-def token_losses(source: SourceModel, model_file: TextModelFile, text: str) -> np.ndarray:
+def token_losses(source: SourceModel, model_file: TextModelFile | TextModel, text: str) -> np.ndarray:
     """Return the nats of each token of a text, `(N,)`; unknown characters are left out.
 
     The text is read in columns, each from the zero state.
     """
-    ids = _known_ids(model_file, source.vocabulary.known_ids, text)[: MAX_CHECKED + 1]
+    ids = _known_ids(model_file, source.vocabulary.known_ids, text)[: source.max_checked + 1]
     if len(ids) < 2:
         return np.zeros(0)
     columns = max(1, min(NUM_COLUMNS, (len(ids) - 1) // 200))
     steps = (len(ids) - 1) // columns
-    inputs = torch.from_numpy(ids[: columns * steps].reshape(columns, steps).T.copy())
-    targets = torch.from_numpy(ids[1 : columns * steps + 1].reshape(columns, steps).T.copy())
-    set_kernel(model_file.model, "auto")
-    logits, _ = model_file.model(inputs, model_file.model.initial_state(columns))
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").numpy()
+    inputs, targets = (ids[first : first + columns * steps].reshape(columns, steps).T for first in (0, 1))
+    eos_id = model_file.tokenizer.eos_id
+    resets = None if eos_id is None else inputs == eos_id
+    if isinstance(model_file, TextModel):
+        model: LanguageModel = numpy_model(model_file.network)
+    else:
+        set_kernel(model_file.model, "auto")
+        model = TorchModel(model_file.model)
+    with model.inference():
+        return model.token_losses(inputs, targets, model.initial_state(columns), resets)[0].flatten()
 
 
-def _known_ids(model_file: TextModelFile, known: list[int], text: str) -> np.ndarray:
-    ids = np.asarray(model_file.tokenizer.encode(text)[0], np.int64)
-    return ids[np.isin(ids, known)]
+def _known_ids(model_file: TextModelFile | TextModel, known: list[int], text: str) -> np.ndarray:
+    """Return the ids of a text, `(N,)`, without unknown characters; a model of documents reads each from its eos on."""
+    read = tokenize(model_file.tokenizer, model_file.documents, text)
+    return read.ids[read.known_mask & np.isin(read.ids, known)]
 
 
-def run_check(source: SourceModel, model_file: TextModelFile, name: str | None, text: str | None) -> ImportCheck | None:
+def run_check(
+    source: SourceModel, model_file: TextModelFile | TextModel, name: str | None, text: str | None
+) -> ImportCheck | None:
     """Measure an imported model on a text, or on the built-in text that it predicts best.
 
     Args:
@@ -193,7 +200,7 @@ def _is_clearly_better(losses: np.ndarray, own: np.ndarray, limit: float) -> boo
 
 
 def _choose_text(
-    source: SourceModel, model_file: TextModelFile, name: str | None, text: str | None
+    source: SourceModel, model_file: TextModelFile | TextModel, name: str | None, text: str | None
 ) -> tuple[str, str, np.ndarray] | None:
     if text is not None:
         losses = token_losses(source, model_file, text)
@@ -208,11 +215,11 @@ def _choose_text(
     return min(candidates, key=lambda candidate: float(candidate[2].mean()), default=None)
 
 
-def _built_in_texts(source: SourceModel, model_file: TextModelFile) -> Iterator[tuple[str, str]]:
+def _built_in_texts(source: SourceModel, model_file: TextModelFile | TextModel) -> Iterator[tuple[str, str]]:
     """Yield the built-in texts that the model knows, in lower case where it knows only that."""
     for name, text in (
         (f"{BUILT_IN} prose", PROSE),
-        (f"{BUILT_IN} Python source", inspect.getsource(textwrap)[: 2 * MAX_CHECKED]),
+        (f"{BUILT_IN} Python source", inspect.getsource(textwrap)[: 2 * source.max_checked]),
     ):
         for variant in (text, text.lower()):
             if len(_known_ids(model_file, source.vocabulary.known_ids, variant)) >= MIN_KNOWN * len(variant):

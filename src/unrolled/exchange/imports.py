@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.atomic_io import make_dir, storage_error
+from unrolled.checkpoints.array_file import save_arrays
 from unrolled.checkpoints.model_file import MODEL_FILE_NAME, TextModelFile, save_model
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.char_rnn import read_char_rnn
@@ -20,10 +21,12 @@ from unrolled.exchange.ml5 import is_ml5, read_ml5
 from unrolled.exchange.numbers_lstm import check_rest_state, check_vectors, is_numbers_model, read_numbers_model
 from unrolled.exchange.pytorch_state_dict import is_pytorch, read_pytorch
 from unrolled.exchange.source_model import SourceModel
+from unrolled.exchange.textgenrnn import is_textgenrnn, read_textgenrnn
 from unrolled.exchange.torch7 import Table, TorchObject, is_torch7, modules_within, read_torch7
 from unrolled.exchange.torch_rnn import read_torch_rnn
 from unrolled.exchange.vocabulary import TEXT_ORDERS, VocabularyFile, build_vocabulary
 from unrolled.output_paths import check_outputs
+from unrolled.runtime.text_network import TextModel
 
 MAX_TEXT_BYTES = 1 << 20
 """Of the text of the check, the first part is read."""
@@ -42,7 +45,7 @@ class ImportFormat:
 class ImportedModel:
     """The result of an import: the model, what it is, what was changed or assumed, and the check (None: no text for it)."""
 
-    model_file: TextModelFile
+    model_file: TextModelFile | TextModel
     description: str
     notes: tuple[str, ...]
     check: ImportCheck | None
@@ -75,6 +78,7 @@ IMPORTS: dict[str, ImportFormat] = {
         lambda path, head: path.suffix == ".safetensors" and head[8:9] == b"{",
         read_pytorch,
     ),
+    "textgenrnn": ImportFormat("textgenrnn weights (.hdf5)", is_textgenrnn, read_textgenrnn),
     "keras": ImportFormat("Keras model (.keras, .h5)", is_keras, read_keras),
     "ml5": ImportFormat("folder of ml5's charRNN", is_ml5, read_ml5),
 }
@@ -139,7 +143,11 @@ def output_path(path: Path, options: ImportOptions) -> Path:
 def write_imported(imported: ImportedModel, target: Path) -> None:
     """Write the model file `target`, whole or not at all."""
     make_dir(target.parent)
-    save_model(target, imported.model_file)
+    model_file = imported.model_file
+    if isinstance(model_file, TextModel):
+        save_arrays(target, model_file.network.arrays(), model_file.metadata())
+    else:
+        save_model(target, model_file)
 
 
 def _read(path: Path, vocabulary_file: VocabularyFile | None, vectors: Sequence[str] = ()) -> SourceModel:
@@ -195,8 +203,8 @@ def _read_text(path: Path) -> str:
 
 
 def _best_order(
-    source: SourceModel, model_file: TextModelFile, vocabulary_file: VocabularyFile, text: str
-) -> tuple[SourceModel, TextModelFile]:
+    source: SourceModel, model_file: TextModelFile | TextModel, vocabulary_file: VocabularyFile, text: str
+) -> tuple[SourceModel, TextModelFile | TextModel]:
     """Return the model with the characters of the vocabulary's text in the order that fits: a text has none by itself."""
     found = []
     for order in TEXT_ORDERS:

@@ -50,14 +50,14 @@ def is_keras(path: Path, head: bytes) -> bool:
 def read_keras(path: Path, vocabulary_file: VocabularyFile | None = None) -> SourceModel:
     """Return the model of a Keras file. Raises `ModelError` that names a layer or setting that cannot be imported."""
     if path.read_bytes()[:8] == HDF5_MAGIC:
-        with _open_hdf5(path) as file:
+        with open_hdf5(path) as file:
             config = _config_attribute(file, path)
             network = parse_network(config)
             weights = _weights_by_name(file, network, path.stat().st_size)
     else:
         config, content = _read_archive(path)
         network = parse_network(config)
-        with _open_hdf5(io.BytesIO(content)) as file:
+        with open_hdf5(io.BytesIO(content)) as file:
             weights = _weights_by_place(file, network, len(content))
     return _source_model(path, network, weights, vocabulary_file)
 
@@ -70,7 +70,7 @@ def _source_model(
         raise ModelError(f"The Dense layer {network.dense.name} has no kernel and bias.")
     head_weight = dense[0].T
     head_bias = dense[1] if len(dense) == 2 else np.zeros(len(head_weight), np.float32)
-    layers = [_layer(layer, weights[layer.name], network.cell) for layer in network.recurrent]
+    layers = [read_layer(layer, weights[layer.name], network.cell) for layer in network.recurrent]
     embedding = None
     if network.embedding is not None:
         embedding = weights[network.embedding.name][0]
@@ -92,7 +92,7 @@ def _source_model(
     )  # fmt: skip
 
 
-def _layer(layer: KerasLayer, parts: list[np.ndarray], cell: str) -> LayerWeights:
+def read_layer(layer: KerasLayer, parts: list[np.ndarray], cell: str) -> LayerWeights:
     """Return the weights of a recurrent layer, from its kernel, recurrent kernel and bias."""
     if not 2 <= len(parts) <= 3 or parts[0].ndim != 2 or parts[1].ndim != 2:
         raise ModelError(
@@ -120,7 +120,8 @@ def _layer(layer: KerasLayer, parts: list[np.ndarray], cell: str) -> LayerWeight
     return layer_in_our_order(weights, cell, GATE_ORDERS[cell])
 
 
-def _open_hdf5(source: Any) -> Any:
+def open_hdf5(source: Any) -> Any:
+    """Open an HDF5 file for reading. Raises `UsageError` without h5py, `ModelError` if the file is damaged."""
     try:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
@@ -151,13 +152,6 @@ def _config_attribute(file: Any, path: Path) -> Any:
     value = file.attrs.get("model_config")
     if value is None:
         names = ", ".join(list(file)[:8])
-        if {"rnn_1", "attention"} & set(file) or {"rnn_1", "attention"} & set(file.get("model_weights", {})):
-            raise ModelError(
-                f"{path} holds weights of textgenrnn. Its network reads a new window of 40 characters for each character, "
-                "from the zero state, "
-                "and attends to the whole window: it has no state to carry from step to step, so no model here computes the "
-                "same."
-            )
         raise ModelError(
             f"{path} holds weights without a configuration ({names}): save the whole model in Keras, model.save(...)."
         )
@@ -166,18 +160,18 @@ def _config_attribute(file: Any, path: Path) -> Any:
 
 def _weights_by_name(file: Any, network: KerasNetwork, file_size: int) -> dict[str, list[np.ndarray]]:
     """Return the weights of each layer of an `.h5` file: groups have the names of the layers."""
-    root = _child(file, "model_weights") if "model_weights" in file else file
+    root = child_of(file, "model_weights") if "model_weights" in file else file
     found = {}
     for layer in network.ordered:
         if layer.class_name not in ("Activation", "Dropout") and layer.name in root:
-            arrays = dict(_arrays(_child(root, layer.name), file_size))
-            found[layer.name] = _in_order(arrays)
+            arrays = dict(arrays_below(child_of(root, layer.name), file_size))
+            found[layer.name] = in_order(arrays)
     return _require(found, network)
 
 
 def _weights_by_place(file: Any, network: KerasNetwork, file_size: int) -> dict[str, list[np.ndarray]]:
     """Return the weights of each layer of `model.weights.h5` in a `.keras` file: groups are numbered within each class."""
-    root = _child(file, "layers") if "layers" in file else file
+    root = child_of(file, "layers") if "layers" in file else file
     counts: dict[str, int] = {}
     found = {}
     for layer in network.ordered:
@@ -186,7 +180,7 @@ def _weights_by_place(file: Any, network: KerasNetwork, file_size: int) -> dict[
         counts[class_name] = number + 1
         place = class_name if number == 0 else f"{class_name}_{number}"
         if place in root:
-            arrays = list(_arrays(_child(root, place), file_size))
+            arrays = list(arrays_below(child_of(root, place), file_size))
             found[layer.name] = [array for path, array in sorted(arrays) if "seed_generator" not in path]
     return _require(found, network)
 
@@ -205,14 +199,14 @@ def _snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()
 
 
-def _in_order(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+def in_order(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Return arrays in the order kernel, recurrent kernel, bias, by their names (`lstm/lstm_cell/recurrent_kernel:0`)."""
     names = ("embeddings", "kernel", "recurrent_kernel", "bias")
     by_name = {path.rsplit("/", 1)[-1].partition(":")[0]: array for path, array in arrays.items()}
     return [by_name[name] for name in names if name in by_name]
 
 
-def _child(group: Any, name: str) -> Any:
+def child_of(group: Any, name: str) -> Any:
     """Return what a group holds under a name, if it is in this file: a link to another file is not followed."""
     link = group.get(name, getlink=True)
     if type(link).__name__ != "HardLink":
@@ -220,16 +214,16 @@ def _child(group: Any, name: str) -> Any:
     return group[name]
 
 
-def _arrays(group: Any, file_size: int, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+def arrays_below(group: Any, file_size: int, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
     """Yield every array below a group with its path."""
     if depth > MAX_DEPTH or len(group) > MAX_DATASETS:
         raise ModelError("The file nests its groups deeper than Keras does: it is damaged.")
     for name in group:
-        child = _child(group, name)
+        child = child_of(group, name)
         if hasattr(child, "shape"):
             yield f"{prefix}/{name}", _array(child, file_size)
         else:
-            yield from _arrays(child, file_size, f"{prefix}/{name}", depth + 1)
+            yield from arrays_below(child, file_size, f"{prefix}/{name}", depth + 1)
 
 
 def _array(dataset: Any, file_size: int) -> np.ndarray:

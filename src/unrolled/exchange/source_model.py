@@ -8,8 +8,9 @@ Every importer returns a `SourceModel`. Gates are an axis of their own, so that 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from unrolled.errors import ModelError
 from unrolled.exchange.vocabulary import Vocabulary
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, from_dict
+from unrolled.runtime.text_network import TextModel
 
 Array = npt.NDArray[np.floating[Any]]
 MAX_UNITS = 65536
@@ -74,6 +76,8 @@ class SourceModel:
     gate_order: str = ""
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    max_checked: ClassVar[int] = 2000
+    """Tokens of the text that the check at the end of an import reads."""
 
     @property
     def hidden_sizes(self) -> list[int]:
@@ -113,15 +117,24 @@ class SourceModel:
                 raise ModelError(f"The {name} has weights of shape {tuple(found)}, and {shape} is expected there.")
         if not max(*self.hidden_sizes, size) <= MAX_UNITS:
             raise ModelError(f"The model has a layer of {max(self.hidden_sizes)} units, and at most {MAX_UNITS} are possible.")
-        if not all(np.isfinite(part).all() for part in self._arrays()):
-            raise ModelError("The model holds weights that are not finite: its training had diverged. Take another checkpoint.")
-        self.vocabulary.check_size(num_tokens)
+        self.check_values()
 
-    def _arrays(self) -> list[Array]:
+    def check_values(self) -> None:
+        """Raise `ModelError` if a weight is not finite, or the vocabulary is not that of the output layer."""
+        if not all(np.isfinite(part).all() for part in self.weight_arrays()):
+            raise ModelError("The model holds weights that are not finite: its training had diverged. Take another checkpoint.")
+        self.vocabulary.check_size(len(self.head_bias))
+
+    def with_layers(self, change: Callable[[LayerWeights], LayerWeights]) -> SourceModel:
+        """Return the same model with each layer changed."""
+        return dataclasses.replace(self, layers=tuple(map(change, self.layers)))
+
+    def weight_arrays(self) -> list[Array]:
+        """Return all weights."""
         parts = [part for layer in self.layers for part in dataclasses.astuple(layer) if part is not None]
         return [*parts, self.head_weight, self.head_bias] + ([] if self.embedding is None else [self.embedding])
 
-    def to_model_file(self) -> TextModelFile:
+    def to_model_file(self) -> TextModelFile | TextModel:
         """Return the model in the form of this package; its logits are those of the source.
 
         Layers with fewer units than the widest get units whose weights are zero. Such a unit is zero at every step, in each
@@ -138,23 +151,23 @@ class SourceModel:
             model = RecurrentLM(len(ids), options).eval()
         head_weight = np.pad(self.head_weight, ((0, 0), (0, hidden - self.head_weight.shape[1])))
         weights = {
-            "head.weight": _rows(head_weight, ids, 0.0),
-            "head.bias": _rows(self.head_bias, ids, ABSENT_BIAS),
+            "head.weight": to_rows(head_weight, ids, 0.0),
+            "head.bias": to_rows(self.head_bias, ids, ABSENT_BIAS),
         }
         if self.embedding is not None:
-            weights["embedding.weight"] = _rows(self.embedding, ids, 0.0)
+            weights["embedding.weight"] = to_rows(self.embedding, ids, 0.0)
         for number, layer in enumerate(self.layers):
             first_size = self.embedding.shape[1] if self.embedding is not None else len(self.head_bias)
             layer = layer.padded(first_size if number == 0 else hidden, hidden)
             if number == 0 and self.embedding is None:
-                by_token = _rows(np.moveaxis(layer.weight_ih, 2, 0), ids, 0.0)
+                by_token = to_rows(np.moveaxis(layer.weight_ih, 2, 0), ids, 0.0)
                 layer = dataclasses.replace(layer, weight_ih=np.moveaxis(by_token, 0, 2))
             weights |= _cell_weights(f"stack.layers.{number}.cell.", layer, two_biases)
         model.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in weights.items()})
         return TextModelFile(model, self.vocabulary.tokenizer, self.vocabulary.documents, dict(self.facts))
 
 
-def _rows(values: Array, source_ids: list[int | None], absent: float) -> Array:
+def to_rows(values: Array, source_ids: list[int | None], absent: float) -> Array:
     """Return `values[i]` for each source id, and `absent` for tokens that the source does not have."""
     rows = np.full((len(source_ids), *values.shape[1:]), absent, np.float32)
     known = [index for index, source_id in enumerate(source_ids) if source_id is not None]

@@ -34,8 +34,8 @@ from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.runtime.language_model import Floats, LanguageModel, State, softmax
 from unrolled.runtime.native_decoder import NativeDecoder, Precision, unsupported_reason
-from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
 from unrolled.runtime.text_network import TextNetwork
+from unrolled.runtime.window_model import has_numpy_model, numpy_model
 from unrolled.text.tokenizer import Tokenizer, replace_undecodable, to_utf8
 
 if TYPE_CHECKING:  # torch is only imported for networks that are torch's
@@ -171,8 +171,8 @@ def text_network(model: Network) -> tuple[TextNetwork | None, str | None]:
 def reference_model(model: Network, clamps: Sequence[Clamp] = ()) -> LanguageModel:
     """Return what takes single steps where the native decoder is not used: numpy, or torch where numpy cannot."""
     network, _ = text_network(model)
-    if network is not None and network.cell in CELL_STEPS:
-        return NumpyModel(network, clamps)
+    if network is not None and has_numpy_model(network):
+        return numpy_model(network, clamps)
     if isinstance(model, TextNetwork):
         raise UsageError(f"There is no step without torch for the cell {model.cell}: load the model with torch.")
     from unrolled.generation.torch_model import TorchModel

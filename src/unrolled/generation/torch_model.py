@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unrolled.checkpoints.header_checks import window_refusal
 from unrolled.checkpoints.model_file import TextModelFile
-from unrolled.errors import ModelError
+from unrolled.errors import ModelError, UsageError
 from unrolled.nn.cells import CELLS, map_state, unroll_by_step
 from unrolled.nn.clamp import clamped
 from unrolled.nn.device import DeviceConfig
@@ -64,8 +65,10 @@ def as_text_network(model: RecurrentLM) -> TextNetwork:
 def as_text_model_file(path: Path, text_model: TextModel) -> TextModelFile:
     """Return a text model that was read as arrays from `path` as one of torch; its weights are the same memory.
 
-    Raises `ModelError` if its cell is none of this process.
+    Raises `ModelError` if its cell is none of this process, `UsageError` if it reads windows.
     """
+    if text_model.network.window is not None:
+        raise UsageError(window_refusal(path))
     arrays = {name: torch.from_numpy(array) for name, array in text_model.network.arrays().items()}
     try:
         if parameter_count(text_model.tokenizer.vocab_size, text_model.options) != text_model.network.num_parameters:

@@ -23,7 +23,7 @@ from unrolled.options import (
     present_names,
 )
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.frames import is_frame, table_of_frame
+from unrolled.tables.frames import is_frame, is_scalar, table_of_frame
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.source_columns import join_cells
 
@@ -99,7 +99,7 @@ class TableModel(TrainedModel):
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
-                value. Or a frame with the source columns, as for `train_table`; of several columns, a dictionary is one row.
+                value. Or a frame with the source columns, as for `train_table`; a dictionary of single values is one row.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -112,7 +112,7 @@ class TableModel(TrainedModel):
             >>> len(predictions), predictions[0].probabilities.shape
             (2, (2,))
         """
-        if self.spec.others and isinstance(values, Mapping) and any(map(_is_scalar, values.values())):
+        if isinstance(values, Mapping) and any(map(is_scalar, values.values())):
             values = [values]
         if is_frame(values):
             _, predicted = self.predict_table(values, **options)
@@ -130,7 +130,7 @@ class TableModel(TrainedModel):
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
-                value. Or a frame with the source columns, as for `train_table`; of several columns, a dictionary is one row.
+                value. Or a frame with the source columns, as for `train_table`; a dictionary of single values is one row.
 
         Returns:
             One string per value.
@@ -354,8 +354,3 @@ class TableModel(TrainedModel):
 
     def _predictor(self, options: Mapping[str, Any]) -> Predictor:
         return self.session.predictor(self._options(options))
-
-
-def _is_scalar(value: Any) -> bool:
-    """Return whether a value of a dictionary is one cell, and not a column."""
-    return value is None or isinstance(value, str | int | float)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -11,11 +13,12 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
-from unrolled.keywords import EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
+from unrolled.keywords import AlertKwargs, EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs, ScoreKwargs
 from unrolled.models.base import TrainedModel
 from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.option_rules import check_adaptation, refuse_unused
 from unrolled.options import (
+    AlertOptions,
     EvaluateOptions,
     ExplainOptions,
     MachineOptions,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from unrolled.analysis.text_session import TextSession
     from unrolled.checkpoints.model_file import TextModelFile
     from unrolled.evaluation.language_model import Evaluation
+    from unrolled.evaluation.line_alerts import Alert, AlertReport
     from unrolled.evaluation.line_surprisal import ScoringStream
     from unrolled.interpret.activations import Activations
     from unrolled.nn.device import DeviceConfig
@@ -46,9 +50,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+NOT_IN_STREAM = "samples() has it, since a stream cannot take back what it gave"
 NOT_IN_SAMPLE = {"prompt": "", "count": "samples(count=...) draws several"}
-NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": "samples() has it, since a stream cannot take back what it gave"}
+NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": NOT_IN_STREAM, "keep_if": NOT_IN_STREAM}
 """Settings of `unrolled sample` that a method does not have, and what to use instead."""
+
+
+def _names(inputs: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return names of files as strings. Raises `UsageError` for what is no name."""
+    for name in inputs:
+        if not isinstance(name, str | os.PathLike):
+            raise UsageError(
+                f"Names of files are expected, and a {type(name).__name__} is given: name files one by one, or give a text to "
+                "score(text)."
+            )
+    return tuple(map(str, inputs))
 
 
 class Model(TrainedModel):
@@ -134,7 +150,7 @@ class Model(TrainedModel):
             `seed + i` and is the same text that `sample` draws with that seed.
 
         Raises:
-            UsageError: An option cannot be used, or with `novel_only` nearly all samples are copies.
+            UsageError: An option cannot be used, or nearly all samples are rejected by `novel_only` or `keep_if`.
 
         Example:
             >>> [sample.seed for sample in model.samples("The ", count=3, length=20, seed=5)]
@@ -158,7 +174,7 @@ class Model(TrainedModel):
             Pieces of the new text, without the prompt. Joined, they are the text that `sample` draws.
 
         Raises:
-            UsageError: An option cannot be used; `novel_only` needs complete samples.
+            UsageError: An option cannot be used; `novel_only` and `keep_if` need complete samples.
 
         Example:
             >>> "".join(model.stream("The ", length=20)) == model.sample("The ", length=20)[4:]
@@ -227,7 +243,7 @@ class Model(TrainedModel):
         return encode_prompt(self.tokenizer, require_text(prompt))[1]
 
     @keyword_arguments(EvaluateOptions, exclude=dict.fromkeys(("baselines", "order"), "the method baselines() has it"))
-    def evaluate(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Evaluation:
+    def evaluate(self, *inputs: str | Path, **options: Unpack[EvaluateKwargs]) -> Evaluation:
         """Return the loss on a text.
 
         Args:
@@ -248,10 +264,10 @@ class Model(TrainedModel):
         """
         from unrolled.analysis.evaluate_text import evaluate_text
 
-        return evaluate_text(self.session, inputs, from_dict(EvaluateOptions, options, "evaluate"))
+        return evaluate_text(self.session, _names(inputs), from_dict(EvaluateOptions, options, "evaluate"))
 
     @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it", "adapt": "evaluate() has it"})
-    def baselines(self, *inputs: str, **options: Unpack[EvaluateKwargs]) -> Baselines:
+    def baselines(self, *inputs: str | Path, **options: Unpack[EvaluateKwargs]) -> Baselines:
         """Return the losses of n-gram models, compressors and the uniform distribution on the text that `evaluate` takes.
 
         Args:
@@ -273,7 +289,7 @@ class Model(TrainedModel):
         settings = from_dict(EvaluateOptions, options, "evaluate")
         if self.run is None:
             raise UsageError(f"{self.path} is not in a run folder, and n-grams need the training text: name a run folder.")
-        ids, corpus, split = select_split(self.session, inputs, settings)
+        ids, corpus, split = select_split(self.session, _names(inputs), settings)
         continues_training = not inputs and split == "validation"
         return measure_baselines(
             self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text, True
@@ -304,16 +320,29 @@ class Model(TrainedModel):
         result = record_activations(self.network, self.session.tokenize(text), [parse_clamp(unit) for unit in clamp])
         return NotebookActivations(**vars(result))
 
-    def score(self, text: str, clamp: Sequence[str] = (), adapt: bool = False) -> ScoredText:
-        """Return how surprising each token of a text is.
+    def score(
+        self,
+        text: str,
+        clamp: Sequence[str] = (),
+        adapt: bool = False,
+        *,
+        alert_rate: float | None = None,
+        alert_above: float | None = None,
+        labels: Sequence[object] | None = None,
+    ) -> ScoredText:
+        """Return how surprising each token of a text is and, with one of the last three arguments, which lines are alerts.
 
         Args:
             text: The text, T tokens.
             clamp: Hidden units to set to a constant, each as "LAYER.UNIT=VALUE".
             adapt: Whether the model goes on learning while it reads; the model itself does not change.
+            alert_rate: Fraction of the run's validation lines that may be above the threshold of alerts.
+            alert_above: The threshold itself, in bits of a line.
+            labels: A label for each line, as for `alerts`.
 
         Returns:
-            A ScoredText: `bits` `(T,)`, nan for a token without context; `bits_per_character`, the mean.
+            A ScoredText: `bits` `(T,)`, nan for a token without context; `bits_per_character`, the mean; `report`, an
+            AlertReport, or None if it was not asked for.
 
         Raises:
             UsageError: A clamp names no unit of the model, or clamp and adapt are given.
@@ -324,7 +353,15 @@ class Model(TrainedModel):
         """
         from unrolled.analysis.score_text import score_text
 
-        return score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
+        scored = score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
+        if alert_rate is None and alert_above is None and labels is None:
+            return scored
+        from unrolled.analysis.log_alerts import AlertScan, as_labels
+
+        alert_options = from_dict(AlertOptions, {"alert_rate": alert_rate, "alert_above": alert_above}, "score")
+        options = ScoreOptions(clamp=tuple(clamp), adapt=adapt)
+        scan = AlertScan(self.session, None, alert_options, options, None if labels is None else as_labels(labels), text)
+        return dataclasses.replace(scored, report=scan.report())
 
     @keyword_arguments(
         ScoreOptions,
@@ -356,6 +393,72 @@ class Model(TrainedModel):
         from unrolled.analysis.score_text import open_scoring_stream
 
         return open_scoring_stream(self.session, name, from_dict(ScoreOptions, options, "score"))
+
+    @keyword_arguments(AlertOptions, exclude={"labels": "", "follow": "call follow(...)", "from_start": "call follow(...)"})
+    def alerts(  # type: ignore[misc]  # labels may be a list here, and is a file on the command line
+        self,
+        name: str | None = None,
+        labels: Sequence[object] | str | None = None,
+        encoding: str | None = None,
+        **options: Unpack[AlertKwargs],
+    ) -> AlertReport:
+        """Return the lines of a log that have more bits than a threshold.
+
+        Args:
+            name: A file, a folder or `-`, or a table with `label`; None: the validation split of the run.
+            labels: A label for each line, or a file of them: false, 0, no, normal, ok, benign or - for a normal line.
+            encoding: Encoding of the text; None: UTF-8.
+
+        Returns:
+            An AlertReport: `alerts`, each with `number`, `bits`, `text` and `key`; `threshold`; and with labels `metrics`.
+
+        Raises:
+            UsageError: There is no threshold and there are no labels.
+            DataError: There are too few held-out lines for `alert_rate`, or the labels are not those of the lines.
+
+        Example:
+            >>> report = model.alerts("book.txt", alert_above=1.0)
+            >>> report.num_lines, report.alerts[0].number
+            (60, 1)
+        """
+        from unrolled.analysis.log_alerts import AlertScan, as_labels
+
+        alert_options = from_dict(
+            AlertOptions, {**options, **({"labels": labels} if isinstance(labels, str) else {})}, "alerts"
+        )
+        given = None if labels is None or isinstance(labels, str) else as_labels(labels)
+        return AlertScan(self.session, name, alert_options, ScoreOptions(encoding=encoding), given).report()
+
+    @keyword_arguments(
+        AlertOptions, exclude=dict.fromkeys(("label", "labels", "source"), "call alerts(...)") | {"follow": "give path"}
+    )
+    def follow(
+        self, path: str, should_stop: Callable[[], bool] = lambda: False, **options: Unpack[AlertKwargs]
+    ) -> Iterator[Alert]:
+        """Yield the alerts of the lines that are appended to a file, as `tail -F` does, until `should_stop` returns True.
+
+        Args:
+            path: The file. It may not exist yet, and may be replaced by another one or become shorter.
+            should_stop: Asked a few times each second.
+
+        Yields:
+            Alerts, each with `number`, `bits`, `text` and `key`, as soon as their line is complete.
+
+        Raises:
+            UsageError: There is no threshold.
+
+        Example:
+            >>> with open("grows.log", "w") as file:
+            ...     print("The cat", file=file)
+            >>> looks = iter([False, True])
+            >>> [alert.text for alert in model.follow("grows.log", looks.__next__, alert_above=0.1, from_start=True)]
+            ['The cat']
+        """
+        from unrolled.analysis.log_alerts import follow_alerts
+
+        return follow_alerts(
+            self.session, from_dict(AlertOptions, {**options, "follow": path}, "follow"), ScoreOptions(), should_stop
+        )
 
     @keyword_arguments(ExplainOptions)
     def explain(self, name: str | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:

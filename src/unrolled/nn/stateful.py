@@ -97,6 +97,8 @@ class Stateful(nn.Module):
         if isinstance(x, Tensor):
             return self._step_tensor(x)
         array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"step takes numbers, ({self.input_size},) or (B, {self.input_size}); got {type(x).__name__}.")
         with torch.no_grad():
             y = self._step_tensor(torch.as_tensor(array, dtype=self.W_hy.dtype, device=self.W_hy.device))
         return y.cpu().numpy().astype(array.dtype if array.dtype.kind == "f" else np.float32)

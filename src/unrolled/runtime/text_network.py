@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.checkpoints.array_file import read_model
-from unrolled.checkpoints.header_checks import read_documents, read_history, require_finite
+from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite
 from unrolled.errors import ModelError, UsageError
-from unrolled.network_shapes import text_network_shapes
+from unrolled.network_shapes import text_network_shapes, window_network_shapes
 from unrolled.options import ModelOptions, from_dict
-from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
+from unrolled.text.tokenizer import Tokenizer
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -34,6 +34,12 @@ The equations are those of `nn.cells`. "gru" has the reset gate after the matrix
 b_hn))`, as torch.nn.GRU and cuDNN; "gru-reset-before" before it, `n = tanh(W_xn x + b_n + W_hn (r h) + b_hn)`. Both end with
 `h' = (1 - z) n + z h`. The forget gate of the LSTM has its whole bias stored: nothing is added to it when it runs.
 """
+
+WINDOW_CELL = "lstm-window"
+"""The cell of a `TextNetwork` that reads windows: in no table of cells, so that what needs a state refuses it by name."""
+
+MAX_WINDOW = 4096
+"""Most tokens of a window."""
 
 NORM_EPSILON = 1e-5
 """What layer norm adds to the variance."""
@@ -75,23 +81,40 @@ class TextLayer:
 
 
 @dataclass(frozen=True, eq=False)
+class Window:
+    """What a network has that predicts from the last tokens alone, as textgenrnn does. D is E plus the widths of all layers."""
+
+    length: int
+    """Tokens of a window; before the first one there is padding, token 0."""
+    attention: Floats
+    """`(D,)`"""
+    backward: tuple[TextLayer, ...] = ()
+    """The other direction of each layer, where layers read in both."""
+
+
+@dataclass(frozen=True, eq=False)
 class TextNetwork:
     """A recurrent language model of V tokens: embedding, L layers of H units, output layer.
 
     A plain layer is `cell(x)`, a residual layer `x + cell(norm(x))`; the output layer is `head_weight y + head_bias`. The
     temperature that a training is calibrated with is part of the output layer already.
+
+    With a `window`, each token is predicted from the last `window.length` tokens, which the layers (LSTMs) read from the zero
+    state: embeddings and outputs of all layers, joined to D numbers a step, are averaged over the window with the weights
+    `softmax(attention y)`, and the output layer reads this average.
     """
 
     cell: str
-    """A key of `GATE_NAMES`, or a cell from elsewhere, which only torch can run."""
+    """A key of `GATE_NAMES`, `WINDOW_CELL`, or a cell from elsewhere, which only torch can run."""
     layers: tuple[TextLayer, ...]
     head_weight: Floats
-    """`(V, H)`"""
+    """`(V, H)`; `(V, D)` with a window"""
     head_bias: Floats
     """`(V,)`"""
     embedding: Floats | None = None
     """`(V, E)`; None for one-hot inputs, whose E is V."""
     residual: bool = False
+    window: Window | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -100,7 +123,7 @@ class TextNetwork:
 
     @property
     def hidden_size(self) -> int:
-        """H."""
+        """H; D with a window."""
         return int(self.head_weight.shape[1])
 
     @property
@@ -117,6 +140,11 @@ class TextNetwork:
             cell_arrays = layer.others or {name: getattr(layer, name) for name in names}
             arrays |= {f"{prefix}cell.{name}": array for name, array in cell_arrays.items()}
             arrays |= {f"{prefix}norm.weight": layer.norm_weight, f"{prefix}norm.bias": layer.norm_bias}
+        if self.window is not None:
+            arrays["attention.weight"] = self.window.attention
+            for index, layer in enumerate(self.window.backward):
+                prefix = f"stack.layers.{index}.backward."
+                arrays |= {f"{prefix}{name}": getattr(layer, name) for name in ("weight_ih", "weight_hh", "bias")}
         return {name: array for name, array in arrays.items() if array is not None}
 
     def embedding_matrix(self) -> Floats:
@@ -136,6 +164,12 @@ class TextModel:
     documents: str = "none"
     options: ModelOptions = field(default_factory=ModelOptions)
     history: dict[str, Any] = field(default_factory=dict)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the JSON value of the header of its file."""
+        texts = {"tokenizer": self.tokenizer.to_json(), "documents": self.documents, "history": self.history}
+        window = {} if self.network.window is None else {"window": self.network.window.length}
+        return {"kind": "text", "options": asdict(self.options), **window, **texts}
 
 
 def read_text_model(path: Path) -> TextModel:
@@ -169,11 +203,15 @@ def to_text_model(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np
             else f"{path} holds no model but {kind!r}."
         )
     try:
-        tokenizer = tokenizer_from_json(header["tokenizer"])
+        tokenizer = read_tokenizer(header)
         options = from_dict(ModelOptions, header["options"], "model")
         weights = {name: _to_float32(array) for name, array in arrays.items()}
         require_finite(weights)
-        network = build_network(weights, tokenizer.vocab_size, options)
+        window = header.get("window")
+        if window is None:
+            network = build_network(weights, tokenizer.vocab_size, options)
+        else:
+            network = build_window_network(weights, tokenizer.vocab_size, options, window)
         return TextModel(network, tokenizer, read_documents(header), options, read_history(header))
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise ModelError(f"{path} is no model that this version can read: {error}.") from error
@@ -206,6 +244,29 @@ def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelO
         arrays.get("embedding.weight"),
         options.residual,
     )
+
+
+def build_window_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelOptions, length: Any) -> TextNetwork:
+    """Return a network that reads windows of `length` tokens, as `build_network` does."""
+    backward_names = [name for name in arrays if ".backward." in name]
+    if options.cell != "lstm" or type(length) is not int or not 1 <= length <= MAX_WINDOW:
+        raise ValueError(f"its window is {str(length)[:40]!r}, and LSTMs over 1 to {MAX_WINDOW} tokens are expected")
+    expected = window_network_shapes(vocab_size, bool(backward_names), options)
+    if {name: array.shape for name, array in arrays.items()} != expected:
+        raise ValueError("the weights are not those of its options")
+    directions = ("cell", "backward") if backward_names else ("cell",)
+    layers, *backward = (
+        tuple(_lstm_layer(arrays, f"stack.layers.{index}.{direction}.") for index in range(options.layers))
+        for direction in directions
+    )
+    window = Window(length, arrays["attention.weight"], *backward)
+    head_weight, head_bias = arrays["head.weight"], arrays["head.bias"]
+    return TextNetwork(WINDOW_CELL, layers, head_weight, head_bias, arrays["embedding.weight"], window=window)
+
+
+def _lstm_layer(arrays: Mapping[str, Floats], prefix: str) -> TextLayer:
+    weight_ih, weight_hh, bias = (arrays[f"{prefix}{name}"] for name in ("weight_ih", "weight_hh", "bias"))
+    return TextLayer(GATE_NAMES["lstm"], weight_ih, weight_hh, bias)
 
 
 _NO_ARRAYS = (np.empty((0, 0), np.float32), np.empty((0, 0), np.float32), np.empty(0, np.float32))

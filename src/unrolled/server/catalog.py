@@ -180,6 +180,10 @@ class Catalog:
     def load(self, entry: ModelEntry) -> LoadedModel:
         """Return a text model, from memory if its file has not changed. Raises `ApiError` for a cell that needs torch."""
         cell = (entry.header.get("options") or {}).get("cell")
+        if entry.header.get("window") is not None:
+            raise ApiError(
+                400, "The server keeps the states of texts, and this model (textgenrnn) has none: use unrolled sample.", "model"
+            )
         if cell not in CELL_STEPS:
             cells = ", ".join(CELL_STEPS)
             raise ApiError(400, f"The server runs the cells {cells}, and this model has {cell}: use unrolled sample.", "model")

@@ -157,7 +157,7 @@ class RunFacts:
         if self.is_table or not isinstance(tokenizer, dict):
             return measured
         tokens = tokenizer.get("tokens")
-        size = len(tokens) if isinstance(tokens, str) else TOKENS_OF_BYTES
+        size = len(tokens) if isinstance(tokens, str | list) else TOKENS_OF_BYTES
         return {"uniform": math.log(max(1, size)) * scale, **measured}
 
     def _time_of(self, name: str) -> float | None:

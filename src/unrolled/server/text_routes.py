@@ -110,5 +110,5 @@ async def model_details(request: Request) -> Response:
         facts["columns"] = await asyncio.to_thread(table_columns, entry)
     else:
         tokens = (header.get("tokenizer") or {}).get("tokens")
-        facts["vocabulary"] = tokens if isinstance(tokens, str) else None
+        facts["vocabulary"] = tokens if isinstance(tokens, str) else None  # of tokens with several characters: none
     return JSONResponse(facts)

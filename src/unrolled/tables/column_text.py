@@ -16,7 +16,8 @@ from unrolled.tables.table_files import Table, open_table_or_lines
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cache_folder, open_corpus
 from unrolled.text.document_files import write_documents
-from unrolled.text.tokenizer import TOKENIZERS, Tokenizer
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizers import TOKENIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +31,17 @@ def open_column(
     """
     column, tokens = column_tokens(source, options)
     paths = [write_column(name, column, format) for name in inputs]
-    options = dataclasses.replace(options, documents="cell", encoding=None, tokens=tokens)  # type: ignore[arg-type]  # a key of TOKENIZERS
+    options = dataclasses.replace(options, documents="cell", encoding=None, tokens=tokens)
     return open_corpus([str(path) for path in paths], options, tokenizer)
 
 
 def column_tokens(source: str, options: DataOptions) -> tuple[str, str]:
     """Return the column of `--source` and what a token is: as its KIND says, else as the options do."""
     column, kind = parse_column(source, "source")
-    if kind not in (None, "text", *TOKENIZERS):
+    is_tokens = kind is not None and kind.partition(":")[0] in TOKENIZERS
+    if kind not in (None, "text") and not is_tokens:
         raise UsageError(f"--source {source}: without --target, a text is learned, of {' or '.join(TOKENIZERS)}.")
-    return column, kind if kind in TOKENIZERS else options.tokens
+    return column, kind if kind is not None and is_tokens else options.tokens
 
 
 def write_column(name: str, column: str, format: TableFormat) -> Path:

@@ -37,14 +37,23 @@ def is_frame(data: Any) -> bool:
     return hasattr(data, "columns") or hasattr(data, "column_names")
 
 
+def is_scalar(value: Any) -> bool:
+    """Return whether a value of a dictionary is one cell, and not a column."""
+    return value is None or isinstance(value, str | int | float)
+
+
 def frame_rows(data: Any) -> Iterator[Row]:
     """Yield the rows of a frame as dictionaries. Raises `DataError` for columns of different lengths."""
-    if isinstance(data, Mapping):
+    if isinstance(data, Mapping) and data and all(map(is_scalar, data.values())):
+        rows: Iterable[Any] = [data]
+    elif isinstance(data, Mapping):
+        if single := [str(name) for name, column in data.items() if is_scalar(column)]:
+            raise DataError(f"'{single[0]}' is a single value, and other columns are lists: give each column as a list.")
         lengths = {str(name): len(column) for name, column in data.items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"'{name}' has {length:,}" for name, length in lengths.items())
             raise DataError(f"The columns of a table have equally many values, and {listed}.")
-        rows: Iterable[Any] = (dict(zip(data, values, strict=True)) for values in zip(*data.values(), strict=True))
+        rows = (dict(zip(data, values, strict=True)) for values in zip(*data.values(), strict=True))
     elif isinstance(data, Sequence):
         rows = data
     elif hasattr(data, "iter_rows"):  # polars

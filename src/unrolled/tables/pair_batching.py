@@ -22,8 +22,9 @@ from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, is_empty
 from unrolled.tables.column import Column
 from unrolled.tables.ngrams import choose_buckets, count_ngrams
+from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.ragged import RaggedArray
-from unrolled.tables.row_tally import UnreadableRows, imputed_messages, left_out_messages
+from unrolled.tables.row_tally import UnreadableRows, imputed_messages, left_out_messages, missing_by_column
 from unrolled.tables.source_columns import EncodedSource
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table
@@ -71,7 +72,9 @@ class PairBatch:
 class PairDataset:
     """Encoded rows: `source[i]` and `target[i]` are arrays; `others[k][i]` are those of other source columns.
 
-    `skipped_rows` are the lines of rows with an empty cell; with `has_na`, some of these cells are `NA` or the like. Of rows
+    A number that is missing in one of several source columns is NaN; `collate` has its median instead, which is that of the
+    training rows (see `fit_medians`). `skipped_rows` are the lines of rows with an empty cell, `skipped_cells` counts these by
+    column; with `has_na`, some of these cells are `NA` or the like. Of rows
     that are too long, `cut_rows` are cut and `left_out_rows` are left out. For each other row, `source_keys` and `target_keys`
     have a hash of what was encoded, `read_rows` its place among the `num_read` rows that were read, and `pieces_per_row` how
     many encoded rows it is.
@@ -84,6 +87,7 @@ class PairDataset:
         self.target = RaggedArray(_stored_dtype(spec.target, spec.dims.target_tensor_kind))
         self.imputed: Counter[str] = Counter()
         self.skipped_rows: list[int] = []
+        self.skipped_cells: Counter[str] = Counter()
         self.cut_rows: list[int] = []
         self.left_out_rows: list[int] = []
         self.label_weights: Array | None = None
@@ -97,6 +101,7 @@ class PairDataset:
         self.num_read += 1
         if self.spec.has_missing(source, target):
             self.skipped_rows.append(line)
+            self.skipped_cells.update(self.spec.columns_left_out(source, target))
             self.has_na |= not any(is_empty(cell.value) for cell in (source, *source.others, target))
             return
         try:
@@ -111,7 +116,9 @@ class PairDataset:
         if len(targets) == 0:
             return
         if self.spec.others:
-            self.imputed.update(self.spec.missing_columns(source))
+            missing = self.spec.missing_columns(source)
+            self.imputed.update(missing)
+            inputs = _without_medians(self.spec, inputs, missing)
         self._append(inputs, targets)
 
     def _append(self, inputs: EncodedSource, targets: Array) -> None:
@@ -153,7 +160,7 @@ class PairDataset:
         """Return what to tell about rows that are too long."""
         notes = []
         for lines, what in (
-            (self.cut_rows, f"cut to their first {self.spec.step_limit:,} steps"),
+            (self.cut_rows, f"cut to the first {self.spec.step_limit:,} steps"),
             (self.left_out_rows, f"left out, since the target has more than {self.spec.step_limit:,} steps"),
         ):
             if lines:
@@ -188,13 +195,33 @@ class PairDataset:
         targets = [self.spec.target.loss_targets(self.target[int(i)]) for i in index]
         padded = pad_arrays(targets, 0 if is_numeric else IGNORE_INDEX)
         num_targets = len(index) if is_numeric else int((padded != IGNORE_INDEX).sum()) + self.eos_per_row * len(index)
-        rows = [EncodedSource(self.source[int(i)], tuple(other[int(i)] for other in self.others)) for i in index]
+        rows = [self._encoded_source(int(i)) for i in index]
         (source, lengths), *others = pad_sources(self.spec, rows)
         ngrams = None if self.ngrams is None else pad_ngrams([self.ngrams[int(i)] for i in index], self.spec.dims.ngram_buckets)
         return PairBatch(
             source, lengths, padded, np.asarray(index), num_targets,
             label_weights=self.label_weights, others=tuple(others), ngrams=ngrams,
         )  # fmt: skip
+
+    def _encoded_source(self, row: int) -> EncodedSource:
+        """Return the arrays of a row, with the medians of its missing numbers."""
+        arrays = [self.source[row], *(other[row] for other in self.others)]
+        for place, column in enumerate(self.spec.sources if self.imputed else ()):
+            if column.name in self.imputed and np.isnan(arrays[place]).any():
+                arrays[place] = self.spec.encoded_median(column)
+        return EncodedSource(arrays[0], tuple(arrays[1:]))
+
+    def fit_medians(self, rows: npt.NDArray[np.int64]) -> dict[str, float]:
+        """Return the medians of the columns of numbers in these rows, the training rows; of a column with none, as it was."""
+        medians = dict(self.spec.medians)
+        for column, arrays in zip(self.spec.sources, (self.source, *self.others), strict=True):
+            if isinstance(column, NumberColumn) and column.name in medians:
+                values = np.array([arrays[row][0, 0] for row in rows.tolist()], dtype=np.float64)
+                values = values[~np.isnan(values)]
+                if len(values):
+                    median = column.unscale(np.array([[np.median(values)]]))[0, 0]
+                    medians[column.name] = float(f"{median:.6g}")  # float32 holds no more
+        return medians
 
     @functools.cached_property
     def row_lengths(self) -> npt.NDArray[np.int64]:
@@ -220,10 +247,14 @@ class PairDataset:
 
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""
+        columns = missing_by_column(self.skipped_cells) if self.spec.others else ""
         na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if self.has_na else ""
-        details = f": line {first_lines(self.skipped_rows)}{na_note}"
-        messages = left_out_messages(len(self.skipped_rows), self.unreadable, self.num_read, "are left out", details)
-        return messages + imputed_messages(self.imputed, self.spec.medians, self.num_read)
+        details = f"{columns}: line {first_lines(self.skipped_rows)}{na_note}"
+        return left_out_messages(len(self.skipped_rows), self.unreadable, self.num_read, "are left out", details)
+
+    def imputed_messages(self) -> list[str]:
+        """Return sentences about the rows that have no number in a column, and get its median."""
+        return imputed_messages(self.imputed, self.spec.medians, self.num_read)
 
     @property
     def eos_per_row(self) -> int:
@@ -233,6 +264,16 @@ class PairDataset:
 
 def _stored_dtype(column: Column, tensor_kind: str) -> np.dtype[Any]:
     return column.array_dtype or np.dtype(np.int32 if tensor_kind == "ids" else np.float32)
+
+
+def _without_medians(spec: TableSpec, inputs: EncodedSource, missing: list[str]) -> EncodedSource:
+    """Return encoded sources with NaN for the missing numbers: the median of the training rows is not known yet."""
+    arrays = (inputs.steps, *inputs.others)
+    steps, *others = (
+        np.full_like(array, np.nan) if column.name in missing else array
+        for column, array in zip(spec.sources, arrays, strict=True)
+    )
+    return EncodedSource(steps, tuple(others))
 
 
 def _content_key(*arrays: Array) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from unrolled.display import agree, plural
+from unrolled.display import agree, counted, plural
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.column import Column
@@ -56,6 +56,17 @@ def left_out_messages(
     return [*messages, *filter(None, [unreadable.message(num_rows, consequence)])]
 
 
+def missing_by_column(counts: Mapping[str, int]) -> str:
+    """Return how many cells are empty in each column, for the end of a sentence; the most first.
+
+    Example:
+        >>> missing_by_column({"age": 1, "review": 7})
+        " ('review' 7, 'age' 1)"
+    """
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return f" ({', '.join(f'{name!r} {count:,}' for name, count in ordered)})" if ordered else ""
+
+
 def imputed_messages(imputed: Counter[str], medians: Mapping[str, float], num_rows: int) -> list[str]:
     """Return sentences about the rows that have no number in a column, and got its median."""
     return [
@@ -102,7 +113,6 @@ class RowTally:
             if counts["normalized"]:
                 messages.append(f"'{name}': {counts['normalized']:,} {change_note(column.normalization)}")
             if counts["unknown"]:
-                messages.append(
-                    f"'{name}': {counts['unknown']:,} of {counts['total']:,} {agree(counts['unknown'], column.symbol_noun)}"
-                )
+                noun = counted(counts["total"], column.symbol_noun)
+                messages.append(f"'{name}': {counts['unknown']:,} of {counts['total']:,} {agree(counts['unknown'], noun)}")
         return messages

@@ -20,7 +20,7 @@ from unrolled.tables.column import MAX_FITTED_ROWS, Column
 from unrolled.tables.columns import COLUMN_TYPES
 from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.table_files import Table
-from unrolled.tables.text_column import TOKEN_KINDS
+from unrolled.tables.text_column import is_token_kind
 from unrolled.tables.type_inference import InferredType, PairProfile, infer_types
 
 
@@ -144,6 +144,6 @@ def _infer_pairs(
         except UsageError as error:
             refusals.append(error)
             pairs.append(infer_types(profile, (kind, target_kind)))
-    if len(refusals) == len(profiles) or (refusals and tokens not in TOKEN_KINDS):
+    if len(refusals) == len(profiles) or (refusals and not is_token_kind(tokens or "")):
         raise refusals[0]
     return pairs

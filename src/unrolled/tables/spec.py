@@ -28,8 +28,9 @@ from unrolled.tables.source_columns import (
 )
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
-from unrolled.tables.text_column import TOKEN_KINDS, TextColumn
+from unrolled.tables.text_column import TextColumn, is_token_kind, token_kinds
 from unrolled.tables.type_inference import InferredType, PairProfile, infer_types
+from unrolled.text.tokenizers import TOKENIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +177,16 @@ class TableSpec:
         """Return whether a source has no value: of several columns, all are missing, or one that has no median."""
         missing = self.missing_columns(source)
         return len(missing) > len(self.others) or any(name not in self.medians for name in missing)
+
+    def columns_left_out(self, source: Cell, target: Cell) -> list[str]:
+        """Return the names of the columns of a row that has no value where it needs one."""
+        missing = self.missing_columns(source)
+        needed = missing if len(missing) > len(self.others) else [name for name in missing if name not in self.medians]
+        return [*needed, *([self.target.name] if self.target.is_missing(target.value) else [])]
+
+    def encoded_median(self, column: Column) -> Array:
+        """Return what a missing number of one of several source columns is encoded as."""
+        return column.encode_source(Cell(self.medians[column.name], ""))
 
     def missing_columns(self, source: Cell) -> list[str]:
         """Return the names of the source columns that have no value in a row."""
@@ -341,10 +352,13 @@ def _joined_spec(columns: list[Column], main: int, numbers: Callable[[int], Iter
 
 def parse_column(column_spec: str, role: str) -> tuple[str, str | None]:
     """Return name and kind of `NAME` or `NAME:KIND`, the value of the option `--role`."""
+    for rule in (kind for kind in TOKENIZERS if TOKENIZERS[kind].argument_name and f":{kind}:" in column_spec):
+        name, marker, argument = column_spec.partition(f":{rule}:")
+        return name, marker[1:] + argument
     name, colon, kind = column_spec.rpartition(":")
     if not colon:
         return column_spec, None
-    kinds = (*COLUMN_TYPES, *TOKEN_KINDS)
+    kinds = (*COLUMN_TYPES, *token_kinds())
     if kind not in kinds:
         hint = did_you_mean(kind, kinds) or "."
         raise UsageError(f"--{role} {column_spec}: there is no kind '{kind}'{hint} Kinds: {', '.join(kinds)}.")
@@ -353,7 +367,7 @@ def parse_column(column_spec: str, role: str) -> tuple[str, str | None]:
 
 def _keeps_na(kind: str) -> bool:
     """Return whether a column that was said to be of this kind keeps `NA` as a value."""
-    return kind in TOKEN_KINDS or COLUMN_TYPES[kind].may_keep_na
+    return is_token_kind(kind) or COLUMN_TYPES[kind].may_keep_na
 
 
 def _complete_rows(

@@ -1,4 +1,4 @@
-"""Rows of a table, streamed one at a time: CSV, TSV, JSON, CoNLL, Parquet, or a built-in table.
+"""Rows of a table, streamed one at a time: CSV, TSV, JSON, CoNLL, ARFF, Parquet, a folder of files, or a built-in table.
 
 A CSV file may use commas, semicolons, tabs or pipes; its first row has the names of the columns, or `--header` says otherwise.
 Any file may be compressed. Each row comes with its line number, for error messages.
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import io
 import itertools
 import re
 import shutil
@@ -25,7 +26,8 @@ import numpy as np
 from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
-from unrolled.errors import DataError, UsageError, did_you_mean, first_line
+from unrolled.errors import DataError, UnrolledError, UsageError, did_you_mean, first_line
+from unrolled.tables.arff_files import arff_rows, looks_like_arff
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.conll_files import conll_rows, looks_like_conll
 from unrolled.tables.delimited_files import (
@@ -37,8 +39,12 @@ from unrolled.tables.delimited_files import (
     looks_like_header,
 )
 from unrolled.tables.json_files import json_array, json_lines, nested_keys, nested_value
+from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
-from unrolled.text.compressed_files import is_compressed
+from unrolled.text.archives import archive_names, is_archive_of_several
+from unrolled.text.compressed_files import is_compressed, open_bytes
+from unrolled.text.encodings import check_encoding
+from unrolled.text.fingerprint import digest as text_digest
 from unrolled.text.fingerprint import fingerprint
 from unrolled.text.normalization import normalize
 from unrolled.text.text_files import buffer_stdin, existing_file
@@ -47,6 +53,10 @@ REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
 """What is added to the name of a column that another one has, too."""
 
 COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
+
+PARQUET_MAGIC = b"PAR1"
+MAX_UNZIPPED = 1 << 30
+"""Bytes of a compressed Parquet file, which is decompressed in memory."""
 
 MAX_PROBED_ROWS = 200
 """Rows that are compared with the first one, to see whether that one has the names of the columns."""
@@ -155,17 +165,38 @@ def open_table(name: str, split: str = "train", format: TableFormat | None = Non
         return _open_builtin(name, split)
     if name == "-" and not stdin:
         raise UsageError("A table is read again when a training is resumed, and standard input is not: write it to a file.")
-    return _open_input(name, lambda path, shown: _open_file(path, format, shown))
+    return _open_input(name, format, lambda path, shown: _open_file(path, format, shown))
 
 
-def _open_input(name: str, open_path: Callable[[Path, str], Table]) -> Table:
-    """Return the table that `open_path` makes of a path and its name in messages: of a file, or of a copy of standard input."""
+def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, str], Table]) -> Table:
+    """Return the table that `open_path` makes of a path and its name in messages: of a file, or of a copy of standard input.
+
+    A folder, or a zip archive of several files that are no tables, is a table of its own (see `LabelledFiles`).
+    """
+    if name != "-" and _has_labelled_files(Path(name)):
+        return _open_labelled(Path(name), format)
     if name != "-":
         path = existing_file(name)
         return open_path(path, str(path))
     folder = _TemporaryFolder()
     table = open_path(buffer_stdin(folder.path), "standard input")
     return dataclasses.replace(table, folder=Path().absolute(), owned=folder)
+
+
+def _has_labelled_files(path: Path) -> bool:
+    return path.is_dir() or (is_archive_of_several(path) and not all(map(has_table_suffix, archive_names(path))))
+
+
+def _open_labelled(path: Path, format: TableFormat) -> Table:
+    if format.header is not None:
+        raise UsageError(f"--header is for files with columns, and those of {path} are text, label and file: leave it out.")
+    encoding = None if format.encoding is None else check_encoding(format.encoding)
+    files = open_folder(path, encoding) if path.is_dir() else open_archive(path, encoding)
+
+    def digest() -> str:
+        return text_digest(" ".join([fingerprint(files.paths), *files.names]))
+
+    return Table(str(path), files.columns, path.absolute(), files.rows, digest, notes=files.notes)
 
 
 def table_of_values(column: str, values: Iterable[Any]) -> Table:
@@ -186,7 +217,7 @@ def open_table_or_lines(name: str, column: str, format: TableFormat, learning: b
     """
     if name.startswith(PREFIX):
         return open_table(name, "test", format)
-    return _open_input(name, lambda path, shown: _open_table_or_lines(path, shown, column, format, learning))
+    return _open_input(name, format, lambda path, shown: _open_table_or_lines(path, shown, column, format, learning))
 
 
 def _open_table_or_lines(path: Path, name: str, column: str, format: TableFormat, learning: bool) -> Table:
@@ -214,7 +245,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     header: str | None = None
     note, has_commas = "", False
     rows: Callable[[], NumberedRows]
-    kind = _KINDS.get(_suffix(path))
+    kind = "parquet" if _is_parquet(path) else _KINDS.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
     kind = kind or _guess_kind(source)
     if kind == "tsv" and looks_like_conll(source.head()):
@@ -229,7 +260,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     elif format.header is not None:
         raise UsageError(f"--header is for CSV, TSV and CoNLL files, and {name} is {kind}, with a name for each value.")
     else:
-        reader = {"jsonl": json_lines, "json": json_array, "parquet": _parquet_rows}[kind]
+        reader = {"jsonl": json_lines, "json": json_array, "parquet": _parquet_rows, "arff": arff_rows}[kind]
         rows = lambda: reader(source)  # noqa: E731
     with contextlib.closing(rows()) as row_iterator:
         first = next(row_iterator, None)
@@ -306,6 +337,8 @@ def _guess_kind(source: Source) -> str:
         return "jsonl"
     if re.match(r"\s*\[\s*\{", head) or (first_line.lstrip().startswith("[") and _suffix(source.path) == ".json"):
         return "json"
+    if looks_like_arff(head):
+        return "arff"
     return "conll" if looks_like_conll(head) else "tsv" if "\t" in first_line else "csv"
 
 
@@ -319,6 +352,20 @@ def _reject_archives(path: Path) -> None:
         raise DataError(f"{path} is a zip archive: name it {path.name}.zip, or unzip it.")
 
 
+def _is_parquet(path: Path) -> bool:
+    with ReadErrors(path), open_bytes(path) as file:
+        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+
+
+def _unzipped(path: Path) -> io.BytesIO:
+    """Return the content of a compressed Parquet file, which is read from its end."""
+    with ReadErrors(path), open_bytes(path) as file:
+        content = file.read(MAX_UNZIPPED + 1)
+    if len(content) > MAX_UNZIPPED:
+        raise DataError(f"{path} holds more than {MAX_UNZIPPED >> 20:,} MB of Parquet: decompress it, and name that file.")
+    return io.BytesIO(content)
+
+
 def _parquet_rows(source: Source) -> NumberedRows:
     path = source.path
     try:
@@ -326,14 +373,16 @@ def _parquet_rows(source: Source) -> NumberedRows:
     except ImportError as error:
         raise DataError(f"{path} needs a package that reads Parquet: pip install 'unrolled[data]'") from error
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(_unzipped(path) if is_compressed(path) else path)
         batches = file.iter_batches(batch_size=1024)
         yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
+    except UnrolledError:
+        raise
     except Exception as error:  # pyarrow may raise any exception for a damaged file
         raise DataError(f"{path} is not a valid Parquet file: {first_line(error)}.") from error
 
 
 _KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
-    ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
+    ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
 }  # fmt: skip

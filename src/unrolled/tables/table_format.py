@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,14 @@ from typing import Any, Literal
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
 from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes, read_error
-from unrolled.text.encodings import encoding_error, file_encoding
+from unrolled.text.encodings import (
+    EncodingError,
+    conversion_hint,
+    encoding_error,
+    file_encoding,
+    likely_encoding,
+    marked_encoding,
+)
 
 NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their line numbers. Close the generator if it is not read to the end."""
@@ -27,6 +35,17 @@ MAX_CHARS = 1 << 23
 
 FIRST_ROW, NO_HEADER = "first", "none"
 """Values of `--header`: the first row has the names of the columns; or it is data, and columns are named 0, 1, 2 ..."""
+
+
+def path_of_table(table: Any) -> str:
+    """Return the name of a table file as a string. Raises `UsageError` for what is no name."""
+    if not isinstance(table, str | os.PathLike):
+        raise UsageError(
+            f"A table is expected, and a {type(table).__name__} is given: name a file, or give a frame, a dictionary of "
+            "columns, or a list of dictionaries."
+        )
+    path: str = os.fspath(table)
+    return path
 
 
 @dataclass(frozen=True)
@@ -66,9 +85,16 @@ class Source:
 
     @staticmethod
     def open(path: Path, encoding: str | None) -> Source:
-        """Return a file with the encoding to read it with (see `file_encoding`)."""
+        """Return a file with the encoding to read it with (see `file_encoding`). Raises `EncodingError` for NUL bytes."""
         with ReadErrors(path):
-            return Source(path, file_encoding(path, encoding))
+            source = Source(path, file_encoding(path, encoding))
+            with open_bytes(path) as file:
+                head = file.read(HEAD_BYTES)
+        if source.encoding == "utf-8-sig" and b"\0" in head and marked_encoding(head) is None:
+            line = head.count(b"\n", 0, head.index(b"\0")) + 1
+            hint = "Name its --encoding" if likely_encoding(head) is None else conversion_hint(path, head)
+            raise EncodingError(f"{path}, line {line:,}: there is a NUL byte, so it is no table in UTF-8. {hint}.")
+        return source
 
     def head(self) -> str:
         """Return the first 64 KiB of the file, decompressed and decoded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,10 +18,21 @@ from unrolled.tables.ngrams import read_buckets
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.word_tokenizer import BPETokenizer, WordTokenizer, split_words, word_tokenizer_from_json
 from unrolled.text.normalization import normalize_counted
-from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, tokenizer_from_json
+from unrolled.text.rule_tokenizer import RuleTokenizer
+from unrolled.text.tokenizer import CharTokenizer, Tokenizer
+from unrolled.text.tokenizers import TOKENIZERS, tokenizer_class, tokenizer_from_json
 
-TOKEN_KINDS = ("characters", "bytes", "words", "bpe")
-"""What one token of a text may be."""
+logger = logging.getLogger(__name__)
+
+
+def token_kinds() -> list[str]:
+    """Return what one token of a text may be, by name."""
+    return list(TOKENIZERS)
+
+
+def is_token_kind(kind: str) -> bool:
+    """Return whether a kind of column is text of these tokens: `smiles`, `regex:[a-z]+`."""
+    return kind.partition(":")[0] in token_kinds()
 
 
 class TextColumn(Column):
@@ -40,14 +52,12 @@ class TextColumn(Column):
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> TextColumn:
         tokens, form = config["tokens"], "none" if config["tokens"] == "bytes" else config.get("normalize", "none")
         texts = normalized_texts(name, readable(cells, parse_text), form)
-        column = cls(name, cls._fit_tokenizer(texts, tokens, config))
+        column = cls(name, cls._fit_tokenizer(name, texts, tokens, config))
         column.normalization = form
         return column
 
     @staticmethod
-    def _fit_tokenizer(texts: Iterable[str], tokens: str, config: dict[str, Any]) -> Tokenizer:
-        if tokens == "bytes":
-            return ByteTokenizer()
+    def _fit_tokenizer(name: str, texts: Iterable[str], tokens: str, config: dict[str, Any]) -> Tokenizer:
         if tokens == "bpe":
             return BPETokenizer.train(texts)
         if tokens == "words":
@@ -55,10 +65,16 @@ class TextColumn(Column):
             for text in texts:
                 counts.update(split_words(text, config["spaces"]))
             return WordTokenizer.from_counts(counts, config["spaces"], config["is_source"])
+        tokenizer_type, notes = tokenizer_class(tokens), dict[str, int]()
+        if issubclass(tokenizer_type, RuleTokenizer):
+            tokenizer = tokenizer_type.fit_texts(tokens.partition(":")[2], texts, "none", notes)
+            for note, count in notes.items():
+                logger.info(f"column '{name}': {count:,} {note}")
+            return tokenizer
         chars: set[str] = set()
-        for text in texts:
+        for text in () if tokenizer_type.reads_bytes else texts:
             chars.update(text)
-        return CharTokenizer(sorted(chars))
+        return tokenizer_type.fit(sorted(chars), has_eos=False)
 
     @property
     def symbol_noun(self) -> str:  # type: ignore[override]
@@ -82,17 +98,20 @@ class TextColumn(Column):
             ids_or_none = [tokenizer.lookup(word) for word in split_words(text, tokenizer.spaces)]
             return np.array([self.unk_id if i is None else i for i in ids_or_none], dtype=np.int64)
         if isinstance(tokenizer, CharTokenizer):
-            ids: Array = tokenizer.id_of_code_point[tokenizer.code_points(text)].astype(np.int64)
+            code_points = tokenizer.code_points(text)
+            ids: Array = tokenizer.id_of_code_point[code_points].astype(np.int64)
             for position in np.flatnonzero(ids < 0).tolist():
-                replacement = tokenizer.nearest_known(text[position])
+                replacement = tokenizer.nearest_known(chr(code_points[position]))
                 is_char = len(replacement) == 1 and replacement.strip()
                 ids[position] = tokenizer.encode(replacement)[0][0] if is_char else self.unk_id
             return ids
         return tokenizer.encode(text)[0].astype(np.int64)
 
     def cell_tokens(self, cell: Cell) -> Sequence[str]:
-        text = self.read_text(cell)
-        return split_words(text, self.tokenizer.spaces) if isinstance(self.tokenizer, WordTokenizer) else text
+        text, tokenizer = self.read_text(cell), self.tokenizer
+        if isinstance(tokenizer, RuleTokenizer):
+            return tokenizer.texts_of(tokenizer.code_points(text))
+        return split_words(text, tokenizer.spaces) if isinstance(tokenizer, WordTokenizer) else text
 
     def text_of_steps(self, cell: Cell, steps: Array) -> str:
         """Return the text of the first steps of a cell."""
@@ -136,4 +155,4 @@ class TextColumn(Column):
         return column
 
     def describe(self) -> str:
-        return f"{self.name}: text as {self.tokenizer.kind} ({self.tokenizer.vocab_size:,} kinds)"
+        return f"{self.name}: text as {self.tokenizer.setting} ({self.tokenizer.vocab_size:,} kinds)"

@@ -15,7 +15,7 @@ import numpy as np
 from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import Cell, parse_array, parse_list, parse_text
 from unrolled.tables.column_profile import MAX_PROFILED_ROWS, ColumnProfile, is_array, is_numeric
-from unrolled.tables.text_column import TOKEN_KINDS
+from unrolled.tables.text_column import is_token_kind, token_kinds
 from unrolled.text.normalization import normalize
 
 SAMPLING_STRIDE = 16
@@ -133,8 +133,8 @@ def infer_types(
         if source == "label" and target != "image" and not profile.source.is_category():
             source = "text"
     if tokens is not None:
-        if tokens not in TOKEN_KINDS:
-            raise UsageError(f"--tokens {tokens} is for texts: a column is read as {', '.join(TOKEN_KINDS)}.")
+        if not is_token_kind(tokens):
+            raise UsageError(f"--tokens {tokens} is for texts: a column is read as {', '.join(token_kinds())}.")
         if "text" not in (source, target):
             kinds = f"'{profile.source.name}' is {source} and '{profile.target.name}' {target}"
             raise UsageError(
@@ -147,7 +147,7 @@ def infer_types(
 
 def _source_type(profile: PairProfile, kind: str, target: str, aligned: str | None) -> InferredType:
     column = profile.source
-    if kind in TOKEN_KINDS:
+    if is_token_kind(kind):
         return InferredType("text", kind, spaces=aligned == "words" or column.infer_tokens(True)[1])
     if kind == "text" and target == "labels":
         return InferredType("text", "words" if aligned in ("words", "list") else "characters", spaces=True)
@@ -157,7 +157,7 @@ def _source_type(profile: PairProfile, kind: str, target: str, aligned: str | No
 
 def _target_type(profile: PairProfile, kind: str, aligned: str | None) -> InferredType:
     column = profile.target
-    if kind in TOKEN_KINDS:
+    if is_token_kind(kind):
         return InferredType("text", kind, spaces=column.infer_tokens(False)[1])
     if kind == "labels":
         return InferredType(kind, split="characters" if aligned == "characters" and not column.num_lists else "words")

@@ -10,7 +10,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 import zstandard
@@ -43,10 +43,21 @@ def open_bytes(path: Path) -> IO[bytes]:
     return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
 
 
+def member_names(archive: zipfile.ZipFile) -> list[str]:
+    """Return the names of the files in an archive, sorted, without hidden ones and what macOS adds."""
+    names = {name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")}
+    return sorted(name for name in names if not is_hidden(name))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a path within a folder or an archive has a part that begins with a point."""
+    return any(part.startswith(".") and part != ".." for part in PurePosixPath(name).parts)
+
+
 def _open_zip(path: Path) -> IO[bytes]:
     """Open the only file in a zip archive."""
     with zipfile.ZipFile(path) as archive:  # what `open` returned can be read after the archive is closed
-        members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+        members = member_names(archive)
         if len(members) != 1:
             raise DataError(f"{path} is a zip archive of {len(members):,} files, and one is expected: unzip it.")
         try:

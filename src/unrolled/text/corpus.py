@@ -29,7 +29,7 @@ from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp,
 from unrolled.display import plural
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text.document_files import prepare_files, remove_copies
+from unrolled.text.document_files import needs_copy, prepare_files, remove_copies, with_records
 from unrolled.text.encodings import all_encoding_errors
 from unrolled.text.fingerprint import (
     TEXT_CHANGED,
@@ -40,7 +40,10 @@ from unrolled.text.fingerprint import (
     stat_files,
     to_checked_json,
 )
+from unrolled.text.line_format import PLAIN_LINES, LineFormat
 from unrolled.text.normalization import normalize_chunks
+from unrolled.text.record_tokenizers import FastaTokenizer
+from unrolled.text.rule_tokenizer import RuleTokenizer, whole_lines
 from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
 from unrolled.text.text_encoder import (
     CharSet,
@@ -53,7 +56,8 @@ from unrolled.text.text_encoder import (
     require_same_tokens,
 )
 from unrolled.text.text_files import read_code_points, resolve_inputs
-from unrolled.text.tokenizer import TOKENIZERS, Ids, Tokenizer, tokenizer_from_json
+from unrolled.text.tokenizer import Ids, Tokenizer
+from unrolled.text.tokenizers import tokenizer_class, tokenizer_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +93,9 @@ class Corpus:
         if eos_id is None or options.split_by == "order":
             return split_stream(self.ids, options.train_fraction, fractions.test, eos_id)
         by_content = options.split_by == "source"
-        return split_documents(self.ids, eos_id, fractions, seed, by_content, cache_folder() / self.cache_key)
+        complement = self.tokenizer.complement_ids() if isinstance(self.tokenizer, FastaTokenizer) else None
+        folder = cache_folder() / self.cache_key
+        return split_documents(self.ids, eos_id, fractions, seed, by_content, folder, complement)
 
 
 def cache_folder() -> Path:
@@ -102,28 +108,29 @@ def open_corpus(
     inputs: Sequence[str],
     options: DataOptions,
     tokenizer: Tokenizer | None = None,
+    line_format: LineFormat = PLAIN_LINES,
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `resolve_inputs`), from the cache if the same contents are there.
 
-    With the `tokenizer` of a model, unknown characters are left out and counted; without, one is fitted to the text.
+    `line_format` says what is masked in the lines of the files, and how they are grouped. With the `tokenizer` of a model,
+    unknown characters are left out and counted; without, one is fitted to the text.
     Raises `DataError` for what is not text, `StorageError` for errors of the disk.
     """
-    cache = cache_folder()
-    paths = prepare_files(resolve_inputs(inputs, options.glob, cache), options, cache)
+    cache, options = cache_folder(), with_records(options)
+    files = resolve_inputs(inputs, options.glob, cache)
+    paths = prepare_files(files, options, cache, line_format, training=tokenizer is None)
     try:
         file_stats = stat_files(paths)
-        documents = "stream" if options.documents == "none" else options.documents  # its name in the keys of the cache
         content_hash = cached_fingerprint(paths, cache)
-        form = [] if tokenizer or options.normalize == "none" or TOKENIZERS[options.tokens].reads_bytes else [options.normalize]
-        key = digest(json.dumps([FORMAT, content_hash, options.tokens, documents, tokenizer and tokenizer.to_json(), *form]))
+        key = _cache_key(content_hash, options, tokenizer)
         cached = cached_corpus(key)
         if cached is not None:
             return cached
         num_bytes = sum(size for size, _ in file_stats)
-        logger.info(f"reading {plural(len(paths), 'file')}, {num_bytes:,} bytes, for the first time")
+        logger.info(f"reading {plural(len(paths), 'file')}, {plural(num_bytes, 'byte')}, for the first time")
         if tokenizer is not None:
             require_same_tokens(tokenizer, options)
-        in_shards = _needs_shards(paths, file_stats)
+        in_shards = not tokenizer_class(options.tokens).splits_text and _needs_shards(paths, file_stats)
         with all_encoding_errors(paths):
             if in_shards:
                 _encode_in_shards(cache / key, paths, file_stats, options, tokenizer, content_hash)
@@ -144,14 +151,26 @@ def open_corpus(
     return encoded
 
 
+def _cache_key(content_hash: str, options: DataOptions, tokenizer: Tokenizer | None) -> str:
+    documents = "stream" if options.documents == "none" else options.documents  # its name in the keys of the cache
+    has_form = tokenizer is None and options.normalize != "none" and not tokenizer_class(options.tokens).reads_bytes
+    form = [options.normalize] if has_form else []
+    return digest(json.dumps([FORMAT, content_hash, options.tokens, documents, tokenizer and tokenizer.to_json(), *form]))
+
+
 def is_encoded_jointly(inputs: Sequence[str], options: DataOptions) -> bool:
     """Return whether processes that open this text at the same time share the work of encoding it.
 
     If not, one should open it before the others. Standard input is never shared.
     """
-    if "-" in inputs or not has_file_locks() or options.encoding is not None or options.documents in ("blank-line", "cell"):
+    needs_copies = options.encoding is not None or options.mask is not None
+    if "-" in inputs or not has_file_locks() or needs_copies or options.documents in ("blank-line", "cell", "session"):
+        return False
+    if tokenizer_class(options.tokens).splits_text:
         return False
     paths = resolve_inputs(inputs, options.glob)
+    if any(map(needs_copy, paths)):
+        return False
     return _needs_shards(paths, stat_files(paths))
 
 
@@ -226,11 +245,10 @@ def _is_intact(path: Path, header: dict[str, Any]) -> bool:
 def _encode(paths: list[Path], options: DataOptions, tokenizer: Tokenizer | None, folder: Path, content_hash: str) -> None:
     """Write `ids.bin` and `corpus.json` for the text of `paths` into `folder`."""
     has_eos = options.documents != "none"
-    if tokenizer is None:
-        tokenizer = fit_tokenizer(
-            [] if TOKENIZERS[options.tokens].reads_bytes else _scan_chars(paths, options.normalize), options
-        )
-    encoder = TextEncoder(tokenizer, options)
+    notes: dict[str, int] = {}
+    is_fitted_here = tokenizer is None
+    tokenizer = tokenizer or _fit_tokenizer(paths, options, notes)
+    encoder = TextEncoder(tokenizer, options, is_fitted_here)
     make_dir(folder)
     crc = 0
     try:
@@ -241,9 +259,22 @@ def _encode(paths: list[Path], options: DataOptions, tokenizer: Tokenizer | None
                 file.write(ids.data)
     except OSError as error:
         raise storage_error(error, folder, "write the encoded text to") from error
+    encoder.stats.notes |= notes
     stats = merge_stats([encoder.stats], has_eos, encoder.separator is not None)
     require_nonempty(stats, has_eos, paths)
     (folder / "corpus.json").write_bytes(_header_json(options, content_hash, tokenizer, stats, crc))
+
+
+def _fit_tokenizer(paths: Iterable[Path], options: DataOptions, notes: dict[str, int]) -> Tokenizer:
+    """Return the tokenizer of the text of `paths`, and say in `notes` what a rule did not cover."""
+    tokenizer_type = tokenizer_class(options.tokens)
+    if not issubclass(tokenizer_type, RuleTokenizer):
+        return fit_tokenizer([] if tokenizer_type.reads_bytes else _scan_chars(paths, options.normalize), options)
+    chunks = (normalize_chunks(read_code_points(path, {}), options.normalize, {}) for path in paths)
+    texts = itertools.chain.from_iterable(map(whole_lines, chunks))
+    tokenizer = tokenizer_type.fit_texts(options.tokens.partition(":")[2], texts, options.documents, notes)
+    tokenizer.normalization = options.normalize
+    return tokenizer
 
 
 def _scan_chars(paths: Iterable[Path], form: str) -> list[str]:

@@ -5,45 +5,146 @@ In such a copy, documents are separated by `RECORD_SEPARATOR`. The caller remove
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import cast
 
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
-from unrolled.text.encodings import decoded_chunks, file_encoding, make_copy
-from unrolled.text.text_files import Chunk, is_temporary_copy, read_chunks
-from unrolled.text.tokenizer import RECORD_SEPARATOR, TOKENIZERS
+from unrolled.text.archives import archive_names, unpack_texts
+from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, make_copy
+from unrolled.text.line_format import PLAIN_LINES, LineFormat
+from unrolled.text.record_tokenizers import RecordTokenizer
+from unrolled.text.session_files import group_lines, mask_lines
+from unrolled.text.subtitles import is_subtitles, subtitle_text
+from unrolled.text.text_files import is_temporary_copy, read_lines
+from unrolled.text.tokenizer import RECORD_SEPARATOR
+from unrolled.text.tokenizers import tokenizer_class
 
 logger = logging.getLogger(__name__)
 
 SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
-def prepare_files(paths: Sequence[Path], options: DataOptions, folder: Path) -> list[Path]:
-    """Return the files to encode: `paths`, or copies in `folder` as `--encoding` and `--documents blank-line` need them."""
-    as_bytes = TOKENIZERS[options.tokens].reads_bytes if options.tokens in TOKENIZERS else False
+def prepare_files(
+    paths: Sequence[Path],
+    options: DataOptions,
+    folder: Path,
+    line_format: LineFormat = PLAIN_LINES,
+    training: bool = True,
+) -> list[Path]:
+    """Return the files to encode: `paths`, or copies in `folder` as their encoding, documents and `line_format` need them."""
+    as_bytes = tokenizer_class(options.tokens).reads_bytes
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
-    prepared: list[Path] = list(paths)
-    num_recoded = 0
+    prepared, num_recoded, counts = _unpacked(paths, folder, as_bytes), 0, Counter[str]()
     try:
-        for position, path in enumerate(paths):
+        for position, path in enumerate(list(prepared)):
             encoding = "utf-8-sig" if as_bytes else file_encoding(path, options.encoding)
             if encoding != "utf-8-sig":
                 _replace(prepared, position, folder, lambda old, name=encoding: decoded_chunks(old, name))  # type: ignore[misc]
                 num_recoded += 1
+            name = Path(display_name(path))
+            if is_subtitles(name) and not as_bytes:
+                _replace(prepared, position, folder, lambda old, of=name: _subtitle_lines(old, of, counts))  # type: ignore[misc]
+            if options.documents == "record":
+                reader = functools.partial(_records, options, training, str(display_name(path)))
+                _replace(prepared, position, folder, lambda old, reader=reader: _join_documents(reader(old)))  # type: ignore[misc]
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
+        if line_format != PLAIN_LINES:
+            _apply_line_format(prepared, line_format, as_bytes, folder)
     except BaseException:
         remove_copies(prepared, folder)
         raise
     if options.encoding is not None:
-        utf8 = f", {len(paths) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(paths) else ""
-        logger.info(f"{num_recoded:,} of {len(paths):,} files read as {options.encoding}{utf8}")
+        utf8 = f", {len(prepared) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(prepared) else ""
+        logger.info(f"{num_recoded:,} of {len(prepared):,} files read as {options.encoding}{utf8}")
+    _log_cues(counts)
     return prepared
+
+
+def _log_cues(counts: Counter[str]) -> None:
+    if num_cues := counts.pop("cues", 0):
+        left_out = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
+        logger.info(f"{num_cues:,} cues of subtitles read as text, without numbers and times{left_out and f', {left_out}'}")
+
+
+def needs_copy(path: Path) -> bool:
+    """Return whether a file is encoded as a copy whatever the options are: subtitles, and archives of several texts."""
+    return is_subtitles(path) or _is_unpacked(path)
+
+
+def _is_unpacked(path: Path) -> bool:
+    """Return whether the files in a zip archive are copied: several, or subtitles. One text is read where it is."""
+    if path.suffix.lower() != ".zip" or not path.is_file():
+        return False
+    names = archive_names(path)
+    return len(names) > 1 or any(is_subtitles(Path(name)) for name in names)
+
+
+def _unpacked(paths: Sequence[Path], folder: Path, as_bytes: bool) -> list[Path]:
+    """Return files, with copies of the texts in place of an archive that has several, which are logged."""
+    unpacked = list[Path]()
+    try:
+        for path in paths:
+            if _is_unpacked(path):
+                copies, note = unpack_texts(path, folder, as_bytes)
+                unpacked += copies
+                logger.info(note)
+            else:
+                unpacked.append(path)
+    except BaseException:
+        remove_copies(unpacked, folder)
+        raise
+    return unpacked
+
+
+def _subtitle_lines(path: Path, suffix_of: Path, counts: Counter[str]) -> Iterator[bytes]:
+    lines = (line.decode("utf-8", "surrogatepass") for line in read_lines(path, False))
+    for line in subtitle_text(path, suffix_of, lines, counts):
+        yield line.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _apply_line_format(paths: list[Path], line_format: LineFormat, as_bytes: bool, folder: Path) -> None:
+    """Put masked copies in the place of `paths`, one for each, or one for all of them where lines are grouped by session."""
+    old = list(paths)
+    try:
+        if line_format.group_by is not None:
+            paths[:] = [group_lines(old, line_format, as_bytes, folder)]
+        else:
+            mask_lines(paths, line_format, as_bytes, folder)
+    finally:
+        remove_copies((path for path in old if path not in paths), folder)
+
+
+def with_records(options: DataOptions) -> DataOptions:
+    """Return options in which the records of a file are its documents, if the tokens are those of such a file.
+
+    Raises `UsageError` for documents that do not go with the tokens.
+    """
+    tokenizer_type = tokenizer_class(options.tokens)
+    noun = tokenizer_type.noun if issubclass(tokenizer_type, RecordTokenizer) else None
+    if options.documents == "record" and noun is None:
+        raise UsageError(f"--documents record is for --tokens fasta and abc, and they are {options.tokens:.99}: leave it out.")
+    if noun is None or options.documents in ("cell", "record"):
+        return options
+    if options.documents != "none":
+        raise UsageError(
+            f"--documents {options.documents} does not go with --tokens {options.tokens}, where each {noun} is "
+            "a document: leave it out."
+        )
+    return dataclasses.replace(options, documents="record")
+
+
+def _records(options: DataOptions, training: bool, name: str, path: Path) -> Iterator[bytes]:
+    tokenizer_type, argument = cast(type[RecordTokenizer], tokenizer_class(options.tokens)), options.tokens.partition(":")[2]
+    tokenizer_type.rule(argument)  # refuses an argument that it does not have
+    return tokenizer_type.read_records(argument, name, read_lines(path, False), training)
 
 
 def _replace(paths: list[Path], position: int, folder: Path, convert: Callable[[Path], Iterable[bytes]]) -> None:
@@ -77,7 +178,7 @@ def _join_documents(documents: Iterable[bytes]) -> Iterator[bytes]:
 def _paragraphs(path: Path, as_bytes: bool) -> Iterator[bytes]:
     """Yield the parts of a file between blank lines, without the line end after each."""
     lines: list[bytes] = []
-    for line in _lines(read_chunks(path, as_bytes, {})):
+    for line in read_lines(path, as_bytes):
         if line.strip():
             lines.append(line)
         elif lines:
@@ -85,12 +186,3 @@ def _paragraphs(path: Path, as_bytes: bool) -> Iterator[bytes]:
             lines = []
     if lines:
         yield b"\n".join(lines)
-
-
-def _lines(chunks: Iterable[Chunk]) -> Iterator[bytes]:
-    rest = b""
-    for chunk in chunks:
-        data = chunk.tobytes() if chunk.dtype == np.uint8 else chunk.tobytes().decode("utf-32-le").encode("utf-8")
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
-    yield rest

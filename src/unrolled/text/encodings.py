@@ -23,7 +23,10 @@ BUFFER_PREFIX = "unrolled-stdin-"
 COPY_PREFIX = "unrolled-copy-"
 """Prefix of the names of copies of files: then 8 random characters, a dash, the name of the file, and `.txt`."""
 
+MAX_STEM_BYTES = 100
 MAX_LISTED_FILES = 20
+MIN_ZEROS = 0.3
+"""Share of zeros among the bytes in even or odd places, from which on a file is most likely UTF-16 or UTF-32."""
 
 
 class EncodingError(DataError):
@@ -40,7 +43,7 @@ def display_name(path: Path) -> str:
 def make_copy(path: Path, chunks: Iterable[bytes], folder: Path) -> Path:
     """Write bytes that were made of the file `path` to a file in `folder`, and return it."""
     make_dir(folder)
-    source_name = path.name[:100] if not path.name.startswith((BUFFER_PREFIX, COPY_PREFIX)) else display_name(path)
+    source_name = _short_name(path) if not path.name.startswith((BUFFER_PREFIX, COPY_PREFIX)) else display_name(path)
     name = ""
     try:
         descriptor, name = tempfile.mkstemp(prefix=COPY_PREFIX, suffix=f"-{source_name}.txt", dir=folder)
@@ -54,6 +57,11 @@ def make_copy(path: Path, chunks: Iterable[bytes], folder: Path) -> Path:
             raise storage_error(error, folder, "keep a copy of the text in") from error
         raise
     return Path(name)
+
+
+def _short_name(path: Path) -> str:
+    """Return the name of a file, its stem cut where a longer name of a copy would not be possible; the suffix is kept."""
+    return path.stem.encode("utf-8", "surrogateescape")[:MAX_STEM_BYTES].decode("utf-8", "ignore") + path.suffix[:20]
 
 
 def check_encoding(name: str) -> str:
@@ -138,12 +146,17 @@ def encoding_error(path: Path, encoding: str = "utf-8") -> str:
 def likely_encoding(data: bytes) -> str | None:
     """Return the encoding that the bytes of a file which is not UTF-8 most likely have, or None.
 
-    Windows-1252 is likely if most bytes above 127 stand alone, as accents and quotation marks between letters do; in the
-    encodings of Chinese, Japanese or Russian they stand together, and they cannot be distinguished so.
+    UTF-16 is likely if many bytes in even or in odd places are zero, UTF-32 if in both. Windows-1252 is likely if most bytes
+    above 127 stand alone, as accents and quotation marks between letters do; in the encodings of Chinese, Japanese or Russian
+    they stand together, and they cannot be distinguished so.
     """
     if (marked := marked_encoding(data)) is not None:
         return marked
-    high = np.frombuffer(data[:CHUNK_BYTES], dtype=np.uint8) > 127
+    values = np.frombuffer(data[:CHUNK_BYTES], dtype=np.uint8)
+    zeros = [float((values[first::2] == 0).mean()) if len(values) > 1 else 0.0 for first in (0, 1)]
+    if max(zeros) > MIN_ZEROS:  # the upper bytes of letters, of a file without a byte order mark
+        return f"UTF-{32 if min(zeros) > MIN_ZEROS else 16}{'LE' if zeros[1] > zeros[0] else 'BE'}"
+    high = values > 127
     alone = high & ~np.append(high[1:], False) & ~np.append(False, high[:-1])
     return "WINDOWS-1252" if 2 * int(alone.sum()) > int(high.sum()) else None
 

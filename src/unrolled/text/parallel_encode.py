@@ -37,7 +37,8 @@ from unrolled.options import DataOptions
 from unrolled.text import shards
 from unrolled.text.fingerprint import TEXT_CHANGED, stat_files
 from unrolled.text.text_encoder import CorpusStats, FileSlice, TextEncoder, fit_tokenizer, merge_stats, require_nonempty
-from unrolled.text.tokenizer import Tokenizer, tokenizer_from_json
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from unrolled.atomic_io import atomic_dir, make_dir, storage_error
 from unrolled.errors import StorageError
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus
 from unrolled.text.fingerprint import digest, from_checked_json, to_checked_json
-from unrolled.text.tokenizer import Ids, Tokenizer
+from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
 
 CHUNK_TOKENS = 1 << 22
 
@@ -41,7 +41,11 @@ def recode(corpus: Corpus, tokenizer: Tokenizer) -> Corpus:
 
 def _id_table(old: Tokenizer, new: Tokenizer) -> Ids:
     """Return the new id of each old id, `(V,)`, in the smallest type for the new ones."""
-    table = new.id_of_code_point[old.code_point_of_id[: old.vocab_size - (old.eos_id is not None)]]
+    if isinstance(old, CharTokenizer) and isinstance(new, CharTokenizer):
+        new_ids = {token: token_id for token_id, token in enumerate(new.tokens)}
+        table = np.array([new_ids.get(token, -1) for token in old.tokens], dtype=np.int64)
+    else:
+        table = new.id_of_code_point[old.code_point_of_id[: old.vocab_size - (old.eos_id is not None)]]
     if old.eos_id is not None:
         table = np.append(table, -1 if new.eos_id is None else new.eos_id)
     if (table < 0).any():

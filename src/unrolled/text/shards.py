@@ -26,7 +26,8 @@ from unrolled.text.fingerprint import TEXT_CHANGED, checksum, from_checked_json,
 from unrolled.text.normalization import starts_segment
 from unrolled.text.text_encoder import CharSet, FileSlice, ShardSpan, ShardStats, TextEncoder
 from unrolled.text.text_files import Chunk
-from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, TOKENIZERS, Ids, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, Ids, Tokenizer
+from unrolled.text.tokenizers import tokenizer_class
 
 SHARD_BYTES = 256 << 20
 """Bytes of a shard: one or two seconds of work, which are lost when a process is killed."""
@@ -116,7 +117,7 @@ class CountingEncoder(TextEncoder):
 
     def __init__(self, options: DataOptions) -> None:
         self.options = options
-        self.is_bytes = TOKENIZERS[options.tokens].reads_bytes
+        self.is_bytes = tokenizer_class(options.tokens).reads_bytes
         self.normalization = "none" if self.is_bytes else options.normalize
         self.char_set = None if self.is_bytes else CharSet()
         has_eos = options.documents != "none"

@@ -144,7 +144,15 @@ def _choose_groups(sizes: npt.NDArray[np.int64], is_free: npt.NDArray[np.bool_],
     return fitting[np.cumsum(sizes[fitting]) <= count]
 
 
-def split_documents(ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: int, by_content: bool, cache: Path) -> Splits:
+def split_documents(
+    ids: Ids,
+    eos_id: int,
+    fractions: HeldOutFractions,
+    seed: int,
+    by_content: bool,
+    cache: Path,
+    complement: npt.NDArray[Any] | None = None,
+) -> Splits:
     """Return the documents `EOS d1 EOS ... dn EOS` of a text in three splits, drawn at random, each in its order in the text.
 
     Args:
@@ -154,11 +162,12 @@ def split_documents(ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: in
         seed: Seed of the draw.
         by_content: Equal documents are in one split.
         cache: Folder for splits of large texts; they are read from there the next time.
+        complement: `(V,)`, the base that pairs with each: with `by_content`, the two strands of a sequence are equal.
     """
     if fractions.validation == fractions.test == 0:
         return Splits(ids, ids[:0], ids[:0])
     if len(ids) <= MAX_IN_MEMORY:
-        starts, splits = _draw_documents(ids, eos_id, fractions, seed, by_content)
+        starts, splits = _draw_documents(ids, eos_id, fractions, seed, by_content, complement)
         parts = [list(_split_blocks(ids, starts, splits, split)) for split in range(3)]
         return Splits(*(_with_eos(part, ids.dtype, eos_id) for part in parts))
     name = f"split-{digest(repr((fractions, seed, by_content)))}"
@@ -167,7 +176,7 @@ def split_documents(ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: in
         if stored is not None:
             return stored
         shutil.rmtree(cache / name, ignore_errors=True)
-    starts, splits = _draw_documents(ids, eos_id, fractions, seed, by_content)
+    starts, splits = _draw_documents(ids, eos_id, fractions, seed, by_content, complement)
     with atomic_dir(cache / name, keep_existing=True) as folder:  # two processes may write it at the same time
         _store(folder, ids, starts, splits, eos_id)
     stored = _open_stored(cache / name, ids.dtype)
@@ -179,14 +188,20 @@ def split_documents(ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: in
 
 
 def _draw_documents(
-    ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: int, by_content: bool
+    ids: Ids,
+    eos_id: int,
+    fractions: HeldOutFractions,
+    seed: int,
+    by_content: bool,
+    complement: npt.NDArray[Any] | None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Return the positions of all eos tokens `(D + 1,)`, and the split of each of the D documents."""
-    blocks = range(0, len(ids), _BLOCK_TOKENS)
-    starts = np.concatenate([np.flatnonzero(ids[start : start + _BLOCK_TOKENS] == eos_id) + start for start in blocks])
+    offsets = range(0, len(ids), _BLOCK_TOKENS)
+    starts = np.concatenate([np.flatnonzero(ids[start : start + _BLOCK_TOKENS] == eos_id) + start for start in offsets])
     num_documents = len(starts) - 1
     if by_content:
-        keys = np.concatenate([_content_keys(ids, starts[first : stop + 1], seed) for first, stop in _document_blocks(starts)])
+        blocks = _document_blocks(starts)
+        keys = np.concatenate([_strand_keys(ids, starts[first : stop + 1], seed, complement) for first, stop in blocks])
     else:
         keys = np.random.default_rng([seed, 2]).permutation(num_documents).astype(np.uint64)
     return starts, draw_splits(keys, fractions)
@@ -199,6 +214,15 @@ def _document_blocks(starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]
         stop = max(first + 1, int(np.searchsorted(starts, starts[first] + _BLOCK_TOKENS, side="right")) - 1)
         yield first, stop
         first = stop
+
+
+def _strand_keys(ids: Ids, starts: npt.NDArray[np.int64], seed: int, complement: npt.NDArray[Any] | None) -> UInt64s:
+    """Return the content keys of documents; with `complement`, the lower one of the keys of a sequence and its other strand."""
+    keys = _content_keys(ids, starts, seed)
+    if complement is None:
+        return keys
+    block = complement[np.asarray(ids[starts[0] : starts[-1] + 1])[::-1]]
+    return np.minimum(keys, _content_keys(block, starts[-1] - starts[::-1], seed)[::-1])
 
 
 def _content_keys(ids: Ids, starts: npt.NDArray[np.int64], seed: int) -> UInt64s:

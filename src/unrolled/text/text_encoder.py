@@ -8,6 +8,7 @@ end with one. So a shard is encoded without it, and its statistics record whethe
 from __future__ import annotations
 
 import codecs
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unrolled.display import counted
 from unrolled.errors import DataError
 from unrolled.options import DataOptions
 from unrolled.text.encodings import display_name
 from unrolled.text.normalization import normalize_chunks
 from unrolled.text.text_files import LINE_ENDS_NOTE, Chunk, read_chunks
-from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, NUM_CODE_POINTS, TOKENIZERS, Ids, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, NUM_CODE_POINTS, Ids, Tokenizer
+from unrolled.text.tokenizers import tokenizer_class
 
 
 class FileSlice(NamedTuple):
@@ -119,7 +122,7 @@ def merge_stats(shards: Sequence[ShardStats], has_eos: bool, has_separator: bool
         for note, count in shard.notes.items():
             notes[note] = notes.get(note, 0) + count
     is_text = all(shard.is_text for shard in shards)
-    messages = tuple(f"{count:,} {note}" for note, count in sorted(notes.items()))
+    messages = tuple(f"{count:,} {counted(count, note)}" for note, count in sorted(notes.items()))
     return CorpusStats(
         tuple(spans), offset, num_documents, longest_document if has_eos else offset, num_unknown, is_text, messages
     )
@@ -129,8 +132,8 @@ def require_same_tokens(tokenizer: Tokenizer, options: DataOptions) -> None:
     """Raise `DataError` if a text that is read with these options cannot be encoded by a tokenizer."""
     if (tokenizer.eos_id is not None) != (options.documents != "none"):
         raise DataError("The model was trained with other documents: use the same --documents.")
-    if tokenizer.kind != options.tokens:
-        raise DataError(f"The model was trained with --tokens {tokenizer.kind}, and {options.tokens} are asked for.")
+    if tokenizer.setting != options.tokens:
+        raise DataError(f"The model was trained with --tokens {tokenizer.setting}, and {options.tokens} are asked for.")
 
 
 def require_nonempty(stats: CorpusStats, has_eos: bool, paths: Sequence[Path]) -> None:
@@ -139,7 +142,7 @@ def require_nonempty(stats: CorpusStats, has_eos: bool, paths: Sequence[Path]) -
     if stats.num_tokens <= has_eos and stats.num_unknown:
         raise DataError(f"The model knows none of the {stats.num_unknown:,} characters in {names}.")
     if stats.num_tokens <= has_eos:
-        raise DataError(f"There is no text in {names}: nothing to learn from.")
+        raise DataError(f"There is no text in {names}.")
 
 
 class CharSet:
@@ -168,7 +171,7 @@ def fit_tokenizer(chars: Iterable[str], options: DataOptions) -> Tokenizer:
     """Return the tokenizer of a text with these characters, sorted (none are needed for one that reads bytes)."""
     if options.documents in DOCUMENT_SEPARATORS:
         chars = [char for char in chars if ord(char) != DOCUMENT_SEPARATORS[options.documents]]
-    tokenizer = TOKENIZERS[options.tokens].fit(list(chars), options.documents != "none")
+    tokenizer = tokenizer_class(options.tokens).fit(list(chars), options.documents != "none")
     tokenizer.normalization = "none" if tokenizer.reads_bytes else options.normalize
     return tokenizer
 
@@ -177,11 +180,14 @@ class TextEncoder:
     """Encodes slices of files to arrays of ids, and keeps their statistics in `stats`.
 
     `separator` is the id between two files of a stream, or after a document, and never twice in a row; or None.
-    The eos that a text of documents begins with is not among the ids.
+    The eos that a text of documents begins with is not among the ids. With `is_fitted_here`, the tokenizer was fitted to this
+    very text, and the tokens that it spells were counted then.
     """
 
-    def __init__(self, tokenizer: Tokenizer, options: DataOptions) -> None:
-        self.options = options
+    tokenizer: Tokenizer | None = None
+
+    def __init__(self, tokenizer: Tokenizer, options: DataOptions, is_fitted_here: bool = False) -> None:
+        self.options, self.tokenizer, self._is_fitted_here = options, tokenizer, is_fitted_here
         self.eos_id, self.is_bytes = tokenizer.eos_id, tokenizer.reads_bytes
         self.normalization = tokenizer.normalization
         ids = tokenizer.id_of_code_point
@@ -197,6 +203,7 @@ class TextEncoder:
         self._reset()
 
     def _reset(self) -> None:
+        self._spelled: Counter[str] = Counter()
         self.stats = ShardStats()
         self._last_id = -1 if self.eos_id is None else self.eos_id
         self._last_eos = -1
@@ -218,11 +225,14 @@ class TextEncoder:
             self._count_notes(file_slice, notes)
             if self.eos_id is not None and file_slice.stop is None:
                 yield from self._separator_ids()
+        if self.tokenizer is not None and not self._is_fitted_here:
+            self.tokenizer.note_spelled(self._spelled, self.stats.notes)
         self.stats.ends_separated = self.stats.num_tokens > 0 and self._last_id == self.separator
         self.stats.tail_length = self.stats.num_tokens - self._last_eos - 1
 
     def _read_chunks(self, file_slice: FileSlice, notes: dict[str, int]) -> Iterator[Chunk]:
-        return normalize_chunks(file_slice.read(self.is_bytes, notes), self.normalization, notes)
+        chunks = normalize_chunks(file_slice.read(self.is_bytes, notes), self.normalization, notes)
+        return chunks if self.tokenizer is None else self.tokenizer.translate(chunks, self._spelled)
 
     def _separator_ids(self) -> Iterator[Ids]:
         """Yield the separator, unless there are no ids before it, or it is the last of them."""

@@ -33,6 +33,7 @@ from unrolled.text.encodings import (
     conversion_hint,
     display_name,
     encoding_error,
+    likely_encoding,
     marked_encoding,
 )
 
@@ -96,7 +97,7 @@ def _text_files_in(folder: Path, pattern: str) -> list[Path]:
         and not run_folders.intersection(path.parents)
         and fnmatch.fnmatch(path.name, pattern)
     )
-    texts = [path for path in files if _looks_like_text(path)]
+    texts = [path for path in files if looks_like_text(path)]
     if not texts:
         raise DataError(f"The folder {folder} has no text file that matches '{pattern}' ({len(files)} files were examined).")
     return texts
@@ -106,7 +107,8 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _looks_like_text(path: Path) -> bool:
+def looks_like_text(path: Path) -> bool:
+    """Return whether a file, decompressed, begins as a text: not empty, and without NUL bytes but after a mark of UTF-16."""
     try:
         with open_bytes(path) as file:
             first_bytes = file.read(8192)
@@ -152,9 +154,10 @@ def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: in
         if offset == 0:
             _reject_other_encodings(path, chunk)
         if (nul := chunk.find(b"\0")) >= 0:
+            hint = "Name its --encoding" if likely_encoding(chunk) is None else conversion_hint(path, chunk)
             raise DataError(
-                f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text (UTF-16 perhaps?). "
-                "To learn any bytes: --tokens bytes"
+                f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text. {hint}. To learn any "
+                "bytes: --tokens bytes"
             )
         if is_ascii:
             yield np.frombuffer(chunk, dtype=np.uint8)
@@ -198,3 +201,13 @@ def read_chunks(path: Path, as_bytes: bool, notes: dict[str, int], start: int = 
         return
     for chunk in read_bytes(path, start, stop):
         yield np.frombuffer(chunk, dtype=np.uint8)
+
+
+def read_lines(path: Path, as_bytes: bool) -> Iterator[bytes]:
+    """Yield the lines of a file without their ends, in UTF-8 or as bytes; the last one may be empty."""
+    rest = b""
+    for chunk in read_chunks(path, as_bytes, {}):
+        data = chunk.tobytes() if chunk.dtype == np.uint8 else chunk.tobytes().decode("utf-32-le").encode("utf-8")
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+    yield rest

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import UsageError
-from unrolled.text.tokenizer import DOCUMENT_ENDINGS, DOCUMENT_SEPARATORS, ByteTokenizer, Ids, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_ENDINGS, DOCUMENT_SEPARATORS, Ids, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:
     text = tokenizer.normalize(require_text(text))
     code_points = tokenizer.code_points(text)
     ids, known_mask = tokenizer.encode_lossy(code_points)
-    token_texts = _byte_texts(code_points) if tokenizer.reads_bytes else list(text)
+    token_texts = tokenizer.texts_of(code_points)
     if tokenizer.eos_id is None:
         return TokenizedText(ids, token_texts, known_mask, None)
     if documents in DOCUMENT_SEPARATORS:
@@ -80,11 +79,3 @@ def from_ids(tokenizer: Tokenizer, documents: str, ids: Ids) -> TokenizedText:
     token_ids = ids.astype(np.int64)
     reset_mask = None if tokenizer.eos_id is None else token_ids == tokenizer.eos_id
     return TokenizedText(token_ids, token_texts, np.ones(len(ids), dtype=bool), reset_mask)
-
-
-def _byte_texts(byte_values: npt.NDArray[Any]) -> list[str]:
-    stream = ByteTokenizer().decode_stream()
-    texts = [stream.decode_step(int(byte)) for byte in byte_values]
-    if texts:
-        texts[-1] += stream.finish()
-    return texts

@@ -2,7 +2,7 @@
 
 The tokenizer of a text gives every code point, or every byte, one id. For a text of documents (`--documents line|file`) it
 has one more token, the *end of sequence* (eos). It closes every document, and is also what a document starts from, so that
-a model begins and ends a sample by itself. A further tokenizer is a class and one line: `TOKENIZERS[kind] = TheClass`.
+a model begins and ends a sample by itself. Those with a rule are in `rule_tokenizer.py`; `tokenizers.py` has all by name.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import codecs
 import functools
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import ModelError
-from unrolled.options import REGISTRIES
-from unrolled.text.normalization import normalize, require_form
+from unrolled.text.line_format import LineFormat
+from unrolled.text.normalization import normalize
 
 Ids = npt.NDArray[np.integer[Any]]
 NUM_CODE_POINTS = 0x110000
@@ -26,10 +27,12 @@ LINE_FEED = 10
 RECORD_SEPARATOR = 30
 """The ASCII character between documents that have line ends, in the copy of a text that is encoded."""
 
-DOCUMENT_ENDINGS = {"none": None, "line": "\n", "file": "", "blank-line": "\n\n", "cell": "\n"}
+DOCUMENT_ENDINGS = {
+    "none": None, "line": "\n", "file": "", "blank-line": "\n\n", "cell": "\n", "record": "\n\n", "session": "",
+}  # fmt: skip
 """What the eos stands for in the text, by the option `documents`."""
 
-DOCUMENT_SEPARATORS = {"line": LINE_FEED, "blank-line": RECORD_SEPARATOR, "cell": RECORD_SEPARATOR}
+DOCUMENT_SEPARATORS = {"line": LINE_FEED} | dict.fromkeys(("blank-line", "cell", "record", "session"), RECORD_SEPARATOR)
 """The code point that becomes an eos, by the option `documents`."""
 
 
@@ -58,8 +61,17 @@ class Tokenizer:
     reads_bytes: ClassVar[bool] = False
     """Whether it gives an id to each byte of a text, instead of each code point."""
 
+    splits_text: ClassVar[bool] = False
+    """Whether its tokens depend on the characters next to them, so that it is fitted to texts and not to their characters."""
+
+    argument_name: ClassVar[str] = ""
+    """What follows its kind and a colon in `--tokens`, as `--help` names it; empty: nothing does."""
+
     normalization = "none"
     """Normal form of the texts that it reads, nfc or nfkc (see `normalization.py`); none for one that reads bytes."""
+
+    line_format = LineFormat()
+    """What is masked in the texts that it reads, and which of their lines are a session."""
 
     def __init__(self, num_tokens: int, has_eos: bool) -> None:
         self.vocab_size = num_tokens + has_eos
@@ -72,6 +84,11 @@ class Tokenizer:
         A tokenizer that reads bytes is given none.
         """
         raise NotImplementedError
+
+    @property
+    def setting(self) -> str:
+        """The value of `--tokens` that stands for it."""
+        return self.kind
 
     @property
     def id_of_code_point(self) -> npt.NDArray[np.int32]:
@@ -89,8 +106,8 @@ class Tokenizer:
         raise NotImplementedError
 
     def normalize(self, text: str) -> str:
-        """Return a text in the normal form that this tokenizer was fitted to."""
-        return normalize(text, self.normalization)
+        """Return a text in the normal form that this tokenizer was fitted to, masked as its texts were."""
+        return normalize(self.line_format.apply(text), self.normalization)
 
     def encode(self, text: str) -> tuple[Ids, int]:
         """Return the ids of `text` as an array `(N,)`, and how many unknown tokens were left out."""
@@ -121,16 +138,34 @@ class Tokenizer:
         raise NotImplementedError
 
     def code_points(self, text: str) -> npt.NDArray[Any]:
-        """Return the code points (uint32) or bytes (uint8) of a text, `(N,)`."""
+        """Return the code points (uint32) or bytes (uint8) of a text, `(N,)`, one for each token."""
         raise NotImplementedError
+
+    def translate(self, chunks: Iterable[npt.NDArray[Any]], spelled: Counter[str]) -> Iterator[npt.NDArray[Any]]:
+        """Yield the code points of a text with one for each token, and count in `spelled` the tokens that are not known."""
+        yield from chunks
+
+    def note_spelled(self, spelled: Counter[str], notes: dict[str, int]) -> None:
+        """Add to `notes` a sentence about the tokens that `translate` did not know."""
+
+    def texts_of(self, code_points: npt.NDArray[Any]) -> list[str]:
+        """Return the text of each of the code points `(N,)`."""
+        return list(code_points.astype(np.uint32).tobytes().decode("utf-32-le", "surrogatepass"))
+
+    def char_counts_of(self, code_points: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return how many characters each of the code points `(N,)` stands for; a byte that begins a character is one."""
+        return np.ones(len(code_points), dtype=np.int64)
 
     def token_strings(self) -> list[str]:
         """Return the text of every token, `(vocab_size,)`: an eos is empty, and a byte of a longer character is `\\xNN`."""
         raise NotImplementedError
 
-    def char_start_mask(self) -> npt.NDArray[np.bool_]:
-        """Return, for each id, whether it begins a character, `(vocab_size,)`; an eos does, like the line end it stands for."""
-        return np.ones(self.vocab_size, dtype=bool)
+    def char_counts(self) -> npt.NDArray[np.int64]:
+        """Return the number of characters of each token, `(vocab_size,)`: 1 for an eos, like the line end it stands for.
+
+        The first byte of a character has 1, and its other bytes 0.
+        """
+        return np.ones(self.vocab_size, dtype=np.int64)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `tokenizer_from_json` needs to build the same tokenizer; `kind` is its class."""
@@ -151,11 +186,15 @@ class CharTokenizer(Tokenizer):
         super().__init__(len(tokens), has_eos)
         self.tokens = list(tokens)
         self._token_to_id = {token: index for index, token in enumerate(self.tokens)}
-        self._code_points = self.code_points("".join(self.tokens))
+        self._code_points = self._own_code_points()
 
     @classmethod
     def fit(cls, chars: Sequence[str], has_eos: bool) -> Tokenizer:
         return cls(chars, has_eos)
+
+    def with_tokens(self, tokens: Sequence[str]) -> CharTokenizer:
+        """Return a tokenizer of the same rule with other tokens."""
+        return type(self)(tokens, self.eos_id is not None)
 
     @functools.cached_property
     def id_of_code_point(self) -> npt.NDArray[np.int32]:
@@ -166,6 +205,10 @@ class CharTokenizer(Tokenizer):
     @property
     def code_point_of_id(self) -> npt.NDArray[Any]:
         return np.append(self._code_points, np.uint32(LINE_FEED))
+
+    def _own_code_points(self) -> npt.NDArray[Any]:
+        """Return the code point of each token, `(len(tokens),)`."""
+        return self.code_points("".join(self.tokens))
 
     @property
     def bos_id(self) -> int:
@@ -265,7 +308,7 @@ class ByteTokenizer(Tokenizer):
         return [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in range(256)] + [""] * (self.eos_id is not None)
 
     def encode(self, text: str) -> tuple[Ids, int]:
-        return self.code_points(text).astype(np.int64), 0
+        return self.code_points(self.normalize(text)).astype(np.int64), 0
 
     def decode_stream(self) -> DecodeStream:
         return _ByteDecodeStream()
@@ -274,12 +317,23 @@ class ByteTokenizer(Tokenizer):
         return _ByteDecodeStream("surrogateescape")
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
-        return list(to_utf8(text)), {}
+        return list(to_utf8(self.normalize(text))), {}
 
-    def char_start_mask(self) -> npt.NDArray[np.bool_]:
+    def char_counts(self) -> npt.NDArray[np.int64]:
         ids = np.arange(self.vocab_size)
-        mask: npt.NDArray[np.bool_] = (ids & 0xC0 != 0x80) | (ids > 0xFF)
-        return mask
+        counts: npt.NDArray[np.int64] = ((ids & 0xC0 != 0x80) | (ids > 0xFF)).astype(np.int64)
+        return counts
+
+    def char_counts_of(self, code_points: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        counts: npt.NDArray[np.int64] = (code_points & 0xC0 != 0x80).astype(np.int64)
+        return counts
+
+    def texts_of(self, code_points: npt.NDArray[Any]) -> list[str]:
+        stream = self.decode_stream()
+        texts = [stream.decode_step(byte) for byte in code_points.tolist()]
+        if texts:
+            texts[-1] += stream.finish()
+        return texts
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "has_eos": self.eos_id is not None}
@@ -289,22 +343,6 @@ class ByteTokenizer(Tokenizer):
         if isinstance(value.get("has_eos"), bool):
             return cls(value["has_eos"])
         raise ModelError("The model's tokenizer cannot be read: 'has_eos' is true or false.")
-
-
-TOKENIZERS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (CharTokenizer, ByteTokenizer)}
-"""The tokenizers of texts by their kind, which is a choice of `--tokens`. Those of columns alone are in `tables`."""
-REGISTRIES["tokens"] = TOKENIZERS
-
-
-def tokenizer_from_json(value: Any) -> Tokenizer:
-    """Build the tokenizer that `to_json` described. Raises `ModelError` for anything else."""
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if not isinstance(kind, str) or kind not in TOKENIZERS:
-        raise ModelError(f"The model's tokenizer cannot be read: expected one of {', '.join(TOKENIZERS)}, not {kind!r:.99}.")
-    old_names = {"symbols": "tokens", "end": "has_eos"}  # those of format 1, also in entries of the cache
-    tokenizer = TOKENIZERS[kind].from_json({old_names.get(name, name): item for name, item in value.items()})
-    tokenizer.normalization = require_form(value.get("normalize", "none"))
-    return tokenizer
 
 
 def replace_undecodable(text: str) -> str:

@@ -174,7 +174,9 @@ def advice_from_run(diagnosis: str, evidence: RunEvidence) -> list[str]:
             lines.append(f"Use more {rows}: {read}, and the loss is {losses}.")
         if remedy == "width" and not is_gap and val >= LOW_TABLE_LOSS and evidence.epochs > MAX_UNDERFIT_EPOCHS:
             wider = -(-evidence.hidden * 5 // 4 // 8) * 8
-            lines.append(f"Use --hidden {wider}, a quarter more: the loss is {losses}, so the network does not memorize.")
+            lines.append(
+                f"Use --hidden {wider} (it was {evidence.hidden}): the loss is {losses}, so the network does not memorize."
+            )
     return lines
 
 

@@ -16,6 +16,7 @@ from unrolled.checkpoints.run_dir import find_model
 from unrolled.errors import DataError, UsageError
 from unrolled.network_shapes import embedding_dim
 from unrolled.options import TrainRequest, flag_name
+from unrolled.text.line_format import LineFormat
 from unrolled.text.tokenizer import CharTokenizer, Tokenizer
 from unrolled.training.recipe import SMALL_TEXT_TOKENS, TextStats, describe_epochs, fill_defaults
 from unrolled.training.schedule import make_budget
@@ -63,13 +64,14 @@ def adopt_settings(request: TrainRequest, base: TextModelFile) -> TrainRequest:
     Raises `UsageError` for a setting that was given and is another than the base has.
     """
     name, tokenizer = request.training.init_from, base.tokenizer
-    data: dict[str, Any] = {"tokens": tokenizer.kind}
+    data: dict[str, Any] = {"tokens": tokenizer.setting}
     if not tokenizer.reads_bytes:
         data["normalize"] = tokenizer.normalization
     for option, value in data.items():
         _require_same(request, option, value, getattr(request.data, option), f"{name} has {value}")
     if request.table.source is None and base.documents not in ("none", "cell") and "documents" not in request.explicit:
         data["documents"] = base.documents
+    request, data = _adopt_line_format(request, tokenizer.line_format, data)
     network = {option: getattr(base.model.options, option) for option in SHAPE_OPTIONS}
     for option, value in network.items():
         given = getattr(request.model, option)
@@ -112,6 +114,21 @@ def adopt_reader(request: TrainRequest, base: TextModelFile) -> TrainRequest:
         pair=dataclasses.replace(request.pair, bidirectional=False),
         explicit=request.explicit | {*network, "bidirectional"},
     )
+
+
+def _adopt_line_format(
+    request: TrainRequest, line_format: LineFormat, data: dict[str, Any]
+) -> tuple[TrainRequest, dict[str, Any]]:
+    """Return the request with the sessions of a base, and the settings of the data with its masks."""
+    mask, name = ",".join(line_format.mask) or None, request.training.init_from
+    if request.table.source is not None or line_format == LineFormat():
+        return request, data
+    given = LineFormat.parse(request.data.mask, request.series.group_by or line_format.group_by)
+    if "mask" in request.explicit and given.mask != line_format.mask:
+        raise UsageError(f"--mask {request.data.mask} is asked for, and {name} has {mask}: leave it out, or use --from none.")
+    series = dataclasses.replace(request.series, group_by=given.group_by)
+    split_by = request.data.split_by if "split_by" in request.explicit else "row"
+    return dataclasses.replace(request, series=series), {**data, "mask": mask, "split_by": split_by}
 
 
 def _require_same(request: TrainRequest, option: str, value: Any, given: Any, fact: str) -> None:

@@ -30,10 +30,10 @@ def grow_tokenizer(base: Tokenizer, text: Tokenizer, shrink: bool = False) -> To
     if isinstance(base, CharTokenizer) and isinstance(text, CharTokenizer):
         known, used = set(base.tokens), set(text.tokens)
         kept = [token for token in base.tokens if token in used or not shrink]
-        grown = CharTokenizer(kept + [token for token in text.tokens if token not in known], has_eos)
+        grown = text.with_tokens(kept + [token for token in text.tokens if token not in known])
     else:
         grown = ByteTokenizer(has_eos)
-    grown.normalization = text.normalization
+    grown.normalization, grown.line_format = text.normalization, text.line_format
     return grown
 
 

@@ -23,6 +23,7 @@ from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_dev
 from unrolled.nn.kernels.extension import usable_processors
 from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel
 from unrolled.nn.sequence_model import Network
+from unrolled.option_rules import complete_text_request
 from unrolled.options import MachineOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.tables.table_files import is_builtin_table
@@ -181,6 +182,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
+    request = request if is_table(request) else complete_text_request(request)
     request, task = open_with_base(request, is_table(request), machine, lambda opened: _open_task(opened, process_group))
     request, machine = _apply_recipe_on_all_ranks(request, task, machine, process_group)
     with torch.random.fork_rng(devices=[]):

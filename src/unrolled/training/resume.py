@@ -14,7 +14,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import UsageError
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.kernels.extension import native_module
-from unrolled.options import BUDGET_OPTIONS, TrainRequest, flag_name
+from unrolled.options import BUDGET_OPTIONS, OPTION_CLASSES, TrainRequest, flag_name, from_dict, split_by_class
 from unrolled.training.tasks.base import TrainingTask
 
 logger = logging.getLogger(__name__)
@@ -29,17 +29,22 @@ def run_config(request: TrainRequest, origin: dict[str, Any], environment_values
     """Return the content of `config.json`."""
     inputs = [name if name == "-" or name.startswith(PREFIX) else str(Path(name).absolute()) for name in request.inputs]
     # A resumed run must not stop at the same step again.
-    options = request.to_dict() | {"stop_after": None}
-    if request.table.validation is not None and not request.table.validation.startswith(PREFIX):
-        options["validation"] = str(Path(request.table.validation).absolute())
-    base = request.training.init_from
-    if base is not None and base != "none" and not base.startswith(PREFIX):
-        options["init_from"] = str(Path(base).absolute())
+    options = _with_absolute_paths(request.to_dict() | {"stop_after": None})
     explicit = sorted(request.explicit)
     return {
         "format": 3, "inputs": inputs, **origin, "options": options, "explicit_options": explicit,
         "environment": environment_values,
     }  # fmt: skip
+
+
+def _with_absolute_paths(options: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the paths of the files that a resume reads again from whatever folder it is started in."""
+    paths = {
+        name: str(Path(options[name]).absolute())
+        for name in ("validation", "init_from")
+        if options.get(name) not in (None, "none") and not options[name].startswith(PREFIX)
+    }
+    return options | paths
 
 
 def environment(machine: DeviceConfig, kernels: str, task: TrainingTask) -> dict[str, Any]:
@@ -59,6 +64,7 @@ def environment(machine: DeviceConfig, kernels: str, task: TrainingTask) -> dict
 def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], allow_change: bool) -> TrainRequest:
     """Return the saved request with the requested changes. Raises `UsageError` for changes that a resume may not make."""
     saved = request.to_dict()
+    requested = _normalized(requested)
     always_allowed = {field.name for part in (request.machine, request.run) for field in dataclasses.fields(part)} - {"out"}
     changes = {name: value for name, value in requested.items() if value != saved[name]}
     others = [name for name in changes if name not in always_allowed and name not in BUDGET_OPTIONS]
@@ -75,6 +81,15 @@ def apply_resume_changes(request: TrainRequest, requested: dict[str, Any], allow
         logger.info("the budget changed: " + ", ".join(f"{flag_name(name)} {value:g}" for name, value in budget.items()))
     updated = TrainRequest.build(request.inputs, saved | changes, "resume")
     return dataclasses.replace(updated, explicit=request.explicit | set(budget) | (set(changes) - set(BUDGET_OPTIONS)))
+
+
+def _normalized(requested: dict[str, Any]) -> dict[str, Any]:
+    """Return checked settings as a request holds them: a list of source columns is one string, for example."""
+    checked: dict[str, Any] = {}
+    for option_class, values in zip(OPTION_CLASSES, split_by_class(requested, OPTION_CLASSES, "resume"), strict=True):
+        options: Any = from_dict(option_class, values, "resume")
+        checked |= {name: getattr(options, name) for name in values}
+    return _with_absolute_paths(checked)
 
 
 def check_environment(saved: Any, current: dict[str, Any], explicit: set[str], allow_change: bool) -> None:

@@ -271,7 +271,7 @@ class Trainer:
         An evaluation that a signal interrupted is due again after a resume, so that the results do not differ.
         """
         state, step = self.state, self.state.used.steps
-        num_passed = sum(share <= self.budget_fraction for share in self._eval_fractions)
+        num_passed = self._num_passed
         if self.run_options.eval_every is None:
             due = num_passed > state.evals
         else:
@@ -280,6 +280,11 @@ class Trainer:
             self._evaluate_in_main_process(stop)
             state.evals, state.last_eval_step = num_passed, step
             self._last_save_step = -1
+
+    @property
+    def _num_passed(self) -> int:
+        """How many of the scheduled evaluations lie before the used share of the budget."""
+        return sum(share <= self.budget_fraction for share in self._eval_fractions)
 
     def _evaluate_in_main_process(self, stop: StopSignals) -> None:
         """Evaluate in the main process, and let all know whether a signal interrupted it, and how long nothing has improved."""
@@ -363,4 +368,5 @@ class Trainer:
             raise ModelError(f"The checkpoint of {self.run.path} lacks what a resume needs: {error}.") from error
         for log in (self.run.metrics, self.run.samples) if self.process_group.is_main else ():
             log.truncate_after(self.state.used.steps)
+        self.state.evals = min(self.state.evals, self._num_passed)  # of a larger budget, some are due again
         self._last_save_step = self.state.used.steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 
 from unrolled.datasets.tables import Row
 from unrolled.evaluation.predictor import Prediction
+from unrolled.printable import printable
 from unrolled.tables.cell_values import to_number
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
 
 STEP_COLUMN = "step"
+
+logger = logging.getLogger(__name__)
 
 
 def quantile_name(level: float) -> str:
@@ -69,6 +73,7 @@ def step_columns(spec: TableSpec, predicted: str) -> list[str]:
 def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each step that is predicted, with its time; those of a forecast go on after the last step."""
     long, target = spec.long, spec.target
+    has_times = True
     for row, prediction in rows:
         if long is None or not len(prediction.values):
             continue
@@ -76,7 +81,13 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
         values, labels = prediction.values, target.labels
         times = getattr(row.get(spec.source.name), "times", ())
         if spec.horizon:
-            times = next_times(times, len(values))
+            known, times = times, next_times(times, len(values))
+            if has_times and known and not times:
+                has_times = False
+                logger.info(
+                    f"the column '{long.order_by}' of the forecast is empty, since the times in the table are no numbers or "
+                    f"ISO dates of equal distances; the last one is {printable(str(known[-1]))}"
+                )
         for step in range(len(values)):
             cells: dict[str, Any] = dict(first)
             if long.order_by:

@@ -1,18 +1,21 @@
 """Show the settings that a training would have, as a TOML file.
 
-It takes the flags of `unrolled train`. What is printed can be given to
+It takes the flags of `unrolled train`, or a run folder, whose settings it
+shows. What is printed can be given to
 --config; settings that the recipe chooses from the data are comments.
 
 Examples:
   unrolled config show
   unrolled config show --preset char-rnn --hidden 256
   unrolled config show --config mine.toml > all.toml
+  unrolled config show runs/book
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 from unrolled.cli.commands.train import add_training_flags, read_request
@@ -31,22 +34,32 @@ def run(argv: list[str]) -> int:
     action, as_json, inputs = cli_values.pop("action"), cli_values.pop("json"), cli_values.pop("input")
     if action != "show":
         raise UsageError(f"config has no '{action}'{did_you_mean(action, ['show']) or '.'} It has: show.")
-    request = read_request(inputs, cli_values)
+    runs = [name for name in inputs if (Path(name) / "config.json").is_file()]
+    if runs and (len(inputs) > 1 or any(value is not None for value in cli_values.values())):
+        raise UsageError(f"The settings of {runs[0]} are those that it was trained with: name it alone, without flags.")
+    request = _saved_request(runs[0]) if runs else read_request(inputs, cli_values)
     if as_json:
         print_json({"inputs": list(request.inputs), "settings": request.to_dict(), "given": sorted(request.explicit)})
     else:
-        print(as_toml(request))
+        print(as_toml(request, is_chosen=bool(runs)))
     return 0
 
 
-def as_toml(request: TrainRequest) -> str:
-    """Return the settings of a request as TOML, with the settings that the recipe chooses as comments."""
+def _saved_request(folder: str) -> TrainRequest:
+    from unrolled.checkpoints.run_data import load_request
+    from unrolled.checkpoints.run_dir import Run
+
+    return load_request(Run.open(Path(folder)))[0]
+
+
+def as_toml(request: TrainRequest, is_chosen: bool = False) -> str:
+    """Return the settings of a request as TOML, those that the recipe chooses as comments, unless it did so already."""
     blocks = []
     for title, part in zip(GROUP_TITLES, request.groups(), strict=True):
         lines = [f"# {title}"]
         for field in dataclasses.fields(part):
             value = getattr(part, field.name)
-            if field.metadata["by_recipe"] and field.name not in request.explicit:
+            if field.metadata["by_recipe"] and field.name not in request.explicit and not is_chosen:
                 lines.append(f"# {field.name}: the recipe chooses")
             elif value is None:
                 lines.append(f"# {field.name}: not set")

@@ -76,6 +76,8 @@ def _print_result(result: Evaluation, adapted: Evaluation | None, baselines: Bas
     error = "" if result.standard_error is None else f" (standard error {result.standard_error / math.log(2):.4f} bits)"
     split = "the text" if result.split == "all" else f"the {result.split} split"
     print(f"{loss_text}{error} over {plural(result.num_chars, 'character')} of {split} ({result.context})")
+    if result.num_tokens != result.num_chars:
+        print(f"{result.bits_per_token:.4f} bits per token over {plural(result.num_tokens, 'token')}")
     if adapted is not None:
         print(f"{adapted.nats:.4f} nats, {adapted.bits:.4f} bits per character with --adapt, learning while it reads")
     if result.split == "validation" and is_own_text:
@@ -89,7 +91,9 @@ def _result_to_json(result: Evaluation, adapted: Evaluation | None, baselines: B
         "nats_per_character": result.nats,
         "bits_per_character": result.bits,
         "standard_error": result.standard_error,
+        "bits_per_token": result.bits_per_token,
         "characters": result.num_chars,
+        "tokens": result.num_tokens,
         "split": result.split,
         "context": result.context,
         "baselines": {} if baselines is None else baselines.to_json(),

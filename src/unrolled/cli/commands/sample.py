@@ -8,6 +8,7 @@ Examples:
   unrolled sample runs/book
   unrolled sample runs/book --prompt "Once upon" --temperature 0.7
   unrolled sample runs/names --count 20 --seed 3 --novel-only
+  unrolled sample runs/molecules --count 10 --keep-if 'python check.py'
   unrolled sample runs/book --clamp 1.22=-1
   unrolled sample runs/book --prompt-file begin.txt
   unrolled sample builtin:english --prompt-file mine.txt --adapt
@@ -54,6 +55,7 @@ def run(argv: list[str]) -> int:
     from unrolled.api import load
     from unrolled.generation.sampling import resolve_seed
     from unrolled.text.tokenizer import to_utf8
+    from unrolled.views.progress import MessageHandler
 
     model = load(run_path, **machine_settings)
     settings |= _unescape(model, options, is_prompt_typed)
@@ -62,18 +64,19 @@ def run(argv: list[str]) -> int:
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")
-    if as_json:
-        samples = [sample_result.to_json() for sample_result in model.samples(**settings)]
-        print_json({"samples": samples, **model.sampling_backend(**settings)})
-    elif options.count == 1:
-        if options.novel_only:
-            sample_result = next(model.samples(**settings))
-            _print_stream(sample_result.data or sample_result.text.encode("utf-8", "replace"), iter(()), "\n")
+    with MessageHandler(print_note, "unrolled.analysis"):
+        if as_json:
+            samples = [sample_result.to_json() for sample_result in model.samples(**settings)]
+            print_json({"samples": samples, **model.sampling_backend(**settings)})
+        elif options.count == 1:
+            if options.novel_only or options.keep_if is not None:
+                sample_result = list(model.samples(**settings))[0]
+                _print_stream(sample_result.data or sample_result.text.encode("utf-8", "replace"), iter(()), "\n")
+            else:
+                pieces = model.stream_bytes(**accepted_options(model.stream_bytes, settings))
+                _print_stream(to_utf8(prompt), pieces, "" if model.tokenizer.reads_bytes else "\n")
         else:
-            pieces = model.stream_bytes(**accepted_options(model.stream_bytes, settings))
-            _print_stream(to_utf8(prompt), pieces, "" if model.tokenizer.reads_bytes else "\n")
-    else:
-        _print_samples(model.samples(**settings), one_per_line=model.text_model.documents == "line")
+            _print_samples(model.samples(**settings), one_per_line=model.text_model.documents == "line")
     return 0
 
 

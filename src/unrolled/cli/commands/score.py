@@ -11,6 +11,9 @@ Examples:
   unrolled score runs/book --clamp 1.22=0        what a unit is worth, in bits
   unrolled score runs/book page.txt --html heat.html
   unrolled score builtin:english letter.txt --adapt
+  unrolled score runs/log new.log --alert-rate 0.001
+  unrolled score runs/log labelled.csv --label label --alert-rate 0.001
+  unrolled score runs/log --follow /var/log/app.log --alert-rate 0.0001 --json
 """
 
 from __future__ import annotations
@@ -18,17 +21,18 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unrolled.cli import alerts
 from unrolled.cli.json_output import JSON_VERSION
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import check_portable_machine, refuse_unused
-from unrolled.options import MachineOptions, ScoreOptions
+from unrolled.options import AlertOptions, MachineOptions, ScoreOptions, from_dict, split_by_class
 from unrolled.output_paths import check_outputs
 
 if TYPE_CHECKING:
@@ -46,26 +50,41 @@ def run(argv: list[str]) -> int:
         "input", metavar="INPUT", nargs="?", default=None, help="A text, a folder, or '-' (default: validation split)."
     )
     parser.add_options("scores", ScoreOptions)
+    parser.add_options("alerts", AlertOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
     run_path, input_name, as_json = (cli_values.pop(key) for key in ("run", "input", "json"))
-    options, settings, machine_settings = parser.split_options(cli_values, ScoreOptions)
+    alert_settings, settings, machine_settings = split_by_class(
+        cli_values, (AlertOptions, ScoreOptions, MachineOptions), "the command line"
+    )
+    options = from_dict(ScoreOptions, settings, "the command line")
+    alert_options = from_dict(AlertOptions, alert_settings, "the command line")
     check_portable_machine(options.portable, machine_settings)
+    _check_settings(options, settings, as_json)
+    if alert_settings:
+        alerts.check_settings(alert_options, options, settings, input_name)
+    from unrolled.api import load
+    from unrolled.views.progress import MessageHandler
+
+    model = load(run_path, **machine_settings)
+    check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
+    with MessageHandler(print_note, "unrolled"):
+        if alert_settings:
+            alerts.print_alerts(model, input_name, alert_options, options, as_json)
+        else:
+            scoring = model.scoring(input_name, **accepted_options(model.scoring, settings))
+            _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
+    return 0
+
+
+def _check_settings(options: ScoreOptions, settings: Mapping[str, Any], as_json: bool) -> None:
+    """Raise `UsageError` for settings that do not fit together."""
     if options.html is not None and as_json:
         raise UsageError("--html and --json are given, and one output format is expected: choose one.")
     if options.html is not None:
         refuse_unused(options, settings, {"per": "is for the terminal and --json, and --html shows lines and characters"})
     elif options.per == "character":
         refuse_unused(options, settings, {"top": "is for --per line"})
-    from unrolled.api import load
-    from unrolled.views.progress import MessageHandler
-
-    model = load(run_path, **machine_settings)
-    check_outputs(options, (run_path, model.path, input_name, *options.compare), model.session.run_path)
-    scoring = model.scoring(input_name, **accepted_options(model.scoring, settings))
-    with MessageHandler(print_note, "unrolled.analysis"):
-        _print_scores(scoring, options, input_name, as_json, all_lines="top" not in settings)
-    return 0
 
 
 def _print_scores(
@@ -111,6 +130,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
             "name": name,
             "bits": totals.bits[i],
             "bits_per_character": totals.bits_per_character(i),
+            "bits_per_token": totals.bits_per_token(i),
             "best_lines": totals.best_lines[i],
         }
         for i, name in enumerate(scoring.model_names)
@@ -130,7 +150,9 @@ def _line_dict(line: ScoredLine, has_several_models: bool) -> dict[str, Any]:
         item["unknown"] = line.num_unknown
     if has_several_models:
         item["all_bits"] = line.bits
-    return {**item, "text": line.text}
+    if line.key is not None:
+        item["session"] = line.key
+    return {**item, "text": line.text} if line.source is None else {**item, "text": line.source, "masked": line.text}
 
 
 def _print_characters(scoring: ScoringStream) -> None:
@@ -192,8 +214,9 @@ def _summary(scoring: ScoringStream) -> str:
         comparison = (
             f" ({model_bits - totals.bits_per_character():+.4f}; best of {plural(totals.best_lines[i], 'line')})" if i else ""
         )
+        per_token = f", {totals.bits_per_token(i):.4f} per token" if totals.num_tokens != totals.num_chars else ""
         found = (
-            f"{model_bits:.4f} bits per character"
+            f"{model_bits:.4f} bits per character{per_token}"
             if totals.num_chars
             else "nothing to predict: at least 2 characters are needed"
         )

@@ -109,10 +109,11 @@ class SeriesTask(TableTask):
         num_steps = int(self.dataset.pairs.source.lengths.sum())
         return sum(part.stop - part.start for part in self.train_parts), num_steps, "step"
 
-    def _fit_training(self, spec: TableSpec) -> None:
+    def _fit_training(self, spec: TableSpec) -> TableSpec:
         pairs = self.dataset.pairs
         for column, arrays in ((spec.source, pairs.source), (spec.target, pairs.target)):
             column.fit_training(np.asarray(arrays[part.row])[part.start : part.stop] for part in self.train_parts)
+        return spec
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
         pairs, cut = self.dataset.pairs, []

@@ -70,7 +70,7 @@ class TableTask:
         self.dataset = self._encode_rows(self.table, spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
         if is_new:
-            self._fit_training(spec)
+            spec = self._fit_training(spec)
             for note in (*number_notes(self.table, spec.source), *number_notes(self.table, spec.target)):
                 logger.info(note)
         self.validation: PairDataset | None = self.dataset
@@ -88,12 +88,16 @@ class TableTask:
             self._balance_labels()
         self._throughputs: dict[Any, float] = {}
 
-    def _fit_training(self, spec: TableSpec) -> None:
-        """Adapt the columns to the training rows."""
+    def _fit_training(self, spec: TableSpec) -> TableSpec:
+        """Adapt the columns to the training rows; return the spec with the medians of these rows alone."""
         encoded = (self.dataset.source, *self.dataset.others, self.dataset.target)
         for column, arrays in zip((*spec.sources, spec.target), encoded, strict=True):
             column.fit_training(np.asarray(arrays[row]) for row in self.train_rows.tolist())
         self.dataset.fit_ngrams(self.train_rows)
+        self.dataset.spec = spec = replace(spec, medians=self.dataset.fit_medians(self.train_rows))
+        for message in self.dataset.imputed_messages():
+            logger.info(message)
+        return spec
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
         """Return what the baselines know of the training rows."""
@@ -123,6 +127,8 @@ class TableTask:
     def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
         table, dataset = self._read_other(spec, name, encoding)
+        for message in dataset.imputed_messages():
+            logger.log(self._log_level, f"{name}: {message}")
         self.validation_rows = np.arange(len(dataset))
         self.validation_cells = cells_of(table, spec, dataset.read_rows[:MAX_HELD_OUT_ROWS].tolist())
         shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
@@ -361,15 +367,4 @@ class TableTask:
         report, predictions = self._predict(model, machine, cells[:FINAL_EVAL_ROWS], PredictOptions())
         sources, targets = zip(*cells[:FINAL_EVAL_ROWS], strict=True)
         error = headline_error(self.spec, sources, targets, predictions) if split == "test" else None
-        metrics = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(report.metrics.items())[:2]]
-        if error is not None:
-            metrics[0] += f" (standard error {error:.3f})"
-        baselines = "; ".join(
-            f"{name}: {baseline[report.headline]:.3f}"
-            for name, baseline in report.baselines.items()
-            if report.headline in baseline
-        )
-        summary = f"{', '.join(metrics)} on {plural(report.num_rows, f'{split} row')}" + (
-            f" ({baselines})" if baselines else ""
-        )
-        return f"{summary}; {report.warning}" if report.warning else summary
+        return report.in_words(split, error)

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import shlex
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches,
 from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
-from unrolled.text.tokenizer import TOKENIZERS, Ids
+from unrolled.text.tokenizer import Ids
 from unrolled.training.diagnosis import diagnose
 from unrolled.training.fine_tuning import choose_fine_tuning_options, describe_fine_tuning, require_common_tokens
 from unrolled.training.grown_model import grow_model, grow_tokenizer
@@ -54,7 +55,7 @@ FINAL_EVAL_TOKENS = 262144
 BASELINE_ORDERS, BASELINE_TOKENS = (1, 5), 500_000
 """n-gram models that are measured before a training, and the tokens that they are counted in at most: half a second."""
 
-DOCUMENT_NOUNS = {"line": "line", "blank-line": "part", "file": "file", "cell": "cell"}
+DOCUMENT_NOUNS = {"line": "line", "blank-line": "part"} | {noun: noun for noun in ("file", "cell", "record", "session")}
 
 
 class TextTask:
@@ -98,7 +99,9 @@ class TextTask:
             logger.info(
                 f"the vocabulary grows by {plural(num_new, 'character')} that {request.training.init_from} does not know"
             )
-        task = TextTask(recode(self.corpus, tokenizer), request.data, request.training.seed, self.source, base)
+        corpus = recode(self.corpus, tokenizer)
+        corpus.tokenizer.line_format = tokenizer.line_format
+        task = TextTask(corpus, request.data, request.training.seed, self.source, base)
         task.init_from = request.training.init_from
         return task
 
@@ -203,9 +206,9 @@ class TextTask:
 
     @functools.cached_property
     def tokens_per_character(self) -> float:
-        """Tokens per character in the first million tokens: 1, or more if tokens are bytes of UTF-8."""
-        char_starts = self.corpus.tokenizer.char_start_mask()[self.corpus.ids[: 1 << 20]]
-        return 1.0 if not self.corpus.is_text or not char_starts.any() else float(1 / char_starts.mean())
+        """Tokens per character in the first million tokens: 1, more if tokens are bytes of UTF-8, less if they are words."""
+        char_counts = self.corpus.tokenizer.char_counts()[self.corpus.ids[: 1 << 20]]
+        return 1.0 if not self.corpus.is_text or not char_counts.any() else float(1 / char_counts.mean())
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -234,7 +237,7 @@ class TextTask:
         logit_scale: float | None = None,
     ) -> Evaluation:
         corpus = self.corpus
-        char_starts = corpus.tokenizer.char_start_mask() if corpus.is_text else None
+        char_counts = corpus.tokenizer.char_counts() if corpus.is_text else None
         eos_id, longest = corpus.tokenizer.eos_id, corpus.longest_document
         return evaluate(
             model,
@@ -243,7 +246,7 @@ class TextTask:
             eos_id,
             longest,
             max_tokens=limit,
-            char_starts=char_starts,
+            char_counts=char_counts,
             check=check,
             logit_scale=logit_scale,
         )
@@ -281,6 +284,10 @@ def _check_options(request: TrainRequest) -> None:
     """Raise `UsageError` for settings that only tables have, or that have no effect."""
     source, documents = request.table.source, request.data.documents
     table_options = {*TABLE_OPTIONS, "max_length"} | ({"header"} if source is None else set())
+    if source is None:
+        table_options.remove("group_by")
+    elif request.data.mask is not None:
+        raise UsageError("--mask is for the lines of texts, and the cells of --source are learned as they are: leave it out.")
     misplaced = sorted(table_options & request.explicit)
     if misplaced:
         to_do = "name a column to read with --source" if source is None else "name the column to predict with --target"
@@ -292,8 +299,6 @@ def _check_options(request: TrainRequest) -> None:
     check_training(request, is_table=False, has_folder=any(map(os.path.isdir, request.inputs)))
     if source is not None:
         logger.info(f"learns to write like '{source}', each cell a document; to predict another column: --target COLUMN")
-    if request.data.tokens not in TOKENIZERS:
-        raise UsageError(f"--tokens {request.data.tokens} is for tables: a text is learned as {' or '.join(TOKENIZERS)}.")
     if request.model.embedding != 0:  # a one-hot vector is as long as the vocabulary, which is known once the text is read
         embedding_dim(1, request.model)
     tables = list(filter(has_table_suffix, request.inputs))
@@ -310,4 +315,4 @@ def _table_hint(name: str) -> str:
         return "learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN"
     shown = ", ".join(columns[:MAX_SHOWN_COLUMNS]) + (", ..." if len(columns) > MAX_SHOWN_COLUMNS else "")
     command = f"unrolled train {shlex.quote(name)} --source {shlex.quote(columns[0])} --target {shlex.quote(columns[-1])}"
-    return f"learned as a text; its columns are {shown}; to learn one of them from another: {command}"
+    return f"learned as a text; the columns of {PurePath(name).name} are {shown}; to learn one of them from another: {command}"

@@ -10,8 +10,12 @@ import { chooseSample, player } from "./sample_player.js";
 
 const PLAY_INTERVAL = 1100; // milliseconds
 
-/** @param {Sample[]} samples */
-export function samplesSection(samples) {
+/**
+ * @param {Sample[]} samples
+ * @param {{ curves?: { loss_unit?: string } | null }} report
+ */
+export function samplesSection(samples, { curves }) {
+  const isOfNumbers = curves?.loss_unit === "number";
   player.samples = samples;
   player.index = samples.length - 1;
   const box = sampleBox("The sample");
@@ -22,7 +26,7 @@ export function samplesSection(samples) {
     const sample = samples[player.index];
     box.replaceChildren(multilineText(sample.text ?? "", "code multiline bare"));
     box.scrollTop = 0;
-    readout.replaceChildren(...describe(sample));
+    readout.replaceChildren(...describe(sample, isOfNumbers));
     slider.value = String(player.index);
     slider.ariaValueText = readout.textContent;
   };
@@ -50,11 +54,15 @@ function boxHeight(samples) {
   return Math.min(340, Math.max(120, Math.max(...rows) * 21 + 26));
 }
 
-/** @param {Sample} sample */
-function describe({ step, seconds, val_nats: nats }) {
+/**
+ * @param {Sample} sample
+ * @param {boolean} isOfNumbers whether the loss is that of numbers, such as a squared error, which has no bits
+ */
+function describe({ step, seconds, val_nats: nats }, isOfNumbers) {
   const parts = [element("b", {}, `step ${integer(step)}`)];
   if (isNumber(seconds)) parts.push(element("span", {}, `after ${duration(seconds)}`));
-  if (isNumber(nats)) parts.push(element("span", {}, `validation ${fixed(nats)} nats (${fixed(toBits(nats))} bits)`));
+  const unit = isOfNumbers ? "of scaled numbers" : `nats (${fixed(toBits(nats ?? 0))} bits)`;
+  if (isNumber(nats)) parts.push(element("span", {}, `validation ${fixed(nats)} ${unit}`));
   return parts;
 }
 

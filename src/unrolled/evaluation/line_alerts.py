@@ -1,0 +1,198 @@
+"""Which lines of a log are alerts: a threshold of their bits, and how well it separates lines with labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unrolled.display import Displayed, plural
+from unrolled.errors import DataError
+
+NORMAL_LABELS = frozenset(("", "-", "0", "0.0", "false", "f", "no", "n", "normal", "ok", "benign", "negative", "none"))
+"""Labels of lines that are not anomalies, in lower case; all other labels are those of anomalies."""
+
+
+@dataclass(frozen=True)
+class Threshold(Displayed):
+    """Lines with more than `bits` are alerts. `rate` is what it was chosen for, on `num_lines` held-out lines of which
+    `num_above` are above it; None and 0 for one that was given."""
+
+    bits: float
+    rate: float | None = None
+    num_lines: int = 0
+    num_above: int = 0
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"bits": f"{self.bits:.2f}", "chosen": self.origin}
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in words."""
+        if self.rate is None:
+            return "as given"
+        return f"{self.num_above:,} of {plural(self.num_lines, 'held-out line')} are above it, at most {self.rate:g} of them"
+
+
+def lines_needed(rate: float) -> int:
+    """Return how many held-out lines a threshold for a rate of alerts needs: so many that one of them may be above it."""
+    return math.ceil(1 / rate - 1e-9)
+
+
+def choose_threshold(line_bits: Iterable[float], rate: float) -> Threshold:
+    """Return the lowest threshold that at most a fraction `rate` of held-out lines is above.
+
+    Args:
+        line_bits: The bits of held-out lines.
+        rate: Fraction of lines that may be alerts, above 0 and below 1.
+
+    Raises:
+        DataError: There are fewer lines than `lines_needed(rate)`.
+
+    Example:
+        >>> choose_threshold(range(1, 101), 0.05).bits
+        95.0
+    """
+    bits = np.sort(np.fromiter(line_bits, np.float64))
+    if len(bits) < lines_needed(rate):
+        raise DataError(
+            f"--alert-rate {rate:g} needs at least {lines_needed(rate):,} held-out lines, and there are {len(bits):,}: train "
+            "on a longer log or with a smaller --train-fraction, choose a higher rate, or give a threshold with --alert-above."
+        )
+    threshold = float(bits[len(bits) - 1 - int(rate * len(bits) + 1e-9)])
+    return Threshold(threshold, rate, len(bits), int((bits > threshold).sum()))
+
+
+@dataclass(frozen=True)
+class LabelMetrics(Displayed):
+    """How well lines with labels are separated. Without a threshold, only `roc_auc` is known.
+
+    `num_found` of `num_anomalies` lines that are anomalies are alerts, and `num_false` of `num_normal` normal ones.
+    `recall_by_label` is the recall of each label of anomalies, where there are several.
+    """
+
+    num_lines: int
+    num_anomalies: int
+    roc_auc: float
+    num_found: int | None = None
+    num_false: int | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    false_alert_rate: float | None = None
+    recall_by_label: Mapping[str, float] | None = None
+
+    @property
+    def num_normal(self) -> int:
+        """Lines that are no anomalies."""
+        return self.num_lines - self.num_anomalies
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in asdict(self).items()}
+
+
+def is_anomaly(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return which labels are those of anomalies. Raises `DataError` if there are no two classes."""
+    words = [label.strip().lower() for label in labels]
+    mask = np.array([word not in NORMAL_LABELS for word in words], dtype=bool)
+    if mask.all() or not mask.any():
+        seen = sorted({label.strip() for label in labels})
+        shown = ", ".join(map(repr, seen[:5])) + (", ..." if len(seen) > 5 else "")
+        kind = "anomalies" if mask.all() and len(mask) else "normal lines"
+        raise DataError(
+            f"All {len(labels):,} labels are those of {kind} ({shown or 'none'}): precision, recall and AUC need both; a "
+            "normal line is labelled 0, false, no, normal, ok, benign or -, and every other label is an anomaly."
+        )
+    return mask
+
+
+def label_metrics(line_bits: Sequence[float], labels: Sequence[str], threshold: Threshold | None = None) -> LabelMetrics:
+    """Return precision, recall, F1 and ROC AUC of the bits of lines, whose labels say which are anomalies.
+
+    Raises:
+        DataError: There are not as many labels as lines, or all are of one class.
+
+    Example:
+        >>> label_metrics([1.0, 2.0, 9.0, 9.0], ["normal", "normal", "normal", "attack"], Threshold(5.0)).precision
+        0.5
+    """
+    require_as_many(len(labels), len(line_bits))
+    positive, bits = is_anomaly(labels), np.asarray(line_bits, np.float64)
+    num_anomalies = int(positive.sum())
+    auc = roc_auc(bits, positive)
+    if threshold is None:
+        return LabelMetrics(len(bits), num_anomalies, auc)
+    is_alert = bits > threshold.bits
+    found, false = int((is_alert & positive).sum()), int((is_alert & ~positive).sum())
+    precision = found / (found + false) if found + false else 0.0
+    recall = found / num_anomalies
+    names = np.array([label.strip() for label in labels])
+    kinds = sorted(set(names[positive].tolist()))
+    by_label = {kind: float(is_alert[names == kind].mean()) for kind in kinds} if len(kinds) > 1 else None
+    f1 = 2 * found / (2 * found + false + num_anomalies - found)
+    return LabelMetrics(
+        len(bits), num_anomalies, auc, found, false, precision, recall, f1, false / (len(bits) - num_anomalies), by_label
+    )
+
+
+def require_as_many(num_labels: int, num_lines: int) -> None:
+    """Raise `DataError` unless there is a label for each line."""
+    if num_labels != num_lines:
+        raise DataError(f"There are {num_labels:,} labels and {num_lines:,} lines: one label for each line is expected.")
+
+
+def roc_auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve: how often a positive has a higher score than a negative, ties counted half.
+
+    Example:
+        >>> roc_auc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
+        0.875
+    """
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # from 1; equal scores share their mean rank
+    num_positive, num_negative = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+@dataclass(frozen=True)
+class Alert(Displayed):
+    """A line above the threshold: its `number` from 1, its `bits`, its `text`, and the `key` of its session, if it has one."""
+
+    number: int
+    bits: float
+    text: str
+    key: str | None = None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        return {"line": self.number, "bits": f"{self.bits:.1f}", "session": self.key or "", "text": self.text}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the alert as JSON values."""
+        return {"line": self.number, "bits": round(self.bits, 3), "session": self.key, "text": self.text}
+
+
+@dataclass(frozen=True)
+class AlertReport(Displayed):
+    """The alerts of a text, the threshold (None: none was asked for), and how well lines with labels are separated."""
+
+    alerts: Sequence[Alert]
+    num_lines: int
+    threshold: Threshold | None
+    metrics: LabelMetrics | None = None
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What is displayed."""
+        metrics = {} if self.metrics is None else {"ROC AUC": f"{self.metrics.roc_auc:.4f}"}
+        bits = "" if self.threshold is None else f"{self.threshold.bits:.2f} bits"
+        return {"lines": f"{self.num_lines:,}", "alerts": f"{len(self.alerts):,}", "threshold": bits, **metrics}

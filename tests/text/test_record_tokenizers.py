@@ -1,0 +1,132 @@
+"""Files of records: sequences of FASTA and tunes of ABC notation are documents, with tokens of their own."""
+
+import gzip
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unrolled
+from unrolled.cli.main import main
+from unrolled.errors import DataError, UsageError
+from unrolled.options import DataOptions
+from unrolled.text.corpus import Corpus, open_corpus
+from unrolled.text.record_files import MAX_RECORD_SYMBOLS
+from unrolled.text.record_tokenizers import FastaTokenizer
+
+SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 2, "bptt": 8, "steps": 2, "sample_length": 0, "threads": 1}
+TUNE = """X:{0}
+T:Tune {0}
+M:6/8
+K:Gmaj
+|:G2G "Am"A/2B/ c'|[1d^f_e =B,,z2 (3abc A>B :|[2 ~G3 d-d|]"""
+
+
+def documents(corpus: Corpus) -> list[str]:
+    ends = np.flatnonzero(corpus.ids == corpus.tokenizer.eos_id)
+    return [corpus.tokenizer.decode(corpus.ids[start + 1 : stop]) for start, stop in zip(ends, ends[1:], strict=False)]
+
+
+def open_text(name: str, tokens: str) -> Corpus:
+    return open_corpus([name], DataOptions(tokens=tokens))
+
+
+def test_sequences_are_documents(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unrolled")
+    text = ">one the first\r\nACGT\r\nac gt\r\n\r\n; old comment\r\n>empty\r\n>two\r\nNN-*\r\n"
+    Path("plain.fa").write_bytes(text.encode())
+    half = len(text) // 2
+    Path("packed.fa.gz").write_bytes(gzip.compress(text[:half].encode()) + gzip.compress(text[half:].encode()))
+    for name in ("plain.fa", "packed.fa.gz"):
+        corpus = open_text(name, "fasta")
+        assert documents(corpus) == ["ACGTacgt", "NN-*"]
+        assert corpus.documents == "record"
+    for line in ("2 records, 12 symbols", "3 headers are left out", "1 comments are", "1 records without a sequence"):
+        assert line in caplog.text
+    assert documents(open_text("plain.fa", "fasta:fold-case")) == ["ACGTACGT", "NN-*"]
+    assert "4 small letters are read as capitals" in caplog.text
+
+
+def test_both_strands_are_read_in_training_and_held_out_together() -> None:
+    generator = random.Random(3)
+    sequences = ["".join(generator.choices("ACGT", k=generator.randrange(5, 40))) for _ in range(50)]
+    Path("dna.fa").write_text("".join(f">{n}\n{sequence}\n" for n, sequence in enumerate(sequences)))
+    corpus = open_text("dna.fa", "fasta:reverse-complement")
+    pairs = dict(zip("ACGT", "TGCA", strict=True))
+    assert documents(corpus)[:2] == [sequences[0], "".join(pairs[base] for base in reversed(sequences[0]))]
+    tokenizer, splits = corpus.tokenizer, corpus.split(DataOptions(), seed=1)
+    assert isinstance(tokenizer, FastaTokenizer)
+    complement = tokenizer.complement_ids()
+    assert complement is not None
+    is_end = [ids == tokenizer.eos_id for ids in splits]
+    train, held_out = (
+        {tuple(part[1:].tolist()) for part in np.split(ids, np.flatnonzero(ends))[1:-1]}
+        for ids, ends in zip(splits[:2], is_end[:2], strict=True)
+    )
+    other_strands = {tuple(complement[list(ids)[::-1]].tolist()) for ids in held_out}
+    assert len(held_out) >= 2
+    assert other_strands == held_out
+    assert not held_out & train
+    scored = open_corpus(["dna.fa"], DataOptions(tokens="fasta:reverse-complement"), tokenizer)
+    assert scored.num_documents == 50
+
+
+def test_a_long_sequence_is_cut() -> None:
+    Path("genome.fa").write_text(">chr\n" + "ACGTTGCA" * (MAX_RECORD_SYMBOLS // 4) + "AC\n")
+    assert list(map(len, documents(open_text("genome.fa", "fasta")))) == [MAX_RECORD_SYMBOLS, MAX_RECORD_SYMBOLS, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens", "message"),
+    [
+        (">p\nAC1T\n", "fasta", "Line 2 of x has '1', and a sequence has letters"),
+        ("@r\nACGT\n", "fasta", "Line 1 of x is not FASTA: it looks like FASTQ"),
+        ("ACGT\n", "fasta", "Line 1 of x is not FASTA: '>' and a name"),
+        (">p\nMKVL\n", "fasta:reverse-complement", "The record at line 1 of x has 'L', which is no base"),
+        (">p\n", "fasta", "There is no text"),
+        ("no tune\n", "abc", "x has no tune"),
+    ],
+)
+def test_other_files_are_refused(content: str, tokens: str, message: str) -> None:
+    Path("x").write_text(content)
+    with pytest.raises(DataError, match=message):
+        open_text("x", tokens)
+
+
+def test_settings_are_refused() -> None:
+    Path("x").write_text(">p\nACGT\n")
+    for options, message in (
+        (DataOptions(tokens="fasta:fold"), "expected fold-case, reverse-complement or both"),
+        (DataOptions(tokens="abc:x"), "abc has no setting"),
+        (DataOptions(tokens="fasta", documents="line"), "--documents line does not go with --tokens fasta"),
+        (DataOptions(documents="record"), "--documents record is for --tokens fasta and abc"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            open_corpus(["x"], options)
+
+
+def test_tunes_are_documents_of_notes_and_bars(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unrolled")
+    tunes = [TUNE.format(number) for number in range(1, 21)]
+    Path("tunes.abc").write_text("%abc-2.1\nmy book\n\n" + "\n% copied\n\n".join(tunes))
+    corpus = open_text("tunes.abc", "abc")
+    assert documents(corpus) == tunes
+    assert "20 tunes" in caplog.text
+    assert "1 lines outside of tunes are left out" in caplog.text
+    expected = """X: T: M:6/8 K:Gmaj |: G2 "Am" A/2 B/ c' [1 ^f _e =B,, z2 (3 > :| [2 G3 |]"""
+    assert set(expected.split()) <= set(corpus.tokenizer.token_strings())
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("x.fa", "fasta:fold-case,reverse-complement"), ("x.abc", "abc")])
+def test_every_command_reads_them(name: str, tokens: str) -> None:
+    sequences = "".join(f">{n}\nACGT{'acgtn'[n % 5] * n}\n" for n in range(20))
+    Path(name).write_text(sequences if name == "x.fa" else "\n\n".join(map(TUNE.format, range(20))))
+    unrolled.train(name, tokens=tokens, out="run", progress=False, **SMALL)
+    for arguments in (
+        ["sample", "run", "--length", "20", "--count", "2"], ["eval", "run"], ["eval", "run", name], ["score", "run", name],
+        ["score", "run", "--json"], ["explain", "run", name, "--force"], ["train", "--resume", "run", "--steps", "3"],
+        ["train", name, "--from", "run", "--out", "tuned", "--steps", "2", "--threads", "1"],
+    ):  # fmt: skip
+        assert main(arguments) == 0, arguments
