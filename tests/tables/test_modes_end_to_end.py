@@ -152,7 +152,6 @@ def test_a_label_not_in_the_training_rows_counts_as_wrong_and_is_noted(cli: Cli)
         ("a,b\nx,1\ny,2\n", ("--source", "a:texd", "--target", "b"), 2, "did you mean 'text'"),
         ("a,b\nx,1\ny,2\n", ("--source", "a:text", "--target", "b:label", "--no-residual"), 2, "is for texts"),
         ("a,b\nx,1\ny,2\n", ("--target", "b"), 2, "--target is for tables"),
-        ("a,b\nx,1\ny,2\n", ("--tokens", "words"), 2, "--tokens words is for tables"),
         ("a,b\nx,1\ny,2\n", ("--image-as", "columns"), 2, "--image-as is for tables"),
         ("a,b\nx,1\ny,2\n", ("b.csv", "--source", "a", "--target", "b"), 2, "One table is expected"),
     ],

@@ -64,6 +64,19 @@ class MetricReport(Displayed):
             tables += html_table(counts, ["truth \\ predicted", *names])
         return f"<div>{plural(self.num_rows, 'row')}</div>{tables}"
 
+    def in_words(self, split: str, error: float | None = None) -> str:
+        """Return the first metrics, on rows of `split`, with the baselines; `error` is the standard error of the headline."""
+        metrics = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(self.metrics.items())[:2]]
+        if error is not None:
+            metrics[0] += f" (standard error {error:.3f})"
+        baselines = "; ".join(
+            f"{name}: {metrics_of[self.headline]:.3f}"
+            for name, metrics_of in self.baselines.items()
+            if self.headline in metrics_of
+        )
+        summary = f"{', '.join(metrics)} on {plural(self.num_rows, f'{split} row')}" + (f" ({baselines})" if baselines else "")
+        return f"{summary}; {self.warning}" if self.warning else summary
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; a number that is not finite is null, since JSON cannot represent it."""
         return {

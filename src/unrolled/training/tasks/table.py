@@ -367,15 +367,4 @@ class TableTask:
         report, predictions = self._predict(model, machine, cells[:FINAL_EVAL_ROWS], PredictOptions())
         sources, targets = zip(*cells[:FINAL_EVAL_ROWS], strict=True)
         error = headline_error(self.spec, sources, targets, predictions) if split == "test" else None
-        metrics = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in list(report.metrics.items())[:2]]
-        if error is not None:
-            metrics[0] += f" (standard error {error:.3f})"
-        baselines = "; ".join(
-            f"{name}: {baseline[report.headline]:.3f}"
-            for name, baseline in report.baselines.items()
-            if report.headline in baseline
-        )
-        summary = f"{', '.join(metrics)} on {plural(report.num_rows, f'{split} row')}" + (
-            f" ({baselines})" if baselines else ""
-        )
-        return f"{summary}; {report.warning}" if report.warning else summary
+        return report.in_words(split, error)
