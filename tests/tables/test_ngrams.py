@@ -21,7 +21,7 @@ from unrolled.nn.ngram_classifier import DEFAULT_SHARE, SCALE, SHARES, NgramClas
 from unrolled.options import ModelOptions, PairOptions, PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.label_columns import LabelColumn
-from unrolled.tables.ngrams import MAX_BUCKETS, MAX_CHARACTERS, choose_buckets, count_ngrams, hash_ngrams
+from unrolled.tables.ngrams import MAX_BUCKETS, MAX_CHARACTERS, MIN_BUCKETS, choose_buckets, count_ngrams, hash_ngrams
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.text_column import TextColumn
 from unrolled.text.tokenizer import CharTokenizer
@@ -63,8 +63,9 @@ def test_long_texts_keep_their_words() -> None:
 def test_buckets_follow_the_training_rows() -> None:
     rows = [np.arange(start, start + 100, dtype=np.uint32) for start in range(0, 5000, 50)]
     assert count_ngrams(rows) == 5050
-    assert choose_buckets(5050) == 8192
-    assert choose_buckets(10**7) == MAX_BUCKETS
+    assert choose_buckets(5050, 7) == 8192
+    assert choose_buckets(10**7, 7) == MAX_BUCKETS
+    assert choose_buckets(10**7, 10_000) == MIN_BUCKETS
 
 
 def test_its_logits() -> None:

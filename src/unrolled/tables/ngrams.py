@@ -27,6 +27,9 @@ MAX_CHARACTERS = 500
 MIN_BUCKETS, MAX_BUCKETS = 1 << 10, 1 << 16
 """Limits of the rows that a classifier has for each label."""
 
+MAX_WEIGHTS = 1 << 19
+"""Rows times labels: 30 labels with 2^16 rows made a step of the table of languages twice as long."""
+
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """An odd number with well-mixed bits (2^64 divided by the golden ratio)."""
 
@@ -78,11 +81,14 @@ def read_buckets(value: object) -> int:
     return value
 
 
-def choose_buckets(num_ngrams: int) -> int:
-    """Return how many rows a classifier has for texts with so many different n-grams: a power of two.
+def choose_buckets(num_ngrams: int, num_labels: int) -> int:
+    """Return how many rows a classifier of so many labels has for texts with so many different n-grams: a power of two.
+
+    Every weight is updated in every step, so many labels share fewer rows.
 
     Example:
-        >>> choose_buckets(50), choose_buckets(3000), choose_buckets(1_000_000)
-        (1024, 4096, 65536)
+        >>> choose_buckets(50, 6), choose_buckets(3000, 6), choose_buckets(1_000_000, 6), choose_buckets(1_000_000, 30)
+        (1024, 4096, 65536, 16384)
     """
-    return min(MAX_BUCKETS, max(MIN_BUCKETS, 1 << max(0, num_ngrams - 1).bit_length()))
+    most = min(MAX_BUCKETS, 1 << (max(1, MAX_WEIGHTS // num_labels).bit_length() - 1))
+    return max(MIN_BUCKETS, min(most, 1 << max(0, num_ngrams - 1).bit_length()))

@@ -243,7 +243,8 @@ class PairDataset:
     def fit_ngrams(self, rows: npt.NDArray[np.int64]) -> None:
         """Choose the size of a classifier of n-grams, if there is one, by how many different ones the rows `rows` have."""
         if (ngrams := self.ngrams) is not None:
-            self.spec.source.ngram_buckets = choose_buckets(count_ngrams(ngrams[row] for row in rows.tolist()))
+            num_ngrams = count_ngrams(ngrams[row] for row in rows.tolist())
+            self.spec.source.ngram_buckets = choose_buckets(num_ngrams, self.spec.target.size)
 
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""
