@@ -165,6 +165,7 @@ class Client:
         """Yield the chunks of a stream."""
         while size := int(await self.reader.readuntil(b"\r\n"), 16):
             yield (await self.reader.readexactly(size + 2))[:-2]
+        await self.reader.readexactly(2)
 
 
 async def frames(client: Client, max_tokens: int, seed: int) -> AsyncIterator[tuple[float, int]]:

@@ -1,5 +1,6 @@
 """The server as a process of its own: what it imports, how much memory it needs, and how it stops."""
 
+import asyncio
 import re
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 from support.cli import Cli
 from support.servers import save_models
+from unrolled.server.run_server import bind
 
 
 @pytest.fixture
@@ -77,3 +79,24 @@ def test_mistakes_on_the_command_line_are_one_sentence(cli: Cli, tmp_path: Path)
         listener.listen()
         result = cli("serve", "--port", listener.getsockname()[1])
         assert (result.code, "in use" in result.err) == (1, True)
+
+
+def test_small_frames_are_sent_at_once() -> None:
+    """Without TCP_NODELAY, each of them but the first would wait 40 ms for an acknowledgement of the one before."""
+
+    async def is_set() -> bool:
+        found: asyncio.Queue[bool] = asyncio.Queue()
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                connection = transport.get_extra_info("socket")
+                found.put_nowait(bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+
+        listener = bind("127.0.0.1", 0)
+        async with await asyncio.get_running_loop().create_server(Protocol, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            answer = await found.get()
+            writer.close()
+            return answer
+
+    assert asyncio.run(is_set())

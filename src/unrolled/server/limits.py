@@ -38,8 +38,8 @@ MAX_UNSENT_CHARS = 16_384
 FRAME_SECONDS = 1 / 30
 """Shortest time between two frames of a stream."""
 
-MAX_FRAMES_PER_SECOND = 640
-"""Frames of all streams together: with more than 21 of them, each has fewer and longer ones, which cost the server less."""
+MAX_FRAMES_PER_SECOND = 512
+"""Frames of all streams together: with more than 17 of them, each has fewer and longer ones, which cost the server less."""
 
 HEADER_SECONDS = 10.0
 """Time from the first byte of a request, or from the connection, to the end of its headers."""

@@ -66,7 +66,8 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises `UnrolledError` if the port is in use or the address is not of this machine."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol 0, asyncio would not set TCP_NODELAY on connections, and a frame would wait 40 ms for an ACK.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
