@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from unrolled.tables import metric_report
 from unrolled.tables import metrics as module
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.column import EvalRows
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import (
     StepLabelCounts,
@@ -27,6 +29,8 @@ from unrolled.tables.metrics import (
     regression_report,
     step_label_report,
 )
+from unrolled.tables.numeric_columns import NumberColumn
+from unrolled.tables.ragged import RaggedArray
 
 SPLIT = ["two men , one old , are talking .", "a dog runs over the grass .", "a child sleeps ."]
 GUESSED = ["two men , one young , talk .", "a dog runs on the grass .", "a child is asleep ."]
@@ -145,6 +149,20 @@ def test_numbers_of_several_columns_are_pooled() -> None:
     report = regression_report(truth, predicted, truth.mean(axis=0))
     assert report.metrics == pytest.approx({"rmse": math.sqrt(8 / 4), "mae": 1.0, "r2": 1 - 8 / 2})
     assert report.baselines["mean"]["r2"] == 0
+
+
+def test_the_mean_to_compare_with_is_of_the_training_rows() -> None:
+    """Not of all rows, which the column is scaled by."""
+    cells = [Cell(value, f"line {row}") for row, value in enumerate(["1", "3", "101"])]
+    column = NumberColumn.fit("y", cells, {})
+    encoded = RaggedArray("float32")
+    for cell in cells:
+        encoded.append(column.encode(cell))
+    encoded.finalize()
+    stats = column.baseline_stats(column, encoded, encoded, np.array([0, 1]))
+    assert stats == {"mean": [pytest.approx(2.0, abs=1e-4)]}
+    report = column.metric_report(EvalRows(column, cells[2:], cells[2:], ["101"], [column.encode(cells[2])]), stats)
+    assert report.baselines["mean"]["mae"] == pytest.approx(99, abs=1e-3)
 
 
 def test_a_truth_that_does_not_vary_has_no_r2() -> None:

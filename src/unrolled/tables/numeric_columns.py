@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array, Cell, parse_array, parse_number, parse_vector, readable, with_decimal_points
-from unrolled.tables.column import MAX_FITTED_ROWS, Column, EvalRows, Output
+from unrolled.tables.column import MAX_BASELINE_ROWS, MAX_FITTED_ROWS, Column, EvalRows, Output
 from unrolled.tables.currency import split_currency
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import regression_report
+from unrolled.tables.ragged import RaggedArray
 
 MAX_DEVIATION = 1e9
 """Standard deviations from the mean beyond which a number is refused: its square could not be computed with."""
@@ -67,7 +69,7 @@ class ShapeSums:
 
 
 class _NumericColumn(Column):
-    """Numbers, scaled to mean 0 and standard deviation 1 on the training rows."""
+    """Numbers, scaled to mean 0 and standard deviation 1 on the rows that the column was fitted to."""
 
     tensor_kind, is_sequence, max_fitted_rows = "floats", False, MAX_FITTED_ROWS
     output: ClassVar[Output | None] = "single"
@@ -120,9 +122,17 @@ class _NumericColumn(Column):
     def loss_targets(self, values: Array) -> Array:
         return values.astype(np.float32)
 
+    def baseline_stats(
+        self, source: Column, sources: RaggedArray, targets: RaggedArray, index: npt.NDArray[np.int64]
+    ) -> dict[str, Any]:
+        """Return the mean of the numbers; `mean`, by which they are scaled, is also of rows that are held out."""
+        values = np.concatenate([targets[row] for row in index[:MAX_BASELINE_ROWS].tolist()])
+        return {"mean": self.unscale(values.astype(np.float64).mean(0)).tolist()}
+
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
         truth = np.concatenate([self.read_values(cell) for cell in rows.truths])
-        return regression_report(truth, self.unscale(np.concatenate(rows.values)), self.mean)
+        train_mean = np.array(train_stats.get("mean", self.mean), dtype=np.float64)
+        return regression_report(truth, self.unscale(np.concatenate(rows.values)), train_mean)
 
     def to_dict(self) -> dict[str, Any]:
         comma = {"decimal_comma": True} if self.decimal_comma else {}

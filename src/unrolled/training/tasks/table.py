@@ -80,7 +80,7 @@ class TableTask:
             self.validation = None
             logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
         spec.target.check_target(self.table.name)
-        train_stats = spec.train_stats or self._train_stats(spec)
+        train_stats = self._train_stats(spec) if is_new else spec.train_stats
         self.spec = replace(spec, train_stats=train_stats)
         self.dataset.spec = self.spec
         self.is_balanced = request.pair.balance
