@@ -257,6 +257,20 @@ def test_the_loss_of_label_frequencies_is_in_the_log() -> None:
     assert next(work.trainer.run.metrics.read())["nats"] == {"label frequencies": pytest.approx(expected)}
 
 
+def test_what_is_held_out_of_several_files_is_printed(book: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unrolled")
+    Path("other.txt").write_text("another text. " * 20, "utf-8")
+    for inputs, documents, is_printed in (
+        ((str(book), "other.txt"), "none", True),
+        ((str(book),), "none", False),
+        ((str(book), "other.txt"), "file", False),
+    ):
+        caplog.clear()
+        values = SMALL | {"out": f"r-{len(inputs)}-{documents}", "steps": 1, "documents": documents}
+        launch.start_run(TrainRequest.build(inputs, values, "test"), NullProgress())
+        assert ("its end is held out: that of the last file" in caplog.text) == is_printed
+
+
 def test_minutes_are_minutes_of_training(book: Path) -> None:
     work = start(book, "r", minutes=0.03)
     outcome = work.train()

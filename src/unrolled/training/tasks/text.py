@@ -89,6 +89,12 @@ class TextTask:
         _check_options(request)
         task = cls(open_text(request), request.data, request.training.seed, request.table.source)
         task.log_summary()
+        has_files = len(request.inputs) > 1 or any(map(os.path.isdir, request.inputs))
+        if has_files and task.corpus.tokenizer.eos_id is None and task.validation is not None:
+            logger.info(
+                "the files are one text, one after the other, and its end is held out: that of the last file, or the last "
+                "files; --documents file holds out whole files, drawn at random"
+            )
         return task
 
     def start_from(self, base: TextModelFile, request: TrainRequest) -> TextTask:
