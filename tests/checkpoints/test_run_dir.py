@@ -103,7 +103,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_unknown_documents_are_refused_with_all_choices(tmp_path: Path) -> None:
     saved = small_model()
     save_checked(tmp_path / "m", saved.model.state_dict(), saved.metadata() | {"documents": "page"})
-    with pytest.raises(ModelError, match="'page', and one of none, line, blank-line, file, cell is expected"):
+    with pytest.raises(ModelError, match="'page', and one of none, line, blank-line, file, cell, record, session is expected"):
         load_text_model(tmp_path / "m")
 
 

@@ -1,4 +1,4 @@
-"""Import a model of char-rnn, torch-rnn, PyTorch, Keras, textgenrnn or ml5.
+"""Import a model of char-rnn, textgenrnn, PyTorch, Keras or others.
 
 The result is a model file for sample, score, eval and explain. It is checked
 on a short text, also against other gate orders.
