@@ -66,7 +66,8 @@ def _too_few(num_yielded: int, num_drawn: int, check: CheckingCommand | None, no
     if check is not None:
         said = f", and it said last: {check.last_message:.200}" if check.last_message else ""
         by_command = f" ({check.summary()}{said})"
-    return f"Only {num_yielded:,} of {num_drawn:,} samples {reason}{by_command}: try another --temperature or another --prompt."
+    article = "a higher" if novel_only and check is None else "another"
+    return f"Only {num_yielded:,} of {num_drawn:,} samples {reason}{by_command}: try {article} --temperature or another --prompt."
 
 
 def _find_copies(
