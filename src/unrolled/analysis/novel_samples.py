@@ -67,7 +67,9 @@ def _too_few(num_yielded: int, num_drawn: int, check: CheckingCommand | None, no
         said = f", and it said last: {check.last_message:.200}" if check.last_message else ""
         by_command = f" ({check.summary()}{said})"
     article = "a higher" if novel_only and check is None else "another"
-    return f"Only {num_yielded:,} of {num_drawn:,} samples {reason}{by_command}: try {article} --temperature or another --prompt."
+    return (
+        f"Only {num_yielded:,} of {num_drawn:,} samples {reason}{by_command}: try {article} --temperature or another --prompt."
+    )
 
 
 def _find_copies(
