@@ -164,7 +164,7 @@ def test_what_is_not_covered_and_what_is_rare_is_reported() -> None:
     corpus = open_corpus(["text.smi"], DataOptions(tokens="smiles", documents="line"))
     uncovered, rare = corpus.notes
     assert uncovered == "120 characters are not covered by the rule, and are tokens by themselves: ' ', 'a', 'm', 'e'"
-    assert rare == "1 tokens are too rare for the vocabulary, and are spelled in characters: '[Se]'"
+    assert rare == "1 token is too rare for the vocabulary, and spelled in characters: '[Se]'"
 
 
 @pytest.mark.parametrize("value", [

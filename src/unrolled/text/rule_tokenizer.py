@@ -113,7 +113,7 @@ class RuleTokenizer(CharTokenizer):
         if documents in DOCUMENT_SEPARATORS:
             characters.discard(chr(DOCUMENT_SEPARATORS[documents]))
         _note(notes, "characters are not covered by the rule, and are tokens by themselves", uncovered)
-        _note(notes, "tokens are too rare for the vocabulary, and are spelled in characters", spelled)
+        _note(notes, "tokens are too rare for the vocabulary, and spelled in characters", spelled)
         return cls(sorted(characters) + sorted(kept), documents != "none", argument)
 
     def with_tokens(self, tokens: Sequence[str]) -> CharTokenizer:

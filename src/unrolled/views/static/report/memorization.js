@@ -19,7 +19,7 @@ import { integer, isNumber, multilineText, paragraph, percent } from "./format.j
  * @property {number | null} [longest_copy] in tokens
  * @property {string} [copied_text]
  * @property {NgramRow[]} [new_ngrams]
- * @property {{ generated: number, new: number, distinct: number, valid: number | null } | null} [documents]
+ * @property {{ generated: number, new: number, distinct: number, valid?: number | null } | null} [documents]
  */
 
 /** @param {Memorization} data */
@@ -32,7 +32,7 @@ export function memorizationSection(data) {
   if (isNumber(data.longest_copy)) parts.push(...longestCopy(data));
   if (data.documents) {
     const { generated, new: fresh, distinct, valid } = data.documents;
-    const accepted = valid === null ? "" : `${percent(valid)} are valid (kept by the command of --keep-if), `;
+    const accepted = !isNumber(valid) ? "" : `${percent(valid)} are valid (kept by the command of --keep-if), `;
     parts.push(paragraph(`Of ${integer(generated)} generated documents, ${accepted}${percent(fresh)} are not in the training text, and ${percent(distinct)} differ from one another.`));
   }
   return parts;
