@@ -163,8 +163,8 @@ def test_what_is_not_covered_and_what_is_rare_is_reported() -> None:
     Path("text.smi").write_text("CClC name\n" * 30 + "[Se]\n")
     corpus = open_corpus(["text.smi"], DataOptions(tokens="smiles", documents="line"))
     uncovered, rare = corpus.notes
-    assert uncovered == "120 characters are not covered by the rule, and are tokens by themselves: ' ', 'a', 'm', 'e'"
-    assert rare == "1 token is too rare for the vocabulary, and spelled in characters: '[Se]'"
+    assert uncovered == "120 characters are not covered by the rule (tokens by themselves): ' ', 'a', 'm', 'e'"
+    assert rare == "1 token is too rare for the vocabulary (spelled in characters): '[Se]'"
 
 
 @pytest.mark.parametrize("value", [
@@ -197,7 +197,7 @@ def test_every_command_reads_them(caplog: pytest.LogCaptureFixture, capfd: pytes
         assert main(arguments) == 0, arguments
     shown = capfd.readouterr()
     assert "per token" in shown.out
-    assert "not in the vocabulary of the model, and are spelled in characters: '[Se]'" in shown.err + caplog.text
+    assert "not in the vocabulary of the model (spelled in characters): '[Se]'" in shown.err + caplog.text
     for to in ("c", "html", "numpy"):
         assert main(["export", "run", "--to", to]) == 2
         assert "has the tokens smiles" in capfd.readouterr().err

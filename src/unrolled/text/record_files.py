@@ -25,7 +25,7 @@ COMPLEMENT = bytes.maketrans(b"ACGTUMRWSYKVHDBNacgtumrwsykvhdbn", b"TGCAAKYWSRMB
 
 NOT_A_BASE = re.compile(rb"[^ACGTUMRWSYKVHDBNacgtumrwsykvhdbn.-]")
 
-LONG_NOTE = f"records are longer than {MAX_RECORD_SYMBOLS:,} symbols, and are cut into documents of that length"
+LONG_NOTE = f"records are longer than {MAX_RECORD_SYMBOLS:,} symbols (cut into documents of that length)"
 
 
 def fasta_records(name: str, lines: Iterable[bytes], both_strands: bool, fold_case: bool = False) -> Iterator[bytes]:

@@ -112,8 +112,8 @@ class RuleTokenizer(CharTokenizer):
             characters.update(piece)
         if documents in DOCUMENT_SEPARATORS:
             characters.discard(chr(DOCUMENT_SEPARATORS[documents]))
-        _note(notes, "characters are not covered by the rule, and are tokens by themselves", uncovered)
-        _note(notes, "tokens are too rare for the vocabulary, and spelled in characters", spelled)
+        _note(notes, "characters are not covered by the rule (tokens by themselves)", uncovered)
+        _note(notes, "tokens are too rare for the vocabulary (spelled in characters)", spelled)
         return cls(sorted(characters) + sorted(kept), documents != "none", argument)
 
     def with_tokens(self, tokens: Sequence[str]) -> CharTokenizer:
@@ -152,7 +152,7 @@ class RuleTokenizer(CharTokenizer):
         return np.array(code_points, dtype=np.uint32)
 
     def note_spelled(self, spelled: Counter[str], notes: dict[str, int]) -> None:
-        _note(notes, "tokens are not in the vocabulary of the model, and are spelled in characters", spelled)
+        _note(notes, "tokens are not in the vocabulary of the model (spelled in characters)", spelled)
 
     def texts_of(self, code_points: npt.NDArray[Any]) -> list[str]:
         of_code_point = dict(zip(self._code_points.tolist(), self.tokens, strict=True))
