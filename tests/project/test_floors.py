@@ -80,7 +80,7 @@ ORDER = {
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph",
         "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
     ],
-    "models": ["base", "text", "table"],
+    "models": ["base", "text_scoring", "text", "table"],
     "server": [
         "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
         "run_log", "runs", "prompt_scores", "states", "trainings", "table_columns", "table_worker", "table_process", "services",

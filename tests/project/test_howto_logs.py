@@ -2,27 +2,14 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 from support.cli import Cli
-
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "logs.md"
+from support.howto import run_page
 
 
 def test_the_page_runs(cli: Cli) -> None:
-    outputs = []
-    for language, block in re.findall(r"```(python|sh)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
-        if language == "python":
-            exec(compile(block, "logs.md", "exec"), {})
-            continue
-        for line in block.strip().splitlines():
-            words = shlex.split(line)
-            assert words[0] == "unrolled"
-            result = cli(*words[1:], *(["--threads", "1", "--sample-length", "0"] if words[1] == "train" else []))
-            assert result.code == 0, result.err
-            outputs.append(result)
-    trained, alerts, labelled, document, top, page = outputs
+    trained, alerts, labelled, document, top, page = (result for _, result in run_page("logs.md", cli))
     assert "3,000 lines in" in trained.err
     assert "masked: " in trained.err
     assert re.search(r"line [\d,]+: [\d.]+ bits: 2026-03-01 .* worker: segfault at 0x", alerts.out)

@@ -2,27 +2,13 @@
 
 import csv
 import io
-import re
-import shlex
-from pathlib import Path
 
 from support.cli import Cli
-
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "series.md"
+from support.howto import run_page
 
 
 def test_the_page_runs(cli: Cli) -> None:
-    outputs = {}
-    for language, block in re.findall(r"```(python|sh)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
-        if language == "python":
-            exec(compile(block, "series.md", "exec"), {})
-            continue
-        for line in block.strip().splitlines():
-            words = shlex.split(line)
-            assert words[0] == "unrolled"
-            result = cli(*words[1:], *(["--threads", "1", "--sample-length", "0"] if words[1] == "train" else []))
-            assert result.code == 0, result.err
-            outputs[tuple(words[1:3])] = result
+    outputs = {tuple(words[:2]): result for words, result in run_page("series.md", cli)}
     assert "2 steps have a number far out of the range" in outputs["train", "machine.csv"].err
     assert "machine.csv, line 202, machine.csv, line 557" in outputs["train", "machine.csv"].err
     forecast = list(csv.DictReader(io.StringIO(outputs["predict", "runs/load"].out)))

@@ -211,7 +211,7 @@ def follow_alerts(
 ) -> Iterator[Alert]:
     """Yield the alerts of the lines that are appended to the file `options.follow`, until `should_stop`.
 
-    `on_start` is told the threshold, and how many lines before the end of the file were read to know what is open there.
+    `on_start` receives the threshold, and how many lines before the end of the file were read to know what is open there.
     """
     check_alert_options(options, score_options)
     file = FollowedFile(Path(options.follow or ""), options.from_start, should_stop)

@@ -174,13 +174,13 @@ def _stem(path: Path) -> str:
 
 
 def _vocabulary_file(path: Path, given: VocabularyFile | None) -> VocabularyFile:
-    beside = path.with_name(f"{_stem(path)}_vocab.json")
-    if given is None and not beside.is_file():
+    default = path.with_name(f"{_stem(path)}_vocab.json")
+    if given is None and not default.is_file():
         raise UsageError(
-            f"{path} holds weights of textgenrnn without its vocabulary, and there is no {beside.name} next to it: name it "
+            f"{path} holds weights of textgenrnn without its vocabulary, and there is no {default.name} next to it: name it "
             "with --vocabulary FILE (textgenrnn's NAME_vocab.json, or textgenrnn_vocab.json of the package)."
         )
-    return VocabularyFile.read(beside) if given is None else given
+    return VocabularyFile.read(default) if given is None else given
 
 
 def _read_config(path: Path, vocabulary_file: VocabularyFile | None) -> tuple[Path | None, dict[str, Any]]:

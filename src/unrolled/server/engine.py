@@ -192,8 +192,8 @@ class Engine:
     def _next_to_read(self) -> list[Job]:
         """Take out the first prompt, and those that can be read in one call with it."""
         sampler, filters = self._reading[0].sampler, self._reading[0].lanes[0].filters
-        alike = [job for job in self._reading if job.sampler is sampler and job.lanes[0].filters.clamps == filters.clamps]
-        taken = alike[: sampler.max_rows]
+        compatible = [job for job in self._reading if job.sampler is sampler and job.lanes[0].filters.clamps == filters.clamps]
+        taken = compatible[: sampler.max_rows]
         self._reading = deque(job for job in self._reading if job not in taken)
         return taken
 

@@ -113,6 +113,8 @@ def choose_text_options(
 
 def describe_epochs(epochs: float) -> str:
     """Return in words how often a text is read."""
+    if 1 <= epochs < 1.05:
+        return "read once"
     if epochs >= 1:
         return f"read {epochs:.2g} times" if epochs < 99.5 else f"read {epochs:,.0f} times"
     return f"{epochs:.0%} read" if epochs >= 0.01 else "less than 1% read"
