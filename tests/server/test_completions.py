@@ -17,6 +17,7 @@ from support.servers import MACHINE, RunningServer
 from unrolled.api import load
 from unrolled.server.engine import Engine
 from unrolled.server.http_errors import ApiError
+from unrolled.server.lane_groups import NativeSampler, ReferenceSampler
 from unrolled.server.limits import MAX_QUEUED
 
 SETTINGS: list[dict[str, Any]] = [
@@ -248,6 +249,23 @@ def test_a_reader_that_stalls_stops_its_lane_and_nobody_else(server: RunningServ
         assert len(lane.output._piece.text) < 1_000_000
     while server.services.engine.num_lanes:
         time.sleep(0.001)
+
+
+@pytest.mark.parametrize("method", ["read_pieces", "start", "draw"])
+def test_a_failure_in_the_engine_ends_its_request_and_nothing_else(
+    server: RunningServer, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise FloatingPointError("for a test")
+
+    body = {"model": "letters", "prompt": "abc", "max_tokens": 5, "seed": 1}
+    before = complete(server.client, **body)["choices"]
+    with monkeypatch.context() as patch:
+        for sampler in (NativeSampler, ReferenceSampler):
+            patch.setattr(sampler, method, fail)
+        assert server.client.post("/v1/completions", json=body).status_code == 500
+    assert server.services.engine.num_lanes == 0
+    assert complete(server.client, **body)["choices"] == before
 
 
 def test_too_many_waiting_requests_are_refused_for_now() -> None:

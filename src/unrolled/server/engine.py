@@ -180,12 +180,13 @@ class Engine:
             jobs = self._next_to_read()
             try:
                 self._read_piece(jobs)
+                self._begin([job for job in jobs if not job.num_unread])
             except Exception:
                 logger.exception("prompts could not be read")
                 self._fail([lane for job in jobs for lane in job.lanes])
+                self._drop_finished()
                 continue
             self._reading.extend(job for job in jobs if job.num_unread)
-            self._begin([job for job in jobs if not job.num_unread])
             if time.perf_counter() > deadline:
                 break
 
