@@ -17,7 +17,7 @@ from support.servers import MACHINE, RunningServer
 from unrolled.api import load
 from unrolled.server.engine import Engine
 from unrolled.server.http_errors import ApiError
-from unrolled.server.lane_groups import NativeSampler, ReferenceSampler
+from unrolled.server.lane_groups import NativeReader, NativeSampler, ReferenceSampler
 from unrolled.server.limits import MAX_QUEUED
 
 SETTINGS: list[dict[str, Any]] = [
@@ -249,6 +249,21 @@ def test_a_reader_that_stalls_stops_its_lane_and_nobody_else(server: RunningServ
         assert len(lane.output._piece.text) < 1_000_000
     while server.services.engine.num_lanes:
         time.sleep(0.001)
+
+
+def test_a_prompt_is_seen_while_it_is_read(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the server could not cancel it when it stops."""
+    seen = []
+    for sampler in (NativeReader, ReferenceSampler):
+
+        def read_pieces(self: Any, *arguments: Any, original: Any = sampler.read_pieces) -> Any:
+            seen.append(server.services.engine.num_lanes)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(sampler, "read_pieces", read_pieces)
+    complete(server.client, model="letters", prompt="abc", max_tokens=1, n=3)
+    assert seen
+    assert set(seen) == {3}
 
 
 @pytest.mark.parametrize("method", ["read_pieces", "start", "draw"])

@@ -185,18 +185,19 @@ class Engine:
                 logger.exception("prompts could not be read")
                 self._fail([lane for job in jobs for lane in job.lanes])
                 self._drop_finished()
-                continue
-            self._reading.extend(job for job in jobs if job.num_unread)
+                jobs_left = []
+            else:
+                jobs_left = [job for job in jobs if job.num_unread]
+            # They stay in the queue while they are read, so that other threads see and cancel them; now they go to its end.
+            self._reading = deque([*(job for job in self._reading if job not in jobs), *jobs_left])
             if time.perf_counter() > deadline:
                 break
 
     def _next_to_read(self) -> list[Job]:
-        """Take out the first prompt, and those that can be read in one call with it."""
+        """Return the first prompt, and those that can be read in one call with it."""
         sampler, filters = self._reading[0].sampler, self._reading[0].lanes[0].filters
         compatible = [job for job in self._reading if job.sampler is sampler and job.lanes[0].filters.clamps == filters.clamps]
-        taken = compatible[: sampler.max_rows]
-        self._reading = deque(job for job in self._reading if job not in taken)
-        return taken
+        return compatible[: sampler.max_rows]
 
     def _read_piece(self, jobs: list[Job]) -> None:
         """Read a piece of prompts, as long as the shortest of them at most."""
