@@ -137,9 +137,9 @@ KEYWORD_FLAGS = {"init_from": "--from"}
 """Flags whose name is a keyword of Python, so that the field has another one."""
 
 
-def flag_name(name: str) -> str:
-    """Return the flag of a field, as a user types it."""
-    return KEYWORD_FLAGS.get(name) or "--" + name.replace("_", "-")
+def flag_name(name: str, value: object = None) -> str:
+    """Return the flag of a field, as a user types it for a value: of False, that is `--no-NAME`."""
+    return KEYWORD_FLAGS.get(name) or ("--no-" if value is False else "--") + name.replace("_", "-")
 
 
 def present_names(values: Mapping[str, Any], option_classes: Iterable[type]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def refuse_unused(options: Any, given: Collection[str], reasons: Mapping[str, st
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
     for name, reason in reasons.items():
         if name in given and name in defaults and getattr(options, name) != defaults[name]:
-            raise UsageError(f"{flag_name(name)} {reason}: it would have no effect, so leave it out.")
+            raise UsageError(f"{flag_name(name, getattr(options, name))} {reason}: it would have no effect, so leave it out.")
 
 
 def check_portable_machine(portable: bool, machine: Mapping[str, Any]) -> None:

@@ -276,9 +276,9 @@ def test_labels_of_characters_may_need_the_text_as_it_is() -> None:
         ({"tokens": "words"}, "--tokens words is for a column of text, and 's' is number and 't' label"),
         ({"documents": "line"}, "--documents is for texts"),
         ({"glob": "*.x"}, "--glob is for texts"),
-        ({"bidirectional": False}, "--bidirectional is for a source of many steps"),
+        ({"bidirectional": False}, "--no-bidirectional is for a source of many steps"),
         ({"pool": "mean"}, "--pool is for a source of many steps"),
-        ({"attention": False}, "--attention is for a target that is generated"),
+        ({"attention": False}, "--no-attention is for a target that is generated"),
         ({"image_as": "rows"}, "--image-as is for a source of images"),
         ({"image_encoder": "mlp"}, "--image-encoder is for a source of images"),
         ({"token_dropout": 0.5}, "--token-dropout is for texts"),
@@ -299,7 +299,7 @@ def test_flags_of_other_targets_are_refused() -> None:
     write_jsonl(Path("t.jsonl"), [{"s": NAMES[i % 4] * 2, "t": i * 0.5} for i in range(40)])
     for options, message in (
         ({"label_smoothing": 0.5}, "--label-smoothing is for a target of labels or text"),
-        ({"calibrate": False}, "--calibrate is for a target of labels"),
+        ({"calibrate": False}, "--no-calibrate is for a target of labels"),
     ):
         with pytest.raises(UsageError, match=message):
             unrolled.train_table("t.jsonl", "s", "t", **TINY, **options)

@@ -107,7 +107,7 @@ def test_it_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cl
     assert "ngram_buckets" not in json.dumps(model_file.metadata()["spec"]), "the file is one of before"
     write_csv(Path("words.csv"), [{"a": "one", "b": "two three"}, {"a": "two", "b": "three four"}] * 9)
     refused = cli("train", "words.csv", "--source", "a:text", "--target", "b:text", "--no-ngrams", "--steps", "1").err
-    assert "--ngrams is for a source of one text and a target of one label" in refused
+    assert "--no-ngrams is for a source of one text and a target of one label" in refused
 
 
 def test_a_resume_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,10 +133,10 @@ def adopt_reader(request: TrainRequest, base: TextModelFile) -> TrainRequest:
 
 def _require_same(request: TrainRequest, option: str, value: Any, given: Any, fact: str) -> None:
     if option in request.explicit and given != value:
-        flag = flag_name(option) if given is not False else f"--no-{flag_name(option)[2:]}"
         shown = "" if isinstance(given, bool) else f" {given}"
         raise UsageError(
-            f"{flag}{shown} is asked for, and {fact}: leave it out, or start from random weights with --from none."
+            f"{flag_name(option, given)}{shown} is asked for, and {fact}: leave it out, or start from random weights with "
+            "--from none."
         )
 
 

@@ -297,7 +297,8 @@ def _check_options(request: TrainRequest) -> None:
     misplaced = sorted(table_options & request.explicit)
     if misplaced:
         to_do = "name a column to read with --source" if source is None else "name the column to predict with --target"
-        raise UsageError(f"{flag_name(misplaced[0])} is for tables, and a text is to be learned: {to_do}.")
+        flag = flag_name(misplaced[0], request.to_dict().get(misplaced[0]))
+        raise UsageError(f"{flag} is for tables, and a text is to be learned: {to_do}.")
     if source is None and documents == "cell":
         raise UsageError("--documents cell is for a column of a table: name it with --source.")
     if source is not None and documents != "cell" and "documents" in request.explicit:
