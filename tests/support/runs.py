@@ -114,5 +114,8 @@ def assert_same_run(one: Path, other: Path, step: int) -> None:
         assert all(torch.equal(left[key], right[key]) for key in left), name
         if "state" in about:
             about["state"]["used"]["seconds"] = others["state"]["used"]["seconds"] = 0
-            assert about["state"] == others["state"]
+            pairs = {key: (value, others["state"].get(key)) for key, value in about["state"].items()}
+            unlike = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+            assert about["state"].keys() == others["state"].keys()
+            assert not unlike, unlike
     assert logged(one) == logged(other)

@@ -64,23 +64,25 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dic
     assert_same_run(Path("straight"), Path("broken"), 60)
 
 
-@pytest.mark.parametrize("every", [None, 7])
-def test_a_look_that_a_signal_cut_short_is_made_on_resume(
-    book: Path, every: int | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", ["evaluate", "sample"])
+@pytest.mark.parametrize(("every", "number"), [(None, 3), (7, 3), (7, 8)])
+def test_an_evaluation_that_a_signal_cut_short_is_made_on_resume(
+    book: Path, every: int | None, number: int, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The evaluation that found the best step, cut short in its sample, once counted as one without progress on resume."""
     start(book, "straight", steps=60, eval_every=every).train()
     trainer = start(book, "broken", steps=60, eval_every=every).trainer
-    evaluate, count = trainer.task.evaluate, itertools.count()
+    whole, count = getattr(trainer.task, part), itertools.count()
 
-    def interrupted(*arguments: Any) -> tuple[float | None, float]:
-        if next(count) == 3:
+    def interrupted(*arguments: Any) -> Any:
+        if next(count) == number:
             raise Interrupted("stop", 2)
-        return evaluate(*arguments)
+        return whole(*arguments)
 
-    monkeypatch.setattr(trainer.task, "evaluate", interrupted)
+    monkeypatch.setattr(trainer.task, part, interrupted)
     trainer.train()
     trainer.run.unlock()
-    assert trainer.state.used.steps < 60
+    assert trainer.state.used.steps < 60 or number == 8
     resume("broken").train()
     assert_same_run(Path("straight"), Path("broken"), 60)
 

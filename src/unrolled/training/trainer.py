@@ -312,11 +312,11 @@ class Trainer:
             self.model.train()
         if val_nats is not None and not math.isfinite(val_nats):
             raise self._divergence_error(step, val_nats)
-        if val_nats is None or state.best_nats is None or val_nats < state.best_nats:
-            state.best_nats, state.best_step, state.evals_without_progress = val_nats, step, 0
+        is_repeated = state.best_step == step  # an interrupted evaluation had already found this step to be the best
+        improved = val_nats is None or state.best_nats is None or val_nats < state.best_nats or is_repeated
+        if improved:
+            state.best_nats, state.best_step = val_nats, step
             self.run.save_best(self.model_file(logit_scale))
-        else:
-            state.evals_without_progress += 1
         self.model.eval()
         try:
             text = self.task.sample(self.model, self.machine, self.run_options.sample_length, check)
@@ -330,7 +330,9 @@ class Trainer:
         if text is not None:
             self.run.samples.append({"step": step, "seconds": progress.seconds, "val_nats": val_nats, "text": text})
         self.callback.on_evaluate(progress, val_nats, text)
-        state.logit_scale = logit_scale  # last: an interrupted evaluation is repeated from the same scale
+        # Last, since an interrupted evaluation is repeated from the same scale and the same count.
+        state.logit_scale = logit_scale
+        state.evals_without_progress = 0 if improved else state.evals_without_progress + 1
 
     def model_file(self, logit_scale: float = 1.0) -> ModelFile:
         """Return the current model, its logits multiplied by `logit_scale`, with its training history."""
