@@ -19,7 +19,7 @@ import pytest
 from support.servers import RunningServer, running_server
 from support.texts import sentences
 from unrolled.errors import UsageError
-from unrolled.server.run_log import MANY_RECORDS, RunLog
+from unrolled.server.run_log import MANY_BYTES, RunLog
 from unrolled.server.run_routes import LogTail
 from unrolled.server.runs import RunFacts, lock_owners
 from unrolled.server.trainings import training_flags
@@ -33,12 +33,12 @@ def test_a_chart_has_the_smallest_and_the_largest_loss_of_each_column(tmp_path: 
     """For any number of columns, and although lines are damaged or cut."""
     random = np.random.default_rng(0)
     path = tmp_path / "metrics.jsonl"
-    nats = random.uniform(1, 4, 3 * MANY_RECORDS)
+    nats = random.uniform(1, 4, 3000)
     lines = [train_line(10 * (i + 1), float(value), lr=i / 1e4, tokens_per_second=500) for i, value in enumerate(nats)]
     lines.insert(700, '{"event": "validation", "step": 7000, "val_nats": 1.5, "seconds": 700}\n')
     lines.insert(900, "{damaged\n")
     lines.insert(901, "\n")
-    path.write_text("".join(lines) + '{"event": "tr', "utf-8")
+    assert path.write_text("".join(lines) + '{"event": "tr', "utf-8") > MANY_BYTES
     log = RunLog(path)
     assert log.update() == len(nats) + 1
     for columns in (1, 7, 100, 5000):
@@ -75,7 +75,7 @@ def test_a_log_of_a_million_lines_opens_in_time(tmp_path: Path) -> None:
     started = time.process_time()
     assert log.update() == 1_000_000
     assert len(log.reduced(1000, 0, 1.0)["step"]) == 1000
-    assert time.process_time() - started < 4
+    assert time.process_time() - started < 1.5  # 0.7 seconds, on a machine that does nothing else
 
 
 def test_a_tail_gives_each_record_once_whatever_the_writes(tmp_path: Path) -> None:
