@@ -122,6 +122,16 @@ def test_the_openai_client_reads_every_answer(server: RunningServer) -> None:
     text = "".join(choice.text for frame in frames for choice in frame.choices)
     assert len(text) == 30
     assert [choice.finish_reason for frame in frames for choice in frame.choices][-1] == "length"
+    assert client.models.retrieve("lines").id == "lines"
+    with pytest.raises(openai.NotFoundError, match="no model with this id"):
+        client.models.retrieve("other")
+    scores = client.completions.create(model="letters", prompt=["ab c", "d"], max_tokens=0, echo=True, logprobs=1)
+    assert [choice.text for choice in scores.choices] == ["ab c", "d"]
+    assert [len(choice.logprobs.token_logprobs or []) for choice in scores.choices if choice.logprobs] == [4, 1]
+    with pytest.raises(openai.NotFoundError, match="POST /v1/completions"):
+        client.chat.completions.create(model="letters", messages=[{"role": "user", "content": "ab"}])
+    with pytest.raises(openai.BadRequestError, match="token ids are not taken"):
+        client.completions.create(model="letters", prompt=[1, 2])
     with pytest.raises(openai.BadRequestError, match="suffix"):
         client.completions.create(model="letters", prompt="ab", suffix="x")
     with pytest.raises(openai.NotFoundError, match="no model"):
@@ -190,7 +200,8 @@ def test_a_frame_carries_all_that_came_since_the_last_and_few_are_sent(server: R
         ({"logprobs": 6}, "logprobs"), ({"stop": ["a"] * 17}, "stop"), ({"seed": 2**63}, "seed"), ({"model": ""}, "model"),
         ({"presence_penalty": 0.5}, "presence_penalty"), ({"logit_bias": {"1": 2}}, "logit_bias"),
         ({"stream_options": {}}, "stream_options"), ({"max_tokens": 200_000, "logprobs": 1}, "max_tokens"),
-        ({"request_id": "a b"}, "request_id"), ({"hold": {"layer": 0, "unit": 1}}, "hold"),
+        ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options"), ({"messages": []}, "messages"),
+        ({"stream": True, "stream_options": {"x": 1}}, "stream_options"), ({"request_id": "a b"}, "request_id"), ({"hold": {"layer": 0, "unit": 1}}, "hold"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_its_name(server: RunningServer, body: dict[str, Any], param: str) -> None:

@@ -157,7 +157,20 @@ def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> N
 
 
 def test_a_training_that_failed_says_why(browser: Browser) -> None:
-    failed = {**runs_of("dead")[0], "kind": None, "error": "The text has 3 characters, and 200 are needed.", "has_model": False}
-    with open_served(browser, answers([]) | {"GET /api/runs": [failed]}, "#learn") as page:
-        page.wait_for_selector("text=The text has 3 characters, and 200 are needed.")
-        assert page.locator(".run-buttons button").count() == 0
+    """With no sample of the run that was looked at before."""
+    old, broken = runs_of("finished", "dead")
+    reason = "The text has 3 characters, and 200 are needed."
+    failed = {**broken, "id": "new", "kind": None, "error": reason, "command": "", "has_model": False}
+    stopped = {**broken, "error": "It was ended by signal 9."}
+    samples = {"GET /api/runs/run-0/samples": {"samples": [{"step": 40, "text": "of another run", "val_nats": 1.0}]}}
+    with open_served(browser, answers([old, stopped]) | samples | {"GET /api/runs": [failed, old, stopped]}, "#learn") as page:
+        page.wait_for_selector(f"text={reason}")
+        assert facts(page, "new") == reason
+        assert facts(page, "run-1").startswith("step 40") and facts(page, "run-1").endswith("signal 9.")
+        assert page.locator("[data-run=new] .run-buttons button").count() == 0
+        page.click("text=run-0")
+        page.wait_for_selector("[data-run=run-0] .run-sample")
+        page.click("[data-run=new] .run-name button")
+        page.wait_for_selector("[data-run=new] >> text=none yet")
+        assert page.locator(".run-sample").count() == 0
+        assert page.inner_text(".run-detail .code") == ""

@@ -271,3 +271,30 @@ def test_the_lock_of_a_training_is_never_taken(tmp_path: Path) -> None:
     descriptor = os.open(facts.path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
+
+
+def test_a_resumed_training_is_shown_as_starting_and_a_failed_one_says_why(
+    fresh: RunningServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that has let go of its run, and is about to end, is waited for: else its resume would be lost."""
+    make_run(fresh.services.catalog.folder / "late", 40, 40)  # type: ignore[operator]
+    program = tmp_path / "program"
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    def resume(script: str) -> None:
+        program.write_text(f"#!/bin/sh\necho begun >> {tmp_path}/begun\n{script}\n", "utf-8")
+        program.chmod(0o755)
+        assert fresh.client.post("/api/runs/late/resume", json={}).status_code == 200
+
+    resume("trap 'sleep 0.3; exit 0' TERM; while :; do sleep 0.02; done")
+    assert wait_for(fresh, "late", ("starting",))["error"] is None
+    resume("exit 1")
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    time.sleep(0.1)  # for its trap
+    fresh.client.post("/api/runs/late/stop", json={})
+    resume("echo unrolled: it failed; exit 2")
+    assert wait_for(fresh, "late", ("stopped",))["error"] == "it failed"
+    resume("kill -9 $$")
+    assert "signal 9" in wait_for(fresh, "late", ("stopped",))["error"]
+    assert (tmp_path / "begun").read_text("utf-8") == "begun\n" * 3

@@ -72,6 +72,11 @@ async def list_models(request: Request) -> Response:
     return JSONResponse({"object": "list", "data": [entry.to_json() for entry in entries]})
 
 
+async def retrieve_model(request: Request) -> Response:
+    """Answer `GET /v1/models/ID`."""
+    return JSONResponse(request.app.state.services.catalog.entry(request.path_params["id"]).to_json())
+
+
 async def health(request: Request) -> Response:
     """Answer `GET /health`."""
     return JSONResponse({"status": "ok"})
@@ -114,6 +119,7 @@ ROUTES = [
     Route("/metrics", prometheus.metrics),
     Route("/openapi.json", openapi),
     Route("/v1/models", list_models),
+    Route("/v1/models/{id}", retrieve_model),
     Route("/api/models/{id}", text_routes.model_details),
     Route("/api/score", text_routes.score, methods=["POST"]),
     Route("/api/trace", text_routes.trace, methods=["POST"]),

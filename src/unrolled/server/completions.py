@@ -129,6 +129,8 @@ def check_fields(body: CompletionRequest) -> None:
         )
     if body.stream_options is not None and not body.stream:
         raise ApiError(400, "stream_options is for stream, which is not set: leave it out.", "stream_options")
+    if body.stream_options is not None and body.stream_options.include_obfuscation:
+        raise ApiError(400, "include_obfuscation is not supported: set it to false, or leave it out.", "stream_options")
     if body.state is not None and isinstance(body.prompt, list):
         raise ApiError(400, "A state is continued by one prompt: give a string, or none.", "prompt")
 

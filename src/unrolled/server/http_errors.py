@@ -16,6 +16,9 @@ _TYPES = {
     429: "rate_limit_error",
 }  # fmt: skip
 _STATUS = {UsageError: 400, DataError: 400, ModelError: 422, StorageError: 507}
+NOTHING_THERE = (
+    "There is nothing at this address: texts are continued by POST /v1/completions, and /openapi.json has the others."
+)
 
 
 class ApiError(Exception):
@@ -54,6 +57,8 @@ def to_api_error(error: Exception) -> ApiError:
     """Return the HTTP error of any exception; a bug is 500, without its details."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return ApiError(404, NOTHING_THERE, code="unknown_url")
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail) + ".", headers=error.headers)
     if isinstance(error, UnrolledError):

@@ -38,9 +38,10 @@ Index = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """OpenAI's `stream_options`."""
+    """OpenAI's `stream_options`; frames are never padded."""
 
     include_usage: bool = False
+    include_obfuscation: bool | None = None
 
 
 class HeldUnit(msgspec.Struct, forbid_unknown_fields=True):
@@ -134,6 +135,17 @@ class TrainRequestBody(msgspec.Struct, forbid_unknown_fields=True):
 
 Body = TypeVar("Body")
 _PARAM = re.compile(r"`\$\.?([A-Za-z_]\w*)")
+_UNKNOWN = re.compile(r"unknown field `(.*)`", re.S)
+_PLACE = re.compile(r" - at `(.*)`$", re.S)
+ADVICE = {
+    "prompt": "send a text or a list of texts; token ids are not taken",
+    "presence_penalty": "there are no penalties here: leave it out",
+    "frequency_penalty": "there are no penalties here: leave it out",
+    "logit_bias": "there are no biases here: leave it out",
+    "suffix": "a text before the end of another is not written here: leave it out",
+    "messages": "these models have no chat: send a prompt",
+}
+"""What to do about fields that other servers have, or have in another form."""
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
@@ -160,10 +172,22 @@ async def read_json(request: Request, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
-        message = str(error)
-        found = _PARAM.search(message) or re.search(r"unknown field `(\w+)`", message)
-        raise ApiError(400, f"{message}.", found[1] if found else None) from error
+        raise _refusal(str(error)) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ApiError(
             400, f"The body is not the JSON object that is expected: {str(error) or 'it is nested too deep'}."
         ) from error
+
+
+def _refusal(message: str) -> ApiError:
+    """Return the error for what msgspec says of a body: the field, what it expected and what came, and what to do."""
+    unknown, place, known = _UNKNOWN.search(message), _PLACE.search(message), _PARAM.search(message)
+    name = unknown[1][:MAX_NAME_CHARS] if unknown else known[1] if known else None
+    if unknown:
+        where = f" of {known[1]}" if known else ""
+        advice = ADVICE.get(unknown[1], "leave it out; /openapi.json has the fields")
+        return ApiError(400, f"{name} is no field{where} here: {advice}.", known[1] if known else name)
+    expectation = _PLACE.sub("", message).replace("`", "")
+    path = place[1].removeprefix("$").removeprefix(".") if place else "The body"
+    advice = f": {ADVICE[name]}" if name in ADVICE else ""
+    return ApiError(400, f"{path or 'The body'}: {expectation[:1].lower()}{expectation[1:]}{advice}.", name)

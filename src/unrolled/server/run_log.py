@@ -31,7 +31,7 @@ class _Losses(msgspec.Struct, gc=False):
 
 
 class _Slow(msgspec.Struct, gc=False):
-    """What changes slowly. Of many lines it is read of some: of all lines of a long log, it would take longer than the losses."""
+    """What changes slowly. Of many lines it is read of some: of all, it would take longer than the losses."""
 
     step: float = math.nan
     train_nats: float | None = None
@@ -47,7 +47,7 @@ _losses, _slow = msgspec.json.Decoder(_Losses), msgspec.json.Decoder(_Slow)
 SLOW_COLUMNS = ("step", "tokens_per_second", "gradient_norm", "lr", "seconds", "epochs")
 MANY_BYTES = 1 << 18
 SLOW_BYTES = 1 << 12
-"""Of more than `MANY_BYTES` of lines at once, the slow columns are read of the line after each `SLOW_BYTES`, and of the last."""
+"""Of more than `MANY_BYTES` of lines at once, slow columns are read of the line after each `SLOW_BYTES`, and of the last."""
 
 
 class RunLog:

@@ -38,7 +38,7 @@ async def list_runs(request: Request) -> Response:
 
 def all_runs(services: Services) -> list[dict[str, Any]]:
     """Return all runs, with those that were started here and have no folder yet, or failed before they had one."""
-    runs = services.runs.to_json()
+    runs = [services.trainings.add_process(run) for run in services.runs.to_json()]
     known = {run["id"] for run in runs}
     return [*(run for run in services.trainings.without_folder() if run["id"] not in known), *runs]
 

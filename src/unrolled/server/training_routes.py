@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from unrolled.atomic_io import storage_error
-from unrolled.server.http_errors import ApiError
+from unrolled.server.http_errors import NOTHING_THERE, ApiError
 from unrolled.server.limits import BODY_SECONDS, MAX_NAME_CHARS
 from unrolled.server.requests import TrainRequestBody, read_json
 from unrolled.server.services import Services
@@ -75,7 +75,7 @@ async def control(request: Request) -> Response:
     actions = {"pause": services.trainings.pause, "resume": services.trainings.resume, "stop": services.trainings.stop}
     action = request.path_params["action"]
     if action not in actions:
-        raise ApiError(404, "Not Found.")
+        raise ApiError(404, NOTHING_THERE, code="unknown_url")
     with contextlib.suppress(ClientDisconnect):
         async for _ in request.stream():
             pass

@@ -36,6 +36,9 @@ NOT_OVER_HTTP = ("out", "validation", "encoding", "glob", "threads", "device")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 MAX_LOG_BYTES = 65536
+END_SECONDS = 20.0
+ENDED_WELL = (None, 0, 130, 143)
+"""Exit codes of a training that goes on, is done, or was stopped."""
 
 
 @dataclass
@@ -47,6 +50,20 @@ class Training:
     process: subprocess.Popen[bytes]
     log_path: Path
     started: float
+    is_starting: bool = True
+    """Whether it was neither seen at work nor stopped yet."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process has not ended."""
+        return self.process.poll() is None
+
+    def error(self) -> str | None:
+        """Return why it failed; None if it did not."""
+        code = self.process.poll()
+        if code is not None and code < 0:
+            return f"The training was ended by signal {-code} of the system."
+        return None if code in ENDED_WELL else self.last_line()
 
     def last_line(self) -> str:
         """Return the last line that it printed."""
@@ -101,7 +118,7 @@ class Trainings:
         if (body.text is None) is (body.upload is None):
             raise ApiError(400, "One of text and upload is expected: what is learned from.", "text")
         self._drop_ended()
-        if sum(training.process.poll() is None for training in self._started.values()) >= MAX_TRAININGS:
+        if sum(training.is_alive for training in self._started.values()) >= MAX_TRAININGS:
             raise ApiError(
                 429, f"{MAX_TRAININGS} trainings of this server are running already: stop one.", code="too_many_trainings",
                 headers={"retry-after": "60"},
@@ -122,13 +139,24 @@ class Trainings:
     def resume(self, run_id: str) -> str:
         """Let a paused training go on, or continue one that was stopped; return what was done."""
         training = self._started.get(run_id)
-        is_own = training is not None and training.process.poll() is None
-        pid = training.process.pid if training is not None and is_own else self.runs.pid(self.catalog.run_folder(run_id))
+        if training is not None and training.is_alive and training.is_starting:
+            pid: int | None = training.process.pid
+        else:
+            pid = self.runs.pid(self.catalog.run_folder(run_id))
         if pid is None:
+            if training is not None:
+                self._wait_for_end(training)
             self._spawn(run_id, ["--resume", str(self.catalog.run_folder(run_id))])
         else:
             _signal(pid, signal.SIGCONT)
         return "running"
+
+    def _wait_for_end(self, training: Training) -> None:
+        """Wait for a training that has let go of its run, and is about to end."""
+        try:
+            training.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise ApiError(409, "The training before has not ended yet: try it again in some seconds.", "id") from error
 
     def pause(self, run_id: str) -> str:
         """Pause a training where it is; it keeps its memory."""
@@ -138,6 +166,8 @@ class Trainings:
     def stop(self, run_id: str) -> str:
         """Let a training save and end, as Ctrl-C does."""
         pid = self._pid(run_id)
+        if run_id in self._started:
+            self._started[run_id].is_starting = False
         _signal(pid, signal.SIGTERM)
         _signal(pid, signal.SIGCONT)  # a paused one has to wake up for it
         return "stopped"
@@ -154,20 +184,21 @@ class Trainings:
                 "id": training.run_id, "status": "starting" if code is None else "dead", "kind": None, "steps": 0,
                 "total_steps": None, "started": training.started, "changed": training.started, "command": "",
                 "loss": None, "validation_loss": None, "unit": None, "baselines": {}, "characters_per_second": None,
-                "eta_seconds": None, "has_model": False, "error": None if code is None else training.last_line(),
+                "eta_seconds": None, "has_model": False, "error": None if code is None else training.error() or training.last_line(),
             })  # fmt: skip
         return found
 
-    def error_of(self, run_id: str) -> str | None:
-        """Return why a training that was started here failed; None if it did not."""
-        training = self._started.get(run_id)
-        if training is None or training.process.poll() in (None, 0, 130, 143):
-            return None
-        return training.last_line()
+    def add_process(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Return a run of the list with what only its process knows: that it starts, or why it failed."""
+        training = self._started.get(run["id"])
+        if training is None:
+            return {**run, "error": None}
+        training.is_starting &= run["status"] not in ("running", "paused") and training.is_alive
+        return {**run, "status": "starting" if training.is_starting else run["status"], "error": training.error()}
 
     def _pid(self, run_id: str) -> int:
         training = self._started.get(run_id)
-        if training is not None and training.process.poll() is None:
+        if training is not None and training.is_alive:
             return training.process.pid
         pid = self.runs.pid(self.catalog.run_folder(run_id))
         if pid is None:
@@ -186,7 +217,7 @@ class Trainings:
         while name is None and (self.folder / run_id).exists():
             number += 1
             run_id = f"{base}-{number}"
-        if run_id in self._started and self._started[run_id].process.poll() is None:
+        if run_id in self._started and self._started[run_id].is_alive:
             raise ApiError(409, "There is a run with this name already: choose another.", "name")
         try:
             require_free(self.folder / run_id)
@@ -221,7 +252,7 @@ class Trainings:
 
     def _drop_ended(self) -> None:
         """Forget trainings that ended well, and the oldest of those that failed."""
-        ended = [name for name, training in self._started.items() if training.process.poll() is not None]
+        ended = [name for name, training in self._started.items() if not training.is_alive]
         for name in ended:
             if self._started[name].process.poll() == 0 or len(self._started) > 100:
                 del self._started[name]

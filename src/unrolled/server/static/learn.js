@@ -118,6 +118,7 @@ export function setUpLearn(app) {
   function choose(id) {
     chosen = id;
     chosenSamples = "";
+    sampleBox.replaceChildren();
     show();
     if (id) void showSamples();
   }
@@ -138,13 +139,13 @@ export function setUpLearn(app) {
     if (detail.parentElement !== row) row.append(detail);
     const baselines = Object.entries(run.baselines ?? {}).map(([name, value]) => `${plainText(name, { max: 30 })} ${fixed(value)}`);
     baselineText.textContent = baselines.length ? `Baselines: ${baselines.join(", ")}` : "";
-    command.textContent = plainText(run.command, { max: 300 });
+    command.textContent = run.command && plainText(run.command, { max: 300 });
   }
 
   async function showSamples() {
     const id = chosen;
-    if (!runs.all().find((run) => run.id === id)?.kind) return;
-    const samples = await samplesOf(id).catch((error) => {
+    const hasFolder = runs.all().find((run) => run.id === id)?.kind;
+    const samples = !hasFolder ? [] : await samplesOf(id).catch((error) => {
       app.showError(error);
       return [];
     });

@@ -14,6 +14,8 @@ import { domainOf } from "./report/scales.js";
 
 const HEIGHT = 340;
 const MARGIN = { left: 52, right: 96, top: 26, bottom: 38 };
+/** Points from which on dots would cover their line. */
+const MAX_DOTS = 100;
 const NARROW_MARGIN = { ...MARGIN, left: 40, right: 70 };
 
 /**
@@ -50,7 +52,8 @@ function draw(width, height, series, baselines, isLog, unit) {
   });
   const shapes = [...series].sort((a, b) => Number(a.isChosen) - Number(b.isChosen)).flatMap(({ metrics, className, isChosen }) => {
     const name = `series ${className}${isChosen ? " chosen" : ""}`;
-    return [band(plot, metrics, className), line(plot, metrics.validation, name), dots(plot, metrics.validation, name)];
+    return [band(plot, metrics, className), line(plot, metrics.validation, name),
+      dots(plot, metrics.validation.length > MAX_DOTS ? [] : metrics.validation, name)];
   });
   plot.root.append(clipped(plot, ...shapes), ...referenceLines(plot, baselines));
   return plot.root;
