@@ -201,7 +201,8 @@ def test_a_frame_carries_all_that_came_since_the_last_and_few_are_sent(server: R
         ({"presence_penalty": 0.5}, "presence_penalty"), ({"logit_bias": {"1": 2}}, "logit_bias"),
         ({"stream_options": {}}, "stream_options"), ({"max_tokens": 200_000, "logprobs": 1}, "max_tokens"),
         ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options"), ({"messages": []}, "messages"),
-        ({"stream": True, "stream_options": {"x": 1}}, "stream_options"), ({"request_id": "a b"}, "request_id"), ({"hold": {"layer": 0, "unit": 1}}, "hold"),
+        ({"stream": True, "stream_options": {"x": 1}}, "stream_options"), ({"request_id": "a b"}, "request_id"),
+        ({"hold": {"layer": 0, "unit": 1}}, "hold"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_its_name(server: RunningServer, body: dict[str, Any], param: str) -> None:

@@ -166,7 +166,8 @@ def test_a_training_that_failed_says_why(browser: Browser) -> None:
     with open_served(browser, answers([old, stopped]) | samples | {"GET /api/runs": [failed, old, stopped]}, "#learn") as page:
         page.wait_for_selector(f"text={reason}")
         assert facts(page, "new") == reason
-        assert facts(page, "run-1").startswith("step 40") and facts(page, "run-1").endswith("signal 9.")
+        assert facts(page, "run-1").startswith("step 40")
+        assert facts(page, "run-1").endswith("signal 9.")
         assert page.locator("[data-run=new] .run-buttons button").count() == 0
         page.click("text=run-0")
         page.wait_for_selector("[data-run=run-0] .run-sample")

@@ -180,11 +180,12 @@ class Trainings:
             code = training.process.poll()
             if (training.path / "config.json").is_file() or code == 0:
                 continue
+            error = None if code is None else training.error() or training.last_line()
             found.append({
                 "id": training.run_id, "status": "starting" if code is None else "dead", "kind": None, "steps": 0,
                 "total_steps": None, "started": training.started, "changed": training.started, "command": "",
                 "loss": None, "validation_loss": None, "unit": None, "baselines": {}, "characters_per_second": None,
-                "eta_seconds": None, "has_model": False, "error": None if code is None else training.error() or training.last_line(),
+                "eta_seconds": None, "has_model": False, "error": error,
             })  # fmt: skip
         return found
 
