@@ -68,7 +68,11 @@ def predict(request: Request) -> dict[str, Any]:
     rows = json.loads(request.post_data or "")["rows"]
     return {
         "answers": [
-            {"answer": f"{row['place']}/{row['text']}", "probabilities": {"warm": 0.7, "cold": 0.3}, "attention": ATTENTION}
+            {
+                "answer": f"{row['place']}/{row['text']}".removesuffix("there/nothing"),
+                "probabilities": {"warm": 0.7, "cold": 0.3},
+                "attention": ATTENTION,
+            }
             for row in rows
         ]
     }
@@ -94,6 +98,9 @@ def test_the_form_has_a_field_for_each_source_column(browser: Browser) -> None:
         page.focus(".matrix-box")
         page.keyboard.press("ArrowRight")
         assert page.inner_text("#answer .readout").split() == ["output", "x", "attends", "to", "b", "80%"]
+        page.fill("#table-fields textarea", "nothing")
+        page.click("#table-button")
+        page.wait_for_selector(".answer-text:has-text('(empty)')")
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -121,4 +128,4 @@ def test_a_file_without_the_column_is_refused(browser: Browser, tmp_path: Path) 
         page.wait_for_selector("#table-fields select")
         page.set_input_files("#table-file", path)
         page.wait_for_selector("#error:not([hidden])")
-        assert page.inner_text("#error") == "The file has no column text, place; its first line names a, b."
+        assert page.inner_text("#error") == 'The file has no column "text", "place"; its first line names "a", "b".'

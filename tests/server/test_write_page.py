@@ -9,6 +9,7 @@ import pytest
 
 from support.cli import Cli
 from support.live_server import LiveServer, open_live
+from support.served_page import open_served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -191,3 +192,21 @@ def test_it_fits_the_window(browser: Browser, page_server: LiveServer, width: in
         assert (page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 16, 19)") is dark
         page.click("#theme")
         assert (page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 16, 19)") is not dark
+
+
+def test_a_model_that_is_gone_and_a_connection_that_breaks_are_reported(browser: Browser) -> None:
+    model = {"kind": "text", "tokens": "characters", "layers": 1, "hidden": 4, "cell": "lstm", "parameters": 9}
+    models = [{"id": name, **model} for name in ("new", "old")]
+    answers = {"GET /v1/models": lambda request: {"data": models}, "POST /v1/completions": 404}
+    with open_served(browser, answers, "#write?model=old") as page:
+        assert page.input_value("#write-model") == "old"
+        models.pop()
+        page.click("#write-button")
+        page.wait_for_selector("text=refused with 404")
+        page.wait_for_selector("#write-model option:only-child", state="attached")
+        assert page.input_value("#write-model") == "new"
+        breaking = "new Response(new ReadableStream({ pull: (stream) => stream.error(new TypeError('network error')) }))"
+        page.evaluate(f"window.fetch = async () => {breaking}")
+        page.click("#write-button")
+        page.wait_for_selector("text=The server does not answer: it was stopped, or the connection is lost.")
+        page.wait_for_selector(IDLE)

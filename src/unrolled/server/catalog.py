@@ -163,7 +163,9 @@ class Catalog:
         path = self._model_path(model_id)
         entry = None if path is None else self._entry(model_id, path)
         if entry is None:
-            raise ApiError(404, "There is no model with this id: GET /v1/models lists them.", "model", "model_not_found")
+            raise ApiError(
+                404, "There is no model with this id, or no longer: GET /v1/models lists them.", "model", "model_not_found"
+            )
         if kind is not None and entry.kind != kind:
             use = "POST /api/predict" if entry.kind == "table" else "POST /v1/completions"
             raise ApiError(400, f"This is a model of a {entry.kind}, and one of a {kind} is expected: see {use}.", "model")

@@ -9,9 +9,20 @@ import { element } from "./shared/dom.js";
 /** @typedef {{ answer: unknown, probability?: number | null, probabilities?: Record<string, number> | null, attention?: Attention | null }} Answer */
 
 const MAX_BARS = 12;
+const MAX_SHOWN = 10_000;
 
 /** @param {unknown} answer */
 export const textOfAnswer = (answer) => (typeof answer === "string" ? answer : JSON.stringify(answer));
+
+/**
+ * Return a box with an answer; an empty one is named.
+ * @param {unknown} answer
+ * @param {string} className
+ */
+export function answerBox(answer, className) {
+  const text = textOfAnswer(answer).slice(0, MAX_SHOWN);
+  return text ? multilineText(text, className) : write(element("div", { className }), "");
+}
 
 /** @param {Record<string, number>} probabilities */
 function bars(probabilities) {
@@ -43,7 +54,7 @@ function attentionMap({ source, target, weights }) {
  */
 export function showAnswer(container, answer, asked) {
   /** @type {HTMLElement[]} */
-  const parts = [write(element("p", { className: "muted small" }), asked, { max: 120 }), multilineText(textOfAnswer(answer.answer), "answer-text")];
+  const parts = [write(element("p", { className: "muted small" }), asked, { max: 120 }), answerBox(answer.answer, "answer-text")];
   if (isNumber(answer.probability)) parts.push(element("p", { className: "muted number", textContent: `probability ${percent(answer.probability)}` }));
   if (answer.probabilities && Object.keys(answer.probabilities).length) parts.push(bars(answer.probabilities));
   if (answer.attention?.weights?.length) parts.push(attentionMap(answer.attention));

@@ -56,10 +56,16 @@ async function send(path, { method = "GET", body, signal }) {
   try {
     return await fetch(path, { method, headers, body: content, signal, cache: "no-store" });
   } catch (error) {
-    if (isAbort(error)) throw error;
-    throw new ApiError("The server does not answer: it was stopped, or the connection is lost.", 0);
+    throw lostConnection(error);
   }
 }
+
+/**
+ * Return the error of a request that got no answer, or only a part of it.
+ * @param {unknown} error what the browser says of it
+ */
+const lostConnection = (error) => (isAbort(error) ? error
+  : new ApiError("The server does not answer: it was stopped, or the connection is lost.", 0));
 
 /**
  * Return the answer to a request that was accepted; a person is asked for the key where one is needed.
@@ -110,7 +116,7 @@ export async function* events(path, options = {}) {
   const parser = createEventParser();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error) => { throw lostConnection(error); });
       if (done) return;
       const arrived = parser.push(value);
       if (arrived.length) yield arrived;

@@ -106,6 +106,7 @@ async function start() {
   settings.read();
   const app = { models: createModels(), settings, showError, clearError, written: { text: "" } };
   const open = setUpTabs(app);
+  addEventListener("focus", () => void app.models.load().catch(() => {})); // another tab may have trained one
   addEventListener("hashchange", () => {
     settings.read();
     document.dispatchEvent(new Event("settings"));

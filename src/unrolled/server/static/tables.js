@@ -2,7 +2,7 @@
 // Tables: a form made of the columns of a model; its answer with probabilities; and the answers of many rows as CSV.
 
 import { post } from "./api.js";
-import { showAnswer, textOfAnswer } from "./answer.js";
+import { answerBox, showAnswer, textOfAnswer } from "./answer.js";
 import { formatRows, parseRows, separatorOf } from "./csv.js";
 import { describeModel, offerModels } from "./models.js";
 import { multilineText, percent, plainText } from "./report/format.js";
@@ -85,7 +85,8 @@ export function setUpTables(app) {
     const text = await file.text();
     const [names = [], ...cells] = parseRows(text, separatorOf(text));
     const missing = sources.filter((column) => !names.includes(column.name)).map((column) => column.name);
-    if (missing.length) throw new Error(`The file has no column ${missing.join(", ")}; its first line names ${names.join(", ") || "nothing"}.`);
+    const quoted = (/** @type {string[]} */ texts) => texts.map((name) => `"${plainText(name, { max: 40 })}"`).join(", ");
+    if (missing.length) throw new Error(`The file has no column ${quoted(missing)}; its first line names ${quoted(names) || "nothing"}.`);
     if (cells.length > MAX_ROWS) throw new Error(`The file has ${cells.length} rows; the page takes ${MAX_ROWS} at most: use unrolled predict.`);
     const positions = sources.map((column) => names.indexOf(column.name));
     /** @type {Answer[]} */
@@ -112,7 +113,7 @@ export function setUpTables(app) {
     const rows = cells.map((row, index) => [...names.map((_, at) => row[at] ?? ""), textOfAnswer(answers[index].answer), probabilityOf(answers[index], (value) => value.toFixed(4))]);
     const head = element("tr", {}, ...[...names, "answer", "probability"].map((name) => element("th", { scope: "col" }, plainText(name, { max: 40 }))));
     const body = cells.slice(0, MAX_SHOWN_ROWS).map((row, index) => element("tr", {},
-      ...[...row, textOfAnswer(answers[index].answer)].map((cell) => element("td", {}, multilineText(cell.slice(0, 300), ""))),
+      ...row.map((cell) => element("td", {}, multilineText(cell.slice(0, 300), ""))), element("td", {}, answerBox(answers[index].answer, "")),
       element("td", { className: "number", textContent: probabilityOf(answers[index], percent) })));
     const blob = new Blob([formatRows([[...names, "answer", "probability"], ...rows])], { type: "text/csv" });
     const download = element("a", { href: URL.createObjectURL(blob), download: `answers-${fileName.replace(/\.\w+$/, "")}.csv`, textContent: "Download the answers (CSV)" });

@@ -1,7 +1,7 @@
 // @ts-check
 // Write: texts stream in, can be stopped, continued, undone, and written on from any character.
 
-import { isAbort } from "./api.js";
+import { ApiError, isAbort } from "./api.js";
 import { complete, createStates } from "./completion.js";
 import { numberIn, optionalNumberIn, textsIn } from "./fields.js";
 import { showToken } from "./guess_panel.js";
@@ -137,6 +137,7 @@ export function setUpWrite(app) {
       if (!isAbort(error)) {
         states.clear();
         app.showError(error);
+        if (error instanceof ApiError && error.status === 404) app.models.load().catch(app.showError);
       }
     }
     if (!signal.aborted) for (const sample of written) if (sample.isWriting()) sample.end("");
