@@ -1,7 +1,7 @@
 // @ts-check
 // The answer to a row: probabilities as bars, and attention as a map.
 
-import { isNumber, multilineText, percent, write } from "./report/format.js";
+import { dataText, isNumber, multilineText, percent, write } from "./report/format.js";
 import { Matrix } from "./report/matrix.js";
 import { element } from "./shared/dom.js";
 
@@ -21,7 +21,7 @@ export const textOfAnswer = (answer) => (typeof answer === "string" ? answer : J
  */
 export function answerBox(answer, className) {
   const text = textOfAnswer(answer).slice(0, MAX_SHOWN);
-  return text ? multilineText(text, className) : write(element("div", { className }), "");
+  return text ? multilineText(text, className) : element("div", { className }, dataText(""));
 }
 
 /** @param {Record<string, number>} probabilities */
