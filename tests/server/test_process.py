@@ -1,6 +1,7 @@
 """The server as a process of its own: what it imports, how much memory it needs, and how it stops."""
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from support.cli import Cli
@@ -62,6 +64,67 @@ def test_text_models_are_served_without_torch_and_it_stops_in_time(process: tupl
         assert last[1] == "data: [DONE]"
     assert running.wait(10) in (0, -signal.SIGTERM, 143)
     assert time.monotonic() - started < 12
+
+
+SOAK_SECONDS = float(os.environ.get("UNROLLED_SOAK_SECONDS", "600"))
+MEASURING_NOISE = 1 << 20
+"""Bytes by which the resident memory of a process that loses nothing differs between two minutes."""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list the open files of a process")
+def test_64_streams_at_a_time_lose_no_memory_and_no_file(process: tuple[subprocess.Popen[str], str]) -> None:
+    """For ten minutes, or UNROLLED_SOAK_SECONDS. Clients leave one of eight streams before its end, and get equal shares."""
+    running, url = process
+    end = time.monotonic() + SOAK_SECONDS
+    drawn = [0] * 64
+
+    def follow(client: httpx.Client, number: int) -> None:
+        for turn in range(1_000_000):
+            body = {"model": ("letters", "bytes", "lines")[turn % 3], "prompt": "ab", "max_tokens": 400, "seed": turn}
+            with client.stream(
+                "POST", "/v1/completions", json=body | {"stream": True, "temperature": 0.5 + turn % 2}
+            ) as answer:
+                assert answer.status_code == 200
+                last = ""
+                for line in answer.iter_lines():
+                    last = line or last
+                    drawn[number] += len(line)
+                    if turn % 8 == 7:
+                        break
+            assert turn % 8 == 7 or last == "data: [DONE]"
+            if time.monotonic() > end:
+                return
+
+    def resident() -> int:
+        return int(Path(f"/proc/{running.pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def num_files() -> int:
+        return len(os.listdir(f"/proc/{running.pid}/fd"))
+
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    with httpx.Client(base_url=url, timeout=120, trust_env=False, limits=limits) as client, ThreadPoolExecutor(64) as pool:
+        client.get("/health")
+        files_before = num_files()
+        workers = [pool.submit(follow, client, number) for number in range(64)]
+        memory, files = [], []
+        while not all(worker.done() for worker in workers):
+            memory.append(resident())
+            files.append(num_files())
+            time.sleep(SOAK_SECONDS / 200)
+        for worker in workers:
+            worker.result()
+    third = len(memory) // 3
+    growth = np.median(memory[2 * third :]) - np.median(memory[third : 2 * third])
+    assert growth < max(MEASURING_NOISE, (1 << 20) * SOAK_SECONDS / 3 / 3600), (
+        f"{growth} bytes in {SOAK_SECONDS / 3:.0f} seconds"
+    )
+    assert max(files[third:]) <= files_before + 64 + 16, "a stream that its client left is closed after a moment"
+    assert max(drawn) < 1.5 * min(drawn)
+    deadline = time.monotonic() + 10
+    while num_files() > files_before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert num_files() <= files_before
 
 
 def test_mistakes_on_the_command_line_are_one_sentence(cli: Cli, tmp_path: Path) -> None:
