@@ -113,6 +113,9 @@ def test_the_openai_client_reads_every_answer(server: RunningServer) -> None:
     several = client.completions.create(model="letters", prompt=["ab", "cd e", ""], n=2, max_tokens=1)
     assert several.usage is not None
     assert several.usage.to_dict() == {"prompt_tokens": 6, "completion_tokens": 6, "total_tokens": 12}
+    strange = client.completions.create(model="letters", prompt=["\u20aca", "\u20ac\u4e00"], max_tokens=1).to_dict()
+    assert strange["unknown"] == "\u20ac\u4e00"
+    assert "unknown" not in several.to_dict()
     stream = client.completions.create(
         model="letters", prompt="ab", max_tokens=30, seed=5, stream=True, stream_options={"include_usage": True}
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.cli import Cli
 from support.live_server import LiveServer, open_live
-from support.served_page import open_served
+from support.served_page import open_served, stream_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -194,12 +194,16 @@ def test_it_fits_the_window(browser: Browser, page_server: LiveServer, width: in
         assert (page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 16, 19)") is not dark
 
 
-def test_a_model_that_is_gone_and_a_connection_that_breaks_are_reported(browser: Browser) -> None:
+def test_unknown_characters_a_model_that_is_gone_and_a_broken_connection_are_reported(browser: Browser) -> None:
     model = {"kind": "text", "tokens": "characters", "layers": 1, "hidden": 4, "cell": "lstm", "parameters": 9}
     models = [{"id": name, **model} for name in ("new", "old")]
-    answers = {"GET /v1/models": lambda request: {"data": models}, "POST /v1/completions": 404}
+    replies: list[Any] = [stream_of({"choices": [], "unknown": "\u20ac"}, "[DONE]"), 404]
+    answers = {"GET /v1/models": lambda request: {"data": models}, "POST /v1/completions": lambda request: replies.pop(0)}
     with open_served(browser, answers, "#write?model=old") as page:
         assert page.input_value("#write-model") == "old"
+        page.click("#write-button")
+        page.wait_for_selector("#write-note:text-is('Not known to the model, and read as others: \u20ac')")
+        page.wait_for_selector(IDLE)
         models.pop()
         page.click("#write-button")
         page.wait_for_selector("text=refused with 404")

@@ -58,6 +58,8 @@ class Completion:
     created: int
     num_prompt_tokens: int = 0
     """Tokens of all prompts; that of several samples counts once."""
+    unknown: str = ""
+    """Characters of the prompts that the model does not know, and reads as others."""
 
     @property
     def lanes(self) -> list[Lane]:
@@ -68,7 +70,7 @@ class Completion:
         """Return the JSON of a response, or of a frame of it, without usage."""
         return {
             "id": self.id, "object": "text_completion", "created": self.created, "model": self.model.entry.id,
-            "choices": choices,
+            "choices": choices, **({"unknown": self.unknown} if self.unknown else {}),
         }  # fmt: skip
 
     def usage(self) -> dict[str, int]:
@@ -163,8 +165,9 @@ async def _prepare_prompt(completion: Completion, prompt: str, seed: int, servic
     if body.state is None:
         is_short = len(prompt) <= SHORT_PROMPT_CHARS  # another thread takes longer to start
         encode = functools.partial(encode_prompt, model.tokenizer, prompt)
-        ids, _ = encode() if is_short else await asyncio.to_thread(encode)
+        ids, replaced = encode() if is_short else await asyncio.to_thread(encode)
         state, all_ids = zero_state(model.network), np.array(ids, np.int64)
+        completion.unknown += "".join(character for character in replaced if character not in completion.unknown)
         completion.num_prompt_tokens += len(ids) - int(not prompt or model.tokenizer.eos_id is not None)
     else:
         state, all_ids = services.states.resume(body.state, model, prompt)

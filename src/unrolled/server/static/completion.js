@@ -34,14 +34,16 @@ function tokensOf({ text, logprobs }) {
  * @param {Record<string, unknown>} body
  * @param {AbortSignal} signal
  * @param {(pieces: Piece[]) => void} onPieces
+ * @param {(unknown: string) => void} onUnknown receives the characters of the prompt that the model does not know
  */
-export async function complete(body, signal, onPieces) {
+export async function complete(body, signal, onPieces, onUnknown) {
   const options = { method: "POST", body: { ...body, stream: true, guesses: NUM_GUESSES }, signal };
   for await (const arrived of events("/v1/completions", options)) {
     for (const { data } of arrived) {
       if (data === "[DONE]") return;
       const frame = JSON.parse(data);
       if (frame.error) throw new Error(frame.error.message);
+      if (frame.unknown) onUnknown(frame.unknown);
       onPieces(frame.choices.map((/** @type {any} */ choice) => (
         { index: choice.index, tokens: tokensOf(choice), finish: choice.finish_reason ?? null })));
     }

@@ -5,8 +5,8 @@ import { post } from "./api.js";
 import { joinerFor } from "./byte_tokens.js";
 import { numberIn } from "./fields.js";
 import { showToken } from "./guess_panel.js";
-import { describeModel, offerModels } from "./models.js";
-import { fixed, plainText } from "./report/format.js";
+import { describeModel, offerModels, unknownNote } from "./models.js";
+import { fixed } from "./report/format.js";
 import { byId, element } from "./shared/dom.js";
 import { MAX_BITS, createTokenText } from "./token_text.js";
 
@@ -77,7 +77,7 @@ export function setUpInside(app) {
       post("/api/score", { ...read, guesses: 5 }), post("/api/trace", { ...read, layer, units: named.length ? named : null })]);
     if (own !== last) return;
     const shown = named.length ? trace.units.map((/** @type {number} */ _, /** @type {number} */ index) => index) : liveliest(trace.values);
-    note.textContent = `${fixed(score.bits_per_character)} bits per character.${unknownNote(score.unknown)}`;
+    note.textContent = `${fixed(score.bits_per_character)} bits per character. ${unknownNote(score.unknown)}`;
     const activations = shown.map((/** @type {number} */ column) => ({
       unit: trace.units[column], values: trace.values.map((/** @type {number[]} */ row) => row[column]),
     }));
@@ -123,9 +123,4 @@ export function setUpInside(app) {
     });
   });
   return {};
-}
-
-/** @param {string} unknown characters that the model does not know */
-function unknownNote(unknown) {
-  return unknown ? ` Not known to the model, and read as others: ${plainText(unknown, { max: 20 })}` : "";
 }

@@ -72,3 +72,6 @@ export function describeModel(model) {
   const network = [`${model.layers} x ${model.hidden} ${model.cell}`, ...(model.tokens ? [model.tokens] : [])];
   return `${network.join(", ")}, ${parameters} parameters`;
 }
+
+/** @param {string} unknown characters that the model does not know */
+export const unknownNote = (unknown) => (unknown ? `Not known to the model, and read as others: ${plainText(unknown, { max: 20 })}` : "");

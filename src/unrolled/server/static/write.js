@@ -5,7 +5,7 @@ import { ApiError, isAbort } from "./api.js";
 import { complete, createStates } from "./completion.js";
 import { numberIn, optionalNumberIn, textsIn } from "./fields.js";
 import { showToken } from "./guess_panel.js";
-import { describeModel, offerModels } from "./models.js";
+import { describeModel, offerModels, unknownNote } from "./models.js";
 import { createSampleCard } from "./sample_card.js";
 import { byId } from "./shared/dom.js";
 import { promptTokens } from "./token_text.js";
@@ -132,7 +132,7 @@ export function setUpWrite(app) {
           written[index]?.receive(tokens);
           if (finish) written[index]?.end(REASONS[finish] ?? finish);
         }
-      });
+      }, (unknown) => { byId("write-note").textContent = unknownNote(unknown); });
     } catch (error) {
       if (!isAbort(error)) {
         states.clear();
@@ -149,6 +149,7 @@ export function setUpWrite(app) {
     if (!model.value) return;
     stopAll();
     remember();
+    byId("write-note").textContent = "";
     const prompt = byId("prompt", HTMLTextAreaElement).value;
     const [seed, count] = [numberIn("seed"), numberIn("samples")];
     showSamples(Array.from({ length: count }, (_, index) => ({ tokens: promptTokens(prompt), seed: seed + index, note: "" })));
