@@ -17,7 +17,7 @@ from unrolled.nn.kernels.extension import num_threads
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.blas import blas_threads
 from unrolled.runtime.language_model import Floats, Ids, LanguageModel, Mask, softmax
-from unrolled.runtime.numpy_model import CELL_STEPS, LayerState, NumpyModel, lstm_step
+from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel, lstm_step
 from unrolled.runtime.text_network import TextLayer, TextNetwork
 
 BLOCK_TOKENS = 1 << 13
@@ -106,8 +106,8 @@ def _read(layer: TextLayer, xs: Floats) -> Floats:
     from_x = xs @ layer.weight_ih.T + layer.bias
     hidden = layer.weight_hh.shape[1]
     zero = np.zeros((xs.shape[1], hidden), np.float32)
-    state, outputs = LayerState(zero, zero), np.empty((*xs.shape[:2], hidden), np.float32)
+    h, c, outputs = zero, zero, np.empty((*xs.shape[:2], hidden), np.float32)
     for t, step_from_x in enumerate(from_x):
-        state = lstm_step(layer, step_from_x, state)
-        outputs[t] = state.h
+        h, c = lstm_step(layer, step_from_x, h, (h, c))
+        outputs[t] = h
     return outputs
