@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from support.cli import Cli
-from support.text_networks import CELLS, LAYERS, job_of, saved_model
+from support.text_networks import CELLS, LAYERS, NEWER_CELLS, job_of, saved_model
 from unrolled.errors import UsageError
 from unrolled.exchange import c_export, c_source, card_export, export_job, html_export, numpy_export, onnx_graph
 from unrolled.exchange.export_job import ExportError, ExportJob, compare_with_reference, rounding_cost
@@ -30,8 +30,9 @@ from unrolled.views.html_page import STATIC
 from unrolled.views.js_linker import link
 
 WEIGHTS = ("int8", "int4", "float32")
-COMBINATIONS = [(cell, layers, WEIGHTS[i % 3]) for i, (cell, layers) in enumerate((c, k) for c in CELLS for k in LAYERS)]
-DIAGONAL = [(cell, list(LAYERS)[index % 4]) for index, cell in enumerate((*CELLS, *CELLS[2:]))]
+PAIRS = [*((c, k) for c in CELLS for k in LAYERS), *NEWER_CELLS]
+COMBINATIONS = [(cell, layers, WEIGHTS[i % 3]) for i, (cell, layers) in enumerate(PAIRS)]
+DIAGONAL = [*((cell, list(LAYERS)[index % 4]) for index, cell in enumerate((*CELLS, *CELLS[2:]))), *NEWER_CELLS]
 """Every cell and every kind of layer at least once, where a combination takes a process or more."""
 
 
@@ -180,7 +181,7 @@ def test_onnx_computes_the_model(tmp_path: Path, onnxruntime: Any, cell: str, la
     assert outputs[0].shape[:2] == ["T", "B"]
 
 
-@pytest.mark.parametrize(("cell", "layers"), DIAGONAL[:4])
+@pytest.mark.parametrize(("cell", "layers"), [*DIAGONAL[:4], *NEWER_CELLS])
 def test_the_numpy_file_computes_the_model(tmp_path: Path, cell: str, layers: str) -> None:
     job = saved_job(tmp_path, "m.py", cell, layers, to="numpy")
     result = export_model(job, "numpy")
@@ -400,7 +401,7 @@ def test_what_rounding_costs_is_measured_on_a_text(tmp_path: Path) -> None:
 
 
 def test_the_size_of_ram_is_the_size_of_the_struct(tmp_path: Path, compiler: str) -> None:
-    for cell, layers in (("lstm", "plain"), ("gru", "residual")):
+    for cell, layers in (("lstm", "plain"), ("gru", "residual"), ("slstm", "plain"), ("mogrifier-gru", "one-hot")):
         job = saved_job(tmp_path, "m.c", cell, layers)
         source, _, ram = c_source.c_source(PortableNetwork(job.model.network), job.model.tokenizer, "t", "m.c")
         size_check = f"\ntypedef char size_check[sizeof(m_model) == {ram} ? 1 : -1];\n"

@@ -15,7 +15,8 @@ from unrolled.exchange.vectors import FNV_OFFSET, FNV_PRIME
 from unrolled.generation.portable_sampling import portable_blocks
 from unrolled.options import SampleOptions
 from unrolled.runtime.native_portable import CELL_KINDS
-from unrolled.runtime.portable import Int8Matrix, PortableNetwork
+from unrolled.runtime.portable import PortableNetwork
+from unrolled.runtime.portable_arithmetic import Int8Matrix
 from unrolled.runtime.text_network import read_text_model
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,8 @@ from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.runtime import native_portable
 from unrolled.runtime.native_portable import NativePortableNetwork, open_portable
-from unrolled.runtime.portable import Floats, Int8Matrix, PortableNetwork, PortableState
+from unrolled.runtime.portable import PortableNetwork, PortableState
+from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix
 from unrolled.runtime.portable_draw import draw_token, token_odds
 from unrolled.runtime.text_network import GATE_NAMES, TextLayer, TextNetwork, read_text_model
 

@@ -21,7 +21,7 @@ from unrolled.exchange.export_job import (
     reference_run,
     run_program,
 )
-from unrolled.runtime.portable import Floats
+from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import GATE_NAMES
 
 CHECK_TOKENS, CHECK_LOGITS = 20, 8

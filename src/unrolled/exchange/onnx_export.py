@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unrolled.errors import UsageError
 from unrolled.exchange.export_job import TOLERANCE, ExportJob, ExportResult, Runner, States, compare_with_reference
 from unrolled.exchange.onnx_graph import build_graph
-from unrolled.runtime.portable import Floats
+from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import GATE_NAMES
 from unrolled.text.tokenizer import Tokenizer
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.runtime.portable import Floats
+from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import NORM_EPSILON, TextLayer, TextNetwork
 
 OPSET, IR_VERSION = 17, 8

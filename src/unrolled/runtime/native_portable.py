@@ -17,7 +17,8 @@ from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.runtime.language_model import Ids, Mask
 from unrolled.runtime.native_decoder import MIN_MULTITHREADED_BYTES, STREAMS_PER_WEIGHT_READ
-from unrolled.runtime.portable import Floats, Int8Matrix, Matrix, PortableLayer, PortableNetwork, PortableState
+from unrolled.runtime.portable import PortableLayer, PortableNetwork, PortableState
+from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix, Matrix
 from unrolled.runtime.text_network import TextNetwork
 
 CELL_KINDS = {"rnn": 0, "gru": 1, "gru-reset-before": 2, "lstm": 3}
@@ -29,7 +30,7 @@ MASK_64 = 2**64 - 1
 
 
 def open_portable(network: TextNetwork, clamps: Sequence[Clamp] = ()) -> PortableNetwork:
-    """Return a network in portable arithmetic with int8 weights, by the native module where there is one.
+    """Return a network in portable arithmetic with int8 weights, by the native module where there is one that has its cell.
 
     The last network without clamps is kept, because quantizing its weights takes longer than drawing a line of text.
 
@@ -39,7 +40,7 @@ def open_portable(network: TextNetwork, clamps: Sequence[Clamp] = ()) -> Portabl
     """
     cached = _CACHE.get(network) if not clamps else None
     if cached is None:
-        is_native = native_module() is not None and _fits(network)
+        is_native = native_module() is not None and network.cell in CELL_KINDS and _fits(network)
         cached = (NativePortableNetwork if is_native else PortableNetwork)(network, clamps=clamps)
         if not clamps:
             _CACHE.clear()

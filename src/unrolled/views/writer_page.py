@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.generation.prompt_replacements import prompt_replacements
-from unrolled.runtime.portable import Floats, Int8Matrix, Matrix, PortableLayer, PortableNetwork
+from unrolled.runtime.portable import PortableLayer, PortableNetwork
+from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix, Matrix
 from unrolled.text.tokenizer import Tokenizer
 from unrolled.views.html_page import SECURITY_POLICY, pack_array, render_page
 from unrolled.views.wasm_products import products_module

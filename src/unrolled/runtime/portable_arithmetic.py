@@ -1,32 +1,21 @@
-"""The portable step: a recurrent language model in arithmetic that every processor and every language does alike.
-
-This module is the definition; the C99 file and the HTML page of `unrolled export` do the same operations in the same order and
-so have the same bits in logits, state and text. `docs/portable.md` is its description in words.
+"""The arithmetic of the portable step: float32 operations that every processor and every language does alike.
 
 Everything is IEEE float32 with one rounding per operation: no fused multiply-add, no wider intermediate, no exp or tanh of a
 library. Sums have a fixed order (`ordered_sum`). Products with integer weights are exact integers, so their order does not
-matter, and numpy may compute them as float64 matrix products. Random numbers and the draw are integers.
+matter, and numpy may compute them as float64 matrix products.
 
-Letters: B batch, V vocabulary size, E input size, H hidden size, G gates, N columns of a matrix.
+Letters: B batch, R rows and N columns of a matrix. `docs/portable.md` says the same in words.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.errors import ModelError
-from unrolled.nn.unit_clamp import Clamp, check_clamps
-from unrolled.runtime.language_model import Ids, LanguageModel, Mask
-from unrolled.runtime.text_network import GATE_NAMES, TextLayer, TextNetwork
-
 Floats: TypeAlias = NDArray[np.float32]
-Weights = Literal["float32", "int8", "int4"]
 
 LANES = 16
 """Partial sums of an ordered sum."""
@@ -56,8 +45,14 @@ TANH_P = np.array([1, 0.13379648327827454, 0.003493951866403222, 2.0582119759637
 TANH_Q = np.array([1, 0.467129647731781, 0.025870759040117264, 0.0003282957768533379, 7.761245797155425e-07], np.float32)
 """tanh(x) = x * P(x^2) / Q(x^2) for |x| <= 9.02, the lowest power first; relative error 2e-8 before rounding."""
 
+LOG1P = np.array([2, 0.666664183, 0.400215298, 0.280017734, 0.280121565], np.float32)
+"""ln(1 + u) = s * P(s^2) with s = u / (2 + u) for u of 0 to 1, the lowest power first; relative error 4e-9 before rounding."""
+
+EXPM1_LIMIT = np.float32(-0.34)
+"""Above it, exp(x) - 1 is a polynomial, whose digits do not cancel."""
+
 LAYER_NORM_EPSILON = np.float32(1e-5)
-HALF, ONE = np.float32(0.5), np.float32(1)
+HALF, ONE, TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
 
 def _horner(coefficients: Floats, x: Floats) -> Floats:
@@ -99,6 +94,24 @@ def portable_tanh(x: Floats) -> Floats:
 def portable_sigmoid(x: Floats) -> Floats:
     """Return 1 / (1 + exp(-x)), computed as 0.5 * tanh(0.5 x) + 0.5."""
     return HALF * portable_tanh(HALF * x) + HALF
+
+
+def portable_log_sigmoid(x: Floats) -> Floats:
+    """Return ln(1 / (1 + exp(-x))), computed as min(x, 0) - ln(1 + exp(-|x|)).
+
+    Example:
+        >>> round(float(portable_log_sigmoid(np.array([0.0], np.float32))[0]), 6)
+        -0.693147
+    """
+    u = portable_exp(-np.abs(x))
+    s = u / (u + TWO)
+    result: Floats = np.minimum(x, np.float32(0)) - s * _horner(LOG1P, s * s)
+    return result
+
+
+def portable_expm1(x: Floats) -> Floats:
+    """Return exp(x) - 1 for x of at most 0: above -0.34, x times the polynomial of exp without its first coefficient."""
+    return np.where(x > EXPM1_LIMIT, x * _horner(EXP[1:], x), portable_exp(x) - ONE)
 
 
 def ordered_sum(values: Floats) -> Floats:
@@ -215,145 +228,3 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats) -> Floats:
     factor = ONE / np.sqrt(variance + LAYER_NORM_EPSILON)
     normed: Floats = (centered * factor[:, None]) * weight + bias
     return normed
-
-
-@dataclass(frozen=True)
-class PortableLayer:
-    """A layer with its matrices in the number format of the portable step."""
-
-    cell: str
-    input: Matrix
-    recurrent: Matrix
-    recurrent_n: Matrix | None
-    """The rows of the candidate n, where the reset gate is applied before the product; `recurrent` has those of r and z."""
-
-    bias: Floats
-    bias_hh: Floats | None
-    norm: tuple[Floats, Floats] | None
-
-
-PortableState: TypeAlias = list[tuple[Floats, ...]]
-"""For each layer `(h,)` or, of an LSTM, `(h, c)`, each `(B, H)` float32."""
-
-
-class PortableNetwork(LanguageModel):
-    """A text network as the portable step computes it.
-
-    Args:
-        network: The network, float32.
-        weights: The number format of the matrices. `int4` is for the matrices of the cells alone: embedding, one-hot input and
-            output layer are int8 then. Norms and biases are float32.
-        clamps: Units whose output is set to a constant.
-
-    Raises:
-        ModelError: A weight is not finite, or a cell has no portable step.
-        UsageError: A clamp names no unit of the network.
-    """
-
-    def __init__(self, network: TextNetwork, weights: Weights = "int8", clamps: Sequence[Clamp] = ()) -> None:
-        _check(network)
-        check_clamps(clamps, network.hidden_size, len(network.layers))
-        self.network, self.weights, self.clamps, self.vocab_size = network, weights, clamps, network.vocab_size
-        table_format: type[TableMatrix] = FloatMatrix if weights == "float32" else Int8Matrix
-        cell_formats: dict[str, type[Matrix]] = {"float32": FloatMatrix, "int8": Int8Matrix, "int4": Int4Matrix}
-        cell_format = cell_formats[weights]
-        self.is_one_hot = network.embedding is None and not network.residual
-        self.embedding = None if self.is_one_hot else table_format(_float32(network.embedding_matrix()))
-        self.layers = [
-            _portable_layer(network.cell, layer, cell_format, table_format if index == 0 and self.is_one_hot else cell_format)
-            for index, layer in enumerate(network.layers)
-        ]
-        self.head, self.head_bias = table_format(_float32(network.head_weight)), _float32(network.head_bias)
-
-    def initial_state(self, rows: int) -> PortableState:
-        """Return the zero state of `rows` rows."""
-        zero = np.zeros((rows, self.network.hidden_size), np.float32)
-        return [(zero, zero) if layer.cell == "lstm" else (zero,) for layer in self.layers]
-
-    def repeat_row(self, state: PortableState, rows: int) -> PortableState:
-        """Return a state of one row as one of `rows` equal rows."""
-        return [tuple(np.repeat(part, rows, axis=0) for part in layer) for layer in state]
-
-    def step(self, ids: Ids, state: PortableState) -> tuple[Floats, PortableState]:
-        """Read ids `(B,)`; return the logits `(B, V)` of the next token and the next state."""
-        x = np.zeros((len(ids), 0), np.float32) if self.embedding is None else self.embedding.row_vectors(ids)
-        next_state = []
-        for index, (layer, layer_state) in enumerate(zip(self.layers, state, strict=True)):
-            if self.is_one_hot and index == 0:
-                products = _one_hot_product(layer.input, ids)
-            else:
-                products = layer.input.product(x if layer.norm is None else layer_norm(x, *layer.norm))
-            next_state.append(_cell_step(layer, products + layer.bias, layer_state))
-            y = next_state[-1][0]
-            for clamp in self.clamps:
-                if clamp.layer == index:
-                    y[:, clamp.unit] = clamp.value
-            x = y if layer.norm is None else x + y
-        return self.head.product(x) + self.head_bias, next_state
-
-    def unroll(self, ids: Ids, state: PortableState, resets: Mask | None = None) -> tuple[Floats, PortableState]:
-        """Read ids `(T, B)`; return the logits `(T, B, V)` and the final state, zero before a step where `resets` is true."""
-        logits = np.empty((*ids.shape, self.vocab_size), np.float32)
-        for t, step_ids in enumerate(ids):
-            if resets is not None and resets[t].any():
-                state = [tuple(np.where(resets[t][:, None], np.float32(0), part) for part in layer) for layer in state]
-            logits[t], state = self.step(step_ids, state)
-        return logits, state
-
-
-def _check(network: TextNetwork) -> None:
-    if network.cell not in GATE_NAMES:
-        raise ModelError(f"The portable step has no cell {network.cell}: its cells are {', '.join(GATE_NAMES)}.")
-    for name, array in network.arrays().items():
-        if not np.isfinite(array).all():
-            raise ModelError(f"{name} has a weight that is not finite, and finite weights are needed: take another checkpoint.")
-
-
-def _float32(array: Any) -> Floats:
-    return np.ascontiguousarray(array, np.float32)
-
-
-def _portable_layer(cell: str, layer: TextLayer, cell_format: type[Matrix], input_format: type[Matrix]) -> PortableLayer:
-    rows, size = layer.weight_hh.shape
-    split = 2 * size if cell == "gru-reset-before" else rows
-    return PortableLayer(
-        cell,
-        input_format(_float32(layer.weight_ih)),
-        cell_format(_float32(layer.weight_hh[:split])),
-        cell_format(_float32(layer.weight_hh[split:])) if split < rows else None,
-        _float32(layer.bias),
-        None if layer.bias_hh is None else _float32(layer.bias_hh),
-        None
-        if layer.norm_weight is None or layer.norm_bias is None
-        else (_float32(layer.norm_weight), _float32(layer.norm_bias)),
-    )
-
-
-def _one_hot_product(matrix: Matrix, ids: NDArray[Any]) -> Floats:
-    """Return the columns `(B, GH)` of a matrix: its product with one-hot vectors."""
-    columns: Floats = matrix.weight.T[ids].astype(np.float32)
-    return columns if isinstance(matrix, FloatMatrix) else columns * matrix.scale
-
-
-def _cell_step(layer: PortableLayer, x: Floats, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
-    """Return the next state of a cell, given the products of its input with the biases added, `(B, GH)`."""
-    h, size = state[0], state[0].shape[1]
-    recurrent = layer.recurrent.product(h)
-    if layer.bias_hh is not None:
-        recurrent = recurrent + layer.bias_hh[: recurrent.shape[1]]
-    if layer.cell == "rnn":
-        return (portable_tanh(x + recurrent),)
-    if layer.cell == "lstm":
-        i, f, g, o = np.split(x + recurrent, 4, axis=1)
-        c = portable_sigmoid(f) * state[1] + portable_sigmoid(i) * portable_tanh(g)
-        return portable_sigmoid(o) * portable_tanh(c), c
-    r = portable_sigmoid(x[:, :size] + recurrent[:, :size])
-    z = portable_sigmoid(x[:, size : 2 * size] + recurrent[:, size : 2 * size])
-    if layer.recurrent_n is None:
-        n = portable_tanh(x[:, 2 * size :] + r * recurrent[:, 2 * size :])
-    else:
-        recurrent_n = layer.recurrent_n.product(r * h)
-        if layer.bias_hh is not None:
-            recurrent_n = recurrent_n + layer.bias_hh[2 * size :]
-        n = portable_tanh(x[:, 2 * size :] + recurrent_n)
-    return ((ONE - z) * n + z * h,)
