@@ -19,9 +19,8 @@ from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 CHARACTERS = "\n abcdefghijklmnopqr\u00e9\u65e5\U0001f600"
 CELLS = ("rnn", "gru", "gru-reset-before", "lstm")
 NEWER_CELLS = (
-    ("mingru", "residual"), ("mingru", "one-hot"), ("minlstm", "plain"), ("rg-lru", "residual one-hot"), ("rg-lru", "plain"),
-    ("slstm", "residual"), ("slstm", "one-hot"), ("mogrifier-lstm", "residual"), ("mogrifier-lstm", "one-hot"),
-    ("mogrifier-gru", "plain"),
+    ("mingru", "residual"), ("minlstm", "one-hot"), ("rg-lru", "residual one-hot"), ("slstm", "plain"),
+    ("mogrifier-lstm", "residual"), ("mogrifier-lstm", "one-hot"), ("mogrifier-gru", "plain"),
 )  # fmt: skip
 """Other cells, with kinds of layers that let every part of them count."""
 

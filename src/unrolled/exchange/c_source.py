@@ -179,7 +179,7 @@ def _definitions(portable: PortableNetwork, tokenizer: Tokenizer) -> dict[str, i
 def ram_bytes(macros: dict[str, int]) -> int:
     """Return the size of the C struct of one text, from the macros of its file."""
     state = macros["LAYERS"] * macros["HIDDEN"] * (4 if macros["SLSTM"] else 2 if macros["LSTM"] else 1)
-    floats = state + macros["VOCAB"] + 2 * macros["WIDTH"] + 2 * macros["GATES"] * macros["HIDDEN"]
+    floats = state + macros["VOCAB"] + 2 * macros["WIDTH"] + (1 if macros["LINEAR"] else 2) * macros["GATES"] * macros["HIDDEN"]
     floats += (macros["WIDTH"] + macros["HIDDEN"]) * bool(macros["MOGRIFIER"])
     return 4 * floats + (2 * (macros["WIDTH"] + 31) + 3) // 4 * 4
 

@@ -60,6 +60,7 @@ def network_data(portable: PortableNetwork) -> dict[str, Any]:
         raise ValueError(f"the page has int8 weights; got {portable.weights}")
     return {
         "cell": portable.network.cell,
+        "stateNames": list(portable.network.state_names),
         "hiddenSize": portable.network.hidden_size,
         "vocabSize": portable.network.vocab_size,
         "embedding": _matrix(portable.embedding),
@@ -80,6 +81,8 @@ def _layer(layer: PortableLayer, is_one_hot: bool) -> dict[str, Any]:
         "biasHh": _pack(layer.bias_hh),
         "normWeight": _pack(norm_weight),
         "normBias": _pack(norm_bias),
+        "rounds": [_matrix(matrix) for matrix in layer.mogrifier],
+        "decay": _pack(layer.decay),
     }
 
 

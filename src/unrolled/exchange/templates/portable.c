@@ -44,7 +44,10 @@ typedef struct {
 #endif
     float logits[RNN_VOCAB];
     /* Work space of a step; nothing in it is kept. */
-    float x[RNN_WIDTH], normed[RNN_WIDTH], gates[RNN_GATES * RNN_HIDDEN], recurrent[RNN_GATES * RNN_HIDDEN];
+    float x[RNN_WIDTH], normed[RNN_WIDTH], gates[RNN_GATES * RNN_HIDDEN];
+#if !RNN_LINEAR
+    float recurrent[RNN_GATES * RNN_HIDDEN];
+#endif
 #if RNN_MOGRIFIER
     float factors[RNN_WIDTH], modulated[RNN_HIDDEN];
 #endif
