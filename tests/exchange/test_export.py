@@ -401,7 +401,13 @@ def test_what_rounding_costs_is_measured_on_a_text(tmp_path: Path) -> None:
 
 
 def test_the_size_of_ram_is_the_size_of_the_struct(tmp_path: Path, compiler: str) -> None:
-    for cell, layers in (("lstm", "plain"), ("gru", "residual"), ("slstm", "plain"), ("mogrifier-gru", "one-hot"), ("mingru", "residual")):
+    for cell, layers in (
+        ("lstm", "plain"),
+        ("gru", "residual"),
+        ("slstm", "plain"),
+        ("mogrifier-gru", "one-hot"),
+        ("mingru", "residual"),
+    ):
         job = saved_job(tmp_path, "m.c", cell, layers)
         source, _, ram = c_source.c_source(PortableNetwork(job.model.network), job.model.tokenizer, "t", "m.c")
         size_check = f"\ntypedef char size_check[sizeof(m_model) == {ram} ? 1 : -1];\n"

@@ -2,7 +2,7 @@
 
 The sequence graph reads `tokens` `(T, B)` and gives `logits` `(T, B, V)`; the step graph reads `token` `(B,)` and gives
 `logits` `(B, V)`. Both take the states `h_0`, `c_0`, `h_1`, ... `(B, H)` and give the next ones, `next_h_0`, ...; `c` only of
-an LSTM. T and B are free in inputs and outputs.
+an LSTM or sLSTM, which has `n` and `m`, too. T and B are free in inputs and outputs.
 
 ONNX stacks the gates of an LSTM as i o f c (ours: i f g o) and of a GRU as z r h (ours: r z n). `linear_before_reset` is 1 for
 "gru" and 0 for "gru-reset-before". Our GRU has the same `h' = (1 - z) n + z h`.
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.exchange.onnx_cells import add_scan, add_step
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import NORM_EPSILON, TextLayer, TextNetwork
 
@@ -148,14 +149,40 @@ def _layer(graph: TextGraphBuilder, index: int, x: str, zero: str, one: str, sta
     if layer.norm_weight is not None and layer.norm_bias is not None:
         norm = [graph.weight(f"{prefix}.norm.weight", layer.norm_weight), graph.weight(f"{prefix}.norm.bias", layer.norm_bias)]
         cell_input = graph.node("LayerNormalization", [x, *norm], [f"{prefix}.norm"], axis=-1, epsilon=NORM_EPSILON)
-    inputs = [cell_input, *graph.recurrent_weights(prefix, cell, layer), ""]
-    states = [f"{name}_{index}" for name in ("hc" if cell == "lstm" else "h")]
+    states = [f"{name}_{index}" for name in network.state_names]
     state_names += states
-    for name in states:
-        inputs.append(graph.node("Unsqueeze", [graph.cast(name, f"{name}.cast", to_half=True), zero], [f"{name}.initial"]))
+    initial = [graph.cast(name, f"{name}.cast", to_half=True) for name in states]
+    if cell in NODES:
+        y = _recurrent_node(graph, prefix, layer, cell_input, initial, states, zero, one)
+    else:
+        y = _written_out(graph, prefix, layer, cell_input, initial, states, zero)
+    return graph.node("Add", [x, y], [f"{prefix}.out"]) if network.residual else y
+
+
+def _recurrent_node(
+    graph: TextGraphBuilder, prefix: str, layer: TextLayer, x: str, initial: list[str], states: list[str], zero: str, one: str
+) -> str:
+    """Add the recurrent node of ONNX for a layer, and its next states; return its output `(T, B, H)`."""
+    cell = graph.network.cell
+    inputs = [x, *graph.recurrent_weights(prefix, cell, layer), ""]
+    inputs += [graph.node("Unsqueeze", [part, zero], [f"{name}.initial"]) for name, part in zip(states, initial, strict=True)]
     outputs = [f"{prefix}.Y", *(f"{name}.final" for name in states)]
-    y = graph.recurrent(cell, inputs, outputs, network.hidden_size)
-    y = graph.node("Squeeze", [y, one], [f"{prefix}.y"])  # without the axis of directions
+    y = graph.recurrent(cell, inputs, outputs, graph.network.hidden_size)
     for name in states:
         graph.cast(graph.node("Squeeze", [f"{name}.final", zero], [f"{name}.next"]), f"next_{name}", to_half=False)
-    return graph.node("Add", [x, y], [f"{prefix}.out"]) if network.residual else y
+    return graph.node("Squeeze", [y, one], [f"{prefix}.y"])  # without the axis of directions
+
+
+def _written_out(
+    graph: TextGraphBuilder, prefix: str, layer: TextLayer, x: str, initial: list[str], states: list[str], zero: str
+) -> str:
+    """Add a layer whose cell has no node in ONNX, and its next states; return its output `(T, B, H)`."""
+    if graph.is_step:
+        x = graph.node("Squeeze", [x, zero], [f"{prefix}.x"])
+        final = add_step(graph, prefix, graph.network.cell, layer, x, initial)
+        y = graph.node("Unsqueeze", [final[0], zero], [f"{prefix}.y"])
+    else:
+        y, *final = add_scan(graph, prefix, graph.network.cell, layer, x, initial)
+    for name, part in zip(states, final, strict=True):
+        graph.cast(part, f"next_{name}", to_half=False)
+    return y
