@@ -194,8 +194,6 @@ def export(job: ExportJob) -> ExportResult:
 def numpy_script(job: ExportJob, weights_name: str) -> str:
     """Return the Python file of a model whose weights are in the file `weights_name` next to it."""
     network, tokenizer = job.model.network, job.model.tokenizer
-    if network.cell not in CELL_STEPS:
-        raise UsageError(f"The cell {network.cell} has no numpy form; these have: {', '.join(CELL_STEPS)}.")
     tokens = np.random.default_rng(2).integers(0, network.vocab_size, (CHECK_TOKENS, 1))
     zero = np.zeros((1, network.hidden_size), np.float32)
     parts = len(network.state_names)

@@ -38,7 +38,7 @@ def arrays_reason(model: RecurrentLM) -> str | None:
         return f"its weights are {weight.dtype} on {weight.device}"
     cell_class = CELLS.get(model.options.cell)
     if model.options.cell not in GATE_NAMES or any(type(cell) is not cell_class for cell in model.cells()):
-        return f"there is no native decoder for {type(model.cells()[0]).__name__}"
+        return f"only torch runs {type(model.cells()[0]).__name__}"
     if any(layer.dropout.active for layer in model.stack.layer_list()):
         return "it is in training mode, with dropout"
     return None
