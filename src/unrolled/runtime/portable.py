@@ -149,7 +149,8 @@ class PortableNetwork(LanguageModel):
 
 def _check(network: TextNetwork) -> None:
     if network.cell not in CELL_STEPS:
-        raise ModelError(f"The portable step has no cell {network.cell}: its cells are {', '.join(CELL_STEPS)}; leave out --portable.")
+        cells = ", ".join(CELL_STEPS)
+        raise ModelError(f"The portable step has no cell {network.cell}: its cells are {cells}; leave out --portable.")
     for name, array in network.arrays().items():
         if not np.isfinite(array).all():
             raise ModelError(f"{name} has a weight that is not finite, and finite weights are needed: take another checkpoint.")
