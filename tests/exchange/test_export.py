@@ -17,7 +17,7 @@ import pytest
 from support.cli import Cli
 from support.text_networks import CELLS, LAYERS, NEWER_CELLS, job_of, saved_model
 from unrolled.errors import UsageError
-from unrolled.exchange import c_export, c_source, card_export, export_job, html_export, numpy_export, onnx_graph
+from unrolled.exchange import c_export, c_source, card_export, export_job, html_export, numpy_export, onnx_builder, onnx_graph
 from unrolled.exchange.export_job import ExportError, ExportJob, compare_with_reference, rounding_cost
 from unrolled.exchange.exports import EXPORTS, export_model
 from unrolled.exchange.onnx_export import step_path
@@ -140,7 +140,7 @@ def node_text(node: str, page: str, length: int, seed: int) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", dict.fromkeys([*CELLS, *(cell for cell, _ in NEWER_CELLS)]))
 def test_ten_thousand_characters_are_equal_everywhere(tmp_path: Path, compiler: str, node: str, cli: Cli, cell: str) -> None:
     path = saved_model(tmp_path / "m.safetensors", cell, "plain", has_eos=False)
     ours = cli("sample", path, "--portable", "--length", 10_000, "--seed", 5).out
@@ -207,7 +207,7 @@ def swapped(array: np.ndarray) -> np.ndarray:
 
 
 def swap_onnx_gates(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(onnx_graph.GATES, "lstm", ("i", "f", "o", "g"))
+    patch.setitem(onnx_builder.GATES, "lstm", ("i", "f", "o", "g"))
 
 
 def change_onnx_layer(change: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:

@@ -6,16 +6,14 @@ The equations are those of `runtime.numpy_model`. A Scan has the step as a graph
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from unrolled.exchange.onnx_builder import GraphBuilder
 from unrolled.network_shapes import MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import TextLayer
-
-if TYPE_CHECKING:
-    from unrolled.exchange.onnx_graph import GraphBuilder
 
 
 class StepNodes:

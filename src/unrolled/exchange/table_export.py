@@ -16,8 +16,8 @@ from unrolled.errors import UsageError
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, difference
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.exports import default_out
+from unrolled.exchange.onnx_builder import NODES
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
-from unrolled.exchange.onnx_graph import NODES
 from unrolled.exchange.onnx_table import build_table_graph
 from unrolled.output_paths import check_outputs
 
