@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,7 +253,7 @@ def _minlstm_step(layer: PortableLayer, x: Floats, h: Floats, state: tuple[Float
 
 def _rg_lru_step(layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
     r, i, n = np.split(x, 3, axis=1)
-    log_a = portable_sigmoid(r) * layer.decay
+    log_a = portable_sigmoid(r) * cast(Floats, layer.decay)
     square = -portable_expm1(log_a + log_a)
     written = np.sqrt(np.where(square > MIN_SQUARE, square, MIN_SQUARE)) * (portable_sigmoid(i) * n)
     return (portable_exp(log_a) * h + written,)

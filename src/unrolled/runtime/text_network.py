@@ -255,7 +255,7 @@ def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelO
 
 def _layer(arrays: Mapping[str, Floats], gate_names: tuple[str, ...], prefix: str) -> TextLayer:
     """Return the layer whose arrays have names that begin with `prefix`."""
-    norm = {f"norm_{key}": arrays.get(f"{prefix}norm.{key}") for key in ("weight", "bias")}
+    norm: dict[str, Any] = {f"norm_{key}": arrays.get(f"{prefix}norm.{key}") for key in ("weight", "bias")}
     start = f"{prefix}cell."
     cell = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
     named = {name: cell.pop(name) for name in ("weight_ih", "weight_hh", "bias", "bias_hh") if gate_names and name in cell}
