@@ -18,7 +18,7 @@ from unrolled.options import ModelOptions
 from unrolled.runtime import blas
 from unrolled.runtime.language_model import LanguageModel, Mask, target_losses
 from unrolled.runtime.native_layers import CELL_KINDS, NativeModel, unsupported_reason
-from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel
+from unrolled.runtime.numpy_model import CELL_STEPS, LINEAR_TERMS, NumpyModel, ScanModel
 from unrolled.text.batching import IGNORE_INDEX
 
 VOCAB_SIZE = 11
@@ -77,6 +77,8 @@ def hold_close(found: Any, expected: Any) -> None:
 def test_numpy_is_held_equal_to_torch(cell: str, kind: dict[str, Any], clamps: Any) -> None:
     model = network(cell=cell, **kind)
     hold_equal(model, NumpyModel(as_text_network(model), clamps), clamps)
+    if cell in LINEAR_TERMS:
+        hold_equal(model, ScanModel(as_text_network(model), clamps), clamps)
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -88,25 +88,43 @@ def slstm_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -
     return sigmoid(o) * c / n, c, n, m
 
 
-def mingru_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
-    """`h' = (1 - z) h + z n`, with gates of the input only."""
-    z, n = np.split(from_x, 2, axis=1)
+def mingru_terms(layer: TextLayer, from_x: Floats) -> tuple[Floats, Floats]:
+    """`h' = (1 - z) h + z n`."""
+    z, n = np.split(from_x, 2, axis=-1)
     z = sigmoid(z)
-    return ((1 - z) * h + z * n,)
+    return 1 - z, z * n
 
 
-def minlstm_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
-    """`h' = f / (f + i) h + i / (f + i) n`, with gates of the input only."""
-    i, f, n = np.split(from_x, 3, axis=1)
+def minlstm_terms(layer: TextLayer, from_x: Floats) -> tuple[Floats, Floats]:
+    """`h' = f / (f + i) h + i / (f + i) n`."""
+    i, f, n = np.split(from_x, 3, axis=-1)
     share = sigmoid(log_sigmoid(i) - log_sigmoid(f))
-    return ((1 - share) * h + share * n,)
+    return 1 - share, share * n
 
 
-def rg_lru_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
-    """`h' = a h + sqrt(1 - a^2) (i n)`, `a = sigmoid(decay_logit)^(8 r)`, with gates of the input only."""
-    r, i, n = np.split(from_x, 3, axis=1)
+def rg_lru_terms(layer: TextLayer, from_x: Floats) -> tuple[Floats, Floats]:
+    """`h' = a h + sqrt(1 - a^2) (i n)`, `a = sigmoid(decay_logit)^(8 r)`."""
+    r, i, n = np.split(from_x, 3, axis=-1)
     log_a = 8 * sigmoid(r) * log_sigmoid(layer.others["decay_logit"])
-    return (np.exp(log_a) * h + np.sqrt(np.maximum(-np.expm1(2 * log_a), MIN_SQUARE)) * (sigmoid(i) * n),)
+    return np.exp(log_a), np.sqrt(np.maximum(-np.expm1(2 * log_a), MIN_SQUARE)) * (sigmoid(i) * n)
+
+
+LINEAR_TERMS: dict[str, Callable[[TextLayer, Floats], tuple[Floats, Floats]]] = {
+    "mingru": mingru_terms,
+    "minlstm": minlstm_terms,
+    "rg-lru": rg_lru_terms,
+}
+"""For each cell whose gates depend on the input only, `a` and `b` of `h' = a h + b`, of `W_x x + b` `(..., G H)`."""
+
+
+def linear_step(cell: str) -> CellStep:
+    """Return the step of a cell in `LINEAR_TERMS`."""
+
+    def step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
+        kept, written = LINEAR_TERMS[cell](layer, from_x)
+        return (kept * h + written,)
+
+    return step
 
 
 CELL_STEPS: dict[str, CellStep] = {
@@ -116,10 +134,8 @@ CELL_STEPS: dict[str, CellStep] = {
     "lstm": lstm_step,
     "mogrifier-gru": gru_step,
     "mogrifier-lstm": lstm_step,
-    "mingru": mingru_step,
-    "minlstm": minlstm_step,
-    "rg-lru": rg_lru_step,
     "slstm": slstm_step,
+    **{cell: linear_step(cell) for cell in LINEAR_TERMS},
 }
 """The step of each cell; those of a Mogrifier come after `mogrify`."""
 
@@ -219,6 +235,37 @@ class NumpyModel(LanguageModel):
             if clamp.layer == index:
                 state[0][:, clamp.unit] = clamp.value
         return state
+
+
+class ScanModel(NumpyModel):
+    """A text model of a linear cell, whose `unroll` computes the products of all steps at once: for evaluation.
+
+    Its results are those of the steps but for rounding, which depends on the number of steps in a call. Raises `ValueError` for
+    another cell.
+    """
+
+    def __init__(self, network: TextNetwork, clamps: Sequence[Clamp] = ()) -> None:
+        super().__init__(network, clamps)
+        if network.cell not in LINEAR_TERMS:
+            raise ValueError(f"ScanModel is for the cells {', '.join(LINEAR_TERMS)}; got {network.cell}.")
+
+    def unroll(self, ids: Ids, state: State, resets: Mask | None = None) -> tuple[Floats, State]:
+        if self.clamps or not ids.size:
+            return super().unroll(ids, state, resets)
+        xs = np.empty(0, np.float32) if self._embedding is None else self._embedding[ids]  # (T, B, E)
+        finals = []
+        for index, (layer, (h,)) in enumerate(zip(self.network.layers, state, strict=True)):
+            is_column = index == 0 and self._selects_columns
+            from_x = layer.weight_ih.T[ids] if is_column else layer_input(layer, xs) @ layer.weight_ih.T
+            kept, hs = LINEAR_TERMS[self.network.cell](layer, from_x + layer.bias)
+            if resets is not None:
+                kept = kept * ~resets[..., None]
+            for t in range(len(ids)):
+                hs[t] += kept[t] * h
+                h = hs[t]
+            xs = xs + hs if self.network.residual else hs
+            finals.append((h,))
+        return self.head(xs), tuple(finals)
 
 
 def _map_state(fn: Callable[[Floats], Floats], state: State) -> State:

@@ -17,7 +17,7 @@ from unrolled.nn.kernels.extension import num_threads
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.blas import blas_threads
 from unrolled.runtime.language_model import Floats, Ids, LanguageModel, Mask, softmax
-from unrolled.runtime.numpy_model import CELL_STEPS, NumpyModel, lstm_step
+from unrolled.runtime.numpy_model import CELL_STEPS, LINEAR_TERMS, NumpyModel, ScanModel, lstm_step
 from unrolled.runtime.text_network import TextLayer, TextNetwork
 
 BLOCK_TOKENS = 1 << 13
@@ -27,6 +27,11 @@ BLOCK_TOKENS = 1 << 13
 def has_numpy_model(network: TextNetwork) -> bool:
     """Return whether `numpy_model` can run a network."""
     return network.window is not None or network.cell in CELL_STEPS
+
+
+def numpy_reader(network: TextNetwork, clamps: Sequence[Clamp] = ()) -> NumpyModel | WindowModel:
+    """Return what computes a network in numpy over many steps in a call, to score a text. Raises as `numpy_model` does."""
+    return ScanModel(network, clamps) if network.cell in LINEAR_TERMS else numpy_model(network, clamps)
 
 
 def numpy_model(network: TextNetwork, clamps: Sequence[Clamp] = ()) -> NumpyModel | WindowModel:
