@@ -73,7 +73,8 @@ def test_c_has_the_bits_of_the_definition(tmp_path: Path, compiler: str, cell: s
     job = saved_job(tmp_path, "m.c", cell, layers)
     source, flash, _ = c_source.c_source(PortableNetwork(job.model.network, weights), job.model.tokenizer, "t", "m.c")
     assert flash > 1000
-    reply = c_export.run_c_test(compiler, source, "-std=gnu11", "-O3", "-march=native", "-Wall", "-Wextra", "-Werror")
+    level = "-O3" if cell in CELLS else "-O1"  # a third of the time
+    reply = c_export.run_c_test(compiler, source, "-std=gnu11", level, "-march=native", "-Wall", "-Wextra", "-Werror")
     assert reply == "32 steps with all logits and states, 200 draws"
 
 

@@ -274,7 +274,17 @@ static void cell_step(rnn_model *model, const rnn_layer *layer, int index) {
     CELL_PRODUCT(&layer->recurrent, read, model->quantized, recurrent);
     if (layer->bias_hh)
         for (int i = 0; i < rows; i++) recurrent[i] += layer->bias_hh[i];
-#if RNN_SLSTM
+#if RNN_LSTM
+    float *c = model->c[index];
+    for (int i = 0; i < RNN_HIDDEN; i++) {
+        float in = rnn_sigmoid(gates[i] + recurrent[i]);
+        float forget = rnn_sigmoid(gates[RNN_HIDDEN + i] + recurrent[RNN_HIDDEN + i]);
+        float candidate = rnn_tanh(gates[2 * RNN_HIDDEN + i] + recurrent[2 * RNN_HIDDEN + i]);
+        float out = rnn_sigmoid(gates[3 * RNN_HIDDEN + i] + recurrent[3 * RNN_HIDDEN + i]);
+        c[i] = forget * c[i] + in * candidate;
+        h[i] = out * rnn_tanh(c[i]);
+    }
+#elif RNN_SLSTM
     float *c = model->c[index], *n = model->n[index], *m = model->m[index];
     for (int i = 0; i < RNN_HIDDEN; i++) {
         float in = gates[i] + recurrent[i];
@@ -287,16 +297,6 @@ static void cell_step(rnn_model *model, const rnn_layer *layer, int index) {
         c[i] = kept * c[i] + in * candidate;
         n[i] = kept * n[i] + in;
         h[i] = (out * c[i]) / n[i];
-    }
-#elif RNN_LSTM
-    float *c = model->c[index];
-    for (int i = 0; i < RNN_HIDDEN; i++) {
-        float in = rnn_sigmoid(gates[i] + recurrent[i]);
-        float forget = rnn_sigmoid(gates[RNN_HIDDEN + i] + recurrent[RNN_HIDDEN + i]);
-        float candidate = rnn_tanh(gates[2 * RNN_HIDDEN + i] + recurrent[2 * RNN_HIDDEN + i]);
-        float out = rnn_sigmoid(gates[3 * RNN_HIDDEN + i] + recurrent[3 * RNN_HIDDEN + i]);
-        c[i] = forget * c[i] + in * candidate;
-        h[i] = out * rnn_tanh(c[i]);
     }
 #elif RNN_GRU
     float *r = gates, *z = gates + RNN_HIDDEN, *n = gates + 2 * RNN_HIDDEN, *recurrent_n = recurrent + 2 * RNN_HIDDEN;

@@ -268,6 +268,7 @@ function slstmStep(x, recurrent, h, [c, n, m]) {
  */
 export function createStepper(network) {
   const { cell, hiddenSize: size, layers } = network;
+  const isLstm = cell === "lstm" || cell === "mogrifier-lstm";
   /** Products of the first layer's input, which depend on the token alone. @type {Map<number, Float32Array>} */
   const firstInputs = new Map();
   const maxCached = Math.floor(MAX_CACHED_NUMBERS / layers[0].bias.length);
@@ -335,7 +336,7 @@ export function createStepper(network) {
     const [c] = others;
     if (cell === "slstm") slstmStep(x, recurrent, h, others);
     else if (cell === "rnn") for (let i = 0; i < size; i++) h[i] = tanh(f(x[i] + recurrent[i]));
-    else if (c) {
+    else if (isLstm) {
       for (let i = 0; i < size; i++) {
         const [forget, candidate, out] = [i + size, i + 2 * size, i + 3 * size];
         const kept = f(sigmoid(f(x[forget] + recurrent[forget])) * c[i]);
