@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -117,6 +118,9 @@ def test_clamped_units_and_weights_that_are_not_finite(tmp_path: Path) -> None:
     model = PortableNetwork(arrays, clamps=[Clamp(1, 4, 0.5)])
     _, state = model.step(np.array([1, 2]), model.initial_state(2))
     assert state[1][0][:, 4].tolist() == [0.5, 0.5]
+    wide = dataclasses.replace(network(tmp_path, "mogrifier-gru", "one-hot"), head_bias=np.zeros(9000, np.float32))
+    with pytest.raises(ModelError, match=r"one-hot inputs of 9,000 tokens"):
+        PortableNetwork(wide)
     arrays.head_bias[0] = np.nan
     with pytest.raises(ModelError, match=r"head.bias has a weight that is not finite"):
         PortableNetwork(arrays)

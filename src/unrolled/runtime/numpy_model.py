@@ -183,7 +183,8 @@ class NumpyModel(LanguageModel):
         self._mogrifies = network.cell in MOGRIFIER_CELLS
         is_plain_one_hot = network.embedding is None and not network.residual
         self._selects_columns = is_plain_one_hot and not self._mogrifies  # of the weight, by one-hot vectors
-        self._embedding = None if self._selects_columns else network.embedding_matrix()
+        is_wide = is_plain_one_hot and self._mogrifies  # V may be any size: no identity matrix
+        self._embedding = None if self._selects_columns or is_wide else network.embedding_matrix()
 
     def inference(self) -> contextlib.AbstractContextManager[None]:
         return blas_threads(num_threads())
@@ -215,7 +216,7 @@ class NumpyModel(LanguageModel):
 
     def _stack_step(self, ids: Ids, state: State) -> tuple[Floats, State]:
         """Return the output of the last layer `(B, H)`, and the next state."""
-        x, next_state = np.empty(0, np.float32) if self._embedding is None else self._embedding[ids], []  # (B, E)
+        x, next_state = self._vectors(ids), []  # (B, E)
         for index, (layer, layer_state) in enumerate(zip(self.network.layers, state, strict=True)):
             h = layer_state[0]
             if index == 0 and self._selects_columns:
@@ -229,6 +230,16 @@ class NumpyModel(LanguageModel):
             x = x + cell_state[0] if self.network.residual else cell_state[0]
             next_state.append(cell_state)
         return x, tuple(next_state)
+
+    def _vectors(self, ids: Ids) -> Floats:
+        """Return the inputs of the first layer, `(B, E)`; empty where it selects columns of its weight."""
+        if self._selects_columns:
+            return np.empty(0, np.float32)
+        if self._embedding is not None:
+            return self._embedding[ids]
+        one_hot = np.zeros((len(ids), self.vocab_size), np.float32)
+        one_hot[np.arange(len(ids)), ids] = 1
+        return one_hot
 
     def _clamped(self, index: int, state: LayerState) -> LayerState:
         for clamp in self.clamps:

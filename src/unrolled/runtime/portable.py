@@ -40,6 +40,9 @@ from unrolled.runtime.text_network import TextLayer, TextNetwork
 
 Weights = Literal["float32", "int8", "int4"]
 
+MAX_IDENTITY = 8192
+"""Most tokens of a Mogrifier with one-hot inputs, which are rows of an identity matrix."""
+
 MIN_SQUARE = np.float32(1e-12)
 """Least `1 - a^2` of an RG-LRU."""
 
@@ -151,6 +154,11 @@ def _check(network: TextNetwork) -> None:
     if network.cell not in CELL_STEPS:
         cells = ", ".join(CELL_STEPS)
         raise ModelError(f"The portable step has no cell {network.cell}: its cells are {cells}; leave out --portable.")
+    if network.cell in MOGRIFIER_CELLS and network.embedding is None and network.vocab_size > MAX_IDENTITY:
+        raise ModelError(
+            f"This {network.cell} has one-hot inputs of {network.vocab_size:,} tokens, and the portable step has at most "
+            f"{MAX_IDENTITY:,} of a Mogrifier: train with an embedding, or leave out --portable."
+        )
     for name, array in network.arrays().items():
         if not np.isfinite(array).all():
             raise ModelError(f"{name} has a weight that is not finite, and finite weights are needed: take another checkpoint.")
