@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -28,7 +28,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
     (folder.parent / "book.txt").write_text("the cat sat on the mat. " * 60, "utf-8")
     for name, cell in (("matrix", "mlstm"), ("slstm", "slstm"), ("mogrifier", "mogrifier-gru")):
-        unrolled.train(str(folder.parent / "book.txt"), cell=cell, bptt=8, init_from="none", out=str(folder / name), **TINY)
+        options = TINY | {"cell": cell, "bptt": 8, "init_from": "none"}
+        unrolled.train(str(folder.parent / "book.txt"), out=str(folder / name), **options)
     with running_server(Path(folder)) as running:
         yield running
 
@@ -66,7 +67,7 @@ def test_cells_without_a_step_of_the_runtime_are_refused_by_name(served: Running
 def test_newer_cells_draw_the_text_of_python_and_their_whole_state_is_handed_out(
     served: RunningServer, model: str, parts: int
 ) -> None:
-    runs = served.services.catalog.folder
+    runs = cast(Path, served.services.catalog.folder)
 
     def complete(**body: Any) -> str:
         answer = served.client.post("/v1/completions", json={"model": model, "seed": 5, "max_tokens": 20} | body)
