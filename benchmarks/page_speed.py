@@ -25,7 +25,8 @@ from playwright.sync_api import sync_playwright
 
 from unrolled.exchange.onnx_graph import build_graph
 from unrolled.exchange.vectors import make_vectors
-from unrolled.runtime.portable import Floats, PortableNetwork
+from unrolled.runtime.portable import PortableNetwork
+from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import GATE_NAMES, TextLayer, TextNetwork
 from unrolled.text.tokenizer import CharTokenizer
 from unrolled.views.html_page import STATIC, to_script_json

@@ -16,7 +16,7 @@ from unrolled.nn.kernels.extension import native_module
 from unrolled.options import SampleOptions
 from unrolled.runtime.native_decoder import NativeDecoder
 from unrolled.runtime.native_portable import NativePortableNetwork
-from unrolled.runtime.portable import Floats
+from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import GATE_NAMES, TextLayer, TextNetwork
 
 VOCAB_SIZE, BLOCK, BLOCKS = 65, 64, 10

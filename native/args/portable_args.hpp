@@ -15,9 +15,21 @@
 
 namespace unrolled {
 
-enum PortableKind { kPortableRNN = 0, kPortableGRU = 1, kPortableGRUResetBefore = 2, kPortableLSTM = 3 };
+enum PortableKind {
+  kPortableRNN = 0, kPortableGRU = 1, kPortableGRUResetBefore = 2, kPortableLSTM = 3,
+  kPortableMinGRU = 4, kPortableMinLSTM = 5, kPortableRGLRU = 6, kPortableSLSTM = 7
+};
 
-inline int portable_gates(int kind) { return kind == kPortableRNN ? 1 : kind == kPortableLSTM ? 4 : 3; }
+inline int portable_gates(int kind) {
+  const bool has_four = kind == kPortableLSTM || kind == kPortableSLSTM;
+  return kind == kPortableRNN ? 1 : kind == kPortableMinGRU ? 2 : has_four ? 4 : 3;
+}
+
+// Whether the gates depend on the input only, so that there is no matrix for h.
+inline bool portable_is_linear(int kind) { return kind >= kPortableMinGRU && kind <= kPortableRGLRU; }
+
+// Parts of the state besides h: c of an LSTM; c, n and m of an sLSTM.
+inline int portable_others(int kind) { return kind == kPortableLSTM ? 1 : kind == kPortableSLSTM ? 3 : 0; }
 
 constexpr int kPortableBlock = 512;    // columns whose products are added as one integer
 constexpr int kPortableMaxRows = 16;   // rows that one thread takes through a step together
@@ -43,11 +55,13 @@ AlignedBuffer padded_floats(const float* values, int count);
 
 struct PortableLayer {
   Int8Tiles input;        // (G H, E or H); without rows for the first layer of one-hot inputs
-  Int8Tiles recurrent;    // (G H, H); of a GRU with the reset before the product (2 H, H)
+  Int8Tiles recurrent;    // (G H, H); of a GRU with the reset before the product (2 H, H); without rows for a linear cell
   Int8Tiles recurrent_n;  // (H, H) of such a GRU
   AlignedBuffer bias;     // (G H)
   AlignedBuffer bias_hh;  // (G H), or empty
   AlignedBuffer norm_weight, norm_bias;  // (H), or empty
+  std::vector<Int8Tiles> rounds;  // of a Mogrifier: (E or H, H) for its input and (H, E or H) for h in turn
+  AlignedBuffer decay;            // (H) of an RG-LRU, or empty
 };
 
 struct PortableClamp {
@@ -79,7 +93,7 @@ struct PortableModel {
 struct PortableCall {
   PortableModel* model;
   int steps, rows;
-  float *h, *c;          // (L, B, H), replaced by the next state; c of an LSTM
+  float *h, *c;          // (L, B, H), replaced by the next state; c of an LSTM; c, n and m of an sLSTM, (3, L, B, H)
   const int64_t* ids;    // (T, B) symbols to read; null where they are drawn
   const uint8_t* resets; // (T, B) or null: the state is zero before that step
   float* logits;         // (T, B, V) where symbols are read; (B, V) where they are drawn: those of the first draw, replaced

@@ -15,6 +15,7 @@ namespace {
 using namespace nb::literals;
 
 constexpr int kMaxUnits = 1 << 16, kMaxLayers = 1 << 10, kMaxVocab = 1 << 22;
+constexpr int kMaxRounds = 16;
 constexpr long kMaxRows = 1 << 20;
 constexpr std::size_t kMaxTableBytes = std::size_t{32} << 20;  // of the products of the first layer
 
@@ -22,8 +23,9 @@ constexpr std::size_t kMaxTableBytes = std::size_t{32} << 20;  // of the product
 class Portable {
  public:
   Portable(int kind, int units, int layers, int vocab_size, int embedding_size, bool residual) {
-    require(kind >= kPortableRNN && kind <= kPortableLSTM,
-            "kind must be 0 (RNN), 1 (GRU), 2 (GRU with the reset before the product) or 3 (LSTM).");
+    require(kind >= kPortableRNN && kind <= kPortableSLSTM,
+            "kind must be 0 (RNN), 1 (GRU), 2 (GRU with the reset before the product), 3 (LSTM), 4 (minGRU), 5 (minLSTM), "
+            "6 (RG-LRU) or 7 (sLSTM).");
     require(units > 0 && units <= kMaxUnits && layers > 0 && layers <= kMaxLayers && vocab_size > 0 &&
                 vocab_size <= kMaxVocab && embedding_size >= 0 && embedding_size <= kMaxVocab,
             "A network has from one to 65,536 units, 1,024 layers and 4,194,304 symbols.");
@@ -47,8 +49,8 @@ class Portable {
     model_.input.assign(from, from + V * columns);
   }
 
-  void set_layer(int index, const OptionalArray& input, const OptionalArray& input_scale, const Array& recurrent,
-                 const Array& recurrent_scale, const OptionalArray& recurrent_n, const OptionalArray& recurrent_n_scale,
+  void set_layer(int index, const OptionalArray& input, const OptionalArray& input_scale, const OptionalArray& recurrent,
+                 const OptionalArray& recurrent_scale, const OptionalArray& recurrent_n, const OptionalArray& recurrent_n_scale,
                  const Array& bias, const OptionalArray& bias_hh, const OptionalArray& norm_weight,
                  const OptionalArray& norm_bias) {
     require(index >= 0 && index < static_cast<int>(model_.layers.size()), "There is no such layer.");
@@ -56,18 +58,39 @@ class Portable {
     const bool is_first = index == 0, is_before = model_.kind == kPortableGRUResetBefore;
     require(input.has_value() == (!is_first || model_.embedding_size != 0) && input.has_value() == input_scale.has_value(),
             "A layer has a matrix for its input, but the first of one-hot inputs.");
+    const bool has_recurrent = !portable_is_linear(model_.kind);
+    require(recurrent.has_value() == has_recurrent && recurrent_scale.has_value() == has_recurrent,
+            "A layer has a matrix for h, but one of a cell whose gates depend on the input only.");
     require(recurrent_n.has_value() == is_before && recurrent_n_scale.has_value() == is_before,
             "Only a GRU with the reset before the product has a matrix for n, and it must have one.");
     require(norm_weight.has_value() == model_.residual && norm_bias.has_value() == model_.residual,
             "The layers of a residual network have a norm, others none.");
     PortableLayer& layer = model_.layers[static_cast<std::size_t>(index)];
     if (input) layer.input = tiles(*input, *input_scale, "input", GH, is_first ? model_.embedding_size : H);
-    layer.recurrent = tiles(recurrent, recurrent_scale, "recurrent", is_before ? 2 * H : GH, H);
+    if (recurrent) layer.recurrent = tiles(*recurrent, *recurrent_scale, "recurrent", is_before ? 2 * H : GH, H);
     if (recurrent_n) layer.recurrent_n = tiles(*recurrent_n, *recurrent_n_scale, "recurrent_n", H, H);
     layer.bias = padded_floats(float_data(bias, "bias", {GH}), GH);
     if (bias_hh) layer.bias_hh = padded_floats(float_data(*bias_hh, "bias_hh", {GH}), GH);
     if (norm_weight) layer.norm_weight = padded_floats(float_data(*norm_weight, "norm_weight", {H}), H);
     if (norm_bias) layer.norm_bias = padded_floats(float_data(*norm_bias, "norm_bias", {H}), H);
+  }
+
+  // A round of a Mogrifier, each after the one before it.
+  void set_round(int index, int round, const Array& weight, const Array& scale) {
+    require(index >= 0 && index < static_cast<int>(model_.layers.size()), "There is no such layer.");
+    PortableLayer& layer = model_.layers[static_cast<std::size_t>(index)];
+    require(round == static_cast<int>(layer.rounds.size()) && round < kMaxRounds, "Rounds are given in their order.");
+    require(model_.kind == kPortableGRU || model_.kind == kPortableLSTM, "A Mogrifier is a GRU or an LSTM.");
+    const int H = model_.units, E = index == 0 ? model_.embedding_size : H;
+    require(E > 0, "A Mogrifier reads vectors: one-hot inputs are rows of an identity matrix.");
+    layer.rounds.push_back(tiles(weight, scale, "weight", round % 2 == 0 ? E : H, round % 2 == 0 ? H : E));
+  }
+
+  // The decay of an RG-LRU (H).
+  void set_decay(int index, const Array& decay) {
+    require(index >= 0 && index < static_cast<int>(model_.layers.size()), "There is no such layer.");
+    require(model_.kind == kPortableRGLRU, "Only an RG-LRU has a decay.");
+    model_.layers[static_cast<std::size_t>(index)].decay = padded_floats(float_data(decay, "decay", {model_.units}), model_.units);
   }
 
   void set_head(const Array& weight, const Array& scale, const Array& bias) {
@@ -119,15 +142,19 @@ class Portable {
 
   PortableCall make_call(long steps, long rows, const Array& h, const OptionalArray& c) {
     require(model_.head.rows > 0 && model_.input_scale.size() > 0 &&
-                std::all_of(model_.layers.begin(), model_.layers.end(), [](const auto& layer) { return layer.recurrent.rows > 0; }),
+                std::all_of(model_.layers.begin(), model_.layers.end(), [this](const auto& layer) {
+                  return layer.bias.size() > 0 && layer.rounds.size() == model_.layers[0].rounds.size() &&
+                         (model_.kind != kPortableRGLRU || layer.decay.size() > 0);
+                }),
             "The network does not have all of its weights yet.");
     require(rows >= 1 && rows <= kMaxRows && steps < (1L << 30), "There are from one to 1,048,576 rows.");
-    require(c.has_value() == (model_.kind == kPortableLSTM), "An LSTM has h and c, others h only.");
+    const int others = portable_others(model_.kind);
+    require(c.has_value() == (others > 0), "An LSTM has h and c, an sLSTM h, c, n and m, others h only.");
     const auto layers = static_cast<long>(model_.layers.size());
     PortableCall call{};
     call.model = &model_, call.steps = static_cast<int>(steps), call.rows = static_cast<int>(rows);
     call.h = static_cast<float*>(checked_data(h, "h", DType::kFloat32, {layers, rows, model_.units}));
-    call.c = static_cast<float*>(checked_data(c, "c", DType::kFloat32, {layers, rows, model_.units}));
+    call.c = static_cast<float*>(checked_data(c, "c", DType::kFloat32, {layers * std::max(others, 1), rows, model_.units}));
     return call;
   }
 
@@ -156,9 +183,11 @@ void bind_portable(nb::module_& module) {
       .def(nb::init<int, int, int, int, int, bool>(), "kind"_a, "units"_a, "layers"_a, "vocab_size"_a,
            "embedding_size"_a, "residual"_a)
       .def("set_input", &Portable::set_input, "weight"_a, "scale"_a)
-      .def("set_layer", &Portable::set_layer, "index"_a, "input"_a.none(), "input_scale"_a.none(), "recurrent"_a,
-           "recurrent_scale"_a, "recurrent_n"_a.none(), "recurrent_n_scale"_a.none(), "bias"_a, "bias_hh"_a.none(),
+      .def("set_layer", &Portable::set_layer, "index"_a, "input"_a.none(), "input_scale"_a.none(), "recurrent"_a.none(),
+           "recurrent_scale"_a.none(), "recurrent_n"_a.none(), "recurrent_n_scale"_a.none(), "bias"_a, "bias_hh"_a.none(),
            "norm_weight"_a.none(), "norm_bias"_a.none())
+      .def("set_round", &Portable::set_round, "index"_a, "round"_a, "weight"_a, "scale"_a)
+      .def("set_decay", &Portable::set_decay, "index"_a, "decay"_a)
       .def("set_head", &Portable::set_head, "weight"_a, "scale"_a, "bias"_a)
       .def("clamp", &Portable::clamp, "layer"_a, "unit"_a, "value"_a)
       .def("read", &Portable::read, "ids"_a, "resets"_a.none(), "h"_a, "c"_a.none(), "logits"_a, "threads"_a)

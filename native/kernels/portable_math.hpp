@@ -44,9 +44,46 @@ UNROLLED_INLINE Vec portable_tanh(Vec x) {
   return at_most(at_least(quotient, -1.0f), 1.0f);
 }
 
+// ln(1 / (1 + e^-x)).
+UNROLLED_INLINE Vec portable_log_sigmoid(Vec x) {
+  static const float kLog1p[] = {2, 0.666664183f, 0.400215298f, 0.280017734f, 0.280121565f};
+  const Vec zero = set1_vec(0.0f), u = portable_exp(x > zero ? -x : x);
+  const Vec s = u / (u + set1_vec(2.0f));
+  return (x > zero ? zero : x) - s * polynomial(kLog1p, s * s);
+}
+
+// e^x - 1 for x of at most 0.
+UNROLLED_INLINE Vec portable_expm1(Vec x) {
+  static const float kExpm1[] = {1, 0.49999994f, 0.1666652f, 0.041668396f, 0.008368797f, 0.0013814433f};
+  return x > set1_vec(-0.34f) ? x * polynomial(kExpm1, x) : portable_exp(x) - set1_vec(1.0f);
+}
+
 UNROLLED_INLINE Vec16 portable_tanh(const Vec16& x) {
   Vec16 out;
   UNROLLED_FOR_EACH_VEC out.vec[i] = portable_tanh(x.vec[i]);
+  return out;
+}
+
+UNROLLED_INLINE Vec16 portable_exp(const Vec16& x) {
+  Vec16 out;
+  UNROLLED_FOR_EACH_VEC out.vec[i] = portable_exp(x.vec[i]);
+  return out;
+}
+
+UNROLLED_INLINE Vec16 portable_log_sigmoid(const Vec16& x) {
+  Vec16 out;
+  UNROLLED_FOR_EACH_VEC out.vec[i] = portable_log_sigmoid(x.vec[i]);
+  return out;
+}
+
+// The root of 1 - e^y, at least of 1e-12, for y of at most 0.
+UNROLLED_INLINE Vec16 portable_root(const Vec16& y) {
+  Vec16 out;
+  UNROLLED_FOR_EACH_VEC {
+    const Vec square = -portable_expm1(y.vec[i]), least = set1_vec(1e-12f);
+    const Vec bounded = square > least ? square : least;
+    for (int lane = 0; lane < kVecWidth; ++lane) out.vec[i][lane] = std::sqrt(bounded[lane]);
+  }
   return out;
 }
 

@@ -5,6 +5,27 @@ from __future__ import annotations
 from unrolled.errors import UsageError
 from unrolled.options import ModelOptions
 
+LINEAR_CELLS = ("mingru", "minlstm", "rg-lru")
+"""The cells whose gates depend on the input only: they have no `weight_hh` and no second bias."""
+
+MOGRIFIER_CELLS = ("mogrifier-gru", "mogrifier-lstm")
+MOGRIFIER_ROUNDS = 5
+"""Rounds in which input and state modulate each other: the input in the odd ones, counted from 1, the state in the others.
+Five is the number that the paper found best."""
+
+
+def cell_shapes(cell: str, num_gates: int, input_size: int, size: int, two_biases: bool) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each parameter of a cell of `size` units, by its name."""
+    rows = num_gates * size
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size), "bias": (rows,)}
+    if cell not in LINEAR_CELLS:
+        shapes["weight_hh"] = (rows, size)
+        shapes |= {"bias_hh": (rows,)} if two_biases else {}
+    if cell in MOGRIFIER_CELLS:
+        shapes["mogrifier_q"] = (MOGRIFIER_ROUNDS - MOGRIFIER_ROUNDS // 2, input_size, size)
+        shapes["mogrifier_r"] = (MOGRIFIER_ROUNDS // 2, size, input_size)
+    return shapes | ({"decay_logit": (size,)} if cell == "rg-lru" else {})
+
 
 def embedding_dim(vocab_size: int, options: ModelOptions) -> int:
     """Return E: the `embedding` option, V for one-hot (0), or the hidden size (None).
@@ -24,14 +45,14 @@ def text_network_shapes(vocab_size: int, num_gates: int, options: ModelOptions) 
 
     Raises `UsageError` as `embedding_dim` does.
     """
-    size, width, rows = options.hidden, embedding_dim(vocab_size, options), options.hidden * num_gates
+    size, width = options.hidden, embedding_dim(vocab_size, options)
     shapes: dict[str, tuple[int, ...]] = {"head.weight": (vocab_size, size), "head.bias": (vocab_size,)}
     if options.embedding != 0:
         shapes["embedding.weight"] = (vocab_size, width)
     for index in range(options.layers):
         layer = f"stack.layers.{index}."
-        shapes |= {f"{layer}cell.weight_ih": (rows, size if index else width), f"{layer}cell.weight_hh": (rows, size)}
-        shapes |= {f"{layer}cell.{name}": (rows,) for name in ("bias", *(["bias_hh"] if options.two_biases else []))}
+        cell = cell_shapes(options.cell, num_gates, size if index else width, size, options.two_biases)
+        shapes |= {f"{layer}cell.{name}": shape for name, shape in cell.items()}
         if options.residual:
             shapes |= {f"{layer}norm.{name}": (size,) for name in ("weight", "bias")}
     return shapes

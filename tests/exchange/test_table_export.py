@@ -17,7 +17,7 @@ import unrolled
 from support.cli import Cli
 from support.tables import write_jsonl
 from unrolled.checkpoints.model_file import TableModelFile
-from unrolled.exchange import onnx_graph, onnx_table
+from unrolled.exchange import onnx_builder, onnx_table
 from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.table_export import TableExportJob, export_table, unsupported_reason
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -98,7 +98,7 @@ def test_wrong_writers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = onnx_table._TableGraph
     reverse, norm, layer = graph.reverse, graph.norm, graph.bidirectional_layer
     faults: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-        "gates": lambda patch: patch.setitem(onnx_graph.GATES, "lstm", ("i", "f", "o", "g")),
+        "gates": lambda patch: patch.setitem(onnx_builder.GATES, "lstm", ("i", "f", "o", "g")),
         "direction": lambda patch: patch.setattr(graph, "reverse", lambda self, name, x: self.node("Identity", [x], [name])),
         "restored": lambda patch: patch.setattr(
             graph, "reverse", lambda self, name, x: reverse(self, name, x) if "reversed" in name else x

@@ -62,13 +62,15 @@ int main(int, char** argv) {
   for (PortableLayer& layer : model.layers) {
     layer.input = read_tiles(), layer.recurrent = read_tiles(), layer.recurrent_n = read_tiles();
     layer.bias = read_floats(), layer.bias_hh = read_floats();
-    layer.norm_weight = read_floats(), layer.norm_bias = read_floats();
+    layer.norm_weight = read_floats(), layer.norm_bias = read_floats(), layer.decay = read_floats();
+    layer.rounds.resize(static_cast<std::size_t>(read_int()));
+    for (Int8Tiles& matrix : layer.rounds) matrix = read_tiles();
   }
   model.head = read_tiles(), model.head_bias = read_floats();
   const auto ids = read<int64_t>(size(steps, rows));
 
   const std::size_t state = model.layers.size() * size(rows, model.units), vocab = static_cast<std::size_t>(model.vocab_size);
-  std::vector<float> h(state), c(state), logits(size(steps, rows) * vocab);
+  std::vector<float> h(state), c(state * static_cast<std::size_t>(portable_others(model.kind))), logits(size(steps, rows) * vocab);
   PortableCall call{};
   call.model = &model, call.steps = steps, call.rows = rows, call.h = h.data(), call.c = c.data();
   call.ids = ids.data(), call.logits = logits.data();

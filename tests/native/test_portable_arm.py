@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.text_networks import CELLS, LAYERS, saved_model
+from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model
 from unrolled.exchange.vectors import FNV_OFFSET, FNV_PRIME
 from unrolled.generation.portable_sampling import portable_blocks
 from unrolled.options import SampleOptions
 from unrolled.runtime.native_portable import CELL_KINDS
-from unrolled.runtime.portable import Int8Matrix, PortableNetwork
+from unrolled.runtime.portable import PortableNetwork
+from unrolled.runtime.portable_arithmetic import Int8Matrix
 from unrolled.runtime.text_network import read_text_model
 
 ROOT = Path(__file__).parents[2]
@@ -83,8 +85,11 @@ def model_bytes(model: PortableNetwork, ids: np.ndarray) -> bytes:
         add_matrix(None if model.is_one_hot and index == 0 else layer.input)
         add_matrix(layer.recurrent)
         add_matrix(layer.recurrent_n)
-        for values in (layer.bias, layer.bias_hh, *(layer.norm or (None, None))):
+        for values in (layer.bias, layer.bias_hh, *(layer.norm or (None, None)), layer.decay):
             add_floats(values)
+        add(len(layer.mogrifier))
+        for matrix in layer.mogrifier:
+            add_matrix(matrix)
     add_matrix(model.head)
     add_floats(model.head_bias)
     return b"".join([*parts, ids.tobytes()])
@@ -97,8 +102,7 @@ def hash_bits(values: np.ndarray) -> int:
     return result
 
 
-@pytest.mark.parametrize("layers", LAYERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "layers"), [*itertools.product(CELLS, LAYERS), *NEWER_CELLS])
 def test_the_bits_on_arm_are_those_of_the_definition(tmp_path: Path, program: Path, cell: str, layers: str) -> None:
     model = PortableNetwork(read_text_model(saved_model(tmp_path / "m.safetensors", cell, layers)).network)
     ids = np.random.default_rng(0).integers(0, model.vocab_size, (STEPS, ROWS))
@@ -109,8 +113,8 @@ def test_the_bits_on_arm_are_those_of_the_definition(tmp_path: Path, program: Pa
     assert name == "neon"
     assert int(logits_hash) == hash_bits(logits)
     assert int(h_hash) == hash_bits(np.stack([layer[0] for layer in state]))
-    if cell == "lstm":
-        assert int(c_hash) == hash_bits(np.stack([layer[1] for layer in state]))
+    others = [np.stack(part) for part in zip(*(layer[1:] for layer in state), strict=True)]
+    assert int(c_hash) == hash_bits(np.concatenate(others) if others else np.zeros(0))
     options = SampleOptions(length=DRAWS, temperature=0.8, top_k=12, top_p=0.9, min_p=0.01)
     blocks = [portable_blocks(model, ids[:, row].tolist(), [7], options) for row in range(ROWS)]
     expected = np.stack([np.concatenate(list(block), 1)[0] for block in blocks], axis=1)

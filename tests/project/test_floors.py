@@ -42,7 +42,7 @@ ORDER = {
     ],
     "runtime": [
         "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder", "machine",
-        "portable", "portable_draw", "native_portable",
+        "portable_arithmetic", "portable", "portable_draw", "native_portable",
     ],
     "generation": [
         "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
@@ -77,8 +77,8 @@ ORDER = {
     "exchange": [
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
         "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "textgenrnn", "ml5", "numbers_lstm", "imports",
-        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_graph",
-        "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
+        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder", "onnx_cells",
+        "onnx_graph", "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job", "table_export",
     ],
     "models": ["base", "text_scoring", "text", "table"],
     "server": [

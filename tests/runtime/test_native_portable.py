@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 
 from support.native import NATIVE, SETS, built
-from support.text_networks import CELLS, LAYERS, saved_model
+from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model
 from unrolled.generation.portable_sampling import portable_blocks
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.runtime import native_portable
 from unrolled.runtime.native_portable import NativePortableNetwork, open_portable
-from unrolled.runtime.portable import Floats, Int8Matrix, PortableNetwork, PortableState
+from unrolled.runtime.portable import PortableNetwork, PortableState
+from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix
 from unrolled.runtime.portable_draw import draw_token, token_odds
 from unrolled.runtime.text_network import GATE_NAMES, TextLayer, TextNetwork, read_text_model
 
@@ -58,8 +60,7 @@ def draw_ids(model: PortableNetwork, seeds: list[int], **options: Any) -> list[l
     return ids
 
 
-@pytest.mark.parametrize("layers", LAYERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "layers"), [*itertools.product(CELLS, LAYERS), *NEWER_CELLS])
 def test_a_batch_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layers: str) -> None:
     arrays, generator = network(tmp_path, cell, layers), np.random.default_rng(0)
     clamps = [Clamp(0, 5, -0.25)]
@@ -77,7 +78,7 @@ def test_a_batch_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layer
 
 
 @pytest.mark.parametrize("length", [250, pytest.param(LONG_TEXT, marks=pytest.mark.long)])
-@pytest.mark.parametrize(("cell", "layers"), [*zip(CELLS, LAYERS, strict=True), ("lstm", "residual")])
+@pytest.mark.parametrize(("cell", "layers"), [*zip(CELLS, LAYERS, strict=True), ("lstm", "residual"), *NEWER_CELLS])
 def test_a_text_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layers: str, length: int) -> None:
     arrays = network(tmp_path, cell, layers)
     model = PortableNetwork(arrays)
@@ -198,7 +199,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
             native.sample(**sample | arguments)
     with pytest.raises(ValueError, match="does not have all of its weights"):
         NATIVE.Portable(3, 4, 1, 5, 0, False).read(**read)
-    for sizes in ((4, 4, 1, 5, 0, False), (3, 0, 1, 5, 0, False), (3, 4, 0, 5, 0, False), (3, 4, 1, 5, 3, True)):
+    for sizes in ((8, 4, 1, 5, 0, False), (3, 0, 1, 5, 0, False), (3, 4, 0, 5, 0, False), (3, 4, 1, 5, 3, True)):
         with pytest.raises(ValueError, match="must be|has"):
             NATIVE.Portable(*sizes)
     with pytest.raises(ValueError, match="no such unit"):

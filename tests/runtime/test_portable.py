@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -9,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from support.text_networks import CELLS, LAYERS, saved_model
+from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model
 from unrolled.checkpoints.model_file import load_text_model
 from unrolled.errors import ModelError
 from unrolled.nn.unit_clamp import Clamp
-from unrolled.runtime import portable
-from unrolled.runtime.portable import (
+from unrolled.runtime import portable, portable_arithmetic
+from unrolled.runtime.portable import PortableNetwork
+from unrolled.runtime.portable_arithmetic import (
     Floats,
     Int4Matrix,
     Int8Matrix,
-    PortableNetwork,
     ordered_sum,
     portable_exp,
     portable_sigmoid,
@@ -58,8 +60,7 @@ def test_bits_of_the_functions_are_those_of_the_definition() -> None:
     assert f"{ordered_sum(np.sqrt(np.arange(1, 104, dtype=np.float32))).view(np.uint32):08x}" == SUM_BITS
 
 
-@pytest.mark.parametrize("layers", LAYERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "layers"), [*itertools.product(CELLS, LAYERS), *NEWER_CELLS])
 def test_it_is_the_model_but_for_rounding(tmp_path: Path, cell: str, layers: str) -> None:
     path = saved_model(tmp_path / "m.safetensors", cell, layers)
     arrays, reference = read_text_model(path).network, load_text_model(path).model
@@ -89,15 +90,15 @@ def test_products_are_exact_at_the_largest_sizes() -> None:
     matrix = Int8Matrix(np.full((rows, columns), 2.0, np.float32))
     x = np.full((1, columns), -3.0, np.float32)
     blocks = [512, 512, 276]
-    assert max(blocks) * portable.MAX_INT8 * portable.MAX_INPUT < 2**31
+    assert max(blocks) * portable_arithmetic.MAX_INT8 * portable_arithmetic.MAX_INPUT < 2**31
     total = np.float32(0)
     for size in blocks:
-        total += np.float32(-size * portable.MAX_INT8 * portable.MAX_INPUT)
-    scale = matrix.scale[0] * (np.float32(3) / np.float32(portable.MAX_INPUT))
+        total += np.float32(-size * portable_arithmetic.MAX_INT8 * portable_arithmetic.MAX_INPUT)
+    scale = matrix.scale[0] * (np.float32(3) / np.float32(portable_arithmetic.MAX_INPUT))
     assert np.array_equal(matrix.product(x), np.full((1, rows), total * scale, np.float32))
-    largest = 32 * portable.MAX_INT4 * portable.MAX_INPUT * portable.MAX_GROUP_SCALE
+    largest = 32 * portable_arithmetic.MAX_INT4 * portable_arithmetic.MAX_INPUT * portable_arithmetic.MAX_GROUP_SCALE
     assert largest < 2**31
-    assert Int4Matrix(np.ones((1, 32), np.float32)).group_scale.max() == portable.MAX_GROUP_SCALE
+    assert Int4Matrix(np.ones((1, 32), np.float32)).group_scale.max() == portable_arithmetic.MAX_GROUP_SCALE
 
 
 def test_a_row_of_zeros_and_a_zero_vector() -> None:
@@ -117,6 +118,9 @@ def test_clamped_units_and_weights_that_are_not_finite(tmp_path: Path) -> None:
     model = PortableNetwork(arrays, clamps=[Clamp(1, 4, 0.5)])
     _, state = model.step(np.array([1, 2]), model.initial_state(2))
     assert state[1][0][:, 4].tolist() == [0.5, 0.5]
+    wide = dataclasses.replace(network(tmp_path, "mogrifier-gru", "one-hot"), head_bias=np.zeros(9000, np.float32))
+    with pytest.raises(ModelError, match=r"one-hot inputs of 9,000 tokens"):
+        PortableNetwork(wide)
     arrays.head_bias[0] = np.nan
     with pytest.raises(ModelError, match=r"head.bias has a weight that is not finite"):
         PortableNetwork(arrays)
@@ -146,7 +150,7 @@ def test_numbers_below_a_limit_are_equally_likely() -> None:
 def test_odds_and_draws_follow_the_probabilities() -> None:
     logits = np.log(np.array([0.1, 0.2, 0.3, 0.4], np.float32))
     odds = token_odds(logits, 1.0)
-    assert odds.max() == 2**portable.ODDS_BITS
+    assert odds.max() == 2**portable_arithmetic.ODDS_BITS
     assert np.allclose(odds / odds.sum(), [0.1, 0.2, 0.3, 0.4], atol=1e-6)
     counts = np.bincount([draw_token(odds, 9, position) for position in range(4000)], minlength=4)
     assert np.allclose(counts / 4000, [0.1, 0.2, 0.3, 0.4], atol=0.03)

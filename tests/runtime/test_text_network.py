@@ -14,11 +14,12 @@ import torch
 from unrolled.checkpoints.array_file import read_model, save_arrays
 from unrolled.checkpoints.model_file import TextModelFile, load_text_model, save_checked, save_model
 from unrolled.errors import ModelError
+from unrolled.network_shapes import LINEAR_CELLS
 from unrolled.nn.cells import CELLS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.runtime.numpy_model import CELL_STEPS
-from unrolled.runtime.text_network import GATE_NAMES, read_text_model
+from unrolled.runtime.text_network import GATE_NAMES, STATE_NAMES, read_text_model
 from unrolled.text.tokenizer import CharTokenizer
 
 TOKENIZER = CharTokenizer("\n abcd\u00e9", True)
@@ -45,10 +46,13 @@ def test_the_gates_are_those_of_the_cells() -> None:
         cell = CELLS[name]
         assert len(GATE_NAMES[name]) == cell.num_gates
         assert cell.gate_names in ((), GATE_NAMES[name])
+        assert cell(3, 4).initial_state(1)._fields == STATE_NAMES.get(name, ("h",))
 
 
 @pytest.mark.parametrize(("cell", "shape"), [*itertools.product(CELL_STEPS, SHAPES)])
 def test_arrays_are_those_of_the_network(tmp_path: Path, cell: str, shape: dict[str, Any]) -> None:
+    if cell in LINEAR_CELLS:
+        shape = shape | {"two_biases": False}
     network = saved_model(tmp_path / "m", cell=cell, **shape)
     model = read_text_model(tmp_path / "m")
     expected = network.state_dict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +27,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         **TINY,
     )
     (folder.parent / "book.txt").write_text("the cat sat on the mat. " * 60, "utf-8")
-    unrolled.train(str(folder.parent / "book.txt"), cell="mlstm", bptt=8, init_from="none", out=str(folder / "matrix"), **TINY)
+    for name, cell in (("matrix", "mlstm"), ("slstm", "slstm"), ("mogrifier", "mogrifier-gru")):
+        options = TINY | {"cell": cell, "bptt": 8, "init_from": "none"}
+        unrolled.train(str(folder.parent / "book.txt"), out=str(folder / name), **options)
     with running_server(Path(folder)) as running:
         yield running
 
@@ -59,3 +61,21 @@ def test_cells_without_a_step_of_the_runtime_are_refused_by_name(served: Running
     body |= {"layer": 0} if path == "/api/trace" else {}
     refused = served.client.post(path, json=body)
     assert (refused.status_code, "this model has mlstm" in refused.text) == (400, True), refused.text
+
+
+@pytest.mark.parametrize(("model", "parts"), [("slstm", 4), ("mogrifier", 1)])
+def test_newer_cells_draw_the_text_of_python_and_their_whole_state_is_handed_out(
+    served: RunningServer, model: str, parts: int
+) -> None:
+    runs = cast(Path, served.services.catalog.folder)
+
+    def complete(**body: Any) -> str:
+        answer = served.client.post("/v1/completions", json={"model": model, "seed": 5, "max_tokens": 20} | body)
+        return str(answer.json()["choices"][0]["text"])
+
+    whole = complete(prompt="the cat")
+    assert whole == unrolled.load(runs / model).sample("the cat", length=20, seed=5)[7:]
+    made = served.client.post("/api/state", json={"model": model, "prompt": "the cat"}).json()
+    assert made["bytes"] == parts * 16 * 4
+    taken = served.client.put("/api/state", content=served.client.get(f"/api/state/{made['state']}").content).json()
+    assert complete(state=taken["state"]) == whole

@@ -11,12 +11,19 @@ from unrolled.checkpoints.model_file import TextModelFile, save_model
 from unrolled.exchange.export_job import ExportJob
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.open_job import open_job
+from unrolled.network_shapes import LINEAR_CELLS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
 CHARACTERS = "\n abcdefghijklmnopqr\u00e9\u65e5\U0001f600"
 CELLS = ("rnn", "gru", "gru-reset-before", "lstm")
+NEWER_CELLS = (
+    ("mingru", "residual"), ("minlstm", "one-hot"), ("rg-lru", "residual one-hot"), ("slstm", "plain"),
+    ("mogrifier-lstm", "residual"), ("mogrifier-lstm", "one-hot"), ("mogrifier-gru", "plain"),
+)  # fmt: skip
+"""Other cells, with kinds of layers that let every part of them count."""
+
 LAYERS: dict[str, dict[str, Any]] = {
     "residual": {"hidden": 21, "layers": 2},
     "plain": {"hidden": 18, "layers": 3, "residual": False, "embedding": 35, "two_biases": True},
@@ -42,7 +49,8 @@ def saved_model(
     """Save a noisy model and return its path."""
     tokenizer = ByteTokenizer(has_eos) if is_bytes else CharTokenizer(CHARACTERS, has_eos)
     tokenizer.normalization = normalization
-    save_model(path, noisy_model(tokenizer, cell=cell, **LAYERS[layers]))
+    options = LAYERS[layers] | ({"two_biases": False} if cell in LINEAR_CELLS else {})
+    save_model(path, noisy_model(tokenizer, cell=cell, **options))
     return path
 
 

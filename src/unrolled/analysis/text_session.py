@@ -26,7 +26,7 @@ from unrolled.runtime import machine, native_layers
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_decoder import Precision
 from unrolled.runtime.text_network import TextModel
-from unrolled.runtime.window_model import has_numpy_model, numpy_model
+from unrolled.runtime.window_model import has_numpy_model, numpy_model, numpy_reader
 from unrolled.text.normalization import change_note, normalize_chunks
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPARATOR, Ids, Tokenizer
@@ -123,8 +123,10 @@ class TextSession(Displayed):
         arrays, reason = text_network(self.network)
         if arrays is None:
             raise UsageError(f"The model cannot be read without torch: {reason}.")
-        if options.kernels == "reference" or native_layers.unsupported_reason(arrays):
+        if options.kernels == "reference":
             return numpy_model(arrays, clamps)
+        if native_layers.unsupported_reason(arrays):
+            return numpy_reader(arrays, clamps)
         return native_layers.NativeModel(arrays, clamps)
 
     def _may_use_gpu(self) -> bool:

@@ -20,7 +20,7 @@ from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_layers import NativeModel, unsupported_reason
 from unrolled.runtime.text_network import TextNetwork
-from unrolled.runtime.window_model import numpy_model
+from unrolled.runtime.window_model import numpy_reader
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, Batch, IdReader, length_sorted_batches
 from unrolled.text.tokenizer import Ids
 
@@ -101,7 +101,7 @@ def scoring_model(
     if isinstance(model, LanguageModel):
         return model
     if isinstance(model, TextNetwork):
-        return numpy_model(model, clamps) if unsupported_reason(model) else NativeModel(model, clamps)
+        return numpy_reader(model, clamps) if unsupported_reason(model) else NativeModel(model, clamps)
     from unrolled.generation.torch_model import TorchModel
 
     return TorchModel(model, machine, clamps)

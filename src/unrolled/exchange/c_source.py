@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from unrolled import __version__
 from unrolled.exchange.vectors import TestVectors, make_vectors
 from unrolled.generation.prompt_replacements import PromptReplacements, prompt_replacements
-from unrolled.runtime import portable as step
-from unrolled.runtime.portable import FloatMatrix, Int4Matrix, Int8Matrix, Matrix, PortableLayer, PortableNetwork
+from unrolled.network_shapes import LINEAR_CELLS
+from unrolled.runtime import portable_arithmetic as step
+from unrolled.runtime.portable import PortableLayer, PortableNetwork
+from unrolled.runtime.portable_arithmetic import FloatMatrix, Int4Matrix, Int8Matrix, Matrix
 from unrolled.runtime.text_network import GATE_NAMES
 from unrolled.text.tokenizer import Tokenizer
 
@@ -90,6 +92,8 @@ def c_source(portable: PortableNetwork, tokenizer: Tokenizer, title: str, file_n
         "TANH_P": _horner(step.TANH_P, "s"),
         "TANH_Q": _horner(step.TANH_Q, "s"),
         "EXP": _horner(step.EXP, "r"),
+        "EXPM1": _horner(step.EXP[1:], "x"),
+        "LOG1P": _horner(step.LOG1P, "square"),
         **{name: _number(getattr(step, name)) for name in ("LOG2_E", "LN2_HIGH", "LN2_LOW")},
     }
     source = re.sub("@([A-Z0-9_]+)@", lambda found: values[found[1]], TEMPLATE.read_text("utf-8"))
@@ -125,11 +129,16 @@ def _layer(tables: _Tables, layer: PortableLayer, index: int, is_one_hot: bool) 
     name = f"LAYER_{index}"
     none = "{0}"
     matrices = [none if is_one_hot else tables.matrix(f"{name}_INPUT", layer.input)]
-    matrices.append(tables.matrix(f"{name}_RECURRENT", layer.recurrent))
+    matrices.append(none if layer.recurrent is None else tables.matrix(f"{name}_RECURRENT", layer.recurrent))
     matrices.append(none if layer.recurrent_n is None else tables.matrix(f"{name}_RECURRENT_N", layer.recurrent_n))
     vectors = {"BIAS": layer.bias, "BIAS_HH": layer.bias_hh}
     vectors |= dict(zip(("NORM_WEIGHT", "NORM_BIAS"), layer.norm or (None, None), strict=True))
     names = ["0" if array is None else tables.add(f"{name}_{key}", array) for key, array in vectors.items()]
+    if layer.mogrifier:
+        rounds = [tables.matrix(f"{name}_ROUND_{number}", matrix) for number, matrix in enumerate(layer.mogrifier)]
+        names.append(f"{{{', '.join(rounds)}}}")
+    if layer.decay is not None:
+        names.append(tables.add(f"{name}_DECAY", layer.decay))
     return f"    {{{', '.join(matrices + names)}}},"
 
 
@@ -151,7 +160,15 @@ def _definitions(portable: PortableNetwork, tokenizer: Tokenizer) -> dict[str, i
         "HIDDEN": network.hidden_size,
         "LAYERS": len(network.layers),
         "GATES": len(GATE_NAMES[cell]),
-        "LSTM": int(cell == "lstm"),
+        "PLAIN": int(cell == "rnn"),
+        "LSTM": int(cell in ("lstm", "mogrifier-lstm")),
+        "GRU": int(cell in ("gru", "gru-reset-before", "mogrifier-gru")),
+        "SLSTM": int(cell == "slstm"),
+        "LINEAR": int(cell in LINEAR_CELLS),
+        "MINGRU": int(cell == "mingru"),
+        "MINLSTM": int(cell == "minlstm"),
+        "RG_LRU": int(cell == "rg-lru"),
+        "MOGRIFIER": len(portable.layers[0].mogrifier),
         "RESIDUAL": int(network.residual),
         "WIDTH": max(embedding, network.hidden_size),
         "BEGIN": tokenizer.bos_id,
@@ -161,8 +178,9 @@ def _definitions(portable: PortableNetwork, tokenizer: Tokenizer) -> dict[str, i
 
 def ram_bytes(macros: dict[str, int]) -> int:
     """Return the size of the C struct of one text, from the macros of its file."""
-    state = macros["LAYERS"] * macros["HIDDEN"] * (2 if macros["LSTM"] else 1)
-    floats = state + macros["VOCAB"] + 2 * macros["WIDTH"] + 2 * macros["GATES"] * macros["HIDDEN"]
+    state = macros["LAYERS"] * macros["HIDDEN"] * (4 if macros["SLSTM"] else 2 if macros["LSTM"] else 1)
+    floats = state + macros["VOCAB"] + 2 * macros["WIDTH"] + (1 if macros["LINEAR"] else 2) * macros["GATES"] * macros["HIDDEN"]
+    floats += (macros["WIDTH"] + macros["HIDDEN"]) * bool(macros["MOGRIFIER"])
     return 4 * floats + (2 * (macros["WIDTH"] + 31) + 3) // 4 * 4
 
 

@@ -98,7 +98,9 @@ def _state_size(network: TextNetwork) -> str:
     """Say how large the state is; that of cells which only torch can run is not known here."""
     if network.cell not in GATE_NAMES:
         return "fixed size"
-    return f"{network.hidden_size} numbers a layer{', twice (h and c)' if network.cell == 'lstm' else ''}"
+    names = network.state_names
+    times = {2: ", twice (h and c)", 4: ", four times (h, c, n and m)"}
+    return f"{network.hidden_size} numbers a layer{times.get(len(names), '')}"
 
 
 def _line(text: str) -> str:

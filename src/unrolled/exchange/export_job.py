@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import UnrolledError
-from unrolled.runtime.portable import Floats, PortableNetwork, Weights
+from unrolled.runtime.portable import PortableNetwork, Weights
+from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import TextModel
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ LAST_LINE = slice(-1, None)
 MAX_COST_TOKENS, COST_COLUMNS, COST_WARMUP = 16_384, 64, 64
 
 States: TypeAlias = list[tuple[Floats, ...]]
-"""For each layer `(h,)` or, of an LSTM, `(h, c)`, each `(B, H)`."""
+"""For each layer the parts of `STATE_NAMES`, h first, each `(B, H)`."""
 
 Runner: TypeAlias = Callable[[NDArray[np.int64], States], tuple[Floats, States]]
 """From ids `(T, B)` and a state to logits `(T, B, V)` and the final state."""
@@ -76,11 +77,11 @@ class ExportResult:
 
 
 def random_states(job: ExportJob, batch_size: int, generator: np.random.Generator) -> States:
-    """Return states that are not zero, as if a text had been read before."""
+    """Return states that are not zero, as if a text had been read before; the normalizer of an sLSTM is then at least 1."""
     network = job.model.network
-    count = 2 if network.cell == "lstm" else 1
+    ranges = [(1.0, 2.0) if name == "n" else (-0.9, 0.9) for name in network.state_names]
     shape = (batch_size, network.hidden_size)
-    return [tuple(generator.uniform(-0.9, 0.9, shape).astype(np.float32) for _ in range(count)) for _ in network.layers]
+    return [tuple(generator.uniform(*limits, shape).astype(np.float32) for limits in ranges) for _ in network.layers]
 
 
 def reference_run(reference: RecurrentLM, ids: NDArray[np.int64], states: States) -> tuple[Floats, States]:
@@ -116,7 +117,7 @@ def compare_with_reference(job: ExportJob, run: Runner, tolerance: float = TOLER
             logits, next_states = run(part, states)
             worst = max(worst, difference("logits", logits, expected, (steps, batch_size), tolerance))
             for index, (ours, theirs) in enumerate(zip(next_states, expected_states, strict=True)):
-                for name, array, other in zip("hc", ours, theirs, strict=False):
+                for name, array, other in zip(job.model.network.state_names, ours, theirs, strict=True):
                     error = difference(f"{name} of layer {index}", array, other, (steps, batch_size), tolerance)
                     worst = max(worst, error)
             states = next_states

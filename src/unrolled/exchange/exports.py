@@ -11,11 +11,15 @@ from unrolled.errors import UsageError
 from unrolled.exchange.export_job import ExportJob, ExportResult
 from unrolled.options import REGISTRIES
 from unrolled.output_paths import check_new_file
+from unrolled.runtime.text_network import GATE_NAMES
 
 EXPORTS = {name: f"unrolled.exchange.{name}_export" for name in ("c", "html", "onnx", "numpy", "card")}
 """The module of each format. It has a function `export(job) -> ExportResult`, which returns files that were checked."""
 
 REGISTRIES["to"] = EXPORTS
+ARRAY_FORMATS = ("c", "html", "onnx", "numpy")
+"""The formats that are written from the arrays of known cells."""
+
 CHARACTER_FORMATS = ("c", "html", "numpy")
 """The formats whose programs read characters or bytes, and know no rule that finds tokens."""
 
@@ -39,6 +43,11 @@ def export_model(job: ExportJob, to: str, force: bool = False) -> ExportResult:
         raise UsageError(
             f"--to {to} is for models of characters and bytes, and this one has the tokens {job.model.tokenizer.setting:.99}: "
             "export it with --to onnx, whose file names the tokens, or train with --tokens characters."
+        )
+    cell = job.model.network.cell
+    if cell not in GATE_NAMES and to in ARRAY_FORMATS:
+        raise UsageError(
+            f"--to {to} has no cell {cell}: its cells are {', '.join(GATE_NAMES)}; --to card describes this model, too."
         )
     export: Callable[[ExportJob], ExportResult] = importlib.import_module(EXPORTS[to]).export
     return write_export(job.path, job.out, lambda: export(job), force)

@@ -21,8 +21,7 @@ from unrolled.exchange.export_job import (
     reference_run,
     run_program,
 )
-from unrolled.runtime.portable import Floats
-from unrolled.runtime.text_network import GATE_NAMES
+from unrolled.runtime.portable_arithmetic import Floats
 
 CHECK_TOKENS, CHECK_LOGITS = 20, 8
 
@@ -49,7 +48,44 @@ CELL_STEPS = {
     i, f, g, o = np.split(x @ w["weight_ih"].T + w["bias"] + h @ w["weight_hh"].T + w.get("bias_hh", 0), 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(c), c""",
+    "mingru": """\
+    h, = state  # gates z, n, of the input only
+    z, n = np.split(x @ w["weight_ih"].T + w["bias"], 2, axis=-1)
+    return ((1 - sigmoid(z)) * h + sigmoid(z) * n,)""",
+    "minlstm": """\
+    h, = state  # gates i, f, n, of the input only; i and f are divided by their sum
+    i, f, n = np.split(x @ w["weight_ih"].T + w["bias"], 3, axis=-1)
+    share = sigmoid(log_sigmoid(i) - log_sigmoid(f))
+    return ((1 - share) * h + share * n,)""",
+    "rg-lru": """\
+    h, = state  # gates r, i, n, of the input only
+    r, i, n = np.split(x @ w["weight_ih"].T + w["bias"], 3, axis=-1)
+    log_a = 8 * sigmoid(r) * log_sigmoid(w["decay_logit"])
+    return (np.exp(log_a) * h + np.sqrt(np.maximum(-np.expm1(2 * log_a), np.float32(1e-12))) * sigmoid(i) * n,)""",
+    "slstm": """\
+    h, c, n, m = state  # gates i, f, g, o; n normalizes c, and m keeps the exponential gates in range
+    i, f, g, o = np.split(x @ w["weight_ih"].T + w["bias"] + h @ w["weight_hh"].T + w.get("bias_hh", 0), 4, axis=-1)
+    kept = np.where(n == 0, i, log_sigmoid(f) + m)
+    m = np.maximum(kept, i)
+    i, f = np.exp(i - m), np.exp(kept - m)
+    c, n = f * c + i * np.tanh(g), f * n + i
+    return sigmoid(o) * c / n, c, n, m""",
 }
+MOGRIFY = """\
+    h = state[0]  # input and h modulate each other before the gates read them
+    for q, r in zip(w["mogrifier_q"], [*w["mogrifier_r"], None]):
+        x = 2 * sigmoid(h @ q.T) * x
+        h = h if r is None else 2 * sigmoid(x @ r.T) * h
+"""
+CELL_STEPS["mogrifier-lstm"] = MOGRIFY + CELL_STEPS["lstm"].replace("h, c = state", "_, c = state")
+CELL_STEPS["mogrifier-gru"] = MOGRIFY + CELL_STEPS["gru"].replace("h, = state  # gates", "# gates").replace(
+    "z * h,)", "z * state[0],)"
+)
+LOG_SIGMOID = """
+
+def log_sigmoid(x):
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+"""
 
 SCRIPT = '''\
 """@TITLE@
@@ -83,7 +119,7 @@ EMBEDDING = WEIGHTS.get("embedding.weight", np.eye(len(WEIGHTS["head.bias"]), dt
 
 def sigmoid(x):
     return 0.5 * np.tanh(0.5 * x) + 0.5
-
+@LOG_SIGMOID@
 
 def layer_norm(x, weight, bias):
     x = x - x.mean(-1, keepdims=True)
@@ -158,13 +194,10 @@ def export(job: ExportJob) -> ExportResult:
 def numpy_script(job: ExportJob, weights_name: str) -> str:
     """Return the Python file of a model whose weights are in the file `weights_name` next to it."""
     network, tokenizer = job.model.network, job.model.tokenizer
-    if network.cell not in GATE_NAMES:
-        raise UsageError(f"The cell {network.cell} has no numpy form; these have: {', '.join(GATE_NAMES)}.")
     tokens = np.random.default_rng(2).integers(0, network.vocab_size, (CHECK_TOKENS, 1))
     zero = np.zeros((1, network.hidden_size), np.float32)
-    logits, _ = reference_run(
-        job.reference, tokens, [(zero, zero) if network.cell == "lstm" else (zero,)] * len(network.layers)
-    )
+    parts = len(network.state_names)
+    logits, _ = reference_run(job.reference, tokens, [(zero,) * parts] * len(network.layers))
     values = {
         "TITLE": _comment(job.title),
         "DESCRIPTION": _comment(job.description),
@@ -174,7 +207,8 @@ def numpy_script(job: ExportJob, weights_name: str) -> str:
         "HIDDEN": network.hidden_size,
         "RESIDUAL": network.residual,
         "CELL": CELL_STEPS[network.cell],
-        "PARTS": 2 if network.cell == "lstm" else 1,
+        "LOG_SIGMOID": LOG_SIGMOID if "log_sigmoid(" in CELL_STEPS[network.cell] else "",
+        "PARTS": parts,
         "BEGIN": tokenizer.bos_id,
         "CHECK_TOKENS": tokens[:, 0].tolist(),
         "CHECK_LOGITS": [float(f"{value:.6g}") for value in logits[-1, 0, :CHECK_LOGITS]],

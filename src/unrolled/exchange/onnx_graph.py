@@ -2,10 +2,7 @@
 
 The sequence graph reads `tokens` `(T, B)` and gives `logits` `(T, B, V)`; the step graph reads `token` `(B,)` and gives
 `logits` `(B, V)`. Both take the states `h_0`, `c_0`, `h_1`, ... `(B, H)` and give the next ones, `next_h_0`, ...; `c` only of
-an LSTM. T and B are free in inputs and outputs.
-
-ONNX stacks the gates of an LSTM as i o f c (ours: i f g o) and of a GRU as z r h (ours: r z n). `linear_before_reset` is 1 for
-"gru" and 0 for "gru-reset-before". Our GRU has the same `h' = (1 - z) n + z h`.
+an LSTM or sLSTM, which has `n` and `m`, too. T and B are free in inputs and outputs.
 """
 
 from __future__ import annotations
@@ -13,80 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from unrolled.runtime.portable import Floats
+from unrolled.exchange.onnx_builder import NODES, GraphBuilder
+from unrolled.exchange.onnx_cells import add_scan, add_step
 from unrolled.runtime.text_network import NORM_EPSILON, TextLayer, TextNetwork
-
-OPSET, IR_VERSION = 17, 8
-GATES = {"rnn": ("h",), "gru": ("z", "r", "n"), "gru-reset-before": ("z", "r", "n"), "lstm": ("i", "o", "f", "g")}
-"""The order of ONNX, in our names of the gates."""
-
-NODES = {"rnn": "RNN", "gru": "GRU", "gru-reset-before": "GRU", "lstm": "LSTM"}
-
-
-def gate_rows(layer: TextLayer, order: tuple[str, ...], key: str) -> Floats:
-    """Return an array of a layer with its gates in another order; zeros for a second bias that there is not."""
-    parts = [layer.gate(name) for name in order]
-    rows = [part[key] if key in part else np.zeros(layer.weight_hh.shape[1], np.float32) for part in parts]
-    return np.concatenate(rows).astype(np.float32)
-
-
-class GraphBuilder:
-    """Nodes and weights of a graph; with `float16` in half precision, while inputs and outputs stay float32."""
-
-    def __init__(self, float16: bool = False) -> None:
-        self.float16 = float16
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-
-    def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
-        """Add a node; return its first output."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
-        return outputs[0]
-
-    def weight(self, name: str, array: NDArray[Any]) -> str:
-        """Add a weight; return its name."""
-        from onnx import numpy_helper
-
-        if self.float16 and array.dtype == np.float32:
-            array = array.astype(np.float16)
-        self.weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
-        return name
-
-    def cast(self, name: str, output: str, to_half: bool) -> str:
-        """Convert between float32 and the format of the graph; without `float16`, an identity."""
-        from onnx import TensorProto
-
-        if not self.float16:
-            return self.node("Identity", [name], [output])
-        return self.node("Cast", [name], [output], to=TensorProto.FLOAT16 if to_half else TensorProto.FLOAT)
-
-    def recurrent_weights(self, prefix: str, cell: str, layer: TextLayer) -> list[str]:
-        """Add the weights of a recurrent node, in the order of gates of ONNX; return their names."""
-        arrays = {key: gate_rows(layer, GATES[cell], key) for key in ("weight_ih", "weight_hh", "bias", "bias_hh")}
-        return [
-            self.weight(f"{prefix}.W", arrays["weight_ih"][None]),
-            self.weight(f"{prefix}.R", arrays["weight_hh"][None]),
-            self.weight(f"{prefix}.B", np.concatenate([arrays["bias"], arrays["bias_hh"]])[None]),
-        ]
-
-    def recurrent(self, cell: str, inputs: list[str], outputs: list[str], hidden_size: int) -> str:
-        """Add the recurrent node of a cell; return its first output, `(T, 1, B, H)`."""
-        attributes = {"linear_before_reset": int(cell == "gru")} if NODES[cell] == "GRU" else {}
-        return self.node(NODES[cell], inputs, outputs, hidden_size=hidden_size, **attributes)
-
-    def model(self, name: str, inputs: list[Any], outputs: list[Any], metadata: dict[str, str]) -> Any:
-        """Return the `onnx.ModelProto` of the nodes."""
-        from onnx import helper
-
-        proto = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
-        model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-        model.producer_name = "unrolled"
-        helper.set_model_props(model, metadata)
-        return model
 
 
 class TextGraphBuilder(GraphBuilder):
@@ -148,14 +75,40 @@ def _layer(graph: TextGraphBuilder, index: int, x: str, zero: str, one: str, sta
     if layer.norm_weight is not None and layer.norm_bias is not None:
         norm = [graph.weight(f"{prefix}.norm.weight", layer.norm_weight), graph.weight(f"{prefix}.norm.bias", layer.norm_bias)]
         cell_input = graph.node("LayerNormalization", [x, *norm], [f"{prefix}.norm"], axis=-1, epsilon=NORM_EPSILON)
-    inputs = [cell_input, *graph.recurrent_weights(prefix, cell, layer), ""]
-    states = [f"{name}_{index}" for name in ("hc" if cell == "lstm" else "h")]
+    states = [f"{name}_{index}" for name in network.state_names]
     state_names += states
-    for name in states:
-        inputs.append(graph.node("Unsqueeze", [graph.cast(name, f"{name}.cast", to_half=True), zero], [f"{name}.initial"]))
+    initial = [graph.cast(name, f"{name}.cast", to_half=True) for name in states]
+    if cell in NODES:
+        y = _recurrent_node(graph, prefix, layer, cell_input, initial, states, zero, one)
+    else:
+        y = _written_out(graph, prefix, layer, cell_input, initial, states, zero)
+    return graph.node("Add", [x, y], [f"{prefix}.out"]) if network.residual else y
+
+
+def _recurrent_node(
+    graph: TextGraphBuilder, prefix: str, layer: TextLayer, x: str, initial: list[str], states: list[str], zero: str, one: str
+) -> str:
+    """Add the recurrent node of ONNX for a layer, and its next states; return its output `(T, B, H)`."""
+    cell = graph.network.cell
+    inputs = [x, *graph.recurrent_weights(prefix, cell, layer), ""]
+    inputs += [graph.node("Unsqueeze", [part, zero], [f"{name}.initial"]) for name, part in zip(states, initial, strict=True)]
     outputs = [f"{prefix}.Y", *(f"{name}.final" for name in states)]
-    y = graph.recurrent(cell, inputs, outputs, network.hidden_size)
-    y = graph.node("Squeeze", [y, one], [f"{prefix}.y"])  # without the axis of directions
+    y = graph.recurrent(cell, inputs, outputs, graph.network.hidden_size)
     for name in states:
         graph.cast(graph.node("Squeeze", [f"{name}.final", zero], [f"{name}.next"]), f"next_{name}", to_half=False)
-    return graph.node("Add", [x, y], [f"{prefix}.out"]) if network.residual else y
+    return graph.node("Squeeze", [y, one], [f"{prefix}.y"])  # without the axis of directions
+
+
+def _written_out(
+    graph: TextGraphBuilder, prefix: str, layer: TextLayer, x: str, initial: list[str], states: list[str], zero: str
+) -> str:
+    """Add a layer whose cell has no node in ONNX, and its next states; return its output `(T, B, H)`."""
+    if graph.is_step:
+        x = graph.node("Squeeze", [x, zero], [f"{prefix}.x"])
+        final = add_step(graph, prefix, graph.network.cell, layer, x, initial)
+        y = graph.node("Unsqueeze", [final[0], zero], [f"{prefix}.y"])
+    else:
+        y, *final = add_scan(graph, prefix, graph.network.cell, layer, x, initial)
+    for name, part in zip(states, final, strict=True):
+        graph.cast(part, f"next_{name}", to_half=False)
+    return y

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.exchange.onnx_graph import GraphBuilder
+from unrolled.exchange.onnx_builder import GraphBuilder
 from unrolled.runtime.text_network import GATE_NAMES, NORM_EPSILON, TextLayer
 
 if TYPE_CHECKING:

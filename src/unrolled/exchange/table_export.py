@@ -16,10 +16,10 @@ from unrolled.errors import UsageError
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, difference
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.exports import default_out
+from unrolled.exchange.onnx_builder import NODES
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
 from unrolled.exchange.onnx_table import build_table_graph
 from unrolled.output_paths import check_outputs
-from unrolled.runtime.text_network import GATE_NAMES
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
@@ -84,8 +84,8 @@ def unsupported_reason(model_file: TableModelFile) -> str | None:
         )
     if spec.source.tensor_kind == "image":
         return f"'{spec.source.name}' has images, whose preparation and network are not part of the graph"
-    if model.options.cell not in GATE_NAMES:
-        return f"there is no ONNX node for the cell {model.options.cell}; there are for {', '.join(GATE_NAMES)}"
+    if model.options.cell not in NODES:
+        return f"there is no ONNX node for the cell {model.options.cell}; there are for {', '.join(NODES)}"
     return None
 
 

@@ -2,7 +2,7 @@
 
 An exported file replays them with its own arithmetic; one different bit changes a hash. The hash is FNV-1a over 32-bit words:
 `hash = (hash ^ word) * 16777619 mod 2^32`, from 2166136261, over the bits of the logits, then for each layer h and, of an
-LSTM, c.
+LSTM, c; of an sLSTM c, n and m.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.runtime.portable import Floats, PortableNetwork, PortableState
+from unrolled.runtime.portable import PortableNetwork, PortableState
+from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.portable_draw import draw_token, random_below, token_odds
 
 MAX_STEPS, MAX_DRAWS = 32, 200

@@ -33,7 +33,7 @@ def check_portable(options: SampleOptions, has_known_processors: bool) -> None:
 def portable_model(network: TextNetwork | None, reason: str | None, clamps: Sequence[Clamp] = ()) -> PortableNetwork:
     """Return a model in portable arithmetic, with int8 weights; `network` and `reason` as from `text_network`."""
     if network is None:
-        raise UsageError(f"--portable cannot be used with this model: {reason}.")
+        raise UsageError(f"--portable cannot be used with this model: {reason}; leave it out.")
     return open_portable(network, clamps)
 
 

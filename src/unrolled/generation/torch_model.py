@@ -36,9 +36,9 @@ def arrays_reason(model: RecurrentLM) -> str | None:
     weight = model.head.weight
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return f"its weights are {weight.dtype} on {weight.device}"
-    cell_class = CELLS.get(model.options.cell)
+    cell_class, other = CELLS.get(model.options.cell), type(model.cells()[0])
     if model.options.cell not in GATE_NAMES or any(type(cell) is not cell_class for cell in model.cells()):
-        return f"there is no native decoder for {type(model.cells()[0]).__name__}"
+        return f"only torch runs the cell {model.options.cell if other is cell_class else other.__name__}"
     if any(layer.dropout.active for layer in model.stack.layer_list()):
         return "it is in training mode, with dropout"
     return None

@@ -16,7 +16,7 @@ from unrolled.nn.kernels.extension import native_module, num_threads, unavailabl
 from unrolled.options import SampleOptions
 from unrolled.runtime.language_model import Floats
 from unrolled.runtime.native_layers import CELL_KINDS, MAX_TABLE_BYTES, first_products, outer_bias, pack_weight
-from unrolled.runtime.numpy_model import LayerState, State
+from unrolled.runtime.numpy_model import State
 from unrolled.runtime.text_network import NORM_EPSILON, TextNetwork
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -114,17 +114,16 @@ class NativeDecoder:
 
     @state.setter
     def state(self, state: State) -> None:
-        for index, (h, c) in enumerate(state):
-            self._decoder.state(index, _contiguous(h), None if c is None else _contiguous(c), True)
+        for index, (h, *c) in enumerate(state):
+            self._decoder.state(index, _contiguous(h), _contiguous(c[0]) if c else None, True)
 
     def first_states(self, rows: int) -> State:
         """Return the state of the first `rows` streams."""
-        shape, is_lstm = (rows, self.network.hidden_size), self.network.cell == "lstm"
-        state = []
+        shape, state = (rows, self.network.hidden_size), []
         for index in range(len(self.network.layers)):
-            h, c = np.empty(shape, np.float32), np.empty(shape, np.float32) if is_lstm else None
-            self._decoder.state(index, h, c, False)
-            state.append(LayerState(h, c))
+            h, *c = (np.empty(shape, np.float32) for _ in self.network.state_names)
+            self._decoder.state(index, h, c[0] if c else None, False)
+            state.append((h, *c))
         return tuple(state)
 
 

@@ -128,15 +128,15 @@ class NativeModel(NumpyModel):
             )
             residual = None if layer.norm_weight is None else xs.reshape(-1, units)
         ys, final = np.empty((steps, rows, units), np.float32), [np.empty((rows, units), np.float32) for _ in range(2)]
-        is_lstm, threads = state.c is not None, num_threads()
+        is_lstm, threads = self.network.cell == "lstm", num_threads()
         native.layer_forward(
             self._kind, threads, native.row_slice_count(self._kind, rows, units, threads, False), *inputs, packed.weight_hh,
-            packed.bias, None if resets is None else np.ascontiguousarray(resets), np.ascontiguousarray(state.h),
-            None if state.c is None else np.ascontiguousarray(state.c), None, residual,
+            packed.bias, None if resets is None else np.ascontiguousarray(resets), np.ascontiguousarray(state[0]),
+            np.ascontiguousarray(state[1]) if is_lstm else None, None, residual,
             np.empty((steps + 1, rows, padded_size(units) + ROW_PADDING), np.float32), None, ys, final[0],
             final[1] if is_lstm else None,
         )  # fmt: skip
-        return ys, LayerState(final[0], final[1] if is_lstm else None)
+        return ys, tuple(final[: len(state)])
 
     def _pack(self, index: int) -> PackedLayer:
         network, layer, kind, units = self.network, self.network.layers[index], self._kind, self.network.hidden_size

@@ -17,11 +17,23 @@ from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.runtime.language_model import Ids, Mask
 from unrolled.runtime.native_decoder import MIN_MULTITHREADED_BYTES, STREAMS_PER_WEIGHT_READ
-from unrolled.runtime.portable import Floats, Int8Matrix, Matrix, PortableLayer, PortableNetwork, PortableState
+from unrolled.runtime.portable import PortableLayer, PortableNetwork, PortableState
+from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix, Matrix
 from unrolled.runtime.text_network import TextNetwork
 
-CELL_KINDS = {"rnn": 0, "gru": 1, "gru-reset-before": 2, "lstm": 3}
-"""The cells, by the number that names one in the native module."""
+CELL_KINDS = {
+    "rnn": 0,
+    "gru": 1,
+    "gru-reset-before": 2,
+    "lstm": 3,
+    "mogrifier-gru": 1,
+    "mogrifier-lstm": 3,
+    "mingru": 4,
+    "minlstm": 5,
+    "rg-lru": 6,
+    "slstm": 7,
+}
+"""The cells, by the number that names one in the native module; a Mogrifier is a GRU or an LSTM with rounds before it."""
 
 MAX_UNITS, MAX_LAYERS, MAX_VOCAB = 1 << 16, 1 << 10, 1 << 22
 
@@ -88,12 +100,16 @@ class NativePortableNetwork(PortableNetwork):
         self._native.set_layer(
             index,
             *(_arrays(layer.input) if has_input else none),
-            *_arrays(layer.recurrent),
+            *(none if layer.recurrent is None else _arrays(layer.recurrent)),
             *(none if layer.recurrent_n is None else _arrays(layer.recurrent_n)),
             layer.bias,
             layer.bias_hh,
             *(layer.norm or none),
         )
+        for number, matrix in enumerate(layer.mogrifier):
+            self._native.set_round(index, number, *_arrays(matrix))
+        if layer.decay is not None:
+            self._native.set_decay(index, layer.decay)
 
     def _threads(self, rows: int) -> int:
         return num_threads() if self._weight_bytes * (rows // STREAMS_PER_WEIGHT_READ) >= MIN_MULTITHREADED_BYTES else 1
@@ -142,10 +158,11 @@ def _arrays(matrix: Matrix, transposed: bool = False) -> tuple[NDArray[np.int8],
 
 
 def _stack(state: PortableState) -> tuple[Floats, Floats | None]:
-    """Return copies of h and, of an LSTM, c of all layers, `(L, B, H)`."""
-    h, *c = (np.stack(parts).astype(np.float32, copy=False) for parts in zip(*state, strict=True))
-    return h, c[0] if c else None
+    """Return copies of h of all layers, `(L, B, H)`, and of the P other parts of a state, `(P L, B, H)`."""
+    h, *others = (np.stack(parts).astype(np.float32, copy=False) for parts in zip(*state, strict=True))
+    return h, np.concatenate(others) if others else None
 
 
-def _unstack(h: Floats, c: Floats | None) -> PortableState:
-    return [(part,) for part in h] if c is None else list(zip(h, c, strict=True))
+def _unstack(h: Floats, others: Floats | None) -> PortableState:
+    parts = [] if others is None else np.split(others, len(others) // len(h))
+    return list(zip(h, *parts, strict=True))

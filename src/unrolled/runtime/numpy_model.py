@@ -9,29 +9,26 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from unrolled.network_shapes import MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
 from unrolled.nn.kernels.extension import num_threads
 from unrolled.nn.unit_clamp import Clamp, check_clamps
 from unrolled.runtime.blas import blas_threads
 from unrolled.runtime.language_model import Floats, Ids, LanguageModel, Mask
 from unrolled.runtime.text_network import NORM_EPSILON, TextLayer, TextNetwork
 
-
-class LayerState(NamedTuple):
-    """State of a layer: `h` `(B, H)`, and the cell state `c` `(B, H)` of an LSTM (None: zero)."""
-
-    h: Floats
-    c: Floats | None = None
-
+LayerState: TypeAlias = tuple[Floats, ...]
+"""State of a layer, the parts of `STATE_NAMES`: `h` `(B, H)` first and, of some cells, others of the same shape."""
 
 State: TypeAlias = tuple[LayerState, ...]
 """The state of a model: that of each layer, the first layer first."""
 
-CellStep: TypeAlias = Callable[[TextLayer, Floats, LayerState], LayerState]
-"""From a layer, its `W_x x + b` `(B, G H)` and its state to its next state, whose `h` is the output of the cell."""
+CellStep: TypeAlias = Callable[[TextLayer, Floats, Floats, LayerState], LayerState]
+"""From a layer, its `W_x x + b` `(B, G H)`, the `h` that its gates read and its state to its next state, whose first part is
+the output of the cell. The `h` that gates read is that of the state, but for the rounds of a Mogrifier."""
 
 
 def sigmoid(x: Floats) -> Floats:
@@ -47,32 +44,87 @@ def from_hidden(layer: TextLayer, h: Floats) -> Floats:
     return products if layer.bias_hh is None else products + layer.bias_hh
 
 
-def rnn_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
+def log_sigmoid(x: Floats) -> Floats:
+    """Return ln(1 / (1 + e^-x))."""
+    result: Floats = np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+    return result
+
+
+def rnn_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
     """`h' = tanh(W_x x + W_h h + b)`."""
-    return LayerState(np.tanh(from_x + from_hidden(layer, state.h)))
+    return (np.tanh(from_x + from_hidden(layer, h)),)
 
 
-def gru_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
+def gru_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
     """`n = tanh(W_xn x + b_n + r (W_hn h + b_hn))`, `h' = (1 - z) n + z h`: the reset gate after the matrix product."""
-    (r_x, z_x, n_x), (r_h, z_h, n_h) = np.split(from_x, 3, axis=1), np.split(from_hidden(layer, state.h), 3, axis=1)
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = np.split(from_x, 3, axis=1), np.split(from_hidden(layer, h), 3, axis=1)
     r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
-    return LayerState((1 - z) * np.tanh(n_x + r * n_h) + z * state.h)
+    return ((1 - z) * np.tanh(n_x + r * n_h) + z * state[0],)
 
 
-def gru_reset_before_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
+def gru_reset_before_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
     """`n = tanh(W_xn x + b_n + W_hn (r h) + b_hn)`, `h' = (1 - z) n + z h`: the reset gate before the matrix product."""
-    (r_x, z_x, n_x), (r_h, z_h, _) = np.split(from_x, 3, axis=1), np.split(from_hidden(layer, state.h), 3, axis=1)
+    (r_x, z_x, n_x), (r_h, z_h, _) = np.split(from_x, 3, axis=1), np.split(from_hidden(layer, h), 3, axis=1)
     r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
-    n_h = np.split(from_hidden(layer, r * state.h), 3, axis=1)[2]
-    return LayerState((1 - z) * np.tanh(n_x + n_h) + z * state.h)
+    n_h = np.split(from_hidden(layer, r * h), 3, axis=1)[2]
+    return ((1 - z) * np.tanh(n_x + n_h) + z * state[0],)
 
 
-def lstm_step(layer: TextLayer, from_x: Floats, state: LayerState) -> LayerState:
+def lstm_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
     """`c' = f c + i g`, `h' = o tanh(c')`."""
-    i, f, g, o = np.split(from_x + from_hidden(layer, state.h), 4, axis=1)
-    written = sigmoid(i) * np.tanh(g)
-    c = written if state.c is None else sigmoid(f) * state.c + written
-    return LayerState(sigmoid(o) * np.tanh(c), c)
+    i, f, g, o = np.split(from_x + from_hidden(layer, h), 4, axis=1)
+    c = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def slstm_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
+    """`c' = f c + i g`, `n' = f n + i`, `h' = o c' / n'`, with i and f divided by the largest of both so far, `e^m'`."""
+    _, c, n, m = state
+    i, f, g, o = np.split(from_x + from_hidden(layer, h), 4, axis=1)
+    kept = np.where(n == 0, i, log_sigmoid(f) + m)  # c is zero where n is, so what is kept of it does not matter
+    m = np.maximum(kept, i)
+    i, f = np.exp(i - m), np.exp(kept - m)
+    c, n = f * c + i * np.tanh(g), f * n + i
+    return sigmoid(o) * c / n, c, n, m
+
+
+def mingru_terms(layer: TextLayer, from_x: Floats) -> tuple[Floats, Floats]:
+    """`h' = (1 - z) h + z n`."""
+    z, n = np.split(from_x, 2, axis=-1)
+    z = sigmoid(z)
+    return 1 - z, z * n
+
+
+def minlstm_terms(layer: TextLayer, from_x: Floats) -> tuple[Floats, Floats]:
+    """`h' = f / (f + i) h + i / (f + i) n`."""
+    i, f, n = np.split(from_x, 3, axis=-1)
+    share = sigmoid(log_sigmoid(i) - log_sigmoid(f))
+    return 1 - share, share * n
+
+
+def rg_lru_terms(layer: TextLayer, from_x: Floats) -> tuple[Floats, Floats]:
+    """`h' = a h + sqrt(1 - a^2) (i n)`, `a = sigmoid(decay_logit)^(8 r)`."""
+    r, i, n = np.split(from_x, 3, axis=-1)
+    log_a = 8 * sigmoid(r) * log_sigmoid(layer.others["decay_logit"])
+    return np.exp(log_a), np.sqrt(np.maximum(-np.expm1(2 * log_a), MIN_SQUARE)) * (sigmoid(i) * n)
+
+
+LINEAR_TERMS: dict[str, Callable[[TextLayer, Floats], tuple[Floats, Floats]]] = {
+    "mingru": mingru_terms,
+    "minlstm": minlstm_terms,
+    "rg-lru": rg_lru_terms,
+}
+"""For each cell whose gates depend on the input only, `a` and `b` of `h' = a h + b`, of `W_x x + b` `(..., G H)`."""
+
+
+def linear_step(cell: str) -> CellStep:
+    """Return the step of a cell in `LINEAR_TERMS`."""
+
+    def step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
+        kept, written = LINEAR_TERMS[cell](layer, from_x)
+        return (kept * h + written,)
+
+    return step
 
 
 CELL_STEPS: dict[str, CellStep] = {
@@ -80,7 +132,25 @@ CELL_STEPS: dict[str, CellStep] = {
     "gru": gru_step,
     "gru-reset-before": gru_reset_before_step,
     "lstm": lstm_step,
+    "mogrifier-gru": gru_step,
+    "mogrifier-lstm": lstm_step,
+    "slstm": slstm_step,
+    **{cell: linear_step(cell) for cell in LINEAR_TERMS},
 }
+"""The step of each cell; those of a Mogrifier come after `mogrify`."""
+
+MIN_SQUARE = np.float32(1e-12)
+"""Least `1 - a^2` of an RG-LRU, as in `nn.cells.linear`."""
+
+
+def mogrify(layer: TextLayer, x: Floats, h: Floats) -> tuple[Floats, Floats]:
+    """Return input and state after the rounds of a Mogrifier: `x <- 2 sigmoid(Q h) x` and `h <- 2 sigmoid(R x) h` in turn."""
+    for index in range(MOGRIFIER_ROUNDS):
+        if index % 2 == 0:
+            x = 2 * sigmoid(h @ layer.others["mogrifier_q"][index // 2].T) * x
+        else:
+            h = 2 * sigmoid(x @ layer.others["mogrifier_r"][index // 2].T) * h
+    return x, h
 
 
 def layer_input(layer: TextLayer, x: Floats) -> Floats:
@@ -110,15 +180,18 @@ class NumpyModel(LanguageModel):
         check_clamps(clamps, network.hidden_size, len(network.layers))
         self.network, self.clamps, self.vocab_size = network, clamps, network.vocab_size
         self._cell_step = CELL_STEPS[network.cell]
-        self._selects_columns = network.embedding is None and not network.residual  # of the weight, by one-hot vectors
-        self._embedding = None if self._selects_columns else network.embedding_matrix()
+        self._mogrifies = network.cell in MOGRIFIER_CELLS
+        is_plain_one_hot = network.embedding is None and not network.residual
+        self._selects_columns = is_plain_one_hot and not self._mogrifies  # of the weight, by one-hot vectors
+        is_wide = is_plain_one_hot and self._mogrifies  # V may be any size: no identity matrix
+        self._embedding = None if self._selects_columns or is_wide else network.embedding_matrix()
 
     def inference(self) -> contextlib.AbstractContextManager[None]:
         return blas_threads(num_threads())
 
     def initial_state(self, rows: int) -> State:
         zero = np.zeros((rows, self.network.hidden_size), np.float32)
-        return tuple(LayerState(zero, zero if self.network.cell == "lstm" else None) for _ in self.network.layers)
+        return ((zero,) * len(self.network.state_names),) * len(self.network.layers)
 
     def repeat_row(self, state: State, rows: int) -> State:
         return _map_state(lambda s: np.repeat(s, rows, axis=0), state)
@@ -143,23 +216,68 @@ class NumpyModel(LanguageModel):
 
     def _stack_step(self, ids: Ids, state: State) -> tuple[Floats, State]:
         """Return the output of the last layer `(B, H)`, and the next state."""
-        x, next_state = np.empty(0, np.float32) if self._embedding is None else self._embedding[ids], []  # (B, E)
+        x, next_state = self._vectors(ids), []  # (B, E)
         for index, (layer, layer_state) in enumerate(zip(self.network.layers, state, strict=True)):
+            h = layer_state[0]
             if index == 0 and self._selects_columns:
                 from_x = layer.weight_ih.T[ids]
             else:
-                from_x = layer_input(layer, x) @ layer.weight_ih.T
-            cell_state = self._clamped(index, self._cell_step(layer, from_x + layer.bias, layer_state))
-            x = x + cell_state.h if self.network.residual else cell_state.h
+                cell_input = layer_input(layer, x)
+                if self._mogrifies:
+                    cell_input, h = mogrify(layer, cell_input, h)
+                from_x = cell_input @ layer.weight_ih.T
+            cell_state = self._clamped(index, self._cell_step(layer, from_x + layer.bias, h, layer_state))
+            x = x + cell_state[0] if self.network.residual else cell_state[0]
             next_state.append(cell_state)
         return x, tuple(next_state)
+
+    def _vectors(self, ids: Ids) -> Floats:
+        """Return the inputs of the first layer, `(B, E)`; empty where it selects columns of its weight."""
+        if self._selects_columns:
+            return np.empty(0, np.float32)
+        if self._embedding is not None:
+            return self._embedding[ids]
+        one_hot = np.zeros((len(ids), self.vocab_size), np.float32)
+        one_hot[np.arange(len(ids)), ids] = 1
+        return one_hot
 
     def _clamped(self, index: int, state: LayerState) -> LayerState:
         for clamp in self.clamps:
             if clamp.layer == index:
-                state.h[:, clamp.unit] = clamp.value
+                state[0][:, clamp.unit] = clamp.value
         return state
 
 
+class ScanModel(NumpyModel):
+    """A text model of a linear cell, whose `unroll` computes the products of all steps at once: for evaluation.
+
+    Its results are those of the steps but for rounding, which depends on the number of steps in a call. Raises `ValueError` for
+    another cell.
+    """
+
+    def __init__(self, network: TextNetwork, clamps: Sequence[Clamp] = ()) -> None:
+        super().__init__(network, clamps)
+        if network.cell not in LINEAR_TERMS:
+            raise ValueError(f"ScanModel is for the cells {', '.join(LINEAR_TERMS)}; got {network.cell}.")
+
+    def unroll(self, ids: Ids, state: State, resets: Mask | None = None) -> tuple[Floats, State]:
+        if self.clamps or not ids.size:
+            return super().unroll(ids, state, resets)
+        xs = np.empty(0, np.float32) if self._embedding is None else self._embedding[ids]  # (T, B, E)
+        finals = []
+        for index, (layer, (h,)) in enumerate(zip(self.network.layers, state, strict=True)):
+            is_column = index == 0 and self._selects_columns
+            from_x = layer.weight_ih.T[ids] if is_column else layer_input(layer, xs) @ layer.weight_ih.T
+            kept, hs = LINEAR_TERMS[self.network.cell](layer, from_x + layer.bias)
+            if resets is not None:
+                kept = kept * ~resets[..., None]
+            for t in range(len(ids)):
+                hs[t] += kept[t] * h
+                h = hs[t]
+            xs = xs + hs if self.network.residual else hs
+            finals.append((h,))
+        return self.head(xs), tuple(finals)
+
+
 def _map_state(fn: Callable[[Floats], Floats], state: State) -> State:
-    return tuple(LayerState(fn(h), None if c is None else fn(c)) for h, c in state)
+    return tuple(tuple(fn(part) for part in layer) for layer in state)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.runtime.portable import ODDS_BITS, Floats, portable_exp
+from unrolled.runtime.portable_arithmetic import ODDS_BITS, Floats, portable_exp
 
 MASK_32 = 0xFFFFFFFF
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -27,6 +27,12 @@ GATE_NAMES: dict[str, tuple[str, ...]] = {
     "gru": ("r", "z", "n"),
     "gru-reset-before": ("r", "z", "n"),
     "lstm": ("i", "f", "g", "o"),
+    "mogrifier-gru": ("r", "z", "n"),
+    "mogrifier-lstm": ("i", "f", "g", "o"),
+    "mingru": ("z", "n"),
+    "minlstm": ("i", "f", "n"),
+    "rg-lru": ("r", "i", "n"),
+    "slstm": ("i", "f", "g", "o"),
 }
 """The gates of each cell, in the order in which their rows are stacked in `weight_ih`, `weight_hh` and the biases.
 
@@ -34,6 +40,9 @@ The equations are those of `nn.cells`. "gru" has the reset gate after the matrix
 b_hn))`, as torch.nn.GRU and cuDNN; "gru-reset-before" before it, `n = tanh(W_xn x + b_n + W_hn (r h) + b_hn)`. Both end with
 `h' = (1 - z) n + z h`. The forget gate of the LSTM has its whole bias stored: nothing is added to it when it runs.
 """
+
+STATE_NAMES = {"lstm": ("h", "c"), "mogrifier-lstm": ("h", "c"), "slstm": ("h", "c", "n", "m")}
+"""The parts of the state of a layer, each of H numbers; of a cell that is not named here, `h` alone."""
 
 WINDOW_CELL = "lstm-window"
 """The cell of a `TextNetwork` that reads windows: in no table of cells, so that what needs a state refuses it by name."""
@@ -57,7 +66,7 @@ class TextLayer:
     weight_ih: Floats
     """`(G H, I)`"""
     weight_hh: Floats
-    """`(G H, H)`"""
+    """`(G H, H)`; empty for a cell whose gates depend on the input only"""
     bias: Floats
     """`(G H,)`"""
     bias_hh: Floats | None = None
@@ -67,17 +76,17 @@ class TextLayer:
     norm_bias: Floats | None = None
     """`(H,)`"""
     others: Mapping[str, Floats] = field(default_factory=dict)
-    """All arrays of a cell that is not in `GATE_NAMES`, by name; those above are empty then."""
+    """What few cells have, by name; all arrays of a cell that is not in `GATE_NAMES`: those above are empty then."""
 
     def gate(self, name: str) -> dict[str, Floats]:
         """Return the rows of one gate: `weight_ih` `(H, I)`, `weight_hh` `(H, H)`, `bias` and `bias_hh` `(H,)`; no copies.
 
         `bias_hh` is left out where there is one bias only.
         """
-        size = self.weight_hh.shape[1]
+        size = len(self.bias) // len(self.gate_names)
         rows = slice(self.gate_names.index(name) * size, (self.gate_names.index(name) + 1) * size)
         arrays = {"weight_ih": self.weight_ih, "weight_hh": self.weight_hh, "bias": self.bias, "bias_hh": self.bias_hh}
-        return {key: array[rows] for key, array in arrays.items() if array is not None}
+        return {key: array[rows] for key, array in arrays.items() if array is not None and array.size}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +136,11 @@ class TextNetwork:
         return int(self.head_weight.shape[1])
 
     @property
+    def state_names(self) -> tuple[str, ...]:
+        """The parts of the state of a layer: `h`, and what else its cell keeps."""
+        return STATE_NAMES.get(self.cell, ("h",))
+
+    @property
     def num_parameters(self) -> int:
         """The number of weights and biases."""
         return sum(array.size for array in self.arrays().values())
@@ -137,8 +151,8 @@ class TextNetwork:
         for index, layer in enumerate(self.layers):
             prefix = f"stack.layers.{index}."
             names = ("weight_ih", "weight_hh", "bias", "bias_hh")
-            cell_arrays = layer.others or {name: getattr(layer, name) for name in names}
-            arrays |= {f"{prefix}cell.{name}": array for name, array in cell_arrays.items()}
+            named = {name: array for name in names if (array := getattr(layer, name)) is not None and array.size}
+            arrays |= {f"{prefix}cell.{name}": array for name, array in (named | dict(layer.others)).items()}
             arrays |= {f"{prefix}norm.weight": layer.norm_weight, f"{prefix}norm.bias": layer.norm_bias}
         if self.window is not None:
             arrays["attention.weight"] = self.window.attention
@@ -228,22 +242,24 @@ def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelO
         expected, given = ({n: s for n, s in shapes.items() if ".cell." not in n} for shapes in (expected, given))
     if given != expected:
         raise ValueError("the weights are not those of its options")
-    layers = []
-    for index in range(options.layers):
-        prefix = f"stack.layers.{index}."
-        norm: dict[str, Any] = {f"norm_{key}": arrays.get(f"{prefix}norm.{key}") for key in ("weight", "bias")}
-        cell: dict[str, Any] = {
-            n.removeprefix(f"{prefix}cell."): array for n, array in arrays.items() if n.startswith(f"{prefix}cell.")
-        }
-        layers.append(TextLayer(gate_names, **cell, **norm) if gate_names else TextLayer((), *_NO_ARRAYS, **norm, others=cell))
+    layers = tuple(_layer(arrays, gate_names, f"stack.layers.{index}.") for index in range(options.layers))
     return TextNetwork(
         options.cell,
-        tuple(layers),
+        layers,
         arrays["head.weight"],
         arrays["head.bias"],
         arrays.get("embedding.weight"),
         options.residual,
     )
+
+
+def _layer(arrays: Mapping[str, Floats], gate_names: tuple[str, ...], prefix: str) -> TextLayer:
+    """Return the layer whose arrays have names that begin with `prefix`."""
+    norm: dict[str, Any] = {f"norm_{key}": arrays.get(f"{prefix}norm.{key}") for key in ("weight", "bias")}
+    start = f"{prefix}cell."
+    cell = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    named = {name: cell.pop(name) for name in ("weight_ih", "weight_hh", "bias", "bias_hh") if gate_names and name in cell}
+    return TextLayer(gate_names, **(_NO_ARRAYS | named), **norm, others=cell)
 
 
 def build_window_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelOptions, length: Any) -> TextNetwork:
@@ -269,7 +285,11 @@ def _lstm_layer(arrays: Mapping[str, Floats], prefix: str) -> TextLayer:
     return TextLayer(GATE_NAMES["lstm"], weight_ih, weight_hh, bias)
 
 
-_NO_ARRAYS = (np.empty((0, 0), np.float32), np.empty((0, 0), np.float32), np.empty(0, np.float32))
+_NO_ARRAYS: dict[str, Any] = {
+    "weight_ih": np.empty((0, 0), np.float32),
+    "weight_hh": np.empty((0, 0), np.float32),
+    "bias": np.empty(0, np.float32),
+}
 
 
 def _to_float32(array: npt.NDArray[Any]) -> Floats:

@@ -17,7 +17,7 @@ from unrolled.nn.kernels.extension import num_threads
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.blas import blas_threads
 from unrolled.runtime.language_model import Floats, Ids, LanguageModel, Mask, softmax
-from unrolled.runtime.numpy_model import CELL_STEPS, LayerState, NumpyModel, lstm_step
+from unrolled.runtime.numpy_model import CELL_STEPS, LINEAR_TERMS, NumpyModel, ScanModel, lstm_step
 from unrolled.runtime.text_network import TextLayer, TextNetwork
 
 BLOCK_TOKENS = 1 << 13
@@ -27,6 +27,11 @@ BLOCK_TOKENS = 1 << 13
 def has_numpy_model(network: TextNetwork) -> bool:
     """Return whether `numpy_model` can run a network."""
     return network.window is not None or network.cell in CELL_STEPS
+
+
+def numpy_reader(network: TextNetwork, clamps: Sequence[Clamp] = ()) -> NumpyModel | WindowModel:
+    """Return what computes a network in numpy over many steps in a call, to score a text. Raises as `numpy_model` does."""
+    return ScanModel(network, clamps) if network.cell in LINEAR_TERMS else numpy_model(network, clamps)
 
 
 def numpy_model(network: TextNetwork, clamps: Sequence[Clamp] = ()) -> NumpyModel | WindowModel:
@@ -106,8 +111,8 @@ def _read(layer: TextLayer, xs: Floats) -> Floats:
     from_x = xs @ layer.weight_ih.T + layer.bias
     hidden = layer.weight_hh.shape[1]
     zero = np.zeros((xs.shape[1], hidden), np.float32)
-    state, outputs = LayerState(zero, zero), np.empty((*xs.shape[:2], hidden), np.float32)
+    h, c, outputs = zero, zero, np.empty((*xs.shape[:2], hidden), np.float32)
     for t, step_from_x in enumerate(from_x):
-        state = lstm_step(layer, step_from_x, state)
-        outputs[t] = state.h
+        h, c = lstm_step(layer, step_from_x, h, (h, c))
+        outputs[t] = h
     return outputs

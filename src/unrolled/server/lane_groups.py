@@ -14,7 +14,7 @@ from unrolled.generation.portable_sampling import PROMPT_CHUNK_TOKENS
 from unrolled.generation.sampling import REFERENCE_BATCH, sample_token
 from unrolled.runtime.language_model import Floats, State
 from unrolled.runtime.native_decoder import NativeDecoder, Precision
-from unrolled.runtime.numpy_model import LayerState, NumpyModel
+from unrolled.runtime.numpy_model import NumpyModel
 from unrolled.runtime.text_network import TextNetwork
 from unrolled.server.lanes import Filters, Lane, RowState, log_softmax, token_infos
 from unrolled.server.limits import MAX_LANES
@@ -23,23 +23,17 @@ from unrolled.server.limits import MAX_LANES
 def zero_state(network: TextNetwork) -> RowState:
     """Return the state before the first token."""
     zero = np.zeros(network.hidden_size, np.float32)
-    return [(zero, zero if network.cell == "lstm" else None) for _ in network.layers]
+    return [(zero,) * len(network.state_names)] * len(network.layers)
 
 
 def stack_rows(states: list[RowState]) -> State:
     """Return the states of B samples as one of B rows."""
-    return tuple(
-        LayerState(
-            np.stack([h for h, _ in rows]),
-            None if rows[0][1] is None else np.stack([c for _, c in rows if c is not None]),
-        )
-        for rows in zip(*states, strict=True)
-    )
+    return tuple(tuple(map(np.stack, zip(*rows, strict=True))) for rows in zip(*states, strict=True))
 
 
 def take_row(state: State, row: int) -> RowState:
     """Return the state of one row."""
-    return [(h[row], None if c is None else c[row]) for h, c in state]
+    return [tuple(part[row] for part in layer) for layer in state]
 
 
 class NativeReader:

@@ -15,11 +15,12 @@ from unrolled.generation.random_streams import PhiloxStreams
 from unrolled.generation.text_streamer import TextStreamer
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
+from unrolled.runtime.language_model import Floats
 from unrolled.server.limits import MAX_UNSENT_CHARS
 from unrolled.text.tokenizer import Tokenizer, to_utf8
 
-RowState = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]]
-"""The state of one sample: `h` `(H,)`, and `c` `(H,)` of an LSTM, of each layer."""
+RowState = list[tuple[Floats, ...]]
+"""The state of one sample: of each layer the parts of `STATE_NAMES`, `(H,)` each."""
 
 Probabilities = npt.NDArray[np.floating[Any]]
 

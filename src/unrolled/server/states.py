@@ -36,11 +36,11 @@ class StoredState:
     @property
     def num_bytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(h.nbytes + (0 if c is None else c.nbytes) for h, c in self.state)
+        return sum(part.nbytes for layer in self.state for part in layer)
 
     def to_bytes(self) -> bytes:
         """Return it as a file: a line that names the format, the size of a JSON header, the header, float32 arrays."""
-        content = b"".join(part.astype("<f4").tobytes() for row in self.state for part in row if part is not None)
+        content = b"".join(part.astype("<f4").tobytes() for layer in self.state for part in layer)
         header = {
             "model": self.model_id, "fingerprint": self.fingerprint, "last_id": self.last_id, "layers": len(self.state),
             "sha256": hashlib.sha256(content).hexdigest(),
@@ -99,7 +99,7 @@ def read_text(model: LoadedModel, state: RowState, ids: npt.NDArray[np.int64], c
         piece = ids[start : min(start + MAX_HEADER_BYTES, len(ids) - 1), None]
         state = reader.read_pieces([state], piece, filters)[0]
     return StoredState(
-        model.entry.id, model.fingerprint, [(h.copy(), None if c is None else c.copy()) for h, c in state], int(ids[-1])
+        model.entry.id, model.fingerprint, [tuple(part.copy() for part in layer) for layer in state], int(ids[-1])
     )
 
 
@@ -117,17 +117,13 @@ def load_state(content: bytes, model_of: Callable[[str], LoadedModel]) -> Stored
     except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
         raise ApiError(400, f"The body is no state of this server: {error}.") from error
     model = model_of(model_id)
-    state, offset = [], 0
     network = model.network
-    num_parts = 2 if network.cell == "lstm" else 1
+    num_parts = len(network.state_names)
     expected = len(network.layers) * num_parts * network.hidden_size * 4
     values = np.frombuffer(body[:expected], "<f4").astype(np.float32) if len(body) == expected else np.zeros(0, np.float32)
     if header.get("fingerprint") != model.fingerprint or not len(values) or not np.isfinite(values).all():
         raise ApiError(409, "The state belongs to another model, or this model was trained further: make a new one.")
     if not 0 <= last_id < network.vocab_size:
         raise ApiError(400, "The body is no state of this server: its last token does not exist.")
-    for _ in network.layers:
-        parts = [values[offset + part * network.hidden_size :][: network.hidden_size] for part in range(num_parts)]
-        state.append((parts[0], parts[1] if num_parts == 2 else None))
-        offset += num_parts * network.hidden_size
+    state: RowState = [tuple(layer) for layer in values.reshape(len(network.layers), num_parts, network.hidden_size)]
     return StoredState(model_id, model.fingerprint, state, last_id)

@@ -92,7 +92,7 @@ def _unit_values(model: LoadedModel, ids: Any, resets: Any, layer: int, units: l
             if resets is not None and resets[step]:
                 state = numpy_model.initial_state(1)
             _, state = numpy_model.step(np.array([token_id]), state)
-            values[step] = state[layer].h[0, units]
+            values[step] = state[layer][0][0, units]
     return values
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.generation.prompt_replacements import prompt_replacements
-from unrolled.runtime.portable import Floats, Int8Matrix, Matrix, PortableLayer, PortableNetwork
+from unrolled.runtime.portable import PortableLayer, PortableNetwork
+from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix, Matrix
 from unrolled.text.tokenizer import Tokenizer
 from unrolled.views.html_page import SECURITY_POLICY, pack_array, render_page
 from unrolled.views.wasm_products import products_module
@@ -59,6 +60,7 @@ def network_data(portable: PortableNetwork) -> dict[str, Any]:
         raise ValueError(f"the page has int8 weights; got {portable.weights}")
     return {
         "cell": portable.network.cell,
+        "stateNames": list(portable.network.state_names),
         "hiddenSize": portable.network.hidden_size,
         "vocabSize": portable.network.vocab_size,
         "embedding": _matrix(portable.embedding),
@@ -79,6 +81,8 @@ def _layer(layer: PortableLayer, is_one_hot: bool) -> dict[str, Any]:
         "biasHh": _pack(layer.bias_hh),
         "normWeight": _pack(norm_weight),
         "normBias": _pack(norm_bias),
+        "rounds": [_matrix(matrix) for matrix in layer.mogrifier],
+        "decay": _pack(layer.decay),
     }
 
 

@@ -36,12 +36,21 @@
 
 typedef struct {
     float h[RNN_LAYERS][RNN_HIDDEN];
-#if RNN_LSTM
+#if RNN_LSTM || RNN_SLSTM
     float c[RNN_LAYERS][RNN_HIDDEN];
+#endif
+#if RNN_SLSTM
+    float n[RNN_LAYERS][RNN_HIDDEN], m[RNN_LAYERS][RNN_HIDDEN];
 #endif
     float logits[RNN_VOCAB];
     /* Work space of a step; nothing in it is kept. */
-    float x[RNN_WIDTH], normed[RNN_WIDTH], gates[RNN_GATES * RNN_HIDDEN], recurrent[RNN_GATES * RNN_HIDDEN];
+    float x[RNN_WIDTH], normed[RNN_WIDTH], gates[RNN_GATES * RNN_HIDDEN];
+#if !RNN_LINEAR
+    float recurrent[RNN_GATES * RNN_HIDDEN];
+#endif
+#if RNN_MOGRIFIER
+    float factors[RNN_WIDTH], modulated[RNN_HIDDEN];
+#endif
     int16_t quantized[RNN_WIDTH + 31];
 } rnn_model;
 
@@ -76,6 +85,12 @@ typedef int8_matrix table_matrix;
 typedef struct {
     cell_matrix input, recurrent, recurrent_n;
     const float *bias, *bias_hh, *norm_weight, *norm_bias;
+#if RNN_MOGRIFIER
+    cell_matrix rounds[RNN_MOGRIFIER]; /* of the input in the first, third ... round, of h in the others */
+#endif
+#if RNN_RG_LRU
+    const float *decay;
+#endif
 } rnn_layer;
 
 @TABLES@
@@ -174,7 +189,7 @@ static float rnn_tanh(float x) {
     return y < 1.0f ? y : 1.0f;
 }
 
-#if RNN_GATES > 1
+#if !RNN_PLAIN
 static float rnn_sigmoid(float x) { return 0.5f * rnn_tanh(0.5f * x) + 0.5f; }
 #endif
 
@@ -190,6 +205,23 @@ static float rnn_exp(float x) {
     return p * power;
 }
 
+#if RNN_SLSTM || RNN_MINLSTM
+/* ln(1 / (1 + e^-x)). */
+static float log_sigmoid(float x) {
+    float u = rnn_exp(x > 0 ? -x : x), s = u / (u + 2.0f), square = s * s;
+    float p = @LOG1P@;
+    return (x > 0 ? 0.0f : x) - s * p;
+}
+#endif
+
+#if RNN_RG_LRU
+/* e^x - 1 for x of at most 0. */
+static float rnn_expm1(float x) {
+    float p = @EXPM1@;
+    return x > -0.34f ? x * p : rnn_exp(x) - 1.0f;
+}
+#endif
+
 #if RNN_RESIDUAL
 static void layer_norm(const float *x, const float *weight, const float *bias, float *out) {
     float mean = ordered_sum(x, 0, RNN_HIDDEN) / (float)RNN_HIDDEN;
@@ -200,12 +232,46 @@ static void layer_norm(const float *x, const float *weight, const float *bias, f
 }
 #endif
 
+#if RNN_MOGRIFIER
+/* Input and h, in model->normed and model->modulated, each in turn times a factor from the other. */
+static void mogrify(rnn_model *model, const rnn_layer *layer) {
+    float *x = model->normed, *h = model->modulated, *factors = model->factors;
+    for (int round = 0; round < RNN_MOGRIFIER; round++) {
+        const cell_matrix *matrix = &layer->rounds[round];
+        float *to = round % 2 ? h : x;
+        CELL_PRODUCT(matrix, round % 2 ? x : h, model->quantized, factors);
+        for (int i = 0; i < matrix->rows; i++) to[i] = (rnn_tanh(0.5f * factors[i]) + 1.0f) * to[i];
+    }
+}
+#endif
+
 /* The next state of a layer, given the products of its input in model->gates. Gate order: @GATE_ORDER@. */
 static void cell_step(rnn_model *model, const rnn_layer *layer, int index) {
-    float *gates = model->gates, *recurrent = model->recurrent, *h = model->h[index];
-    int rows = layer->recurrent.rows;
-    CELL_PRODUCT(&layer->recurrent, h, model->quantized, recurrent);
+    float *gates = model->gates, *h = model->h[index];
     for (int i = 0; i < RNN_GATES * RNN_HIDDEN; i++) gates[i] += layer->bias[i];
+#if RNN_LINEAR
+    for (int i = 0; i < RNN_HIDDEN; i++) {
+#if RNN_MINGRU
+        float share = rnn_sigmoid(gates[i]);
+        h[i] = (1.0f - share) * h[i] + share * gates[RNN_HIDDEN + i];
+#elif RNN_MINLSTM
+        float share = rnn_sigmoid(log_sigmoid(gates[i]) - log_sigmoid(gates[RNN_HIDDEN + i]));
+        h[i] = (1.0f - share) * h[i] + share * gates[2 * RNN_HIDDEN + i];
+#else
+        float log_a = rnn_sigmoid(gates[i]) * layer->decay[i], square = -rnn_expm1(log_a + log_a);
+        float written = rnn_sigmoid(gates[RNN_HIDDEN + i]) * gates[2 * RNN_HIDDEN + i];
+        h[i] = rnn_exp(log_a) * h[i] + sqrtf(square > 1e-12f ? square : 1e-12f) * written;
+#endif
+    }
+#else
+    float *recurrent = model->recurrent;
+#if RNN_MOGRIFIER
+    const float *read = model->modulated;
+#else
+    const float *read = h;
+#endif
+    int rows = layer->recurrent.rows;
+    CELL_PRODUCT(&layer->recurrent, read, model->quantized, recurrent);
     if (layer->bias_hh)
         for (int i = 0; i < rows; i++) recurrent[i] += layer->bias_hh[i];
 #if RNN_LSTM
@@ -218,14 +284,28 @@ static void cell_step(rnn_model *model, const rnn_layer *layer, int index) {
         c[i] = forget * c[i] + in * candidate;
         h[i] = out * rnn_tanh(c[i]);
     }
-#elif RNN_GATES == 3
+#elif RNN_SLSTM
+    float *c = model->c[index], *n = model->n[index], *m = model->m[index];
+    for (int i = 0; i < RNN_HIDDEN; i++) {
+        float in = gates[i] + recurrent[i];
+        float kept = n[i] == 0 ? in : log_sigmoid(gates[RNN_HIDDEN + i] + recurrent[RNN_HIDDEN + i]) + m[i];
+        float candidate = rnn_tanh(gates[2 * RNN_HIDDEN + i] + recurrent[2 * RNN_HIDDEN + i]);
+        float out = rnn_sigmoid(gates[3 * RNN_HIDDEN + i] + recurrent[3 * RNN_HIDDEN + i]);
+        m[i] = kept > in ? kept : in;
+        in = rnn_exp(in - m[i]);
+        kept = rnn_exp(kept - m[i]);
+        c[i] = kept * c[i] + in * candidate;
+        n[i] = kept * n[i] + in;
+        h[i] = (out * c[i]) / n[i];
+    }
+#elif RNN_GRU
     float *r = gates, *z = gates + RNN_HIDDEN, *n = gates + 2 * RNN_HIDDEN, *recurrent_n = recurrent + 2 * RNN_HIDDEN;
     for (int i = 0; i < RNN_HIDDEN; i++) {
         r[i] = rnn_sigmoid(r[i] + recurrent[i]);
         z[i] = rnn_sigmoid(z[i] + recurrent[RNN_HIDDEN + i]);
     }
     if (layer->recurrent_n.rows) { /* the reset gate before the product */
-        for (int i = 0; i < RNN_HIDDEN; i++) r[i] = r[i] * h[i];
+        for (int i = 0; i < RNN_HIDDEN; i++) r[i] = r[i] * read[i];
         CELL_PRODUCT(&layer->recurrent_n, r, model->quantized, recurrent_n);
         if (layer->bias_hh)
             for (int i = 0; i < RNN_HIDDEN; i++) recurrent_n[i] += layer->bias_hh[2 * RNN_HIDDEN + i];
@@ -236,6 +316,7 @@ static void cell_step(rnn_model *model, const rnn_layer *layer, int index) {
     for (int i = 0; i < RNN_HIDDEN; i++) h[i] = (1.0f - z[i]) * n[i] + z[i] * h[i];
 #else
     for (int i = 0; i < RNN_HIDDEN; i++) h[i] = rnn_tanh(gates[i] + recurrent[i]);
+#endif
 #endif
 }
 
@@ -257,6 +338,12 @@ void rnn_step(rnn_model *model, int token) {
             const float *input = x;
 #if RNN_RESIDUAL
             layer_norm(x, layer->norm_weight, layer->norm_bias, model->normed);
+            input = model->normed;
+#endif
+#if RNN_MOGRIFIER
+            if (!RNN_RESIDUAL) memcpy(model->normed, x, (size_t)layer->input.columns * sizeof *x);
+            memcpy(model->modulated, model->h[index], sizeof model->modulated);
+            mogrify(model, layer);
             input = model->normed;
 #endif
             CELL_PRODUCT(&layer->input, input, model->quantized, model->gates);
@@ -363,8 +450,12 @@ static uint32_t hash_model(const rnn_model *model) {
     uint32_t hash = hash_floats(2166136261u, model->logits, RNN_VOCAB);
     for (int layer = 0; layer < RNN_LAYERS; layer++) {
         hash = hash_floats(hash, model->h[layer], RNN_HIDDEN);
-#if RNN_LSTM
+#if RNN_LSTM || RNN_SLSTM
         hash = hash_floats(hash, model->c[layer], RNN_HIDDEN);
+#endif
+#if RNN_SLSTM
+        hash = hash_floats(hash, model->n[layer], RNN_HIDDEN);
+        hash = hash_floats(hash, model->m[layer], RNN_HIDDEN);
 #endif
     }
     return hash;

@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unrolled.network_shapes import MOGRIFIER_ROUNDS
 from unrolled.nn.cells.contract import GatedCell
 from unrolled.nn.cells.gated import GRUCell, LSTMCell
-
-ROUNDS = 5
-"""Rounds of modulation, the number that the paper found best."""
 
 
 class _Mogrifier(GatedCell):
@@ -22,13 +20,13 @@ class _Mogrifier(GatedCell):
     @classmethod
     def parameter_shapes(cls, input_size: int, hidden_size: int, two_biases: bool = False) -> dict[str, tuple[int, ...]]:
         return super().parameter_shapes(input_size, hidden_size, two_biases) | {
-            "mogrifier_q": (ROUNDS - ROUNDS // 2, input_size, hidden_size),
-            "mogrifier_r": (ROUNDS // 2, hidden_size, input_size),
+            "mogrifier_q": (MOGRIFIER_ROUNDS - MOGRIFIER_ROUNDS // 2, input_size, hidden_size),
+            "mogrifier_r": (MOGRIFIER_ROUNDS // 2, hidden_size, input_size),
         }
 
     def mogrify(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return `x` `(..., I)` and `h` `(..., H)` after all rounds."""
-        for index in range(ROUNDS):
+        for index in range(MOGRIFIER_ROUNDS):
             if index % 2 == 0:
                 x = 2 * torch.sigmoid(F.linear(h, self.mogrifier_q[index // 2])) * x
             else:

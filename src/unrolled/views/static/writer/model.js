@@ -46,12 +46,15 @@ export async function unpackNetwork(data, hasVectors = true) {
       biasHh: await unpackFloats(layer.biasHh),
       normWeight: await unpackFloats(layer.normWeight),
       normBias: await unpackFloats(layer.normBias),
+      rounds: await Promise.all(layer.rounds.map(unpackMatrix)),
+      decay: await unpackFloats(layer.decay),
     });
   }
   const [embedding, head] = [await unpackMatrix(data.embedding), await unpackMatrix(data.head)];
   if (hasVectors) {
     const inputs = layers.slice(embedding ? 0 : 1).map(({ input }) => input);
-    const matrices = [...inputs, ...layers.flatMap(({ recurrent, recurrentN }) => [recurrent, recurrentN]), head];
+    const others = layers.flatMap(({ recurrent, recurrentN, rounds }) => [recurrent, recurrentN, ...rounds]);
+    const matrices = [...inputs, ...others, head];
     await placeMatrices(await unpack(data.products, Uint8Array), matrices.filter((matrix) => matrix !== null));
   }
   return /** @type {Network} */ ({ ...data, layers, embedding, head, headBias: await unpackFloats(data.headBias) });

@@ -13,17 +13,20 @@
  * A layer. Of a one-hot input, the rows of `input` are tokens, and its scales are those of the gates.
  * @typedef {object} Layer
  * @property {Matrix} input
- * @property {Matrix} recurrent
+ * @property {Matrix | null} recurrent null for cells whose gates depend on the input only
  * @property {Matrix | null} recurrentN
  * @property {Float32Array} bias
  * @property {Float32Array | null} biasHh
  * @property {Float32Array | null} normWeight
  * @property {Float32Array | null} normBias
+ * @property {Matrix[]} rounds of a Mogrifier: of the input in the first, third ... round, of h in the others
+ * @property {Float32Array | null} decay of an RG-LRU
  */
 
 /**
  * @typedef {object} Network
- * @property {"rnn" | "gru" | "gru-reset-before" | "lstm"} cell
+ * @property {string} cell
+ * @property {string[]} stateNames the parts of the state of a layer, h first
  * @property {number} hiddenSize
  * @property {number} vocabSize
  * @property {Matrix | null} embedding null for one-hot inputs
@@ -33,8 +36,8 @@
  */
 
 /**
- * The state of a text: for each layer h and, of an LSTM, c; and the logits of the next token.
- * @typedef {{ h: Float32Array[], c: Float32Array[], logits: Float32Array }} State
+ * The state of a text: h of each layer; of some cells others, for each layer a list of arrays; and the logits of the next token.
+ * @typedef {{ h: Float32Array[], others: Float32Array[][], logits: Float32Array }} State
  */
 
 /** A unit that is held at a value. @typedef {{ layer: number, unit: number, value: number }} Hold */
@@ -48,7 +51,10 @@ const EXP = new Float32Array([1, 1, 0.49999994, 0.1666652, 0.041668396, 0.008368
 const TANH_LIMIT = f(9.02);
 const [P1, P2, P3, P4] = [f(0.13379648327827454), f(0.003493951866403222), f(2.0582119759637862e-5), f(1.3317177582905515e-8)];
 const [Q1, Q2, Q3, Q4] = [f(0.467129647731781), f(0.025870759040117264), f(0.0003282957768533379), f(7.761245797155425e-7)];
+const LOG1P = new Float32Array([2, 0.666664183, 0.400215298, 0.280017734, 0.280121565]);
 const EPSILON = f(1e-5);
+const EXPM1_LIMIT = f(-0.34);
+const MIN_SQUARE = f(1e-12);
 const bits = new Int32Array(1);
 const bitsAsFloat = new Float32Array(bits.buffer);
 
@@ -76,6 +82,24 @@ function tanh(x) {
 
 /** @param {number} x a float32 */
 const sigmoid = (x) => f(f(0.5 * tanh(f(0.5 * x))) + 0.5);
+
+/** @param {number} x a float32 */
+function logSigmoid(x) {
+  const u = exp(x > 0 ? -x : x);
+  const s = f(u / f(u + 2));
+  const square = f(s * s);
+  let p = LOG1P[4];
+  for (let i = 3; i >= 0; i--) p = f(f(p * square) + LOG1P[i]);
+  return f((x > 0 ? 0 : x) - f(s * p));
+}
+
+/** @param {number} x a float32 of at most 0 */
+function expm1(x) {
+  if (!(x > EXPM1_LIMIT)) return f(exp(x) - 1);
+  let p = EXP[6];
+  for (let i = 5; i > 0; i--) p = f(f(p * x) + EXP[i]);
+  return f(x * p);
+}
 
 const sums = new Float32Array(16);
 
@@ -195,11 +219,56 @@ function add(target, values, from = 0) {
 }
 
 /**
+ * Replace h of a linear cell by the next one.
+ * @param {string} cell
+ * @param {Layer} layer
+ * @param {Float32Array} x products of the input
+ * @param {Float32Array} h
+ */
+function linearStep(cell, layer, x, h) {
+  const size = h.length;
+  for (let i = 0; i < size; i++) {
+    const [a, b, c] = [x[i], x[i + size], x[i + 2 * size]];
+    if (cell === "rg-lru") {
+      const logA = f(sigmoid(a) * /** @type {Float32Array} */ (layer.decay)[i]);
+      const square = f(-expm1(f(logA + logA)));
+      const root = f(Math.sqrt(square > MIN_SQUARE ? square : MIN_SQUARE));
+      h[i] = f(exp(logA) * h[i]) + f(root * f(sigmoid(b) * c));
+    } else {
+      const share = cell === "mingru" ? sigmoid(a) : sigmoid(f(logSigmoid(a) - logSigmoid(b)));
+      h[i] = f(f(1 - share) * h[i]) + f(share * (cell === "mingru" ? b : c));
+    }
+  }
+}
+
+/**
+ * Replace h, c, n and m of an sLSTM by the next ones.
+ * @param {Float32Array} x products of the input
+ * @param {Float32Array} recurrent products of h
+ * @param {Float32Array} h
+ * @param {Float32Array[]} others
+ */
+function slstmStep(x, recurrent, h, [c, n, m]) {
+  const size = h.length;
+  for (let i = 0; i < size; i++) {
+    const [forget, candidate, out] = [i + size, i + 2 * size, i + 3 * size];
+    const input = f(x[i] + recurrent[i]);
+    const kept = n[i] === 0 ? input : f(logSigmoid(f(x[forget] + recurrent[forget])) + m[i]);
+    m[i] = kept > input ? kept : input;
+    const [i1, f1] = [exp(f(input - m[i])), exp(f(kept - m[i]))];
+    c[i] = f(f1 * c[i]) + f(i1 * tanh(f(x[candidate] + recurrent[candidate])));
+    n[i] = f(f1 * n[i]) + i1;
+    h[i] = f(sigmoid(f(x[out] + recurrent[out])) * c[i]) / n[i];
+  }
+}
+
+/**
  * A network that reads tokens one by one.
  * @param {Network} network
  */
 export function createStepper(network) {
   const { cell, hiddenSize: size, layers } = network;
+  const isLstm = cell === "lstm" || cell === "mogrifier-lstm";
   /** Products of the first layer's input, which depend on the token alone. @type {Map<number, Float32Array>} */
   const firstInputs = new Map();
   const maxCached = Math.floor(MAX_CACHED_NUMBERS / layers[0].bias.length);
@@ -212,13 +281,32 @@ export function createStepper(network) {
   }
 
   /**
+   * Return the input of a layer's cell.
+   * @param {Layer} layer
+   * @param {Float32Array} x
+   */
+  const cellInput = (layer, x) => layer.normWeight && layer.normBias ? layerNorm(x, layer.normWeight, layer.normBias) : x;
+
+  /**
    * Return the products of a layer's input, its bias added.
    * @param {Layer} layer
    * @param {Float32Array} x
    */
-  function inputGates(layer, x) {
-    const input = layer.normWeight && layer.normBias ? layerNorm(x, layer.normWeight, layer.normBias) : x;
-    return add(product(layer.input, input), layer.bias);
+  const inputGates = (layer, x) => add(product(layer.input, cellInput(layer, x)), layer.bias);
+
+  /**
+   * Return input and h after the rounds of a Mogrifier: each in turn times a factor from the other.
+   * @param {Layer} layer
+   * @param {Float32Array} x
+   * @param {Float32Array} h
+   */
+  function mogrify(layer, x, h) {
+    layer.rounds.forEach((matrix, index) => {
+      const factors = product(matrix, index % 2 ? x : h).map((value) => tanh(f(0.5 * value)) + 1);
+      if (index % 2) h = h.map((value, i) => value * factors[i]);
+      else x = x.map((value, i) => value * factors[i]);
+    });
+    return [x, h];
   }
 
   /** @param {number} token */
@@ -238,33 +326,38 @@ export function createStepper(network) {
   /**
    * @param {Layer} layer
    * @param {Float32Array} x products of the input
+   * @param {Float32Array} read the h that gates read
    * @param {Float32Array} h replaced by the next one
-   * @param {Float32Array} c
+   * @param {Float32Array[]} others
    */
-  function cellStep(layer, x, h, c) {
-    const recurrent = add(product(layer.recurrent, h), layer.biasHh);
-    if (cell === "rnn") for (let i = 0; i < size; i++) h[i] = tanh(f(x[i] + recurrent[i]));
-    else if (cell === "lstm") {
+  function cellStep(layer, x, read, h, others) {
+    if (!layer.recurrent) return linearStep(cell, layer, x, h);
+    const recurrent = add(product(layer.recurrent, read), layer.biasHh);
+    const [c] = others;
+    if (cell === "slstm") slstmStep(x, recurrent, h, others);
+    else if (cell === "rnn") for (let i = 0; i < size; i++) h[i] = tanh(f(x[i] + recurrent[i]));
+    else if (isLstm) {
       for (let i = 0; i < size; i++) {
         const [forget, candidate, out] = [i + size, i + 2 * size, i + 3 * size];
         const kept = f(sigmoid(f(x[forget] + recurrent[forget])) * c[i]);
         c[i] = kept + f(sigmoid(f(x[i] + recurrent[i])) * tanh(f(x[candidate] + recurrent[candidate])));
         h[i] = sigmoid(f(x[out] + recurrent[out])) * tanh(c[i]);
       }
-    } else gruStep(layer, x, h, recurrent);
+    } else gruStep(layer, x, read, h, recurrent);
   }
 
   /**
    * @param {Layer} layer
    * @param {Float32Array} x
+   * @param {Float32Array} read
    * @param {Float32Array} h
    * @param {Float32Array} recurrent
    */
-  function gruStep(layer, x, h, recurrent) {
+  function gruStep(layer, x, read, h, recurrent) {
     const [r, n] = [new Float32Array(size), new Float32Array(size)];
     for (let i = 0; i < size; i++) r[i] = sigmoid(f(x[i] + recurrent[i]));
     if (layer.recurrentN) {
-      const recurrentN = add(product(layer.recurrentN, r.map((value, i) => value * h[i])), layer.biasHh, 2 * size);
+      const recurrentN = add(product(layer.recurrentN, r.map((value, i) => value * read[i])), layer.biasHh, 2 * size);
       for (let i = 0; i < size; i++) n[i] = tanh(f(x[2 * size + i] + recurrentN[i]));
     } else for (let i = 0; i < size; i++) n[i] = tanh(f(x[2 * size + i] + f(r[i] * recurrent[2 * size + i])));
     for (let i = 0; i < size; i++) {
@@ -277,7 +370,8 @@ export function createStepper(network) {
     /** @returns {State} the state before any token */
     initialState() {
       const zeros = () => layers.map(() => new Float32Array(size));
-      return { h: zeros(), c: cell === "lstm" ? zeros() : [], logits: new Float32Array(network.vocabSize) };
+      const others = layers.map(() => network.stateNames.slice(1).map(() => new Float32Array(size)));
+      return { h: zeros(), others, logits: new Float32Array(network.vocabSize) };
     },
 
     /**
@@ -290,8 +384,11 @@ export function createStepper(network) {
       /** @type {Float32Array} */
       let x = network.embedding ? embedding(token) : new Float32Array(size);
       layers.forEach((layer, index) => {
-        const [gates, h] = [index === 0 ? firstGates(token) : inputGates(layer, x), state.h[index]];
-        cellStep(layer, gates, h, state.c[index]);
+        const h = state.h[index];
+        if (layer.rounds.length) {
+          const [input, read] = mogrify(layer, cellInput(layer, x), h);
+          cellStep(layer, add(product(layer.input, input), layer.bias), read, h, state.others[index]);
+        } else cellStep(layer, index === 0 ? firstGates(token) : inputGates(layer, x), h, h, state.others[index]);
         if (hold?.layer === index) h[hold.unit] = hold.value;
         x = layer.normWeight ? add(x, h) : h;
       });
@@ -378,7 +475,7 @@ export function drawToken(logits, temperature, seed, position) {
  */
 export function hashState(state) {
   let hash = 2166136261;
-  const parts = [state.logits, ...state.h.flatMap((h, index) => (state.c[index] ? [h, state.c[index]] : [h]))];
+  const parts = [state.logits, ...state.h.flatMap((h, index) => [h, ...state.others[index]])];
   for (const part of parts) {
     for (const word of new Uint32Array(part.buffer, part.byteOffset, part.length)) hash = Math.imul(hash ^ word, 16777619);
   }

@@ -1,0 +1,85 @@
+"""Nodes and weights of an ONNX graph, and its recurrent nodes.
+
+ONNX stacks the gates of an LSTM as i o f c (ours: i f g o) and of a GRU as z r h (ours: r z n). `linear_before_reset` is 1 for
+"gru" and 0 for "gru-reset-before". Our GRU has the same `h' = (1 - z) n + z h`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unrolled.runtime.portable_arithmetic import Floats
+from unrolled.runtime.text_network import TextLayer
+
+OPSET, IR_VERSION = 17, 8
+GATES = {"rnn": ("h",), "gru": ("z", "r", "n"), "gru-reset-before": ("z", "r", "n"), "lstm": ("i", "o", "f", "g")}
+"""The order of ONNX, in our names of the gates."""
+
+NODES = {"rnn": "RNN", "gru": "GRU", "gru-reset-before": "GRU", "lstm": "LSTM"}
+
+
+def gate_rows(layer: TextLayer, order: tuple[str, ...], key: str) -> Floats:
+    """Return an array of a layer with its gates in another order; zeros for a second bias that there is not."""
+    parts = [layer.gate(name) for name in order]
+    rows = [part[key] if key in part else np.zeros(layer.weight_hh.shape[1], np.float32) for part in parts]
+    return np.concatenate(rows).astype(np.float32)
+
+
+class GraphBuilder:
+    """Nodes and weights of a graph; with `float16` in half precision, while inputs and outputs stay float32."""
+
+    def __init__(self, float16: bool = False) -> None:
+        self.float16 = float16
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+
+    def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
+        """Add a node; return its first output."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
+        return outputs[0]
+
+    def weight(self, name: str, array: NDArray[Any]) -> str:
+        """Add a weight; return its name."""
+        from onnx import numpy_helper
+
+        if self.float16 and array.dtype == np.float32:
+            array = array.astype(np.float16)
+        self.weights.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def cast(self, name: str, output: str, to_half: bool) -> str:
+        """Convert between float32 and the format of the graph; without `float16`, an identity."""
+        from onnx import TensorProto
+
+        if not self.float16:
+            return self.node("Identity", [name], [output])
+        return self.node("Cast", [name], [output], to=TensorProto.FLOAT16 if to_half else TensorProto.FLOAT)
+
+    def recurrent_weights(self, prefix: str, cell: str, layer: TextLayer) -> list[str]:
+        """Add the weights of a recurrent node, in the order of gates of ONNX; return their names."""
+        arrays = {key: gate_rows(layer, GATES[cell], key) for key in ("weight_ih", "weight_hh", "bias", "bias_hh")}
+        return [
+            self.weight(f"{prefix}.W", arrays["weight_ih"][None]),
+            self.weight(f"{prefix}.R", arrays["weight_hh"][None]),
+            self.weight(f"{prefix}.B", np.concatenate([arrays["bias"], arrays["bias_hh"]])[None]),
+        ]
+
+    def recurrent(self, cell: str, inputs: list[str], outputs: list[str], hidden_size: int) -> str:
+        """Add the recurrent node of a cell; return its first output, `(T, 1, B, H)`."""
+        attributes = {"linear_before_reset": int(cell == "gru")} if NODES[cell] == "GRU" else {}
+        return self.node(NODES[cell], inputs, outputs, hidden_size=hidden_size, **attributes)
+
+    def model(self, name: str, inputs: list[Any], outputs: list[Any], metadata: dict[str, str]) -> Any:
+        """Return the `onnx.ModelProto` of the nodes."""
+        from onnx import helper
+
+        proto = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
+        model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model.producer_name = "unrolled"
+        helper.set_model_props(model, metadata)
+        return model
