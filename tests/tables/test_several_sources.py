@@ -122,7 +122,8 @@ def test_rows_without_a_number_get_the_median_and_are_counted(cli: Cli) -> None:
     row = people(1, 5)[0]
     assert model.predict(row | {"age": None}) == model.predict(row | {"age": float(median)})
     without = cli("predict", "r", "--text", json.dumps({"age": 3, "review": None}), "--json")
-    assert json.loads(without.out)["rows"][0]["predicted"] and "'review': 1 of 1 row has no value" in without.err
+    assert json.loads(without.out)["rows"][0]["predicted"]
+    assert "'review': 1 of 1 row has no value" in without.err
     left_out = cli("predict", "r", "--text", json.dumps({"age": None, "review": ""}), "--json")
     assert json.loads(left_out.out)["rows"][0]["predicted"] == ""
     assert "1 of 1 row has no prediction" in left_out.err

@@ -31,10 +31,12 @@ CELLS = {
     "result": "model.result",
     "metrics": "table.evaluate()",
     "prediction": 'table.predictions(["aba"])[0]',
+    "alerts": 'model.alerts("book.txt", alert_above=1)',
+    "file": 'table.predict("t.csv")',
     "error": "model.sample(temprature=2)",
     "debug": "unrolled.debug = True\nmodel.sample(temprature=2)",
 }
-TABLES = ("model", "evaluate", "baselines", "result", "metrics", "prediction")
+TABLES = ("model", "evaluate", "baselines", "result", "metrics", "prediction", "alerts")
 """Cells whose result is a table."""
 
 
@@ -48,7 +50,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     nbformat: Any = importlib.import_module("nbformat")
     folder = tmp_path_factory.mktemp("notebook")
     (folder / "book.txt").write_text("the cat sat on the mat.\n" * 60, "utf-8")
-    (folder / "t.csv").write_text("word,label\n" + "aba,a\nbab,b\n" * 20, "utf-8")
+    (folder / "t.csv").write_text("word,label\nabb,\n" + "aba,a\nbab,b\n" * 20, "utf-8")
     paths = [str(Path(unrolled.__file__).parents[1]), *sys.path]
     setup = f"import os, sys\nsys.path[:0] = {[path for path in paths if path]!r}\nos.chdir({str(folder)!r})\n{SETUP}"
     cells = [nbformat.v4.new_code_cell(source) for source in (setup, *CELLS.values())]
@@ -69,6 +71,9 @@ def test_a_training_is_one_display(outputs: dict[str, list[Any]]) -> None:
         assert "100%" in page
         assert loss in page
         assert "widget" not in page
+    assert "1 of 41 rows is left out, a cell being empty" in html_of(outputs["table"])
+    assert "1,440 tokens, 12 different" in html_of(outputs["train"])
+    assert "Underfit: " in html_of(outputs["train"])
     assert "<svg" in html_of(outputs["train"])
     assert "<pre" in html_of(outputs["train"])
 

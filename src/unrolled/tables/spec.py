@@ -130,6 +130,11 @@ class TableSpec:
         return self.source.kind == "text" and not self.others and self.target.kind == "label"
 
     @property
+    def loss_unit(self) -> str:
+        """What the loss is measured per: `target`, or `number` if it is the loss of numbers, such as their squared error."""
+        return "number" if self.target.target_tensor_kind == "floats" else "target"
+
+    @property
     def is_stream(self) -> bool:
         """Whether numbers are read step by step and something is predicted at every step."""
         return self.source.kind == "numbers" and self.mode.output == "aligned"
@@ -201,10 +206,8 @@ class TableSpec:
 
     def encoded_missing(self, column: Column) -> Array:
         """Return what a missing value of one of several source columns is encoded as."""
-        if column.name in self.medians:
-            return column.encode_source(Cell(self.medians[column.name], ""))
-        assert column.unknown is not None
-        return column.unknown
+        unknown = column.unknown
+        return column.encode_source(Cell(self.medians[column.name], "")) if unknown is None else unknown
 
     def missing_columns(self, source: Cell) -> list[str]:
         """Return the names of the source columns that have no value in a row."""
