@@ -95,9 +95,18 @@ def test_results_are_one_line_and_a_table(outputs: dict[str, list[Any]], name: s
     assert name not in TABLES or "<table>" in html_of([output])
 
 
+def test_a_model_shows_its_verdict_and_alerts_show_their_lines(outputs: dict[str, list[Any]]) -> None:
+    model = html_of(outputs["model"])
+    assert "nats per character" in model
+    assert "Underfit: " in model
+    assert "the cat sat on the mat." in html_of(outputs["alerts"])
+
+
 def test_an_error_is_one_sentence(outputs: dict[str, list[Any]]) -> None:
     (error,) = outputs["error"]
     assert error["traceback"] == ["UsageError: sample: unknown setting 'temprature'; did you mean 'temperature'?"]
+    (error,) = outputs["file"]
+    assert error["traceback"][0].startswith("UsageError: 't.csv' is a file, and a source value is expected: predict(pathlib")
     (debugged,) = outputs["debug"]
     assert len("\n".join(debugged["traceback"]).splitlines()) > 5
 
