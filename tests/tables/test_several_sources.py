@@ -116,7 +116,8 @@ def test_rows_without_a_number_get_the_median_and_are_counted(cli: Cli) -> None:
     assert f"'age': 5 of 60 rows have no number; the median, {median}, is used" in done.err
     assert "'review': 1 of 60 rows has no value, and it is read as unknown" in done.err
     assert "1 of 60 rows is left out, a cell being empty ('review' 1, 'age' 1): line 21" in done.err
-    is_unknown = [number for number, ids in enumerate(task.dataset.source) if ids.tolist() == [task.spec.source.unk_id]]
+    source = task.dataset.source
+    is_unknown = [row for row in range(len(task.dataset)) if source[row].tolist() == [task.spec.source.unk_id]]
     assert [int(task.dataset.read_rows[number]) for number in is_unknown] == [11]
     model = unrolled.load_table("r", threads=1)
     row = people(1, 5)[0]
