@@ -5,6 +5,7 @@ The command line calls these functions and no others.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from unrolled.options import (
     split_by_class,
 )
 from unrolled.runtime.text_network import to_text_model
+
+logger = logging.getLogger(__name__)
 
 MAX_PATH_CHARS = 1024
 
@@ -181,11 +184,14 @@ def _train(
         noun, function = ("a text", "unrolled.train") if expect_table else ("a table", "unrolled.train_table")
         raise UsageError(f"This is the training of {noun}: use {function}.")
     callback = python_progress() if progress else NullProgress()
-    if resume is None:
-        training_run = launch.start_run(request, callback)
-    else:
-        training_run = launch.resume_run(Path(resume), present_names(options, OPTION_CLASSES), callback, allow_change)
-    result = training_run.train()
+    with callback:  # before the text is read: what is left out of it is a message too
+        if resume is None:
+            training_run = launch.start_run(request, callback)
+        else:
+            training_run = launch.resume_run(Path(resume), present_names(options, OPTION_CLASSES), callback, allow_change)
+        result = training_run.train()
+        for message in filter(None, (result.test_summary, result.diagnosis) if training_run.process_group.is_main else ()):
+            logger.info(message)
     model = open_model(Path(result.model), training_run.request.machine)
     model.result = result
     return model

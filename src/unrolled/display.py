@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from unrolled.printable import printable
 
+LN_2 = math.log(2)
 MAX_LINE_CHARS = 160
 MAX_VALUE_CHARS = 60
 VERBS_OF_ONE = {"are": "is", "were": "was", "have": "has"}
@@ -34,6 +36,16 @@ def one_line(value: object, max_chars: int = MAX_VALUE_CHARS) -> str:
     """Return a value as one line of at most `max_chars` characters."""
     text = " ".join(printable(str(value)).split())
     return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
+
+
+def loss_text(nats: float, unit: str) -> str:
+    """Return a loss with its unit: in bits and nats per `unit`; the loss of scaled numbers, of the unit `number`, has none.
+
+    Example:
+        >>> loss_text(1.0, "character")
+        '1.443 bits, 1.0000 nats per character'
+    """
+    return f"{nats:.4f}, of scaled numbers" if unit == "number" else f"{nats / LN_2:.3f} bits, {nats:.4f} nats per {unit}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -138,10 +138,18 @@ def test_what_has_no_form_is_refused_with_the_reason(cli: Cli, tmp_path: Path) -
     assert refused.code == 2
     assert "writes 'back' step by step (many-to-many)" in refused.err
     assert cli("train", "t.jsonl", "--source", "word", "--target", "y:label", *options, "--out", "s").code == 0
-    for to in ("html", "c", "numpy", "card"):
+    for to in ("html", "c", "numpy"):
         refused = cli("export", "s", "--to", to)
         assert refused.code == 2
-        assert "model of a table, which is exported to ONNX alone: use --to onnx" in refused.err
+        assert f"model of a table, which has no form as {to}: use --to onnx or --to card" in refused.err
+    for run, facts in (
+        ("r", ("text2text-generation", "| back |")),
+        ("s", ("tabular-classification", "| y | target | label |", "3 labels: a, b, c.")),
+    ):
+        assert cli("export", run, "--to", "card", "--force").code == 0
+        card = Path("README.md").read_text("utf-8")
+        for fact in ("---\nlibrary_name: unrolled\n", "t.jsonl", "| word | source |", "nats per target", *facts):
+            assert fact in card, fact
     Path("s.onnx").write_text("mine")
     refused = cli("export", "s", "--to", "onnx")
     assert refused.code == 2

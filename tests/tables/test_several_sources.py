@@ -100,6 +100,7 @@ def test_columns_of_all_kinds_are_trained_resumed_evaluated_and_predicted(target
 def test_rows_without_a_number_get_the_median_and_are_counted(cli: Cli) -> None:
     rows = people(60, 1, gaps=True)
     rows[11]["review"] = ""
+    rows[20]["review"] = " "
     path = write_jsonl(Path("t.jsonl"), rows)
     done = cli("train", path, "--source", "age,review", "--target", "mood", *TINY, "--steps", 5, "--out", "r")
     request = TrainRequest.build((str(path),), {"source": "age,review", "target": "mood"}, "test")
@@ -112,12 +113,19 @@ def test_rows_without_a_number_get_the_median_and_are_counted(cli: Cli) -> None:
     assert task.spec.others[0].name == "age"
     batch = task.dataset.collate(np.array(gap))
     assert task.spec.others[0].decode(batch.others[0][0][0]) == median
-    assert f"'age': 6 of 60 rows have no number; the median, {median}, is used" in done.err
-    assert "1 of 60 rows is left out, a cell being empty ('review' 1): line 12" in done.err
+    assert f"'age': 5 of 60 rows have no number; the median, {median}, is used" in done.err
+    assert "'review': 1 of 60 rows has no value, and it is read as unknown" in done.err
+    assert "1 of 60 rows is left out, a cell being empty ('review' 1, 'age' 1): line 21" in done.err
+    source = task.dataset.source
+    is_unknown = [row for row in range(len(task.dataset)) if source[row].tolist() == [task.spec.source.unk_id]]
+    assert [int(task.dataset.read_rows[number]) for number in is_unknown] == [11]
     model = unrolled.load_table("r", threads=1)
     row = people(1, 5)[0]
     assert model.predict(row | {"age": None}) == model.predict(row | {"age": float(median)})
-    left_out = cli("predict", "r", "--text", json.dumps({"age": 3, "review": None}), "--json")
+    without = cli("predict", "r", "--text", json.dumps({"age": 3, "review": None}), "--json")
+    assert json.loads(without.out)["rows"][0]["predicted"]
+    assert "'review': 1 of 1 row has no value" in without.err
+    left_out = cli("predict", "r", "--text", json.dumps({"age": None, "review": ""}), "--json")
     assert json.loads(left_out.out)["rows"][0]["predicted"] == ""
     assert "1 of 1 row has no prediction" in left_out.err
 

@@ -210,6 +210,7 @@ def test_the_verdict_names_what_holds_it_back(
     words = diagnose(*losses, best_at, epochs, tokens_per_epoch=1_000_000)
     assert word in words
     assert "  " not in words
+    assert losses[1] is None or diagnose(*losses, best_at, epochs, tokens_per_epoch=12).startswith("Too short to judge: ")
 
 
 CONTRADICTIONS = {
@@ -218,6 +219,7 @@ CONTRADICTIONS = {
     "Limited by the text": ("train longer", "larger --hidden"),
     "Limited by time or size": ("more text",),
     "Underfit": ("more text", "larger --hidden"),
+    "Too short to judge": ("train longer", "larger --hidden"),
 }
 
 
@@ -284,6 +286,8 @@ def test_a_table_has_a_verdict(losses: tuple[float, float], best_at: float, epoc
     assert judged.startswith(f" {words}: ")
     assert verdict(diagnosis + judged) == TABLE_VERDICTS[words]
     assert judge_table(*losses, best_at, epochs, 5) == ""
+    no_better = judge_table(*losses, best_at, epochs, 40, "majority")
+    assert no_better.startswith(" No better than a baseline (majority): ") == (words not in ("Overfit", "Underfit"))
     lines = advice_from_run(diagnosis + judged, RunEvidence(FALLING, epochs, 128, 0.1, "rows"))
     assert ("Use more rows" in " ".join(lines)) == (words in ("Overfit", "Limited by the rows"))
 

@@ -31,10 +31,12 @@ CELLS = {
     "result": "model.result",
     "metrics": "table.evaluate()",
     "prediction": 'table.predictions(["aba"])[0]',
+    "alerts": 'model.alerts("book.txt", alert_above=1)',
+    "file": 'table.predict("t.csv")',
     "error": "model.sample(temprature=2)",
     "debug": "unrolled.debug = True\nmodel.sample(temprature=2)",
 }
-TABLES = ("model", "evaluate", "baselines", "result", "metrics", "prediction")
+TABLES = ("model", "evaluate", "baselines", "result", "metrics", "prediction", "alerts")
 """Cells whose result is a table."""
 
 
@@ -48,7 +50,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     nbformat: Any = importlib.import_module("nbformat")
     folder = tmp_path_factory.mktemp("notebook")
     (folder / "book.txt").write_text("the cat sat on the mat.\n" * 60, "utf-8")
-    (folder / "t.csv").write_text("word,label\n" + "aba,a\nbab,b\n" * 20, "utf-8")
+    (folder / "t.csv").write_text("word,label\nabb,\n" + "aba,a\nbab,b\n" * 20, "utf-8")
     paths = [str(Path(unrolled.__file__).parents[1]), *sys.path]
     setup = f"import os, sys\nsys.path[:0] = {[path for path in paths if path]!r}\nos.chdir({str(folder)!r})\n{SETUP}"
     cells = [nbformat.v4.new_code_cell(source) for source in (setup, *CELLS.values())]
@@ -69,6 +71,9 @@ def test_a_training_is_one_display(outputs: dict[str, list[Any]]) -> None:
         assert "100%" in page
         assert loss in page
         assert "widget" not in page
+    assert "1 of 41 rows is left out, a cell being empty" in html_of(outputs["table"])
+    assert "1,440 tokens, 12 different" in html_of(outputs["train"])
+    assert "Underfit: " in html_of(outputs["train"])
     assert "<svg" in html_of(outputs["train"])
     assert "<pre" in html_of(outputs["train"])
 
@@ -90,9 +95,18 @@ def test_results_are_one_line_and_a_table(outputs: dict[str, list[Any]], name: s
     assert name not in TABLES or "<table>" in html_of([output])
 
 
+def test_a_model_shows_its_verdict_and_alerts_show_their_lines(outputs: dict[str, list[Any]]) -> None:
+    model = html_of(outputs["model"])
+    assert "nats per character" in model
+    assert "Underfit: " in model
+    assert "the cat sat on the mat." in html_of(outputs["alerts"])
+
+
 def test_an_error_is_one_sentence(outputs: dict[str, list[Any]]) -> None:
     (error,) = outputs["error"]
     assert error["traceback"] == ["UsageError: sample: unknown setting 'temprature'; did you mean 'temperature'?"]
+    (error,) = outputs["file"]
+    assert error["traceback"][0].startswith("UsageError: 't.csv' is a file, and a source value is expected: predict(pathlib")
     (debugged,) = outputs["debug"]
     assert len("\n".join(debugged["traceback"]).splitlines()) > 5
 

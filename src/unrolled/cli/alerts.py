@@ -125,5 +125,6 @@ def _print_start(options: AlertOptions, as_json: bool, threshold: Threshold, num
         print(json.dumps({**start, "threshold": asdict(threshold), "lines_before": num_earlier}), flush=True)
         return
     print_note(threshold_text(threshold))
+    where = "start" if options.from_start else "end, where line 1 begins"
     before = f"; the {plural(num_earlier, 'line')} before are its context" if num_earlier else ""
-    print_note(f"following {options.follow} from its {'start' if options.from_start else 'end'}{before}")
+    print_note(f"following {options.follow} from its {where}{before}")

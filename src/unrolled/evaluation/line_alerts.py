@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.display import Displayed, plural
+from unrolled.display import MAX_LINE_CHARS, Displayed, html_table, one_line, plural
 from unrolled.errors import DataError
+
+MAX_SHOWN_ALERTS = 20
+"""Alerts that a notebook shows of a report."""
 
 NORMAL_LABELS = frozenset(("", "-", "0", "0.0", "false", "f", "no", "n", "normal", "ok", "benign", "negative", "none"))
 """Labels of lines that are not anomalies, in lower case; all other labels are those of anomalies."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Threshold(Displayed):
     """Lines with more than `bits` are alerts. `rate` is what it was chosen for, on `num_lines` held-out lines of which
     `num_above` are above it; None and 0 for one that was given."""
@@ -69,7 +72,7 @@ def choose_threshold(line_bits: Iterable[float], rate: float) -> Threshold:
     return Threshold(threshold, rate, len(bits), int((bits > threshold).sum()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelMetrics(Displayed):
     """How well lines with labels are separated. Without a threshold, only `roc_auc` is known.
 
@@ -162,7 +165,7 @@ def roc_auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) ->
     return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Alert(Displayed):
     """A line above the threshold: its `number` from 1, its `bits`, its `text`, and the `key` of its session, if it has one."""
 
@@ -181,7 +184,7 @@ class Alert(Displayed):
         return {"line": self.number, "bits": round(self.bits, 3), "session": self.key, "text": self.text}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AlertReport(Displayed):
     """The alerts of a text, the threshold (None: none was asked for), and how well lines with labels are separated."""
 
@@ -196,3 +199,9 @@ class AlertReport(Displayed):
         metrics = {} if self.metrics is None else {"ROC AUC": f"{self.metrics.roc_auc:.4f}"}
         bits = "" if self.threshold is None else f"{self.threshold.bits:.2f} bits"
         return {"lines": f"{self.num_lines:,}", "alerts": f"{len(self.alerts):,}", "threshold": bits, **metrics}
+
+    def _repr_html_(self) -> str:
+        rows = [[f"{alert.number:,}", f"{alert.bits:.1f}", one_line(alert.text, MAX_LINE_CHARS)] for alert in self.alerts]
+        shown = html_table(rows[:MAX_SHOWN_ALERTS], ["line", "bits", "text"]) if rows else ""
+        more = f"<div>{len(rows) - MAX_SHOWN_ALERTS:,} more</div>" if len(rows) > MAX_SHOWN_ALERTS else ""
+        return super()._repr_html_() + shown + more

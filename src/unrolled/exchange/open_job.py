@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from unrolled.errors import UnrolledError, UsageError
 from unrolled.exchange.export_job import ExportJob
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.exports import default_out
+from unrolled.exchange.model_data import data_text
 from unrolled.options import MachineOptions
 from unrolled.output_paths import check_outputs
 from unrolled.runtime.text_network import to_text_model
@@ -53,7 +53,7 @@ def open_job(path: Path, options: ExportOptions) -> ExportJob:
         options.float16,
         held_out,
         train,
-        _command(run),
+        data_text(run),
     )
 
 
@@ -71,15 +71,3 @@ def _texts(session: TextSession, options: ExportOptions) -> tuple[NDArray[Any] |
     except (UnrolledError, OSError):  # the text is gone: the figures are left out, and the command says so
         return None, None
     return np.asarray(train), np.asarray(held_out[:MAX_TEXT_TOKENS])
-
-
-def _command(run: Any) -> str:
-    """Return the training text and seed of a run, in words; "" if they are not known."""
-    if run is None:
-        return ""
-    request = run.config.get("options", {})
-    inputs = request.get("inputs") or run.config.get("inputs") or []
-    seed = (request.get("training") or {}).get("seed", request.get("seed"))
-    fraction = (request.get("data") or {}).get("train_fraction", request.get("train_fraction"))
-    text = " ".join(shlex.quote(Path(str(name)).name) for name in inputs)  # not whose computer it was on
-    return f"Text: {text or 'not known'}; {fraction} of it for training, the rest for validation; seed {seed}."

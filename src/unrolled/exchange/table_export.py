@@ -16,6 +16,7 @@ from unrolled.errors import UsageError
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, difference
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.exports import default_out
+from unrolled.exchange.model_data import data_text
 from unrolled.exchange.onnx_builder import NODES
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
 from unrolled.exchange.onnx_table import build_table_graph
@@ -38,6 +39,8 @@ class TableExportJob:
     out: Path
     title: str
     float16: bool = False
+    data: str = ""
+    """What the run was trained on, in words, for its card."""
 
 
 def is_table_model(path: Path) -> bool:
@@ -50,23 +53,23 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
 
     Raises:
         ModelError: The file is damaged.
-        UsageError: The model has no ONNX form, or another format than ONNX is asked for.
+        UsageError: The model has no ONNX form and that is asked for, or a format that models of tables do not have.
     """
     from unrolled.checkpoints.model_file import load_table_model
 
     model_path = find_model(path)
-    if options.to != "onnx":
-        raise UsageError(f"{model_path} is a model of a table, which is exported to ONNX alone: use --to onnx.")
+    if options.to not in ("onnx", "card"):
+        raise UsageError(f"{model_path} is a model of a table, which has no form as {options.to}: use --to onnx or --to card.")
     model_file = load_table_model(model_path)
-    reason = unsupported_reason(model_file)
+    reason = unsupported_reason(model_file) if options.to == "onnx" else None
     if reason is not None:
         raise UsageError(f"{model_path} cannot be exported to ONNX: {reason}. Use unrolled predict.")
     run = Run(model_path.parent) if (model_path.parent / "config.json").is_file() else None
     check_outputs(options, (model_path,), None if run is None else run.path)
     name = model_path.stem if run is None else run.path.resolve().name
     model_file.model.eval()
-    out = Path(options.out) if options.out else default_out("onnx", name)
-    return TableExportJob(model_file, model_path, out, name, options.float16)
+    out = Path(options.out) if options.out else default_out(options.to, name)
+    return TableExportJob(model_file, model_path, out, name, options.float16, data_text(run))
 
 
 def unsupported_reason(model_file: TableModelFile) -> str | None:

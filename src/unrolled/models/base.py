@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unrolled.display import loss_text
 from unrolled.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -70,12 +71,20 @@ class TrainedModel(ABC):
     @abstractmethod
     def _model_options(self) -> ModelOptions: ...
 
+    @property
+    @abstractmethod
+    def _loss_unit(self) -> str: ...
+
     @abstractmethod
     def _kind_facts(self) -> dict[str, Any]: ...
 
     def _repr_html_(self) -> str:
         from unrolled.analysis.notebook import facts_table
 
+        facts = self.info()
+        names = ("kind", "tokens", "source", "target", "mode", "network", "parameters", "path", "diagnosis")
+        rows = [(name, f"{facts[name]:,}" if name == "parameters" else facts[name]) for name in names if facts.get(name)]
         nats = self.history.get("val_nats")
-        loss = [("validation loss", f"{nats:.4f} nats")] if isinstance(nats, float) else []
-        return facts_table([("model", repr(self)), ("parameters", f"{self.parameters:,}"), *loss], self.run)
+        if isinstance(nats, float):
+            rows.insert(-1 if facts["diagnosis"] else len(rows), ("validation loss", loss_text(nats, self._loss_unit)))
+        return facts_table(rows, self.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -26,6 +27,7 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, is_scalar, table_of_frame
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.source_columns import join_cells
+from unrolled.tables.table_files import has_table_suffix
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+MAX_PATH_CHARS = 1024
 NOT_IN_PYTHON = {
     "probabilities": "predictions() returns them",
     "image_dir": "the pixels are in the values of predictions()",
@@ -89,6 +92,10 @@ class TableModel(TrainedModel):
     def _model_options(self) -> ModelOptions:
         return self.network.options
 
+    @property
+    def _loss_unit(self) -> str:
+        return self.spec.loss_unit
+
     def _kind_facts(self) -> dict[str, Any]:
         source, target = self.spec.columns_text.split(" -> ")
         return {"kind": "table", "source": source, "target": target, "mode": self.spec.mode.name}
@@ -99,7 +106,8 @@ class TableModel(TrainedModel):
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
-                value. Or a frame with the source columns, as for `train_table`; a dictionary of single values is one row.
+                value. Or a frame with the source columns, as for `train_table`, or the `pathlib.Path` of a table; a dictionary
+                of single values is one row.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -114,15 +122,24 @@ class TableModel(TrainedModel):
         """
         if isinstance(values, Mapping) and any(map(is_scalar, values.values())):
             values = [values]
-        if is_frame(values):
+        if is_frame(values) or isinstance(values, os.PathLike):
             _, predicted = self.predict_table(values, **options)
             return [prediction for _, prediction in predicted]
         if isinstance(values, str | int | float):
+            self._refuse_table_file(values)
             values = [values]
         if not isinstance(values, Iterable):
             raise UsageError(f"A source value, a list of them or a table is expected; this is {type(values).__name__}.")
         _, rows = self.predict_values(values, **options)
         return [prediction for _, prediction in rows]
+
+    def _refuse_table_file(self, value: Any) -> None:
+        """Raise `UsageError` for the name of a table where a value is expected: it would be read as the text itself."""
+        if isinstance(value, str) and len(value) <= MAX_PATH_CHARS and has_table_suffix(value) and os.path.isfile(value):
+            raise UsageError(
+                f"{value!r} is a file, and a source value is expected: predict(pathlib.Path({value!r})) or predict_table reads "
+                f"the file, and predict([{value!r}]) takes this text as the value."
+            )
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predict(self, values: Any, **options: Unpack[PredictKwargs]) -> list[str]:
@@ -130,7 +147,8 @@ class TableModel(TrainedModel):
 
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
-                value. Or a frame with the source columns, as for `train_table`; a dictionary of single values is one row.
+                value. Or a frame with the source columns, as for `train_table`, or the `pathlib.Path` of a table; a dictionary
+                of single values is one row.
 
         Returns:
             One string per value.

@@ -105,6 +105,10 @@ class Model(ScoringModel):
     def _model_options(self) -> ModelOptions:
         return self.text_model.options
 
+    @property
+    def _loss_unit(self) -> str:
+        return "character"
+
     def _kind_facts(self) -> dict[str, Any]:
         return {
             "kind": "text",

@@ -100,6 +100,11 @@ class Column:
         """Return whether a cell of this column has no value; its row is then left out."""
         return is_empty(value) if self.keeps_na else is_missing(value)
 
+    @property
+    def unknown(self) -> Array | None:
+        """One unknown token or label: what a missing value is read as, next to other source columns. None: it is needed."""
+        return None if self.unk_id is None or self.kind == "labels" else np.array([self.unk_id], dtype=np.int64)
+
     def read_text(self, cell: Cell) -> str:
         """Return a cell as text, in the normal form of the column."""
         return normalize(parse_text(cell), self.normalization)

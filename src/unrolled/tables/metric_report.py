@@ -15,6 +15,9 @@ from unrolled.display import Displayed, html_table, plural
 
 IntArray = npt.NDArray[np.int64]
 
+ERRORS = frozenset(("rmse", "mae", "esr"))
+"""Metrics of which less is better."""
+
 MAX_PRINTED_LABELS = 20
 """With more labels than this, the confusion matrix is not printed: it would be wider than a terminal."""
 
@@ -76,6 +79,14 @@ class MetricReport(Displayed):
         )
         summary = f"{', '.join(metrics)} on {plural(self.num_rows, f'{split} row')}" + (f" ({baselines})" if baselines else "")
         return f"{summary}; {self.warning}" if self.warning else summary
+
+    @property
+    def better_baseline(self) -> str:
+        """The name of the baseline that is best in the headline metric, if it is at least as good as the model; or empty."""
+        sign, own = (-1 if self.headline in ERRORS else 1), self.metrics[self.headline]
+        found = {name: sign * metrics[self.headline] for name, metrics in self.baselines.items() if self.headline in metrics}
+        best = max(found, key=lambda name: found[name], default="")
+        return best if best and (found[best] > sign * own or found[best] == sign * own != 0) else ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; a number that is not finite is null, since JSON cannot represent it."""

@@ -207,8 +207,8 @@ class PairDataset:
         """Return the arrays of a row, with the medians of its missing numbers."""
         arrays = [self.source[row], *(other[row] for other in self.others)]
         for place, column in enumerate(self.spec.sources if self.imputed else ()):
-            if column.name in self.imputed and np.isnan(arrays[place]).any():
-                arrays[place] = self.spec.encoded_median(column)
+            if column.name in self.spec.medians and np.isnan(arrays[place]).any():
+                arrays[place] = self.spec.encoded_missing(column)
         return EncodedSource(arrays[0], tuple(arrays[1:]))
 
     def fit_medians(self, rows: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -254,7 +254,7 @@ class PairDataset:
         return left_out_messages(len(self.skipped_rows), self.unreadable, self.num_read, "are left out", details)
 
     def imputed_messages(self) -> list[str]:
-        """Return sentences about the rows that have no number in a column, and get its median."""
+        """Return sentences about the rows that have no value in one of several source columns, and what is read for it."""
         return imputed_messages(self.imputed, self.spec.medians, self.num_read)
 
     @property
@@ -271,7 +271,7 @@ def _without_medians(spec: TableSpec, inputs: EncodedSource, missing: list[str])
     """Return encoded sources with NaN for the missing numbers: the median of the training rows is not known yet."""
     arrays = (inputs.steps, *inputs.others)
     steps, *others = (
-        np.full_like(array, np.nan) if column.name in missing else array
+        np.full_like(array, np.nan) if column.name in missing and column.name in spec.medians else array
         for column, array in zip(spec.sources, arrays, strict=True)
     )
     return EncodedSource(steps, tuple(others))

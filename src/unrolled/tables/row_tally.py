@@ -68,10 +68,15 @@ def missing_by_column(counts: Mapping[str, int]) -> str:
 
 
 def imputed_messages(imputed: Counter[str], medians: Mapping[str, float], num_rows: int) -> list[str]:
-    """Return sentences about the rows that have no number in a column, and got its median."""
+    """Return sentences about the rows that have no value in a column, and what is read for it: see `TableSpec.is_replaced`."""
+
+    def replacement(name: str) -> str:
+        return (
+            f"no number; the median, {medians[name]:.6g}, is used" if name in medians else "no value, and it is read as unknown"
+        )
+
     return [
-        f"'{name}': {count:,} of {plural(num_rows, 'row')} {agree(count, 'have')} no number; the median, "
-        f"{medians[name]:.6g}, is used"
+        f"'{name}': {count:,} of {plural(num_rows, 'row')} {agree(count, 'have')} {replacement(name)}"
         for name, count in imputed.items()
     ]
 

@@ -34,6 +34,9 @@ from unrolled.text.tokenizers import TOKENIZERS
 
 logger = logging.getLogger(__name__)
 
+OPTIONAL_KINDS = ("number", "text", "label")
+"""Kinds of which one of several source columns may have no value in a row: see `TableSpec.is_replaced`."""
+
 MAX_STEPS = 8192
 """Maximum steps of a row that must be in one batch; longer rows with a label per step are split."""
 
@@ -127,6 +130,11 @@ class TableSpec:
         return self.source.kind == "text" and not self.others and self.target.kind == "label"
 
     @property
+    def loss_unit(self) -> str:
+        """What the loss is measured per: `target`, or `number` if it is the loss of numbers, such as their squared error."""
+        return "number" if self.target.target_tensor_kind == "floats" else "target"
+
+    @property
     def is_stream(self) -> bool:
         """Whether numbers are read step by step and something is predicted at every step."""
         return self.source.kind == "numbers" and self.mode.output == "aligned"
@@ -174,19 +182,32 @@ class TableSpec:
         return self.is_source_missing(source) or self.target.is_missing(target.value)
 
     def is_source_missing(self, source: Cell) -> bool:
-        """Return whether a source has no value: of several columns, all are missing, or one that has no median."""
-        missing = self.missing_columns(source)
-        return len(missing) > len(self.others) or any(name not in self.medians for name in missing)
+        """Return whether a source has no value: of several columns, all are missing, or one that cannot be replaced."""
+        return bool(self._needed_columns(source))
 
     def columns_left_out(self, source: Cell, target: Cell) -> list[str]:
         """Return the names of the columns of a row that has no value where it needs one."""
-        missing = self.missing_columns(source)
-        needed = missing if len(missing) > len(self.others) else [name for name in missing if name not in self.medians]
-        return [*needed, *([self.target.name] if self.target.is_missing(target.value) else [])]
+        return [*self._needed_columns(source), *([self.target.name] if self.target.is_missing(target.value) else [])]
 
-    def encoded_median(self, column: Column) -> Array:
-        """Return what a missing number of one of several source columns is encoded as."""
-        return column.encode_source(Cell(self.medians[column.name], ""))
+    def _needed_columns(self, source: Cell) -> list[str]:
+        """Return the names of the source columns that have no value in a row, if nothing replaces it, or all lack one."""
+        missing = self.missing_columns(source)
+        if len(missing) > len(self.others):
+            return missing
+        return [column.name for column in self.sources if column.name in missing and not self.is_replaced(column)]
+
+    def is_replaced(self, column: Column) -> bool:
+        """Return whether a missing value of one of several source columns is replaced, and its row kept: by the median of
+        numbers, and by one unknown token or label. A text or label that is read with another step by step has no such."""
+        if column.name in self.medians:
+            return True
+        is_aligned = column.name in self.aligned or (self.mode.output == "aligned" and column is self.source)
+        return bool(self.others) and not is_aligned and column.unknown is not None
+
+    def encoded_missing(self, column: Column) -> Array:
+        """Return what a missing value of one of several source columns is encoded as."""
+        unknown = column.unknown
+        return column.encode_source(Cell(self.medians[column.name], "")) if unknown is None else unknown
 
     def missing_columns(self, source: Cell) -> list[str]:
         """Return the names of the source columns that have no value in a row."""
@@ -194,16 +215,16 @@ class TableSpec:
         return [column.name for column, cell in cells if column.is_missing(cell.value)]
 
     def encode_source(self, source: Cell) -> EncodedSource:
-        """Return the arrays of a source cell, with the median for a missing number of several columns.
+        """Return the arrays of a source cell, with what replaces a missing value of several columns.
 
         Raises `DataError`, with the location and the column, for a cell that cannot be read.
         """
         missing = self.missing_columns(source) if self.others else []
         arrays = []
         for column, cell in zip(self.sources, (source, *source.others), strict=True):
-            cell = cell._replace(value=self.medians[column.name]) if column.name in missing else cell
             try:
-                arrays.append(column.encode_source(cell))
+                is_replaced = column.name in missing and self.is_replaced(column)
+                arrays.append(self.encoded_missing(column) if is_replaced else column.encode_source(cell))
             except DataError as error:
                 raise DataError(f"'{column.name}': {error}") if self.others else error from error.__cause__
         for column, array in zip(self.others, arrays[1:], strict=True):
@@ -288,7 +309,7 @@ def infer_spec(
     for column, column_type, kind in zip(profiled, inferred, kinds, strict=True):
         if note := column.number_note(column_type.kind, column_type.decimal_comma, kind is not None):
             logger.info(note)
-    is_optional = [len(profiles) > 1 and column_type.kind == "number" for column_type in inferred[:-1]] + [False]
+    is_optional = [len(profiles) > 1 and column_type.kind in OPTIONAL_KINDS for column_type in inferred[:-1]] + [False]
 
     def cells(position: int) -> Iterator[Cell]:
         required = [index == position or not optional for index, optional in enumerate(is_optional)]

@@ -75,7 +75,8 @@ def existing_file(name: str) -> Path:
         if len(name) > MAX_SHOWN_NAME or "\n" in name:
             raise DataError(f"No such file: {name[:40]!r}... ({len(name):,} characters).")
         with contextlib.suppress(OSError):
-            raise DataError(f"No such file: {name or repr(name)}{did_you_mean(path.name, os.listdir(folder)) or '.'}")
+            way_out = ": the name of a file is expected, not a text." if " " in name else "."
+            raise DataError(f"No such file: {name or repr(name)}{did_you_mean(path.name, os.listdir(folder)) or way_out}")
         raise DataError(f"No such file: {name or repr(name)}.")
     if not os.access(path, os.R_OK):
         raise StorageError(f"Cannot read {path}: permission denied.")

@@ -59,7 +59,9 @@ def open_with_base(
         if base is None:
             return request, task
         request = adopt_settings(request, base)
-    return request, task.start_from(base, request)
+    task = task.start_from(base, request)
+    task.log_growth()
+    return request, task
 
 
 def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) -> tuple[TrainRequest, TextModelFile | None]:

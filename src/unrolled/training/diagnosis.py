@@ -34,23 +34,27 @@ MIN_NOVELTY = 0.8
 MAX_UNDERFIT_EPOCHS = 4.0
 """A text that was read more often and still is not learned is held back by the size of the network too, not by time alone."""
 
-OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT = (
+OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT, NOT_LEARNED = (
     "Overfit", "As good as this text allows", "Limited by the text", "Limited by time or size", "Underfit",
+    "Too short to judge", "No better than a baseline",
 )  # fmt: skip
-VERDICTS = (OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT)
+VERDICTS = (OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT)
 """The verdicts: each is the beginning of a diagnosis."""
 
 TABLE_VERDICTS = {
     "Overfit": OVERFIT, "As good as these rows allow": AT_FLOOR, "Limited by the rows": TEXT_LIMITED,
-    "Limited by time or size": SIZE_LIMITED, "Underfit": UNDERFIT,
+    "Limited by time or size": SIZE_LIMITED, "Underfit": UNDERFIT, "No better than a baseline": NOT_LEARNED,
 }  # fmt: skip
 """The verdicts on a table, each with the one on a text that means the same."""
 
 REMEDIES = {
     OVERFIT: ("dropout", "data"), AT_FLOOR: ("width",), TEXT_LIMITED: ("data", "dropout"), SIZE_LIMITED: ("width", "time"),
-    UNDERFIT: ("time",),
+    UNDERFIT: ("time",), TOO_SHORT: (), NOT_LEARNED: (),
 }  # fmt: skip
 """The advice that may be given with each verdict, so that none contradicts it."""
+
+MIN_JUDGED_TOKENS = 500
+"""In a shorter text, the validation part is a few words, and its loss says nothing about what limits the model."""
 
 MIN_FALL = 0.01
 """A fall of the validation loss in the last half of a run, as a share, below which more time is not advised."""
@@ -79,6 +83,8 @@ def diagnose(train: float, val: float | None, best_fraction: float, epochs: floa
     if val is None:
         return "There was no text to validate on, so whether it overfits is not known: give it more text."
     losses = f"{train:.3f} nats per character on the training text, {val:.3f} on the validation text"
+    if tokens_per_epoch < MIN_JUDGED_TOKENS:
+        return f"{TOO_SHORT}: {losses}; {tokens_per_epoch:,} tokens are trained on, which is too little text to learn from."
     if best_fraction < OVERFIT_FRACTION and epochs >= 1:
         if val - train <= MIN_OVERFIT_GAP * val:
             return f"{AT_FLOOR}: {losses}. It was best after {best_fraction:.0%} of the time."
@@ -110,11 +116,13 @@ def verdict(diagnosis: str) -> str:
     return next((name for words, name in TABLE_VERDICTS.items() if f". {words}:" in diagnosis), "")
 
 
-def judge_table(train: float, val: float, best_fraction: float, epochs: float, num_validation: int) -> str:
+def judge_table(
+    train: float, val: float, best_fraction: float, epochs: float, num_validation: int, better_baseline: str = ""
+) -> str:
     """Return the verdict on a training on a table as a sentence, with a blank before it; empty with too few validation rows.
 
     `train` and `val` are the losses of the saved model, which was saved after `best_fraction` of the steps; the rows were read
-    `epochs` times.
+    `epochs` times. `better_baseline` is the name of a baseline that answers the validation rows as well or better, or empty.
     """
     reads, gap = f"the rows were {describe_epochs(epochs)}", val - train
     if num_validation < MIN_JUDGED_ROWS:
@@ -123,6 +131,11 @@ def judge_table(train: float, val: float, best_fraction: float, epochs: float, n
     if best_fraction < OVERFIT_FRACTION and epochs >= 1 and is_gap:
         best = f"it was best after {best_fraction:.0%} of the time, and that model is kept"
         return f" Overfit: {best}. More time would not help; more rows or more --dropout would."
+    if better_baseline and epochs > MAX_UNDERFIT_EPOCHS:
+        return (
+            f" No better than a baseline ({better_baseline}): {reads}, and what tells the answers apart was not found in the "
+            "source. Other source columns, another kind of them (--source COLUMN:characters) or more rows may help."
+        )
     if val < LOW_TABLE_LOSS or (best_fraction < OVERFIT_FRACTION and epochs >= 1):
         return f" As good as these rows allow: {reads}. More time would bring little."
     if epochs > MAX_UNDERFIT_EPOCHS and is_gap:  # before, most tables are still being learned, whatever the gap
@@ -210,6 +223,7 @@ def advise(
     remedy = {
         OVERFIT: "use more text or more --dropout",
         TEXT_LIMITED: "use more text",
+        TOO_SHORT: "use more text",
         AT_FLOOR: "try a larger --hidden",
         SIZE_LIMITED: "use a larger --hidden, or train longer",
         UNDERFIT: "train longer",

@@ -17,7 +17,7 @@ from unrolled.checkpoints.model_file import load_model
 from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run, require_free
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
-from unrolled.display import Displayed, plural
+from unrolled.display import Displayed, loss_text, plural
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
 from unrolled.nn.kernels.extension import usable_processors
@@ -81,11 +81,7 @@ class TrainResult(Displayed):
     @property
     def val_loss_text(self) -> str:
         """The validation loss with its unit; empty if there is none."""
-        if self.val_nats is None:
-            return ""
-        if self.val_bits is None:
-            return f"{self.val_nats:.4f}, of scaled numbers"
-        return f"{self.val_bits:.3f} bits, {self.val_nats:.4f} nats per {self.loss_unit}"
+        return "" if self.val_nats is None else loss_text(self.val_nats, self.loss_unit)
 
     @property
     def facts(self) -> Mapping[str, object]:

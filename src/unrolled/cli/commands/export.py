@@ -52,11 +52,13 @@ def run(argv: list[str]) -> int:
 def _export(path: Path, options: ExportOptions) -> ExportResult:
     from unrolled.exchange.exports import export_model, write_export
     from unrolled.exchange.open_job import open_job
+    from unrolled.exchange.table_card import export_table_card
     from unrolled.exchange.table_export import export_table, is_table_model, open_table_job
 
     if is_table_model(path):
         table_job = open_table_job(path, options)
-        return write_export(table_job.path, table_job.out, lambda: export_table(table_job), options.force)
+        export = export_table_card if options.to == "card" else export_table
+        return write_export(table_job.path, table_job.out, lambda: export(table_job), options.force)
     return export_model(open_job(path, options), options.to, options.force)
 
 

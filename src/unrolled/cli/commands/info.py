@@ -15,6 +15,9 @@ from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
 from unrolled.printable import printable
 
+LABELS = {"training": "saved at"}
+"""What facts are called on a terminal: the saved model is the best one, and the steps are those after which it was saved."""
+
 
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
@@ -28,11 +31,11 @@ def run(argv: list[str]) -> int:
     if cli_values["json"]:
         print_json(facts)
         return 0
-    width = max(map(len, facts))
+    width = max(len(LABELS.get(name, name)) for name in facts)
     for name, value in facts.items():
         nested = {part: item for part, item in value.items() if isinstance(item, dict)} if isinstance(value, dict) else {}
         flat = {part: item for part, item in value.items() if part not in nested} if nested else value
-        print(printable(f"{name:{width}}  {_shown(flat)}"))
+        print(printable(f"{LABELS.get(name, name):{width}}  {_shown(flat)}"))
         for line in _nested_lines(nested, "  "):
             print(printable(line))
     return 0

@@ -241,7 +241,7 @@ class TableTask:
     @property
     def loss_unit(self) -> str:
         """What the loss is measured per: `target`, or `number` if it is the loss of numbers, such as their squared error."""
-        return "number" if self.spec.target.target_tensor_kind == "floats" else "target"
+        return self.spec.loss_unit
 
     def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
         """Return whether the bits of the weights depend on the number of threads: torch's products around the layers do."""
@@ -330,9 +330,9 @@ class TableTask:
         val = mean_loss(model, self.validation, self.validation_rows, machine)
         train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
         threshold_note = self._choose_threshold(model, machine)
-        summary = self._summary(model, machine, self.validation_cells, "validation")
+        summary, better = self._summary(model, machine, self.validation_cells, "validation")
         diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows.{threshold_note}"
-        diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows))
+        diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows), better)
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
@@ -359,12 +359,14 @@ class TableTask:
         if not self.test_cells:
             return final
         test_nats, error = mean_loss_with_error(model, self.dataset, self.test_rows, machine)
-        summary = f"test: {self._summary(model, machine, self.test_cells, 'test')} (not used for model selection)"
+        summary = f"test: {self._summary(model, machine, self.test_cells, 'test')[0]} (not used for model selection)"
         return dataclasses.replace(final, test_nats=test_nats, test_standard_error=error, test_summary=summary)
 
-    def _summary(self, model: EncoderDecoder, machine: DeviceConfig, cells: list[tuple[Cell, Cell]], split: str) -> str:
-        """Return the first metrics of the predictions of a split, with their baselines, in words."""
+    def _summary(
+        self, model: EncoderDecoder, machine: DeviceConfig, cells: list[tuple[Cell, Cell]], split: str
+    ) -> tuple[str, str]:
+        """Return the first metrics of the predictions of a split with their baselines, in words, and the `better_baseline`."""
         report, predictions = self._predict(model, machine, cells[:FINAL_EVAL_ROWS], PredictOptions())
         sources, targets = zip(*cells[:FINAL_EVAL_ROWS], strict=True)
         error = headline_error(self.spec, sources, targets, predictions) if split == "test" else None
-        return report.in_words(split, error)
+        return report.in_words(split, error), report.better_baseline

@@ -101,15 +101,17 @@ class TextTask:
         """Return the same task for a model that starts from the weights of `base` and knows its characters too."""
         require_common_tokens(request.training.init_from, base.tokenizer, self.corpus.tokenizer)
         tokenizer = grow_tokenizer(base.tokenizer, self.corpus.tokenizer, request.training.shrink_vocabulary)
-        if num_new := len(set(tokenizer.token_strings()) - set(base.tokenizer.token_strings())):
-            logger.info(
-                f"the vocabulary grows by {plural(num_new, 'character')} that {request.training.init_from} does not know"
-            )
         corpus = recode(self.corpus, tokenizer)
         corpus.tokenizer.line_format = tokenizer.line_format
         task = TextTask(corpus, request.data, request.training.seed, self.source, base)
         task.init_from = request.training.init_from
         return task
+
+    def log_growth(self) -> None:
+        """Log how many characters the base of this task does not know, if it has one."""
+        known = () if self.base is None else self.base.tokenizer.token_strings()
+        if known and (num_new := len(set(self.corpus.tokenizer.token_strings()) - set(known))):
+            logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {self.init_from} does not know")
 
     @classmethod
     def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TextTask:
