@@ -37,10 +37,13 @@ def test_one_odd_cell_does_not_decide_what_a_column_is(tmp_path: Path, odd: str,
     assert (spec.source.kind, spec.target.kind) == ("text", "label")
 
 
-@pytest.mark.parametrize("value", ["NA", " NaN ", "null", "None", "-", "", None, float("nan"), np.float32("nan"), []])
+@pytest.mark.parametrize(
+    "value", ["NA", " NaN ", "NULL", "<NA>", "n/a", "NaT", "null", "None", "-", "", None, float("nan"), np.float32("nan"), []]
+)
 def test_what_other_programs_write_for_a_missing_value_is_missing(value: object) -> None:
     assert is_missing(value)
     assert is_empty(value) is (not isinstance(value, str) or not value)
+    assert is_empty("\u200b\xa0")
 
 
 @pytest.mark.parametrize("value", ["0", "no", "Nancy", "--", 0.0, False, "nano"])
@@ -80,6 +83,7 @@ def test_a_missing_number_does_not_make_a_column_text(tmp_path: Path) -> None:
     ("text", "label"),
     [
         ("good ", "good"),
+        ("\ufeffgood\xa0\u200b", "good"),
         ("1.0", "1"),
         ("-3.00", "-3"),
         ("1.5", "1.5"),
@@ -96,6 +100,11 @@ def test_labels_have_one_form(text: str, label: str) -> None:
 def test_equal_labels_are_one_and_old_models_keep_their_names() -> None:
     column = LabelColumn.fit("liked", [Cell(text, "t") for text in ("1", "1.0", "0", "0.0 ", 1.0)], {})
     assert column.labels == ["0", "1"]
+    spelled = LabelColumn.fit("liked", [Cell(text, "t") for text in ("True", "true", "FALSE", "False", True)], {})
+    assert spelled.labels == ["false", "true"]
+    column = LabelColumn.fit("liked", [Cell(text, "t") for text in ("True", "False", "True")], {})
+    assert column.labels == ["False", "True"]
+    assert [column.label_name(label) for label in ("true", "TRUE", "False ", "true.")] == ["True", "True", "False", "true."]
     old = LabelColumn("liked", ["0.0", "1.0"])
     assert old.encode(Cell("1", "t")).tolist() == [1]
     assert old.label_name("1") == "1.0"

@@ -28,7 +28,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UnrolledError, UsageError, did_you_mean, first_line
 from unrolled.tables.arff_files import arff_rows, looks_like_arff
-from unrolled.tables.cell_values import Cell
+from unrolled.tables.cell_values import BLANKS, Cell
 from unrolled.tables.conll_files import conll_rows, looks_like_conll
 from unrolled.tables.delimited_files import (
     MAX_LISTED_COLUMNS,
@@ -98,8 +98,8 @@ class Table:
         Else keys of an object joined by dots (`data.text`); else its number, from 0, or from the end if negative."""
         if column in self.columns:
             return [column]
-        wanted = normalize(column, "nfc").strip()
-        names = {name: normalize(REPEATED_NAME.sub("", name), "nfc").strip() for name in self.columns}
+        wanted = normalize(column, "nfc").strip(BLANKS)
+        names = {name: normalize(REPEATED_NAME.sub("", name), "nfc").strip(BLANKS) for name in self.columns}
         similar = [name for name in self.columns if names[name] == wanted]
         similar = similar or [name for name in self.columns if names[name].lower() == wanted.lower()]
         if similar:
