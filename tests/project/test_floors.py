@@ -19,7 +19,8 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "line_format", "normalization",
+        "compressed_files", "file_signatures",
+        "encodings", "archives", "subtitles", "text_files", "fingerprint", "line_format", "normalization",
         "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "record_files", "record_tokenizers", "tokenizers",
         "followed_file", "session_files", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",

@@ -166,6 +166,15 @@ def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text:
         ("k.csv", "a,b\n\u043f\u0440\u0438\u0432\u0435\u0442,1\n".encode("koi8-r"), r"line 2\. Convert it \(iconv -f ENCODING"),
         ("t.csv.zip", b"PK\x03\x04rest", "damaged"),
         ("t.csv", b"PK\x03\x04rest", "a zip archive: name it t.csv.zip"),
+        ("t.csv", b"\x1f\x8b\x08\0rest", r"t.csv is compressed with gzip: name it t.csv.gz\."),
+        ("t.tgz", b"\x1f\x8b\x08\0rest", "a tar archive: unpack it"),
+        ("t.tar", b"a.csv".ljust(257, b"\0") + b"ustar\0", "a tar archive: unpack it"),
+        ("t.7z", b"7z\xbc\xaf\x27\x1c\0\0", "a 7z archive: unpack it"),
+        ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "an old Office .*: save it as CSV"),
+        ("t.ods", b"PK\x03\x04rest", "an OpenDocument spreadsheet: save its sheet as CSV"),
+        ("t.docx", b"PK\x03\x04rest", "a document of an office program: save it as plain text"),
+        ("t.pdf", b"%PDF-1.7\n\xe2\xe3", "a PDF document: save it as text"),
+        ("t.csv", b"<!DOCTYPE html>\n<html>", "HTML or XML, and no table"),
         ("t.xlsx", b"PK\x03\x04rest", "an Excel workbook: save"),
         ("t.json", b"[1, 2]", "element 1: an object"),
         ("t.json", b'[{"a": 1}', "not valid JSON"),
@@ -175,6 +184,15 @@ def test_a_refusal_says_what_the_file_is(tmp_path: Path, name: str, data: bytes,
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=match):
         list(open_table(str(tmp_path / name)).rows())
+
+
+@pytest.mark.parametrize("encoding", [(), ("--encoding", "latin-1")])
+def test_a_text_that_is_none_is_named_and_no_encoding_is_advised(cli: Cli, encoding: tuple[str, ...]) -> None:
+    Path("book.txt").write_bytes(b"\x1f\x8b\x08\0rest" * 9)
+    result = cli("train", "book.txt", "--steps", "2", *encoding)
+    assert result.code == 3
+    assert "compressed with gzip: name it book.txt.gz" in result.err
+    assert "iconv" not in result.err
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
 from unrolled.text.archives import archive_names, is_archive_of_several
 from unrolled.text.compressed_files import is_compressed, open_bytes
-from unrolled.text.encodings import check_encoding
+from unrolled.text.encodings import SIGNATURE_BYTES, check_encoding, display_name
+from unrolled.text.file_signatures import describe_binary
 from unrolled.text.fingerprint import digest as text_digest
 from unrolled.text.fingerprint import fingerprint
 from unrolled.text.normalization import normalize
@@ -343,13 +344,13 @@ def _guess_kind(source: Source) -> str:
 
 
 def _reject_archives(path: Path) -> None:
-    """Raise `DataError` for an Excel workbook, which is a zip archive, and for such an archive that is not named `.zip`."""
+    """Raise `DataError` for a file that is no text, such as an Excel workbook, or an archive that is not named `.zip`."""
+    if is_compressed(path):
+        return
     with ReadErrors(path), open(path, "rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    if is_zip and path.suffix.lower() in (".xlsx", ".xlsm"):
-        raise DataError(f"{path} is an Excel workbook: save its sheet as CSV (UTF-8), and name that file.")
-    if is_zip and not is_compressed(path):
-        raise DataError(f"{path} is a zip archive: name it {path.name}.zip, or unzip it.")
+        found = describe_binary(file.read(SIGNATURE_BYTES), path.name)
+    if found is not None:
+        raise DataError(f"{display_name(path)} is {found}.")
 
 
 def _is_parquet(path: Path) -> bool:
