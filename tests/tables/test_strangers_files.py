@@ -12,7 +12,7 @@ import torch
 
 import unrolled
 from support.cli import Cli
-from unrolled.errors import DataError
+from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import Cell, is_empty, is_missing
 from unrolled.tables.columns import column_from_json
 from unrolled.tables.label_columns import LabelColumn, LabelsColumn, canonical_label, natural_key
@@ -137,6 +137,15 @@ def test_predicted_columns_do_not_depend_on_the_first_row(cli: Cli) -> None:
     rows = json.loads(cli("predict", "r", "new.csv", "--probabilities", "--json").out)["rows"]
     assert list(rows[0]) == list(rows[1])
     assert len(unrolled.load_table("r").predict("word 3")) == 1
+    with pytest.raises(UsageError, match=r"bytes are given: decode them"):
+        unrolled.load_table("r").predict(b"word 3")
+
+
+def test_validation_rows_of_one_label_show_nothing_about_the_others(cli: Cli) -> None:
+    Path("t.csv").write_text("text,label\n" + "".join(f"word {i},{'rare' if i < 2 else 'ok'}\n" for i in range(200)))
+    told = cli("train", "t.csv", "--source", "text:text", "--target", "label", *TINY, "--out", "r").err
+    assert "The validation rows have one label only, 'ok': these figures say nothing about the others." in told
+    assert "As good as" not in told
 
 
 @pytest.mark.parametrize(
@@ -145,6 +154,9 @@ def test_predicted_columns_do_not_depend_on_the_first_row(cli: Cli) -> None:
         ("t.json", '[{"b": 1},\n {"a": "x", "b": 2}]'),
         ("one.json", '[{"b": 1}, {"a": "x", "b": 2}]'),
         ("t.jsonl", '{"b": 1}\n{"a": "x", "b": 2}\n'),
+        ("array.jsonl", '[{"b": 1},\n {"a": "x", "b": 2}]'),
+        ("pandas.json", '{"b": {"0": 1, "1": 2}, "a": {"0": null, "1": "x"}}'),
+        ("rows.json", '{\n"data": [{"b": 1}, {"a": "x", "b": 2}]\n}'),
     ],
 )
 def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text: str) -> None:
@@ -152,6 +164,17 @@ def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text:
     table = open_table(str(tmp_path / name))
     assert table.columns == ("b", "a")
     assert [row for _, row in table.rows()] == [{"b": 1, "a": None}, {"b": 2, "a": "x"}]
+
+
+def test_one_row_of_lists_is_a_row_and_keys_in_lists_are_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('{"words": ["a", "b"], "tags": ["x", "y"]}')
+    table = open_table(str(tmp_path / "t.json"))
+    assert [row for _, row in table.rows()] == [{"words": ["a", "b"], "tags": ["x", "y"]}]
+    assert [note.rpartition("is one row, ")[2] for note in table.notes] == [
+        "whose values are lists of 2; if they are columns, write one object per row"
+    ]
+    (tmp_path / "t.jsonl").write_text('{"d": [{"text": "a"}], "y": 1}\n' * 2)
+    assert [cells[0].value for _, cells in open_table(str(tmp_path / "t.jsonl")).iter_cells(("d.0.text",))] == ["a", "a"]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +228,10 @@ def test_a_text_that_is_none_is_named_and_no_encoding_is_advised(cli: Cli, encod
         "text;label\na, b;x\nc;y\n",
         "text\tlabel\na, b\tx\nc\ty\n",
         'text,label\n"a, b",x\nc,y\n',
+        "text^label\na, b^x\nc^y\n",
+        "text~label\na, b~x\nc~y\n",
+        "text\x01label\na, b\x01x\nc\x01y\n",
+        "sep=\\t\ntext\tlabel\na, b\tx\nc\ty\n",
     ],
 )
 def test_the_delimiter_is_what_makes_rows_equally_long(tmp_path: Path, text: str) -> None:
@@ -212,6 +239,22 @@ def test_the_delimiter_is_what_makes_rows_equally_long(tmp_path: Path, text: str
     rows = list(open_table(str(tmp_path / "t.csv")).rows())
     assert [row for _, row in rows] == [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]
     assert rows[0][0] == (3 if "sep=" in text else 2)
+    (tmp_path / "t.tsv").write_text(text)
+    assert [row for _, row in open_table(str(tmp_path / "t.tsv")).rows()] == [row for _, row in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("Report of 2024\na,b\nx,y\n", r"line 2: 2 cells, and the header has 1 column .*no header, remove it"),
+        ("a,b\nx,y\nx, z,y\n", r"line 3: 3 cells, .*a cell with ',' in it needs quotes"),
+        ('a,b\nx,y\n"z,y\nx,y\n', r"a quotation mark after line 2 opens a cell that is never closed"),
+    ],
+)
+def test_a_damaged_csv_file_is_refused_with_what_to_do(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=match):
+        list(open_table(str(tmp_path / "t.csv")).rows())
 
 
 def test_commas_in_the_header_of_a_file_with_semicolons(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import BLANKS, Array, Cell, parse_text, parse_words, readable, to_number
 from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts, token_names
-from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.metric_report import MetricReport, escape_label
 from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
 from unrolled.tables.ragged import RaggedArray
 from unrolled.text.batching import IGNORE_INDEX
@@ -212,6 +212,14 @@ class LabelsColumn(_LabeledColumn):
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> LabelsColumn:
         return cls(name, list(value["labels"]), str(value["split"]))
+
+
+def only_label(column: Column, cells: Iterable[Cell]) -> str | None:
+    """Return the label that all cells of a column have, for people, if the column has others too."""
+    if not isinstance(column, LabelColumn) or len(column.labels) < 2:
+        return None
+    labels = {column.label_name(parse_text(cell)) for cell in cells}
+    return escape_label(labels.pop()) if len(labels) == 1 else None
 
 
 def canonical_label(text: str) -> str:

@@ -38,7 +38,7 @@ from unrolled.tables.delimited_files import (
     line_rows,
     looks_like_header,
 )
-from unrolled.tables.json_files import json_array, json_lines, nested_keys, nested_value
+from unrolled.tables.json_files import has_json_columns, json_array, json_columns, json_lines, nested_keys, nested_value
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
 from unrolled.text.archives import archive_names, is_archive_of_several
@@ -105,10 +105,14 @@ class Table:
         similar = similar or [name for name in self.columns if names[name].lower() == wanted.lower()]
         if similar:
             return similar
-        if column.partition(".")[0] in self.columns and column in self.nested_columns():
+        if column.partition(".")[0] in self.columns and self._has_nested(column):
             return [column]
         is_number = COLUMN_NUMBER.fullmatch(column) and -len(self.columns) <= int(column) < len(self.columns)
         return [self.columns[int(column)]] if is_number else []
+
+    def _has_nested(self, column: str) -> bool:
+        with contextlib.closing(self.rows()) as rows:
+            return any(nested_value(row, column) is not None for _, row in itertools.islice(rows, MAX_HEADER_ROWS))
 
     def nested_columns(self) -> list[str]:
         """Return the keys in objects of the first rows, joined by dots."""
@@ -248,7 +252,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     rows: Callable[[], NumberedRows]
     kind = "parquet" if _is_parquet(path) else _KINDS.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
-    kind = kind or _guess_kind(source)
+    kind = _guess_kind(source) if kind in (None, "jsonl") else kind
     if kind == "tsv" and looks_like_conll(source.head()):
         kind = "conll"
     if kind in ("csv", "tsv"):
@@ -261,16 +265,27 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     elif format.header is not None:
         raise UsageError(f"--header is for CSV, TSV and CoNLL files, and {name} is {kind}, with a name for each value.")
     else:
-        reader = {"jsonl": json_lines, "json": json_array, "parquet": _parquet_rows, "arff": arff_rows}[kind]
+        reader = _READERS[kind]
         rows = lambda: reader(source)  # noqa: E731
     with contextlib.closing(rows()) as row_iterator:
         first = next(row_iterator, None)
+        is_only = kind in ("json", "jsonl") and next(row_iterator, None) is None
     if first is None:
         raise DataError(f"{name} has no rows.")
+    if is_only:
+        note = _columns_note(name, first[1])
     digest = lambda: fingerprint([path])  # noqa: E731
     notes = (note,) if note else ()
     folder = path.absolute().parent
     return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=notes)
+
+
+def _columns_note(name: str, row: Row) -> str:
+    """Return a sentence if the only row of a table may be columns instead."""
+    lengths = {len(value) if isinstance(value, list) else 0 for value in row.values()}
+    if len(row) < 2 or len(lengths) > 1 or max(lengths) < 2:
+        return ""
+    return f"{name} is one row, whose values are lists of {max(lengths):,}; if they are columns, write one object per row"
 
 
 def open_with_columns(name: str, columns: tuple[str | None, ...], format: TableFormat) -> Table:
@@ -335,7 +350,7 @@ def _guess_kind(source: Source) -> str:
     head = source.head().lstrip("\ufeff")
     first_line = head.split("\n", 1)[0]
     if first_line.lstrip().startswith("{"):
-        return "jsonl"
+        return "columns" if has_json_columns(source) else "jsonl"
     if re.match(r"\s*\[\s*\{", head) or (first_line.lstrip().startswith("[") and _suffix(source.path) == ".json"):
         return "json"
     if looks_like_arff(head):
@@ -383,6 +398,9 @@ def _parquet_rows(source: Source) -> NumberedRows:
         raise DataError(f"{path} is not a valid Parquet file: {first_line(error)}.") from error
 
 
+_READERS = {
+    "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": _parquet_rows, "arff": arff_rows,
+}  # fmt: skip
 _KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
     ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",

@@ -122,6 +122,7 @@ class ReadErrors:
 
     def __init__(self, path: Path, encoding: str = "utf-8") -> None:
         self.path, self.encoding, self.line = path, encoding, 0
+        self.row_end = 0
         self.reader: Any = None
 
     def __enter__(self) -> ReadErrors:
@@ -132,6 +133,11 @@ class ReadErrors:
         location = f"{self.path}, line {line:,}" if line else str(self.path)
         if isinstance(error, UnicodeError):
             raise DataError(f"{encoding_error(self.path, self.encoding)}.") from error
+        if isinstance(error, csv.Error) and str(error) == "unexpected end of data":
+            raise DataError(
+                f"{self.path}: a quotation mark after line {max(1, self.row_end):,} opens a cell that is never closed; one "
+                "that is part of a cell is written twice, and the cell in quotes."
+            ) from error
         if isinstance(error, csv.Error):
             raise DataError(f"{location}: {error}.") from error
         if isinstance(error, (OSError, *DECOMPRESSION_ERRORS)):

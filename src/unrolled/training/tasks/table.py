@@ -23,6 +23,7 @@ from unrolled.option_rules import check_table_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Array, Cell, display_text
 from unrolled.tables.column import MAX_BASELINE_ROWS
+from unrolled.tables.label_columns import only_label
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
@@ -332,7 +333,10 @@ class TableTask:
         threshold_note = self._choose_threshold(model, machine)
         summary = self._summary(model, machine, self.validation_cells, "validation")
         diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows.{threshold_note}"
-        diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows))
+        if (label := only_label(self.spec.target, [cell for _, cell in self.validation_cells])) is not None:
+            diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
+        else:
+            diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows))
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
