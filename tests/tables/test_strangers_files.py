@@ -141,6 +141,37 @@ def test_predicted_columns_do_not_depend_on_the_first_row(cli: Cli) -> None:
         unrolled.load_table("r").predict(b"word 3")
 
 
+SENTENCES = [[("Anna", "B-PER"), ("lives", "O"), ("in", "O"), ("Accra", "B-LOC")], [("Boris", "B-PER"), ("ran", "O")]] * 6
+TAGGED = {
+    "header.tsv": "word\ttag\n" + "\n".join("".join(f"{word}\t{tag}\n" for word, tag in rows) for rows in SENTENCES),
+    "long.csv": "n,word,tag\n" + "".join(f"{i},{word},{tag}\n" for i, rows in enumerate(SENTENCES) for word, tag in rows),
+    "once.csv": "n,word,tag\n"
+    + "".join(f"{'' if j else i},{row[0]},{row[1]}\n" for i, rows in enumerate(SENTENCES) for j, row in enumerate(rows)),
+}
+
+
+@pytest.mark.parametrize("name", list(TAGGED))
+def test_tagged_words_are_learned_in_their_sentences(cli: Cli, name: str) -> None:
+    Path(name).write_text(TAGGED[name])
+    columns = ("--source", "word", "--target", "tag")
+    grouped = () if name == "header.tsv" else ("--group-by", "n")
+    assert cli("train", name, *columns, *grouped, *TINY, "--out", "r").code == 0
+    spec = unrolled.load_table("r").spec
+    assert (spec.source.kind, spec.target.kind, spec.mode.name) == ("labels", "labels", "synced")
+    assert "12 rows, 36 steps" in cli("eval", "r", name).out
+    alone = cli("train", name, *columns, *TINY, "--out", "alone")
+    if grouped:
+        assert alone.code == 3
+        assert "'tag' of" in alone.err
+        assert "add --group-by with the column that names the sentence, or say word:label" in alone.err
+
+
+def test_a_limit_that_leaves_no_row_is_named(cli: Cli) -> None:
+    Path("t.csv").write_text("a,b\n" + "".join(f"x {i},some more words {i}\n" for i in range(12)))
+    refused = cli("train", "t.csv", "--source", "a:text", "--target", "b:text", "--max-length", "3", *TINY, "--out", "r")
+    assert "No row is left: 12 of 12 rows are left out, since the target has more than 3 steps" in refused.err
+
+
 def test_validation_rows_of_one_label_show_nothing_about_the_others(cli: Cli) -> None:
     Path("t.csv").write_text("text,label\n" + "".join(f"word {i},{'rare' if i < 2 else 'ok'}\n" for i in range(200)))
     told = cli("train", "t.csv", "--source", "text:text", "--target", "label", *TINY, "--out", "r").err

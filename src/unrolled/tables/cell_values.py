@@ -198,7 +198,8 @@ def parse_array(cell: Cell) -> Array:
         index = np.argwhere(~is_number)[0]
         place = f"value {int(index[0]) + 1:,} of {len(array):,}" + "".join(f", {int(i) + 1:,}" for i in index[1:])
         found = "missing" if np.isnan(array[tuple(index)]) else f"{array[tuple(index)]:g}"
-        raise DataError(f"{cell.location}: {place} is {found}, and a number of at most 3.4e38 is expected.")
+        hint = "; COLUMN:numbers reads a series with gaps" if found == "missing" else ""
+        raise DataError(f"{cell.location}: {place} is {found}, and a number of at most 3.4e38 is expected{hint}.")
     return array
 
 

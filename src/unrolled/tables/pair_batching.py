@@ -175,6 +175,8 @@ class PairDataset:
         self.source_keys, self.target_keys, self.read_rows, self.pieces_per_row = map(np.array, self._row_values)
         self.unreadable.require_few(self.num_read - len(self.skipped_rows))
         if len(self) == 0:
+            if notes := self.length_notes():
+                raise DataError(f"No row is left: {notes[-1]}.")
             raise DataError("The table has no row in which both columns have a value.")
         return self
 

@@ -28,7 +28,7 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
-from unrolled.tables.series import refuse_series
+from unrolled.tables.series import refuse_single_steps
 from unrolled.tables.series_spec import group_table, number_notes
 from unrolled.tables.source_columns import source_text
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
@@ -119,8 +119,9 @@ class TableTask:
         if spec.labels_one_text and request.pair.ngrams:
             spec.source.ngram_buckets = MAX_BUCKETS  # until the training rows are counted
         logger.info(message)
-        if not spec.others and spec.source.kind == "number" and parse_column(source, "source")[1] is None:
-            series_note = refuse_series(self.table, spec.source.name, spec.target.name)
+        if not spec.others and parse_column(source, "source")[1] is None:
+            is_number, labels = spec.source.kind == "number", spec.target.labels
+            series_note = refuse_single_steps(self.table, spec.source.name, is_number, spec.target.name, labels)
             if series_note is not None:
                 logger.warning(series_note)
         return spec
