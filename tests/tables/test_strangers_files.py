@@ -259,6 +259,7 @@ def test_a_text_that_is_none_is_named_and_no_encoding_is_advised(cli: Cli, encod
         "text;label\na, b;x\nc;y\n",
         "text\tlabel\na, b\tx\nc\ty\n",
         'text,label\n"a, b",x\nc,y\n',
+        '"text"\t"label"\n"a, b"\t"x"\n"c"\t"y"\n',
         "text^label\na, b^x\nc^y\n",
         "text~label\na, b~x\nc~y\n",
         "text\x01label\na, b\x01x\nc\x01y\n",

@@ -112,9 +112,14 @@ def _has_equal_rows(source: Source, dialect: Dialect) -> bool:
 
 
 def _is_quoted(source: Source, delimiter: str) -> bool:
-    """Return whether every cell with a quotation mark has quotes around it and doubled ones inside, and one has those."""
+    """Return whether every cell with a quotation mark has quotes around it and doubled ones inside, and one has those.
+
+    Instead of that one, all names in the first line may have quotes around them, as R writes them.
+    """
     quoted_cell, has_doubled = re.compile(r'"(?:[^"]|"")*"'), False
     try:
+        first = next(Dialect(delimiter, "none").reader(source.lines(newline="")), [])
+        has_quoted_names = len(first) > 1 and all(map(quoted_cell.fullmatch, first))
         for cells in Dialect(delimiter, "none").reader(source.lines(newline="")):
             for cell in cells:
                 if '"' in cell:
@@ -123,7 +128,7 @@ def _is_quoted(source: Source, delimiter: str) -> bool:
                     has_doubled |= '""' in cell[1:-1]
     except (csv.Error, UnicodeError):
         return False
-    return has_doubled
+    return has_doubled or has_quoted_names
 
 
 def _is_separator_line(cells: list[str]) -> bool:
