@@ -118,7 +118,7 @@ def _is_quoted(source: Source, delimiter: str) -> bool:
     """
     quoted_cell, has_doubled = re.compile(r'"(?:[^"]|"")*"'), False
     try:
-        first = next(Dialect(delimiter, "none").reader(source.lines(newline="")), [])
+        first: list[str] = next(Dialect(delimiter, "none").reader(source.lines(newline="")), [])
         has_quoted_names = len(first) > 1 and all(map(quoted_cell.fullmatch, first))
         for cells in Dialect(delimiter, "none").reader(source.lines(newline="")):
             for cell in cells:
