@@ -19,13 +19,14 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "encodings", "archives", "subtitles", "text_files", "fingerprint", "line_format", "normalization",
+        "compressed_files", "file_signatures",
+        "encodings", "archives", "subtitles", "text_files", "fingerprint", "line_format", "normalization",
         "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "record_files", "record_tokenizers", "tokenizers",
         "followed_file", "session_files", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
-        "cell_values", "currency", "ragged", "ngrams", "word_tokenizer", "metric_report", "entities", "metrics",
+        "digit_groups", "cell_values", "currency", "ragged", "ngrams", "word_tokenizer", "metric_report", "entities", "metrics",
         "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
         "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files", "delimited_files",

@@ -1,4 +1,4 @@
-"""Prices: numbers with the sign of a currency are read as numbers where nearly all have the same one."""
+"""Prices and numbers in groups of digits: what people write in spreadsheets is read as numbers, and a note says how."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ from unrolled.tables.table_files import open_table
         ("$12.50", "$", "12.50"), (" 12,50 € ", "€", "12,50"), ("-$5", "$", "-5"), ("$-5", "$", "-5"), ("₹10", "₹", "10"),
         ("£ 1,234.50", "£", "1234.50"), ("$1,200", "$", "1200"), ("1,859 €", "€", "1,859"), ("€1,234,567", "€", "1234567"),
         ("12.50", "", "12.50"), ("$", "", "$"), ("$$", "", "$$"), ("$x", "", "$x"), ("", "", ""),
-        ("5 for 3 €", "", "5 for 3 €"),
+        ("5 for 3 €", "", "5 for 3 €"), ("12.5 %", "%", "12.5"), ("1 200,50 €", "€", "1200,50"),
     ],
 )  # fmt: skip
 def test_the_sign_is_taken_off_numbers_only(text: str, sign: str, number: str) -> None:
@@ -62,9 +62,7 @@ def test_different_signs_are_no_numbers(declared: str, caplog: pytest.LogCapture
         return
     with caplog.at_level(logging.INFO, "unrolled"):
         assert infer_spec(table, "s", "t")[0].target.kind == "text"
-    assert "'t': values with a currency sign, such as $0.50, are read as text; to have numbers, write all with the same" in (
-        caplog.text
-    )
+    assert "'t': values with a sign, such as $0.50, are read as text; to have numbers, write all with the same" in (caplog.text)
 
 
 def test_a_row_with_another_sign_is_left_out_and_prices_are_predicted(cli: Cli) -> None:
@@ -81,3 +79,60 @@ def test_a_row_with_another_sign_is_left_out_and_prices_are_predicted(cli: Cli) 
     assert len(predicted) == 40
     assert all(abs(float(price)) < 1e4 for price in predicted)
     assert cli("eval", "r", "t.csv").out.startswith("39 rows")
+
+
+GROUPED = [
+    (",", ["1,000", "13,800", "999"], [1000, 13800, 999], "the comma groups digits in 27 numbers, as in 1,000"),
+    (";", ["1,000.5", "13,800", "999"], [1000.5, 13800, 999], "the comma groups digits"),
+    (";", ["1,250", "13,800", "0,999"], [1.25, 13.8, 0.999], "the comma is read as the decimal point"),
+    ("\t", ["1,250", "13,800", "2,999"], [1.25, 13.8, 2.999], "the comma is read as the decimal point"),
+    (",", ["1.000,50", "13.800,00", "999,25"], [1000.5, 13800, 999.25], "the point groups digits"),
+    (";", ["1.000.000", "1.380", "999"], [1e6, 1380, 999], "the point groups digits in 27 numbers, as in 1.000.000"),
+    (";", ["1.250", "13.800", "2.999"], [1.25, 13.8, 2.999], ""),
+    (";", ["1 000,50", "1 013 800,00", "9,25"], [1000.5, 1013800, 9.25], "the comma is read as the decimal point"),
+    (",", ["1\u202f000.5", "13\u202f800", "9"], [1000.5, 13800, 9], ""),
+    (",", ["1'000", "\u221213\u2019800.5", "9"], [1000, -13800.5, 9], ""),
+    (",", ["10.5%", "-2 %", "1,000.0%"], [10.5, -2, 1000], "the sign % is left out of 40 of 40 numbers"),
+]
+
+
+@pytest.mark.parametrize(("delimiter", "texts", "values", "note"), GROUPED)
+@pytest.mark.parametrize("declared", ["", ":number"])
+def test_digits_in_groups_are_one_number(
+    delimiter: str, texts: list[str], values: list[float], note: str, declared: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    suffix = "tsv" if delimiter == "\t" else "csv"
+    cells = [f'"{text}"' if delimiter == "," else text for text in texts]
+    rows = [f"flat {i}{delimiter}{cells[i % 3]}\n" for i in range(39)] + [f"flat{delimiter}{cells[0]}\n"]
+    Path(f"t.{suffix}").write_text(f"name{delimiter}n\n" + "".join(rows), "utf-8")
+    with caplog.at_level(logging.INFO, "unrolled"):
+        column = infer_spec(open_table(f"t.{suffix}"), "name", f"n{declared}")[0].target
+    assert isinstance(column, NumberColumn)
+    loaded = column_from_json(column_to_json(column))
+    assert isinstance(loaded, NumberColumn)
+    assert [loaded.read_values(Cell(text, "t")).item() for text in texts] == pytest.approx(values)
+    assert column.mean.item() == pytest.approx((13 * sum(values) + values[0]) / 40)
+    assert note in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["120 340", "200 150", "512 300", "99 100"], "text"),
+        (["10.200.100.100", "192.168.0.1", "10.0.0.1", "1.2.3.4"], "text"),
+        (["1,5", "1,250", "2,750", "12,5"], "text"),
+        (["030 123 456", "089 444 555", "040 111 222", "1"], "text"),
+        (["1,234,567.5", "999", "1,000", "2,500.5"], "number"),
+        (["1.5,2.5,3.5", "1.0,2.0,3.0", "4.5,5.5,6.5", "1,2,3.5"], "vector"),
+    ],
+)
+def test_what_is_not_one_number_is_none(cells: list[str], kind: str) -> None:
+    rows = [{"s": f"flat{i}", "t": cells[i % 4]} for i in range(12)]
+    assert infer_spec(open_table(str(write_csv(Path("t.csv"), rows))), "s", "t")[0].target.kind == kind
+
+
+def test_one_odd_number_does_not_decide_whether_digits_are_grouped() -> None:
+    rows = [{"s": f"flat {i}", "t": f"{1000 + 137 * i:,}.25" if i else "12,5"} for i in range(80)]
+    column = infer_spec(open_table(str(write_csv(Path("t.csv"), rows))), "s", "t")[0].target
+    assert isinstance(column, NumberColumn)
+    assert column.notation.digit_groups == ","

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -86,6 +88,27 @@ def write_comma(rows: Rows) -> str:
     return "t.csv"
 
 
+def write_tabs(rows: Rows) -> str:
+    """Write a TSV file with all names and texts quoted, as R does."""
+    with open("t.tsv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(rows[0])
+        for row in rows:
+            writer.writerow(
+                "" if value is None else value if isinstance(value, str) else json.dumps(value) for value in row.values()
+            )
+    return "t.tsv"
+
+
+def write_parquet(rows: Rows) -> str:
+    """Write a Parquet file; JSON lines of a column whose values have several types, which it cannot have."""
+    try:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), "t.parquet")
+    except (pyarrow.ArrowException, OverflowError):
+        return write_json_lines(rows)
+    return "t.parquet"
+
+
 def in_form(form: Any, write: Callable[[Rows], str]) -> Callable[[Rows], str]:
     def normalized(value: Any) -> Any:
         return unicodedata.normalize(form, value) if isinstance(value, str) else value
@@ -117,7 +140,10 @@ def check_refusal(error: UnrolledError) -> None:
 
 
 def is_same_in_all_files(rows: Rows) -> None:
-    writers = (write_json_lines, write_json, write_comma, in_form("NFD", write_comma), in_form("NFC", write_json))
+    writers = [write_json_lines, write_json, write_comma, write_parquet, in_form("NFC", write_json)]
+    writers += [in_form("NFD", write_comma), in_form("NFD", write_parquet)]
+    if not any("," in str(value) for row in rows for value in row.values()):  # in a TSV file, 0,5 is a number
+        writers.append(write_tabs)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         expected = outcome(write_json_lines(rows))

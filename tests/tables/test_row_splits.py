@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_equal_sources_are_in_one_split(tmp_path: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO):
         open_task(path, split_by="row")
     assert "validation rows have a source that training rows have too" in caplog.text
+
+
+def test_texts_that_differ_in_case_and_blanks_only_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(form, "ab"[i % 2]) for i, word in enumerate(WORDS) for form in (f"{word} x", f"{word.upper()}  X")]
+    with caplog.at_level(logging.INFO):
+        open_task(write_rows(tmp_path / "t.csv", rows), tokens="characters", test_fraction=0.0)
+    assert re.search(
+        r"\d+ of the \d+ validation rows have a source that training rows have too, but for case and b", caplog.text
+    )
 
 
 def test_the_splits_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:

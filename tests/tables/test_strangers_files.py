@@ -12,7 +12,7 @@ import torch
 
 import unrolled
 from support.cli import Cli
-from unrolled.errors import DataError
+from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import Cell, is_empty, is_missing
 from unrolled.tables.columns import column_from_json
 from unrolled.tables.label_columns import LabelColumn, LabelsColumn, canonical_label, natural_key
@@ -37,10 +37,13 @@ def test_one_odd_cell_does_not_decide_what_a_column_is(tmp_path: Path, odd: str,
     assert (spec.source.kind, spec.target.kind) == ("text", "label")
 
 
-@pytest.mark.parametrize("value", ["NA", " NaN ", "null", "None", "-", "", None, float("nan"), np.float32("nan"), []])
+@pytest.mark.parametrize(
+    "value", ["NA", " NaN ", "NULL", "<NA>", "n/a", "NaT", "null", "None", "-", "", None, float("nan"), np.float32("nan"), []]
+)
 def test_what_other_programs_write_for_a_missing_value_is_missing(value: object) -> None:
     assert is_missing(value)
     assert is_empty(value) is (not isinstance(value, str) or not value)
+    assert is_empty("\u200b\xa0")
 
 
 @pytest.mark.parametrize("value", ["0", "no", "Nancy", "--", 0.0, False, "nano"])
@@ -80,6 +83,7 @@ def test_a_missing_number_does_not_make_a_column_text(tmp_path: Path) -> None:
     ("text", "label"),
     [
         ("good ", "good"),
+        ("\ufeffgood\xa0\u200b", "good"),
         ("1.0", "1"),
         ("-3.00", "-3"),
         ("1.5", "1.5"),
@@ -96,6 +100,11 @@ def test_labels_have_one_form(text: str, label: str) -> None:
 def test_equal_labels_are_one_and_old_models_keep_their_names() -> None:
     column = LabelColumn.fit("liked", [Cell(text, "t") for text in ("1", "1.0", "0", "0.0 ", 1.0)], {})
     assert column.labels == ["0", "1"]
+    spelled = LabelColumn.fit("liked", [Cell(text, "t") for text in ("True", "true", "FALSE", "False", True)], {})
+    assert spelled.labels == ["false", "true"]
+    column = LabelColumn.fit("liked", [Cell(text, "t") for text in ("True", "False", "True")], {})
+    assert column.labels == ["False", "True"]
+    assert [column.label_name(label) for label in ("true", "TRUE", "False ", "true.")] == ["True", "True", "False", "true."]
     old = LabelColumn("liked", ["0.0", "1.0"])
     assert old.encode(Cell("1", "t")).tolist() == [1]
     assert old.label_name("1") == "1.0"
@@ -128,6 +137,46 @@ def test_predicted_columns_do_not_depend_on_the_first_row(cli: Cli) -> None:
     rows = json.loads(cli("predict", "r", "new.csv", "--probabilities", "--json").out)["rows"]
     assert list(rows[0]) == list(rows[1])
     assert len(unrolled.load_table("r").predict("word 3")) == 1
+    with pytest.raises(UsageError, match=r"bytes are given: decode them"):
+        unrolled.load_table("r").predict(b"word 3")
+
+
+SENTENCES = [[("Anna", "B-PER"), ("lives", "O"), ("in", "O"), ("Accra", "B-LOC")], [("Boris", "B-PER"), ("ran", "O")]] * 6
+TAGGED = {
+    "header.tsv": "word\ttag\n" + "\n".join("".join(f"{word}\t{tag}\n" for word, tag in rows) for rows in SENTENCES),
+    "long.csv": "n,word,tag\n" + "".join(f"{i},{word},{tag}\n" for i, rows in enumerate(SENTENCES) for word, tag in rows),
+    "once.csv": "n,word,tag\n"
+    + "".join(f"{'' if j else i},{row[0]},{row[1]}\n" for i, rows in enumerate(SENTENCES) for j, row in enumerate(rows)),
+}
+
+
+@pytest.mark.parametrize("name", list(TAGGED))
+def test_tagged_words_are_learned_in_their_sentences(cli: Cli, name: str) -> None:
+    Path(name).write_text(TAGGED[name])
+    columns = ("--source", "word", "--target", "tag")
+    grouped = () if name == "header.tsv" else ("--group-by", "n")
+    assert cli("train", name, *columns, *grouped, *TINY, "--out", "r").code == 0
+    spec = unrolled.load_table("r").spec
+    assert (spec.source.kind, spec.target.kind, spec.mode.name) == ("labels", "labels", "synced")
+    assert "12 rows, 36 steps" in cli("eval", "r", name).out
+    alone = cli("train", name, *columns, *TINY, "--out", "alone")
+    if grouped:
+        assert alone.code == 3
+        assert "'tag' of" in alone.err
+        assert "add --group-by with the column that names the sentence, or say word:label" in alone.err
+
+
+def test_a_limit_that_leaves_no_row_is_named(cli: Cli) -> None:
+    Path("t.csv").write_text("a,b\n" + "".join(f"x {i},some more words {i}\n" for i in range(12)))
+    refused = cli("train", "t.csv", "--source", "a:text", "--target", "b:text", "--max-length", "3", *TINY, "--out", "r")
+    assert "No row is left: 12 of 12 rows are left out, since the target has more than 3 steps" in refused.err
+
+
+def test_validation_rows_of_one_label_show_nothing_about_the_others(cli: Cli) -> None:
+    Path("t.csv").write_text("text,label\n" + "".join(f"word {i},{'rare' if i < 2 else 'ok'}\n" for i in range(200)))
+    told = cli("train", "t.csv", "--source", "text:text", "--target", "label", *TINY, "--out", "r").err
+    assert "The validation rows have one label only, 'ok': these figures say nothing about the others." in told
+    assert "As good as" not in told
 
 
 @pytest.mark.parametrize(
@@ -136,6 +185,9 @@ def test_predicted_columns_do_not_depend_on_the_first_row(cli: Cli) -> None:
         ("t.json", '[{"b": 1},\n {"a": "x", "b": 2}]'),
         ("one.json", '[{"b": 1}, {"a": "x", "b": 2}]'),
         ("t.jsonl", '{"b": 1}\n{"a": "x", "b": 2}\n'),
+        ("array.jsonl", '[{"b": 1},\n {"a": "x", "b": 2}]'),
+        ("pandas.json", '{"b": {"0": 1, "1": 2}, "a": {"0": null, "1": "x"}}'),
+        ("rows.json", '{\n"data": [{"b": 1}, {"a": "x", "b": 2}]\n}'),
     ],
 )
 def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text: str) -> None:
@@ -143,6 +195,17 @@ def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text:
     table = open_table(str(tmp_path / name))
     assert table.columns == ("b", "a")
     assert [row for _, row in table.rows()] == [{"b": 1, "a": None}, {"b": 2, "a": "x"}]
+
+
+def test_one_row_of_lists_is_a_row_and_keys_in_lists_are_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('{"words": ["a", "b"], "tags": ["x", "y"]}')
+    table = open_table(str(tmp_path / "t.json"))
+    assert [row for _, row in table.rows()] == [{"words": ["a", "b"], "tags": ["x", "y"]}]
+    assert [note.rpartition("is one row, ")[2] for note in table.notes] == [
+        "whose values are lists of 2; if they are columns, write one object per row"
+    ]
+    (tmp_path / "t.jsonl").write_text('{"d": [{"text": "a"}], "y": 1}\n' * 2)
+    assert [cells[0].value for _, cells in open_table(str(tmp_path / "t.jsonl")).iter_cells(("d.0.text",))] == ["a", "a"]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +220,15 @@ def test_columns_are_the_keys_of_all_first_rows(tmp_path: Path, name: str, text:
         ("k.csv", "a,b\n\u043f\u0440\u0438\u0432\u0435\u0442,1\n".encode("koi8-r"), r"line 2\. Convert it \(iconv -f ENCODING"),
         ("t.csv.zip", b"PK\x03\x04rest", "damaged"),
         ("t.csv", b"PK\x03\x04rest", "a zip archive: name it t.csv.zip"),
+        ("t.csv", b"\x1f\x8b\x08\0rest", r"t.csv is compressed with gzip: name it t.csv.gz\."),
+        ("t.tgz", b"\x1f\x8b\x08\0rest", "a tar archive: unpack it"),
+        ("t.tar", b"a.csv".ljust(257, b"\0") + b"ustar\0", "a tar archive: unpack it"),
+        ("t.7z", b"7z\xbc\xaf\x27\x1c\0\0", "a 7z archive: unpack it"),
+        ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "an old Office .*: save it as CSV"),
+        ("t.ods", b"PK\x03\x04rest", "an OpenDocument spreadsheet: save its sheet as CSV"),
+        ("t.docx", b"PK\x03\x04rest", "a document of an office program: save it as plain text"),
+        ("t.pdf", b"%PDF-1.7\n\xe2\xe3", "a PDF document: save it as text"),
+        ("t.csv", b"<!DOCTYPE html>\n<html>", "HTML or XML, and no table"),
         ("t.xlsx", b"PK\x03\x04rest", "an Excel workbook: save"),
         ("t.json", b"[1, 2]", "element 1: an object"),
         ("t.json", b'[{"a": 1}', "not valid JSON"),
@@ -166,6 +238,15 @@ def test_a_refusal_says_what_the_file_is(tmp_path: Path, name: str, data: bytes,
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=match):
         list(open_table(str(tmp_path / name)).rows())
+
+
+@pytest.mark.parametrize("encoding", [(), ("--encoding", "latin-1")])
+def test_a_text_that_is_none_is_named_and_no_encoding_is_advised(cli: Cli, encoding: tuple[str, ...]) -> None:
+    Path("book.txt").write_bytes(b"\x1f\x8b\x08\0rest" * 9)
+    result = cli("train", "book.txt", "--steps", "2", *encoding)
+    assert result.code == 3
+    assert "compressed with gzip: name it book.txt.gz" in result.err
+    assert "iconv" not in result.err
 
 
 @pytest.mark.parametrize(
@@ -178,6 +259,11 @@ def test_a_refusal_says_what_the_file_is(tmp_path: Path, name: str, data: bytes,
         "text;label\na, b;x\nc;y\n",
         "text\tlabel\na, b\tx\nc\ty\n",
         'text,label\n"a, b",x\nc,y\n',
+        '"text"\t"label"\n"a, b"\t"x"\n"c"\t"y"\n',
+        "text^label\na, b^x\nc^y\n",
+        "text~label\na, b~x\nc~y\n",
+        "text\x01label\na, b\x01x\nc\x01y\n",
+        "sep=\\t\ntext\tlabel\na, b\tx\nc\ty\n",
     ],
 )
 def test_the_delimiter_is_what_makes_rows_equally_long(tmp_path: Path, text: str) -> None:
@@ -185,6 +271,22 @@ def test_the_delimiter_is_what_makes_rows_equally_long(tmp_path: Path, text: str
     rows = list(open_table(str(tmp_path / "t.csv")).rows())
     assert [row for _, row in rows] == [{"text": "a, b", "label": "x"}, {"text": "c", "label": "y"}]
     assert rows[0][0] == (3 if "sep=" in text else 2)
+    (tmp_path / "t.tsv").write_text(text)
+    assert [row for _, row in open_table(str(tmp_path / "t.tsv")).rows()] == [row for _, row in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("Report of 2024\na,b\nx,y\n", r"line 2: 2 cells, and the header has 1 column .*no header, remove it"),
+        ("a,b\nx,y\nx, z,y\n", r"line 3: 3 cells, .*a cell with ',' in it needs quotes"),
+        ('a,b\nx,y\n"z,y\nx,y\n', r"a quotation mark after line 2 opens a cell that is never closed"),
+    ],
+)
+def test_a_damaged_csv_file_is_refused_with_what_to_do(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=match):
+        list(open_table(str(tmp_path / "t.csv")).rows())
 
 
 def test_commas_in_the_header_of_a_file_with_semicolons(tmp_path: Path) -> None:

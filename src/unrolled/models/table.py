@@ -125,6 +125,8 @@ class TableModel(TrainedModel):
         if is_frame(values) or isinstance(values, os.PathLike):
             _, predicted = self.predict_table(values, **options)
             return [prediction for _, prediction in predicted]
+        if isinstance(values, bytes | bytearray):
+            raise UsageError("A source value is text, and bytes are given: decode them, as in value.decode().")
         if isinstance(values, str | int | float):
             self._refuse_table_file(values)
             values = [values]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError, did_you_mean, first_line
+from unrolled.tables.digit_groups import without_blanks
 
 Array = npt.NDArray[Any]
 Parsed = TypeVar("Parsed")
@@ -26,6 +27,9 @@ MAX_NUMBER = float(np.finfo(np.float32).max)
 _NUMBER_SEPARATORS = re.compile(r"[,;\s]+")
 _BLANKS_OR_SEMICOLONS = re.compile(r"[;\s]+")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
+BLANKS = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + "\u200b\u200e\u200f\u2060\ufeff"
+"""White space, and characters without width: at the ends of a cell or of a name they are not part of it."""
+
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 
@@ -48,14 +52,16 @@ class Cell(NamedTuple):
         return f"{self.table_name}, line {self.line:,}" if self.line else self.table_name
 
 
-NAMES_OF_MISSING_VALUES = frozenset(("NA", "N/A", "#N/A", "NaN", "nan", "null", "None", "-"))
-"""What R, pandas, spreadsheets and JSON write into a cell without a value."""
+NAMES_OF_MISSING_VALUES = frozenset(
+    ("NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-")
+)
+"""What R, pandas, spreadsheets, databases and JSON write into a cell without a value."""
 
 
 def is_empty(value: Any) -> bool:
     """Return whether a cell has no value: None, a blank text, an empty list, or NaN."""
     if isinstance(value, str):
-        return not value.strip()
+        return not value.strip(BLANKS)
     return (
         value is None
         or (isinstance(value, list) and not value)
@@ -65,7 +71,7 @@ def is_empty(value: Any) -> bool:
 
 def is_missing(value: Any) -> bool:
     """Return whether a cell is empty or has one of `NAMES_OF_MISSING_VALUES`."""
-    return is_empty(value) or (isinstance(value, str) and value.strip() in NAMES_OF_MISSING_VALUES)
+    return is_empty(value) or (isinstance(value, str) and value.strip(BLANKS) in NAMES_OF_MISSING_VALUES)
 
 
 def parse_text(cell: Cell) -> str:
@@ -109,9 +115,10 @@ def parse_list(value: Any) -> Any:
 def to_number(text: str, decimal_comma: bool = False) -> float | None:
     """Return the number that a text is, perhaps infinite, or None. Unlike Python, nobody writes `1_000` or `nan` for one.
 
-    With `decimal_comma`, `1,5` and `1.234,5` are numbers too, and `1.234` is none: it may be 1234.
+    With `decimal_comma`, `1,5` and `1.234,5` are numbers too, and `1.234` is none: it may be 1234. Blanks and apostrophes may
+    group digits (see `without_blanks`).
     """
-    text = text.strip()
+    text = plain_digits(text)
     if decimal_comma and _GROUPED_BY_POINTS.fullmatch(text):
         return None
     if decimal_comma and _DECIMAL_COMMA.fullmatch(text):
@@ -119,9 +126,17 @@ def to_number(text: str, decimal_comma: bool = False) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
+def plain_digits(text: str) -> str:
+    """Return a text without blanks around it; if it is a number, without those that group digits, and with a normal minus."""
+    text = text.strip(BLANKS)
+    if text[:1] == "\u2212":
+        text = "-" + text[1:]
+    return without_blanks(text)
+
+
 def has_decimal_comma(text: str) -> bool:
     """Return whether a text is a number with a decimal comma, such as `119,58`."""
-    return _DECIMAL_COMMA.fullmatch(text.strip()) is not None
+    return _DECIMAL_COMMA.fullmatch(plain_digits(text)) is not None
 
 
 def with_decimal_points(cell: Cell) -> Cell:
@@ -183,7 +198,8 @@ def parse_array(cell: Cell) -> Array:
         index = np.argwhere(~is_number)[0]
         place = f"value {int(index[0]) + 1:,} of {len(array):,}" + "".join(f", {int(i) + 1:,}" for i in index[1:])
         found = "missing" if np.isnan(array[tuple(index)]) else f"{array[tuple(index)]:g}"
-        raise DataError(f"{cell.location}: {place} is {found}, and a number of at most 3.4e38 is expected.")
+        hint = "; COLUMN:numbers reads a series with gaps" if found == "missing" else ""
+        raise DataError(f"{cell.location}: {place} is {found}, and a number of at most 3.4e38 is expected{hint}.")
     return array
 
 

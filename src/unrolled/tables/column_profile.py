@@ -22,10 +22,12 @@ from unrolled.tables.cell_values import (
     parse_array,
     parse_list,
     parse_text,
+    plain_digits,
     to_number,
     with_decimal_points,
 )
 from unrolled.tables.currency import split_currency
+from unrolled.tables.digit_groups import DigitGroups, is_surely_grouped
 from unrolled.text.normalization import normalize
 
 MAX_PROFILED_ROWS = 20_000
@@ -73,11 +75,13 @@ class ColumnProfile:
     num_numeric: int = 0
     num_integers: int = 0
     num_points: int = 0
+    num_spaced: int = 0
     num_commas: int = 0
     comma_example: str = ""
     currency_signs: Counter[str] = field(default_factory=Counter)
     num_signed: int = 0
     signed_example: str = ""
+    digit_groups: tuple[DigitGroups, ...] = field(default_factory=lambda: (DigitGroups(","), DigitGroups(".")))
     num_coded_digits: int = 0
     num_binary: int = 0
     num_digit_sequences: int = 0
@@ -145,6 +149,8 @@ class ColumnProfile:
         if is_comma:
             self.num_commas, self.comma_example = self.num_commas + 1, self.comma_example or text.strip()
         number = to_number(text, self.allows_commas and is_comma)
+        for groups in () if sign else self.digit_groups:
+            groups.add(plain_digits(text), number is not None, is_comma)
         if number is None:
             return sign + text.strip()
         self.num_points += "." in text and not is_comma
@@ -152,13 +158,15 @@ class ColumnProfile:
             self.currency_signs[sign] += 1
             return sign + text.strip()
         self.num_numeric += 1
+        self.num_spaced += len(text.split()) > 1
         is_integer = math.isfinite(number) and number == round(number)
         self.num_integers += is_integer
-        digits = text.strip().lstrip("+-")
+        text = plain_digits(text)
+        digits = text.lstrip("+-")
         is_coded = digits.isdecimal() and ((len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_EXACT_DIGITS)
         self.num_coded_digits += is_coded
         self.num_binary += len(digits) >= MIN_BINARY_DIGITS and not digits.strip("01")
-        return text.strip() if is_coded or not is_integer else str(int(number))
+        return text if is_coded or not is_integer else str(int(number))
 
     def _count_digits(self, value: Any) -> bool:
         """Count a text of whole numbers, separated by spaces, and their number; return whether it is one."""
@@ -189,7 +197,7 @@ class ColumnProfile:
         if self.currency():
             return "number"
         rows_per_value = self.num_rows / max(1, len(self.value_counts))
-        if self._is_nearly_all(self.num_numeric) and not self._has_strings_of_digits():
+        if self._is_nearly_all(self.num_numeric + self._num_only_grouped()) and not self._has_strings_of_digits():
             is_label = (
                 self._is_nearly_all(self.num_integers)
                 and len(self.value_counts) <= MAX_NUMERIC_LABELS
@@ -222,29 +230,49 @@ class ColumnProfile:
         return self.num_coded_digits > max(1, self.num_rows // 100) or is_binary
 
     def currency(self) -> str:
-        """Return the currency sign that nearly all cells have, if there is one."""
+        """Return the sign of a currency or of per cent that nearly all cells have, if there is one."""
         sign, count = max(self.currency_signs.items(), key=lambda item: item[1], default=("", 0))
         return sign if self._is_nearly_all(count) else ""
 
+    def has_spaced_numbers(self) -> bool:
+        """Return whether nearly all cells are one number, some with blanks in it: `12,50 €`, `1 250,50`."""
+        return bool(self.currency()) or (self.num_spaced > 0 and self._is_nearly_all(self.num_numeric))
+
+    def group_sign(self) -> str:
+        """Return the sign that groups the digits of numbers, a comma or a point, or an empty text."""
+        return next((groups.sign for groups in self.digit_groups if self._groups_digits(groups)), "")
+
+    def _groups_digits(self, groups: DigitGroups) -> bool:
+        return groups.groups(may_be_decimal=groups.sign == "." or self.allows_commas)
+
+    def _num_only_grouped(self) -> int:
+        """Return how many cells are numbers only because a sign groups digits."""
+        return next((groups.num_other for groups in self.digit_groups if self._groups_digits(groups)), 0)
+
     def _currency_note(self, kind: str, declared: bool) -> str:
-        """Return a sentence about numbers with a currency sign, or an empty one."""
+        """Return a sentence about numbers with a sign, or an empty one."""
         if kind == "number" and (sign := self.currency()):
             numbers = f"{self.currency_signs[sign]:,} of {plural(self.num_rows, 'number')}"
             return f"'{self.name}': the sign {sign} is left out of {numbers}, as in {self.signed_example}"
         if declared or 2 * self.num_signed < self.num_rows or kind == "number":
             return ""
         return (
-            f"'{self.name}': values with a currency sign, such as {self.signed_example}, are read as {kind}; to have numbers, "
+            f"'{self.name}': values with a sign, such as {self.signed_example}, are read as {kind}; to have numbers, "
             "write all with the same sign or with none, and with a decimal point"
         )
 
     def has_decimal_commas(self) -> bool:
         """Return whether the comma is the decimal point: where it may be, and if it is more often than the point is."""
-        return self.allows_commas and self.num_commas > 0 and self.num_commas >= self.num_points
+        is_decimal = self.allows_commas and self.num_commas > 0 and self.num_commas >= self.num_points
+        return self.group_sign() == "." or (is_decimal and self.group_sign() != ",")
 
     def number_note(self, kind: str, decimal_comma: bool, declared: bool) -> str:
         """Return what to tell about numbers with commas and currency signs, or an empty text."""
-        notes = (self._comma_note(kind, decimal_comma, declared), self._currency_note(kind, declared))
+        comma_note = next(
+            (groups.note(self.name) for groups in self.digit_groups if kind == "number" and self._groups_digits(groups)),
+            self._comma_note(kind, decimal_comma, declared),
+        )
+        notes = (comma_note, self._currency_note(kind, declared))
         return "; ".join(filter(None, notes))
 
     def _comma_note(self, kind: str, decimal_comma: bool, declared: bool) -> str:
@@ -298,6 +326,8 @@ def is_array(value: Any, allows_commas: bool = False) -> bool:
         return False
     if value.lower().endswith(".npy"):
         return True
+    if is_surely_grouped(value):
+        return False
     if allows_commas and "," in value:
         parts = value.replace(";", " ").split()
         if len(parts) >= MIN_DECIMALS and all(to_number(part, True) is not None for part in parts):

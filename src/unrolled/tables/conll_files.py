@@ -29,7 +29,10 @@ MAX_LINES_PER_SENTENCE = 100_000
 
 
 def looks_like_conll(head: str) -> bool:
-    """Return whether a text begins as a CoNLL file: by its first line, or by entity tags and blank lines between sentences."""
+    """Return whether a text begins as a CoNLL file: by its first line, or by entity tags and blank lines between sentences.
+
+    The first line may have the names of the columns.
+    """
     first = head.lstrip("\ufeff\r\n").split("\n", 1)[0]
     if first.startswith(DOCUMENT_START) or CONLLU_COMMENT.match(first):
         return True
@@ -38,12 +41,19 @@ def looks_like_conll(head: str) -> bool:
     has_blank = any(not line and lines[number - 1] and number + 1 < len(lines) for number, line in enumerate(lines) if number)
     if not has_blank or len(tokens) < 4 or len({len(token) for token in tokens}) != 1 or len(tokens[0]) < 2:
         return False
-    return are_entity_tags(token[-1] for token in tokens)
+    return are_entity_tags(token[-1] for token in tokens[1:])
+
+
+def _has_names(head: str) -> bool:
+    """Return whether the first line of a text has no entity tag, and all others have."""
+    lines = [line.split() for line in head.lstrip("\ufeff").split("\n")[:-1][:200] if line.strip()]
+    return len(lines) > 1 and not are_entity_tags([lines[0][-1], "B-X"]) and are_entity_tags(line[-1] for line in lines[1:])
 
 
 def conll_rows(source: Source, header: str) -> NumberedRows:
     """Yield the sentences of a file; the line is that of the first token. `header` as for `delimited_rows`."""
     columns = header_names(header)
+    has_names = columns is None and header != NO_HEADER and _has_names(source.head())
     is_conllu, sentence, first_line = False, list[list[str]](), 0
     with ReadErrors(source.path, source.encoding) as errors:
         for line, text in enumerate(source.lines(), 1):
@@ -62,10 +72,13 @@ def conll_rows(source: Source, header: str) -> NumberedRows:
             token = text.split("\t") if "\t" in text else text.split()
             if token[0] == DOCUMENT_START:
                 continue
+            if has_names:
+                columns, has_names = token, False
+                continue
             if columns is None:
                 is_conllu |= len(token) == len(CONLLU_COLUMNS) and _TOKEN_ID.fullmatch(token[0]) is not None
-                has_names = is_conllu and len(token) == len(CONLLU_COLUMNS) and header != NO_HEADER
-                columns = list(CONLLU_COLUMNS) if has_names else [str(number) for number in range(len(token))]
+                is_named = is_conllu and len(token) == len(CONLLU_COLUMNS) and header != NO_HEADER
+                columns = list(CONLLU_COLUMNS) if is_named else [str(number) for number in range(len(token))]
             _check_token(source, line, token, columns)
             if is_conllu and columns[0] == "ID" and not token[0].isdecimal():
                 continue  # a multiword token or an empty node

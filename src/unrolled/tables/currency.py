@@ -1,9 +1,11 @@
-"""Numbers with the sign of a currency, such as `$12.50` and `12,50 €`."""
+"""Numbers with the sign of a currency or of per cent, such as `$12.50`, `12,50 €` and `12.5%`."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+
+from unrolled.tables.digit_groups import without_blanks
 
 COMMA_GROUPS = "$£¥₹₩₱฿₪"
 """Signs of currencies whose users group digits by commas: with others, the comma of `1,859` may be the decimal point."""
@@ -14,7 +16,7 @@ _ONE_GROUP = re.compile(r"[+-]?\d{1,3},\d{3}")
 
 
 def split_currency(text: str) -> tuple[str, str]:
-    """Return the currency sign before or after a number and the number without it; without a sign, "" and the text.
+    """Return the sign of a currency before or after a number, or `%` or `‰`, and the number without it; else "" and the text.
 
     Commas that group digits are left out of a number with a sign.
 
@@ -32,6 +34,7 @@ def split_currency(text: str) -> tuple[str, str]:
         sign, number = bare[-1], bare[:-1].rstrip()
     else:
         return "", text
+    number = without_blanks(number)
     if not _NUMBER_LIKE.fullmatch(number):
         return "", text
     if _GROUPED.fullmatch(number) and (sign in COMMA_GROUPS or not _ONE_GROUP.fullmatch(number)):
@@ -40,4 +43,4 @@ def split_currency(text: str) -> tuple[str, str]:
 
 
 def _is_sign(character: str) -> bool:
-    return unicodedata.category(character) == "Sc"
+    return unicodedata.category(character) == "Sc" or character in "%‰"

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
@@ -27,11 +27,14 @@ from unrolled.tables.table_format import (
 )
 from unrolled.text.compressed_files import read_bytes
 
-SEPARATOR_LINE = re.compile(r"sep=(.?)", re.IGNORECASE)
+SEPARATOR_LINE = re.compile(r"sep=(\\t|.?)", re.IGNORECASE)
 """The first line of a file that Excel wrote, which is no row; split at that separator, it may lack it."""
 
 MAX_SNIFFED_LINES = 20
 """Lines of a CSV file from which its delimiter is inferred."""
+
+USUAL_DELIMITERS, RARE_DELIMITERS = ",;\t|", "^~\x01\x1f"
+"""Delimiters of columns; a rare one is taken if none of the others makes rows equally long."""
 
 MAX_LISTED_COLUMNS = 100
 COMMON_NAMES = frozenset(
@@ -69,14 +72,15 @@ class Dialect:
 def infer_dialect(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
     """Return the dialect of a file, and a sentence about its quotes if they are not the usual ones, else an empty string."""
     csv.field_size_limit(MAX_CHARS)  # the default refuses texts of 131,072 characters
-    path = source.path
-    delimiter = "\t" if is_tsv else _detect_delimiter(source.head())
+    path, head = source.path, source.head()
+    is_tsv = is_tsv and ("\t" in head.split("\n", 1)[0] or _detect_delimiter(head, needs_rows=True) is None)
+    delimiter = "\t" if is_tsv else _detect_delimiter(head)
     usual = Dialect(delimiter, "none" if is_tsv else "doubled")
     with ReadErrors(path):
         sign = b'"' if is_tsv else b'\\"'
         has_sign = "16" in source.encoding or "32" in source.encoding or any(sign in chunk for chunk in _overlapping(source))
     if not has_sign:
-        return usual, ""
+        return usual, "" if delimiter not in RARE_DELIMITERS else f"{path}: columns are separated by {delimiter!r}"
     if is_tsv:
         quoted = Dialect(delimiter, "doubled")
         if _is_quoted(source, delimiter) or (not _has_equal_rows(source, usual) and _has_equal_rows(source, quoted)):
@@ -108,9 +112,14 @@ def _has_equal_rows(source: Source, dialect: Dialect) -> bool:
 
 
 def _is_quoted(source: Source, delimiter: str) -> bool:
-    """Return whether every cell with a quotation mark has quotes around it and doubled ones inside, and one has those."""
+    """Return whether every cell with a quotation mark has quotes around it and doubled ones inside, and one has those.
+
+    Instead of that one, all names in the first line may have quotes around them, as R writes them.
+    """
     quoted_cell, has_doubled = re.compile(r'"(?:[^"]|"")*"'), False
     try:
+        first: list[str] = next(Dialect(delimiter, "none").reader(source.lines(newline="")), [])
+        has_quoted_names = len(first) > 1 and all(map(quoted_cell.fullmatch, first))
         for cells in Dialect(delimiter, "none").reader(source.lines(newline="")):
             for cell in cells:
                 if '"' in cell:
@@ -119,22 +128,26 @@ def _is_quoted(source: Source, delimiter: str) -> bool:
                     has_doubled |= '""' in cell[1:-1]
     except (csv.Error, UnicodeError):
         return False
-    return has_doubled
+    return has_doubled or has_quoted_names
 
 
 def _is_separator_line(cells: list[str]) -> bool:
     return SEPARATOR_LINE.fullmatch("".join(cells)) is not None
 
 
-def _detect_delimiter(head: str) -> str:
+@overload
+def _detect_delimiter(head: str) -> str: ...
+@overload
+def _detect_delimiter(head: str, needs_rows: bool) -> str | None: ...
+def _detect_delimiter(head: str, needs_rows: bool = False) -> str | None:
     """Return the delimiter that a `sep=X` line names, else the one that gives all first rows the same number of cells.
 
-    If several do, or none, it is the one that the header has most.
+    If several do, or none, it is the one that the header has most; with `needs_rows`, None if none does.
     """
     lines = head.lstrip("\ufeff").split("\n", MAX_SNIFFED_LINES + 1)[: MAX_SNIFFED_LINES + 1]
     first = lines[0].rstrip("\r")
     if (named := SEPARATOR_LINE.fullmatch(first.strip('"'))) is not None and named[1]:
-        return named[1]
+        return named[1].replace("\\t", "\t")
 
     def has_equal_rows(delimiter: str) -> bool:
         try:
@@ -144,7 +157,10 @@ def _detect_delimiter(head: str) -> str:
         complete = rows[:-1] if len(rows) > 2 else rows  # the last one may be cut
         return len(complete[0]) > 1 and len({len(row) for row in complete}) == 1 if complete else False
 
-    return max([delimiter for delimiter in ",;\t|" if has_equal_rows(delimiter)] or ",;\t", key=first.count)
+    for delimiters in (USUAL_DELIMITERS, RARE_DELIMITERS):
+        if found := [delimiter for delimiter in delimiters if has_equal_rows(delimiter)]:
+            return max(found, key=first.count)
+    return None if needs_rows else max(",;\t", key=first.count)
 
 
 def delimited_rows(source: Source, dialect: Dialect, header: str) -> NumberedRows:
@@ -170,6 +186,7 @@ def delimited_rows(source: Source, dialect: Dialect, header: str) -> NumberedRow
             if header == NO_HEADER or [cell.strip() for cell in first] != columns:
                 yield reader.line_num, dict(zip(columns, first, strict=True))
         for cells in rows:
+            errors.row_end = reader.line_num
             if len(cells) != len(columns):
                 raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")
             yield reader.line_num, dict(zip(columns, cells, strict=True))
@@ -198,7 +215,7 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
         names = [name.strip().lower() for name in next(dialect.reader(iter([first_line])), [])]
     except csv.Error:
         return True
-    is_prose = dialect.delimiter == "," and ", " in first_line
+    is_prose = dialect.delimiter in RARE_DELIMITERS or (dialect.delimiter == "," and ", " in first_line)
     is_table = len(names) > 1 and (did_you_mean(column, names) or (not is_prose and _has_equal_rows(source, dialect)))
     return column.strip().lower() not in names and not is_table and not SEPARATOR_LINE.fullmatch("".join(names))
 
@@ -209,6 +226,10 @@ def _wrong_width(cells: list[str], columns: list[str], dialect: Dialect) -> str:
     problem = f"{plural(len(cells), 'cell')}, and the header has {plural(len(columns), 'column')} ({listed})"
     if dialect.quotes == "none" and any(cell.startswith('"') for cell in cells):
         problem += "; a quotation mark is a normal character in this file, since its cells are not quoted everywhere"
+    elif len(columns) == 1:
+        problem += "; if the first line is no header, remove it, or name the columns with --header NAME,NAME"
+    elif len(cells) > len(columns) and dialect.quotes != "none":
+        problem += f"; a cell with {dialect.delimiter!r} in it needs quotes around it"
     return problem
 
 

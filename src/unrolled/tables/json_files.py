@@ -1,10 +1,11 @@
-"""Rows of JSON: one object per line, or an array of objects. The columns are the keys of the first rows."""
+"""Rows of JSON: one object per line, an array, or one object of columns. The columns are the keys of the first rows."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
 from unrolled.tables.table_format import MAX_CHARS, MAX_HEADER_ROWS, NumberedRows, ReadErrors, Source
 from unrolled.text.compressed_files import open_bytes
+
+FIRST_VALUE = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*[\[{]')
+"""The beginning of an object whose first value is a list or an object."""
 
 MAX_JSON_ARRAY_BYTES = 1 << 28
 """A JSON array is read at once, so it must not be larger than this."""
@@ -28,6 +32,44 @@ def json_array(source: Source) -> NumberedRows:
 
 
 def _json_array_rows(source: Source) -> NumberedRows:
+    path, rows = source.path, _read_json(source)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, element {number:,}: an object with the columns as keys is expected.")
+        yield number, row
+
+
+def json_columns(source: Source) -> NumberedRows:
+    """Yield the rows of a file that is one object of columns, or of one list of rows: see `has_json_columns`."""
+    value = _read_json(source)
+    first = next(iter(value.values()))
+    if isinstance(first, list):
+        yield from with_all_columns((number, row) for number, row in enumerate(first, 1))
+        return
+    for number, key in enumerate(first, 1):
+        yield number, {name: column[key] for name, column in value.items()}
+
+
+def has_json_columns(source: Source) -> bool:
+    """Return whether a file is one object whose values are columns with the keys 0, 1, 2, ..., as pandas writes it; or, if it
+    is named `.json`, whose only value is a list of objects."""
+    head = source.head().strip()
+    first_line, end, _ = head.partition("\n")
+    if not FIRST_VALUE.match(head) or (end and first_line.rstrip().endswith("}")):  # the latter is one object per line
+        return False
+    try:
+        columns = list(_read_json(source).values())
+    except DataError:
+        return False
+    if len(columns) == 1 and isinstance(columns[0], list):
+        is_json = ".json" in (suffix.lower() for suffix in source.path.suffixes)
+        return is_json and len(columns[0]) > 1 and all(isinstance(row, dict) for row in columns[0])
+    keys = [str(number) for number in range(len(columns[0]))]
+    return len(keys) > 1 and all(isinstance(column, dict) and list(column) == keys for column in columns)
+
+
+def _read_json(source: Source) -> Any:
+    """Return the value that a file is. Raises `DataError` for a large file, or one that is not valid."""
     path = source.path
     with ReadErrors(path, source.encoding), open_bytes(path) as file:
         data = file.read(MAX_JSON_ARRAY_BYTES + 1)
@@ -35,14 +77,10 @@ def _json_array_rows(source: Source) -> NumberedRows:
             raise DataError(f"{path} is a large JSON array; write one object per line: jq -c '.[]' FILE > FILE.jsonl")
         text = data.decode(source.encoding)
     try:
-        rows = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
         raise DataError(f"{path} is not valid JSON: {reason}.") from error
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, element {number:,}: an object with the columns as keys is expected.")
-        yield number, row
 
 
 def with_all_columns(rows: NumberedRows) -> NumberedRows:
@@ -77,7 +115,8 @@ def _parse_json_row(path: Path, line: int, text: str) -> Row:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
-        raise DataError(f"{path}, line {line:,} is not valid JSON: {reason}.") from error
+        hint = " One object per line is expected: jq -c . FILE > FILE.jsonl" if text.strip() == "{" else ""
+        raise DataError(f"{path}, line {line:,} is not valid JSON: {reason}.{hint}") from error
     if not isinstance(row, dict):
         problem = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"
         raise DataError(f"{path}, line {line:,}: {problem}.")

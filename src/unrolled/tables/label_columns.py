@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import Array, Cell, parse_text, parse_words, readable, to_number
+from unrolled.tables.cell_values import BLANKS, Array, Cell, parse_text, parse_words, readable, to_number
 from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts, token_names
-from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.metric_report import MetricReport, escape_label
 from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
 from unrolled.tables.ragged import RaggedArray
 from unrolled.text.batching import IGNORE_INDEX
@@ -27,6 +27,9 @@ MAX_LABELS = 10_000
 
 MIN_RARE_LABELS = 10
 """Labels, at least, for a sentence that most of them occur once."""
+
+BOOLEANS = frozenset(("true", "false"))
+"""Labels that are compared without regard to case: Python, JSON and spreadsheets write them differently."""
 
 POOR_ACCURACY = 0.5
 """Below it, that sentence is added to the metrics."""
@@ -81,12 +84,16 @@ class LabelColumn(_LabeledColumn):
             counts[label] += 1
             if len(counts) > MAX_LABELS:
                 raise DataError(f"'{name}' has more than {MAX_LABELS:,} labels: is it '{name}:text' or '{name}:number'?")
-        column = cls(name, _unify_labels(name, {label: canonical_label(label) for label in counts}))
+        column = cls(name, _unify_labels(name, _one_form_of_booleans({label: canonical_label(label) for label in counts})))
         column.normalization = form
         if config.get("is_source") is False:
             for note in _rarity_notes(name, counts):
                 logger.info(note)
         return column
+
+    def canonical(self, label: str) -> str:
+        label = super().canonical(label)
+        return label.lower() if label.lower() in BOOLEANS else label
 
     symbol_noun = "labels were never seen in training"
 
@@ -207,12 +214,28 @@ class LabelsColumn(_LabeledColumn):
         return cls(name, list(value["labels"]), str(value["split"]))
 
 
+def only_label(column: Column, cells: Iterable[Cell]) -> str | None:
+    """Return the label that all cells of a column have, for people, if the column has others too."""
+    if not isinstance(column, LabelColumn) or len(column.labels) < 2:
+        return None
+    labels = {column.label_name(parse_text(cell)) for cell in cells}
+    return escape_label(labels.pop()) if len(labels) == 1 else None
+
+
 def canonical_label(text: str) -> str:
     """Return a label without blanks at its ends, and a whole number without decimals: `1.0`, as pandas writes it, is `1`."""
-    text = text.strip()
+    text = text.strip(BLANKS)
     whole, point, decimals = text.partition(".")
     is_whole = point and decimals.strip("0") == "" and decimals and whole.removeprefix("-").isdecimal() and whole.isascii()
     return whole if is_whole else text
+
+
+def _one_form_of_booleans(spellings: dict[str, str]) -> dict[str, str]:
+    """Return labels with `True` and `TRUE` as `true`, as JSON writes it, if they are spelled in several ways."""
+    booleans = {label for label in spellings.values() if label.lower() in BOOLEANS}
+    if len(booleans) == len({label.lower() for label in booleans}):
+        return spellings
+    return {spelling: label.lower() if label in booleans else label for spelling, label in spellings.items()}
 
 
 def natural_key(label: str) -> tuple[int, float, str]:
@@ -235,7 +258,18 @@ def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
         logger.info(
             f"'{name}': {len(spellings):,} spellings are {len(labels):,} labels, as {example!r} is {spellings[example]!r}"
         )
+    if similar := _differ_in_case(labels):
+        logger.info(f"'{name}': labels that differ only in case are different labels, as {similar[0]!r} and {similar[1]!r}")
     return labels
+
+
+def _differ_in_case(labels: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first two words that differ only in case; single letters are usually meant so."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        if len(label) > 1 and (first := seen.setdefault(label.casefold(), label)) != label:
+            return first, label
+    return None
 
 
 def _split_labels(cell: Cell, split: str, form: str) -> Sequence[str]:

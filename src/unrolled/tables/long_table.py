@@ -82,7 +82,7 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
     @functools.cache
     def read() -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
         flat = [column for part in parts.values() for column in part]
-        series, num_moved = _read_series(table, group_by, order_by, flat)
+        series, num_moved, num_unnamed = _read_series(table, group_by, order_by, flat)
         kinds = [_is_numeric(table, [group.columns[i] for group in series.values()]) for i in range(len(flat))]
         rows = []
         for key, group in series.items():
@@ -92,6 +92,8 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
         notes = [f"{table.name}: {plural(sum(len(g.lines) for g in series.values()), 'step')} of {len(series):,} series"]
         if num_moved:
             notes.append(f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted")
+        if num_unnamed:
+            notes.append(f"{num_unnamed:,} rows without '{group_by}' belong to the series of the row above")
         return rows, notes
 
     def rows() -> NumberedRows:
@@ -102,13 +104,19 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
 
 def _read_series(
     table: Table, group_by: str | None, order_by: str | None, columns: list[str]
-) -> tuple[dict[Any, _Series], int]:
-    """Return the series by name, each ordered by time, and how many rows were out of order."""
+) -> tuple[dict[Any, _Series], int, int]:
+    """Return the series by name, each ordered by time; how many rows were out of order, and how many had no name.
+
+    A row without a name belongs to the series of the row above, as in tables that name each sentence once.
+    """
     series: dict[Any, _Series] = {}
+    last_key, num_unnamed = "", 0
     wanted = tuple(name for name in (group_by, order_by) if name is not None) + tuple(columns)
     for line, cells in table.iter_cells(wanted):
         values = [cell.value for cell in cells]
-        key = parse_text(cells[0]).strip() if group_by else ""
+        key = parse_text(cells[0]).strip() if group_by and not is_missing(values[0]) else last_key
+        num_unnamed += bool(group_by) and is_missing(values[0]) and bool(last_key)
+        last_key = key
         time = values[1 if group_by else 0] if order_by else None
         group = series.setdefault(key, _Series([], [], [[] for _ in columns]))
         group.lines.append(line)
@@ -117,7 +125,8 @@ def _read_series(
             column.append(value)
     if not series:
         raise DataError(f"{table.name} has no rows.")
-    return series, sum(_sort(table, group, order_by) for group in series.values()) if order_by else 0
+    num_moved = sum(_sort(table, group, order_by) for group in series.values()) if order_by else 0
+    return series, num_moved, num_unnamed
 
 
 def _sort(table: Table, group: _Series, order_by: str) -> int:

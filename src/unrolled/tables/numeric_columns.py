@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.errors import DataError
-from unrolled.tables.cell_values import Array, Cell, parse_array, parse_number, parse_vector, readable, with_decimal_points
+from unrolled.errors import DataError, ModelError
+from unrolled.tables.cell_values import (
+    Array,
+    Cell,
+    parse_array,
+    parse_number,
+    parse_vector,
+    plain_digits,
+    readable,
+    with_decimal_points,
+)
 from unrolled.tables.column import MAX_BASELINE_ROWS, MAX_FITTED_ROWS, Column, EvalRows, Output
 from unrolled.tables.currency import split_currency
+from unrolled.tables.digit_groups import without_groups
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import regression_report
 from unrolled.tables.ragged import RaggedArray
@@ -68,25 +80,53 @@ class ShapeSums:
         return self._sums[self.most_common_shape()]
 
 
+@dataclass(frozen=True)
+class Notation:
+    """How the numbers of a column are written: with decimal commas, a currency sign, and a sign that groups digits."""
+
+    decimal_comma: bool = False
+    currency: str = ""
+    digit_groups: str = ""
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> Notation:
+        """Return the notation that `to_dict` described, or that of an `InferredType` as a dictionary."""
+        sign = str(value.get("digit_groups", ""))
+        if sign not in ("", ",", "."):
+            raise ModelError(f"The model's numbers cannot be read: digits are grouped by a comma or a point, not {sign!r:.20}.")
+        return Notation(bool(value.get("decimal_comma", False)), str(value.get("currency", "")), sign)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what differs from the default, as JSON values."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value}
+
+    def plain(self, cell: Cell, is_number: bool) -> Cell:
+        """Return a cell without currency sign and groups, which one number may have (`is_number`), and with decimal points."""
+        if is_number and isinstance(cell.value, str):
+            sign, number = split_currency(cell.value) if self.currency else ("", "")
+            text = number if sign and sign == self.currency else cell.value
+            cell = cell._replace(value=without_groups(plain_digits(text), self.digit_groups))
+        return with_decimal_points(cell) if self.decimal_comma else cell
+
+
 class _NumericColumn(Column):
     """Numbers, scaled to mean 0 and standard deviation 1 on the rows that the column was fitted to."""
 
     tensor_kind, is_sequence, max_fitted_rows = "floats", False, MAX_FITTED_ROWS
     output: ClassVar[Output | None] = "single"
 
-    def __init__(self, name: str, mean: Array, scale: Array, decimal_comma: bool = False, currency: str = "") -> None:
+    def __init__(self, name: str, mean: Array, scale: Array, notation: Notation | None = None) -> None:
         super().__init__(name)
         self.mean, self.scale = np.asarray(mean, dtype=np.float64), np.asarray(scale, dtype=np.float64)
-        self.size, self.decimal_comma, self.currency = len(self.mean), decimal_comma, currency
+        self.size, self.notation = len(self.mean), notation or Notation()
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
-        decimal_comma, currency = config.get("decimal_comma", False), config.get("currency", "")
-        sums = ShapeSums()
-        for values in readable(cells, lambda cell: cls.parse(_plain_number(cell, decimal_comma, currency))):
+        notation, sums = Notation.from_dict(config), ShapeSums()
+        for values in readable(cells, lambda cell: cls.parse(notation.plain(cell, cls.kind == "number"))):
             sums.add(values.shape[1:], values)
         mean, std = sums.most_common().mean_and_std()
-        return cls(name, mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0), decimal_comma, currency)
+        return cls(name, mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0), notation)
 
     @staticmethod
     def parse(cell: Cell) -> Array:
@@ -95,7 +135,7 @@ class _NumericColumn(Column):
 
     def read_values(self, cell: Cell) -> Array:
         """Return the numbers `(N, D)` of a cell of this column, not scaled."""
-        return self.parse(_plain_number(cell, self.decimal_comma, self.currency))
+        return self.parse(self.notation.plain(cell, self.kind == "number"))
 
     def encode(self, cell: Cell) -> Array:
         values = self.read_values(cell)
@@ -135,22 +175,12 @@ class _NumericColumn(Column):
         return regression_report(truth, self.unscale(np.concatenate(rows.values)), train_mean)
 
     def to_dict(self) -> dict[str, Any]:
-        comma = {"decimal_comma": True} if self.decimal_comma else {}
-        currency = {"currency": self.currency} if self.currency else {}
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), **comma, **currency}
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), **self.notation.to_dict()}
 
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> Column:
         mean, scale = (np.array(value[key], dtype=np.float64) for key in ("mean", "scale"))
-        return cls(name, mean, scale, bool(value.get("decimal_comma", False)), str(value.get("currency", "")))
-
-
-def _plain_number(cell: Cell, decimal_comma: bool, currency: str) -> Cell:
-    """Return a cell without the currency sign of its column, and with decimal points."""
-    if currency and isinstance(cell.value, str):
-        sign, number = split_currency(cell.value)
-        cell = cell._replace(value=number) if sign == currency else cell
-    return with_decimal_points(cell) if decimal_comma else cell
+        return cls(name, mean, scale, Notation.from_dict(value))
 
 
 class NumberColumn(_NumericColumn):

@@ -74,10 +74,10 @@ class PairDataset:
 
     A number that is missing in one of several source columns is NaN; `collate` has its median instead, which is that of the
     training rows (see `fit_medians`). `skipped_rows` are the lines of rows with an empty cell, `skipped_cells` counts these by
-    column; with `has_na`, some of these cells are `NA` or the like. Of rows
-    that are too long, `cut_rows` are cut and `left_out_rows` are left out. For each other row, `source_keys` and `target_keys`
-    have a hash of what was encoded, `read_rows` its place among the `num_read` rows that were read, and `pieces_per_row` how
-    many encoded rows it is.
+    column; with `has_na`, some of these cells are `NA` or the like. Of rows that are too long, `cut_rows` are cut and
+    `left_out_rows` are left out. For each other row, `source_keys` and `target_keys` have a hash of what was encoded,
+    `folded_keys` one of a text without regard to case and blanks (else 0), `read_rows` its place among the `num_read` rows
+    that were read, and `pieces_per_row` how many encoded rows it is.
     """
 
     def __init__(self, spec: TableSpec) -> None:
@@ -94,7 +94,7 @@ class PairDataset:
         self.has_na = False
         self.unreadable = UnreadableRows()
         self.num_read = self.num_examples = 0
-        self._row_values = array("Q"), array("Q"), array("q"), array("q")
+        self._row_values = array("Q"), array("Q"), array("q"), array("q"), array("Q")
 
     def add(self, line: int, source: Cell, target: Cell) -> None:
         """Encode a row and append it."""
@@ -119,13 +119,21 @@ class PairDataset:
             missing = self.spec.missing_columns(source)
             self.imputed.update(missing)
             inputs = _without_medians(self.spec, inputs, missing)
-        self._append(inputs, targets)
+        self._append(inputs, targets, self._folded_key(source))
 
-    def _append(self, inputs: EncodedSource, targets: Array) -> None:
+    def _folded_key(self, source: Cell) -> int:
+        """Return a hash of a text without regard to case and blanks, or 0 for other sources."""
+        column = self.spec.source
+        if column.kind != "text" or self.spec.others:
+            return 0
+        folded = " ".join(column.read_text(source).casefold().split()).encode("utf-8", "surrogatepass")
+        return int.from_bytes(hashlib.blake2b(folded, digest_size=8).digest(), "little")
+
+    def _append(self, inputs: EncodedSource, targets: Array, folded_key: int) -> None:
         """Append an encoded row; a long one with a label per step, as several."""
         is_aligned, steps = self.spec.mode.output == "aligned" and not self.spec.is_stream, inputs.steps
         pieces = -(-len(steps) // MAX_ROW_LENGTH) if is_aligned else 1
-        keys = (_content_key(steps, *inputs.others), _content_key(targets), self.num_read - 1, pieces)
+        keys = (_content_key(steps, *inputs.others), _content_key(targets), self.num_read - 1, pieces, folded_key)
         for row_values, value in zip(self._row_values, keys, strict=True):
             row_values.append(value)
         for start in range(0, len(steps), MAX_ROW_LENGTH if is_aligned else len(steps)):
@@ -172,9 +180,13 @@ class PairDataset:
         """Make the rows ready to be read. Raises `DataError` if there are none, or more than half have a cell with an error."""
         for arrays in (self.source, *self.others, self.target, *([] if self.ngrams is None else [self.ngrams])):
             arrays.finalize()
-        self.source_keys, self.target_keys, self.read_rows, self.pieces_per_row = map(np.array, self._row_values)
+        self.source_keys, self.target_keys, self.read_rows, self.pieces_per_row, self.folded_keys = map(
+            np.array, self._row_values
+        )
         self.unreadable.require_few(self.num_read - len(self.skipped_rows))
         if len(self) == 0:
+            if notes := self.length_notes():
+                raise DataError(f"No row is left: {notes[-1]}.")
             raise DataError("The table has no row in which both columns have a value.")
         return self
 

@@ -76,7 +76,7 @@ def split_rows(dataset: PairDataset, options: DataOptions, seed: int, has_valida
     rows_of = [order[splits[order] == split] for split in (TRAIN, VALIDATION, TEST)]
     train, validation, test = (dataset.encoded_rows(rows) for rows in rows_of)
     read_rows = (dataset.read_rows[rows_of[VALIDATION]].tolist(), dataset.read_rows[rows_of[TEST]].tolist())
-    return RowSplits(train, validation, test, read_rows, _shared_note(dataset.source_keys, splits))
+    return RowSplits(train, validation, test, read_rows, _shared_note(dataset, splits))
 
 
 def _draw_sources(dataset: PairDataset, order: Indices, fractions: HeldOutFractions, seed: int) -> npt.NDArray[np.uint8]:
@@ -106,12 +106,22 @@ def _draw_rows(dataset: PairDataset, fractions: HeldOutFractions, seed: int) -> 
     return splits
 
 
-def _shared_note(sources: npt.NDArray[np.uint64], splits: npt.NDArray[np.uint8]) -> str:
-    """Return how many held-out rows have a source that training rows have too, if there are any."""
-    known = np.isin(sources, sources[splits == TRAIN])
+def _shared_note(dataset: PairDataset, splits: npt.NDArray[np.uint8]) -> str:
+    """Return how many held-out rows have a source that training rows have too, if there are any.
+
+    Texts that are equal but for case and blanks are counted for themselves.
+    """
+    equal = np.isin(dataset.source_keys, dataset.source_keys[splits == TRAIN])
+    folded = np.asarray(dataset.folded_keys)
+    similar = np.isin(folded, folded[splits == TRAIN]) & (folded != 0) & ~equal
+    notes = [_count_known(equal, splits, ""), _count_known(similar, splits, ", but for case and blanks")]
+    return "; ".join(filter(None, notes))
+
+
+def _count_known(known: npt.NDArray[np.bool_], splits: npt.NDArray[np.uint8], difference: str) -> str:
     counts = [
         (name, int((known & (splits == split)).sum()), int((splits == split).sum())) for split, name in enumerate(SPLIT_NAMES)
     ]
     parts = [f"{shared:,} of the {plural(total, f'{name} row')}" for name, shared, total in counts[1:] if shared]
     verb = agree(sum(shared for _, shared, _ in counts[1:]), "have")
-    return f"{' and '.join(parts)} {verb} a source that training rows have too" if parts else ""
+    return f"{' and '.join(parts)} {verb} a source that training rows have too{difference}" if parts else ""

@@ -15,6 +15,8 @@ from typing import Any
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import is_missing, to_number
+from unrolled.tables.entities import are_entity_tags
+from unrolled.tables.json_files import nested_value
 from unrolled.tables.table_files import Table
 
 MAX_EXAMINED_ROWS = 5000
@@ -32,6 +34,15 @@ MIN_UNNAMED_COLUMNS = 16
 
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.+Z-]*)?")
+
+
+def refuse_single_steps(table: Table, source: str, is_number: bool, target: str, labels: Sequence[str]) -> str | None:
+    """Raise `DataError` for a source column of single steps: numbers of a series, or words with tags of entities (`labels`).
+
+    Returns:
+        A note for the user, or None; see `refuse_series`.
+    """
+    return refuse_series(table, source, target) if is_number else refuse_tagged_words(table, source, target, labels)
 
 
 def refuse_series(table: Table, source: str, target: str) -> str | None:
@@ -67,6 +78,20 @@ def refuse_series(table: Table, source: str, target: str) -> str | None:
         return (
             f"each row is learned alone, although '{series_id}' and '{time}' look like a series and its steps "
             f"(--group-by {series_id} --order-by {time})"
+        )
+    return None
+
+
+def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence[str]) -> str | None:
+    """Raise `DataError` if the rows are single words with tags of entities, which need the sentence that the words are of."""
+    if "O" not in labels or not are_entity_tags(labels):
+        return None
+    with contextlib.closing(table.rows()) as rows:
+        examined = [nested_value(row, source) for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
+    if all(isinstance(value, str) and len(value.split()) < 2 for value in examined if not is_missing(value)):
+        raise DataError(
+            f"'{target}' of {table.name} has tags of entities, one word a row, and a word alone does not show its sentence: "
+            f"add --group-by with the column that names the sentence, or say {source}:label."
         )
     return None
 

@@ -104,7 +104,7 @@ def series_spec(
         raise UsageError(f"--horizon forecasts numbers, and '{name}' of {table.name} has texts: name a column of numbers.")
     target_kind = target_kind or step_kind([row[target_name] for row in rows])
     grouped = as_target(grouped, target_name, target_kind)
-    kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "text")
+    kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "labels")
     spec = TableSpec(_fit(grouped, name, kind, options, config), _fit(grouped, target_name, target_kind, options, config))
     return grouped, dataclasses.replace(spec, long=long)
 

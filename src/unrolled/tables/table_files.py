@@ -28,7 +28,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UnrolledError, UsageError, did_you_mean, first_line
 from unrolled.tables.arff_files import arff_rows, looks_like_arff
-from unrolled.tables.cell_values import Cell
+from unrolled.tables.cell_values import BLANKS, Cell
 from unrolled.tables.conll_files import conll_rows, looks_like_conll
 from unrolled.tables.delimited_files import (
     MAX_LISTED_COLUMNS,
@@ -38,12 +38,13 @@ from unrolled.tables.delimited_files import (
     line_rows,
     looks_like_header,
 )
-from unrolled.tables.json_files import json_array, json_lines, nested_keys, nested_value
+from unrolled.tables.json_files import has_json_columns, json_array, json_columns, json_lines, nested_keys, nested_value
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
 from unrolled.text.archives import archive_names, is_archive_of_several
 from unrolled.text.compressed_files import is_compressed, open_bytes
-from unrolled.text.encodings import check_encoding
+from unrolled.text.encodings import SIGNATURE_BYTES, check_encoding, display_name
+from unrolled.text.file_signatures import describe_binary
 from unrolled.text.fingerprint import digest as text_digest
 from unrolled.text.fingerprint import fingerprint
 from unrolled.text.normalization import normalize
@@ -98,16 +99,20 @@ class Table:
         Else keys of an object joined by dots (`data.text`); else its number, from 0, or from the end if negative."""
         if column in self.columns:
             return [column]
-        wanted = normalize(column, "nfc").strip()
-        names = {name: normalize(REPEATED_NAME.sub("", name), "nfc").strip() for name in self.columns}
+        wanted = normalize(column, "nfc").strip(BLANKS)
+        names = {name: normalize(REPEATED_NAME.sub("", name), "nfc").strip(BLANKS) for name in self.columns}
         similar = [name for name in self.columns if names[name] == wanted]
         similar = similar or [name for name in self.columns if names[name].lower() == wanted.lower()]
         if similar:
             return similar
-        if column.partition(".")[0] in self.columns and column in self.nested_columns():
+        if column.partition(".")[0] in self.columns and self._has_nested(column):
             return [column]
         is_number = COLUMN_NUMBER.fullmatch(column) and -len(self.columns) <= int(column) < len(self.columns)
         return [self.columns[int(column)]] if is_number else []
+
+    def _has_nested(self, column: str) -> bool:
+        with contextlib.closing(self.rows()) as rows:
+            return any(nested_value(row, column) is not None for _, row in itertools.islice(rows, MAX_HEADER_ROWS))
 
     def nested_columns(self) -> list[str]:
         """Return the keys in objects of the first rows, joined by dots."""
@@ -247,7 +252,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     rows: Callable[[], NumberedRows]
     kind = "parquet" if _is_parquet(path) else _KINDS.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
-    kind = kind or _guess_kind(source)
+    kind = _guess_kind(source) if kind in (None, "jsonl") else kind
     if kind == "tsv" and looks_like_conll(source.head()):
         kind = "conll"
     if kind in ("csv", "tsv"):
@@ -260,16 +265,27 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     elif format.header is not None:
         raise UsageError(f"--header is for CSV, TSV and CoNLL files, and {name} is {kind}, with a name for each value.")
     else:
-        reader = {"jsonl": json_lines, "json": json_array, "parquet": _parquet_rows, "arff": arff_rows}[kind]
+        reader = _READERS[kind]
         rows = lambda: reader(source)  # noqa: E731
     with contextlib.closing(rows()) as row_iterator:
         first = next(row_iterator, None)
+        is_only = kind in ("json", "jsonl") and next(row_iterator, None) is None
     if first is None:
         raise DataError(f"{name} has no rows.")
+    if is_only:
+        note = _columns_note(name, first[1])
     digest = lambda: fingerprint([path])  # noqa: E731
     notes = (note,) if note else ()
     folder = path.absolute().parent
     return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=notes)
+
+
+def _columns_note(name: str, row: Row) -> str:
+    """Return a sentence if the only row of a table may be columns instead."""
+    lengths = {len(value) if isinstance(value, list) else 0 for value in row.values()}
+    if len(row) < 2 or len(lengths) > 1 or max(lengths) < 2:
+        return ""
+    return f"{name} is one row, whose values are lists of {max(lengths):,}; if they are columns, write one object per row"
 
 
 def open_with_columns(name: str, columns: tuple[str | None, ...], format: TableFormat) -> Table:
@@ -334,7 +350,7 @@ def _guess_kind(source: Source) -> str:
     head = source.head().lstrip("\ufeff")
     first_line = head.split("\n", 1)[0]
     if first_line.lstrip().startswith("{"):
-        return "jsonl"
+        return "columns" if has_json_columns(source) else "jsonl"
     if re.match(r"\s*\[\s*\{", head) or (first_line.lstrip().startswith("[") and _suffix(source.path) == ".json"):
         return "json"
     if looks_like_arff(head):
@@ -343,13 +359,13 @@ def _guess_kind(source: Source) -> str:
 
 
 def _reject_archives(path: Path) -> None:
-    """Raise `DataError` for an Excel workbook, which is a zip archive, and for such an archive that is not named `.zip`."""
+    """Raise `DataError` for a file that is no text, such as an Excel workbook, or an archive that is not named `.zip`."""
+    if is_compressed(path):
+        return
     with ReadErrors(path), open(path, "rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    if is_zip and path.suffix.lower() in (".xlsx", ".xlsm"):
-        raise DataError(f"{path} is an Excel workbook: save its sheet as CSV (UTF-8), and name that file.")
-    if is_zip and not is_compressed(path):
-        raise DataError(f"{path} is a zip archive: name it {path.name}.zip, or unzip it.")
+        found = describe_binary(file.read(SIGNATURE_BYTES), path.name)
+    if found is not None:
+        raise DataError(f"{display_name(path)} is {found}.")
 
 
 def _is_parquet(path: Path) -> bool:
@@ -382,6 +398,9 @@ def _parquet_rows(source: Source) -> NumberedRows:
         raise DataError(f"{path} is not a valid Parquet file: {first_line(error)}.") from error
 
 
+_READERS = {
+    "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": _parquet_rows, "arff": arff_rows,
+}  # fmt: skip
 _KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
     ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",

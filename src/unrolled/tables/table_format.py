@@ -17,9 +17,9 @@ from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes, rea
 from unrolled.text.encodings import (
     EncodingError,
     conversion_hint,
+    display_name,
     encoding_error,
     file_encoding,
-    likely_encoding,
     marked_encoding,
 )
 
@@ -27,6 +27,9 @@ NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their line numbers. Close the generator if it is not read to the end."""
 
 HEAD_BYTES = 1 << 16
+MARKUP = (b"<!doctype html", b"<html", b"<?xml")
+"""How files begin that are often taken for tables."""
+
 MAX_HEADER_ROWS = 1000
 """Rows of a file whose keys are its columns, if it has no header."""
 
@@ -92,8 +95,12 @@ class Source:
                 head = file.read(HEAD_BYTES)
         if source.encoding == "utf-8-sig" and b"\0" in head and marked_encoding(head) is None:
             line = head.count(b"\n", 0, head.index(b"\0")) + 1
-            hint = "Name its --encoding" if likely_encoding(head) is None else conversion_hint(path, head)
-            raise EncodingError(f"{path}, line {line:,}: there is a NUL byte, so it is no table in UTF-8. {hint}.")
+            hint = conversion_hint(path, head, has_nul=True)
+            raise EncodingError(
+                f"{display_name(path)}, line {line:,}: there is a NUL byte, so it is no table in UTF-8. {hint}."
+            )
+        if head[:100].lstrip().lower().startswith(MARKUP):
+            raise DataError(f"{display_name(path)} is HTML or XML, and no table: save its rows as CSV or as JSON lines.")
         return source
 
     def head(self) -> str:
@@ -115,6 +122,7 @@ class ReadErrors:
 
     def __init__(self, path: Path, encoding: str = "utf-8") -> None:
         self.path, self.encoding, self.line = path, encoding, 0
+        self.row_end = 0
         self.reader: Any = None
 
     def __enter__(self) -> ReadErrors:
@@ -125,6 +133,11 @@ class ReadErrors:
         location = f"{self.path}, line {line:,}" if line else str(self.path)
         if isinstance(error, UnicodeError):
             raise DataError(f"{encoding_error(self.path, self.encoding)}.") from error
+        if isinstance(error, csv.Error) and str(error) == "unexpected end of data":
+            raise DataError(
+                f"{self.path}: a quotation mark after line {max(1, self.row_end):,} opens a cell that is never closed; one "
+                "that is part of a cell is written twice, and the cell in quotes."
+            ) from error
         if isinstance(error, csv.Error):
             raise DataError(f"{location}: {error}.") from error
         if isinstance(error, (OSError, *DECOMPRESSION_ERRORS)):

@@ -33,7 +33,7 @@ NUMERIC_KINDS = ("number", "vector", "frames")
 @dataclass(frozen=True)
 class InferredType:
     """A kind; `tokens` of a text, `split` of labels, `spaces` if words are separated by spaces only, whether numbers have
-    decimal commas, and their currency sign."""
+    decimal commas, their currency sign, and the sign that groups their digits."""
 
     kind: str
     tokens: str = "characters"
@@ -41,6 +41,7 @@ class InferredType:
     split: str = "words"
     decimal_comma: bool = False
     currency: str = ""
+    digit_groups: str = ""
 
 
 class PairProfile:
@@ -122,8 +123,8 @@ def infer_types(
     source, target = declared[0], declared[1]
     if declared == (None, None) and profile.source.has_digit_sequences() and profile.target.has_digit_sequences():
         aligned = None  # to be copied, sorted or reversed, rather than one label for each
-    if target is None and profile.target.currency():
-        aligned = None  # `12,50 €` is one number, and not two words with a label each
+    if target is None and profile.target.has_spaced_numbers():
+        aligned = None  # not two words with a label each
     if target is None:
         target = "labels" if aligned else profile.target.infer_kind()
     if source is None:
@@ -166,8 +167,9 @@ def _target_type(profile: PairProfile, kind: str, aligned: str | None) -> Inferr
 
 
 def _number_format(column: ColumnProfile, kind: str) -> dict[str, Any]:
-    """Return whether the numbers of a column have decimal commas, and their currency sign."""
+    """Return whether the numbers of a column have decimal commas, their currency sign, and what groups their digits."""
     return {
         "decimal_comma": kind in NUMERIC_KINDS and column.has_decimal_commas(),
         "currency": column.currency() if kind == "number" else "",
+        "digit_groups": column.group_sign() if kind == "number" else "",
     }

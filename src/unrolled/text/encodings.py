@@ -15,7 +15,8 @@ import numpy as np
 
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.errors import DataError, UsageError
-from unrolled.text.compressed_files import CHUNK_BYTES, is_compressed, read_bytes
+from unrolled.text.compressed_files import CHUNK_BYTES, is_compressed, open_bytes, read_bytes
+from unrolled.text.file_signatures import describe_binary
 
 BUFFER_PREFIX = "unrolled-stdin-"
 """Prefix of the names of copies of standard input."""
@@ -25,6 +26,9 @@ COPY_PREFIX = "unrolled-copy-"
 
 MAX_STEM_BYTES = 100
 MAX_LISTED_FILES = 20
+SIGNATURE_BYTES = 4096
+"""First bytes of a file, from which it is seen whether it is text."""
+
 MIN_ZEROS = 0.3
 """Share of zeros among the bytes in even or odd places, from which on a file is most likely UTF-16 or UTF-32."""
 
@@ -84,6 +88,9 @@ def file_encoding(path: Path, name: str | None) -> str:
     if name is None:
         return "utf-8-sig"
     name = check_encoding(name)
+    with open_bytes(path) as file:
+        if found := describe_binary(file.read(SIGNATURE_BYTES), path.name):
+            raise EncodingError(f"{display_name(path)} is not text in {name}: it is {found}.")
     if name in ("utf-8", "utf-8-sig"):
         return "utf-8-sig"
     decoder, has_wide = codecs.getincrementaldecoder("utf-8")(), False
@@ -161,9 +168,16 @@ def likely_encoding(data: bytes) -> str | None:
     return "WINDOWS-1252" if 2 * int(alone.sum()) > int(high.sum()) else None
 
 
-def conversion_hint(path: Path, data: bytes) -> str:
-    """Return a sentence that says how a file with the bytes `data` can be read, and the command that makes it UTF-8."""
+def conversion_hint(path: Path, data: bytes, has_nul: bool = False) -> str:
+    """Return a sentence that says how a file with the bytes `data` can be read, and the command that makes it UTF-8.
+
+    With `has_nul`, it is UTF-8 but for NUL bytes.
+    """
+    if found := describe_binary(data, path.name if not path.name.startswith(BUFFER_PREFIX) else "FILE"):
+        return f"It is {found}"
     encoding = likely_encoding(data)
+    if encoding is None and has_nul:
+        return "Name its --encoding"
     is_file = not (is_compressed(path) or path.name.startswith(BUFFER_PREFIX))
     source, target = (shlex.quote(str(path)), shlex.quote(f"utf8-{path.name}")) if is_file else ("FILE", "NEW")
     command = f"(iconv -f {encoding or 'ENCODING'} -t UTF-8 {source} > {target})"

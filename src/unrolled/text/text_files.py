@@ -33,7 +33,6 @@ from unrolled.text.encodings import (
     conversion_hint,
     display_name,
     encoding_error,
-    likely_encoding,
     marked_encoding,
 )
 
@@ -155,7 +154,7 @@ def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: in
         if offset == 0:
             _reject_other_encodings(path, chunk)
         if (nul := chunk.find(b"\0")) >= 0:
-            hint = "Name its --encoding" if likely_encoding(chunk) is None else conversion_hint(path, chunk)
+            hint = conversion_hint(path, chunk, has_nul=True)
             raise DataError(
                 f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text. {hint}. To learn any "
                 "bytes: --tokens bytes"

@@ -23,11 +23,12 @@ from unrolled.option_rules import check_table_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Array, Cell, display_text
 from unrolled.tables.column import MAX_BASELINE_ROWS
+from unrolled.tables.label_columns import only_label
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
-from unrolled.tables.series import refuse_series
+from unrolled.tables.series import refuse_single_steps
 from unrolled.tables.series_spec import group_table, number_notes
 from unrolled.tables.source_columns import source_text
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
@@ -118,8 +119,9 @@ class TableTask:
         if spec.labels_one_text and request.pair.ngrams:
             spec.source.ngram_buckets = MAX_BUCKETS  # until the training rows are counted
         logger.info(message)
-        if not spec.others and spec.source.kind == "number" and parse_column(source, "source")[1] is None:
-            series_note = refuse_series(self.table, spec.source.name, spec.target.name)
+        if not spec.others and parse_column(source, "source")[1] is None:
+            is_number, labels = spec.source.kind == "number", spec.target.labels
+            series_note = refuse_single_steps(self.table, spec.source.name, is_number, spec.target.name, labels)
             if series_note is not None:
                 logger.warning(series_note)
         return spec
@@ -332,7 +334,10 @@ class TableTask:
         threshold_note = self._choose_threshold(model, machine)
         summary, better = self._summary(model, machine, self.validation_cells, "validation")
         diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows.{threshold_note}"
-        diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows), better)
+        if (label := only_label(self.spec.target, [cell for _, cell in self.validation_cells])) is not None:
+            diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
+        else:
+            diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows), better)
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:

@@ -1,0 +1,60 @@
+"""Files that are no text, recognized by their first bytes: what they are, and how to get text or a table out of them."""
+
+from __future__ import annotations
+
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"BZh91AY&SY", "bzip2", ".bz2"),
+    (b"\xfd7zXZ\0", "xz", ".xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+)
+_SIGNATURES = (
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it, and name what is in it"),
+    (b"Rar!\x1a\x07", "a rar archive: unpack it, and name what is in it"),
+    (b"%PDF-", "a PDF document: save it as text (pdftotext -layout NAME)"),
+    (b"{\\rtf1", "a document in rich text format: save it as plain text (UTF-8)"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of an old Office (.xls, .doc): save it as CSV or as plain text (UTF-8)"),
+    (b"SQLite format 3\0", "an SQLite database: write a table of it as CSV (sqlite3 -header -csv NAME 'SELECT * FROM TABLE')"),
+    (b"ARROW1\0\0", "an Arrow (Feather) file: write it as Parquet or CSV"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file: write its table as Parquet or CSV"),
+    (b"\x93NUMPY", "a NumPy array: a cell of a table names it, as in a column of .npy files"),
+    (b"\x89PNG\r\n", "an image: a cell of a table names it, as in a column of .png files"),
+    (b"\xff\xd8\xff", "an image: a cell of a table names it, as in a column of .jpg files"),
+    (b"\x80\x02", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
+    (b"\x80\x03", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
+    (b"\x80\x04\x95", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
+    (b"\x80\x05\x95", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
+)  # fmt: skip
+_ZIPPED_SHEETS = (".xlsx", ".xlsm", ".ods")
+_ZIPPED_DOCUMENTS = (".docx", ".odt", ".epub", ".pptx", ".odp")
+_TAR_MARK = slice(257, 262)
+
+
+def describe_binary(data: bytes, name: str) -> str | None:
+    """Return what a file with these first bytes is and what to do with it, for the end of a sentence; None if it may be text.
+
+    Example:
+        >>> describe_binary(b"%PDF-1.7", "a.pdf")
+        'a PDF document: save it as text (pdftotext -layout a.pdf)'
+        >>> describe_binary(b"text,label", "a.csv") is None
+        True
+    """
+    if data.startswith(b"PK\x03\x04"):
+        return _describe_zip(data[:4096], name)
+    if data[_TAR_MARK] == b"ustar" or name.lower().endswith((".tgz", ".tbz2", ".txz")):
+        return f"a tar archive: unpack it (tar -xf {name}), and name what is in it"
+    for magic, compression, suffix in _COMPRESSED:
+        if data.startswith(magic):
+            return f"compressed with {compression}: name it {name}{suffix}"
+    return next((text.replace("NAME", name) for magic, text in _SIGNATURES if data.startswith(magic)), None)
+
+
+def _describe_zip(data: bytes, name: str) -> str:
+    suffix = "." + name.lower().rpartition(".")[2]
+    if suffix == ".ods" or b"opendocument.spreadsheet" in data:
+        return "an OpenDocument spreadsheet: save its sheet as CSV (UTF-8), and name that file"
+    if suffix in _ZIPPED_SHEETS or b"xl/" in data:
+        return "an Excel workbook: save its sheet as CSV (UTF-8), and name that file"
+    if suffix in _ZIPPED_DOCUMENTS or b"opendocument.text" in data or b"word/" in data:
+        return "a document of an office program: save it as plain text (UTF-8), and name that file"
+    return f"a zip archive: name it {name}.zip, or unzip it"
