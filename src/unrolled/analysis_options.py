@@ -17,12 +17,13 @@ HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. non
 TOKENS_HELP = (
     "What a token is. regex: the matches of a regular expression, and single characters for the rest; smiles: symbols of "
     "molecules; fasta: symbols of sequences, with the SETTINGS fold-case, reverse-complement (both strands are read) or both; "
-    "abc: notes and bars of tunes. bpe: parts of words. In tables, words are the default if words repeat."
+    "abc: notes and bars of tunes; midi: notes of MIDI files (they are recognized), on a grid of 12 STEPS a beat. bpe: parts "
+    "of words. In tables, words are the default if words repeat."
 )
 
 DOCUMENTS_HELP = (
-    "What a document is: each line, part between blank lines, file, cell of --source (without --target), record of FASTA or "
-    "ABC, or session (--group-by REGEX) starts from the zero state and ends with an end token; none: one endless stream."
+    "What a document is: each line, part between blank lines, file, cell of --source (without --target), record of FASTA, "
+    "ABC or MIDI, or session (--group-by REGEX) starts from the zero state and ends with an end token; none: an endless stream."
 )
 
 

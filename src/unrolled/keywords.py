@@ -9,7 +9,22 @@ from typing import Literal, TypedDict
 class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
-    tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
+    tokens: (
+        Literal[
+            "characters",
+            "bytes",
+            "words",
+            "bpe",
+            "regex:PATTERN",
+            "smiles",
+            "fasta",
+            "fasta:SETTINGS",
+            "abc",
+            "midi",
+            "midi:STEPS",
+        ]
+        | str
+    )
     documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"]
     normalize: Literal["nfc", "nfkc", "none"]
     mask: str | None

@@ -39,7 +39,20 @@ class DataOptions:
     """Which text is read, and how it becomes tokens."""
 
     tokens: (
-        Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
+        Literal[
+            "characters",
+            "bytes",
+            "words",
+            "bpe",
+            "regex:PATTERN",
+            "smiles",
+            "fasta",
+            "fasta:SETTINGS",
+            "abc",
+            "midi",
+            "midi:STEPS",
+        ]
+        | str
     ) = option("characters", TOKENS_HELP)
     documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"] = option(
         "none", DOCUMENTS_HELP, old_names=("unit",), old_values={"stream": "none"}

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import mido
+
 from support.cli import Cli
 from support.howto import run_page
 
@@ -28,6 +30,14 @@ def test_genomes(cli: Cli) -> None:
 
 
 def test_music(cli: Cli) -> None:
-    outputs = {words[0]: result for words, result in run_page("music.md", cli)}
-    assert "200 tunes" in outputs["train"].err
-    assert outputs["sample"].out.count("K:G") == 2
+    results = run_page("music.md", cli)
+    outputs = {(words[0], words[1]): result for words, result in results}
+    assert "200 tunes" in outputs["train", "tunes.abc"].err
+    assert outputs["sample", "runs/tunes"].out.count("K:G") == 2
+    assert "60 songs of MIDI files with 3,840 notes" in outputs["train", "songs"].err
+    assert "bits per token" in outputs["eval", "runs/songs"].out
+    notes = [message for name in ("new-1.mid", "new-2.mid", "continued.mid") for message in mido.MidiFile(name)]
+    pitches = [message.note for message in notes if message.type == "note_on" and message.velocity]
+    assert len(pitches) > 60
+    known = {36, 38, 45, 48, 53, 55, 59, 60, 62, 64, 65, 67, 69}
+    assert sum(pitch in known for pitch in pitches) > 0.9 * len(pitches)

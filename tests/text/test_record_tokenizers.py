@@ -101,7 +101,7 @@ def test_settings_are_refused() -> None:
         (DataOptions(tokens="fasta:fold"), "expected fold-case, reverse-complement or both"),
         (DataOptions(tokens="abc:x"), "abc has no setting"),
         (DataOptions(tokens="fasta", documents="line"), "--documents line does not go with --tokens fasta"),
-        (DataOptions(documents="record"), "--documents record is for --tokens fasta and abc"),
+        (DataOptions(documents="record"), "--documents record is for --tokens fasta, abc and midi"),
     ):
         with pytest.raises(UsageError, match=message):
             open_corpus(["x"], options)

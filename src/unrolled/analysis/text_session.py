@@ -304,7 +304,7 @@ class TextSession(Displayed):
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
         from unrolled.tables.column_text import column_tokens, write_column
         from unrolled.text.corpus import cache_folder
-        from unrolled.text.document_files import needs_copy, prepare_files
+        from unrolled.text.document_files import accepted_heads, needs_copy, prepare_files
         from unrolled.text.text_files import resolve_inputs
 
         if self.column is not None:
@@ -315,7 +315,7 @@ class TextSession(Displayed):
         is_changed = documents != "none" or format.encoding is not None
         if name == "-" and os.path.exists(STDIN_PATH) and not is_changed:
             return [STDIN_PATH]
-        paths = resolve_inputs([name], stdin_folder=cache_folder())
+        paths = resolve_inputs([name], stdin_folder=cache_folder(), accepts=accepted_heads(options.tokens))
         is_changed |= any(map(needs_copy, paths))
         return prepare_files(paths, options, cache_folder(), training=False) if is_changed else paths
 

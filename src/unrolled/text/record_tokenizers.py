@@ -1,17 +1,23 @@
-"""Tokenizers for files of records: the symbols of sequences in FASTA, the notes and bars of tunes in ABC notation."""
+"""Tokenizers for files of records: sequences in FASTA, tunes in ABC notation, songs in MIDI files."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import UsageError
+from unrolled.text.encodings import is_text_head
+from unrolled.text.midi_files import describe_counts, is_midi_head, read_songs
+from unrolled.text.midi_text import EVENT_PATTERN, song_text
 from unrolled.text.record_files import COMPLEMENT, abc_tunes, fasta_records
 from unrolled.text.rule_tokenizer import RuleTokenizer, Split
+from unrolled.text.text_files import read_lines
 
 FOLD_CASE, BOTH_STRANDS = "fold-case", "reverse-complement"
 
@@ -28,15 +34,37 @@ _FIELD = re.compile(r"(?:[KLMPQVmr]:.*)|[A-Za-z+]:")
 _WHOLE_FIELD_CHARS = 40
 
 
+DEFAULT_GRID, MAX_GRID = 12, 96
+"""Steps of a beat: 12 have sixteenths and triplets."""
+
+
 class RecordTokenizer(RuleTokenizer):
     """Tokens of a file of records; without `--documents`, each record is a document."""
 
     noun: ClassVar[str] = "record"
 
     @classmethod
+    def accepts_head(cls, head: bytes) -> bool:
+        """Return whether a file of a folder or archive that begins with these bytes is read."""
+        return is_text_head(head)
+
+    @classmethod
+    def read_file(cls, argument: str, path: Path, name: str, training: bool, counts: Counter[str]) -> Iterator[bytes]:
+        """Yield the documents of the file at `path`, which is called `name`; `argument` is that of `--tokens`.
+
+        What is said once about all files is counted in `counts`, and described by `describe`.
+        """
+        return cls.read_records(argument, name, read_lines(path, False), training)
+
+    @classmethod
     def read_records(cls, argument: str, name: str, lines: Iterable[bytes], training: bool) -> Iterator[bytes]:
-        """Yield the documents of a file that is called `name`; `argument` is that of `--tokens`."""
+        """Yield the documents of a file of text."""
         raise NotImplementedError
+
+    @classmethod
+    def describe(cls, counts: Counter[str]) -> list[str]:
+        """Return sentences about what was counted."""
+        return []
 
 
 class FastaTokenizer(RecordTokenizer):
@@ -94,6 +122,48 @@ class AbcTokenizer(RecordTokenizer):
     @classmethod
     def read_records(cls, argument: str, name: str, lines: Iterable[bytes], training: bool) -> Iterator[bytes]:
         return abc_tunes(name, lines)
+
+
+class MidiTokenizer(RecordTokenizer):
+    """Events of songs in MIDI files, on a grid of `STEPS` steps a beat: `midi:24`; see `midi_text.py`."""
+
+    kind, argument_name, noun, pattern = "midi", "STEPS", "song", f" ?(?:{EVENT_PATTERN})"
+
+    @classmethod
+    def rule(cls, argument: str) -> tuple[Split, Callable[[str], bool]]:
+        steps_of_beat(argument)
+        return super().rule("")
+
+    @property
+    def grid(self) -> int:
+        """Steps a beat."""
+        return steps_of_beat(self.argument)
+
+    @classmethod
+    def accepts_head(cls, head: bytes) -> bool:
+        return is_midi_head(head)
+
+    @classmethod
+    def read_file(cls, argument: str, path: Path, name: str, training: bool, counts: Counter[str]) -> Iterator[bytes]:
+        grid = steps_of_beat(argument)
+        for song in read_songs(path, name, grid, counts):
+            yield song_text(song, grid).encode()
+
+    @classmethod
+    def describe(cls, counts: Counter[str]) -> list[str]:
+        return describe_counts(counts)
+
+    def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
+        return super().encode_prompt(re.sub(r"\n(?=\S)", "\n ", text))  # a bar begins with a space
+
+
+def steps_of_beat(argument: str) -> int:
+    """Return the grid that follows `midi:`. Raises `UsageError` for none."""
+    if not argument:
+        return DEFAULT_GRID
+    if not re.fullmatch("[0-9]{1,3}", argument) or not 1 <= int(argument) <= MAX_GRID:
+        raise UsageError(f"--tokens midi:{argument:.99}: expected the steps of a beat, from 1 to {MAX_GRID}, as in midi:24.")
+    return int(argument)
 
 
 _CAPITALS = {ord(letter): ord(letter) - 32 for letter in "abcdefghijklmnopqrstuvwxyz"}
