@@ -68,6 +68,7 @@ class TrainingKwargs(TypedDict, total=False):
 
     init_from: str | None
     shrink_vocabulary: bool
+    unknown: Literal["keep", "refuse"]
     minutes: float | None
     epochs: float | None
     steps: int | None
@@ -148,6 +149,7 @@ class SampleKwargs(TypedDict, total=False):
     novel_only: bool
     keep_if: str | None
     seed: int
+    unknown: Literal["keep", "refuse"]
     adapt: bool
     int8: bool
     portable: bool
@@ -160,6 +162,7 @@ class EvaluateKwargs(TypedDict, total=False):
     window: int | None
     encoding: str | None
     header: str | None
+    unknown: Literal["keep", "refuse"]
     baselines: bool
     order: int
     adapt: bool
@@ -170,6 +173,7 @@ class ScoreKwargs(TypedDict, total=False):
     """Options of `ScoreOptions`."""
 
     encoding: str | None
+    unknown: Literal["keep", "refuse"]
     per: Literal["line", "character"]
     top: int
     compare: Sequence[str]
@@ -225,6 +229,7 @@ class PredictKwargs(TypedDict, total=False):
     count: int
     encoding: str | None
     header: str | None
+    unknown: Literal["keep", "refuse"]
     beam: int
     length_penalty: float
     temperature: float | None

@@ -197,6 +197,11 @@ class TrainingOptions:
         reads=True,
     )
     shrink_vocabulary: bool = option(False, "With --from: drop the characters that the text does not have.")
+    unknown: Literal["keep", "refuse"] = option(
+        "keep",
+        "With --from: tokens of the text that the model does not know. keep: the vocabulary grows by them, and by how many is "
+        "reported; refuse: an error that names them and their lines.",
+    )
     minutes: float | None = option(None, "Budget in minutes of training (default: 3, if there is no other budget).", gt=0)
     epochs: float | None = option(None, "Budget in passes over the training split.", gt=0, old_names=("max_epochs",))
     steps: int | None = option(None, "Budget in optimizer steps.", ge=1, le=2**40)

@@ -33,8 +33,8 @@ def test_music(cli: Cli) -> None:
     results = run_page("music.md", cli)
     outputs = {(words[0], words[1]): result for words, result in results}
     assert "200 tunes" in outputs["train", "tunes.abc"].err
-    assert outputs["sample", "runs/tunes"].out.count("K:G") == 2
-    assert "60 songs of MIDI files with 3,840 notes" in outputs["train", "songs"].err
+    assert outputs["sample", "runs/tunes"].out.count("K:G") >= 2
+    assert "50 songs of MIDI files with 1,600 notes" in outputs["train", "songs"].err
     assert "bits per token" in outputs["eval", "runs/songs"].out
     notes = [message for name in ("new-1.mid", "new-2.mid", "continued.mid") for message in mido.MidiFile(name)]
     pitches = [message.note for message in notes if message.type == "note_on" and message.velocity]

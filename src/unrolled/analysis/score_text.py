@@ -106,7 +106,7 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps, options.portable), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
-    return ScoringStream(names, scorers, session.text_blocks(name, TableFormat(encoding=options.encoding)))
+    return ScoringStream(names, scorers, session.text_blocks(name, TableFormat(encoding=options.encoding), options.unknown))
 
 
 def open_scorer(session: TextSession, options: ScoreOptions) -> SurprisalScorer:

@@ -27,6 +27,7 @@ from unrolled.options import (
 )
 from unrolled.text.tokenized_text import require_text
 from unrolled.text.tokenizer import replace_undecodable, to_utf8
+from unrolled.text.unknown_tokens import UnknownTokens
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
@@ -209,6 +210,10 @@ class Model(ScoringModel):
 
     def _sample_options(self, prompt: str, options: Mapping[str, Any]) -> SampleOptions:
         settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        if settings.unknown == "refuse":
+            tally = UnknownTokens(self.tokenizer)
+            tally.add(self.tokenizer.normalize(prompt))
+            tally.require_none("The prompt")
         if settings.temperature == 0:
             reason = "chooses among several tokens, and --temperature 0 always takes the most likely one"
             refuse_unused(settings, options, dict.fromkeys(("top_k", "top_p", "min_p"), reason))
