@@ -118,7 +118,7 @@ def open_corpus(
     """
     cache, options = cache_folder(), with_records(options)
     files = resolve_inputs(inputs, options.glob, cache, accepted_heads(options.tokens))
-    paths = prepare_files(files, options, cache, line_format, training=tokenizer is None)
+    paths = prepare_files(files, options, cache, line_format)
     try:
         file_stats = stat_files(paths)
         content_hash = cached_fingerprint(paths, cache)

@@ -18,6 +18,7 @@ from unrolled.text.midi_text import EVENT_PATTERN, song_text
 from unrolled.text.record_files import COMPLEMENT, abc_tunes, fasta_records
 from unrolled.text.rule_tokenizer import RuleTokenizer, Split
 from unrolled.text.text_files import read_lines
+from unrolled.text.tokenizer import RECORD_SEPARATOR
 
 FOLD_CASE, BOTH_STRANDS = "fold-case", "reverse-complement"
 
@@ -97,6 +98,39 @@ class FastaTokenizer(RecordTokenizer):
         pairs = [token.encode().translate(COMPLEMENT).decode() for token in self.tokens]
         ids = [self._token_to_id.get(pair, index) for index, pair in enumerate(pairs)]
         return np.array([*ids, *([self.eos_id] if self.eos_id is not None else [])])
+
+    def other_strand(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None:
+        """Return the code points `(N,)` of the other strand of each document, and the place of each in `code_points`, `(N,)`.
+
+        None, if the model reads one strand. Documents stand between record separators, which stay where they are.
+        """
+        if BOTH_STRANDS not in self.argument.split(","):
+            return None
+        places = np.arange(len(code_points))
+        ends = np.append(np.flatnonzero(code_points == RECORD_SEPARATOR), len(code_points))
+        for start, stop in zip([0, *(ends[:-1] + 1)], ends, strict=True):
+            places[start:stop] = places[start:stop][::-1]
+        table = np.arange(256, dtype=np.uint32)
+        table[: len(COMPLEMENT)] = np.frombuffer(COMPLEMENT, dtype=np.uint8)
+        strand = code_points[places].astype(np.uint32)
+        is_letter = strand < len(table)
+        strand[is_letter] = table[strand[is_letter]]
+        return strand, places
+
+    def first_strands(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return ids of documents without those that are the other strand of the document before them."""
+        complement = self.complement_ids()
+        if complement is None or self.eos_id is None:
+            return ids
+        starts = np.flatnonzero(ids == self.eos_id)
+        documents = [ids[start:stop] for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True)]
+        kept: list[npt.NDArray[Any]] = []
+        is_other = False
+        for index, document in enumerate(documents):
+            before = documents[index - 1][1:] if index and not is_other else document[:0]
+            is_other = len(before) == len(document) - 1 > 0 and np.array_equal(complement[before[::-1]], document[1:])
+            kept += [] if is_other else [document]
+        return np.concatenate([ids[: starts[0]], *kept]) if kept else ids
 
 
 class AbcTokenizer(RecordTokenizer):
