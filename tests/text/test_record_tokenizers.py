@@ -154,3 +154,5 @@ def test_every_command_reads_them(name: str, tokens: str) -> None:
         ["train", name, "--from", "run", "--out", "tuned", "--steps", "2", "--threads", "1"],
     ):  # fmt: skip
         assert main(arguments) == 0, arguments
+    has_long_tokens = name == "x.abc"
+    assert main(["export", "run", "--to", "numpy", "--out", "x.py"]) == (2 if has_long_tokens else 0)

@@ -37,7 +37,7 @@ OTHER_METER = "meters that do not fit the grid, left out"
 LEFT_OUT = "messages left out: "
 
 
-def is_midi_head(head: bytes) -> bool:
+def is_midi_head(head: bytes | bytearray) -> bool:
     """Return whether a file that begins with these bytes is a MIDI file."""
     return head.startswith(MAGIC)
 
@@ -88,7 +88,8 @@ def read_songs(path: Path, name: str, grid: int, counts: Counter[str]) -> list[S
         if len(data) > MAX_BYTES:
             raise DataError(f"{name} has more than {MAX_BYTES >> 20} MiB, and a song has less: it is no MIDI file, or damaged.")
     if not is_midi_head(data):
-        raise DataError(f"{name} is no MIDI file: one begins with MThd, and this one with {bytes(data[:4])!r}.")
+        begin = f"one begins with MThd, and this one with {bytes(data[:4])!r}"
+        raise DataError(f"{name} is no MIDI file: {begin}; leave it out, or learn a text with --tokens characters.")
     try:
         file = mido.MidiFile(file=io.BytesIO(data))
     except (
