@@ -70,9 +70,8 @@ def unpack_texts(path: Path, folder: Path, accepts: Callable[[bytes], bool]) -> 
             for copy in copies:
                 copy.unlink(missing_ok=True)
             raise
-    left_out = f", {plural(len(names) - len(chosen), 'file')} left out that are empty or of another kind" * (
-        len(chosen) < len(names)
-    )
+    kind = "empty or no text" if accepts is is_text_head else "of another kind"
+    left_out = f", {plural(len(names) - len(chosen), 'file')} left out that are {kind}" * (len(chosen) < len(names))
     return copies, f"{path}: {plural(len(chosen), 'file')} read in the order of their names{left_out}"
 
 
