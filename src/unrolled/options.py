@@ -38,22 +38,13 @@ from unrolled.series_options import SeriesOptions as SeriesOptions
 class DataOptions:
     """Which text is read, and how it becomes tokens."""
 
+    # fmt: off
     tokens: (
         Literal[
-            "characters",
-            "bytes",
-            "words",
-            "bpe",
-            "regex:PATTERN",
-            "smiles",
-            "fasta",
-            "fasta:SETTINGS",
-            "abc",
-            "midi",
-            "midi:STEPS",
-        ]
-        | str
+            "characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc", "midi", "midi:STEPS"
+        ] | str
     ) = option("characters", TOKENS_HELP)
+    # fmt: on
     documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"] = option(
         "none", DOCUMENTS_HELP, old_names=("unit",), old_values={"stream": "none"}
     )
