@@ -33,6 +33,12 @@ UNKNOWN_HELP = (
 )
 
 
+UNKNOWN_BASE_HELP = (
+    "With --from: tokens of the text that the model does not know. keep: the vocabulary grows by them, and by how many is "
+    "reported; refuse: an error that names them and their lines."
+)
+
+
 def unknown_option() -> Any:
     """Declare the setting `unknown` of a command that reads texts or tables with a trained model."""
     return option("keep", UNKNOWN_HELP)

@@ -69,7 +69,8 @@ ORDER = {
     ],
     "analysis": [
         "checking_command",
-        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "saved_songs", "score_text",
+        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "saved_songs",
+        "score_text",
         "log_alerts", "novel_samples",
         "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
         "series_charts", "report_table",

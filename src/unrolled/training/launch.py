@@ -203,8 +203,12 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
 
 def _with_recognized_tokens(request: TrainRequest) -> TrainRequest:
     """Return a request with the tokens of its files, where they are of a kind that is no text, and no tokens were chosen."""
-    is_chosen = "tokens" in request.explicit or request.data.tokens != "characters" or request.table.source is not None
-    if not is_chosen and request.inputs and all(map(is_midi_input, request.inputs)):
+    if (
+        "tokens" not in request.explicit
+        and request.data.tokens == "characters"
+        and request.inputs
+        and all(map(is_midi_input, request.inputs))
+    ):
         logger.info("these are MIDI files, learned as --tokens midi")
         request = dataclasses.replace(request, data=dataclasses.replace(request.data, tokens="midi"))
     return request

@@ -71,8 +71,6 @@ def run(argv: list[str]) -> int:
     check_portable_machine(options.portable, machine_settings)
     from unrolled.api import load
     from unrolled.generation.sampling import resolve_seed
-    from unrolled.text.tokenizer import to_utf8
-    from unrolled.views.progress import MessageHandler
 
     model = load(run_path, **machine_settings)
     if prompt_path is not None and options.prompt.startswith(_MIDI_MARK):
@@ -84,9 +82,21 @@ def run(argv: list[str]) -> int:
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")
+    _draw(model, options, settings, as_json, None if midi is None else Path(midi), force)
+    return 0
+
+
+def _draw(
+    model: Model, options: SampleOptions, settings: dict[str, Any], as_json: bool, midi: Path | None, force: bool
+) -> None:
+    """Draw the samples, and print or write them."""
+    from unrolled.text.tokenizer import to_utf8
+    from unrolled.views.progress import MessageHandler
+
+    prompt = settings.get("prompt", "")
     with MessageHandler(print_note, "unrolled.analysis"):
         if midi is not None:
-            _write_songs(model, Path(midi), force, settings, as_json)
+            _write_songs(model, midi, force, settings, as_json)
         elif as_json:
             samples = [sample_result.to_json() for sample_result in model.samples(**settings)]
             print_json({"samples": samples, **model.sampling_backend(**settings)})
@@ -99,7 +109,6 @@ def run(argv: list[str]) -> int:
                 _print_stream(to_utf8(prompt), pieces, "" if model.tokenizer.reads_bytes else "\n")
         else:
             _print_samples(model.samples(**settings), one_per_line=model.text_model.documents == "line")
-    return 0
 
 
 def _print_notes(model: Model, prompt: str, stops: Sequence[str]) -> None:
