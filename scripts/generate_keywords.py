@@ -47,7 +47,11 @@ class TrainTableKwargs(TrainKwargs, PairKwargs, SeriesKwargs, total=False):
 
 
 def _one_choice_a_line(line: str) -> str:
-    """Return `name: Literal[...]` as ruff formats it if it is too long."""
+    """Return `name: Literal[...]`, or of that and a string, as ruff formats it if it is too long."""
+    if line.endswith("] | str"):
+        name, _, literal = line.removesuffix(" | str").partition(": ")
+        inner = _one_choice_a_line(literal).replace("\n", "\n    ").replace("\n        ]", "\n        ]")
+        return f"{name}: (\n        {inner}\n        | str\n    )"
     head, _, choices = line.rstrip("]").partition("[")
     return "\n".join([f"{head}[", *(f"        {choice}," for choice in choices.split(", ")), "    ]"])
 

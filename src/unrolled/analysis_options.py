@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from unrolled.option_fields import force_option, option
 
@@ -17,13 +17,31 @@ HEADER_HELP = "Names of a table's columns, NAME,NAME; its first row is data. non
 TOKENS_HELP = (
     "What a token is. regex: the matches of a regular expression, and single characters for the rest; smiles: symbols of "
     "molecules; fasta: symbols of sequences, with the SETTINGS fold-case, reverse-complement (both strands are read) or both; "
-    "abc: notes and bars of tunes. bpe: parts of words. In tables, words are the default if words repeat."
+    "abc: notes and bars of tunes; midi: notes of MIDI files (they are recognized), on a grid of 12 STEPS a beat. bpe: parts "
+    "of words. In tables, words are the default if words repeat."
 )
 
 DOCUMENTS_HELP = (
-    "What a document is: each line, part between blank lines, file, cell of --source (without --target), record of FASTA or "
-    "ABC, or session (--group-by REGEX) starts from the zero state and ends with an end token; none: one endless stream."
+    "What a document is: each line, part between blank lines, file, cell of --source (without --target), record of FASTA, "
+    "ABC or MIDI, or session (--group-by REGEX) starts from the zero state and ends with an end token; none: an endless stream."
 )
+
+
+UNKNOWN_HELP = (
+    "Tokens that the model does not know. keep: they are counted, and read as the nearest known ones, spelled or left out; "
+    "refuse: an error that names them and their lines."
+)
+
+
+UNKNOWN_BASE_HELP = (
+    "With --from: tokens of the text that the model does not know. keep: the vocabulary grows by them, and by how many is "
+    "reported; refuse: an error that names them and their lines."
+)
+
+
+def unknown_option() -> Any:
+    """Declare the setting `unknown` of a command that reads texts or tables with a trained model."""
+    return option("keep", UNKNOWN_HELP)
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,7 @@ class SampleOptions:
         None, "Only samples that this command keeps: it reads one on standard input, and the exit code 0 keeps it."
     )
     seed: int = option(1, "Random seed; -1: draw one and print it.", ge=-1, lt=2**63)
+    unknown: Literal["keep", "refuse"] = unknown_option()
     adapt: bool = option(False, "Learn from the prompt before continuing it; the model file does not change.")
     int8: bool = option(False, "8-bit weights in the native kernel: fastest for large models; costs a little accuracy.")
     portable: bool = option(
@@ -69,6 +88,7 @@ class EvaluateOptions:
     window: int | None = option(None, "Reset the state every N tokens (default: the state is carried on).", ge=1, le=2**40)
     encoding: str | None = option(None, ENCODING_HELP)
     header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
+    unknown: Literal["keep", "refuse"] = unknown_option()
     baselines: bool = option(
         False, "Also report baselines: uniform, n-grams (Kneser-Ney), xz, and PPMd and zpaq where they are installed."
     )
@@ -84,6 +104,7 @@ class ScoreOptions:
     """How surprising a text is, to one or more models."""
 
     encoding: str | None = option(None, ENCODING_HELP)
+    unknown: Literal["keep", "refuse"] = unknown_option()
     per: Literal["line", "character"] = option("line", "Report a score per line, or per character.", old_names=("by",))
     top: int = option(20, "Number of lines to print, the most surprising first; 0: only the totals.", ge=0, le=1000000)
     compare: tuple[str, ...] = option(
@@ -176,6 +197,7 @@ class PredictOptions:
     count: int = option(1, "Number of answers per row, the most likely first: labels, or texts of the beam.", ge=1, le=1000)
     encoding: str | None = option(None, ENCODING_HELP)
     header: str | None = option(None, f"{HEADER_HELP} (default: as in training)")
+    unknown: Literal["keep", "refuse"] = unknown_option()
     beam: int = option(5, "Beam size, where text is generated; 1: greedy.", ge=1, le=1000)
     length_penalty: float = option(1.0, "Above 0, longer texts are preferred (Wu et al. 2016).", ge=0, le=10)
     temperature: float | None = option(None, "Draw at this temperature instead of beam search.", ge=0, le=1e6)

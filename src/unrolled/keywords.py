@@ -9,7 +9,22 @@ from typing import Literal, TypedDict
 class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
-    tokens: Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
+    tokens: (
+        Literal[
+            "characters",
+            "bytes",
+            "words",
+            "bpe",
+            "regex:PATTERN",
+            "smiles",
+            "fasta",
+            "fasta:SETTINGS",
+            "abc",
+            "midi",
+            "midi:STEPS",
+        ]
+        | str
+    )
     documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"]
     normalize: Literal["nfc", "nfkc", "none"]
     mask: str | None
@@ -53,6 +68,7 @@ class TrainingKwargs(TypedDict, total=False):
 
     init_from: str | None
     shrink_vocabulary: bool
+    unknown: Literal["keep", "refuse"]
     minutes: float | None
     epochs: float | None
     steps: int | None
@@ -133,6 +149,7 @@ class SampleKwargs(TypedDict, total=False):
     novel_only: bool
     keep_if: str | None
     seed: int
+    unknown: Literal["keep", "refuse"]
     adapt: bool
     int8: bool
     portable: bool
@@ -145,6 +162,7 @@ class EvaluateKwargs(TypedDict, total=False):
     window: int | None
     encoding: str | None
     header: str | None
+    unknown: Literal["keep", "refuse"]
     baselines: bool
     order: int
     adapt: bool
@@ -155,6 +173,7 @@ class ScoreKwargs(TypedDict, total=False):
     """Options of `ScoreOptions`."""
 
     encoding: str | None
+    unknown: Literal["keep", "refuse"]
     per: Literal["line", "character"]
     top: int
     compare: Sequence[str]
@@ -210,6 +229,7 @@ class PredictKwargs(TypedDict, total=False):
     count: int
     encoding: str | None
     header: str | None
+    unknown: Literal["keep", "refuse"]
     beam: int
     length_penalty: float
     temperature: float | None

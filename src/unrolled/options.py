@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unrolled.analysis_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP, TOKENS_HELP
+from unrolled.analysis_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP, TOKENS_HELP, UNKNOWN_BASE_HELP
 from unrolled.analysis_options import AlertOptions as AlertOptions
 from unrolled.analysis_options import BenchOptions as BenchOptions
 from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
@@ -38,9 +38,14 @@ from unrolled.series_options import SeriesOptions as SeriesOptions
 class DataOptions:
     """Which text is read, and how it becomes tokens."""
 
+    # fmt: off
     tokens: (
-        Literal["characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc"] | str
+        Literal[
+            "characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc", "midi",
+            "midi:STEPS",
+        ] | str
     ) = option("characters", TOKENS_HELP)
+    # fmt: on
     documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"] = option(
         "none", DOCUMENTS_HELP, old_names=("unit",), old_values={"stream": "none"}
     )
@@ -184,6 +189,7 @@ class TrainingOptions:
         reads=True,
     )
     shrink_vocabulary: bool = option(False, "With --from: drop the characters that the text does not have.")
+    unknown: Literal["keep", "refuse"] = option("keep", UNKNOWN_BASE_HELP)
     minutes: float | None = option(None, "Budget in minutes of training (default: 3, if there is no other budget).", gt=0)
     epochs: float | None = option(None, "Budget in passes over the training split.", gt=0, old_names=("max_epochs",))
     steps: int | None = option(None, "Budget in optimizer steps.", ge=1, le=2**40)

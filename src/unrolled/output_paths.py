@@ -57,9 +57,9 @@ def check_outputs(
             output.check(*kept, force=getattr(options, "force", False))
 
 
-def check_new_file(flag: str, path: Path, inputs: Iterable[object], run: Path | None, force: bool) -> None:
-    """Check a file that is written because of `flag`, as `check_outputs` does for outputs of the kind `new`."""
-    _Output(flag, str(path), "new").check(*_kept_files(inputs, run), force)
+def check_new_file(flag: str, path: Path, inputs: Iterable[object], run: Path | None, force: bool, kind: str = "new") -> None:
+    """Check a file that is written because of `flag`, as `check_outputs` does for outputs of this kind."""
+    _Output(flag, str(path), kind).check(*_kept_files(inputs, run), force)
 
 
 def _kept_files(inputs: Iterable[object], run: Path | None) -> tuple[list[str], list[Path]]:
@@ -216,6 +216,7 @@ _KINDS: Mapping[str, tuple[Callable[[Path], bool], str]] = {
     "html": (lambda path: _starts_with(path, b"<!doctype html", b"<html"), "an HTML page"),
     "svg": (lambda path: _starts_with(path, b"<svg", b"<?xml"), "an SVG image"),
     "npz": (_is_npz, "a numpy archive"),
+    "midi": (lambda path: _starts_with(path, b"MThd"), "a MIDI file"),
     "new": (lambda path: True, "a new file"),
 }
 """Kinds of files: whether an existing file is of the kind, and the kind in words."""

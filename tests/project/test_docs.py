@@ -71,6 +71,7 @@ def test_commands_and_flags_in_the_documents_exist() -> None:
             "--resume",
             "--help",
             "--prompt-file",
+            "--midi",
         }
         | OTHER_PROGRAMS
     )

@@ -19,10 +19,10 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "file_signatures",
-        "encodings", "archives", "subtitles", "text_files", "fingerprint", "line_format", "normalization",
-        "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "record_files", "record_tokenizers", "tokenizers",
-        "followed_file", "session_files", "document_files",
+        "compressed_files", "file_signatures", "encodings", "archives", "subtitles", "text_files", "fingerprint",
+        "line_format", "normalization", "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "midi_text",
+        "midi_files", "record_files", "record_tokenizers", "tokenizers", "unknown_tokens", "followed_file",
+        "session_files", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
@@ -70,7 +70,8 @@ ORDER = {
     ],
     "analysis": [
         "checking_command",
-        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "score_text",
+        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "saved_songs",
+        "score_text",
         "log_alerts", "novel_samples",
         "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
         "series_charts", "report_table",

@@ -1,7 +1,11 @@
-"""The pages about molecules, genomes and music are programs: their blocks run as they are written."""
+"""The pages about trades are programs: their blocks run as they are written."""
 
+import json
 import re
+import wave
 from pathlib import Path
+
+import mido
 
 from support.cli import Cli
 from support.howto import run_page
@@ -28,6 +32,33 @@ def test_genomes(cli: Cli) -> None:
 
 
 def test_music(cli: Cli) -> None:
-    outputs = {words[0]: result for words, result in run_page("music.md", cli)}
-    assert "200 tunes" in outputs["train"].err
-    assert outputs["sample"].out.count("K:G") == 2
+    results = run_page("music.md", cli)
+    outputs = {(words[0], words[1]): result for words, result in results}
+    assert "200 tunes" in outputs["train", "tunes.abc"].err
+    assert outputs["sample", "runs/tunes"].out.count("K:G") >= 2
+    assert "50 songs of MIDI files with 1,600 notes" in outputs["train", "songs"].err
+    assert "bits per token" in outputs["eval", "runs/songs"].out
+    notes = [message for name in ("new-1.mid", "new-2.mid", "continued.mid") for message in mido.MidiFile(name)]
+    pitches = [message.note for message in notes if message.type == "note_on" and message.velocity]
+    assert len(pitches) > 60
+    known = {36, 38, 45, 48, 53, 55, 59, 60, 62, 64, 65, 67, 69}
+    assert sum(pitch in known for pitch in pitches) > 0.9 * len(pitches)
+
+
+def test_amplifiers(cli: Cli) -> None:
+    outputs = {words[0]: result for words, result in run_page("amplifiers.md", cli)}
+    esr, mean = re.search("esr +([0-9.]+) +([0-9.]+)", outputs["eval"].out).groups()  # type: ignore[union-attr]
+    assert float(esr) < 0.05 < float(mean)
+    with wave.open("riff-wet.wav") as file:
+        assert (file.getframerate(), file.getnframes()) == (8000, 4000)
+
+
+def test_passwords(cli: Cli) -> None:
+    outputs = {words[0]: result for words, result in run_page("passwords.md", cli)}
+    lines = {line["text"]: line for line in json.loads(outputs["score"].out)["lines"]}
+    assert lines["sunking12"]["bits"] < lines["qwertz"]["bits"] < lines["x9$Lq7#vT2"]["bits"]
+    assert lines["x9$Lq7#vT2"]["unknown"] == 8
+    known = set(Path("passwords.txt").read_text().split())
+    assert len(outputs["sample"].out.splitlines()) == 8
+    assert len(set(outputs["sample"].out.split()) - known) == 8
+    assert re.search('"new": ?0[.][0-9]+', Path("runs/passwords/report.html").read_text("utf-8"))

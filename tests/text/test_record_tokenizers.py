@@ -70,7 +70,31 @@ def test_both_strands_are_read_in_training_and_held_out_together() -> None:
     assert other_strands == held_out
     assert not held_out & train
     scored = open_corpus(["dna.fa"], DataOptions(tokens="fasta:reverse-complement"), tokenizer)
-    assert scored.num_documents == 50
+    assert scored.num_documents == 100
+    assert isinstance(scored.tokenizer, FastaTokenizer)
+    assert len(scored.tokenizer.first_strands(scored.ids)) == 51 + sum(map(len, sequences))
+
+
+def test_eval_and_score_are_of_both_strands() -> None:
+    generator = random.Random(4)
+    sequences = ["".join(generator.choices("ACGT", [6, 2, 1, 1], k=generator.randrange(3, 60))) for _ in range(40)]
+    reverse = ["".join({"A": "T", "C": "G", "G": "C", "T": "A"}[base] for base in reversed(sequence)) for sequence in sequences]
+    for name, strands in (("dna.fa", sequences), ("reverse.fa", reverse)):
+        Path(name).write_text("".join(f">{n}\n{sequence}\n" for n, sequence in enumerate(strands)))
+    model = unrolled.train("dna.fa", tokens="fasta:reverse-complement", out="run", progress=False, **SMALL | {"steps": 20})
+    evaluated = [model.evaluate(name).bits for name in ("dna.fa", "reverse.fa")]
+    assert evaluated[0] == pytest.approx(evaluated[1], abs=1e-6)
+    for name, strands in (("dna.fa", sequences), ("reverse.fa", reverse)):
+        stream = model.scoring(name)
+        lines = list(stream.lines())
+        assert [line.text for line in lines] == strands
+        assert stream.totals.bits_per_character() == pytest.approx(evaluated[0], abs=1e-5)
+        scored = model.score(strands[0])
+        assert scored.bits[1:] == pytest.approx(lines[0].chars_and_bits()[1], abs=1e-4)
+    assert model.score(sequences[1]).bits[1:] == pytest.approx(model.score(reverse[1]).bits[:0:-1], abs=1e-4)
+    held_out = model.scoring(None)
+    assert len(list(held_out.lines())) < 10
+    assert held_out.totals.bits_per_character() == pytest.approx(model.evaluate(split="validation").bits, abs=1e-5)
 
 
 def test_a_long_sequence_is_cut() -> None:
@@ -101,7 +125,7 @@ def test_settings_are_refused() -> None:
         (DataOptions(tokens="fasta:fold"), "expected fold-case, reverse-complement or both"),
         (DataOptions(tokens="abc:x"), "abc has no setting"),
         (DataOptions(tokens="fasta", documents="line"), "--documents line does not go with --tokens fasta"),
-        (DataOptions(documents="record"), "--documents record is for --tokens fasta and abc"),
+        (DataOptions(documents="record"), "--documents record is for --tokens fasta, abc and midi"),
     ):
         with pytest.raises(UsageError, match=message):
             open_corpus(["x"], options)
@@ -130,3 +154,5 @@ def test_every_command_reads_them(name: str, tokens: str) -> None:
         ["train", name, "--from", "run", "--out", "tuned", "--steps", "2", "--threads", "1"],
     ):  # fmt: skip
         assert main(arguments) == 0, arguments
+    has_long_tokens = name == "x.abc"
+    assert main(["export", "run", "--to", "numpy", "--out", "x.py"]) == (2 if has_long_tokens else 0)

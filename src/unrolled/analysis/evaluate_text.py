@@ -7,7 +7,7 @@ import logging
 
 from unrolled.analysis.text_session import TextSession
 from unrolled.display import plural
-from unrolled.errors import DataError
+from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.language_model import Evaluation, evaluate
 from unrolled.option_rules import check_adaptation
 from unrolled.options import EvaluateOptions
@@ -23,9 +23,20 @@ def select_split(session: TextSession, inputs: tuple[str, ...], options: Evaluat
 
     The default is all of another text; of the run's own, the test split, or the validation split if there is none.
     """
+    if inputs and options.unknown == "refuse":
+        _require_known(session, inputs, options)
     corpus, splits = session.corpus(inputs, TableFormat(options.header, options.encoding))
     split = options.split or ("all" if inputs else "test" if len(splits.test) > 1 else "validation")
     return (splits._asdict() | {"all": corpus.ids})[split], corpus, split
+
+
+def _require_known(session: TextSession, inputs: tuple[str, ...], options: EvaluateOptions) -> None:
+    """Raise `DataError` for a text with a token that the model does not know."""
+    if "-" in inputs:
+        raise UsageError("--unknown refuse reads a text before it is evaluated, and '-' is read once: name a file.")
+    for name in inputs:
+        for _ in session.code_point_chunks(name, TableFormat(options.header, options.encoding), "refuse"):
+            pass
 
 
 def evaluate_text(session: TextSession, inputs: tuple[str, ...], options: EvaluateOptions) -> Evaluation:

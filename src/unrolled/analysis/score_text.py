@@ -21,9 +21,11 @@ from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer, token_b
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.option_rules import check_adaptation
 from unrolled.options import ScoreOptions
+from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.text_network import read_text_model
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.line_format import LineFormat, split_lines
+from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.tokenized_text import TokenizedText, require_text, tokenize
 
 if TYPE_CHECKING:
@@ -75,9 +77,25 @@ def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = (), ad
     if session.saved.documents == "session":
         return _score_sessions(session, require_text(text), clamps, adapt)
     tokenized = session.tokenize(text)
-    bits = token_bits(session.adaptive_model() if adapt else session.scoring_model(clamps), tokenized)
+    model = session.adaptive_model() if adapt else session.scoring_model(clamps)
+    bits = token_bits(model, tokenized)
+    if isinstance(session.tokenizer, FastaTokenizer) and not adapt:
+        bits = _mean_of_strands(session, session.tokenizer, model, text, bits)
     bits[~tokenized.known_mask] = UNKNOWN_BITS
     return ScoredText(tokenized, bits)
+
+
+def _mean_of_strands(
+    session: TextSession, tokenizer: FastaTokenizer, model: LanguageModel, text: str, bits: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the mean of the bits of a text and of its other strand, if the model reads both."""
+    found = tokenizer.other_strand(tokenizer.code_points(tokenizer.normalize(text)))
+    if found is None:
+        return bits
+    strand, places = found
+    other = bits.copy()
+    other[1 + places] = token_bits(model, session.tokenize("".join(tokenizer.texts_of(strand))))[1:]
+    return (bits + other) / 2
 
 
 def _score_sessions(session: TextSession, text: str, clamps: Sequence[Clamp], adapt: bool) -> ScoredText:
@@ -106,7 +124,7 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps, options.portable), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
-    return ScoringStream(names, scorers, session.text_blocks(name, TableFormat(encoding=options.encoding)))
+    return ScoringStream(names, scorers, session.text_blocks(name, TableFormat(encoding=options.encoding), options.unknown))
 
 
 def open_scorer(session: TextSession, options: ScoreOptions) -> SurprisalScorer:

@@ -89,7 +89,12 @@ class TableSession(Displayed):
         return Predictor(self.saved.model, self.spec, self.machine, options, tally)
 
     def load_cells(
-        self, table_name: Any, split: str | None = None, header: str | None = None, encoding: str | None = None
+        self,
+        table_name: Any,
+        split: str | None = None,
+        header: str | None = None,
+        encoding: str | None = None,
+        unknown: str = "keep",
     ) -> tuple[list[Cell], list[Cell], str]:
         """Return source and target cells, and the name of their split.
 
@@ -99,6 +104,7 @@ class TableSession(Displayed):
                 of another table.
             header: How the columns of another table are named (see `TableFormat`).
             encoding: The encoding of another table that is not UTF-8.
+            unknown: Whether symbols that the model does not know are an error, `refuse`, or not, `keep`.
         """
         if table_name is not None and split not in (None, "all"):
             raise UsageError(f"--split {split} is of the run's own table: leave out {table_name}, or --split.")
@@ -122,7 +128,7 @@ class TableSession(Displayed):
         )
         if not is_frame(table_name) and (note := self._trained_note(table, table_name)):
             logger.info(note)
-        rows: Sequence[tuple[Cell, Cell]] = self._read_rows(group_table(table, self.spec))
+        rows: Sequence[tuple[Cell, Cell]] = self._read_rows(group_table(table, self.spec), unknown)
         if self.spec.is_stream:
             rows = evaluation_cells(self.spec, rows, table.name)
         return [row[0] for row in rows], [row[1] for row in rows], split or "all"
@@ -194,11 +200,11 @@ class TableSession(Displayed):
             if not self.spec.is_source_missing(cell):
                 yield cell, None if truth is None or target.is_missing(truth.value) else truth
 
-    def _read_rows(self, table: Table) -> list[tuple[Cell, Cell]]:
+    def _read_rows(self, table: Table, unknown: str = "keep") -> list[tuple[Cell, Cell]]:
         """Return the cells of the rows that can be evaluated, and log how many others there are."""
         for note in table.notes:
             logger.info(note)
-        rows, tally = [], RowTally(self.spec.medians)
+        rows, tally = [], RowTally(self.spec.medians, unknown)
         for _, row in self.spec.iter_cells(table):
             if self.spec.has_missing(*row):
                 tally.num_empty += 1
@@ -220,7 +226,7 @@ class TableSession(Displayed):
 
     def evaluate(self, table_name: Any, options: PredictOptions, split: str | None = None) -> EvaluatedRows:
         """Predict rows with known targets (see `load_cells`), and compute the metrics."""
-        sources, truths, split = self.load_cells(table_name, split, options.header, options.encoding)
+        sources, truths, split = self.load_cells(table_name, split, options.header, options.encoding, options.unknown)
         predictor = self.predictor(options)
         predictions = list(predictor.predict_iter(sources))
         if (note := predictor.length_note()) is not None:

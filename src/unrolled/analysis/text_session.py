@@ -27,9 +27,12 @@ from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_decoder import Precision
 from unrolled.runtime.text_network import TextModel
 from unrolled.runtime.window_model import has_numpy_model, numpy_model, numpy_reader
+from unrolled.text.encodings import display_name
 from unrolled.text.normalization import change_note, normalize_chunks
+from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPARATOR, Ids, Tokenizer
+from unrolled.text.unknown_tokens import refuse_unknown
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TextModelFile
@@ -244,7 +247,7 @@ class TextSession(Displayed):
             return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
         return self.tokenize("".join(self.tokenizer.texts_of(prefix)))
 
-    def text_blocks(self, name: str | None, format: TableFormat | None = None) -> Iterator[TextBlock]:
+    def text_blocks(self, name: str | None, format: TableFormat | None = None, unknown: str = "keep") -> Iterator[TextBlock]:
         """Yield a text, as `code_point_chunks` takes it, in the blocks that the model scores; report what was masked."""
         from unrolled.evaluation.log_blocks import LogBlocks, has_line_format
         from unrolled.evaluation.surprisal import text_blocks
@@ -252,7 +255,7 @@ class TextSession(Displayed):
         if name is None:
             yield from self.held_out_blocks(self.train_and_held_out()[1])
             return
-        chunks = self.code_point_chunks(name, format)
+        chunks = self.code_point_chunks(name, format, unknown)
         if not has_line_format(self.tokenizer):
             yield from text_blocks(chunks)
             return
@@ -266,11 +269,16 @@ class TextSession(Displayed):
         from unrolled.evaluation.log_blocks import held_out_sessions
         from unrolled.evaluation.surprisal import text_blocks
 
+        if isinstance(self.tokenizer, FastaTokenizer):
+            ids = self.tokenizer.first_strands(np.asarray(ids))  # the scorer reads the other one too
         chunks = self._code_points_of(ids)
         return held_out_sessions(chunks) if self.saved.documents == "session" else text_blocks(chunks)
 
-    def code_point_chunks(self, name: str | None, format: TableFormat | None = None) -> Iterator[Any]:
-        """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text)."""
+    def code_point_chunks(self, name: str | None, format: TableFormat | None = None, unknown: str = "keep") -> Iterator[Any]:
+        """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text).
+
+        Raises `DataError` for a token that the model does not know, if `unknown` is `refuse`.
+        """
         from unrolled.tables.table_format import TableFormat
         from unrolled.text.corpus import cache_folder
         from unrolled.text.document_files import remove_copies
@@ -289,7 +297,10 @@ class TextSession(Displayed):
                 if last not in (LINE_FEED, RECORD_SEPARATOR) and not self.tokenizer.reads_bytes:
                     yield np.array([LINE_FEED], dtype=np.uint8)
                 chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
-                for chunk in self.tokenizer.translate(normalize_chunks(chunks, form, warnings), spelled):
+                normalized = normalize_chunks(chunks, form, warnings)
+                if unknown == "refuse" and not self.tokenizer.reads_bytes:
+                    normalized = refuse_unknown(normalized, self.tokenizer, self.saved.documents, display_name(path))
+                for chunk in self.tokenizer.translate(normalized, spelled):
                     if len(chunk):
                         yield chunk
                         last = int(chunk[-1])
@@ -306,7 +317,7 @@ class TextSession(Displayed):
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""
         from unrolled.tables.column_text import column_tokens, write_column
         from unrolled.text.corpus import cache_folder
-        from unrolled.text.document_files import needs_copy, prepare_files
+        from unrolled.text.document_files import accepted_heads, needs_copy, prepare_files
         from unrolled.text.text_files import resolve_inputs
 
         if self.column is not None:
@@ -317,7 +328,7 @@ class TextSession(Displayed):
         is_changed = documents != "none" or format.encoding is not None
         if name == "-" and os.path.exists(STDIN_PATH) and not is_changed:
             return [STDIN_PATH]
-        paths = resolve_inputs([name], stdin_folder=cache_folder())
+        paths = resolve_inputs([name], stdin_folder=cache_folder(), accepts=accepted_heads(options.tokens))
         is_changed |= any(map(needs_copy, paths))
         return prepare_files(paths, options, cache_folder(), training=False) if is_changed else paths
 

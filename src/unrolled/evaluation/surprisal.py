@@ -21,8 +21,9 @@ from unrolled.generation.sampling import Network
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.text.batching import MAX_ROW_LENGTH
+from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.tokenized_text import TokenizedText
-from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, NUM_CODE_POINTS, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, NUM_CODE_POINTS, RECORD_SEPARATOR, Tokenizer
 
 if TYPE_CHECKING:
     from unrolled.nn.device import DeviceConfig
@@ -74,10 +75,27 @@ class SurprisalScorer:
     ) -> tuple[Bits, npt.NDArray[np.bool_]]:
         """Return the bits of each token of the next block `(N,)`, and whether the model has a token for it `(N,)`.
 
+        A model of both strands of sequences reads both, and the bits of a base are the mean of the two, but with `in_order`.
+
         With `keys`, the block is of whole lines, each of the session of its key (see `SessionScorer`).
         The first token of a text has no context and its bits are nan, unless the model has a token that documents begin with.
         An unknown character has `UNKNOWN_BITS`; the model reads the most similar known one instead.
         """
+        bits, is_known = self._score_strand(code_points, keys)
+        found = self.tokenizer.other_strand(code_points) if isinstance(self.tokenizer, FastaTokenizer) else None
+        if found is not None and not self.in_order:
+            strand, places = found
+            bits[places] = (bits[places] + self._other_strand._score_strand(strand, None)[0]) / 2
+        return bits, is_known
+
+    @functools.cached_property
+    def _other_strand(self) -> SurprisalScorer:
+        """What reads the other strand, of a model that reads both."""
+        return SurprisalScorer(self._scorer, self.tokenizer, self.documents, self.machine, self.clamps)
+
+    def _score_strand(
+        self, code_points: CodePoints, keys: Sequence[Hashable | None] | None
+    ) -> tuple[Bits, npt.NDArray[np.bool_]]:
         ids, is_known = self.tokenizer.encode_lossy(code_points)
         if keys is not None:
             bits = self._session_bits(code_points, ids, keys)
@@ -222,12 +240,12 @@ def text_blocks(chunks: Iterable[CodePoints]) -> Iterator[TextBlock]:
 
 
 def split_blocks(chunks: Iterable[CodePoints]) -> Iterator[CodePoints]:
-    """Yield a text in blocks that end at line ends where possible."""
+    """Yield a text in blocks that end at line ends, or between documents, where possible."""
     buffer = np.zeros(0, dtype=np.uint8)
     for chunk in chunks:
         buffer = np.concatenate([buffer, chunk])
         while len(buffer) > BLOCK_TOKENS:
-            ends = np.flatnonzero(buffer[:BLOCK_TOKENS] == LINE_FEED)
+            ends = np.flatnonzero(np.isin(buffer[:BLOCK_TOKENS], (LINE_FEED, RECORD_SEPARATOR)))
             stop = int(ends[-1]) + 1 if len(ends) else BLOCK_TOKENS
             yield buffer[:stop]
             buffer = buffer[stop:]

@@ -39,9 +39,11 @@ def export_model(job: ExportJob, to: str, force: bool = False) -> ExportResult:
             option.
         ExportError: The exported model computes something else than the model; nothing is written.
     """
-    if job.model.tokenizer.splits_text and to in CHARACTER_FORMATS:
+    tokenizer = job.model.tokenizer
+    has_long_tokens = tokenizer.splits_text and any(len(token) > 1 for token in tokenizer.token_strings())
+    if has_long_tokens and to in CHARACTER_FORMATS:
         raise UsageError(
-            f"--to {to} is for models of characters and bytes, and this one has the tokens {job.model.tokenizer.setting:.99}: "
+            f"--to {to} is for models of characters and bytes, and this one has the tokens {tokenizer.setting:.99}: "
             "export it with --to onnx, whose file names the tokens, or train with --tokens characters."
         )
     cell = job.model.network.cell

@@ -257,7 +257,7 @@ class TableModel(TrainedModel):
         self, table: Table, columns: tuple[str, ...], settings: PredictOptions
     ) -> Iterator[tuple[Row, Prediction]]:
         pending: list[Row] = []
-        tally = RowTally(self.spec.medians)
+        tally = RowTally(self.spec.medians, settings.unknown)
         predictor = self.session.predictor(settings, tally)  # here, so that settings are checked before a row is asked for
 
         def sources() -> Iterator[Cell]:

@@ -27,11 +27,13 @@ from unrolled.options import (
 )
 from unrolled.text.tokenized_text import require_text
 from unrolled.text.tokenizer import replace_undecodable, to_utf8
+from unrolled.text.unknown_tokens import UnknownTokens
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
     from unrolled.analysis.explain_text import ExplainResult
     from unrolled.analysis.report_data import WrittenReport
+    from unrolled.analysis.saved_songs import SavedSong
     from unrolled.analysis.text_session import TextSession
     from unrolled.checkpoints.model_file import TextModelFile
     from unrolled.evaluation.language_model import Evaluation
@@ -212,6 +214,10 @@ class Model(ScoringModel):
 
     def _sample_options(self, prompt: str, options: Mapping[str, Any]) -> SampleOptions:
         settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        if settings.unknown == "refuse":
+            tally = UnknownTokens(self.tokenizer)
+            tally.add(self.tokenizer.normalize(prompt))
+            tally.require_none("The prompt")
         if settings.temperature == 0:
             reason = "chooses among several tokens, and --temperature 0 always takes the most likely one"
             refuse_unused(settings, options, dict.fromkeys(("top_k", "top_p", "min_p"), reason))
@@ -292,6 +298,25 @@ class Model(ScoringModel):
         return measure_baselines(
             self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text, True
         )
+
+    def save_midi(self, text: str, path: str | Path, force: bool = False) -> SavedSong:
+        """Write a sample of a model of MIDI files as one that can be played.
+
+        Args:
+            text: Events, as `sample` draws them.
+            path: The file to write.
+            force: Replace an existing file that is no MIDI file.
+
+        Returns:
+            A SavedSong: `path`, `notes`, `seconds`, and `left_out`, the symbols that are no event, with their counts.
+
+        Raises:
+            UsageError: The model reads other tokens, or the file is not to be replaced.
+            DataError: The text has no note.
+        """
+        from unrolled.analysis.saved_songs import save_midi
+
+        return save_midi(self.tokenizer, require_text(text), Path(path), self.session.run_path, force)
 
     def trace(self, text: str, clamp: Sequence[str] = ()) -> Activations:
         """Return the activations of all hidden units while the model reads a text.

@@ -113,6 +113,10 @@ class Column:
         """Return how many characters, words or labels a cell has, and how many of them the model does not know."""
         return SymbolCounts(0, 0, 0)
 
+    def unknown_symbols(self, cell: Cell) -> list[str]:
+        """Return the characters, words or labels of a cell that the model does not know."""
+        return []
+
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
         """Build the column from its cells in the training rows; `config` holds the fields of its `InferredType`."""

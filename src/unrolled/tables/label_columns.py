@@ -101,6 +101,10 @@ class LabelColumn(_LabeledColumn):
         label = parse_text(cell)
         return SymbolCounts(1, int(self.label_id(label) == self.unk_id), count_changes(label, self.normalization))
 
+    def unknown_symbols(self, cell: Cell) -> list[str]:
+        label = parse_text(cell)
+        return [label] if self.label_id(label) == self.unk_id else []
+
     def encode(self, cell: Cell) -> Array:
         return np.array([self.label_id(parse_text(cell))], dtype=np.int64)
 
@@ -170,6 +174,10 @@ class LabelsColumn(_LabeledColumn):
     def count_symbols(self, cell: Cell) -> SymbolCounts:
         labels = _split_labels(cell, self.split, self.normalization)
         return SymbolCounts(len(labels), sum(self.label_id(label) == self.unk_id for label in labels), 0)
+
+    def unknown_symbols(self, cell: Cell) -> list[str]:
+        labels = _split_labels(cell, self.split, self.normalization)
+        return [label for label in labels if self.label_id(label) == self.unk_id]
 
     def encode(self, cell: Cell) -> Array:
         labels = _split_labels(cell, self.split, self.normalization)

@@ -11,6 +11,8 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.column import Column
 from unrolled.text.normalization import change_note
 
+MAX_NAMED = 5
+
 
 class UnreadableRows:
     """Counts rows with a cell that cannot be read, and keeps the first error."""
@@ -84,10 +86,10 @@ def imputed_messages(imputed: Counter[str], medians: Mapping[str, float], num_ro
 class RowTally:
     """Counts, over the rows that a model reads, those with a missing cell, those that it cannot read, and characters, words
     or labels that it does not know. `num_rows` are those without a missing cell, and `imputed` counts missing numbers that
-    became the median of their column, `medians`."""
+    became the median of their column, `medians`. With `unknown` set to `refuse`, what it does not know is a `DataError`."""
 
-    def __init__(self, medians: Mapping[str, float] | None = None) -> None:
-        self.medians = medians or {}
+    def __init__(self, medians: Mapping[str, float] | None = None, unknown: str = "keep") -> None:
+        self.medians, self.unknown = medians or {}, unknown
         self.imputed: Counter[str] = Counter()
         self.unreadable = UnreadableRows()
         self.num_rows = self.num_empty = 0
@@ -104,6 +106,12 @@ class RowTally:
 
     def add_cell(self, column: Column, cell: Cell) -> None:
         """Count the symbols of a cell that the column could read."""
+        if self.unknown == "refuse" and (symbols := column.unknown_symbols(cell)):
+            named = ", ".join(f"{symbol!r:.40}" for symbol in list(dict.fromkeys(symbols))[:MAX_NAMED])
+            raise DataError(
+                f"{cell.location}: {plural(len(symbols), 'symbol')} that the model does not know: {named}; correct the cell, "
+                "or read it with --unknown keep."
+            )
         counts = column.count_symbols(cell)
         self._columns[column.name] = column
         self._symbols.setdefault(column.name, Counter()).update(counts._asdict())

@@ -92,6 +92,12 @@ class TextColumn(Column):
             return SymbolCounts(len(text), num_unknown, num_changed)
         return SymbolCounts(len(text), 0, num_changed)
 
+    def unknown_symbols(self, cell: Cell) -> list[str]:
+        text, tokenizer = self.read_text(cell), self.tokenizer
+        if isinstance(tokenizer, WordTokenizer):
+            return [word for word in split_words(text, tokenizer.spaces) if not tokenizer.has_word(word)]
+        return tokenizer.unknown_tokens(text)
+
     def encode(self, cell: Cell) -> Array:
         text, tokenizer = self.read_text(cell), self.tokenizer
         if isinstance(tokenizer, WordTokenizer):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, member_names, read_error
-from unrolled.text.encodings import make_copy, marked_encoding
+from unrolled.text.encodings import is_text_head, make_copy
 
 HEAD_BYTES = 8192
 
@@ -40,14 +40,13 @@ def read_member(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
         raise read_error(error, Path(str(archive.filename))) from error
 
 
-def text_members(archive: zipfile.ZipFile, names: list[str]) -> list[str]:
-    """Return those of the files in an archive that are texts, to judge by their first bytes."""
-    heads = ((name, read_member(archive, name, HEAD_BYTES)) for name in names)
-    return [name for name, head in heads if head and (b"\0" not in head or marked_encoding(head) is not None)]
+def text_members(archive: zipfile.ZipFile, names: list[str], accepts: Callable[[bytes], bool] = is_text_head) -> list[str]:
+    """Return those of the files in an archive that are texts, or what `accepts` says of their first bytes."""
+    return [name for name in names if accepts(read_member(archive, name, HEAD_BYTES))]
 
 
-def unpack_texts(path: Path, folder: Path, as_bytes: bool) -> tuple[list[Path], str]:
-    """Copy the texts in an archive, or with `as_bytes` all files, to files in `folder`.
+def unpack_texts(path: Path, folder: Path, accepts: Callable[[bytes], bool]) -> tuple[list[Path], str]:
+    """Copy the files in an archive whose first bytes are accepted to files in `folder`.
 
     Returns:
         The copies, in the order of their names, and a sentence about what was read and left out.
@@ -57,9 +56,10 @@ def unpack_texts(path: Path, folder: Path, as_bytes: bool) -> tuple[list[Path], 
     """
     names, copies = archive_names(path), list[Path]()
     with zipfile.ZipFile(path) as archive:
-        chosen = names if as_bytes else text_members(archive, names)
+        chosen = text_members(archive, names, accepts)
         if not chosen:
-            raise DataError(f"{path} has no text among its {plural(len(names), 'file')}.")
+            kind = "text" if accepts is is_text_head else "file of the kind that --tokens reads"
+            raise DataError(f"{path} has no {kind} among its {plural(len(names), 'file')}.")
         size = sum(archive.getinfo(name).file_size for name in chosen)
         if size > shutil.disk_usage(folder if folder.is_dir() else Path()).free // 2:
             raise DataError(f"{path} holds {size:,} bytes, more than half of the free space in {folder}: unzip a part of it.")
@@ -70,7 +70,8 @@ def unpack_texts(path: Path, folder: Path, as_bytes: bool) -> tuple[list[Path], 
             for copy in copies:
                 copy.unlink(missing_ok=True)
             raise
-    left_out = f", {plural(len(names) - len(chosen), 'file')} left out that are empty or no text" * (len(chosen) < len(names))
+    kind = "empty or no text" if accepts is is_text_head else "of another kind"
+    left_out = f", {plural(len(names) - len(chosen), 'file')} left out that are {kind}" * (len(chosen) < len(names))
     return copies, f"{path}: {plural(len(chosen), 'file')} read in the order of their names{left_out}"
 
 

@@ -29,7 +29,7 @@ from unrolled.atomic_io import atomic_dir, has_file_locks, make_dir, remove_tmp,
 from unrolled.display import plural
 from unrolled.errors import DataError, ModelError, StorageError
 from unrolled.options import DataOptions
-from unrolled.text.document_files import needs_copy, prepare_files, remove_copies, with_records
+from unrolled.text.document_files import accepted_heads, needs_copy, prepare_files, remove_copies, with_records
 from unrolled.text.encodings import all_encoding_errors
 from unrolled.text.fingerprint import (
     TEXT_CHANGED,
@@ -117,8 +117,8 @@ def open_corpus(
     Raises `DataError` for what is not text, `StorageError` for errors of the disk.
     """
     cache, options = cache_folder(), with_records(options)
-    files = resolve_inputs(inputs, options.glob, cache)
-    paths = prepare_files(files, options, cache, line_format, training=tokenizer is None)
+    files = resolve_inputs(inputs, options.glob, cache, accepted_heads(options.tokens))
+    paths = prepare_files(files, options, cache, line_format)
     try:
         file_stats = stat_files(paths)
         content_hash = cached_fingerprint(paths, cache)

@@ -16,7 +16,7 @@ from typing import cast
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.archives import archive_names, unpack_texts
-from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, make_copy
+from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, is_text_head, make_copy
 from unrolled.text.line_format import PLAIN_LINES, LineFormat
 from unrolled.text.record_tokenizers import RecordTokenizer
 from unrolled.text.session_files import group_lines, mask_lines
@@ -41,7 +41,8 @@ def prepare_files(
     as_bytes = tokenizer_class(options.tokens).reads_bytes
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
-    prepared, num_recoded, counts = _unpacked(paths, folder, as_bytes), 0, Counter[str]()
+    prepared, num_recoded, counts = _unpacked(paths, folder, options.tokens), 0, Counter[str]()
+    record_counts = Counter[str]()
     try:
         for position, path in enumerate(list(prepared)):
             encoding = "utf-8-sig" if as_bytes else file_encoding(path, options.encoding)
@@ -52,7 +53,7 @@ def prepare_files(
             if is_subtitles(name) and not as_bytes:
                 _replace(prepared, position, folder, lambda old, of=name: _subtitle_lines(old, of, counts))  # type: ignore[misc]
             if options.documents == "record":
-                reader = functools.partial(_records, options, training, str(display_name(path)))
+                reader = functools.partial(_records, options, training, str(display_name(path)), record_counts)
                 _replace(prepared, position, folder, lambda old, reader=reader: _join_documents(reader(old)))  # type: ignore[misc]
             if options.documents == "blank-line":
                 _replace(prepared, position, folder, lambda old: _join_documents(_paragraphs(old, as_bytes)))
@@ -65,6 +66,9 @@ def prepare_files(
         utf8 = f", {len(prepared) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(prepared) else ""
         logger.info(f"{num_recoded:,} of {len(prepared):,} files read as {options.encoding}{utf8}")
     _log_cues(counts)
+    if options.documents == "record":
+        for sentence in _record_tokenizer(options).describe(record_counts):
+            logger.info(sentence)
     return prepared
 
 
@@ -87,13 +91,23 @@ def _is_unpacked(path: Path) -> bool:
     return len(names) > 1 or any(is_subtitles(Path(name)) for name in names)
 
 
-def _unpacked(paths: Sequence[Path], folder: Path, as_bytes: bool) -> list[Path]:
+def accepted_heads(tokens: str) -> Callable[[bytes], bool]:
+    """Return what says of the first bytes of a file, in a folder or archive, whether it is one to read as these tokens."""
+    tokenizer_type = tokenizer_class(tokens)
+    if issubclass(tokenizer_type, RecordTokenizer):
+        return tokenizer_type.accepts_head
+    return is_text_head
+
+
+def _unpacked(paths: Sequence[Path], folder: Path, tokens: str) -> list[Path]:
     """Return files, with copies of the texts in place of an archive that has several, which are logged."""
-    unpacked = list[Path]()
+    unpacked, accepts = list[Path](), accepted_heads(tokens)
+    if tokenizer_class(tokens).reads_bytes:
+        accepts = _accepts_all
     try:
         for path in paths:
             if _is_unpacked(path):
-                copies, note = unpack_texts(path, folder, as_bytes)
+                copies, note = unpack_texts(path, folder, accepts)
                 unpacked += copies
                 logger.info(note)
             else:
@@ -102,6 +116,10 @@ def _unpacked(paths: Sequence[Path], folder: Path, as_bytes: bool) -> list[Path]
         remove_copies(unpacked, folder)
         raise
     return unpacked
+
+
+def _accepts_all(head: bytes) -> bool:
+    return True
 
 
 def _subtitle_lines(path: Path, suffix_of: Path, counts: Counter[str]) -> Iterator[bytes]:
@@ -130,7 +148,9 @@ def with_records(options: DataOptions) -> DataOptions:
     tokenizer_type = tokenizer_class(options.tokens)
     noun = tokenizer_type.noun if issubclass(tokenizer_type, RecordTokenizer) else None
     if options.documents == "record" and noun is None:
-        raise UsageError(f"--documents record is for --tokens fasta and abc, and they are {options.tokens:.99}: leave it out.")
+        raise UsageError(
+            f"--documents record is for --tokens fasta, abc and midi, and they are {options.tokens:.99}: leave it out."
+        )
     if noun is None or options.documents in ("cell", "record"):
         return options
     if options.documents != "none":
@@ -141,10 +161,14 @@ def with_records(options: DataOptions) -> DataOptions:
     return dataclasses.replace(options, documents="record")
 
 
-def _records(options: DataOptions, training: bool, name: str, path: Path) -> Iterator[bytes]:
-    tokenizer_type, argument = cast(type[RecordTokenizer], tokenizer_class(options.tokens)), options.tokens.partition(":")[2]
+def _records(options: DataOptions, training: bool, name: str, counts: Counter[str], path: Path) -> Iterator[bytes]:
+    tokenizer_type, argument = _record_tokenizer(options), options.tokens.partition(":")[2]
     tokenizer_type.rule(argument)  # refuses an argument that it does not have
-    return tokenizer_type.read_records(argument, name, read_lines(path, False), training)
+    return tokenizer_type.read_file(argument, path, name, training, counts)
+
+
+def _record_tokenizer(options: DataOptions) -> type[RecordTokenizer]:
+    return cast(type[RecordTokenizer], tokenizer_class(options.tokens))
 
 
 def _replace(paths: list[Path], position: int, folder: Path, convert: Callable[[Path], Iterable[bytes]]) -> None:

@@ -120,6 +120,11 @@ def marked_encoding(data: bytes) -> str | None:
     return next((name for mark, name in marks if data.startswith(mark)), None)
 
 
+def is_text_head(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes is a text: not empty, without NUL bytes but after a mark of UTF-16."""
+    return bool(head) and (b"\0" not in head or marked_encoding(head) is not None)
+
+
 def _find_wrong_byte(path: Path, encoding: str) -> tuple[str, bytes] | None:
     """Return where the first byte is that is not of an encoding, and the bytes around it; None if there is none."""
     decoder = codecs.getincrementaldecoder(encoding)()

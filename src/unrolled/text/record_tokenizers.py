@@ -1,17 +1,24 @@
-"""Tokenizers for files of records: the symbols of sequences in FASTA, the notes and bars of tunes in ABC notation."""
+"""Tokenizers for files of records: sequences in FASTA, tunes in ABC notation, songs in MIDI files."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import UsageError
+from unrolled.text.encodings import is_text_head
+from unrolled.text.midi_files import describe_counts, is_midi_head, read_songs
+from unrolled.text.midi_text import EVENT_PATTERN, song_text
 from unrolled.text.record_files import COMPLEMENT, abc_tunes, fasta_records
 from unrolled.text.rule_tokenizer import RuleTokenizer, Split
+from unrolled.text.text_files import read_lines
+from unrolled.text.tokenizer import RECORD_SEPARATOR
 
 FOLD_CASE, BOTH_STRANDS = "fold-case", "reverse-complement"
 
@@ -28,15 +35,37 @@ _FIELD = re.compile(r"(?:[KLMPQVmr]:.*)|[A-Za-z+]:")
 _WHOLE_FIELD_CHARS = 40
 
 
+DEFAULT_GRID, MAX_GRID = 12, 96
+"""Steps of a beat: 12 have sixteenths and triplets."""
+
+
 class RecordTokenizer(RuleTokenizer):
     """Tokens of a file of records; without `--documents`, each record is a document."""
 
     noun: ClassVar[str] = "record"
 
     @classmethod
+    def accepts_head(cls, head: bytes) -> bool:
+        """Return whether a file of a folder or archive that begins with these bytes is read."""
+        return is_text_head(head)
+
+    @classmethod
+    def read_file(cls, argument: str, path: Path, name: str, training: bool, counts: Counter[str]) -> Iterator[bytes]:
+        """Yield the documents of the file at `path`, which is called `name`; `argument` is that of `--tokens`.
+
+        What is said once about all files is counted in `counts`, and described by `describe`.
+        """
+        return cls.read_records(argument, name, read_lines(path, False), training)
+
+    @classmethod
     def read_records(cls, argument: str, name: str, lines: Iterable[bytes], training: bool) -> Iterator[bytes]:
-        """Yield the documents of a file that is called `name`; `argument` is that of `--tokens`."""
+        """Yield the documents of a file of text."""
         raise NotImplementedError
+
+    @classmethod
+    def describe(cls, counts: Counter[str]) -> list[str]:
+        """Return sentences about what was counted."""
+        return []
 
 
 class FastaTokenizer(RecordTokenizer):
@@ -70,6 +99,39 @@ class FastaTokenizer(RecordTokenizer):
         ids = [self._token_to_id.get(pair, index) for index, pair in enumerate(pairs)]
         return np.array([*ids, *([self.eos_id] if self.eos_id is not None else [])])
 
+    def other_strand(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None:
+        """Return the code points `(N,)` of the other strand of each document, and the place of each in `code_points`, `(N,)`.
+
+        None, if the model reads one strand. Documents stand between record separators, which stay where they are.
+        """
+        if BOTH_STRANDS not in self.argument.split(","):
+            return None
+        places = np.arange(len(code_points))
+        ends = np.append(np.flatnonzero(code_points == RECORD_SEPARATOR), len(code_points))
+        for start, stop in zip([0, *(ends[:-1] + 1)], ends, strict=True):
+            places[start:stop] = places[start:stop][::-1]
+        table = np.arange(256, dtype=np.uint32)
+        table[: len(COMPLEMENT)] = np.frombuffer(COMPLEMENT, dtype=np.uint8)
+        strand = code_points[places].astype(np.uint32)
+        is_letter = strand < len(table)
+        strand[is_letter] = table[strand[is_letter]]
+        return strand, places
+
+    def first_strands(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return ids of documents without those that are the other strand of the document before them."""
+        complement = self.complement_ids()
+        if complement is None or self.eos_id is None:
+            return ids
+        starts = np.flatnonzero(ids == self.eos_id)
+        documents = [ids[start:stop] for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True)]
+        kept: list[npt.NDArray[Any]] = []
+        is_other = False
+        for index, document in enumerate(documents):
+            before = documents[index - 1][1:] if index and not is_other else document[:0]
+            is_other = len(before) == len(document) - 1 > 0 and np.array_equal(complement[before[::-1]], document[1:])
+            kept += [] if is_other else [document]
+        return np.concatenate([ids[: starts[0]], *kept]) if kept else ids
+
 
 class AbcTokenizer(RecordTokenizer):
     """Notes, rests, bars and marks of tunes in ABC notation, and their fields: key, meter and others with their values."""
@@ -94,6 +156,48 @@ class AbcTokenizer(RecordTokenizer):
     @classmethod
     def read_records(cls, argument: str, name: str, lines: Iterable[bytes], training: bool) -> Iterator[bytes]:
         return abc_tunes(name, lines)
+
+
+class MidiTokenizer(RecordTokenizer):
+    """Events of songs in MIDI files, on a grid of `STEPS` steps a beat: `midi:24`; see `midi_text.py`."""
+
+    kind, argument_name, noun, pattern = "midi", "STEPS", "song", f" ?(?:{EVENT_PATTERN})"
+
+    @classmethod
+    def rule(cls, argument: str) -> tuple[Split, Callable[[str], bool]]:
+        steps_of_beat(argument)
+        return super().rule("")
+
+    @property
+    def grid(self) -> int:
+        """Steps a beat."""
+        return steps_of_beat(self.argument)
+
+    @classmethod
+    def accepts_head(cls, head: bytes) -> bool:
+        return is_midi_head(head)
+
+    @classmethod
+    def read_file(cls, argument: str, path: Path, name: str, training: bool, counts: Counter[str]) -> Iterator[bytes]:
+        grid = steps_of_beat(argument)
+        for song in read_songs(path, name, grid, counts):
+            yield song_text(song, grid).encode()
+
+    @classmethod
+    def describe(cls, counts: Counter[str]) -> list[str]:
+        return describe_counts(counts)
+
+    def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
+        return super().encode_prompt(re.sub(r"\n(?=\S)", "\n ", text))  # a bar begins with a space
+
+
+def steps_of_beat(argument: str) -> int:
+    """Return the grid that follows `midi:`. Raises `UsageError` for none."""
+    if not argument:
+        return DEFAULT_GRID
+    if not re.fullmatch("[0-9]{1,3}", argument) or not 1 <= int(argument) <= MAX_GRID:
+        raise UsageError(f"--tokens midi:{argument:.99}: expected the steps of a beat, from 1 to {MAX_GRID}, as in midi:24.")
+    return int(argument)
 
 
 _CAPITALS = {ord(letter): ord(letter) - 32 for letter in "abcdefghijklmnopqrstuvwxyz"}

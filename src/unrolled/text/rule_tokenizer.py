@@ -131,6 +131,9 @@ class RuleTokenizer(CharTokenizer):
         """Return the tokens of a text, known or not; together they are the text."""
         return list(itertools.chain.from_iterable(map(self.split_line, _SEGMENTS.findall(text))))
 
+    def unknown_tokens(self, text: str) -> list[str]:
+        return [piece for piece in self.pieces(text) if piece not in self._token_to_id]
+
     def code_points(self, text: str) -> npt.NDArray[Any]:
         return self._translate(text, Counter())
 

@@ -15,7 +15,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from unrolled.text.encodings import (
     conversion_hint,
     display_name,
     encoding_error,
+    is_text_head,
     marked_encoding,
 )
 
@@ -42,22 +43,28 @@ MAX_SHOWN_NAME = 300
 LINE_ENDS_NOTE = "files whose line ends became \\n"
 
 
-def resolve_inputs(inputs: Sequence[str], pattern: str = "*", stdin_folder: Path | None = None) -> list[Path]:
+def resolve_inputs(
+    inputs: Sequence[str],
+    pattern: str = "*",
+    stdin_folder: Path | None = None,
+    accepts: Callable[[bytes], bool] = is_text_head,
+) -> list[Path]:
     """Return the files that `inputs` name, in order: files, folders (recursively, sorted), `-`, `builtin:NAME`.
 
-    `pattern` selects files of folders. Standard input is copied to a file in `stdin_folder`, since a text is read twice, and
-    only when all other inputs exist. The caller removes that file (see `is_temporary_copy`).
+    `pattern` selects files of folders, and `accepts` says of their first bytes whether they are read. Standard input is
+    copied to a file in `stdin_folder`, since a text is read twice, and only when all other inputs exist. The caller removes
+    that file (see `is_temporary_copy`).
     """
-    resolved = [[] if name == "-" else _resolve_input(name, pattern) for name in inputs]
+    resolved = [[] if name == "-" else _resolve_input(name, pattern, accepts) for name in inputs]
     stdin_folder = stdin_folder or Path(tempfile.gettempdir())
     return [path for paths in resolved for path in paths or [buffer_stdin(stdin_folder)]]
 
 
-def _resolve_input(name: str, pattern: str) -> list[Path]:
+def _resolve_input(name: str, pattern: str, accepts: Callable[[bytes], bool]) -> list[Path]:
     if name.startswith(PREFIX):
         return builtin_corpus(name.removeprefix(PREFIX))
     if os.path.isdir(name):
-        return _text_files_in(Path(name), pattern)
+        return _text_files_in(Path(name), pattern, accepts)
     if glob.has_magic(name) and not os.path.exists(name):
         matches = [Path(path) for path in sorted(glob.glob(name, recursive=True)) if os.path.isfile(path)]
         if not matches:
@@ -86,7 +93,7 @@ def existing_file(name: str) -> Path:
     return path
 
 
-def _text_files_in(folder: Path, pattern: str) -> list[Path]:
+def _text_files_in(folder: Path, pattern: str, accepts: Callable[[bytes], bool]) -> list[Path]:
     # Run folders of this program are skipped: what it wrote itself is not input.
     run_folders = {path.parent for path in folder.rglob("config.json") if (path.parent / "checkpoints").is_dir()}
     files = sorted(
@@ -97,9 +104,10 @@ def _text_files_in(folder: Path, pattern: str) -> list[Path]:
         and not run_folders.intersection(path.parents)
         and fnmatch.fnmatch(path.name, pattern)
     )
-    texts = [path for path in files if looks_like_text(path)]
+    texts = [path for path in files if accepts(_head(path))]
     if not texts:
-        raise DataError(f"The folder {folder} has no text file that matches '{pattern}' ({len(files)} files were examined).")
+        kind = "text file" if accepts is is_text_head else "file of the kind that --tokens reads"
+        raise DataError(f"The folder {folder} has no {kind} that matches '{pattern}' ({len(files)} files were examined).")
     return texts
 
 
@@ -108,13 +116,17 @@ def _is_hidden(path: Path) -> bool:
 
 
 def looks_like_text(path: Path) -> bool:
-    """Return whether a file, decompressed, begins as a text: not empty, and without NUL bytes but after a mark of UTF-16."""
+    """Return whether a file, decompressed, begins as a text."""
+    return is_text_head(_head(path))
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file, decompressed; none of one that cannot be read."""
     try:
         with open_bytes(path) as file:
-            first_bytes = file.read(8192)
+            return file.read(8192)
     except (OSError, DataError, *DECOMPRESSION_ERRORS):
-        return False
-    return bool(first_bytes) and (b"\0" not in first_bytes or marked_encoding(first_bytes) is not None)
+        return b""
 
 
 def buffer_stdin(folder: Path) -> Path:

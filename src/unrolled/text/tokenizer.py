@@ -137,6 +137,10 @@ class Tokenizer:
         """
         raise NotImplementedError
 
+    def unknown_tokens(self, text: str) -> list[str]:
+        """Return the tokens of a line of text, in normal form, that are not in the vocabulary."""
+        return []
+
     def code_points(self, text: str) -> npt.NDArray[Any]:
         """Return the code points (uint32) or bytes (uint8) of a text, `(N,)`, one for each token."""
         raise NotImplementedError
@@ -248,6 +252,10 @@ class CharTokenizer(Tokenizer):
                 replaced[character] = nearest
             ids.extend(self._token_to_id[char] for char in nearest)
         return ids, replaced
+
+    def unknown_tokens(self, text: str) -> list[str]:
+        unknown = set(text) - self._token_to_id.keys()
+        return [character for character in text if character in unknown] if unknown else []
 
     def nearest_known(self, character: str) -> str:
         """Return the known text nearest to an unknown character: other case, no accent, a compatible form, a space."""

@@ -8,7 +8,7 @@ from unrolled.errors import ModelError
 from unrolled.options import REGISTRIES
 from unrolled.text.bpe_tokenizer import BPETextTokenizer
 from unrolled.text.normalization import require_form
-from unrolled.text.record_tokenizers import AbcTokenizer, FastaTokenizer
+from unrolled.text.record_tokenizers import AbcTokenizer, FastaTokenizer, MidiTokenizer
 from unrolled.text.rule_tokenizer import RegexTokenizer, SmilesTokenizer, WordRuleTokenizer
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
@@ -23,6 +23,7 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
         SmilesTokenizer,
         FastaTokenizer,
         AbcTokenizer,
+        MidiTokenizer,
     )  # fmt: skip
 }
 """The tokenizers by their kind, which is a choice of `--tokens`; of `kind:argument`, it is what is before the colon."""

@@ -11,13 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unrolled.checkpoints.model_file import TextModelFile, load_model
 from unrolled.checkpoints.run_dir import find_model
 from unrolled.errors import DataError, UsageError
 from unrolled.network_shapes import embedding_dim
 from unrolled.options import TrainRequest, flag_name
+from unrolled.text.corpus import Corpus
 from unrolled.text.line_format import LineFormat
 from unrolled.text.tokenizer import CharTokenizer, Tokenizer
+from unrolled.text.unknown_tokens import UnknownTokens
 from unrolled.training.recipe import SMALL_TEXT_TOKENS, TextStats, describe_epochs, fill_defaults
 from unrolled.training.schedule import make_budget
 
@@ -153,6 +157,26 @@ def require_common_tokens(name: str | None, base: Tokenizer, text: Tokenizer) ->
         known = set(base.tokens)
         if not any(token in known for token in text.tokens if not token.isspace()):
             raise DataError(f"{name} knows no character of this text: start from random weights with --from none.")
+
+
+def refuse_new_tokens(corpus: Corpus, base: Tokenizer) -> None:
+    """Raise `DataError` for a text with tokens that are not in the vocabulary of a base model."""
+    tokenizer = corpus.tokenizer
+    if not isinstance(base, CharTokenizer) or not isinstance(tokenizer, CharTokenizer):
+        return
+    ids, known = np.asarray(corpus.ids), set(base.tokens)
+    is_new = np.array([token not in known for token in tokenizer.tokens] + [False])
+    end_ids = [tokenizer.eos_id] if tokenizer.eos_id is not None else list(tokenizer.encode("\n")[0])
+    is_line = corpus.documents in ("none", "line")
+    unknown = UnknownTokens(base, "line" if is_line else "document")
+    positions = np.flatnonzero(is_new[ids])
+    new_ids, firsts, counts = np.unique(ids[positions], return_index=True, return_counts=True)
+    skipped = int(tokenizer.eos_id is not None)  # a text of documents begins with the end of none
+    for token_id, first, count in sorted(zip(new_ids, firsts, counts, strict=True), key=lambda found: found[1]):
+        token = tokenizer.tokens[token_id]
+        unknown.counts[token] = int(count)
+        unknown.first[token] = 1 - skipped + int(np.isin(ids[: positions[first]], end_ids).sum())
+    unknown.require_none("The text")
 
 
 def choose_fine_tuning_options(

@@ -28,6 +28,7 @@ from unrolled.options import MachineOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
+from unrolled.text.midi_files import is_midi_input
 from unrolled.training.automatic_base import open_with_base
 from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
@@ -178,7 +179,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
-    request = request if is_table(request) else complete_text_request(request)
+    request = request if is_table(request) else complete_text_request(_with_recognized_tokens(request))
     request, task = open_with_base(request, is_table(request), machine, lambda opened: _open_task(opened, process_group))
     request, machine = _apply_recipe_on_all_ranks(request, task, machine, process_group)
     with torch.random.fork_rng(devices=[]):
@@ -194,6 +195,19 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
         )
     )
     return _build_run(request, task, machine, kernels, model, Run(Path(name)), callback, process_group)
+
+
+def _with_recognized_tokens(request: TrainRequest) -> TrainRequest:
+    """Return a request with the tokens of its files, where they are of a kind that is no text, and no tokens were chosen."""
+    if (
+        "tokens" not in request.explicit
+        and request.data.tokens == "characters"
+        and request.inputs
+        and all(map(is_midi_input, request.inputs))
+    ):
+        logger.info("these are MIDI files, learned as --tokens midi")
+        request = dataclasses.replace(request, data=dataclasses.replace(request.data, tokens="midi"))
+    return request
 
 
 def _open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTask:

@@ -103,11 +103,11 @@ def _result_to_json(result: Evaluation, adapted: Evaluation | None, baselines: B
 
 
 def _evaluate_table(model: TableModel, inputs: list[str], settings: dict[str, Any], as_json: bool) -> int:
-    others = [flag_name(name) for name in settings if name not in ("split", "header", "encoding")]
+    others = [flag_name(name) for name in settings if name not in ("split", "header", "encoding", "unknown")]
     if others or len(inputs) > 1:
         problem = f"{', '.join(others)} is for texts" if others else f"{len(inputs)} are given"
         raise UsageError(f"A table model is evaluated on one table (default: its held-out rows), and {problem}: remove it.")
-    if set(settings) - {"split"} and not inputs:
+    if set(settings) - {"split", "unknown"} and not inputs:
         raise UsageError("--header and --encoding are of another table, and none is given: name it, or leave them out.")
     from unrolled.views.progress import MessageHandler
 

@@ -11,11 +11,14 @@ Examples:
   unrolled sample runs/molecules --count 10 --keep-if 'python check.py'
   unrolled sample runs/book --clamp 1.22=-1
   unrolled sample runs/book --prompt-file begin.txt
+  unrolled sample runs/songs --midi new.mid
+  unrolled sample runs/songs --midi new.mid --prompt-file begin.mid
   unrolled sample builtin:english --prompt-file mine.txt --adapt
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import re
@@ -38,34 +41,63 @@ if TYPE_CHECKING:
     from unrolled.models.text import Model
 
 _ESCAPE = re.compile(r"\\([nt\\])")
+_MIDI_MARK = "MThd"
 
 
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("sample", __doc__)
     parser.add_argument("run", metavar="RUN", help="Run folder, model file, or builtin:english.")
-    parser.add_value("--prompt-file", "FILE", "File with the text to continue, as it is; '-': standard input.")
+    parser.add_value(
+        "--prompt-file",
+        "FILE",
+        "File with the text to continue, as it is, or MIDI file for a model of such; '-': standard input.",
+    )
+    parser.add_value(
+        "--midi",
+        "FILE",
+        "Write the sample of a model of --tokens midi as a MIDI file; of several, FILE-SEED (default: print it).",
+    )
+    parser.add_switch("--force", "With --midi: replace a file that is no MIDI file.")
     parser.add_options("sampling", SampleOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
-    run_path, as_json = cli_values.pop("run"), cli_values.pop("json")
+    run_path, as_json, midi, force = (cli_values.pop(name) for name in ("run", "json", "midi", "force"))
+    if force and midi is None:
+        raise UsageError("--force is for --midi, which is not given: leave it out.")
+    prompt_path = cli_values["prompt_file"]
     is_prompt_typed = not _read_prompt(cli_values)
     options, settings, machine_settings = parser.split_options(cli_values, SampleOptions)
     check_portable_machine(options.portable, machine_settings)
     from unrolled.api import load
     from unrolled.generation.sampling import resolve_seed
-    from unrolled.text.tokenizer import to_utf8
-    from unrolled.views.progress import MessageHandler
 
     model = load(run_path, **machine_settings)
+    if prompt_path is not None and options.prompt.startswith(_MIDI_MARK):
+        options = dataclasses.replace(options, prompt=_song_prompt(model, prompt_path))
+        settings["prompt"] = options.prompt
     settings |= _unescape(model, options, is_prompt_typed)
     prompt = settings.get("prompt", "")
     _print_notes(model, prompt, settings.get("stop", ()))
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")
+    _draw(model, options, settings, as_json, None if midi is None else Path(midi), force)
+    return 0
+
+
+def _draw(
+    model: Model, options: SampleOptions, settings: dict[str, Any], as_json: bool, midi: Path | None, force: bool
+) -> None:
+    """Draw the samples, and print or write them."""
+    from unrolled.text.tokenizer import to_utf8
+    from unrolled.views.progress import MessageHandler
+
+    prompt = settings.get("prompt", "")
     with MessageHandler(print_note, "unrolled.analysis"):
-        if as_json:
+        if midi is not None:
+            _write_songs(model, midi, force, settings, as_json)
+        elif as_json:
             samples = [sample_result.to_json() for sample_result in model.samples(**settings)]
             print_json({"samples": samples, **model.sampling_backend(**settings)})
         elif options.count == 1:
@@ -77,7 +109,6 @@ def run(argv: list[str]) -> int:
                 _print_stream(to_utf8(prompt), pieces, "" if model.tokenizer.reads_bytes else "\n")
         else:
             _print_samples(model.samples(**settings), one_per_line=model.text_model.documents == "line")
-    return 0
 
 
 def _print_notes(model: Model, prompt: str, stops: Sequence[str]) -> None:
@@ -102,12 +133,40 @@ def _read_prompt(cli_values: dict[str, Any]) -> bool:
         raise UsageError("--prompt and --prompt-file are given, and one prompt is expected: choose one.")
     try:
         content = sys.stdin.buffer.read() if name == "-" else _prompt_path(name).read_bytes()
+        if content.startswith(_MIDI_MARK.encode()):
+            content = content[: len(_MIDI_MARK)]  # read again as a song, when the grid of the model is known
         cli_values["prompt"] = content.decode("utf-8").removeprefix("\ufeff")
         return True
     except UnicodeDecodeError as error:
         raise DataError(f"--prompt-file {name} is not UTF-8 at byte {error.start:,}: convert it to UTF-8.") from error
     except OSError as error:
         raise storage_error(error, Path(name), "read") from error
+
+
+def _song_prompt(model: Model, name: str) -> str:
+    """Return the MIDI file of a prompt as text."""
+    from unrolled.analysis.saved_songs import midi_prompt
+
+    if name == "-":
+        raise UsageError("--prompt-file - is a MIDI file, and one is read by its name: name the file.")
+    return midi_prompt(model.tokenizer, Path(name))
+
+
+def _write_songs(model: Model, path: Path, force: bool, settings: dict[str, Any], as_json: bool) -> None:
+    """Write samples as MIDI files, and print what each holds."""
+    from unrolled.analysis.saved_songs import require_midi, song_paths
+
+    require_midi(model.tokenizer)
+    count = int(settings.get("count", 1))
+    paths = song_paths(path, count, force, model.session.run_path)
+    results = []
+    for sample_result in model.samples(**settings):
+        song_path = paths(sample_result.seed)
+        song = model.save_midi(sample_result.text, song_path, force)
+        print_note(song.summary())
+        results.append({**sample_result.to_json(), "midi": str(song.path), "notes": song.notes, "seconds": song.seconds})
+    if as_json:
+        print_json({"samples": results, **model.sampling_backend(**settings)})
 
 
 def _prompt_path(name: str) -> Path:

@@ -36,7 +36,12 @@ from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import Ids
 from unrolled.training.diagnosis import diagnose
-from unrolled.training.fine_tuning import choose_fine_tuning_options, describe_fine_tuning, require_common_tokens
+from unrolled.training.fine_tuning import (
+    choose_fine_tuning_options,
+    describe_fine_tuning,
+    refuse_new_tokens,
+    require_common_tokens,
+)
 from unrolled.training.grown_model import grow_model, grow_tokenizer
 from unrolled.training.recipe import TextStats, choose_text_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
@@ -100,6 +105,8 @@ class TextTask:
     def start_from(self, base: TextModelFile, request: TrainRequest) -> TextTask:
         """Return the same task for a model that starts from the weights of `base` and knows its characters too."""
         require_common_tokens(request.training.init_from, base.tokenizer, self.corpus.tokenizer)
+        if request.training.unknown == "refuse":
+            refuse_new_tokens(self.corpus, base.tokenizer)
         tokenizer = grow_tokenizer(base.tokenizer, self.corpus.tokenizer, request.training.shrink_vocabulary)
         corpus = recode(self.corpus, tokenizer)
         corpus.tokenizer.line_format = tokenizer.line_format
