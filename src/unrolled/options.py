@@ -31,6 +31,7 @@ from unrolled.option_fields import from_dict as from_dict
 from unrolled.option_fields import option as option
 from unrolled.option_fields import present_names as present_names
 from unrolled.option_fields import split_by_class as split_by_class
+from unrolled.presets import PRESETS as PRESETS
 from unrolled.series_options import SeriesOptions as SeriesOptions
 
 
@@ -278,19 +279,6 @@ class RunOptions:
     sample_length: int = option(300, "Tokens of the samples drawn during training; 0: no samples.", ge=0, le=100000)
     # torchrun takes --log for one of its own flags, so that is a second name
     log_to: Literal["none", "tensorboard"] = option("none", "Also write the metrics as TensorBoard events.", old_names=("log",))
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "char-rnn": {
-        "layers": 2, "hidden": 128, "embedding": 0, "dropout": 0.0, "token_dropout": 0.0, "residual": False,
-        "two_biases": True, "initialization": "uniform", "train_fraction": 0.95, "epochs": 50.0, "batch": 50, "bptt": 50,
-        "state_reset_prob": 0.0,
-        "optimizer": "rmsprop", "lr": 2e-3, "schedule": "decay", "warmup": 0, "decay": 0.97, "decay_after": 10.0,
-        "weight_decay": 0.0, "clip": 5.0, "clip_by": "value", "calibrate": False, "seed": 123,
-    },
-}  # fmt: skip
-PRESETS["post-pg"] = PRESETS["char-rnn"] | {"hidden": 512, "batch": 100, "bptt": 100, "dropout": 0.5}
-"""Settings of earlier work: the defaults of char-rnn (2015), and the blog post's model of Paul Graham's essays."""
 
 
 @dataclass(frozen=True)

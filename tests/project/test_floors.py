@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
     {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"},
-    {"analysis_options", "series_options", "output_paths"},
+    {"analysis_options", "series_options", "output_paths", "presets"},
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"exchange"}, {"models"},
@@ -59,9 +59,9 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning", "table_base",
+        "thread_control", "trainer_state", "signals", "garbage_collection", "run_names", "grown_model", "fine_tuning", "table_base",
         "callbacks", "tasks", "resume",
-        "automatic_base", "trainer", "launch",
+        "open_data", "automatic_base", "trainer", "launch",
     ],
     "views": [
         "png", "colored_text", "progress", "svg_curves", "svg_accuracy", "notebook_progress", "series_table",

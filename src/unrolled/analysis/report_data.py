@@ -21,7 +21,7 @@ from unrolled.errors import UsageError
 from unrolled.options import GROUP_TITLES, ModelOptions, ReportOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.training.diagnosis import RunEvidence
-from unrolled.training.launch import is_table
+from unrolled.training.open_data import is_table
 from unrolled.views.report import report_page
 
 

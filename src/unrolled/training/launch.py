@@ -26,17 +26,16 @@ from unrolled.nn.sequence_model import Network
 from unrolled.option_rules import complete_text_request
 from unrolled.options import MachineOptions, TrainRequest
 from unrolled.output_paths import check_outputs
-from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.batching import BatchSource, StreamBatches
-from unrolled.text.midi_files import is_midi_input
 from unrolled.training.automatic_base import open_with_base
 from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
+from unrolled.training.open_data import is_table, open_task, with_recognized_tokens
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, run_config
 from unrolled.training.run_names import find_started_run, unused_run_dir
 from unrolled.training.tasks.base import FinalEvaluation, TrainingTask
-from unrolled.training.tasks.series import open_table_task, reopen_table_task
+from unrolled.training.tasks.series import reopen_table_task
 from unrolled.training.tasks.text import TextTask
 from unrolled.training.thread_control import ThreadControl
 from unrolled.training.trainer import Trainer
@@ -179,8 +178,8 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
-    request = request if is_table(request) else complete_text_request(_with_recognized_tokens(request))
-    request, task = open_with_base(request, is_table(request), machine, lambda opened: _open_task(opened, process_group))
+    request = request if is_table(request) else complete_text_request(with_recognized_tokens(request))
+    request, task = open_with_base(request, is_table(request), machine, lambda opened: open_task(opened, process_group))
     request, machine = _apply_recipe_on_all_ranks(request, task, machine, process_group)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)
@@ -195,31 +194,6 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
         )
     )
     return _build_run(request, task, machine, kernels, model, Run(Path(name)), callback, process_group)
-
-
-def _with_recognized_tokens(request: TrainRequest) -> TrainRequest:
-    """Return a request with the tokens of its files, where they are of a kind that is no text, and no tokens were chosen."""
-    if (
-        "tokens" not in request.explicit
-        and request.data.tokens == "characters"
-        and request.inputs
-        and all(map(is_midi_input, request.inputs))
-    ):
-        logger.info("these are MIDI files, learned as --tokens midi")
-        request = dataclasses.replace(request, data=dataclasses.replace(request.data, tokens="midi"))
-    return request
-
-
-def _open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTask:
-    """Open the data of a request: in the main process before the others, or in all at once if they share the work.
-
-    Other processes wait at most half an hour, torch's limit for a collective; encoding a large text may take longer.
-    """
-    if process_group.world_size > 1:
-        is_joint = process_group.broadcast_str(lambda: str(not is_table(request) and TextTask.is_opened_jointly(request)))
-        if is_joint == str(True):
-            return _open(request)
-    return process_group.main_process_first(lambda: _open(request))  # type: ignore[no-any-return]
 
 
 def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, allow_change: bool = False) -> TrainingRun:
@@ -278,17 +252,6 @@ def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOp
     if options.kernels != "auto" or name not in KERNELS or name not in available_kernels(model):
         return options
     return dataclasses.replace(options, kernels=name)
-
-
-def is_table(request: TrainRequest) -> bool:
-    """Return whether a request trains on two columns of a table, not on a text, which may be one column."""
-    has_target = request.table.target is not None or request.series.horizon is not None
-    has_columns = request.table.source is not None and has_target
-    return has_columns or any(is_builtin_table(name) for name in request.inputs)
-
-
-def _open(request: TrainRequest) -> TrainingTask:
-    return open_table_task(request) if is_table(request) else TextTask.open(request)
 
 
 def _build_run(

@@ -6,8 +6,6 @@ step number. So training that was stopped and resumed is equal, bit for bit, to 
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
 import math
 import time
@@ -27,6 +25,7 @@ from unrolled.options import TrainRequest
 from unrolled.text.batching import AnyBatch, BatchSource
 from unrolled.training.callbacks import Progress, ProgressCallback
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
+from unrolled.training.garbage_collection import gc_frozen
 from unrolled.training.schedule import Budget, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.tasks.base import TrainingTask
@@ -45,17 +44,6 @@ whose losses have no bound and differ from batch to batch. Both are means of `LO
 
 LOG_EVERY = 10
 """Steps between two records in metrics.jsonl."""
-
-
-@contextlib.contextmanager
-def gc_frozen() -> Iterator[None]:
-    """Exclude all objects that exist now from garbage collection: scanning the modules' objects again and again takes time."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 class Trainer:

@@ -154,14 +154,12 @@ class TableTask:
         target = self.spec.target
         if not target.labels or target.output == "generated":
             raise UsageError(f"--balance is for labels, and '{target.name}' is {target.kind}: leave it out.")
-        weights = self._balanced_weights()
-        self.dataset.label_weights = weights
+        weights = self.dataset.label_weights = self._balanced_weights()
         if self.validation is not None:
             self.validation.label_weights = weights
         known = [(float(weight), label) for weight, label in zip(weights, target.labels, strict=False) if weight]
-        most, least = max(known), min(known)
-        message = f"labels are weighted from {least[0]:.3g} ('{least[1]}') to {most[0]:.3g} ('{most[1]}')"
-        logger.log(self._log_level, message)
+        ends = (f"{weight:.3g} ('{label}')" for weight, label in (min(known), max(known)))
+        logger.log(self._log_level, f"labels are weighted from {' to '.join(ends)}")
 
     @property
     def trained_share(self) -> tuple[int, int, str]:

@@ -1,0 +1,52 @@
+"""Open the data of a training: a text, or two columns of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from unrolled.options import TrainRequest
+from unrolled.tables.table_files import is_builtin_table
+from unrolled.text.midi_files import is_midi_input
+from unrolled.training.distributed import ProcessGroup
+from unrolled.training.tasks.base import TrainingTask
+from unrolled.training.tasks.series import open_table_task
+from unrolled.training.tasks.text import TextTask
+
+logger = logging.getLogger(__name__)
+
+
+def with_recognized_tokens(request: TrainRequest) -> TrainRequest:
+    """Return a request with the tokens of its files, where they are of a kind that is no text, and no tokens were chosen."""
+    if (
+        "tokens" not in request.explicit
+        and request.data.tokens == "characters"
+        and request.inputs
+        and all(map(is_midi_input, request.inputs))
+    ):
+        logger.info("these are MIDI files, learned as --tokens midi")
+        request = dataclasses.replace(request, data=dataclasses.replace(request.data, tokens="midi"))
+    return request
+
+
+def open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTask:
+    """Open the data of a request: in the main process before the others, or in all at once if they share the work.
+
+    Other processes wait at most half an hour, torch's limit for a collective; encoding a large text may take longer.
+    """
+    if process_group.world_size > 1:
+        is_joint = process_group.broadcast_str(lambda: str(not is_table(request) and TextTask.is_opened_jointly(request)))
+        if is_joint == str(True):
+            return _open(request)
+    return process_group.main_process_first(lambda: _open(request))  # type: ignore[no-any-return]
+
+
+def is_table(request: TrainRequest) -> bool:
+    """Return whether a request trains on two columns of a table, not on a text, which may be one column."""
+    has_target = request.table.target is not None or request.series.horizon is not None
+    has_columns = request.table.source is not None and has_target
+    return has_columns or any(is_builtin_table(name) for name in request.inputs)
+
+
+def _open(request: TrainRequest) -> TrainingTask:
+    return open_table_task(request) if is_table(request) else TextTask.open(request)
