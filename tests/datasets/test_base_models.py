@@ -32,7 +32,8 @@ def test_the_file_and_its_card(name: str) -> None:
 def test_names() -> None:
     assert is_base_model("builtin:english")
     assert not is_base_model("english")
-    assert not is_base_model("builtin:python")
+    assert is_base_model("builtin:python")
+    assert not is_base_model("builtin:digits")
     assert display_path(base_model_path("builtin:english")) == "builtin:english"
     assert display_path(Path("english.safetensors")) == "english.safetensors"
     with pytest.raises(ModelError, match=r"There is no built-in model 'englsh'; did you mean 'english'\?"):

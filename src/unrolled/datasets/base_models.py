@@ -11,7 +11,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import ModelError, did_you_mean
 
 FOLDER = Path(__file__).with_name("base")
-BASE_MODELS = ("english",)
+BASE_MODELS = ("english", "python")
 """Their names, as in `builtin:english`."""
 
 

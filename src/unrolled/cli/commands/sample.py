@@ -43,7 +43,7 @@ _ESCAPE = re.compile(r"\\([nt\\])")
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("sample", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, model file, or builtin:english.")
+    parser.add_argument("run", metavar="RUN", help="Run folder, model file, builtin:english or builtin:python.")
     parser.add_value("--prompt-file", "FILE", "File with the text to continue, as it is; '-': standard input.")
     parser.add_options("sampling", SampleOptions)
     parser.add_options("machine", MachineOptions)

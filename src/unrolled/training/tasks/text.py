@@ -101,10 +101,6 @@ class TextTask:
         """Return the same task for a model that starts from the weights of `base` and knows its characters too."""
         require_common_tokens(request.training.init_from, base.tokenizer, self.corpus.tokenizer)
         tokenizer = grow_tokenizer(base.tokenizer, self.corpus.tokenizer, request.training.shrink_vocabulary)
-        if num_new := len(set(tokenizer.token_strings()) - set(base.tokenizer.token_strings())):
-            logger.info(
-                f"the vocabulary grows by {plural(num_new, 'character')} that {request.training.init_from} does not know"
-            )
         corpus = recode(self.corpus, tokenizer)
         corpus.tokenizer.line_format = tokenizer.line_format
         task = TextTask(corpus, request.data, request.training.seed, self.source, base)
