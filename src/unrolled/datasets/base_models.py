@@ -15,11 +15,6 @@ BASE_MODELS = ("english", "python")
 """Their names, as in `builtin:english`."""
 
 
-def is_base_model(name: str) -> bool:
-    """Return whether a name is that of a model of the package."""
-    return name.startswith(PREFIX) and name.removeprefix(PREFIX) in BASE_MODELS
-
-
 def display_path(path: Path) -> str:
     """Return the name of a model file as a user types it: `builtin:NAME` for one of the package.
 
