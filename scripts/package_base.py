@@ -3,15 +3,21 @@
 The weights are rounded to bfloat16, and the card has what was measured of the result.
 
     python scripts/package_base.py runs/english english --validation validation.txt --books README.md --words WORDS
+    python scripts/package_base.py runs/python python --validation FOLDER --packages "starlette 0.46 and uvicorn 0.34"
 
 `--books` is a Markdown file with a table `| title | author | ...` of the books of the corpus under a heading `## Train`, and
-one of the validation text under `## Validation`; `--words` is a list of words, one a line (Debian: wamerican).
+one of the validation text under `## Validation`; `--words` is a list of words, one a line (Debian: wamerican). `--packages`
+says whose source code the validation text of `python` is.
 """
 
 import argparse
+import ast
 import dataclasses
+import platform
 import re
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,9 +38,10 @@ def main() -> None:
     """Convert the weights, measure the packaged model, and write its card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="run folder")
-    parser.add_argument("name", help="name of the model, as in builtin:NAME")
-    for flag in ("--validation", "--books", "--words"):
-        parser.add_argument(flag, required=True)
+    parser.add_argument("name", choices=("english", "python"), help="name of the model, as in builtin:NAME")
+    parser.add_argument("--validation", required=True)
+    for flag in ("--books", "--words", "--packages"):
+        parser.add_argument(flag)
     arguments = parser.parse_args()
     path = FOLDER / f"{arguments.name}.safetensors"
     trained = unrolled.load(arguments.run, threads=1)
@@ -52,11 +59,11 @@ def main() -> None:
     lengths = matching_statistics(train_ids, packaged.tokenizer.encode(sample)[0])
     facts = {
         "bits": after.bits, "nats": after.nats, "error": after.standard_error, "longest": int(lengths.max()),
-        "memorized": share_in_passages(lengths), "known_words": share_of_known_words(sample, Path(arguments.words)),
+        "memorized": share_in_passages(lengths),
         "read": model_file.history["epochs"] * (len(train_ids) - 1), "train_chars": len(train_ids),
     }  # fmt: skip
-    titles = books(Path(arguments.books).read_text("utf-8"))
-    path.with_suffix(".md").write_text(card(arguments.name, packaged, facts, *titles), "utf-8")
+    describe = describe_english if arguments.name == "english" else describe_python
+    path.with_suffix(".md").write_text(card(arguments.name, packaged, facts, describe(arguments, sample)), "utf-8")
     print(facts)
 
 
@@ -92,22 +99,86 @@ def books(text: str) -> tuple[list[str], list[str]]:
     return rows("Train"), rows("Validation")
 
 
-def card(name: str, model: unrolled.Model, facts: dict[str, float], train: list[str], validation: list[str]) -> str:
+class Description(NamedTuple):
+    """The parts of a card that differ: what the model is of, and whole paragraphs."""
+
+    subject: str
+    validation: str
+    limits: str
+    data: str
+
+
+def describe_english(arguments: argparse.Namespace, sample: str) -> Description:
+    """Return what the card of a model of English books says."""
+    train, validation = books(Path(arguments.books).read_text("utf-8"))
+    return Description(
+        "English prose and verse",
+        f"""\
+It is five books by authors who are not in the training text, which were not used to select anything. Of the words of a
+sample of {SAMPLE_CHARS:,} characters, {share_of_known_words(sample, Path(arguments.words)):.1%} stand in Debian's list of
+words, wamerican.""",
+        """\
+It continues text in the manner of books of the 18th to the early 20th century, with their views and prejudices, some
+of them offensive. It knows nothing, and states nothing reliably: do not use it for information, advice, decisions
+about people, or to pass its text off as written by a person or by one of these authors. It has read no modern English
+and no other language.""",
+        f"""\
+Books in the public domain: all authors and named translators died before 1926.
+
+Training: {"; ".join(train)}.
+
+Validation: {"; ".join(validation)}.""",
+    )
+
+
+def describe_python(arguments: argparse.Namespace, sample: str) -> Description:
+    """Return what the card of a model of Python's standard library says."""
+    return Description(
+        "Python source code",
+        f"""\
+It is the source of {arguments.packages}, which was not used to select anything. Of the statements at the left margin in a
+sample of {SAMPLE_CHARS:,} characters, {share_that_parses(sample):.1%} are correct syntax.""",
+        """\
+It writes what looks like code and does nothing useful: never run it. Its loss on a file of Python's standard library says
+nothing, since it has read that file; neither has it read other languages, or Python that is newer.""",
+        f"""\
+Training: the standard library of Python {platform.python_version()} as `unrolled train builtin:python` reads it, under the
+license of the Python Software Foundation.
+
+Validation: {arguments.packages}.""",
+    )
+
+
+def share_that_parses(code: str) -> float:
+    """Return the share of the statements at the left margin that are correct syntax, without the first and the last one."""
+    statements = re.split(r"\n(?=[^\s#)\]}])", code)[1:-1]
+
+    def parses(statement: str) -> bool:
+        try:
+            ast.parse(statement)
+        except (SyntaxError, ValueError):
+            return False
+        return True
+
+    with warnings.catch_warnings(action="ignore"):
+        return sum(map(parses, statements)) / max(1, len(statements))
+
+
+def card(name: str, model: unrolled.Model, facts: dict[str, float], description: Description) -> str:
     """Return the card of a base model in Markdown."""
     options = model.text_model.options
     return f"""\
 # builtin:{name}
 
-A recurrent language model of English prose and verse in single characters: {options.layers} layers of
+A recurrent language model of {description.subject} in single characters: {options.layers} layers of
 {options.hidden} LSTM units, {model.parameters:,} parameters in bfloat16, {model.tokenizer.vocab_size} characters.
 `unrolled sample builtin:{name}` writes with it, `unrolled train TEXT --from builtin:{name}` goes on from it.
 
 ## Loss
 
 {facts["bits"]:.3f} bits ({facts["nats"]:.4f} nats) per character of the validation text, standard error
-{facts["error"]:.4f} nats, on {EVAL_CHARS:,} characters spread evenly over it. It is five books by authors who are not
-in the training text, which were not used to select anything. Of the words of a sample of {SAMPLE_CHARS:,} characters,
-{facts["known_words"]:.1%} stand in Debian's list of words, wamerican.
+{facts["error"]:.4f} nats, on {EVAL_CHARS:,} characters spread evenly over it.
+{description.validation}
 
 ## Memorization
 
@@ -125,18 +196,11 @@ scripts/package_base.py` puts it in the place of this one.
 
 ## What it must not be used for
 
-It continues text in the manner of books of the 18th to the early 20th century, with their views and prejudices, some
-of them offensive. It knows nothing, and states nothing reliably: do not use it for information, advice, decisions
-about people, or to pass its text off as written by a person or by one of these authors. It has read no modern English
-and no other language.
+{description.limits}
 
 ## Data
 
-Books in the public domain: all authors and named translators died before 1926.
-
-Training: {"; ".join(train)}.
-
-Validation: {"; ".join(validation)}.
+{description.data}
 """
 
 

@@ -184,8 +184,8 @@ class TrainingOptions:
 
     init_from: str | None = option(
         None,
-        "Start from the weights of a model of texts: builtin:english, a run, or a model file; none: from random weights "
-        "(default: builtin:english for a small text that it reads well; for a table, none).",
+        "Start from the weights of a model of texts: builtin:english, builtin:python, a run, or a model file; none: from "
+        "random weights (default: one of the package for a small text that it reads well; for a table, none).",
         old_names=("from",),
         reads=True,
     )

@@ -8,7 +8,7 @@ import pytest
 
 import unrolled
 from support.cli import Cli
-from unrolled.datasets.base_models import BASE_MODELS, FOLDER, base_model_path, display_path, is_base_model
+from unrolled.datasets.base_models import BASE_MODELS, FOLDER, base_model_path, display_path
 from unrolled.errors import DataError, ModelError
 
 MAX_BYTES = 6_000_000
@@ -30,9 +30,6 @@ def test_the_file_and_its_card(name: str) -> None:
 
 
 def test_names() -> None:
-    assert is_base_model("builtin:english")
-    assert not is_base_model("english")
-    assert not is_base_model("builtin:python")
     assert display_path(base_model_path("builtin:english")) == "builtin:english"
     assert display_path(Path("english.safetensors")) == "english.safetensors"
     with pytest.raises(ModelError, match=r"There is no built-in model 'englsh'; did you mean 'english'\?"):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, TrainRequest
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 from unrolled.training import automatic_base
-from unrolled.training.automatic_base import _trial, choose_base, latin_fraction
+from unrolled.training.automatic_base import _loss_after, choose_base, latin_fraction
 from unrolled.training.fine_tuning import MAX_EPOCHS, adopt_settings
 from unrolled.training.grown_model import NEW_TOKEN_BIAS, grow_model, grow_tokenizer, row_sources
 from unrolled.training.tasks.text import TextTask
@@ -203,13 +202,17 @@ def test_a_small_text_starts_from_the_builtin_base(tmp_path: Path, cli: Cli, mon
     save_base(tmp_path / "english.safetensors", hidden=6, layers=1)
     for module in ("checkpoints.run_dir", "training.automatic_base"):
         monkeypatch.setattr(f"unrolled.{module}.base_model_path", lambda name: tmp_path / "english.safetensors")
-    monkeypatch.setattr(automatic_base, "_trial", lambda request, task, machine, goal: goal - 0.1)
+    losses = {"builtin:english": 0.2, "builtin:python": 0.3}
+    monkeypatch.setattr(automatic_base, "_loss_after", lambda steps, request, *others: losses[request.training.init_from])
     Path("text.txt").write_text(sentences(100))
     flags = "--minutes 0.001 --sample-length 0 --threads 1"
     chosen = cli("train", "text.txt", *flags.split())
     assert "builtin:english reads the validation part at" in chosen.err
     assert "starts from builtin:english" in chosen.err
-    monkeypatch.setattr(automatic_base, "_trial", lambda request, task, machine, goal: goal)
+    losses["builtin:python"] = 0.1
+    chosen = cli("train", "text.txt", *flags.split(), "--out", "other")
+    assert "starts from builtin:python" in chosen.err
+    losses.update(dict.fromkeys(losses, 9.9))
     request = TrainRequest.build(("text.txt",), {}, "test").check()
     assert choose_base(request, TextTask.open(request), CPU) == (request, None), "no better than the n-grams"
 
@@ -220,7 +223,7 @@ def test_a_small_text_starts_from_the_builtin_base(tmp_path: Path, cli: Cli, mon
 def test_settings_of_ones_own_have_no_builtin_base(
     book: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(automatic_base, "_trial", lambda request, task, machine, goal: goal - 0.1)
+    monkeypatch.setattr(automatic_base, "_loss_after", lambda *arguments: 0.0)
     request = TrainRequest.build((str(book),), options, "test").check()
     assert choose_base(request, TextTask.open(request), CPU) == (request, None)
 
@@ -230,10 +233,11 @@ def test_a_base_is_tried_on_the_validation_part(tmp_path: Path) -> None:
     Path("text.txt").write_text(sentences(100))
     request = TrainRequest.build(("text.txt",), {"init_from": str(tmp_path / "base.safetensors")}, "test").check()
     request = adopt_settings(request, base)
-    task = TextTask.open(request).start_from(base, request)
-    as_it_is = _trial(request, task, CPU, math.inf)
+    own = TextTask.open(request)
+    task = own.start_from(base, request)
+    as_it_is = _loss_after(0, request, base, own, CPU)
     assert as_it_is == pytest.approx(task.evaluate(task.build_model(request), CPU, request, lambda: None, 1.0)[0])
-    assert _trial(request, task, CPU, 0.0) < as_it_is, "after some steps"
+    assert _loss_after(20, request, base, own, CPU) < as_it_is, "after some steps"
 
 
 def test_latin_fraction() -> None:

@@ -11,13 +11,8 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import ModelError, did_you_mean
 
 FOLDER = Path(__file__).with_name("base")
-BASE_MODELS = ("english",)
+BASE_MODELS = ("english", "python")
 """Their names, as in `builtin:english`."""
-
-
-def is_base_model(name: str) -> bool:
-    """Return whether a name is that of a model of the package."""
-    return name.startswith(PREFIX) and name.removeprefix(PREFIX) in BASE_MODELS
 
 
 def display_path(path: Path) -> str:

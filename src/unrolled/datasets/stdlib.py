@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from pathlib import Path
 
@@ -17,8 +18,11 @@ def python_sources() -> list[Path]:
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     excluded = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
-    files = [path for path in sorted(root.rglob("*.py")) if not excluded & set(path.relative_to(root).parts)]
-    files = [path for path in files if path.read_bytes().isascii()]
+    paths: list[Path] = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = set(subfolders) - excluded  # not entered: installed packages may have many thousand files
+        paths += [Path(folder, name) for name in names if name.endswith(".py")]
+    files = [path for path in sorted(paths) if path.read_bytes().isascii()]
     if not files:
         raise DataError(f"The built-in corpus needs the source files of Python's library, and {root} has none.")
     return files

@@ -1,4 +1,4 @@
-"""The base model of a training: the one that was named, or builtin:english for a small text that it reads well.
+"""The base model of a training: the one that was named, or one of the package for a small text that it reads well.
 
 A model of a small text from random weights ends near an n-gram model of it (benchmarks/LOG.md). So a base that reads the
 validation part better than such a model before any training, or after a few steps of it, is the better start.
@@ -15,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 
 from unrolled.checkpoints.model_file import TextModelFile
-from unrolled.datasets.base_models import base_model_path
+from unrolled.datasets.base_models import BASE_MODELS, base_model_path
+from unrolled.datasets.stdlib import PREFIX
 from unrolled.evaluation.ngram import loss_by_order
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
@@ -27,8 +28,6 @@ from unrolled.training.tasks.text import TextTask
 from unrolled.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
-
-AUTOMATIC_BASE = "builtin:english"
 
 MAX_TOKENS = 250_000
 """Tokens of a training split above which no base is chosen by itself: longer texts were not compared (benchmarks/LOG.md)."""
@@ -68,22 +67,21 @@ def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) ->
     """Return a request and the built-in base of its text, or the request as it is and None."""
     if task.validation is None or not _may_have_base(request, task, machine):
         return request, None
-    training = dataclasses.replace(request.training, init_from=AUTOMATIC_BASE)
-    candidate_request = dataclasses.replace(request, training=training)
-    candidate = load_base(candidate_request)
-    if candidate is None:
-        return request, None
-    candidate_request = adopt_settings(candidate_request, candidate)
+    bases = [pair for name in BASE_MODELS if (pair := _with_base(request, PREFIX + name)) is not None]
+    losses = [_loss_after(0, *base, task, machine) for base in bases]
+    best_request, base = bases[int(np.argmin(losses))]
+    base_nats = min(losses)
     vocab_size, held_out = task.corpus.tokenizer.vocab_size, np.asarray(task.validation[: request.run.eval_tokens])
     own_nats = dict(loss_by_order(np.asarray(task.train), held_out, vocab_size, (NGRAM_ORDER,)))[NGRAM_ORDER]
-    base_nats = _trial(candidate_request, task.start_from(candidate, candidate_request), machine, own_nats)
+    if base_nats >= own_nats:
+        base_nats = _loss_after(TRIAL_STEPS, best_request, base, task, machine)
     if base_nats >= own_nats:
         return request, None
     logger.info(
-        f"{AUTOMATIC_BASE} reads the validation part at {base_nats / math.log(2):.2f} bits per character, an n-gram model of "
-        f"the text at {own_nats / math.log(2):.2f}: it is the start"
+        f"{best_request.training.init_from} reads the validation part at {base_nats / math.log(2):.2f} bits per character, an "
+        f"n-gram model of the text at {own_nats / math.log(2):.2f}: it is the start"
     )
-    return candidate_request, candidate
+    return best_request, base
 
 
 def _may_have_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) -> bool:
@@ -99,7 +97,7 @@ def _may_have_base(request: TrainRequest, task: TextTask, machine: DeviceConfig)
         and request.data.normalize == "nfc"
         and machine.world_size == 1
         and len(task.train) <= MAX_TOKENS
-        and base_model_path(AUTOMATIC_BASE).is_file()
+        and all(base_model_path(PREFIX + name).is_file() for name in BASE_MODELS)
         and latin_fraction(task.train, task.corpus.tokenizer) >= MIN_LATIN_FRACTION
     )
 
@@ -114,21 +112,23 @@ def latin_fraction(ids: Ids, tokenizer: Tokenizer) -> float:
     return float(latin / max(1, sum(count for count, _ in letters)))
 
 
-def _trial(request: TrainRequest, task: TextTask, machine: DeviceConfig, goal: float) -> float:
-    """Return the validation loss of the base as it is or, if that is above `goal`, after a few steps; in nats per character."""
+def _with_base(request: TrainRequest, name: str) -> tuple[TrainRequest, TextModelFile] | None:
+    """Return a request with the settings of the base `name`, and the base; None if the name is that of no base."""
+    request = dataclasses.replace(request, training=dataclasses.replace(request.training, init_from=name))
+    base = load_base(request)
+    return None if base is None else (adopt_settings(request, base), base)
+
+
+def _loss_after(num_steps: int, request: TrainRequest, base: TextModelFile, task: TextTask, machine: DeviceConfig) -> float:
+    """Return the validation loss of a base after some steps of training on the text, in nats per character."""
+    task = task.start_from(base, request)
     model = task.build_model(request).to(machine.device)
-
-    def loss() -> float:
-        model.eval()
-        nats: float | None = task.evaluate(model, machine, request, lambda: None, 1.0)[0]
-        return math.inf if nats is None else float(nats)
-
-    nats = loss()
-    if nats < goal:
-        return nats
-    options = fill_defaults(request, **FINE_TUNING).training
-    batches = task.batches(options)
-    step = TrainStep(model.train(), machine, options, batches.batch_size)
-    for index, batch in zip(range(TRIAL_STEPS), batches, strict=False):
-        step.step(batch, options.lr, index)
-    return loss()
+    if num_steps:
+        options = fill_defaults(request, **FINE_TUNING).training
+        batches = task.batches(options)
+        step = TrainStep(model.train(), machine, options, batches.batch_size)
+        for index, batch in zip(range(num_steps), batches, strict=False):
+            step.step(batch, options.lr, index)
+    model.eval()
+    nats: float | None = task.evaluate(model, machine, request, lambda: None, 1.0)[0]
+    return math.inf if nats is None else float(nats)
