@@ -3,10 +3,10 @@
     python benchmarks/log_anomalies.py --lines 2000000 --minutes 10
     python benchmarks/log_anomalies.py --run RUN --test-lines 200000      a run that was trained by the line above
 
-A log of `--lines` lines is learned (2 x 128 units, masked, by session). Another one, in which 2% of the sessions have an
-anomaly of one of five kinds,
-is scored with a threshold that is chosen on the held-out lines. False alerts are counted in all normal lines, and apart in
-sessions without an anomaly: after an anomaly the next line of its session is surprising too. Prints a line of JSON.
+A log of `--lines` lines is learned (2 x 128 units, masked, by session, as words). Another one, in which 2% of the sessions have
+an anomaly of one of five kinds, is scored with a threshold that is chosen on the held-out lines. False alerts are counted in all
+normal lines, and apart in sessions without an anomaly: after an anomaly the next line of its session is surprising too. Prints a
+line of JSON.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=200_000)
     parser.add_argument("--test-lines", type=int, default=200_000)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--tokens", default="words")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--alert-rate", type=float, default=1e-4)
@@ -50,7 +51,7 @@ def train(folder: Path, arguments: argparse.Namespace) -> str:
         file.writelines(f"{line.text}\n" for line in service_log(arguments.lines, seed=11))
     model = unrolled.train(
         str(path), mask=MASK, group_by=KEY_PATTERN, hidden=arguments.hidden, layers=2, minutes=arguments.minutes,
-        threads=arguments.threads, sample_length=0, out=str(folder / "run"),
+        tokens=arguments.tokens, threads=arguments.threads, sample_length=0, out=str(folder / "run"),
     )  # fmt: skip
     return str(model.path.parent)
 

@@ -168,7 +168,7 @@ def _train(
     expect_table: bool,
 ) -> Model | TableModel:
     from unrolled.checkpoints.run_data import load_request
-    from unrolled.training import launch
+    from unrolled.training import launch, open_data
     from unrolled.training.callbacks import NullProgress
     from unrolled.views.notebook_progress import python_progress
 
@@ -180,7 +180,7 @@ def _train(
         request = TrainRequest.build(inputs, options, "train", preset)
     else:
         request, _ = load_request(Run.open(Path(resume)))
-    if launch.is_table(request) is not expect_table:
+    if open_data.is_table(request) is not expect_table:
         noun, function = ("a text", "unrolled.train") if expect_table else ("a table", "unrolled.train_table")
         raise UsageError(f"This is the training of {noun}: use {function}.")
     callback = python_progress() if progress else NullProgress()

@@ -59,8 +59,8 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "trainer_state", "signals", "garbage_collection", "run_names", "grown_model", "fine_tuning", "table_base",
-        "callbacks", "tasks", "resume",
+        "thread_control", "trainer_state", "signals", "garbage_collection", "run_names", "grown_model", "fine_tuning",
+        "table_base", "callbacks", "tasks", "resume",
         "open_data", "automatic_base", "trainer", "launch",
     ],
     "views": [

@@ -481,7 +481,7 @@ def test_which_texts_are_encoded_jointly(text: str) -> None:
 
 def test_ranks_open_a_large_text_at_the_same_time(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from unrolled.options import TrainRequest
-    from unrolled.training import launch
+    from unrolled.training import open_data
     from unrolled.training.distributed import ProcessGroup
 
     class Two(ProcessGroup):
@@ -500,7 +500,7 @@ def test_ranks_open_a_large_text_at_the_same_time(text: str, monkeypatch: pytest
     for size, turns in ((SHARD, 0), (None, 1)):
         process_group = Two()
         with cut_at(size):
-            launch._open_task(request, process_group)
+            open_data.open_task(request, process_group)
         assert process_group.turns == turns
 
 
