@@ -3,10 +3,10 @@
     python benchmarks/log_anomalies.py --lines 2000000 --minutes 10
     python benchmarks/log_anomalies.py --run RUN --test-lines 200000      a run that was trained by the line above
 
-A log of `--lines` lines is learned (2 x 128 units, masked, by session, as words). Another one, in which 2% of the sessions have
-an anomaly of one of five kinds, is scored with a threshold that is chosen on the held-out lines. False alerts are counted in all
-normal lines, and apart in sessions without an anomaly: after an anomaly the next line of its session is surprising too. Prints a
-line of JSON.
+A log of `--lines` lines is learned (2 x 128 units, masked, by session, as words). Another one, in which 2% of the sessions
+have an anomaly of one of five kinds, is scored with a threshold that is chosen on the held-out lines. False alerts are counted
+in all normal lines, and apart in sessions without an anomaly: after an anomaly the next line of its session is surprising too.
+Prints a line of JSON.
 """
 
 from __future__ import annotations
