@@ -37,8 +37,8 @@ MIN_LATIN_FRACTION = 0.9
 
 NGRAM_ORDER = 6
 TRIAL_STEPS, TRIAL_TOLERANCE = 20, 1.1
-"""Steps of training after which the base is compared, seconds on one core, and how much above the n-gram model's its loss may be
-then. It still falls: a script of 31 kB stood at 1.01 of that loss after 20 steps, and at 0.66 in the end."""
+"""Steps of training after which the base is compared, seconds on one core, and how many times the loss of the n-gram model its
+own may be then. It still falls: a script of 31 kB stood at 1.01 of that loss after 20 steps, and at 0.66 in the end."""
 
 
 def open_with_base(
@@ -80,8 +80,8 @@ def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) ->
     if base_nats >= own_nats * (TRIAL_TOLERANCE if after else 1):
         return request, None
     logger.info(
-        f"{best_request.training.init_from} reads the validation part at {base_nats / math.log(2):.2f} bits per character{after}, "
-        f"an n-gram model of the text at {own_nats / math.log(2):.2f}: it is the start"
+        f"{best_request.training.init_from} reads the validation part at {base_nats / math.log(2):.2f} bits per character"
+        f"{after}, an n-gram model of the text at {own_nats / math.log(2):.2f}: it is the start"
     )
     return best_request, base
 
