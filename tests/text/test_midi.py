@@ -196,9 +196,12 @@ def test_every_command_reads_and_writes_songs(cli: Cli) -> None:
     several = cli("sample", "run", *prompted, "--midi", "new.mid", "--count", 2, "--seed", 7, "--json")
     assert [sample["midi"] for sample in json.loads(several.out)["samples"]] == ["new-7.mid", "new-8.mid"]
     Path("text.txt").write_text("no song")
+    Path("begin.mid").write_bytes(Path("new.mid").read_bytes())  # is no song of the training
     for arguments, message in (
         (["--midi", "text.txt"], "text.txt exists and is not a MIDI file"),
         (["--midi", "songs/1.mid", "--prompt-file", "songs/1.mid"], "songs/1.mid would replace the input"),
+        (["--midi", "begin.mid", "--prompt-file", "begin.mid"], "begin.mid would replace the input"),
+        (["--midi", "run/model.safetensors", "--force"], "would replace what the run run needs"),
         (["--force"], "--force is for --midi"),
     ):
         refused = cli("sample", "run", *arguments)
@@ -212,7 +215,7 @@ def test_every_command_reads_and_writes_songs(cli: Cli) -> None:
 
 def test_other_models_write_no_songs() -> None:
     with pytest.raises(UsageError, match="this one reads characters: leave --midi out"):
-        save_midi(CharTokenizer(["a"]), "C4:12", Path("x.mid"))
+        save_midi(CharTokenizer(["a"]), "C4:12", Path("x.mid"), Path("model.safetensors"))
 
 
 def test_a_song_without_notes_is_one_empty_bar() -> None:

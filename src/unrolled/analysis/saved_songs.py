@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,12 @@ def require_midi(tokenizer: Tokenizer) -> MidiTokenizer:
     return tokenizer
 
 
-def save_midi(tokenizer: Tokenizer, text: str, path: Path, run: Path | None = None, force: bool = False) -> SavedSong:
+def save_midi(
+    tokenizer: Tokenizer, text: str, path: Path, model_path: Path, run: Path | None = None, force: bool = False
+) -> SavedSong:
     """Write the song that a text of events is. Raises what `Model.save_midi` raises."""
     grid, left_out = require_midi(tokenizer).grid, Counter[str]()
-    check_new_file("--midi", path, (), run, force, "midi")
+    check_new_file("--midi", path, (model_path,), run, force, "midi")
     song = parse_song(text, grid, left_out)
     if not song.notes:
         raise DataError(f"The sample has no note, so {path} is not written: try another --seed, or a greater --length.")
@@ -68,16 +70,16 @@ def save_midi(tokenizer: Tokenizer, text: str, path: Path, run: Path | None = No
     return SavedSong(path, len(song.notes), song.seconds(grid), left_out)
 
 
-def song_paths(path: Path, count: int, force: bool, run: Path | None) -> Callable[[int], Path]:
+def song_paths(path: Path, count: int, force: bool, inputs: Iterable[object], run: Path | None) -> Callable[[int], Path]:
     """Return what names the file of the sample with a seed: `path`, or of several samples, `path` with the seed.
 
-    Raises `UsageError`, before any work, if `path` is not to be written.
+    Raises `UsageError`, before any work, if `path` is not to be written; `inputs` are files that must not be replaced.
     """
 
     def path_of(seed: int) -> Path:
         return path if count == 1 else path.with_name(f"{path.stem}-{seed}{path.suffix}")
 
-    check_new_file("--midi", path_of(0), (), run, force, "midi")
+    check_new_file("--midi", path_of(0), inputs, run, force, "midi")
     return path_of
 
 

@@ -316,7 +316,7 @@ class Model(ScoringModel):
         """
         from unrolled.analysis.saved_songs import save_midi
 
-        return save_midi(self.tokenizer, require_text(text), Path(path), self.session.run_path, force)
+        return save_midi(self.tokenizer, require_text(text), Path(path), self.path, self.session.run_path, force)
 
     def trace(self, text: str, clamp: Sequence[str] = ()) -> Activations:
         """Return the activations of all hidden units while the model reads a text.

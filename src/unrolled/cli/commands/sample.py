@@ -23,7 +23,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,21 +82,27 @@ def run(argv: list[str]) -> int:
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")
-    _draw(model, options, settings, as_json, None if midi is None else Path(midi), force)
+    songs = None if midi is None else _song_paths(model, Path(midi), options.count, force, prompt_path)
+    _draw(model, options, settings, as_json, songs, force)
     return 0
 
 
 def _draw(
-    model: Model, options: SampleOptions, settings: dict[str, Any], as_json: bool, midi: Path | None, force: bool
+    model: Model,
+    options: SampleOptions,
+    settings: dict[str, Any],
+    as_json: bool,
+    songs: Callable[[int], Path] | None,
+    force: bool,
 ) -> None:
-    """Draw the samples, and print or write them."""
+    """Draw the samples, and print them or write them to the files that `songs` names by their seeds."""
     from unrolled.text.tokenizer import to_utf8
     from unrolled.views.progress import MessageHandler
 
     prompt = settings.get("prompt", "")
     with MessageHandler(print_note, "unrolled.analysis"):
-        if midi is not None:
-            _write_songs(model, midi, force, settings, as_json)
+        if songs is not None:
+            _write_songs(model, songs, force, settings, as_json)
         elif as_json:
             samples = [sample_result.to_json() for sample_result in model.samples(**settings)]
             print_json({"samples": samples, **model.sampling_backend(**settings)})
@@ -152,17 +158,18 @@ def _song_prompt(model: Model, name: str) -> str:
     return midi_prompt(model.tokenizer, Path(name))
 
 
-def _write_songs(model: Model, path: Path, force: bool, settings: dict[str, Any], as_json: bool) -> None:
-    """Write samples as MIDI files, and print what each holds."""
+def _song_paths(model: Model, path: Path, count: int, force: bool, prompt_path: str | None) -> Callable[[int], Path]:
     from unrolled.analysis.saved_songs import require_midi, song_paths
 
     require_midi(model.tokenizer)
-    count = int(settings.get("count", 1))
-    paths = song_paths(path, count, force, model.session.run_path)
+    return song_paths(path, count, force, (model.path, prompt_path), model.session.run_path)
+
+
+def _write_songs(model: Model, songs: Callable[[int], Path], force: bool, settings: dict[str, Any], as_json: bool) -> None:
+    """Write samples as MIDI files, and print what each holds."""
     results = []
     for sample_result in model.samples(**settings):
-        song_path = paths(sample_result.seed)
-        song = model.save_midi(sample_result.text, song_path, force)
+        song = model.save_midi(sample_result.text, songs(sample_result.seed), force)
         print_note(song.summary())
         results.append({**sample_result.to_json(), "midi": str(song.path), "notes": song.notes, "seconds": song.seconds})
     if as_json:
