@@ -18,6 +18,8 @@ from unrolled.datasets.formal_languages import LANGUAGES
 from unrolled.datasets.tables import TABLES, Row, token_classes
 from unrolled.errors import DataError
 
+pytestmark = pytest.mark.xdist_group("builtin-tables")  # the tests of this module share the tables
+
 SIZES = {  # least number of rows
     "digits": (1_400, 350), "glyphs": (10_000, 900), "languages": (24_000, 2_400), "dates": (60_000, 3_000),
     "python-tokens": (3_900, 490),

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 import unrolled
+from unrolled.text.midi_files import midi_bytes
+from unrolled.text.midi_text import parse_song
 
 FUNCTIONS = [unrolled.train, unrolled.train_table, unrolled.load, unrolled.load_table, unrolled.import_model]
 CLASSES: list[type] = [unrolled.Model, unrolled.TableModel, unrolled.RNN, unrolled.GRU, unrolled.LSTM]
@@ -23,7 +26,7 @@ FLAGS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a text, a table, a small model of each in runs/, and a model of PyTorch."""
+    """A folder with a text, a table and songs, a small model of each in runs/, and a model of PyTorch."""
     path = tmp_path_factory.mktemp("doctests")
     (path / "book.txt").write_text("".join(f"The cat number {number} sat on the mat.\n" for number in range(60)), "utf-8")
     words = [f"{a}{b}{a}" for a in "ab" for b in "abcdefghijklmnopqrst"]
@@ -31,11 +34,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = {"embedding": torch.nn.Embedding(9, 4), "gru": torch.nn.GRU(4, 8), "head": torch.nn.Linear(8, 9)}
     torch.save(torch.nn.ModuleDict(layers).state_dict(), path / "lm.pt")
     (path / "chars.json").write_text('["a", "b", "c", "d", "e", "f", "g", " ", "."]', "utf-8")
+    (path / "songs").mkdir()
+    for number in range(4):
+        song = parse_song(f"T120 M4/4\n C4:{number + 1} +12 E4:12", 12, Counter())
+        (path / f"songs/{number}.mid").write_bytes(midi_bytes(song, 12))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", str(path / "cache"))
         patch.chdir(path)
         unrolled.train("book.txt", steps=30, hidden=8, batch=4, bptt=8, sample_length=0, progress=False)
         unrolled.train_table("words.csv", "word:text", "label:label", steps=5, hidden=8, progress=False)
+        unrolled.train("songs", steps=2, hidden=8, batch=2, bptt=8, train_fraction=1.0, sample_length=0, progress=False)
     return path
 
 

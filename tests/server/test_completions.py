@@ -102,7 +102,14 @@ def test_nobody_waits_behind_a_long_prompt(server: RunningServer) -> None:
 
 def test_the_openai_client_reads_every_answer(server: RunningServer) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-    assert [model.id for model in client.models.list()] == ["bytes", "letters", "lines", "slow", "builtin-english"]
+    assert [model.id for model in client.models.list()] == [
+        "bytes",
+        "letters",
+        "lines",
+        "slow",
+        "builtin-english",
+        "builtin-python",
+    ]
     answer = client.completions.create(
         model="letters", prompt=["ab", "cd e"], n=2, max_tokens=12, temperature=0.8, top_p=0.9, seed=5, logprobs=2, echo=True
     )

@@ -101,7 +101,12 @@ def write_tabs(rows: Rows) -> str:
 
 
 def write_parquet(rows: Rows) -> str:
-    """Write a Parquet file; JSON lines of a column whose values have several types, which it cannot have."""
+    """Write a Parquet file; JSON lines of a column whose values have several types, which it cannot have.
+
+    Of truth values among numbers, some versions of pyarrow make numbers.
+    """
+    if any({bool} < {type(row[name]) for row in rows if row[name] is not None} for name in rows[0]):
+        return write_json_lines(rows)
     try:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), "t.parquet")
     except (pyarrow.ArrowException, OverflowError):

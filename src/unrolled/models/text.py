@@ -313,6 +313,11 @@ class Model(ScoringModel):
         Raises:
             UsageError: The model reads other tokens, or the file is not to be replaced.
             DataError: The text has no note.
+
+        Example:
+            >>> songs = unrolled.load("runs/songs")
+            >>> songs.save_midi("T120 M4/4\\n C4:12 E4:12", "song.mid").notes
+            2
         """
         from unrolled.analysis.saved_songs import save_midi
 
