@@ -58,23 +58,17 @@ UNROLLED_INLINE Vec portable_expm1(Vec x) {
   return x > set1_vec(-0.34f) ? x * polynomial(kExpm1, x) : portable_exp(x) - set1_vec(1.0f);
 }
 
-UNROLLED_INLINE Vec16 portable_tanh(const Vec16& x) {
-  Vec16 out;
-  UNROLLED_FOR_EACH_VEC out.vec[i] = portable_tanh(x.vec[i]);
-  return out;
-}
-
-UNROLLED_INLINE Vec16 portable_exp(const Vec16& x) {
-  Vec16 out;
-  UNROLLED_FOR_EACH_VEC out.vec[i] = portable_exp(x.vec[i]);
-  return out;
-}
-
-UNROLLED_INLINE Vec16 portable_log_sigmoid(const Vec16& x) {
-  Vec16 out;
-  UNROLLED_FOR_EACH_VEC out.vec[i] = portable_log_sigmoid(x.vec[i]);
-  return out;
-}
+// The same of a Vec16: vector by vector.
+#define UNROLLED_PORTABLE_OF_VEC16(name)            \
+  UNROLLED_INLINE Vec16 name(const Vec16& x) {      \
+    Vec16 out;                                      \
+    UNROLLED_FOR_EACH_VEC out.vec[i] = name(x.vec[i]); \
+    return out;                                     \
+  }
+UNROLLED_PORTABLE_OF_VEC16(portable_tanh)
+UNROLLED_PORTABLE_OF_VEC16(portable_exp)
+UNROLLED_PORTABLE_OF_VEC16(portable_log_sigmoid)
+#undef UNROLLED_PORTABLE_OF_VEC16
 
 // The root of 1 - e^y, at least of 1e-12, for y of at most 0.
 UNROLLED_INLINE Vec16 portable_root(const Vec16& y) {

@@ -20,7 +20,7 @@ from unrolled.errors import StorageError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 TMP_MARK = ".partial-"
 """Part of the name of files and folders that are not complete; a killed process can leave some behind."""

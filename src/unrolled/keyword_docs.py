@@ -66,7 +66,7 @@ def _refuse(function: Function, refused: Mapping[str, str]) -> Function:
             raise UsageError(f"{function.__name__}() has no option '{name}': {hint}.")
         return function(*arguments, **options)
 
-    call.__kwdefaults__ = function.__kwdefaults__  # type: ignore[attr-defined]
+    call.__kwdefaults__ = function.__kwdefaults__  # type: ignore[attr-defined]  # functions have it, Callable has not
     return cast(Function, call) if refused else function
 
 

@@ -64,7 +64,8 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     """
     content, metadata = read_sealed(path)
     try:
-        arrays = {name: _to_array(entry) for name, entry in safetensors.deserialize(content)}  # type: ignore[no-untyped-call]
+        entries = safetensors.deserialize(content)  # type: ignore[no-untyped-call]  # the package leaves it untyped
+        arrays = {name: _to_array(entry) for name, entry in entries}
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged: {error}.") from error
     arrays, metadata = to_present_format(path, arrays, metadata)

@@ -34,7 +34,7 @@ def require_tensorboard() -> None:
     """Raise `UsageError` if the package that knows TensorBoard's files is not installed."""
     try:
         import tensorboard.compat.proto.event_pb2
-        import tensorboard.summary.writer.record_writer  # noqa: F401
+        import tensorboard.summary.writer.record_writer  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise UsageError("--log-to tensorboard needs the package tensorboard: pip install 'unrolled[log]'") from error
 

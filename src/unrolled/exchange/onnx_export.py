@@ -73,8 +73,8 @@ def _metadata(tokenizer: Tokenizer, job: ExportJob) -> dict[str, str]:
 def require_onnx() -> None:
     """Raise `UsageError` if onnx or onnxruntime is not installed."""
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
+        import onnx  # noqa: F401  # only whether it is there
+        import onnxruntime  # noqa: F401  # the same
     except ImportError as error:
         raise UsageError(
             f"--to onnx needs onnx and onnxruntime, and {error.name} is not installed: pip install 'unrolled[export]'."

@@ -1,4 +1,4 @@
-"""The arithmetic of the portable step: float32 operations that every processor and every language does alike.
+"""The arithmetic of the portable step: float32 operations with the same result on every processor and in every language.
 
 Everything is IEEE float32 with one rounding per operation: no fused multiply-add, no wider intermediate, no exp or tanh of a
 library. Sums have a fixed order (`ordered_sum`). Products with integer weights are exact integers, so their order does not
