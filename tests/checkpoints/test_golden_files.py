@@ -12,8 +12,8 @@ import unrolled
 from unrolled.checkpoints.format_1 import upgrade
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import ModelOptions, PairOptions
+from unrolled.tables.model_dims import ModelDims
 from unrolled.tables.modes import Mode
-from unrolled.tables.spec import ModelDims
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
 from unrolled.training.launch import TrainResult

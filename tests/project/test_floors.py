@@ -20,8 +20,8 @@ ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
         "compressed_files", "file_signatures", "encodings", "archives", "subtitles", "text_files", "fingerprint",
-        "line_format", "normalization", "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "midi_text",
-        "midi_files", "record_files", "record_tokenizers", "tokenizers", "unknown_tokens", "followed_file",
+        "line_format", "normalization", "decode_stream", "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer",
+        "midi_text", "midi_files", "record_files", "record_tokenizers", "tokenizers", "unknown_tokens", "followed_file",
         "session_files", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
@@ -30,8 +30,8 @@ ORDER = {
         "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
         "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files", "delimited_files",
-        "conll_files", "arff_files", "labelled_files", "table_files", "frames", "series", "source_columns", "long_table",
-        "spec", "series_spec", "column_text",
+        "conll_files", "arff_files", "parquet_files", "labelled_files", "table_files", "frames", "series",
+        "source_columns", "long_table", "model_dims", "spec", "series_spec", "column_text",
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [

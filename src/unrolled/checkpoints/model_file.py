@@ -24,7 +24,8 @@ from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.options import ModelOptions, PairOptions, from_dict
-from unrolled.tables.spec import ModelDims, TableSpec
+from unrolled.tables.model_dims import ModelDims
+from unrolled.tables.spec import TableSpec
 from unrolled.text.line_format import LineFormat
 from unrolled.text.tokenizer import Tokenizer
 

@@ -21,7 +21,7 @@ from unrolled.nn.ngram_classifier import NgramClassifier
 from unrolled.nn.number_loss import number_losses
 from unrolled.nn.stack import LockedDropout, find_dropouts, seed_dropouts
 from unrolled.options import ModelOptions, PairOptions
-from unrolled.tables.spec import ModelDims
+from unrolled.tables.model_dims import ModelDims
 from unrolled.text.batching import IGNORE_INDEX
 
 MAX_STREAM_STEPS = 4096

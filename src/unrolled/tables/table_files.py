@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-import io
 import itertools
 import re
 import shutil
@@ -26,7 +25,7 @@ import numpy as np
 from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
-from unrolled.errors import DataError, UnrolledError, UsageError, did_you_mean, first_line
+from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.arff_files import arff_rows, looks_like_arff
 from unrolled.tables.cell_values import BLANKS, Cell
 from unrolled.tables.conll_files import conll_rows, looks_like_conll
@@ -40,9 +39,10 @@ from unrolled.tables.delimited_files import (
 )
 from unrolled.tables.json_files import has_json_columns, json_array, json_columns, json_lines, nested_keys, nested_value
 from unrolled.tables.labelled_files import open_archive, open_folder
+from unrolled.tables.parquet_files import is_parquet, parquet_rows
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
 from unrolled.text.archives import archive_names, is_archive_of_several
-from unrolled.text.compressed_files import is_compressed, open_bytes
+from unrolled.text.compressed_files import is_compressed
 from unrolled.text.encodings import SIGNATURE_BYTES, check_encoding, display_name
 from unrolled.text.file_signatures import describe_binary
 from unrolled.text.fingerprint import digest as text_digest
@@ -55,8 +55,6 @@ REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
 
 COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
 
-PARQUET_MAGIC = b"PAR1"
-MAX_UNZIPPED = 1 << 30
 """Bytes of a compressed Parquet file, which is decompressed in memory."""
 
 MAX_PROBED_ROWS = 200
@@ -250,7 +248,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     header: str | None = None
     note, has_commas = "", False
     rows: Callable[[], NumberedRows]
-    kind = "parquet" if _is_parquet(path) else _KINDS.get(_suffix(path))
+    kind = "parquet" if is_parquet(path) else _KINDS.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
     kind = _guess_kind(source) if kind in (None, "jsonl") else kind
     if kind == "tsv" and looks_like_conll(source.head()):
@@ -368,38 +366,8 @@ def _reject_archives(path: Path) -> None:
         raise DataError(f"{display_name(path)} is {found}.")
 
 
-def _is_parquet(path: Path) -> bool:
-    with ReadErrors(path), open_bytes(path) as file:
-        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-
-
-def _unzipped(path: Path) -> io.BytesIO:
-    """Return the content of a compressed Parquet file, which is read from its end."""
-    with ReadErrors(path), open_bytes(path) as file:
-        content = file.read(MAX_UNZIPPED + 1)
-    if len(content) > MAX_UNZIPPED:
-        raise DataError(f"{path} holds more than {MAX_UNZIPPED >> 20:,} MB of Parquet: decompress it, and name that file.")
-    return io.BytesIO(content)
-
-
-def _parquet_rows(source: Source) -> NumberedRows:
-    path = source.path
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise DataError(f"{path} needs a package that reads Parquet: pip install 'unrolled[data]'") from error
-    try:
-        file = parquet.ParquetFile(_unzipped(path) if is_compressed(path) else path)
-        batches = file.iter_batches(batch_size=1024)
-        yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
-    except UnrolledError:
-        raise
-    except Exception as error:  # pyarrow may raise any exception for a damaged file
-        raise DataError(f"{path} is not a valid Parquet file: {first_line(error)}.") from error
-
-
 _READERS = {
-    "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": _parquet_rows, "arff": arff_rows,
+    "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": parquet_rows, "arff": arff_rows,
 }  # fmt: skip
 _KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",

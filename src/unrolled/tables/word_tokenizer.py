@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.errors import DataError, ModelError
-from unrolled.text.tokenizer import DecodeStream, Ids, Tokenizer
+from unrolled.text.decode_stream import DecodeStream
+from unrolled.text.tokenizer import Ids, Tokenizer
 
 MAX_WORDS = 30_000
 """Maximum size of a vocabulary of words: the most frequent ones."""

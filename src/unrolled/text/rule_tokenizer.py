@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError, ModelError, UsageError
+from unrolled.text.decode_stream import DecodeStream
 from unrolled.text.token_pattern import TokenPattern
-from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, CharTokenizer, DecodeStream, Ids, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, CharTokenizer, Ids, Tokenizer
 
 MAX_TOKENS = 30_000
 """Tokens of several characters in a vocabulary: the most frequent ones."""

@@ -7,7 +7,6 @@ a model begins and ends a sample by itself. Those with a rule are in `rule_token
 
 from __future__ import annotations
 
-import codecs
 import functools
 import unicodedata
 from collections import Counter
@@ -18,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import ModelError
+from unrolled.text.decode_stream import ByteDecodeStream, CharDecodeStream, DecodeStream
+from unrolled.text.decode_stream import Ids as Ids
 from unrolled.text.line_format import LineFormat
 from unrolled.text.normalization import normalize
 
-Ids = npt.NDArray[np.integer[Any]]
 NUM_CODE_POINTS = 0x110000
 LINE_FEED = 10
 RECORD_SEPARATOR = 30
@@ -34,22 +34,6 @@ DOCUMENT_ENDINGS = {
 
 DOCUMENT_SEPARATORS = {"line": LINE_FEED} | dict.fromkeys(("blank-line", "cell", "record", "session"), RECORD_SEPARATOR)
 """The code point that becomes an eos, by the option `documents`."""
-
-
-class DecodeStream:
-    """Turns token ids into text one by one; an incomplete character waits for its next bytes."""
-
-    def decode_step(self, token_id: int) -> str:
-        """Return the text that `token_id` completes, possibly empty."""
-        raise NotImplementedError
-
-    def decode_ids(self, ids: Ids) -> str:
-        """Return the text that the ids `(N,)` complete."""
-        return "".join(map(self.decode_step, ids.tolist()))
-
-    def finish(self) -> str:
-        """Return what is left: a replacement mark for an incomplete character."""
-        raise NotImplementedError
 
 
 class Tokenizer:
@@ -241,7 +225,7 @@ class CharTokenizer(Tokenizer):
         return known_ids, len(ids) - len(known_ids)
 
     def decode_stream(self) -> DecodeStream:
-        return _CharDecodeStream(self._code_points, self.eos_id is not None)
+        return CharDecodeStream(self._code_points, self.eos_id is not None)
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         ids: list[int] = []
@@ -319,10 +303,10 @@ class ByteTokenizer(Tokenizer):
         return self.code_points(self.normalize(text)).astype(np.int64), 0
 
     def decode_stream(self) -> DecodeStream:
-        return _ByteDecodeStream()
+        return ByteDecodeStream()
 
     def raw_decode_stream(self) -> DecodeStream:
-        return _ByteDecodeStream("surrogateescape")
+        return ByteDecodeStream("surrogateescape")
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         return list(to_utf8(self.normalize(text))), {}
@@ -364,35 +348,6 @@ def to_utf8(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace")
-
-
-class _CharDecodeStream(DecodeStream):
-    def __init__(self, code_points: npt.NDArray[Any], has_eos: bool) -> None:
-        self._code_points, self._has_eos = code_points, has_eos
-
-    def decode_step(self, token_id: int) -> str:
-        return chr(self._code_points[token_id]) if token_id < len(self._code_points) else ""
-
-    def decode_ids(self, ids: Ids) -> str:
-        without_eos = ids[ids < len(self._code_points)] if self._has_eos else ids
-        return self._code_points[without_eos].tobytes().decode("utf-32-le", "surrogatepass")
-
-    def finish(self) -> str:
-        return ""
-
-
-class _ByteDecodeStream(DecodeStream):
-    def __init__(self, errors: str = "replace") -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
-
-    def decode_step(self, token_id: int) -> str:
-        return self._decoder.decode(bytes([token_id])) if token_id < 256 else ""
-
-    def decode_ids(self, ids: Ids) -> str:
-        return self._decoder.decode(ids[ids < 256].astype(np.uint8).tobytes())
-
-    def finish(self) -> str:
-        return self._decoder.decode(b"", final=True)
 
 
 # Typographic forms that Unicode does not decompose, and their usual replacements.

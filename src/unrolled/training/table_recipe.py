@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from unrolled.display import plural
 from unrolled.options import BUDGET_OPTIONS, TrainRequest
-from unrolled.tables.spec import ModelDims
+from unrolled.tables.model_dims import ModelDims
 from unrolled.training.recipe import describe_epochs, fill_defaults, interpolate
 from unrolled.training.schedule import make_budget
 

@@ -1,0 +1,46 @@
+"""Reader of Parquet files, also of compressed ones."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+
+from unrolled.errors import DataError, UnrolledError, first_line
+from unrolled.tables.table_format import NumberedRows, ReadErrors, Source
+from unrolled.text.compressed_files import is_compressed, open_bytes
+
+PARQUET_MAGIC = b"PAR1"
+MAX_UNZIPPED = 1 << 30
+
+
+def is_parquet(path: Path) -> bool:
+    """Return whether a file, perhaps compressed, is a Parquet file."""
+    with ReadErrors(path), open_bytes(path) as file:
+        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+
+
+def _unzipped(path: Path) -> io.BytesIO:
+    """Return the content of a compressed Parquet file, which is read from its end."""
+    with ReadErrors(path), open_bytes(path) as file:
+        content = file.read(MAX_UNZIPPED + 1)
+    if len(content) > MAX_UNZIPPED:
+        raise DataError(f"{path} holds more than {MAX_UNZIPPED >> 20:,} MB of Parquet: decompress it, and name that file.")
+    return io.BytesIO(content)
+
+
+def parquet_rows(source: Source) -> NumberedRows:
+    """Yield the rows of a file, numbered from 1."""
+    path = source.path
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise DataError(f"{path} needs a package that reads Parquet: pip install 'unrolled[data]'") from error
+    try:
+        file = parquet.ParquetFile(_unzipped(path) if is_compressed(path) else path)
+        batches = file.iter_batches(batch_size=1024)
+        yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
+    except UnrolledError:
+        raise
+    except Exception as error:  # pyarrow may raise any exception for a damaged file
+        raise DataError(f"{path} is not a valid Parquet file: {first_line(error)}.") from error
