@@ -197,10 +197,15 @@ def test_every_command_reads_and_writes_songs(cli: Cli) -> None:
     assert [sample["midi"] for sample in json.loads(several.out)["samples"]] == ["new-7.mid", "new-8.mid"]
     Path("text.txt").write_text("no song")
     Path("begin.mid").write_bytes(Path("new.mid").read_bytes())  # is no song of the training
+    Path("begin-8.mid").write_bytes(Path("new.mid").read_bytes())
     for arguments, message in (
         (["--midi", "text.txt"], "text.txt exists and is not a MIDI file"),
         (["--midi", "songs/1.mid", "--prompt-file", "songs/1.mid"], "songs/1.mid would replace the input"),
         (["--midi", "begin.mid", "--prompt-file", "begin.mid"], "begin.mid would replace the input"),
+        (
+            ["--midi", "begin.mid", "--prompt-file", "begin-8.mid", "--count", 2, "--seed", 7],
+            "begin-8.mid would replace the input",
+        ),
         (["--midi", "run/model.safetensors", "--force"], "would replace what the run run needs"),
         (["--force"], "--force is for --midi"),
     ):

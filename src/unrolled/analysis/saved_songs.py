@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +38,8 @@ class SavedSong(Displayed):
         """Return it as one line."""
         left_out = ""
         if self.left_out:
-            num_symbols, names = (
-                sum(self.left_out.values()),
-                ", ".join(f"{name!r:.40}" for name in list(self.left_out)[:MAX_NAMED]),
-            )
+            num_symbols = sum(self.left_out.values())
+            names = ", ".join(f"{name!r:.40}" for name in list(self.left_out)[:MAX_NAMED])
             more = ", ..." if len(self.left_out) > MAX_NAMED else ""
             words = counted(num_symbols, "symbols that are no event left out")
             left_out = f"; {num_symbols:,} {words}: {names}{more}"
@@ -70,16 +68,19 @@ def save_midi(
     return SavedSong(path, len(song.notes), song.seconds(grid), left_out)
 
 
-def song_paths(path: Path, count: int, force: bool, inputs: Iterable[object], run: Path | None) -> Callable[[int], Path]:
+def song_paths(path: Path, seeds: range, force: bool, inputs: Sequence[object], run: Path | None) -> Callable[[int], Path]:
     """Return what names the file of the sample with a seed: `path`, or of several samples, `path` with the seed.
 
-    Raises `UsageError`, before any work, if `path` is not to be written; `inputs` are files that must not be replaced.
+    Raises `UsageError`, before any work, if a file is not to be written; `inputs` are files that must not be replaced.
     """
 
     def path_of(seed: int) -> Path:
-        return path if count == 1 else path.with_name(f"{path.stem}-{seed}{path.suffix}")
+        named = path if len(seeds) == 1 else path.with_name(f"{path.stem}-{seed}{path.suffix}")
+        check_new_file("--midi", named, inputs, run, force, "midi")
+        return named
 
-    check_new_file("--midi", path_of(0), inputs, run, force, "midi")
+    for seed in seeds:
+        path_of(seed)
     return path_of
 
 

@@ -25,7 +25,6 @@ from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.text_network import read_text_model
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.line_format import LineFormat, split_lines
-from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.tokenized_text import TokenizedText, require_text, tokenize
 
 if TYPE_CHECKING:
@@ -79,16 +78,17 @@ def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = (), ad
     tokenized = session.tokenize(text)
     model = session.adaptive_model() if adapt else session.scoring_model(clamps)
     bits = token_bits(model, tokenized)
-    if isinstance(session.tokenizer, FastaTokenizer) and not adapt:
-        bits = _mean_of_strands(session, session.tokenizer, model, text, bits)
+    if not adapt:
+        bits = _mean_of_strands(session, model, text, bits)
     bits[~tokenized.known_mask] = UNKNOWN_BITS
     return ScoredText(tokenized, bits)
 
 
 def _mean_of_strands(
-    session: TextSession, tokenizer: FastaTokenizer, model: LanguageModel, text: str, bits: npt.NDArray[np.float64]
+    session: TextSession, model: LanguageModel, text: str, bits: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Return the mean of the bits of a text and of its other strand, if the model reads both."""
+    tokenizer = session.tokenizer
     found = tokenizer.other_strand(tokenizer.code_points(tokenizer.normalize(text)))
     if found is None:
         return bits

@@ -29,7 +29,6 @@ from unrolled.runtime.text_network import TextModel
 from unrolled.runtime.window_model import has_numpy_model, numpy_model, numpy_reader
 from unrolled.text.encodings import display_name
 from unrolled.text.normalization import change_note, normalize_chunks
-from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize
 from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, RECORD_SEPARATOR, Ids, Tokenizer
 from unrolled.text.unknown_tokens import refuse_unknown
@@ -269,9 +268,7 @@ class TextSession(Displayed):
         from unrolled.evaluation.log_blocks import held_out_sessions
         from unrolled.evaluation.surprisal import text_blocks
 
-        if isinstance(self.tokenizer, FastaTokenizer):
-            ids = self.tokenizer.first_strands(np.asarray(ids))  # the scorer reads the other one too
-        chunks = self._code_points_of(ids)
+        chunks = self._code_points_of(self.tokenizer.first_strands(np.asarray(ids)))  # the scorer reads the other ones too
         return held_out_sessions(chunks) if self.saved.documents == "session" else text_blocks(chunks)
 
     def code_point_chunks(self, name: str | None, format: TableFormat | None = None, unknown: str = "keep") -> Iterator[Any]:

@@ -21,7 +21,6 @@ from unrolled.generation.sampling import Network
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.text.batching import MAX_ROW_LENGTH
-from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.tokenized_text import TokenizedText
 from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, LINE_FEED, NUM_CODE_POINTS, RECORD_SEPARATOR, Tokenizer
 
@@ -82,8 +81,8 @@ class SurprisalScorer:
         An unknown character has `UNKNOWN_BITS`; the model reads the most similar known one instead.
         """
         bits, is_known = self._score_strand(code_points, keys)
-        found = self.tokenizer.other_strand(code_points) if isinstance(self.tokenizer, FastaTokenizer) else None
-        if found is not None and not self.in_order:
+        found = None if self.in_order else self.tokenizer.other_strand(code_points)
+        if found is not None:
             strand, places = found
             bits[places] = (bits[places] + self._other_strand._score_strand(strand, None)[0]) / 2
         return bits, is_known

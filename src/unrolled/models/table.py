@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from unrolled.tables.table_files import Table
 
 
-logger = logging.getLogger(__name__)
 MAX_PATH_CHARS = 1024
 NOT_IN_PYTHON = {
     "probabilities": "predictions() returns them",

@@ -42,7 +42,6 @@ from unrolled.text.fingerprint import (
 )
 from unrolled.text.line_format import PLAIN_LINES, LineFormat
 from unrolled.text.normalization import normalize_chunks
-from unrolled.text.record_tokenizers import FastaTokenizer
 from unrolled.text.rule_tokenizer import RuleTokenizer, whole_lines
 from unrolled.text.splitting import MIN_TEXT_TOKENS, HeldOutFractions, Splits, split_documents, split_stream
 from unrolled.text.text_encoder import (
@@ -93,7 +92,7 @@ class Corpus:
         if eos_id is None or options.split_by == "order":
             return split_stream(self.ids, options.train_fraction, fractions.test, eos_id)
         by_content = options.split_by == "source"
-        complement = self.tokenizer.complement_ids() if isinstance(self.tokenizer, FastaTokenizer) else None
+        complement = self.tokenizer.complement_ids()
         folder = cache_folder() / self.cache_key
         return split_documents(self.ids, eos_id, fractions, seed, by_content, folder, complement)
 

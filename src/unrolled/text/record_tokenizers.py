@@ -92,7 +92,6 @@ class FastaTokenizer(RecordTokenizer):
         return fasta_records(name, lines, training and BOTH_STRANDS in settings, FOLD_CASE in settings)
 
     def complement_ids(self) -> npt.NDArray[Any] | None:
-        """Return the id of the base that pairs with each, `(V,)`, if both strands are read."""
         if BOTH_STRANDS not in self.argument.split(","):
             return None
         pairs = [token.encode().translate(COMPLEMENT).decode() for token in self.tokens]
@@ -100,10 +99,6 @@ class FastaTokenizer(RecordTokenizer):
         return np.array([*ids, *([self.eos_id] if self.eos_id is not None else [])])
 
     def other_strand(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None:
-        """Return the code points `(N,)` of the other strand of each document, and the place of each in `code_points`, `(N,)`.
-
-        None, if the model reads one strand. Documents stand between record separators, which stay where they are.
-        """
         if BOTH_STRANDS not in self.argument.split(","):
             return None
         places = np.arange(len(code_points))
@@ -118,7 +113,6 @@ class FastaTokenizer(RecordTokenizer):
         return strand, places
 
     def first_strands(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return ids of documents without those that are the other strand of the document before them."""
         complement = self.complement_ids()
         if complement is None or self.eos_id is None:
             return ids

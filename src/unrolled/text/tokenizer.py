@@ -144,6 +144,21 @@ class Tokenizer:
         """Return how many characters each of the code points `(N,)` stands for; a byte that begins a character is one."""
         return np.ones(len(code_points), dtype=np.int64)
 
+    def complement_ids(self) -> npt.NDArray[Any] | None:
+        """Return the id of the base that pairs with each, `(vocab_size,)`, if both strands of sequences are read; else None."""
+        return None
+
+    def other_strand(self, code_points: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None:
+        """Return the code points `(N,)` of the other strand of each document, and the place of each in `code_points`, `(N,)`.
+
+        None, if the model reads one strand. Documents stand between record separators, which stay where they are.
+        """
+        return None
+
+    def first_strands(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return ids of documents without those that are the other strand of the document before them."""
+        return ids
+
     def token_strings(self) -> list[str]:
         """Return the text of every token, `(vocab_size,)`: an eos is empty, and a byte of a longer character is `\\xNN`."""
         raise NotImplementedError

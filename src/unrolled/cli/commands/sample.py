@@ -82,7 +82,7 @@ def run(argv: list[str]) -> int:
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")
-    songs = None if midi is None else _song_paths(model, Path(midi), options.count, force, prompt_path)
+    songs = None if midi is None else _song_paths(model, Path(midi), options, settings, force, prompt_path)
     _draw(model, options, settings, as_json, songs, force)
     return 0
 
@@ -158,11 +158,15 @@ def _song_prompt(model: Model, name: str) -> str:
     return midi_prompt(model.tokenizer, Path(name))
 
 
-def _song_paths(model: Model, path: Path, count: int, force: bool, prompt_path: str | None) -> Callable[[int], Path]:
+def _song_paths(
+    model: Model, path: Path, options: SampleOptions, settings: dict[str, Any], force: bool, prompt_path: str | None
+) -> Callable[[int], Path]:
     from unrolled.analysis.saved_songs import require_midi, song_paths
 
     require_midi(model.tokenizer)
-    return song_paths(path, count, force, (model.path, prompt_path), model.session.run_path)
+    first_seed = settings.get("seed", options.seed)
+    seeds = range(first_seed, first_seed + options.count)
+    return song_paths(path, seeds, force, (model.path, prompt_path), model.session.run_path)
 
 
 def _write_songs(model: Model, songs: Callable[[int], Path], force: bool, settings: dict[str, Any], as_json: bool) -> None:
