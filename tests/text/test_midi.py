@@ -202,10 +202,7 @@ def test_every_command_reads_and_writes_songs(cli: Cli) -> None:
         (["--midi", "text.txt"], "text.txt exists and is not a MIDI file"),
         (["--midi", "songs/1.mid", "--prompt-file", "songs/1.mid"], "songs/1.mid would replace the input"),
         (["--midi", "begin.mid", "--prompt-file", "begin.mid"], "begin.mid would replace the input"),
-        (
-            ["--midi", "begin.mid", "--prompt-file", "begin-8.mid", "--count", 2, "--seed", 7],
-            "begin-8.mid would replace the input",
-        ),
+        (["--midi", "begin.mid", "--prompt-file", "begin-8.mid", "--count=2", "--seed=7"], "begin-8.mid would replace the"),
         (["--midi", "run/model.safetensors", "--force"], "would replace what the run run needs"),
         (["--force"], "--force is for --midi"),
     ):

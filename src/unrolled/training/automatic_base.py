@@ -58,7 +58,6 @@ def open_with_base(
         request, base = choose_base(request, task, machine)
         if base is None:
             return request, task
-        request = adopt_settings(request, base)
     task = task.start_from(base, request)
     task.log_growth()
     return request, task
