@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.analysis.text_session import TextSession
-from unrolled.checkpoints.run_dir import Run, find_model
+from unrolled.checkpoints.run_dir import find_model, run_of_model
 from unrolled.datasets.base_models import display_path
 from unrolled.errors import UsageError
 from unrolled.evaluation.line_surprisal import ScoringStream
@@ -144,5 +144,4 @@ def _open_other(session: TextSession, name: str) -> TextSession:
         )
     if saved.tokenizer.line_format != session.tokenizer.line_format:
         raise UsageError(f"{name} masks or groups lines differently from {session.path}: not comparable.")
-    run = Run(path.parent) if (path.parent / "config.json").is_file() else None
-    return TextSession(path, saved, session.options, run)
+    return TextSession(path, saved, session.options, run_of_model(path))

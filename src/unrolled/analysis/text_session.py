@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unrolled.checkpoints.run_dir import Run
+from unrolled.checkpoints.run_dir import Run, model_name
 from unrolled.datasets.base_models import display_path
 from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
@@ -153,7 +153,7 @@ class TextSession(Displayed):
     @property
     def name(self) -> str:
         """The name of the run, or of the model file."""
-        return self.path.stem if self.run is None else self.run.path.resolve().name
+        return model_name(self.path, self.run)
 
     @property
     def run_path(self) -> Path | None:

@@ -7,10 +7,10 @@ import logging
 from typing import Any
 
 from unrolled.checkpoints.run_dir import Run
+from unrolled.datasets.tables import is_builtin_table
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.tables.column_text import open_column
-from unrolled.tables.table_files import is_builtin_table
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
 from unrolled.text.line_format import LineFormat

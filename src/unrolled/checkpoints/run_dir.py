@@ -100,7 +100,7 @@ class Run:
     @staticmethod
     def open(path: Path) -> Run:
         """Open a run folder. Raises `ModelError` if there is none at `path`."""
-        if not os.path.isfile(path / "config.json"):
+        if not is_run_dir(path):
             raise ModelError(f"{path} is no run folder: it has no config.json{_suggest_runs(path)}")
         return Run(path)
 
@@ -164,6 +164,21 @@ class Run:
         raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in skipped))
 
 
+def is_run_dir(path: Path) -> bool:
+    """Return whether a folder is a run folder: it has a `config.json`."""
+    return os.path.isfile(path / "config.json")  # `Path.is_file` raises for a name that is too long
+
+
+def run_of_model(model_path: Path) -> Run | None:
+    """Return the run folder that a model file is in; None for a file elsewhere."""
+    return Run(model_path.parent) if is_run_dir(model_path.parent) else None
+
+
+def model_name(model_path: Path, run: Run | None) -> str:
+    """Return the name of the run of a model, or of its file without a run."""
+    return model_path.stem if run is None else run.path.resolve().name
+
+
 def _check_manifest(step: int, folder: Path) -> None:
     """Hold that a checkpoint is one: of this step, all its files there, and no other than were written together."""
     manifest = folder / "MANIFEST.json"
@@ -191,7 +206,7 @@ def require_free(path: Path) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     is_unfinished_run = path.is_dir() and all(part.name == "checkpoints" or TMP_MARK in part.name for part in path.iterdir())
-    if not (path / "config.json").is_file() and not is_unfinished_run:
+    if not is_run_dir(path) and not is_unfinished_run:
         raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
     if (path / MODEL_FILE_NAME).exists() or Run(path).checkpoints():
         raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {shlex.quote(str(path))}")
@@ -205,7 +220,7 @@ def find_model(path: Path) -> Path:
         return path
     if os.path.isfile(path / MODEL_FILE_NAME):
         return path / MODEL_FILE_NAME
-    if os.path.isfile(path / "config.json"):
+    if is_run_dir(path):
         raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. Train it again: --out {path}")
     raise ModelError(f"{path} is no run folder and no model file{_suggest_runs(path)}")
 
@@ -213,7 +228,7 @@ def find_model(path: Path) -> Path:
 def _suggest_runs(path: Path) -> str:
     names: list[str] = []
     with contextlib.suppress(OSError):
-        names = [folder.name for folder in path.parent.iterdir() if (folder / "config.json").is_file()]
+        names = [folder.name for folder in path.parent.iterdir() if is_run_dir(folder)]
     return did_you_mean(path.name, names) or (f". Runs there: {', '.join(sorted(names)[:5])}." if names else ".")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.checkpoints.array_file import save_arrays
 from unrolled.checkpoints.model_file import MODEL_FILE_NAME, TextModelFile, save_model
+from unrolled.checkpoints.run_dir import is_run_dir
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.char_rnn import read_char_rnn
 from unrolled.exchange.import_check import ImportCheck, run_check, token_losses
@@ -131,7 +132,7 @@ def output_path(path: Path, options: ImportOptions) -> Path:
     name = path.parent.name if path.name == "manifest.json" else path.stem
     out = Path(options.out) if options.out is not None else Path("runs") / (name or "imported")
     target = out if out.suffix == ".safetensors" else out / MODEL_FILE_NAME
-    if (target.parent / "config.json").is_file() and target.name == MODEL_FILE_NAME:
+    if is_run_dir(target.parent) and target.name == MODEL_FILE_NAME:
         raise UsageError(f"{target.parent} is the folder of a training: choose another one with --out.")
     if target.is_dir():
         raise UsageError(f"{target} is a folder, and a model file is to be written there: choose another name with --out.")

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unrolled.checkpoints.run_dir import is_run_dir
 from unrolled.display import loss_text
 from unrolled.options import ModelOptions
 
@@ -45,7 +46,7 @@ class TrainedModel(ABC):
         from unrolled.analysis.notebook import NotebookRun
 
         run_dir = self.path.parent
-        return NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None
+        return NotebookRun(run_dir) if is_run_dir(run_dir) else None
 
     def info(self) -> dict[str, Any]:
         """Return what the model is, by name: network, tokens or columns, facts of its training, and the verdict.

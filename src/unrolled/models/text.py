@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from unrolled.checkpoints.run_dir import Run
+from unrolled.checkpoints.run_dir import run_of_model
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
@@ -75,8 +75,7 @@ class Model(ScoringModel):
 
         super().__init__(path, text_model.history, text_model.network.num_parameters)
         self.text_model, self.tokenizer = text_model, text_model.tokenizer
-        run = Run(path.parent) if (path.parent / "config.json").is_file() else None
-        self.session = TextSession(path, text_model, machine or MachineOptions(), run)
+        self.session = TextSession(path, text_model, machine or MachineOptions(), run_of_model(path))
 
     @property
     def model_file(self) -> TextModelFile:

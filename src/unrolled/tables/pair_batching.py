@@ -10,7 +10,7 @@ import functools
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,14 +243,7 @@ class PairDataset:
 
     def balanced_weights(self, index: npt.NDArray[np.int64]) -> Array:
         """Return weights `(V,)` of labels that make all count the same in the rows `index`; their mean over the rows is 1."""
-        size = self.spec.dims.target_size
-        counts = np.zeros(size, dtype=np.int64)
-        for i in index.tolist():
-            counts += np.bincount(self.target[i], minlength=size)[:size]
-        counts[self.spec.target.unk_id] = 0
-        weights = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
-        balanced: Array = weights.astype(np.float32)
-        return balanced
+        return balanced_weights((self.target[i] for i in index.tolist()), self.spec)
 
     def fit_ngrams(self, rows: npt.NDArray[np.int64]) -> None:
         """Choose the size of a classifier of n-grams, if there is one, by how many different ones the rows `rows` have."""
@@ -273,6 +266,17 @@ class PairDataset:
     def eos_per_row(self) -> int:
         """1 if an end of sequence follows the targets of a row: if they are generated, and their number varies; else 0."""
         return int(self.spec.mode.output == "generated" and not self.spec.dims.target_length)
+
+
+def balanced_weights(targets: Iterable[Array], spec: TableSpec) -> Array:
+    """Return weights `(V,)` of labels that make all count the same in the rows whose target ids are given; their mean is 1."""
+    size = spec.dims.target_size
+    counts = np.zeros(size, dtype=np.int64)
+    for ids in targets:
+        counts += np.bincount(ids, minlength=size)[:size]
+    counts[spec.target.unk_id] = 0
+    weights: Array = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
+    return weights.astype(np.float32)
 
 
 def _stored_dtype(column: Column, tensor_kind: str) -> np.dtype[Any]:

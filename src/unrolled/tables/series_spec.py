@@ -96,8 +96,7 @@ def series_spec(
     config = {"normalize": normalization, "split": "words", "is_source": False, "tokens": "characters", "spaces": True}
     if long is None:
         return table, _spec_of_lists(table, (name, kind), (target_name, target_kind), options, config)
-    if name == target_name and options.horizon is None:
-        raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
+    _require_two_columns(name, target_name, options)
     grouped = group_steps(table, long, tuple(dict.fromkeys((name, target_name))))
     rows = [row for _, row in grouped.rows()]
     if options.horizon is not None and not isinstance(rows[0][name], StepArray):
@@ -107,6 +106,11 @@ def series_spec(
     kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "labels")
     spec = TableSpec(_fit(grouped, name, kind, options, config), _fit(grouped, target_name, target_kind, options, config))
     return grouped, dataclasses.replace(spec, long=long)
+
+
+def _require_two_columns(name: str, target_name: str, options: SeriesOptions) -> None:
+    if name == target_name and options.horizon is None:
+        raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
 
 
 def _spec_of_lists(
@@ -128,8 +132,7 @@ def _spec_of_lists(
     if target_kind is None:
         spec, _ = infer_spec(table, f"{name}:numbers", target_name, normalization=config["normalize"])
         return TableSpec(_fit(table, name, source[1] or "numbers", options, config), spec.target)
-    if name == target_name and options.horizon is None:
-        raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
+    _require_two_columns(name, target_name, options)
     column = _fit(table, name, source[1] or "numbers", options, config)
     return TableSpec(column, _fit(table, target_name, target_kind, options, config))
 

@@ -33,8 +33,7 @@ def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, 
         writer.writerow(step_columns(spec, PREDICTED_COLUMN))
         writer.writerows(map(csv_value, cells.values()) for cells in step_rows(spec, rows, PREDICTED_COLUMN))
         return
-    if spec.long is not None:
-        table = dataclasses.replace(table, columns=tuple(c for c in table.columns if c != spec.source.name))
+    table = _without_series(table, spec)
     writer.writerow([*table.columns, *(unused_name(name, table.columns) for name in new_columns(spec, options))])
     for number, (row, prediction) in enumerate(rows, 1):
         new_cells = prediction_cells(spec, prediction, options, number)
@@ -49,8 +48,7 @@ def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows,
             out.write(("\n" if number == 1 else ",\n") + json.dumps(step_cells, ensure_ascii=False))
         out.write("\n]}\n")
         return
-    if spec.long is not None:
-        table = dataclasses.replace(table, columns=tuple(c for c in table.columns if c != spec.source.name))
+    table = _without_series(table, spec)
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {
@@ -59,6 +57,13 @@ def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows,
         }
         out.write(("\n" if number == 1 else ",\n") + json.dumps(cells | new_cells, ensure_ascii=False))
     out.write("\n]}\n")
+
+
+def _without_series(table: Table, spec: TableSpec) -> Table:
+    """Return a table without the source column if its cells are series that were put together from rows."""
+    if spec.long is None:
+        return table
+    return dataclasses.replace(table, columns=tuple(column for column in table.columns if column != spec.source.name))
 
 
 def new_columns(spec: TableSpec, options: PredictOptions) -> list[str]:
