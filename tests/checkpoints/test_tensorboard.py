@@ -1,6 +1,5 @@
 """TensorBoard's files say what the run's own logs say, once a step, and only where that was asked for."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,14 +72,6 @@ def test_the_board_says_what_the_logs_say(words: Path) -> None:
     times = [event.wall_time for event in events()]
     assert times == sorted(times)
     assert events()[0].file_version == "brain.Event:2"
-
-
-def test_nothing_is_written_unasked(words: Path) -> None:
-    code = "import sys; from unrolled.cli.main import main; main(sys.argv[1:]); print('tensorboard' in sys.modules)"
-    arguments = ("train", str(words), *SMALL, "--steps", "15")
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-    assert not Path("run", "tensorboard").exists()
 
 
 def test_a_resumed_run_has_every_step_once(words: Path) -> None:

@@ -380,15 +380,16 @@ def test_nothing_heavy_is_imported_before_arguments_are_parsed() -> None:
     assert done.stdout == "False False\n"
 
 
-def test_torchs_compiler_is_never_imported(book: Path) -> None:
-    """It costs a second and 70 MB, and several of torch's conveniences import it unasked."""
+def test_torchs_compiler_and_tensorboard_are_not_imported(book: Path) -> None:
+    """The compiler costs a second and 70 MB, and several of torch's conveniences import it unasked."""
     code = (
         "import sys, unrolled; m = unrolled.train(sys.argv[1], steps=9, hidden=8, eval_tokens=99, progress=False, out='r');"
         "m = unrolled.load('r'); m.sample(length=5); m.evaluate(); unrolled.train(resume='r', steps=10, progress=False);"
-        "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+        "print([name for name in ('torch._dynamo', 'sympy', 'tensorboard') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(book)], capture_output=True, text=True, check=True)
-    assert done.stdout == "False False\n"
+    assert done.stdout == "[]\n"
+    assert not Path("r", "tensorboard").exists()
 
 
 def test_no_arguments_train_on_the_built_in_corpus(cli: Cli) -> None:

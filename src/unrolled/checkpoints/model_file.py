@@ -164,7 +164,8 @@ def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
 
 
 def load_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a sealed file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or newer than we."""
+    """Read a sealed file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or of a newer
+    version."""
     content, metadata = read_sealed(path)
     try:
         tensors = safetensors.torch.load(content)

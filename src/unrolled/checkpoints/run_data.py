@@ -52,7 +52,7 @@ def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
     key = str(origin["cache_key"])
     try:
         corpus = None if "-" in request.inputs else open_text(request)
-        if corpus is not None and "vocabulary" in origin:  # that of a base model, with what the text added
+        if corpus is not None and "vocabulary" in origin:  # the vocabulary of a base model, with the tokens that the text added
             corpus = recode(corpus, tokenizer_from_json(origin["vocabulary"]))
     except DataError as error:
         corpus = cached_corpus(key)

@@ -67,7 +67,7 @@ class Run:
         return run
 
     def lock(self) -> None:
-        """Keep the run to this process until it ends, and clean away what a killed one left half-written.
+        """Lock the run for this process, and remove the incomplete files that a killed one left.
 
         Raises `UsageError` if another process is training it.
         """
@@ -138,7 +138,7 @@ class Run:
         return sorted((int(name[5:]), folder / name) for name in names if name.startswith("step-") and name[5:].isdecimal())
 
     def save_checkpoint(self, step: int, model_file: ModelFile, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """Write a checkpoint, whole or not at all, then remove all but the last few."""
+        """Write a checkpoint atomically, then remove all but the last `MAX_CHECKPOINTS`."""
         from unrolled.checkpoints.model_file import save_checked, save_model
 
         with atomic_dir(self.path / "checkpoints" / f"step-{step}") as folder:
@@ -150,7 +150,7 @@ class Run:
             remove_dir(path)
 
     def load_checkpoint(self) -> tuple[ModelFile, dict[str, Tensor], dict[str, Any], list[str]]:
-        """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
+        """Return model, tensors and state of the last undamaged checkpoint, and a message for each one that was skipped."""
         from unrolled.checkpoints.model_file import load_checked, load_model
 
         skipped: list[str] = []
@@ -180,7 +180,7 @@ def model_name(model_path: Path, run: Run | None) -> str:
 
 
 def _check_manifest(step: int, folder: Path) -> None:
-    """Hold that a checkpoint is one: of this step, all its files there, and no other than were written together."""
+    """Raise `ModelError` unless a checkpoint is of this step and complete, with the very files that were written together."""
     manifest = folder / "MANIFEST.json"
     try:
         if not manifest.is_file() or manifest.stat().st_size > MAX_MANIFEST_BYTES:
@@ -252,7 +252,7 @@ class JsonLinesLog:
         self.listener: LogListener | None = None
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add one record; it reaches the system at once, so that a killed process loses at most its last line."""
+        """Append one record and flush it, so that a killed process loses at most its last line."""
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(_encode_line(record))
@@ -269,7 +269,7 @@ class JsonLinesLog:
             raise storage_error(error, self.path, "remove") from error
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the records; a line that was cut short or damaged is left out."""
+        """Yield the records; a truncated or damaged line is skipped."""
         if not self.path.is_file():  # a device would never end
             return
         try:

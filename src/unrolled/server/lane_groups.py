@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.generation.portable_sampling import PROMPT_CHUNK_TOKENS
 from unrolled.generation.sampling import REFERENCE_BATCH, sample_token
-from unrolled.runtime.language_model import Floats, State
+from unrolled.runtime.language_model import PROMPT_CHUNK_TOKENS, Floats, State
 from unrolled.runtime.native_decoder import NativeDecoder, Precision
 from unrolled.runtime.numpy_model import NumpyModel
 from unrolled.runtime.text_network import TextNetwork
