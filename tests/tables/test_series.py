@@ -371,7 +371,7 @@ def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:
     for flags, problem in (
         (("--source", "x", "--target", "y", "--horizon", 2), "leave --target out"),
         (("--source", "x", "--horizon", 2, "--quantiles", "0.9,0.1"), "increasing numbers between 0 and 1"),
-        (("--source", "x", "--horizon", 2, "--center", "row"), "--center row is for three or more numbers a step"),
+        (("--source", "x", "--horizon", 2, "--center", "row"), "--center row is for three or more numbers per step"),
         (("--source", "x", "--target", "y", "--group-by", "id", "--quantiles", "0.2,0.8"), "not learned with --loss mse"),
         (("--source", "x", "--target", "x", "--group-by", "id"), "both the source and the target"),
         (("--source", "x", "--horizon", 2, "--bidirectional"), "--bidirectional reads the future"),

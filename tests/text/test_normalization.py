@@ -113,7 +113,7 @@ def test_unknown_symbols_are_counted(cli: Cli) -> None:
     assert "left out: 10 characters of the text, never seen in training" in cli("eval", "r", "u.txt").err
 
 
-def test_bytes_are_not_normalised() -> None:
+def test_bytes_are_not_normalized() -> None:
     data = "e\u0301\ufb01" * 20
     Path("t.txt").write_text(data, "utf-8")
     model = unrolled.train("t.txt", tokens="bytes", out="r", **TINY)

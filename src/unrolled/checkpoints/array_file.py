@@ -99,7 +99,7 @@ def sealed_header(metadata: Mapping[str, Any], version: int = FORMAT_VERSION) ->
 
 
 def write_sealed(path: Path, content: bytes) -> None:
-    """Write a safetensors file, whole or not at all, with its SHA-256 in the place of the empty digest of its header."""
+    """Write a safetensors file atomically, with its SHA-256 in the place of the empty digest of its header."""
     digest = hashlib.sha256(content).hexdigest()
     write_atomic(path, content.replace(EMPTY_DIGEST.encode(), digest.encode(), 1))
 

@@ -65,7 +65,7 @@ ModelFile = TextModelFile | TableModelFile
 
 
 def save_model(path: Path, model_file: ModelFile) -> None:
-    """Write the model file `path`, whole or not at all."""
+    """Write the model file `path` atomically."""
     save_checked(path, model_file.model.state_dict(), model_file.metadata())
 
 
@@ -83,7 +83,7 @@ def load_model(path: Path) -> ModelFile:
     try:
         tensors = {name: _to_float32(tensor) for name, tensor in tensors.items()}
         require_finite({name: tensor.numpy() for name, tensor in tensors.items()})
-        with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initialisers import its compiler: 0.9 s
+        with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initializers import its compiler: 0.9 s
             model_file = build(tensors, metadata)
         model_file.model.load_state_dict(tensors, assign=True)
         for weight in model_file.model.parameters():

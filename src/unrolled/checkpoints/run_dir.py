@@ -245,7 +245,7 @@ class LogListener(Protocol):
 
 
 class JsonLinesLog:
-    """A log of one JSON object a line, appended to as training goes on."""
+    """A log with one JSON object per line, which grows while training goes on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -112,7 +112,7 @@ def _state_size(network: TextNetwork) -> str:
         return "fixed size"
     names = network.state_names
     times = {2: ", twice (h and c)", 4: ", four times (h, c, n and m)"}
-    return f"{network.hidden_size} numbers a layer{times.get(len(names), '')}"
+    return f"{network.hidden_size} numbers per layer{times.get(len(names), '')}"
 
 
 def joined_line(text: str) -> str:

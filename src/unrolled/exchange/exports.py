@@ -1,4 +1,4 @@
-"""The formats of `unrolled export`, and the one way to write one: checked first, whole, never onto a file that exists."""
+"""The formats of `unrolled export`. Every export is checked first, and then written atomically to a new file."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def output_path(path: Path, options: ImportOptions) -> Path:
 
 
 def write_imported(imported: ImportedModel, target: Path) -> None:
-    """Write the model file `target`, whole or not at all."""
+    """Write the model file `target` atomically."""
     make_dir(target.parent)
     model_file = imported.model_file
     if isinstance(model_file, TextModel):

@@ -86,7 +86,7 @@ class LoadedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What tells the weights of this model from others': a state of other weights means nothing."""
+        """Identifies the weights of this model: a state that other weights computed cannot be continued."""
         digest = hashlib.sha256()
         for name, array in sorted(self.network.arrays().items()):
             digest.update(name.encode())

@@ -1,7 +1,7 @@
 """The engine: one thread that reads prompts and draws the samples of all requests, a few milliseconds at a time.
 
-Samples join and leave between blocks of tokens (continuous batching), and a prompt is read in pieces, so that nobody waits
-behind a long one.
+Samples join and leave between blocks of tokens (continuous batching), and a prompt is read in pieces, so that no request waits
+for a long one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ READ_SECONDS = 0.004
 """Time in which prompts are read between two blocks."""
 
 PAUSE_SECONDS = 0.01
-"""Time between looks at samples whose readers are all behind."""
+"""Seconds between checks of samples whose readers are all behind."""
 
 
 @dataclass(eq=False)

@@ -152,7 +152,7 @@ class Trainings:
         return "running"
 
     def _wait_for_end(self, training: Training) -> None:
-        """Wait for a training that has let go of its run, and is about to end."""
+        """Wait for a training that has released its run folder and is about to end."""
         try:
             training.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired as error:

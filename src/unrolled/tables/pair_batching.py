@@ -165,7 +165,7 @@ class PairDataset:
         return cut, targets
 
     def length_notes(self) -> list[str]:
-        """Return what to tell about rows that are too long."""
+        """Return a message about rows that are too long."""
         notes = []
         for lines, what in (
             (self.cut_rows, f"cut to the first {self.spec.step_limit:,} steps"),

@@ -1,6 +1,6 @@
 """Tables of series that were not named as such: one row per step (long), or one column per step (wide).
 
-Neither is read as single values without a word: the message says which settings read it as series.
+Neither is silently read as single values: the message names the settings that read it as series.
 """
 
 from __future__ import annotations

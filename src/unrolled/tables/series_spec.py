@@ -183,7 +183,7 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
         if options.center == "row" and (width < 3 or options.horizon):
             problem = "a forecast has no other numbers" if options.horizon else f"'{source.name}' has {plural(width, 'number')}"
             raise UsageError(
-                f"--center row is for three or more numbers a step, and {problem}: say --center group, or nothing."
+                f"--center row is for three or more numbers per step, and {problem}: say --center group, or nothing."
             )
     elif isinstance(target, NumbersColumn):
         raise UsageError(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from unrolled.errors import UsageError
 
 MAX_MATCH_CHARS = 256
-"""A match ends after so many characters."""
+"""Maximum characters of a match."""
 
 MAX_INSTRUCTIONS = 5000
 """Size of an automaton: repeats with a count are written out."""

@@ -47,8 +47,8 @@ class StopSignals:
     """While the block runs, `number` is the first stop signal that came, or None. A second one ends the process.
 
     Python runs signal handlers between its own instructions, and one of torch's may take seconds; so signals are read from a
-    pipe by a thread, which sees each of them at once. Files are replaced atomically, so leaving at once tears nothing.
-    Outside the main thread signals are not ours to take.
+    pipe by a thread, which sees each of them at once. Files are replaced atomically, so exiting at once leaves them whole.
+    Python installs signal handlers in the main thread only; in others, nothing is caught.
     """
 
     def __init__(self) -> None:

@@ -99,7 +99,7 @@ def choose_table_options(
     return request, (
         f"{plural(model.layers, 'layer')} of {plural(model.hidden, 'unit')}, "
         f"dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
-        f"{training.batch} rows a batch, {training.optimizer}: in {why} the table is {describe_epochs(epochs)}"
+        f"{training.batch} rows per batch, {training.optimizer}: in {why} the table is {describe_epochs(epochs)}"
     )
 
 

@@ -212,7 +212,7 @@ class TableTask:
         return sum(weight.numel() for name, weight in weights if not name.startswith("ngrams."))  # those learn on their own
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
-        """Return the targets a second that a request would train here, measured on rows of the table."""
+        """Return the training speed of a request in targets per second, measured on rows of the table."""
         key = (request.model, request.training, request.pair, torch.get_num_threads())
         if key not in self._throughputs:
             with torch.random.fork_rng(devices=[]):
@@ -259,18 +259,18 @@ class TableTask:
         return {"label frequencies": float(-np.log(counts / counts.sum())[true_ids].mean())}
 
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
-        """Draw a new network; of one that starts from a base, the reader has its weights."""
+        """Return a network with random weights; if it starts from a base, its encoder has those of the base."""
         model = EncoderDecoder(self.spec.dims, request.model, request.pair)
         if self.base is not None and self.spec.source.tokenizer is not None:
             load_reader(model, self.base, self.spec.source.tokenizer)
         return model
 
     def batches(self, options: TrainingOptions) -> PairLoader:
-        """Return the rows that train, like lengths together."""
+        """Return batches of the training rows, with similar lengths together."""
         return PairLoader(self.dataset, self.train_rows, options.batch, options.bptt, options.seed)
 
     def model_file(self, model: EncoderDecoder, history: dict[str, Any], logit_scale: float = 1.0) -> TableModelFile:
-        """Return a network as it is kept in a file; how sharp it is, it knows itself."""
+        """Return the content of a model file; the temperature is part of the network."""
         return TableModelFile(model, self.spec, history)
 
     def matches(self, model_file: ModelFile) -> bool:
@@ -279,7 +279,7 @@ class TableTask:
 
     @functools.cached_property
     def origin(self) -> dict[str, Any]:
-        """The digest of the table; its file is read for it."""
+        """The content hash of the table, for which its file is read."""
         return {"content_hash": self.table.digest(), "cache_key": ""}
 
     def evaluate(
