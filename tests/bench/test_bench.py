@@ -170,6 +170,7 @@ def test_curves_stay_inside_their_picture() -> None:
             assert 0 <= y <= 420
 
 
+@pytest.mark.long
 def test_steps_next_to_busy_processes_are_shares_of_quiet_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(busy, "SHAPE", {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4})
     for name in ("ROUND_SECONDS", "SETTLE_SECONDS"):

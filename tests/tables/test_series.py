@@ -233,10 +233,10 @@ def test_a_pair_of_wav_files(cli: Cli) -> None:
     Path("other.csv").write_text("dry\nfast.wav\n")
     refused = cli("predict", "run", "other.csv")
     assert refused.code == 3
-    assert "8,000 samples a second are expected, as in training, and it has 44,100" in refused.err
+    assert "8,000 samples per second are expected, as in training, and it has 44,100" in refused.err
     Path("other.csv").write_text("dry,wet\nfast.wav,wet.wav\n")
     both = cli("train", "other.csv", *flags, "--out", "other")
-    assert "has 44,100 samples a second and 'wet' 8,000" in both.err
+    assert "has 44,100 samples per second and 'wet' 8,000" in both.err
 
 
 @pytest.mark.parametrize("bits", [16, 24, 32])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
 from unrolled.checkpoints.array_file import MODEL_FILE_NAME as MODEL_FILE_NAME
-from unrolled.checkpoints.array_file import read_sealed, sealed_header, to_present_format, write_sealed
+from unrolled.checkpoints.array_file import checksum_header, read_verified, to_present_format, write_with_checksum
 from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite, window_refusal
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -158,15 +158,15 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Tensor], dict[str, Any]], ModelFile]
 
 
 def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and a JSON value as a sealed safetensors file."""
+    """Write tensors and a JSON value as a safetensors file with a checksum."""
     cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_sealed(path, safetensors.torch.save(cpu_tensors, sealed_header(metadata, FORMAT_VERSION)))
+    write_with_checksum(path, safetensors.torch.save(cpu_tensors, checksum_header(metadata, FORMAT_VERSION)))
 
 
 def load_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a sealed file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or of a newer
+    """Verify and read a file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or of a newer
     version."""
-    content, metadata = read_sealed(path)
+    content, metadata = read_verified(path)
     try:
         tensors = safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError) as error:

@@ -204,7 +204,7 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
         raise UsageError("--quantiles are not learned with --loss mse or mae: say --loss quantiles or gaussian.")
     if isinstance(source, NumbersColumn) and isinstance(target, NumbersColumn) and source.rate != target.rate:
         raise DataError(
-            f"'{source.name}' has {source.rate or 0:,} samples a second and '{target.name}' {target.rate or 0:,}: "
+            f"'{source.name}' has {source.rate or 0:,} samples per second and '{target.name}' {target.rate or 0:,}: "
             "both need the same rate, so convert one."
         )
 

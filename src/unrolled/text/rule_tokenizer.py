@@ -81,7 +81,7 @@ class RuleTokenizer(CharTokenizer):
             raise UsageError(f"--tokens {cls.kind}:{argument:.99}: {cls.kind} has no setting, leave out what follows it.")
         compiled, or_character = re.compile(cls.pattern), re.compile(f"(?:{cls.pattern})|.", re.DOTALL)
         if compiled.match(""):
-            raise UsageError(f"The pattern of {cls.kind} matches the empty text, and a token has a character at least.")
+            raise UsageError(f"The pattern of {cls.kind} matches the empty text, and a token has at least one character.")
 
         def split(line: str) -> list[str]:
             return [match.group() for match in or_character.finditer(line)]

@@ -76,7 +76,7 @@ class TokenPattern:
         self._reset()
         if self._start.is_match:
             raise UsageError(
-                f"The regular expression {pattern!r:.200} matches the empty text, and a token has a character at least: "
+                f"The regular expression {pattern!r:.200} matches the empty text, and a token has at least one character: "
                 "write + in place of *."
             )
 

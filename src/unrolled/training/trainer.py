@@ -163,7 +163,7 @@ class Trainer:
         batch, micro_batches = next(iterator), self.train_step.micro_batches
         loss = self.step(batch)
         if self.train_step.micro_batches > micro_batches:
-            logger.warning(f"out of memory: a batch is learned from in {self.train_step.micro_batches} parts from here on")
+            logger.warning(f"out of memory: from here on, each batch is processed in {self.train_step.micro_batches} parts")
         seconds = time.perf_counter() - started
         if self.thread_control is not None:
             self.thread_control.record(batch.num_targets, seconds)

@@ -106,7 +106,7 @@ class TableTask:
 
     def _new_spec(self, request: TrainRequest, source: str, target: str, known: TableSpec | None) -> TableSpec:
         """Return the columns and their kinds, inferred unless they are `known`, and log them."""
-        logger.info(f"looking at {self.table.name}")
+        logger.info(f"reading {self.table.name}")
         tokens = request.data.tokens if "tokens" in request.explicit else None
         if known is None:
             spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
