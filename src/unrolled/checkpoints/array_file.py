@@ -88,7 +88,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
-    """Write arrays and a JSON value as a file with a checksum; the bytes are those that the same tensors of torch would give."""
+    """Write arrays and a JSON value with a checksum; the bytes are those that the same tensors of torch would give."""
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
     write_with_checksum(path, safetensors.numpy.save(contiguous, checksum_header(metadata)))
 
@@ -105,7 +105,7 @@ def write_with_checksum(path: Path, content: bytes) -> None:
 
 
 def read_verified(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Return the content of a file whose checksum is right, and the JSON value of its header as it is. Raises as `read_model` does."""
+    """Verify a file; return its content and the JSON value of its header. Raises as `read_model` does."""
     content = _read_file(path)
     metadata = _read_metadata(path, content)
     digest = metadata.pop("sha256" if metadata["format"] > 1 else "seal", None)
