@@ -112,8 +112,15 @@ class TextSession(Displayed):
         """Precision of the native sampling kernel; None where the reference kernel was requested."""
         return machine.sampling_precision(self.options)
 
-    def scoring_model(self, clamps: Sequence[Clamp] = (), portable: bool = False) -> LanguageModel:
-        """Return what reads a text to score it: torch on a GPU or in bfloat16, else the runtime, in float32 or portable."""
+    def scoring_model(self, clamps: Sequence[Clamp] = (), portable: bool = False, adapt: bool = False) -> LanguageModel:
+        """Return what reads a text to score it: torch on a GPU or in bfloat16, else the runtime, in float32 or portable.
+
+        With `adapt`, it is a copy of the network that learns from the text while it reads it.
+        """
+        if adapt:
+            from unrolled.evaluation.adaptation import AdaptiveModel
+
+            return AdaptiveModel(self.model, self.machine)
         if portable:
             return portable_model(*text_network(self.saved.network), clamps)
         options = self.options
@@ -134,12 +141,6 @@ class TextSession(Displayed):
     def _may_use_gpu(self) -> bool:
         """Return whether torch is to be asked for a GPU; it has no network with a window."""
         return self.options.device == "auto" and self.saved.network.window is None and machine.may_have_gpu()
-
-    def adaptive_model(self) -> LanguageModel:
-        """Return a copy of the network that learns from the text while it reads it, on the session's device."""
-        from unrolled.evaluation.adaptation import AdaptiveModel
-
-        return AdaptiveModel(self.model, self.machine)
 
     def adapted_to(self, text: str) -> TextSession:
         """Return a session whose network has learned from a text, on the CPU."""

@@ -241,10 +241,6 @@ class PairDataset:
         lengths: npt.NDArray[np.int64] = np.max([arrays.lengths for arrays in (self.source, *self.others, self.target)], 0)
         return lengths
 
-    def balanced_weights(self, index: npt.NDArray[np.int64]) -> Array:
-        """Return weights `(V,)` of labels that make all count the same in the rows `index`; their mean over the rows is 1."""
-        return balanced_weights((self.target[i] for i in index.tolist()), self.spec)
-
     def fit_ngrams(self, rows: npt.NDArray[np.int64]) -> None:
         """Choose the size of a classifier of n-grams, if there is one, by how many different ones the rows `rows` have."""
         if (ngrams := self.ngrams) is not None:

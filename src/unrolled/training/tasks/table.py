@@ -26,7 +26,7 @@ from unrolled.tables.column import MAX_BASELINE_ROWS
 from unrolled.tables.label_columns import only_label
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import MAX_BUCKETS
-from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
+from unrolled.tables.pair_batching import PairDataset, PairLoader, balanced_weights, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_single_steps
 from unrolled.tables.series_spec import group_table, number_notes
@@ -147,7 +147,7 @@ class TableTask:
         return table, self._encode_rows(table, spec)
 
     def _balanced_weights(self) -> Array:
-        return self.dataset.balanced_weights(self.train_rows)
+        return balanced_weights((self.dataset.target[row] for row in self.train_rows.tolist()), self.spec)
 
     def _balance_labels(self) -> None:
         """Weight the labels of the rows by how rare they are in the training rows."""
