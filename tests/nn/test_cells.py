@@ -145,7 +145,7 @@ def test_torch_layers_in_bfloat16_are_near_the_reference(cell: str) -> None:
         assert (exact - rough).norm() <= 0.05 * exact.norm()
 
 
-@pytest.mark.parametrize("rows", [2, 3, 40])
+@pytest.mark.parametrize("rows", [2, 40])
 @pytest.mark.parametrize(("kernel", "cell"), [(k, c) for k in KERNELS for c in CELLS if not unsupported_reason(k, make(c))])
 def test_an_embedding_lookup_equals_dense_inputs(kernel: str, cell: str, rows: int) -> None:
     cell_module = make(cell)
