@@ -42,7 +42,7 @@ ORDER = {
         "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
     ],
     "runtime": [
-        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder", "machine",
+        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder",
         "portable_arithmetic", "portable", "portable_draw", "native_portable",
     ],
     "generation": [

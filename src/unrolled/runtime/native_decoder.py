@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.nn.kernels.extension import native_module, num_threads, unavailable_reason
-from unrolled.options import SampleOptions
+from unrolled.nn.kernels.extension import FAST_BFLOAT16, native_module, num_threads, unavailable_reason
+from unrolled.options import MachineOptions, SampleOptions
 from unrolled.runtime.language_model import Floats
 from unrolled.runtime.native_layers import CELL_KINDS, MAX_TABLE_BYTES, first_products, outer_bias, pack_weight
 from unrolled.runtime.numpy_model import State
@@ -30,6 +30,16 @@ they would mostly wait for each other."""
 
 STREAMS_PER_WEIGHT_READ = 8
 """Streams that share one read of the weights."""
+
+
+def sampling_precision(options: MachineOptions) -> Precision | None:
+    """Return the number format of the weights on the CPU; None where the reference kernel is requested."""
+    if options.kernels == "reference":
+        return None
+    if options.precision != "auto":
+        return options.precision
+    native = native_module()
+    return "bfloat16" if native is not None and FAST_BFLOAT16 & set(native.available_isas()) else "float32"
 
 
 def unsupported_reason(network: TextNetwork) -> str | None:
