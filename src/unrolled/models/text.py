@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
     from unrolled.runtime.text_network import TextModel
-
-
-logger = logging.getLogger(__name__)
 
 
 NOT_IN_STREAM = "samples() has it, since a stream cannot take back what it gave"

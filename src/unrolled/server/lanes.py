@@ -22,8 +22,6 @@ from unrolled.text.tokenizer import Tokenizer, to_utf8
 RowState = list[tuple[Floats, ...]]
 """The state of one sample: of each layer the parts of `STATE_NAMES`, `(H,)` each."""
 
-Probabilities = npt.NDArray[np.floating[Any]]
-
 
 class Filters(NamedTuple):
     """What samples must have in common to be drawn in one native call."""

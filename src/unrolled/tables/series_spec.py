@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import logging
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,6 @@ from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
 from unrolled.tables.table_files import Table
-
-logger = logging.getLogger(__name__)
 
 MAX_NAMED_SPIKES = 5
 

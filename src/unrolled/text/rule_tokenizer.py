@@ -67,7 +67,7 @@ class RuleTokenizer(CharTokenizer):
 
     def __init__(self, tokens: Sequence[str], has_eos: bool = False, argument: str = "") -> None:
         self.argument = argument
-        self.split_line, self.is_covered = self.rule(argument)
+        self.split_line, _ = self.rule(argument)
         super().__init__(tokens, has_eos)
         self._code_point_of = dict(zip(self.tokens, self._code_points.tolist(), strict=True))
 

@@ -86,7 +86,7 @@ class SeriesTask(TableTask):
         pairs: PairDataset = self.dataset  # type: ignore[assignment]
         is_drawn = not spec.horizon
         splits = split_series(pairs, request.data, request.training.seed, request.table.validation is not None, is_drawn)
-        self.train_parts, self._held_out_parts = splits[0], splits[1:]
+        self.train_parts = splits[0]
         if not self.train_parts:
             raise DataError(f"{self.table.name} has no series that is long enough to learn from.")
         parts = [blocks(split) for split in splits]
