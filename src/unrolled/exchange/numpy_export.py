@@ -40,10 +40,8 @@ MOGRIFIER_ROUNDS = """\
         x = 2 * sigmoid(h @ q.T) * x
         h = h if r is None else 2 * sigmoid(x @ r.T) * h
 """
-LSTM_STATE, GRU_STATE = (
-    "    h, c = state  # gates i, f, g, o\n",
-    "    h, = state  # gates r, z, n; the reset gate after the product\n",
-)
+LSTM_STATE = "    h, c = state  # gates i, f, g, o\n"
+GRU_STATE = "    h, = state  # gates r, z, n; the reset gate after the product\n"
 
 CELL_STEPS = {
     "rnn": """\
