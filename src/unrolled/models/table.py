@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from unrolled.display import agree, plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
-from unrolled.keywords import ExplainKwargs, PredictKwargs, ReportKwargs
+from unrolled.keywords import ExplainKwargs, PredictKwargs
 from unrolled.models.base import TrainedModel
-from unrolled.option_rules import check_prediction, refuse_unused
+from unrolled.option_rules import check_prediction
 from unrolled.options import (
     ExplainOptions,
     MachineOptions,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unrolled.analysis.explain_table import ExplainTableResult
-    from unrolled.analysis.report_data import WrittenReport
     from unrolled.checkpoints.model_file import TableModelFile
     from unrolled.datasets.tables import Row
     from unrolled.evaluation.predictor import Prediction, Predictor
@@ -68,6 +67,7 @@ class TableModel(TrainedModel):
     """
 
     network: EncoderDecoder
+    _unused_in_report = ("order", "samples", "seed")
 
     def __init__(self, path: Path, model_file: TableModelFile, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.table_session import TableSession
@@ -345,26 +345,10 @@ class TableModel(TrainedModel):
 
         return explain_table(self.session, name, from_dict(ExplainOptions, options, "explain"))
 
-    @keyword_arguments(ReportOptions)
-    def report(self, **options: Unpack[ReportKwargs]) -> WrittenReport:
-        """Write the report of the run, an HTML page.
-
-        Returns:
-            A WrittenReport: `page_path`, `data` (everything on the page) and `summary()`.
-
-        Raises:
-            UsageError: The model file is not in a run folder.
-
-        Example:
-            >>> table_model.report().page_path.name
-            'report.html'
-        """
-        from unrolled.analysis.report_data import write_report
+    def _build_report(self, settings: ReportOptions) -> dict[str, Any]:
         from unrolled.analysis.report_table import build_table_report
 
-        settings = from_dict(ReportOptions, options, "report")
-        refuse_unused(settings, options, dict.fromkeys(("order", "samples", "seed"), "is for models of texts"))
-        return write_report(self.run, self.path, settings, lambda: build_table_report(self.session))
+        return build_table_report(self.session)
 
     def _options(self, options: Mapping[str, Any]) -> PredictOptions:
         settings = from_dict(PredictOptions, options, "predict")
