@@ -28,7 +28,6 @@ Array: TypeAlias = npt.NDArray[Any]
 T = TypeVar("T")
 
 FORMAT_VERSION = 2
-MODEL_FILE_NAME = "model.safetensors"
 MAX_HEADER_BYTES = 64 << 20
 """Files with a larger header are refused. The largest possible vocabulary needs a tenth of this."""
 

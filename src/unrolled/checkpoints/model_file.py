@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
-from unrolled.checkpoints.array_file import MODEL_FILE_NAME as MODEL_FILE_NAME
 from unrolled.checkpoints.array_file import checksum_header, read_verified, to_present_format, write_with_checksum
 from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite, window_refusal
 from unrolled.errors import ModelError, UsageError

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unrolled.atomic_io import TMP_MARK, atomic_dir, make_dir, remove_dir, remove_tmp, storage_error, write_atomic
-from unrolled.checkpoints.array_file import MODEL_FILE_NAME
 from unrolled.checkpoints.format_1 import upgrade_config
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
@@ -34,7 +33,7 @@ if TYPE_CHECKING:  # the models of a run are read and written with torch, the fo
 
     from unrolled.checkpoints.model_file import ModelFile
 
-TRAINING_FILE_NAME = "training.safetensors"
+MODEL_FILE_NAME, TRAINING_FILE_NAME = "model.safetensors", "training.safetensors"
 _ESCAPED_CHARACTERS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 MAX_MANIFEST_BYTES = 1 << 16

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unrolled.checkpoints.run_dir import JsonLinesLog, is_run_dir
-from unrolled.datasets.tables import is_builtin_table
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, JsonLinesLog, is_run_dir
+from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import Displayed, one_line
 from unrolled.errors import StorageError
 
@@ -68,15 +68,21 @@ def summarize_run(path: Path) -> RunSummary | None:
         network=f"{options.get('layers')}x{options.get('hidden')} {options.get('cell')}",
         steps=max((int(record["step"]) for record in records if _is_number(record.get("step"))), default=0),
         val_nats=min(losses, default=None),
-        has_model=(path / "model.safetensors").is_file(),
+        has_model=(path / MODEL_FILE_NAME).is_file(),
         changed=changed,
     )
 
 
 def is_table_run(inputs: Iterable[str], options: Mapping[str, Any]) -> bool:
     """Return whether a run with these inputs and settings trains on columns of a table, not on a text."""
-    has_target = options.get("target") is not None or options.get("horizon") is not None
-    return (options.get("source") is not None and has_target) or any(map(is_builtin_table, inputs))
+    if options.get("source") is not None and (options.get("target") is not None or options.get("horizon") is not None):
+        return True
+    builtin = [name for name in inputs if name.startswith(PREFIX)]
+    if not builtin:
+        return False
+    from unrolled.datasets.tables import is_builtin_table  # not at the top: it imports numpy, which a list does not need
+
+    return any(map(is_builtin_table, builtin))
 
 
 def table_of_runs(summaries: list[RunSummary]) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.checkpoints.array_file import save_arrays
-from unrolled.checkpoints.model_file import MODEL_FILE_NAME, TextModelFile, save_model
-from unrolled.checkpoints.run_dir import is_run_dir
+from unrolled.checkpoints.model_file import TextModelFile, save_model
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, is_run_dir
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.char_rnn import read_char_rnn
 from unrolled.exchange.import_check import ImportCheck, run_check, token_losses

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.text_session import TextSession
-from unrolled.checkpoints.array_file import MODEL_FILE_NAME, read_header, read_model
-from unrolled.checkpoints.run_dir import find_model, is_run_dir, run_of_model
+from unrolled.checkpoints.array_file import read_header, read_model
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, find_model, is_run_dir, run_of_model
 from unrolled.datasets.base_models import BASE_MODELS, base_model_path
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.options import MachineOptions

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unrolled.checkpoints.array_file import MODEL_FILE_NAME, read_header
+from unrolled.checkpoints.array_file import read_header
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME
 from unrolled.checkpoints.run_summary import is_table_run
 from unrolled.errors import UnrolledError
 from unrolled.server.catalog import Catalog
