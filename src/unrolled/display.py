@@ -88,7 +88,7 @@ def page_frame(page: str) -> str:
     """Return a whole HTML page in a frame, for a notebook. Its scripts cannot reach the notebook."""
     return (
         f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" '
-        f'style="width:100%;height:640px;border:1px solid #8886"></iframe>'
+        'style="width:100%;height:640px;border:1px solid #8886"></iframe>'
     )
 
 

@@ -1,8 +1,8 @@
 """A run's logs for TensorBoard (`--log-to tensorboard`): RUN/tensorboard holds what metrics.jsonl and samples.jsonl say.
 
-The events are a copy of the two logs. When a run goes on, the copy is made anew from the logs, which by
-then end at the checkpoint: no step is there twice, and what a killed process left half-written is gone. Only the package's
-own records are used, not torch's writer, which imports TensorFlow where that is installed, and starts a thread.
+The events are a copy of the two logs. When a run goes on, the copy is made anew from the logs, which by then end at the
+checkpoint: no step is there twice, and what a killed process left half-written is gone. Only the package's own records are
+used, not torch's writer, which imports TensorFlow where that is installed, and starts a thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The gate orders and conventions of common libraries, and how the same weights read in another of them.
 
-A forget gate without its bias of one, or two swapped gates, give a model that still predicts better than chance. So each
-import also
-measures what the weights would predict if they had been stored in another convention.
+A forget gate without its bias of one, or two swapped gates, give a model that still predicts better than chance. So each import
+also measures what the weights would predict if they had been stored in another convention.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) ->
         return request, None
     logger.info(
         f"{best_request.training.init_from} reads the validation part at {base_nats / math.log(2):.2f} bits per character"
-        f"{after}, an n-gram model of the text at {own_nats / math.log(2):.2f}: training starts from its weights"
+        f"{after}, an n-gram model of the text at {own_nats / math.log(2):.2f}: training starts from this base"
     )
     return best_request, base
 
