@@ -3,6 +3,7 @@
 import ast
 import bisect
 import functools
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
@@ -209,3 +210,19 @@ def test_the_runtime_imports_neither_torch_nor_anything_that_does() -> None:
         waiting += new
     assert "unrolled.text.tokenizer" in reached
     assert "unrolled.nn.cells" not in reached
+
+
+def test_constants_that_docstrings_name_exist() -> None:
+    """A docstring that names a constant must not keep its old name."""
+    known: set[str] = set()
+    named: dict[str, Path] = {}
+    for path in FILES:
+        for node in nodes(path):
+            if isinstance(node, ast.Name):
+                known.add(node.id)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                known.add(node.value)
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+                named |= dict.fromkeys(re.findall(r"`(?:\w+\.)*([A-Z][A-Z0-9]*_[A-Z0-9_]+)`", node.value.value), path)
+    assert len(named) > 50
+    assert not {name: path for name, path in named.items() if name not in known}
