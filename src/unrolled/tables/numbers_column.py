@@ -61,7 +61,7 @@ class NumbersColumn(Column):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """Numbers of an input step: with gaps, each number has a second one that tells whether it is there."""
+        """Numbers of an input step: with gaps, each number has a second one: 1 where it is missing."""
         return len(self.columns) * (2 if self.scaling.has_gaps else 1)
 
     @property
