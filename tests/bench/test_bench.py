@@ -191,7 +191,7 @@ def test_parts_are_named(cli: Callable[..., Any]) -> None:
     assert set(BENCHMARKS) == {"training", "kernels", "sampling", "encoding", "learning", "busy", "cells", "languages"}
 
 
-def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(
+def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_reported(
     tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     (tmp_path / "short.txt").write_text("too short. " * 40, "utf-8")

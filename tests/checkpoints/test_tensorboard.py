@@ -102,7 +102,7 @@ def test_a_divergence_leaves_no_step_twice(words: Path) -> None:
     assert shown() == logged()
 
 
-def test_a_missing_package_is_told_before_anything_begins(
+def test_a_missing_package_is_reported_before_anything_begins(
     words: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)

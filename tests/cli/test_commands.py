@@ -259,7 +259,7 @@ def test_damaged_models_are_refused(cli: Cli, run: str) -> None:
     assert done.err.count("\n") == 1
 
 
-def test_no_room_to_write_is_told(cli: Cli, book: Path, tmp_path: Path) -> None:
+def test_no_room_to_write_is_reported(cli: Cli, book: Path, tmp_path: Path) -> None:
     blocker = tmp_path / "blocker"
     blocker.write_text("x")
     done = cli("train", book, *TINY_RUN, "--steps", 5, "--out", blocker / "run")
@@ -497,7 +497,7 @@ def test_a_run_that_never_began_is_begun_again(cli: Cli, book: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["sample", "RUN", "--length", 2000], ["eval", "RUN", "--json"], ["train", "--help"]])
-def test_a_full_disk_behind_the_output_is_told(run: str, arguments: list[Any]) -> None:
+def test_a_full_disk_behind_the_output_is_reported(run: str, arguments: list[Any]) -> None:
     with open("/dev/full", "w") as full:
         words = [run if word == "RUN" else word for word in arguments]
         done = subprocess.run(command(*words), stdout=full, stderr=subprocess.PIPE, text=True)
@@ -510,7 +510,7 @@ def test_too_large_a_model_is_one_sentence(cli: Cli, book: Path) -> None:
     assert (done.code, "out of memory" in done.err) == (1, True)
 
 
-def test_a_drawn_seed_is_told(cli: Cli, run: str) -> None:
+def test_a_drawn_seed_is_reported(cli: Cli, run: str) -> None:
     done = cli("sample", run, "--length", 20, "--seed", -1)
     seed = re.fullmatch(r"seed (\d+)\n", done.err)
     assert seed is not None

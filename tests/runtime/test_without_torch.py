@@ -111,7 +111,7 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("name", SENTENCES)
-def test_what_is_no_model_of_texts_is_told_as_before(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_what_is_no_model_of_texts_is_reported_as_before(cli: Cli, tmp_path: Path, name: str) -> None:
     good = (RUN / "model.safetensors").read_bytes()
     contents = {"README": b"# A model\n" * 20, "cut": good[:300], "damaged": good[:-1] + bytes([good[-1] ^ 1])}
     path = GOLDEN / "table.safetensors" if name == "table" else tmp_path / name
@@ -128,7 +128,7 @@ def test_what_is_no_model_of_texts_is_told_as_before(cli: Cli, tmp_path: Path, n
         unrolled.load(path)
 
 
-def test_a_device_or_kernel_that_is_not_there_is_told_at_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_or_kernel_that_is_not_there_is_reported_at_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     for device in ("cuda:77", "tpu"):
         with pytest.raises(unrolled.UnrolledError, match=f"--device {device} is not available"):
             unrolled.load(RUN, device=device)

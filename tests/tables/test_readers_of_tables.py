@@ -371,7 +371,7 @@ def test_balanced_labels_and_their_threshold(cli: Cli) -> None:
     )
 
 
-def test_the_threshold_is_the_best_and_one_label_only_is_told() -> None:
+def test_the_threshold_is_the_best_and_one_label_only_is_reported() -> None:
     probabilities, truth = np.array([0.01, 0.02, 0.2, 0.3]), np.array([False, False, True, True])
     assert best_threshold(probabilities, truth) == pytest.approx(0.11)
     assert best_threshold(np.array([0.1, 0.9]), np.array([False, True])) == 0.5

@@ -51,7 +51,7 @@ def test_other_values_are_not(value: object) -> None:
     assert not is_missing(value)
 
 
-def test_na_is_a_class_if_said_and_else_left_out_and_told(cli: Cli) -> None:
+def test_na_is_a_class_if_said_and_else_left_out_and_reported(cli: Cli) -> None:
     rows = "".join(f"{number} letters,{('NA', 'DE', 'FR')[number % 3]}\n" for number in range(60))
     Path("t.csv").write_text("text,country\n" + rows)
     table = open_table("t.csv")

@@ -214,7 +214,7 @@ def test_the_best_model_is_kept(book: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert outcome.diagnosis.startswith("Underfit")  # the text was read 0.21 times
 
 
-def test_divergence_is_told_and_never_saved(book: Path) -> None:
+def test_divergence_is_reported_and_never_saved(book: Path) -> None:
     with pytest.raises(DivergedError, match="lower rate than --lr 1e"):
         start(book, "r", steps=200, lr=1e30, clip=0.0, warmup=0).train()
     for path in Path("r").rglob("model.safetensors"):
