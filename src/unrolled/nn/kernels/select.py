@@ -99,7 +99,7 @@ def choose_kernel(
 
 
 def _rounded_memory(model: Network, name: str, dtype: torch.dtype, machine: DeviceConfig) -> str | None:
-    """Say why an LSTM would count wrongly, or return None: on a CPU torch rounds c to bfloat16, so that it cannot add 1 to 256."""
+    """Say why an LSTM would count wrongly, or return None. On a CPU, torch rounds c to bfloat16, where 256 + 1 is 256."""
     is_rounded = name == "torch" and dtype == torch.bfloat16 and machine.device.type == "cpu"
     has_memory = any(isinstance(cell, LSTMCell) for cell in model.cells())
     return "torch's LSTM layer rounds its cell state to bfloat16" if is_rounded and has_memory else None
