@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from unrolled.checkpoints.model_file import TableModelFile
@@ -45,7 +48,10 @@ def to_model_file(model: NumbersModel) -> TableModelFile:
         network = EncoderDecoder(spec.dims, options, PairOptions(bidirectional=False)).eval()
     skip = np.zeros((len(head.bias), num_inputs))
     skip[range(model.skip), range(model.skip)] = 1
-    weights = {"head.weight": np.pad(head.weight, ((0, 0), (0, hidden - head.weight.shape[1]))), "head.bias": head.bias}
+    weights: dict[str, npt.NDArray[Any]] = {
+        "head.weight": np.pad(head.weight, ((0, 0), (0, hidden - head.weight.shape[1]))),
+        "head.bias": head.bias,
+    }
     weights |= {"skip.weight": skip, "temperature": np.ones(())}
     for number, layer in enumerate(recurrent):
         padded = layer.weights.padded(hidden if number else num_inputs, hidden)

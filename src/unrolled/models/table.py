@@ -238,8 +238,8 @@ class TableModel(TrainedModel):
         table = table_of_values(self.spec.source.name, values)
         return table, self._predict_rows(table, (self.spec.source.name,), self._options(options))
 
-    def save_wav(self, path: str | Path, values: NDArray[Any], rate: int | None = None, force: bool = False) -> None:
-        """Write predicted numbers as a WAV file of 32-bit floats.
+    def save_wav(self, path: str | Path, values: NDArray[Any], rate: int | None = None, force: bool = False) -> int:
+        """Write predicted numbers as a WAV file of 32-bit floats; return its samples per second.
 
         Args:
             path: The file to write.
@@ -266,6 +266,7 @@ class TableModel(TrainedModel):
             raise UsageError("The model does not know the samples per second: give the rate.")
         check_new_file("path", Path(path), (self.path,), self.session.run_path, force, "wav")
         write_wav(Path(path), np.asarray(values, np.float64).reshape(-1, len(target.columns)), rate)
+        return rate
 
     def _require_one_source(self, value: Any) -> None:
         """Raise `UsageError` for a source value of a model that reads several columns."""

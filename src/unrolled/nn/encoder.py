@@ -182,7 +182,7 @@ class Encoder(nn.Module):
         cells: list[Cell] = [cell_class(size, width, options.two_biases) for size in sizes]
         has_stack = self.is_sequence and not self.bidirectional
         self.stack = Stack(cells, options.dropout, options.residual) if has_stack else None
-        self.norm: nn.Module = nn.LayerNorm(width) if options.residual else nn.Identity()
+        self.norm = nn.LayerNorm(width) if options.residual else None
         self.pool = Pooling(width, pair.pool if self.is_sequence and options.residual else "mean", self.bidirectional)
 
     def forward(self, source: Tensor, lengths: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,7 +200,7 @@ class Encoder(nn.Module):
                 xs = layer(xs, reverse_index)
         elif self.stack is not None:
             xs, _ = self.stack.unroll(xs, self.stack.initial_state(xs.shape[1]))
-        memory = self.norm(xs)
+        memory = self._normalized(xs)
         return memory, lengths, self.pool(memory, lengths)
 
     def stream(self, source: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
@@ -212,7 +212,10 @@ class Encoder(nn.Module):
             raise ValueError("This encoder does not read step by step.")
         xs = self.dropout(self.input_layer(source))
         ys, state = self.stack.unroll(xs, cast(StackState, state), resets)
-        return cast(Tensor, self.norm(ys)), state
+        return self._normalized(ys), state
+
+    def _normalized(self, xs: Tensor) -> Tensor:
+        return xs if self.norm is None else cast(Tensor, self.norm(xs))
 
     def initial_state(self, batch_size: int) -> State:
         """Return the zero state of the layers."""

@@ -79,8 +79,8 @@ def write_sound(model: TableModel, table: Table, rows: PredictedRows, options: P
     if not len(prediction.values):
         raise DataError(f"{table.name} has no prediction that could be written to {options.wav}.")
     [column] = model.spec.find_sources(table)
-    rate = parse_steps(table.cell(1, row, column))[1] or model.spec.target.rate
-    model.save_wav(str(options.wav), prediction.values, rate, options.force)
+    rate = parse_steps(table.cell(1, row, column))[1]
+    rate = model.save_wav(str(options.wav), prediction.values, rate, options.force)
     return {"wav": options.wav, "samples": len(prediction.values), "rate": rate}
 
 
