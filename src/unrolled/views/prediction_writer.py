@@ -6,9 +6,9 @@ import csv
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,6 @@ from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_arrays import parse_steps
 from unrolled.tables.table_files import Table
 from unrolled.views.series_table import number_cells, number_columns, step_columns, step_rows
-
-if TYPE_CHECKING:
-    from unrolled.models.table import TableModel
 
 PredictedRows = Iterator[tuple[Row, Prediction]]
 PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
@@ -66,8 +63,10 @@ def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows,
     out.write("\n]}\n")
 
 
-def write_sound(model: TableModel, table: Table, rows: PredictedRows, options: PredictOptions) -> dict[str, Any]:
-    """Write the prediction of the only row to the WAV file `options.wav`; return its name, samples and rate.
+def write_sound(
+    save: Callable[..., int], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions
+) -> dict[str, Any]:
+    """Write the prediction of the only row with `TableModel.save_wav`; return the name of the file, its samples and rate.
 
     Raises `UsageError` if there are other rows or the rate is not known, and `DataError` if there is no prediction.
     """
@@ -78,9 +77,9 @@ def write_sound(model: TableModel, table: Table, rows: PredictedRows, options: P
     [(row, prediction)] = found
     if not len(prediction.values):
         raise DataError(f"{table.name} has no prediction that could be written to {options.wav}.")
-    [column] = model.spec.find_sources(table)
+    [column] = spec.find_sources(table)
     rate = parse_steps(table.cell(1, row, column))[1]
-    rate = model.save_wav(str(options.wav), prediction.values, rate, options.force)
+    rate = save(str(options.wav), prediction.values, rate, options.force)
     return {"wav": options.wav, "samples": len(prediction.values), "rate": rate}
 
 

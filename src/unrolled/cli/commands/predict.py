@@ -61,7 +61,7 @@ def run(argv: list[str]) -> int:
             objects = [_read_object(text, model.spec.source_name) for text in texts]
             table, rows = model.predict_table(objects or table_name, **settings)
         if options.wav is not None:
-            sound = write_sound(model, table, rows, options)
+            sound = write_sound(model.save_wav, table, model.spec, rows, options)
             if as_json:
                 print_json(sound)
             else:
