@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from unrolled.tables.series_rows import evaluation_cells
 from unrolled.tables.series_spec import group_sources, group_table
 from unrolled.tables.source_columns import join_cells
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.table_files import Table, open_table, open_table_or_lines
+from unrolled.tables.step_arrays import FILE_SUFFIXES
+from unrolled.tables.table_files import Table, open_table, open_table_or_lines, table_of_values
 from unrolled.tables.table_format import path_of_table
 
 if TYPE_CHECKING:
@@ -173,6 +175,10 @@ class TableSession(Displayed):
             name = path_of_table(name)
         if is_frame(name):
             table = table_of_frame(name)
+        elif source.kind == "numbers" and self.spec.long is None and name.lower().endswith(FILE_SUFFIXES):
+            if not os.path.isfile(name):
+                raise DataError(f"There is no file {name}.")
+            table = table_of_values(source.name, [name])
         elif source.kind == "text" and not self.spec.others:
             table = open_table_or_lines(name, source.name, format)
         else:

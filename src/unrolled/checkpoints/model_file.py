@@ -145,7 +145,8 @@ def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: Model
         shape.target_length,
         *sizes,
     )
-    is_width_valid = tensors["encoder.norm.weight"].numel() == options.hidden and options.hidden**2 <= max(num_weights, 1 << 24)
+    width = tensors["encoder.norm.weight"].numel() if options.residual else tensors["head.weight"].shape[-1]
+    is_width_valid = width == options.hidden and options.hidden**2 <= max(num_weights, 1 << 24)
     if not is_width_valid or options.layers > len(tensors) or largest > max(num_weights, 1 << 24):
         raise ValueError("the weights are not those of its options")
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+
 from unrolled.display import agree, plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
@@ -23,6 +25,7 @@ from unrolled.options import (
     from_dict,
     present_names,
 )
+from unrolled.output_paths import check_new_file
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, is_scalar, table_of_frame
 from unrolled.tables.row_tally import RowTally
@@ -48,6 +51,7 @@ MAX_PATH_CHARS = 1024
 NOT_IN_PYTHON = {
     "probabilities": "predictions() returns them",
     "image_dir": "the pixels are in the values of predictions()",
+    "wav": "save_wav() writes the values of predictions()",
     "force": "nothing is written",
 }
 """Settings of `unrolled predict` that no method has, and what to use instead."""
@@ -233,6 +237,36 @@ class TableModel(TrainedModel):
         self._require_one_source(values)
         table = table_of_values(self.spec.source.name, values)
         return table, self._predict_rows(table, (self.spec.source.name,), self._options(options))
+
+    def save_wav(self, path: str | Path, values: NDArray[Any], rate: int | None = None, force: bool = False) -> int:
+        """Write predicted numbers as a WAV file of 32-bit floats; return its samples per second.
+
+        Args:
+            path: The file to write.
+            values: The `values` `(T, channels)` of a prediction.
+            rate: Samples per second (None: that of the WAV files the model was trained on).
+            force: Replace an existing file that is no WAV file.
+
+        Raises:
+            UsageError: The rate is not known, the target is no column of numbers, or the file is not to be replaced.
+
+        Example:
+            >>> table_model.save_wav("out.wav", np.zeros((10, 1)))  # it predicts a label
+            Traceback (most recent call last):
+            unrolled.errors.UsageError: ...
+        """
+        from unrolled.tables.numbers_column import NumbersColumn
+        from unrolled.tables.wav_files import write_wav
+
+        target = self.spec.target
+        if not isinstance(target, NumbersColumn):
+            raise UsageError(f"'{target.name}' is {target.kind}, and numbers at every step are written as a WAV file.")
+        rate = rate or target.rate
+        if not rate:
+            raise UsageError("The model does not know the samples per second: give the rate.")
+        check_new_file("path", Path(path), (self.path,), self.session.run_path, force, "wav")
+        write_wav(Path(path), np.asarray(values, np.float64).reshape(-1, len(target.columns)), rate)
+        return rate
 
     def _require_one_source(self, value: Any) -> None:
         """Raise `UsageError` for a source value of a model that reads several columns."""

@@ -88,14 +88,14 @@ class NativeDecoder:
         """Advance the streams 0 to B-1 by ids `(T, B)` int64, one column for each."""
         self._decoder.feed(np.ascontiguousarray(ids), self.threads)
 
-    def sample(self, numbers: npt.NDArray[np.float64], options: SampleOptions) -> npt.NDArray[np.int64]:
-        """Draw T tokens for each stream with the random numbers `(T, B)` float64 in [0, 1); return the ids `(T, B)`.
+    def sample(self, numbers: npt.NDArray[np.float64], *options: SampleOptions) -> npt.NDArray[np.int64]:
+        """Draw T tokens for each of the streams 0 to B-1 with random numbers `(T, B)` float64 in [0, 1); return ids `(T, B)`.
 
-        Of the options, temperature, top_k, top_p and min_p are used, in this order.
+        Of `options`, one for all streams or one for each, temperature, top_k, top_p and min_p are used, in this order.
         """
         ids = np.empty(numbers.shape, np.int64)
-        filters = (options.temperature, options.top_k, options.top_p, options.min_p)
-        self._decoder.sample(np.ascontiguousarray(numbers), ids, *filters, self.threads)
+        filters = np.array([(o.temperature, o.top_k, o.top_p, o.min_p) for o in options], np.float64)
+        self._decoder.sample(np.ascontiguousarray(numbers), ids, filters, self.threads)
         return ids
 
     def save_prefix(self, prefix_ids: list[int]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,11 +15,12 @@ import numpy.typing as npt
 
 from unrolled.atomic_io import make_dir, write_atomic
 from unrolled.datasets.tables import Row
-from unrolled.errors import DataError
+from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
+from unrolled.tables.step_arrays import parse_steps
 from unrolled.tables.table_files import Table
 from unrolled.views.series_table import number_cells, number_columns, step_columns, step_rows
 
@@ -64,6 +66,26 @@ def _without_series(table: Table, spec: TableSpec) -> Table:
     if spec.long is None:
         return table
     return dataclasses.replace(table, columns=tuple(column for column in table.columns if column != spec.source.name))
+
+
+def write_sound(
+    save: Callable[..., int], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions
+) -> dict[str, Any]:
+    """Write the prediction of the only row with `TableModel.save_wav`; return the name of the file, its samples and rate.
+
+    Raises `UsageError` if there are other rows or the rate is not known, and `DataError` if there is no prediction.
+    """
+    found = list(itertools.islice(rows, 2))
+    if len(found) != 1:
+        problem = "more than one row" if found else "no row"
+        raise UsageError(f"--wav {options.wav} is for one sound, and {table.name} has {problem}: predict one file at a time.")
+    [(row, prediction)] = found
+    if not len(prediction.values):
+        raise DataError(f"{table.name} has no prediction that could be written to {options.wav}.")
+    [column] = spec.find_sources(table)
+    rate = parse_steps(table.cell(1, row, column))[1]
+    rate = save(str(options.wav), prediction.values, rate, options.force)
+    return {"wav": options.wav, "samples": len(prediction.values), "rate": rate}
 
 
 def new_columns(spec: TableSpec, options: PredictOptions) -> list[str]:

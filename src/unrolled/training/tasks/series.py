@@ -50,7 +50,7 @@ def is_series(request: TrainRequest) -> bool:
 
 def open_table_task(request: TrainRequest) -> TableTask:
     """Read the table that a request names."""
-    check_table_options(request.model)
+    check_table_options(request.model, is_stream=True)
     check_training(request, is_table=True)
     if not is_series(request):
         return TableTask(request, None)
