@@ -57,6 +57,12 @@ NAMES_OF_MISSING_VALUES = frozenset(
 )
 """What R, pandas, spreadsheets, databases and JSON write into a cell without a value."""
 
+PUNCTUATION_MARKS = frozenset(("-", "?", "."))
+"""Names of missing values that may be labels, too, among others that are punctuation."""
+
+MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS
+"""Names of missing values in columns of numbers, and of labels that are words: UCI and Weka write `?`, SAS and Stata `.`."""
+
 
 def is_empty(value: Any) -> bool:
     """Return whether a cell has no value: None, a blank text, an empty list, or NaN."""
@@ -69,9 +75,9 @@ def is_empty(value: Any) -> bool:
     )
 
 
-def is_missing(value: Any) -> bool:
-    """Return whether a cell is empty or has one of `NAMES_OF_MISSING_VALUES`."""
-    return is_empty(value) or (isinstance(value, str) and value.strip(BLANKS) in NAMES_OF_MISSING_VALUES)
+def is_missing(value: Any, names: frozenset[str] = NAMES_OF_MISSING_VALUES) -> bool:
+    """Return whether a cell is empty or has one of these names of missing values."""
+    return is_empty(value) or (isinstance(value, str) and value.strip(BLANKS) in names)
 
 
 def parse_text(cell: Cell) -> str:

@@ -15,7 +15,7 @@ from typing import Any, overload
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import has_decimal_comma, is_missing, to_number
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS, has_decimal_comma, is_missing, to_number
 from unrolled.tables.table_format import (
     FIRST_ROW,
     MAX_CHARS,
@@ -257,7 +257,7 @@ def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
         return True
     for name, column in zip(names, columns, strict=False):
         values = [value.strip() for value in column]
-        present = [value for value in values if not is_missing(value)]
+        present = [value for value in values if not is_missing(value, MISSING_IN_NUMBERS)]
         if present and all(map(_is_number, present)):
             return True
         if len(values) >= 8 and len(set(values)) * 4 <= len(values) and name not in values and len(name.split()) == 1:

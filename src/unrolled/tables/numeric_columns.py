@@ -22,10 +22,10 @@ from unrolled.tables.cell_values import (
     with_decimal_points,
 )
 from unrolled.tables.column import MAX_BASELINE_ROWS, MAX_FITTED_ROWS, Column, EvalRows, Output
-from unrolled.tables.currency import split_currency
 from unrolled.tables.digit_groups import without_groups
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import regression_report
+from unrolled.tables.number_units import split_unit
 from unrolled.tables.ragged import RaggedArray
 
 MAX_DEVIATION = 1e9
@@ -82,29 +82,35 @@ class ShapeSums:
 
 @dataclass(frozen=True)
 class Notation:
-    """How the numbers of a column are written: with decimal commas, a currency sign, and a sign that groups digits."""
+    """How the numbers of a column are written: with decimal commas, a unit, a sign that groups digits, or parentheses."""
 
     decimal_comma: bool = False
-    currency: str = ""
+    unit: str = ""
     digit_groups: str = ""
+    negative_parentheses: bool = False
 
     @staticmethod
     def from_dict(value: Mapping[str, Any]) -> Notation:
         """Return the notation that `to_dict` described, or that of an `InferredType` as a dictionary."""
         sign = str(value.get("digit_groups", ""))
-        if sign not in ("", ",", "."):
-            raise ModelError(f"The model's numbers cannot be read: digits are grouped by a comma or a point, not {sign!r:.20}.")
-        return Notation(bool(value.get("decimal_comma", False)), str(value.get("currency", "")), sign)
+        if sign not in ("", ",", ".", " "):
+            signs = "a comma, a point or a blank"
+            raise ModelError(f"The model's numbers cannot be read: digits are grouped by {signs}, not {sign!r:.20}.")
+        return Notation(
+            bool(value.get("decimal_comma", False)), str(value.get("unit", "")), sign,
+            bool(value.get("negative_parentheses", False)),
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Return what differs from the default, as JSON values."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value}
 
     def plain(self, cell: Cell, is_number: bool) -> Cell:
-        """Return a cell without currency sign and groups, which one number may have (`is_number`), and with decimal points."""
+        """Return a cell without unit, groups and parentheses, which one number may have (`is_number`); with decimal points."""
         if is_number and isinstance(cell.value, str):
-            sign, number = split_currency(cell.value) if self.currency else ("", "")
-            text = number if sign and sign == self.currency else cell.value
+            found = split_unit(cell.value)
+            is_read = found.unit in ("", self.unit) and (self.negative_parentheses or not found.in_parentheses)
+            text = found.number if is_read else cell.value
             cell = cell._replace(value=without_groups(plain_digits(text), self.digit_groups))
         return with_decimal_points(cell) if self.decimal_comma else cell
 
