@@ -53,9 +53,12 @@ class Cell(NamedTuple):
 
 
 NAMES_OF_MISSING_VALUES = frozenset(
-    ("NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-")
-)
-"""What R, pandas, spreadsheets, databases and JSON write into a cell without a value."""
+    (
+        "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-", "\\N",
+        "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!",
+    )
+)  # fmt: skip
+"""What R, pandas, spreadsheets, databases and JSON write into a cell without a value, and the errors of Excel."""
 
 PUNCTUATION_MARKS = frozenset(("-", "?", "."))
 """Names of missing values that may be labels, too, among others that are punctuation."""

@@ -194,7 +194,7 @@ class ColumnProfile:
     def _has_strings_of_digits(self, numbers: NumberCounts) -> bool:
         """Return whether digits are no numbers: with leading zeros, too many to be exact, or only zeros and ones."""
         is_binary = 2 * numbers.num_binary > self.num_rows and len(self.value_counts) > MAX_NUMERIC_LABELS
-        return numbers.num_coded_digits > max(1, self.num_rows // 100) or is_binary
+        return numbers.has_codes(self.num_rows) or is_binary
 
     def numbers(self, declared: bool = False) -> NumberCounts:
         """Return the counts over the numbers of the unit that nearly all cells have, if there is one; else of those with none.

@@ -42,30 +42,43 @@ def _json_array_rows(source: Source) -> NumberedRows:
 def json_columns(source: Source) -> NumberedRows:
     """Yield the rows of a file that is one object of columns, or of one list of rows: see `has_json_columns`."""
     value = _read_json(source)
-    first = next(iter(value.values()))
-    if isinstance(first, list):
-        yield from with_all_columns((number, row) for number, row in enumerate(first, 1))
+    if lists := _lists_of_rows(value):
+        yield from with_all_columns((number, row) for number, row in enumerate(lists[0], 1))
         return
+    first = next(iter(value.values()))
     for number, key in enumerate(first, 1):
         yield number, {name: column[key] for name, column in value.items()}
 
 
 def has_json_columns(source: Source) -> bool:
     """Return whether a file is one object whose values are columns with the keys 0, 1, 2, ..., as pandas writes it; or, if it
-    is named `.json`, whose only value is a list of objects."""
-    head = source.head().strip()
+    is named `.json`, one of whose values is a list of objects, as in an answer of a server, `{"count": 2, "data": [...]}`."""
+    head, is_json = source.head().strip(), ".json" in (suffix.lower() for suffix in source.path.suffixes)
     first_line, end, _ = head.partition("\n")
-    if not FIRST_VALUE.match(head) or (end and first_line.rstrip().endswith("}")):  # the latter is one object per line
+    if not (is_json or FIRST_VALUE.match(head)) or (end and first_line.rstrip().endswith("}")):  # one object per line
         return False
     try:
-        columns = list(_read_json(source).values())
+        value = _read_json(source)
     except DataError:
         return False
-    if len(columns) == 1 and isinstance(columns[0], list):
-        is_json = ".json" in (suffix.lower() for suffix in source.path.suffixes)
-        return is_json and len(columns[0]) > 1 and all(isinstance(row, dict) for row in columns[0])
-    keys = [str(number) for number in range(len(columns[0]))]
+    if is_json and len(_lists_of_rows(value)) == 1:
+        return True
+    columns = list(value.values())
+    keys = [str(number) for number in range(len(columns[0]))] if columns and isinstance(columns[0], dict) else []
     return len(keys) > 1 and all(isinstance(column, dict) and list(column) == keys for column in columns)
+
+
+def rows_note(source: Source) -> str:
+    """Return a sentence about the values of a file that are no rows, if they are one of its values (see `json_columns`)."""
+    value = _read_json(source)
+    others = ", ".join(key for key, element in value.items() if element not in _lists_of_rows(value))
+    return f"{source.path}: the rows are in one list of it; left out: {others:.200}" if _lists_of_rows(value) and others else ""
+
+
+def _lists_of_rows(value: dict[str, Any]) -> list[list[Row]]:
+    """Return the values of an object that are lists of several objects."""
+    lists = (element for element in value.values() if isinstance(element, list) and len(element) > 1)
+    return [element for element in lists if all(isinstance(row, dict) for row in element)]
 
 
 def _read_json(source: Source) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
 from unrolled.display import plural
@@ -32,6 +33,7 @@ class NumberCounts:
     num_spaced: int = 0
     num_commas: int = 0
     num_coded_digits: int = 0
+    digit_lengths: Counter[int] = field(default_factory=Counter)
     num_binary: int = 0
     num_minus: int = 0
     num_in_parentheses: int = 0
@@ -66,8 +68,13 @@ class NumberCounts:
         digits = plain.lstrip("+-")
         is_coded = digits.isdecimal() and ((len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_EXACT_DIGITS)
         self.num_coded_digits += is_coded
+        self.digit_lengths[len(digits) if digits.isdecimal() else 0] += 1
         self.num_binary += len(digits) >= MIN_BINARY_DIGITS and not digits.strip("01")
         return self.unit + (plain if is_coded or not is_integer else str(int(number)))
+
+    def has_codes(self, num_rows: int) -> bool:
+        """Return whether whole numbers are codes: some with leading zeros, or a few where all have equally many digits."""
+        return self.num_coded_digits > max(1, num_rows // 100) or (self.num_coded_digits > 0 and len(self.digit_lengths) == 1)
 
     def add_comma(self, example: str) -> None:
         """Count a cell with a number that has a decimal comma."""

@@ -59,11 +59,12 @@ def split_unit(text: str) -> NumberText:
         is_number = inner.number[:1].isdecimal() and not inner.number.strip("0123456789.,'\u2019 \u00a0\u202f\u2009")
         return NumberText(inner.unit, f"-{inner.number}", True) if is_number else NumberText("", text)
     match = _WITH_UNIT.fullmatch(bare)
-    if match is None or (match["sign"] and match["minus"]) or (match["before"] is None) == (match["after"] is None):
+    if match is None or (match["sign"] and match["minus"]) or not (match["before"] or match["after"]):
         return NumberText("", text)
-    unit = " ".join(unicodedata.normalize("NFC", match["before"] or match["after"]).split())
-    if not (_may_precede(unit) if match["before"] else _may_follow(unit)):
+    before, after = (" ".join(unicodedata.normalize("NFC", match[end] or "").split()) for end in ("before", "after"))
+    if (before and not _may_precede(before)) or (after and not _may_follow(after)) or (before and after and after[0] != "/"):
         return NumberText("", text)
+    unit = before + after
     return NumberText(unit, (match["sign"] or match["minus"]) + match["number"])
 
 

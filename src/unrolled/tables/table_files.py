@@ -37,7 +37,15 @@ from unrolled.tables.delimited_files import (
     line_rows,
     looks_like_header,
 )
-from unrolled.tables.json_files import has_json_columns, json_array, json_columns, json_lines, nested_keys, nested_value
+from unrolled.tables.json_files import (
+    has_json_columns,
+    json_array,
+    json_columns,
+    json_lines,
+    nested_keys,
+    nested_value,
+    rows_note,
+)
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.parquet_files import is_parquet, parquet_rows
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
@@ -132,8 +140,20 @@ class Table:
                 to_do = "several are read as --source, with a --target"
                 raise UsageError(f"'{column}' names {column.count(',') + 1} columns, and one is expected: {to_do}.")
             header = " If the first row is data: --header none, or --header NAME,NAME." if self.header == FIRST_ROW else ""
+            header = self._hint_of_header(column) or header
             raise UsageError(f"{self.name} has no column '{column}'{hint} Its columns: {', '.join(listed)}{more}.{header}")
         return matches[0]
+
+    def _hint_of_header(self, column: str) -> str:
+        """Return a sentence if the header is a later row, below a title, or if all of each row is one column."""
+        if self.header is None:
+            return ""
+        with contextlib.closing(self.rows()) as rows, contextlib.suppress(DataError):
+            for line, row in itertools.islice(rows, MAX_PROBED_ROWS):
+                if column.strip().lower() in (str(cell).strip().lower() for cell in row.values()) and len(row) > 1:
+                    return f" Line {line:,} has it: if the names of the columns are there, remove the lines above."
+        one = " Each line is one column: commas, semicolons, tabs and pipes separate columns."
+        return one if len(self.columns) == 1 and COLUMN_NUMBER.fullmatch(column) else ""
 
     def first_row_is_data(self, columns: tuple[str | None, ...]) -> bool:
         """Return whether the first row is data: `columns` are numbers, and it does not look like names."""
@@ -246,7 +266,7 @@ def _is_lines(path: Path, column: str, format: TableFormat) -> bool:
 def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     _reject_archives(path)
     header: str | None = None
-    note, has_commas = "", False
+    notes, has_commas = list[str](), False
     rows: Callable[[], NumberedRows]
     kind = "parquet" if is_parquet(path) else _KINDS.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
@@ -254,10 +274,11 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     if kind == "tsv" and looks_like_conll(source.head()):
         kind = "conll"
     if kind in ("csv", "tsv"):
-        dialect, note = infer_dialect(source, kind == "tsv")
+        dialect, notes = infer_dialect(source, kind == "tsv", format.known_header == FIRST_ROW)
         header = format.known_header
         has_commas = dialect.delimiter != ","
-        rows = lambda: delimited_rows(source, dialect, format.known_header)  # noqa: E731
+        told = set[str]()
+        rows = lambda: delimited_rows(source, dialect, format.known_header, told)  # noqa: E731
     elif kind == "conll":
         rows = lambda: conll_rows(source, format.known_header)  # noqa: E731
     elif format.header is not None:
@@ -265,17 +286,17 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     else:
         reader = _READERS[kind]
         rows = lambda: reader(source)  # noqa: E731
+        notes = [*filter(None, [rows_note(source)])] if kind == "columns" else []
     with contextlib.closing(rows()) as row_iterator:
         first = next(row_iterator, None)
         is_only = kind in ("json", "jsonl") and next(row_iterator, None) is None
     if first is None:
         raise DataError(f"{name} has no rows.")
     if is_only:
-        note = _columns_note(name, first[1])
+        notes += filter(None, [_columns_note(name, first[1])])
     digest = lambda: fingerprint([path])  # noqa: E731
-    notes = (note,) if note else ()
     folder = path.absolute().parent
-    return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=notes)
+    return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=tuple(notes))
 
 
 def _columns_note(name: str, row: Row) -> str:

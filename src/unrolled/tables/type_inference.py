@@ -126,6 +126,8 @@ def infer_types(
         aligned = None  # to be copied, sorted or reversed, rather than one label for each
     if target is None and profile.target.has_spaced_numbers():
         aligned = None  # not two words with a label each
+    if declared == (None, None) and aligned == "characters" and not profile.target.num_lists and _are_codes(profile):
+        aligned = None  # one number, or one of a few words, that is as long as the source by chance
     if target is None:
         target = "labels" if aligned else profile.target.infer_kind()
     if source is None:
@@ -146,6 +148,12 @@ def infer_types(
         source, target = (tokens if kind == "text" else kind for kind in (source, target))
     is_said = tuple(kind is not None for kind in declared)
     return _source_type(profile, source, target, aligned, is_said[0]), _target_type(profile, target, aligned, is_said[1])
+
+
+def _are_codes(profile: PairProfile) -> bool:
+    """Return whether both columns are numbers, or the target is one of a few words."""
+    kinds = profile.source.infer_kind(), profile.target.infer_kind()
+    return kinds == ("number", "number") or (kinds[1] == "label" and profile.target.is_category())
 
 
 def _source_type(profile: PairProfile, kind: str, target: str, aligned: str | None, declared: bool) -> InferredType:
