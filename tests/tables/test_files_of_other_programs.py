@@ -113,6 +113,38 @@ def test_a_long_column_of_different_numbers_is_one_of_numbers(monkeypatch: pytes
     assert infer_spec(open_table("t.csv"), "s", "t")[1] == "s: number -> t: number: one-to-one"
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["5.5"], "Every row of t.csv has the same numbers in 't': there is nothing to learn."),
+        (["5"], "Every row of t.csv has the label '5' in 't': there is nothing to learn."),
+        (["<{i}", "{i}.5", "{i}.5", "{i}.5"], "'t': 30 of 40 values are numbers, others are not, such as <0: they are read as"),
+        (["{i} kg", "{i} lb"], "'t': not all values have the same unit, as in 0 kg and 1 lb: they are read as text"),
+    ],
+)
+def test_numbers_that_cannot_be_learned_are_reported(values: list[str], message: str, cli: Cli) -> None:
+    cells = [values[i % len(values)].format(i=i) for i in range(40)]
+    Path("t.csv").write_text("s,t\n" + "".join(f"thing {i},{cell}\n" for i, cell in enumerate(cells)))
+    assert message in cli("train", "t.csv", "--source", "s", "--target", "t", *TINY, "--out", "r").err
+
+
+def test_a_total_in_the_last_row_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    numbers = [f"{i * 7.5:.2f}" for i in range(30)]
+    for last, count in ((f"{sum(map(float, numbers)):,.2f}", 1), ("17", 0)):
+        caplog.clear()
+        Path("t.csv").write_text(
+            "s,t\n" + "".join(f"town {i},{number}\n" for i, number in enumerate(numbers)) + f'Total,"{last}"\n'
+        )
+        with caplog.at_level(logging.INFO, "unrolled"):
+            infer_spec(open_table("t.csv"), "s:text", "t")
+        assert caplog.text.count("'t': the last number, 3262.5, is the sum of the others; if it is a total, remove") == count
+
+
+def test_names_with_line_ends_are_found() -> None:
+    Path("t.csv").write_text('"How much\n (in EUR)? ",b\n1,2\n')
+    assert open_table("t.csv").find_column("how much (in EUR)?") == "How much (in EUR)?"
+
+
 def test_several_spellings_of_yes_and_no_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     Path("t.csv").write_text("s,t\n" + "".join(f"film {i},{('yes', 'No', 'TRUE', '0')[i % 4]}\n" for i in range(40)))
     with caplog.at_level(logging.INFO, "unrolled"):

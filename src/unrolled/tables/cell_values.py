@@ -180,7 +180,8 @@ def parse_number(cell: Cell) -> float:
 def _comma_hint(value: Any) -> str:
     if not isinstance(value, str) or not has_decimal_comma(value):
         return ""
-    return f": write its comma as a point, {value.strip().replace(',', '.'):.40}, or separate the columns by semicolons"
+    point = f"write its comma as a point, {value.strip().replace(',', '.'):.40}"
+    return f": {point}, or separate the columns of a CSV file by semicolons"
 
 
 def parse_vector(cell: Cell) -> Array:

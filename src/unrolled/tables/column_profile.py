@@ -206,10 +206,10 @@ class ColumnProfile:
         return found or self._counts_of("")
 
     def has_spaced_numbers(self) -> bool:
-        """Return whether nearly all cells are one number, some with blanks in it: `12,50 €`, `1 250,50`, `1 050`."""
-        numbers = self.numbers()
-        has_blanks = bool(numbers.unit) or numbers.num_spaced > 0 or numbers.group_sign() == " "
-        return has_blanks and self._is_nearly_all(numbers.num_numbers())
+        """Return whether nearly all cells are one number, some with blanks in it: `12,50 €`, `1 250,50`, `1 050`, `5 kg`."""
+        counts = list(self.number_counts.values())
+        has_blanks = any(found.unit or found.num_spaced > 0 or found.group_sign() == " " for found in counts)
+        return has_blanks and self._is_nearly_all(sum(found.num_numbers() for found in counts))
 
     def number_note(self, kind: str, declared: bool) -> str:
         """Return what to tell about numbers with units, in groups, with commas and in parentheses, or an empty text."""
@@ -227,11 +227,15 @@ class ColumnProfile:
         most = max(self.number_counts.values(), key=lambda counts: counts.num_in_parentheses)
         if plain.num_commas and 2 * plain.num_commas >= self.num_rows:
             how = "are read as a separator of numbers" if kind in ("vector", "frames") else how
-            to_do = "write a point, or separate the columns by semicolons"
+            to_do = "write a point, or separate the columns of a CSV file by semicolons"
             return f"'{self.name}': values with a comma, such as {plain.comma_example}, {how}; to have numbers, {to_do}"
         if kind == "text" and blanks.num_grouped and self._is_nearly_all(plain.num_numeric + blanks.num_grouped):
             why = f"such as {blanks.example}, {how}, since blanks may separate numbers"
             return f"'{self.name}': values with blanks, {why}; to have one number in each, say {self.name}:number"
+        if kind == "text" and 2 * plain.num_numeric > self.num_rows and plain.other_example:
+            numbers = f"{plain.num_numeric:,} of {self.num_rows:,} values are numbers"
+            others = f"others are not, such as {plain.other_example:.40}"
+            return f"'{self.name}': {numbers}, {others}: they {how}; to leave out the others, say {self.name}:number"
         if most.num_in_parentheses and self._is_nearly_all(most.num_numeric + most.num_in_parentheses):
             example = most.example_in_parentheses
             return f"'{self.name}': values such as {example} {how}; to have negative numbers, say {self.name}:number"

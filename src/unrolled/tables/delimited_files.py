@@ -274,8 +274,9 @@ def _wrong_width(cells: list[str], columns: list[str], dialect: Dialect) -> str:
 def _name_columns(header: list[str]) -> list[str]:
     """Return a header in which every name is another: of columns of one name, each has its number, from 1, in brackets.
 
-    A column without a name is `Unnamed: N`, as in pandas, N from 0.
+    A column without a name is `Unnamed: N`, as in pandas, N from 0. Line ends in names are blanks.
     """
+    header = [" ".join(name.split()) if "\n" in name or "\r" in name else name for name in header]
     names = [name if name.strip() else f"Unnamed: {position}" for position, name in enumerate(header)]
     counts = Counter(names)
     return [f"{name} (column {number})" if counts[name] > 1 else name for number, name in enumerate(names, 1)]

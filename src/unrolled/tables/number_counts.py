@@ -23,6 +23,7 @@ class NumberCounts:
     """Counts over texts that are numbers of one `unit` (`""`: none). With `allows_commas`, one may have a decimal comma.
 
     `num_numeric` are numbers without regard to groups of digits and parentheses; `num_in_parentheses` may be negative ones.
+    `other_example` is a text that is no number.
     """
 
     unit: str
@@ -40,6 +41,7 @@ class NumberCounts:
     comma_example: str = ""
     example: str = ""
     example_in_parentheses: str = ""
+    other_example: str = ""
     digit_groups: tuple[DigitGroups, ...] = field(default_factory=lambda: tuple(map(DigitGroups, (",", ".", " "))))
 
     def add(self, text: NumberText, cell: str) -> str:
@@ -47,7 +49,7 @@ class NumberCounts:
         written, is_comma = text.number, has_decimal_comma(text.number)
         number = to_number(written, self.allows_commas and is_comma)
         if is_comma:
-            self.add_comma(written.strip())
+            self.add_comma(cell.strip())
         plain = plain_digits(written)
         for groups in self.digit_groups:
             groups.add(plain, number is not None or text.in_parentheses, is_comma)
@@ -57,6 +59,7 @@ class NumberCounts:
         if number is not None or self.unit:
             self.example = self.example or cell.strip()
         if number is None:
+            self.other_example = self.other_example or written.strip()
             return self.unit + written.strip()
         self.num_points += "." in written and not is_comma
         is_integer = math.isfinite(number) and number == round(number)

@@ -26,9 +26,12 @@ MAX_UNIT_WORDS = 3
 
 _BLANK = "[ \u00a0\u202f\u2009]*"
 _NUMBER = "[.,]?\\d(?:[\\d.,'\u2019 \u00a0\u202f\u2009]*\\d)?"
+_SCALE = re.compile(r"(?:/|out of) ?\d{1,4}(?: [^\W\d]{1,15})?")
+"""Of what a number is: `4.5/5`, `4.5 out of 5 stars`."""
+
 _WITH_UNIT = re.compile(
     rf"(?P<sign>[+\u2212-]?){_BLANK}(?P<before>[^\d\s.,+()-][^\d\s,+()-]{{0,3}})?{_BLANK}(?P<minus>[+\u2212-]?)"
-    rf"(?P<number>{_NUMBER}){_BLANK}(?P<after>[^\d\s.,+()-][^\d,()]{{0,15}})?"
+    rf"(?P<number>{_NUMBER}){_BLANK}(?P<after>[^\d\s.,+()-][^\d,()]{{0,15}}|{_SCALE.pattern})?"
 )
 _IN_PARENTHESES = re.compile(r"([^\d()]{0,4})\(\s*([^()+-]*\d[^()]*?)\s*\)([^\d()]{0,16})")
 _CURRENCY = re.compile(r"[A-Z]{0,3}[^\w\s]")
@@ -78,6 +81,8 @@ def _may_precede(unit: str) -> bool:
 
 
 def _may_follow(unit: str) -> bool:
+    if _SCALE.fullmatch(unit) is not None:
+        return True
     is_sign = all(
         character.isalpha() or character in _UNIT_SIGNS or unicodedata.category(character) == "Sc" for character in unit
     )

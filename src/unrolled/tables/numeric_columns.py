@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,6 +29,8 @@ from unrolled.tables.metrics import regression_report
 from unrolled.tables.number_units import split_unit
 from unrolled.tables.ragged import RaggedArray
 
+logger = logging.getLogger(__name__)
+
 MAX_DEVIATION = 1e9
 """Standard deviations from the mean beyond which a number is refused: its square could not be computed with."""
 
@@ -50,6 +53,11 @@ class Sums:
         self.num_rows, self.count = self.num_rows + 1, self.count + len(values)
         self.total, self.squares = self.total + difference.sum(0), self.squares + (difference**2).sum(0)
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    def ends_with_total(self, last: Array) -> bool:
+        """Return whether the last of several numbers, not all 0, is the sum of the others."""
+        total = self.shift * self.num_rows + self.total
+        return self.num_rows > 3 and bool(np.allclose(total, 2 * last, rtol=1e-9, atol=0)) and bool((last != 0).all())
 
     def mean_and_std(self) -> tuple[Array, Array]:
         """Return mean and standard deviation of what was added."""
@@ -125,14 +133,27 @@ class _NumericColumn(Column):
         super().__init__(name)
         self.mean, self.scale = np.asarray(mean, dtype=np.float64), np.asarray(scale, dtype=np.float64)
         self.size, self.notation = len(self.mean), notation or Notation()
+        self.is_constant = False
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
         notation, sums = Notation.from_dict(config), ShapeSums()
-        for values in readable(cells, lambda cell: cls.parse(notation.plain(cell, cls.kind == "number"))):
-            sums.add(values.shape[1:], values)
+        last: Array | None = None
+        for last in readable(cells, lambda cell: cls.parse(notation.plain(cell, cls.kind == "number"))):
+            sums.add(last.shape[1:], last)
+        if cls.kind == "number" and last is not None and sums.most_common().ends_with_total(last):
+            logger.info(
+                f"'{name}': the last number, {last.item():g}, is the sum of the others; if it is a total, remove its row"
+            )
         mean, std = sums.most_common().mean_and_std()
-        return cls(name, mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0), notation)
+        varies = std > 1e-9 * (1 + np.abs(mean))
+        column = cls(name, mean, np.where(varies, std, 1.0), notation)
+        column.is_constant = not varies.any()
+        return column
+
+    def check_target(self, table_name: str) -> None:
+        if self.is_constant:
+            raise DataError(f"Every row of {table_name} has the same numbers in '{self.name}': there is nothing to learn.")
 
     @staticmethod
     def parse(cell: Cell) -> Array:

@@ -99,14 +99,14 @@ class Table:
     owned: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     def matching_columns(self, column: str) -> list[str]:
-        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks at the ends, in
-        the Unicode normal form, or in case.
+        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks or line ends,
+        in the Unicode normal form, or in case.
 
         Else keys of an object joined by dots (`data.text`); else its number, from 0, or from the end if negative."""
         if column in self.columns:
             return [column]
-        wanted = normalize(column, "nfc").strip(BLANKS)
-        names = {name: normalize(REPEATED_NAME.sub("", name), "nfc").strip(BLANKS) for name in self.columns}
+        wanted = _without_blanks(column)
+        names = {name: _without_blanks(REPEATED_NAME.sub("", name)) for name in self.columns}
         similar = [name for name in self.columns if names[name] == wanted]
         similar = similar or [name for name in self.columns if names[name].lower() == wanted.lower()]
         if similar:
@@ -173,6 +173,11 @@ class Table:
     def cell(self, line: int, row: Row, column: str) -> Cell:
         """Return the cell of a row in the column with this very name, which may be keys joined by dots."""
         return Cell(nested_value(row, column), self.name, line, self.folder)
+
+
+def _without_blanks(name: str) -> str:
+    """Return a name as names are compared: in one normal form, without blanks at its ends, and one for any others."""
+    return " ".join(normalize(name, "nfc").strip(BLANKS).split())
 
 
 def open_table(name: str, split: str = "train", format: TableFormat | None = None, stdin: bool = False) -> Table:
