@@ -41,6 +41,14 @@ FILES = {
         json.dumps({"count": 30, "next": None, "data": [{"text": t, "label": v} for t, v in ROWS]}),
         "the rows are in one list of it; left out: count, next",
     ),
+    "index.json": (
+        json.dumps({f"id{i}": {"text": t, "label": v} for i, (t, v) in enumerate(ROWS)}),
+        "its 30 values are the rows",
+    ),
+    "split.json": (json.dumps({"columns": ["text", "label"], "data": ROWS}), ""),
+    "lists.json": (json.dumps({"text": [t for t, _ in ROWS], "label": [v for _, v in ROWS]}), "its lists are read as columns"),
+    "json.csv": ("".join(json.dumps({"text": t, "label": v}) + "\n" for t, v in ROWS), ""),
+    "blanks.csv": (lines('"T", "L"', "text, label\n", "  \n\n\x1a"), ""),
     "null.tsv": (lines("T\tL", "text\tlabel\n", "no label\t\\N\n"), ""),
 }
 
@@ -70,6 +78,8 @@ def test_files_of_other_programs_have_the_same_rows(name: str, caplog: pytest.Lo
             "Line 3 has it: if the names of the columns are there, remove the lines above.",
         ),
         ("text,label\n", "Paris, France,good\nRome, Italy,bad\n", "line 2: 3 cells, and the header has 2 columns"),
+        ("text  label\n", "a  good\n", "Each line is one column: commas, semicolons, tabs and pipes separate columns."),
+        ("<TABLE><tr>", "<td>a</td>\n", "is HTML or XML, and no table"),
         ("text,label\n", "a,good\na,b,bad\n", "line 3: 3 cells, and the header has 2 columns"),
     ],
 )

@@ -64,7 +64,7 @@ PUNCTUATION_MARKS = frozenset(("-", "?", "."))
 """Names of missing values that may be labels, too, among others that are punctuation."""
 
 MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS
-"""Names of missing values in columns of numbers, and of labels that are words: UCI and Weka write `?`, SAS and Stata `.`."""
+"""Names of missing values in columns of numbers: UCI and Weka write `?`, SAS and Stata `.`."""
 
 
 def is_empty(value: Any) -> bool:

@@ -255,8 +255,12 @@ class ColumnProfile:
         return f"'{self.name}': not all values have the same unit, as in {' and '.join(examples[:2])}: {how}; {to_do}"
 
     def has_punctuation(self) -> bool:
-        """Return whether at least half of the distinct values have no letter and no digit, as `+` and `!`."""
-        return 2 * sum(not any(map(str.isalnum, value)) for value in self.value_counts) >= len(self.value_counts)
+        """Return whether there are values without letter and digit, such as `+` and `!`, and not by mistake."""
+        return any(count > 1 and not any(map(str.isalnum, value)) for value, count in self.value_counts.items())
+
+    def has_numbers(self) -> bool:
+        """Return whether nearly all cells are numbers."""
+        return self._is_nearly_all(self.numbers().num_numbers())
 
     def is_category(self) -> bool:
         """Return whether the column has few distinct values, of at most two words each on average."""

@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import MISSING_IN_NUMBERS, has_decimal_comma, is_missing, to_number
+from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, has_decimal_comma, is_missing, to_number
 from unrolled.tables.delimited_layout import Layout, find_layout, is_rule, without_comments
 from unrolled.tables.table_format import (
     FIRST_ROW,
@@ -68,13 +68,15 @@ class Dialect:
     delimiter: str
     quotes: str
     layout: Layout = Layout()
+    skips_blanks: bool = False
+    """Whether blanks stand before the quotes around cells."""
 
     def reader(self, lines: Iterator[str]) -> Any:
         """Return a reader of `csv` for lines."""
         if self.quotes == "none":
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
         if self.quotes == "doubled":
-            return csv.reader(lines, delimiter=self.delimiter, strict=True)
+            return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.skips_blanks)
         with_nulls = (MYSQL_NULL.sub("", line) if "\\N" in line else line for line in lines)
         return csv.reader(with_nulls, delimiter=self.delimiter, strict=True, escapechar="\\")
 
@@ -85,7 +87,11 @@ def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tupl
     lines = _first_lines(source.head())
     is_named = SEPARATOR_LINE.fullmatch(lines[0].strip('"')) is not None
     layout = find_layout(lines[is_named:], dialect.delimiter, has_header)
-    return dataclasses.replace(dialect, layout=layout), [*layout.notes(source.path), *filter(None, [note])]
+    skips_blanks = any(f'{dialect.delimiter} "' in line for line in lines)
+    return dataclasses.replace(dialect, layout=layout, skips_blanks=skips_blanks), [
+        *layout.notes(source.path),
+        *filter(None, [note]),
+    ]
 
 
 def _first_lines(head: str) -> list[str]:
@@ -220,6 +226,8 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, told: set[str]
             errors.row_end = reader.line_num
             if header == FIRST_ROW and cells == first and len(first) > 1:
                 num_repeated += 1
+                continue
+            if len(cells) == 1 < len(columns) and not cells[0].strip(f"{BLANKS}\x1a"):
                 continue
             if len(cells) != len(columns):
                 raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")

@@ -27,6 +27,9 @@ _OTHERWISE = {
 _SPACED_ARRAYS = re.compile(r"[+-]?[1-9]\d{0,2}(?: \d{3}){2,}\.\d+|[+-]?[1-9]\d{0,2}(?: \d{3})* 0\d\d(?: \d{3})*")
 """Numbers in many groups that would else be arrays: with decimals in the last group alone, or a group that begins with 0."""
 
+MAX_LENGTH = 64
+"""Characters of a number in groups."""
+
 MIN_GROUPED_RATIO = 50
 """Numbers in groups for each one in which the sign does not group digits; that one is then left out as an error."""
 
@@ -60,6 +63,8 @@ def without_groups(text: str, sign: str) -> str:
 def is_surely_grouped(text: str) -> bool:
     """Return whether a text that has several groups of digits is one number, such as `1,250.50`, and not several."""
     text = text.strip()
+    if len(text) > MAX_LENGTH:
+        return False
     by_commas = _PATTERNS[","].fullmatch(text)
     return (
         _BY_BLANKS.fullmatch(text) is not None

@@ -65,7 +65,11 @@ def split_unit(text: str) -> NumberText:
     if match is None or (match["sign"] and match["minus"]) or not (match["before"] or match["after"]):
         return NumberText("", text)
     before, after = (" ".join(unicodedata.normalize("NFC", match[end] or "").split()) for end in ("before", "after"))
-    if (before and not _may_precede(before)) or (after and not _may_follow(after)) or (before and after and after[0] != "/"):
+    if (
+        (before and not _may_precede(before))
+        or (after and not _may_follow(after))
+        or (before and after and not _follows_sign(after))
+    ):
         return NumberText("", text)
     unit = before + after
     return NumberText(unit, (match["sign"] or match["minus"]) + match["number"])
@@ -74,6 +78,11 @@ def split_unit(text: str) -> NumberText:
 def is_symbol(unit: str) -> bool:
     """Return whether a unit is that of a currency or of per cent, and no word that may be part of a text."""
     return unit in CODES or any(unicodedata.category(character) == "Sc" or character in "%‰" for character in unit)
+
+
+def _follows_sign(unit: str) -> bool:
+    """Return whether a unit may follow a number that has the sign of a currency before it: `$1,200/mo`, `$4K`."""
+    return unit[0] == "/" or unit in ("K", "k", "M", "m", "B", "bn", "mn", "million", "billion", "Mio.", "Mrd.")
 
 
 def _may_precede(unit: str) -> bool:

@@ -387,10 +387,14 @@ def _keeps_na(kind: str) -> bool:
 
 
 def _missing_names(kind: str, profile: ColumnProfile) -> frozenset[str]:
-    """Return the names of missing values in a column of an inferred kind; `?` may be a text, and a label among punctuation."""
-    if kind == "label":
-        return NAMES_OF_MISSING_VALUES - PUNCTUATION_MARKS if profile.has_punctuation() else MISSING_IN_NUMBERS
-    return NAMES_OF_MISSING_VALUES if _keeps_na(kind) else MISSING_IN_NUMBERS
+    """Return the names of missing values in a column of an inferred kind.
+
+    `?` may be a text, and a label among punctuation; `.` is one among words, as in tags of parts of speech."""
+    if kind == "label" and profile.has_punctuation():
+        return NAMES_OF_MISSING_VALUES - PUNCTUATION_MARKS
+    if kind == "label" and not profile.has_numbers():
+        return MISSING_IN_NUMBERS - {"."}
+    return NAMES_OF_MISSING_VALUES if kind != "label" and _keeps_na(kind) else MISSING_IN_NUMBERS
 
 
 def _complete_rows(

@@ -61,6 +61,9 @@ from unrolled.text.text_files import buffer_stdin, existing_file
 REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
 """What is added to the name of a column that another one has, too."""
 
+JSON_START = re.compile(r'\ufeff?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
+"""How a JSON file begins, whatever its suffix."""
+
 COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
 
 """Bytes of a compressed Parquet file, which is decompressed in memory."""
@@ -153,7 +156,8 @@ class Table:
                 if column.strip().lower() in (str(cell).strip().lower() for cell in row.values()) and len(row) > 1:
                     return f" Line {line:,} has it: if the names of the columns are there, remove the lines above."
         one = " Each line is one column: commas, semicolons, tabs and pipes separate columns."
-        return one if len(self.columns) == 1 and COLUMN_NUMBER.fullmatch(column) else ""
+        is_part = COLUMN_NUMBER.fullmatch(column) or column in self.columns[0].split()
+        return one if len(self.columns) == 1 and is_part else ""
 
     def first_row_is_data(self, columns: tuple[str | None, ...]) -> bool:
         """Return whether the first row is data: `columns` are numbers, and it does not look like names."""
@@ -275,7 +279,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     rows: Callable[[], NumberedRows]
     kind = "parquet" if is_parquet(path) else _KINDS.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
-    kind = _guess_kind(source) if kind in (None, "jsonl") else kind
+    kind = _guess_kind(source) if kind in (None, "jsonl") or JSON_START.match(source.head()) else kind
     if kind == "tsv" and looks_like_conll(source.head()):
         kind = "conll"
     if kind in ("csv", "tsv"):
