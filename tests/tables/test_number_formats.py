@@ -169,6 +169,32 @@ def test_what_is_not_one_number_is_none(cells: list[str], kind: str) -> None:
     assert infer_spec(open_table(str(write_csv(Path("t.csv"), rows))), "s", "t")[0].target.kind == kind
 
 
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        (["612 {i} 678", "732 {i} 320"], "'t': values with blanks, such as 612 100 678, are read as text, since blanks may"),
+        (["1 {i}", "5 {i}", "{i}"], "'t': values with blanks, such as 1 100, are read as text, since blanks may separate"),
+        (
+            ["({i}.5)", "-{i}.5", "({i})"],
+            "'t': values such as (100.5) are read as text; to have negative numbers, say t:number",
+        ),
+        (["({i}.5)"], "'t': values such as (100.5) are read as text; to have negative numbers, say t:number"),
+    ],
+)
+def test_what_may_be_numbers_is_reported_and_is_if_it_is_said(
+    cells: list[str], note: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"s": f"flat number {i}", "t": cells[i % len(cells)].format(i=100 + i)} for i in range(60)]
+    table = open_table(str(write_csv(Path("t.csv"), rows)))
+    with caplog.at_level(logging.INFO, "unrolled"):
+        assert infer_spec(table, "s", "t")[0].target.kind == "text"
+    assert note in caplog.text
+    said = infer_spec(table, "s", "t:number")[0].target
+    assert isinstance(said, NumberColumn)
+    first = rows[0]["t"].replace(" ", "").replace("(", "-").rstrip(")")
+    assert said.read_values(Cell(rows[0]["t"], "t")).item() == float(first)
+
+
 def test_one_odd_number_does_not_decide_whether_digits_are_grouped() -> None:
     rows = [{"s": f"flat {i}", "t": f"{1000 + 137 * i:,}.25" if i else "12,5"} for i in range(80)]
     column = infer_spec(open_table(str(write_csv(Path("t.csv"), rows))), "s", "t")[0].target

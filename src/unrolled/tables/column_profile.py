@@ -133,7 +133,9 @@ class ColumnProfile:
         return self._counts_of(number.unit).add(number, text)
 
     def _counts_of(self, unit: str) -> NumberCounts:
-        return self.number_counts.setdefault(unit, NumberCounts(unit, self.allows_commas))
+        if (counts := self.number_counts.get(unit)) is None:
+            counts = self.number_counts[unit] = NumberCounts(unit, self.allows_commas)
+        return counts
 
     def _count_digits(self, value: Any) -> bool:
         """Count a text of whole numbers, separated by spaces, and their number; return whether it is one."""

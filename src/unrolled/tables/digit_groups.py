@@ -109,12 +109,14 @@ class DigitGroups:
     def groups(self, may_be_decimal: bool) -> bool:
         """Return whether the sign groups digits: hardly a number needs it otherwise, and one cannot have it so.
 
-        With `may_be_decimal`, a sign that may be either in all numbers is the decimal point. Blanks separate numbers, unless
-        one cannot be read so, and also in what may be telephone numbers.
+        With `may_be_decimal`, a sign that may be either in all numbers is the decimal point, and a blank separates numbers;
+        it also does in what may be telephone numbers.
         """
         if self.num_grouped <= MIN_GROUPED_RATIO * self.num_otherwise:
             return False
-        return self.num_sure > 0 and not self._are_codes() if self.sign == " " else self.num_sure > 0 or not may_be_decimal
+        if not may_be_decimal:
+            return True
+        return self.num_sure > 0 and not (self.sign == " " and self._are_codes())
 
     def _are_codes(self) -> bool:
         most_common = max(self.num_digits, key=lambda digits: self.num_digits[digits])

@@ -52,6 +52,8 @@ class NumberCounts:
             self.add_comma(cell.strip())
         plain = plain_digits(written)
         for groups in self.digit_groups:
+            if groups.sign not in plain and not is_comma:
+                continue
             groups.add(plain, number is not None or text.in_parentheses, is_comma)
         if text.in_parentheses:
             self.num_in_parentheses += 1
