@@ -216,8 +216,9 @@ class ColumnProfile:
     def number_note(self, kind: str, declared: bool) -> str:
         """Return what to tell about numbers with units, in groups, with commas and in parentheses, or an empty text."""
         numbers = self.numbers(declared)
-        if kind == "number" and self._is_nearly_all(numbers.num_numbers(declared)):
-            return "; ".join(numbers.notes(self.name, self.num_rows, declared))
+        if kind == "number" and (num_numbers := numbers.num_numbers(declared)):
+            unit_note = "" if self._is_nearly_all(num_numbers) else self._unit_note(kind)
+            return "; ".join(filter(None, (*numbers.notes(self.name, self.num_rows, declared), unit_note)))
         if kind in ("number", "vector", "frames") and numbers.has_decimal_commas():
             return f"'{self.name}': the comma is read as the decimal point, as in {numbers.comma_example}"
         return "; ".join(filter(None, (self._unit_note(kind), "" if declared else self._missed_note(kind))))

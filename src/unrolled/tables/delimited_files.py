@@ -88,10 +88,8 @@ def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tupl
     is_named = SEPARATOR_LINE.fullmatch(lines[0].strip('"')) is not None
     layout = find_layout(lines[is_named:], dialect.delimiter, has_header)
     skips_blanks = any(f'{dialect.delimiter} "' in line for line in lines)
-    return dataclasses.replace(dialect, layout=layout, skips_blanks=skips_blanks), [
-        *layout.notes(source.path),
-        *filter(None, [note]),
-    ]
+    notes = [*layout.notes(source.path), *filter(None, [note])]
+    return dataclasses.replace(dialect, layout=layout, skips_blanks=skips_blanks), notes
 
 
 def _first_lines(head: str) -> list[str]:
@@ -253,7 +251,7 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
     """
     csv.field_size_limit(MAX_CHARS)
     head = source.head()
-    first_line = head.split("\n", 1)[0]
+    first_line = next((line for line in without_comments(_first_lines(head)) if not is_rule(line)), "")
     dialect = Dialect("\t", "none") if is_tsv else Dialect(_detect_delimiter(head), "doubled")
     if header != FIRST_ROW:
         return not _has_equal_rows(source, dialect)

@@ -279,7 +279,8 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     rows: Callable[[], NumberedRows]
     kind = "parquet" if is_parquet(path) else _KINDS.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
-    kind = _guess_kind(source) if kind in (None, "jsonl") or JSON_START.match(source.head()) else kind
+    is_json = kind in ("csv", "tsv") and JSON_START.match(source.head())
+    kind = _guess_kind(source) if kind in (None, "jsonl") or is_json else kind
     if kind == "tsv" and looks_like_conll(source.head()):
         kind = "conll"
     if kind in ("csv", "tsv"):
