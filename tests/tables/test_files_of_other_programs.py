@@ -46,7 +46,6 @@ FILES = {
         "its 30 values are the rows",
     ),
     "split.json": (json.dumps({"columns": ["text", "label"], "data": ROWS}), ""),
-    "lists.json": (json.dumps({"text": [t for t, _ in ROWS], "label": [v for _, v in ROWS]}), "its lists are read as columns"),
     "json.csv": ("".join(json.dumps({"text": t, "label": v}) + "\n" for t, v in ROWS), ""),
     "blanks.csv": (lines('"T", "L"', "text, label\n", "  \n\n\x1a"), ""),
     "null.tsv": (lines("T\tL", "text\tlabel\n", "no label\t\\N\n"), ""),

@@ -47,8 +47,8 @@ def json_columns(source: Source) -> NumberedRows:
 def has_json_columns(source: Source) -> bool:
     """Return whether a file is one object that has many rows: columns with the keys 0, 1, 2, ..., as pandas writes it.
 
-    If it is named `.json`, it may also have columns as lists, rows under their names, lists of values under `data` with the
-    names under `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
+    If it is named `.json`, it may also have rows under their names, lists of values under `data` with the names under
+    `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
     """
     head, is_json = source.head().strip(), ".json" in (suffix.lower() for suffix in source.path.suffixes)
     first_line, end, _ = head.partition("\n")
@@ -62,15 +62,13 @@ def has_json_columns(source: Source) -> bool:
 
 
 def rows_note(source: Source) -> str:
-    """Return a sentence about what a file of one object has besides its rows, and what else it may be; or an empty one."""
+    """Return a sentence about what a file of one object has besides its rows, or an empty one."""
     value, path = _read_json(source), source.path
     if len(lists := _lists_of_rows(value)) == 1:
         others = ", ".join(key for key, element in value.items() if element is not lists[0])
         return f"{path}: the rows are in one list of it; left out: {others:.200}" if others else ""
     if _keyed_columns(value) or _split_rows(value):
         return ""
-    if isinstance(next(iter(value.values())), list):
-        return f"{path}: its lists are read as columns; one row of lists is one object per line, in a .jsonl file"
     return f"{path}: its {len(value):,} values are the rows; their names are left out, as {next(iter(value))!r:.40}"
 
 
@@ -81,8 +79,6 @@ def _rows_of(value: dict[str, Any]) -> list[Row]:
     if rows := _keyed_columns(value) or _split_rows(value):
         return rows
     values = list(value.values())
-    if len(values) > 1 and all(isinstance(column, list) and len(column) == len(values[0]) > 1 for column in values):
-        return [dict(zip(value, row, strict=True)) for row in zip(*values, strict=True)]
     are_rows = len(values) > 2 and all(isinstance(row, dict) and row and row.keys() == values[0].keys() for row in values)
     return values if are_rows else []
 
