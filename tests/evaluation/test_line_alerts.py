@@ -62,6 +62,7 @@ def test_metrics() -> None:
     [
         (["0", "0"], r"All 2 labels are those of normal lines \('0'\): precision, recall and AUC need both"),
         (["1", "1"], r"All 2 labels are those of anomalies \('1'\)"),
+        (["0", "?"], r"1 of 2 labels are missing values, such as '\?', and neither normal nor an anomaly"),
         (["0"], "There are 1 labels and 2 lines: one label for each line is expected"),
         ([], "There are 0 labels and 2 lines"),
     ],

@@ -58,12 +58,12 @@ def test_na_is_a_class_if_said_and_else_left_out_and_reported(cli: Cli) -> None:
     assert infer_spec(table, "text", "country")[0].target.labels == ["DE", "FR"]
     spec = infer_spec(table, "text", "country:label")[0]
     assert spec.target.labels == ["DE", "FR", "NA"]
-    assert TableSpec.from_json(spec.to_json() | {"train_stats": {}}).target.keeps_na
+    assert TableSpec.from_json(spec.to_json() | {"train_stats": {}}).target.missing_names == set()
     told = cli("train", "t.csv", "--source", "text:text", "--target", "country", *TINY, "--out", "r").err
     assert "20 of 60 rows are left out" in told
     assert "COLUMN:label" in told
     cli("train", "t.csv", "--source", "text:text", "--target", "country:label", *TINY, "--out", "said")
-    assert unrolled.load_table("said").spec.target.keeps_na
+    assert not unrolled.load_table("said").spec.target.missing_names
 
 
 def test_models_of_before_keep_na_as_they_learned_it() -> None:

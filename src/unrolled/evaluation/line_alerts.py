@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from unrolled.display import MAX_LINE_CHARS, Displayed, html_table, one_line, plural
 from unrolled.errors import DataError
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS
 
 MAX_SHOWN_ALERTS = 20
 """Alerts that a notebook shows of a report."""
@@ -103,7 +104,15 @@ class LabelMetrics(Displayed):
 
 
 def is_anomaly(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return which labels are those of anomalies. Raises `DataError` if there are no two classes."""
+    """Return which labels are those of anomalies. Raises `DataError` if there are no two classes, or for `NA` and the like."""
+    missing = [
+        label.strip() for label in labels if label.strip() in MISSING_IN_NUMBERS and label.strip().lower() not in NORMAL_LABELS
+    ]
+    if missing:
+        raise DataError(
+            f"{len(missing):,} of {len(labels):,} labels are missing values, such as {missing[0]!r}, and neither normal nor an "
+            "anomaly: leave these lines out, or give them a label."
+        )
     words = [label.strip().lower() for label in labels]
     mask = np.array([word not in NORMAL_LABELS for word in words], dtype=bool)
     if mask.all() or not mask.any():

@@ -53,9 +53,18 @@ class Cell(NamedTuple):
 
 
 NAMES_OF_MISSING_VALUES = frozenset(
-    ("NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-")
-)
-"""What R, pandas, spreadsheets, databases and JSON write into a cell without a value."""
+    (
+        "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-", "\\N",
+        "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!",
+    )
+)  # fmt: skip
+"""What R, pandas, spreadsheets, databases and JSON write into a cell without a value, and the errors of Excel."""
+
+PUNCTUATION_MARKS = frozenset(("-", "?", "."))
+"""Names of missing values that may be labels, too, among others that are punctuation."""
+
+MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS
+"""Names of missing values in columns of numbers: UCI and Weka write `?`, SAS and Stata `.`."""
 
 
 def is_empty(value: Any) -> bool:
@@ -69,9 +78,9 @@ def is_empty(value: Any) -> bool:
     )
 
 
-def is_missing(value: Any) -> bool:
-    """Return whether a cell is empty or has one of `NAMES_OF_MISSING_VALUES`."""
-    return is_empty(value) or (isinstance(value, str) and value.strip(BLANKS) in NAMES_OF_MISSING_VALUES)
+def is_missing(value: Any, names: frozenset[str] = NAMES_OF_MISSING_VALUES) -> bool:
+    """Return whether a cell is empty or has one of these names of missing values."""
+    return is_empty(value) or (isinstance(value, str) and value.strip(BLANKS) in names)
 
 
 def parse_text(cell: Cell) -> str:
@@ -171,7 +180,8 @@ def parse_number(cell: Cell) -> float:
 def _comma_hint(value: Any) -> str:
     if not isinstance(value, str) or not has_decimal_comma(value):
         return ""
-    return f": write its comma as a point, {value.strip().replace(',', '.'):.40}, or separate the columns by semicolons"
+    point = f"write its comma as a point, {value.strip().replace(',', '.'):.40}"
+    return f": {point}, or separate the columns of a CSV file by semicolons"
 
 
 def parse_vector(cell: Cell) -> Array:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.tables.cell_values import Array, Cell, is_empty, is_missing, parse_text
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Array, Cell, is_missing, parse_text
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
 from unrolled.text.normalization import change_note, normalize, normalize_counted
@@ -90,15 +90,15 @@ class Column:
         self.ngram_buckets = 0
         """Rows of the classifier of hashed n-grams that reads this column too (see `tables/ngrams.py`); 0: there is none."""
 
-        self.keeps_na = self.may_keep_na
-        """Whether they are values of this one: if its kind was given, or the model file does not say."""
+        self.missing_names = frozenset[str]() if self.may_keep_na else MISSING_IN_NUMBERS
+        """Names of missing values, which are no values here; none if the kind was given, or the model file does not say."""
 
         self.normalization = "none"
         """Normal form in which texts and labels are compared, see `text/normalization.py`; none in files of before 0.3."""
 
     def is_missing(self, value: Any) -> bool:
         """Return whether a cell of this column has no value; its row is then left out."""
-        return is_empty(value) if self.keeps_na else is_missing(value)
+        return is_missing(value, self.missing_names)
 
     @property
     def unknown(self) -> Array | None:

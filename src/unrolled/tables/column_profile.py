@@ -6,14 +6,12 @@ cells decide nothing; their rows are left out of training and counted. What is n
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import (
     IMAGE_SUFFIXES,
@@ -22,12 +20,12 @@ from unrolled.tables.cell_values import (
     parse_array,
     parse_list,
     parse_text,
-    plain_digits,
     to_number,
     with_decimal_points,
 )
-from unrolled.tables.currency import split_currency
-from unrolled.tables.digit_groups import DigitGroups, is_surely_grouped
+from unrolled.tables.digit_groups import is_surely_grouped
+from unrolled.tables.number_counts import NumberCounts
+from unrolled.tables.number_units import is_symbol, split_unit
 from unrolled.text.normalization import normalize
 
 MAX_PROFILED_ROWS = 20_000
@@ -42,14 +40,14 @@ MIN_KIND_SHARE = 0.9
 MIN_DECIMALS = 3
 """Numbers with decimals that a text must consist of, at least, to be an array."""
 
-MAX_EXACT_DIGITS = 15
-"""Digits of a whole number that a float has exactly; with more it is an identifier."""
-
-MIN_BINARY_DIGITS = 3
-"""Zeros and ones of a string of bits, at least; fewer may be a number."""
-
 MAX_NUMERIC_LABELS = 20
 """Distinct whole numbers, at most, for them to be labels: as many as there are, say, grades; more are ages or counts."""
+
+MAX_UNITS = 1_000
+"""Units of numbers that are counted, at most; that of a column is among the first."""
+
+MAX_TOLD_UNITS = 5
+"""Different units, at most, for a sentence that they differ; more are words of texts."""
 
 MAX_DISTINCT = 10_000
 MAX_INFERRED_LABELS = 1_000
@@ -72,18 +70,7 @@ class ColumnProfile:
     allows_commas: bool = False
     normalization: str = "none"
     num_rows: int = 0
-    num_numeric: int = 0
-    num_integers: int = 0
-    num_points: int = 0
-    num_spaced: int = 0
-    num_commas: int = 0
-    comma_example: str = ""
-    currency_signs: Counter[str] = field(default_factory=Counter)
-    num_signed: int = 0
-    signed_example: str = ""
-    digit_groups: tuple[DigitGroups, ...] = field(default_factory=lambda: (DigitGroups(","), DigitGroups(".")))
-    num_coded_digits: int = 0
-    num_binary: int = 0
+    number_counts: dict[str, NumberCounts] = field(default_factory=dict)
     num_digit_sequences: int = 0
     num_images: int = 0
     value_counts: Counter[str] = field(default_factory=Counter)
@@ -116,8 +103,9 @@ class ColumnProfile:
             return
         if text.lower().endswith(IMAGE_SUFFIXES) and len(text.splitlines()) == 1:
             self.num_images += 1
-        if len(self.value_counts) < MAX_DISTINCT:
-            self.value_counts[self._add_number(text)] += 1
+        number = self._add_number(text)
+        if len(self.value_counts) < MAX_DISTINCT or number in self.value_counts:
+            self.value_counts[number] += 1
         if self.num_rows <= MAX_PROFILED_ROWS:
             self._count_words(text)
 
@@ -134,39 +122,20 @@ class ColumnProfile:
             self.shape_counts[array.shape] += 1
             self.num_integer_arrays += bool((array == np.rint(array)).all())
         if isinstance(cell.value, str) and (part := next(filter(has_decimal_comma, cell.value.split()), None)) is not None:
-            self.num_commas, self.comma_example = self.num_commas + 1, self.comma_example or part
+            self._counts_of("").add_comma(part)
         return True
 
     def _add_number(self, text: str) -> str:
-        """Count a text that is a number; return what stands for the text where distinct ones are counted.
+        """Count a text that is a number, perhaps with a unit; return what stands for it where distinct ones are counted."""
+        number = split_unit(text)
+        if number.unit not in self.number_counts and len(self.number_counts) == MAX_UNITS:
+            return text.strip()
+        return self._counts_of(number.unit).add(number, text)
 
-        One with the sign of a currency is a number only if nearly all have it: it is counted for itself.
-        """
-        whole, (sign, text) = text, split_currency(text)
-        if sign:
-            self.num_signed, self.signed_example = self.num_signed + 1, self.signed_example or whole.strip()
-        is_comma = has_decimal_comma(text)
-        if is_comma:
-            self.num_commas, self.comma_example = self.num_commas + 1, self.comma_example or text.strip()
-        number = to_number(text, self.allows_commas and is_comma)
-        for groups in () if sign else self.digit_groups:
-            groups.add(plain_digits(text), number is not None, is_comma)
-        if number is None:
-            return sign + text.strip()
-        self.num_points += "." in text and not is_comma
-        if sign:
-            self.currency_signs[sign] += 1
-            return sign + text.strip()
-        self.num_numeric += 1
-        self.num_spaced += len(text.split()) > 1
-        is_integer = math.isfinite(number) and number == round(number)
-        self.num_integers += is_integer
-        text = plain_digits(text)
-        digits = text.lstrip("+-")
-        is_coded = digits.isdecimal() and ((len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_EXACT_DIGITS)
-        self.num_coded_digits += is_coded
-        self.num_binary += len(digits) >= MIN_BINARY_DIGITS and not digits.strip("01")
-        return text if is_coded or not is_integer else str(int(number))
+    def _counts_of(self, unit: str) -> NumberCounts:
+        if (counts := self.number_counts.get(unit)) is None:
+            counts = self.number_counts[unit] = NumberCounts(unit, self.allows_commas)
+        return counts
 
     def _count_digits(self, value: Any) -> bool:
         """Count a text of whole numbers, separated by spaces, and their number; return whether it is one."""
@@ -194,12 +163,11 @@ class ColumnProfile:
             return self._array_kind()
         if 2 * self.num_lists > self.num_rows:
             return "labels"
-        if self.currency():
-            return "number"
         rows_per_value = self.num_rows / max(1, len(self.value_counts))
-        if self._is_nearly_all(self.num_numeric + self._num_only_grouped()) and not self._has_strings_of_digits():
+        numbers = self.numbers()
+        if self._is_nearly_all(numbers.num_numbers()) and not self._has_strings_of_digits(numbers):
             is_label = (
-                self._is_nearly_all(self.num_integers)
+                self._is_nearly_all(numbers.num_integers)
                 and len(self.value_counts) <= MAX_NUMERIC_LABELS
                 and rows_per_value >= MIN_ROWS_PER_NUMBER
             )
@@ -215,77 +183,87 @@ class ColumnProfile:
         return count > 0 and count >= MIN_KIND_SHARE * self.num_rows
 
     def has_digit_sequences(self) -> bool:
-        """Return whether cells are texts of whole numbers, of many lengths, such as `2 9 7 4`."""
+        """Return whether cells are texts of whole numbers, of many lengths, such as `2 9 7 4`, and not one number each."""
         num_multiple = self.num_digit_sequences - self.sequence_lengths[1]
         most_common = max(self.sequence_lengths.values(), default=0)
         return (
             self._is_nearly_all(self.num_digit_sequences)
+            and not self.has_spaced_numbers()
             and 2 * num_multiple > self.num_rows
             and most_common < MIN_KIND_SHARE * self.num_digit_sequences
         )
 
-    def _has_strings_of_digits(self) -> bool:
+    def _has_strings_of_digits(self, numbers: NumberCounts) -> bool:
         """Return whether digits are no numbers: with leading zeros, too many to be exact, or only zeros and ones."""
-        is_binary = 2 * self.num_binary > self.num_rows and len(self.value_counts) > MAX_NUMERIC_LABELS
-        return self.num_coded_digits > max(1, self.num_rows // 100) or is_binary
+        is_binary = 2 * numbers.num_binary > self.num_rows and len(self.value_counts) > MAX_NUMERIC_LABELS
+        return numbers.has_codes(self.num_rows) or is_binary
 
-    def currency(self) -> str:
-        """Return the sign of a currency or of per cent that nearly all cells have, if there is one."""
-        sign, count = max(self.currency_signs.items(), key=lambda item: item[1], default=("", 0))
-        return sign if self._is_nearly_all(count) else ""
+    def numbers(self, declared: bool = False) -> NumberCounts:
+        """Return the counts over the numbers of the unit that nearly all cells have, if there is one; else of those with none.
+
+        With `declared`, the column is said to be of numbers (see `NumberCounts`).
+        """
+        units = (counts for unit, counts in self.number_counts.items() if unit)
+        found = next((counts for counts in units if self._is_nearly_all(counts.num_numbers(declared))), None)
+        return found or self._counts_of("")
 
     def has_spaced_numbers(self) -> bool:
-        """Return whether nearly all cells are one number, some with blanks in it: `12,50 €`, `1 250,50`."""
-        return bool(self.currency()) or (self.num_spaced > 0 and self._is_nearly_all(self.num_numeric))
+        """Return whether nearly all cells are one number, some with blanks in it: `12,50 €`, `1 250,50`, `1 050`, `5 kg`."""
+        counts = list(self.number_counts.values())
+        has_blanks = any(found.unit or found.num_spaced > 0 or found.group_sign() == " " for found in counts)
+        return has_blanks and self._is_nearly_all(sum(found.num_numbers() for found in counts))
 
-    def group_sign(self) -> str:
-        """Return the sign that groups the digits of numbers, a comma or a point, or an empty text."""
-        return next((groups.sign for groups in self.digit_groups if self._groups_digits(groups)), "")
+    def number_note(self, kind: str, declared: bool) -> str:
+        """Return what to tell about numbers with units, in groups, with commas and in parentheses, or an empty text."""
+        numbers = self.numbers(declared)
+        if kind == "number" and (num_numbers := numbers.num_numbers(declared)):
+            unit_note = "" if self._is_nearly_all(num_numbers) else self._unit_note(kind)
+            return "; ".join(filter(None, (*numbers.notes(self.name, self.num_rows, declared), unit_note)))
+        if kind in ("number", "vector", "frames") and numbers.has_decimal_commas():
+            return f"'{self.name}': the comma is read as the decimal point, as in {numbers.comma_example}"
+        return "; ".join(filter(None, (self._unit_note(kind), "" if declared else self._missed_note(kind))))
 
-    def _groups_digits(self, groups: DigitGroups) -> bool:
-        return groups.groups(may_be_decimal=groups.sign == "." or self.allows_commas)
+    def _missed_note(self, kind: str) -> str:
+        """Return a sentence about cells that may be numbers and are not read so, or an empty one."""
+        plain, how = self._counts_of(""), f"are read as {kind}"
+        blanks = next(groups for groups in plain.digit_groups if groups.sign == " ")
+        most = max(self.number_counts.values(), key=lambda counts: counts.num_in_parentheses)
+        if plain.num_commas and 2 * plain.num_commas >= self.num_rows:
+            how = "are read as a separator of numbers" if kind in ("vector", "frames") else how
+            to_do = "write a point, or separate the columns of a CSV file by semicolons"
+            return f"'{self.name}': values with a comma, such as {plain.comma_example}, {how}; to have numbers, {to_do}"
+        if kind == "text" and blanks.num_grouped and self._is_nearly_all(plain.num_numeric + blanks.num_grouped):
+            why = f"such as {blanks.example}, {how}, since blanks may separate numbers"
+            return f"'{self.name}': values with blanks, {why}; to have one number in each, say {self.name}:number"
+        if kind == "text" and 2 * plain.num_numeric > self.num_rows and plain.other_example:
+            numbers = f"{plain.num_numeric:,} of {self.num_rows:,} values are numbers"
+            others = f"others are not, such as {plain.other_example:.40}"
+            return f"'{self.name}': {numbers}, {others}: they {how}; to leave out the others, say {self.name}:number"
+        if most.num_in_parentheses and self._is_nearly_all(most.num_numeric + most.num_in_parentheses):
+            example = most.example_in_parentheses
+            return f"'{self.name}': values such as {example} {how}; to have negative numbers, say {self.name}:number"
+        return ""
 
-    def _num_only_grouped(self) -> int:
-        """Return how many cells are numbers only because a sign groups digits."""
-        return next((groups.num_other for groups in self.digit_groups if self._groups_digits(groups)), 0)
-
-    def _currency_note(self, kind: str, declared: bool) -> str:
-        """Return a sentence about numbers with a sign, or an empty one."""
-        if kind == "number" and (sign := self.currency()):
-            numbers = f"{self.currency_signs[sign]:,} of {plural(self.num_rows, 'number')}"
-            return f"'{self.name}': the sign {sign} is left out of {numbers}, as in {self.signed_example}"
-        if declared or 2 * self.num_signed < self.num_rows or kind == "number":
+    def _unit_note(self, kind: str) -> str:
+        """Return a sentence about numbers whose units differ, or an empty one."""
+        counts = sorted(self.number_counts.values(), key=lambda counts: (-counts.num_numbers(), counts.unit))
+        examples = [found.example for found in counts if found.num_numbers()]
+        units = [found for found in counts if found.unit and found.num_numbers()]
+        num_with_unit = sum(found.num_numbers() for found in units)
+        is_told = kind in ("number", "text") or any(is_symbol(found.unit) for found in units)
+        if not units or len(units) > MAX_TOLD_UNITS or 2 * num_with_unit < self.num_rows or not is_told:
             return ""
-        return (
-            f"'{self.name}': values with a sign, such as {self.signed_example}, are read as {kind}; to have numbers, "
-            "write all with the same sign or with none, and with a decimal point"
-        )
+        how = "numbers of one unit are not read with others" if kind == "number" else f"they are read as {kind}"
+        to_do = "to have numbers, write all with the same unit or with none"
+        return f"'{self.name}': not all values have the same unit, as in {' and '.join(examples[:2])}: {how}; {to_do}"
 
-    def has_decimal_commas(self) -> bool:
-        """Return whether the comma is the decimal point: where it may be, and if it is more often than the point is."""
-        is_decimal = self.allows_commas and self.num_commas > 0 and self.num_commas >= self.num_points
-        return self.group_sign() == "." or (is_decimal and self.group_sign() != ",")
+    def has_punctuation(self) -> bool:
+        """Return whether there are values without letter and digit, such as `+` and `!`, and not by mistake."""
+        return any(count > 1 and not any(map(str.isalnum, value)) for value, count in self.value_counts.items())
 
-    def number_note(self, kind: str, decimal_comma: bool, declared: bool) -> str:
-        """Return a message about numbers with commas and currency signs, or an empty text."""
-        comma_note = next(
-            (groups.note(self.name) for groups in self.digit_groups if kind == "number" and self._groups_digits(groups)),
-            self._comma_note(kind, decimal_comma, declared),
-        )
-        notes = (comma_note, self._currency_note(kind, declared))
-        return "; ".join(filter(None, notes))
-
-    def _comma_note(self, kind: str, decimal_comma: bool, declared: bool) -> str:
-        """Return a sentence about numbers with commas, or an empty one."""
-        if decimal_comma:
-            return f"'{self.name}': the comma is read as the decimal point, as in {self.comma_example}"
-        if not self.num_commas or 2 * self.num_commas < self.num_rows or declared:
-            return ""
-        how = "as a separator of numbers" if kind in ("vector", "frames") else f"as {kind}"
-        return (
-            f"'{self.name}': values with a comma, such as {self.comma_example}, are read {how}; to have numbers, write a "
-            "point, or separate the columns by semicolons"
-        )
+    def has_numbers(self) -> bool:
+        """Return whether nearly all cells are numbers."""
+        return self._is_nearly_all(self.numbers().num_numbers())
 
     def is_category(self) -> bool:
         """Return whether the column has few distinct values, of at most two words each on average."""

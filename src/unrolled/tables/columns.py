@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unrolled.errors import ModelError
+from unrolled.tables.cell_values import NAMES_OF_MISSING_VALUES
 from unrolled.tables.column import Column
 from unrolled.tables.image_column import ImageColumn
 from unrolled.tables.label_columns import LabelColumn, LabelsColumn
@@ -33,7 +34,7 @@ def column_to_json(column: Column) -> dict[str, Any]:
     return {
         "kind": column.kind,
         "name": column.name,
-        "keeps_na": column.keeps_na,
+        "missing": sorted(column.missing_names),
         "normalize": column.normalization,
         **column.to_dict(),
     }
@@ -47,8 +48,15 @@ def column_from_json(value: Any) -> Column:
             known = ", ".join(COLUMN_TYPES)
             raise ModelError(f"The model has a column of the kind '{value['kind']}', which is none of {known}.")
         column = column_type.from_dict(str(value["name"]), value)
-        column.keeps_na = bool(value.get("keeps_na", column.keeps_na))
+        column.missing_names = _missing_names(column, value)
         column.normalization = require_form(value.get("normalize", "none"))
         return column
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"The model's column cannot be read: {type(error).__name__} {error}.") from error
+
+
+def _missing_names(column: Column, value: dict[str, Any]) -> frozenset[str]:
+    """Return the names of missing values; files of before 0.3 say only whether the column `keeps_na`."""
+    if "missing" in value:
+        return frozenset(map(str, value["missing"]))
+    return frozenset() if value.get("keeps_na", column.may_keep_na) else NAMES_OF_MISSING_VALUES

@@ -7,6 +7,9 @@ character, unless only quotes make its rows equally long, or all cells with quot
 from __future__ import annotations
 
 import csv
+import dataclasses
+import itertools
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +18,8 @@ from typing import Any, overload
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import has_decimal_comma, is_missing, to_number
+from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, has_decimal_comma, is_missing, to_number
+from unrolled.tables.delimited_layout import Layout, find_layout, is_rule, without_comments
 from unrolled.tables.table_format import (
     FIRST_ROW,
     MAX_CHARS,
@@ -27,11 +31,16 @@ from unrolled.tables.table_format import (
 )
 from unrolled.text.compressed_files import read_bytes
 
+logger = logging.getLogger(__name__)
+
 SEPARATOR_LINE = re.compile(r"sep=(\\t|.?)", re.IGNORECASE)
 """The first line of a file that Excel wrote, which is no row; split at that separator, it may lack it."""
 
 MAX_SNIFFED_LINES = 20
 """Lines of a CSV file from which its delimiter is inferred."""
+
+QUOTED_NAMES = re.compile(r'"[^"]*"(?: "[^"]*")+')
+"""A header whose names are separated by blanks, as R's `write.table` writes it."""
 
 USUAL_DELIMITERS, RARE_DELIMITERS = ",;\t|", "^~\x01\x1f"
 """Delimiters of columns; a rare one is taken if none of the others makes rows equally long."""
@@ -58,18 +67,37 @@ class Dialect:
 
     delimiter: str
     quotes: str
+    layout: Layout = Layout()
+    skips_blanks: bool = False
+    """Whether blanks stand before the quotes around cells."""
 
     def reader(self, lines: Iterator[str]) -> Any:
         """Return a reader of `csv` for lines."""
         if self.quotes == "none":
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
         if self.quotes == "doubled":
-            return csv.reader(lines, delimiter=self.delimiter, strict=True)
+            return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.skips_blanks)
         with_nulls = (MYSQL_NULL.sub("", line) if "\\N" in line else line for line in lines)
         return csv.reader(with_nulls, delimiter=self.delimiter, strict=True, escapechar="\\")
 
 
-def infer_dialect(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
+def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tuple[Dialect, list[str]]:
+    """Return the dialect of a file, and sentences about what is not usual in it."""
+    dialect, note = _infer_quotes(source, is_tsv)
+    lines = _first_lines(source.head())
+    is_named = SEPARATOR_LINE.fullmatch(lines[0].strip('"')) is not None
+    layout = find_layout(lines[is_named:], dialect.delimiter, has_header)
+    skips_blanks = any(f'{dialect.delimiter} "' in line for line in lines)
+    notes = [*layout.notes(source.path), *filter(None, [note])]
+    return dataclasses.replace(dialect, layout=layout, skips_blanks=skips_blanks), notes
+
+
+def _first_lines(head: str) -> list[str]:
+    lines = head.lstrip("\ufeff").split("\n", MAX_SNIFFED_LINES + 1)[: MAX_SNIFFED_LINES + 1]
+    return [line.rstrip("\r") for line in lines]
+
+
+def _infer_quotes(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
     """Return the dialect of a file, and a sentence about its quotes if they are not the usual ones, else an empty string."""
     csv.field_size_limit(MAX_CHARS)  # the default refuses texts of 131,072 characters
     path, head = source.path, source.head()
@@ -144,8 +172,8 @@ def _detect_delimiter(head: str, needs_rows: bool = False) -> str | None:
 
     If several do, or none, it is the one that the header has most; with `needs_rows`, None if none does.
     """
-    lines = head.lstrip("\ufeff").split("\n", MAX_SNIFFED_LINES + 1)[: MAX_SNIFFED_LINES + 1]
-    first = lines[0].rstrip("\r")
+    lines = [line for line in without_comments(_first_lines(head)) if not is_rule(line)] or [""]
+    first = lines[0]
     if (named := SEPARATOR_LINE.fullmatch(first.strip('"'))) is not None and named[1]:
         return named[1].replace("\\t", "\t")
 
@@ -160,24 +188,30 @@ def _detect_delimiter(head: str, needs_rows: bool = False) -> str | None:
     for delimiters in (USUAL_DELIMITERS, RARE_DELIMITERS):
         if found := [delimiter for delimiter in delimiters if has_equal_rows(delimiter)]:
             return max(found, key=first.count)
+    if QUOTED_NAMES.fullmatch(first):
+        return " "
     return None if needs_rows else max(",;\t", key=first.count)
 
 
-def delimited_rows(source: Source, dialect: Dialect, header: str) -> NumberedRows:
-    """Yield the rows of a file; `header` is `first`, `none`, or names separated by commas (see `TableFormat`)."""
+def delimited_rows(source: Source, dialect: Dialect, header: str, told: set[str] | None = None) -> NumberedRows:
+    """Yield the rows of a file; `header` is `first`, `none`, or names separated by commas (see `TableFormat`).
+
+    Rows that repeat the header, as in files that were joined, are left out. They are reported once, at the end of the first
+    pass; `told` has what was reported in earlier passes.
+    """
     path = source.path
     names = header_names(header)
     with ReadErrors(path, source.encoding) as errors:
         reader = dialect.reader(source.lines(newline=""))
         errors.reader = reader
-        rows = (cells for cells in reader if cells)
+        rows = dialect.layout.rows(itertools.islice(reader, dialect.layout.num_comments, None))
         first = next(rows, None)
         if first is not None and _is_separator_line(first):
             first = next(rows, None)
         if not first:
             raise DataError(f"{path} is empty: a header with the names of the columns is expected, then one row per line.")
         if header == FIRST_ROW:
-            columns = _name_columns(first)
+            columns = _name_columns(dialect.layout.header(first))
         else:
             columns = names or [str(number) for number in range(len(first))]
             if len(columns) != len(first):
@@ -185,11 +219,21 @@ def delimited_rows(source: Source, dialect: Dialect, header: str) -> NumberedRow
                 raise UsageError(f"{path} has {given}.")
             if header == NO_HEADER or [cell.strip() for cell in first] != columns:
                 yield reader.line_num, dict(zip(columns, first, strict=True))
+        num_repeated = 0
         for cells in rows:
             errors.row_end = reader.line_num
+            if header == FIRST_ROW and cells == first and len(first) > 1:
+                num_repeated += 1
+                continue
+            if len(cells) == 1 < len(columns) and not cells[0].strip(f"{BLANKS}\x1a"):
+                continue
             if len(cells) != len(columns):
                 raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")
             yield reader.line_num, dict(zip(columns, cells, strict=True))
+    note = f"{path}: {plural(num_repeated, 'row')} that {'repeats' if num_repeated == 1 else 'repeat'} the header left out"
+    if num_repeated and told is not None and note not in told:
+        told.add(note)
+        logger.info(note)
 
 
 def line_rows(source: Source, column: str) -> NumberedRows:
@@ -207,7 +251,7 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
     """
     csv.field_size_limit(MAX_CHARS)
     head = source.head()
-    first_line = head.split("\n", 1)[0]
+    first_line = next((line for line in without_comments(_first_lines(head)) if not is_rule(line)), "")
     dialect = Dialect("\t", "none") if is_tsv else Dialect(_detect_delimiter(head), "doubled")
     if header != FIRST_ROW:
         return not _has_equal_rows(source, dialect)
@@ -236,8 +280,9 @@ def _wrong_width(cells: list[str], columns: list[str], dialect: Dialect) -> str:
 def _name_columns(header: list[str]) -> list[str]:
     """Return a header in which every name is another: of columns of one name, each has its number, from 1, in brackets.
 
-    A column without a name is `Unnamed: N`, as in pandas, N from 0.
+    A column without a name is `Unnamed: N`, as in pandas, N from 0. Line ends in names are blanks.
     """
+    header = [" ".join(name.split()) if "\n" in name or "\r" in name else name for name in header]
     names = [name if name.strip() else f"Unnamed: {position}" for position, name in enumerate(header)]
     counts = Counter(names)
     return [f"{name} (column {number})" if counts[name] > 1 else name for number, name in enumerate(names, 1)]
@@ -257,7 +302,7 @@ def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
         return True
     for name, column in zip(names, columns, strict=False):
         values = [value.strip() for value in column]
-        present = [value for value in values if not is_missing(value)]
+        present = [value for value in values if not is_missing(value, MISSING_IN_NUMBERS)]
         if present and all(map(_is_number, present)):
             return True
         if len(values) >= 8 and len(set(values)) * 4 <= len(values) and name not in values and len(name.split()) == 1:

@@ -1,24 +1,41 @@
 """Numbers whose digits are in groups of three, such as `1,250,000`, `1.250.000,50`, `1 250,50` and `1'250'000`.
 
-An apostrophe or a no-break space between digits can only group them; a normal space does so before a decimal comma, and else
-separates two numbers. A comma or a point may also be the decimal point: which it is follows from all cells of the column.
+An apostrophe or a no-break space between digits can only group them. A normal space does so before a decimal comma; else it may
+separate two numbers. A comma or a point may also be the decimal point: what it is follows from all cells of the column.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from unrolled.display import plural
 
 _BY_BLANKS = re.compile(r"[+-]?[1-9]\d{0,2}(?:([\u00a0\u202f\u2009'\u2019])\d{3}(?:\1\d{3})*(?:[.,]\d+)?|(?: \d{3})+,\d+)")
-_BY_COMMAS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
-_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")
-_PATTERNS = {",": _BY_COMMAS, ".": _BY_POINTS}
-_LOOKS_DECIMAL = {sign: re.compile(rf"[+-]?\d+\{sign}\d+(e[+-]?\d+)?", re.IGNORECASE) for sign in _PATTERNS}
+_PATTERNS = {
+    ",": re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?"),
+    ".": re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?"),
+    " ": re.compile(r"[+-]?[1-9]\d{0,2}( \d{3})+(\.\d+)?"),
+}
+_OTHERWISE = {
+    **{sign: re.compile(rf"[+-]?\d+\{sign}\d+(e[+-]?\d+)?", re.IGNORECASE) for sign in ",."},
+    " ": re.compile(r"[+-]?\d[\d.]*( +[+-]?\d[\d.]*)+"),
+}
+"""What a number looks like in which the sign does not group digits: a decimal number, or numbers side by side."""
+
+_SPACED_ARRAYS = re.compile(r"[+-]?[1-9]\d{0,2}(?: \d{3}){2,}\.\d+|[+-]?[1-9]\d{0,2}(?: \d{3})* 0\d\d(?: \d{3})*")
+"""Numbers in many groups that would else be arrays: with decimals in the last group alone, or a group that begins with 0."""
+
+MAX_LENGTH = 64
+"""Characters of a number in groups."""
 
 MIN_GROUPED_RATIO = 50
-"""Numbers in groups for each one that has the same sign as its decimal point; that one is then left out as an error."""
+"""Numbers in groups for each one in which the sign does not group digits; that one is then left out as an error."""
+
+MAX_CODE_SHARE = 0.9
+"""Share of numbers with equally many digits, in three groups or more, above which blanks do not show that they are amounts:
+they may be telephone numbers."""
 
 
 def without_blanks(text: str) -> str:
@@ -46,48 +63,67 @@ def without_groups(text: str, sign: str) -> str:
 def is_surely_grouped(text: str) -> bool:
     """Return whether a text that has several groups of digits is one number, such as `1,250.50`, and not several."""
     text = text.strip()
-    by_commas = _BY_COMMAS.fullmatch(text)
-    return _BY_BLANKS.fullmatch(text) is not None or (by_commas is not None and by_commas[2] is not None)
+    if len(text) > MAX_LENGTH:
+        return False
+    by_commas = _PATTERNS[","].fullmatch(text)
+    return (
+        _BY_BLANKS.fullmatch(text) is not None
+        or (by_commas is not None and by_commas[2] is not None)
+        or _SPACED_ARRAYS.fullmatch(text) is not None
+    )
 
 
 @dataclass
 class DigitGroups:
-    """Counts over the cells of a column, for one `sign` that may group digits, `,` or `.`.
+    """Counts over the cells of a column, for one `sign` that may group digits: `,`, `.` or a blank.
 
-    `num_sure` are numbers in which it can only do that (`1,250,000`, `1,250.5`), `num_decimal` those in which it cannot
-    (`12,5`); `num_other` are no numbers otherwise: with points as groups, also those with a decimal comma.
+    `num_sure` are numbers in which it can only do that (`1,250,000`, `1,250.5`, `1 050`), `num_otherwise` those in which it
+    cannot (`12,5`, `12 5`); `num_other` are no numbers otherwise: with points as groups, also those with a decimal comma.
     """
 
     sign: str
     num_grouped: int = 0
     num_sure: int = 0
-    num_decimal: int = 0
+    num_otherwise: int = 0
     num_other: int = 0
     example: str = ""
+    num_digits: Counter[int] = field(default_factory=Counter)
 
     def add(self, text: str, is_number: bool, has_decimal_comma: bool) -> None:
         """Count a text; `is_number` says whether it is a number without regard to groups."""
         self.num_other += not is_number and self.sign == "." and has_decimal_comma
         match = _PATTERNS[self.sign].fullmatch(text)
         if match is None:
-            self.num_decimal += _LOOKS_DECIMAL[self.sign].fullmatch(text) is not None
+            self.num_otherwise += _OTHERWISE[self.sign].fullmatch(text) is not None
             return
         self.num_grouped += 1
         self.num_other += not is_number and not (self.sign == "." and has_decimal_comma)
-        is_sure = match[2] is not None or match[0].count(self.sign) > 1
+        if self.sign == " ":
+            self.num_digits[sum(map(str.isdecimal, text))] += 1
+            is_sure = match[2] is not None or " 0" in text
+        else:
+            is_sure = match[2] is not None or text.count(self.sign) > 1
         self.num_sure += is_sure
         self.example = text if is_sure and self.num_sure == 1 else self.example or text
 
     def groups(self, may_be_decimal: bool) -> bool:
-        """Return whether the sign groups digits: hardly a number needs it as the decimal point, and one cannot have it so.
+        """Return whether the sign groups digits: hardly a number needs it otherwise, and one cannot have it so.
 
-        With `may_be_decimal`, a sign that may be either in all numbers is the decimal point.
+        With `may_be_decimal`, a sign that may be either in all numbers is the decimal point, and a blank separates numbers;
+        it also does in what may be telephone numbers.
         """
-        is_group = self.num_grouped > MIN_GROUPED_RATIO * self.num_decimal
-        return is_group and (self.num_sure > 0 or not may_be_decimal)
+        if self.num_grouped <= MIN_GROUPED_RATIO * self.num_otherwise:
+            return False
+        if not may_be_decimal:
+            return True
+        return self.num_sure > 0 and not (self.sign == " " and self._are_codes())
+
+    def _are_codes(self) -> bool:
+        most_common = max(self.num_digits, key=lambda digits: self.num_digits[digits])
+        return most_common >= 9 and self.num_digits[most_common] >= MAX_CODE_SHARE * self.num_grouped and self.num_grouped > 1
 
     def note(self, name: str) -> str:
         """Return a sentence for the user."""
-        sign = {",": "comma", ".": "point"}[self.sign]
+        sign = {",": "comma", ".": "point", " ": "blank"}[self.sign]
         numbers = plural(self.num_grouped, "number")
         return f"'{name}': the {sign} groups digits in {numbers}, as in {self.example}, and is left out"

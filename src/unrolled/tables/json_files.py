@@ -41,31 +41,71 @@ def _json_array_rows(source: Source) -> NumberedRows:
 
 def json_columns(source: Source) -> NumberedRows:
     """Yield the rows of a file that is one object of columns, or of one list of rows: see `has_json_columns`."""
-    value = _read_json(source)
-    first = next(iter(value.values()))
-    if isinstance(first, list):
-        yield from with_all_columns((number, row) for number, row in enumerate(first, 1))
-        return
-    for number, key in enumerate(first, 1):
-        yield number, {name: column[key] for name, column in value.items()}
+    yield from with_all_columns((number, row) for number, row in enumerate(_rows_of(_read_json(source)), 1))
 
 
 def has_json_columns(source: Source) -> bool:
-    """Return whether a file is one object whose values are columns with the keys 0, 1, 2, ..., as pandas writes it; or, if it
-    is named `.json`, whose only value is a list of objects."""
-    head = source.head().strip()
+    """Return whether a file is one object that has many rows: columns with the keys 0, 1, 2, ..., as pandas writes it.
+
+    If it is named `.json`, it may also have rows under their names, lists of values under `data` with the names under
+    `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
+    """
+    head, is_json = source.head().strip(), ".json" in (suffix.lower() for suffix in source.path.suffixes)
     first_line, end, _ = head.partition("\n")
-    if not FIRST_VALUE.match(head) or (end and first_line.rstrip().endswith("}")):  # the latter is one object per line
+    if not (is_json or FIRST_VALUE.match(head)) or (end and first_line.rstrip().endswith("}")):  # one object per line
         return False
     try:
-        columns = list(_read_json(source).values())
+        value = _read_json(source)
     except DataError:
         return False
-    if len(columns) == 1 and isinstance(columns[0], list):
-        is_json = ".json" in (suffix.lower() for suffix in source.path.suffixes)
-        return is_json and len(columns[0]) > 1 and all(isinstance(row, dict) for row in columns[0])
+    return bool(_rows_of(value) if is_json else _keyed_columns(value))
+
+
+def rows_note(source: Source) -> str:
+    """Return a sentence about what a file of one object has besides its rows, or an empty one."""
+    value, path = _read_json(source), source.path
+    if len(lists := _lists_of_rows(value)) == 1:
+        others = ", ".join(key for key, element in value.items() if element is not lists[0])
+        return f"{path}: the rows are in one list of it; left out: {others:.200}" if others else ""
+    if _keyed_columns(value) or _split_rows(value):
+        return ""
+    return f"{path}: its {len(value):,} values are the rows; their names are left out, as {next(iter(value))!r:.40}"
+
+
+def _rows_of(value: dict[str, Any]) -> list[Row]:
+    """Return the rows that an object is (see `has_json_columns`), none if it is one row."""
+    if len(lists := _lists_of_rows(value)) == 1:
+        return lists[0]
+    if rows := _keyed_columns(value) or _split_rows(value):
+        return rows
+    values = list(value.values())
+    are_rows = len(values) > 2 and all(isinstance(row, dict) and row and row.keys() == values[0].keys() for row in values)
+    return values if are_rows else []
+
+
+def _keyed_columns(value: dict[str, Any]) -> list[Row]:
+    """Return the rows of columns with the keys 0, 1, 2, ..."""
+    columns = list(value.values())
+    if not columns or not all(isinstance(column, dict) for column in columns):
+        return []
     keys = [str(number) for number in range(len(columns[0]))]
-    return len(keys) > 1 and all(isinstance(column, dict) and list(column) == keys for column in columns)
+    are_columns = len(keys) > 1 and all(list(column) == keys for column in columns)
+    return [{name: column[key] for name, column in value.items()} for key in keys] if are_columns else []
+
+
+def _split_rows(value: dict[str, Any]) -> list[Row]:
+    """Return the rows of an object with the names under `columns` and lists of values under `data`."""
+    names, data = value.get("columns"), value.get("data")
+    if not isinstance(names, list) or not isinstance(data, list):
+        return []
+    are_rows = all(isinstance(row, list) and len(row) == len(names) for row in data)
+    return [dict(zip(map(str, names), row, strict=True)) for row in data] if are_rows else []
+
+
+def _lists_of_rows(value: dict[str, Any]) -> list[list[Row]]:
+    """Return the values of an object that are lists of several objects."""
+    lists = (element for element in value.values() if isinstance(element, list) and len(element) > 1)
+    return [element for element in lists if all(isinstance(row, dict) for row in element)]
 
 
 def _read_json(source: Source) -> Any:

@@ -31,6 +31,9 @@ MIN_RARE_LABELS = 10
 BOOLEANS = frozenset(("true", "false"))
 """Labels that are compared without regard to case: Python, JSON and spreadsheets write them differently."""
 
+YES_AND_NO = BOOLEANS | {"yes", "no", "y", "n", "t", "f", "1", "0", "on", "off"}
+"""What a question is answered with, in one way or another; more than two of them in a column are reported."""
+
 POOR_ACCURACY = 0.5
 """Below it, that sentence is added to the metrics."""
 
@@ -266,6 +269,8 @@ def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
         logger.info(
             f"'{name}': {len(spellings):,} spellings are {len(labels):,} labels, as {example!r} is {spellings[example]!r}"
         )
+    if len(labels) > 2 and {label.lower() for label in labels} <= YES_AND_NO:
+        logger.info(f"'{name}': {', '.join(labels)} are different labels; if they are yes and no, write each in one way")
     if similar := _differ_in_case(labels):
         logger.info(f"'{name}': labels that differ only in case are different labels, as {similar[0]!r} and {similar[1]!r}")
     return labels

@@ -14,7 +14,7 @@ import numpy as np
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
-from unrolled.tables.cell_values import Cell, is_missing, parse_text, to_number
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Cell, is_missing, parse_text, to_number
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import StepArray, StepTexts, number_or_gap
 from unrolled.tables.table_files import Table
@@ -161,7 +161,7 @@ def _is_numeric(table: Table, columns: list[list[Any]]) -> bool:
     num_numbers = num_values = 0
     for column in columns:
         for value in column:
-            if not is_missing(value):
+            if not is_missing(value, MISSING_IN_NUMBERS):
                 num_values += 1
                 is_text = isinstance(value, str)
                 num_numbers += to_number(value, table.allows_decimal_commas) is not None if is_text else not _is_object(value)

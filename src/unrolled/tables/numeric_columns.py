@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,11 +23,13 @@ from unrolled.tables.cell_values import (
     with_decimal_points,
 )
 from unrolled.tables.column import MAX_BASELINE_ROWS, MAX_FITTED_ROWS, Column, EvalRows, Output
-from unrolled.tables.currency import split_currency
 from unrolled.tables.digit_groups import without_groups
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import regression_report
+from unrolled.tables.number_units import split_unit
 from unrolled.tables.ragged import RaggedArray
+
+logger = logging.getLogger(__name__)
 
 MAX_DEVIATION = 1e9
 """Standard deviations from the mean beyond which a number is refused: its square could not be computed with."""
@@ -50,6 +53,11 @@ class Sums:
         self.num_rows, self.count = self.num_rows + 1, self.count + len(values)
         self.total, self.squares = self.total + difference.sum(0), self.squares + (difference**2).sum(0)
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    def ends_with_total(self, last: Array) -> bool:
+        """Return whether the last of several numbers, not all 0, is the sum of the others."""
+        total = self.shift * self.num_rows + self.total
+        return self.num_rows > 3 and bool(np.allclose(total, 2 * last, rtol=1e-9, atol=0)) and bool((last != 0).all())
 
     def mean_and_std(self) -> tuple[Array, Array]:
         """Return mean and standard deviation of what was added."""
@@ -82,29 +90,35 @@ class ShapeSums:
 
 @dataclass(frozen=True)
 class Notation:
-    """How the numbers of a column are written: with decimal commas, a currency sign, and a sign that groups digits."""
+    """How the numbers of a column are written: with decimal commas, a unit, a sign that groups digits, or parentheses."""
 
     decimal_comma: bool = False
-    currency: str = ""
+    unit: str = ""
     digit_groups: str = ""
+    negative_parentheses: bool = False
 
     @staticmethod
     def from_dict(value: Mapping[str, Any]) -> Notation:
         """Return the notation that `to_dict` described, or that of an `InferredType` as a dictionary."""
         sign = str(value.get("digit_groups", ""))
-        if sign not in ("", ",", "."):
-            raise ModelError(f"The model's numbers cannot be read: digits are grouped by a comma or a point, not {sign!r:.20}.")
-        return Notation(bool(value.get("decimal_comma", False)), str(value.get("currency", "")), sign)
+        if sign not in ("", ",", ".", " "):
+            signs = "a comma, a point or a blank"
+            raise ModelError(f"The model's numbers cannot be read: digits are grouped by {signs}, not {sign!r:.20}.")
+        return Notation(
+            bool(value.get("decimal_comma", False)), str(value.get("unit", "")), sign,
+            bool(value.get("negative_parentheses", False)),
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Return what differs from the default, as JSON values."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value}
 
     def plain(self, cell: Cell, is_number: bool) -> Cell:
-        """Return a cell without currency sign and groups, which one number may have (`is_number`), and with decimal points."""
+        """Return a cell without unit, groups and parentheses, which one number may have (`is_number`); with decimal points."""
         if is_number and isinstance(cell.value, str):
-            sign, number = split_currency(cell.value) if self.currency else ("", "")
-            text = number if sign and sign == self.currency else cell.value
+            found = split_unit(cell.value)
+            is_read = found.unit in ("", self.unit) and (self.negative_parentheses or not found.in_parentheses)
+            text = found.number if is_read else cell.value
             cell = cell._replace(value=without_groups(plain_digits(text), self.digit_groups))
         return with_decimal_points(cell) if self.decimal_comma else cell
 
@@ -119,14 +133,27 @@ class _NumericColumn(Column):
         super().__init__(name)
         self.mean, self.scale = np.asarray(mean, dtype=np.float64), np.asarray(scale, dtype=np.float64)
         self.size, self.notation = len(self.mean), notation or Notation()
+        self.is_constant = False
 
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
         notation, sums = Notation.from_dict(config), ShapeSums()
-        for values in readable(cells, lambda cell: cls.parse(notation.plain(cell, cls.kind == "number"))):
-            sums.add(values.shape[1:], values)
+        last: Array | None = None
+        for last in readable(cells, lambda cell: cls.parse(notation.plain(cell, cls.kind == "number"))):
+            sums.add(last.shape[1:], last)
+        if cls.kind == "number" and last is not None and sums.most_common().ends_with_total(last):
+            logger.info(
+                f"'{name}': the last number, {last.item():g}, is the sum of the others; if it is a total, remove its row"
+            )
         mean, std = sums.most_common().mean_and_std()
-        return cls(name, mean, np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0), notation)
+        varies = std > 1e-9 * (1 + np.abs(mean))
+        column = cls(name, mean, np.where(varies, std, 1.0), notation)
+        column.is_constant = not varies.any()
+        return column
+
+    def check_target(self, table_name: str) -> None:
+        if self.is_constant:
+            raise DataError(f"Every row of {table_name} has the same numbers in '{self.name}': there is nothing to learn.")
 
     @staticmethod
     def parse(cell: Cell) -> Array:

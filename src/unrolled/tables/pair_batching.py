@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from unrolled.display import agree
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import Array, Cell, is_empty
+from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import Column
 from unrolled.tables.ngrams import choose_buckets, count_ngrams
 from unrolled.tables.numeric_columns import NumberColumn
@@ -74,7 +74,7 @@ class PairDataset:
 
     A number that is missing in one of several source columns is NaN; `collate` has its median instead, which is that of the
     training rows (see `fit_medians`). `skipped_rows` are the lines of rows with an empty cell, `skipped_cells` counts these by
-    column; with `has_na`, some of these cells are `NA` or the like. Of rows that are too long, `cut_rows` are cut and
+    column; `missing_names` are `NA` and the like that such rows have. Of rows that are too long, `cut_rows` are cut and
     `left_out_rows` are left out. For each other row, `source_keys` and `target_keys` have a hash of what was encoded,
     `folded_keys` one of a text without regard to case and blanks (else 0), `read_rows` its place among the `num_read` rows
     that were read, and `pieces_per_row` how many encoded rows it is.
@@ -91,7 +91,7 @@ class PairDataset:
         self.cut_rows: list[int] = []
         self.left_out_rows: list[int] = []
         self.label_weights: Array | None = None
-        self.has_na = False
+        self.missing_names: set[str] = set()
         self.unreadable = UnreadableRows()
         self.num_read = self.num_examples = 0
         self._row_values = array("Q"), array("Q"), array("q"), array("q"), array("Q")
@@ -102,7 +102,7 @@ class PairDataset:
         if self.spec.has_missing(source, target):
             self.skipped_rows.append(line)
             self.skipped_cells.update(self.spec.columns_left_out(source, target))
-            self.has_na |= not any(is_empty(cell.value) for cell in (source, *source.others, target))
+            self.missing_names |= self.spec.missing_names(source, target)
             return
         try:
             inputs, targets = self.spec.encode_row(source, target)
@@ -250,8 +250,9 @@ class PairDataset:
     def left_out_messages(self) -> list[str]:
         """Return sentences about the rows that are left out."""
         columns = missing_by_column(self.skipped_cells) if self.spec.others else ""
-        na_note = "; NA and the like count as empty, except with COLUMN:text or COLUMN:label" if self.has_na else ""
-        details = f"{columns}: line {first_lines(self.skipped_rows)}{na_note}"
+        names = " and ".join(map(repr, sorted(self.missing_names)))
+        na_note = f"; {names} {agree(len(self.missing_names), 'are')} read as empty, except with COLUMN:text or COLUMN:label"
+        details = f"{columns}: line {first_lines(self.skipped_rows)}{na_note if names else ''}"
         return left_out_messages(len(self.skipped_rows), self.unreadable, self.num_read, "are left out", details)
 
     def imputed_messages(self) -> list[str]:

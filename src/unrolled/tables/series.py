@@ -14,7 +14,7 @@ from typing import Any
 
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import is_missing, to_number
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS, is_missing, to_number
 from unrolled.tables.entities import are_entity_tags
 from unrolled.tables.json_files import nested_value
 from unrolled.tables.table_files import Table
@@ -117,7 +117,7 @@ def _are_numbers(table: Table, columns: Sequence[str]) -> bool:
     """Return whether nearly all values in columns are numbers, in the first rows; the first or last may be a label."""
     with contextlib.closing(table.rows()) as rows:
         cells = [row[column] for _, row in itertools.islice(rows, 100) for column in columns[1:-1]]
-    cells = [cell for cell in cells if not is_missing(cell)]
+    cells = [cell for cell in cells if not is_missing(cell, MISSING_IN_NUMBERS)]
     return len(cells) > 0 and sum(_number(cell) is not None for cell in cells) >= 0.95 * len(cells)
 
 

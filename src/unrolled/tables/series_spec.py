@@ -12,7 +12,7 @@ import numpy as np
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.series_options import SeriesOptions
-from unrolled.tables.cell_values import Cell, is_missing, parse_list
+from unrolled.tables.cell_values import Cell, is_missing, parse_list, to_number
 from unrolled.tables.column import Column
 from unrolled.tables.columns import COLUMN_TYPES
 from unrolled.tables.long_table import LongFormat, as_target, column_list, group_steps, step_kind
@@ -97,7 +97,9 @@ def series_spec(
     grouped = group_steps(table, long, tuple(dict.fromkeys((name, target_name))))
     rows = [row for _, row in grouped.rows()]
     if options.horizon is not None and not isinstance(rows[0][name], StepArray):
-        raise UsageError(f"--horizon forecasts numbers, and '{name}' of {table.name} has texts: name a column of numbers.")
+        example = next((str(text) for text in rows[0][name] if to_number(str(text)) is None), "")
+        texts = f"'{name}' of {table.name} has texts, such as {example!r:.40}"
+        raise UsageError(f"--horizon forecasts numbers, and {texts}: name a column of numbers, without units.")
     target_kind = target_kind or step_kind([row[target_name] for row in rows])
     grouped = as_target(grouped, target_name, target_kind)
     kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "labels")

@@ -10,8 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import Array, Cell, is_empty, is_missing
+from unrolled.tables.cell_values import (
+    BLANKS,
+    MISSING_IN_NUMBERS,
+    NAMES_OF_MISSING_VALUES,
+    PUNCTUATION_MARKS,
+    Array,
+    Cell,
+    is_empty,
+    is_missing,
+)
 from unrolled.tables.column import Column
+from unrolled.tables.column_profile import ColumnProfile
 from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat
 from unrolled.tables.model_dims import ModelDims
@@ -163,6 +173,14 @@ class TableSpec:
         """Return the names of the columns of a row that has no value where it needs one."""
         return [*self._needed_columns(source), *([self.target.name] if self.target.is_missing(target.value) else [])]
 
+    def missing_names(self, source: Cell, target: Cell) -> set[str]:
+        """Return the texts in a row that are names of missing values, such as `NA`."""
+        columns, cells = (*self.sources, self.target), (source, *source.others, target)
+        pairs = zip(columns, cells, strict=True)
+        return {
+            cell.value.strip(BLANKS) for column, cell in pairs if column.is_missing(cell.value) and not is_empty(cell.value)
+        }
+
     def _needed_columns(self, source: Cell) -> list[str]:
         """Return the names of the source columns that have no value in a row, if nothing replaces it, or all lack one."""
         missing = self.missing_columns(source)
@@ -272,42 +290,45 @@ def infer_spec(
     declared.append(_find_declared(table, target, "target"))
     names, kinds = tuple(name for name, _ in declared), tuple(kind for _, kind in declared)
     _require_different(names)
-    keeps_na = tuple(kind is not None and _keeps_na(kind) for kind in kinds)
-    profiles = _profile_pairs(table, names, keeps_na, normalization)
+    missing = [MISSING_IN_NUMBERS if kind is None or not _keeps_na(kind) else frozenset[str]() for kind in kinds]
+    profiles = _profile_pairs(table, names, missing, normalization)
     if len(profiles) == 1:
         inferred, main, aligned = [*infer_types(profiles[0], (kinds[0], kinds[1]), tokens)], 0, [0]
     else:
         sources, target_type, main, aligned = infer_source_types(profiles, kinds[:-1], kinds[-1], tokens)
         inferred = [*sources, target_type]
     profiled = [*(profile.source for profile in profiles), profiles[main].target]
-    for column, column_type, kind in zip(profiled, inferred, kinds, strict=True):
-        if note := column.number_note(column_type.kind, column_type.decimal_comma, kind is not None):
+    for position, (column, column_type, kind) in enumerate(zip(profiled, inferred, kinds, strict=True)):
+        if kind is None:
+            missing[position] = _missing_names(column_type.kind, column)
+        if note := column.number_note(column_type.kind, kind is not None):
             logger.info(note)
     is_optional = [len(profiles) > 1 and column_type.kind in OPTIONAL_KINDS for column_type in inferred[:-1]] + [False]
 
     def cells(position: int) -> Iterator[Cell]:
         required = [index == position or not optional for index, optional in enumerate(is_optional)]
-        return (row[position] for row in _complete_rows(table, names, keeps_na, required))
+        return (row[position] for row in _complete_rows(table, names, missing, required))
 
     columns = []
     for position, (name, column_type) in enumerate(zip(names, inferred, strict=True)):
         columns.append(_fit_column(name, cells(position), column_type, position < len(profiles), normalization))
-        columns[-1].keeps_na = keeps_na[position]
+        columns[-1].missing_names = missing[position]
     spec = _joined_spec(columns, main, cells)
     spec = dataclasses.replace(spec, aligned=tuple(columns[index].name for index in aligned if index != main))
     described = " + ".join(column.describe() for column in columns[:-1])
     return spec, f"{described} -> {spec.target.describe()}: {spec.mode.name}"
 
 
-def _profile_pairs(table: Table, names: tuple[str, ...], keeps_na: tuple[bool, ...], normalization: str) -> list[PairProfile]:
+def _profile_pairs(
+    table: Table, names: tuple[str, ...], missing: list[frozenset[str]], normalization: str
+) -> list[PairProfile]:
     """Return the profile of each source with the target, over the rows in which both have a value."""
-    tests = [is_empty if keeps else is_missing for keeps in keeps_na]
     profiles = [PairProfile(name, names[-1], table.allows_decimal_commas, normalization) for name in names[:-1]]
     for _, (*sources, target) in table.iter_cells(names):
-        if tests[-1](target.value):
+        if is_missing(target.value, missing[-1]):
             continue
-        for profile, test, source in zip(profiles, tests, sources, strict=False):
-            if not test(source.value):
+        for profile, source, no_values in zip(profiles, sources, missing, strict=False):
+            if not is_missing(source.value, no_values):
                 profile.add(source, target)
     for profile in profiles:
         if profile.source.num_rows == 0:
@@ -365,13 +386,25 @@ def _keeps_na(kind: str) -> bool:
     return is_token_kind(kind) or COLUMN_TYPES[kind].may_keep_na
 
 
+def _missing_names(kind: str, profile: ColumnProfile) -> frozenset[str]:
+    """Return the names of missing values in a column of an inferred kind.
+
+    `?` may be a text, and a label among punctuation; `.` is one among words, as in tags of parts of speech."""
+    if kind == "label" and profile.has_punctuation():
+        return NAMES_OF_MISSING_VALUES - PUNCTUATION_MARKS
+    if kind == "label" and not profile.has_numbers():
+        return MISSING_IN_NUMBERS - {"."}
+    return NAMES_OF_MISSING_VALUES if kind != "label" and _keeps_na(kind) else MISSING_IN_NUMBERS
+
+
 def _complete_rows(
-    table: Table, names: tuple[str, ...], keeps_na: tuple[bool, ...], required: list[bool]
+    table: Table, names: tuple[str, ...], missing: list[frozenset[str]], required: list[bool]
 ) -> Iterator[tuple[Cell, ...]]:
     """Yield the cells of the rows in which no `required` cell is missing."""
-    tests = [is_empty if keeps else is_missing for keeps in keeps_na]
     for _, row in table.iter_cells(names):
-        if not any(needed and test(cell.value) for needed, test, cell in zip(required, tests, row, strict=True)):
+        if not any(
+            needed and is_missing(cell.value, no_values) for needed, no_values, cell in zip(required, missing, row, strict=True)
+        ):
             yield row
 
 

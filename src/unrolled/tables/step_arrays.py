@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import MAX_NUMBER, Array, Cell, is_missing, load_array, parse_list, resolve_path, to_number
+from unrolled.tables.cell_values import (
+    MAX_NUMBER,
+    MISSING_IN_NUMBERS,
+    Array,
+    Cell,
+    is_missing,
+    load_array,
+    parse_list,
+    resolve_path,
+    to_number,
+)
 from unrolled.tables.wav_files import SUFFIXES, read_wav
 
 FILE_SUFFIXES = (".npy", *SUFFIXES)
@@ -88,7 +98,7 @@ def _to_floats(value: Any, cell: Cell) -> Array:
 
 def number_or_gap(value: Any, cell: Cell, step: int, decimal_comma: bool = False) -> float:
     """Return one value as a number, NaN for a gap. Raises `DataError` with its place for anything else."""
-    if is_missing(value):
+    if is_missing(value, MISSING_IN_NUMBERS):
         return float("nan")
     number = None
     if isinstance(value, str):

@@ -38,7 +38,15 @@ from unrolled.tables.delimited_files import (
     line_rows,
     looks_like_header,
 )
-from unrolled.tables.json_files import has_json_columns, json_array, json_columns, json_lines, nested_keys, nested_value
+from unrolled.tables.json_files import (
+    has_json_columns,
+    json_array,
+    json_columns,
+    json_lines,
+    nested_keys,
+    nested_value,
+    rows_note,
+)
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.parquet_files import is_parquet, parquet_rows
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
@@ -53,6 +61,9 @@ from unrolled.text.text_files import buffer_stdin, existing_file
 
 REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
 """What is added to the name of a column that another one has, too."""
+
+JSON_START = re.compile(r'\ufeff?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
+"""How a JSON file begins, whatever its suffix."""
 
 COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
 
@@ -102,14 +113,14 @@ class Table:
     owned: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     def matching_columns(self, column: str) -> list[str]:
-        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks at the ends, in
-        the Unicode normal form, or in case.
+        """Return the columns that `column` may mean: that very name; else those that differ from it in blanks or line ends,
+        in the Unicode normal form, or in case.
 
         Else keys of an object joined by dots (`data.text`); else its number, from 0, or from the end if negative."""
         if column in self.columns:
             return [column]
-        wanted = normalize(column, "nfc").strip(BLANKS)
-        names = {name: normalize(REPEATED_NAME.sub("", name), "nfc").strip(BLANKS) for name in self.columns}
+        wanted = _without_blanks(column)
+        names = {name: _without_blanks(REPEATED_NAME.sub("", name)) for name in self.columns}
         similar = [name for name in self.columns if names[name] == wanted]
         similar = similar or [name for name in self.columns if names[name].lower() == wanted.lower()]
         if similar:
@@ -143,8 +154,21 @@ class Table:
                 to_do = "several are read as --source, with a --target"
                 raise UsageError(f"'{column}' names {column.count(',') + 1} columns, and one is expected: {to_do}.")
             header = " If the first row is data: --header none, or --header NAME,NAME." if self.header == FIRST_ROW else ""
+            header = self._hint_of_header(column) or header
             raise UsageError(f"{self.name} has no column '{column}'{hint} Its columns: {', '.join(listed)}{more}.{header}")
         return matches[0]
+
+    def _hint_of_header(self, column: str) -> str:
+        """Return a sentence if the header is a later row, below a title, or if all of each row is one column."""
+        if self.header is None:
+            return ""
+        with contextlib.closing(self.rows()) as rows, contextlib.suppress(DataError):
+            for line, row in itertools.islice(rows, MAX_PROBED_ROWS):
+                if column.strip().lower() in (str(cell).strip().lower() for cell in row.values()) and len(row) > 1:
+                    return f" Line {line:,} has it: if the names of the columns are there, remove the lines above."
+        one = " Each line is one column: commas, semicolons, tabs and pipes separate columns."
+        is_part = COLUMN_NUMBER.fullmatch(column) or column in self.columns[0].split()
+        return one if len(self.columns) == 1 and is_part else ""
 
     def first_row_is_data(self, columns: tuple[str | None, ...]) -> bool:
         """Return whether the first row is data: `columns` are numbers, and it does not look like names."""
@@ -164,6 +188,11 @@ class Table:
     def cell(self, line: int, row: Row, column: str) -> Cell:
         """Return the cell of a row in the column with this very name, which may be keys joined by dots."""
         return Cell(nested_value(row, column), self.name, line, self.folder)
+
+
+def _without_blanks(name: str) -> str:
+    """Return a name as names are compared: in one normal form, without blanks at its ends, and one for any others."""
+    return " ".join(normalize(name, "nfc").strip(BLANKS).split())
 
 
 def open_table(name: str, split: str = "train", format: TableFormat | None = None, stdin: bool = False) -> Table:
@@ -257,34 +286,37 @@ def _is_lines(path: Path, column: str, format: TableFormat) -> bool:
 def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     _reject_archives(path)
     header: str | None = None
-    note, has_commas = "", False
+    notes, has_commas = list[str](), False
     rows: Callable[[], NumberedRows]
     kind = "parquet" if is_parquet(path) else TABLE_SUFFIXES.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
-    kind = _guess_kind(source) if kind in (None, "jsonl") else kind
+    is_json = kind in ("csv", "tsv") and JSON_START.match(source.head())
+    kind = _guess_kind(source) if kind in (None, "jsonl") or is_json else kind
     if kind == "tsv" and looks_like_conll(source.head()):
         kind = "conll"
     if kind in ("csv", "tsv"):
-        dialect, note = infer_dialect(source, kind == "tsv")
+        dialect, notes = infer_dialect(source, kind == "tsv", format.known_header == FIRST_ROW)
         header = format.known_header
         has_commas = dialect.delimiter != ","
-        rows = functools.partial(delimited_rows, source, dialect, format.known_header)
+        told = set[str]()
+        rows = functools.partial(delimited_rows, source, dialect, format.known_header, told)
     elif kind == "conll":
         rows = functools.partial(conll_rows, source, format.known_header)
     elif format.header is not None:
         raise UsageError(f"--header is for CSV, TSV and CoNLL files, and {name} is {kind}, with a name for each value.")
     else:
         rows = functools.partial(TABLE_READERS[kind], source)
+        notes = [*filter(None, [rows_note(source)])] if kind == "columns" else []
     with contextlib.closing(rows()) as row_iterator:
         first = next(row_iterator, None)
         is_only = kind in ("json", "jsonl") and next(row_iterator, None) is None
     if first is None:
         raise DataError(f"{name} has no rows.")
     if is_only:
-        note = _columns_note(name, first[1])
-    digest, notes = functools.partial(fingerprint, [path]), (note,) if note else ()
+        notes += filter(None, [_columns_note(name, first[1])])
+    digest = functools.partial(fingerprint, [path])
     folder = path.absolute().parent
-    return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=notes)
+    return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=tuple(notes))
 
 
 def _columns_note(name: str, row: Row) -> str:

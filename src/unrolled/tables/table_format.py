@@ -27,7 +27,7 @@ NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their line numbers. Close the generator if it is not read to the end."""
 
 HEAD_BYTES = 1 << 16
-MARKUP = (b"<!doctype html", b"<html", b"<?xml")
+MARKUP = (b"<!doctype html", b"<html", b"<?xml", b"<table", b"<head", b"<meta")
 """How files begin that are often taken for tables."""
 
 MAX_HEADER_ROWS = 1000

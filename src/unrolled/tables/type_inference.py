@@ -32,16 +32,17 @@ NUMERIC_KINDS = ("number", "vector", "frames")
 
 @dataclass(frozen=True)
 class InferredType:
-    """A kind; `tokens` of a text, `split` of labels, `spaces` if words are separated by spaces only, whether numbers have
-    decimal commas, their currency sign, and the sign that groups their digits."""
+    """A kind; `tokens` of a text, `split` of labels, `spaces` if words are separated by spaces only, and how numbers are
+    written (see `Notation`)."""
 
     kind: str
     tokens: str = "characters"
     spaces: bool = True
     split: str = "words"
     decimal_comma: bool = False
-    currency: str = ""
+    unit: str = ""
     digit_groups: str = ""
+    negative_parentheses: bool = False
 
 
 class PairProfile:
@@ -125,6 +126,8 @@ def infer_types(
         aligned = None  # to be copied, sorted or reversed, rather than one label for each
     if target is None and profile.target.has_spaced_numbers():
         aligned = None  # not two words with a label each
+    if declared == (None, None) and aligned == "characters" and not profile.target.num_lists and _are_codes(profile):
+        aligned = None  # one number, or one of a few words, that is as long as the source by chance
     if target is None:
         target = "labels" if aligned else profile.target.infer_kind()
     if source is None:
@@ -143,33 +146,44 @@ def infer_types(
                 f"{profile.source.name}:{tokens}."
             )
         source, target = (tokens if kind == "text" else kind for kind in (source, target))
-    return _source_type(profile, source, target, aligned), _target_type(profile, target, aligned)
+    is_said = tuple(kind is not None for kind in declared)
+    return _source_type(profile, source, target, aligned, is_said[0]), _target_type(profile, target, aligned, is_said[1])
 
 
-def _source_type(profile: PairProfile, kind: str, target: str, aligned: str | None) -> InferredType:
+def _are_codes(profile: PairProfile) -> bool:
+    """Return whether both columns are numbers, or the target is one of a few words."""
+    kinds = profile.source.infer_kind(), profile.target.infer_kind()
+    return kinds == ("number", "number") or (kinds[1] == "label" and profile.target.is_category())
+
+
+def _source_type(profile: PairProfile, kind: str, target: str, aligned: str | None, declared: bool) -> InferredType:
     column = profile.source
     if is_token_kind(kind):
         return InferredType("text", kind, spaces=aligned == "words" or column.infer_tokens(True)[1])
     if kind == "text" and target == "labels":
         return InferredType("text", "words" if aligned in ("words", "list") else "characters", spaces=True)
     tokens, spaces = column.infer_tokens(is_source=True) if kind == "text" else ("characters", True)
-    return InferredType(kind, tokens, spaces, **_number_format(column, kind))
+    return InferredType(kind, tokens, spaces, **_number_format(column, kind, declared))
 
 
-def _target_type(profile: PairProfile, kind: str, aligned: str | None) -> InferredType:
+def _target_type(profile: PairProfile, kind: str, aligned: str | None, declared: bool) -> InferredType:
     column = profile.target
     if is_token_kind(kind):
         return InferredType("text", kind, spaces=column.infer_tokens(False)[1])
     if kind == "labels":
         return InferredType(kind, split="characters" if aligned == "characters" and not column.num_lists else "words")
     tokens, spaces = column.infer_tokens(is_source=False) if kind == "text" else ("characters", True)
-    return InferredType(kind, tokens, spaces, **_number_format(column, kind))
+    return InferredType(kind, tokens, spaces, **_number_format(column, kind, declared))
 
 
-def _number_format(column: ColumnProfile, kind: str) -> dict[str, Any]:
-    """Return whether the numbers of a column have decimal commas, their currency sign, and what groups their digits."""
-    return {
-        "decimal_comma": kind in NUMERIC_KINDS and column.has_decimal_commas(),
-        "currency": column.currency() if kind == "number" else "",
-        "digit_groups": column.group_sign() if kind == "number" else "",
+def _number_format(column: ColumnProfile, kind: str, declared: bool) -> dict[str, Any]:
+    """Return how the numbers of a column are written, if it has such."""
+    numbers = column.numbers(declared)
+    decimal_comma = {"decimal_comma": kind in NUMERIC_KINDS and numbers.has_decimal_commas()}
+    if kind != "number":
+        return decimal_comma
+    return decimal_comma | {
+        "unit": numbers.unit,
+        "digit_groups": numbers.group_sign(declared),
+        "negative_parentheses": numbers.are_parentheses_negative(declared),
     }

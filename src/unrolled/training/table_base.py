@@ -40,7 +40,7 @@ def read_as_base(spec: TableSpec, source: str, table: Table, request: TrainReque
     text = TextColumn.fit(column.name, cells, {"tokens": kind, "normalize": request.data.normalize})
     require_common_tokens(name, base.tokenizer, text.tokenizer)
     grown = TextColumn(column.name, grow_tokenizer(base.tokenizer, text.tokenizer, request.training.shrink_vocabulary))
-    grown.normalization, grown.keeps_na = text.normalization, column.keeps_na
+    grown.normalization, grown.missing_names = text.normalization, column.missing_names
     if num_new := len(set(grown.tokenizer.token_strings()) - set(base.tokenizer.token_strings())):
         logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {name} does not know")
     logger.info(f"'{column.name}' is read from {name} on: {grown.describe()}")

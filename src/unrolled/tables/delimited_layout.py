@@ -1,0 +1,92 @@
+"""What stands around the rows of delimited text: comments at the top, the rules of drawn tables, names of rows."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from unrolled.display import plural
+
+_RULE = re.compile(r"[\s|+:=-]*(?:--|==)[\s|+:=-]*")
+_FOOTER = re.compile(r"\(\d+ rows?\)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is no row: `num_comments` lines at the top, and lines between rows if the table is drawn (`is_drawn`).
+
+    `unnamed` is `first` if each row has one cell more than the header, its name, and `last` if it is empty and the last.
+    """
+
+    num_comments: int = 0
+    is_drawn: bool = False
+    unnamed: str = ""
+
+    def notes(self, path: object) -> list[str]:
+        """Return sentences about what is left out."""
+        comments = f"{path}: {plural(self.num_comments, 'line')} of comments at the top left out" if self.num_comments else ""
+        names = f"{path}: each row has one cell more than the header; the first, 'Unnamed: 0', is taken for its name"
+        return [note for note in (comments, names if self.unnamed == "first" else "") if note]
+
+    def header(self, cells: list[str]) -> list[str]:
+        """Return the cells of the header, as many as each row has."""
+        return ["", *cells] if self.unnamed == "first" else [*cells, ""] if self.unnamed == "last" else cells
+
+    def rows(self, rows: Iterator[list[str]]) -> Iterator[list[str]]:
+        """Yield the rows that have cells; those of a drawn table without rules, and without blanks around the cells."""
+        for cells in rows:
+            if self.is_drawn and cells:
+                if not is_rule("|".join(cells)) and _FOOTER.fullmatch(cells[0].strip()) is None:
+                    yield [cell.strip() for cell in cells]
+            elif cells:
+                yield cells
+
+
+def is_rule(line: str) -> bool:
+    """Return whether a line separates rows of a table that psql, MySQL or Markdown drew.
+
+    Example:
+        >>> is_rule("|---|:--:|"), is_rule("+------+-----+"), is_rule("| a | - |")
+        (True, True, False)
+    """
+    return _RULE.fullmatch(line) is not None
+
+
+def without_comments(lines: Sequence[str]) -> list[str]:
+    """Return the lines from the first one on that does not begin with `#`, if there is one."""
+    first = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
+    return list(lines[first:])
+
+
+def find_layout(lines: Sequence[str], delimiter: str, has_header: bool) -> Layout:
+    """Return the layout of a file, given its first lines. Lines that begin with `#` are comments if they have fewer or more
+    cells than the row that follows them."""
+
+    def cells(line: str) -> list[str]:
+        return next(csv.reader([line], delimiter=delimiter), [])
+
+    body = without_comments(lines)
+    num_comments = 0
+    try:
+        while num_comments < len(lines) - len(body) and len(cells(lines[num_comments])) != len(cells(body[0])):
+            num_comments += 1
+        is_drawn = delimiter == "|" and any(map(is_rule, body[:2]))
+        rows = list(csv.reader([f"{line}\n" for line in lines[num_comments:]], delimiter=delimiter))
+    except csv.Error:
+        return Layout(num_comments)
+    first, *others = [row for row in rows if row] or [[]]
+    others = others[:-1] if len(others) > 1 else others  # the last one may be cut
+    return Layout(num_comments, is_drawn, "" if is_drawn or not has_header else _unnamed(first, others))
+
+
+def _unnamed(header: list[str], rows: list[list[str]]) -> str:
+    """Return whether the header lacks the `first` or the `last` column: names of rows are different, and not the first part
+    of a text with a comma, which a blank would follow."""
+    if len(header) < 2 or not rows or any(len(row) != len(header) + 1 for row in rows):
+        return ""
+    if not any(row[-1].strip() for row in rows):
+        return "last"
+    are_names = len({row[0] for row in rows}) == len(rows) and not any(row[1].startswith(" ") for row in rows)
+    return "first" if are_names else ""

@@ -1,0 +1,98 @@
+"""Numbers with a unit at one end, such as `$12.50`, `12,50 €`, `12.5%`, `50 EUR` and `3 sq ft`; negative ones: `(12.50)`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+COMMA_GROUPS = frozenset(("$", "£", "¥", "₹", "₩", "₱", "฿", "₪", "US$", "USD", "GBP", "JPY", "INR"))
+"""Currencies whose users group digits by commas: with other units, the comma of `1,859` may be the decimal point."""
+
+CODES = frozenset(
+    (
+        "EUR", "USD", "GBP", "CHF", "JPY", "CNY", "RMB", "INR", "AUD", "CAD", "NZD", "SEK", "NOK", "DKK", "PLN", "CZK", "HUF",
+        "RON", "BGN", "RUB", "UAH", "TRY", "BRL", "MXN", "ARS", "CLP", "COP", "ZAR", "KRW", "SGD", "HKD", "TWD", "THB", "IDR",
+        "MYR", "PHP", "VND", "ILS", "AED", "SAR", "EGP", "NGN", "KES", "BTC", "ETH", "Rs", "Rs.", "kr", "kr.",
+        "Fr.", "Kč", "zł",
+    )
+)  # fmt: skip
+"""Units of letters that may stand before a number; others would be names, such as `Room 12`."""
+
+MAX_LENGTH = 64
+"""Characters of a text that is a number with a unit."""
+
+MAX_UNIT_WORDS = 3
+
+_BLANK = "[ \u00a0\u202f\u2009]*"
+_NUMBER = "[.,]?\\d(?:[\\d.,'\u2019 \u00a0\u202f\u2009]*\\d)?"
+_SCALE = re.compile(r"(?:/|out of) ?\d{1,4}(?: [^\W\d]{1,15})?")
+"""Of what a number is: `4.5/5`, `4.5 out of 5 stars`."""
+
+_WITH_UNIT = re.compile(
+    rf"(?P<sign>[+\u2212-]?){_BLANK}(?P<before>[^\d\s.,+()-][^\d\s,+()-]{{0,3}})?{_BLANK}(?P<minus>[+\u2212-]?)"
+    rf"(?P<number>{_NUMBER}){_BLANK}(?P<after>[^\d\s.,+()-][^\d,()]{{0,15}}|{_SCALE.pattern})?"
+)
+_IN_PARENTHESES = re.compile(r"([^\d()]{0,4})\(\s*([^()+-]*\d[^()]*?)\s*\)([^\d()]{0,16})")
+_CURRENCY = re.compile(r"[A-Z]{0,3}[^\w\s]")
+_UNIT_SIGNS = "%‰°/²³·.'µ "
+
+
+class NumberText(NamedTuple):
+    """A number as it is written, without its `unit` (`""`: none); one in parentheses has a minus instead."""
+
+    unit: str
+    number: str
+    in_parentheses: bool = False
+
+
+def split_unit(text: str) -> NumberText:
+    """Return the unit and the number of a text; any other text as it is, without a unit.
+
+    Example:
+        >>> split_unit("-$1,250.00")[:2], split_unit("12,50 €")[:2], split_unit("50 kg")[:2], split_unit("12.50")[:2]
+        (('$', '-1,250.00'), ('€', '12,50'), ('kg', '50'), ('', '12.50'))
+        >>> split_unit("($1.50)")
+        NumberText(unit='$', number='-1.50', in_parentheses=True)
+    """
+    bare = text.strip() if len(text) <= MAX_LENGTH else ""
+    match = _IN_PARENTHESES.fullmatch(bare) if "(" in bare else None
+    if match is not None:
+        inner = split_unit("".join(match.groups()))
+        is_number = inner.number[:1].isdecimal() and not inner.number.strip("0123456789.,'\u2019 \u00a0\u202f\u2009")
+        return NumberText(inner.unit, f"-{inner.number}", True) if is_number else NumberText("", text)
+    match = _WITH_UNIT.fullmatch(bare)
+    if match is None or (match["sign"] and match["minus"]) or not (match["before"] or match["after"]):
+        return NumberText("", text)
+    before, after = (" ".join(unicodedata.normalize("NFC", match[end] or "").split()) for end in ("before", "after"))
+    if (
+        (before and not _may_precede(before))
+        or (after and not _may_follow(after))
+        or (before and after and not _follows_sign(after))
+    ):
+        return NumberText("", text)
+    unit = before + after
+    return NumberText(unit, (match["sign"] or match["minus"]) + match["number"])
+
+
+def is_symbol(unit: str) -> bool:
+    """Return whether a unit is that of a currency or of per cent, and no word that may be part of a text."""
+    return unit in CODES or any(unicodedata.category(character) == "Sc" or character in "%‰" for character in unit)
+
+
+def _follows_sign(unit: str) -> bool:
+    """Return whether a unit may follow a number that has the sign of a currency before it: `$1,200/mo`, `$4K`."""
+    return unit[0] == "/" or unit in ("K", "k", "M", "m", "B", "bn", "mn", "million", "billion", "Mio.", "Mrd.")
+
+
+def _may_precede(unit: str) -> bool:
+    return unit in CODES or unit in ("%", "‰") or (_CURRENCY.fullmatch(unit) is not None and is_symbol(unit))
+
+
+def _may_follow(unit: str) -> bool:
+    if _SCALE.fullmatch(unit) is not None:
+        return True
+    is_sign = all(
+        character.isalpha() or character in _UNIT_SIGNS or unicodedata.category(character) == "Sc" for character in unit
+    )
+    return is_sign and unit != "." and len(unit.split()) <= MAX_UNIT_WORDS
