@@ -5,8 +5,9 @@ seconds of one processor, so that other work on the machine changes little. The 
 strings are made.
 
 A count must be exact at lengths that were never seen, and small errors of a step add up. So forget gates of memories that are
-added to start almost open, `FORGET_BIAS`, and the weights of every model are noisy while it learns: noise drives gates into
-saturation, where what a step adds and what another subtracts are equal (Jim, Giles and Horne 1996).
+added to start almost open, `FORGET_BIAS`, and weights are noisy while a model learns: noise drives gates into saturation, where
+what a step adds and what another subtracts are equal (Jim, Giles and Horne 1996). A model that learns less with
+noise is trained without.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ NUM_TEST_STRINGS = 128
 PEAK_LR, WARMUP, DECAY_FROM = 1e-2, 0.02, 0.5
 """The learning rate, and the shares of the time in which it rises to it and from which on it falls to zero."""
 
-WEIGHT_NOISE = 0.15
-"""Standard deviation of what is added to every weight for a step, for its gradients alone."""
+WEIGHT_NOISE, LEARNED_AT = 0.15, 0.99
+"""Standard deviation of what is added to every weight for a step, for its gradients alone; and the accuracy on other strings of
+40 symbols below which a model has not learned a language with noise: then it is trained again without."""
 
 FORGET_BIAS = (24.0, 1.0)
 """Initial biases of forget gates, evenly spaced over the units or heads: of cells whose input gate is another gate."""
@@ -173,14 +175,14 @@ class Curriculum:
 
 
 def take_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, ids: Tensor, labels: Tensor, noise: torch.Generator, share: float
+    network: nn.Module, optimizer: torch.optim.Optimizer, ids: Tensor, labels: Tensor, noise: float, generator: torch.Generator
 ) -> Tensor:
-    """Take a step at a share of the peak learning rate, with the gradients at noisy weights; return the logits."""
+    """Take a step with the gradients at weights to which noise of this deviation is added; return the logits."""
     weights = list(network.parameters())
     clean = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         for weight in weights:
-            weight.add_(torch.randn(weight.shape, generator=noise), alpha=WEIGHT_NOISE)
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=noise)
     logits: Tensor = network(ids)
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
     optimizer.zero_grad()
@@ -189,33 +191,32 @@ def take_step(
     with torch.no_grad():
         for weight, value in zip(weights, clean, strict=True):
             weight.copy_(value)
-    for group in optimizer.param_groups:
-        group["lr"] = PEAK_LR * share
     optimizer.step()
     return logits
 
 
-def train(network: nn.Module, language: str, encoder: Encoder, seconds: float, seed: int) -> int:
+def train(network: nn.Module, language: str, encoder: Encoder, seconds: float, seed: int, noise: float) -> int:
     """Train for `seconds` of processor time on strings of 3 to 40 symbols, short ones first; return the number of steps."""
     optimizer = torch.optim.Adam(network.parameters(), lr=PEAK_LR, betas=(0.9, 0.99), fused=True)
-    rng, noise, elapsed, steps = random.Random(seed), torch.Generator().manual_seed(seed), 0.0, 0
+    rng, generator, elapsed, steps = random.Random(seed), torch.Generator().manual_seed(seed), 0.0, 0
     curriculum = Curriculum(rng)
     while elapsed < seconds:
         progress = elapsed / seconds
         length = curriculum.draw_length(progress)
         ids, labels, scored = encoder.batch([LANGUAGES[language].make(rng, length) for _ in range(BATCH_SIZE)])
-        share = min(1.0, progress / WARMUP + 0.01, (1 - progress) / (1 - DECAY_FROM))
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK_LR * min(1.0, progress / WARMUP + 0.01, (1 - progress) / (1 - DECAY_FROM))
         started = time.process_time()
-        logits = take_step(network, optimizer, ids, labels, noise, share)
+        logits = take_step(network, optimizer, ids, labels, noise, generator)
         elapsed, steps = elapsed + time.process_time() - started, steps + 1
         curriculum.record(length, float((logits.argmax(-1) == labels)[scored].float().mean()))
     return steps
 
 
 @torch.no_grad()
-def accuracy_at(network: nn.Module, language: str, encoder: Encoder, length: int) -> float:
-    """Return the share of scored positions that are right, in strings of about `length` that are the same for every network."""
-    rng, right, total = random.Random(f"{language} {length}"), 0, 0
+def accuracy_at(network: nn.Module, language: str, encoder: Encoder, length: int, part: str = "test") -> float:
+    """Return the share of scored positions that are right, in strings of about `length`, the same for every network."""
+    rng, right, total = random.Random(f"{language} {length} {part}"), 0, 0
     strings = [LANGUAGES[language].make(rng, length) for _ in range(NUM_TEST_STRINGS)]
     for first in range(0, len(strings), 32):
         ids, labels, scored = encoder.batch(strings[first : first + 32])
@@ -225,13 +226,22 @@ def accuracy_at(network: nn.Module, language: str, encoder: Encoder, length: int
 
 
 def measure(language: str, model: str, seconds: float, seed: int, lengths: Sequence[int]) -> dict[str, Any]:
-    """Train one model on one language; return its accuracy at each length, and its size."""
-    encoder = Encoder.of(language)
-    network = build(model, encoder, seed)
-    steps = train(network, language, encoder, seconds, seed)
-    network.eval()
-    accuracy = {length: accuracy_at(network, language, encoder, length) for length in lengths}
-    return {"parameters": _num_parameters(network), "steps": steps, "accuracy": accuracy}
+    """Train one model on one language; return its accuracy at each length, its size, and the noise and steps it had.
+
+    A model that has not learned the language with noise is trained again without; the better on other strings counts.
+    """
+    encoder, best = Encoder.of(language), -1.0
+    for noise in (WEIGHT_NOISE, 0.0):
+        network = build(model, encoder, seed)
+        steps = train(network, language, encoder, seconds, seed, noise)
+        network.eval()
+        learned = accuracy_at(network, language, encoder, TRAIN_LENGTHS[1], "validation")
+        if learned > best:
+            best, chosen, facts = learned, network, {"noise": noise, "steps": steps}
+        if learned >= LEARNED_AT:
+            break
+    accuracy = {length: accuracy_at(chosen, language, encoder, length) for length in lengths}
+    return {"parameters": _num_parameters(chosen), "accuracy": accuracy} | facts
 
 
 def compare(
@@ -246,7 +256,8 @@ def compare(
                 runs = [measure(language, model, seconds, seed, lengths) for seed in seeds]
                 accuracy = {length: statistics.median(run["accuracy"][length] for run in runs) for length in lengths}
                 facts = {"language": language, "model": model, "parameters": runs[0]["parameters"]}
-                yield facts | {"steps": statistics.median(run["steps"] for run in runs), "accuracy": accuracy}
+                facts |= {key: statistics.median(run[key] for run in runs) for key in ("steps", "noise")}
+                yield facts | {"accuracy": accuracy}
     finally:
         torch.set_num_threads(threads)
 
@@ -280,9 +291,8 @@ def run_languages(options: BenchOptions) -> list[dict[str, Any]]:
     for row in compare(languages, models, seconds, seeds, lengths):
         rows.append(row)
         accuracy = "  ".join(f"{value:.3f}" for value in row["accuracy"].values())
-        logger.info(
-            f"  {row['language']:<18} {row['model']:<24} {accuracy}  {row['parameters']:>7,} parameters, {row['steps']:,} steps"
-        )
+        facts = f"{row['parameters']:>7,} parameters, {row['steps']:,} steps{'' if row['noise'] else ' without noise'}"
+        logger.info(f"  {row['language']:<18} {row['model']:<24} {accuracy}  {facts}")
     logger.info(format_table(rows, TEST_LENGTHS[-1]))
     if options.svg:
         panels: dict[str, dict[str, dict[int, float]]] = {language: {} for language in languages}
