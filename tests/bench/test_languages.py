@@ -166,7 +166,7 @@ def test_who_does_not_learn_with_noise_learns_without(
         trained[id(network)] = noise
         return len(trained)
 
-    def score(network: nn.Module, language: str, encoder: Encoder, length: int, part: str = "test") -> float:
+    def score(network: nn.Module, language: str, encoder: Encoder, length: int, part: str = "") -> float:
         return scores[trained[id(network)]] if part == "validation" else trained[id(network)]
 
     monkeypatch.setattr(languages, "train", train)
