@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from support.cli import Cli
 from unrolled.bench import languages
-from unrolled.bench.languages import TRANSFORMER, Encoder, accuracy_at, build, compare
+from unrolled.bench.languages import TRANSFORMER, Curriculum, Encoder, accuracy_at, build, compare, take_step
 from unrolled.datasets.formal_languages import LANGUAGES, MAX_DEPTH, UNSCORED, LabeledString
 from unrolled.nn.cells import CELLS
 
@@ -132,6 +132,59 @@ def test_the_transformer_sees_what_came_before_and_positions() -> None:
     torch.testing.assert_close(before[:7], after[:7])
     assert not torch.allclose(before[8:], after[8:])
     assert not torch.allclose(before[-1], moved[-1])
+
+
+@pytest.mark.parametrize("model", ["lstm", "gru", TRANSFORMER])
+def test_noise_is_in_the_gradients_and_not_in_the_weights(model: str) -> None:
+    encoder = Encoder.of("anbn")
+    network = build(model, encoder, 1)
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    ids, labels, _ = encoder.batch([LANGUAGES["anbn"].make(random.Random(1), 6)])
+    with torch.no_grad():
+        clean = network(ids)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    noisy, same, other, none = (
+        take_step(network, optimizer, ids, labels, noise, torch.Generator().manual_seed(seed))
+        for noise, seed in ((0.15, 1), (0.15, 1), (0.15, 2), (0.0, 1))
+    )
+    torch.testing.assert_close(noisy, same)
+    torch.testing.assert_close(none, clean)
+    assert not torch.allclose(noisy, other, atol=0.01)
+    assert not torch.allclose(noisy, clean, atol=0.01)
+    assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("scores", "noise"), [({0.15: 1.0}, 0.15), ({0.15: 0.7, 0.0: 0.9}, 0.0), ({0.15: 0.7, 0.0: 0.6}, 0.15)]
+)
+def test_who_does_not_learn_with_noise_learns_without(
+    scores: dict[float, float], noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: dict[int, float] = {}
+
+    def train(network: nn.Module, language: str, encoder: Encoder, seconds: float, seed: int, noise: float) -> int:
+        trained[id(network)] = noise
+        return len(trained)
+
+    def score(network: nn.Module, language: str, encoder: Encoder, length: int, part: str = "") -> float:
+        return scores[trained[id(network)]] if part == "validation" else trained[id(network)]
+
+    monkeypatch.setattr(languages, "train", train)
+    monkeypatch.setattr(languages, "accuracy_at", score)
+    row = languages.measure("parity", "mingru", 1.0, 1, (40, 64))
+    assert (row["noise"], set(row["accuracy"].values())) == (noise, {noise})
+    assert list(trained.values()) == list(scores)
+
+
+def test_strings_grow_with_accuracy_and_with_time() -> None:
+    curriculum = Curriculum(random.Random(1))
+    assert max(curriculum.draw_length(0.0) for _ in range(50)) == languages.FIRST_LENGTH
+    for _ in range(100):
+        curriculum.record(6, 1.0)
+    assert curriculum.longest > languages.FIRST_LENGTH
+    assert {curriculum.draw_length(0.5) for _ in range(500)} >= {20, 40}
+    curriculum.record(40, 1.0)
+    assert max(curriculum.draw_length(0.0) for _ in range(200)) == 40  # never above, and never shorter again
 
 
 def test_models_learn_the_same_strings_for_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
