@@ -239,13 +239,16 @@ class TableModel(TrainedModel):
         return table, self._predict_rows(table, (self.spec.source.name,), self._options(options))
 
     def save_wav(self, path: str | Path, values: NDArray[Any], rate: int | None = None, force: bool = False) -> int:
-        """Write predicted numbers as a WAV file of 32-bit floats; return its samples per second.
+        """Write predicted numbers as a WAV file of 32-bit floats.
 
         Args:
             path: The file to write.
             values: The `values` `(T, channels)` of a prediction.
             rate: Samples per second (None: that of the WAV files the model was trained on).
             force: Replace an existing file that is no WAV file.
+
+        Returns:
+            The samples per second of the file.
 
         Raises:
             UsageError: The rate is not known, the target is no column of numbers, or the file is not to be replaced.
