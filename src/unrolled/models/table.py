@@ -254,7 +254,7 @@ class TableModel(TrainedModel):
             UsageError: The rate is not known, the target is no column of numbers, or the file is not to be replaced.
 
         Example:
-            >>> table_model.save_wav("out.wav", np.zeros((10, 1)))  # it predicts a label
+            >>> table_model.save_wav("out.wav", [0.0, 0.1])  # it predicts a label
             Traceback (most recent call last):
             unrolled.errors.UsageError: ...
         """
