@@ -119,7 +119,7 @@ class RunFacts:
             "started": started, "changed": self._time_of("metrics.jsonl") or started, "command": self.command(),
             "loss": _scaled(last.get("train_nats"), scale), "validation_loss": _scaled(last.get("val_nats"), scale),
             "unit": unit, "baselines": self._baselines(header, scale),
-            "characters_per_second": last.get("tokens_per_second"),
+            "tokens_per_second": last.get("tokens_per_second"),
             "eta_seconds": seconds / fraction - seconds if status in ("running", "paused") and fraction > 0 else None,
             "has_model": header is not None,
         }  # fmt: skip

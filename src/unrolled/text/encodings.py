@@ -6,7 +6,6 @@ import codecs
 import contextlib
 import itertools
 import os
-import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.errors import DataError, UsageError
+from unrolled.printable import shell_argument
 from unrolled.text.compressed_files import CHUNK_BYTES, is_compressed, open_bytes, read_bytes
 from unrolled.text.file_signatures import describe_binary
 
@@ -89,7 +89,7 @@ def file_encoding(path: Path, name: str | None) -> str:
         return "utf-8-sig"
     name = check_encoding(name)
     with open_bytes(path) as file:
-        if found := describe_binary(file.read(SIGNATURE_BYTES), path.name):
+        if found := describe_binary(file.read(SIGNATURE_BYTES), _name_to_type(path)):
             raise EncodingError(f"{display_name(path)} is not text in {name}: it is {found}.")
     if name in ("utf-8", "utf-8-sig"):
         return "utf-8-sig"
@@ -178,17 +178,22 @@ def conversion_hint(path: Path, data: bytes, has_nul: bool = False) -> str:
 
     With `has_nul`, it is UTF-8 but for NUL bytes.
     """
-    if found := describe_binary(data, path.name if not path.name.startswith(BUFFER_PREFIX) else "FILE"):
+    if found := describe_binary(data, _name_to_type(path)):
         return f"It is {found}"
     encoding = likely_encoding(data)
     if encoding is None and has_nul:
         return "Name its --encoding"
     is_file = not (is_compressed(path) or path.name.startswith(BUFFER_PREFIX))
-    source, target = (shlex.quote(str(path)), shlex.quote(f"utf8-{path.name}")) if is_file else ("FILE", "NEW")
+    source, target = (shell_argument(path), shell_argument(f"utf8-{path.name}")) if is_file else ("FILE", "NEW")
     command = f"(iconv -f {encoding or 'ENCODING'} -t UTF-8 {source} > {target})"
     if encoding is None:
         return f"Convert it {command}, or name its --encoding"
     return f"It looks like {encoding}. Read it with --encoding {encoding.lower()}, or convert it {command}"
+
+
+def _name_to_type(path: Path) -> str:
+    """Return the name of a file for a command that a message proposes; FILE for a copy of standard input."""
+    return "FILE" if path.name.startswith((BUFFER_PREFIX, COPY_PREFIX)) else str(path)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unrolled.printable import shell_argument
+
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", ".gz"),
     (b"BZh91AY&SY", "bzip2", ".bz2"),
@@ -36,17 +38,19 @@ def describe_binary(data: bytes, name: str) -> str | None:
     Example:
         >>> describe_binary(b"%PDF-1.7", "a.pdf")
         'a PDF document: save it as text (pdftotext -layout a.pdf)'
+        >>> describe_binary(b"%PDF-1.7", "my letters/a b.pdf")
+        "a PDF document: save it as text (pdftotext -layout 'my letters/a b.pdf')"
         >>> describe_binary(b"text,label", "a.csv") is None
         True
     """
     if data.startswith(b"PK\x03\x04"):
         return _describe_zip(data[:4096], name)
     if data[_TAR_MARK] == b"ustar" or name.lower().endswith((".tgz", ".tbz2", ".txz")):
-        return f"a tar archive: unpack it (tar -xf {name}), and name what is in it"
+        return f"a tar archive: unpack it (tar -xf {shell_argument(name)}), and name what is in it"
     for magic, compression, suffix in _COMPRESSED:
         if data.startswith(magic):
             return f"compressed with {compression}: name it {name}{suffix}"
-    return next((text.replace("NAME", name) for magic, text in _SIGNATURES if data.startswith(magic)), None)
+    return next((text.replace("NAME", shell_argument(name)) for magic, text in _SIGNATURES if data.startswith(magic)), None)
 
 
 def _describe_zip(data: bytes, name: str) -> str:

@@ -18,6 +18,7 @@ from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import from_dict
+from unrolled.printable import shell_argument
 
 
 def run(argv: list[str]) -> int:
@@ -45,5 +46,5 @@ def run(argv: list[str]) -> int:
         print(imported.check.to_text())
     print(f"model: {target}")
     run_name = target.parent if target.name == "model.safetensors" else target
-    print_note(f"Next: unrolled sample {run_name}")
+    print_note(f"Next: unrolled sample {shell_argument(run_name)}")
     return 0

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
 from unrolled.errors import Interrupted, UsageError
 from unrolled.options import BUDGET_OPTIONS, GROUP_TITLES, OPTION_CLASSES, PRESETS, TrainRequest, present_names
+from unrolled.printable import shell_argument
 
 if TYPE_CHECKING:
     from unrolled.training.launch import TrainResult
@@ -104,7 +104,7 @@ def _run_training(
     )
     for message in filter(None, (result.test_summary, result.diagnosis)):
         print(message, file=sys.stderr)
-    run = shlex.quote(result.run)
+    run = shell_argument(result.run)
     if result.stop_signal is None:
         verb = "sample" if result.loss_unit == "character" else "eval"
         print(f"next: unrolled {verb} {run}", file=sys.stderr)
