@@ -210,7 +210,7 @@ def all_encoding_errors(paths: Sequence[Path]) -> Iterator[None]:
         yield
     except EncodingError as error:
         if (message := _list_wrong_files(paths)) is not None:
-            raise EncodingError(f"{message}, or learn their bytes as they are: --tokens bytes") from error
+            raise EncodingError(f"{message}, or learn their bytes as they are: unrolled train --tokens bytes") from error
         raise
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from unrolled.printable import shell_argument
 
 _COMPRESSED = (
@@ -49,7 +51,7 @@ def describe_binary(data: bytes, name: str) -> str | None:
         return f"a tar archive: unpack it (tar -xf {shell_argument(name)}), and name what is in it"
     for magic, compression, suffix in _COMPRESSED:
         if data.startswith(magic):
-            return f"compressed with {compression}: name it {name}{suffix}"
+            return f"compressed with {compression}: name it {PurePath(name).name}{suffix}"
     return next((text.replace("NAME", shell_argument(name)) for magic, text in _SIGNATURES if data.startswith(magic)), None)
 
 
@@ -61,4 +63,4 @@ def _describe_zip(data: bytes, name: str) -> str:
         return "an Excel workbook: save its sheet as CSV (UTF-8), and name that file"
     if suffix in _ZIPPED_DOCUMENTS or b"opendocument.text" in data or b"word/" in data:
         return "a document of an office program: save it as plain text (UTF-8), and name that file"
-    return f"a zip archive: name it {name}.zip, or unzip it"
+    return f"a zip archive: name it {PurePath(name).name}.zip, or unzip it"

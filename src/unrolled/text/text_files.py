@@ -185,7 +185,7 @@ def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: in
             hint = conversion_hint(path, chunk, has_nul=True)
             raise DataError(
                 f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text. {hint}. To learn any "
-                "bytes: --tokens bytes"
+                "bytes: unrolled train --tokens bytes"
             )
         if is_ascii:
             yield np.frombuffer(chunk, dtype=np.uint8)
@@ -209,7 +209,7 @@ def _decode_chunk(
     try:
         text = decoder.decode(chunk, final)
     except UnicodeDecodeError as error:
-        raise EncodingError(f"{encoding_error(path)}, or learn its bytes as they are: --tokens bytes") from error
+        raise EncodingError(f"{encoding_error(path)}, or learn its bytes as they are: unrolled train --tokens bytes") from error
     if offset == 0 and text.startswith("\ufeff"):
         text = text[1:]
         notes["byte order marks dropped"] = notes.get("byte order marks dropped", 0) + 1
@@ -223,7 +223,9 @@ def _check_beginning(path: Path, chunk: bytes, notes: dict[str, int]) -> None:
         hint = conversion_hint(path, chunk).removeprefix(f"It looks like {name}. ")
         raise EncodingError(f"{display_name(path)} is {name}, and UTF-8 is expected. {hint}.")
     if (found := describe_binary(chunk[:SIGNATURE_BYTES], name_to_type(path))) is not None:
-        raise EncodingError(f"{display_name(path)} is not text: it is {found}. To learn any bytes: --tokens bytes")
+        raise EncodingError(
+            f"{display_name(path)} is not text: it is {found}. To learn any bytes: unrolled train --tokens bytes"
+        )
     if chunk[:HTML_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
         notes[HTML_NOTE] = notes.get(HTML_NOTE, 0) + 1
 
