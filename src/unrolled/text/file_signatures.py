@@ -22,6 +22,10 @@ _SIGNATURES = (
     (b"ARROW1\0\0", "an Arrow (Feather) file: write it as Parquet or CSV"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file: write its table as Parquet or CSV"),
     (b"\x93NUMPY", "a NumPy array: a cell of a table names it, as in a column of .npy files"),
+    (b"GIF8", "an image: save it as PNG, and a cell of a table names it, as in a column of .png files"),
+    (b"ID3", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
+    (b"OggS", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
+    (b"fLaC", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
     (b"\x89PNG\r\n", "an image: a cell of a table names it, as in a column of .png files"),
     (b"\xff\xd8\xff", "an image: a cell of a table names it, as in a column of .jpg files"),
     (b"\x80\x02", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
@@ -49,6 +53,8 @@ def describe_binary(data: bytes, name: str) -> str | None:
         return _describe_zip(data[:4096], name)
     if data[_TAR_MARK] == b"ustar" or name.lower().endswith((".tgz", ".tbz2", ".txz")):
         return f"a tar archive: unpack it (tar -xf {shell_argument(name)}), and name what is in it"
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        return "a WAV file: a cell of a table names it, as in a column of .wav files"
     for magic, compression, suffix in _COMPRESSED:
         if data.startswith(magic):
             return f"compressed with {compression}: name it {PurePath(name).name}{suffix}"
