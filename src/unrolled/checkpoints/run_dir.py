@@ -213,10 +213,16 @@ def find_model(path: Path) -> Path:
 
 
 def _suggest_runs(path: Path) -> str:
-    names: list[str] = []
+    if inside := _runs_in(path):
+        return f", but has some: name one, as in {shell_argument(path / inside[0])}."
+    names = _runs_in(path.parent)
+    return did_you_mean(path.name, names) or (f". Runs there: {', '.join(names[:5])}." if names else ".")
+
+
+def _runs_in(folder: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        names = [folder.name for folder in path.parent.iterdir() if (folder / "config.json").is_file()]
-    return did_you_mean(path.name, names) or (f". Runs there: {', '.join(sorted(names)[:5])}." if names else ".")
+        return sorted(run.name for run in folder.iterdir() if (run / "config.json").is_file())
+    return []
 
 
 class LogListener(Protocol):

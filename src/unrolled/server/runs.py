@@ -70,10 +70,10 @@ class RunFacts:
 
     @property
     def is_table(self) -> bool:
-        """Whether the run learns a column of a table."""
+        """Whether the run learns a column of a table, or forecasts one."""
         inputs = [str(name) for name in self.config.get("inputs", []) if isinstance(name, str)]
         has_table = any(name.startswith("builtin:") and name != "builtin:python" for name in inputs)
-        return has_table or self.options.get("target") is not None
+        return has_table or any(self.options.get(name) is not None for name in ("target", "horizon"))
 
     @property
     def unit(self) -> tuple[str, float]:
