@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from unrolled import __version__
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
+from unrolled.display import plural
 from unrolled.errors import Interrupted, UsageError
 from unrolled.options import BUDGET_OPTIONS, GROUP_TITLES, OPTION_CLASSES, PRESETS, TrainRequest, present_names
 from unrolled.printable import shell_argument
@@ -99,7 +100,7 @@ def _run_training(
         print_json(dataclasses.asdict(result))
     loss_text = "" if result.val_nats is None else f"\nbest validation: {result.val_loss_text}"
     print(
-        f"{result.steps:,} steps, {result.epochs:.2f} epochs in {format_duration(result.train_seconds)}{loss_text}",
+        f"{plural(result.steps, 'step')}, {result.epochs:.2f} epochs in {format_duration(result.train_seconds)}{loss_text}",
         file=sys.stderr,
     )
     for message in filter(None, (result.test_summary, result.diagnosis)):
