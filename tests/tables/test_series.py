@@ -73,7 +73,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 def test_a_baseline_that_knows_the_truth_is_no_bar() -> None:
     rng = np.random.default_rng(1)
     rows = [(rng.normal(size=(50, 1)), np.arange(50.0)[:, None])]
-    (source, truth), predicted = rows[0], np.arange(50.0)[:, None] + 2
+    (source, truth), predicted = rows[0], np.arange(50.0)[:, None] + 8
     report = series_report([source], [truth], [predicted], [], [], series_baselines(rows, 0), 0, None)
     assert report.baselines["last_value"]["rmse"] < report.metrics["rmse"] < report.baselines["mean"]["rmse"]
     assert report.better_baseline == ""
