@@ -109,11 +109,6 @@ class SeriesTask(TableTask):
         num_steps = int(self.dataset.pairs.source.lengths.sum())
         return sum(part.stop - part.start for part in self.train_parts), num_steps, "step"
 
-    @property
-    def _num_judged(self) -> int:
-        parts = [] if self.validation is None else [self.validation.parts[row] for row in self.validation_rows]
-        return sum(part.stop - part.start for part in parts)
-
     def _fit_training(self, spec: TableSpec) -> TableSpec:
         pairs = self.dataset.pairs
         for column, arrays in ((spec.source, pairs.source), (spec.target, pairs.target)):

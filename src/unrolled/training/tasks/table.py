@@ -335,13 +335,9 @@ class TableTask:
         if (label := only_label(self.spec.target, [cell for _, cell in self.validation_cells])) is not None:
             diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
         else:
-            diagnosis += judge_table(train, val, best_fraction, epochs, self._num_judged, better, self.spec.is_stream)
+            count = self.validation.count(self.validation_rows)
+            diagnosis += judge_table(train, val, best_fraction, epochs, count, better, self.spec.is_stream)
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
-
-    @property
-    def _num_judged(self) -> int:
-        """How many rows, or steps of series, the validation loss is the mean of."""
-        return len(self.validation_rows)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
         """Choose the threshold of two balanced labels on the validation rows; return a sentence about it."""
