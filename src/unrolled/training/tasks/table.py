@@ -327,7 +327,10 @@ class TableTask:
                 "No rows were held out for validation, so the last model is kept, not the best: add rows or --validation."
             )
             return self._with_test(FinalEvaluation(None, diagnosis), model, machine)
-        val = mean_loss(model, self.validation, self.validation_rows, machine)
+        val, count = (
+            mean_loss(model, self.validation, self.validation_rows, machine),
+            self.validation.count(self.validation_rows),
+        )
         train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
         threshold_note = self._choose_threshold(model, machine)
         summary, better = self._summary(model, machine, self.validation_cells, "validation")
@@ -335,7 +338,6 @@ class TableTask:
         if (label := only_label(self.spec.target, [cell for _, cell in self.validation_cells])) is not None:
             diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
         else:
-            count = self.validation.count(self.validation_rows)
             diagnosis += judge_table(train, val, best_fraction, epochs, count, better, self.spec.is_stream)
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
