@@ -1,5 +1,6 @@
 # make train   environment, then one minute on the built-in corpus, then a sample
-# make test    environment, then all tests        make test-long   the slow soaks
+# make test    environment, then the tests that take some minutes
+# make test-slow   those that take longer, and those that measure time      make test-long   soaks, for hours
 # make check   lint and types  make check-js    types of the pages' scripts alone (needs node)
 # make test-instructions   which processor this is; determinism with each instruction set but the best, and with 2 and 3 threads
 # make docs    the documentation, into docs/_build; a warning is an error
@@ -10,16 +11,19 @@ READY := .venv/ready
 
 CHROMIUMS := chromium chromium-browser google-chrome
 
-.PHONY: train test test-long test-instructions check check-js docs browser clean
+.PHONY: train test test-slow test-long test-instructions check check-js docs browser clean
 
 train: $(READY)
 	$(BIN)/unrolled train --minutes 1
 	@run=$$(ls -td runs/python* | head -n 1); printf '\n%s writes:\n\n' $$run; $(BIN)/unrolled sample $$run --length 600; \
 	printf "\nnext: $(BIN)/unrolled sample %s --prompt 'def ' --temperature 0.5\n" $$run
 
-# The files are named where few tests are wanted: to collect all of them takes longer.
 test: $(READY) browser
-	$(BIN)/pytest -n 2 --dist loadgroup -m 'not long and not serial'
+	$(BIN)/pytest -n 2 --dist loadgroup -m 'not slow and not serial and not long'
+
+# The files are named where few tests are wanted: to collect all of them takes longer.
+test-slow: $(READY) browser
+	$(BIN)/pytest -n 2 --dist loadgroup -m 'slow and not serial and not long' $$(grep -rl 'mark\.slow' tests)
 	$(BIN)/pytest -m 'serial and not long' $$(grep -rl 'mark\.serial' tests)
 
 # Tests of numbers that must not depend on the machine; OMP_NUM_THREADS is what torch takes for its threads. `make test` has

@@ -6,6 +6,7 @@ A model of 2 layers of 256 units with random weights is saved and served by `unr
 are one process of this script. In turn, medians of 3 rounds:
 
 * characters a second of `generate` with 64 samples in one process and no server, and of 64 streaming clients together;
+* 64 streaming clients, each with a temperature and a top-p of its own;
 * the same with one sample and one client;
 * for the 64 clients: the times between two frames (p50, p99), and the most and the least characters of a client;
 * milliseconds from a request to its first character, median of 50, while nothing else runs;
@@ -168,28 +169,31 @@ class Client:
         await self.reader.readexactly(2)
 
 
-async def frames(client: Client, max_tokens: int, seed: int) -> AsyncIterator[tuple[float, int]]:
+async def frames(client: Client, max_tokens: int, seed: int, settings: dict[str, float]) -> AsyncIterator[tuple[float, int]]:
     """Yield the time and the characters of each frame of a stream."""
-    await client.post({"model": "bench", "prompt": "The ", "max_tokens": max_tokens, "seed": seed, "stream": True})
+    await client.post({"model": "bench", "prompt": "The ", "max_tokens": max_tokens, "seed": seed, "stream": True} | settings)
     async for frame in client.chunks():
         if frame.startswith(b"data: {"):
             yield time.perf_counter(), len(json.loads(frame[6:])["choices"][0]["text"])
 
 
-async def stream_for(url: str, seconds: float, seed: int) -> list[tuple[float, int]]:
+async def stream_for(url: str, seconds: float, seed: int, settings: dict[str, float]) -> list[tuple[float, int]]:
     """Return the frames of a stream that is left some seconds after its first frame, and has several."""
     found: list[tuple[float, int]] = []
     async with Client(url) as client:
-        async for frame in frames(client, 1_000_000, seed):
+        async for frame in frames(client, 1_000_000, seed, settings):
             found.append(frame)
             if frame[0] - found[0][0] > seconds and len(found) > 2:
                 break
     return found
 
 
-async def measure_streams(url: str, streams: int, seconds: float) -> dict[str, float]:
+async def measure_streams(url: str, streams: int, seconds: float, has_own_settings: bool = False) -> dict[str, float]:
     """Return the speed of so many clients together, the times between frames, and how evenly they are served."""
-    found = await asyncio.gather(*(stream_for(url, seconds, seed) for seed in range(streams)))
+    settings = [{"temperature": 0.5 + i / streams, "top_p": 1 - i / (4 * streams)} for i in range(streams)]
+    found = await asyncio.gather(
+        *(stream_for(url, seconds, seed, settings[seed] if has_own_settings else {}) for seed in range(streams))
+    )
     first, last = max(rows[0][0] for rows in found), min(rows[-1][0] for rows in found)
     counts = [sum(count for when, count in rows if first < when <= last) for rows in found]
     gaps = sorted(later[0] - earlier[0] for rows in found for earlier, later in zip(rows, rows[1:], strict=False))
@@ -205,7 +209,7 @@ async def first_character(url: str, count: int = 50) -> float:
     async with Client(url) as client:
         for seed in range(count):
             started, first = time.perf_counter(), 0.0
-            async for when, size in frames(client, 20, seed):
+            async for when, size in frames(client, 20, seed, {}):
                 first = first or when * bool(size)
             times.append(1000 * (first - started))
     return statistics.median(times)
@@ -244,6 +248,8 @@ def measure_ours(path: Path, seconds: float, requests: int) -> None:
             speeds = f"{served['characters_per_second']:,.0f} characters/s served, {direct:,.0f} without a server ({share:.0%})"
             gaps = f"p50 {served['frame_p50'] * 1000:.0f} ms, p99 {served['frame_p99'] * 1000:.0f} ms"
             print(f"{streams} streams: {speeds}; frames {gaps}; most to least {served['most_to_least']:.2f}", flush=True)
+        own = [asyncio.run(measure_streams(url, STREAMS, seconds, True))["characters_per_second"] for _ in range(ROUNDS)]
+        print(f"{STREAMS} streams with {STREAMS} settings: {statistics.median(own):,.0f} characters/s served", flush=True)
         print(f"first character: {asyncio.run(first_character(url)):.1f} ms", flush=True)
         rates = [asyncio.run(requests_per_second(url, requests)) for _ in range(ROUNDS)]
         print(f"{statistics.median(rates):,.0f} requests/s of 50 characters, 64 at a time", flush=True)

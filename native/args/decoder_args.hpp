@@ -106,7 +106,8 @@ struct StepCall {
   const int64_t* input_ids;  // symbols to read, or null: they are drawn
   const double* uniforms;    // numbers in [0, 1) to draw by
   int64_t* sampled;
-  Filters filters;
+  const Filters* filters;  // of each of the streams, or one for all
+  bool has_filters_per_stream;
 };
 
 }  // namespace unrolled

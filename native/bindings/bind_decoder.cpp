@@ -118,18 +118,17 @@ class Decoder {
     run(call, threads);
   }
 
-  // Draw symbols into `sampled` (T, B) by `checked_data` (T, B) in [0, 1), each read on by its stream.
-  void sample(const Array& uniforms_array, const Array& sampled, double temperature, int64_t top_k, double top_p,
-              double min_p, int threads) {
+  // Draw symbols into `sampled` (T, B) by `uniforms` (T, B) in [0, 1), each read on by its stream. `filters` has the
+  // temperature, top_k, top_p and min_p of each stream (B, 4), or of all (1, 4).
+  void sample(const Array& uniforms_array, const Array& sampled, const Array& filters, int threads) {
     const auto* from = static_cast<const double*>(checked_data(uniforms_array, "uniforms", DType::kFloat64, {-1, -1}));
     StepCall call = make_call(uniforms_array, threads);
     call.uniforms = from;
     call.sampled = static_cast<int64_t*>(checked_data(sampled, "sampled", DType::kInt64, {call.steps, call.rows}));
-    require(temperature >= 0 && top_k >= 0 && top_p > 0 && min_p >= 0,
-            "temperature, top_k, top_p or min_p is out of range.");
+    const std::vector<Filters> checked = checked_filters(filters, call.rows);
+    call.filters = checked.data(), call.has_filters_per_stream = checked.size() > 1;
     for (std::size_t i = 0; i < uniforms_array.size(); ++i)
       require(from[i] >= 0 && from[i] < 1, "uniforms must be in [0, 1).");
-    call.filters = {temperature, top_p, min_p, top_k};
     run(call, threads);
   }
 
@@ -205,6 +204,19 @@ class Decoder {
             "The rows of an array must be streams, and at least one.");
     return static_cast<long>(array.shape(0));
   }
+  std::vector<Filters> checked_filters(const Array& array, long rows) const {
+    require(array.ndim() == 2 && (array.shape(0) == 1 || array.shape(0) == static_cast<std::size_t>(rows)),
+            "filters must have one row, or one for each stream.");
+    const long count = static_cast<long>(array.shape(0));
+    const auto* from = static_cast<const double*>(checked_data(array, "filters", DType::kFloat64, {count, 4}));
+    std::vector<Filters> filters;
+    for (const double* row = from; row < from + 4 * count; row += 4) {
+      require(row[0] >= 0 && row[1] >= 0 && row[2] > 0 && row[3] >= 0, "temperature, top_k, top_p or min_p is out of range.");
+      const double top_k = std::min(row[1], static_cast<double>(model_.vocab_size));  // as many as there are: all
+      filters.push_back({row[0], row[2], row[3], static_cast<int64_t>(top_k)});
+    }
+    return filters;
+  }
   StepCall make_call(const Array& array, int threads) const {
     check_threads(threads);
     require(array.shape(1) >= 1 && array.shape(1) <= static_cast<std::size_t>(state_.streams),
@@ -256,8 +268,7 @@ void bind_step(nb::module_& module) {
   nb::class_<Decoder>(module, "Decoder")
       .def(nb::init<const DecoderWeights&, int>(), "weights"_a, "streams"_a, nb::keep_alive<1, 2>())
       .def("feed", &Decoder::feed, "ids"_a, "threads"_a)
-      .def("sample", &Decoder::sample, "uniforms"_a, "sampled"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a,
-           "threads"_a)
+      .def("sample", &Decoder::sample, "uniforms"_a, "sampled"_a, "filters"_a, "threads"_a)
       .def("logits", &Decoder::logits, "to"_a)
       .def("state", &Decoder::state, "layer"_a, "h"_a, "c"_a.none(), "copy_in"_a)
       .def("save_prefix", &Decoder::save_prefix)

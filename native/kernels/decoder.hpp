@@ -115,8 +115,9 @@ class DecoderRun {
     for (int row = first_row_; row < last_row_; ++row) {
       for (int tile = 0; tile < model_.vocab_tiles(); ++tile)
         for (int i = 0; i < kLanes; ++i) logits_[tile * kLanes + i] = logits(tile)[row * kLanes + i];
-      const int sampled = sample_token(logits_, count, call_.uniforms[at + row], call_.filters, probs,
-                                       reinterpret_cast<int32_t*>(probs + count));
+      const Filters& filters = call_.filters[call_.has_filters_per_stream ? call_.first + row : 0];
+      const int sampled =
+          sample_token(logits_, count, call_.uniforms[at + row], filters, probs, reinterpret_cast<int32_t*>(probs + count));
       tokens()[row] = sampled;
       call_.sampled[at + row] = sampled;
     }

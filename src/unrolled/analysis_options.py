@@ -210,6 +210,9 @@ class PredictOptions:
         old_names=("pictures",),
         writes="images",
     )
+    wav: str | None = option(
+        None, "Write the predicted sound of one row as this WAV file, in place of the table (32-bit floats).", writes="wav"
+    )
     force: bool = force_option()
 
 

@@ -240,15 +240,19 @@ def load_table(path: str | Path, **options: Unpack[MachineKwargs]) -> TableModel
 
 
 @keyword_arguments(ImportOptions)
-def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
-    """Import a language model of another program: char-rnn, torch-rnn, PyTorch, Keras, textgenrnn or ml5.
+def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model | TableModel:
+    """Import a model of another program.
+
+    Language models: char-rnn, torch-rnn, PyTorch, Keras, textgenrnn, ml5. Models of audio samples: Neural Amp Modeler,
+    GuitarML, RTNeural.
 
     Args:
         path: The file, or the folder of an ml5 model.
 
     Returns:
-        The model, which is also saved. `model.history["import"]` has what was changed or assumed (`notes`), and the `check`:
-        bits per token of a short text, of chance, and of the same weights in other conventions.
+        The model, which is also saved: a Model, or of audio samples a TableModel. `model.history["import"]` has what was
+        changed or assumed (`notes`), and the `check`: bits per token of a short text, of chance, and of the same weights in
+        other conventions.
 
     Raises:
         ModelError: The file is no model of a known format, is damaged, holds a layer that no cell here has, or fits another
@@ -265,7 +269,7 @@ def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model:
     settings = from_dict(ImportOptions, options, "import")
     target = output_path(Path(path), settings)
     write_imported(import_file(Path(path), settings), target)
-    return load(target)
+    return open_model(target, MachineOptions())
 
 
 def open_model(path: Path, machine: MachineOptions) -> Model | TableModel:

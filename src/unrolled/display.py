@@ -84,11 +84,11 @@ def html_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> s
     return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>"
 
 
-def page_frame(page: str, height: int = 640) -> str:
+def page_frame(page: str) -> str:
     """Return a whole HTML page in a frame, for a notebook. Its scripts cannot reach the notebook."""
     return (
         f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" '
-        f'style="width:100%;height:{height}px;border:1px solid #8886"></iframe>'
+        'style="width:100%;height:640px;border:1px solid #8886"></iframe>'
     )
 
 

@@ -237,6 +237,7 @@ class PredictKwargs(TypedDict, total=False):
     probabilities: bool
     min_probability: float
     image_dir: str | None
+    wav: str | None
     force: bool
 
 

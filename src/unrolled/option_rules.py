@@ -139,6 +139,8 @@ def check_prediction(options: PredictOptions, given: Collection[str], dims: Any,
         reasons["probabilities"] = f"is for a target of one label, {of_target}"
     if dims.target_tensor_kind == "floats" or is_image:
         reasons["min_probability"] = f"is for a target of labels or text, {of_target}"
+    if target_kind != "numbers":
+        reasons["wav"] = f"is for a target of numbers at every step, {of_target}"
     if not is_image:
         reasons["image_dir"] = f"is for a target of images, {of_target}"
     refuse_unused(options, given, reasons)

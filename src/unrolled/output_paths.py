@@ -217,6 +217,7 @@ _KINDS: Mapping[str, tuple[Callable[[Path], bool], str]] = {
     "svg": (lambda path: _starts_with(path, b"<svg", b"<?xml"), "an SVG image"),
     "npz": (_is_npz, "a numpy archive"),
     "midi": (lambda path: _starts_with(path, b"MThd"), "a MIDI file"),
+    "wav": (lambda path: _starts_with(path, b"RIFF"), "a WAV file"),
     "new": (lambda path: True, "a new file"),
 }
 """Kinds of files: whether an existing file is of the kind, and the kind in words."""

@@ -170,6 +170,7 @@ def test_curves_stay_inside_their_picture() -> None:
             assert 0 <= y <= 420
 
 
+@pytest.mark.long
 def test_steps_next_to_busy_processes_are_shares_of_quiet_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(busy, "SHAPE", {"layers": 1, "hidden": 8, "batch": 2, "bptt": 4})
     for name in ("ROUND_SECONDS", "SETTLE_SECONDS"):
@@ -190,7 +191,7 @@ def test_parts_are_named(cli: Callable[..., Any]) -> None:
     assert set(BENCHMARKS) == {"training", "kernels", "sampling", "encoding", "learning", "busy", "cells", "languages"}
 
 
-def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_told(
+def test_a_text_too_short_for_the_peers_and_a_picture_without_a_folder_are_reported(
     tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     (tmp_path / "short.txt").write_text("too short. " * 40, "utf-8")

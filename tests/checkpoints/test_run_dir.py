@@ -80,7 +80,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
         load_text_model(tmp_path / "m")
 
 
-def test_a_newer_format_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_format_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_file, "FORMAT_VERSION", 3)
     save_model(tmp_path / "m", small_model())
     monkeypatch.undo()
@@ -142,7 +142,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert not list(tmp_path.glob(f"*{atomic_io.TMP_MARK}*"))
 
 
-def test_faults_are_told_with_path_and_reason(tmp_path: Path) -> None:
+def test_faults_are_reported_with_path_and_reason(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("x")
     with pytest.raises(StorageError, match="a part of the path is a file"):

@@ -11,12 +11,16 @@ import safetensors.torch
 import torch
 from torch import nn
 
+import unrolled
+from support.cli import Cli
+from support.imported import text_model
 from support.keras_files import Layer, config, write_h5, write_keras
-from unrolled.checkpoints.model_file import TextModelFile
+from unrolled.checkpoints.model_file import TableModelFile, TextModelFile
 from unrolled.errors import ModelError, UnrolledError, UsageError
 from unrolled.exchange.import_options import ImportOptions
-from unrolled.exchange.imports import import_file
+from unrolled.exchange.imports import ImportedModel, import_file, write_imported
 from unrolled.exchange.numbers_lstm import read_numbers_model
+from unrolled.tables.wav_files import read_wav, write_wav
 
 LETTERS = "ehalo tx\n"
 IDS = [3, 1, 0, 8, 5, 5, 2, 7, 4, 6, 0]
@@ -345,6 +349,14 @@ def test_damaged_folders_of_ml5_are_refused(tmp_path: Path) -> None:
     assert "rnnlm_softmax_b" in message(folder)
 
 
+def predicted(imported: ImportedModel, folder: Path, inputs: np.ndarray) -> np.ndarray:
+    """Return what the model that is written and loaded again says to a series."""
+    target = folder / "imported.safetensors"
+    write_imported(imported, target)
+    [prediction] = unrolled.load_table(target).predictions([inputs[:, 0].tolist()])
+    return np.asarray(prediction.values)
+
+
 def test_an_amplifier_of_nam_is_read_and_stepped(tmp_path: Path) -> None:
     torch.manual_seed(6)
     lstm, head = nn.LSTM(1, H, 2), nn.Linear(H, 1)
@@ -363,8 +375,24 @@ def test_an_amplifier_of_nam_is_read_and_stepped(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "x.csv", xs)
     np.savetxt(tmp_path / "y.csv", expected)
     vectors = (str(tmp_path / "x.csv"), str(tmp_path / "y.csv"))
-    with pytest.raises(ModelError, match="lstm of 5 units, dense to 1; 50 recorded outputs are met within"):
-        import_file(path, ImportOptions(vectors=vectors))
+    imported = import_file(path, ImportOptions(vectors=vectors))
+    assert imported.description == "Neural Amp Modeler LSTM: lstm of 5 units, lstm of 5 units, dense to 1"
+    assert "50 recorded outputs are met within" in imported.notes[0]
+    assert "check: 1,500 samples are those of the file's equations" in imported.notes[1]
+    assert predicted(imported, tmp_path, xs.numpy()) == pytest.approx(expected, abs=1e-5)
+    stored = weights.copy()
+    stored[-(H + 1) - 2 * H : -(H + 1)] = [0.5] * (2 * H)  # h and c of the second layer
+    path.write_text(json.dumps({**about, "weights": stored, "sample_rate": 44100.0}))
+    settled = import_file(path, ImportOptions())
+    assert (
+        "it starts from the zero state; from the state that the file stores, the first samples differ by up to"
+        in settled.notes[1]
+    )
+    assert isinstance(settled.model_file, TableModelFile)
+    assert settled.model_file.spec.source.describe() == "input: numbers at 44,100 a second"
+    path.write_text(json.dumps({**about, "weights": weights}))
+    with pytest.raises(UsageError, match="--text is for models of texts"):
+        import_file(path, ImportOptions(text=str(path)))
     np.savetxt(tmp_path / "y.csv", expected + 1e-3)
     with pytest.raises(ModelError, match=r"The outputs differ by 0\.001"):
         import_file(path, ImportOptions(vectors=vectors))
@@ -405,7 +433,48 @@ def test_rtneural_is_read_and_stepped(kind: str, tmp_path: Path) -> None:
             h = z * h + (1 - z) * np.tanh(x_n + sigmoid(x_r + h_r) * h_n)
         expected.append(sigmoid(h @ dense[0] + dense[1]))
     assert read_numbers_model(path).run(xs) == pytest.approx(np.array(expected), abs=1e-6)
-    assert "only models of texts can be written yet" in message(path)
+    assert "and recurrent layers with one linear layer after them are expected" in message(path)
+    entries[-1]["activation"] = ""
+    path.write_text(json.dumps({"in_shape": [None, None, 1], "layers": entries}))
+    logits = -np.log(1 / np.array(expected) - 1)
+    assert predicted(import_file(path, ImportOptions()), tmp_path, xs) == pytest.approx(logits, abs=1e-5)
+
+
+def test_a_model_of_guitarml_adds_its_input_to_the_output(tmp_path: Path) -> None:
+    torch.manual_seed(8)
+    lstm, head = nn.LSTM(1, H), nn.Linear(H, 1)
+    weights = {f"rec.{name}": value.tolist() for name, value in lstm.state_dict().items()}
+    weights |= {f"lin.{name}": value.tolist() for name, value in head.state_dict().items()}
+    settings = {"model": "SimpleRNN", "input_size": 1, "skip": 1, "unit_type": "LSTM", "hidden_size": H}
+    path, xs = tmp_path / "pedal.json", torch.randn(30, 1)
+    path.write_text(json.dumps({"model_data": settings, "state_dict": weights}))
+    imported = import_file(path, ImportOptions())
+    assert imported.description == "GuitarML JSON: lstm of 5 units, dense to 1, 1 input added to the output"
+    expected = (head(lstm(xs)[0]) + xs).detach().numpy()
+    assert predicted(imported, tmp_path, xs.numpy()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_imported_amplifier_plays_a_wav_file(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random, units = np.random.default_rng(9), 3
+    weights = random.normal(0, 0.5, 4 * units * (1 + units) + 4 * units + 2 * units + units + 1)
+    settings = {"input_size": 1, "hidden_size": units, "num_layers": 1}
+    Path("amp.nam").write_text(json.dumps({"architecture": "LSTM", "config": settings, "weights": weights.tolist()}))
+    sound = random.uniform(-1, 1, (200, 1)).astype(np.float32)
+    write_wav(Path("in.wav"), sound, 44_100)
+    imported = cli("import", "amp.nam")
+    assert "Next: unrolled predict runs/amp in.wav --wav out.wav" in imported.err
+    assert cli("predict", "runs/amp", "in.wav", "--wav", "out.wav").out == "out.wav: 200 samples, 44,100 a second\n"
+    samples, rate = read_wav(Path("out.wav"), "out.wav")
+    expected = read_numbers_model(Path("amp.nam")).from_zero().run(sound.astype(np.float64))
+    assert samples == pytest.approx(expected, abs=1e-5)
+    assert rate == 44_100
+    Path("two.csv").write_text("input\nin.wav\nin.wav\n")
+    assert "two.csv has more than one row" in cli("predict", "runs/amp", "two.csv", "--wav", "out.wav").err
+    assert "There is no file no.wav." in cli("predict", "runs/amp", "no.wav", "--wav", "out.wav").err
+    assert "would replace the input in.wav" in cli("predict", "runs/amp", "in.wav", "--wav", "in.wav").err
+    Path("words.csv").write_text("input\n1 2 3\n")
+    assert "does not know the samples per second" in cli("predict", "runs/amp", "words.csv", "--wav", "out.wav").err
 
 
 @pytest.mark.parametrize(
@@ -434,12 +503,12 @@ def test_forms_of_a_vocabulary(tmp_path: Path) -> None:
     ]  # fmt: skip
     for form in forms:
         path.write_text(json.dumps(form))
-        tokens = import_file(tmp_path / "m.pt", ImportOptions(vocabulary=str(path))).model_file.tokenizer.token_strings()
+        tokens = text_model(import_file(tmp_path / "m.pt", ImportOptions(vocabulary=str(path)))).tokenizer.token_strings()
         assert "".join(tokens) == LETTERS, form
     path.write_text(json.dumps(["<pad>", "[UNK]", "</s>", *"abc\n", "d", "e"]))
     imported = import_file(tmp_path / "m.pt", ImportOptions(vocabulary=str(path)))
-    assert imported.model_file.tokenizer.token_strings() == ["\x00", "\ufffd", *"abc\n", "d", "e", ""]
-    assert imported.model_file.documents == "file"
+    assert text_model(imported).tokenizer.token_strings() == ["\x00", "\ufffd", *"abc\n", "d", "e", ""]
+    assert text_model(imported).documents == "file"
     assert imported.notes[-1] == "token 2, '</s>', is the end of a document"
 
 

@@ -10,6 +10,7 @@ import torch
 
 import unrolled
 from support.cli import Cli
+from support.imported import text_model
 from support.texts import sentences
 from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError, UsageError
@@ -133,7 +134,7 @@ def test_the_order_of_the_characters_of_a_text_is_found(trained: Any, tmp_path: 
     assert imported.notes[-1].endswith("are numbered in the order: frequency")
     assert imported.check is not None
     assert imported.check.has_learned
-    assert "".join(imported.model_file.tokenizer.token_strings()) == "".join(by_frequency)
+    assert "".join(text_model(imported).tokenizer.token_strings()) == "".join(by_frequency)
 
 
 def test_a_random_model_is_imported_with_a_warning(tmp_path: Path, cli: Cli) -> None:
@@ -192,6 +193,7 @@ def test_a_text_that_the_model_cannot_read_is_refused(trained: Any, tmp_path: Pa
 
 def test_import_model_of_python(trained: Any, text: str, tmp_path: Path) -> None:
     model = unrolled.import_model(write(tmp_path, *trained["gru"]), text=text, out="g")
+    assert isinstance(model, unrolled.Model)
     assert model.sample("The ", length=10).startswith("The ")
     assert model.network.options.two_biases
     with pytest.raises(UsageError, match="unknown setting 'vocab'"):

@@ -10,6 +10,7 @@ import torch
 
 import unrolled
 from support.cli import Cli
+from support.imported import text_model
 from support.torch7 import (
     CharRnn,
     LuaFunction,
@@ -78,7 +79,7 @@ def test_char_rnn_gives_the_numbers_of_its_equations(cell: str, kind: str, toler
     path = write_torch7(tmp_path / "lm.t7", CharRnn(cell, LETTERS, layers, head, kind).checkpoint(dropout=0.25))
     assert logits(path, IDS) == pytest.approx(char_rnn_logits(cell, layers, head, IDS), abs=tolerance)
     imported = import_file(path, ImportOptions())
-    assert imported.model_file.tokenizer.token_strings() == [letter.decode() for letter in LETTERS]
+    assert text_model(imported).tokenizer.token_strings() == [letter.decode() for letter in LETTERS]
     assert imported.notes[0] == "dropout 0.25 between the layers is active in training only"
     assert imported.model_file.history["val_nats"] == 1.5
     assert imported.model_file.history["steps"] == 50
@@ -161,7 +162,7 @@ def test_torch_rnn_writes_bytes_above_127_in_brackets(tmp_path: Path) -> None:
     layer = (random.normal(size=(4, 8)), random.normal(size=8))
     path = write_torch7(tmp_path / "cp.t7", torch_rnn_checkpoint("nn.LSTM", tokens, random.normal(size=(4, 2)), [layer], head))
     imported = import_file(path, ImportOptions())
-    assert imported.model_file.tokenizer.encode("\u00e9a")[0].tolist() == [195, 169, 97]
+    assert text_model(imported).tokenizer.encode("\u00e9a")[0].tolist() == [195, 169, 97]
     assert "the vocabulary is of 4 bytes (UTF-8); the 252 other bytes get the probability zero" in imported.notes
 
 

@@ -18,7 +18,6 @@ from unrolled.generation.sampling import (
     apply_top_p,
     encode_prompt,
     generate,
-    prefill,
     reference_model,
     sample_token,
     stream_text,
@@ -147,10 +146,10 @@ def test_prompts_of_any_length_are_read_in_chunks(monkeypatch: pytest.MonkeyPatc
     ids, _ = encode_prompt(tokenizer, "abcde " * 40)
     for reader in (reference_model(model), TorchModel(model)):
         with reader.inference():
-            whole, _ = prefill(reader, ids)
+            whole, _ = reader.prefill(ids)
             with monkeypatch.context() as patch:
-                patch.setattr("unrolled.generation.sampling.PROMPT_CHUNK_TOKENS", 7)
-                chunks, _ = prefill(reader, ids)
+                patch.setattr("unrolled.runtime.language_model.PROMPT_CHUNK_TOKENS", 7)
+                chunks, _ = reader.prefill(ids)
         np.testing.assert_allclose(whole, chunks, atol=1e-5)
 
 

@@ -190,6 +190,21 @@ def test_draws_are_those_of_the_reference(settings: dict[str, Any]) -> None:
         assert int(found.min()) >= 4
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@built
+def test_each_stream_has_its_own_filters(threads: int) -> None:
+    options = [SampleOptions(**settings) for settings in PROCESSOR_SETTINGS] * 3
+    model, numbers = network(), torch.rand(20, len(options), dtype=torch.float64)
+    start = torch.zeros(1, len(options), dtype=torch.int64)
+    decoder = TorchDecoder(model, len(options), threads=threads)
+    decoder.read(start)
+    mixed = decoder.sample(numbers, *options)
+    for stream, own in enumerate(options):
+        alone = TorchDecoder(model, 1)
+        alone.read(start[:, :1])
+        assert mixed[:, stream].tolist() == alone.sample(numbers[:, stream : stream + 1], own)[:, 0].tolist()
+
+
 @built
 def test_top_k_keeps_exactly_k_with_ties() -> None:
     model = network()
@@ -283,7 +298,7 @@ def test_wrong_sizes_types_and_ids_are_errors() -> None:
     decoder, packed = TorchDecoder(network(), 3), native_module().DecoderWeights(2, 0, 17, 2, VOCAB_SIZE, True, 1e-5)
     raw_decoder = native_module().Decoder(packed, 3)
     ids, numbers = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.float64)
-    weight, bias = torch.zeros(68, 17), torch.zeros(68)
+    weight, bias, filters = torch.zeros(68, 17), torch.zeros(68), torch.tensor([[1.0, 0, 1, 0]], dtype=torch.float64)
     wrong: list[Callable[[], Any]] = [
         lambda: decoder.read(ids + VOCAB_SIZE),
         lambda: decoder.read(ids - 1),
@@ -295,8 +310,10 @@ def test_wrong_sizes_types_and_ids_are_errors() -> None:
         lambda: decoder.sample(numbers * torch.nan, SampleOptions()),
         lambda: decoder.sample(numbers.float(), SampleOptions()),
         lambda: decoder.sample(torch.zeros(2, 4, dtype=torch.float64), SampleOptions()),
-        lambda: raw_decoder.sample(numbers, ids[:1].contiguous(), 1.0, 0, 1.0, 0.0, 1),
-        lambda: raw_decoder.sample(numbers, ids, -1.0, 0, 1.0, 0.0, 1),
+        lambda: raw_decoder.sample(numbers, ids[:1].contiguous(), filters, 1),
+        lambda: raw_decoder.sample(numbers, ids, -filters, 1),
+        lambda: raw_decoder.sample(numbers, ids, filters.repeat(2, 1), 1),
+        lambda: raw_decoder.sample(numbers, ids, filters.float(), 1),
         lambda: raw_decoder.feed(ids, 0),
         lambda: raw_decoder.feed(ids, 5000),
         lambda: raw_decoder.logits(torch.zeros(3, VOCAB_SIZE + 1)),

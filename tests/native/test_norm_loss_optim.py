@@ -1,4 +1,4 @@
-"""What is native around the layers, as torch has it: residual layers, the loss behind the head, the steps of optimisers."""
+"""What is native around the layers, as torch has it: residual layers, the loss behind the head, the steps of optimizers."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_scores_that_are_no_numbers_give_a_loss_that_is_none() -> None:
 @built
 @pytest.mark.parametrize("instructions", SETS)
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_optimisers_step_as_torch_would(name: Any, instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optimizers_step_as_torch_would(name: Any, instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
     NATIVE.set_isa(instructions)
     options = TrainingOptions(optimizer=name, weight_decay=0.1, clip=1.0)
     ends = []
@@ -128,13 +128,13 @@ def test_optimisers_step_as_torch_would(name: Any, instructions: str, monkeypatc
             monkeypatch.setattr(optim, "native_module", lambda: None)
         torch.manual_seed(0)
         model = RecurrentLM(11, ModelOptions(hidden=64, layers=2))
-        optimiser = optim.make_optimizer(model, options)
+        optimizer = optim.make_optimizer(model, options)
         for step in range(4):
             for index, weight in enumerate(model.parameters()):
                 weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(100 * step + index))
             norm, scale = optim.clip_gradient(model.parameters(), options)
-            optimiser.step(0.01, scale)
-        ends.append([norm, *(w.detach().clone() for w in model.parameters()), *optimiser.to_tensors().values()])
+            optimizer.step(0.01, scale)
+        ends.append([norm, *(w.detach().clone() for w in model.parameters()), *optimizer.to_tensors().values()])
     bound = 1e-5 if name == "adamw" else 5e-3  # nine products in bfloat16 make much of a last digit
     assert max(apart(one, other) for one, other in zip(*ends, strict=True)) < bound
 

@@ -40,7 +40,7 @@ def learn(cell, units, rows, steps, symbols, dtype, residual):
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         loss, _ = model.loss(batch, model.initial_state(rows))
     loss.backward()
-    training = TrainingOptions(optimiser="muon" if units % 32 == 0 else "adamw")
+    training = TrainingOptions(optimizer="muon" if units % 32 == 0 else "adamw")
     _, scale = clip_gradient(model.parameters(), training)
     make_optimizer(model, training).step(0.01, scale)
     assert loss.isfinite()

@@ -12,9 +12,8 @@ import unrolled
 from unrolled.nn import stateful, stateful_cells
 from unrolled.nn.cells import CELLS
 from unrolled.nn.stateful import Stateful
-from unrolled.nn.stateful_cells import StatefulCell
 
-OTHERS = StatefulCell.__subclasses__()
+OTHERS = [kind for kind in Stateful.__subclasses__() if kind.__module__ == stateful_cells.__name__]
 CLASSES = [unrolled.RNN, unrolled.GRU, unrolled.LSTM, *OTHERS]
 
 

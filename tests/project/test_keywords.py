@@ -49,6 +49,7 @@ def test_signatures_and_typed_dicts_agree(function: Any) -> None:
             "html",
             "probabilities",
             "image_dir",
+            "wav",
             "min_probability",
             "force",
             "labels",
@@ -94,7 +95,7 @@ def test_an_option_that_a_call_does_not_have_is_refused(name: str, options: dict
 
 @pytest.mark.parametrize("name", ["predict", "predictions", "attention", "predict_table", "evaluate", "trace"])
 def test_options_of_the_command_predict_are_refused(name: str) -> None:
-    for option in ("probabilities", "image_dir", "force"):
+    for option in ("probabilities", "image_dir", "wav", "force"):
         with pytest.raises(unrolled.UnrolledError, match=rf"{name}\(\) has no option '{option}': \w"):
             getattr(unrolled.TableModel, name)(object.__new__(unrolled.TableModel), "a", **{option: True})
 

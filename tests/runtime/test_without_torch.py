@@ -104,14 +104,14 @@ def test_weights_of_the_network_are_those_that_are_sampled_from() -> None:
 SENTENCES = {
     "README": ("no model file, or only the beginning of one", 4),
     "cut": ("is no model file, or only the beginning of one", 4),
-    "damaged": ("is damaged: its contents do not match its seal", 4),
+    "damaged": ("is damaged: its contents do not match its checksum", 4),
     "table": ("is a table model, not a text model: use `unrolled predict`", 4),
     "nothing": ("is no run folder and no model file", 4),
 }
 
 
 @pytest.mark.parametrize("name", SENTENCES)
-def test_what_is_no_model_of_texts_is_told_as_before(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_what_is_no_model_of_texts_is_reported_as_before(cli: Cli, tmp_path: Path, name: str) -> None:
     good = (RUN / "model.safetensors").read_bytes()
     contents = {"README": b"# A model\n" * 20, "cut": good[:300], "damaged": good[:-1] + bytes([good[-1] ^ 1])}
     path = GOLDEN / "table.safetensors" if name == "table" else tmp_path / name
@@ -128,7 +128,7 @@ def test_what_is_no_model_of_texts_is_told_as_before(cli: Cli, tmp_path: Path, n
         unrolled.load(path)
 
 
-def test_a_device_or_kernel_that_is_not_there_is_told_at_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_or_kernel_that_is_not_there_is_reported_at_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     for device in ("cuda:77", "tpu"):
         with pytest.raises(unrolled.UnrolledError, match=f"--device {device} is not available"):
             unrolled.load(RUN, device=device)

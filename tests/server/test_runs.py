@@ -110,7 +110,9 @@ def make_run(path: Path, steps: int, checkpoint: int | None) -> RunFacts:
 @pytest.mark.parametrize(("setting", "unit"), [("source", "bits per character"), ("target", "nats"), ("horizon", "nats")])
 def test_losses_of_tables_and_forecasts_are_no_bits_per_character(tmp_path: Path, setting: str, unit: str) -> None:
     facts = make_run(tmp_path / "run", 20, 20)
-    (facts.path / "config.json").write_text(json.dumps({"inputs": ["a.csv"], "options": {setting: "12"}}), "utf-8")
+    (facts.path / "config.json").write_text(
+        json.dumps({"inputs": ["a.csv"], "options": {"source": "a", setting: "12"}}), "utf-8"
+    )
     assert facts.to_json("run", None)["unit"] == unit
 
 

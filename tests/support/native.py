@@ -49,9 +49,9 @@ class TorchDecoder:
         """Advance the streams by ids `(T, B)`."""
         self.decoder.read(ids.numpy())
 
-    def sample(self, numbers: torch.Tensor, options: SampleOptions) -> torch.Tensor:
+    def sample(self, numbers: torch.Tensor, *options: SampleOptions) -> torch.Tensor:
         """Draw tokens with the random numbers `(T, B)`."""
-        return torch.from_numpy(self.decoder.sample(numbers.numpy(), options))
+        return torch.from_numpy(self.decoder.sample(numbers.numpy(), *options))
 
     def logits(self) -> torch.Tensor:
         """Return the logits of the next token, `(B, V)`."""

@@ -1,4 +1,4 @@
-"""ARFF files, and folders and archives of files with one folder a label."""
+"""ARFF files, and folders and archives of files with one folder per label."""
 
 import io
 import os
@@ -166,7 +166,7 @@ def test_a_folder_without_labels_wrong_encodings_and_options(tmp_path: Path) -> 
     folder = tmp_path / "texts"
     folder.mkdir()
     with pytest.raises(
-        DataError, match=r"texts has no files: texts in one folder a label are expected, as in texts/LABEL/1.txt"
+        DataError, match=r"texts has no files: texts in one folder per label are expected, as in texts/LABEL/1.txt"
     ):
         open_table(str(folder))
     (folder / "a.txt").write_bytes("caf\u00e9 au lait".encode("windows-1252"))

@@ -87,7 +87,7 @@ def test_plain_values_in_python(model: unrolled.TableModel) -> None:
         model.trace("")
 
 
-def test_answers_below_a_probability_are_empty_and_told(model: unrolled.TableModel, cli: Cli) -> None:
+def test_answers_below_a_probability_are_empty_and_reported(model: unrolled.TableModel, cli: Cli) -> None:
     texts = ["guten tag 3", "bonne nuit 2", "tag nuit", ""]
     answers = model.predictions(texts)
     first, *others = sorted({answer.probability for answer in answers if answer.probability is not None})

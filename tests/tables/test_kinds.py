@@ -55,7 +55,7 @@ def test_one_odd_cell_leaves_a_column_of_numbers_what_it_is(odd: Any, caplog: py
 
 
 @pytest.mark.parametrize("odd", ["inf", "1e300", "1e39", "3e38", "x"])
-def test_a_number_that_cannot_be_read_has_an_empty_prediction_and_is_told(cli: Cli, odd: str) -> None:
+def test_a_number_that_cannot_be_read_has_an_empty_prediction_and_is_reported(cli: Cli, odd: str) -> None:
     write_csv(Path("t.csv"), [{"s": i * 1.5, "t": "ab"[i % 2]} for i in range(40)])
     unrolled.train_table("t.csv", "s", "t", out="r", **TINY)
     write_csv(Path("new.csv"), [{"s": "1.5"}, {"s": odd}, {"s": ""}, {"s": "3"}])
@@ -104,7 +104,7 @@ def test_whole_numbers(values: list[Any], kind: str) -> None:
     assert kinds_of(["a word or two"] * len(values), values)[1] == kind
 
 
-def test_labels_that_occur_once_are_told(cli: Cli) -> None:
+def test_labels_that_occur_once_are_reported(cli: Cli) -> None:
     rows = [{"s": f"item {i % 7}", "t": i if i < 93 else 3} for i in range(100)]
     write_csv(Path("t.csv"), rows)
     flags = ("--steps", 3, "--hidden", 8, "--layers", 1, "--threads", 1, "--out", "r")
@@ -139,7 +139,7 @@ def test_one_row_that_is_not_aligned_does_not_decide(odd: Any) -> None:
     assert "line 81: 's' has 4 steps" in dataset.left_out_messages()[0]
 
 
-def test_one_null_in_a_series_is_told_with_its_place() -> None:
+def test_one_null_in_a_series_is_reported_with_its_place() -> None:
     rows: list[dict[str, Any]] = [{"s": [0.5 * i, 1.5, 2.0], "t": NAMES[i % 2]} for i in range(40)]
     rows[5]["s"] = [0.1, None, 0.3]
     rows[7]["s"] = [0.1, 0.3]

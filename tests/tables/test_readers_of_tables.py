@@ -18,7 +18,7 @@ from unrolled.tables.delimited_files import looks_like_header
 from unrolled.tables.entities import are_entity_tags, entity_metrics, find_entities
 from unrolled.tables.frames import frame_rows, is_frame, table_of_frame
 from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
-from unrolled.tables.pair_batching import read_pairs
+from unrolled.tables.pair_batching import balanced_weights, read_pairs
 from unrolled.tables.series import refuse_series
 from unrolled.tables.spec import infer_spec
 from unrolled.tables.table_files import open_table, open_table_or_lines, open_with_columns
@@ -369,14 +369,15 @@ def test_balanced_labels_and_their_threshold(cli: Cli) -> None:
     assert unrolled.load_table("plain").spec.threshold is None
     table = open_table("t.csv")
     pairs = read_pairs(table, infer_spec(table, "text:words", "label")[0])
-    assert pairs.balanced_weights(np.arange(240)).tolist() == pytest.approx([240 / (2 * 220), 240 / (2 * 20), 0])
+    weights = balanced_weights((pairs.target[row] for row in range(240)), pairs.spec)
+    assert weights.tolist() == pytest.approx([240 / (2 * 220), 240 / (2 * 20), 0])
     assert (
         cli("train", "t.csv", "--source", "label:label", "--target", "text:characters", *TINY, "--balance", "--out", "x").code
         == 2
     )
 
 
-def test_the_threshold_is_the_best_and_one_label_only_is_told() -> None:
+def test_the_threshold_is_the_best_and_one_label_only_is_reported() -> None:
     probabilities, truth = np.array([0.01, 0.02, 0.2, 0.3]), np.array([False, False, True, True])
     assert best_threshold(probabilities, truth) == pytest.approx(0.11)
     assert best_threshold(np.array([0.1, 0.9]), np.array([False, True])) == 0.5

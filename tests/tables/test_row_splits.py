@@ -72,7 +72,7 @@ def test_the_splits_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> No
     assert [source.value for source, _ in first.validation_cells] == [source.value for source, _ in second.validation_cells]
 
 
-def test_labels_as_source_are_drawn_row_by_row_and_what_is_shared_is_told(
+def test_labels_as_source_are_drawn_row_by_row_and_what_is_shared_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [("red" if index % 2 else "blue", "ab"[index % 2]) for index in range(100)]

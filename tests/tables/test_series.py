@@ -244,10 +244,10 @@ def test_a_pair_of_wav_files(cli: Cli) -> None:
     Path("other.csv").write_text("dry\nfast.wav\n")
     refused = cli("predict", "run", "other.csv")
     assert refused.code == 3
-    assert "8,000 samples a second are expected, as in training, and it has 44,100" in refused.err
+    assert "8,000 samples per second are expected, as in training, and it has 44,100" in refused.err
     Path("other.csv").write_text("dry,wet\nfast.wav,wet.wav\n")
     both = cli("train", "other.csv", *flags, "--out", "other")
-    assert "has 44,100 samples a second and 'wet' 8,000" in both.err
+    assert "has 44,100 samples per second and 'wet' 8,000" in both.err
 
 
 @pytest.mark.parametrize("bits", [16, 24, 32])
@@ -382,7 +382,7 @@ def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:
     for flags, problem in (
         (("--source", "x", "--target", "y", "--horizon", 2), "leave --target out"),
         (("--source", "x", "--horizon", 2, "--quantiles", "0.9,0.1"), "increasing numbers between 0 and 1"),
-        (("--source", "x", "--horizon", 2, "--center", "row"), "--center row is for three or more numbers a step"),
+        (("--source", "x", "--horizon", 2, "--center", "row"), "--center row is for three or more numbers per step"),
         (("--source", "x", "--target", "y", "--group-by", "id", "--quantiles", "0.2,0.8"), "not learned with --loss mse"),
         (("--source", "x", "--target", "x", "--group-by", "id"), "both the source and the target"),
         (("--source", "x", "--horizon", 2, "--bidirectional"), "--bidirectional reads the future"),

@@ -15,7 +15,7 @@ from support.cli import Cli
 from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import Cell, is_empty, is_missing
 from unrolled.tables.columns import column_from_json
-from unrolled.tables.label_columns import LabelColumn, LabelsColumn, canonical_label, natural_key
+from unrolled.tables.label_columns import LabelColumn, LabelsColumn, canonical_label, label_order
 from unrolled.tables.metrics import bleu_tokenizer, generation_report
 from unrolled.tables.spec import TableSpec, infer_spec
 from unrolled.tables.table_files import open_table
@@ -51,7 +51,7 @@ def test_other_values_are_not(value: object) -> None:
     assert not is_missing(value)
 
 
-def test_na_is_a_class_if_said_and_else_left_out_and_told(cli: Cli) -> None:
+def test_na_is_a_class_if_said_and_else_left_out_and_reported(cli: Cli) -> None:
     rows = "".join(f"{number} letters,{('NA', 'DE', 'FR')[number % 3]}\n" for number in range(60))
     Path("t.csv").write_text("text,country\n" + rows)
     table = open_table("t.csv")
@@ -123,7 +123,7 @@ def test_labels_of_steps_have_one_form_too(caplog: pytest.LogCaptureFixture) -> 
 
 def test_labels_have_a_total_order_with_nan_among_them() -> None:
     orders = itertools.permutations(["NaN", "0", "1", "inf", "x"])
-    assert {tuple(sorted(order, key=natural_key)) for order in orders} == {("0", "1", "inf", "NaN", "x")}
+    assert {tuple(sorted(order, key=label_order)) for order in orders} == {("0", "1", "inf", "NaN", "x")}
 
 
 def test_predicted_columns_do_not_depend_on_the_first_row(cli: Cli) -> None:

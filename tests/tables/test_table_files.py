@@ -213,7 +213,7 @@ def test_cells_of_another_kind_are_left_out_with_the_line(tmp_path: Path, kind: 
     (message,) = dataset.left_out_messages()
     assert re.search(match, message)
     write_jsonl(tmp_path / "t.jsonl", [good_row, *[{"s": bad, "t": "b"}] * 2])
-    with pytest.raises(DataError, match=rf"{match}.* So it is with 2 of 3 rows"):
+    with pytest.raises(DataError, match=rf"{match}.* The same holds for 2 of 3 rows"):
         read_pairs(table, spec)
 
 

@@ -67,7 +67,7 @@ def documents_of(corpus: Corpus, ids: Any = None) -> list[str]:
     return [corpus.tokenizer.decode(symbols[start + 1 : stop]) for start, stop in zip(at, at[1:], strict=False)]
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -286,7 +286,7 @@ def test_notes_count_the_files() -> None:
 
 
 def expected_documents(text: str, unit: str) -> list[str]:
-    return [part for part in (normalised(text).split("\n") if unit == "line" else [normalised(text)]) if part]
+    return [part for part in (normalized(text).split("\n") if unit == "line" else [normalized(text)]) if part]
 
 
 @DOCUMENTS_OPTION
@@ -469,7 +469,7 @@ def test_the_ids_are_those_of_the_given_tokenizer() -> None:
 @given(text=TEXTS, known=st.sets(st.sampled_from(MIXED), min_size=1), size=PIECES)
 def test_unknown_characters_of_a_text_are_counted_and_left_out(text: str, known: set[str], size: int) -> None:
     model = CharTokenizer(sorted(known))
-    ids, unknown = model.encode(normalised(text))
+    ids, unknown = model.encode(normalized(text))
     with pieces_of(size):
         name = put("a.txt", text)
         if len(ids):

@@ -135,7 +135,7 @@ def test_a_file_that_shows_that_it_is_utf8_is_read_so(tmp_path: Path, data: byte
     assert file_encoding(tmp_path / "t.txt", name) == expected
 
 
-def test_a_wrong_encoding_is_told_with_its_byte(tmp_path: Path) -> None:
+def test_a_wrong_encoding_is_reported_with_its_byte(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_bytes(b"one\ntwo \x81\n")
     with pytest.raises(DataError, match="is not cp1252: byte 0x81 at offset 8, in line 2. Give another --encoding"):
         open_corpus([str(tmp_path / "t.txt")], DataOptions(encoding="windows-1252"))

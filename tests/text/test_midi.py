@@ -1,4 +1,4 @@
-"""MIDI files: songs become text, one symbol an event, and text becomes a file that can be played."""
+"""MIDI files: songs become text, one symbol per event, and text becomes a file that can be played."""
 
 import gzip
 import io

@@ -79,7 +79,7 @@ def test_characters_are_counted_with_their_marks() -> None:
     assert not starts_segment("\u0301")
 
 
-def test_a_text_is_learned_in_its_normal_form_and_what_changed_is_told(cli: Cli) -> None:
+def test_a_text_is_learned_in_its_normal_form_and_what_changed_is_reported(cli: Cli) -> None:
     composed = "c\u00e1i b\u00e0n n\u00e0y th\u00ec \u0111\u1eb9p\n" * 30
     Path("nfc.txt").write_text(composed, "utf-8")
     Path("nfd.txt").write_text(unicodedata.normalize("NFD", composed), "utf-8")
@@ -113,7 +113,7 @@ def test_unknown_symbols_are_counted(cli: Cli) -> None:
     assert "left out: 10 characters of the text, never seen in training" in cli("eval", "r", "u.txt").err
 
 
-def test_bytes_are_not_normalised() -> None:
+def test_bytes_are_not_normalized() -> None:
     data = "e\u0301\ufb01" * 20
     Path("t.txt").write_text(data, "utf-8")
     model = unrolled.train("t.txt", tokens="bytes", out="r", **TINY)

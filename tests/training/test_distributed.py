@@ -280,7 +280,7 @@ def test_a_short_text_is_shared_in_fewer_columns(tmp_path: Path) -> None:
     assert len(weights("two")["state/0"]) % 2 == 0
 
 
-def test_what_stops_the_first_rank_is_told_once(forks: Forks) -> None:
+def test_what_stops_the_first_rank_is_reported_once(forks: Forks) -> None:
     done = forks.call(forked_ranks, Path.cwd(), ["missing.txt", "--steps", "2"], False, most=LIMIT)
     assert all(code > 0 for code in done.value["codes"]), done
     assert done.err.count("No such file: missing.txt") == 1

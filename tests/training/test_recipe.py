@@ -145,7 +145,7 @@ def test_rules_are_steady() -> None:
     assert choose_units(10**12, 10**6) == 384, "more only learn a small text by heart"
 
 
-def test_what_was_chosen_is_told_saved_and_resumed(book: Path, cli: Callable[..., Any]) -> None:
+def test_what_was_chosen_is_reported_saved_and_resumed(book: Path, cli: Callable[..., Any]) -> None:
     done = cli("train", book, "--steps", 12, "--stop-after", 6, "--batch", 4, "--bptt", 8, "--sample-length", 0, "--out", "r")
     told = re.search(
         r"2 layers of (\d+) units, dropout ([\d.]+) \(of tokens [\d.]+\), batch 4 of 8 steps, (\w+): in 12 steps", done.err

@@ -214,7 +214,7 @@ def test_the_best_model_is_kept(book: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert outcome.diagnosis.startswith("Underfit")  # the text was read 0.21 times
 
 
-def test_divergence_is_told_and_never_saved(book: Path) -> None:
+def test_divergence_is_reported_and_never_saved(book: Path) -> None:
     with pytest.raises(DivergedError, match="lower rate than --lr 1e"):
         start(book, "r", steps=200, lr=1e30, clip=0.0, warmup=0).train()
     for path in Path("r").rglob("model.safetensors"):
@@ -324,7 +324,7 @@ def test_clipping_by_norm_and_by_value() -> None:
     length, left = clip_gradient(model.parameters(), TrainingOptions(clip=1.0))
     assert length.item() == pytest.approx(5 * count**0.5, rel=1e-5)
     norm = torch.nn.utils.get_total_norm([w.grad for w in model.parameters() if w.grad is not None])
-    assert norm.item() * left == pytest.approx(1.0, rel=1e-4), "what is left to do, the optimiser does"
+    assert norm.item() * left == pytest.approx(1.0, rel=1e-4), "what is left to do, the optimizer does"
 
 
 def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
@@ -350,17 +350,17 @@ def test_muon_turns_square_blocks_and_leaves_the_rest_to_adamw() -> None:
             assert torch.equal(weight, adamw[name])
 
 
-def test_every_optimiser_is_tested() -> None:
+def test_every_optimizer_is_tested() -> None:
     assert set(OPTIMIZERS) == {"adamw", "muon", "rmsprop"}
 
 
 @pytest.mark.parametrize("name", ["adamw", "rmsprop"])
 def test_optimisers_are_torchs(name: str) -> None:
-    """The same changes as torch's optimiser objects make, over five steps of changing rate."""
+    """The same changes as torch's optimizer objects make, over five steps of changing rate."""
     torch.manual_seed(0)
     ours, theirs = RecurrentLM(5, ModelOptions(hidden=4)), RecurrentLM(5, ModelOptions(hidden=4))
     theirs.load_state_dict(ours.state_dict())
-    optimiser = make_optimizer(ours, TrainingOptions(optimizer=name, weight_decay=0.1))  # type: ignore[arg-type]  # a key
+    optimizer = make_optimizer(ours, TrainingOptions(optimizer=name, weight_decay=0.1))  # type: ignore[arg-type]  # a key
     matrices = [w for n, w in theirs.named_parameters() if w.dim() > 1 and not n.startswith("embedding")]
     others = [w for w in theirs.parameters() if all(w is not m for m in matrices)]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
@@ -375,7 +375,7 @@ def test_optimisers_are_torchs(name: str) -> None:
             their.grad = own.grad.clone()
         for group in reference.param_groups:
             group["lr"] = rate
-        optimiser.step(rate)
+        optimizer.step(rate)
         reference.step()
     for own, their in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(own, their)

@@ -52,7 +52,7 @@ def evaluate_text(session: TextSession, inputs: tuple[str, ...], options: Evalua
     tokenizer = session.tokenizer
     char_counts = tokenizer.char_counts() if corpus.is_text else None
     check_adaptation(options)
-    model = session.adaptive_model() if options.adapt else session.scoring_model(portable=options.portable)
+    model = session.scoring_model(portable=options.portable, adapt=options.adapt)
     result = evaluate(
         model,
         None,

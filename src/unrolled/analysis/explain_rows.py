@@ -43,7 +43,7 @@ class ExplainedRow:
 
     @property
     def order(self) -> tuple[int, float]:
-        """The order of rows on a page: wrong ones first, the surest of them at the top."""
+        """The order of rows on a page: wrong ones first, the most probable of them at the top."""
         probability = 1.0 if self.prediction.probability is None else self.prediction.probability
         return (0 if self.is_wrong else 1, -probability if self.is_wrong else probability)
 

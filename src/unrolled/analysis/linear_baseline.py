@@ -1,4 +1,4 @@
-"""The obvious opponent of a model that labels texts: TF-IDF of words and pairs of words, with a linear classifier.
+"""A strong baseline for models that label texts: TF-IDF of words and pairs of words, with a linear classifier.
 
 It needs scikit-learn, of the extra `data`, and the training rows of the run.
 """

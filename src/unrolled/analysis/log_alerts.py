@@ -82,7 +82,7 @@ class AlertScan:
             is_anomaly(self._labels)
         self.threshold = alert_threshold(session, options, score_options)
         self._stream = ScoringStream(["model"], [open_scorer(session, score_options)], blocks)
-        self._bits, self._alerts = array("d"), list[Alert]()
+        self._bits = array("d")
         self._notes = self._blocks.notes if text is not None or options.label is not None else list
 
     def __iter__(self) -> Iterator[Alert]:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 MIN_COPY_TOKENS = 50
 """A sample without documents is a copy if it shares a substring of this length with the training text. It is shorter than the
-threshold of the report's advice, since a user who asks for novel samples wants no recognizable passage."""
+threshold of the report's advice, since novel samples should have no recognizable passage."""
 
 MAX_TRIES = 20
 """Maximum number of samples drawn for each one that is requested."""

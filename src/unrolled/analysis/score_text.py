@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.analysis.text_session import TextSession
-from unrolled.checkpoints.run_dir import Run, find_model
+from unrolled.checkpoints.run_dir import find_model, run_of_model
 from unrolled.datasets.base_models import display_path
 from unrolled.errors import UsageError
 from unrolled.evaluation.line_surprisal import ScoringStream
@@ -76,7 +76,7 @@ def score_text(session: TextSession, text: str, clamps: Sequence[Clamp] = (), ad
     if session.saved.documents == "session":
         return _score_sessions(session, require_text(text), clamps, adapt)
     tokenized = session.tokenize(text)
-    model = session.adaptive_model() if adapt else session.scoring_model(clamps)
+    model = session.scoring_model(clamps, adapt=adapt)
     bits = token_bits(model, tokenized)
     if not adapt:
         bits = _mean_of_strands(session, model, text, bits)
@@ -131,7 +131,7 @@ def open_scorer(session: TextSession, options: ScoreOptions) -> SurprisalScorer:
     """Return what scores a text by one model, without clamped units."""
     if options.adapt and session.saved.documents == "session":
         raise UsageError("--adapt reads a text in its order, and this model reads the lines of sessions: leave it out.")
-    model = session.adaptive_model() if options.adapt else session.scoring_model(portable=options.portable)
+    model = session.scoring_model(portable=options.portable, adapt=options.adapt)
     return SurprisalScorer(model, session.tokenizer, session.saved.documents, in_order=options.adapt)
 
 
@@ -144,5 +144,4 @@ def _open_other(session: TextSession, name: str) -> TextSession:
         )
     if saved.tokenizer.line_format != session.tokenizer.line_format:
         raise UsageError(f"{name} masks or groups lines differently from {session.path}: not comparable.")
-    run = Run(path.parent) if (path.parent / "config.json").is_file() else None
-    return TextSession(path, saved, session.options, run)
+    return TextSession(path, saved, session.options, run_of_model(path))

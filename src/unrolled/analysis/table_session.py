@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.analysis.linear_baseline import with_linear_baseline
 from unrolled.checkpoints.model_file import TableModelFile
-from unrolled.checkpoints.run_dir import Run
+from unrolled.checkpoints.run_dir import Run, model_name
+from unrolled.datasets.tables import is_builtin_table
 from unrolled.display import Displayed, agree, plural
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
@@ -26,7 +28,8 @@ from unrolled.tables.series_rows import evaluation_cells
 from unrolled.tables.series_spec import group_sources, group_table
 from unrolled.tables.source_columns import join_cells
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.table_files import Table, is_builtin_table, open_table, open_table_or_lines
+from unrolled.tables.step_arrays import FILE_SUFFIXES
+from unrolled.tables.table_files import Table, open_table, open_table_or_lines, table_of_values
 from unrolled.tables.table_format import path_of_table
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ class TableSession(Displayed):
     @property
     def name(self) -> str:
         """The name of the run, or of the model file."""
-        return self.path.stem if self.run is None else self.run.path.resolve().name
+        return model_name(self.path, self.run)
 
     @property
     def run_path(self) -> Path | None:
@@ -173,6 +176,10 @@ class TableSession(Displayed):
             name = path_of_table(name)
         if is_frame(name):
             table = table_of_frame(name)
+        elif source.kind == "numbers" and self.spec.long is None and name.lower().endswith(FILE_SUFFIXES):
+            if not os.path.isfile(name):
+                raise DataError(f"There is no file {name}.")
+            table = table_of_values(source.name, [name])
         elif source.kind == "text" and not self.spec.others:
             table = open_table_or_lines(name, source.name, format)
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unrolled.checkpoints.run_dir import Run
+from unrolled.checkpoints.run_dir import Run, model_name
 from unrolled.datasets.base_models import display_path
 from unrolled.display import Displayed
 from unrolled.errors import DataError, UsageError
@@ -22,9 +22,9 @@ from unrolled.generation.sampling import Network, text_network
 from unrolled.nn.kernels.extension import set_num_threads
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import DataOptions, MachineOptions, TrainRequest, from_dict
-from unrolled.runtime import machine, native_layers
+from unrolled.runtime import native_layers
 from unrolled.runtime.language_model import LanguageModel
-from unrolled.runtime.native_decoder import Precision
+from unrolled.runtime.native_decoder import Precision, sampling_precision
 from unrolled.runtime.text_network import TextModel
 from unrolled.runtime.window_model import has_numpy_model, numpy_model, numpy_reader
 from unrolled.text.encodings import display_name
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STDIN_PATH = Path("/dev/stdin")
+
+GPU_DRIVER_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", r"C:\Windows\System32\nvcuda.dll")
+"""Files of the drivers of GPUs that torch's `cuda` can be: NVIDIA's, AMD's, and either under WSL."""
 
 
 class TextSession(Displayed):
@@ -110,10 +113,17 @@ class TextSession(Displayed):
     @property
     def sampling_precision(self) -> Precision | None:
         """Precision of the native sampling kernel; None where the reference kernel was requested."""
-        return machine.sampling_precision(self.options)
+        return sampling_precision(self.options)
 
-    def scoring_model(self, clamps: Sequence[Clamp] = (), portable: bool = False) -> LanguageModel:
-        """Return what reads a text to score it: torch on a GPU or in bfloat16, else the runtime, in float32 or portable."""
+    def scoring_model(self, clamps: Sequence[Clamp] = (), portable: bool = False, adapt: bool = False) -> LanguageModel:
+        """Return what reads a text to score it: torch on a GPU or in bfloat16, else the runtime, in float32 or portable.
+
+        With `adapt`, it is a copy of the network that learns from the text while it reads it.
+        """
+        if adapt:
+            from unrolled.evaluation.adaptation import AdaptiveModel
+
+            return AdaptiveModel(self.model, self.machine)
         if portable:
             return portable_model(*text_network(self.saved.network), clamps)
         options = self.options
@@ -132,14 +142,9 @@ class TextSession(Displayed):
         return native_layers.NativeModel(arrays, clamps)
 
     def _may_use_gpu(self) -> bool:
-        """Return whether torch is to be asked for a GPU; it has no network with a window."""
-        return self.options.device == "auto" and self.saved.network.window is None and machine.may_have_gpu()
-
-    def adaptive_model(self) -> LanguageModel:
-        """Return a copy of the network that learns from the text while it reads it, on the session's device."""
-        from unrolled.evaluation.adaptation import AdaptiveModel
-
-        return AdaptiveModel(self.model, self.machine)
+        """Return whether torch is to be asked for a GPU: if this machine has its driver. It has no network with a window."""
+        has_driver = any(map(os.path.exists, GPU_DRIVER_FILES))
+        return self.options.device == "auto" and self.saved.network.window is None and has_driver
 
     def adapted_to(self, text: str) -> TextSession:
         """Return a session whose network has learned from a text, on the CPU."""
@@ -153,7 +158,7 @@ class TextSession(Displayed):
     @property
     def name(self) -> str:
         """The name of the run, or of the model file."""
-        return self.path.stem if self.run is None else self.run.path.resolve().name
+        return model_name(self.path, self.run)
 
     @property
     def run_path(self) -> Path | None:

@@ -1,6 +1,6 @@
-"""`unrolled bench`: this package against what people write instead, side by side in one run, on this machine.
+"""`unrolled bench`: compares this package with common alternatives in one run on this machine.
 
-Two contenders take turns, and what is reported are ratios of medians: so other work on the machine slows both equally.
+Contenders take turns, and ratios of medians are reported, so that other work on the machine slows all of them equally.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MAX_REFERENCE_UNITS = 256
 """Units beyond which the reference kernel would take most of the time of a benchmark."""
 
 ROUND_SECONDS = 0.4
-"""A round repeats its work until it takes about so long."""
+"""Seconds of a round, which repeats its work until they have passed."""
 
 
 def run_interleaved(
@@ -54,10 +54,10 @@ def run_interleaved(
     rounds: int,
     aggregate: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
-    """Return the work a second of each contender: medians over rounds taken in turn, or what else is `chosen` of their seconds.
+    """Return the work per second of each contender: from the medians over rounds that are taken in turn, or another statistic
+    `chosen`.
 
-    `contenders` gives each a subject of `bench.subjects` and its parameters. One runs at a time: the others wait for input and
-    use no processor.
+    `contenders` maps each to a workload of `bench.workloads` and its parameters. One runs at a time; the others wait for input.
     """
     with ExitStack() as stack:
         processes = {
@@ -73,7 +73,7 @@ def run_interleaved(
 
 
 def peak_flops(rounds: int) -> dict[str, float]:
-    """Return the floating-point operations a second that the processor can do at most, by precision.
+    """Return the peak floating-point operations per second of the processor, by precision.
 
     It is the best that products of numbers in registers, or large ones by torch, came to in any round. bfloat16 is left out
     where the processor has no instructions for it: torch's product of 2,048 rows then takes minutes (torch 2.13, AVX2).
@@ -99,7 +99,7 @@ def peak_flops(rounds: int) -> dict[str, float]:
 
 
 def training(rounds: int) -> list[dict[str, Any]]:
-    """Return one row a size: characters a second of a training step of ours and of the peers', and what of the peak it is."""
+    """Return one row per size: characters per second of our training step and of the peers', as a share of the peak too."""
     peak = max(peak_flops(rounds).values())
     rows = []
     for layers, hidden, batch, bptt in TRAINING_SIZES:
@@ -144,7 +144,8 @@ def torch_lstm_has_bfloat16() -> bool:
 
 
 def kernels(rounds: int) -> list[dict[str, Any]]:
-    """Return one row a cell, size and precision: characters a second of a layer by each kernel, and its share of the peak."""
+    """Return one row per cell, size and precision: characters per second of a layer by each kernel, and its share of the
+    peak."""
     peaks, rows = peak_flops(rounds), []
     for cell, (_, hidden, batch, bptt), precision in itertools.product(("lstm", "gru", "rnn"), TRAINING_SIZES[:3], peaks):
         parameters = {"cell": cell, "hidden": hidden, "batch": batch, "bptt": bptt, "precision": precision}
@@ -174,11 +175,11 @@ SAMPLING_LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "nn.LSTMCell": ("peer sampling", {"cells": True}),
     "onnxruntime": ("onnx sampling", {}),
 }
-"""What people sample with, by name: a workload and its parameters. Ratios are over the fastest of them."""
+"""Common ways to sample, by name: a workload and its parameters. Ratios are to the fastest of them."""
 
 
 def sampling(rounds: int) -> list[dict[str, Any]]:
-    """Return one row for each of some sizes, with one stream and 64: characters a second of ours and of the peers' loops.
+    """Return one row per size, with one stream and with 64: characters per second of our sampling and of the peers' loops.
 
     `times_fastest` is over the fastest of the loops. `share_of_memory` is what the weights that are read in a second are of
     what the same threads can read from a block as large.
@@ -216,12 +217,12 @@ def sampling(rounds: int) -> list[dict[str, Any]]:
 
 
 def _native_precisions() -> tuple[str, ...]:
-    """Return those of the native step, or nothing's name where there is none."""
+    """Return the precisions of the native decoder; an empty name without the native extension."""
     return PRECISIONS if native_module() is not None else ("",)
 
 
 def _memory_bound_steps(hidden: int, streams: int, precision: Any) -> float:
-    """Return the steps a second in which the weights could be read, and nothing done with them: the best of five."""
+    """Return the steps per second if a step only read the weights from memory: the best of five measurements."""
     model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=2, hidden=hidden)).eval()
     decoder = NativeDecoder(as_text_network(model), streams, precision)
     rates = [native_module().memory_bandwidth(decoder.weight_bytes, decoder.threads, 0.1) for _ in range(5)]
@@ -238,7 +239,7 @@ def encoding(rounds: int) -> dict[str, Any]:
 
 
 def learn_cells(options: BenchOptions) -> list[dict[str, Any]]:
-    """Return one row a cell: its loss after some time on a text, medians over seeds; draw the picture, if one is wanted."""
+    """Return one row per cell: its loss after some time on a text, medians over seeds. Draws a picture if a path is given."""
     cells = choose("--cells", options.cells, CELLS)
     seconds = (options.seconds or learning.DEFAULT_SECONDS) * (QUICK_SHARE if options.quick else 1)
     logger.info(f"loss of each cell after {seconds:g} s on {options.text}, in nats per character, median of {options.seeds}")
@@ -258,7 +259,7 @@ def learn_cells(options: BenchOptions) -> list[dict[str, Any]]:
 
 
 def learn(options: BenchOptions) -> list[dict[str, Any]]:
-    """Return one row a contender: its curve, and its losses at the end; draw the picture, if one is wanted."""
+    """Return one row per contender: its curve, and its final losses. Draws a picture if a path is given."""
     rows, seconds = [], options.seconds or learning.DEFAULT_SECONDS
     logger.info(
         f"loss after {seconds:g} s on {options.text}, in nats per character: with the context carried on, "

@@ -47,7 +47,8 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def training_steps(rounds: int) -> list[dict[str, Any]]:
-    """Return one row a number of busy processes: characters a second of each contender, and its share of the quiet speed."""
+    """Return one row per number of busy processes: characters per second of each contender, and its share of the speed without
+    them."""
     rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         processes = {
@@ -66,7 +67,7 @@ def training_steps(rounds: int) -> list[dict[str, Any]]:
 
 
 def _measure(processes: dict[str, BenchProcess], rounds: int) -> dict[str, float]:
-    """Return the characters a second of each contender: medians over rounds taken in turn."""
+    """Return the characters per second of each contender: medians over rounds that are taken in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in processes}
     counts = {}
     for name, process in processes.items():

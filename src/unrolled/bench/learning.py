@@ -1,6 +1,6 @@
-"""Loss against seconds: this package with no settings, and what people write, on the same text, split and clock.
+"""Loss against seconds: this package with its defaults, and common alternatives, on the same text and split.
 
-The clock runs while a contender learns, not while it is looked at. Every loss is of the whole validation part (the last tenth),
+The clock runs while a contender trains, not while it is evaluated. Every loss is of the whole validation part (the last tenth),
 in nats per character; the GPT's is of windows of its own context, as its authors report it.
 """
 
@@ -27,7 +27,7 @@ from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress, Progress
 
 EVAL_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Shares of the time after which a peer is looked at."""
+"""Fractions of the time after which a peer is evaluated."""
 
 CELL_EVAL_TOKENS = 10_000
 """Tokens on which each cell is evaluated."""
@@ -42,7 +42,7 @@ MIN_TRAIN_TOKENS = 50 * 51
 
 
 class CurveCallback(NullProgress):
-    """Keeps the curve of a training of ours."""
+    """Records the loss curve of a training of this package."""
 
     def __init__(self) -> None:
         self.curve: Curve = []
@@ -192,7 +192,7 @@ def _recurrent_loss(model: PlainLSTM, ids: Ids, window: int) -> float:
 
 
 def _train_timed(step: Callable[[float], None], evaluate: Callable[[], float], seconds: float) -> Curve:
-    """Take steps until their time is `seconds`; return what `look` saw on the way and at the end."""
+    """Take steps until they have taken `seconds`; return what `look` measured on the way and at the end."""
     curve: Curve = []
     elapsed = 0.0
     while elapsed < seconds:

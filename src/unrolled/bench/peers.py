@@ -1,6 +1,6 @@
-"""What people write instead, as small as it can be: the peers that `unrolled bench` measures against.
+"""Common alternatives, as short as possible: the peers that `unrolled bench` compares with.
 
-Each is written the way tutorials write it, with torch's modules, torch's optimiser and no tuning beyond that.
+Each is written the way tutorials write it, with torch's modules, torch's optimizer and no further tuning.
 """
 
 from __future__ import annotations

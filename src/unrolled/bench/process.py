@@ -1,4 +1,4 @@
-"""One contender in a process of its own: it builds its subject, then does a round for every line it is sent.
+"""One contender in its own process: it builds its workload, then does a round for every line on standard input.
 
 Peers run as their users run them, so they must not share a process with this package, which sets the allocator to keep memory.
 """
@@ -18,20 +18,20 @@ from unrolled.errors import UnrolledError
 
 
 class BenchProcess:
-    """A subject in a process of its own. `round` times one round of it."""
+    """A workload in its own process; `round` times one round of it."""
 
     def __init__(self, workload: str, **parameters: Any) -> None:
         self.name = workload
         code = "from unrolled.bench.process import serve; serve()"
         command = [sys.executable, "-c", code, workload, json.dumps(parameters)]
-        # In a session of its own it hears no Ctrl-C: it leaves when its input ends, as it does when we are gone.
+        # In its own session it gets no Ctrl-C; it exits when its input ends, also if this process has died.
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
         self.work = self._read_result()
 
     def round(self, count: int = 1) -> float:
-        """Do the work `count` times; return the seconds one took."""
-        with contextlib.suppress(BrokenPipeError):  # it died, as its silence will tell
+        """Do the work `count` times; return the seconds of one."""
+        with contextlib.suppress(BrokenPipeError):  # it has died: there will be no answer
             if self._process.stdin is not None:
                 self._process.stdin.write(f"{count}\n")
                 self._process.stdin.flush()
@@ -53,7 +53,7 @@ class BenchProcess:
 
 
 def serve() -> None:
-    """Build the subject that the command line names, and time it as often as standard input asks."""
+    """Build the workload that the command line names, and time it for each line of standard input."""
     from unrolled.bench.workloads import WORKLOADS
 
     workload = WORKLOADS[sys.argv[1]](**json.loads(sys.argv[2]))
@@ -66,4 +66,4 @@ def serve() -> None:
         try:
             print((time.perf_counter() - started) / int(line), flush=True)
         except BrokenPipeError:
-            os._exit(0)  # nobody is left to hear it
+            os._exit(0)  # the parent process is gone

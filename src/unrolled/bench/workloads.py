@@ -1,4 +1,5 @@
-"""What is timed: one class a subject, ours and the peers'. A subject is called for a round, and says how much it does."""
+"""What is timed: one class per workload, ours and the peers'. A workload is called once per round, and states its amount of
+work."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Workload(Protocol):
     work: float
 
     def __call__(self) -> None:
-        """Do it once."""
+        """Do the work once."""
         ...
 
 
@@ -61,7 +62,7 @@ class UnrolledStep:
         self.batch, self.work = Batch(ids[0], ids[1], None, True, ids[0].size), float(ids[0].size)
         self.train_step = TrainStep(model, machine, training, batch)
         self.seconds = 0.0
-        # Its clock stops while other contenders have their turn.
+        # Its clock stops while other contenders run.
         self.thread_control = ThreadControl(machine.threads, clock=lambda: self.seconds) if threads_follow else None
 
     def __call__(self) -> None:

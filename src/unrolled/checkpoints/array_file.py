@@ -1,4 +1,4 @@
-"""Sealed safetensors files as numpy arrays: the lower half of the reader of model files. It imports no torch.
+"""Safetensors files with a checksum as numpy arrays: the lower half of the reader of model files. It imports no torch.
 
 The metadata of the header holds one JSON value under `unrolled`: format version, kind, options, tokenizer, a short history, and
 `sha256`, the SHA-256 of the whole file in which the digits of `sha256` itself count as zeros. So one changed bit anywhere is
@@ -28,7 +28,6 @@ Array: TypeAlias = npt.NDArray[Any]
 T = TypeVar("T")
 
 FORMAT_VERSION = 2
-MODEL_FILE_NAME = "model.safetensors"
 MAX_HEADER_BYTES = 64 << 20
 """Files with a larger header are refused. The largest possible vocabulary needs a tenth of this."""
 
@@ -44,7 +43,7 @@ _DTYPES = {
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Read a sealed file, a model of any kind or the training state of a checkpoint.
+    """Read a file with a checksum, a model of any kind or the training state of a checkpoint.
 
     Args:
         path: The file.
@@ -62,7 +61,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         >>> header["kind"], arrays["head.bias"].dtype
         ('text', dtype('float32'))
     """
-    content, metadata = read_sealed(path)
+    content, metadata = read_verified(path)
     try:
         entries = safetensors.deserialize(content)  # type: ignore[no-untyped-call]  # the package leaves it untyped
         arrays = {name: _to_array(entry) for name, entry in entries}
@@ -79,7 +78,7 @@ TEMPERATURE = "temperature"
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the JSON value of a model file, in the present format, and its number of weights; the weights are not read.
 
-    The seal is not checked: this is for lists of models. Raises as `read_model` does.
+    The checksum is not verified: this is for lists of models. Raises as `read_model` does.
     """
     content = _read_file(path, header_only=True)
     metadata = _read_metadata(path, content)
@@ -93,31 +92,31 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
-    """Write arrays and a JSON value as a sealed file; the bytes are those that the same tensors of torch would give."""
+    """Write arrays and a JSON value with a checksum; the bytes are those that the same tensors of torch would give."""
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    write_sealed(path, safetensors.numpy.save(contiguous, sealed_header(metadata)))
+    write_with_checksum(path, safetensors.numpy.save(contiguous, checksum_header(metadata)))
 
 
-def sealed_header(metadata: Mapping[str, Any], version: int = FORMAT_VERSION) -> dict[str, str]:
+def checksum_header(metadata: Mapping[str, Any], version: int = FORMAT_VERSION) -> dict[str, str]:
     """Return the metadata of a safetensors header for a JSON value, with an empty digest."""
     return {"unrolled": json.dumps({"format": version, "sha256": EMPTY_DIGEST, **metadata})}
 
 
-def write_sealed(path: Path, content: bytes) -> None:
-    """Write a safetensors file, whole or not at all, with its SHA-256 in the place of the empty digest of its header."""
+def write_with_checksum(path: Path, content: bytes) -> None:
+    """Write a safetensors file atomically, with its SHA-256 in the place of the empty digest of its header."""
     digest = hashlib.sha256(content).hexdigest()
     write_atomic(path, content.replace(EMPTY_DIGEST.encode(), digest.encode(), 1))
 
 
-def read_sealed(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Return the content of a sealed file, and the JSON value of its header as it is. Raises as `read_model` does."""
+def read_verified(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Verify a file; return its content and the JSON value of its header. Raises as `read_model` does."""
     content = _read_file(path)
     metadata = _read_metadata(path, content)
     digest = metadata.pop("sha256" if metadata["format"] > 1 else "seal", None)
     if not isinstance(digest, str) or len(digest) != len(EMPTY_DIGEST) or not digest.isascii():
-        raise ModelError(f"{path} was not written by unrolled: its header has no seal.")
+        raise ModelError(f"{path} was not written by unrolled: its header has no checksum.")
     if hashlib.sha256(content.replace(digest.encode(), EMPTY_DIGEST.encode(), 1)).hexdigest() != digest:
-        raise ModelError(f"{path} is damaged: its contents do not match its seal. Take another copy or checkpoint.")
+        raise ModelError(f"{path} is damaged: its contents do not match its checksum. Take another copy or checkpoint.")
     return content, metadata
 
 

@@ -17,8 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
-from unrolled.checkpoints.array_file import MODEL_FILE_NAME as MODEL_FILE_NAME
-from unrolled.checkpoints.array_file import read_sealed, sealed_header, to_present_format, write_sealed
+from unrolled.checkpoints.array_file import checksum_header, read_verified, to_present_format, write_with_checksum
 from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite, window_refusal
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -65,7 +64,7 @@ ModelFile = TextModelFile | TableModelFile
 
 
 def save_model(path: Path, model_file: ModelFile) -> None:
-    """Write the model file `path`, whole or not at all."""
+    """Write the model file `path` atomically."""
     save_checked(path, model_file.model.state_dict(), model_file.metadata())
 
 
@@ -83,7 +82,7 @@ def load_model(path: Path) -> ModelFile:
     try:
         tensors = {name: _to_float32(tensor) for name, tensor in tensors.items()}
         require_finite({name: tensor.numpy() for name, tensor in tensors.items()})
-        with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initialisers import its compiler: 0.9 s
+        with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initializers import its compiler: 0.9 s
             model_file = build(tensors, metadata)
         model_file.model.load_state_dict(tensors, assign=True)
         for weight in model_file.model.parameters():
@@ -146,7 +145,8 @@ def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: Model
         shape.target_length,
         *sizes,
     )
-    is_width_valid = tensors["encoder.norm.weight"].numel() == options.hidden and options.hidden**2 <= max(num_weights, 1 << 24)
+    width = tensors["encoder.norm.weight"].numel() if options.residual else tensors["head.weight"].shape[-1]
+    is_width_valid = width == options.hidden and options.hidden**2 <= max(num_weights, 1 << 24)
     if not is_width_valid or options.layers > len(tensors) or largest > max(num_weights, 1 << 24):
         raise ValueError("the weights are not those of its options")
 
@@ -158,14 +158,15 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Tensor], dict[str, Any]], ModelFile]
 
 
 def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and a JSON value as a sealed safetensors file."""
+    """Write tensors and a JSON value as a safetensors file with a checksum."""
     cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_sealed(path, safetensors.torch.save(cpu_tensors, sealed_header(metadata, FORMAT_VERSION)))
+    write_with_checksum(path, safetensors.torch.save(cpu_tensors, checksum_header(metadata, FORMAT_VERSION)))
 
 
 def load_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a sealed file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or newer than we."""
-    content, metadata = read_sealed(path)
+    """Verify and read a file; return its tensors and its JSON value. Raises `ModelError` if it is damaged, or of a newer
+    version."""
+    content, metadata = read_verified(path)
     try:
         tensors = safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError) as error:

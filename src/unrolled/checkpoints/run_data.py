@@ -7,10 +7,10 @@ import logging
 from typing import Any
 
 from unrolled.checkpoints.run_dir import Run
+from unrolled.datasets.tables import is_builtin_table
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.tables.column_text import open_column
-from unrolled.tables.table_files import is_builtin_table
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
 from unrolled.text.line_format import LineFormat
@@ -52,7 +52,7 @@ def reopen_corpus(request: TrainRequest, origin: dict[str, Any]) -> Corpus:
     key = str(origin["cache_key"])
     try:
         corpus = None if "-" in request.inputs else open_text(request)
-        if corpus is not None and "vocabulary" in origin:  # that of a base model, with what the text added
+        if corpus is not None and "vocabulary" in origin:  # the vocabulary of a base model, with the tokens that the text added
             corpus = recode(corpus, tokenizer_from_json(origin["vocabulary"]))
     except DataError as error:
         corpus = cached_corpus(key)

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unrolled.atomic_io import TMP_MARK, atomic_dir, make_dir, remove_dir, remove_tmp, storage_error, write_atomic
-from unrolled.checkpoints.array_file import MODEL_FILE_NAME
 from unrolled.checkpoints.format_1 import upgrade_config
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
@@ -34,7 +33,7 @@ if TYPE_CHECKING:  # the models of a run are read and written with torch, the fo
 
     from unrolled.checkpoints.model_file import ModelFile
 
-TRAINING_FILE_NAME = "training.safetensors"
+MODEL_FILE_NAME, TRAINING_FILE_NAME = "model.safetensors", "training.safetensors"
 _ESCAPED_CHARACTERS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 MAX_MANIFEST_BYTES = 1 << 16
@@ -67,7 +66,7 @@ class Run:
         return run
 
     def lock(self) -> None:
-        """Keep the run to this process until it ends, and clean away what a killed one left half-written.
+        """Lock the run for this process, and remove the incomplete files that a killed one left.
 
         Raises `UsageError` if another process is training it.
         """
@@ -100,7 +99,7 @@ class Run:
     @staticmethod
     def open(path: Path) -> Run:
         """Open a run folder. Raises `ModelError` if there is none at `path`."""
-        if not os.path.isfile(path / "config.json"):
+        if not is_run_dir(path):
             raise ModelError(f"{path} is no run folder: it has no config.json{_suggest_runs(path)}")
         return Run(path)
 
@@ -138,7 +137,7 @@ class Run:
         return sorted((int(name[5:]), folder / name) for name in names if name.startswith("step-") and name[5:].isdecimal())
 
     def save_checkpoint(self, step: int, model_file: ModelFile, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """Write a checkpoint, whole or not at all, then remove all but the last few."""
+        """Write a checkpoint atomically, then remove all but the last `MAX_CHECKPOINTS`."""
         from unrolled.checkpoints.model_file import save_checked, save_model
 
         with atomic_dir(self.path / "checkpoints" / f"step-{step}") as folder:
@@ -150,7 +149,7 @@ class Run:
             remove_dir(path)
 
     def load_checkpoint(self) -> tuple[ModelFile, dict[str, Tensor], dict[str, Any], list[str]]:
-        """Return model, tensors and state of the last sound checkpoint, and what had to be passed over."""
+        """Return model, tensors and state of the last undamaged checkpoint, and a message for each one that was skipped."""
         from unrolled.checkpoints.model_file import load_checked, load_model
 
         skipped: list[str] = []
@@ -164,8 +163,23 @@ class Run:
         raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in skipped))
 
 
+def is_run_dir(path: Path) -> bool:
+    """Return whether a folder is a run folder: it has a `config.json`."""
+    return os.path.isfile(path / "config.json")  # `Path.is_file` raises for a name that is too long
+
+
+def run_of_model(model_path: Path) -> Run | None:
+    """Return the run folder that a model file is in; None for a file elsewhere."""
+    return Run(model_path.parent) if is_run_dir(model_path.parent) else None
+
+
+def model_name(model_path: Path, run: Run | None) -> str:
+    """Return the name of the run of a model, or of its file without a run."""
+    return model_path.stem if run is None else run.path.resolve().name
+
+
 def _check_manifest(step: int, folder: Path) -> None:
-    """Hold that a checkpoint is one: of this step, all its files there, and no other than were written together."""
+    """Raise `ModelError` unless a checkpoint is of this step and complete, with the very files that were written together."""
     manifest = folder / "MANIFEST.json"
     try:
         if not manifest.is_file() or manifest.stat().st_size > MAX_MANIFEST_BYTES:
@@ -191,7 +205,7 @@ def require_free(path: Path) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     is_unfinished_run = path.is_dir() and all(part.name == "checkpoints" or TMP_MARK in part.name for part in path.iterdir())
-    if not (path / "config.json").is_file() and not is_unfinished_run:
+    if not is_run_dir(path) and not is_unfinished_run:
         raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
     if (path / MODEL_FILE_NAME).exists() or Run(path).checkpoints():
         raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {shell_argument(path)}")
@@ -205,10 +219,9 @@ def find_model(path: Path) -> Path:
         return path
     if os.path.isfile(path / MODEL_FILE_NAME):
         return path / MODEL_FILE_NAME
-    if os.path.isfile(path / "config.json"):
-        raise ModelError(
-            f"{path} has no model yet: it stopped before its first checkpoint. Train it again: --out {shell_argument(path)}"
-        )
+    if is_run_dir(path):
+        again = f"Train it again: --out {shell_argument(path)}"
+        raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. {again}")
     raise ModelError(f"{path} is no run folder and no model file{_suggest_runs(path)}")
 
 
@@ -221,7 +234,7 @@ def _suggest_runs(path: Path) -> str:
 
 def _runs_in(folder: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        return sorted(run.name for run in folder.iterdir() if (run / "config.json").is_file())
+        return sorted(run.name for run in folder.iterdir() if is_run_dir(run))
     return []
 
 
@@ -238,14 +251,14 @@ class LogListener(Protocol):
 
 
 class JsonLinesLog:
-    """A log of one JSON object a line, appended to as training goes on."""
+    """A log with one JSON object per line, which grows while training goes on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.listener: LogListener | None = None
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add one record; it reaches the system at once, so that a killed process loses at most its last line."""
+        """Append one record and flush it, so that a killed process loses at most its last line."""
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(_encode_line(record))
@@ -262,7 +275,7 @@ class JsonLinesLog:
             raise storage_error(error, self.path, "remove") from error
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the records; a line that was cut short or damaged is left out."""
+        """Yield the records; a truncated or damaged line is skipped."""
         if not self.path.is_file():  # a device would never end
             return
         try:

@@ -7,12 +7,15 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, JsonLinesLog, is_run_dir
+from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import Displayed, one_line
+from unrolled.errors import StorageError
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +44,7 @@ class RunSummary(Displayed):
 
 def summarize_runs(folder: Path) -> list[RunSummary]:
     """Return the runs in a folder, the newest first; the folder itself, if it is a run. What is no run is left out."""
-    paths = [folder] if (folder / "config.json").is_file() else [path for path in folder.iterdir() if path.is_dir()]
+    paths = [folder] if is_run_dir(folder) else [path for path in folder.iterdir() if path.is_dir()]
     summaries = [summary for path in paths if (summary := summarize_run(path)) is not None]
     return sorted(summaries, key=lambda summary: (-summary.changed, summary.path))
 
@@ -54,19 +57,32 @@ def summarize_run(path: Path) -> RunSummary | None:
         changed = max(entry.stat().st_mtime for entry in (path, *path.iterdir()))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    records = list(_records(path / "metrics.jsonl"))
+    records: list[dict[str, Any]] = []
+    with contextlib.suppress(StorageError):
+        records.extend(JsonLinesLog(path / "metrics.jsonl").read())
     losses = [record["val_nats"] for record in records if _is_number(record.get("val_nats"))]
-    has_builtin_table = any(name.startswith("builtin:") and name != "builtin:python" for name in inputs)
     return RunSummary(
         path=str(path),
-        kind="table" if has_builtin_table or options.get("source") is not None else "text",
+        kind="table" if is_table_run(inputs, options) else "text",
         inputs=inputs,
         network=f"{options.get('layers')}x{options.get('hidden')} {options.get('cell')}",
         steps=max((int(record["step"]) for record in records if _is_number(record.get("step"))), default=0),
         val_nats=min(losses, default=None),
-        has_model=(path / "model.safetensors").is_file(),
+        has_model=(path / MODEL_FILE_NAME).is_file(),
         changed=changed,
     )
+
+
+def is_table_run(inputs: Iterable[str], options: Mapping[str, Any]) -> bool:
+    """Return whether a run with these inputs and settings trains on columns of a table, not on a text."""
+    if options.get("source") is not None and (options.get("target") is not None or options.get("horizon") is not None):
+        return True
+    builtin = [name for name in inputs if name.startswith(PREFIX)]
+    if not builtin:
+        return False
+    from unrolled.datasets.tables import is_builtin_table  # not at the top: it imports numpy, which a list does not need
+
+    return any(map(is_builtin_table, builtin))
 
 
 def table_of_runs(summaries: list[RunSummary]) -> str:
@@ -79,15 +95,6 @@ def table_of_runs(summaries: list[RunSummary]) -> str:
         rows.append([run.path, run.kind, run.network, f"{run.steps:,}", loss, changed, inputs])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with contextlib.suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    yield record
 
 
 def _is_number(value: Any) -> bool:

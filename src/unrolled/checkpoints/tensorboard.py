@@ -1,8 +1,8 @@
 """A run's logs for TensorBoard (`--log-to tensorboard`): RUN/tensorboard holds what metrics.jsonl and samples.jsonl say.
 
-The events are a copy of the two logs and never know more. When a run goes on, the copy is made anew from the logs, which by
-then end at the checkpoint: no step is there twice, and what a killed process left half-written is gone. Only the package's
-own records are used, not torch's writer, which imports TensorFlow where that is installed, and starts a thread.
+The events are a copy of the two logs. When a run goes on, the copy is made anew from the logs, which by then end at the
+checkpoint: no step is there twice, and what a killed process left half-written is gone. Only the package's own records are
+used, not torch's writer, which imports TensorFlow where that is installed, and starts a thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCALARS = {
 
 
 def require_tensorboard() -> None:
-    """Raise `UsageError` if the package that knows TensorBoard's files is not installed."""
+    """Raise `UsageError` if the package tensorboard is not installed."""
     try:
         import tensorboard.compat.proto.event_pb2
         import tensorboard.summary.writer.record_writer  # noqa: F401  # only whether it is there
@@ -53,7 +53,7 @@ class TensorBoardWriter:
             log.listener = self
 
     def on_append(self, record: dict[str, Any]) -> None:
-        """Write the events of a record that was just added to a log."""
+        """Write the events of a record that was added to a log."""
         if self._path is None:
             self._rewrite()
             return
@@ -86,7 +86,7 @@ def _records(*logs: JsonLinesLog) -> Iterator[dict[str, Any]]:
 
 
 def _encode_record(record: dict[str, Any], wall_time: float) -> bytes:
-    """Return a record of one of the logs as an event in the file; nothing, if there is nothing in it to show."""
+    """Return a record of a log as an event; empty if TensorBoard has nothing to show of it."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -112,7 +112,7 @@ def _text_value(tag: str, text: str) -> Any:
 
 
 def _header_events(wall_time: float) -> bytes:
-    """Return what an event file begins with: its version; and that a program that watches forgets all it saw before."""
+    """Return the first events of a file: its version, and the request to drop what was read from earlier files."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     start = Event(wall_time=wall_time, step=0, session_log=SessionLog(status=SessionLog.START))

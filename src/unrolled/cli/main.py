@@ -16,8 +16,9 @@ from unrolled import __version__
 from unrolled.atomic_io import storage_error
 from unrolled.cli.help import overview
 from unrolled.cli.registry import COMMANDS as COMMANDS
+from unrolled.cli.registry import command_module as command_module
 from unrolled.cli.registry import command_parser as command_parser
-from unrolled.errors import StorageError, UnrolledError, UsageError, did_you_mean, is_out_of_memory
+from unrolled.errors import StorageError, UnrolledError, is_out_of_memory
 
 MEMORY_ADVICE = {
     "train": "a smaller --batch, --bptt, --hidden or --layers",
@@ -119,9 +120,7 @@ def _run_command(argv: list[str]) -> int:
         print(f"unrolled {__version__}")
         return 0
     name, *command_argv = argv
-    if name not in COMMANDS:
-        raise UsageError(f"There is no command '{name}'{did_you_mean(name, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}.")
-    return int(importlib.import_module(COMMANDS[name]).run(command_argv))
+    return int(importlib.import_module(command_module(name)).run(command_argv))
 
 
 def _summary(name: str) -> str:

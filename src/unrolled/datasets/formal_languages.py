@@ -41,11 +41,11 @@ class Language:
     make: Callable[[random.Random, int], LabeledString]
 
 
-def _automaton(symbols: str, start: int, move: Callable[[int, str], int]) -> Callable[[random.Random, int], LabeledString]:
-    """Return a maker of random strings whose labels are the states of an automaton; the last label is scored."""
+def _automaton(symbols: str, move: Callable[[int, str], int]) -> Callable[[random.Random, int], LabeledString]:
+    """Return a maker of strings whose labels are the states of an automaton, at first 0; the last label is scored."""
 
     def make(rng: random.Random, length: int) -> LabeledString:
-        text, state, labels = "".join(rng.choices(symbols, k=length)), start, []
+        text, state, labels = "".join(rng.choices(symbols, k=length)), 0, []
         for symbol in text:
             state = move(state, symbol)
             labels.append(str(state))
@@ -150,10 +150,10 @@ def _rewriting(rewrite: Callable[[str], str]) -> Callable[[random.Random, int], 
 
 
 LANGUAGES: dict[str, Language] = {
-    "parity": Language("whether the number of ones is odd", _automaton("01", 0, lambda state, x: state ^ int(x))),
-    "mod-3": Language("the number of ones modulo 3", _automaton("01", 0, lambda state, x: (state + int(x)) % 3)),
+    "parity": Language("whether the number of ones is odd", _automaton("01", lambda state, x: state ^ int(x))),
+    "mod-3": Language("the number of ones modulo 3", _automaton("01", lambda state, x: (state + int(x)) % 3)),
     "modular-arithmetic": Language("the value of 3+4*2 ... from left to right, modulo 5", _modular_arithmetic),
-    "s5": Language("the place of a ball after permutations of five places", _automaton("abc", 0, lambda s, x: S5_MOVES[x][s])),
+    "s5": Language("the place of a ball after permutations of five places", _automaton("abc", lambda s, x: S5_MOVES[x][s])),
     "anbn": Language("a^n b^m: whether m is lower than n, equal or higher", _counting("ab")),
     "anbncn": Language("a^n b^n c^m: whether m is lower than n, equal or higher", _counting("abc")),
     "dyck-1": Language("brackets of one kind: whether all are closed", _dyck(("()",), None)),

@@ -289,7 +289,7 @@ def _draw_chars(face: Face, characters: Iterable[str]) -> dict[str, GrayImage]:
 
 
 def _draw_char(font: FreeTypeFont, character: str, shift_x: float = 0.0, shift_y: int = 0) -> GrayImage:
-    """Draw a character on the baseline, centred horizontally."""
+    """Draw a character on the baseline, centered horizontally."""
     import numpy as np
     from PIL import Image, ImageDraw
 

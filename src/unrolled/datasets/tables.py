@@ -28,7 +28,7 @@ from typing import Any
 from unrolled.datasets.cldr import dates, languages
 from unrolled.datasets.formal_languages import LANGUAGES, language_rows
 from unrolled.datasets.glyphs import glyphs
-from unrolled.datasets.stdlib import python_sources
+from unrolled.datasets.stdlib import PREFIX, python_sources
 from unrolled.errors import DataError
 
 Row = dict[str, Any]
@@ -169,3 +169,8 @@ TABLES: dict[str, BuiltinTable] = {
     "python-tokens": BuiltinTable(("code", "classes"), "code:text", "classes:labels", "", _python_tokens),
     **{name: BuiltinTable(("string", "labels"), "string:text", "labels:labels", "", language_rows(name)) for name in LANGUAGES},
 }
+
+
+def is_builtin_table(name: str) -> bool:
+    """Return whether `name` is a built-in table, with or without its split, and not a built-in text."""
+    return name.startswith(PREFIX) and name.removeprefix(PREFIX).partition(":")[0] in TABLES

@@ -31,7 +31,13 @@ TEMPERATURES = tuple(round(1.1**power, 4) for power in range(-8, 17))
 """Temperatures tried: 0.47 to 4.6 in steps of 10%; the loss is flat around the best."""
 
 MIN_SHARE_ROWS, MAX_SHARE_ROWS = 50, 2048
-"""The weight of the classifier of n-grams is chosen on at most so many rows, spread evenly over all, and at least so many."""
+"""Minimum and maximum number of rows, spread evenly over all, on which the weight of the n-gram classifier is chosen."""
+
+MAX_LOGIT_SCALE_STEP = 0.15
+"""The scale changes by this much at most in one evaluation: far from its best value, the loss is not a parabola in it."""
+
+MAX_LOGIT_SCALE = 5.0
+"""The scale is between 1 / 5 and 5: a model that has learned nothing yet has no best scale."""
 
 RowIndices = npt.NDArray[np.int64]
 Check = Callable[[], None]
@@ -179,13 +185,6 @@ def _batches(
             yield {name: torch.from_numpy(array).to(machine.device) for name, array in batch.arrays().items()}
     finally:
         model.train(was_training)
-
-
-MAX_LOGIT_SCALE_STEP = 0.15
-"""The scale changes by this much at most in one evaluation: far from its best value, the loss is not a parabola in it."""
-
-MAX_LOGIT_SCALE = 5.0
-"""The scale is between 1 / 5 and 5: a model that has learned nothing yet has no best scale."""
 
 
 def fit_logit_scale(evaluation: Evaluation, logit_scale: float) -> tuple[float, float]:

@@ -25,7 +25,7 @@ PPMD_ORDER = 6
 
 PPMD_MEMORY_BYTES = 1 << 28
 ZPAQ_MAX_BYTES = 1 << 22
-"""zpaq -m5 reads about 100 kB a second, so longer texts are left out."""
+"""zpaq -m5 reads about 100 kB per second, so longer texts are left out."""
 
 
 def compressor_nats(train: bytes, test: bytes, num_units: int) -> dict[str, float]:

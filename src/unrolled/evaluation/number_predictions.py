@@ -24,7 +24,7 @@ NUM_PATHS = 200
 """Paths that are drawn for each forecast: the outer quantiles of 0.1 and 0.9 have 20 paths beyond them."""
 
 MAX_SCALED = 1e4
-"""A path stays within so many spreads of the median: a forecast that feeds itself may run away."""
+"""A path is clipped to this many spreads around the median: a forecast that feeds itself may diverge."""
 
 
 def step_predictions(outputs: Array, target: NumbersColumn) -> tuple[Array, Array | None]:

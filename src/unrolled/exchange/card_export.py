@@ -19,6 +19,7 @@ COPY_LENGTH = 50
 """A copied passage of this many tokens or more counts as memorized."""
 
 BASELINE_ORDER = 6
+UNKNOWN_DATA = "Not known: the model file is not in its run folder."
 
 
 def export(job: ExportJob) -> ExportResult:
@@ -72,27 +73,38 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
         if "memorized" in facts
         else "Not measured: the training text was not found."
     )
-    known = {key: history[key] for key in ("steps", "epochs", "seconds", "seed") if key in history}
-    known = {key: round(value, 2) if isinstance(value, float) else value for key, value in known.items()}
-    return "\n".join(
-        [
-            "---", "library_name: unrolled", "pipeline_tag: text-generation", "tags:", "- rnn", f"- {network.cell}",
-            f"- {tokenizer.kind if tokenizer.splits_text else unit}-level", "---", "",
-            f"# {_line(job.title)}", "",
-            f"{_line(job.description)}, trained with unrolled {__version__}. The next token is predicted from a state of "
-            f"{_state_size(network)}.", "",
-            "## Data", "",
-            f"{_line(str(job.command)) or 'Not known: the model file is not in its run folder.'}", "",
-            "The figures are of the validation split, by which the checkpoint was selected, unless they say otherwise.", "",
-            "## Loss", "", f"| | bits per {unit} |", "|---|---|", *(table or ["| this model | not known |"]), "",
-            "## Memorization", "", memorized, "",
-            "## Training", "", *(f"- {key}: {value}" for key, value in known.items()), "",
-            "## Use", "", "```sh", f"unrolled sample {shell_argument(job.path.name)} --prompt \"The \"", "```", "",
-            "## Limits", "",
+    selection = "The figures are of the validation split, by which the checkpoint was selected, unless they say otherwise."
+    sections = {
+        "Data": [joined_line(str(job.command)) or UNKNOWN_DATA, "", selection],
+        "Loss": [f"| | bits per {unit} |", "|---|---|", *(table or ["| this model | not known |"])],
+        "Memorization": [memorized],
+        "Training": training_lines(history),
+        "Use": ["```sh", f'unrolled sample {shell_argument(job.path.name)} --prompt "The "', "```"],
+        "Limits": [
             "The model continues text in the manner of its training text. It knows nothing else, states nothing reliably, and "
-            "repeats what the training text contains, personal data and offensive passages included.", "",
-        ]
-    )  # fmt: skip
+            "repeats what the training text contains, personal data and offensive passages included."
+        ],
+    }
+    description = (
+        f"{joined_line(job.description)}, trained with unrolled {__version__}. The next token is predicted from a state of "
+        f"{_state_size(network)}."
+    )
+    tags = ["rnn", network.cell, f"{tokenizer.kind if tokenizer.splits_text else unit}-level"]
+    return card_markdown("text-generation", tags, job.title, description, sections)
+
+
+def card_markdown(pipeline_tag: str, tags: list[str], title: str, description: str, sections: dict[str, list[str]]) -> str:
+    """Return a model card: the header that Hugging Face reads, a title, and sections by their heading, as lines."""
+    task = [f"pipeline_tag: {pipeline_tag}"] if pipeline_tag else []
+    header = ["---", "library_name: unrolled", *task, "tags:", *(f"- {tag}" for tag in tags), "---"]
+    body = [line for heading, lines in sections.items() for line in (f"## {heading}", "", *lines, "")]
+    return "\n".join([*header, "", f"# {joined_line(title)}", "", description, "", *body])
+
+
+def training_lines(history: dict[str, Any]) -> list[str]:
+    """Return the known facts of a training as items of a list."""
+    known = {key: history[key] for key in ("steps", "epochs", "seconds", "seed") if key in history}
+    return [f"- {key}: {round(value, 2) if isinstance(value, float) else value}" for key, value in known.items()]
 
 
 def _state_size(network: TextNetwork) -> str:
@@ -101,8 +113,9 @@ def _state_size(network: TextNetwork) -> str:
         return "fixed size"
     names = network.state_names
     times = {2: ", twice (h and c)", 4: ", four times (h, c, n and m)"}
-    return f"{network.hidden_size} numbers a layer{times.get(len(names), '')}"
+    return f"{network.hidden_size} numbers per layer{times.get(len(names), '')}"
 
 
-def _line(text: str) -> str:
+def joined_line(text: str) -> str:
+    """Return a text in one line of Markdown."""
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The formats of `unrolled export`, and the one way to write one: checked first, whole, never onto a file that exists."""
+"""The formats of `unrolled export`. Every export is checked first, and then written atomically to a new file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unrolled.atomic_io import write_atomic
+from unrolled.checkpoints.run_dir import is_run_dir
 from unrolled.errors import UsageError
 from unrolled.exchange.export_job import ExportJob, ExportResult
 from unrolled.options import REGISTRIES
@@ -57,7 +58,7 @@ def export_model(job: ExportJob, to: str, force: bool = False) -> ExportResult:
 
 def write_export(model_path: Path, out: Path, export: Callable[[], ExportResult], force: bool = False) -> ExportResult:
     """Call `export` and write the files that it returns; `out` is the first one. Raises as `export_model` does."""
-    run = model_path.parent if (model_path.parent / "config.json").is_file() else None
+    run = model_path.parent if is_run_dir(model_path.parent) else None
     check_new_file("--out", out, (model_path,), run, force)
     result = export()
     for path in result.files:

@@ -1,7 +1,7 @@
 """The gate orders and conventions of common libraries, and how the same weights read in another of them.
 
-A missing one on the forget gate, or two swapped gates, give a model that still predicts better than chance. So each import also
-measures what the weights would predict if they had been stored in another convention.
+A forget gate without its bias of one, or two swapped gates, give a model that still predicts better than chance. So each import
+also measures what the weights would predict if they had been stored in another convention.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def layer_in_our_order(layer: LayerWeights, cell: str, order: str) -> LayerWeigh
     return layer if not target else _map_parts(layer, lambda part: reordered(part, order, target))
 
 
-def negated_gate(layer: LayerWeights, gate: int) -> LayerWeights:
-    """Return a layer in which one gate g is 1 - g = sigmoid(-a): its weights and biases change their signs."""
+def inverted_update_gate(layer: LayerWeights) -> LayerWeights:
+    """Return a GRU layer whose update gate z is 1 - z = sigmoid(-a): its weights and biases change their signs."""
     signs = np.ones(len(layer.weight_ih), np.float32)
-    signs[gate] = -1
+    signs[1] = -1
     return _map_parts(layer, lambda part: part * signs.reshape(-1, *[1] * (part.ndim - 1)))
 
 
@@ -69,7 +69,7 @@ def alternatives(source: SourceModel) -> Iterator[Alternative]:
             shifted = functools.partial(with_forget_bias, amount=amount)
             yield _changed(source, f"{amount:+g} on the forget gate", shifted, True)
     if source.cell.startswith("gru"):
-        yield _changed(source, "update gate inverted", functools.partial(negated_gate, gate=1))
+        yield _changed(source, "update gate inverted", inverted_update_gate)
         other = {"gru": "gru-reset-before", "gru-reset-before": "gru"}[source.cell]
         where = "before" if other == "gru-reset-before" else "after"
         yield Alternative(f"reset {where} the matrix product", dataclasses.replace(source, cell=other))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.checkpoints.array_file import save_arrays
-from unrolled.checkpoints.model_file import MODEL_FILE_NAME, TextModelFile, save_model
+from unrolled.checkpoints.model_file import TableModelFile, TextModelFile, save_model
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, is_run_dir
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.char_rnn import read_char_rnn
 from unrolled.exchange.import_check import ImportCheck, run_check, token_losses
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.keras_model import is_keras, read_keras
 from unrolled.exchange.ml5 import is_ml5, read_ml5
-from unrolled.exchange.numbers_lstm import check_rest_state, check_vectors, is_numbers_model, read_numbers_model
+from unrolled.exchange.numbers_import import check_outputs_equal, to_model_file
+from unrolled.exchange.numbers_lstm import check_vectors, is_numbers_model, read_numbers_model
 from unrolled.exchange.pytorch_state_dict import is_pytorch, read_pytorch
 from unrolled.exchange.source_model import SourceModel
 from unrolled.exchange.textgenrnn import is_textgenrnn, read_textgenrnn
@@ -43,12 +46,18 @@ class ImportFormat:
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """The result of an import: the model, what it is, what was changed or assumed, and the check (None: no text for it)."""
+    """The result of an import: the model, what it is, what was changed or assumed, and the check (None: no text for it, or the
+    model is one of numbers)."""
 
-    model_file: TextModelFile | TextModel
+    model_file: TextModelFile | TextModel | TableModelFile
     description: str
     notes: tuple[str, ...]
     check: ImportCheck | None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a model of texts."""
+        return not isinstance(self.model_file, TableModelFile)
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the model as a JSON value."""
@@ -88,15 +97,17 @@ IMPORTS: dict[str, ImportFormat] = {
 NUMBERS = "a model of audio samples (.nam, RTNeural JSON)"
 
 
-def describe_numbers_model(path: Path, vectors: Sequence[str]) -> str:
-    """Return what a model of numbers is and how its check ended.
-
-    Raises `ModelError` for another file, or if the check failed.
-    """
+def _import_numbers(path: Path, options: ImportOptions) -> ImportedModel:
+    """Import a model of audio samples. Raises `ModelError` for another file, or if a check fails."""
     model = read_numbers_model(path)
-    if vectors:
-        return f"{model.describe()}; {check_vectors(model, vectors)}"
-    return f"{model.describe()}; {check_rest_state(model)}" if model.format.startswith("Neural Amp") else model.describe()
+    for name in ("vocabulary", "text"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} is for models of texts, and {path} is {NUMBERS}: leave it out.")
+    model_file = to_model_file(model)
+    recorded = [check_vectors(model, options.vectors)] if options.vectors else []
+    imported = ImportedModel(model_file, model.describe(), (*recorded, *check_outputs_equal(model, model_file)), None)
+    model_file.history["import"] = imported.to_json()
+    return imported
 
 
 def import_file(path: Path, options: ImportOptions) -> ImportedModel:
@@ -107,9 +118,12 @@ def import_file(path: Path, options: ImportOptions) -> ImportedModel:
             fits another convention than that of its format clearly better.
         UsageError: A vocabulary is needed, or an option cannot be used.
     """
+    if is_numbers_model(path, _head(path)):
+        with _named_damage(path, NUMBERS):
+            return _import_numbers(path, options)
     vocabulary_file = None if options.vocabulary is None else VocabularyFile.read(Path(options.vocabulary))
     text = None if options.text is None else _read_text(Path(options.text))
-    source = _read(path, vocabulary_file, options.vectors)
+    source = _read(path, vocabulary_file)
     model_file = source.to_model_file()
     name = options.text
     if vocabulary_file is not None and vocabulary_file.text is not None:
@@ -131,7 +145,7 @@ def output_path(path: Path, options: ImportOptions) -> Path:
     name = path.parent.name if path.name == "manifest.json" else path.stem
     out = Path(options.out) if options.out is not None else Path("runs") / (name or "imported")
     target = out if out.suffix == ".safetensors" else out / MODEL_FILE_NAME
-    if (target.parent / "config.json").is_file() and target.name == MODEL_FILE_NAME:
+    if is_run_dir(target.parent) and target.name == MODEL_FILE_NAME:
         raise UsageError(f"{target.parent} is the folder of a training: choose another one with --out.")
     if target.is_dir():
         raise UsageError(f"{target} is a folder, and a model file is to be written there: choose another name with --out.")
@@ -141,7 +155,7 @@ def output_path(path: Path, options: ImportOptions) -> Path:
 
 
 def write_imported(imported: ImportedModel, target: Path) -> None:
-    """Write the model file `target`, whole or not at all."""
+    """Write the model file `target` atomically."""
     make_dir(target.parent)
     model_file = imported.model_file
     if isinstance(model_file, TextModel):
@@ -150,18 +164,21 @@ def write_imported(imported: ImportedModel, target: Path) -> None:
         save_model(target, model_file)
 
 
-def _read(path: Path, vocabulary_file: VocabularyFile | None, vectors: Sequence[str] = ()) -> SourceModel:
-    head, name = _head(path), NUMBERS
-    try:
-        for kind in IMPORTS.values():
-            if kind.matches(path, head):
-                name = kind.description
+def _read(path: Path, vocabulary_file: VocabularyFile | None) -> SourceModel:
+    head = _head(path)
+    for kind in IMPORTS.values():
+        if kind.matches(path, head):
+            with _named_damage(path, kind.description):
                 return kind.read(path, vocabulary_file)
-        if is_numbers_model(path, head):
-            raise ModelError(
-                f"{path} is {NUMBERS}, and only models of texts can be written yet. It was read: "
-                f"{describe_numbers_model(path, vectors)}."
-            )
+    known = ", ".join([*(kind.description for kind in IMPORTS.values()), NUMBERS.partition(" (")[2].rstrip(")")])
+    raise ModelError(f"{path} is no model of a known format. Formats: {known}.")
+
+
+@contextlib.contextmanager
+def _named_damage(path: Path, name: str) -> Iterator[None]:
+    """Raise `ModelError` for what a reader stumbles over in a file that is not as its format says."""
+    try:
+        yield
     except (
         KeyError,
         IndexError,
@@ -173,8 +190,6 @@ def _read(path: Path, vocabulary_file: VocabularyFile | None, vectors: Sequence[
         zipfile.BadZipFile,
     ) as error:
         raise ModelError(f"{path} is damaged, or not {name}: {error!r:.200}.") from error
-    known = ", ".join([*(kind.description for kind in IMPORTS.values()), NUMBERS.partition(" (")[2].rstrip(")")])
-    raise ModelError(f"{path} is no model of a known format. Formats: {known}.")
 
 
 def _head(path: Path) -> bytes:

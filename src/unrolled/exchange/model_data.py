@@ -17,5 +17,5 @@ def data_text(run: Run | None) -> str:
     inputs = request.get("inputs") or run.config.get("inputs") or []
     seed = (request.get("training") or {}).get("seed", request.get("seed"))
     fraction = (request.get("data") or {}).get("train_fraction", request.get("train_fraction"))
-    text = " ".join(shell_argument(Path(str(name)).name) for name in inputs)  # not whose computer it was on
+    text = " ".join(shell_argument(Path(str(name)).name) for name in inputs)  # without the folders of the computer it was on
     return f"{text or 'Not known'}; {fraction} of it for training, the rest is held out; seed {seed}."

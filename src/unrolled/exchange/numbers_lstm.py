@@ -1,14 +1,14 @@
-"""LSTM and GRU models of audio samples: RTNeural JSON and Neural Amp Modeler (`.nam`). They are read, stepped and checked.
+"""LSTM and GRU models of audio samples as their files describe them; `numbers_import` makes models of tables of them.
 
-They map numbers to numbers, and there is no model of numbers yet that could hold them, so an import ends with what was read.
-
-RTNeural writes the layers of Keras (gates i f c o and z r h) or a `state_dict` of PyTorch as JSON. An LSTM of Neural Amp
-Modeler is one list of weights: for each layer the rows of `[W_ih | W_hh]` (gates i f g o), the bias, and h and c, which are
-the state after a long silence.
+RTNeural writes the layers of Keras (gates i f c o and z r h) or a `state_dict` of PyTorch as JSON; GuitarML puts the latter
+next to `model_data`, whose `skip` says how many inputs are added to the output. An LSTM of Neural Amp Modeler (`.nam`) is one
+list of weights: for each layer the rows of `[W_ih | W_hh]` (gates i f g o), the bias, and h and c, which are the state after a
+long silence.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from unrolled.atomic_io import storage_error
+from unrolled.display import plural
 from unrolled.errors import DataError, ModelError
 from unrolled.exchange.gate_orders import layer_in_our_order
 from unrolled.exchange.pytorch_state_dict import recurrent_layers
@@ -57,10 +58,13 @@ class Recurrent:
 
 @dataclass(frozen=True)
 class NumbersModel:
-    """Layers of a model from numbers to numbers."""
+    """Layers of a model from numbers to numbers; the first `skip` inputs are added to the outputs."""
 
     format: str
     layers: tuple[Dense | Recurrent, ...]
+    skip: int = 0
+    rate: int | None = None
+    """Samples per second, if the file says so."""
 
     def describe(self) -> str:
         """Return format and layers in one line."""
@@ -70,20 +74,30 @@ class NumbersModel:
             else f"dense to {len(layer.bias)}"
             for layer in self.layers
         ]
-        return f"{self.format}: {', '.join(parts)}"
+        skip = [f"{plural(self.skip, 'input')} added to the output"] if self.skip else []
+        return f"{self.format}: {', '.join(parts + skip)}"
+
+    def from_zero(self) -> NumbersModel:
+        """Return the same layers with states of zero."""
+        layers = (
+            dataclasses.replace(layer, state=tuple(map(np.zeros_like, layer.state))) if isinstance(layer, Recurrent) else layer
+            for layer in self.layers
+        )
+        return dataclasses.replace(self, layers=tuple(layers))
 
     def run(self, inputs: Array) -> Array:
         """Return the outputs `(T, O)` for inputs `(T, I)`, step by step."""
         states = [layer.state if isinstance(layer, Recurrent) else () for layer in self.layers]
         outputs = []
-        for x in inputs:
+        for sample in inputs:
+            x = sample
             for index, layer in enumerate(self.layers):
                 if isinstance(layer, Dense):
                     x = ACTIVATIONS[layer.activation](layer.weight @ x + layer.bias)
                 else:
                     states[index] = step(layer, x, states[index])
                     x = states[index][0]
-            outputs.append(x)
+            outputs.append(x + np.pad(sample[: self.skip], (0, len(x) - self.skip)))
         return np.array(outputs)
 
 
@@ -111,7 +125,7 @@ def is_numbers_model(path: Path, head: bytes) -> bool:
     return (
         path.is_file()
         and head.lstrip()[:1] == b"{"
-        and (path.suffix == ".nam" or b'"in_shape"' in head or b'"weight' in head or b".weight" in head)
+        and (path.suffix == ".nam" or any(name in head for name in (b'"in_shape"', b'"weight', b".weight", b'"model_data"')))
     )
 
 
@@ -131,7 +145,7 @@ def read_numbers_model(path: Path) -> NumbersModel:
         return _nam(value)
     if isinstance(value.get("layers"), list):
         return NumbersModel("RTNeural JSON", tuple(map(_rtneural_layer, value["layers"])))
-    return _state_dict(value)
+    return _guitarml(value) if "model_data" in value else _state_dict(value)
 
 
 def _nam(value: Mapping[str, Any]) -> NumbersModel:
@@ -160,7 +174,8 @@ def _nam(value: Mapping[str, Any]) -> NumbersModel:
     head = Dense(take(outputs, sizes[-1]), take(outputs))
     if position != len(weights):
         raise ModelError(f"The file has {len(weights)} weights, and its configuration {dict(config)} needs {position}.")
-    return NumbersModel("Neural Amp Modeler LSTM", (*layers, head))
+    rate = value.get("sample_rate")
+    return NumbersModel("Neural Amp Modeler LSTM", (*layers, head), rate=int(rate) if rate else None)
 
 
 def _rtneural_layer(value: Mapping[str, Any]) -> Dense | Recurrent:
@@ -206,6 +221,15 @@ def _state_dict(value: Mapping[str, Any]) -> NumbersModel:
     return NumbersModel("PyTorch state_dict as JSON", (*recurrent, Dense(weight, bias)))
 
 
+def _guitarml(value: Mapping[str, Any]) -> NumbersModel:
+    """Return the model of a file of GuitarML: a `state_dict`, and the settings of its network."""
+    settings = value["model_data"]
+    if settings.get("model", "SimpleRNN") != "SimpleRNN":
+        raise ModelError(f"The model is a {settings['model']!r:.60} of GuitarML, and SimpleRNN is expected.")
+    model = _state_dict(value["state_dict"])
+    return dataclasses.replace(model, format="GuitarML JSON", skip=int(settings.get("skip", 0)))
+
+
 def check_vectors(model: NumbersModel, paths: Sequence[str]) -> str:
     """Return what recorded inputs and outputs (two CSV files) say.
 
@@ -225,18 +249,6 @@ def check_vectors(model: NumbersModel, paths: Sequence[str]) -> str:
             f"The outputs differ by {error:.2g} from those in {paths[1]}: the file has another convention, or is another model."
         )
     return f"{len(expected):,} recorded outputs are met within {error:.1g}"
-
-
-def check_rest_state(model: NumbersModel) -> str:
-    """Return how much the state that a `.nam` file stores changes in silence: it was recorded after a long one."""
-    states, moved = [layer.state for layer in model.layers if isinstance(layer, Recurrent)], 0.0
-    x = np.zeros(model.layers[0].weights.weight_ih.shape[2]) if isinstance(model.layers[0], Recurrent) else np.zeros(1)
-    for layer, state in zip(model.layers, states, strict=False):
-        if isinstance(layer, Recurrent):
-            after = step(layer, x, state)
-            moved = max(moved, *(float(np.abs(new - old).max()) for new, old in zip(after, state, strict=True)))
-            x = after[0]
-    return f"the stored state changes by {moved:.1g} in a step of silence"
 
 
 def _read_csv(path: Path) -> Array:

@@ -26,17 +26,30 @@ from unrolled.runtime.portable_arithmetic import Floats
 
 CHECK_TOKENS, CHECK_LOGITS = 20, 8
 
+LSTM_STEP = """\
+    i, f, g, o = np.split(x @ w["weight_ih"].T + w["bias"] + h @ w["weight_hh"].T + w.get("bias_hh", 0), 4, axis=-1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c"""
+GRU_STEP = """\
+    xr, xz, xn = np.split(x @ w["weight_ih"].T + w["bias"], 3, axis=-1)
+    hr, hz, hn = np.split(h @ w["weight_hh"].T + w.get("bias_hh", 0), 3, axis=-1)
+    z, n = sigmoid(xz + hz), np.tanh(xn + sigmoid(xr + hr) * hn)
+    return ((1 - z) * n + z * state[0],)"""
+MOGRIFIER_ROUNDS = """\
+    # input and h modulate each other before the gates read them
+    for q, r in zip(w["mogrifier_q"], [*w["mogrifier_r"], None]):
+        x = 2 * sigmoid(h @ q.T) * x
+        h = h if r is None else 2 * sigmoid(x @ r.T) * h
+"""
+LSTM_STATE = "    h, c = state  # gates i, f, g, o\n"
+GRU_STATE = "    h, = state  # gates r, z, n; the reset gate after the product\n"
+
 CELL_STEPS = {
     "rnn": """\
     h, = state
     h = np.tanh(x @ w["weight_ih"].T + w["bias"] + h @ w["weight_hh"].T + w.get("bias_hh", 0))
     return (h,)""",
-    "gru": """\
-    h, = state  # gates r, z, n; the reset gate after the product, as in torch.nn.GRU
-    xr, xz, xn = np.split(x @ w["weight_ih"].T + w["bias"], 3, axis=-1)
-    hr, hz, hn = np.split(h @ w["weight_hh"].T + w.get("bias_hh", 0), 3, axis=-1)
-    z, n = sigmoid(xz + hz), np.tanh(xn + sigmoid(xr + hr) * hn)
-    return ((1 - z) * n + z * h,)""",
+    "gru": GRU_STATE + GRU_STEP,
     "gru-reset-before": """\
     h, = state  # gates r, z, n; the reset gate before the product, as published
     (wr, wz, wn), b = np.split(w["weight_hh"], 3), np.split(w.get("bias_hh", 0 * w["bias"]), 3)
@@ -44,11 +57,9 @@ CELL_STEPS = {
     r, z = sigmoid(xr + h @ wr.T + b[0]), sigmoid(xz + h @ wz.T + b[1])
     n = np.tanh(xn + (r * h) @ wn.T + b[2])
     return ((1 - z) * n + z * h,)""",
-    "lstm": """\
-    h, c = state  # gates i, f, g, o
-    i, f, g, o = np.split(x @ w["weight_ih"].T + w["bias"] + h @ w["weight_hh"].T + w.get("bias_hh", 0), 4, axis=-1)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c""",
+    "lstm": LSTM_STATE + LSTM_STEP,
+    "mogrifier-gru": GRU_STATE + MOGRIFIER_ROUNDS + GRU_STEP,
+    "mogrifier-lstm": LSTM_STATE + MOGRIFIER_ROUNDS + LSTM_STEP,
     "mingru": """\
     h, = state  # gates z, n, of the input only
     z, n = np.split(x @ w["weight_ih"].T + w["bias"], 2, axis=-1)
@@ -72,16 +83,8 @@ CELL_STEPS = {
     c, n = f * c + i * np.tanh(g), f * n + i
     return sigmoid(o) * c / n, c, n, m""",
 }
-MOGRIFY = """\
-    h = state[0]  # input and h modulate each other before the gates read them
-    for q, r in zip(w["mogrifier_q"], [*w["mogrifier_r"], None]):
-        x = 2 * sigmoid(h @ q.T) * x
-        h = h if r is None else 2 * sigmoid(x @ r.T) * h
-"""
-CELL_STEPS["mogrifier-lstm"] = MOGRIFY + CELL_STEPS["lstm"].replace("h, c = state", "_, c = state")
-CELL_STEPS["mogrifier-gru"] = MOGRIFY + CELL_STEPS["gru"].replace("h, = state  # gates", "# gates").replace(
-    "z * h,)", "z * state[0],)"
-)
+"""The body of `cell_step` in the exported file, by cell."""
+
 LOG_SIGMOID = """
 
 def log_sigmoid(x):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.checkpoints.array_file import read_model
-from unrolled.checkpoints.run_dir import Run, find_model
+from unrolled.checkpoints.run_dir import find_model, run_of_model
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.exchange.export_job import ExportJob
 from unrolled.exchange.export_options import ExportOptions
@@ -38,7 +38,7 @@ def open_job(path: Path, options: ExportOptions) -> ExportJob:
     model_path = find_model(path)
     header, arrays = read_model(model_path)
     model = to_text_model(model_path, header, arrays)
-    run = Run(model_path.parent) if (model_path.parent / "config.json").is_file() else None
+    run = run_of_model(model_path)
     check_outputs(options, (model_path, options.text), None if run is None else run.path)
     session = TextSession(model_path, model, MachineOptions(device="cpu", precision="float32"), run)
     train, held_out = _texts(session, options)

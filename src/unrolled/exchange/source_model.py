@@ -162,7 +162,7 @@ class SourceModel:
             if number == 0 and self.embedding is None:
                 by_token = to_rows(np.moveaxis(layer.weight_ih, 2, 0), ids, 0.0)
                 layer = dataclasses.replace(layer, weight_ih=np.moveaxis(by_token, 0, 2))
-            weights |= _cell_weights(f"stack.layers.{number}.cell.", layer, two_biases)
+            weights |= cell_weights(f"stack.layers.{number}.cell.", layer, two_biases)
         model.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in weights.items()})
         return TextModelFile(model, self.vocabulary.tokenizer, self.vocabulary.documents, dict(self.facts))
 
@@ -175,7 +175,7 @@ def to_rows(values: Array, source_ids: list[int | None], absent: float) -> Array
     return rows
 
 
-def _cell_weights(prefix: str, layer: LayerWeights, two_biases: bool) -> dict[str, Array]:
+def cell_weights(prefix: str, layer: LayerWeights, two_biases: bool) -> dict[str, Array]:
     """Return the parameters of a cell by name, the gates stacked in rows."""
     weights = {"weight_ih": layer.weight_ih, "weight_hh": layer.weight_hh, "bias": layer.bias}
     if two_biases:

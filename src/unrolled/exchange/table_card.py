@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unrolled import __version__
 from unrolled.display import loss_text
+from unrolled.exchange.card_export import UNKNOWN_DATA, card_markdown, joined_line, training_lines
 from unrolled.exchange.export_job import ExportResult
 from unrolled.exchange.table_export import TableExportJob
 from unrolled.printable import shell_argument
@@ -42,7 +43,6 @@ def pipeline_tag(spec: TableSpec) -> str:
 def table_card(job: TableExportJob) -> str:
     """Return the Markdown text of a card, with the header that Hugging Face reads."""
     spec, options, history = job.model_file.spec, job.model_file.model.options, job.model_file.history
-    tag = pipeline_tag(spec)
     rows = [(column.name, "source", column) for column in spec.sources] + [(spec.target.name, "target", spec.target)]
     columns = [f"| {_cell(name)} | {role} | {_cell(column.kind)} |" for name, role, column in rows]
     labels = spec.target.labels if spec.target.kind in ("label", "labels") else ()
@@ -57,32 +57,25 @@ def table_card(job: TableExportJob) -> str:
         if isinstance(history.get(key), float)
     ]
     if history.get("diagnosis"):
-        results.append(f"- {_line(str(history['diagnosis']))}")
-    known = {key: history[key] for key in ("steps", "epochs", "seconds", "seed") if key in history}
+        results.append(f"- {joined_line(str(history['diagnosis']))}")
     parameters = sum(weight.numel() for weight in job.model_file.model.parameters())
-    return "\n".join(
-        [
-            "---", "library_name: unrolled", *([f"pipeline_tag: {tag}"] if tag else []), "tags:", "- rnn", f"- {options.cell}",
-            "---", "",
-            f"# {_line(job.title)}", "",
-            f"{spec.mode.name.capitalize()}, {options.layers} x {options.hidden} {options.cell.upper()}, {parameters:,} "
-            f"parameters, trained with unrolled {__version__}.", "",
-            "## Columns", "", "| column | role | kind |", "|---|---|---|", *columns, "", *([label_line, ""] if labels else []),
-            "## Data", "", job.data or "Not known: the model file is not in its run folder.", "",
-            "## Results", "", *(results or ["Not known."]), "",
-            "## Training", "", "Of the saved model, the best on the validation rows:", "",
-            *(f"- {key}: {round(value, 2) if isinstance(value, float) else value}" for key, value in known.items()), "",
-            "## Use", "", "```sh", f"unrolled predict {shell_argument(job.path.name)} new.csv", "```", "",
-            "## Limits", "",
+    sections = {
+        "Columns": ["| column | role | kind |", "|---|---|---|", *columns, *(["", label_line] if labels else [])],
+        "Data": [job.data or UNKNOWN_DATA],
+        "Results": results or ["Not known."],
+        "Training": ["Of the saved model, the best on the validation rows:", "", *training_lines(history)],
+        "Use": ["```sh", f"unrolled predict {shell_argument(job.path.name)} new.csv", "```"],
+        "Limits": [
             "The model answers as the rows that it was trained on do. It has not seen other kinds of rows, and its "
-            "probabilities are those of rows like them.", "",
-        ]
-    )  # fmt: skip
+            "probabilities are those of rows like them."
+        ],
+    }
+    description = (
+        f"{spec.mode.name.capitalize()}, {options.layers} x {options.hidden} {options.cell.upper()}, {parameters:,} "
+        f"parameters, trained with unrolled {__version__}."
+    )
+    return card_markdown(pipeline_tag(spec), ["rnn", options.cell], job.title, description, sections)
 
 
 def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|")
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
+    return joined_line(text).replace("|", "\\|")

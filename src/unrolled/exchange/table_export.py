@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.checkpoints.array_file import read_model
-from unrolled.checkpoints.run_dir import Run, find_model
+from unrolled.checkpoints.run_dir import find_model, model_name, run_of_model
 from unrolled.errors import UsageError
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, difference
 from unrolled.exchange.export_options import ExportOptions
@@ -64,9 +64,9 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
     reason = unsupported_reason(model_file) if options.to == "onnx" else None
     if reason is not None:
         raise UsageError(f"{model_path} cannot be exported to ONNX: {reason}. Use unrolled predict.")
-    run = Run(model_path.parent) if (model_path.parent / "config.json").is_file() else None
+    run = run_of_model(model_path)
     check_outputs(options, (model_path,), None if run is None else run.path)
-    name = model_path.stem if run is None else run.path.resolve().name
+    name = model_name(model_path, run)
     model_file.model.eval()
     out = Path(options.out) if options.out else default_out(options.to, name)
     return TableExportJob(model_file, model_path, out, name, options.float16, data_text(run))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from unrolled.errors import ModelError
-from unrolled.exchange.gate_orders import layer_in_our_order, negated_gate
+from unrolled.exchange.gate_orders import inverted_update_gate, layer_in_our_order
 from unrolled.exchange.source_model import LayerWeights, SourceModel
 from unrolled.exchange.torch7 import Table, Tensor, TorchObject
 from unrolled.exchange.torch7_graph import tensor
@@ -82,7 +82,7 @@ def _layer(module: TorchObject) -> LayerWeights:
     size = len(weight) - units
     layer = LayerWeights(blocks[:, :, :size], blocks[:, :, size:], bias.reshape(num_gates, units))
     layer = layer_in_our_order(layer, cell, order)
-    return negated_gate(layer, 1) if cell.startswith("gru") else layer
+    return inverted_update_gate(layer) if cell.startswith("gru") else layer
 
 
 def _normalization(module: TorchObject) -> tuple[np.ndarray, np.ndarray]:

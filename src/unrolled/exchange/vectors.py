@@ -16,7 +16,7 @@ from unrolled.runtime.portable import PortableNetwork, PortableState
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.portable_draw import draw_token, random_below, token_odds
 
-MAX_STEPS, MAX_DRAWS = 32, 200
+MAX_STEPS, MAX_DRAWS, SEED = 32, 200, 20150521
 MAX_HASHED_WORDS = 2_000_000
 """Words that are hashed for all vectors together: models with a large vocabulary have fewer steps."""
 
@@ -48,17 +48,17 @@ def hash_step(logits: Floats, state: PortableState) -> int:
     return result
 
 
-def make_vectors(portable: PortableNetwork, seed: int = 20150521) -> TestVectors:
+def make_vectors(portable: PortableNetwork) -> TestVectors:
     """Return the vectors of a model: random tokens from all of its vocabulary, then a sample at temperature 0.8."""
     vocab_size = portable.network.vocab_size
     state, hashes = portable.initial_state(1), []
     num_words = vocab_size + sum(len(layer) for layer in state) * portable.network.hidden_size
-    tokens = [random_below(vocab_size, seed, t) for t in range(max(4, min(MAX_STEPS, MAX_HASHED_WORDS // num_words)))]
+    tokens = [random_below(vocab_size, SEED, t) for t in range(max(4, min(MAX_STEPS, MAX_HASHED_WORDS // num_words)))]
     for token in tokens:
         logits, state = portable.step(np.array([token]), state)
         hashes.append(hash_step(logits[0], state))
     drawn: list[int] = []
     for position in range(MAX_DRAWS):
-        drawn.append(draw_token(token_odds(logits[0], 0.8), seed, position))
+        drawn.append(draw_token(token_odds(logits[0], 0.8), SEED, position))
         logits, state = portable.step(np.array(drawn[-1:]), state)
-    return TestVectors(tokens, hashes, 0.8, seed, drawn)
+    return TestVectors(tokens, hashes, 0.8, SEED, drawn)

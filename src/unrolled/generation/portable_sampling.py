@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from unrolled.runtime.native_portable import NativePortableNetwork, open_portabl
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.runtime.portable_draw import draw_token, filter_odds, token_odds
 from unrolled.runtime.text_network import TextNetwork
-
-PROMPT_CHUNK_TOKENS = 1024
-"""Tokens of a prompt that are read in one call."""
 
 MAX_BLOCK_TOKENS = 64
 """Most tokens per sample that are drawn in one native call."""
@@ -37,6 +34,18 @@ def portable_model(network: TextNetwork | None, reason: str | None, clamps: Sequ
     return open_portable(network, clamps)
 
 
+def block_spans(length: int) -> Iterator[tuple[int, int]]:
+    """Yield position and size of the blocks of tokens that native code draws for samples of `length` tokens.
+
+    The first token comes at once. Sizes double up to the longest, so that no block crosses a border of `PhiloxStreams`.
+    """
+    position = 0
+    while position < length:
+        count = min(max(position, 1), MAX_BLOCK_TOKENS, length - position)
+        yield position, count
+        position += count
+
+
 def portable_blocks(
     model: PortableNetwork, prefix_ids: list[int], seeds: list[int], options: SampleOptions
 ) -> Generator[npt.NDArray[np.int64], None, None]:
@@ -44,18 +53,12 @@ def portable_blocks(
 
     Rows do not depend on one another: their integer products are exact.
     """
-    logits, state = np.zeros((1, model.vocab_size), np.float32), model.initial_state(1)
-    for start in range(0, len(prefix_ids), PROMPT_CHUNK_TOKENS):
-        chunk, state = model.unroll(np.array(prefix_ids[start : start + PROMPT_CHUNK_TOKENS])[:, None], state)
-        logits = chunk[-1]
+    logits, state = model.prefill(prefix_ids)
     logits, state = np.repeat(logits, len(seeds), axis=0), model.repeat_row(state, len(seeds))
     if isinstance(model, NativePortableNetwork):
-        position = 0
-        while position < options.length:  # the first token comes at once
-            count = min(max(position, 1), MAX_BLOCK_TOKENS, options.length - position)
+        for position, count in block_spans(options.length):
             ids, logits, state = model.sample(logits, state, seeds, position, count, options)
             yield ids
-            position += count
         return
     for position in range(options.length):
         rows = (

@@ -21,8 +21,7 @@ import numpy.typing as npt
 from unrolled.display import Displayed
 from unrolled.errors import UsageError
 from unrolled.generation.portable_sampling import (
-    MAX_BLOCK_TOKENS,
-    PROMPT_CHUNK_TOKENS,
+    block_spans,
     check_portable,
     portable_blocks,
     portable_model,
@@ -32,7 +31,7 @@ from unrolled.generation.text_streamer import TextStreamer
 from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
-from unrolled.runtime.language_model import Floats, LanguageModel, State, softmax
+from unrolled.runtime.language_model import PROMPT_CHUNK_TOKENS, Floats, LanguageModel, softmax
 from unrolled.runtime.native_decoder import NativeDecoder, Precision, unsupported_reason
 from unrolled.runtime.text_network import TextNetwork
 from unrolled.runtime.window_model import has_numpy_model, numpy_model
@@ -247,7 +246,7 @@ def stream_ids(
 def _reference_blocks(model: LanguageModel, prefix_ids: list[int], seeds: list[int], options: SampleOptions) -> TokenBlocks:
     random_streams = PhiloxStreams(seeds + [0] * (REFERENCE_BATCH - len(seeds)))
     with model.inference():  # never around a yield: the caller would be in inference mode too
-        logits, state = prefill(model, prefix_ids)
+        logits, state = model.prefill(prefix_ids)
         logits, state = np.repeat(logits, REFERENCE_BATCH, axis=0), model.repeat_row(state, REFERENCE_BATCH)
     for position in range(options.length):
         ids = sample_token(logits, random_streams.at(position), options)
@@ -263,23 +262,9 @@ def _native_blocks(decoder: NativeDecoder, prefix_ids: list[int], seeds: list[in
             decoder.read(np.array(prefix_ids[start : start + PROMPT_CHUNK_TOKENS])[:, None])
         decoder.save_prefix(prefix_ids)
     decoder.restore_prefix()
-    random_streams, position = PhiloxStreams(seeds), 0
-    while position < options.length:
-        # The first token comes at once. Block sizes double up to the longest, so no block crosses a border of PhiloxStreams.
-        count = min(max(position, 1), MAX_BLOCK_TOKENS, options.length - position)
+    random_streams = PhiloxStreams(seeds)
+    for position, count in block_spans(options.length):
         yield np.ascontiguousarray(decoder.sample(random_streams.block(position, count), options).T)
-        position += count
-
-
-def prefill(model: LanguageModel, prefix_ids: list[int]) -> tuple[Floats, State]:
-    """Read a prompt of any length; return the logits `(1, V)` after it and the state of that one row."""
-    state = model.initial_state(1)
-    ids = np.array(prefix_ids, np.int64)[:, None]  # (T, 1)
-    logits: Floats = np.zeros((1, model.vocab_size), np.float32)
-    for start in range(0, len(ids), PROMPT_CHUNK_TOKENS):
-        chunk, state = model.unroll(ids[start : start + PROMPT_CHUNK_TOKENS], state)
-        logits = chunk[-1]
-    return logits, state
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], dict[str, str]]:

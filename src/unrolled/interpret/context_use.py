@@ -6,7 +6,6 @@ After Karpathy, Johnson and Fei-Fei (2015), "Visualizing and Understanding Recur
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +56,6 @@ def measure_context_use(
     machine: DeviceConfig,
     ids: npt.NDArray[np.int64],
     eos_id: int | None = None,
-    check: Callable[[], None] = lambda: None,
 ) -> ContextUse | None:
     """Measure the use of context on ids `(N,)`; None if the text has fewer than 4 tokens.
 
@@ -73,7 +71,6 @@ def measure_context_use(
     nats = []
     with torch.inference_mode():
         for length in context_lengths:
-            check()
             inputs = torch.from_numpy(ids[positions - length + np.arange(length)[:, None]]).to(machine.device)
             with machine.autocast():
                 resets = None if eos_id is None else inputs == eos_id

@@ -6,7 +6,6 @@ That a unit's state correlates with quotation marks does not show that the netwo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,9 +68,7 @@ def measure_effect(
 
 
 @torch.inference_mode()
-def unit_importance(
-    model: RecurrentLM, tokenized: TokenizedText, check: Callable[[], None] = lambda: None, value: float = 0.0
-) -> npt.NDArray[np.float64]:
+def unit_importance(model: RecurrentLM, tokenized: TokenizedText, value: float = 0.0) -> npt.NDArray[np.float64]:
     """Return the increase of the loss on a text, in bits per token, when each unit is clamped to `value`, `(L, H)`.
 
     The text is read once for every unit, `MAX_UNITS_PER_BATCH` of them at the same time. A text of 1,000 tokens is enough to
@@ -84,13 +81,11 @@ def unit_importance(
     for first in range(0, len(units), MAX_UNITS_PER_BATCH):
         group = units[first : first + MAX_UNITS_PER_BATCH]
         clamps = [Clamp(layer, unit, value, row) for row, (layer, unit) in enumerate(group)]
-        bit_changes.append(_mean_bits(model, tokenized, clamps, len(group), check) - baseline_bits)
+        bit_changes.append(_mean_bits(model, tokenized, clamps, len(group)) - baseline_bits)
     return np.concatenate(bit_changes).reshape(num_layers, hidden_size)
 
 
-def _mean_bits(
-    model: RecurrentLM, tokenized: TokenizedText, clamps: list[Clamp], batch_size: int, check: Callable[[], None] = lambda: None
-) -> npt.NDArray[np.float64]:
+def _mean_bits(model: RecurrentLM, tokenized: TokenizedText, clamps: list[Clamp], batch_size: int) -> npt.NDArray[np.float64]:
     """Return the mean bits per token of a text in every batch column, `(B,)`."""
     ids = torch.from_numpy(tokenized.ids).to(model.device)
     reset_mask = None if tokenized.reset_mask is None else torch.from_numpy(tokenized.reset_mask).to(model.device)
@@ -98,7 +93,6 @@ def _mean_bits(
     with clamped(model.stack, clamps, batch_size):
         state = model.initial_state(batch_size)
         for start in range(0, len(ids) - 1, 64):
-            check()
             chunk = slice(start, min(start + 64, len(ids) - 1))
             resets = None if reset_mask is None else reset_mask[chunk].unsqueeze(-1).expand(-1, batch_size)
             logits, state = model(ids[chunk].unsqueeze(-1).expand(-1, batch_size), state, resets)

@@ -35,8 +35,8 @@ BATCH_ROWS = 64
 class ColumnParts:
     """The parts of one source column: their texts (empty but for tokens), and the `effect` of each on the answer.
 
-    An effect is the log probability of the answer minus that without the part, in nats: above 0, the part speaks for the
-    answer. Of a number, it is the answer minus that without the part, in the unit of the target. For an image, the parts are
+    An effect is the log probability of the answer minus that without the part, in nats: above 0, the part supports the answer.
+    Of a number, it is the answer minus that without the part, in the unit of the target. For an image, the parts are
     patches, row by row, of a grid of `grid` rows and columns. `whole` is the effect of all parts together, if there are several
     and other columns are left: two words that say the same have no effect one by one.
     """

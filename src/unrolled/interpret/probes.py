@@ -7,7 +7,7 @@ their relation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,7 @@ def too_short_to_probe(num_tokens: int) -> str:
     return f"too short to find detectors: {num_tokens:,} tokens, and {MIN_PROBE_TOKENS:,} are needed"
 
 
-def probe_units(activations: Activations, text: str, check: Callable[[], None] = lambda: None, seed: int = 0) -> ProbeReport:
+def probe_units(activations: Activations, text: str, seed: int = 0) -> ProbeReport:
     """Compare every unit with every feature of the `text`, which has one character for each step.
 
     A unit's value is the cell state c of an LSTM, which follows features more closely than its output h, and h of other cells.
@@ -104,10 +104,9 @@ def probe_units(activations: Activations, text: str, check: Callable[[], None] =
     if not features:
         return ProbeReport([], [], 0.0)
     first_half_scores = _signed_scores(_centered_ranks(states[:midpoint]), _feature_weights(first_half))
-    check()
     ranks, weights = _centered_ranks(states[midpoint:]), _feature_weights(second_half)
     kinds = ["AUC" if values.dtype == bool else "correlation" for values in second_half]
-    null_scores = _null_scores(ranks, weights, check, seed)
+    null_scores = _null_scores(ranks, weights, seed)
     table = ScoreTable(features, kinds, _signed_scores(ranks, weights), null_scores, activations.h.shape[2])
     return _report(table, first_half_scores)
 
@@ -212,11 +211,10 @@ def _signed_scores(ranks: Floats, weights: Floats) -> Floats:
     return np.asarray(weights.T @ ranks)
 
 
-def _null_scores(ranks: Floats, weights: Floats, check: Callable[[], None], seed: int) -> Floats:
+def _null_scores(ranks: Floats, weights: Floats, seed: int) -> Floats:
     """Return the highest score of any unit on each feature, for features shifted by random distances, `(F, N_SHIFTS)`."""
     rng, num_tokens = np.random.default_rng(seed), len(ranks)
     best = np.empty((weights.shape[1], N_SHIFTS), dtype=np.float32)
     for index, shift in enumerate(rng.integers(num_tokens // 20, num_tokens - num_tokens // 20, N_SHIFTS)):
-        check()
         best[:, index] = np.abs(_signed_scores(ranks, np.roll(weights, shift, 0))).max(1)
     return best

@@ -6,13 +6,18 @@ import dataclasses
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from unrolled.checkpoints.run_dir import is_run_dir
 from unrolled.display import loss_text
-from unrolled.options import ModelOptions
+from unrolled.keyword_docs import keyword_arguments
+from unrolled.keywords import ReportKwargs
+from unrolled.option_rules import refuse_unused
+from unrolled.options import ModelOptions, ReportOptions, from_dict
 
 if TYPE_CHECKING:
     from unrolled.analysis.notebook import NotebookRun
+    from unrolled.analysis.report_data import WrittenReport
     from unrolled.nn.device import DeviceConfig
     from unrolled.training.launch import TrainResult
 
@@ -34,6 +39,7 @@ class TrainedModel(ABC):
 
     machine: DeviceConfig
     kernels: str
+    _unused_in_report: tuple[str, ...] = ()
 
     def __init__(self, path: Path, history: dict[str, Any], parameters: int) -> None:
         self.path, self.history, self.parameters = path, history, parameters
@@ -45,7 +51,7 @@ class TrainedModel(ABC):
         from unrolled.analysis.notebook import NotebookRun
 
         run_dir = self.path.parent
-        return NotebookRun(run_dir) if (run_dir / "config.json").is_file() else None
+        return NotebookRun(run_dir) if is_run_dir(run_dir) else None
 
     def info(self) -> dict[str, Any]:
         """Return what the model is, by name: network, tokens or columns, facts of its training, and the verdict.
@@ -66,6 +72,29 @@ class TrainedModel(ABC):
             "diagnosis": history.pop("diagnosis", None),
             "training": {name: value for name, value in history.items() if value is not None},
         }
+
+    @keyword_arguments(ReportOptions)
+    def report(self, **options: Unpack[ReportKwargs]) -> WrittenReport:
+        """Write the report of the run, an HTML page.
+
+        Returns:
+            A WrittenReport: `page_path`, `data` (everything on the page) and `summary()`.
+
+        Raises:
+            UsageError: The model file is not in a run folder.
+
+        Example:
+            >>> model.report().page_path.name
+            'report.html'
+        """
+        from unrolled.analysis.report_data import write_report
+
+        settings = from_dict(ReportOptions, options, "report")
+        refuse_unused(settings, options, dict.fromkeys(self._unused_in_report, "is for models of texts"))
+        return write_report(self.run, self.path, settings, lambda: self._build_report(settings))
+
+    @abstractmethod
+    def _build_report(self, settings: ReportOptions) -> dict[str, Any]: ...
 
     @property
     @abstractmethod

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+
 from unrolled.display import agree, plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
-from unrolled.keywords import ExplainKwargs, PredictKwargs, ReportKwargs
+from unrolled.keywords import ExplainKwargs, PredictKwargs
 from unrolled.models.base import TrainedModel
-from unrolled.option_rules import check_prediction, refuse_unused
+from unrolled.option_rules import check_prediction
 from unrolled.options import (
     ExplainOptions,
     MachineOptions,
@@ -23,6 +25,7 @@ from unrolled.options import (
     from_dict,
     present_names,
 )
+from unrolled.output_paths import check_new_file
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, is_scalar, table_of_frame
 from unrolled.tables.row_tally import RowTally
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unrolled.analysis.explain_table import ExplainTableResult
-    from unrolled.analysis.report_data import WrittenReport
     from unrolled.checkpoints.model_file import TableModelFile
     from unrolled.datasets.tables import Row
     from unrolled.evaluation.predictor import Prediction, Predictor
@@ -49,6 +51,7 @@ MAX_PATH_CHARS = 1024
 NOT_IN_PYTHON = {
     "probabilities": "predictions() returns them",
     "image_dir": "the pixels are in the values of predictions()",
+    "wav": "save_wav() writes the values of predictions()",
     "force": "nothing is written",
 }
 """Settings of `unrolled predict` that no method has, and what to use instead."""
@@ -68,6 +71,7 @@ class TableModel(TrainedModel):
     """
 
     network: EncoderDecoder
+    _unused_in_report = ("order", "samples", "seed")
 
     def __init__(self, path: Path, model_file: TableModelFile, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.table_session import TableSession
@@ -234,6 +238,36 @@ class TableModel(TrainedModel):
         table = table_of_values(self.spec.source.name, values)
         return table, self._predict_rows(table, (self.spec.source.name,), self._options(options))
 
+    def save_wav(self, path: str | Path, values: NDArray[Any], rate: int | None = None, force: bool = False) -> int:
+        """Write predicted numbers as a WAV file of 32-bit floats; return its samples per second.
+
+        Args:
+            path: The file to write.
+            values: The `values` `(T, channels)` of a prediction.
+            rate: Samples per second (None: that of the WAV files the model was trained on).
+            force: Replace an existing file that is no WAV file.
+
+        Raises:
+            UsageError: The rate is not known, the target is no column of numbers, or the file is not to be replaced.
+
+        Example:
+            >>> table_model.save_wav("out.wav", np.zeros((10, 1)))  # it predicts a label
+            Traceback (most recent call last):
+            unrolled.errors.UsageError: ...
+        """
+        from unrolled.tables.numbers_column import NumbersColumn
+        from unrolled.tables.wav_files import write_wav
+
+        target = self.spec.target
+        if not isinstance(target, NumbersColumn):
+            raise UsageError(f"'{target.name}' is {target.kind}, and numbers at every step are written as a WAV file.")
+        rate = rate or target.rate
+        if not rate:
+            raise UsageError("The model does not know the samples per second: give the rate.")
+        check_new_file("path", Path(path), (self.path,), self.session.run_path, force, "wav")
+        write_wav(Path(path), np.asarray(values, np.float64).reshape(-1, len(target.columns)), rate)
+        return rate
+
     def _require_one_source(self, value: Any) -> None:
         """Raise `UsageError` for a source value of a model that reads several columns."""
         if self.spec.others:
@@ -345,26 +379,10 @@ class TableModel(TrainedModel):
 
         return explain_table(self.session, name, from_dict(ExplainOptions, options, "explain"))
 
-    @keyword_arguments(ReportOptions)
-    def report(self, **options: Unpack[ReportKwargs]) -> WrittenReport:
-        """Write the report of the run, an HTML page.
-
-        Returns:
-            A WrittenReport: `page_path`, `data` (everything on the page) and `summary()`.
-
-        Raises:
-            UsageError: The model file is not in a run folder.
-
-        Example:
-            >>> table_model.report().page_path.name
-            'report.html'
-        """
-        from unrolled.analysis.report_data import write_report
+    def _build_report(self, settings: ReportOptions) -> dict[str, Any]:
         from unrolled.analysis.report_table import build_table_report
 
-        settings = from_dict(ReportOptions, options, "report")
-        refuse_unused(settings, options, dict.fromkeys(("order", "samples", "seed"), "is for models of texts"))
-        return write_report(self.run, self.path, settings, lambda: build_table_report(self.session))
+        return build_table_report(self.session)
 
     def _options(self, options: Mapping[str, Any]) -> PredictOptions:
         settings = from_dict(PredictOptions, options, "predict")

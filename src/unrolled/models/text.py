@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from unrolled.checkpoints.run_dir import Run
+from unrolled.checkpoints.run_dir import run_of_model
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
-from unrolled.keywords import EvaluateKwargs, ExplainKwargs, ReportKwargs, SampleKwargs
+from unrolled.keywords import EvaluateKwargs, ExplainKwargs, SampleKwargs
 from unrolled.models.text_scoring import ScoringModel
 from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.option_rules import check_adaptation, refuse_unused
@@ -32,7 +31,6 @@ from unrolled.text.unknown_tokens import UnknownTokens
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
     from unrolled.analysis.explain_text import ExplainResult
-    from unrolled.analysis.report_data import WrittenReport
     from unrolled.analysis.saved_songs import SavedSong
     from unrolled.analysis.text_session import TextSession
     from unrolled.checkpoints.model_file import TextModelFile
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
     from unrolled.runtime.text_network import TextModel
-
-
-logger = logging.getLogger(__name__)
 
 
 NOT_IN_STREAM = "samples() has it, since a stream cannot take back what it gave"
@@ -75,8 +70,7 @@ class Model(ScoringModel):
 
         super().__init__(path, text_model.history, text_model.network.num_parameters)
         self.text_model, self.tokenizer = text_model, text_model.tokenizer
-        run = Run(path.parent) if (path.parent / "config.json").is_file() else None
-        self.session = TextSession(path, text_model, machine or MachineOptions(), run)
+        self.session = TextSession(path, text_model, machine or MachineOptions(), run_of_model(path))
 
     @property
     def model_file(self) -> TextModelFile:
@@ -369,22 +363,7 @@ class Model(ScoringModel):
 
         return explain_text(self.session, name, from_dict(ExplainOptions, options, "explain"))
 
-    @keyword_arguments(ReportOptions)
-    def report(self, **options: Unpack[ReportKwargs]) -> WrittenReport:
-        """Write the report of the run, an HTML page.
-
-        Returns:
-            A WrittenReport: `page_path`, `data` (everything on the page) and `summary()`.
-
-        Raises:
-            UsageError: The model file is not in a run folder.
-
-        Example:
-            >>> model.report(order=2, samples=1).page_path.name
-            'report.html'
-        """
-        from unrolled.analysis.report_data import write_report
+    def _build_report(self, settings: ReportOptions) -> dict[str, Any]:
         from unrolled.analysis.report_text import TextReportBuilder
 
-        settings = from_dict(ReportOptions, options, "report")
-        return write_report(self.run, self.path, settings, lambda: TextReportBuilder(self.session, settings).build())
+        return TextReportBuilder(self.session, settings).build()

@@ -133,6 +133,9 @@ def make_reverse_index(steps: int, lengths: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """Input layer, recurrent layers and pooling of a source.
 
+    Without residual layers, which only a series may lack, its numbers are read by the recurrent layers themselves, and there is
+    no norm.
+
     Args:
         tensor_kind: `ids`, `floats` or `image`.
         input_size: vocabulary size of ids, or D of floats.
@@ -169,16 +172,18 @@ class Encoder(nn.Module):
             num_features = {"rows": image_width * channels, "columns": height * channels, "pixels": channels}.get(
                 self.image_as, input_size
             )
-            self.input_layer = LinearProjection(num_features, width, self.is_sequence)
+            self.input_layer = LinearProjection(num_features, width, self.is_sequence) if options.residual else nn.Identity()
         self.flatten_image = tensor_kind == "image" and pair.image_encoder == "mlp"
         self.dropout = LockedDropout(options.dropout)
         self.bidirectional = self.is_sequence and pair.bidirectional
         cell_class = CELLS[options.cell]
         self.layers = nn.ModuleList([BidirectionalLayer(options) for _ in range(options.layers)] if self.bidirectional else [])
-        cells: list[Cell] = [cell_class(width, width, options.two_biases) for _ in range(options.layers)]
-        self.stack = Stack(cells, options.dropout, residual=True) if self.is_sequence and not self.bidirectional else None
-        self.norm = nn.LayerNorm(width)
-        self.pool = Pooling(width, pair.pool if self.is_sequence else "mean", self.bidirectional)
+        sizes = [width if options.residual else input_size, *[width] * (options.layers - 1)]
+        cells: list[Cell] = [cell_class(size, width, options.two_biases) for size in sizes]
+        has_stack = self.is_sequence and not self.bidirectional
+        self.stack = Stack(cells, options.dropout, options.residual) if has_stack else None
+        self.norm = nn.LayerNorm(width) if options.residual else None
+        self.pool = Pooling(width, pair.pool if self.is_sequence and options.residual else "mean", self.bidirectional)
 
     def forward(self, source: Tensor, lengths: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs `(S, B, H)`, their lengths `(B,)` and the pooled vector `(B, H)` of a batch of padded sources.
@@ -195,7 +200,7 @@ class Encoder(nn.Module):
                 xs = layer(xs, reverse_index)
         elif self.stack is not None:
             xs, _ = self.stack.unroll(xs, self.stack.initial_state(xs.shape[1]))
-        memory = self.norm(xs)
+        memory = self._normalized(xs)
         return memory, lengths, self.pool(memory, lengths)
 
     def stream(self, source: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
@@ -207,7 +212,10 @@ class Encoder(nn.Module):
             raise ValueError("This encoder does not read step by step.")
         xs = self.dropout(self.input_layer(source))
         ys, state = self.stack.unroll(xs, cast(StackState, state), resets)
-        return self.norm(ys), state
+        return self._normalized(ys), state
+
+    def _normalized(self, xs: Tensor) -> Tensor:
+        return xs if self.norm is None else cast(Tensor, self.norm(xs))
 
     def initial_state(self, batch_size: int) -> State:
         """Return the zero state of the layers."""

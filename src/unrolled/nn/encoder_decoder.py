@@ -37,7 +37,7 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, shape: ModelDims, options: ModelOptions, pair: PairOptions) -> None:
         super().__init__()
-        check_table_options(options)
+        check_table_options(options, shape.is_stream)
         self.shape, self.options, self.pair = shape, options, pair
         self.encoder = Encoder(
             shape.source_tensor_kind, shape.source_size, shape.image_shape, shape.mode.sequence_input, options, pair
@@ -72,7 +72,7 @@ class EncoderDecoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.encoder.norm.weight.device
+        return self.temperature.device
 
     def cells(self) -> list[GatedCell]:
         """Return the recurrent cells."""
@@ -215,10 +215,10 @@ def append_eos(targets: Tensor, eos_id: int) -> Tensor:
     return padded.scatter(0, lengths[None], eos_id)
 
 
-def check_table_options(options: ModelOptions) -> None:
-    """Raise `UsageError` for options that only models of texts have."""
-    if not options.residual:
-        raise UsageError("--no-residual is for texts: the layers of a model of a table are residual.")
+def check_table_options(options: ModelOptions, is_stream: bool = False) -> None:
+    """Raise `UsageError` for options that only models of texts have; those of series (`is_stream`) have some of them."""
+    if not options.residual and not is_stream:
+        raise UsageError("--no-residual is for texts and series of numbers: the layers of other models of tables are residual.")
     if options.embedding not in (None, options.hidden):
         raise UsageError(f"--embedding is for texts: in a model of a table it has the size of the layers, {options.hidden}.")
     if options.initialization != "scaled":

@@ -20,7 +20,7 @@ class NgramClassifier(nn.Module):
     """Logits b + s / sqrt(K) sum_k W[n_k] of the K n-grams n of each row, with s = `SCALE`; n-grams not seen in training add 0.
 
     `share` is the weight of these logits in the answers of the model. In training both parts learn on their own, each from its
-    own loss: with one loss of their sum, what the n-grams learn by heart would be lost for the recurrent layers.
+    own loss: with one loss of their sum, the recurrent layers would not learn what the n-grams have memorized.
     """
 
     share: Tensor

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.nn.cells import Cell, GRUCell, LSTMCell, RNNState, State, map_state
+from unrolled.nn.cells import GatedCell, GRUCell, LSTMCell, RNNState, State, map_state
 
 Vector = TypeVar("Vector", npt.NDArray[Any], Tensor)
 
@@ -50,7 +50,7 @@ def _to_array(value: Any) -> Any:
 
 
 class Stateful(nn.Module):
-    """Base class of `RNN`, `GRU` and `LSTM`: a cell with its state and an output matrix, `y = W_hy h`.
+    """Base class of `RNN`, `GRU`, `LSTM` and others: a cell with its state and an output matrix, `y = W_hy h`.
 
     Args:
         input_size: I, numbers in an input vector.
@@ -62,7 +62,8 @@ class Stateful(nn.Module):
     gradients flow through all steps since the last `reset` or `detach`. Raises `ValueError` for a size below 1.
     """
 
-    cell: Cell
+    cell_class: ClassVar[type[GatedCell]]
+    cell: GatedCell
     W_hy: nn.Parameter
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int, seed: int | None = None) -> None:
@@ -80,7 +81,8 @@ class Stateful(nn.Module):
             self._init_parameters()
 
     def _init_parameters(self) -> None:
-        raise NotImplementedError
+        self.cell = self.cell_class(self.input_size, self.hidden_size)
+        self.W_hy = Matrix(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
 
     def _zero_state(self, batch_size: int) -> State:
         return self.cell.initial_state(batch_size)
@@ -130,11 +132,16 @@ class Stateful(nn.Module):
         self._set_state("h", value)
 
     def _state_value(self, name: str) -> Any:
-        value = getattr(self.state if self.state is not None else self._zero_state(1), name)
+        state = self.state if self.state is not None else self._zero_state(1)
+        if name not in state._fields:
+            parts = ", ".join(state._fields)
+            raise ValueError(f"The state of {type(self).__name__} has no {name}: its parts are {parts}.")
+        value = getattr(state, name)
         value = value[0] if self._is_single else value
         return value.detach().cpu().numpy().copy() if self._is_numpy else value
 
     def _set_state(self, name: str, value: Any) -> None:
+        self._state_value(name)
         tensor = torch.as_tensor(value, dtype=self.W_hy.dtype, device=self.W_hy.device)
         self._is_numpy, self._is_single = not isinstance(value, Tensor), tensor.dim() < 2
         rows = tensor.unsqueeze(0) if tensor.dim() == 1 else tensor
@@ -232,9 +239,7 @@ class GRU(Stateful):
     torch.Size([2, 4])
     """
 
-    def _init_parameters(self) -> None:
-        self.cell = GRUCell(self.input_size, self.hidden_size)
-        self.W_hy = Matrix(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
+    cell_class = GRUCell
 
 
 class LSTM(Stateful):
@@ -251,6 +256,8 @@ class LSTM(Stateful):
     torch.Size([1, 8])
     """
 
+    cell_class = LSTMCell
+
     @property
     def c(self) -> Any:
         """The cell state, with shapes and types as for `h`. It can be set."""
@@ -259,7 +266,3 @@ class LSTM(Stateful):
     @c.setter
     def c(self, value: Any) -> None:
         self._set_state("c", value)
-
-    def _init_parameters(self) -> None:
-        self.cell = LSTMCell(self.input_size, self.hidden_size)
-        self.W_hy = Matrix(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))

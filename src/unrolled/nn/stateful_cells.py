@@ -2,37 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar
-
-import torch
-
 from unrolled.nn import cells
-from unrolled.nn.stateful import Matrix, Stateful
+from unrolled.nn.stateful import Stateful
 
 
-class StatefulCell(Stateful):
-    """Base class: a cell of the class `cell_class`, with `y = W_hy h`, where `h` is the output of the cell."""
-
-    cell_class: ClassVar[type[cells.GatedCell]]
-
-    def _init_parameters(self) -> None:
-        self.cell = self.cell_class(self.input_size, self.hidden_size)
-        self.W_hy = Matrix(torch.randn(self.output_size, self.hidden_size) / math.sqrt(self.hidden_size))
-
-    def _state_value(self, name: str) -> Any:
-        state = self.state if self.state is not None else self._zero_state(1)
-        if name not in state._fields:
-            parts = ", ".join(state._fields)
-            raise ValueError(f"The state of {type(self).__name__} has no {name}: its parts are {parts}.")
-        return super()._state_value(name)
-
-    def _set_state(self, name: str, value: Any) -> None:
-        self._state_value(name)
-        super()._set_state(name, value)
-
-
-class MogrifierGRU(StatefulCell):
+class MogrifierGRU(Stateful):
     """A Mogrifier GRU (equations: `nn.cells.MogrifierGRUCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np
@@ -45,7 +19,7 @@ class MogrifierGRU(StatefulCell):
     cell_class = cells.MogrifierGRUCell
 
 
-class MogrifierLSTM(StatefulCell):
+class MogrifierLSTM(Stateful):
     """A Mogrifier LSTM (equations: `nn.cells.MogrifierLSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np
@@ -58,7 +32,7 @@ class MogrifierLSTM(StatefulCell):
     cell_class = cells.MogrifierLSTMCell
 
 
-class MinGRU(StatefulCell):
+class MinGRU(Stateful):
     """A minGRU (equations: `nn.cells.MinGRUCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np
@@ -71,7 +45,7 @@ class MinGRU(StatefulCell):
     cell_class = cells.MinGRUCell
 
 
-class MinLSTM(StatefulCell):
+class MinLSTM(Stateful):
     """A minLSTM (equations: `nn.cells.MinLSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np
@@ -84,7 +58,7 @@ class MinLSTM(StatefulCell):
     cell_class = cells.MinLSTMCell
 
 
-class RGLRU(StatefulCell):
+class RGLRU(Stateful):
     """A real-gated linear recurrent unit (equations: `nn.cells.RGLRUCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np
@@ -97,7 +71,7 @@ class RGLRU(StatefulCell):
     cell_class = cells.RGLRUCell
 
 
-class SLSTM(StatefulCell):
+class SLSTM(Stateful):
     """An sLSTM (equations: `nn.cells.SLSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np
@@ -110,7 +84,7 @@ class SLSTM(StatefulCell):
     cell_class = cells.SLSTMCell
 
 
-class MLSTM(StatefulCell):
+class MLSTM(Stateful):
     """An mLSTM, with a matrix as memory (equations: `nn.cells.MLSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np
@@ -123,7 +97,7 @@ class MLSTM(StatefulCell):
     cell_class = cells.MLSTMCell
 
 
-class GatedDeltaNet(StatefulCell):
+class GatedDeltaNet(Stateful):
     """A Gated DeltaNet, a matrix memory (equations: `nn.cells.GatedDeltaNetCell`) with `y = W_hy h`. Arguments: see `Stateful`.
 
     >>> import numpy as np

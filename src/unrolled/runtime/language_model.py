@@ -19,6 +19,9 @@ Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 State: TypeAlias = Any
 
+PROMPT_CHUNK_TOKENS = 1024
+"""Tokens of a prompt that are read in one call."""
+
 
 class LanguageModel:
     """Base class of what computes a language model; a subclass has `initial_state`, `step` and `repeat_row`."""
@@ -47,6 +50,15 @@ class LanguageModel:
         `resets` `(T, B)`: where true, the state is set to zero before that step.
         """
         raise NotImplementedError
+
+    def prefill(self, prefix_ids: list[int]) -> tuple[Floats, State]:
+        """Read a prompt of any length; return the logits `(1, V)` after it and the state of that one row."""
+        logits, state = np.zeros((1, self.vocab_size), np.float32), self.initial_state(1)
+        ids = np.array(prefix_ids, np.int64)[:, None]  # (T, 1)
+        for start in range(0, len(ids), PROMPT_CHUNK_TOKENS):
+            chunk, state = self.unroll(ids[start : start + PROMPT_CHUNK_TOKENS], state)
+            logits = chunk[-1]
+        return logits, state
 
     def token_losses(self, inputs: Ids, targets: Ids, state: State, resets: Mask | None) -> tuple[Floats, State]:
         """Return the losses `(T, B)` in nats of `targets` `(T, B)`, each given the inputs so far, and the final state."""

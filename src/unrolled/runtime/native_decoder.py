@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.nn.kernels.extension import native_module, num_threads, unavailable_reason
-from unrolled.options import SampleOptions
+from unrolled.nn.kernels.extension import FAST_BFLOAT16, native_module, num_threads, unavailable_reason
+from unrolled.options import MachineOptions, SampleOptions
 from unrolled.runtime.language_model import Floats
 from unrolled.runtime.native_layers import CELL_KINDS, MAX_TABLE_BYTES, first_products, outer_bias, pack_weight
 from unrolled.runtime.numpy_model import State
@@ -30,6 +30,16 @@ they would mostly wait for each other."""
 
 STREAMS_PER_WEIGHT_READ = 8
 """Streams that share one read of the weights."""
+
+
+def sampling_precision(options: MachineOptions) -> Precision | None:
+    """Return the number format of the weights on the CPU; None where the reference kernel is requested."""
+    if options.kernels == "reference":
+        return None
+    if options.precision != "auto":
+        return options.precision
+    native = native_module()
+    return "bfloat16" if native is not None and FAST_BFLOAT16 & set(native.available_isas()) else "float32"
 
 
 def unsupported_reason(network: TextNetwork) -> str | None:
@@ -78,14 +88,14 @@ class NativeDecoder:
         """Advance the streams 0 to B-1 by ids `(T, B)` int64, one column for each."""
         self._decoder.feed(np.ascontiguousarray(ids), self.threads)
 
-    def sample(self, numbers: npt.NDArray[np.float64], options: SampleOptions) -> npt.NDArray[np.int64]:
-        """Draw T tokens for each stream with the random numbers `(T, B)` float64 in [0, 1); return the ids `(T, B)`.
+    def sample(self, numbers: npt.NDArray[np.float64], *options: SampleOptions) -> npt.NDArray[np.int64]:
+        """Draw T tokens for each of the streams 0 to B-1 with random numbers `(T, B)` float64 in [0, 1); return ids `(T, B)`.
 
-        Of the options, temperature, top_k, top_p and min_p are used, in this order.
+        Of `options`, one for all streams or one for each, temperature, top_k, top_p and min_p are used, in this order.
         """
         ids = np.empty(numbers.shape, np.int64)
-        filters = (options.temperature, options.top_k, options.top_p, options.min_p)
-        self._decoder.sample(np.ascontiguousarray(numbers), ids, *filters, self.threads)
+        filters = np.array([(o.temperature, o.top_k, o.top_p, o.min_p) for o in options], np.float64)
+        self._decoder.sample(np.ascontiguousarray(numbers), ids, filters, self.threads)
         return ids
 
     def save_prefix(self, prefix_ids: list[int]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.nn.kernels.extension import native_module, num_threads, unavailable_reason
+from unrolled.nn.kernels.extension import ROW_PADDING, native_module, num_threads, padded_size, unavailable_reason
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.blas import blas_threads
 from unrolled.runtime.language_model import Floats, Ids, Mask
@@ -23,16 +23,8 @@ from unrolled.runtime.text_network import GATE_NAMES, NORM_EPSILON, TextLayer, T
 CELL_KINDS = {"rnn": 0, "gru": 1, "lstm": 2}
 """The cells that the native kernels have, by the number that names one there."""
 
-ROW_PADDING = 32
-"""Unused numbers at the end of each buffer row: rows a power of two apart would compete for the same cache sets."""
-
 MAX_TABLE_BYTES = 1 << 30
 """Most bytes of a table of first-layer products `(V, G H)`."""
-
-
-def padded_size(units: int) -> int:
-    """Return a number of units rounded up to a multiple of 32."""
-    return -(-units // 32) * 32
 
 
 def pack_weight(kind: int, weight: Floats, units: int) -> Floats:

@@ -109,7 +109,7 @@ class TextNetwork:
     temperature that a training is calibrated with is part of the output layer already.
 
     With a `window`, each token is predicted from the last `window.length` tokens, which the layers (LSTMs) read from the zero
-    state: embeddings and outputs of all layers, joined to D numbers a step, are averaged over the window with the weights
+    state: embeddings and outputs of all layers, joined to D numbers per step, are averaged over the window with the weights
     `softmax(attention y)`, and the output layer reads this average.
     """
 

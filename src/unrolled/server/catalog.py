@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.text_session import TextSession
-from unrolled.checkpoints.array_file import MODEL_FILE_NAME, read_header, read_model
-from unrolled.checkpoints.run_dir import Run, find_model
+from unrolled.checkpoints.array_file import read_header, read_model
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, find_model, is_run_dir, run_of_model
 from unrolled.datasets.base_models import BASE_MODELS, base_model_path
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.options import MachineOptions
@@ -67,7 +67,7 @@ class LoadedModel:
     def __init__(self, entry: ModelEntry, options: MachineOptions) -> None:
         header, arrays = read_model(entry.path)
         text_model = to_text_model(entry.path, header, arrays)
-        run = Run(entry.path.parent) if (entry.path.parent / "config.json").is_file() else None
+        run = run_of_model(entry.path)
         self.entry = entry
         self.session = TextSession(entry.path, text_model, options, run)
         self.network, self.tokenizer = text_model.network, text_model.tokenizer
@@ -86,7 +86,7 @@ class LoadedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What tells the weights of this model from others': a state of other weights means nothing."""
+        """Identifies the weights of this model: a state that other weights computed cannot be continued."""
         digest = hashlib.sha256()
         for name, array in sorted(self.network.arrays().items()):
             digest.update(name.encode())
@@ -131,12 +131,12 @@ class Catalog:
 
     def run_folders(self) -> dict[str, Path]:
         """Return the run folders by id."""
-        found = {name: path for name, path in self._named.items() if (path / "config.json").is_file()}
+        found = {name: path for name, path in self._named.items() if is_run_dir(path)}
         if self.folder is not None and self.folder.is_dir():
             root = self.folder.resolve()
             for path in sorted(self.folder.iterdir()):
                 is_inside = root in path.resolve().parents  # not what a link points to elsewhere
-                if is_inside and _UNUSUAL.search(path.name) is None and (path / "config.json").is_file():
+                if is_inside and _UNUSUAL.search(path.name) is None and is_run_dir(path):
                     found.setdefault(path.name, path)
         return found
 
@@ -205,7 +205,7 @@ class Catalog:
         path = self._named.get(model_id)
         if path is None and self.folder is not None and model_id.strip(".") and not _UNUSUAL.search(model_id):
             path = self.folder / model_id
-            if self.folder.resolve() not in path.resolve().parents or not (path / "config.json").is_file():
+            if self.folder.resolve() not in path.resolve().parents or not is_run_dir(path):
                 return None
         return path / MODEL_FILE_NAME if path is not None and path.is_dir() else path
 
@@ -229,10 +229,10 @@ def _unique_ids(paths: list[Path]) -> dict[str, Path]:
     """Return run folders and model files by an id made of their name."""
     found: dict[str, Path] = {}
     for path in paths:
-        if not path.is_dir() or not (path / "config.json").is_file():
+        if not is_run_dir(path):
             path = find_model(path)
         is_run_model = path.name == MODEL_FILE_NAME
-        if is_run_model and (path.parent / "config.json").is_file():
+        if is_run_model and is_run_dir(path.parent):
             path = path.parent
         stem = path.resolve().parent.name if is_run_model and path.is_file() else path.resolve().name
         name = base = _UNUSUAL.sub("-", stem.removesuffix(".safetensors"))[:100].strip(".-") or "model"

@@ -66,6 +66,12 @@ class Completion:
         """The lanes of all choices."""
         return [choice.lane for choice in self.choices]
 
+    @property
+    def has_usage_frame(self) -> bool:
+        """Whether a stream ends with a frame that has the numbers of tokens."""
+        options = self.request.stream_options
+        return options is not None and options.include_usage
+
     def chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the JSON of a response, or of a frame of it, without usage."""
         return {
@@ -91,10 +97,6 @@ async def complete(request: Request) -> ASGIApp:
         raise ApiError(409, "There is a request with this request_id already.", "request_id")
     services.completions[completion.id] = completion.lanes
 
-    def close() -> None:
-        services.completions.pop(completion.id, None)
-        services.engine.cancel([lane for lane in completion.lanes if not lane.finish_reason])
-
     try:
         services.engine.submit(jobs)
     except ApiError:
@@ -103,13 +105,12 @@ async def complete(request: Request) -> ASGIApp:
     services.count_request()
     timer = asyncio.get_running_loop().call_later(REQUEST_SECONDS, services.engine.cancel, completion.lanes, "timeout")
 
-    def close_all() -> None:
+    def close() -> None:
         timer.cancel()
-        close()
+        services.completions.pop(completion.id, None)
+        services.engine.cancel([lane for lane in completion.lanes if not lane.finish_reason])
 
-    if body.stream:
-        return EventStream(_frames(completion, services), close_all)
-    return _WholeResponse(completion, close_all)
+    return EventStream(_frames(completion, services), close) if body.stream else _WholeResponse(completion, close)
 
 
 def check_fields(body: CompletionRequest) -> None:
@@ -270,7 +271,7 @@ async def _frames(completion: Completion, services: Services) -> AsyncIterator[b
                 yield frame
         if any(choice.lane.finish_reason == "error" for choice in completion.choices):
             yield data_frame(ApiError(500, "The samples could not be drawn; the server's log says why.").body())
-        if completion.request.stream_options is not None and completion.request.stream_options.include_usage:
+        if completion.has_usage_frame:
             yield data_frame({**completion.chunk([]), "usage": completion.usage()})
         yield b"data: [DONE]\n\n"
     finally:
@@ -280,12 +281,11 @@ async def _frames(completion: Completion, services: Services) -> AsyncIterator[b
 
 async def _lane_frames(completion: Completion, choice: Choice, frames: asyncio.Queue[bytes | None], services: Services) -> None:
     with_logprobs, is_first, loop = completion.filters.guesses is not None, True, asyncio.get_running_loop()
-    wants_usage = completion.request.stream_options is not None and completion.request.stream_options.include_usage
     while True:
         piece = await choice.lane.output.take()
         sent = loop.time()
         frame = completion.chunk([choice_json(choice, piece, with_logprobs, is_first)])
-        if wants_usage:
+        if completion.has_usage_frame:
             frame["usage"] = None
         await frames.put(data_frame(frame))
         is_first = False

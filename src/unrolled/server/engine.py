@@ -1,7 +1,7 @@
 """The engine: one thread that reads prompts and draws the samples of all requests, a few milliseconds at a time.
 
-Samples join and leave between blocks of tokens (continuous batching), and a prompt is read in pieces, so that nobody waits
-behind a long one.
+Samples join and leave between blocks of tokens (continuous batching), and a prompt is read in pieces, so that no request waits
+for a long one.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.nn.unit_clamp import Clamp
 from unrolled.server.http_errors import ApiError
 from unrolled.server.lane_groups import Sampler
-from unrolled.server.lanes import Filters, Lane, RowState
+from unrolled.server.lanes import Lane, RowState
 from unrolled.server.limits import MAX_LANES, MAX_QUEUED
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ READ_SECONDS = 0.004
 """Time in which prompts are read between two blocks."""
 
 PAUSE_SECONDS = 0.01
-"""Time between looks at samples whose readers are all behind."""
+"""Seconds between checks of samples whose readers are all behind."""
 
 
 @dataclass(eq=False)
@@ -75,7 +76,7 @@ class Engine:
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._reading: deque[Job] = deque()
-        self._groups: dict[tuple[int, Filters], tuple[Sampler, list[Lane]]] = {}
+        self._groups: dict[tuple[int, tuple[Clamp, ...], bool], tuple[Sampler, list[Lane]]] = {}
         self._cancelled: dict[Lane, str] = {}
         self._is_closed = False
         self._step_seconds: dict[tuple[int, int], float] = {}
@@ -216,7 +217,7 @@ class Engine:
         """Let the samples of prompts that are read begin."""
         for job in jobs:
             job.sampler.start(job.lanes, job.state, job.ids)
-            key = (id(job.sampler), job.lanes[0].filters)
+            key = (id(job.sampler), *job.lanes[0].filters.group)
             _, lanes = self._groups.get(key, (job.sampler, []))
             self._groups[key] = (job.sampler, lanes + job.lanes)
 

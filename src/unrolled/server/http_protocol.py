@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections with deadlines: uvicorn alone waits for ever for slow headers, and for clients that do not read."""
+"""HTTP/1.1 connections with deadlines: uvicorn alone waits forever for slow headers, and for clients that do not read."""
 
 from __future__ import annotations
 

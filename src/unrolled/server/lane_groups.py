@@ -1,8 +1,8 @@
 """Blocks of tokens for many samples of one model at once. Samples join and leave between blocks.
 
-What a sample draws does not depend on the others: the result of a row does not depend on the other rows of a step, and its
-random numbers are keyed by its seed and position. The native decoder applies one setting of the logits processors to all rows
-of a call, so samples with other settings are another group, which takes turns with the first.
+What a sample draws does not depend on the others: the result of a row does not depend on the other rows of a step, its random
+numbers are keyed by its seed and position, and each row has its own temperature, top-k, top-p and min-p. Samples with other
+clamps, or with log-probabilities where others have none, are another group, which takes turns with the first.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.generation.portable_sampling import PROMPT_CHUNK_TOKENS
 from unrolled.generation.sampling import REFERENCE_BATCH, sample_token
-from unrolled.runtime.language_model import Floats, State
+from unrolled.runtime.language_model import PROMPT_CHUNK_TOKENS, Floats, State
 from unrolled.runtime.native_decoder import NativeDecoder, Precision
 from unrolled.runtime.numpy_model import NumpyModel
 from unrolled.runtime.text_network import TextNetwork
@@ -75,33 +74,33 @@ class NativeSampler(NativeReader):
             lane.state, lane.last_id = (stack_rows([state]), 0), int(ids[0])
 
     def draw(self, lanes: list[Lane], steps: int) -> None:
-        """Draw `steps` tokens for each of up to `MAX_LANES` samples that have the same filters."""
-        filters, rows = lanes[0].filters, len(lanes)
+        """Draw `steps` tokens for each of up to `MAX_LANES` samples of one group."""
+        rows = len(lanes)
         self._batch.threads = self._batch.threads_for(rows)
         if self._rows != lanes:
             self._batch.state = stack_rows([take_row(*lane.state) for lane in lanes])
             self._batch.read(np.array([[lane.last_id for lane in lanes]], np.int64))
             self._rows = list(lanes)
         uniforms = np.stack([lane.uniforms(steps) for lane in lanes], axis=1)
-        options, logprobs = filters.options(), []
+        options, logprobs = [lane.filters.options() for lane in lanes], []
         ids = np.empty((steps, rows), np.int64)
-        if filters.guesses is not None:
+        if lanes[0].filters.guesses is not None:
             for step in range(steps - 1):
                 logprobs.append(log_softmax(self._batch.logits(rows)))
-                ids[step] = self._batch.sample(uniforms[step : step + 1], options)
+                ids[step] = self._batch.sample(uniforms[step : step + 1], *options)
             logprobs.append(log_softmax(self._batch.logits(rows)))
         elif steps > 1:
-            ids[:-1] = self._batch.sample(uniforms[:-1], options)
+            ids[:-1] = self._batch.sample(uniforms[:-1], *options)
         state = self._batch.first_states(rows)
-        ids[-1] = self._batch.sample(uniforms[-1:], options)
+        ids[-1] = self._batch.sample(uniforms[-1:], *options)
         for row, lane in enumerate(lanes):
             lane.state, lane.last_id = (state, row), int(ids[-1, row])
-            own = ids[:, row]
-            if filters.guesses is None:
+            own, guesses = ids[:, row], lane.filters.guesses
+            if guesses is None:
                 lane.push(own)
             else:
                 rows_logprobs = np.stack([values[row] for values in logprobs])
-                lane.push(own, token_infos(self.token_strings, rows_logprobs, own, filters.guesses))
+                lane.push(own, token_infos(self.token_strings, rows_logprobs, own, guesses))
 
 
 class ReferenceSampler:
@@ -151,18 +150,21 @@ class ReferenceSampler:
             self._draw(lanes[first : first + REFERENCE_BATCH])
 
     def _draw(self, lanes: list[Lane]) -> None:
-        filters, padded = lanes[0].filters, [*lanes, *lanes[:1] * (REFERENCE_BATCH - len(lanes))]
-        model = self._model(filters)
+        padded = [*lanes, *lanes[:1] * (REFERENCE_BATCH - len(lanes))]
+        model = self._model(lanes[0].filters)
         logits: Floats = np.stack([lane.state[0] for lane in padded])
         uniforms = np.array([lane.uniforms(1)[0] for lane in padded])
-        ids = sample_token(logits, uniforms, filters.options())
+        ids = np.empty(len(padded), np.int64)
+        for options in {lane.filters.options() for lane in padded}:
+            rows = [row for row, lane in enumerate(padded) if lane.filters.options() == options]
+            ids[rows] = sample_token(logits[rows], uniforms[rows], options)
         with model.inference():
             next_logits, state = model.step(ids, stack_rows([lane.state[1] for lane in padded]))
         for row, lane in enumerate(lanes):
             lane.state = (next_logits[row], take_row(state, row))
-            infos = None
-            if filters.guesses is not None:
-                infos = token_infos(self.token_strings, log_softmax(logits[row : row + 1]), ids[row : row + 1], filters.guesses)
+            guesses, infos = lane.filters.guesses, None
+            if guesses is not None:
+                infos = token_infos(self.token_strings, log_softmax(logits[row : row + 1]), ids[row : row + 1], guesses)
             lane.push(ids[row : row + 1], infos)
 
 

@@ -22,11 +22,9 @@ from unrolled.text.tokenizer import Tokenizer, to_utf8
 RowState = list[tuple[Floats, ...]]
 """The state of one sample: of each layer the parts of `STATE_NAMES`, `(H,)` each."""
 
-Probabilities = npt.NDArray[np.floating[Any]]
-
 
 class Filters(NamedTuple):
-    """What samples must have in common to be drawn in one native call."""
+    """How a sample is drawn, and what is reported with it."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -39,6 +37,11 @@ class Filters(NamedTuple):
     def options(self) -> SampleOptions:
         """Return them as options of sampling."""
         return SampleOptions(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
+
+    @property
+    def group(self) -> tuple[tuple[Clamp, ...], bool]:
+        """What samples must have in common to be drawn together: the clamps, and whether log-probabilities are reported."""
+        return self.clamps, self.guesses is not None
 
 
 @dataclass(frozen=True)

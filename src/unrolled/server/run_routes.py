@@ -26,7 +26,7 @@ MAX_EVENT_STREAMS = 64
 MAX_COLUMNS = 4000
 MAX_SAMPLES = 100
 MAX_NEW_BYTES = 1 << 20
-"""Bytes of a log that are looked at for events at once; of a longer addition, only the end is."""
+"""Bytes of a log that are searched for events at once; of a longer addition, only the end is read."""
 
 
 async def list_runs(request: Request) -> Response:

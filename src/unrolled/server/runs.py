@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unrolled.checkpoints.array_file import MODEL_FILE_NAME, read_header
+from unrolled.checkpoints.array_file import read_header
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME
+from unrolled.checkpoints.run_summary import is_table_run
 from unrolled.errors import UnrolledError
 from unrolled.server.catalog import Catalog
 from unrolled.server.run_log import RunLog
@@ -72,8 +74,7 @@ class RunFacts:
     def is_table(self) -> bool:
         """Whether the run learns a column of a table, or forecasts one."""
         inputs = [str(name) for name in self.config.get("inputs", []) if isinstance(name, str)]
-        has_table = any(name.startswith("builtin:") and name != "builtin:python" for name in inputs)
-        return has_table or any(self.options.get(name) is not None for name in ("target", "horizon"))
+        return is_table_run(inputs, self.options)
 
     @property
     def unit(self) -> tuple[str, float]:

@@ -33,10 +33,10 @@ class Services:
     """The samples of the requests that are being answered, by the id of the request."""
 
     heavy_work: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """What reads whole texts outside the engine waits for its turn."""
+    """Requests that read whole texts outside the engine run one at a time."""
 
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
-    """What reads logs waits for its turn."""
+    """At most two requests read logs at the same time."""
 
     table_worker: TableWorker = field(default_factory=TableWorker)
     is_stopping: bool = False
@@ -54,7 +54,7 @@ class Services:
         self.num_requests += 1
 
     def stop_streams(self) -> None:
-        """End streams of events, which would go on for ever."""
+        """End streams of events, which have no end of their own."""
         self.is_stopping = True
 
     async def close(self) -> None:

@@ -22,9 +22,6 @@ from unrolled.server.requests import ScoreRequest, TraceRequest, read_json
 from unrolled.server.services import Services
 from unrolled.server.table_columns import table_columns
 
-YIELD_STEPS = 256
-"""Steps of a trace between two chances for other threads."""
-
 
 async def score(request: Request) -> Response:
     """Answer `POST /api/score`: the bits of each token of a text, and what the model expected."""

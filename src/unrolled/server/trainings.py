@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.atomic_io import storage_error
-from unrolled.checkpoints.run_dir import require_free
+from unrolled.checkpoints.run_dir import is_run_dir, require_free
 from unrolled.errors import UsageError
 from unrolled.options import OPTION_CLASSES, TrainRequest, present_names
 from unrolled.printable import printable
@@ -152,7 +152,7 @@ class Trainings:
         return "running"
 
     def _wait_for_end(self, training: Training) -> None:
-        """Wait for a training that has let go of its run, and is about to end."""
+        """Wait for a training that has released its run folder and is about to end."""
         try:
             training.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired as error:
@@ -178,7 +178,7 @@ class Trainings:
         found: list[dict[str, Any]] = []
         for training in self._started.values():
             code = training.process.poll()
-            if (training.path / "config.json").is_file() or code == 0:
+            if is_run_dir(training.path) or code == 0:
                 continue
             error = None if code is None else training.error() or training.last_line()
             found.append({

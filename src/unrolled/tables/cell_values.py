@@ -126,7 +126,7 @@ def parse_list(value: Any) -> Any:
 
 
 def to_number(text: str, decimal_comma: bool = False) -> float | None:
-    """Return the number that a text is, perhaps infinite, or None. Unlike Python, nobody writes `1_000` or `nan` for one.
+    """Return the number that a text is, perhaps infinite, or None. Unlike in Python, `1_000` and `nan` are none.
 
     With `decimal_comma`, `1,5` and `1.234,5` are numbers too, and `1.234` is none: it may be 1234. Blanks and apostrophes may
     group digits (see `without_blanks`).

@@ -39,7 +39,7 @@ MAX_BASELINE_ROWS = 200_000
 
 
 class SymbolCounts(NamedTuple):
-    """Of a cell: its characters, words or labels; those that the model does not know; and those that were normalised."""
+    """Of a cell: its characters, words or labels; those that the model does not know; and those that were normalized."""
 
     total: int
     unknown: int

@@ -267,7 +267,7 @@ class ColumnProfile:
         return self.group_sign() == "." or (is_decimal and self.group_sign() != ",")
 
     def number_note(self, kind: str, decimal_comma: bool, declared: bool) -> str:
-        """Return what to tell about numbers with commas and currency signs, or an empty text."""
+        """Return a message about numbers with commas and currency signs, or an empty text."""
         comma_note = next(
             (groups.note(self.name) for groups in self.digit_groups if kind == "number" and self._groups_digits(groups)),
             self._comma_note(kind, decimal_comma, declared),

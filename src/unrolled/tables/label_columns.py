@@ -246,7 +246,7 @@ def _one_form_of_booleans(spellings: dict[str, str]) -> dict[str, str]:
     return {spelling: label.lower() if label in booleans else label for spelling, label in spellings.items()}
 
 
-def natural_key(label: str) -> tuple[int, float, str]:
+def label_order(label: str) -> tuple[int, float, str]:
     """Return a key that sorts numbers by value, before words. It decides the ids of labels, so models depend on it.
 
     NaN counts as a word: as a number it would have no place in an order.
@@ -260,7 +260,7 @@ def natural_key(label: str) -> tuple[int, float, str]:
 
 def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
     """Return the labels in order, given the canonical form of each spelling; log how many spellings were made one."""
-    labels = sorted(set(spellings.values()), key=natural_key)
+    labels = sorted(set(spellings.values()), key=label_order)
     if len(labels) < len(spellings):
         example = next(spelling for spelling, label in sorted(spellings.items()) if spelling != label)
         logger.info(

@@ -1,4 +1,4 @@
-"""A folder, or a zip archive, of files with one folder a label, as a table: `reviews/positive/1.txt`.
+"""A folder, or a zip archive, of files with one folder per label, as a table: `reviews/positive/1.txt`.
 
 A row is a file: `text` is what it holds, `label` the name of its folder, `file` its path. Of files that are no text, such as
 images, there are `label` and `file` only. In a folder without folders, `label` is missing.
@@ -47,7 +47,7 @@ class LabelledFiles:
         return [self.root] if self.is_archive else [self.root / name for name in self.names]
 
     def rows(self) -> NumberedRows:
-        """Yield a row a file, with its number."""
+        """Yield one row per file, with its number."""
         archive = None
         with ReadErrors(self.root):
             archive = zipfile.ZipFile(self.root) if self.is_archive else None
@@ -129,7 +129,7 @@ def _choose(root: Path, names: list[str], texts: Sequence[str], prefix: str, enc
     has_labels = any("/" in name.removeprefix(prefix) for name in chosen)
     in_folders = [name for name in chosen if "/" in name.removeprefix(prefix)] if has_labels else chosen
     if not in_folders:
-        raise DataError(f"{root} has no files: texts in one folder a label are expected, as in {root.name}/LABEL/1.txt.")
+        raise DataError(f"{root} has no files: texts in one folder per label are expected, as in {root.name}/LABEL/1.txt.")
     columns = ((TEXT,) if texts else ()) + ((LABEL,) if has_labels else ()) + (FILE,)
     labels = {label_of(name, prefix) for name in in_folders} if has_labels else set()
     found = f", in {plural(len(labels), 'folder')} that are labels" if has_labels else ""

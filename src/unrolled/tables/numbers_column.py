@@ -61,7 +61,7 @@ class NumbersColumn(Column):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """Numbers of an input step: with gaps, each number has a second one that tells whether it is there."""
+        """Numbers of an input step: with gaps, each number has a second one: 1 where it is missing."""
         return len(self.columns) * (2 if self.scaling.has_gaps else 1)
 
     @property
@@ -98,14 +98,14 @@ class NumbersColumn(Column):
     def encode(self, cell: Cell) -> Array:
         values, rate = parse_steps(cell)
         if rate != self.rate and self.rate is not None and not isinstance(cell.value, np.ndarray):  # an array has no rate
-            found = "no WAV file" if rate is None else f"{rate:,} samples a second"
+            found = "no WAV file" if rate is None else f"{rate:,} samples per second"
             raise DataError(
-                f"{cell.location}: {self.rate:,} samples a second are expected, as in training, and it has {found}."
+                f"{cell.location}: {self.rate:,} samples per second are expected, as in training, and it has {found}."
             )
         if values.shape[1] != len(self.columns):
             names = ", ".join(self.columns[:8])
             raise DataError(
-                f"{cell.location}: {plural(values.shape[1], 'number')} a step, and {len(self.columns)} are expected: {names}."
+                f"{cell.location}: {plural(values.shape[1], 'number')} per step, and {len(self.columns)} are expected: {names}."
             )
         return values
 

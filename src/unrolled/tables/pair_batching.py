@@ -10,7 +10,7 @@ import functools
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,7 +165,7 @@ class PairDataset:
         return cut, targets
 
     def length_notes(self) -> list[str]:
-        """Return what to tell about rows that are too long."""
+        """Return a message about rows that are too long."""
         notes = []
         for lines, what in (
             (self.cut_rows, f"cut to the first {self.spec.step_limit:,} steps"),
@@ -245,17 +245,6 @@ class PairDataset:
         lengths: npt.NDArray[np.int64] = np.max([arrays.lengths for arrays in (self.source, *self.others, self.target)], 0)
         return lengths
 
-    def balanced_weights(self, index: npt.NDArray[np.int64]) -> Array:
-        """Return weights `(V,)` of labels that make all count the same in the rows `index`; their mean over the rows is 1."""
-        size = self.spec.dims.target_size
-        counts = np.zeros(size, dtype=np.int64)
-        for i in index.tolist():
-            counts += np.bincount(self.target[i], minlength=size)[:size]
-        counts[self.spec.target.unk_id] = 0
-        weights = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
-        balanced: Array = weights.astype(np.float32)
-        return balanced
-
     def fit_ngrams(self, rows: npt.NDArray[np.int64]) -> None:
         """Choose the size of a classifier of n-grams, if there is one, by how many different ones the rows `rows` have."""
         if (ngrams := self.ngrams) is not None:
@@ -277,6 +266,17 @@ class PairDataset:
     def eos_per_row(self) -> int:
         """1 if an end of sequence follows the targets of a row: if they are generated, and their number varies; else 0."""
         return int(self.spec.mode.output == "generated" and not self.spec.dims.target_length)
+
+
+def balanced_weights(targets: Iterable[Array], spec: TableSpec) -> Array:
+    """Return weights `(V,)` of labels that make all count the same in the rows whose target ids are given; their mean is 1."""
+    size = spec.dims.target_size
+    counts = np.zeros(size, dtype=np.int64)
+    for ids in targets:
+        counts += np.bincount(ids, minlength=size)[:size]
+    counts[spec.target.unk_id] = 0
+    weights: Array = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
+    return weights.astype(np.float32)
 
 
 def _stored_dtype(column: Column, tensor_kind: str) -> np.dtype[Any]:
@@ -388,11 +388,9 @@ def bucket_by_length(
     return groups
 
 
-def read_pairs(table: Table, spec: TableSpec, check: Callable[[], None] = lambda: None) -> PairDataset:
-    """Encode all rows of a table, which must have the columns of `spec`. `check` is called every 1,024 rows, and may raise."""
+def read_pairs(table: Table, spec: TableSpec) -> PairDataset:
+    """Encode all rows of a table, which must have the columns of `spec`."""
     dataset = PairDataset(spec)
-    for count, (line, (source, target)) in enumerate(spec.iter_cells(table)):
-        if count % 1024 == 0:
-            check()
+    for line, (source, target) in spec.iter_cells(table):
         dataset.add(line, source, target)
     return dataset.finalize()

@@ -1,6 +1,6 @@
 """Tables of series that were not named as such: one row per step (long), or one column per step (wide).
 
-Neither is read as single values without a word: the message says which settings read it as series.
+Neither is silently read as single values: the message names the settings that read it as series.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence
         examined = [nested_value(row, source) for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
     if all(isinstance(value, str) and len(value.split()) < 2 for value in examined if not is_missing(value)):
         raise DataError(
-            f"'{target}' of {table.name} has tags of entities, one word a row, and a word alone does not show its sentence: "
+            f"'{target}' of {table.name} has tags of entities, one word per row, and a word alone does not show its sentence: "
             f"add --group-by with the column that names the sentence, or say {source}:label."
         )
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import logging
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,6 @@ from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec, infer_spec, parse_column
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
 from unrolled.tables.table_files import Table
-
-logger = logging.getLogger(__name__)
 
 MAX_NAMED_SPIKES = 5
 
@@ -96,8 +93,7 @@ def series_spec(
     config = {"normalize": normalization, "split": "words", "is_source": False, "tokens": "characters", "spaces": True}
     if long is None:
         return table, _spec_of_lists(table, (name, kind), (target_name, target_kind), options, config)
-    if name == target_name and options.horizon is None:
-        raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
+    _require_two_columns(name, target_name, options)
     grouped = group_steps(table, long, tuple(dict.fromkeys((name, target_name))))
     rows = [row for _, row in grouped.rows()]
     if options.horizon is not None and not isinstance(rows[0][name], StepArray):
@@ -107,6 +103,11 @@ def series_spec(
     kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "labels")
     spec = TableSpec(_fit(grouped, name, kind, options, config), _fit(grouped, target_name, target_kind, options, config))
     return grouped, dataclasses.replace(spec, long=long)
+
+
+def _require_two_columns(name: str, target_name: str, options: SeriesOptions) -> None:
+    if name == target_name and options.horizon is None:
+        raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
 
 
 def _spec_of_lists(
@@ -128,8 +129,7 @@ def _spec_of_lists(
     if target_kind is None:
         spec, _ = infer_spec(table, f"{name}:numbers", target_name, normalization=config["normalize"])
         return TableSpec(_fit(table, name, source[1] or "numbers", options, config), spec.target)
-    if name == target_name and options.horizon is None:
-        raise UsageError(f"'{name}' is both the source and the target: name two columns, or a forecast with --horizon.")
+    _require_two_columns(name, target_name, options)
     column = _fit(table, name, source[1] or "numbers", options, config)
     return TableSpec(column, _fit(table, target_name, target_kind, options, config))
 
@@ -180,7 +180,7 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
         if options.center == "row" and (width < 3 or options.horizon):
             problem = "a forecast has no other numbers" if options.horizon else f"'{source.name}' has {plural(width, 'number')}"
             raise UsageError(
-                f"--center row is for three or more numbers a step, and {problem}: say --center group, or nothing."
+                f"--center row is for three or more numbers per step, and {problem}: say --center group, or nothing."
             )
     elif isinstance(target, NumbersColumn):
         raise UsageError(
@@ -201,7 +201,7 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
         raise UsageError("--quantiles are not learned with --loss mse or mae: say --loss quantiles or gaussian.")
     if isinstance(source, NumbersColumn) and isinstance(target, NumbersColumn) and source.rate != target.rate:
         raise DataError(
-            f"'{source.name}' has {source.rate or 0:,} samples a second and '{target.name}' {target.rate or 0:,}: "
+            f"'{source.name}' has {source.rate or 0:,} samples per second and '{target.name}' {target.rate or 0:,}: "
             "both need the same rate, so convert one."
         )
 

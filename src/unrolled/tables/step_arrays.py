@@ -9,7 +9,10 @@ import numpy as np
 
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import MAX_NUMBER, Array, Cell, is_missing, load_array, parse_list, resolve_path, to_number
-from unrolled.tables.wav_files import read_wav
+from unrolled.tables.wav_files import SUFFIXES, read_wav
+
+FILE_SUFFIXES = (".npy", *SUFFIXES)
+"""Names of files that hold a series end like this."""
 
 
 class StepArray(np.ndarray[Any, Any]):
@@ -46,7 +49,7 @@ def parse_steps(cell: Cell) -> tuple[Array, int | None]:
     is no number, for infinite numbers, and for rows of different lengths.
     """
     value, rate = parse_list(cell.value), None
-    if isinstance(value, str) and value.lower().endswith((".wav", ".wave")):
+    if isinstance(value, str) and value.lower().endswith(SUFFIXES):
         values, rate = read_wav(resolve_path(cell), cell.location)
     else:
         if isinstance(value, str):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import hashlib
 import itertools
 import re
@@ -55,7 +56,17 @@ REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
 
 COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
 
-"""Bytes of a compressed Parquet file, which is decompressed in memory."""
+TABLE_READERS: dict[str, Callable[[Source], NumberedRows]] = {
+    "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": parquet_rows, "arff": arff_rows,
+}  # fmt: skip
+"""The readers of formats in which each value has the name of its column. CSV, TSV and CoNLL, which may have no header, are
+opened in `_open_file`."""
+
+TABLE_SUFFIXES = {
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
+}  # fmt: skip
+"""The formats of files by their suffix; files with another one are recognized by their first lines (`_guess_kind`)."""
 
 MAX_PROBED_ROWS = 200
 """Rows that are compared with the first one, to see whether that one has the names of the columns."""
@@ -225,13 +236,13 @@ def open_table_or_lines(name: str, column: str, format: TableFormat, learning: b
 
 def _open_table_or_lines(path: Path, name: str, column: str, format: TableFormat, learning: bool) -> Table:
     _reject_archives(path)
-    if _suffix(path) in _KINDS or not _is_lines(path, column, format):
+    if _suffix(path) in TABLE_SUFFIXES or not _is_lines(path, column, format):
         table = _open_file(path, format, name)
         return _with_data_in_first_row(table, (column,), format, lambda new: _open_file(path, new, name)) if learning else table
     source = Source.open(path, format.encoding)
     note = f"{name} has no column '{column}': each line is read as one text"
-    digest = lambda: fingerprint([path])  # noqa: E731
-    return Table(name, (column,), path.absolute().parent, lambda: line_rows(source, column), digest, notes=(note,))
+    rows, digest = functools.partial(line_rows, source, column), functools.partial(fingerprint, [path])
+    return Table(name, (column,), path.absolute().parent, rows, digest, notes=(note,))
 
 
 def _is_lines(path: Path, column: str, format: TableFormat) -> bool:
@@ -248,7 +259,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     header: str | None = None
     note, has_commas = "", False
     rows: Callable[[], NumberedRows]
-    kind = "parquet" if is_parquet(path) else _KINDS.get(_suffix(path))
+    kind = "parquet" if is_parquet(path) else TABLE_SUFFIXES.get(_suffix(path))
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
     kind = _guess_kind(source) if kind in (None, "jsonl") else kind
     if kind == "tsv" and looks_like_conll(source.head()):
@@ -257,14 +268,13 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
         dialect, note = infer_dialect(source, kind == "tsv")
         header = format.known_header
         has_commas = dialect.delimiter != ","
-        rows = lambda: delimited_rows(source, dialect, format.known_header)  # noqa: E731
+        rows = functools.partial(delimited_rows, source, dialect, format.known_header)
     elif kind == "conll":
-        rows = lambda: conll_rows(source, format.known_header)  # noqa: E731
+        rows = functools.partial(conll_rows, source, format.known_header)
     elif format.header is not None:
         raise UsageError(f"--header is for CSV, TSV and CoNLL files, and {name} is {kind}, with a name for each value.")
     else:
-        reader = _READERS[kind]
-        rows = lambda: reader(source)  # noqa: E731
+        rows = functools.partial(TABLE_READERS[kind], source)
     with contextlib.closing(rows()) as row_iterator:
         first = next(row_iterator, None)
         is_only = kind in ("json", "jsonl") and next(row_iterator, None) is None
@@ -272,8 +282,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
         raise DataError(f"{name} has no rows.")
     if is_only:
         note = _columns_note(name, first[1])
-    digest = lambda: fingerprint([path])  # noqa: E731
-    notes = (note,) if note else ()
+    digest, notes = functools.partial(fingerprint, [path]), (note,) if note else ()
     folder = path.absolute().parent
     return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=notes)
 
@@ -303,11 +312,6 @@ def _with_data_in_first_row(
     return dataclasses.replace(table, notes=(*table.notes, note))
 
 
-def is_builtin_table(name: str) -> bool:
-    """Return whether `name` is a built-in table, with or without its split, and not a built-in text."""
-    return name.startswith(PREFIX) and name.removeprefix(PREFIX).partition(":")[0] in TABLES
-
-
 def _open_builtin(name: str, split: str) -> Table:
     base_name, _, named_split = name.removeprefix(PREFIX).partition(":")
     split = named_split or split
@@ -335,7 +339,7 @@ def has_table_suffix(name: str) -> bool:
         >>> has_table_suffix("words.csv.gz"), has_table_suffix("words.txt")
         (True, False)
     """
-    return _suffix(Path(name)) in _KINDS
+    return _suffix(Path(name)) in TABLE_SUFFIXES
 
 
 def _suffix(path: Path) -> str:
@@ -364,12 +368,3 @@ def _reject_archives(path: Path) -> None:
         found = describe_binary(file.read(SIGNATURE_BYTES), str(path))
     if found is not None:
         raise DataError(f"{display_name(path)} is {found}.")
-
-
-_READERS = {
-    "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": parquet_rows, "arff": arff_rows,
-}  # fmt: skip
-_KINDS = {
-    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
-    ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
-}  # fmt: skip

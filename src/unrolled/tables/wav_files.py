@@ -1,4 +1,4 @@
-"""WAV files: PCM of 8, 16, 24 and 32 bits, and floats, as numbers between -1 and 1."""
+"""WAV files: PCM of 8, 16, 24 and 32 bits, and floats, as numbers between -1 and 1. They are written as 32-bit floats."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unrolled.atomic_io import write_atomic
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Array
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 """Codes of the sample format. Programs write `EXTENSIBLE` for 24 bits, with the true code after it (WAVEFORMATEXTENSIBLE of
 Microsoft); the module `wave` of Python 3.11 does not read it."""
+
+SUFFIXES = (".wav", ".wave")
 
 
 class Wav(NamedTuple):
@@ -47,6 +50,23 @@ def read_wav(path: Path, location: str) -> Wav:
     if not len(samples):
         raise DataError(f"{location}: {path} has no samples.")
     return Wav(samples, rate)
+
+
+def write_wav(path: Path, samples: Array, rate: int) -> None:
+    """Write samples `(T, channels)` as 32-bit floats, so that none is cut at -1 or 1.
+
+    Example:
+        >>> write_wav(Path("tone.wav"), np.zeros((8000, 1)), 8000)
+        >>> read_wav(Path("tone.wav"), "tone").samples.shape
+        (8000, 1)
+    """
+    channels, raw = samples.shape[1], samples.astype("<f4").tobytes()
+    format_chunk = struct.pack("<HHIIHHH", FLOAT, channels, rate, rate * channels * 4, channels * 4, 32, 0)
+    body = b"".join(
+        name + struct.pack("<I", len(content)) + content
+        for name, content in ((b"fmt ", format_chunk), (b"fact", struct.pack("<I", len(samples))), (b"data", raw))
+    )
+    write_atomic(path, b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body)
 
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:

@@ -1,6 +1,6 @@
 """Batches of a text: columns of one stream with carried state, or padded rows of short documents. Endless and resumable.
 
-`StreamBatches` reads the text in B columns, from B evenly spaced positions, T steps a batch; the state of the model is
+`StreamBatches` reads the text in B columns, from B evenly spaced positions, T steps per batch; the state of the model is
 carried from batch to batch. A column that reaches the start of the next one reads on, so every token is used in every epoch;
 only at the end of the text a column goes back to its start, with a zero state. `DocumentBatches` pads short documents, each
 from a zero state, grouped by length so that there is little padding.
@@ -154,7 +154,7 @@ class BatchSource(Protocol):
 class StreamBatches:
     """Batches of a stream of ids `(N,)`: B columns, T steps.
 
-    Each of the N - 1 pairs of neighbouring ids is used once an epoch; no pair joins the end of the text with its start.
+    Each of the N - 1 pairs of neighboring ids is used once an epoch; no pair joins the end of the text with its start.
     The state is reset before each `eos_id`, from which a document starts; it is None for a text without documents.
     """
 

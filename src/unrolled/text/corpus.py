@@ -70,8 +70,8 @@ MIN_SHARDED_BYTES = 512 << 20
 class Corpus:
     """An encoded text: its `ids` `(N,)` are on the disk; `num_unknown` characters were left out.
 
-    `documents` is the option, `content_hash` the fingerprint of the files. `is_text` is false for bytes
-    that are not UTF-8. `longest_document` is in ids; without documents it is N. `notes` say what was normalised.
+    `documents` is the option, `content_hash` the fingerprint of the files. `is_text` is false for bytes that are not UTF-8.
+    `longest_document` is in ids; without documents it is N. `notes` say what was normalized.
     """
 
     ids: Ids

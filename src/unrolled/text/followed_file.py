@@ -15,7 +15,7 @@ from unrolled.errors import DataError
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks at the file."""
+"""Seconds between two checks of the file."""
 
 READ_BYTES = 1 << 20
 MAX_PARTIAL_BYTES = 1 << 20
@@ -87,7 +87,7 @@ class FollowedFile:
             raise storage_error(error, self.path, "read") from error
 
     def _read(self) -> list[str]:
-        """Return the lines that were completed since the last look."""
+        """Return the lines that were completed since the last check."""
         if self._file is None:
             self._open()
             if self._file is None:

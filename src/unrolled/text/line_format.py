@@ -121,7 +121,7 @@ class LineFormat:
             raise ValueError(str(error)) from error
 
     def apply(self, text: str, counts: Counter[str] | None = None) -> str:
-        """Return a text with one symbol for each thing that is masked; `counts` adds them up by the name of their mask.
+        """Return a text in which each masked value is one symbol; `counts` adds them up by the name of their mask.
 
         A key is not replaced here, but by `KeyFinder`.
         """
@@ -211,7 +211,7 @@ def bounded_search(describe: Any) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old_handler)
-        if old_delay:  # that of whoever runs this program with a time limit
+        if old_delay:  # a time limit set by the calling program: restored
             signal.setitimer(signal.ITIMER_REAL, max(1e-3, old_delay - (time.monotonic() - started)), old_interval)
 
 

@@ -1,6 +1,6 @@
-"""Songs as text: one symbol an event, one line a bar. What stands between a MIDI file and a model that reads characters.
+"""Songs as text, for models that read characters: one symbol per event, one line per bar.
 
-The first line has the tempo and the meter, each further line a bar, behind a space:
+The first line has the tempo and the meter, each further line is a bar and begins with a space:
 
     T120 M4/4
      mf C4:3 +3 E4:3 +3 ch10 ff x36:1
@@ -64,7 +64,7 @@ class Song:
     meters: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def seconds(self, grid: int) -> float:
-        """Return how long it lasts, up to the end of its last note, on a grid of so many steps a beat."""
+        """Return how long it lasts, up to the end of its last note, on a grid of so many steps per beat."""
         end = max((note.start + note.length for note in self.notes), default=0)
         changes = sorted({0: 120, **self.tempos}.items())
         stops = [step for step, _ in changes[1:]] + [end]
@@ -73,14 +73,14 @@ class Song:
 
 
 def bar_steps(meter: tuple[int, int], grid: int) -> int:
-    """Return the steps of a bar on a grid of so many steps a beat; 0 for a meter that does not fit it."""
+    """Return the steps of a bar on a grid of so many steps per beat; 0 for a meter that does not fit it."""
     beats, unit = meter
     steps, rest = divmod(beats * 4 * grid, unit) if unit else (0, 0)
     return 0 if rest or steps > MAX_BEATS * grid else steps
 
 
 def song_text(song: Song, grid: int) -> str:
-    """Return the text of a song on a grid of so many steps a beat.
+    """Return the text of a song on a grid of so many steps per beat.
 
     Example:
         >>> song_text(Song([Note(0, 1, 60, 12, 4, 0), Note(60, 1, 64, 12, 4, 0)]), 12)

@@ -3,7 +3,7 @@
 Many letters can be written in two ways: `é` is one code point in NFC, the usual form, and a letter with a combining mark in
 NFD, the form of file names on macOS. NFKC also replaces compatibility forms, such as ligatures and full-width letters.
 
-A text is normalised chunk by chunk with the result of one pass over all of it: a chunk is cut only where a *segment* starts,
+A text is normalized chunk by chunk with the result of one pass over all of it: a chunk is cut only where a *segment* starts,
 which is a code point that composes with none before it. A segment of more than `MAX_SEGMENT` code points is no writing, and
 sorting its marks would take quadratic time, so it is cut there; UAX #15 (Stream-Safe Text Format) does so at 30.
 """

@@ -153,7 +153,7 @@ class AbcTokenizer(RecordTokenizer):
 
 
 class MidiTokenizer(RecordTokenizer):
-    """Events of songs in MIDI files, on a grid of `STEPS` steps a beat: `midi:24`; see `midi_text.py`."""
+    """Events of songs in MIDI files, on a grid of `STEPS` steps per beat: `midi:24`; see `midi_text.py`."""
 
     kind, argument_name, noun, pattern = "midi", "STEPS", "song", f" ?(?:{EVENT_PATTERN})"
 
@@ -164,7 +164,7 @@ class MidiTokenizer(RecordTokenizer):
 
     @property
     def grid(self) -> int:
-        """Steps a beat."""
+        """Steps per beat."""
         return steps_of_beat(self.argument)
 
     @classmethod

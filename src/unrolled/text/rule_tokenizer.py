@@ -67,7 +67,7 @@ class RuleTokenizer(CharTokenizer):
 
     def __init__(self, tokens: Sequence[str], has_eos: bool = False, argument: str = "") -> None:
         self.argument = argument
-        self.split_line, self.is_covered = self.rule(argument)
+        self.split_line, _ = self.rule(argument)
         super().__init__(tokens, has_eos)
         self._code_point_of = dict(zip(self.tokens, self._code_points.tolist(), strict=True))
 
@@ -81,7 +81,7 @@ class RuleTokenizer(CharTokenizer):
             raise UsageError(f"--tokens {cls.kind}:{argument:.99}: {cls.kind} has no setting, leave out what follows it.")
         compiled, or_character = re.compile(cls.pattern), re.compile(f"(?:{cls.pattern})|.", re.DOTALL)
         if compiled.match(""):
-            raise UsageError(f"The pattern of {cls.kind} matches the empty text, and a token has a character at least.")
+            raise UsageError(f"The pattern of {cls.kind} matches the empty text, and a token has at least one character.")
 
         def split(line: str) -> list[str]:
             return [match.group() for match in or_character.finditer(line)]

@@ -1,4 +1,4 @@
-"""SRT and WebVTT subtitles as text: a line a cue, without numbers, times and tags.
+"""SRT and WebVTT subtitles as text: one line per cue, without numbers, times and tags.
 
 A cue is `00:00:01,000 --> 00:00:02,000` and lines of text up to the number of the next one (SRT) or a blank line (WebVTT,
 https://www.w3.org/TR/webvtt1/). Its lines are joined by a space, since subtitles are broken where the picture ends; a line that

@@ -52,7 +52,7 @@ class ShardStats:
     `longest_document` is between two. `num_separators` counts separators between files; `wants_separator` means that one may
     be needed before the shard, `ends_separated` that the shard ends with one. The last three fields are about files that are
     split: whether the slice at the start and the one at the end of the shard had other line ends than `\\n`, and whether the
-    first of them ends its file. `notes` counts all other normalisations.
+    first of them ends its file. `notes` counts all other normalizations.
     """
 
     num_tokens: int = 0
@@ -243,7 +243,7 @@ class TextEncoder:
             yield self._update_stats(np.array([self.separator], dtype=self.dtype))
 
     def _count_notes(self, file_slice: FileSlice, notes: dict[str, int]) -> None:
-        """Count what was normalised; the line ends of a file that is split are counted once, by `merge_stats`."""
+        """Count what was normalized; the line ends of a file that is split are counted once, by `merge_stats`."""
         stats, is_full_file = self.stats, not file_slice.start and file_slice.stop is None
         for note, count in notes.items():
             if note != LINE_ENDS_NOTE or is_full_file:

@@ -170,7 +170,7 @@ def is_temporary_copy(path: Path, folder: Path) -> bool:
 
 
 def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
-    """Yield the code points of a UTF-8 file, or of a part of it, in chunks; count in `notes` what was normalised.
+    """Yield the code points of a UTF-8 file, or of a part of it, in chunks; count in `notes` what was normalized.
 
     Raises `DataError` with the offset, in the full file, of the first byte that is not UTF-8, or is NUL.
     """

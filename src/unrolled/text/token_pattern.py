@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from unrolled.errors import UsageError
 
 MAX_MATCH_CHARS = 256
-"""A match ends after so many characters."""
+"""Maximum characters of a match."""
 
 MAX_INSTRUCTIONS = 5000
 """Size of an automaton: repeats with a count are written out."""
@@ -76,7 +76,7 @@ class TokenPattern:
         self._reset()
         if self._start.is_match:
             raise UsageError(
-                f"The regular expression {pattern!r:.200} matches the empty text, and a token has a character at least: "
+                f"The regular expression {pattern!r:.200} matches the empty text, and a token has at least one character: "
                 "write + in place of *."
             )
 

@@ -21,7 +21,7 @@ from unrolled.evaluation.ngram import loss_by_order
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
 from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
-from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_reader, adopt_settings, load_base
+from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_encoder, adopt_settings, load_base
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.text import TextTask
@@ -50,7 +50,7 @@ def open_with_base(
     """
     base = load_base(request)
     if base is not None:
-        request = (adopt_reader if is_table else adopt_settings)(request, base)
+        request = (adopt_encoder if is_table else adopt_settings)(request, base)
     task = open_task(request)
     if not isinstance(task, TextTask):
         return request, task
@@ -80,7 +80,7 @@ def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) ->
         return request, None
     logger.info(
         f"{best_request.training.init_from} reads the validation part at {base_nats / math.log(2):.2f} bits per character"
-        f"{after}, an n-gram model of the text at {own_nats / math.log(2):.2f}: it is the start"
+        f"{after}, an n-gram model of the text at {own_nats / math.log(2):.2f}: training starts from this base"
     )
     return best_request, base
 

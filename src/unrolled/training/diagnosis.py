@@ -1,6 +1,6 @@
 """A diagnosis of a training in words: underfit or overfit, and what would help.
 
-Every judgement about a run is here, so that the verdict, `explain` and `report` say the same: the verdict is the beginning of
+Every judgment about a run is here, so that the verdict, `explain` and `report` say the same: the verdict is the beginning of
 the diagnosis, and the advice follows from the verdict.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from unrolled.training.recipe import describe_epochs
 
 OVERFIT_FRACTION = 0.9
-"""If the best model came before this share of the steps, the rest was memorising."""
+"""If the best model came before this share of the steps, the rest was memorizing."""
 
 MIN_GENERALIZATION_GAP = 0.12
 """Loss on new text above that on the text trained on, as a share, from which the text itself is the limit."""
@@ -262,6 +262,6 @@ def advise(
 
 
 def expected_gain(val: float, epochs: float, tokens_per_epoch: int) -> float:
-    """Return, roughly, by how much twice the time would lower the loss `val`: a law laid through runs on two texts (LOG.md)."""
+    """Estimate by how much twice the time would lower the loss `val`: a scaling law fitted to runs on two texts (LOG.md)."""
     tokens_read = max(1e5, epochs * tokens_per_epoch)
     return float(0.085 * val * (1e6 / tokens_read) ** 0.35 / (1 + epochs / 4))

@@ -104,11 +104,11 @@ def _adopt_line_format(
     return dataclasses.replace(request, series=series), {**data, "mask": mask, "split_by": split_by}
 
 
-def adopt_reader(request: TrainRequest, base: TextModelFile) -> TrainRequest:
+def adopt_encoder(request: TrainRequest, base: TextModelFile) -> TrainRequest:
     """Return the request for a table with the network of the base model that reads its text.
 
-    Raises `UsageError` for a setting that was given and is another than the base has, and for a base that no reader of a column
-    can be: one whose layers are not residual or are not as wide as its embedding.
+    Raises `UsageError` for a setting that was given and is another than the base has, and for a base that cannot be the
+    encoder of a column: one whose layers are not residual or are not as wide as its embedding.
     """
     name, options = request.training.init_from, base.model.options
     if not options.residual or embedding_dim(1, options) != options.hidden:

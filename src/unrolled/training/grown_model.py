@@ -92,4 +92,4 @@ def load_reader(model: EncoderDecoder, base: TextModelFile, tokenizer: Tokenizer
     weights["encoder.input_layer.embedding.weight"] = vectors
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if unexpected or any(name.startswith(("encoder.stack.", "encoder.input_layer.")) for name in missing):
-        raise ValueError("The base has another network than the reader of the table.")
+        raise ValueError("The base has another network than the encoder of the table.")

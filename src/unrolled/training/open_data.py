@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 
+from unrolled.checkpoints.run_summary import is_table_run
 from unrolled.options import TrainRequest
-from unrolled.tables.table_files import is_builtin_table
 from unrolled.text.midi_files import is_midi_input
 from unrolled.training.distributed import ProcessGroup
 from unrolled.training.tasks.base import TrainingTask
@@ -43,9 +43,7 @@ def open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTas
 
 def is_table(request: TrainRequest) -> bool:
     """Return whether a request trains on two columns of a table, not on a text, which may be one column."""
-    has_target = request.table.target is not None or request.series.horizon is not None
-    has_columns = request.table.source is not None and has_target
-    return has_columns or any(is_builtin_table(name) for name in request.inputs)
+    return is_table_run(request.inputs, request.to_dict())
 
 
 def _open(request: TrainRequest) -> TrainingTask:

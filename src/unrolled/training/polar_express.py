@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unrolled.nn.device import has_fast_bfloat16
-from unrolled.nn.kernels.extension import native_module
-from unrolled.nn.kernels.native_layer import padded_size
+from unrolled.nn.kernels.extension import native_module, padded_size
 
 POLAR_EXPRESS = ((8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518))
 """Coefficients of x, x^3 and x^5 in each step: the best for the singular values that the last step left (Amsel et al. 2025).

@@ -32,28 +32,29 @@ SMALL_TEXT_TOKENS = 60_000
 """For shorter texts, the smallest width is used: a larger one would only memorize the text."""
 
 LARGE_TEXT_TOKENS = 3_000_000
-"""Symbols below which a network gets no more than the last width but one: 30 minutes of tinyshakespeare ended at 1.354 nats
-with 512 units and at 1.339 with 384, which were silenced less (LOG.md: one run of each)."""
+"""With fewer tokens, a network has at most the second largest width: 30 minutes of tinyshakespeare ended at 1.354 nats with
+512 units, and at 1.339 with 384 and less dropout (LOG.md: one run of each)."""
 
 STEP_VALUE = {"adamw": 1.0, "muon": 1.8}
 """The progress of one step of an optimizer, in steps of AdamW."""
 
 DROPOUT_BY_PRESSURE = ((3.5, 0.0), (16.0, 0.08), (160.0, 0.3), (400.0, 0.5))
 TOKEN_DROPOUT_BY_PRESSURE = ((3.5, 0.0), (16.0, 0.025), (160.0, 0.12), (400.0, 0.3))
-"""Dropout of units and of tokens by the pressure to memorize (see `pressure`), linear between points of its
-logarithm between the points. With its sharpness fitted a model needs less than half of
-the dropout at 15 passes; what is beyond was drawn through one run of 77 (LOG.md)."""
+"""Dropout of units and of tokens by the pressure to memorize (see `pressure`); between the points, linear in its logarithm. A
+model with temperature scaling needs less than half of the dropout at 15 passes; the points beyond follow from one run of 77
+passes (LOG.md)."""
 
 RESET_PROB_BY_PRESSURE = ((3.5, 0.03), (10.0, 0.015))
-"""Probability of resetting the state of a batch column, in the same way: it costs a model that has time for long contexts."""
+"""Probability of resetting the state of a batch column, in the same way: resets harm a model that has time to learn long
+contexts."""
 
 BATCH_SIZE, WIDE_UNITS, WIDE_BATCH_SIZE = 32, 384, 64
-"""Lanes of each process. From WIDE units on, more: their products fill the processor better, and the optimiser's share of a
-step is less."""
+"""Batch columns of each process. From `WIDE_UNITS` units on there are more: large products use the processor better, and the
+optimizer's share of a step is smaller."""
 
 BASE_LR, MAX_LR_SCALE = 8e-3, 2.0
-"""Peak learning rate of one process. With several, it grows with the square root of the total batch, at most to twice its
-value: tried up to four times the batch (benchmarks/LOG.md)."""
+"""Peak learning rate of one process. With several, it grows with the square root of the total batch, up to `MAX_LR_SCALE`
+times: measured for up to four times the batch (benchmarks/LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def choose_text_options(
     """Return the request with what was not given filled in, and a sentence that says what was chosen and why.
 
     With `world_size` processes, each has the batch that one process would have, unless the batch was given.
-    `pace` is asked only for a budget in minutes: one in steps or epochs makes the same run on every machine.
+    `measure` is called only for a budget in minutes: one in steps or epochs gives the same run on every machine.
     """
     if request.explicit.issuperset(RECIPE_OPTIONS):
         return request, ""
@@ -134,7 +135,8 @@ def pressure(epochs: float, parameters: int, tokens: int) -> float:
 
 
 def interpolate(points: tuple[tuple[float, float], ...], x: float) -> float:
-    """Return the share that `points` of (pressure, share) give at `weight`, rounded to two digits."""
+    """Return the value at `weight` between `points` of (pressure, value), linear in the logarithm of the pressure and
+    rounded."""
     if x <= points[0][0]:
         return points[0][1]
     for (left, low), (right, high) in zip(points[:-1], points[1:], strict=True):

@@ -106,7 +106,7 @@ def check_environment(saved: Any, current: dict[str, Any], explicit: set[str], a
     unexpected = set(changes) - explicit - {"world_size"}
     if unexpected and not allow_change:
         raise UsageError(
-            f"This run would not go on bit for bit: {differences}. Make it as it was, or go on with --allow-change."
+            f"This run would not go on bit for bit: {differences}. Restore that environment, or go on with --allow-change."
         )
     if changes:
-        logger.warning(f"{differences}: from here on it is not, bit for bit, the run that was not stopped")
+        logger.warning(f"{differences}: from here on, results differ from those of a run that was not stopped")

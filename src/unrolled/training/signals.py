@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to save and leave, the second leaves at once."""
+"""Ctrl-C and SIGTERM: the first asks the loop to save and stop, the second exits at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """While the block runs, SIGINT and SIGTERM only set a mark, which `is_set` returns; a second one ends the process."""
+    """While the block runs, SIGINT and SIGTERM only set a flag, which `is_set` returns; a second one ends the process."""
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -47,8 +47,8 @@ class StopSignals:
     """While the block runs, `number` is the first stop signal that came, or None. A second one ends the process.
 
     Python runs signal handlers between its own instructions, and one of torch's may take seconds; so signals are read from a
-    pipe by a thread, which sees each of them at once. Files are replaced atomically, so leaving at once tears nothing.
-    Outside the main thread signals are not ours to take.
+    pipe by a thread, which sees each of them at once. Files are replaced atomically, so exiting at once leaves them whole.
+    Python installs signal handlers in the main thread only; in others, nothing is caught.
     """
 
     def __init__(self) -> None:
@@ -89,4 +89,4 @@ class StopSignals:
                 if self.number is not None:
                     os._exit(128 + number)
                 self.number = number
-                logger.info("stopping: this step is finished and saved; a second signal leaves at once")
+                logger.info("stopping: this step is finished and saved; a second signal exits at once")

@@ -1,4 +1,4 @@
-"""What to train for a table when nobody says: width, rows a batch, dropout, and how often the rows are read.
+"""Defaults for tables: width, rows per batch, dropout, and passes over the rows.
 
 The rules are those that did best in the runs of benchmarks/LOG.md, over the tables there. A setting that was given, by a
 flag, a preset or a file, is never touched.
@@ -18,39 +18,40 @@ from unrolled.training.recipe import describe_epochs, fill_defaults, interpolate
 from unrolled.training.schedule import make_budget
 
 NARROW_UNITS, WIDE_UNITS, MIN_WIDE_STEPS = 128, 256, 3e4
-"""Units a layer: the wide ones for rows of so many steps in all, read and written, that can be read `WORTH_WIDE` times."""
+"""Units per layer: `WIDE_UNITS` for tables of at least `MIN_WIDE_STEPS` source and target steps that can be read
+`MIN_WIDE_EPOCHS` times."""
 
 MIN_WIDE_EPOCHS = 4.0
-"""In less, a narrow network gets further: dates after 45 s are right at 97% with 128 units, at 80% with 256 (LOG.md)."""
+"""With fewer passes, a narrow network learns more: after 45 s, 97% of `builtin:dates` are right with 128 units, 80% with 256
+(LOG.md)."""
 
 MIN_LARGE_TABLE_ROWS = 20_000
 
 MAX_EPOCHS_BY_TARGETS = ((0.0, 40.0), (2e6, 25.0))
-"""Passes over the rows after which more time brings little, by the rows' targets; if no budget is given, it ends there,
-
-or where the pressure to learn by heart (see `DROPOUTS`) reaches `MOST_PRESSURE`: then the rows are the limit, and not the time.
+"""Passes over the rows after which more time brings little, by the number of targets. Without a budget, training ends there,
+or where the pressure to memorize (see `DROPOUT_BY_PRESSURE`) reaches `MAX_PRESSURE`: then the rows are the limit, not the time.
 """
 MAX_PRESSURE, MAX_WORD_PRESSURE = 300.0, 100.0
-"""The lower one is for texts of words that get one label: on TREC, the lowest validation loss was after 5 of 8 epochs."""
+"""The lower one is for texts of words with one label: on TREC, the lowest validation loss was after 5 of 8 epochs."""
 
 MIN_NGRAM_STEPS = 500
-"""Steps at least where one text gets one label: on few rows, so many take seconds, and the n-grams are not learned in less."""
+"""Minimum number of steps where a text has one label: on few rows they take seconds, and n-grams are not learned in fewer."""
 
 DROPOUT_BY_PRESSURE = ((5.0, 0.1), (20.0, 0.3), (50.0, 0.4), (200.0, 0.5))
 TOKEN_DROPOUT_BY_PRESSURE = ((5.0, 0.02), (50.0, 0.1), (200.0, 0.2))
-"""Dropout of units and of tokens by the pressure to memorize: epochs times the square root of the weights per target.
-
-Straight lines over its logarithm between the points.
+"""Dropout of units and of tokens by the pressure to memorize, which is epochs times the square root of the weights per target;
+between the points, linear in its logarithm.
 """
 
 LABEL_SMOOTHING = 0.1
 LR_BY_STEPS = ((0.0, 2e-3), (2e5, 4e-3))
-"""Learning rate, by the steps of the training rows: few rows are learned by heart before a high one has settled."""
+"""Learning rate by the number of steps in the training rows: a few rows are memorized before a high rate has settled."""
 
 
 @dataclass(frozen=True)
 class TableStats:
-    """What the recipe knows of a table's training rows: how many, the steps read and written in all, and if they are words."""
+    """What the recipe needs to know about a table's training rows: how many, their source steps and targets, and whether they
+    are words."""
 
     rows: int
     source_steps: int
@@ -67,7 +68,7 @@ def choose_table_options(
 ) -> tuple[TrainRequest, str]:
     """Return the request with what was not given filled in, and a sentence that says what was chosen and why.
 
-    `pace` measures the targets a second, `weights` counts the weights that a request would train.
+    `measure` returns the targets per second of a request, `count_parameters` the parameters that it would train.
     """
     steps, is_image = stats.source_steps + stats.targets, bool(shape.image_shape)
     lr = LR_BY_STEPS[0][1] if is_image else threshold_value(LR_BY_STEPS, steps)
@@ -98,7 +99,7 @@ def choose_table_options(
     return request, (
         f"{plural(model.layers, 'layer')} of {plural(model.hidden, 'unit')}, "
         f"dropout {model.dropout:g} (of tokens {model.token_dropout:g}), "
-        f"{training.batch} rows a batch, {training.optimizer}: in {why} the table is {describe_epochs(epochs)}"
+        f"{training.batch} rows per batch, {training.optimizer}: in {why} the table is {describe_epochs(epochs)}"
     )
 
 
@@ -122,7 +123,7 @@ def _fit_time_budget(
     measure: Callable[[TrainRequest], float],
     limit: Callable[[TrainRequest], float],
 ) -> tuple[TrainRequest, float, str]:
-    """Return the request as it fits a budget of time, how often it reads the rows (`limit`: at most), and why."""
+    """Return the request that fits a time budget, its passes over the rows (at most `limit`), and why."""
     throughput = measure(request)
     if throughput * seconds / stats.targets < MIN_WIDE_EPOCHS and request.model.hidden == WIDE_UNITS:
         request = fill_defaults(request, hidden=NARROW_UNITS)
@@ -135,5 +136,5 @@ def _fit_time_budget(
 
 
 def threshold_value(points: tuple[tuple[float, float], ...], x: float) -> float:
-    """Return the value of the last line whose bound is reached."""
+    """Return the value of the last threshold that is reached."""
     return [value for threshold, value in points if x >= threshold][-1]

@@ -46,7 +46,7 @@ class ThreadControl:
         return self._trials[-1] if self._trials else self._kept
 
     def record(self, work: float, seconds: float) -> None:
-        """Take note of a step: `work` is what it did, in tokens, with `threads`."""
+        """Record the speed of a step: `work` tokens with `threads`."""
         if self.max_threads == 1 or work <= 0 or seconds <= 0:
             return
         speed = work / seconds

@@ -84,8 +84,8 @@ class Trainer:
         return self.budget.progress(self.state.used)
 
     @property
-    def patience_used(self) -> bool:
-        """Whether the validation loss did not fall for as many evaluations as `--patience` allows."""
+    def stops_early(self) -> bool:
+        """Early stopping: whether the validation loss did not fall for as many evaluations as `--patience` allows."""
         patience = self.run_options.patience
         return patience is not None and self.state.evals_without_progress >= patience
 
@@ -120,14 +120,14 @@ class Trainer:
 
     def _train_steps(self, iterator: Iterator[AnyBatch], stop: StopSignals) -> int | None:
         """Train until the budget or the patience is used and return None, or until `stop_after` and return 0."""
-        while self.budget_fraction < 1 and not self.patience_used:
+        while self.budget_fraction < 1 and not self.stops_early:
             save_due = self._timed_step(iterator, stop)
             self.callback.on_step(self.current_progress)
             if self.state.used.steps % LOG_EVERY == 0:
                 self._log()
             self._raise_if_stopped()
             self._evaluate_if_due(stop)
-            if self.state.used.steps == self.run_options.stop_after and self.budget_fraction < 1 and not self.patience_used:
+            if self.state.used.steps == self.run_options.stop_after and self.budget_fraction < 1 and not self.stops_early:
                 self.save()
                 return 0
             if save_due:
@@ -163,7 +163,7 @@ class Trainer:
         batch, micro_batches = next(iterator), self.train_step.micro_batches
         loss = self.step(batch)
         if self.train_step.micro_batches > micro_batches:
-            logger.warning(f"out of memory: a batch is learned from in {self.train_step.micro_batches} parts from here on")
+            logger.warning(f"out of memory: from here on, each batch is processed in {self.train_step.micro_batches} parts")
         seconds = time.perf_counter() - started
         if self.thread_control is not None:
             self.thread_control.record(batch.num_targets, seconds)

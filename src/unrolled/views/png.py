@@ -27,7 +27,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_data_uri(pixels: npt.NDArray[np.uint8]) -> str:
-    """Return an image as an address that holds it, for the `src` of an `img`.
+    """Return an image as a data URL, for the `src` of an `img`.
 
     Example:
         >>> png_data_uri(np.zeros((1, 1, 1), dtype=np.uint8))[:22]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,11 +15,12 @@ import numpy.typing as npt
 
 from unrolled.atomic_io import make_dir, write_atomic
 from unrolled.datasets.tables import Row
-from unrolled.errors import DataError
+from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
+from unrolled.tables.step_arrays import parse_steps
 from unrolled.tables.table_files import Table
 from unrolled.views.series_table import number_cells, number_columns, step_columns, step_rows
 
@@ -33,8 +35,7 @@ def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, 
         writer.writerow(step_columns(spec, PREDICTED_COLUMN))
         writer.writerows(map(csv_value, cells.values()) for cells in step_rows(spec, rows, PREDICTED_COLUMN))
         return
-    if spec.long is not None:
-        table = dataclasses.replace(table, columns=tuple(c for c in table.columns if c != spec.source.name))
+    table = _without_series(table, spec)
     writer.writerow([*table.columns, *(unused_name(name, table.columns) for name in new_columns(spec, options))])
     for number, (row, prediction) in enumerate(rows, 1):
         new_cells = prediction_cells(spec, prediction, options, number)
@@ -49,8 +50,7 @@ def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows,
             out.write(("\n" if number == 1 else ",\n") + json.dumps(step_cells, ensure_ascii=False))
         out.write("\n]}\n")
         return
-    if spec.long is not None:
-        table = dataclasses.replace(table, columns=tuple(c for c in table.columns if c != spec.source.name))
+    table = _without_series(table, spec)
     for number, (row, prediction) in enumerate(rows, 1):
         cells = {column: json_value(row.get(column)) for column in table.columns}
         new_cells = {
@@ -59,6 +59,33 @@ def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows,
         }
         out.write(("\n" if number == 1 else ",\n") + json.dumps(cells | new_cells, ensure_ascii=False))
     out.write("\n]}\n")
+
+
+def _without_series(table: Table, spec: TableSpec) -> Table:
+    """Return a table without the source column if its cells are series that were put together from rows."""
+    if spec.long is None:
+        return table
+    return dataclasses.replace(table, columns=tuple(column for column in table.columns if column != spec.source.name))
+
+
+def write_sound(
+    save: Callable[..., int], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions
+) -> dict[str, Any]:
+    """Write the prediction of the only row with `TableModel.save_wav`; return the name of the file, its samples and rate.
+
+    Raises `UsageError` if there are other rows or the rate is not known, and `DataError` if there is no prediction.
+    """
+    found = list(itertools.islice(rows, 2))
+    if len(found) != 1:
+        problem = "more than one row" if found else "no row"
+        raise UsageError(f"--wav {options.wav} is for one sound, and {table.name} has {problem}: predict one file at a time.")
+    [(row, prediction)] = found
+    if not len(prediction.values):
+        raise DataError(f"{table.name} has no prediction that could be written to {options.wav}.")
+    [column] = spec.find_sources(table)
+    rate = parse_steps(table.cell(1, row, column))[1]
+    rate = save(str(options.wav), prediction.values, rate, options.force)
+    return {"wav": options.wav, "samples": len(prediction.values), "rate": rate}
 
 
 def new_columns(spec: TableSpec, options: PredictOptions) -> list[str]:

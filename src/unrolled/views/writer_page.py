@@ -1,4 +1,4 @@
-"""A text model as one HTML page that works offline: write from a prompt, score a text, look at a unit, hold it.
+"""A text model as one HTML page that works offline: write from a prompt, score a text, and show or clamp a unit.
 
 The page computes with the portable step, in `static/writer/portable.js`, and replays test vectors when it opens.
 """

@@ -18,6 +18,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unrolled.checkpoints.run_dir import is_run_dir
 from unrolled.cli.commands.train import add_training_flags, read_request
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
@@ -34,7 +35,7 @@ def run(argv: list[str]) -> int:
     action, as_json, inputs = cli_values.pop("action"), cli_values.pop("json"), cli_values.pop("input")
     if action != "show":
         raise UsageError(f"config has no '{action}'{did_you_mean(action, ['show']) or '.'} It has: show.")
-    runs = [name for name in inputs if (Path(name) / "config.json").is_file()]
+    runs = [name for name in inputs if is_run_dir(Path(name))]
     if runs and (len(inputs) > 1 or any(value is not None for value in cli_values.values())):
         raise UsageError(f"The settings of {runs[0]} are those that it was trained with: name it alone, without flags.")
     request = _saved_request(runs[0]) if runs else read_request(inputs, cli_values)

@@ -1,13 +1,15 @@
 """Import a model of char-rnn, textgenrnn, PyTorch, Keras or others.
 
 The result is a model file for sample, score, eval and explain. It is checked
-on a short text, also against other gate orders.
+on a short text, also against other gate orders. Models of audio samples (.nam,
+RTNeural, GuitarML) are for predict and eval.
 
 Examples:
   unrolled import lm_lstm_epoch50.00_1.17.t7
   unrolled import model.pt --vocabulary chars.json --out runs/old
   unrolled import model.keras --vocabulary book.txt
   unrolled import models/hemingway --text book.txt
+  unrolled import amplifier.nam
 """
 
 from __future__ import annotations
@@ -40,11 +42,13 @@ def run(argv: list[str]) -> int:
     print(imported.description)
     for note in imported.notes:
         print(f"  {note}")
-    if imported.check is None:
-        print("no check: the model does not know the letters of the built-in texts; check it with --text FILE --force")
-    else:
+    is_text = imported.is_text
+    if imported.check is not None:
         print(imported.check.to_text())
+    elif is_text:
+        print("no check: the model does not know the letters of the built-in texts; check it with --text FILE --force")
     print(f"model: {target}")
     run_name = target.parent if target.name == "model.safetensors" else target
-    print_note(f"Next: unrolled sample {shell_argument(run_name)}")
+    name = shell_argument(run_name)
+    print_note(f"Next: unrolled sample {name}" if is_text else f"Next: unrolled predict {name} in.wav --wav out.wav")
     return 0

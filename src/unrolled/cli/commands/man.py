@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from unrolled import __version__
 from unrolled.cli.parser import CommandParser
-from unrolled.errors import UsageError, did_you_mean
 
 
 def run(argv: list[str]) -> int:
@@ -25,7 +24,5 @@ def run(argv: list[str]) -> int:
     if name is None:
         print(overview_page({name: command_parser(name) for name in COMMANDS}, __version__), end="")
         return 0
-    if name not in COMMANDS:
-        raise UsageError(f"There is no command '{name}'{did_you_mean(name, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}.")
     print(command_page(name, command_parser(name), __version__), end="")
     return 0

@@ -1,7 +1,8 @@
 """Predict the target of each row of a table, or of each line.
 
 INPUT needs the source columns; '-' is standard input. If the source is a text
-and there is no such column, each line is one text. The table is printed as
+and there is no such column, each line is one text; if it is numbers at every
+step, a WAV or .npy file is one row. The table is printed as
 CSV, with two more columns: 'predicted' and 'probability'.
 
 Examples:
@@ -11,6 +12,7 @@ Examples:
   cat lines.txt | unrolled predict runs/questions -
   unrolled predict runs/pairs new.tsv --beam 1
   unrolled predict runs/painter labels.csv --image-dir painted
+  unrolled predict runs/amplifier riff.wav --wav riff-wet.wav
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from unrolled.cli.json_output import JSON_VERSION
+from unrolled.cli.json_output import JSON_VERSION, print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import check_prediction
@@ -43,7 +46,7 @@ def run(argv: list[str]) -> int:
         raise UsageError(f"A table to predict, as INPUT, or --text is expected, and {problem}. See unrolled predict --help")
     options, settings, machine_settings = parser.split_options(cli_values, PredictOptions)
     from unrolled.api import load_table
-    from unrolled.views.prediction_writer import write_csv, write_json
+    from unrolled.views.prediction_writer import write_csv, write_json, write_sound
     from unrolled.views.progress import MessageHandler
 
     model = load_table(run_path, **machine_settings)
@@ -57,7 +60,13 @@ def run(argv: list[str]) -> int:
         else:
             objects = [_read_object(text, model.spec.source_name) for text in texts]
             table, rows = model.predict_table(objects or table_name, **settings)
-        if as_json:
+        if options.wav is not None:
+            sound = write_sound(model.save_wav, table, model.spec, rows, options)
+            if as_json:
+                print_json(sound)
+            else:
+                print(f"{sound['wav']}: {plural(sound['samples'], 'sample')}, {sound['rate']:,} a second")
+        elif as_json:
             write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
         else:
             write_csv(result_stream(), table, model.spec, rows, options)

@@ -24,6 +24,10 @@ FAST_BFLOAT16 = frozenset({"amx", "avx512_bf16"})
 _threads: int | None = None
 
 
+ROW_PADDING = 32
+"""Unused numbers at the end of each buffer row: rows a power of two apart would compete for the same cache sets."""
+
+
 @functools.cache
 def _load() -> tuple[Any, str]:
     """Return the module and an empty string, or None and the reason."""
@@ -72,6 +76,11 @@ def num_threads() -> int:
     if _threads is not None:
         return _threads
     return usable_processors()
+
+
+def padded_size(units: int) -> int:
+    """Return a number of units rounded up to a multiple of 32, as the tiles of the kernels need it."""
+    return -(-units // 32) * 32
 
 
 def usable_processors() -> int:

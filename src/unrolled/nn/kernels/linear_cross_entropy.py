@@ -9,15 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from unrolled.nn.kernels.extension import native_module
-from unrolled.nn.kernels.native_layer import (
-    ROW_PADDING,
-    pack_weight,
-    pack_weight_backward,
-    padded_size,
-    sum_parts,
-    weight_gradients,
-)
+from unrolled.nn.kernels.extension import ROW_PADDING, native_module, padded_size
+from unrolled.nn.kernels.native_layer import pack_weight, pack_weight_backward, sum_parts, weight_gradients
 
 PADDING_BIAS = -1e30
 """Bias of the columns that pad a tile: their probability is zero."""

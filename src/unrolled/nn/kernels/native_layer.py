@@ -12,14 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unrolled.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from unrolled.nn.kernels.extension import native_module
+from unrolled.nn.kernels.extension import ROW_PADDING, native_module, padded_size
 
 CELL_KINDS: dict[type[Cell], int] = {RNNCell: 0, GRUCell: 1, LSTMCell: 2}
 NUM_GATES, SAVED_PER_UNIT, GRAD_BLOCKS = (1, 3, 4), (1, 5, 6), (1, 4, 4)
 """By cell kind: gates in the products; numbers per unit saved for the backward pass; gate gradients (a GRU has two for n)."""
-
-ROW_PADDING = 32
-"""Unused numbers at the end of each buffer row: rows a power of two apart would compete for the same cache sets."""
 
 _NO_NORM_GRADIENTS: tuple[Tensor | None, Tensor | None] = (None, None)
 
@@ -204,14 +201,9 @@ def sum_parts(parts: Tensor) -> Tensor:
     return total
 
 
-def padded_size(units: int) -> int:
-    """Return a number of units rounded up to a multiple of 32, as the tiles of the kernels need it."""
-    return -(-units // 32) * 32
-
-
 def pack_weight(native: Any, kind: int, weight: Tensor, units: int, dtype: torch.dtype, threads: int) -> Tensor:
     """Return a weight `(G H, depth)` packed in tiles for the products of the forward pass."""
-    depth = -(-weight.shape[1] // 32) * 32
+    depth = padded_size(weight.shape[1])
     tiles = torch.empty(padded_size(units) // 16 * NUM_GATES[kind], depth, 16, dtype=dtype)
     native.pack_forward(kind, weight.detach().contiguous(), tiles, units, threads)
     return tiles

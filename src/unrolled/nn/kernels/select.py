@@ -81,7 +81,9 @@ def choose_kernel(
     for dtype, name in attempts:
         if name == "reference":
             continue
-        mismatch = None if training is None else _gradient_mismatch(model, name, dtype, training)
+        mismatch = _rounded_memory(model, name, dtype, machine) if options.precision == "auto" else None
+        if mismatch is None and training is not None:
+            mismatch = _gradient_mismatch(model, name, dtype, training)
         if mismatch is None:
             if reason:
                 logger.info(f"{'float32' if dtype != machine.dtype else name + ' kernels'}, because {reason}")
@@ -94,6 +96,13 @@ def choose_kernel(
     elif dtypes[-1] != machine.dtype:
         logger.warning("float32, because the reference kernel is slow in bfloat16")
     return dataclasses.replace(machine, dtype=dtypes[-1]), set_kernel(model, "reference")
+
+
+def _rounded_memory(model: Network, name: str, dtype: torch.dtype, machine: DeviceConfig) -> str | None:
+    """Say why an LSTM would count wrongly, or return None. On a CPU, torch rounds c to bfloat16, where 256 + 1 is 256."""
+    is_rounded = name == "torch" and dtype == torch.bfloat16 and machine.device.type == "cpu"
+    has_memory = any(isinstance(cell, LSTMCell) for cell in model.cells())
+    return "torch's LSTM layer rounds its cell state to bfloat16" if is_rounded and has_memory else None
 
 
 def _gradient_mismatch(model: Network, name: str, dtype: torch.dtype, training: TrainingOptions) -> str | None:

@@ -18,7 +18,7 @@ from unrolled.option_rules import check_training
 from unrolled.options import TrainingOptions, TrainRequest
 from unrolled.tables.cell_values import Array
 from unrolled.tables.numbers_column import NumbersColumn
-from unrolled.tables.pair_batching import PairDataset
+from unrolled.tables.pair_batching import PairDataset, balanced_weights
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.row_splits import Indices
 from unrolled.tables.series_rows import SeriesBatches, SeriesRows, blocks, split_in_time, split_series
@@ -50,7 +50,7 @@ def is_series(request: TrainRequest) -> bool:
 
 def open_table_task(request: TrainRequest) -> TableTask:
     """Read the table that a request names."""
-    check_table_options(request.model)
+    check_table_options(request.model, is_stream=True)
     check_training(request, is_table=True)
     if not is_series(request):
         return TableTask(request, None)
@@ -86,7 +86,7 @@ class SeriesTask(TableTask):
         pairs: PairDataset = self.dataset  # type: ignore[assignment]
         is_drawn = not spec.horizon
         splits = split_series(pairs, request.data, request.training.seed, request.table.validation is not None, is_drawn)
-        self.train_parts, self._held_out_parts = splits[0], splits[1:]
+        self.train_parts = splits[0]
         if not self.train_parts:
             raise DataError(f"{self.table.name} has no series that is long enough to learn from.")
         parts = [blocks(split) for split in splits]
@@ -135,14 +135,8 @@ class SeriesTask(TableTask):
         return rows
 
     def _balanced_weights(self) -> Array:
-        size, target = self.spec.dims.target_size, self.spec.target
-        counts = np.zeros(size, dtype=np.int64)
-        for part in self.train_parts:
-            counts += np.bincount(self.dataset.pairs.target[part.row][part.start : part.stop], minlength=size)[:size]
-        counts[target.unk_id] = 0
-        weights = np.divide(counts.sum(), (counts > 0).sum() * counts, out=np.zeros(size), where=counts > 0)
-        balanced: Array = weights.astype(np.float32)
-        return balanced
+        target = self.dataset.pairs.target
+        return balanced_weights((target[part.row][part.start : part.stop] for part in self.train_parts), self.spec)
 
     def batches(self, options: TrainingOptions) -> SeriesBatches:  # type: ignore[override]
         """Return the training steps as columns with carried state."""

@@ -26,7 +26,7 @@ from unrolled.tables.column import MAX_BASELINE_ROWS
 from unrolled.tables.label_columns import only_label
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import MAX_BUCKETS
-from unrolled.tables.pair_batching import PairDataset, PairLoader, read_pairs
+from unrolled.tables.pair_batching import PairDataset, PairLoader, balanced_weights, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_single_steps
 from unrolled.tables.series_spec import group_table, number_notes
@@ -106,7 +106,7 @@ class TableTask:
 
     def _new_spec(self, request: TrainRequest, source: str, target: str, known: TableSpec | None) -> TableSpec:
         """Return the columns and their kinds, inferred unless they are `known`, and log them."""
-        logger.info(f"looking at {self.table.name}")
+        logger.info(f"reading {self.table.name}")
         tokens = request.data.tokens if "tokens" in request.explicit else None
         if known is None:
             spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
@@ -147,7 +147,7 @@ class TableTask:
         return table, self._encode_rows(table, spec)
 
     def _balanced_weights(self) -> Array:
-        return self.dataset.balanced_weights(self.train_rows)
+        return balanced_weights((self.dataset.target[row] for row in self.train_rows.tolist()), self.spec)
 
     def _balance_labels(self) -> None:
         """Weight the labels of the rows by how rare they are in the training rows."""
@@ -212,7 +212,7 @@ class TableTask:
         return sum(weight.numel() for name, weight in weights if not name.startswith("ngrams."))  # those learn on their own
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
-        """Return the targets a second that a request would train here, measured on rows of the table."""
+        """Return the training speed of a request in targets per second, measured on rows of the table."""
         key = (request.model, request.training, request.pair, torch.get_num_threads())
         if key not in self._throughputs:
             with torch.random.fork_rng(devices=[]):
@@ -259,18 +259,18 @@ class TableTask:
         return {"label frequencies": float(-np.log(counts / counts.sum())[true_ids].mean())}
 
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
-        """Draw a new network; of one that starts from a base, the reader has its weights."""
+        """Return a network with random weights; if it starts from a base, its encoder has those of the base."""
         model = EncoderDecoder(self.spec.dims, request.model, request.pair)
         if self.base is not None and self.spec.source.tokenizer is not None:
             load_reader(model, self.base, self.spec.source.tokenizer)
         return model
 
     def batches(self, options: TrainingOptions) -> PairLoader:
-        """Return the rows that train, like lengths together."""
+        """Return batches of the training rows, with similar lengths together."""
         return PairLoader(self.dataset, self.train_rows, options.batch, options.bptt, options.seed)
 
     def model_file(self, model: EncoderDecoder, history: dict[str, Any], logit_scale: float = 1.0) -> TableModelFile:
-        """Return a network as it is kept in a file; how sharp it is, it knows itself."""
+        """Return the content of a model file; the temperature is part of the network."""
         return TableModelFile(model, self.spec, history)
 
     def matches(self, model_file: ModelFile) -> bool:
@@ -279,7 +279,7 @@ class TableTask:
 
     @functools.cached_property
     def origin(self) -> dict[str, Any]:
-        """The digest of the table; its file is read for it."""
+        """The content hash of the table, for which its file is read."""
         return {"content_hash": self.table.digest(), "cache_key": ""}
 
     def evaluate(
@@ -323,14 +323,10 @@ class TableTask:
     ) -> FinalEvaluation:
         """Evaluate the saved model on the validation rows and on the test rows."""
         if self.validation is None:
-            diagnosis = (
-                "No rows were held out for validation, so the last model is kept, not the best: add rows or --validation."
-            )
-            return self._with_test(FinalEvaluation(None, diagnosis), model, machine)
-        val, count = (
-            mean_loss(model, self.validation, self.validation_rows, machine),
-            self.validation.count(self.validation_rows),
-        )
+            why = "No rows were held out for validation, so the last model is kept, not the best: add rows or --validation."
+            return self._with_test(FinalEvaluation(None, why), model, machine)
+        count = self.validation.count(self.validation_rows)
+        val = mean_loss(model, self.validation, self.validation_rows, machine)
         train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
         threshold_note = self._choose_threshold(model, machine)
         summary, better = self._summary(model, machine, self.validation_cells, "validation")

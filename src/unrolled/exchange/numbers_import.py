@@ -1,0 +1,92 @@
+"""From a model of audio samples to a model of a table with numbers at every step, and the comparison of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from unrolled.checkpoints.model_file import TableModelFile
+from unrolled.errors import ModelError
+from unrolled.exchange.numbers_lstm import TOLERANCE, Dense, NumbersModel, Recurrent
+from unrolled.exchange.source_model import cell_weights
+from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.options import ModelOptions, PairOptions, from_dict
+from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.tables.scaling import Scaling
+from unrolled.tables.spec import TableSpec
+
+SOURCE, TARGET = "input", "output"
+"""The columns of an imported model; of several inputs or outputs, they are numbered."""
+
+CHECKED_SAMPLES, SETTLED_SAMPLES = 1500, 1000
+"""Samples of the check at the end of an import, and those after which the state that a file stores no longer counts."""
+
+
+def to_model_file(model: NumbersModel) -> TableModelFile:
+    """Return a model of numbers in the form of this package: plain recurrent layers and a linear one, from the zero state.
+
+    Raises `ModelError` if there are other layers between or after them, or sizes do not fit.
+    """
+    *layers, head = model.layers
+    recurrent = [layer for layer in layers if isinstance(layer, Recurrent)]
+    if not recurrent or len(recurrent) < len(layers) or not isinstance(head, Dense) or head.activation not in ("", "linear"):
+        raise ModelError(
+            f"The model is {model.describe()}, and recurrent layers with one linear layer after them are expected."
+        )
+    cells = {layer.cell for layer in recurrent}
+    if len(cells) > 1:
+        raise ModelError(f"The model has layers of different cells, {' and '.join(sorted(cells))}; one cell is expected.")
+    hidden, num_inputs = max(layer.weights.weight_hh.shape[1] for layer in recurrent), recurrent[0].weights.weight_ih.shape[2]
+    two_biases = any(layer.weights.bias_hh is not None for layer in recurrent)
+    spec = TableSpec(_column(SOURCE, num_inputs, model.rate), _column(TARGET, len(head.bias), model.rate))
+    settings = {"cell": cells.pop(), "layers": len(recurrent), "hidden": hidden, "dropout": 0.0, "residual": False}
+    options = from_dict(ModelOptions, {**settings, "two_biases": two_biases}, "the imported model")
+    with torch.random.fork_rng(devices=[]):
+        network = EncoderDecoder(spec.dims, options, PairOptions(bidirectional=False)).eval()
+    skip = np.zeros((len(head.bias), num_inputs))
+    skip[range(model.skip), range(model.skip)] = 1
+    weights: dict[str, npt.NDArray[Any]] = {
+        "head.weight": np.pad(head.weight, ((0, 0), (0, hidden - head.weight.shape[1]))),
+        "head.bias": head.bias,
+    }
+    weights |= {"skip.weight": skip, "temperature": np.ones(())}
+    for number, layer in enumerate(recurrent):
+        padded = layer.weights.padded(hidden if number else num_inputs, hidden)
+        weights |= cell_weights(f"encoder.stack.layers.{number}.cell.", padded, two_biases)
+    network.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in weights.items()})
+    return TableModelFile(network, spec)
+
+
+def _column(name: str, count: int, rate: int | None) -> NumbersColumn:
+    """Return a column of numbers that are read and written as they are."""
+    columns = [name] if count == 1 else [f"{name}_{number}" for number in range(1, count + 1)]
+    infinite = np.full(count, np.inf)
+    return NumbersColumn(name, columns, Scaling(np.zeros(count), np.ones(count), -infinite, infinite), rate)
+
+
+def check_outputs_equal(model: NumbersModel, model_file: TableModelFile) -> list[str]:
+    """Return what a comparison of both forms of a model says, on a decaying tone with noise.
+
+    Raises `ModelError` if their outputs differ from the same state on.
+    """
+    network = model_file.model
+    steps = np.arange(CHECKED_SAMPLES)[:, None]
+    noise = np.random.default_rng(1).normal(0, 0.02, (CHECKED_SAMPLES, network.shape.source_size))
+    inputs = 0.5 * np.sin(0.05 * steps) * np.exp(-steps / 500) + noise
+    with torch.inference_mode():
+        outputs, _ = network.stream(torch.from_numpy(inputs[:, None].astype(np.float32)), network.initial_state(1))
+    expected = model.from_zero().run(inputs)
+    error = float(np.abs(outputs[:, 0].numpy() - expected).max())
+    if not error <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ModelError(f"The imported model's outputs differ by {error:.2g} from those of the file's own equations.")
+    found = [f"check: {CHECKED_SAMPLES:,} samples are those of the file's equations within {error:.1g}"]
+    start = np.abs(model.run(inputs) - expected).max(1)
+    if start.any():
+        found.append(
+            f"it starts from the zero state; from the state that the file stores, the first samples differ by up to "
+            f"{start.max():.1g}, and after {SETTLED_SAMPLES:,} samples by {start[SETTLED_SAMPLES:].max():.1g}"
+        )
+    return found
