@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import PurePath
 from typing import IO, TextIO, cast
 
 REPLACEMENT = "\ufffd"
@@ -15,6 +17,17 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in KEPT or c.isprintable() else REPLACEMENT for c in text)
+
+
+def shell_argument(name: str | PurePath) -> str:
+    """Return the name of a file as it is typed in a command: quoted where a shell would split it, and never a flag.
+
+    Example:
+        >>> shell_argument("my book.txt"), shell_argument("-x.txt"), shell_argument("runs/a")
+        ("'my book.txt'", './-x.txt', 'runs/a')
+    """
+    text = str(name)
+    return shlex.quote(f"./{text}" if text.startswith("-") and text != "-" else text)
 
 
 class PrintableStream:

@@ -231,6 +231,7 @@ def test_missing_things_are_named(cli: Cli, book: Path, run: str) -> None:
     (book.parent / "empty").mkdir()
     assert cli("train", book.parent / "empty").code == 3
     assert cli("sample", book.parent / "empty").code == 4
+    assert "is no run folder and no model file, but has some: name one, as in " in cli("sample", Path(run).parent).err
     assert cli("train", "--resume", book.parent / "empty").code == 4
     done = cli("train", book, "--out", run)
     assert (done.code, "exists already" in done.err) == (2, True)

@@ -104,6 +104,17 @@ def test_the_model_masks_all_that_it_is_given(cli: Cli, log_run: Path, new_log: 
     assert top["lines"][0]["masked"].startswith(f"{MASKS['time'].symbol} FATAL [{MASKS['key'].symbol}]")
 
 
+def test_unknown_tokens_are_those_of_masked_lines(cli: Cli) -> None:
+    Path("w.log").write_text("".join(f"user {number * 977} came\n" for number in range(60)))
+    tiny = ("--threads", 1, "--steps", 2, "--hidden", 8, "--layers", 1, "--batch", 4, "--sample-length", 0)
+    cli("train", "w.log", "--tokens", "words", "--mask", "numbers", "--out", "r", *tiny)
+    assert "not in the vocabulary" not in cli("score", "r", "w.log").err
+    Path("x.log").write_text("user 31337 zoomed off\nuser 5 came\n")
+    assert "2 tokens are not in the vocabulary of the model (spelled in characters): ' zoomed', ' off'" in (
+        cli("score", "r", "x.log").err
+    )
+
+
 def test_a_labelled_table(cli: Cli, log_run: Path, new_log: Path, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     rows = [*(f'"{line}",ok' for line in new_log.read_text().splitlines()[:100]), f'"{STRANGE}",bad']

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -137,16 +138,40 @@ def test_bash_completes(cli: Cli, tmp_path: Path) -> None:
     if bash is None:
         pytest.skip("there is no bash here")
     script = cli("completion", "bash").out
+    Path("my book.txt").touch()
     for words, expected in (
         (["unrolled", "tra"], ["train"]), (["unrolled", "train", "--cel"], ["--cell"]),
         (["unrolled", "train", "--cell", "ls"], ["lstm"]), (["unrolled", "sample", "--prompt-f"], ["--prompt-file"]),
+        (["unrolled", "train", "--cell", "=", "ls"], ["lstm"]), (["unrolled", "config", "s"], ["show"]),
+        (["unrolled", "man", "exp"], ["explain", "export"]), (["unrolled", "train", "my"], ["my book.txt"]),
     ):  # fmt: skip
         call = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _unrolled"
-        program = f'{script}\n{call}; echo "${{COMPREPLY[@]}}"'
+        program = f"{script}\n{call}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         done = subprocess.run([bash, "-c", program], capture_output=True, text=True)
-        assert (done.stdout.split(), done.stderr) == (expected, "")
+        assert (done.stdout.splitlines(), done.stderr) == (expected, "")
     refused = cli("completion", "tcsh")
     assert (refused.code, "bash, zsh, fish" in refused.err) == (2, True)
+
+
+def test_fish_completes(cli: Cli, tmp_path: Path) -> None:
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("there is no fish here")
+    (tmp_path / "script").write_text(cli("completion", "fish").out, "utf-8")
+    for line, expected in (
+        ("unrolled tra", ["train"]), ("unrolled train --optimizer m", ["muon"]), ("unrolled config s", ["show"]),
+        ("unrolled sample eval --bat", []), ("unrolled train eval --bat", ["--batch"]),
+    ):  # fmt: skip
+        program = f"source {tmp_path}/script; complete -C {shlex.quote(line)}"
+        done = subprocess.run([fish, "--no-config", "-c", program], capture_output=True, text=True)
+        assert ([found.split("\t")[0] for found in done.stdout.splitlines()], done.stderr) == (expected, "")
+
+
+def test_zsh_has_descriptions_without_its_brackets_and_colons(cli: Cli) -> None:
+    script = cli("completion", "zsh").out
+    assert "'--top-k=[Draw from the k most likely tokens; 0\\: from all. (default\\: 0)" in script
+    assert r"fasta\:SETTINGS" in script
+    assert "'train:Train a model on texts or a table" in script
 
 
 @pytest.mark.parametrize("name", [None, *COMMANDS])

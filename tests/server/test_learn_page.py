@@ -50,7 +50,7 @@ def test_a_run_of_the_command_line_is_followed(browser: Browser, page_server: Li
         add_records(log, train_record(30, 2.0), {"event": "validation", "step": 30, "val_nats": 2.1, "val_bits": 3.03})
         wait_for_facts(page, "growing", "step 30 of 500")
         assert time.monotonic() - started < 5  # one second on a machine that does nothing else
-        assert "train 2.885 \u00b7 validation 3.030 bits per character \u00b7 4,321 characters/s" in facts(page, "growing")
+        assert "train 2.885 \u00b7 validation 3.030 bits per character \u00b7 4,321 tokens/s" in facts(page, "growing")
         page.wait_for_selector("#loss-chart .dots[d*='h0']", state="attached")
         assert page.get_attribute("#loss-chart .band", "d") != before
         page.click("text=growing")
@@ -66,7 +66,7 @@ def runs_of(*statuses: str) -> list[dict[str, Any]]:
         {
             "id": f"run-{index}", "status": status, "kind": "text", "steps": 40, "total_steps": 100, "started": 1.0,
             "command": f"unrolled train book.txt --hidden {64 + index}", "loss": 2.0, "validation_loss": 2.5, "error": None,
-            "unit": "bits per character", "baselines": {"uniform": 6.5, "5-gram": 3.0}, "characters_per_second": 1000.0,
+            "unit": "bits per character", "baselines": {"uniform": 6.5, "5-gram": 3.0}, "tokens_per_second": 1000.0,
             "eta_seconds": 90.0, "has_model": True,
         }
         for index, status in enumerate(statuses)

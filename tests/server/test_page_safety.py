@@ -72,7 +72,7 @@ def hostile_answers() -> dict[str, Any]:
         {
             "id": text, "status": HOSTILE[1] if index else "running", "kind": "text", "steps": 1, "total_steps": 2,
             "started": 1, "command": text, "loss": 1, "validation_loss": 2, "unit": text, "baselines": {text: 2.0},
-            "error": None, "characters_per_second": 3, "eta_seconds": 4, "has_model": True,
+            "error": None, "tokens_per_second": 3, "eta_seconds": 4, "has_model": True,
         }
         for index, text in enumerate(HOSTILE[:30])
     ]  # fmt: skip

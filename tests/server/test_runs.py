@@ -107,6 +107,15 @@ def make_run(path: Path, steps: int, checkpoint: int | None) -> RunFacts:
     return RunFacts(path)
 
 
+@pytest.mark.parametrize(("setting", "unit"), [("source", "bits per character"), ("target", "nats"), ("horizon", "nats")])
+def test_losses_of_tables_and_forecasts_are_no_bits_per_character(tmp_path: Path, setting: str, unit: str) -> None:
+    facts = make_run(tmp_path / "run", 20, 20)
+    (facts.path / "config.json").write_text(
+        json.dumps({"inputs": ["a.csv"], "options": {"source": "a", setting: "12"}}), "utf-8"
+    )
+    assert facts.to_json("run", None)["unit"] == unit
+
+
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not list locks")
 def test_the_status_of_a_run_is_that_of_its_process_and_of_its_files(tmp_path: Path) -> None:
     stopped, dead = make_run(tmp_path / "stopped", 40, 40), make_run(tmp_path / "dead", 40, 20)

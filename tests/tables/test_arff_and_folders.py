@@ -116,7 +116,7 @@ def test_a_folder_with_one_folder_a_label_is_a_table(tmp_path: Path) -> None:
     assert table.notes == (
         f"{tmp_path / 'reviews'}: 24 files, in 2 folders that are labels",
         "2 files left out that are empty or no text",
-        "1 file left out that are in no folder of a label",
+        "1 file left out that is in no folder of a label",
     )
     before = table.digest()
     os.rename(tmp_path / "reviews" / "good", tmp_path / "reviews" / "great")

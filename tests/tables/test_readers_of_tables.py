@@ -182,6 +182,12 @@ def test_conll(tmp_path: Path, name: str) -> None:
         rows_of(tmp_path / name)
 
 
+def test_any_comment_of_a_conllu_file_is_one(tmp_path: Path) -> None:
+    lines = "# my own note\n" + "".join(f"{number}\tw\tw\tNOUN\t_\t_\t0\troot\t_\t_\n" for number in (1, 2)) + "\n"
+    (tmp_path / "t.conllu").write_text(lines)
+    assert rows_of(tmp_path / "t.conllu")[0]["UPOS"] == ["NOUN", "NOUN"]
+
+
 def test_conllu(tmp_path: Path) -> None:
     (tmp_path / "t.conllu").write_text(CONLLU)
     table = open_table(str(tmp_path / "t.conllu"))

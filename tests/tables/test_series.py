@@ -1,6 +1,7 @@
 """Numbers at every step: long tables, lists, WAV files; regression, labels a step, one value a series, forecasts."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -23,7 +24,7 @@ from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat, group_steps
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
-from unrolled.tables.series_metrics import find_period, forecast_baselines, number_metrics, series_baselines
+from unrolled.tables.series_metrics import find_period, forecast_baselines, number_metrics, series_baselines, series_report
 from unrolled.tables.series_spec import number_notes, series_spec
 from unrolled.tables.step_arrays import parse_steps
 from unrolled.tables.table_files import open_table
@@ -67,6 +68,16 @@ def write_wav(name: str, values: Any, bits: int = 16, rate: int = 8000) -> str:
 def rows_of(text: str) -> list[dict[str, str]]:
     """Return printed CSV as rows."""
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_baseline_that_knows_the_truth_is_no_bar() -> None:
+    rng = np.random.default_rng(1)
+    rows = [(rng.normal(size=(50, 1)), np.arange(50.0)[:, None])]
+    (source, truth), predicted = rows[0], np.arange(50.0)[:, None] + 8
+    report = series_report([source], [truth], [predicted], [], [], series_baselines(rows, 0), 0, None)
+    assert report.baselines["last_value"]["rmse"] < report.metrics["rmse"] < report.baselines["mean"]["rmse"]
+    assert report.better_baseline == ""
+    assert dataclasses.replace(report, informed=()).better_baseline == "last_value"
 
 
 def test_a_forecast_learns_writes_quantiles_and_resumes(cli: Cli) -> None:

@@ -31,6 +31,26 @@ def no_copies_are_left() -> bool:
     return not list(cache_folder().glob("unrolled-*"))
 
 
+def test_what_a_folder_has_that_is_no_text_is_named(cli: Cli) -> None:
+    folder = Path("my notes")
+    folder.mkdir()
+    (folder / "a.txt").write_bytes("ein gr\u00fc\u00dfen, ma\u00df\n".encode("latin-1") * 20)
+    (folder / "b.rtf").write_text(r"{\rtf1\ansi Hello\par}")
+    (folder / "c.jpg").write_bytes(b"\xff\xd8\xff\0")
+    (folder / "d.html").write_text("<!DOCTYPE html><p>a</p>")
+    done = cli("train", folder, *TINY)
+    assert "my notes: 2 files left out that are empty or no text: b.rtf, c.jpg\n" in done.err
+    assert "It looks like WINDOWS-1252" in done.err
+    assert "iconv -f WINDOWS-1252 -t UTF-8 'my notes/a.txt' > utf8-a.txt" in done.err
+    done = cli("train", folder, "--encoding", "latin-1", *TINY)
+    assert "2 of 2 files read as latin-1" in done.err
+    assert "1 file of HTML, read with the tags" in done.err
+    done = cli("train", folder / "b.rtf", *TINY)
+    assert (done.code, "it is a document in rich text format: save it as plain text (UTF-8)" in done.err) == (3, True)
+    assert "a file is expected" not in cli("train", "no such book.txt", *TINY).err
+    assert "the name of a file is expected, not a text" in cli("train", "no such book. Really", *TINY).err
+
+
 def test_parts_between_blank_lines_are_documents(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\n\nthe moon\r\nsings\r\n \t\r\n\r\nthe owl\n\n\n\nan end")
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress("\u00e9t\u00e9\x1e\n".encode()))

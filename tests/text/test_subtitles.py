@@ -135,7 +135,7 @@ def test_an_archive_of_several_texts_is_read_in_order(tmp_path: Path, caplog: py
         archive.writestr("__MACOSX/films/._a.txt", "junk")
     with caplog.at_level("INFO"):
         assert text_of(path) == "First.\n" + SRT_TEXT
-    assert "films.zip: 2 files read in the order of their names, 1 file left out that are empty or no text" in caplog.text
+    assert "films.zip: 2 files read in the order of their names, 1 file left out that is empty or no text" in caplog.text
     corpus = open_corpus([str(path)], DataOptions(documents="file"))
     assert corpus.num_documents == 2
     long_name = tmp_path / ("\u96fb\u5f71" * 41 + ".srt")  # a copy has a longer name, and names have at most 255 bytes

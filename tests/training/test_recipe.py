@@ -272,6 +272,7 @@ def test_advice_is_only_given_where_the_run_has_evidence() -> None:
         ((0.2, 0.9), 0.5, 9.0, "Overfit"),
         ((0.88, 0.9), 0.5, 9.0, "As good as these rows allow"),
         ((0.01, 0.02), 1.0, 9.0, "As good as these rows allow"),
+        ((0.03, 0.04), 1.0, 1.8, "Underfit"),
         ((0.2, 0.9), 1.0, 9.0, "Limited by the rows"),
         ((0.88, 0.9), 1.0, 9.0, "Limited by time or size"),
         ((0.88, 0.9), 1.0, 0.5, "Underfit"),
@@ -285,11 +286,21 @@ def test_a_table_has_a_verdict(losses: tuple[float, float], best_at: float, epoc
     judged = judge_table(*losses, best_at, epochs, 40)
     assert judged.startswith(f" {words}: ")
     assert verdict(diagnosis + judged) == TABLE_VERDICTS[words]
-    assert judge_table(*losses, best_at, epochs, 5) == ""
+    few = judge_table(*losses, best_at, epochs, 5)
+    assert few == " Too few rows to judge: 5 for validation, and a verdict needs 20."
+    assert verdict(diagnosis + few) == TABLE_VERDICTS["Too few rows to judge"]
     no_better = judge_table(*losses, best_at, epochs, 40, "majority")
     assert no_better.startswith(" No better than a baseline (majority): ") == (words not in ("Overfit", "Underfit"))
     lines = advice_from_run(diagnosis + judged, RunEvidence(FALLING, epochs, 128, 0.1, "rows"))
     assert ("Use more rows" in " ".join(lines)) == (words in ("Overfit", "Limited by the rows"))
+
+
+def test_a_likelihood_of_series_has_no_floor() -> None:
+    assert judge_table(-0.3, -0.2, 1.0, 2.0, 100, is_series=True).startswith(" Underfit: ")
+    no_better = judge_table(-0.3, -0.2, 1.0, 9.0, 100, "linear", is_series=True)
+    assert no_better == (
+        " No better than a baseline (linear): the rows were read 9 times. More time, or more units (--hidden), may help."
+    )
 
 
 def test_short_budgets_are_looked_at_less() -> None:

@@ -115,10 +115,10 @@ def training_time(run: Run | None) -> dict[str, str]:
     """Return the duration of the training as a headline."""
     train_records = [record for record in _valid_records(run.metrics.read()) if record.get("event") == "train"] if run else []
     last = train_records[-1] if train_records else {}
-    minutes, num_epochs = float(last.get("seconds") or 0) / 60, last.get("epochs")
+    seconds, num_epochs = float(last.get("seconds") or 0), last.get("epochs")
     return {
         "name": "training",
-        "value": f"{minutes:.1f} min",
+        "value": f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} min",
         "note": f"{num_epochs if _is_number(num_epochs) else 0:.2f} passes",
     }
 

@@ -14,6 +14,7 @@ from unrolled.analysis.series_charts import series_charts
 from unrolled.analysis.table_session import EvaluatedRows, TableSession
 from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
+from unrolled.printable import shell_argument
 from unrolled.tables.cell_values import Cell, display_text
 from unrolled.tables.numeric_columns import NumberColumn, VectorColumn
 from unrolled.training.diagnosis import advice_from_run
@@ -47,7 +48,7 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
         "title": session.name,
         "subtitle": session.description,
         "created": created_by(),
-        "command": f"unrolled predict {session.path.parent} TABLE",
+        "command": f"unrolled predict {shell_argument(session.path.parent)} TABLE",
         "headline": [
             {"name": headline.replace("_", " "), "value": f"{report.metrics[headline]:.3f}", "note": "; ".join(baseline_texts)},
             {"name": f"{report.split} rows", "value": f"{report.num_rows:,}", "note": ""},

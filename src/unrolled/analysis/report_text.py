@@ -23,6 +23,7 @@ from unrolled.interpret.gate_saturation import activation_histograms, gate_satur
 from unrolled.interpret.loss_breakdown import count_words, loss_by_class
 from unrolled.interpret.probes import MAX_P_VALUE, Probe, ProbeReport, probe_units, too_short_to_probe
 from unrolled.options import ReportOptions, SampleOptions
+from unrolled.printable import shell_argument
 from unrolled.text.tokenizer import Ids
 from unrolled.training.diagnosis import MIN_GAIN_NATS, advise
 
@@ -78,7 +79,7 @@ class TextReportBuilder:
             "title": session.name,
             "subtitle": session.description,
             "created": created_by(),
-            "command": f"unrolled sample {session.path.parent}",
+            "command": f"unrolled sample {shell_argument(session.path.parent)}",
             "headline": self._headline(evaluation, baselines, copying, probe_report),
             "diagnosis": history.get("diagnosis") or "",
             "advice": self._advice(evaluation, baselines, copying, context_use, run_data),

@@ -19,6 +19,7 @@ from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
+from unrolled.printable import shell_argument
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, table_of_frame
 from unrolled.tables.metric_report import MetricReport
@@ -162,7 +163,7 @@ class TableSession(Displayed):
         trained, num_all, noun = task.trained_share
         return (
             f"{trained:,} of the {plural(num_all, noun)} of {table.name} {agree(trained, 'were')} trained on: these are not "
-            f"the figures of new {noun}s; those of its held-out {noun}s: unrolled eval {self.run.path}"
+            f"the figures of new {noun}s; those of its held-out {noun}s: unrolled eval {shell_argument(self.run.path)}"
         )
 
     def open_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> tuple[Table, tuple[str, ...]]:

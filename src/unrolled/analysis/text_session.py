@@ -281,6 +281,7 @@ class TextSession(Displayed):
 
         Raises `DataError` for a token that the model does not know, if `unknown` is `refuse`.
         """
+        from unrolled.evaluation.log_blocks import has_line_format
         from unrolled.tables.table_format import TableFormat
         from unrolled.text.corpus import cache_folder
         from unrolled.text.document_files import remove_copies
@@ -311,7 +312,8 @@ class TextSession(Displayed):
         if form != "none" and (num_changed := warnings.get(change_note(form), 0)):
             logger.info(f"{num_changed:,} {change_note(form)}")
         notes: dict[str, int] = {}
-        self.tokenizer.note_spelled(spelled, notes)
+        if not has_line_format(self.tokenizer):  # else the lines are masked first, and what is unknown in them is counted then
+            self.tokenizer.note_spelled(spelled, notes)
         for note, count in notes.items():
             logger.info(f"{count:,} {note}")
 

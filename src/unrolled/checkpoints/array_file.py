@@ -71,6 +71,10 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     return metadata, arrays
 
 
+TEMPERATURE = "temperature"
+"""The array of models of tables that calibration sets: it is no parameter of the network."""
+
+
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the JSON value of a model file, in the present format, and its number of weights; the weights are not read.
 
@@ -80,7 +84,8 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     metadata = _read_metadata(path, content)
     try:
         entries = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        num_weights = sum(math.prod(entry["shape"]) for name, entry in entries.items() if name != "__metadata__")
+        weights = {name: entry for name, entry in entries.items() if name not in ("__metadata__", TEMPERATURE)}
+        num_weights = sum(math.prod(entry["shape"]) for entry in weights.values())
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path} is damaged in its header.") from error
     return to_present_format(path, dict[str, Array](), metadata)[1], int(num_weights)

@@ -17,7 +17,6 @@ import json
 import math
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +26,7 @@ from unrolled.checkpoints.format_1 import upgrade_config
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import ModelError, UsageError, did_you_mean
+from unrolled.printable import shell_argument
 
 if TYPE_CHECKING:  # the models of a run are read and written with torch, the folder is not
     from torch import Tensor
@@ -208,7 +208,7 @@ def require_free(path: Path) -> None:
     if not is_run_dir(path) and not is_unfinished_run:
         raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
     if (path / MODEL_FILE_NAME).exists() or Run(path).checkpoints():
-        raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {shlex.quote(str(path))}")
+        raise UsageError(f"{path} exists already. Choose another --out, or go on with it: --resume {shell_argument(path)}")
 
 
 def find_model(path: Path) -> Path:
@@ -220,15 +220,22 @@ def find_model(path: Path) -> Path:
     if os.path.isfile(path / MODEL_FILE_NAME):
         return path / MODEL_FILE_NAME
     if is_run_dir(path):
-        raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. Train it again: --out {path}")
+        again = f"Train it again: --out {shell_argument(path)}"
+        raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. {again}")
     raise ModelError(f"{path} is no run folder and no model file{_suggest_runs(path)}")
 
 
 def _suggest_runs(path: Path) -> str:
-    names: list[str] = []
+    if inside := _runs_in(path):
+        return f", but has some: name one, as in {shell_argument(path / inside[0])}."
+    names = _runs_in(path.parent)
+    return did_you_mean(path.name, names) or (f". Runs there: {', '.join(names[:5])}." if names else ".")
+
+
+def _runs_in(folder: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        names = [folder.name for folder in path.parent.iterdir() if is_run_dir(folder)]
-    return did_you_mean(path.name, names) or (f". Runs there: {', '.join(sorted(names)[:5])}." if names else ".")
+        return sorted(run.name for run in folder.iterdir() if is_run_dir(run))
+    return []
 
 
 class LogListener(Protocol):

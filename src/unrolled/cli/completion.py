@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Callable, Mapping
 
@@ -19,6 +20,11 @@ def summary(parser: argparse.ArgumentParser) -> str:
     return (parser.description or "").split("\n")[0]
 
 
+def argument_values(command: str, parsers: Parsers) -> list[str]:
+    """Return the values of a command's first argument, if they are words and not files."""
+    return {"completion": list(SHELLS), "man": list(parsers), "config": ["show"]}.get(command, [])
+
+
 def bash(parsers: Parsers) -> str:
     """Return a completion script for bash."""
     cases = []
@@ -31,41 +37,87 @@ def bash(parsers: Parsers) -> str:
             for option in action.option_strings
         ]
         inner = "\n".join(["      case $prev in", *choices, "      esac;;"]) if choices else "      ;;"
-        cases.append(f"    {name}) words={shlex.quote(' '.join(names))}\n{inner}")
+        values = argument_values(name, parsers)
+        first = f" values={shlex.quote(' '.join(values))}" if values else ""
+        cases.append(f"    {name}) words={shlex.quote(' '.join(names))}{first}\n{inner}")
     return f"""\
 # Completion of unrolled, made by `unrolled completion`.
 _unrolled() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} words=
+  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} words= values=
   if [ "$COMP_CWORD" -eq 1 ]; then
     COMPREPLY=($(compgen -W {shlex.quote(" ".join(parsers))} -- "$cur"))
     return
   fi
+  if [ "$cur" = "=" ]; then cur=; elif [ "$prev" = "=" ]; then prev=${{COMP_WORDS[COMP_CWORD-2]}}; fi
   case ${{COMP_WORDS[1]}} in
 {chr(10).join(cases)}
   esac
-  case $cur in
-    -*) COMPREPLY=($(compgen -W "$words" -- "$cur"));;
-    *) COMPREPLY=($(compgen -f -- "$cur"));;
-  esac
+  if [[ $cur == -* ]]; then
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  elif [ -n "$values" ] && [ "$COMP_CWORD" -eq 2 ]; then
+    COMPREPLY=($(compgen -W "$values" -- "$cur"))
+  else
+    local IFS=$'\\n'
+    COMPREPLY=($(compgen -f -- "$cur"))
+  fi
 }}
 complete -o filenames -F _unrolled unrolled
 """
 
 
 def zsh(parsers: Parsers) -> str:
-    """Return a completion script for zsh, which runs that of bash."""
-    return "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n" + bash(parsers)
+    """Return a completion script for zsh, with descriptions."""
+    cases = []
+    for name, parser in parsers.items():
+        specs = [_zsh_flag(action, option) for action in flags(parser) for option in action.option_strings]
+        if values := argument_values(name, parsers):
+            specs.append(f":value:({' '.join(values)})")
+        specs.append("*:file:_files")
+        cases.append(f"    {name}) _arguments {' '.join(map(shlex.quote, specs))};;")
+    commands = " ".join(shlex.quote(f"{name}:{summary(parser)}") for name, parser in parsers.items())
+    return f"""\
+#compdef unrolled
+# Completion of unrolled, made by `unrolled completion`.
+_unrolled() {{
+  if (( CURRENT == 2 )); then
+    local -a commands=({commands})
+    _describe command commands
+    return
+  fi
+  shift words
+  (( CURRENT-- ))
+  case $words[1] in
+{chr(10).join(cases)}
+  esac
+}}
+(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit }}
+if [[ $funcstack[1] == _unrolled ]]; then _unrolled "$@"; else compdef _unrolled unrolled; fi
+"""
+
+
+def _zsh_flag(action: argparse.Action, option: str) -> str:
+    """Return how `_arguments` of zsh describes a flag: its brackets and colons are escaped."""
+    text = re.sub(r"[][\\:]", r"\\\g<0>", _help(action))
+    if action.nargs == 0:
+        return f"{option}[{text}]"
+    choices = " ".join(str(choice).replace(":", r"\:") for choice in action.choices or ())
+    values = f"({choices})" if choices else "_files"
+    return f"{option}=[{text}]:value:{values}"
 
 
 def fish(parsers: Parsers) -> str:
     """Return a completion script for fish."""
     lines = ["# Completion of unrolled, made by `unrolled completion`."]
+    lines += ["function __unrolled_is", "    set -l words (commandline -opc)", '    test "$words[2]" = $argv[1]', "end"]
+    lines.append("complete -c unrolled -n __fish_use_subcommand -f")
     for name, parser in parsers.items():
         lines.append(f"complete -c unrolled -n __fish_use_subcommand -a {name} -d {_fish_quote(summary(parser))}")
+        if values := argument_values(name, parsers):
+            lines.append(f"complete -c unrolled -n '__unrolled_is {name}' -f -a {_fish_quote(' '.join(values))}")
         for action in flags(parser):
             for option in action.option_strings:
                 is_long = option.startswith("--")
-                parts = [f"complete -c unrolled -n '__fish_seen_subcommand_from {name}'"]
+                parts = [f"complete -c unrolled -n '__unrolled_is {name}'"]
                 parts.append(f"-l {option[2:]}" if is_long else f"-s {option[1:]}")
                 if action.choices:
                     parts.append(f"-x -a {_fish_quote(' '.join(map(str, action.choices)))}")

@@ -17,7 +17,7 @@ BATCH_LINES = 1 << 12
 
 
 class LogBlocks:
-    """Makes blocks of lines for a model with this tokenizer, and counts what it masks, and lines without a key.
+    """Makes blocks of lines for a model with this tokenizer; counts what it masks, unknown tokens, and lines without a key.
 
     With `keeps_separators`, record separators stand between documents; otherwise they are spaces.
     """
@@ -26,6 +26,7 @@ class LogBlocks:
         self._tokenizer, self._keeps_separators = tokenizer, keeps_separators
         self._format = tokenizer.line_format
         self.counts: Counter[str] = Counter()
+        self.spelled: Counter[str] = Counter()
         self.finder = None if self._format.group_by is None else KeyFinder(self._format)
 
     def block(self, lines: Sequence[str], ends_with_line_end: bool = True) -> TextBlock:
@@ -39,7 +40,14 @@ class LogBlocks:
         if not self._keeps_separators:
             text = text.replace(chr(RECORD_SEPARATOR), " ")
         text = normalize(self._format.apply(text, self.counts), self._tokenizer.normalization)
-        return TextBlock(self._tokenizer.code_points(text), keys, lines)
+        return TextBlock(self._code_points(text), keys, lines)
+
+    def _code_points(self, text: str) -> CodePoints:
+        """Return masked lines as code points, and count the tokens that the model does not know."""
+        if self._tokenizer.reads_bytes or not text:
+            return self._tokenizer.code_points(text)
+        chunk = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        return np.concatenate(list(self._tokenizer.translate([chunk], self.spelled)))
 
     def blocks(self, chunks: Iterable[CodePoints]) -> Iterator[TextBlock]:
         """Yield a text that comes in chunks as blocks of its lines."""
@@ -58,7 +66,10 @@ class LogBlocks:
         if self.finder is not None:
             self.counts["key"] = self.finder.num_lines - self.finder.num_without_key if self.finder.masks_key else 0
         notes = [] if self.finder is None else self.finder.notes()
-        return [*notes, *filter(None, [mask_note(self.counts)])]
+        spelled: dict[str, int] = {}
+        self._tokenizer.note_spelled(self.spelled, spelled)
+        unknown = [f"{count:,} {note}" for note, count in spelled.items()]
+        return [*notes, *filter(None, [mask_note(self.counts)]), *unknown]
 
 
 def held_out_sessions(chunks: Iterable[CodePoints]) -> Iterator[TextBlock]:

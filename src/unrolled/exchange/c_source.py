@@ -18,6 +18,7 @@ from unrolled import __version__
 from unrolled.exchange.vectors import TestVectors, make_vectors
 from unrolled.generation.prompt_replacements import PromptReplacements, prompt_replacements
 from unrolled.network_shapes import LINEAR_CELLS
+from unrolled.printable import shell_argument
 from unrolled.runtime import portable_arithmetic as step
 from unrolled.runtime.portable import PortableLayer, PortableNetwork
 from unrolled.runtime.portable_arithmetic import FloatMatrix, Int4Matrix, Int8Matrix, Matrix
@@ -80,7 +81,7 @@ def c_source(portable: PortableNetwork, tokenizer: Tokenizer, title: str, file_n
     values = {
         "TITLE": title.replace("*/", "* /").replace("\n", " "),
         "VERSION": __version__,
-        "FILE": file_name,
+        "FILE": shell_argument(file_name),
         "RAM": f"{ram:,}",
         "FLASH": f"{tables.num_bytes:,}",
         "SAME_TEXT": SAME_TEXT if portable.weights == "int8" else "",

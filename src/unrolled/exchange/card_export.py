@@ -9,6 +9,7 @@ import numpy as np
 
 from unrolled import __version__
 from unrolled.exchange.export_job import ExportJob, ExportResult
+from unrolled.printable import shell_argument
 from unrolled.runtime.text_network import GATE_NAMES, TextNetwork
 
 MEMORY_TOKENS = 2000
@@ -78,7 +79,7 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
         "Loss": [f"| | bits per {unit} |", "|---|---|", *(table or ["| this model | not known |"])],
         "Memorization": [memorized],
         "Training": training_lines(history),
-        "Use": ["```sh", f'unrolled sample {job.path.name} --prompt "The "', "```"],
+        "Use": ["```sh", f'unrolled sample {shell_argument(job.path.name)} --prompt "The "', "```"],
         "Limits": [
             "The model continues text in the manner of its training text. It knows nothing else, states nothing reliably, and "
             "repeats what the training text contains, personal data and offensive passages included."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from unrolled.checkpoints.run_dir import Run
+from unrolled.printable import shell_argument
 
 
 def data_text(run: Run | None) -> str:
@@ -17,5 +17,5 @@ def data_text(run: Run | None) -> str:
     inputs = request.get("inputs") or run.config.get("inputs") or []
     seed = (request.get("training") or {}).get("seed", request.get("seed"))
     fraction = (request.get("data") or {}).get("train_fraction", request.get("train_fraction"))
-    text = " ".join(shlex.quote(Path(str(name)).name) for name in inputs)  # without the folders of the computer it was on
+    text = " ".join(shell_argument(Path(str(name)).name) for name in inputs)  # without the folders of the computer it was on
     return f"{text or 'Not known'}; {fraction} of it for training, the rest is held out; seed {seed}."

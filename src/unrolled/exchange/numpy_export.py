@@ -21,6 +21,7 @@ from unrolled.exchange.export_job import (
     reference_run,
     run_program,
 )
+from unrolled.printable import shell_argument
 from unrolled.runtime.portable_arithmetic import Floats
 
 CHECK_TOKENS, CHECK_LOGITS = 20, 8
@@ -205,7 +206,7 @@ def numpy_script(job: ExportJob, weights_name: str) -> str:
         "TITLE": _comment(job.title),
         "DESCRIPTION": _comment(job.description),
         "WEIGHTS": weights_name,
-        "FILE": job.out.name,
+        "FILE": shell_argument(job.out.name),
         "LAYERS": len(network.layers),
         "HIDDEN": network.hidden_size,
         "RESIDUAL": network.residual,

@@ -23,6 +23,7 @@ from unrolled.atomic_io import storage_error
 from unrolled.errors import ModelError, UsageError
 from unrolled.exchange.source_model import LayerWeights, SourceModel
 from unrolled.exchange.vocabulary import Token, VocabularyFile, build_vocabulary, find_tokens
+from unrolled.printable import shell_argument
 
 CELLS_BY_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 ORDERS = {"rnn": "", "gru": "rzn", "lstm": "ifgo"}
@@ -97,7 +98,9 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if "unrolled" in metadata:
-            raise UsageError(f"{path} is a model of unrolled already: use it as RUN, for example unrolled sample {path}")
+            raise UsageError(
+                f"{path} is a model of unrolled already: use it as RUN, for example unrolled sample {shell_argument(path)}"
+            )
         return {**metadata, **safetensors.torch.load_file(path)}
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged, or no file of safetensors: {error}.") from error

@@ -7,6 +7,7 @@ from unrolled.display import loss_text
 from unrolled.exchange.card_export import UNKNOWN_DATA, card_markdown, joined_line, training_lines
 from unrolled.exchange.export_job import ExportResult
 from unrolled.exchange.table_export import TableExportJob
+from unrolled.printable import shell_argument
 from unrolled.tables.spec import TableSpec
 
 MAX_LABELS = 20
@@ -63,7 +64,7 @@ def table_card(job: TableExportJob) -> str:
         "Data": [job.data or UNKNOWN_DATA],
         "Results": results or ["Not known."],
         "Training": ["Of the saved model, the best on the validation rows:", "", *training_lines(history)],
-        "Use": ["```sh", f"unrolled predict {job.path.name} new.csv", "```"],
+        "Use": ["```sh", f"unrolled predict {shell_argument(job.path.name)} new.csv", "```"],
         "Limits": [
             "The model answers as the rows that it was trained on do. It has not seen other kinds of rows, and its "
             "probabilities are those of rows like them."

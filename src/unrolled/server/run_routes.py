@@ -56,7 +56,7 @@ async def run_metrics(request: Request) -> Response:
         reduced = facts.log.reduced(int(columns), first_step, scale)
         last = facts.log.last
         return {
-            **reduced, "unit": unit, "characters_per_second": last.get("tokens_per_second"),
+            **reduced, "unit": unit, "tokens_per_second": last.get("tokens_per_second"),
             "last_step": int(last.get("step", 0)),
         }  # fmt: skip
 

@@ -72,7 +72,7 @@ class RunFacts:
 
     @property
     def is_table(self) -> bool:
-        """Whether the run learns a column of a table."""
+        """Whether the run learns a column of a table, or forecasts one."""
         inputs = [str(name) for name in self.config.get("inputs", []) if isinstance(name, str)]
         return is_table_run(inputs, self.options)
 
@@ -120,7 +120,7 @@ class RunFacts:
             "started": started, "changed": self._time_of("metrics.jsonl") or started, "command": self.command(),
             "loss": _scaled(last.get("train_nats"), scale), "validation_loss": _scaled(last.get("val_nats"), scale),
             "unit": unit, "baselines": self._baselines(header, scale),
-            "characters_per_second": last.get("tokens_per_second"),
+            "tokens_per_second": last.get("tokens_per_second"),
             "eta_seconds": seconds / fraction - seconds if status in ("running", "paused") and fraction > 0 else None,
             "has_model": header is not None,
         }  # fmt: skip

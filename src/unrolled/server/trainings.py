@@ -184,7 +184,7 @@ class Trainings:
             found.append({
                 "id": training.run_id, "status": "starting" if code is None else "dead", "kind": None, "steps": 0,
                 "total_steps": None, "started": training.started, "changed": training.started, "command": "",
-                "loss": None, "validation_loss": None, "unit": None, "baselines": {}, "characters_per_second": None,
+                "loss": None, "validation_loss": None, "unit": None, "baselines": {}, "tokens_per_second": None,
                 "eta_seconds": None, "has_model": False, "error": error,
             })  # fmt: skip
         return found

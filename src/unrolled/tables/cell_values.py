@@ -78,6 +78,10 @@ def is_empty(value: Any) -> bool:
     )
 
 
+MAX_SHOWN_NUMBERS = 64
+"""The numbers of longer arrays are not shown as a text."""
+
+
 def is_missing(value: Any, names: frozenset[str] = NAMES_OF_MISSING_VALUES) -> bool:
     """Return whether a cell is empty or has one of these names of missing values."""
     return is_empty(value) or (isinstance(value, str) and value.strip(BLANKS) in names)
@@ -97,8 +101,17 @@ def parse_text(cell: Cell) -> str:
 
 
 def display_text(value: Any) -> str:
-    """Return the value of a cell as a text for people: the elements of a list, and of an array only its shape."""
+    """Return the value of a cell as a text for people: the elements of a list and of a short array, else the array's shape.
+
+    Example:
+        >>> display_text(np.array([[1.5], [np.nan]])), display_text(np.zeros((100, 2)))
+        ('[1.5, gap]', 'numbers, 100 x 2')
+    """
     if isinstance(value, np.ndarray):
+        if 0 < value.size <= MAX_SHOWN_NUMBERS and value.dtype.kind in "iuf":
+            rows = [["gap" if np.isnan(number) else f"{number:.6g}" for number in np.ravel(row)] for row in value]
+            parts = [row[0] if len(row) == 1 else f"[{', '.join(row)}]" for row in rows]
+            return f"[{', '.join(parts)}]"
         return "numbers, " + " x ".join(map(str, value.shape))
     return " ".join(map(str, value)) if isinstance(value, list) else parse_text(Cell(value, "value"))
 

@@ -21,6 +21,9 @@ from unrolled.tables.table_format import (
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 CONLLU_COMMENT = re.compile(r"# *(newdoc\b|newpar\b|sent_id *=|text *=|global\.columns *=|id +\S)")
+CONLLU_SUFFIXES = (".conllu", ".conllup")
+"""Files with these names have comments of any kind before a sentence."""
+
 _COLUMNS_COMMENT = re.compile(r"# *global\.columns *= *(.+)")
 _TOKEN_ID = re.compile(r"[0-9]+([-.][0-9]+)?")
 DOCUMENT_START = "-DOCSTART-"
@@ -54,7 +57,8 @@ def conll_rows(source: Source, header: str) -> NumberedRows:
     """Yield the sentences of a file; the line is that of the first token. `header` as for `delimited_rows`."""
     columns = header_names(header)
     has_names = columns is None and header != NO_HEADER and _has_names(source.head())
-    is_conllu, sentence, first_line = False, list[list[str]](), 0
+    is_conllu = any(suffix.lower() in CONLLU_SUFFIXES for suffix in source.path.suffixes)
+    sentence, first_line = list[list[str]](), 0
     with ReadErrors(source.path, source.encoding) as errors:
         for line, text in enumerate(source.lines(), 1):
             errors.line = line

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from unrolled.display import plural
+from unrolled.display import agree, plural
 from unrolled.errors import DataError
 from unrolled.tables.table_format import MAX_CHARS, NumberedRows, ReadErrors
 from unrolled.text.archives import archive_names, read_member, text_members
@@ -135,7 +135,7 @@ def _choose(root: Path, names: list[str], texts: Sequence[str], prefix: str, enc
     found = f", in {plural(len(labels), 'folder')} that are labels" if has_labels else ""
     notes = [f"{root}: {plural(len(in_folders), 'file')}{found}"]
     if left_out := len(names) - len(chosen):
-        notes.append(f"{plural(left_out, 'file')} left out that are empty or no text")
+        notes.append(f"{plural(left_out, 'file')} left out that {agree(left_out, 'are')} empty or no text")
     if outside := len(chosen) - len(in_folders):
-        notes.append(f"{plural(outside, 'file')} left out that are in no folder of a label")
+        notes.append(f"{plural(outside, 'file')} left out that {agree(outside, 'are')} in no folder of a label")
     return LabelledFiles(root, tuple(in_folders), columns, prefix, encoding, tuple(notes))

@@ -30,7 +30,7 @@ class MetricReport(Displayed):
     `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are set if the target is one of few labels.
     `warning` says what makes the metrics worthless, such as that all predictions are the same.
     `num_steps` is the number of labels in all rows, if a row has several. `standard_error` is that of the headline metric, and
-    `split` the part of the table that the rows are.
+    `split` the part of the table that the rows are. The baselines `informed` know more of a row than the model does.
     """
 
     metrics: dict[str, float]
@@ -43,6 +43,7 @@ class MetricReport(Displayed):
     standard_error: float | None = None
     split: str = "all"
     warning: str = ""
+    informed: tuple[str, ...] = ()
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -82,9 +83,13 @@ class MetricReport(Displayed):
 
     @property
     def better_baseline(self) -> str:
-        """The name of the baseline that is best in the headline metric, if it is at least as good as the model; or empty."""
+        """The name of the baseline that is best in the headline metric, if it is at least as good as the model; or empty.
+
+        Those that know more than the model are no bar to it.
+        """
         sign, own = (-1 if self.headline in ERRORS else 1), self.metrics[self.headline]
-        found = {name: sign * metrics[self.headline] for name, metrics in self.baselines.items() if self.headline in metrics}
+        fair = {name: metrics for name, metrics in self.baselines.items() if name not in self.informed}
+        found = {name: sign * metrics[self.headline] for name, metrics in fair.items() if self.headline in metrics}
         best = max(found, key=lambda name: found[name], default="")
         return best if best and (found[best] > sign * own or found[best] == sign * own != 0) else ""
 

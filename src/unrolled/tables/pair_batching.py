@@ -193,6 +193,10 @@ class PairDataset:
     def __len__(self) -> int:
         return len(self.source)
 
+    def count(self, index: npt.NDArray[np.int64]) -> int:
+        """Return how many rows of the table these rows are."""
+        return len(index)
+
     def encoded_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the numbers of the encoded rows that these rows of the table are, in their order."""
         pieces = self.pieces_per_row

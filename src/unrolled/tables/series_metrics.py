@@ -211,13 +211,14 @@ def series_report(
         if len(values) == len(rows)
     }
     metrics |= _quantile_metrics(truth, [quantiles[row] if len(quantiles) else None for row in rows], levels)
-    notes = []
+    notes, informed = list[str](), tuple[str, ...]()
     if horizon and stats and stats["period"] is not None:
         notes.append(f"seasonal_naive repeats the last period, of {stats['period']:,} steps")
     elif not horizon and stats:
+        informed = ("last_value",)
         notes.append("last_value knows the true number of the step before, which the model does not")
     num_steps = sum(int((~np.isnan(values)).any(axis=1).sum()) for values in truth)
-    return MetricReport(metrics, compared, len(rows), num_steps=num_steps, notes=tuple(notes))
+    return MetricReport(metrics, compared, len(rows), num_steps=num_steps, notes=tuple(notes), informed=informed)
 
 
 def number_metrics(truths: Sequence[Floats], predicted: Sequence[Floats], horizon: int, is_audio: bool) -> dict[str, float]:

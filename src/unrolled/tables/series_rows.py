@@ -111,6 +111,10 @@ class SeriesRows:
     def __len__(self) -> int:
         return len(self.parts)
 
+    def count(self, index: npt.NDArray[np.int64]) -> int:
+        """Return how many rows of the table, which are steps, these blocks have."""
+        return sum(self.parts[row].stop - self.parts[row].start for row in index.tolist())
+
     @property
     def row_lengths(self) -> npt.NDArray[np.int64]:
         """The steps of each part with its history and its targets."""

@@ -397,6 +397,6 @@ def _reject_archives(path: Path) -> None:
     if is_compressed(path):
         return
     with ReadErrors(path), open(path, "rb") as file:
-        found = describe_binary(file.read(SIGNATURE_BYTES), path.name)
+        found = describe_binary(file.read(SIGNATURE_BYTES), str(path))
     if found is not None:
         raise DataError(f"{display_name(path)} is {found}.")

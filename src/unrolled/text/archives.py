@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from unrolled.display import plural
+from unrolled.display import agree, plural
 from unrolled.errors import DataError
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, member_names, read_error
 from unrolled.text.encodings import is_text_head, make_copy
@@ -71,7 +71,8 @@ def unpack_texts(path: Path, folder: Path, accepts: Callable[[bytes], bool]) -> 
                 copy.unlink(missing_ok=True)
             raise
     kind = "empty or no text" if accepts is is_text_head else "of another kind"
-    left_out = f", {plural(len(names) - len(chosen), 'file')} left out that are {kind}" * (len(chosen) < len(names))
+    number = len(names) - len(chosen)
+    left_out = f", {plural(number, 'file')} left out that {agree(number, 'are')} {kind}" if number else ""
     return copies, f"{path}: {plural(len(chosen), 'file')} read in the order of their names{left_out}"
 
 

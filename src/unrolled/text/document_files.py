@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
+from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.archives import archive_names, unpack_texts
@@ -63,8 +64,9 @@ def prepare_files(
         remove_copies(prepared, folder)
         raise
     if options.encoding is not None:
+        which = "" if len(prepared) == 1 and num_recoded else f"{num_recoded:,} of {plural(len(prepared), 'file')} "
         utf8 = f", {len(prepared) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(prepared) else ""
-        logger.info(f"{num_recoded:,} of {len(prepared):,} files read as {options.encoding}{utf8}")
+        logger.info(f"{which}read as {options.encoding}{utf8}")
     _log_cues(counts)
     if options.documents == "record":
         for sentence in _record_tokenizer(options).describe(record_counts):

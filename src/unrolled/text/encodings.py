@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import itertools
 import os
-import shlex
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,8 +15,12 @@ import numpy as np
 
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.errors import DataError, UsageError
+from unrolled.printable import shell_argument
 from unrolled.text.compressed_files import CHUNK_BYTES, is_compressed, open_bytes, read_bytes
 from unrolled.text.file_signatures import describe_binary
+
+_LATIN_RUNS = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])|(?<=[A-Za-z])[\xc0-\xff]{2}(?=[a-z])")
+"""Bytes above 127 that stand alone, and pairs of letters of Windows-1252 inside a word."""
 
 BUFFER_PREFIX = "unrolled-stdin-"
 """Prefix of the names of copies of standard input."""
@@ -89,7 +93,7 @@ def file_encoding(path: Path, name: str | None) -> str:
         return "utf-8-sig"
     name = check_encoding(name)
     with open_bytes(path) as file:
-        if found := describe_binary(file.read(SIGNATURE_BYTES), path.name):
+        if found := describe_binary(file.read(SIGNATURE_BYTES), name_to_type(path)):
             raise EncodingError(f"{display_name(path)} is not text in {name}: it is {found}.")
     if name in ("utf-8", "utf-8-sig"):
         return "utf-8-sig"
@@ -121,8 +125,11 @@ def marked_encoding(data: bytes) -> str | None:
 
 
 def is_text_head(head: bytes) -> bool:
-    """Return whether a file that begins with these bytes is a text: not empty, without NUL bytes but after a mark of UTF-16."""
-    return bool(head) and (b"\0" not in head or marked_encoding(head) is not None)
+    """Return whether a file that begins with these bytes is a text: not empty, of no known other kind, without NUL bytes but
+    after a mark of UTF-16."""
+    if not head or describe_binary(head, "") is not None:
+        return False
+    return b"\0" not in head or marked_encoding(head) is not None
 
 
 def _find_wrong_byte(path: Path, encoding: str) -> tuple[str, bytes] | None:
@@ -159,8 +166,8 @@ def likely_encoding(data: bytes) -> str | None:
     """Return the encoding that the bytes of a file which is not UTF-8 most likely have, or None.
 
     UTF-16 is likely if many bytes in even or in odd places are zero, UTF-32 if in both. Windows-1252 is likely if most bytes
-    above 127 stand alone, as accents and quotation marks between letters do; in the encodings of Chinese, Japanese or Russian
-    they stand together, and they cannot be distinguished so.
+    above 127 stand alone, as accents and quotation marks between letters do, or in pairs inside a word of other letters, as in
+    German; in the encodings of Chinese, Japanese or Russian they stand together, and they cannot be distinguished so.
     """
     if (marked := marked_encoding(data)) is not None:
         return marked
@@ -168,9 +175,9 @@ def likely_encoding(data: bytes) -> str | None:
     zeros = [float((values[first::2] == 0).mean()) if len(values) > 1 else 0.0 for first in (0, 1)]
     if max(zeros) > MIN_ZEROS:  # the upper bytes of letters, of a file without a byte order mark
         return f"UTF-{32 if min(zeros) > MIN_ZEROS else 16}{'LE' if zeros[1] > zeros[0] else 'BE'}"
-    high = values > 127
-    alone = high & ~np.append(high[1:], False) & ~np.append(False, high[:-1])
-    return "WINDOWS-1252" if 2 * int(alone.sum()) > int(high.sum()) else None
+    num_high = int((values > 127).sum())
+    num_alone = sum(len(run) for run in _LATIN_RUNS.findall(values.tobytes()))
+    return "WINDOWS-1252" if 2 * num_alone > num_high else None
 
 
 def conversion_hint(path: Path, data: bytes, has_nul: bool = False) -> str:
@@ -178,17 +185,22 @@ def conversion_hint(path: Path, data: bytes, has_nul: bool = False) -> str:
 
     With `has_nul`, it is UTF-8 but for NUL bytes.
     """
-    if found := describe_binary(data, path.name if not path.name.startswith(BUFFER_PREFIX) else "FILE"):
+    if found := describe_binary(data, name_to_type(path)):
         return f"It is {found}"
     encoding = likely_encoding(data)
     if encoding is None and has_nul:
         return "Name its --encoding"
     is_file = not (is_compressed(path) or path.name.startswith(BUFFER_PREFIX))
-    source, target = (shlex.quote(str(path)), shlex.quote(f"utf8-{path.name}")) if is_file else ("FILE", "NEW")
+    source, target = (shell_argument(path), shell_argument(f"utf8-{path.name}")) if is_file else ("FILE", "NEW")
     command = f"(iconv -f {encoding or 'ENCODING'} -t UTF-8 {source} > {target})"
     if encoding is None:
         return f"Convert it {command}, or name its --encoding"
     return f"It looks like {encoding}. Read it with --encoding {encoding.lower()}, or convert it {command}"
+
+
+def name_to_type(path: Path) -> str:
+    """Return the name of a file for a command that a message proposes; FILE for a copy of standard input."""
+    return "FILE" if path.name.startswith((BUFFER_PREFIX, COPY_PREFIX)) else str(path)
 
 
 @contextlib.contextmanager
@@ -198,7 +210,7 @@ def all_encoding_errors(paths: Sequence[Path]) -> Iterator[None]:
         yield
     except EncodingError as error:
         if (message := _list_wrong_files(paths)) is not None:
-            raise EncodingError(f"{message}, or learn their bytes as they are: --tokens bytes") from error
+            raise EncodingError(f"{message}, or learn their bytes as they are: unrolled train --tokens bytes") from error
         raise
 
 

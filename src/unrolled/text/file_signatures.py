@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
+from unrolled.printable import shell_argument
+
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", ".gz"),
     (b"BZh91AY&SY", "bzip2", ".bz2"),
@@ -18,6 +22,10 @@ _SIGNATURES = (
     (b"ARROW1\0\0", "an Arrow (Feather) file: write it as Parquet or CSV"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file: write its table as Parquet or CSV"),
     (b"\x93NUMPY", "a NumPy array: a cell of a table names it, as in a column of .npy files"),
+    (b"GIF8", "an image: save it as PNG, and a cell of a table names it, as in a column of .png files"),
+    (b"ID3", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
+    (b"OggS", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
+    (b"fLaC", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
     (b"\x89PNG\r\n", "an image: a cell of a table names it, as in a column of .png files"),
     (b"\xff\xd8\xff", "an image: a cell of a table names it, as in a column of .jpg files"),
     (b"\x80\x02", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
@@ -36,17 +44,21 @@ def describe_binary(data: bytes, name: str) -> str | None:
     Example:
         >>> describe_binary(b"%PDF-1.7", "a.pdf")
         'a PDF document: save it as text (pdftotext -layout a.pdf)'
+        >>> describe_binary(b"%PDF-1.7", "my letters/a b.pdf")
+        "a PDF document: save it as text (pdftotext -layout 'my letters/a b.pdf')"
         >>> describe_binary(b"text,label", "a.csv") is None
         True
     """
     if data.startswith(b"PK\x03\x04"):
         return _describe_zip(data[:4096], name)
     if data[_TAR_MARK] == b"ustar" or name.lower().endswith((".tgz", ".tbz2", ".txz")):
-        return f"a tar archive: unpack it (tar -xf {name}), and name what is in it"
+        return f"a tar archive: unpack it (tar -xf {shell_argument(name)}), and name what is in it"
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        return "a WAV file: a cell of a table names it, as in a column of .wav files"
     for magic, compression, suffix in _COMPRESSED:
         if data.startswith(magic):
-            return f"compressed with {compression}: name it {name}{suffix}"
-    return next((text.replace("NAME", name) for magic, text in _SIGNATURES if data.startswith(magic)), None)
+            return f"compressed with {compression}: name it {PurePath(name).name}{suffix}"
+    return next((text.replace("NAME", shell_argument(name)) for magic, text in _SIGNATURES if data.startswith(magic)), None)
 
 
 def _describe_zip(data: bytes, name: str) -> str:
@@ -57,4 +69,4 @@ def _describe_zip(data: bytes, name: str) -> str:
         return "an Excel workbook: save its sheet as CSV (UTF-8), and name that file"
     if suffix in _ZIPPED_DOCUMENTS or b"opendocument.text" in data or b"word/" in data:
         return "a document of an office program: save it as plain text (UTF-8), and name that file"
-    return f"a zip archive: name it {name}.zip, or unzip it"
+    return f"a zip archive: name it {PurePath(name).name}.zip, or unzip it"

@@ -12,6 +12,7 @@ import contextlib
 import fnmatch
 import glob
 import io
+import logging
 import os
 import sys
 import tempfile
@@ -24,23 +25,32 @@ import numpy.typing as npt
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.datasets.builtin import builtin_corpus
 from unrolled.datasets.stdlib import PREFIX
+from unrolled.display import agree, plural
 from unrolled.errors import DataError, StorageError, did_you_mean
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, open_bytes, read_bytes
 from unrolled.text.encodings import (
     BUFFER_PREFIX,
     COPY_PREFIX,
+    MAX_LISTED_FILES,
+    SIGNATURE_BYTES,
     EncodingError,
     conversion_hint,
     display_name,
     encoding_error,
     is_text_head,
     marked_encoding,
+    name_to_type,
 )
+from unrolled.text.file_signatures import describe_binary
+
+logger = logging.getLogger(__name__)
 
 Chunk = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 
 MAX_SHOWN_NAME = 300
 LINE_ENDS_NOTE = "files whose line ends became \\n"
+HTML_NOTE = "files of HTML, read with the tags"
+HTML_BYTES = 64
 
 
 def resolve_inputs(
@@ -81,7 +91,8 @@ def existing_file(name: str) -> Path:
         if len(name) > MAX_SHOWN_NAME or "\n" in name:
             raise DataError(f"No such file: {name[:40]!r}... ({len(name):,} characters).")
         with contextlib.suppress(OSError):
-            way_out = ": the name of a file is expected, not a text." if " " in name else "."
+            is_text = " " in name and (len(path.suffix) < 2 or " " in path.suffix)  # not "my book.txt"
+            way_out = ": the name of a file is expected, not a text." if is_text else "."
             raise DataError(f"No such file: {name or repr(name)}{did_you_mean(path.name, os.listdir(folder)) or way_out}")
         raise DataError(f"No such file: {name or repr(name)}.")
     if not os.access(path, os.R_OK):
@@ -105,6 +116,11 @@ def _text_files_in(folder: Path, pattern: str, accepts: Callable[[bytes], bool])
         and fnmatch.fnmatch(path.name, pattern)
     )
     texts = [path for path in files if accepts(_head(path))]
+    if texts and (left_out := sorted(set(files) - set(texts))):
+        number, kind = len(left_out), "empty or no text" if accepts is is_text_head else "of another kind"
+        names = ", ".join(str(path.relative_to(folder)) for path in left_out[:MAX_LISTED_FILES])
+        more = f" and {number - MAX_LISTED_FILES:,} more" if number > MAX_LISTED_FILES else ""
+        logger.info(f"{folder}: {plural(number, 'file')} left out that {agree(number, 'are')} {kind}: {names}{more}")
     if not texts:
         kind = "text file" if accepts is is_text_head else "file of the kind that --tokens reads"
         raise DataError(f"The folder {folder} has no {kind} that matches '{pattern}' ({len(files)} files were examined).")
@@ -164,12 +180,12 @@ def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: in
     for chunk in read_bytes(path, start, stop):
         is_ascii = chunk.isascii() and b"\r" not in chunk and not decoder.getstate()[0] and not newlines.getstate()[1]
         if offset == 0:
-            _reject_other_encodings(path, chunk)
+            _check_beginning(path, chunk, notes)
         if (nul := chunk.find(b"\0")) >= 0:
             hint = conversion_hint(path, chunk, has_nul=True)
             raise DataError(
                 f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text. {hint}. To learn any "
-                "bytes: --tokens bytes"
+                "bytes: unrolled train --tokens bytes"
             )
         if is_ascii:
             yield np.frombuffer(chunk, dtype=np.uint8)
@@ -193,7 +209,7 @@ def _decode_chunk(
     try:
         text = decoder.decode(chunk, final)
     except UnicodeDecodeError as error:
-        raise EncodingError(f"{encoding_error(path)}, or learn its bytes as they are: --tokens bytes") from error
+        raise EncodingError(f"{encoding_error(path)}, or learn its bytes as they are: unrolled train --tokens bytes") from error
     if offset == 0 and text.startswith("\ufeff"):
         text = text[1:]
         notes["byte order marks dropped"] = notes.get("byte order marks dropped", 0) + 1
@@ -201,9 +217,17 @@ def _decode_chunk(
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
 
 
-def _reject_other_encodings(path: Path, chunk: bytes) -> None:
+def _check_beginning(path: Path, chunk: bytes, notes: dict[str, int]) -> None:
+    """Raise `EncodingError` for a file that is no text or not UTF-8 by its first bytes; count pages of HTML in `notes`."""
     if (name := marked_encoding(chunk)) is not None:
-        raise EncodingError(f"{display_name(path)} is {name}, and UTF-8 is expected. {conversion_hint(path, chunk)}.")
+        hint = conversion_hint(path, chunk).removeprefix(f"It looks like {name}. ")
+        raise EncodingError(f"{display_name(path)} is {name}, and UTF-8 is expected. {hint}.")
+    if (found := describe_binary(chunk[:SIGNATURE_BYTES], name_to_type(path))) is not None:
+        raise EncodingError(
+            f"{display_name(path)} is not text: it is {found}. To learn any bytes: unrolled train --tokens bytes"
+        )
+    if chunk[:HTML_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        notes[HTML_NOTE] = notes.get(HTML_NOTE, 0) + 1
 
 
 def read_chunks(path: Path, as_bytes: bool, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:

@@ -44,6 +44,7 @@ VERDICTS = (OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT)
 TABLE_VERDICTS = {
     "Overfit": OVERFIT, "As good as these rows allow": AT_FLOOR, "Limited by the rows": TEXT_LIMITED,
     "Limited by time or size": SIZE_LIMITED, "Underfit": UNDERFIT, "No better than a baseline": NOT_LEARNED,
+    "Too few rows to judge": TOO_SHORT,
 }  # fmt: skip
 """The verdicts on a table, each with the one on a text that means the same."""
 
@@ -62,10 +63,13 @@ MIN_FALL = 0.01
 MAX_DROPOUT = 0.5
 MIN_CURVE_POINTS = 4
 MIN_JUDGED_ROWS = 20
-"""With fewer validation rows, a table has no verdict: their loss says too little."""
+"""With fewer validation rows, a table is not judged: their loss says too little."""
 
 LOW_TABLE_LOSS = 0.05
 """Nats per target (for numbers: of their variance) below which little is left to gain."""
+
+FLOOR_TABLE_LOSS = 0.01
+"""The same of rows that were read a few times only, whose loss still falls."""
 
 MIN_TABLE_GAP = 0.02
 """Difference of validation and training loss of a table that may be chance."""
@@ -117,26 +121,37 @@ def verdict(diagnosis: str) -> str:
 
 
 def judge_table(
-    train: float, val: float, best_fraction: float, epochs: float, num_validation: int, better_baseline: str = ""
+    train: float,
+    val: float,
+    best_fraction: float,
+    epochs: float,
+    num_validation: int,
+    better_baseline: str = "",
+    is_series: bool = False,
 ) -> str:
-    """Return the verdict on a training on a table as a sentence, with a blank before it; empty with too few validation rows.
+    """Return the verdict on a training on a table as a sentence, with a blank before it.
 
     `train` and `val` are the losses of the saved model, which was saved after `best_fraction` of the steps; the rows were read
-    `epochs` times. `better_baseline` is the name of a baseline that answers the validation rows as well or better, or empty.
+    `epochs` times. `num_validation` is how many rows `val` is the mean of; those of series are their steps, and their loss may
+    be a likelihood, which has no floor. `better_baseline` is the name of a baseline that answers the validation rows as well
+    or better, or empty.
     """
     reads, gap = f"the rows were {describe_epochs(epochs)}", val - train
     if num_validation < MIN_JUDGED_ROWS:
-        return ""
+        return f" Too few rows to judge: {num_validation} for validation, and a verdict needs {MIN_JUDGED_ROWS}."
     is_gap = gap > max(MIN_TABLE_GAP, MIN_GENERALIZATION_GAP * val)
     if best_fraction < OVERFIT_FRACTION and epochs >= 1 and is_gap:
         best = f"it was best after {best_fraction:.0%} of the time, and that model is kept"
         return f" Overfit: {best}. More time would not help; more rows or more --dropout would."
     if better_baseline and epochs > MAX_UNDERFIT_EPOCHS:
+        if is_series:
+            return f" No better than a baseline ({better_baseline}): {reads}. More time, or more units (--hidden), may help."
         return (
             f" No better than a baseline ({better_baseline}): {reads}, and what tells the answers apart was not found in the "
             "source. Other source columns, another kind of them (--source COLUMN:characters) or more rows may help."
         )
-    if val < LOW_TABLE_LOSS or (best_fraction < OVERFIT_FRACTION and epochs >= 1):
+    is_low = not is_series and val < (LOW_TABLE_LOSS if epochs > MAX_UNDERFIT_EPOCHS else FLOOR_TABLE_LOSS)
+    if is_low or (best_fraction < OVERFIT_FRACTION and epochs >= 1):
         return f" As good as these rows allow: {reads}. More time would bring little."
     if epochs > MAX_UNDERFIT_EPOCHS and is_gap:  # before, most tables are still being learned, whatever the gap
         return f" Limited by the rows: {reads}; more rows would bring more than more time."

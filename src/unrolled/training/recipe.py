@@ -92,7 +92,7 @@ def choose_text_options(
         tokens_per_step = math.prod(fit_batch_shape(stats.tokens + 1, request.training.batch, request.training.bptt))
         tokens_read = budget.total * tokens_per_step if budget.unit == "steps" else budget.total
         request = _set_units(fill_defaults(request, optimizer="muon"), choose_units(tokens_read, stats.tokens), world_size)
-        why = f"{budget.total:,.0f} {budget.unit}"
+        why = plural(round(budget.total), budget.unit.removesuffix("s"))
     epochs = tokens_read / stats.tokens
     overfit_pressure = pressure(epochs, parameter_count(stats.vocab_size, request.model), stats.tokens)
     request = fill_defaults(

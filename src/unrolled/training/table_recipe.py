@@ -88,7 +88,7 @@ def choose_table_options(
     else:
         epochs_per_step = min(1.0, request.training.batch / stats.rows)
         epochs = budget.total * epochs_per_step if budget.unit == "steps" else budget.total / stats.targets
-        why = f"{budget.total:,.0f} steps" if budget.unit == "steps" else f"{epochs:.3g} epochs"
+        why = plural(round(budget.total), "step") if budget.unit == "steps" else f"{epochs:.3g} epochs"
     overfit_pressure = epochs * math.sqrt(count_parameters(request) / stats.targets)
     request = fill_defaults(
         request,

@@ -20,6 +20,7 @@ from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import from_dict
+from unrolled.printable import shell_argument
 
 
 def run(argv: list[str]) -> int:
@@ -48,5 +49,6 @@ def run(argv: list[str]) -> int:
         print("no check: the model does not know the letters of the built-in texts; check it with --text FILE --force")
     print(f"model: {target}")
     run_name = target.parent if target.name == "model.safetensors" else target
-    print_note(f"Next: unrolled sample {run_name}" if is_text else f"Next: unrolled predict {run_name} in.wav --wav out.wav")
+    name = shell_argument(run_name)
+    print_note(f"Next: unrolled sample {name}" if is_text else f"Next: unrolled predict {name} in.wav --wav out.wav")
     return 0

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +30,10 @@ from typing import TYPE_CHECKING, Any
 from unrolled import __version__
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
+from unrolled.display import plural
 from unrolled.errors import Interrupted, UsageError
 from unrolled.options import BUDGET_OPTIONS, GROUP_TITLES, OPTION_CLASSES, PRESETS, TrainRequest, present_names
+from unrolled.printable import shell_argument
 
 if TYPE_CHECKING:
     from unrolled.training.launch import TrainResult
@@ -99,12 +100,12 @@ def _run_training(
         print_json(dataclasses.asdict(result))
     loss_text = "" if result.val_nats is None else f"\nbest validation: {result.val_loss_text}"
     print(
-        f"{result.steps:,} steps, {result.epochs:.2f} epochs in {format_duration(result.train_seconds)}{loss_text}",
+        f"{plural(result.steps, 'step')}, {result.epochs:.2f} epochs in {format_duration(result.train_seconds)}{loss_text}",
         file=sys.stderr,
     )
     for message in filter(None, (result.test_summary, result.diagnosis)):
         print(message, file=sys.stderr)
-    run = shlex.quote(result.run)
+    run = shell_argument(result.run)
     if result.stop_signal is None:
         verb = "sample" if result.loss_unit == "character" else "eval"
         print(f"next: unrolled {verb} {run}", file=sys.stderr)

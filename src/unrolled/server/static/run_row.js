@@ -16,14 +16,14 @@ const NAMES = { pause: "Pause", resume: "Resume", stop: "Stop" };
  * @param {Run} run
  */
 function factsOf(run) {
-  const { characters_per_second: speed, eta_seconds: eta } = run;
+  const { tokens_per_second: speed, eta_seconds: eta } = run;
   const error = run.error ? [plainText(run.error, { max: 400 })] : [];
   if (run.kind === null && run.error) return error[0];
   return [
     run.total_steps ? `step ${integer(run.steps)} of ${integer(run.total_steps)}` : `step ${integer(run.steps)}`,
     ...(isNumber(run.loss) ? [`train ${fixed(run.loss)}`] : []),
     ...(isNumber(run.validation_loss) ? [`validation ${fixed(run.validation_loss)} ${run.unit ?? ""}`] : []),
-    ...(isNumber(speed) ? [`${integer(speed)} characters/s`] : []),
+    ...(isNumber(speed) ? [`${integer(speed)} tokens/s`] : []),
     ...(run.status === "running" && isNumber(eta) ? [`${duration(Math.round(eta))} left`] : []),
     ...error,
   ].join(" · ");

@@ -18,7 +18,7 @@ import { events, isAbort, request } from "./api.js";
  * @property {Record<string, number>} baselines
  * @property {boolean} has_model
  * @property {string | null} unit of the losses
- * @property {number | null} characters_per_second
+ * @property {number | null} tokens_per_second
  * @property {number | null} eta_seconds
  * @property {string | null} [error] why a training that was started here failed
  */

@@ -163,7 +163,8 @@ class SeriesTask(TableTask):
             )
         training, model = request.training, request.model
         budget = make_budget(training, num_steps)
-        why = f"{budget.total:,.0f} {budget.unit}" if budget.unit != "tokens" else f"{budget.total / num_steps:.3g} epochs"
+        counted = plural(round(budget.total), budget.unit.removesuffix("s"))
+        why = counted if budget.unit != "tokens" else f"{budget.total / num_steps:.3g} epochs"
         if budget.unit == "seconds":
             epochs = self.throughput(request, machine) * budget.total / max(1, self.batches(training).tokens_per_epoch)
             why = f"{budget.total / 60:.3g} min, {epochs:.3g} epochs"

@@ -323,10 +323,9 @@ class TableTask:
     ) -> FinalEvaluation:
         """Evaluate the saved model on the validation rows and on the test rows."""
         if self.validation is None:
-            diagnosis = (
-                "No rows were held out for validation, so the last model is kept, not the best: add rows or --validation."
-            )
-            return self._with_test(FinalEvaluation(None, diagnosis), model, machine)
+            why = "No rows were held out for validation, so the last model is kept, not the best: add rows or --validation."
+            return self._with_test(FinalEvaluation(None, why), model, machine)
+        count = self.validation.count(self.validation_rows)
         val = mean_loss(model, self.validation, self.validation_rows, machine)
         train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
         threshold_note = self._choose_threshold(model, machine)
@@ -335,7 +334,7 @@ class TableTask:
         if (label := only_label(self.spec.target, [cell for _, cell in self.validation_cells])) is not None:
             diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
         else:
-            diagnosis += judge_table(train, val, best_fraction, epochs, len(self.validation_rows), better)
+            diagnosis += judge_table(train, val, best_fraction, epochs, count, better, self.spec.is_stream)
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:

@@ -7,7 +7,6 @@ import functools
 import logging
 import math
 import os
-import shlex
 from pathlib import PurePath
 from typing import Any
 
@@ -29,6 +28,7 @@ from unrolled.nn.kernels import native
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
+from unrolled.printable import shell_argument
 from unrolled.tables.table_files import has_table_suffix, open_table
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, is_encoded_jointly
@@ -330,5 +330,6 @@ def _table_hint(name: str) -> str:
     if len(columns) < 2:
         return "learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN"
     shown = ", ".join(columns[:MAX_SHOWN_COLUMNS]) + (", ..." if len(columns) > MAX_SHOWN_COLUMNS else "")
-    command = f"unrolled train {shlex.quote(name)} --source {shlex.quote(columns[0])} --target {shlex.quote(columns[-1])}"
+    typed, source, target = (shell_argument(word) for word in (name, columns[0], columns[-1]))
+    command = f"unrolled train {typed} --source {source} --target {target}"
     return f"learned as a text; the columns of {PurePath(name).name} are {shown}; to learn one of them from another: {command}"
