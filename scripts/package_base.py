@@ -24,7 +24,9 @@ import torch
 
 import unrolled
 from unrolled.checkpoints.model_file import TextModelFile, load_text_model, save_checked
+from unrolled.checkpoints.run_dir import Run
 from unrolled.datasets.base_models import FOLDER
+from unrolled.display import plural
 from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.memorization import matching_statistics
 
@@ -46,9 +48,9 @@ def main() -> None:
     path = FOLDER / f"{arguments.name}.safetensors"
     trained = unrolled.load(arguments.run, threads=1)
     model_file = load_text_model(trained.path)
-    model_file = dataclasses.replace(
-        model_file, history={key: model_file.history[key] for key in ("steps", "epochs", "seconds")}
-    )
+    budgets = [run.history for run in budgets_of(trained)]
+    totals = {key: sum(history[key] for history in budgets) for key in ("steps", "epochs", "seconds")}
+    model_file = dataclasses.replace(model_file, history=totals)
     write(path, model_file)
     packaged = unrolled.load(path, threads=1)
     corpus, _ = packaged.session.corpus((arguments.validation,))
@@ -60,11 +62,17 @@ def main() -> None:
     facts = {
         "bits": after.bits, "nats": after.nats, "error": after.standard_error, "longest": int(lengths.max()),
         "memorized": share_in_passages(lengths),
-        "read": model_file.history["epochs"] * (len(train_ids) - 1), "train_chars": len(train_ids),
+        "read": model_file.history["epochs"] * (len(train_ids) - 1), "train_chars": len(train_ids), "budgets": len(budgets),
     }  # fmt: skip
     describe = describe_english if arguments.name == "english" else describe_python
     path.with_suffix(".md").write_text(card(arguments.name, packaged, facts, describe(arguments, sample)), "utf-8")
     print(facts)
+
+
+def budgets_of(model: unrolled.Model) -> list[unrolled.Model]:
+    """Return the models of all budgets that a base model was trained with, the last one first."""
+    earlier = Run(model.path.parent).config["options"].get("init_from")
+    return [model, *(budgets_of(unrolled.load(earlier, threads=1)) if earlier else [])]
 
 
 def write(path: Path, model_file: TextModelFile) -> None:
@@ -187,12 +195,12 @@ text word for word; the longest such passage has {facts["longest"]} characters.
 
 ## Training
 
-`scripts/train_base.py`: the default recipe, with one pass over the text that ended after {facts["read"] / 1e6:.1f} of
-its {facts["train_chars"] / 1e6:.1f} million characters ({facts["read"] / facts["train_chars"]:.0%}),
-{model.history["steps"]:,} steps in {model.history["seconds"] / 60:.0f} minutes of one thread on a busy machine, the
-rate falling to zero. A longer training of the same network would be better: `python scripts/train_base.py TEXT --out
-runs/{name} --minutes MINUTES --threads THREADS` trains one, and goes on where it was stopped; `python
-scripts/package_base.py` puts it in the place of this one.
+`scripts/train_base.py`: the default recipe, {facts["read"] / 1e6:.1f} million characters of a text of
+{facts["train_chars"] / 1e6:.1f} million ({facts["read"] / facts["train_chars"]:.0%}), {model.history["steps"]:,} steps in
+{model.history["seconds"] / 60:.0f} minutes of one thread on a busy machine, in {plural(int(facts["budgets"]), "budget")} with a
+rate that falls to zero at the end of each. A longer training of the same network would be better: `python
+scripts/train_base.py TEXT --out runs/{name} --minutes MINUTES --threads THREADS` trains one, and goes on where it was
+stopped, or from an earlier one with `--from`; `python scripts/package_base.py` puts it in the place of this one.
 
 ## What it must not be used for
 
