@@ -45,6 +45,7 @@ WORK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in WORKLOADS if name != "matrix peak"])
 def test_subjects_do_the_work_they_say(name: str) -> None:
     settings = TINY[name] | ({"autocast": torch_lstm_has_bfloat16()} if name == "peer step" else {})
@@ -84,6 +85,7 @@ def test_no_product_goes_beyond_the_matrix_peak(precision: str) -> None:
     assert best[peak] > 0.5 * best[torchs]  # half, for what others do on the machine meanwhile
 
 
+@pytest.mark.slow
 def test_contenders_take_turns_in_processes_of_their_own() -> None:
     given = {name: (name, TINY[name]) for name in ("product", "peer sampling")}
     rates = run_interleaved(given, rounds=2)
@@ -91,6 +93,7 @@ def test_contenders_take_turns_in_processes_of_their_own() -> None:
     assert all(0 < rate < math.inf for rate in rates.values())
 
 
+@pytest.mark.slow
 def test_a_contender_that_dies_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnrolledError, match="'product' ended with code 1"):
         BenchProcess("product", size=-1, precision="float32")
@@ -150,6 +153,7 @@ def test_the_clock_stands_while_a_peer_is_looked_at() -> None:
     assert seen == sorted(seen)
 
 
+@pytest.mark.slow
 def test_all_learn_and_the_picture_is_drawn(book: Path, cli: Callable[..., Any]) -> None:
     done = cli("bench", "learning", "--text", book, "--seconds", 0.3, "--svg", "loss.svg", "--json")
     assert done.code == 0, done.err

@@ -65,6 +65,7 @@ def resume(name: str, text: str) -> TrainResult:
     return launch.resume_run(Path(name), {"stop_after": None}, NullProgress(), allow_change=True).train()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint() -> None:
     result = resume("run", "words.txt")
     assert result.steps == 120

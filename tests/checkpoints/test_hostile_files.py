@@ -361,6 +361,7 @@ def hold_mutants(forks: Forks, name: str, count: int, seed: int) -> None:
     print(f"\n{name}: {count:,} mutants, {told}, slowest {found['slowest'] * 1000:.0f} ms")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_damaged_files_are_read_or_refused(forks: Forks, name: str) -> None:
     hold_mutants(forks, name, MUTANTS_P // len(FORMATS), seed=0)
@@ -915,6 +916,7 @@ SLOW = {
 """Files that take long to make or to read, or are like others: met in the longer run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name not in SLOW])
 def test_a_file_made_to_harm_does_none(forks: Forks, name: str) -> None:
     meet_hostile(forks, name, thorough=False)

@@ -74,6 +74,7 @@ def test_the_board_says_what_the_logs_say(words: Path) -> None:
     assert events()[0].file_version == "brain.Event:2"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_every_step_once(words: Path) -> None:
     arguments = ["train", str(words), *SMALL, "--steps", "60", "--log-to", "tensorboard"]
     assert main([*arguments, "--stop-after", "25"]) == 0
@@ -90,6 +91,7 @@ def test_a_resumed_run_has_every_step_once(words: Path) -> None:
     assert shown()["training/learning_rate"][30] < 0.5
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_to_be_shown_later(words: Path) -> None:
     assert main(["train", str(words), *SMALL, "--steps", "60", "--stop-after", "25"]) == 0
     assert main(["train", "--resume", "run", "--log", "tensorboard"]) == 0

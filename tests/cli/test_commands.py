@@ -64,6 +64,7 @@ def test_train_prints_one_document_and_the_next_command(cli: Cli, book: Path) ->
     assert names == {"config.json", "metrics.jsonl", "samples.jsonl", "model.safetensors", "checkpoints"}
 
 
+@pytest.mark.slow
 def test_sample_streams_batches_and_repeats(cli: Cli, run: str) -> None:
     one = cli("sample", run, "--length", 50, "--prompt", "The ")
     assert one.code == 0
@@ -80,12 +81,14 @@ def test_sample_streams_batches_and_repeats(cli: Cli, run: str) -> None:
     assert drawn >= 0
 
 
+@pytest.mark.slow
 def test_sample_maps_what_the_model_never_saw(cli: Cli, run: str) -> None:
     done = cli("sample", run, "--prompt", "Th\u00e9 \u2603", "--length", 5)
     assert done.code == 0
     assert done.err == "unknown character '\u00e9': replaced by 'e'\nunknown character '\u2603': replaced by ' '\n"
 
 
+@pytest.mark.slow
 def test_names_come_one_a_line(cli: Cli, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("".join(f"{a}{b}{c}\n" for a in "abcde" for b in "aeiou" for c in "lmn") * 3, "utf-8")
@@ -121,6 +124,7 @@ def test_eval_tells_nats_bits_and_context(cli: Cli, run: str, tmp_path: Path) ->
     assert "over 16 characters of the text (carried)" in done.out
 
 
+@pytest.mark.slow
 def test_old_names_and_underscores_work(cli: Cli, book: Path) -> None:
     old = "--rnn_size 8 --num_layers 1 --seq_length 8 --batch_size 4 --max_epochs 0.1 --train_frac 0.8 --learning_rate 0.01"
     assert cli("train", book, *old.split(), "--sample_length", 10, "--model", "gru").code == 0
@@ -142,6 +146,7 @@ def test_flags_win_over_files_and_files_over_presets(cli: Cli, book: Path, tmp_p
     assert (done.code, "unknown setting 'hiden'; did you mean 'hidden'?" in done.err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_train(cli: Cli, book: Path, preset: str) -> None:
     done = cli("train", book, "--preset", preset, "--steps", 2, "--sample-length", 0, "--json", "--hidden", 8)
@@ -216,6 +221,7 @@ def test_any_bytes_train_as_bytes(cli: Cli, tmp_path: Path) -> None:
     assert len(base64.b64decode(json.loads(done.out)["samples"][0]["data_base64"])) == 23
 
 
+@pytest.mark.slow
 def test_one_very_long_line_trains(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "line.txt"
     path.write_text("abcdefghij " * 20_000, "utf-8")
@@ -272,6 +278,7 @@ def test_divergence_has_its_code(cli: Cli, book: Path) -> None:
     assert (done.code, "diverged" in done.err) == (5, True)
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_leaves_and_resume_goes_on(cli: Cli, book: Path) -> None:
     """SIGTERM and SIGINT at any moment: `tests/reliability/test_kill.py`."""
     pace = ("--steps", 100000, "--save-every", 0.1)
@@ -291,6 +298,7 @@ def test_a_signal_saves_and_leaves_and_resume_goes_on(cli: Cli, book: Path) -> N
     assert cli("sample", "runs/book", "--length", 5).code == 0
 
 
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once(book: Path) -> None:
     process = subprocess.Popen(command("train", book, *TINY_RUN, "--steps", 100000), **RUNNING)
     log = Path("runs/book/metrics.jsonl")
@@ -373,6 +381,7 @@ def test_help_and_usage_errors_import_no_library() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_torchs_compiler_and_tensorboard_are_not_imported(book: Path) -> None:
     """The compiler costs a second and 70 MB, and several of torch's conveniences import it unasked."""
     code = (
@@ -385,12 +394,14 @@ def test_torchs_compiler_and_tensorboard_are_not_imported(book: Path) -> None:
     assert not Path("r", "tensorboard").exists()
 
 
+@pytest.mark.slow
 def test_no_arguments_train_on_the_built_in_corpus(cli: Cli) -> None:
     done = cli("train", *TINY_RUN, "--steps", 3, "--json")
     assert json.loads(done.out)["run"] == "runs/python"
     assert "the built-in corpus" in done.err
 
 
+@pytest.mark.slow
 def test_doctor_says_what_there_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "TRAIN_SECONDS", 2.0)
     done = cli("doctor", "--json")
@@ -412,6 +423,7 @@ def test_a_bug_keeps_its_traceback_and_debug_shows_any(cli: Cli, monkeypatch: py
         cli("sample", "nowhere", "--debug")
 
 
+@pytest.mark.slow
 def test_two_stops_and_one_go_are_bit_equal_from_the_command_line(cli: Cli, book: Path) -> None:
     common = [book, *TINY_RUN, "--steps", 40]
     assert cli("train", *common, "--out", "one").code == 0
@@ -480,6 +492,7 @@ def test_a_pattern_in_quotes_is_a_glob(cli: Cli, book: Path) -> None:
     assert cli("train", str(book.parent / "x*.txt"), *TINY_RUN, "--steps", 2).code == 3
 
 
+@pytest.mark.slow
 def test_stop_after_stops_once(cli: Cli, book: Path) -> None:
     assert cli("train", book, *TINY_RUN, "--steps", 20, "--stop-after", 5, "--out", "r").code == 0
     assert cli("train", "--resume", "r", "--stop-after", 10).code == 0
@@ -497,6 +510,7 @@ def test_a_run_that_never_began_is_begun_again(cli: Cli, book: Path) -> None:
     assert (done.code, "and is no run" in done.err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["sample", "RUN", "--length", 2000], ["eval", "RUN", "--json"], ["train", "--help"]])
 def test_a_full_disk_behind_the_output_is_reported(run: str, arguments: list[Any]) -> None:
     with open("/dev/full", "w") as full:

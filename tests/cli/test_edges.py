@@ -136,6 +136,7 @@ def start(*arguments: object, **streams: Any) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path(unrolled.__file__).parents[1])}, **streams)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [["--top", "1000"], ["--per", "character"]])
 def test_a_closed_pipe_ends_quietly(trained: Path, more: list[str]) -> None:
     text = trained / "many.txt"
@@ -150,6 +151,7 @@ def test_a_closed_pipe_ends_quietly(trained: Path, more: list[str]) -> None:
     assert scoring.wait() == 141
 
 
+@pytest.mark.slow
 def test_a_closed_stderr_leaves_only_the_document(trained: Path, tmp_path: Path) -> None:
     command = (
         f'"{sys.executable}" -m unrolled train "{trained}/book.txt" {" ".join(map(str, TINY_RUN))} --steps 2 --json 2>&- <&-'

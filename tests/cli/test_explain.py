@@ -63,6 +63,7 @@ def load(path: str) -> unrolled.Model:
 # explain
 
 
+@pytest.mark.slow
 def test_explain_writes_a_page_into_the_run_and_prints_detectors(cli: Cli, runs: dict[str, str]) -> None:
     done = cli("explain", runs["book"], "--length", 400, *EXACT)
     assert done.code == 0, done.err
@@ -100,6 +101,7 @@ def test_explain_as_json(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None
         assert first["bits"] == pytest.approx(float((clamped - unclamped).mean()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_best_detectors_are_clamped_by_default(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
     answer = json.loads(cli("explain", runs["book"], "--length", 300, "--out", tmp_path / "x.html", "--json", *EXACT).out)
     units = [(one["layer"], one["unit"]) for one in answer["detectors"]]
@@ -121,6 +123,7 @@ def test_the_best_detectors_are_clamped_by_default(cli: Cli, runs: dict[str, str
         assert 0.03 < is_beyond.mean() < 0.3
 
 
+@pytest.mark.slow
 def test_explain_reads_a_text_or_standard_input(cli: Cli, runs: dict[str, str], short: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "a.html", tmp_path / "b.html"
     named = json.loads(cli("explain", runs["book"], short, "--length", 60, "--out", first, "--json", *EXACT).out)

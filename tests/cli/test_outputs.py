@@ -125,6 +125,7 @@ def test_each_writing_flag_belongs_to_a_command() -> None:
     assert len(WRITING) == len(written) >= 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "flag"), FILE_FLAGS)
 def test_a_file_that_is_needed_stays(cli: Cli, here: Path, data: Path, command: str, flag: str) -> None:
     os.symlink("page.txt", "soft.html")

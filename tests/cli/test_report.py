@@ -37,6 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: str(folder / name) for name in ("book", "names", *MODES)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["book", "names"])
 def test_a_text_is_reported(cli: Cli, runs: dict[str, str], name: str, browser: Browser) -> None:
     done = cli("report", runs[name], "--order", 4, "--threads", 1, "--json")
@@ -64,6 +65,7 @@ def test_a_text_is_reported(cli: Cli, runs: dict[str, str], name: str, browser: 
         assert "pwned" not in opened.title()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(MODES))
 def test_a_table_is_reported(cli: Cli, runs: dict[str, str], name: str, browser: Browser) -> None:
     done = cli("report", runs[name], "--threads", 1, "--out", "report.html")
@@ -77,6 +79,7 @@ def test_a_table_is_reported(cli: Cli, runs: dict[str, str], name: str, browser:
 STEP_BY_STEP = ("many-to-one", "many-to-many")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(MODES))
 def test_rows_of_every_mode_are_explained(cli: Cli, runs: dict[str, str], name: str, browser: Browser) -> None:
     done = cli("explain", runs[name], "--threads", 1, "--length", 200, "--out", "rows.html", "--json")

@@ -50,6 +50,7 @@ def both(name: str) -> tuple[list[Row], list[Row]]:
     return list(TABLES[name].rows("train")), list(TABLES[name].rows("test"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_have_the_described_columns_and_types(name: str) -> None:
     table = TABLES[name]
@@ -63,6 +64,7 @@ def test_rows_have_the_described_columns_and_types(name: str) -> None:
         assert all(isinstance(row[column], types[kind]) for column, kind in kinds.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_train_and_test_have_no_row_in_common(name: str) -> None:
     (source, _), (target, kind) = TABLES[name].source.split(":"), TABLES[name].target.split(":")
@@ -75,6 +77,7 @@ def test_train_and_test_have_no_row_in_common(name: str) -> None:
         assert {answer for _, answer in pairs[1]} <= {answer for _, answer in pairs[0]}
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_in_another_process() -> None:
     """Its sets have another order, which must not change the rows."""
     environment = os.environ | {"PYTHONHASHSEED": "5"}

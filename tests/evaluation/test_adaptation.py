@@ -107,6 +107,7 @@ def test_commands(run: str, cli: Cli) -> None:
     assert Path("run/model.safetensors").read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -73,6 +73,7 @@ def test_a_case_by_hand(way: object) -> None:
     assert len(found.novel_ngram_rates) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [60, 1000, 1024, 3000, 10**6])
 def test_a_copy_across_chunks(way: object, piece: int) -> None:
     train = random_ids(4000, 200)

@@ -59,6 +59,7 @@ def scored(scorer: SessionScorer, lines: list[str], keys: Sequence[str | None]) 
     return [float(nats.sum()) / math.log(2) for nats in scorer.score(ids, keys)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_each_line_is_scored_as_in_its_session_alone(cell: str) -> None:
     lines, keys = interleaved(90)
@@ -70,6 +71,7 @@ def test_each_line_is_scored_as_in_its_session_alone(cell: str) -> None:
         assert scorer.counts.num_forgotten == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "tokens", "known"), [(1, 1, 1), (3, 7, 1), (2, 5, 1 << 20)])
 def test_bounds_of_the_work_do_not_change_the_result(
     rows: int, tokens: int, known: int, monkeypatch: pytest.MonkeyPatch

@@ -109,6 +109,7 @@ def test_short_texts_score_as_recorded_activations(kind: str, size: int) -> None
     np.testing.assert_allclose(bits_of(kind, text), recorded_bits(kind, text), atol=2e-5)
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("longest", [30, 900])
 def test_blocks_and_columns_score_as_recorded_activations(small_blocks: None, kind: str, longest: int) -> None:
@@ -120,6 +121,7 @@ def test_blocks_and_columns_score_as_recorded_activations(small_blocks: None, ki
     np.testing.assert_allclose(bits_of(kind, text), recorded_bits(kind, text), atol=1e-3)
 
 
+@pytest.mark.slow
 @every_kind
 @settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 500), max_size=9))
@@ -133,6 +135,7 @@ def test_chunks_of_the_input_do_not_matter(small_blocks: None, kind: str, cuts: 
     assert one.totals == other.totals
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_lines_are_the_sums_of_their_tokens(small_blocks: None, kind: str, end: str) -> None:
@@ -168,6 +171,7 @@ def test_lines_are_the_sums_of_their_tokens(small_blocks: None, kind: str, end: 
         assert not line.is_truncated
 
 
+@pytest.mark.slow
 @every_kind
 def test_a_line_longer_than_a_block_is_one_line(small_blocks: None, kind: str) -> None:
     text = "ab\n" + "abcde" * 130 + "\n" + "d\n"
@@ -226,6 +230,7 @@ def test_characters_of_several_bytes_are_one_at_any_chunk_end(small_blocks: None
         assert "".join(token_text for token_text, _ in found) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["line", "lines of bytes"])
 @pytest.mark.parametrize("longest", [12, 3000])
 def test_documents_score_as_evaluate(kind: str, longest: int) -> None:
@@ -257,6 +262,7 @@ def test_top_lines_are_in_descending_order(small_blocks: None) -> None:
         assert [line.bits for line in top] == [line.bits for line in ranked[:count]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 7, 10_000])
 def test_first_and_top_lines_in_one_pass(small_blocks: None, count: int) -> None:
     text = some_text(1500, longest=20)
@@ -329,6 +335,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"book": str(book), **{name: str(folder / name) for name in kinds}}
 
 
+@pytest.mark.slow
 def test_json_of_lines(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_text("The fox sleeps.\nThe \u2603 fox.\n\nA dog", "utf-8")
@@ -367,6 +374,7 @@ def test_json_of_characters(cli: Cli, runs: dict[str, str], tmp_path: Path) -> N
     assert plain[1].split("\t")[1] == f"{expected[0]:.3f}"
 
 
+@pytest.mark.slow
 def test_json_of_characters_with_several_models(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_text("The fox.\n", "utf-8")

@@ -67,6 +67,7 @@ def saved_job(tmp_path: Path, out: str, cell: str = "lstm", layers: str = "resid
     return job_of(saved_model(tmp_path / "m.safetensors", cell, layers), out, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "layers", "weights"), COMBINATIONS)
 def test_c_has_the_bits_of_the_definition(tmp_path: Path, compiler: str, cell: str, layers: str, weights: Any) -> None:
     """Compiled for this processor in GNU mode: there gcc would contract a product and a sum to one operation, if it might."""
@@ -90,6 +91,7 @@ def test_fused_operations_are_noticed(tmp_path: Path, compiler: str) -> None:
         c_export.run_c_test(compiler, broken.replace("y = y > -1.0f", "y = y * 1.0000001f; y = y > -1.0f", 1), "-O0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("has_eos", "is_bytes"), [(True, False), (False, True)])
 def test_c_and_the_command_line_write_the_same_text(
     tmp_path: Path, compiler: str, cli: Cli, has_eos: bool, is_bytes: bool
@@ -160,6 +162,7 @@ def test_ten_thousand_characters_are_equal_everywhere(tmp_path: Path, compiler: 
     assert node_text(node, data.read_text("utf-8"), 10_000, 5) == ours.removesuffix("\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "layers"), DIAGONAL)
 def test_the_script_of_the_page_has_the_same_bits(tmp_path: Path, node: str, cell: str, layers: str) -> None:
     job = saved_job(tmp_path, "m.html", cell, layers)
@@ -168,6 +171,7 @@ def test_the_script_of_the_page_has_the_same_bits(tmp_path: Path, node: str, cel
     assert b"https:" not in result.files[job.out]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("float16", [False, True])
 @pytest.mark.parametrize(("cell", "layers"), [(cell, layers) for cell, layers, _ in COMBINATIONS])
 def test_onnx_computes_the_model(tmp_path: Path, onnxruntime: Any, cell: str, layers: str, float16: bool) -> None:
@@ -182,6 +186,7 @@ def test_onnx_computes_the_model(tmp_path: Path, onnxruntime: Any, cell: str, la
     assert outputs[0].shape[:2] == ["T", "B"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "layers"), [*DIAGONAL[:4], *NEWER_CELLS])
 def test_the_numpy_file_computes_the_model(tmp_path: Path, cell: str, layers: str) -> None:
     job = saved_job(tmp_path, "m.py", cell, layers, to="numpy")
@@ -262,6 +267,7 @@ C_FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", C_FAULTS)
 def test_a_wrong_c_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, fault: str) -> None:
     old, new = C_FAULTS[fault]
@@ -288,6 +294,7 @@ def page_fault(fault: str, data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["two gates are swapped", "the second layer is dropped", "the cell is another"])
 def test_a_wrong_page_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, fault: str) -> None:
     original = writer_page.network_data
@@ -350,6 +357,7 @@ def test_a_check_that_takes_too_long_is_an_error(tmp_path: Path, monkeypatch: py
     assert os.listdir() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", EXPORTS)
 def test_a_file_that_exists_is_not_overwritten(tmp_path: Path, cli: Cli, to: str) -> None:
     if to == "onnx":
@@ -401,6 +409,7 @@ def test_what_rounding_costs_is_measured_on_a_text(tmp_path: Path) -> None:
     assert costs["int8"] < costs["int4"]
 
 
+@pytest.mark.slow
 def test_the_size_of_ram_is_the_size_of_the_struct(tmp_path: Path, compiler: str) -> None:
     for cell, layers in (
         ("lstm", "plain"),

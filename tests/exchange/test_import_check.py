@@ -63,6 +63,7 @@ def gates(tensors: dict[str, torch.Tensor], order: list[int]) -> dict[str, torch
     }
 
 
+@pytest.mark.slow
 def test_a_right_file_passes_and_is_a_model_like_any_other(trained: Any, text: str, tmp_path: Path, cli: Cli) -> None:
     path = write(tmp_path, *trained["lstm"])
     done = cli("import", path, "--text", text)
@@ -84,6 +85,7 @@ def test_a_right_file_passes_and_is_a_model_like_any_other(trained: Any, text: s
     assert f"      bits: {model.history['import']['check']['bits']:.4g}" in lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [order for order in ORDERS["lstm"] if order != "ifgo"])
 def test_an_lstm_in_another_order_is_refused_by_its_name(order: str, trained: Any, text: str, tmp_path: Path) -> None:
     tensors, characters = trained["lstm"]

@@ -69,6 +69,7 @@ def test_commands_that_cannot_judge(model: unrolled.Model, monkeypatch: pytest.M
             model.sample(length=5, keep_if=command)
 
 
+@pytest.mark.slow
 def test_the_report_says_how_many_are_valid(model: unrolled.Model) -> None:
     assert model is not None
     assert main(["report", "run", "--keep-if", "grep -q a"]) == 0

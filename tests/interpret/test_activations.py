@@ -172,6 +172,7 @@ def test_logits_are_those_of_training(cell: str, residual: bool, two_biases: boo
                 torch.testing.assert_close(values[layer], tensor[0], **CLOSE)
 
 
+@pytest.mark.slow
 @every_cell
 def test_chunks_are_the_whole_text(cell: str) -> None:
     model = network(cell)
@@ -187,6 +188,7 @@ def test_chunks_are_the_whole_text(cell: str) -> None:
             assert starts.tolist() == reading.reset_mask.tolist()
 
 
+@pytest.mark.slow
 @every_cell
 def test_bits_are_the_evaluated_loss(cell: str) -> None:
     model = network(cell)
@@ -400,6 +402,7 @@ def test_an_effect_is_the_difference_of_two_recordings() -> None:
     np.testing.assert_allclose(given_bits.bit_changes[1:], record_activations(model, reading, [clamp]).bits()[1:])
 
 
+@pytest.mark.slow
 @every_cell
 def test_importance_is_one_pass_for_every_unit(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unrolled.interpret.intervention.MAX_UNITS_PER_BATCH", 4)  # 15 units: three batches of 4 and one of 3

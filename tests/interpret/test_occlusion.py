@@ -26,6 +26,7 @@ def model_of(mode: str, steps: int = 5, **settings: Any) -> tuple[unrolled.Table
     return model, [Cell(row[model.spec.source.name], "row") for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_every_part_has_an_effect(mode: str) -> None:
     model, cells = model_of(mode)

@@ -81,6 +81,7 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -115,6 +116,7 @@ def draw(model: RecurrentLM, numbers: torch.Tensor, precision: Precision, thread
     return torch.cat(pieces), decoder.logits(), decoder.state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", SETS)
 @built
@@ -152,6 +154,7 @@ PROCESSOR_SETTINGS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @built
 def test_bfloat16_and_int8_weights_cost_less_than_a_hundredth_of_a_bit(tmp_path: Path) -> None:
     trained = unrolled.train("builtin:python", progress=False, out=str(tmp_path / "run"), hidden=64, steps=100, seed=1)
@@ -217,6 +220,7 @@ def test_top_k_keeps_exactly_k_with_ties() -> None:
     assert len(set(decoder.sample(numbers, SampleOptions(top_k=5)).flatten().tolist())) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("settings", [*PROCESSOR_SETTINGS, {"prompt": "abc\u00e9" * 30}, {"stop": ("a ", "bb")}], ids=str)
 @built

@@ -96,6 +96,7 @@ def on_threads(numbers: tuple[int, ...], work: Any) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @built
 @pytest.mark.parametrize("units", [40, 544], ids=["by-rows", "by-units"])  # small layers are shared by rows
 @pytest.mark.parametrize("gathered", [False, True], ids=["dense", "gathered"])
@@ -203,6 +204,7 @@ def test_any_number_of_threads_gives_the_same(threads: int) -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @built
 @pytest.mark.parametrize("size", [32, 96, 256, 544])
 @pytest.mark.parametrize("instructions", SETS)
@@ -265,6 +267,7 @@ def test_wrong_shapes_are_refused_at_the_border() -> None:
             NATIVE.layer_forward(**good | {name: value})
 
 
+@pytest.mark.slow
 def test_everything_works_without_the_library() -> None:
     code = (
         "import torch; from unrolled.nn.kernels.extension import native_module, unavailable_reason;"
@@ -290,6 +293,7 @@ def test_what_native_layers_cannot_run_goes_another_way() -> None:
     assert LSTMCell in NATIVE_KINDS
 
 
+@pytest.mark.slow
 @built
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are set in Linux's way")
 def test_memory_that_is_not_there_is_an_error_and_not_the_end() -> None:

@@ -203,6 +203,7 @@ def test_arrays_come_from_torch_and_from_others() -> None:
             NATIVE.grad_norm([wrong], 1)
 
 
+@pytest.mark.slow
 @built
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -82,6 +82,7 @@ def test_kernels_without_the_cell_refuse_it_by_name(mgu: Any) -> None:
         set_kernel(model, "torch")
 
 
+@pytest.mark.slow
 def test_a_registered_cell_trains_saves_loads_samples_and_explains(mgu: Any, book: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 16, "sample_length": 0, "eval_tokens": 100}
     model = unrolled.train(str(book), progress=False, out=str(tmp_path / "run"), cell=mgu, steps=20, seed=1, **options)

@@ -256,6 +256,7 @@ def test_an_lstm_is_not_given_to_torch_in_bfloat16_unasked(
     assert choose_kernel(gru, machine, MachineOptions())[0].dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_equal_numerical_gradients(cell: str) -> None:
     cell_module = make(cell)

@@ -151,6 +151,7 @@ def test_a_seed_draws_the_same_sequence_in_any_batch(tmp_path: Path) -> None:
         assert alone.log_prob == pytest.approx(together[row].log_prob, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", TABLES)
 def test_predictions_keep_the_order_of_rows_and_do_not_depend_on_other_rows(tmp_path: Path, mode: str) -> None:
     make, source, _ = TABLES[mode]

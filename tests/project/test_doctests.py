@@ -51,6 +51,7 @@ def subject(thing: Any) -> str:
     return str(thing.__qualname__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thing", [*FUNCTIONS, *CLASSES, *METHODS], ids=subject)
 def test_examples_run(thing: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)

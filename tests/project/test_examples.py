@@ -88,6 +88,7 @@ def test_the_numpy_network_learns() -> None:
     assert loss < 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hello", "min_char_rnn"])
 def test_examples_run(name: str) -> None:
     arguments = ["--steps", "300"] if name == "min_char_rnn" else []
@@ -96,6 +97,7 @@ def test_examples_run(name: str) -> None:
     assert not done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "modes").glob("*.toml")), ids=lambda path: path.stem)
 def test_an_example_of_each_mode_trains(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table that the comment names is cut short here; what comes of all of it is measured, not tested."""

@@ -4,10 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from support.cli import Cli
 from support.howto import run_page
 
 
+@pytest.mark.slow
 def test_the_page_runs(cli: Cli) -> None:
     trained, alerts, labelled, document, top, page = (result for _, result in run_page("logs.md", cli))
     assert "3,000 lines in" in trained.err

@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 
 import mido
+import pytest
 
 from support.cli import Cli
 from support.howto import run_page
 from unrolled.tables.wav_files import read_wav
 
 
+@pytest.mark.slow
 def test_molecules(cli: Cli) -> None:
     outputs = {words[0]: result for words, result in run_page("molecules.md", cli)}
     assert "bits per token" in outputs["eval"].out
@@ -21,6 +23,7 @@ def test_molecules(cli: Cli) -> None:
     assert float(found[1]) > 0.3
 
 
+@pytest.mark.slow
 def test_genomes(cli: Cli) -> None:
     outputs = {words[0]: result for words, result in run_page("genomes.md", cli)}
     assert "60 records" in outputs["train"].err
@@ -31,6 +34,7 @@ def test_genomes(cli: Cli) -> None:
     assert set("".join(re.findall("^[A-Z]+$", outputs["sample"].out, re.MULTILINE))) <= set("ACGT")
 
 
+@pytest.mark.slow
 def test_music(cli: Cli) -> None:
     results = run_page("music.md", cli)
     outputs = {(words[0], words[1]): result for words, result in results}
@@ -54,6 +58,7 @@ def test_amplifiers(cli: Cli) -> None:
         assert (rate, samples.shape) == (8000, (4000, 1))
 
 
+@pytest.mark.slow
 def test_passwords(cli: Cli) -> None:
     outputs = {words[0]: result for words, result in run_page("passwords.md", cli)}
     lines = {line["text"]: line for line in json.loads(outputs["score"].out)["lines"]}

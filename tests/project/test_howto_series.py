@@ -3,10 +3,13 @@
 import csv
 import io
 
+import pytest
+
 from support.cli import Cli
 from support.howto import run_page
 
 
+@pytest.mark.slow
 def test_the_page_runs(cli: Cli) -> None:
     outputs = {tuple(words[:2]): result for words, result in run_page("series.md", cli)}
     assert "2 steps have a number far out of the range" in outputs["train", "machine.csv"].err

@@ -82,6 +82,7 @@ def child(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_no_command_asks_another_machine(book: Path) -> None:
     small = [str(word) for word in TINY_RUN]
     commands: list[list[str]] = [
@@ -110,6 +111,7 @@ def test_no_command_asks_another_machine(book: Path) -> None:
     print(f"\n{len(commands)} commands, 0 attempts; processes started: {len(answer['forked'])}")
 
 
+@pytest.mark.slow
 def test_an_import_only_imports() -> None:
     done = child(MODULES)
     assert done.returncode == 0, done.stderr

@@ -89,6 +89,7 @@ SIZES = (0, 200, 1500, 2500, 4000, 6000, 9000)
 FREE = re.compile(r"[\d,]+ bytes are free there\.")
 
 
+@pytest.mark.slow
 @KINDS
 def test_files_that_may_not_grow(forks: Forks, place: Path, kind: str) -> None:
     """RLIMIT_FSIZE: a limit that no program can get around, at sizes that stop logs, models and checkpoints."""
@@ -115,6 +116,7 @@ def test_files_that_may_not_grow(forks: Forks, place: Path, kind: str) -> None:
     print(f"\n{kind}: {refused} of {len(SIZES)} limits were met and told; the run ended as the undisturbed one")
 
 
+@pytest.mark.slow
 def test_a_new_run_where_files_may_not_grow(forks: Forks, place: Path) -> None:
     for size in SIZES[::2]:
         path = place / f"new-{size}"
@@ -150,6 +152,7 @@ def failing(at: int, number: int, arguments: list[str]) -> Any:
     return {"code": code, "struck": calls.struck}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [errno.ENOSPC, pytest.param(errno.EIO, marks=LONG), pytest.param(errno.EDQUOT, marks=LONG)],
@@ -203,6 +206,7 @@ def drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writable", ["nothing", "the run", "checkpoints"])
 def test_a_read_only_folder(forks: Forks, place: Path, writable: str) -> None:
     path = place / "readonly"
@@ -228,6 +232,7 @@ def test_a_new_run_in_a_read_only_folder(forks: Forks, place: Path) -> None:
     assert "no permission to write" in one_line(left.err, place / "closed" / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", ["metrics.jsonl", "samples.jsonl"])
 def test_a_log_on_a_full_device(forks: Forks, place: Path, log: str) -> None:
     straight, path = place / "straight", place / "logs"

@@ -97,6 +97,7 @@ def kill_again_and_again(forks: Forks, least: int, seed: int) -> Tally:
     return tally
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_cost_nothing(forks: Forks) -> None:
     tally = kill_again_and_again(forks, KILLS_P, seed=0)
     assert tally.checkpoints > KILLS_P // 2
@@ -205,6 +206,7 @@ def kill_at_calls(forks: Forks, save: str, numbers: range) -> None:
     print(f"\n{save}: killed in place of {kills} calls; nothing lost")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", SAVES)
 def test_a_kill_in_place_of_calls_to_the_system(forks: Forks, save: str) -> None:
     kill_at_calls(forks, save, range(2, 1000, 3))
@@ -250,6 +252,7 @@ ERRORS = (errno.EIO, errno.ENOSPC, errno.EINTR)
 EACH_ERROR = pytest.mark.parametrize("number", ERRORS, ids=errno.errorcode.get)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", SAVES)
 def test_each_call_to_the_system_that_fails_leaves_the_old_or_the_new(tmp_path: Path, save: str) -> None:
     fail_each_call(tmp_path, save, ERRORS)
@@ -355,6 +358,7 @@ def encode_together(turns: int) -> list[str]:
     return faults.read_text("utf-8").splitlines() if faults.exists() else []
 
 
+@pytest.mark.slow
 def test_two_processes_may_read_a_new_text_at_once(forks: Forks) -> None:
     assert forks.call(encode_together, 40).value == []
 
@@ -448,6 +452,7 @@ def test_a_hundred_signals_save_and_leave(forks: Forks) -> None:
     print(f"\n{SIGNALS_N} signals: {seen}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind if kind == "text" else pytest.param(kind, marks=LONG) for kind in RUNS])
 def test_runs_stopped_by_signals_end_as_undisturbed_ones(forks: Forks, kind: str) -> None:
     draw, end = random.Random(kind), 40

@@ -77,6 +77,7 @@ def test_a_batch_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layer
             assert bits(flat(our_state)) == bits(flat(state)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [250, pytest.param(LONG_TEXT, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("cell", "layers"), [*zip(CELLS, LAYERS, strict=True), ("lstm", "residual"), *NEWER_CELLS])
 def test_a_text_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layers: str, length: int) -> None:

@@ -68,6 +68,7 @@ def hold_close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clamps", CLAMPS, ids=["free", "clamped"])
 @pytest.mark.parametrize(
     ("cell", "kind"),

@@ -50,6 +50,7 @@ def run_python(script: str, *arguments: object, **environment: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["", "none"], ids=["native", "without a compiler"])
 def test_commands_and_functions_import_no_torch(tmp_path: Path, instructions: str) -> None:
     text = tmp_path / "text.txt"

@@ -24,6 +24,7 @@ COLUMNS = [
 ]
 
 
+@pytest.mark.slow
 def test_activations_and_surprise_are_those_of_the_server(browser: Browser, page_server: LiveServer) -> None:
     text = "the fox sleeps.\n"
     body = {"model": "text", "text": text}
@@ -50,6 +51,7 @@ def test_activations_and_surprise_are_those_of_the_server(browser: Browser, page
         assert page.evaluate("document.getElementById('inside-units').validity.patternMismatch")
 
 
+@pytest.mark.slow
 def test_a_row_is_predicted(browser: Browser, page_server: LiveServer) -> None:
     with open_live(browser, page_server, "#tables") as page:
         page.wait_for_selector("#table-fields textarea")
@@ -103,6 +105,7 @@ def test_the_form_has_a_field_for_each_source_column(browser: Browser) -> None:
         page.wait_for_selector(".answer-text:has-text('(empty)')")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_csv_file_comes_back_with_answers(browser: Browser, tmp_path: Path, separator: str) -> None:
     path = tmp_path / "rows.csv"

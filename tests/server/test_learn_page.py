@@ -35,6 +35,7 @@ def wait_for_facts(page: Page, run: str, part: str) -> None:
     page.wait_for_selector(f".run[data-run='{run}'] .run-facts:has-text('{part}')", timeout=10_000)
 
 
+@pytest.mark.slow
 def test_a_run_of_the_command_line_is_followed(browser: Browser, page_server: LiveServer) -> None:
     with open_live(browser, page_server, "#learn?runs=growing") as page:
         page.wait_for_selector("text=/^0 of [0-9]+ runs$/")
@@ -89,6 +90,7 @@ def answers(runs: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_many_runs_are_on_one_chart_chosen_by_a_filter(browser: Browser) -> None:
     runs = runs_of("running", "finished", "paused", "dead", "stopped")
     with open_served(browser, answers(runs), "#learn") as page:

@@ -34,6 +34,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield running
 
 
+@pytest.mark.slow
 def test_several_source_columns_are_a_form_and_are_predicted(served: RunningServer) -> None:
     columns = served.client.get("/api/models/people").json()["columns"]
     assert {column["name"] for column in columns if column["role"] == "source"} == {"age", "review"}

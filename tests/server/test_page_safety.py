@@ -130,6 +130,7 @@ def use_everything(page: Page) -> None:
     page.keyboard.press("ArrowDown")
 
 
+@pytest.mark.slow
 def test_a_thousand_hostile_texts_are_shown_and_nothing_runs(browser: Browser, tmp_path: Path) -> None:
     width = 360
     assert len(set(HOSTILE)) >= 1000
@@ -167,6 +168,7 @@ def test_errors_of_the_server_are_shown_as_text(browser: Browser) -> None:
         page.wait_for_selector("#no-models")
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_and_kept_for_the_tab(browser: Browser) -> None:
     sent: list[str | None] = []
 

@@ -34,6 +34,7 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         running.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list the libraries of a process")
 def test_text_models_are_served_without_torch_and_it_stops_in_time(process: tuple[subprocess.Popen[str], str]) -> None:
     """Also while a sample is streamed."""

@@ -33,6 +33,7 @@ def write(page: Page, **fields: object) -> None:
     page.wait_for_selector(IDLE)
 
 
+@pytest.mark.slow
 def test_it_writes_the_text_of_the_command_line(browser: Browser, page_server: LiveServer, cli: Cli) -> None:
     sample = ("--precision", "float32", "--seed", 5, "--length", 300, "--temperature", 0.7, "--prompt", "the ")
     from_cli = cli("sample", page_server.runs / "text", *sample).out
@@ -64,6 +65,7 @@ def test_stop_texts_and_filters_are_sent(browser: Browser, page_server: LiveServ
         assert page.inner_text(".sample-head .number").endswith("ended")
 
 
+@pytest.mark.slow
 def test_stop_fork_replace_continue_and_undo(browser: Browser, page_server: LiveServer) -> None:
     with open_live(browser, page_server, "#write?hold=1") as page:  # the step of held units is slow enough to be stopped
         page.fill("#length", "10000")
@@ -103,6 +105,7 @@ def test_stop_fork_replace_continue_and_undo(browser: Browser, page_server: Live
         assert page.is_disabled("#undo")
 
 
+@pytest.mark.slow
 def test_a_held_unit_changes_the_text_and_its_slider_changes_it_while_it_is_written(
     browser: Browser, page_server: LiveServer
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_held_unit_changes_the_text_and_its_slider_changes_it_while_it_is_writ
         assert len(shown_text(page)) == 404
 
 
+@pytest.mark.slow
 def test_settings_are_in_the_address(browser: Browser, page_server: LiveServer) -> None:
     with open_live(browser, page_server, "#write?temperature=0.3&prompt=%3Cb%3E%C3%A9&hold=1&nothing=3&model=none") as page:
         assert page.input_value("#prompt") == "<b>\u00e9"
@@ -139,6 +143,7 @@ def test_settings_are_in_the_address(browser: Browser, page_server: LiveServer) 
         assert page.evaluate("location.hash").startswith("#learn?")
 
 
+@pytest.mark.slow
 def test_everything_is_done_by_keyboard(browser: Browser, page_server: LiveServer) -> None:
     with open_live(browser, page_server) as page:
         page.fill("#length", "30")
@@ -170,6 +175,7 @@ def test_everything_is_done_by_keyboard(browser: Browser, page_server: LiveServe
             assert page.is_visible(f"#panel-{name}")
 
 
+@pytest.mark.slow
 def test_a_long_text_is_drawn_in_few_frames(browser: Browser, page_server: LiveServer) -> None:
     """At most 30 frames a second, however many tokens arrive."""
     with open_live(browser, page_server) as page:
@@ -183,6 +189,7 @@ def test_a_long_text_is_drawn_in_few_frames(browser: Browser, page_server: LiveS
         assert 0 < page.evaluate("window.changes") <= 31 * seconds + 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
 def test_it_fits_the_window(browser: Browser, page_server: LiveServer, width: int, dark: bool) -> None:
     with open_live(browser, page_server, size=(width, 800), dark=dark) as page:

@@ -30,7 +30,7 @@ COMMON = {
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "text": ("t.txt", {"hidden": 8, "cell": "lstm", "dropout": 0.2, "optimizer": "muon", "sample_length": 6}),
     "lines": ("t.txt", {"hidden": 6, "cell": "gru", "documents": "line", "optimizer": "rmsprop", "sample_length": 4}),
-    "table": ("t.csv", {"hidden": 8, "layers": 1, "source": "word", "target": "back", "sample_length": 1}),
+    "table": ("t.csv", {"hidden": 8, "layers": 1, "source": "word:text", "target": "back:labels", "sample_length": 1}),
 }  # fmt: skip
 STEPS = {"text": 80, "lines": 90, "table": 70}
 

@@ -94,6 +94,7 @@ def test_a_new_label_target_has_the_metrics_and_probabilities_of_labels(cli: Cli
     assert float(row["p_yes"]) + float(row["p_no"]) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_new_column_resumes(cli: Cli) -> None:
     flags = ("--source", "time:duration", "--target", "long:boolean", *TINY, "--steps", 20)
     cli("train", races(60, 1), *flags, "--out", "whole")

@@ -185,6 +185,7 @@ def test_a_folder_without_labels_wrong_encodings_and_options(tmp_path: Path) -> 
         open_table(str(folder), format=TableFormat("none"))
 
 
+@pytest.mark.slow
 def test_training_and_prediction_from_a_folder(tmp_path: Path, cli: Cli) -> None:
     folder = write_reviews(tmp_path / "reviews", 40)
     run = tmp_path / "run"

@@ -40,6 +40,7 @@ def kinds_of(sources: list[Any], targets: list[Any]) -> tuple[str, str]:
     return spec.source.kind, spec.target.kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "odd", ["inf", "-Infinity", "1e300", "1e39", "-4e38", "abc", "1_000", [1.0, 2.0], {"a": 1}, float("inf"), 10**400]
 )
@@ -54,6 +55,7 @@ def test_one_odd_cell_leaves_a_column_of_numbers_what_it_is(odd: Any, caplog: py
     assert model.result.val_nats < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", ["inf", "1e300", "1e39", "3e38", "x"])
 def test_a_number_that_cannot_be_read_has_an_empty_prediction_and_is_reported(cli: Cli, odd: str) -> None:
     write_csv(Path("t.csv"), [{"s": i * 1.5, "t": "ab"[i % 2]} for i in range(40)])
@@ -104,6 +106,7 @@ def test_whole_numbers(values: list[Any], kind: str) -> None:
     assert kinds_of(["a word or two"] * len(values), values)[1] == kind
 
 
+@pytest.mark.slow
 def test_labels_that_occur_once_are_reported(cli: Cli) -> None:
     rows = [{"s": f"item {i % 7}", "t": i if i < 93 else 3} for i in range(100)]
     write_csv(Path("t.csv"), rows)
@@ -156,6 +159,7 @@ def test_one_null_in_a_series_is_reported_with_its_place() -> None:
         parse_array(Cell([[0.1], [float("inf")]], "t", 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
 def test_decimal_commas_are_numbers_where_commas_do_not_separate(suffix: str, cli: Cli) -> None:
     delimiter = {"csv": ";", "tsv": "\t"}[suffix]
@@ -305,6 +309,7 @@ def test_flags_of_other_targets_are_refused() -> None:
             unrolled.train_table("t.jsonl", "s", "t", **TINY, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -353,6 +358,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.slow
 def test_every_figure_is_the_same_under_any_hash_seed() -> None:
     labels = ["NaN", "1.0", "x", "10", "b", "2", "\u00e9"]
     tags = [f"{labels[i % 5]} {labels[i % 3]}" for i in range(70)]

@@ -26,6 +26,7 @@ def write_table(path: Path, count: int) -> None:
             writer.writerow([f"{word} {draw.choice(['is', 'was'])} {draw.randint(1, 99)} ?", LABELS[word]])
 
 
+@pytest.mark.slow
 def test_it_stands_next_to_the_model(cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     write_table(Path("rows.csv"), 120)

@@ -202,6 +202,7 @@ def test_edit_distance_is_levenshteins(first: str, second: str) -> None:
     assert edit_distance(first, second) == edit_distance(second, first) == slow_distance(first, second)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=9), st.text(max_size=9), st.text(max_size=9))
 def test_edit_distance_of_any_text(before: str, middle: str, after: str) -> None:
     assert edit_distance(before + middle + after, before + after) == len(middle)

@@ -36,6 +36,7 @@ def table(mode: str, count: int = 80, seed: int = 1) -> tuple[Path, str, str]:
     return write_csv(Path(f"{mode}-{seed}.csv"), make(count, seed)), source, target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_each_mode_trains_evaluates_and_predicts(cli: Cli, mode: str) -> None:
     path, source, target = table(mode)
@@ -64,6 +65,7 @@ def test_each_mode_trains_evaluates_and_predicts(cli: Cli, mode: str) -> None:
     assert [row["predicted"] for row in document["rows"]] == [row["predicted"] for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_resumed_run_equals_an_uninterrupted_run(mode: str) -> None:
     path, source, target = table(mode)
@@ -83,6 +85,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(mode: str) -> None:
     assert_same_run(Path("straight"), Path("broken"), 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "steps", "least"), [("many-to-one", 60, 0.99), ("one-to-one", 80, 0.95), ("synced", 120, 0.9)]
 )
@@ -176,6 +179,7 @@ def test_a_table_without_column_options_is_a_text_with_a_note(cli: Cli) -> None:
     )
 
 
+@pytest.mark.slow
 def test_tokens_apply_to_the_texts_of_a_table(cli: Cli) -> None:
     path, source, target = table("many-to-one")
     for tokens in ("characters", "bytes", "words", "bpe"):
@@ -184,6 +188,7 @@ def test_tokens_apply_to_the_texts_of_a_table(cli: Cli) -> None:
         assert cli("eval", tokens, path).code == 0
 
 
+@pytest.mark.slow
 def test_the_wrong_kind_of_model_is_an_error(cli: Cli, book: Path) -> None:
     path, source, target = table("many-to-one")
     cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 2, "--out", "r")
@@ -206,6 +211,7 @@ def test_resume_refuses_a_changed_table(cli: Cli) -> None:
     assert "has changed since" in done.err
 
 
+@pytest.mark.slow
 def test_skipped_rows_and_a_validation_table(cli: Cli) -> None:
     rows = many_to_one(60, 1)
     rows[3]["text"] = rows[7]["label"] = ""
@@ -274,6 +280,7 @@ def test_attention_weights_of_a_prediction() -> None:
     assert weights.sum(1).tolist() == pytest.approx([1.0] * len(weights), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_built_in_table_is_evaluated_on_its_test_split(cli: Cli) -> None:
     done = cli("train", "builtin:digits", *TINY, "--steps", 5, "--out", "r")
     assert done.code == 0
@@ -288,6 +295,7 @@ def test_a_built_in_table_is_evaluated_on_its_test_split(cli: Cli) -> None:
     assert cli("eval", "r", "builtin:digits:all").code == 3
 
 
+@pytest.mark.slow
 def test_the_loss_of_numbers_has_no_bits(cli: Cli) -> None:
     path = write_csv(Path("n.csv"), [{"a": i / 7, "y": 1000 + 40 * i} for i in range(80)])
     done = cli("train", path, "--source", "a", "--target", "y", *TINY, "--steps", 12, "--out", "n")

@@ -110,6 +110,7 @@ def test_it_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cl
     assert "--no-ngrams is for a source of one text and a target of one label" in refused
 
 
+@pytest.mark.slow
 def test_a_resume_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     whole = train("whole", steps=12)

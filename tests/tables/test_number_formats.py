@@ -230,6 +230,7 @@ def test_a_mark_is_missing_in_numbers_and_words_and_a_label_among_punctuation(
     assert declared.is_missing(mark) == (kind == "number")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", ["json", "parquet", "frame"])
 def test_formats_of_numbers_are_the_same_in_all_tables(write: str, cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
     columns = {

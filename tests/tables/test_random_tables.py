@@ -215,6 +215,7 @@ def test_the_same_rows_in_other_files_are_the_same(rows: Rows) -> None:
     is_same_in_all_files(rows)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, **LENIENT)
 @given(rows=tables(CELLS | LISTS))
 @example(rows=[{SOURCE: [0.5, None, 1.0] if i == 1 else [0.5, i, 1.0], TARGET: "ab"[i % 2], "other": 1} for i in range(20)])

@@ -87,6 +87,7 @@ def test_columns_by_number(tmp_path: Path) -> None:
         table.find_column("2")
 
 
+@pytest.mark.slow
 def test_a_model_of_a_file_without_a_header_reads_such_files(cli: Cli) -> None:
     Path("t.csv").write_text(PAIRS)
     assert cli("train", "t.csv", "--source", "0:text", "--target", "1", *TINY, "--out", "r").code == 0
@@ -338,6 +339,7 @@ def test_what_is_read_as_lines(tmp_path: Path, text: str, is_lines: bool) -> Non
         assert [row["text"] for _, row in table.rows()] == text.splitlines()
 
 
+@pytest.mark.slow
 def test_several_answers_the_most_likely_first(cli: Cli, classifier: str) -> None:
     model = unrolled.load_table(classifier)
     best = model.predictions(["like it"], count=2)[0]
@@ -357,6 +359,7 @@ def test_several_answers_the_most_likely_first(cli: Cli, classifier: str) -> Non
     assert "--temperature draws one" in cli("predict", "w", "--text", "x", "--count", 2, "--temperature", 1).err
 
 
+@pytest.mark.slow
 def test_balanced_labels_and_their_threshold(cli: Cli) -> None:
     rows = "".join(f"odd thing {i},rare\n" if i % 12 == 0 else f"usual thing {i},common\n" for i in range(240))
     Path("t.csv").write_text("text,label\n" + rows)
@@ -421,6 +424,7 @@ def test_frames_are_tables(make: Any) -> None:
     assert table_of_frame(frame).columns == ("text", "label")
 
 
+@pytest.mark.slow
 def test_objects_are_learned_from_and_predicted() -> None:
     settings: dict[str, Any] = {
         "steps": 2,

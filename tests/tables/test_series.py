@@ -80,6 +80,7 @@ def test_a_baseline_that_knows_the_truth_is_no_bar() -> None:
     assert dataclasses.replace(report, informed=()).better_baseline == "last_value"
 
 
+@pytest.mark.slow
 def test_a_forecast_learns_writes_quantiles_and_resumes(cli: Cli) -> None:
     table = write_long("ar.csv", {"t": range(900), "x": autoregression(900).tolist()})
     flags = ("--source", "x", "--order-by", "t", "--horizon", 3, *TINY, "--lr", 0.01)
@@ -150,6 +151,7 @@ def test_spikes_do_not_decide_and_are_named_with_their_line(cli: Cli) -> None:
     assert {row["predicted"] for row in rows} == {"open", "shut"}
 
 
+@pytest.mark.slow
 def test_columns_side_by_side_are_explained_and_reported_but_not_exported(cli: Cli) -> None:
     steps = np.arange(240)
     columns = {"id": np.repeat(["a", "b", "c"], 80), "x": np.sin(steps / 3), "z": np.cos(steps / 5)}
@@ -166,6 +168,7 @@ def test_columns_side_by_side_are_explained_and_reported_but_not_exported(cli: C
         assert (refused.code, "'x,z' has numbers at every step" in refused.err) == (2, True), refused.err
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_series_that_move_its_label_are_shown(cli: Cli) -> None:
     lists = [{"v": [float((step + row) % (2 + row % 2)) for step in range(9)], "kind": "ab"[row % 2]} for row in range(30)]
     Path("s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lists))
@@ -175,6 +178,7 @@ def test_the_parts_of_a_series_that_move_its_label_are_shown(cli: Cli) -> None:
     assert Path(explained["neurons_page"]).is_file()
 
 
+@pytest.mark.slow
 def test_one_value_for_each_series_of_a_long_table(cli: Cli) -> None:
     draw = np.random.default_rng(0)
     columns: dict[str, list[Any]] = {"id": [], "t": [], "a": [], "b": [], "kind": []}
@@ -202,6 +206,7 @@ def test_one_value_for_each_series_of_a_long_table(cli: Cli) -> None:
     assert list(rows[0]) == ["id", "predicted", "probability"]
 
 
+@pytest.mark.slow
 def test_a_regression_at_every_step_with_gaps(cli: Cli) -> None:
     draw = np.random.default_rng(0)
     rain = draw.standard_normal(800) * 5 + 3
@@ -228,6 +233,7 @@ def test_a_regression_at_every_step_with_gaps(cli: Cli) -> None:
     assert len(json.loads(row["predicted"])) == 40
 
 
+@pytest.mark.slow
 def test_a_pair_of_wav_files(cli: Cli) -> None:
     dry = np.random.default_rng(0).uniform(-0.5, 0.5, 6000)
     wet = np.tanh(2 * dry + np.concatenate([[0], dry[:-1]]))
@@ -387,7 +393,7 @@ def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:
         (("--source", "x", "--target", "x", "--group-by", "id"), "both the source and the target"),
         (("--source", "x", "--horizon", 2, "--bidirectional"), "--bidirectional reads the future"),
         (("--source", "x,x", "--horizon", 2), "names a column twice"),
-        (("--source", "id", "--horizon", 2), "has texts: name a column of numbers"),
+        (("--source", "id", "--horizon", 2), "has texts, such as 'a': name a column of numbers"),
         (("--source", "x", "--target", "y", "--group-by", "nowhere"), "has no column 'nowhere'"),
         (("--source", "x:numbers,id:label", "--target", "y"), "read side by side as numbers, and 'id' is to be label"),
     ):

@@ -50,6 +50,7 @@ def people(count: int, seed: int, gaps: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_a_target_that_depends_on_two_columns_needs_both(cli: Cli) -> None:
     draw, rows = random.Random(3), []
     for _ in range(400):
@@ -65,6 +66,7 @@ def test_a_target_that_depends_on_two_columns_needs_both(cli: Cli) -> None:
     assert accuracy["one"] <= 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_columns_of_all_kinds_are_trained_resumed_evaluated_and_predicted(target: str, cli: Cli) -> None:
     path = write_jsonl(Path("t.jsonl"), people(60, 1, gaps=True))
@@ -130,6 +132,7 @@ def test_rows_without_a_number_get_the_median_and_are_counted(cli: Cli) -> None:
     assert "1 of 1 row has no prediction" in left_out.err
 
 
+@pytest.mark.slow
 def test_a_resume_may_repeat_its_columns_and_files_in_any_form() -> None:
     path, other = write_jsonl(Path("t.jsonl"), people(40, 1)), str(write_jsonl(Path("v.jsonl"), people(10, 2)))
     options: dict[str, Any] = {"hidden": 8, "layers": 1, "threads": 1, "progress": False}
@@ -199,6 +202,7 @@ def test_joined_outputs_have_all_padding_at_the_end() -> None:
         assert torch.equal(outputs[: int(lengths[row]), row], expected)
 
 
+@pytest.mark.slow
 def test_an_answer_does_not_depend_on_the_other_rows() -> None:
     rows = people(30, 4)
     for target in ("mood", "tags"):
@@ -210,6 +214,7 @@ def test_an_answer_does_not_depend_on_the_other_rows() -> None:
         assert np.allclose(np.array(together, dtype=float), np.array(alone, dtype=float), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_columns_with_as_many_steps_as_labels_are_read_together(cli: Cli) -> None:
     draw, rows = random.Random(5), []
     for _ in range(150):

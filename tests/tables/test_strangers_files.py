@@ -51,6 +51,7 @@ def test_other_values_are_not(value: object) -> None:
     assert not is_missing(value)
 
 
+@pytest.mark.slow
 def test_na_is_a_class_if_said_and_else_left_out_and_reported(cli: Cli) -> None:
     rows = "".join(f"{number} letters,{('NA', 'DE', 'FR')[number % 3]}\n" for number in range(60))
     Path("t.csv").write_text("text,country\n" + rows)
@@ -150,6 +151,7 @@ TAGGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(TAGGED))
 def test_tagged_words_are_learned_in_their_sentences(cli: Cli, name: str) -> None:
     Path(name).write_text(TAGGED[name])

@@ -74,6 +74,7 @@ class PairTokenizer(RuleTokenizer):
     kind, pattern = "pairs", "[A-Za-z]{2}"
 
 
+@pytest.mark.slow
 def test_it_reads_the_columns_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOKENIZERS, "pairs", PairTokenizer)
     Path("table.csv").write_text("name,label\n" + "".join(f"Ab{'cdxy'[n % 4] * n},{n % 2}\n" for n in range(20)))

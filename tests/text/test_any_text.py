@@ -129,6 +129,7 @@ def bytes_train(content: bytes, prompt: str, documents: str) -> None:
 UNITS = st.sampled_from(["none", "none", "line", "file"])
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES_P * 8 // 10, **LENIENT)
 @given(content=TEXTS, prompt=PROMPTS, documents=UNITS)
 @example(content=b"\xe6\x97", prompt="", documents="none")
@@ -137,6 +138,7 @@ def test_any_file_trains_as_characters_or_is_refused(content: bytes, prompt: str
     trains_or_is_refused(content, prompt, documents)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES_P * 2 // 10, **LENIENT)
 @given(content=TEXTS, prompt=PROMPTS, documents=UNITS)
 def test_any_file_trains_as_bytes(content: bytes, prompt: str, documents: str) -> None:

@@ -289,6 +289,7 @@ def expected_documents(text: str, unit: str) -> list[str]:
     return [part for part in (normalized(text).split("\n") if unit == "line" else [normalized(text)]) if part]
 
 
+@pytest.mark.slow
 @DOCUMENTS_OPTION
 @settings(max_examples=40, deadline=None)
 @given(text=TEXTS, size=PIECES)
@@ -437,6 +438,7 @@ def alphabet(size: int) -> list[str]:
     return [chr(point) for point in range(0x21, 0x21 + size + 2048) if not 0xD800 <= point < 0xE000][:size]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["none", "file"])
 @pytest.mark.parametrize(
     ("symbols", "width"),

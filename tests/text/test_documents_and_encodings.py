@@ -154,6 +154,7 @@ def test_other_commands_read_encodings_too(cli: Cli) -> None:
     )
 
 
+@pytest.mark.slow
 def test_escapes_in_stop_and_prompt(cli: Cli) -> None:
     Path("t.txt").write_text("ab\n\ncd\n\n" * 40)
     assert cli("train", "t.txt", *TINY, "--out", "r").code == 0
@@ -171,6 +172,7 @@ def test_escapes_in_stop_and_prompt(cli: Cli) -> None:
     assert "is read as it is" in read.err
 
 
+@pytest.mark.slow
 def test_a_model_of_bytes_writes_its_bytes(tmp_path: Path) -> None:
     Path("t.bin").write_bytes(bytes(range(256)) * 4)
     model = unrolled.train(

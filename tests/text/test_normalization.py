@@ -122,6 +122,7 @@ def test_bytes_are_not_normalized() -> None:
     assert bytes(model.tokenizer.encode_prompt("e\u0301")[0]) == "e\u0301".encode()
 
 
+@pytest.mark.slow
 def test_the_form_is_an_option_and_is_kept_in_run_and_model() -> None:
     Path("t.txt").write_text("e\u0301\ufb01 " * 40, "utf-8")
     lengths = {"none": 160, "nfc": 120, "nfkc": 160}

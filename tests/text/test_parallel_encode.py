@@ -268,6 +268,7 @@ def killed(name: str, step: str, after: int, processes: int = 1) -> None:
     assert parallel_encode.work_folder(cache_folder() / folder.name.split(TMP_MARK)[0]) == folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "after"), [("count", 0), ("count", 7), ("write", 0), ("write", 11)])
 def test_a_killed_encoding_is_resumed(text: str, step: str, after: int, made: dict[str, list[int]]) -> None:
     killed(text, step, after)
@@ -344,6 +345,7 @@ def put(name: str, content: str) -> str:
 # Damage, changes, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["ids.bin", "3.write.json", "3.count.json", "plan.json"])
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
 def test_damaged_shards_are_done_again(text: str, file: str, damage: str) -> None:
@@ -507,6 +509,7 @@ def test_ranks_open_a_large_text_at_the_same_time(text: str, monkeypatch: pytest
 LATER = [pytest.param(number, marks=pytest.mark.long) for number in (errno.EIO, errno.EACCES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, *LATER], ids=errno.errorcode.get)
 def test_each_failing_system_call_during_encoding(tmp_path: Path, number: int) -> None:
     name = put("a.txt", "abc\nabd\u65e5\n" * 2)

@@ -143,6 +143,7 @@ def test_tunes_are_documents_of_notes_and_bars(caplog: pytest.LogCaptureFixture)
     assert set(expected.split()) <= set(corpus.tokenizer.token_strings())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tokens"), [("x.fa", "fasta:fold-case,reverse-complement"), ("x.abc", "abc")])
 def test_every_command_reads_them(name: str, tokens: str) -> None:
     sequences = "".join(f">{n}\nACGT{'acgtn'[n % 5] * n}\n" for n in range(20))

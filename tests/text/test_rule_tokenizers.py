@@ -177,6 +177,7 @@ def test_damaged_definitions_are_refused(value: dict[str, Any]) -> None:
         tokenizer_from_json({"kind": "regex", "argument": "a+", **value})
 
 
+@pytest.mark.slow
 def test_every_command_reads_them(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     caplog.set_level(logging.INFO, "unrolled")
     write_molecules()
@@ -203,6 +204,7 @@ def test_every_command_reads_them(caplog: pytest.LogCaptureFixture, capfd: pytes
         assert "has the tokens smiles" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_resumes_bit_for_bit() -> None:
     write_molecules()
     settings: dict[str, Any] = {**SMALL, "tokens": "regex:[A-Z][a-z]?", "progress": False}
@@ -213,6 +215,7 @@ def test_it_resumes_bit_for_bit() -> None:
     assert one.head_weight.tobytes() == other.head_weight.tobytes()
 
 
+@pytest.mark.slow
 def test_columns_of_tables() -> None:
     Path("table.csv").write_text("molecule,label\n" + "".join(f"{MOLECULES[n % 7]},{n % 2}\n" for n in range(40)))
     settings = {name: value for name, value in SMALL.items() if name not in ("bptt", "sample_length")}

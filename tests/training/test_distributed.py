@@ -78,6 +78,7 @@ def words(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -229,6 +230,7 @@ def forked_ranks(folder: str, arguments: list[str], kills: bool) -> dict[str, An
     return {"codes": [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]}
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_reported_in_a_sentence(words: Path, forks: Forks) -> None:
     arguments = [str(words), *ARGUMENTS, "--steps", "100000", "--save-every", "0.2", "--out", "run"]
     done = forks.call(forked_ranks, Path.cwd(), arguments, True, most=LIMIT)

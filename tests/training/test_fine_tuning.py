@@ -85,6 +85,7 @@ def test_a_run_starts_from_the_weights(book: Path, tmp_path: Path) -> None:
     assert model.evaluate(split="all").num_unknown == 0, "the run's own text is read with the grown vocabulary"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("documents", ["none", "line"])
 def test_a_stopped_run_goes_on_bit_for_bit(book: Path, tmp_path: Path, documents: str) -> None:
     path = tmp_path / "base.safetensors"
@@ -160,6 +161,7 @@ def test_a_text_without_a_known_character_is_refused(tmp_path: Path) -> None:
         unrolled.train("text.txt", init_from=str(tmp_path / "base.safetensors"), **SETTINGS)
 
 
+@pytest.mark.slow
 def test_bytes_and_documents_follow_the_base(book: Path, tmp_path: Path) -> None:
     save_base(tmp_path / "bytes", ByteTokenizer())
     assert unrolled.train(book, init_from=str(tmp_path / "bytes"), steps=1, **SETTINGS).tokenizer.kind == "bytes"
@@ -198,6 +200,7 @@ def test_patience(book: Path, tmp_path: Path) -> None:
     assert resumed.steps == evaluations[-1]["step"], "nothing is left to train"
 
 
+@pytest.mark.slow
 def test_a_small_text_starts_from_the_builtin_base(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     save_base(tmp_path / "english.safetensors", hidden=6, layers=1)
     for module in ("checkpoints.run_dir", "training.automatic_base"):

@@ -145,6 +145,7 @@ def test_rules_are_steady() -> None:
     assert choose_units(10**12, 10**6) == 384, "more only learn a small text by heart"
 
 
+@pytest.mark.slow
 def test_what_was_chosen_is_reported_saved_and_resumed(book: Path, cli: Callable[..., Any]) -> None:
     done = cli("train", book, "--steps", 12, "--stop-after", 6, "--batch", 4, "--bptt", 8, "--sample-length", 0, "--out", "r")
     told = re.search(
@@ -158,6 +159,7 @@ def test_what_was_chosen_is_reported_saved_and_resumed(book: Path, cli: Callable
     assert "layers of" not in again.err
 
 
+@pytest.mark.slow
 def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "unrolled")
     values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4, "eval_tokens": 100}
@@ -167,6 +169,7 @@ def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCa
     assert outcome.diagnosis
 
 
+@pytest.mark.slow
 def test_a_processor_without_fast_bfloat16_trains_in_float32_without_a_word_more(
     book: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

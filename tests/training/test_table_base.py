@@ -44,6 +44,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "tokenizer"), [("lstm", None), ("gru", None), ("lstm", ByteTokenizer())])
 def test_the_reader_has_the_weights_of_the_base(cell: Any, tokenizer: Tokenizer | None) -> None:
     base = save_base(tokenizer, cell=cell)
@@ -65,6 +66,7 @@ def test_the_reader_has_the_weights_of_the_base(cell: Any, tokenizer: Tokenizer 
         torch.testing.assert_close(vectors[tokens.index("T")], rows[LETTERS.index("t")], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_is_stored_resumed_and_read_without_the_base() -> None:
     save_base()
     whole = train(out="whole", steps=6, lr=1e-2).model.state_dict()

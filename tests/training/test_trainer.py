@@ -53,6 +53,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))
 @pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.long), 17, pytest.param(30, marks=pytest.mark.long)])
 def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dict[str, Any], stop: int) -> None:
@@ -64,6 +65,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dic
     assert_same_run(Path("straight"), Path("broken"), 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["evaluate", "sample"])
 @pytest.mark.parametrize(("every", "number"), [(None, 3), (7, 3), (7, 8)])
 def test_an_evaluation_that_a_signal_cut_short_is_made_on_resume(
@@ -87,6 +89,7 @@ def test_an_evaluation_that_a_signal_cut_short_is_made_on_resume(
     assert_same_run(Path("straight"), Path("broken"), 60)
 
 
+@pytest.mark.slow
 def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None:
     start(book, "r", steps=2).train()
     with pytest.raises(UsageError, match=r"--hidden was 12, now 13, --lr was 0.008, now 0.1"):
@@ -96,6 +99,7 @@ def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None
     assert resume("r").train().steps == 4
 
 
+@pytest.mark.slow
 @built
 def test_a_resume_with_other_threads_is_the_same_run(book: Path) -> None:
     options = {"kernels": "native", "precision": "float32"}
@@ -105,6 +109,7 @@ def test_a_resume_with_other_threads_is_the_same_run(book: Path) -> None:
     assert_same_run(Path("straight"), Path("resumed"), 20)
 
 
+@pytest.mark.slow
 def test_a_resume_notices_edited_text(book: Path) -> None:
     start(book, "r", steps=20, stop_after=10).train()
     text = book.read_text("utf-8")
@@ -178,6 +183,7 @@ def test_validation_is_not_trained_on(book: Path) -> None:
     np.testing.assert_array_equal(work.trainer.batches._reader.read(0, 10**9), corpus.ids[:cut])
 
 
+@pytest.mark.slow
 def test_a_model_that_is_too_sure_of_itself_is_kept_less_sure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Letters drawn at random can only be learned by heart, and then one is sure of what never comes."""
     monkeypatch.chdir(tmp_path)
@@ -221,6 +227,7 @@ def test_divergence_is_reported_and_never_saved(book: Path) -> None:
         assert all(tensor.isfinite().all() for tensor in load_text_model(path).model.state_dict().values())
 
 
+@pytest.mark.slow
 def test_it_learns_and_beats_its_letters(book: Path) -> None:
     outcome = start(book, "r", steps=300, hidden=48).train()
     ids = open_corpus([str(book)], TrainRequest().data).ids
@@ -273,6 +280,7 @@ def test_what_is_held_out_of_several_files_is_printed(book: Path, caplog: pytest
         assert ("its end is held out: that of the last file" in caplog.text) == is_printed
 
 
+@pytest.mark.slow
 def test_minutes_are_minutes_of_training(book: Path) -> None:
     work = start(book, "r", minutes=0.03)
     outcome = work.train()
@@ -281,6 +289,7 @@ def test_minutes_are_minutes_of_training(book: Path) -> None:
     assert work.trainer.lr <= 8e-3 * left
 
 
+@pytest.mark.slow
 def test_epochs_are_passes(book: Path) -> None:
     work = start(book, "r", epochs=2.0)
     outcome = work.train()
@@ -388,6 +397,7 @@ def test_ignored_steps_cost_nothing() -> None:
     torch.testing.assert_close(cross_entropy(logits, half), cross_entropy(logits[:2], targets[:2]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["ab", "abc", "ab" * 5, "\u65e5\u672c" * 20, "a\n" * 30])
 def test_tiny_texts_train(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tiny.txt"
@@ -397,6 +407,7 @@ def test_tiny_texts_train(tmp_path: Path, text: str) -> None:
     assert load_text_model(Path(outcome.model)).tokenizer.vocab_size == len(set(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("documents", ["line", "file"])
 def test_tiny_documents_train(tmp_path: Path, documents: str) -> None:
     path = tmp_path / "tiny.txt"

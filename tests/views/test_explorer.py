@@ -193,6 +193,7 @@ def test_the_text_is_colored_by_the_unit(explorer: Page) -> None:
     assert token_span(explorer, 45).text_content() == "↵\n"
 
 
+@pytest.mark.slow
 def test_keys_fields_and_lists_select_the_unit(explorer: Page, browser: Browser, file: Path) -> None:
     presses = ("ArrowRight", "k", "k", "j", "ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight")
     for key, unit in zip(presses, ("1.10", "1.11", "0.0", "1.11", "0.11", "1.11", "1.10", "1.11"), strict=True):
@@ -243,6 +244,7 @@ def test_predictions_are_below_their_tokens(explorer: Page) -> None:
     wait_for_class(explorer, 5, "surprisal[0-9]+")
 
 
+@pytest.mark.slow
 def test_interventions_are_displayed(explorer: Page) -> None:
     explorer.locator('[data-view="intervention"]').click()
     assert explorer.locator("#samples mark").all_inner_texts() == ['"', " "]
@@ -253,6 +255,7 @@ def test_interventions_are_displayed(explorer: Page) -> None:
     assert token_span(explorer, 5).get_attribute("class") == ""
 
 
+@pytest.mark.slow
 def test_a_selection_finds_its_neurons(explorer: Page) -> None:
     explorer.keyboard.press("ArrowRight")
     start, end = token_span(explorer, 8).bounding_box(), token_span(explorer, 20).bounding_box()
@@ -277,6 +280,7 @@ def test_a_selection_finds_its_neurons(explorer: Page) -> None:
     assert explorer.locator("#text .selected").count() == 0
 
 
+@pytest.mark.slow
 def test_a_selection_can_be_made_without_dragging(explorer: Page) -> None:
     explorer.locator("#selection-start").click()
     token_span(explorer, 30).click()
@@ -319,6 +323,7 @@ def test_light_dark_and_help(explorer: Page) -> None:
     assert explorer.locator("#help").is_hidden()
 
 
+@pytest.mark.slow
 def test_a_narrow_screen_never_scrolls_sideways(browser: Browser, file: Path) -> None:
     with open_page(browser, file, size=(360, 700)) as page:
         for view_name in "1234":
@@ -336,6 +341,7 @@ def test_only_parts_with_data_are_displayed(browser: Browser, tmp_path: Path) ->
         assert page.locator("#views [aria-pressed=true]").inner_text() == "Neuron"
 
 
+@pytest.mark.slow
 def test_hostile_tokens_are_displayed_and_never_run(browser: Browser, tmp_path: Path) -> None:
     data = view([*HOSTILE, *"end"])
     hostile = dict(data.probes[0], feature=HOSTILE[0], description=HOSTILE[1])

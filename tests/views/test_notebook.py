@@ -63,6 +63,7 @@ def html_of(outputs: list[Any]) -> str:
     return "".join(output["data"].get("text/html", "") for output in outputs if "data" in output)
 
 
+@pytest.mark.slow
 def test_a_training_is_one_display(outputs: dict[str, list[Any]]) -> None:
     for name, loss in (("train", "validation"), ("table", "validation")):
         assert [output["output_type"] for output in outputs[name]] == ["display_data"], outputs[name]
@@ -78,6 +79,7 @@ def test_a_training_is_one_display(outputs: dict[str, list[Any]]) -> None:
     assert "<pre" in html_of(outputs["train"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["explain", "report"])
 def test_pages_are_shown_in_a_frame(outputs: dict[str, list[Any]], name: str) -> None:
     page = html_of(outputs[name])

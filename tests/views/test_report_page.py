@@ -260,6 +260,7 @@ def test_sections_stand_in_their_order(shared: Page) -> None:
     assert not re.search(r"\b(NaN|undefined|null|unknown)\b", shared.locator("main").inner_text())
 
 
+@pytest.mark.slow
 def test_the_slider_and_play_change_the_sample(shared: Page) -> None:
     slider, pane = shared.locator("#samples input"), shared.locator("#samples .sample-box")
     assert f"sample {STEPS[-1]}" in pane.inner_text()
@@ -345,6 +346,7 @@ def test_confusion_attention_and_errors(browser: Browser, tmp_path: Path) -> Non
         assert page.locator("#errors li").last.inner_text().count("probability") == 0
 
 
+@pytest.mark.slow
 def test_large_confusion_matrices_are_quick(browser: Browser, tmp_path: Path) -> None:
     with open_report(browser, table_report(256), tmp_path, size=(360, 700)) as page:
         assert page.locator("#confusion path").count() <= 40
@@ -353,6 +355,7 @@ def test_large_confusion_matrices_are_quick(browser: Browser, tmp_path: Path) ->
         assert box.evaluate("e => e.scrollWidth > e.clientWidth && e.scrollHeight > e.clientHeight")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", ["missing", "null", "hollow"])
 def test_missing_sections_stay_absent(browser: Browser, tmp_path: Path, empty: str) -> None:
     full = text_report() | table_report() | {"title": "bare"}
@@ -371,6 +374,7 @@ def replaced(value: Any) -> Any:
     return [replaced(part) for part in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -> None:
     data: dict[str, Any] = replaced(to_json_value(text_report() | table_report(5)))
     data["gate_saturation"] = data["samples"][0]["seconds"] = data["samples"][1]["val_nats"] = None
@@ -386,6 +390,7 @@ def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1400])
 def test_the_page_never_scrolls_sideways(browser: Browser, tmp_path: Path, width: int) -> None:
     with open_report(browser, table_report() | text_report(), tmp_path, size=(width, 800), dark=True) as page:

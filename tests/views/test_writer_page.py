@@ -39,6 +39,7 @@ def write(page: Page, prompt: str, length: int, temperature: float = 0.8, seed: 
     page.wait_for_selector("#stop[disabled]")  # the policy of the page forbids functions that playwright would evaluate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "form", "read", "note"),
     [
@@ -72,6 +73,7 @@ def test_the_page_writes_the_text_of_the_command_line(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
 def test_it_fits_the_window(model_and_page: tuple[Path, Path], browser: Browser, width: int, dark: bool) -> None:
     with open_page(browser, model_and_page[1], size=(width, 800), dark=dark, ready=READY) as page:
@@ -83,6 +85,7 @@ def test_it_fits_the_window(model_and_page: tuple[Path, Path], browser: Browser,
         assert (background == "rgb(14, 16, 19)") is dark
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_command_line(model_and_page: tuple[Path, Path], cli: Cli, browser: Browser) -> None:
     path, page_path = model_and_page
     text = "abc def ghi j\u00e9k"
@@ -98,6 +101,7 @@ def test_scores_are_those_of_the_command_line(model_and_page: tuple[Path, Path],
     assert mean == pytest.approx(sum(token["bits"] for token in document["tokens"]) / len(text), abs=6e-4)
 
 
+@pytest.mark.slow
 def test_a_held_unit_changes_what_is_written_and_scored(model_and_page: tuple[Path, Path], cli: Cli, browser: Browser) -> None:
     path, page_path = model_and_page
     with open_page(browser, page_path, ready=READY) as page:
@@ -121,6 +125,7 @@ def test_a_held_unit_changes_what_is_written_and_scored(model_and_page: tuple[Pa
         assert re.fullmatch(r"Character 5: e, [\d.]+ bits \([+-]\d\.\d\d with the unit held\)", page.inner_text("#detail h2"))
 
 
+@pytest.mark.slow
 def test_keyboard_guesses_and_stop(tmp_path: Path, cli: Cli, browser: Browser) -> None:
     path = saved_model(tmp_path / "m.safetensors", "gru", has_eos=False)
     assert cli("export", path, "--to", "html", "--out", "m.html").code == 0
@@ -150,6 +155,7 @@ def test_keyboard_guesses_and_stop(tmp_path: Path, cli: Cli, browser: Browser) -
             assert page.locator("#text .character").count() == count < 100_000
 
 
+@pytest.mark.slow
 def test_a_browser_that_computes_something_else_says_so(model_and_page: tuple[Path, Path], browser: Browser) -> None:
     wrong = Path("wrong.html").resolve()
     source = model_and_page[1].read_text("utf-8")
