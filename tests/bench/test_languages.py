@@ -93,6 +93,7 @@ def test_what_is_scored_cannot_be_guessed(name: str) -> None:
         assert len(answers) < 60 or max(map(answers.count, answers)) < 0.75 * len(answers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [*CELLS, TRANSFORMER])
 def test_models_have_about_as_many_parameters(model: str) -> None:
     encoder = Encoder.of("parity")

@@ -49,6 +49,7 @@ def run(finished_run: Path) -> str:
     return "runs/book"
 
 
+@pytest.mark.slow
 def test_train_prints_one_document_and_the_next_command(cli: Cli, book: Path) -> None:
     done = cli("train", book, *TINY_RUN, "--steps", 30, "--json")
     answer = json.loads(done.out)
@@ -468,6 +469,7 @@ def test_eval_takes_each_split(cli: Cli, run: str, split: str) -> None:
     assert cli("eval", run, "--split", "foo").code == 2
 
 
+@pytest.mark.slow
 def test_bits_are_a_characters_also_where_symbols_are_bytes(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "greek.txt"
     path.write_text("\u03b1\u03b2\u03b3 \u03b4\u03b5\u03b6\n" * 400, "utf-8")

@@ -88,6 +88,7 @@ def test_header_fields_have_a_type_and_a_range(tmp_path: Path, field: str, value
     assert re.fullmatch(r"[^\n]*[^.]\.", str(refused.value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [[], "x", None, 3])
 def test_settings_of_a_run_are_a_table(cli: Cli, trained: Path, tmp_path: Path, value: Any) -> None:
     run = tmp_path / "run"

@@ -227,6 +227,7 @@ def test_a_masked_model_goes_on_and_is_a_base(cli: Cli, tmp_path: Path) -> None:
     assert "differently" in cli("score", "a", log, "--compare", "b").err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_file_that_grows(log_run: Path, tmp_path: Path, stop: signal.Signals) -> None:
     path, lines = tmp_path / "app.log", [line.text for line in service_log(20, seed=4)]

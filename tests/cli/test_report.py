@@ -105,6 +105,7 @@ def test_rows_of_every_mode_are_explained(cli: Cli, runs: dict[str, str], name: 
     assert cli("explain", runs[name], "--clamp", "0.1=0", "--threads", 1).code == 2
 
 
+@pytest.mark.slow
 def test_an_explorer_opens_in_a_browser(cli: Cli, runs: dict[str, str], browser: Browser) -> None:
     done = cli("explain", runs["book"], "--length", 300, "--probe-length", 3000, "--out", "x.html", "--threads", 1)
     assert done.code == 0, done.err

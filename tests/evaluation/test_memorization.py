@@ -84,6 +84,7 @@ def test_a_copy_across_chunks(way: object, piece: int) -> None:
     assert matching_statistics(train, sample, piece)[2:-1].tolist() == list(range(len(copy), 0, -1))
 
 
+@pytest.mark.slow
 def test_a_long_verbatim_copy() -> None:
     train = random_ids(300_000, 60)
     found = measure_memorization(train, train[100_000:150_000])

@@ -102,6 +102,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(surprisal, name, value)
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("size", [1, 2, 3, 64, 65, 700])
 def test_short_texts_score_as_recorded_activations(kind: str, size: int) -> None:
@@ -250,6 +251,7 @@ def test_documents_score_as_evaluate(kind: str, longest: int) -> None:
         np.testing.assert_allclose([line.bits[0] for line in found[:40]], [line.bits[0] for line in single], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_top_lines_are_in_descending_order(small_blocks: None) -> None:
     text = some_text(1500, longest=20)
     all_lines = list(scoring("stream", text).lines())

@@ -71,6 +71,7 @@ def difference(kind: str, sizes: tuple[int, int, int], dtype: torch.dtype, case:
     return max(shares) if all(share == share for share in shares) else float("nan")
 
 
+@pytest.mark.slow
 @built
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("instructions", SETS)

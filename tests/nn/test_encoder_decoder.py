@@ -30,6 +30,7 @@ def tensors(pairs: PairDataset, index: Any) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in pairs.collate(np.array(index)).arrays().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", TABLES)
 @pytest.mark.parametrize("cell", ["rnn", "gru", "gru-reset-before", "lstm"])
 @pytest.mark.parametrize("bidirectional", [True, False])

@@ -230,6 +230,7 @@ def start_and_die(at: int, path: str) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_run_is_begun_never_blocks_its_name(forks: Forks) -> None:
     kills = 0
     for at in range(1, 1000):

@@ -83,6 +83,7 @@ def predict(request: Request) -> dict[str, Any]:
 ANSWERS = {"GET /v1/models": {"data": [TABLE]}, "GET /api/models/colors": {"columns": COLUMNS}, "POST /api/predict": predict}
 
 
+@pytest.mark.slow
 def test_the_form_has_a_field_for_each_source_column(browser: Browser) -> None:
     with open_served(browser, ANSWERS, "#tables") as page:
         page.wait_for_selector("#table-fields select")

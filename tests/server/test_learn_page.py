@@ -113,6 +113,7 @@ def test_many_runs_are_on_one_chart_chosen_by_a_filter(browser: Browser) -> None
         assert names == [["Pause", "Stop"], [], ["Resume", "Stop"], ["Resume"], ["Resume"]]
 
 
+@pytest.mark.slow
 def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> None:
     runs, sent = runs_of("running"), []
 

@@ -47,6 +47,7 @@ def test_it_writes_the_text_of_the_command_line(browser: Browser, page_server: L
         assert set(page.evaluate("[...document.querySelectorAll('.token')].map((t) => t.style.backgroundColor)")) == {""}
 
 
+@pytest.mark.slow
 def test_several_samples_are_those_of_their_seeds(browser: Browser, page_server: LiveServer) -> None:
     with open_live(browser, page_server) as page:
         write(page, prompt="a ", seed=7, length=60, samples=3)

@@ -122,6 +122,7 @@ def test_a_long_column_of_different_numbers_is_one_of_numbers(monkeypatch: pytes
     assert infer_spec(open_table("t.csv"), "s", "t")[1] == "s: number -> t: number: one-to-one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -95,6 +95,7 @@ def test_simple_tables_are_learned(cli: Cli, mode: str, steps: int, least: float
     assert json.loads(cli("eval", "r", table(mode, 100, 2)[0], "--json").out)["accuracy"] >= least
 
 
+@pytest.mark.slow
 def test_a_simple_text_target_is_learned(cli: Cli) -> None:
     path, source, target = table("one-to-many", 200)
     cli("train", path, "--source", source, "--target", target, *TINY, "--steps", 150, "--lr", 0.02, "--out", "r")
@@ -167,6 +168,7 @@ def test_bad_input_is_one_sentence(cli: Cli, text: str, flags: tuple[str, ...], 
     assert not Path("r").exists()
 
 
+@pytest.mark.slow
 def test_a_table_without_column_options_is_a_text_with_a_note(cli: Cli) -> None:
     path, source, target = table("many-to-one")
     Path("t.csv.gz").write_bytes(gzip.compress(Path(path).read_bytes()))
@@ -254,6 +256,7 @@ def test_the_recipe_keeps_explicit_options() -> None:
     assert chosen.training.minutes == 3.0
 
 
+@pytest.mark.slow
 def test_from_python() -> None:
     path, source, target = table("many-to-one", 200)
     model = unrolled.train_table(

@@ -98,6 +98,7 @@ def test_a_pattern_may_have_groups_and_must_not_be_empty() -> None:
         Empty(["a"])
 
 
+@pytest.mark.slow
 def test_a_rule_is_a_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TOKENIZERS, "pairs", PairTokenizer)
     unrolled.train("text.txt", tokens="pairs", out="run", progress=False, **SMALL)

@@ -81,6 +81,7 @@ def test_cells_of_a_column_are_documents(tmp_path: Path, name: str, content: str
         open_column([str(tmp_path / name)], "text:label", TableFormat(), DataOptions())
 
 
+@pytest.mark.slow
 def test_a_column_is_learned_sampled_scored_and_evaluated(cli: Cli) -> None:
     Path("t.csv").write_text("id,text\n" + "".join(f'{i},"I saw {i}\n#walk"\n' for i in range(30)))
     done = cli("train", "t.csv", "--source", "text", *TINY, "--out", "r")

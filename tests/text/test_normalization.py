@@ -134,6 +134,7 @@ def test_the_form_is_an_option_and_is_kept_in_run_and_model() -> None:
     assert model.replaced_characters("\ufb01") == {}
 
 
+@pytest.mark.slow
 def test_models_and_runs_of_before_read_texts_as_they_are() -> None:
     Path("t.txt").write_text("e\u0301x " * 40, "utf-8")
     unrolled.train("t.txt", normalize="none", out="r", stop_after=2, **TINY)

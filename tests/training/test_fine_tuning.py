@@ -101,6 +101,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(book: Path, tmp_path: Path, documents
     assert all(torch.equal(a, b) for a, b in zip(weights(whole.path).values(), weights(resumed.path).values(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_text_of_standard_input_resumes(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     save_base(tmp_path / "base.safetensors")
     content = sentences(60) + "é\n"
@@ -180,6 +181,7 @@ def test_a_budget_in_minutes_is_a_few_passes(book: Path, tmp_path: Path, cli: Cl
     assert json.loads(result.out)["epochs"] == pytest.approx(MAX_EPOCHS, abs=0.5)
 
 
+@pytest.mark.slow
 def test_patience(book: Path, tmp_path: Path) -> None:
     save_base(tmp_path / "base.safetensors", layers=1)
     options: dict[str, Any] = {

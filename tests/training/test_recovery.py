@@ -168,6 +168,7 @@ def test_other_conditions_are_refused_unless_they_are_allowed(book: Path, caplog
     assert any("torch was 1.0, now" in message and "results differ from those of" in message for message in caplog.messages)
 
 
+@pytest.mark.slow
 def test_rates_may_change_if_that_is_allowed_and_shapes_never(book: Path) -> None:
     work = start(book, "run", steps=20, stop_after=10)
     work.train()

@@ -215,6 +215,7 @@ def test_keys_fields_and_lists_select_the_unit(explorer: Page, browser: Browser,
         assert name(page) == "0.5"
 
 
+@pytest.mark.slow
 def test_signals_and_details(explorer: Page) -> None:
     explorer.locator("#activations button", has_text="f").click()
     assert "forget gate" in explorer.locator("#caption").inner_text()

@@ -327,6 +327,7 @@ def point(page: Page, where: str) -> None:
     page.mouse.move(place["x"] + 5, place["y"] + 5)
 
 
+@pytest.mark.slow
 def test_confusion_attention_and_errors(browser: Browser, tmp_path: Path) -> None:
     with open_report(browser, table_report(), tmp_path) as page:
         assert sections(page) == ["result", "curves", "table", "confusion", "attention", "errors"]
