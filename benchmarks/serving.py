@@ -102,7 +102,7 @@ import time
 from pathlib import Path
 from unrolled.generation.sampling import generate
 from unrolled.options import MachineOptions, SampleOptions
-from unrolled.runtime.machine import sampling_precision
+from unrolled.runtime.native_decoder import sampling_precision
 from unrolled.runtime.text_network import read_text_model
 model = read_text_model(Path({str(path)!r}))
 precision = sampling_precision(MachineOptions())
