@@ -43,7 +43,7 @@ from unrolled.errors import UnrolledError
 from unrolled.options import DataOptions
 from unrolled.tables.cell_values import Cell, parse_array, parse_image
 from unrolled.tables.pair_batching import read_pairs
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.text.corpus import cache_folder, cached_corpus, open_corpus
 from unrolled.text.text_files import read_chunks, read_code_points

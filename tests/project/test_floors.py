@@ -34,7 +34,7 @@ ORDER = {
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files",
         "delimited_layout", "delimited_files",
         "conll_files", "arff_files", "parquet_files", "labelled_files", "table_files", "frames", "series",
-        "source_columns", "long_table", "model_dims", "spec", "series_spec", "column_text",
+        "source_columns", "long_table", "model_dims", "spec", "spec_inference", "series_spec", "column_text",
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [

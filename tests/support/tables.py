@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.tables.pair_batching import PairDataset, read_pairs
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 
 COLORS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}

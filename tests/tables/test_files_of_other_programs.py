@@ -8,7 +8,7 @@ import pytest
 
 from support.cli import Cli
 from unrolled.errors import DataError, UsageError
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 
 ROWS = [(f"{'nice' if i % 2 else 'dull'} film {i}", "good" if i % 2 else "bad") for i in range(30)]

@@ -21,7 +21,8 @@ from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.label_columns import LabelColumn
 from unrolled.tables.numeric_columns import NumberColumn, VectorColumn
 from unrolled.tables.pair_batching import read_pairs
-from unrolled.tables.spec import TableSpec, infer_spec
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.tables.text_column import TextColumn
 

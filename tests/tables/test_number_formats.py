@@ -20,7 +20,7 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.number_units import split_unit
 from unrolled.tables.numeric_columns import NumberColumn
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import unrolled
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.tables.pair_batching import read_pairs
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 
 Rows = list[dict[str, Any]]

@@ -20,7 +20,7 @@ from unrolled.tables.frames import frame_rows, is_frame, table_of_frame
 from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
 from unrolled.tables.pair_batching import balanced_weights, read_pairs
 from unrolled.tables.series import refuse_series
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table, open_table_or_lines, open_with_columns
 from unrolled.tables.table_format import TableFormat
 

@@ -21,7 +21,7 @@ from unrolled.options import TrainRequest
 from unrolled.tables.frames import table_of_frame
 from unrolled.tables.pair_batching import read_pairs
 from unrolled.tables.source_columns import split_source
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress

@@ -17,7 +17,8 @@ from unrolled.tables.cell_values import Cell, is_empty, is_missing
 from unrolled.tables.columns import column_from_json
 from unrolled.tables.label_columns import LabelColumn, LabelsColumn, canonical_label, label_order
 from unrolled.tables.metrics import bleu_tokenizer, generation_report
-from unrolled.tables.spec import TableSpec, infer_spec
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 
 TINY = ("--threads", "1", "--steps", "3", "--hidden", "8", "--layers", "1", "--batch", "8")

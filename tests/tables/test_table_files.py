@@ -17,7 +17,7 @@ from unrolled.tables.columns import COLUMN_TYPES, column_from_json, column_to_js
 from unrolled.tables.modes import MODES, Mode
 from unrolled.tables.pair_batching import PairLoader, read_pairs
 from unrolled.tables.ragged import RaggedArray
-from unrolled.tables.spec import infer_spec
+from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 from unrolled.tables.word_tokenizer import WordTokenizer, split_words
 from unrolled.text.batching import IGNORE_INDEX

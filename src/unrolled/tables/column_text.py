@@ -11,7 +11,7 @@ from unrolled.display import agree
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.tables.cell_values import is_empty, parse_text
-from unrolled.tables.spec import parse_column
+from unrolled.tables.spec_inference import parse_column
 from unrolled.tables.table_files import Table, open_table_or_lines
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cache_folder, open_corpus

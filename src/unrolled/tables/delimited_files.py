@@ -193,11 +193,11 @@ def _detect_delimiter(head: str, needs_rows: bool = False) -> str | None:
     return None if needs_rows else max(",;\t", key=first.count)
 
 
-def delimited_rows(source: Source, dialect: Dialect, header: str, told: set[str] | None = None) -> NumberedRows:
+def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[str] | None = None) -> NumberedRows:
     """Yield the rows of a file; `header` is `first`, `none`, or names separated by commas (see `TableFormat`).
 
     Rows that repeat the header, as in files that were joined, are left out. They are reported once, at the end of the first
-    pass; `told` has what was reported in earlier passes.
+    pass; `reported` has the notes of earlier passes.
     """
     path = source.path
     names = header_names(header)
@@ -231,8 +231,8 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, told: set[str]
                 raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")
             yield reader.line_num, dict(zip(columns, cells, strict=True))
     note = f"{path}: {plural(num_repeated, 'row')} that {'repeats' if num_repeated == 1 else 'repeat'} the header left out"
-    if num_repeated and told is not None and note not in told:
-        told.add(note)
+    if num_repeated and reported is not None and note not in reported:
+        reported.add(note)
         logger.info(note)
 
 

@@ -185,3 +185,11 @@ def nested_keys(row: Row, prefix: str = "", depth: int = 4) -> list[str]:
         if isinstance(value, dict) and depth:
             keys += [f"{prefix}{key}.{inner}" for inner in value] + nested_keys(value, f"{prefix}{key}.", depth - 1)
     return list(dict.fromkeys(keys))
+
+
+def only_row_note(name: str, row: Row) -> str:
+    """Return a sentence if the only row of a table may be columns instead."""
+    lengths = {len(value) if isinstance(value, list) else 0 for value in row.values()}
+    if len(row) < 2 or len(lengths) > 1 or max(lengths) < 2:
+        return ""
+    return f"{name} is one row, whose values are lists of {max(lengths):,}; if they are columns, write one object per row"

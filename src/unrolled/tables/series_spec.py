@@ -18,7 +18,8 @@ from unrolled.tables.columns import COLUMN_TYPES
 from unrolled.tables.long_table import LongFormat, as_target, column_list, group_steps, step_kind
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.source_columns import split_source
-from unrolled.tables.spec import TableSpec, infer_spec, parse_column
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.spec_inference import infer_spec, parse_column
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
 from unrolled.tables.table_files import Table
 

@@ -45,6 +45,7 @@ from unrolled.tables.json_files import (
     json_lines,
     nested_keys,
     nested_value,
+    only_row_note,
     rows_note,
 )
 from unrolled.tables.labelled_files import open_archive, open_folder
@@ -298,8 +299,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
         dialect, notes = infer_dialect(source, kind == "tsv", format.known_header == FIRST_ROW)
         header = format.known_header
         has_commas = dialect.delimiter != ","
-        told = set[str]()
-        rows = functools.partial(delimited_rows, source, dialect, format.known_header, told)
+        rows = functools.partial(delimited_rows, source, dialect, format.known_header, reported=set[str]())
     elif kind == "conll":
         rows = functools.partial(conll_rows, source, format.known_header)
     elif format.header is not None:
@@ -313,18 +313,10 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     if first is None:
         raise DataError(f"{name} has no rows.")
     if is_only:
-        notes += filter(None, [_columns_note(name, first[1])])
+        notes += filter(None, [only_row_note(name, first[1])])
     digest = functools.partial(fingerprint, [path])
     folder = path.absolute().parent
     return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=tuple(notes))
-
-
-def _columns_note(name: str, row: Row) -> str:
-    """Return a sentence if the only row of a table may be columns instead."""
-    lengths = {len(value) if isinstance(value, list) else 0 for value in row.values()}
-    if len(row) < 2 or len(lengths) > 1 or max(lengths) < 2:
-        return ""
-    return f"{name} is one row, whose values are lists of {max(lengths):,}; if they are columns, write one object per row"
 
 
 def open_with_columns(name: str, columns: tuple[str | None, ...], format: TableFormat) -> Table:

@@ -9,7 +9,8 @@ from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
-from unrolled.tables.spec import TableSpec, parse_column
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.spec_inference import parse_column
 from unrolled.tables.table_files import Table
 from unrolled.tables.text_column import TextColumn
 from unrolled.training.fine_tuning import require_common_tokens

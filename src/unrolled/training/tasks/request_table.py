@@ -8,7 +8,8 @@ from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.source_columns import split_source
-from unrolled.tables.spec import TableSpec, parse_column
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.spec_inference import parse_column
 from unrolled.tables.table_files import Table, open_with_columns
 from unrolled.tables.table_format import TableFormat
 

@@ -31,7 +31,8 @@ from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import refuse_single_steps
 from unrolled.tables.series_spec import group_table, number_notes
 from unrolled.tables.source_columns import source_text
-from unrolled.tables.spec import TableSpec, infer_spec, parse_column
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.spec_inference import infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table
 from unrolled.tables.table_format import FIRST_ROW
 from unrolled.tables.word_tokenizer import WordTokenizer
