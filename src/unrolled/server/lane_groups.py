@@ -82,7 +82,7 @@ class NativeSampler(NativeReader):
             self._batch.read(np.array([[lane.last_id for lane in lanes]], np.int64))
             self._rows = list(lanes)
         uniforms = np.stack([lane.uniforms(steps) for lane in lanes], axis=1)
-        options, logprobs = [lane.filters.options() for lane in lanes], []
+        options, logprobs = [lane.options for lane in lanes], []
         ids = np.empty((steps, rows), np.int64)
         if lanes[0].filters.guesses is not None:
             for step in range(steps - 1):
@@ -155,8 +155,8 @@ class ReferenceSampler:
         logits: Floats = np.stack([lane.state[0] for lane in padded])
         uniforms = np.array([lane.uniforms(1)[0] for lane in padded])
         ids = np.empty(len(padded), np.int64)
-        for options in {lane.filters.options() for lane in padded}:
-            rows = [row for row, lane in enumerate(padded) if lane.filters.options() == options]
+        for options in {lane.options for lane in padded}:
+            rows = [row for row, lane in enumerate(padded) if lane.options == options]
             ids[rows] = sample_token(logits[rows], uniforms[rows], options)
         with model.inference():
             next_logits, state = model.step(ids, stack_rows([lane.state[1] for lane in padded]))

@@ -114,6 +114,7 @@ class Lane:
         self, tokenizer: Tokenizer, seed: int, filters: Filters, max_tokens: int, stop: tuple[str, ...], output: Output
     ) -> None:
         self.seed, self.filters, self.max_tokens, self.output = seed, filters, max_tokens, output
+        self.options = filters.options()
         self.streamer = TextStreamer(tokenizer, stop)
         self.position, self.num_chars = 0, 0
         self.state: Any = None
