@@ -15,7 +15,7 @@ from unrolled.errors import UnrolledError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.models.table import TableModel
 from unrolled.options import MachineOptions
-from unrolled.tables.cell_values import Cell
+from unrolled.tables.cell_values import Cell, without_files
 
 MAX_LOADED_MODELS = 4
 MAX_LABELS = 1000
@@ -27,7 +27,8 @@ def main() -> None:
     models: OrderedDict[tuple[str, int], TableModel] = OrderedDict()
     for line in sys.stdin:
         try:
-            answer: dict[str, Any] = {"answers": _predict(models, json.loads(line))}
+            with without_files():
+                answer: dict[str, Any] = {"answers": _predict(models, json.loads(line))}
         except UnrolledError as error:
             answer = {"error": str(error)}
         except Exception as error:  # the process goes on with the next request

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -295,11 +297,27 @@ def load_array(cell: Cell) -> Array:
     return array
 
 
+_READS_FILES = ContextVar("reads_files", default=True)
+
+
+@contextlib.contextmanager
+def without_files() -> Iterator[None]:
+    """Refuse cells that name files, for cells that come from other people: they must not read the files of this machine."""
+    token = _READS_FILES.set(False)
+    try:
+        yield
+    finally:
+        _READS_FILES.reset(token)
+
+
 def resolve_path(cell: Cell) -> Path:
     """Return the path of the file that a cell names: relative to the table's folder, or to the working directory.
 
-    A name is also found in another Unicode normal form, since macOS writes names of files in NFD.
+    A name is also found in another Unicode normal form, since macOS writes names of files in NFD. Raises `DataError` if there is
+    no such file, or within `without_files`.
     """
+    if not _READS_FILES.get():
+        raise DataError(f"{cell.location}: files of this machine cannot be named here: send the numbers or pixels themselves.")
     for form in (None, "NFC", "NFD"):
         name = cell.value if form is None else unicodedata.normalize(form, cell.value)
         for path in (cell.folder / name, Path(name)):
