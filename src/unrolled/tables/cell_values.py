@@ -313,8 +313,8 @@ def without_files() -> Iterator[None]:
 def resolve_path(cell: Cell) -> Path:
     """Return the path of the file that a cell names: relative to the table's folder, or to the working directory.
 
-    A name is also found in another Unicode normal form, since macOS writes names of files in NFD. Raises `DataError` if there is
-    no such file, or within `without_files`.
+    A name is also found in another Unicode normal form, since macOS writes names of files in NFD. Raises `DataError` if there
+    is no such file, or within `without_files`.
     """
     if not _READS_FILES.get():
         raise DataError(f"{cell.location}: files of this machine cannot be named here: send the numbers or pixels themselves.")
