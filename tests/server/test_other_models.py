@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 import unrolled
@@ -26,6 +27,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         out=str(folder / "load"),
         **TINY,
     )
+    sounds = [{"x": [float(n % 7) for n in range(100)], "y": [float(n % 7) / 2 for n in range(100)]}]
+    unrolled.train_table(sounds, "x:numbers", "y:numbers", out=str(folder / "sound"), **TINY)
     (folder.parent / "book.txt").write_text("the cat sat on the mat. " * 60, "utf-8")
     for name, cell in (("matrix", "mlstm"), ("slstm", "slstm"), ("mogrifier", "mogrifier-gru")):
         options = TINY | {"cell": cell, "bptt": 8, "init_from": "none"}
@@ -52,6 +55,16 @@ def test_several_source_columns_are_a_form_and_are_predicted(served: RunningServ
 def test_series_are_refused_with_the_way(served: RunningServer) -> None:
     refused = served.client.post("/api/predict", json={"model": "load", "rows": [{"load": [1, 2, 3]}]})
     assert (refused.status_code, "use unrolled predict" in refused.text) == (400, True)
+
+
+def test_files_of_the_server_cannot_be_named(served: RunningServer, tmp_path: Path) -> None:
+    np.save(tmp_path / "private.npy", np.arange(5.0))
+    right = served.client.post("/api/predict", json={"model": "sound", "rows": [{"x": [1, 2, 3]}]})
+    assert right.status_code == 200, right.text
+    for name in ("private.npy", "other.wav"):
+        refused = served.client.post("/api/predict", json={"model": "sound", "rows": [{"x": str(tmp_path / name)}]})
+        assert refused.status_code == 400
+        assert "files of this machine cannot be named here" in refused.text
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/api/score", "/api/trace", "/api/state"])
