@@ -35,10 +35,11 @@ def table_columns(entry: ModelEntry) -> list[dict[str, Any]]:
 
 
 def _example_rows(run_path: Path, columns: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the first rows of the table that the run learned from; none if it is gone."""
+    """Return the first rows of the table that the run learned from; none if it is gone, or its cells are names of files."""
     from unrolled.checkpoints.run_data import load_request
     from unrolled.checkpoints.run_dir import Run
     from unrolled.errors import UnrolledError
+    from unrolled.tables.step_arrays import names_file
     from unrolled.tables.table_files import open_table
     from unrolled.tables.table_format import TableFormat
 
@@ -49,6 +50,8 @@ def _example_rows(run_path: Path, columns: list[dict[str, Any]]) -> list[list[st
         rows = []
         for _, row in table.rows():
             texts = [row.get(name) for name in names]
+            if any(names_file(text) for text in texts):  # the server opens none
+                return []
             if all(isinstance(text, str) and 0 < len(text) <= MAX_EXAMPLE_CHARS for text in texts):
                 rows.append([str(text) for text in texts])
             if len(rows) == MAX_EXAMPLES:

@@ -9,6 +9,7 @@ import numpy as np
 
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import (
+    IMAGE_SUFFIXES,
     MAX_NUMBER,
     MISSING_IN_NUMBERS,
     Array,
@@ -23,6 +24,11 @@ from unrolled.tables.wav_files import SUFFIXES, read_wav
 
 FILE_SUFFIXES = (".npy", *SUFFIXES)
 """Names of files that hold a series end like this."""
+
+
+def names_file(value: Any) -> bool:
+    """Return whether a cell is the name of a file with a series or an image."""
+    return isinstance(value, str) and value.lower().endswith((*FILE_SUFFIXES, *IMAGE_SUFFIXES))
 
 
 class StepArray(np.ndarray[Any, Any]):
