@@ -9,8 +9,8 @@ namespace {
 
 using namespace nb::literals;
 
-// The number of row slices: one for each thread where every thread has a part of the batch and the weights fit its cache
-// (512 KiB of the 1 to 2 MiB that a core has), otherwise one, and the threads divide the units.
+// The number of row slices: one for each thread where every thread has a part of the batch and the weights fit its
+// cache (512 KiB of the 1 to 2 MiB that a core has), otherwise one, and the threads divide the units.
 int row_slice_count(int kind, long rows, long units, int threads, bool bfloat16) {
   const long bytes =
       gate_count(kind) * static_cast<long>(round_up(units, 32)) * round_up(units, 32) * (bfloat16 ? 2 : 4);
@@ -142,13 +142,12 @@ void layer_backward(int kind, int threads, int row_slices, const Array& weight_t
   require(ids.has_value() || !dresidual.has_value(), "dresidual needs ids.");
   if (ids) {
     a.ids = static_cast<const int64_t*>(checked_data(ids, "ids", DType::kInt64, {steps, rows}));
-    a.dtable =
-        static_cast<float*>(checked_data(dtable, "dtable", DType::kFloat32, {parts, -1, gates, s.padded_units}));
+    a.dtable = static_cast<float*>(checked_data(dtable, "dtable", DType::kFloat32, {parts, -1, gates, s.padded_units}));
     a.vocab_size = dtable->shape(1);
     check_ids(a.ids, static_cast<size_t>(steps) * rows, static_cast<long>(a.vocab_size));
     const long vocab_size = static_cast<long>(a.vocab_size);
-    a.dresidual = static_cast<float*>(
-        checked_data(dresidual, "dresidual", DType::kFloat32, {parts, vocab_size, s.padded_units}));
+    a.dresidual =
+        static_cast<float*>(checked_data(dresidual, "dresidual", DType::kFloat32, {parts, vocab_size, s.padded_units}));
   }
   a.dgates = checked_data(dgates, "dgates", type, {steps, rows, -1});
   a.dgates_stride = dgates.shape(2);
@@ -178,17 +177,6 @@ void input_products(int kind, int threads, const Array& xs, const Array& weight_
   kernel_table.input_products(a);
 }
 
-// Whether there are kernels for the products of the way back in this type; torch's do as well otherwise.
-bool has_gradient_gemm(bool bfloat16) {
-  return (bfloat16 ? kernels().bfloat16 : kernels().float32).weight_gradients != nullptr;
-}
-
-const LayerKernels& gradient_kernels(const Array& dgates) {
-  require(has_gradient_gemm(has_dtype(dgates, DType::kBfloat16)),
-          "This processor has no such kernel: use torch's products.");
-  return layer_kernels_for(dgates);
-}
-
 GradSource grad_source(const Array& values, const Array& gradient, const char* name, DType type, long rows, int first,
                        int last) {
   const auto* from = checked_data(values, name, type, {-1, -1, -1});
@@ -201,7 +189,7 @@ GradSource grad_source(const Array& values, const Array& gradient, const char* n
 
 void weight_gradients(int kind, int threads, long padded_units, const Array& dgates, const Array& hs,
                       const Array& dweight_hh, const OptionalArray& xs, const OptionalArray& dweight_ih) {
-  const LayerKernels& kernel_table = gradient_kernels(dgates);
+  const LayerKernels& kernel_table = layer_kernels_for(dgates);
   const DType type = kernel_dtype(dgates);
   require(kind >= kRNN && kind <= kLSTM && threads >= 1 && threads <= 1024, "kind or threads are not right.");
   require(padded_units > 0 && padded_units % 32 == 0 && padded_units < kMaxSize,
@@ -224,7 +212,7 @@ void weight_gradients(int kind, int threads, long padded_units, const Array& dga
 }
 
 void input_gradients(int kind, int threads, const Array& dgates, const Array& weight_transposed, const Array& dinputs) {
-  const LayerKernels& kernel_table = gradient_kernels(dgates);
+  const LayerKernels& kernel_table = layer_kernels_for(dgates);
   const DType type = kernel_dtype(dgates);
   require(kind >= kRNN && kind <= kLSTM && threads >= 1 && threads <= 1024, "kind or threads are not right.");
   InputGradients a{};
@@ -258,7 +246,6 @@ void bind_layer(nb::module_& module) {
              "is_hidden"_a, "threads"_a);
   module.def("input_products", input_products, "kind"_a, "threads"_a, "xs"_a.noconvert(), "weight_ih"_a.noconvert(),
              "table"_a.noconvert());
-  module.def("has_gradient_gemm", has_gradient_gemm, "bfloat16"_a);
   module.def("weight_gradients", weight_gradients, "kind"_a, "threads"_a, "padded_units"_a, "dgates"_a.noconvert(),
              "hs"_a.noconvert(), "dweight_hh"_a.noconvert(), "xs"_a.noconvert().none(),
              "dweight_ih"_a.noconvert().none());

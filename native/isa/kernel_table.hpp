@@ -12,8 +12,8 @@ struct LayerKernels {
   void (*pack_backward)(const LayerShape&, const float* weight, int columns, bool is_hidden, void* packed);
   void (*forward)(const LayerForward&);
   void (*backward)(const LayerBackward&);
-  void (*weight_gradients)(const WeightGradients&);  // null in bfloat16 where torch's products do as well
-  void (*input_gradients)(const InputGradients&);    // the same
+  void (*weight_gradients)(const WeightGradients&);
+  void (*input_gradients)(const InputGradients&);
   void (*input_products)(const InputProducts&);
   void (*norm_forward)(const NormForward&);
   void (*norm_backward)(const NormBackward&);
@@ -34,7 +34,7 @@ struct Kernels {
   LayerKernels float32;
   LayerKernels bfloat16;  // null where the processor has no products in bfloat16
   void (*step)(const StepCall&, const ThreadContext&);
-  void (*polar_express)(const PolarExpress&);  // null where torch's products do as well
+  void (*polar_express)(const PolarExpress&);  // null where the processor has no products in bfloat16
   void (*muon)(const Muon&);                   // the same
   void (*apply_updates)(const ApplyUpdates&);  // the same
   void (*adamw)(const AdamW&);

@@ -4,7 +4,7 @@
 #include "isa/kernel_table.hpp"
 #include "kernels/decoder.hpp"
 #include "kernels/gradient_gemm.hpp"
-#include "kernels/gradient_gemm_amx.hpp"
+#include "kernels/gradient_gemm_bfloat16.hpp"
 #include "kernels/layer_norm.hpp"
 #include "kernels/linear_cross_entropy.hpp"
 #include "kernels/muon.hpp"
@@ -19,19 +19,8 @@ namespace UNROLLED_ISA {
 
 template <typename T>
 constexpr LayerKernels layer_kernels() {
-  LayerKernels kernels{pack_forward<T>,   pack_backward<T>, layer_forward<T>, layer_backward<T>,      nullptr, nullptr,
-                       input_products<T>, norm_forward<T>,  norm_backward,    linear_cross_entropy<T>};
-  if (kIsFloat32<T>) {
-    kernels.weight_gradients = weight_gradients_float32;
-    kernels.input_gradients = input_gradients_float32;
-  }
-#if defined(__AMX_TILE__)
-  if (!kIsFloat32<T>) {
-    kernels.weight_gradients = weight_gradients_amx;
-    kernels.input_gradients = input_gradients_amx;
-  }
-#endif
-  return kernels;
+  return {pack_forward<T>,    pack_backward<T>,  layer_forward<T>, layer_backward<T>, weight_gradients<T>,
+          input_gradients<T>, input_products<T>, norm_forward<T>,  norm_backward,     linear_cross_entropy<T>};
 }
 
 static const Kernels kKernelTable = {
@@ -42,7 +31,7 @@ static const Kernels kKernelTable = {
     {},
 #endif
     decoder_step,
-#if defined(__AMX_TILE__)
+#if defined(__AVX512BF16__)
     polar_express,
     muon,
     apply_updates,

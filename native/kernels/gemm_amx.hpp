@@ -60,16 +60,6 @@ UNROLLED_INLINE void prefetch_b(const void* column, int half) {
   for (int line = 0; line < 8; ++line) _mm_prefetch(from + line * 64, _MM_HINT_T0);
 }
 
-// Where sums are: rows `row` floats apart, a tile of columns `tile` floats from the one before.
-struct TileOutput {
-  float* data;
-  size_t row_stride, tile_stride;
-  TileOutput operator+(size_t offset) const { return {data + offset, row_stride, tile_stride}; }
-  float* address(int row_block, int column) const {
-    return data + static_cast<size_t>(row_block) * 16 * row_stride + static_cast<size_t>(column) * tile_stride;
-  }
-};
-
 // M by N tiles of sums, M blocks of 16 rows of a by N tiles of b; the last block has fewer rows, if `HasRemainder`.
 // They go `to` a place, and begin with what is in another, `from`, or with zero, where there is none. `PrefetchOutput`:
 // what is behind the tile at `from` in memory is called for, since it is the next one's.

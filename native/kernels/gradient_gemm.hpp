@@ -1,7 +1,7 @@
 // Gradients of weights and inputs in float32: dW = dgates^T x over the T B rows of all steps, and dx = dgates W.
 //
 // Each sum is added up by one thread, in blocks of 256 rows, so the result does not depend on the number of threads
-// (torch's does).
+// (torch's does). gradient_gemm_bfloat16.hpp has the same in bfloat16.
 #pragma once
 
 #include <cstring>
@@ -12,6 +12,11 @@
 
 namespace unrolled {
 namespace UNROLLED_ISA {
+
+template <typename T>
+static void weight_gradients(const WeightGradients& a);
+template <typename T>
+static void input_gradients(const InputGradients& a);
 
 constexpr size_t kGradDepth =
     256;  // rows of all steps that are packed and multiplied at a time: sums begin anew after them
@@ -116,7 +121,8 @@ static void pack_source_tile(const GradSource& sources, int n, size_t row, size_
   for (size_t k = 0; k < rows; ++k) store(to + k * kLanes, load(from + k * sources.stride));
 }
 
-static void weight_gradients_float32(const WeightGradients& a) {
+template <>
+void weight_gradients<float>(const WeightGradients& a) {
   size_t tiles = 0;
   for (int i = 0; i < a.source_count; ++i) tiles += a.sources[i].width / kLanes;
   const size_t deepest = a.rows < kGradDepth ? a.rows : kGradDepth;
@@ -143,7 +149,8 @@ static void weight_gradients_float32(const WeightGradients& a) {
 
 constexpr size_t kInputGradRows = 48, kMaxInputGradTasks = 1024;  // of inputs' gradients
 
-static void input_gradients_float32(const InputGradients& a) {
+template <>
+void input_gradients<float>(const InputGradients& a) {
   const size_t tile = static_cast<size_t>(a.depth) * kLanes, all_tiles = a.width / kLanes;
   const size_t panels = (all_tiles + kGradTiles - 1) / kGradTiles;
   const size_t rows_per_task = (a.rows / kMaxInputGradTasks / kInputGradRows + 1) * kInputGradRows,

@@ -1,14 +1,15 @@
-// Muon: the nearest orthogonal matrix of each square block of a momentum, by odd polynomials of degree five, in AMX
-// tile registers: X <- a X + (b S + c S S) X with S = X X^T.
+// Muon: the nearest orthogonal matrix of each square block of a momentum, by odd polynomials of degree five in
+// bfloat16: X <- a X + (b S + c S S) X with S = X X^T.
 //
-// torch's batched product of such squares leaves the tiles waiting; here a thread keeps one square in its cache from
-// its gradient to its direction. Products are in bfloat16 with sums in float32, as torch's are.
+// torch's batched product of such squares leaves the tile registers of AMX waiting, and its bits depend on the number
+// of threads; here a thread keeps one square in its cache from its gradient to its direction. Products are in bfloat16
+// with sums in float32, as torch's are.
 #pragma once
 
-#include "kernels/gradient_gemm_amx.hpp"
+#include "kernels/gradient_gemm_bfloat16.hpp"
 #include "kernels/optim.hpp"
 
-#if defined(__AMX_TILE__)
+#if defined(__AVX512BF16__)
 namespace unrolled {
 namespace UNROLLED_ISA {
 
@@ -98,7 +99,7 @@ static void pack_rows_from(const PolarWorkspace& workspace, const bfloat16* from
     }
 }
 
-// Leaves what it found in `room.x`.
+// Leaves what it found in `workspace.x`.
 static void orthogonalize(const PolarExpress& a, const PolarWorkspace& workspace, const float* from) {
   const int H = workspace.H;
   double total = 0.0;
@@ -135,7 +136,7 @@ static void copy_result(const PolarWorkspace& workspace, void* to, int index) {
 
 static void polar_express(const PolarExpress& a) {
   parallel_region(a.threads, [&](const ThreadContext& thread) {
-    AmxTileConfig tiles;
+    AmxTileConfig registers;
     const PolarWorkspace workspace = make_workspace(a.size);
     const size_t matrix_size = static_cast<size_t>(a.size) * a.size;
     parallel_for(thread, a.matrices, [&](int index) {
@@ -145,17 +146,17 @@ static void polar_express(const PolarExpress& a) {
   });
 }
 
-// Leaves the direction in `room.x`.
+// Leaves the direction in `workspace.x`.
 static void muon_direction(const Muon& a, const PolarWorkspace& workspace, const float* gradient, float* exp_avg) {
   const size_t count = static_cast<size_t>(workspace.H) * workspace.H;
-  const Vec16 scale = set1(a.scale), static_range = set1(1.0f - a.momentum);
+  const Vec16 scale = set1(a.scale), new_fraction = set1(1.0f - a.momentum);
   auto* nesterov =
       reinterpret_cast<float*>(workspace.gram);  // of the momentum, as Nesterov's; the room is not needed yet
   for (size_t at = 0; at < count; at += kLanes) {
     const Vec16 g = load(gradient + at) * scale, before = load(exp_avg + at);
-    const Vec16 m = fma(static_range, g - before, before);
+    const Vec16 m = fma(new_fraction, g - before, before);
     store(exp_avg + at, m);
-    store(nesterov + at, fma(static_range, g - m, m));
+    store(nesterov + at, fma(new_fraction, g - m, m));
   }
   orthogonalize(a.polar_express, workspace, nesterov);
 }
@@ -171,7 +172,7 @@ static void apply_update(const Muon& a, const PolarWorkspace& workspace, float* 
 
 static void muon(const Muon& a) {
   parallel_region(a.polar_express.threads, [&](const ThreadContext& thread) {
-    AmxTileConfig tiles;
+    AmxTileConfig registers;
     const PolarWorkspace workspace = make_workspace(a.polar_express.size);
     parallel_for(thread, a.polar_express.matrices, [&](int i) {
       muon_direction(a, workspace, a.gradients[i], a.exp_avgs[i]);

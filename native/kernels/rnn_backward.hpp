@@ -43,9 +43,8 @@ UNROLLED_INLINE void cell_backward(const Saved<T>* saved_activations, const Vec1
 
 UNROLLED_INLINE void accumulate(float* sum, const Vec16& value) { store(sum, load(sum) + value); }
 
-static float* bias_grad_at(const LayerBackward& a, int part, int gemm_block, int unit) {
-  return a.dbias +
-         (static_cast<size_t>(part) * grad_block_count(a.shape.kind) + gemm_block) * a.shape.padded_units + unit;
+static float* bias_grad_at(const LayerBackward& a, int part, int block, int unit) {
+  return a.dbias + (static_cast<size_t>(part) * grad_block_count(a.shape.kind) + block) * a.shape.padded_units + unit;
 }
 
 template <int K, typename T>

@@ -53,8 +53,8 @@ void Barrier::wait() {
   }
 }
 
-// Sleep until the round ends, or for a millisecond: a thread that failed wakes nobody. A thread that slept goes on at once when
-// it is woken; one that yielded waits for a turn of the other program (LOG.md has the figures).
+// Sleep until the round ends, or for a millisecond: a thread that failed wakes nobody. A thread that slept goes on at
+// once when it is woken; one that yielded waits for a turn of the other program (LOG.md has the figures).
 void Barrier::sleep([[maybe_unused]] unsigned round) {
 #if defined(__linux__)
   constexpr timespec kNap{0, 1000000};
@@ -200,18 +200,18 @@ void* thread_scratch(ScratchSlot slot, std::size_t bytes) {
     ~Block() { std::free(start); }
   };
   thread_local Block blocks[kScratchSlotCount];
-  Block& gemm_block = blocks[slot];
-  if (gemm_block.size < bytes) {
-    std::free(gemm_block.start);
+  Block& block = blocks[slot];
+  if (block.size < bytes) {
+    std::free(block.start);
     const std::size_t size = (bytes + 4095) / 4096 * 4096;
-    gemm_block.start = nullptr;
-    gemm_block.size = 0;
+    block.start = nullptr;
+    block.size = 0;
     void* memory = nullptr;
     if (posix_memalign(&memory, 64, size) != 0) throw std::bad_alloc();
-    gemm_block.start = memory;
-    gemm_block.size = size;
+    block.start = memory;
+    block.size = size;
   }
-  return gemm_block.start;
+  return block.start;
 }
 
 }  // namespace unrolled

@@ -18,10 +18,10 @@ enum ScratchSlot {
   kScratchInputGradSums = 3,  // gradients of the inputs of some rows
   kScratchGatePanels = 4,     // some columns of dgates, packed
   kScratchSharedSources = 5,  // of the calling thread, for all: states and inputs of some rows, packed
-  // gradient_gemm_amx.hpp (bfloat16)
-  kScratchPackedSources = 3,    // states and inputs of some rows, packed
-  kScratchTransposedGates = 4,  // some columns of dgates, transposed
-  kScratchWeightGradSums = 5,   // of the calling thread, for all: sums of the weights' gradients so far
+  // gradient_gemm_bfloat16.hpp
+  kScratchPackedSources = 3,   // states and inputs of some rows, packed
+  kScratchGateColumns = 4,     // some columns of dgates, transposed
+  kScratchWeightGradSums = 5,  // of the calling thread, for all: sums of the weights' gradients so far
   // muon.hpp
   kScratchMuon = 3,  // the matrices of one orthogonalization
   // decoder.hpp

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from support.native import BOUNDS, KINDS, NATIVE, SETS, built, precisions
+from support.native import BOUNDS, KINDS, NARROW, NATIVE, SETS, built, precisions
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.kernels import native
 from unrolled.nn.kernels.select import set_kernel
@@ -178,16 +178,16 @@ def test_wrong_arrays_are_refused() -> None:
 @built
 def test_directions_are_applied_to_all_weights() -> None:
     if not NATIVE.has_polar_express(32):
-        pytest.skip("no tile registers here")
+        pytest.skip("no products in bfloat16 here")
     torch.manual_seed(2)
     before = [torch.randn(size) for size in (5000, 64, 4096)]
     directions = torch.randn(9160).to(torch.bfloat16)
     weights = [weight.clone() for weight in before]
-    NATIVE.turn(weights, directions, 0.1, 0.5, 2)
+    NATIVE.apply_updates(weights, directions, 0.1, 0.5, 2)
     torch.testing.assert_close(torch.cat(weights), torch.cat(before) * (1 - 0.1) - 0.5 * directions.float())
     for wrong in (directions[:-1], torch.cat([directions, directions[:1]]), directions.float()):
         with pytest.raises(ValueError, match="directions must be"):
-            NATIVE.turn(weights, wrong, 0.1, 0.5, 1)
+            NATIVE.apply_updates(weights, wrong, 0.1, 0.5, 1)
 
 
 @built
@@ -207,8 +207,11 @@ def test_arrays_come_from_torch_and_from_others() -> None:
 @built
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_weights_do_not_depend_on_the_number_of_threads(kind: str, optimizer: str) -> None:
+@pytest.mark.parametrize("instructions", [*SETS[-1:], *(f"{name} bfloat16" for name in SETS if name in NARROW)])
+def test_weights_do_not_depend_on_the_number_of_threads(kind: str, optimizer: str, instructions: str) -> None:
     """Layers shared by rows and by units, residual layers with norms, the table of inputs, the head and both optimizers."""
+    name, _, dtype = instructions.partition(" ")
+    NATIVE.set_isa(name)
 
     def train(threads: int, hidden: int) -> list[Tensor]:
         torch.set_num_threads(threads)
@@ -219,7 +222,8 @@ def test_weights_do_not_depend_on_the_number_of_threads(kind: str, optimizer: st
         optim, generator = make_optimizer(model, options), torch.Generator().manual_seed(1)
         for _ in range(2):
             inputs, targets = (torch.randint(65, (5, 83), generator=generator) for _ in range(2))
-            loss, _ = model.loss({"inputs": inputs, "targets": targets}, model.stack.initial_state(83))
+            with torch.autocast("cpu", torch.bfloat16, enabled=bool(dtype)):
+                loss, _ = model.loss({"inputs": inputs, "targets": targets}, model.stack.initial_state(83))
             model.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optim.step(1e-2, clip_gradient(model.parameters(), options)[1])

@@ -27,14 +27,9 @@ def polar_express(matrices: Tensor) -> Tensor:
     It is computed and returned in bfloat16 where that is fast, else in float32.
     """
     native = native_module()
-    if native is not None and matrices.device.type == "cpu" and native.has_polar_express(matrices.shape[-1]):
-        orthogonal = torch.empty(matrices.shape, dtype=torch.bfloat16)
-        coefficients, threads = torch.tensor(POLAR_EXPRESS), torch.get_num_threads()
-        native.polar_express(matrices.contiguous(), coefficients, NORM_MARGIN, orthogonal, threads)
-        return orthogonal
+    if native is not None and matrices.device.type == "cpu":
+        return _native_polar_express(matrices, native)
     x = matrices.to(torch.bfloat16 if has_fast_bfloat16(matrices.device) else torch.float32)
-    if native is not None and x.device.type == "cpu" and x.dtype == torch.float32:
-        return _polar_express_float32(x, native)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * NORM_MARGIN + 1e-7)
     for a, b, c in POLAR_EXPRESS:
         square = x @ x.mT
@@ -42,11 +37,16 @@ def polar_express(matrices: Tensor) -> Tensor:
     return x
 
 
-def _polar_express_float32(x: Tensor, native: Any) -> Tensor:
+def _native_polar_express(matrices: Tensor, native: Any) -> Tensor:
     """Return what `polar_express` returns by products that have the same bits for any number of threads, as torch's do not."""
-    size, padded = x.shape[-1], padded_size(x.shape[-1])
-    norms = torch.tensor([native.grad_norm([matrix], 1) for matrix in x.contiguous()])
-    x = functional.pad(x / (norms[:, None, None] * NORM_MARGIN + 1e-7), (0, padded - size) * 2)
+    size, padded = matrices.shape[-1], padded_size(matrices.shape[-1])
+    x = functional.pad(matrices.float(), (0, padded - size) * 2).contiguous()
+    if native.has_polar_express(padded):
+        orthogonal = torch.empty(x.shape, dtype=torch.bfloat16)
+        native.polar_express(x, torch.tensor(POLAR_EXPRESS), NORM_MARGIN, orthogonal, torch.get_num_threads())
+        return orthogonal[:, :size, :size]
+    norms = torch.tensor([native.grad_norm([matrix], 1) for matrix in x])
+    x = x / (norms[:, None, None] * NORM_MARGIN + 1e-7)
     for a, b, c in POLAR_EXPRESS:
         transposed = x.mT.contiguous()
         square = _transposed_products(transposed, transposed, native)

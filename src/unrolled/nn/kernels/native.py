@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.nn.cells import Cell, EmbeddingLookup, GatedCell, Inputs, LSTMCell, LSTMState, State, to_dense, unroll_by_step
-from unrolled.nn.kernels.extension import native_module, unavailable_reason
+from unrolled.nn.kernels.extension import FAST_BFLOAT16, native_module, unavailable_reason
 from unrolled.nn.kernels.linear_cross_entropy import LinearCrossEntropy
 from unrolled.nn.kernels.native_layer import CELL_KINDS, NativeLayer, ResidualNorm
 
@@ -37,12 +37,7 @@ def unsupported_reason(cell: Cell) -> str | None:
 def has_bfloat16() -> bool:
     """Return whether the native kernels multiply in bfloat16 on this CPU."""
     module = native_module()
-    return module is not None and str(module.active_isa()) in ("amx", "avx512_bf16")
-
-
-def depends_on_threads(dtype: torch.dtype) -> bool:
-    """Return whether bits depend on the number of threads: where torch makes the products of the gradients, in bfloat16."""
-    return not native_module().has_gradient_gemm(dtype == torch.bfloat16)
+    return module is not None and module.active_isa() in FAST_BFLOAT16
 
 
 def unroll(cell: Cell, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:

@@ -154,35 +154,22 @@ def weight_gradients(
     kind: int, dgates: Tensor, hs: Tensor, xs: Tensor | None, padded: int, threads: int
 ) -> tuple[Tensor, Tensor | None]:
     """Return the gradients of the weights of the previous states `hs` and, if given, of the inputs `xs`: `(G, Hp, width)`."""
-    native, gates, blocks = cast(Any, native_module()), NUM_GATES[kind], GRAD_BLOCKS[kind]
+    native, gates = cast(Any, native_module()), NUM_GATES[kind]
     hidden_width, input_width = hs.shape[2] - ROW_PADDING, None if xs is None else xs.shape[2] - ROW_PADDING
-    if native.has_gradient_gemm(dgates.dtype == torch.bfloat16):
-        dweight_hh = torch.empty(gates * padded, hidden_width)
-        dweight_ih = None if input_width is None else torch.empty(gates * padded, input_width)
-        native.weight_gradients(kind, threads, padded, dgates, hs, dweight_hh, xs, dweight_ih)
-    else:
-        flat = dgates.flatten(0, 1)
-        dweight_hh = (flat[:, : gates * padded].T @ hs.flatten(0, 1)[:, :hidden_width]).float()
-        dweight_ih = None
-        if xs is not None:
-            dweight_ih = (flat[:, (blocks - gates) * padded : blocks * padded].T @ xs.flatten(0, 1)[:, :input_width]).float()
+    dweight_hh = torch.empty(gates * padded, hidden_width)
+    dweight_ih = None if input_width is None else torch.empty(gates * padded, input_width)
+    native.weight_gradients(kind, threads, padded, dgates, hs, dweight_hh, xs, dweight_ih)
     dweight_ih_by_gate = None if dweight_ih is None else dweight_ih.view(gates, padded, -1)
     return dweight_hh.view(gates, padded, hidden_width), dweight_ih_by_gate
 
 
 def _input_gradients(layout: int, kind: int, dgates: Tensor, weight_ih: Tensor, units: int, threads: int) -> Tensor:
     """Return the gradients of the inputs, `(T, B, I or more)`, in float32; `dgates` is laid out for the cell kind `layout`."""
-    native, gates = cast(Any, native_module()), NUM_GATES[kind]
-    padded = padded_size(units)
-    if native.has_gradient_gemm(dgates.dtype == torch.bfloat16):
-        packed = pack_weight_backward(native, kind, weight_ih, units, False, dgates.dtype, threads)
-        dinputs = torch.empty(*dgates.shape[:2], 16 * len(packed))
-        native.input_gradients(layout, threads, dgates, packed, dinputs)
-        return dinputs
-    offset = (GRAD_BLOCKS[layout] - NUM_GATES[layout]) * padded
-    input_dgates = dgates.flatten(0, 1)[:, offset : offset + gates * padded]
-    weights = _pad_gates(weight_ih.T, gates, units, padded).flatten(1).T.to(dgates.dtype)
-    return (input_dgates @ weights).float().view(*dgates.shape[:2], -1)
+    native = cast(Any, native_module())
+    packed = pack_weight_backward(native, kind, weight_ih, units, False, dgates.dtype, threads)
+    dinputs = torch.empty(*dgates.shape[:2], 16 * len(packed))
+    native.input_gradients(layout, threads, dgates, packed, dinputs)
+    return dinputs
 
 
 def _bias_gradients(kind: int, dbias: Tensor, two_biases: bool) -> tuple[Tensor, Tensor | None]:

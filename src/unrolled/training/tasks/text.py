@@ -24,7 +24,6 @@ from unrolled.generation.sampling import generate
 from unrolled.generation.torch_model import sampling_precision
 from unrolled.network_shapes import embedding_dim
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.kernels import native
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
@@ -182,7 +181,7 @@ class TextTask:
 
     def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
         """Return whether the bits of the weights depend on the number of threads."""
-        return machine.device.type == "cpu" and (kernels != "native" or native.depends_on_threads(machine.dtype))
+        return machine.device.type == "cpu" and kernels != "native"
 
     def baseline_losses(self, limit: int) -> dict[str, float]:
         """Return the losses of the frequencies of the tokens and of an n-gram model, of the end of a long training split."""

@@ -1,17 +1,20 @@
-// Gradients of weights and inputs in bfloat16 with AMX: dW = dgates^T x over the T B rows of all steps, and dx = dgates
-// W. torch's products take twice the time where one side has to be transposed.
+// Gradients of weights and inputs in bfloat16: dW = dgates^T x over the T B rows of all steps, and dx = dgates W.
+// torch's products take twice the time where one side has to be transposed, and their bits depend on the number of
+// threads.
 #pragma once
 
 #include "args/layer_args.hpp"
 #include "kernels/gemm.hpp"
+#include "kernels/gradient_gemm.hpp"
 #include "kernels/pack_weights.hpp"
 #include "threads/parallel.hpp"
 
-#if defined(__AMX_TILE__)
+#if defined(__AVX512BF16__)
 namespace unrolled {
 namespace UNROLLED_ISA {
 
-constexpr int kAmxGradDepth = kAmxDepth;  // rows of all steps that are packed and multiplied at a time
+constexpr int kPairGradDepth = 256;      // rows of all steps that are packed and multiplied at a time
+constexpr int kPairGradColumns = 32;     // columns of dgates that are multiplied at a time
 constexpr size_t kPanelBytes = 1 << 20;  // of packed weights that stay in the second-level cache while all rows pass by
 
 // Two rows of 16 numbers as 16 pairs; a row that is not there, of `left` ones, is zero.
@@ -31,6 +34,7 @@ static void pack_pairs(const bfloat16* from, size_t stride, size_t rows, int dep
                         load_row_pairs(from + k * stride, stride, static_cast<size_t>(k) < rows ? rows - k : 0));
 }
 
+#if defined(__AMX_TILE__)
 // The same 16 columns as 16 rows of `depth` numbers, `lda` apart.
 static void transpose_columns(const bfloat16* from, size_t stride, size_t rows, int depth, bfloat16* to, size_t lda) {
   for (int k = 0; k < depth; k += 32) {
@@ -43,6 +47,47 @@ static void transpose_columns(const bfloat16* from, size_t stride, size_t rows, 
     for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * lda + k, words[i]);
   }
 }
+
+// `kPairGradColumns` columns of dgates as the left side of a product: rows for the tile registers.
+static void pack_gate_columns(const bfloat16* from, size_t stride, size_t rows, int depth, bfloat16* to) {
+  transpose_columns(from, stride, rows, depth, to, depth + 32);
+  transpose_columns(from + kLanes, stride, rows, depth, to + static_cast<size_t>(kLanes) * (depth + 32), depth + 32);
+}
+
+// Products of these columns with a tile of a source. Sums begin with what is in `from`, or with zero, if that is
+// nothing.
+static void multiply_gate_columns(const bfloat16* columns, int depth, const bfloat16* source, const TileOutput& from,
+                                  const TileOutput& to) {
+  if (from.data == nullptr)
+    amx_gemm_block<2, 1>(columns, depth + 32, depth, source, 0, from, to);
+  else
+    amx_gemm_block<2, 1, false, true>(columns, depth + 32, depth, source, 0, from, to);
+}
+#else
+// `kPairGradColumns` columns of dgates as the left side of a product: pairs, each of which multiplies a whole register.
+static void pack_gate_columns(const bfloat16* from, size_t stride, size_t rows, int depth, bfloat16* to) {
+  pack_pairs(from, stride, rows, depth, to);
+  pack_pairs(from + kLanes, stride, rows, depth, to + static_cast<size_t>(kLanes) * depth);
+}
+
+// Products of these columns with a tile of a source. Sums begin with what is in `from`, or with zero, if that is
+// nothing.
+static void multiply_gate_columns(const bfloat16* columns, int depth, const bfloat16* source, const TileOutput& from,
+                                  const TileOutput& to) {
+  for (int half = 0; half < 2; ++half, columns += static_cast<size_t>(kLanes) * depth) {
+    __m512 sums[kLanes];
+    UNROLLED_FOR (r, kLanes)
+      sums[r] = from.data == nullptr ? _mm512_setzero_ps() : load_vec(from.address(half, 0) + r * from.row_stride);
+    for (int k = 0; k < depth; k += 2) {
+      const bfloat16* pairs = columns + static_cast<size_t>(k) * kLanes;
+      const auto row = (__m512bh)_mm512_loadu_si512(source + static_cast<size_t>(k) * kLanes);
+      UNROLLED_FOR (r, kLanes)
+        sums[r] = _mm512_dpbf16_ps(sums[r], (__m512bh)_mm512_set1_epi32(load_pair(pairs + 2 * r)), row);
+    }
+    UNROLLED_FOR (r, kLanes) store_vec(to.address(half, 0) + r * to.row_stride, sums[r]);
+  }
+}
+#endif
 
 // What a thread packs of each source: its tiles from `first` on.
 struct PackedTiles {
@@ -64,11 +109,11 @@ struct GradientPlan {
       tiles += static_cast<int>(a.sources[i].width / kLanes);
     }
     by_columns = columns >= tiles * kLanes;
-    const size_t checked_data = a.rows > kAmxGradDepth ? static_cast<size_t>(columns) * tiles * kLanes : 0;
-    sums = static_cast<float*>(thread_scratch(kScratchWeightGradSums, checked_data * sizeof(float)));
+    const size_t count = a.rows > kPairGradDepth ? static_cast<size_t>(columns) * tiles * kLanes : 0;
+    sums = static_cast<float*>(thread_scratch(kScratchWeightGradSums, count * sizeof(float)));
   }
 
-  PackedTiles tiled_of(const WeightGradients& a, const ThreadContext& thread) const {
+  PackedTiles tiles_of(const WeightGradients& a, const ThreadContext& thread) const {
     PackedTiles packed_tiles{};
     for (int i = 0; i < a.source_count; ++i) {
       int first = 0, last = static_cast<int>(a.sources[i].width / kLanes);
@@ -82,43 +127,41 @@ struct GradientPlan {
 
 // 32 columns of dgates by a thread's tiles of a block of rows. Sums of the last block go to the gradient.
 static void accumulate_columns(const WeightGradients& a, const GradientPlan& plan, const PackedTiles& packed_tiles,
-                               size_t row, size_t rows, int column, const bfloat16* packed, bfloat16* transposed) {
+                               size_t row, size_t rows, int column, const bfloat16* packed, bfloat16* columns) {
   const int depth = static_cast<int>((rows + 31) / 32 * 32);
-  const size_t tile = static_cast<size_t>(depth) * kLanes, lda = depth + 32, rows_per_task = 32 * kLanes;
-  const auto* dgates = static_cast<const bfloat16*>(a.dgates) + row * a.dgates_stride + column;
-  transpose_columns(dgates, a.dgates_stride, rows, depth, transposed, lda);
-  transpose_columns(dgates + kLanes, a.dgates_stride, rows, depth, transposed + kLanes * lda, lda);
-  float* sums = plan.sums + static_cast<size_t>(column / 32) * plan.tiles * rows_per_task;
+  const size_t tile = static_cast<size_t>(depth) * kLanes, sums_per_tile = kPairGradColumns * kLanes;
+  pack_gate_columns(static_cast<const bfloat16*>(a.dgates) + row * a.dgates_stride + column, a.dgates_stride, rows,
+                    depth, columns);
+  float* sums = plan.sums + static_cast<size_t>(column / kPairGradColumns) * plan.tiles * sums_per_tile;
   for (int i = 0; i < a.source_count; ++i) {
     const GradSource& sources = a.sources[i];
     if (column >= sources.first && column < sources.last) {
       float* gradient = sources.gradient + (column - sources.first) * sources.width + packed_tiles.first[i] * kLanes;
       for (size_t n = 0; n < packed_tiles.count[i]; ++n) {
-        const TileOutput kept_sums{sums + (packed_tiles.first[i] + n) * rows_per_task, kLanes, 0},
-            no_input{nullptr, kLanes, 0};
-        const TileOutput to = row + rows == a.rows ? TileOutput{gradient + n * kLanes, sources.width, 0} : kept_sums;
-        if (row == 0)
-          amx_gemm_block<2, 1>(transposed, lda, depth, packed + n * tile, tile, no_input, to);
-        else
-          amx_gemm_block<2, 1, false, true>(transposed, lda, depth, packed + n * tile, tile, kept_sums, to);
+        const TileOutput sums_so_far{sums + (packed_tiles.first[i] + n) * sums_per_tile, kLanes, 0},
+            nothing{nullptr, kLanes, 0};
+        const bool is_last = row + rows == a.rows;
+        multiply_gate_columns(columns, depth, packed + n * tile, row == 0 ? nothing : sums_so_far,
+                              is_last ? TileOutput{gradient + n * kLanes, sources.width, 0} : sums_so_far);
       }
     }
     packed += packed_tiles.count[i] * tile;
-    sums += sources.width / kLanes * rows_per_task;
+    sums += sources.width / kLanes * sums_per_tile;
   }
 }
 
-static void weight_gradients_amx(const WeightGradients& a) {
+template <>
+void weight_gradients<bfloat16>(const WeightGradients& a) {
   const GradientPlan plan(a);
   parallel_region(a.threads, [&](const ThreadContext& thread) {
     AmxTileConfig registers;
-    const PackedTiles packed_tiles = plan.tiled_of(a, thread);
+    const PackedTiles packed_tiles = plan.tiles_of(a, thread);
     auto* packed = static_cast<bfloat16*>(
-        thread_scratch(kScratchPackedSources, packed_tiles.total() * kAmxGradDepth * kLanes * sizeof(bfloat16)));
-    auto* transposed =
-        static_cast<bfloat16*>(thread_scratch(kScratchTransposedGates, (kAmxGradDepth + 32) * 32 * sizeof(bfloat16)));
-    for (size_t row = 0; row < a.rows; row += kAmxGradDepth) {
-      const size_t rows = a.rows - row < kAmxGradDepth ? a.rows - row : kAmxGradDepth;
+        thread_scratch(kScratchPackedSources, packed_tiles.total() * kPairGradDepth * kLanes * sizeof(bfloat16)));
+    auto* columns = static_cast<bfloat16*>(
+        thread_scratch(kScratchGateColumns, (kPairGradDepth + 32) * kPairGradColumns * sizeof(bfloat16)));
+    for (size_t row = 0; row < a.rows; row += kPairGradDepth) {
+      const size_t rows = a.rows - row < kPairGradDepth ? a.rows - row : kPairGradDepth;
       const int depth = static_cast<int>((rows + 31) / 32 * 32);
       bfloat16* to = packed;
       for (int i = 0; i < a.source_count; ++i) {
@@ -129,26 +172,26 @@ static void weight_gradients_amx(const WeightGradients& a) {
           pack_pairs(from + n * kLanes, sources.stride, rows, depth, to);
       }
       const auto add = [&](int index) {
-        accumulate_columns(a, plan, packed_tiles, row, rows, index * 32, packed, transposed);
+        accumulate_columns(a, plan, packed_tiles, row, rows, index * kPairGradColumns, packed, columns);
       };
       if (plan.by_columns)
-        parallel_for(thread, plan.columns / 32, add);
+        parallel_for(thread, plan.columns / kPairGradColumns, add);
       else
-        for (int index = 0; index < plan.columns / 32; ++index) add(index);
+        for (int index = 0; index < plan.columns / kPairGradColumns; ++index) add(index);
     }
   });
 }
 
-constexpr size_t kAmxInputGradRows = 128,
-                 kMaxAmxInputGradTasks =
-                     1024;  // of inputs' gradients: rows of a piece, or more where pieces were too many
+// Rows of the gradients of inputs that are one piece of work, or more where pieces were too many.
+constexpr size_t kPairInputGradRows = 128, kMaxPairInputGradTasks = 1024;
 
 // Weights are taken a panel of columns at a time: all are 2 MiB for 512 units, and would be read anew for each 32 rows.
-static void input_gradients_amx(const InputGradients& a) {
+template <>
+void input_gradients<bfloat16>(const InputGradients& a) {
   const size_t tile = static_cast<size_t>(a.depth) * kLanes, total = a.width / kLanes,
                tiles_that_fit = kPanelBytes / (tile * sizeof(bfloat16));
   const size_t panel = tiles_that_fit < 4 ? 4 : tiles_that_fit, panels = (total + panel - 1) / panel,
-               rows_per_task = a.rows / kMaxAmxInputGradTasks / 32 * 32 + kAmxInputGradRows;
+               rows_per_task = a.rows / kMaxPairInputGradTasks / 32 * 32 + kPairInputGradRows;
   const size_t row_tasks = (a.rows + rows_per_task - 1) / rows_per_task;
   parallel_region(a.threads, [&](const ThreadContext& thread) {
     AmxTileConfig registers(static_cast<int>(a.rows));
