@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from support.faults import quick_trainings
+
 TESTS = Path(__file__).resolve().parents[1]
 HUNG = 60.0
 """A child that runs for more seconds than this is taken to hang."""
@@ -209,4 +211,5 @@ def _be_a_child(function: Callable[..., Any], wanted: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    with quick_trainings():
+        serve()
