@@ -100,12 +100,20 @@ def on_threads(numbers: tuple[int, ...], work: Any) -> list[Any]:
     return found
 
 
+INPUTS = tuple(itertools.product((False, True), (40, 544)))
+"""Inputs that are gathered or not, and the units of a layer: small ones are shared by rows, large ones by units."""
+
+SHARED = [
+    (name, kind, *INPUTS[turn % 4])
+    for (index, name), (place, kind) in itertools.product(enumerate(SETS), enumerate(KINDS))
+    for turn in (range(4) if name == SETS[-1] else [index + place])
+]
+"""Every layer with the set that is used; some of each kind with the others."""
+
+
 @pytest.mark.slow
 @built
-@pytest.mark.parametrize("units", [40, 544], ids=["by-rows", "by-units"])  # small layers are shared by rows
-@pytest.mark.parametrize("gathered", [False, True], ids=["dense", "gathered"])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("instructions", SETS)
+@pytest.mark.parametrize(("instructions", "kind", "gathered", "units"), SHARED)
 def test_numbers_do_not_depend_on_who_takes_which_piece(instructions: str, kind: str, gathered: bool, units: int) -> None:
     """Threads take pieces of each other's shares: five of them on two cores do it at every turn, and one never."""
     NATIVE.set_isa(instructions)

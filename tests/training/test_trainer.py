@@ -19,8 +19,7 @@ from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.ngram import loss_by_order, uniform_nats
 from unrolled.nn.cells import map_state, state_tensors
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM
-from unrolled.nn.loss import cross_entropy
+from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.server.runs import RunFacts
 from unrolled.text.batching import StreamBatches
