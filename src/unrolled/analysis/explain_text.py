@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import io
 import logging
 from collections.abc import Mapping
@@ -86,7 +85,7 @@ class ExplainResult(Displayed):
     def _repr_html_(self) -> str:
         if self.page_path is None:
             return super()._repr_html_()
-        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(explorer_page(self.explorer_data()))}"
+        return page_frame(self.page_path, explorer_page(self.explorer_data()))
 
     @property
     def predicts_text(self) -> bool:
