@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, TypedDict
+
+from unrolled.options import CellName, TokensName
 '''
 CLASSES = (
     options.DataOptions, options.ModelOptions, options.TrainingOptions, options.MachineOptions, options.RunOptions,
@@ -27,7 +29,6 @@ CLASSES = (
     options.AlertOptions, options.ExplainOptions,
     options.ReportOptions, options.PredictOptions, ImportOptions,
 )  # fmt: skip
-MAX_LINE = 128
 EXCLUDED = {"prompt"}
 """Options that are parameters of their own."""
 
@@ -46,16 +47,6 @@ class TrainTableKwargs(TrainKwargs, PairKwargs, SeriesKwargs, total=False):
 '''
 
 
-def _one_choice_a_line(line: str) -> str:
-    """Return `name: Literal[...]`, or of that and a string, as ruff formats it if it is too long."""
-    if line.endswith("] | str"):
-        name, _, literal = line.removesuffix(" | str").partition(": ")
-        inner = _one_choice_a_line(literal).replace("\n", "\n    ").replace("\n        ]", "\n        ]")
-        return f"{name}: (\n        {inner}\n        | str\n    )"
-    head, _, choices = line.rstrip("]").partition("[")
-    return "\n".join([f"{head}[", *(f"        {choice}," for choice in choices.split(", ")), "    ]"])
-
-
 def typed_dict(option_class: type) -> str:
     """Return the TypedDict of an option class."""
     lines = [f"class {option_class.__name__.removesuffix('Options')}Kwargs(TypedDict, total=False):"]
@@ -64,8 +55,7 @@ def typed_dict(option_class: type) -> str:
     for field in dataclasses.fields(option_class):
         if field.name not in EXCLUDED:
             hint = "Sequence[str]" if typing.get_origin(hints[field.name]) is tuple else field.type
-            line = f"    {field.name}: {hint}".replace("'", '"')
-            lines.append(line if len(line) <= MAX_LINE else _one_choice_a_line(line))
+            lines.append(f"    {field.name}: {hint}".replace("'", '"'))
     return "\n".join(lines) + "\n"
 
 

@@ -11,16 +11,23 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = os.environ.get("UNROLLED_TEST_THREADS", "1")
 
 from support.cli import cli
-from support.faults import no_fsync
+from support.faults import quick_trainings
 from support.forks import forks
 from support.live_server import page_server
 from support.native import best_set_again
 from support.pages import browser
 from support.texts import sentences
 
-__all__ = ["best_set_again", "browser", "cli", "forks", "no_fsync", "page_server"]
+__all__ = ["best_set_again", "browser", "cli", "forks", "page_server"]
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_a_hurry() -> Iterator[None]:
+    """Nothing waits for the disk, in fixtures of modules too."""
+    with quick_trainings():
+        yield
 
 
 @pytest.fixture(autouse=True)

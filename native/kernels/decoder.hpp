@@ -1,5 +1,5 @@
-// Steps of a whole network, one token at a time (`step` in nn/cells.py for every layer): see args/decoder_args.hpp for
-// the layouts.
+// Steps of a whole network, one token at a time (`step` in nn/cells/gated.py for every layer): see
+// args/decoder_args.hpp for the layouts.
 //
 // Each thread has some units of every layer, with all their gates, and some tokens of the output layer. There is a
 // barrier after each layer, after the output layer and after the draw. States are double-buffered: a step reads one

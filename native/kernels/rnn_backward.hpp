@@ -7,7 +7,7 @@ namespace unrolled {
 namespace UNROLLED_ISA {
 
 // Gradients of the gate sums (before the activation) of one row's 16 units, from the gradient `dh` of the new state.
-// The equations are the derivatives of `step` in nn/cells.py:
+// The equations are the derivatives of `step` in nn/cells/gated.py:
 //   RNN    h' = tanh(a)                  da = dh (1 - h'^2)
 //   GRU    h' = n + z (h - n)            dn = dh (1 - z) (1 - n^2), dz = dh (h - n) z (1 - z), dr = dn inner r (1 - r)
 //   LSTM   c' = f c + i g, h' = o tanh c'   dc' = dh o (1 - tanh^2 c') + dc, then i, f, g, o from dc' and dh

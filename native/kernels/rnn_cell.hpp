@@ -1,4 +1,5 @@
-// The equations of the cells in nn/cells.py, for 16 units of R rows at a time. Training and sampling use the same code.
+// The equations of the cells in nn/cells/gated.py, for 16 units of R rows at a time. Training and sampling use the same
+// code.
 //   RNN    h' = tanh(a)
 //   GRU    r = sigmoid(a_r), z = sigmoid(a_z), n = tanh(a_n + r * inner), h' = n + z * (h - n)
 //   LSTM   i, f, o = sigmoid(a_i, a_f, a_o), g = tanh(a_g), c' = f * c + i * g, h' = o * tanh(c')

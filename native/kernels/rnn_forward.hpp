@@ -6,7 +6,7 @@
 namespace unrolled {
 namespace UNROLLED_ISA {
 
-// Computes one step of the cell (`step` in nn/cells.py) for the 16 units of a group and all rows of a slice.
+// Computes one step of the cell (`step` in nn/cells/gated.py) for the 16 units of a group and all rows of a slice.
 //   gate sums   a_g = (W_ih x)_g + (W_hh h)_g + b_g; of a GRU's n the state's side is kept apart, it is multiplied by r
 //   cell        Cells::run, see rnn_cell.hpp
 //   output      y = residual_in + dropout_mask * h'

@@ -24,10 +24,12 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time, __getattr__ imp
     from unrolled.errors import UnrolledError
     from unrolled.models.table import TableModel
     from unrolled.models.text import Model
-    from unrolled.nn.stateful import GRU, LSTM, RNN
-    from unrolled.nn.stateful_cells import (
+    from unrolled.nn.stateful import (
+        GRU,
+        LSTM,
         MLSTM,
         RGLRU,
+        RNN,
         SLSTM,
         GatedDeltaNet,
         MinGRU,
@@ -40,27 +42,16 @@ __version__ = "0.2.0"
 debug = False
 """Whether a notebook shows the traceback of an `UnrolledError`, and not only its sentence."""
 
-_MODULES = {
-    "GRU": "unrolled.nn.stateful",
-    "GatedDeltaNet": "unrolled.nn.stateful_cells",
-    "LSTM": "unrolled.nn.stateful",
-    "MLSTM": "unrolled.nn.stateful_cells",
-    "MinGRU": "unrolled.nn.stateful_cells",
-    "MinLSTM": "unrolled.nn.stateful_cells",
-    "Model": "unrolled.models.text",
-    "MogrifierGRU": "unrolled.nn.stateful_cells",
-    "MogrifierLSTM": "unrolled.nn.stateful_cells",
-    "RGLRU": "unrolled.nn.stateful_cells",
-    "RNN": "unrolled.nn.stateful",
-    "SLSTM": "unrolled.nn.stateful_cells",
-    "TableModel": "unrolled.models.table",
-    "UnrolledError": "unrolled.errors",
-    "import_model": "unrolled.api",
-    "load": "unrolled.api",
-    "load_table": "unrolled.api",
-    "train": "unrolled.api",
-    "train_table": "unrolled.api",
-}
+_NAMES = {
+    "unrolled.api": ("import_model", "load", "load_table", "train", "train_table"),
+    "unrolled.errors": ("UnrolledError",),
+    "unrolled.models.table": ("TableModel",),
+    "unrolled.models.text": ("Model",),
+    "unrolled.nn.stateful": (
+        "GRU", "GatedDeltaNet", "LSTM", "MLSTM", "MinGRU", "MinLSTM", "MogrifierGRU", "MogrifierLSTM", "RGLRU", "RNN", "SLSTM",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "GRU", "GatedDeltaNet", "LSTM", "MLSTM", "MinGRU", "MinLSTM", "Model", "MogrifierGRU", "MogrifierLSTM", "RGLRU", "RNN",
@@ -73,8 +64,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # without it, Pyt
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name in _MODULES:
-            return getattr(importlib.import_module(_MODULES[name]), name)
+        if name in _MODULE_OF:
+            return getattr(importlib.import_module(_MODULE_OF[name]), name)
         raise AttributeError(f"module 'unrolled' has no attribute '{name}'")
 
 

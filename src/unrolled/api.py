@@ -17,6 +17,7 @@ from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ImportKwargs, MachineKwargs, TrainKwargs, TrainTableKwargs
+from unrolled.models.base import MAX_PATH_CHARS
 from unrolled.models.text import Model
 from unrolled.options import (
     OPTION_CLASSES,
@@ -33,8 +34,6 @@ from unrolled.options import (
 from unrolled.runtime.text_network import to_text_model
 
 logger = logging.getLogger(__name__)
-
-MAX_PATH_CHARS = 1024
 
 if TYPE_CHECKING:
     from unrolled.models.table import TableModel

@@ -76,21 +76,22 @@ def counted(count: int, words: str) -> str:
 def html_table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> str:
     """Return rows as an HTML table; the first cell of a row is its heading."""
     left = ' style="text-align:left"'
-    head = "".join(f"<th{left}>{_cell(name)}</th>" for name in headings)
+    head = "".join(f"<th{left}>{escape(name)}</th>" for name in headings)
     body = "".join(
-        f"<tr><th{left}>{_cell(name)}</th>{''.join(f'<td{left}>{_cell(value)}</td>' for value in values)}</tr>"
+        f"<tr><th{left}>{escape(name)}</th>{''.join(f'<td{left}>{escape(value)}</td>' for value in values)}</tr>"
         for name, *values in rows
     )
     return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>"
 
 
-def page_frame(page: str) -> str:
-    """Return a whole HTML page in a frame, for a notebook. Its scripts cannot reach the notebook."""
+def page_frame(path: object, page: str) -> str:
+    """Return a whole HTML page in a frame below its path, for a notebook. Its scripts cannot reach the notebook."""
     return (
-        f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" '
+        f'<div>{escape(str(path))}</div><iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" '
         'style="width:100%;height:640px;border:1px solid #8886"></iframe>'
     )
 
 
-def _cell(text: str) -> str:
+def escape(text: str) -> str:
+    """Return a text as HTML, without control characters."""
     return html.escape(printable(text))

@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
+from unrolled.options import CellName, TokensName
+
 
 class DataKwargs(TypedDict, total=False):
     """Options of `DataOptions`."""
 
-    tokens: (
-        Literal[
-            "characters",
-            "bytes",
-            "words",
-            "bpe",
-            "regex:PATTERN",
-            "smiles",
-            "fasta",
-            "fasta:SETTINGS",
-            "abc",
-            "midi",
-            "midi:STEPS",
-        ]
-        | str
-    )
+    tokens: TokensName
     documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"]
     normalize: Literal["nfc", "nfkc", "none"]
     mask: str | None
@@ -38,21 +25,7 @@ class DataKwargs(TypedDict, total=False):
 class ModelKwargs(TypedDict, total=False):
     """Options of `ModelOptions`."""
 
-    cell: Literal[
-        "rnn",
-        "gru",
-        "gru-reset-before",
-        "lstm",
-        "mogrifier-gru",
-        "mogrifier-lstm",
-        "mingru",
-        "minlstm",
-        "rg-lru",
-        "slstm",
-        "mlstm",
-        "gated-deltanet",
-        "gated-deltanet-positive",
-    ]
+    cell: CellName
     layers: int
     hidden: int
     embedding: int | None

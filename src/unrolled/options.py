@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from unrolled.analysis_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP, TOKENS_HELP, UNKNOWN_BASE_HELP
 from unrolled.analysis_options import AlertOptions as AlertOptions
@@ -34,19 +34,25 @@ from unrolled.option_fields import split_by_class as split_by_class
 from unrolled.presets import PRESETS as PRESETS
 from unrolled.series_options import SeriesOptions as SeriesOptions
 
+# fmt: off
+TokensName: TypeAlias = Literal[
+    "characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc", "midi", "midi:STEPS",
+] | str
+"""What a token is; the tokenizers of `text/tokenizers.py`, and others that were added."""
+
+CellName: TypeAlias = Literal[
+    "rnn", "gru", "gru-reset-before", "lstm", "mogrifier-gru", "mogrifier-lstm", "mingru", "minlstm", "rg-lru", "slstm",
+    "mlstm", "gated-deltanet", "gated-deltanet-positive",
+]
+"""The keys of `CELLS`."""
+# fmt: on
+
 
 @dataclass(frozen=True)
 class DataOptions:
     """Which text is read, and how it becomes tokens."""
 
-    # fmt: off
-    tokens: (
-        Literal[
-            "characters", "bytes", "words", "bpe", "regex:PATTERN", "smiles", "fasta", "fasta:SETTINGS", "abc", "midi",
-            "midi:STEPS",
-        ] | str
-    ) = option("characters", TOKENS_HELP)
-    # fmt: on
+    tokens: TokensName = option("characters", TOKENS_HELP)
     documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"] = option(
         "none", DOCUMENTS_HELP, old_names=("unit",), old_values={"stream": "none"}
     )
@@ -104,21 +110,7 @@ class TableOptions:
 class ModelOptions:
     """Architecture of the recurrent network."""
 
-    cell: Literal[
-        "rnn",
-        "gru",
-        "gru-reset-before",
-        "lstm",
-        "mogrifier-gru",
-        "mogrifier-lstm",
-        "mingru",
-        "minlstm",
-        "rg-lru",
-        "slstm",
-        "mlstm",
-        "gated-deltanet",
-        "gated-deltanet-positive",
-    ] = option(
+    cell: CellName = option(
         "lstm",
         "Recurrent cell. gru-reset-before applies the reset gate before the matrix product, as char-rnn does; "
         "gated-deltanet has eigenvalues from -1 to 1, gated-deltanet-positive from 0 to 1.",

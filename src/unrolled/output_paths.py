@@ -70,7 +70,8 @@ def _kept_files(inputs: Iterable[object], run: Path | None) -> tuple[list[str], 
 
 @dataclasses.dataclass(frozen=True)
 class _Output:
-    """One path that is written to: the flag that names it, its value, and a key of `_CHECKS`."""
+    """One path that is written to: the flag that names it, its value, and a key of `_KINDS`, or `run`, `images`
+    or `new`."""
 
     flag: str
     value: str

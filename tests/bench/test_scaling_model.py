@@ -1,15 +1,15 @@
 """The model of benchmarks/scaling.py: it reproduces what was measured, and scales plausibly."""
 
 import dataclasses
-import importlib.util
 import json
 import random
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from support.modules import load_file
 
 ROOT = Path(__file__).parents[2]
 MEASURED = json.loads((ROOT / "benchmarks" / "costs.json").read_text("utf-8"))
@@ -17,13 +17,7 @@ MEASURED = json.loads((ROOT / "benchmarks" / "costs.json").read_text("utf-8"))
 
 @pytest.fixture(scope="module")
 def scaling() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scaling", ROOT / "benchmarks" / "scaling.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scaling"] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+    return load_file("scaling", ROOT / "benchmarks" / "scaling.py")
 
 
 @pytest.fixture

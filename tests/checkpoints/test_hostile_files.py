@@ -309,7 +309,6 @@ FORMATS = {
 
 def read_mutants(name: str, count: int, seed: int, folder: str) -> dict[str, Any]:
     """Read mutants of one format in this process; return what was found, with the first faults as base64."""
-    os.fsync = lambda fd: None
     os.environ["UNROLLED_CACHE"] = str(Path(folder) / "cache")
     warnings.simplefilter("error")
     form, draw, path = FORMATS[name], random.Random(f"{name} {seed}"), Path(folder) / name
@@ -870,7 +869,6 @@ def meet(name: str, folder: str, marker: str) -> dict[str, Any]:
     """Call the command line with the commands that a hostile file is for; return what came of them."""
     from unrolled.cli.main import main
 
-    os.fsync = lambda fd: None
     commands = json.loads((Path(folder) / "commands.json").read_text())
     os.chdir(folder)
     found: dict[str, Any] = {"codes": [], "seconds": [], "said": []}

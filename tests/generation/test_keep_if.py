@@ -10,8 +10,11 @@ import pytest
 
 import unrolled
 from unrolled.analysis import checking_command
+from unrolled.analysis.novel_samples import sample_ids
 from unrolled.cli.main import main
 from unrolled.errors import UsageError
+from unrolled.generation.sampling import Sample
+from unrolled.text.tokenizer import ByteTokenizer
 
 SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 2, "steps": 5, "sample_length": 0, "threads": 1}
 EVEN = "import sys; text = sys.stdin.read(); sys.exit('odd' if len(text) % 2 else 0)"
@@ -23,18 +26,7 @@ def model() -> unrolled.Model:
         "".join(f"{name}{ending}\n" for name in ("an", "be", "cy", "do") for ending in ("na", "n", "x"))
     )
     Path("even.py").write_text(EVEN)
-    unrolled.train(
-        "names.txt",
-        documents="line",
-        out="run",
-        progress=False,
-        hidden=8,
-        layers=1,
-        batch=2,
-        steps=5,
-        sample_length=0,
-        threads=1,
-    )
+    unrolled.train("names.txt", documents="line", out="run", progress=False, **SMALL)
     return unrolled.load("run")
 
 
@@ -79,3 +71,8 @@ def test_the_report_says_how_many_are_valid(model: unrolled.Model) -> None:
     assert 0 <= float(found[1]) <= 1
     unrolled.train("names.txt", out="stream", progress=False, **SMALL)
     assert main(["report", "stream", "--keep-if", "true"]) == 2
+
+
+def test_bytes_that_are_no_text_are_searched_as_they_are() -> None:
+    sample = Sample("a\ufffd", "", 1, 2, "length", b"a\xff")
+    assert sample_ids(ByteTokenizer(), sample).tolist() == [0x61, 0xFF]

@@ -3,6 +3,7 @@
 Without the extension, the tests marked `built` are skipped; in CI it must be there.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -81,12 +82,19 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
+CELL_NAMES = ("rnn", "gru", "lstm")
+NETWORKS = [
+    (name, kind, CELL_NAMES[turn % 3])
+    for (index, name), (place, kind) in itertools.product(enumerate(SETS), enumerate(KINDS))
+    for turn in (range(3) if name == SETS[-1] else [index + place])
+]
+"""Every network with the set that is used; every pair of a set, a kind and a cell with the others."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize(("name", "kind", "cell"), NETWORKS, ids=str)
 @built
-def test_logits_and_states_are_those_of_the_reference(cell: str, kind: dict[str, Any], name: str) -> None:
+def test_logits_and_states_are_those_of_the_reference(name: str, kind: dict[str, Any], cell: str) -> None:
     use(name)
     sizes = (VOCAB_SIZE,) if kind["residual"] and kind.get("embedding") == 0 else (1, 3, 17, 64, 200)
     for size in sizes:
@@ -220,16 +228,24 @@ def test_top_k_keeps_exactly_k_with_ties() -> None:
     assert len(set(decoder.sample(numbers, SampleOptions(top_k=5)).flatten().tolist())) == 5
 
 
+TOKENIZERS = {"characters": CharTokenizer(LETTERS), "documents": CharTokenizer(LETTERS, True), "bytes": ByteTokenizer()}
+DRAWN = [
+    (settings, cell, list(TOKENIZERS)[(index + place) % 3])
+    for index, settings in enumerate([*PROCESSOR_SETTINGS, {"prompt": "abc\u00e9" * 30}, {"stop": ("a ", "bb")}])
+    for place, cell in enumerate(CELL_NAMES)
+]
+"""All settings with each cell and with each tokenizer."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("settings", [*PROCESSOR_SETTINGS, {"prompt": "abc\u00e9" * 30}, {"stop": ("a ", "bb")}], ids=str)
+@pytest.mark.parametrize(("settings", "cell", "tokens"), DRAWN, ids=str)
 @built
-def test_the_text_is_that_of_the_reference(settings: dict[str, Any], cell: str) -> None:
-    for tokenizer in (CharTokenizer(LETTERS), CharTokenizer(LETTERS, True), ByteTokenizer()):
-        model = network(tokenizer.vocab_size, cell=cell, hidden=40)
-        options = SampleOptions(**{"length": 300, "count": 3, **settings})
-        samples = list(generate(model, tokenizer, options, 5))
-        assert samples == list(generate(model, tokenizer, options, 5, precision=None))
+def test_the_text_is_that_of_the_reference(settings: dict[str, Any], cell: str, tokens: str) -> None:
+    tokenizer = TOKENIZERS[tokens]
+    model = network(tokenizer.vocab_size, cell=cell, hidden=40)
+    options = SampleOptions(**{"length": 300, "count": 3, **settings})
+    samples = list(generate(model, tokenizer, options, 5))
+    assert samples == list(generate(model, tokenizer, options, 5, precision=None))
 
 
 @built

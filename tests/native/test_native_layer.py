@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
+import resource
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
+from support.forks import Forks
 from support.native import BOUNDS, KINDS, NARROW, NATIVE, SETS, built, precisions
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, LSTMCell, unroll_by_step
-from unrolled.nn.kernels import native
+from unrolled.nn.kernels import extension, native
 from unrolled.nn.kernels.extension import ENV_VARIABLE, unavailable_reason
 from unrolled.nn.kernels.native_layer import CELL_KINDS as NATIVE_KINDS
 from unrolled.nn.kernels.native_layer import input_products
@@ -97,12 +100,20 @@ def on_threads(numbers: tuple[int, ...], work: Any) -> list[Any]:
     return found
 
 
+INPUTS = tuple(itertools.product((False, True), (40, 544)))
+"""Inputs that are gathered or not, and the units of a layer: small ones are shared by rows, large ones by units."""
+
+SHARED = [
+    (name, kind, *INPUTS[turn % 4])
+    for (index, name), (place, kind) in itertools.product(enumerate(SETS), enumerate(KINDS))
+    for turn in (range(4) if name == SETS[-1] else [index + place])
+]
+"""Every layer with the set that is used; some of each kind with the others."""
+
+
 @pytest.mark.slow
 @built
-@pytest.mark.parametrize("units", [40, 544], ids=["by-rows", "by-units"])  # small layers are shared by rows
-@pytest.mark.parametrize("gathered", [False, True], ids=["dense", "gathered"])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("instructions", SETS)
+@pytest.mark.parametrize(("instructions", "kind", "gathered", "units"), SHARED)
 def test_numbers_do_not_depend_on_who_takes_which_piece(instructions: str, kind: str, gathered: bool, units: int) -> None:
     """Threads take pieces of each other's shares: five of them on two cores do it at every turn, and one never."""
     NATIVE.set_isa(instructions)
@@ -263,21 +274,16 @@ def test_wrong_shapes_are_refused_at_the_border() -> None:
             NATIVE.layer_forward(**good | {name: value})
 
 
-@pytest.mark.slow
-def test_everything_works_without_the_library() -> None:
-    code = (
-        "import torch; from unrolled.nn.kernels.extension import native_module, unavailable_reason;"
-        "from unrolled.nn.kernels.select import available_kernels; from unrolled.nn.language_model import RecurrentLM;"
-        "from unrolled.options import ModelOptions;"
-        "print(native_module(), unavailable_reason(), available_kernels(RecurrentLM(5, ModelOptions(hidden=8))))"
-    )
-    run = [sys.executable, "-c", code]
-    told = subprocess.run(run, env={**os.environ, ENV_VARIABLE: "none"}, capture_output=True, text=True, check=True).stdout
-    assert told.startswith("None")
-    assert "switches the native kernels off" in told
-    assert "['torch', 'reference']" in told
-    odd = subprocess.run(run, env={**os.environ, ENV_VARIABLE: "mmx"}, capture_output=True, text=True, check=True).stdout
-    assert odd.startswith("None")
+@pytest.mark.parametrize(
+    ("instructions", "reason"),
+    [("none", "switches the native kernels off"), pytest.param("mmx", "is not available on this CPU", marks=built)],
+)
+def test_everything_works_without_the_library(monkeypatch: pytest.MonkeyPatch, instructions: str, reason: str) -> None:
+    monkeypatch.setenv(ENV_VARIABLE, instructions)
+    monkeypatch.setattr(extension, "_load", extension._load.__wrapped__)  # what it returned before is cached
+    assert extension.native_module() is None
+    assert reason in unavailable_reason()
+    assert available_kernels(RecurrentLM(5, ModelOptions(hidden=8))) == ["torch", "reference"]
 
 
 def test_what_native_layers_cannot_run_goes_another_way() -> None:
@@ -289,33 +295,37 @@ def test_what_native_layers_cannot_run_goes_another_way() -> None:
     assert LSTMCell in NATIVE_KINDS
 
 
+def call_without_memory(row_slices: int) -> int:
+    """Call a layer, one that may not get the memory it asks for, and the first again; return how many were refused."""
+
+    def layer(rows: int) -> Callable[[], None]:
+        zero = torch.zeros(rows, 32)
+        arrays: dict[str, Any] = {
+            "ids": torch.zeros(1, rows, dtype=torch.int64), "table": torch.zeros(5, 1, 32), "weight_hh": torch.zeros(2, 32, 16),
+            "bias": torch.zeros(1, 32), "hs": torch.zeros(2, -(-rows // 16) * 16, 64), "ys": torch.zeros(1, rows, 32),
+            "h_0": zero, "h_n": zero.clone(),
+        }  # fmt: skip
+        absent = ("xs", "weight_ih", "resets", "c_0", "dropout_mask", "residual", "saved_activations", "c_n")
+        options = {"kind": 0, "threads": 2, "row_slices": row_slices}
+        return lambda: NATIVE.layer_forward(**options, **arrays, **dict.fromkeys(absent))
+
+    small, large = layer(32), layer(400_000)
+    small()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (10 << 20), resource.RLIM_INFINITY))
+    try:
+        large()
+    except MemoryError:
+        small()
+        return 1
+    return 0
+
+
 @pytest.mark.slow
 @built
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are set in Linux's way")
-def test_memory_that_is_not_there_is_an_error_and_not_the_end() -> None:
+@pytest.mark.parametrize("row_slices", [1, 2])
+def test_memory_that_is_not_there_is_an_error_and_not_the_end(forks: Forks, row_slices: int) -> None:
     """Threads that wait for one that failed are let go, and the next call works."""
-    code = (
-        "import resource, sys, torch\n"
-        "from unrolled.nn.kernels.extension import native_module\n"
-        "native, rows = native_module(), 400_000\n"
-        "def run(rows, units):\n"
-        "    zero = torch.zeros(rows, units)\n"
-        "    made = dict(kind=0, threads=2, row_slices=int(sys.argv[1]), xs=None, weight_ih=None,\n"
-        "        ids=torch.zeros(1, rows, dtype=torch.int64), table=torch.zeros(5, 1, 32), weight_hh=torch.zeros(2, 32, 16),\n"
-        "        bias=torch.zeros(1, 32), resets=None, h_0=zero, c_0=None, dropout_mask=None, residual=None,\n"
-        "        hs=torch.zeros(2, -(-rows // 16) * 16, 64), saved_activations=None, ys=torch.zeros(1, rows, units),\n"
-        "        h_n=zero.clone(), c_n=None)\n"
-        "    return lambda: native.layer_forward(**made)\n"
-        "small, large = run(32, 32), run(rows, 32)\n"
-        "small()\n"
-        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (used + (10 << 20), resource.RLIM_INFINITY))\n"
-        "try:\n"
-        "    large()\n"
-        "except MemoryError:\n"
-        "    small()\n"
-        "    print('said so')\n"
-    )
-    for parts in ("1", "2"):
-        done = subprocess.run([sys.executable, "-c", code, parts], capture_output=True, text=True, check=False, timeout=120)
-        assert done.stdout == "said so\n", done.stderr
+    done = forks.call(call_without_memory, row_slices)
+    assert done.code == 1, done.err

@@ -13,8 +13,7 @@ from support.native import BOUNDS, KINDS, NARROW, NATIVE, SETS, built, precision
 from unrolled.nn.cells import state_tensors
 from unrolled.nn.kernels import native
 from unrolled.nn.kernels.select import set_kernel
-from unrolled.nn.language_model import RecurrentLM
-from unrolled.nn.loss import cross_entropy
+from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions
 from unrolled.text.batching import IGNORE_INDEX
 from unrolled.training import optim

@@ -30,10 +30,16 @@ def tensors(pairs: PairDataset, index: Any) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in pairs.collate(np.array(index)).arrays().items()}
 
 
+READERS = [
+    (mode, cell, (index + place) % 2 == 0)
+    for index, mode in enumerate(TABLES)
+    for place, cell in enumerate(("rnn", "gru", "gru-reset-before", "lstm"))
+]
+"""Every mode with every cell, by turns in one direction and in both."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", TABLES)
-@pytest.mark.parametrize("cell", ["rnn", "gru", "gru-reset-before", "lstm"])
-@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("mode", "cell", "bidirectional"), READERS)
 def test_a_row_does_not_depend_on_its_neighbours(tmp_path: Path, mode: str, cell: str, bidirectional: bool) -> None:
     pairs = read_mode(tmp_path, mode, 40)
     model = random_encoder_decoder(pairs, cell, bidirectional=bidirectional)

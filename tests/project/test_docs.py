@@ -92,6 +92,27 @@ def test_tests_that_are_named_exist() -> None:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text("utf-8"), f"{file}::{name}"
 
 
+def test_source_files_that_documents_and_native_comments_name_exist() -> None:
+    folders = ("src", "native", "tests", "docs", "benchmarks", "examples", "scripts")
+    paths = [path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*")]
+    known = {"/".join(path.parts[start:]) for path in paths for start in range(len(path.parts))}
+    named = [
+        (path, name)
+        for path in (*PAGES, ROOT / "CONTRIBUTING.md")
+        for name in re.findall(r"`((?:[\w*.-]+/)+[\w*-]+\.(?:py|[ch]pp|js))[`:]", path.read_text("utf-8"))
+    ] + [
+        (path, name)
+        for path in (ROOT / "native").rglob("*.[ch]pp")
+        for comment in re.findall(r"//(.*)", path.read_text("utf-8"))
+        for name in re.findall(r"[\w/]+\.(?:py|[ch]pp)\b", comment)
+    ]
+    assert len(named) > 150
+    dead = [
+        f"{path.relative_to(ROOT)}: {name}" for path, name in named if name not in known and not re.search(r"NAME|\*", name)
+    ]
+    assert dead == []
+
+
 def test_the_changelog_knows_this_version() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 

@@ -1,37 +1,26 @@
 """The examples do what they say; the worked example of the post is a test."""
 
 import dataclasses
-import importlib.util
 import itertools
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 import unrolled
+from support.modules import load_file
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, Row
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-hello, numpy_rnn = load("hello"), load("min_char_rnn")
+hello, numpy_rnn = (load_file(name, EXAMPLES / f"{name}.py") for name in ("hello", "min_char_rnn"))
 
 
 def test_one_step_raises_the_right_score_and_lowers_the_others() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from support.faults import Calls, without_fsync
+from support.faults import Calls
 from support.forks import Forks
 from support.runs import COMMON, RUNS, assert_same_run, check_sound, train, train_undisturbed, write_data
 from unrolled.checkpoints.run_dir import Run
@@ -50,7 +50,6 @@ def main(arguments: list[str]) -> int:
     from unrolled.cli.main import main
 
     os.environ["UNROLLED_CACHE"] = str(Path("cache").absolute())
-    without_fsync()
     return main(arguments)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from support.faults import Calls, act_on_a_bad_disk, without_fsync
+from support.faults import Calls, act_on_a_bad_disk
 from support.forks import Forks
 from support.models import checkpoint_parts, small_model
 from support.runs import COMMON, RUNS, STEPS, assert_same_run, check_sound, train, train_undisturbed, write_data
@@ -36,8 +36,6 @@ KILLS_P, KILLS_N = 100, 1000
 SIGNALS_P, SIGNALS_N = 10, 100
 
 LONG = pytest.mark.long
-
-pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 @dataclass
@@ -179,7 +177,6 @@ def save_and_die(at: int, save: str, path: str) -> int:
     def die(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    without_fsync()
     run = Run(Path(path))
     with Calls(at, die, run.path).patched():
         SAVES[save](run)
@@ -222,7 +219,6 @@ def start_and_die(at: int, path: str) -> int:
     def die(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    without_fsync()
     with Calls(at, die, Path(path)).patched():
         run = Run.create(Path(path), {"inputs": [], "options": {}})
         run.lock()
@@ -338,7 +334,6 @@ def encode_together(turns: int) -> list[str]:
     from unrolled.options import DataOptions
     from unrolled.text.corpus import open_corpus
 
-    without_fsync()
     faults = Path("faults.txt")
     for turn in range(turns):
         Path("both.txt").write_text(f"abc {turn} " * 50, "utf-8")

@@ -2,26 +2,31 @@
 
 import builtins
 import contextlib
+import gc
 import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from unrolled.errors import StorageError
+from unrolled.training import garbage_collection
 
 
-def without_fsync() -> None:
-    """Do not wait for the disk. The system keeps what a killed process wrote; and more saves can be killed in the same time."""
-    os.fsync = lambda fd: None
+@contextlib.contextmanager
+def quick_trainings() -> Iterator[None]:
+    """Spare the small trainings of tests two things that take longer than their steps.
 
-
-@pytest.fixture
-def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk in this test. checkpoints/test_run_dir.py tests what survives a loss of power."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    They do not wait for the disk: the system keeps what a killed process wrote, and checkpoints/test_run_dir.py tests what
+    survives a loss of power. And they do not collect garbage first, among all objects of torch and pytest.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(garbage_collection, "gc", SimpleNamespace(collect=int, freeze=gc.freeze, unfreeze=gc.unfreeze))
+        yield
 
 
 Fault = Callable[[str], None]

@@ -7,7 +7,6 @@ call. It starts no thread of torch itself.
 import atexit
 import functools
 import importlib
-import importlib.util
 import json
 import os
 import resource
@@ -26,6 +25,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+
+from support.faults import quick_trainings
+from support.modules import load_file
 
 TESTS = Path(__file__).resolve().parents[1]
 HUNG = 60.0
@@ -132,14 +134,7 @@ def load_module(path: Path) -> ModuleType:
     """Return the module of a file. pytest gives test modules names of its own, so that they cannot be imported by name."""
     if path.parent == Path(__file__).parent:
         return importlib.import_module(f"support.{path.stem}")
-    name = "_".join(path.relative_to(TESTS).with_suffix("").parts)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_file("_".join(path.relative_to(TESTS).with_suffix("").parts), path)
 
 
 def serve() -> None:
@@ -209,4 +204,5 @@ def _be_a_child(function: Callable[..., Any], wanted: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    with quick_trainings():
+        serve()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.pages import open_address
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, ViewportSize
+    from playwright.sync_api import Browser, Page
 
     from support.servers import RunningServer
 
@@ -54,20 +56,8 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
         yield LiveServer(running, folder / "runs")
 
 
-@contextmanager
 def open_live(
     browser: Browser, server: LiveServer, at: str = "", size: tuple[int, int] = (1280, 900), dark: bool = False
-) -> Iterator[Page]:
-    """Open the page of a server; when done, refuse errors of its scripts, and requests to any other place."""
-    problems: list[str] = []
-    viewport: ViewportSize = {"width": size[0], "height": size[1]}
-    context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
-    page = context.new_page()
-    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-    page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
-    page.on("request", lambda request: None if request.url.startswith((server.url, "data:")) else problems.append(request.url))
-    page.goto(f"{server.url}/{at}")
-    page.wait_for_selector("html[data-ready]", timeout=20_000)
-    yield page
-    context.close()
-    assert not problems, problems
+) -> AbstractContextManager[Page]:
+    """Open the page of a server as `open_address` does."""
+    return open_address(browser, f"{server.url}/{at}", (server.url, "data:"), size, dark, "html[data-ready]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,18 +42,14 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def open_page(
-    browser: Browser,
-    path: Path,
-    at: str = "",
-    size: tuple[int, int] = (1400, 900),
-    dark: bool = False,
-    ready: str = "#text .chunk span",
+def open_address(
+    browser: Browser, address: str, own: tuple[str, ...], size: tuple[int, int], dark: bool, ready: str
 ) -> Iterator[Page]:
-    """Open a page file; when done, refuse anything that it said on the console or asked of a network.
+    """Open a page; when done, refuse anything that it said on the console or asked of a network.
 
     Args:
-        at: The fragment of the address, with its "#".
+        address: The address, with a "#" before its fragment.
+        own: Beginnings of the addresses that it may ask for.
         size: Width and height of the window.
         dark: Whether the reader's system is dark.
         ready: What is there once the page has drawn itself.
@@ -64,10 +60,21 @@ def open_page(
     page = context.new_page()
     page.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: told.append(f"error: {error}"))
-    page.on("request", lambda request: told.append(request.url))
-    page.goto(path.as_uri() + at)
+    page.on("request", lambda request: None if request.url.startswith(own) else told.append(request.url))
+    page.goto(address)
     page.wait_for_selector(ready, timeout=20_000)
     yield page
     context.close()
-    rest = [line for line in told if line != path.as_uri() and not line.startswith(("data:", "blob:"))]
-    assert not rest, rest
+    assert not told, told
+
+
+def open_page(
+    browser: Browser,
+    path: Path,
+    at: str = "",
+    size: tuple[int, int] = (1400, 900),
+    dark: bool = False,
+    ready: str = "#text .chunk span",
+) -> AbstractContextManager[Page]:
+    """Open a page file as `open_address` does; `at` is the fragment of the address, with its "#"."""
+    return open_address(browser, path.as_uri() + at, (path.as_uri(), "data:", "blob:"), size, dark, ready)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from support.faults import without_fsync
 from unrolled.atomic_io import TMP_MARK
 from unrolled.checkpoints.model_file import load_checked, load_model
 from unrolled.checkpoints.run_dir import Run
@@ -37,7 +36,6 @@ STEPS = {"text": 80, "lines": 90, "table": 70}
 
 def train(kind: str, out: str, steps: int, **values: Any) -> int:
     """Start or go on with a run until it is done, as a user would who runs the command again after each crash."""
-    without_fsync()
     name, own = RUNS[kind]
     path = Path(out)
     if Run(path).checkpoints():

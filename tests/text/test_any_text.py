@@ -1,7 +1,6 @@
 """Any file is learned, or refused in one sentence with the offset of the error; a model samples from any prompt."""
 
 import codecs
-import os
 import random
 import tempfile
 import unicodedata
@@ -60,10 +59,9 @@ TALLY = {"trained": 0, "refused": 0}
 
 @contextmanager
 def somewhere() -> Iterator[None]:
-    """Work in a temporary folder with its own cache, without waiting for the disk."""
+    """Work in a temporary folder with its own cache."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNROLLED_CACHE", f"{folder}/cache")
-        patch.setattr(os, "fsync", lambda descriptor: None)
         patch.chdir(folder)
         yield
 

@@ -39,7 +39,6 @@ PACKED = pytest.mark.parametrize("ending", PACKERS)
 DOCUMENTS_OPTION = pytest.mark.parametrize("unit", ["none", "line", "file"])
 MIXED = "ab\n\r\ufeff\u00e9\u65e5\U0001f600\x85\u2028 "
 TEXTS = st.text(st.sampled_from(MIXED), max_size=40)
-pytestmark = pytest.mark.usefixtures("no_fsync")
 PIECES = st.integers(4, 12)  # a real chunk always holds a byte order mark; anything else may be split anywhere
 
 

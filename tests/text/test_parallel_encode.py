@@ -47,9 +47,6 @@ ODD = [
 WRONG = [b"\0", b"\xff", b"\x80", b"\x80" * 9, b"\xc3", b"\xe6\x97", b"\xf0\x9f\x98", b"\xff\xfe"]
 
 
-pytestmark = pytest.mark.usefixtures("no_fsync")
-
-
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes check often what the others have done, because shards are tiny here."""

@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.cli import Cli
 from support.forks import Forks
 from support.texts import sentences
 from unrolled.checkpoints.run_dir import Run
@@ -79,14 +80,21 @@ def words(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_two_forked_processes_are_one(words: Path, cli: Cli, forks: Forks) -> None:
+    arguments = [str(words), *ARGUMENTS, "--steps", "8"]
+    assert cli("train", *arguments, "--out", "one").code == 0
+    more = ["--out", "two", "--json", "--log-to", "tensorboard"]
+    done = forks.call(forked_ranks, Path.cwd(), [*arguments, *more], False, most=LIMIT)
+    assert done.value["codes"] == [0, 0], done.err[-3000:]
+    assert difference("one", "two") < 1e-6
+    assert len(list(Path("two", "tensorboard").iterdir())) == 1
+    assert Path("stdout").read_text("utf-8").count('"version"') == 1
+    assert done.err.count("best validation") == 1
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
-    "settings",
-    [
-        (),
-        pytest.param(("--documents", "line"), marks=pytest.mark.long),
-        pytest.param(("--cell", "gru", "--tokens", "bytes"), marks=pytest.mark.long),
-    ],
-    ids=["stream", "line", "gru"],
+    "settings", [(), ("--documents", "line"), ("--cell", "gru", "--tokens", "bytes")], ids=["stream", "line", "gru"]
 )
 def test_two_processes_are_one(words: Path, settings: tuple[str, ...]) -> None:
     train(1, words, *ARGUMENTS, *settings, "--steps", 8, "--out", "one")
@@ -209,11 +217,13 @@ def test_a_rank_that_is_lost_costs_nothing(words: Path) -> None:
 def forked_ranks(folder: str, arguments: list[str], kills: bool) -> dict[str, Any]:
     """Train with two forked processes, each with the environment that torchrun sets; return their exit codes.
 
-    With `kills`, the first process is killed once there is a checkpoint in `run`. Forked, they do not import torch again.
+    Both print to the file `stdout`. With `kills`, the first process is killed once there is a checkpoint in `run`. Forked,
+    they do not import torch again.
     """
     from unrolled.cli.main import main
 
     os.chdir(folder)
+    os.dup2(os.open("stdout", os.O_WRONLY | os.O_CREAT), 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -54,8 +54,7 @@ def poison(work: launch.TrainingRun, at: Callable[[int], bool], harm: Callable[[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("at", [0, 7, 33])
+@pytest.mark.parametrize(("at", "harm"), [(0, math.nan), (7, math.inf), (33, -math.inf), (33, math.nan)])
 def test_one_bad_step_is_gone_back_on(book: Path, harm: float, at: int, caplog: pytest.LogCaptureFixture) -> None:
     work = start(book, "run", steps=60)
     harmed = poison(work, lambda call: call == at, lambda loss: loss * harm)
@@ -130,8 +129,7 @@ def short_of_memory(work: launch.TrainingRun, most_rows: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("documents", ["none", "line"])
-@pytest.mark.parametrize("most_rows", [1, 2, 3])
+@pytest.mark.parametrize(("documents", "most_rows"), [("none", 1), ("line", 2), ("none", 3)])
 def test_a_batch_too_large_is_learned_from_in_parts(
     book: Path, documents: str, most_rows: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """How it learns: exact budgets, exact resumes, exact clipping; nothing of validation in training."""
 
+import gc
 import itertools
 import math
 from pathlib import Path
@@ -18,13 +19,12 @@ from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.ngram import loss_by_order, uniform_nats
 from unrolled.nn.cells import map_state, state_tensors
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM
-from unrolled.nn.loss import cross_entropy
+from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.server.runs import RunFacts
 from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
-from unrolled.training import launch
+from unrolled.training import garbage_collection, launch
 from unrolled.training.callbacks import NullProgress
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer
 from unrolled.training.polar_express import polar_express
@@ -287,6 +287,13 @@ def test_minutes_are_minutes_of_training(book: Path) -> None:
     assert 1.8 <= outcome.train_seconds < 2.6
     left = 1 - (outcome.train_seconds - 0.6) / 1.8  # the last step may have been a slow one
     assert work.trainer.lr <= 8e-3 * left
+
+
+def test_a_training_does_not_collect_the_objects_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage_collection, "gc", gc)  # the tests' trainings have another, see `quick_trainings`
+    with garbage_collection.gc_frozen():
+        assert gc.get_freeze_count() > 1000
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.slow

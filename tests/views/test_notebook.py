@@ -126,7 +126,7 @@ def test_the_display_escapes_what_a_model_writes() -> None:
     progress = NotebookProgress()
     status = Progress(3, 0.5, 1.0, 2.0, 2.0, 9.0, 0.1, 1.5, 1.0, None)
     progress._status, progress._sample = status, "<b>\x1b[2J&"
-    progress._add_message("<i>")
+    progress.on_message("<i>")
     page = progress.to_html()
     assert "&lt;b&gt;\ufffd[2J&amp;" in page
     assert "&lt;i&gt;" in page
@@ -137,5 +137,5 @@ def test_tables_and_frames_escape() -> None:
         '<table><tr><th style="text-align:left">&amp;</th></tr>'
         '<tr><th style="text-align:left">&lt;a&gt;</th><td style="text-align:left">\ufffd</td></tr></table>'
     )
-    assert 'srcdoc="&quot;&lt;' in page_frame('"<')
+    assert 'srcdoc="&quot;&lt;' in page_frame("page.html", '"<')
     assert one_line("a\n" * 200, 20) == "a a a a a a a a a..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import itertools
 import logging
 import unicodedata
@@ -79,7 +78,7 @@ class ExplainTableResult(Displayed):
         }
 
     def _repr_html_(self) -> str:
-        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(rows_page(self.page_data()))}"
+        return page_frame(self.page_path, rows_page(self.page_data()))
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows and the hidden units as JSON values, without arrays and pictures."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import io
 import logging
 from collections.abc import Mapping
@@ -86,7 +85,7 @@ class ExplainResult(Displayed):
     def _repr_html_(self) -> str:
         if self.page_path is None:
             return super()._repr_html_()
-        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(explorer_page(self.explorer_data()))}"
+        return page_frame(self.page_path, explorer_page(self.explorer_data()))
 
     @property
     def predicts_text(self) -> bool:
@@ -136,16 +135,13 @@ class ExplainResult(Displayed):
             _require_unit(activations, layer, unit)
             heading = f"unit {layer}.{unit}"
         else:
-            best = self._best_detector()
+            best = next(iter(self.probe_report.best_units), None) if self.probe_report is not None else None
             layer, unit = (best.layer, best.unit) if best else (0, 0)
             heading = f"unit {layer}.{unit}" + (f" follows {best.feature} ({best.description})" if best else "")
         values = activations.h[:, layer, unit] if activations.c is None else np.tanh(activations.c[:, layer, unit])
         console = ResultConsole(highlight=False, soft_wrap=True)
         console.print(f"{heading}: green = positive, blue = negative")
         console.print(color_text(activations.tokenized.token_texts, values, activation_color))
-
-    def _best_detector(self) -> Probe | None:
-        return None if self.probe_report is None or not self.probe_report.best_units else self.probe_report.best_units[0]
 
 
 def explain_text(session: TextSession, name: str | None, options: ExplainOptions) -> ExplainResult:

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from unrolled.analysis.checking_command import CheckingCommand
 from unrolled.analysis.text_session import TextSession
 from unrolled.errors import UsageError
@@ -15,6 +13,7 @@ from unrolled.evaluation.memorization import find_known_documents, matching_stat
 from unrolled.generation.sampling import Sample, generate
 from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.options import SampleOptions
+from unrolled.text.tokenizer import Ids, Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +58,12 @@ def draw_samples(session: TextSession, options: SampleOptions, seed: int) -> Ite
         logger.info(check.summary())
 
 
+def sample_ids(tokenizer: Tokenizer, sample: Sample) -> Ids:
+    """Return the ids of a sample, bytes that are no text included, as the training text has them."""
+    text = sample.text if sample.data is None else sample.data.decode("utf-8", "surrogateescape")
+    return tokenizer.encode_lossy(tokenizer.code_points(tokenizer.normalize(text)))[0]
+
+
 def _too_few(num_yielded: int, num_drawn: int, check: CheckingCommand | None, novel_only: bool) -> str:
     """Return the message about samples that were nearly all rejected."""
     reason = "were not copies of the training text" if novel_only else "were kept"
@@ -72,12 +77,9 @@ def _too_few(num_yielded: int, num_drawn: int, check: CheckingCommand | None, no
     )
 
 
-def _find_copies(
-    session: TextSession, train_ids: np.ndarray[tuple[int], np.dtype[np.integer]], samples: list[Sample]
-) -> list[bool]:
+def _find_copies(session: TextSession, train_ids: Ids, samples: list[Sample]) -> list[bool]:
     tokenizer = session.tokenizer
-    texts = [sample.text if sample.data is None else sample.data.decode("utf-8", "surrogateescape") for sample in samples]
-    all_ids = [tokenizer.encode_lossy(tokenizer.code_points(tokenizer.normalize(text)))[0] for text in texts]
+    all_ids = [sample_ids(tokenizer, sample) for sample in samples]
     if tokenizer.eos_id is not None:
         return list(map(bool, find_known_documents(train_ids, tokenizer.eos_id, all_ids)))
     return [bool(len(ids)) and int(matching_statistics(train_ids, ids).max()) >= MIN_COPY_TOKENS for ids in all_ids]

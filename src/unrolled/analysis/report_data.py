@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import html
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,7 +37,7 @@ class WrittenReport(Displayed):
         return {"page": self.page_path, **{item["name"]: item["value"] for item in self.data["headline"]}}
 
     def _repr_html_(self) -> str:
-        return f"<div>{html.escape(str(self.page_path))}</div>{page_frame(report_page(self.data))}"
+        return page_frame(self.page_path, report_page(self.data))
 
     def to_json(self) -> dict[str, Any]:
         """Return the path and the data of the page."""

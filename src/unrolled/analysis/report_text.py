@@ -10,6 +10,7 @@ import numpy as np
 
 from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
 from unrolled.analysis.checking_command import CheckingCommand
+from unrolled.analysis.novel_samples import sample_ids
 from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
 from unrolled.errors import UsageError
@@ -85,7 +86,7 @@ class TextReportBuilder:
             "advice": self._advice(evaluation, baselines, copying, context_use, run_data),
             **run_data,
             "baselines": _baseline_rows(baselines, evaluation),
-            "ngram_samples": [{"name": f"{n}-gram", "text": text} for n, text in self._ngram_samples().items()],
+            "ngram_samples": self._ngram_samples(),
             "model_sample": samples[0].text[: SAMPLE_TOKENS // 2] if samples else "",
             "loss_breakdown": self._loss_breakdown(baselines),
             "memorization": copying,
@@ -138,8 +139,9 @@ class TextReportBuilder:
             _detector_headline(probe_report, len(self.activations.tokenized)),
         ]
 
-    def _ngram_samples(self) -> dict[int, str]:
-        return ngram_samples(self.session.tokenizer, self.train_ids, self.options.seed)
+    def _ngram_samples(self) -> list[dict[str, str]]:
+        samples = ngram_samples(self.session.tokenizer, self.train_ids, self.options.seed)
+        return [{"name": f"{n}-gram", "text": text} for n, text in samples.items()]
 
     def _loss_breakdown(self, baselines: Baselines) -> dict[str, Any]:
         tokenized, order = self.activations.tokenized, baselines.best_ngram[0]
@@ -163,12 +165,12 @@ class TextReportBuilder:
         count = options.samples if tokenizer.eos_id is None else NUM_DOCUMENT_SAMPLES
         sample_options = SampleOptions(length=SAMPLE_TOKENS, count=count)
         samples = list(generate(session.network, tokenizer, sample_options, options.seed, precision=session.sampling_precision))
-        sample_ids = [tokenizer.encode_lossy(tokenizer.code_points(tokenizer.normalize(sample.text)))[0] for sample in samples]
-        copy_stats = [measure_memorization(train_ids, ids) for ids in sample_ids]
+        all_ids = [sample_ids(tokenizer, sample) for sample in samples]
+        copy_stats = [measure_memorization(train_ids, ids) for ids in all_ids]
         most_copied = max(range(len(copy_stats)), key=lambda index: copy_stats[index].longest_match)
-        start = copy_stats[most_copied].sample_start
+        start, length = copy_stats[most_copied].sample_start, copy_stats[most_copied].longest_match
         held_out_stats = measure_memorization(train_ids, np.asarray(self.held_out_ids[: SAMPLE_TOKENS * options.samples]))
-        lengths = np.array([len(ids) for ids in sample_ids])
+        lengths = np.array([len(ids) for ids in all_ids])
         novelty = []
         for n in range(1, min(51, len(held_out_stats.novel_ngram_rates) + 1)):
             num_ngrams = np.maximum(lengths - n + 1, 0)
@@ -179,22 +181,20 @@ class TextReportBuilder:
                 )
         return {
             "samples": len(samples), "tokens": int(lengths.sum()), "seed": options.seed + most_copied,
-            "longest_copy": copy_stats[most_copied].longest_match, "new_ngrams": novelty,
-            "copied_text": tokenizer.decode(
-                sample_ids[most_copied][start : start + copy_stats[most_copied].longest_match].tolist()
-            ),
-            "documents": None if tokenizer.eos_id is None else self._document_novelty(train_ids, samples, sample_ids),
+            "longest_copy": length, "new_ngrams": novelty,
+            "copied_text": tokenizer.decode(all_ids[most_copied][start : start + length].tolist()),
+            "documents": None if tokenizer.eos_id is None else self._document_novelty(train_ids, samples, all_ids),
         }, samples  # fmt: skip
 
-    def _document_novelty(self, train_ids: Ids, samples: list[Sample], sample_ids: list[Any]) -> dict[str, Any]:
+    def _document_novelty(self, train_ids: Ids, samples: list[Sample], all_ids: list[Ids]) -> dict[str, Any]:
         """Return which shares of generated documents are valid (None without `keep_if`), new, and differ from one another."""
-        is_known = find_known_documents(train_ids, self.session.tokenizer.eos_id or 0, sample_ids)
-        num_distinct = len({ids.tobytes() for ids in sample_ids})
+        is_known = find_known_documents(train_ids, self.session.tokenizer.eos_id or 0, all_ids)
+        num_distinct = len({ids.tobytes() for ids in all_ids})
         check = None if self.options.keep_if is None else CheckingCommand(self.options.keep_if)
         valid = None if check is None else sum(check.accepts(sample.text) for sample in samples) / max(1, len(samples))
         return {
-            "generated": len(sample_ids), "new": float(1 - is_known.mean()),
-            "distinct": num_distinct / max(1, len(sample_ids)), "valid": valid,
+            "generated": len(all_ids), "new": float(1 - is_known.mean()),
+            "distinct": num_distinct / max(1, len(all_ids)), "valid": valid,
         }  # fmt: skip
 
     def _advice(

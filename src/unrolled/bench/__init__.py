@@ -185,13 +185,14 @@ def sampling(rounds: int) -> list[dict[str, Any]]:
     what the same threads can read from a block as large.
     """
     rows, loops = [], dict(SAMPLING_LOOPS)
+    precisions = PRECISIONS if native_module() is not None else ("",)
     if importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnx") is None:
         del loops["onnxruntime"]
         logger.info("onnxruntime is left out: it is not installed (pip install 'unrolled[export]')")
     for hidden in SAMPLING_UNITS:
         for streams, length, peer_length in ((1, 2000, 300), (64, 400, 60)):
             shape = {"layers": 2, "hidden": hidden, "streams": streams}
-            ours = {name: ("our sampling", shape | {"length": length, "precision": name}) for name in _native_precisions()}
+            ours = {name: ("our sampling", shape | {"length": length, "precision": name}) for name in precisions}
             peers = {name: (workload, shape | {"length": peer_length} | extra) for name, (workload, extra) in loops.items()}
             rates = run_interleaved(ours | peers, rounds)
             fastest = max(peers, key=lambda name: rates[name])
@@ -214,11 +215,6 @@ def sampling(rounds: int) -> list[dict[str, Any]]:
                     + (f", {shares[name]:.0%} of what memory allows" if name else "")
                 )
     return rows
-
-
-def _native_precisions() -> tuple[str, ...]:
-    """Return the precisions of the native decoder; an empty name without the native extension."""
-    return PRECISIONS if native_module() is not None else ("",)
 
 
 def _memory_bound_steps(hidden: int, streams: int, precision: Any) -> float:

@@ -112,10 +112,7 @@ def train_plain_lstm(text: str, seconds: float, seed: int) -> dict[str, Any]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
 
-    def carried_loss() -> float:
-        return _recurrent_loss(model, validation, len(validation) - 1)
-
-    curve = _train_timed(step, carried_loss, seconds)
+    curve = _train_timed(step, lambda: _recurrent_loss(model, validation, len(validation) - 1), seconds)
     return {"curve": curve, "carried": curve[-1][1], "windowed": _recurrent_loss(model, validation, WINDOW)} | _num_parameters(
         model
     )

@@ -16,6 +16,8 @@ import types
 import typing
 from typing import Any, Literal, NoReturn
 
+from unrolled.datasets.base_models import BASE_MODELS
+from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import KEYWORD_FLAGS
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
@@ -71,6 +73,11 @@ class CommandParser(argparse.ArgumentParser):
         if has_json:
             self.add_switch("--json", "Print the result as one JSON document on stdout.")
         self._general.add_argument("-h", "--help", action="help", help="Show this help.")
+
+    def add_model(self) -> None:
+        """Add RUN, the model of a command for which a base model will do, too."""
+        names = " or ".join(PREFIX + name for name in BASE_MODELS)
+        self.add_argument("run", metavar="RUN", help=f"Run folder, model file, {names}.")
 
     def add_switch(self, name: str, help_text: str) -> None:
         """Add a flag without a value."""

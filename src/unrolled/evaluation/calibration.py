@@ -51,7 +51,7 @@ def mean_loss(
     machine: DeviceConfig,
     check: Check = lambda: None,
 ) -> float:
-    """Return the mean loss of the rows `row_indices`, in nats per target (for numbers: the mean squared error)."""
+    """Return the mean loss of the rows `row_indices`, in nats per target, or of numbers in the unit of their loss."""
     return mean_loss_with_error(model, dataset, row_indices, machine, check)[0]
 
 

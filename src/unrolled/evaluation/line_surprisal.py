@@ -107,22 +107,19 @@ class LineAggregator:
         ends = np.flatnonzero(np.isin(block.code_points, LINE_ENDS)) + 1
         starts = np.concatenate([[0], ends[ends < len(block.code_points)]]).astype(np.int64)
         sums = self._sum_lines(block, starts)
-        ends_with_line_end = len(ends) == len(starts)  # the block ends with a line end
         if self._open_line is not None and len(starts):
             sums.prepend(self._open_line)
             self._open_line = None
-        num_closed = len(starts) if ends_with_line_end else len(starts) - 1
+        num_closed = len(ends)  # one less than the starts, if the block ends within a line
         if num_closed < len(starts):
             self._open_line = sums.select(num_closed)
-        mean_bits = self.totals.bits[0] / self.totals.num_tokens if self.totals.num_tokens else None
-        yield from self._scored_lines(sums, num_closed, mean_bits, min_excess)
+        yield from self._scored_lines(sums, num_closed, min_excess)
 
     def finish(self) -> Iterator[ScoredLine]:
         """Yield the last line if the text does not end with a line end."""
         if self._open_line is not None:
             sums, self._open_line = self._open_line, None
-            mean_bits = self.totals.bits[0] / self.totals.num_tokens if self.totals.num_tokens else None
-            yield from self._scored_lines(sums, 1, mean_bits, -math.inf)
+            yield from self._scored_lines(sums, 1, -math.inf)
 
     def _sum_lines(self, block: ScoredBlock, starts: npt.NDArray[np.int64]) -> _LineSums:
         is_scored = ~np.isnan(block.bits[0])
@@ -143,12 +140,9 @@ class LineAggregator:
             unnamed if block.sources is None else list(block.sources),
         )
 
-    def _scored_lines(
-        self, sums: _LineSums, num_closed: int, mean_bits: float | None, min_excess: float
-    ) -> Iterator[ScoredLine]:
+    def _scored_lines(self, sums: _LineSums, num_closed: int, min_excess: float) -> Iterator[ScoredLine]:
         bits, num_tokens = sums.bits[:, :num_closed], sums.num_tokens[:num_closed]
-        if mean_bits is None:
-            mean_bits = float(bits[0].sum() / max(1, num_tokens.sum()))
+        mean_bits = self.totals.bits_per_token() if self.totals.num_tokens else float(bits[0].sum() / max(1, num_tokens.sum()))
         excess = (bits[0] - mean_bits * num_tokens) / np.sqrt(np.maximum(num_tokens, 1))
         first = self.totals.num_lines
         self._update_totals(sums, num_closed)
@@ -201,26 +195,15 @@ class _LineSums:
         self.head_bits[0] = np.concatenate([other.head_bits[0], self.head_bits[0]])[:MAX_KEPT_TOKENS]
         self.bits[:, 0] += other.bits[:, 0]
         self.keys[0], self.sources[0] = other.keys[0], other.sources[0]
-        for later, earlier in zip((self.num_chars, self.num_tokens, self.num_unknown), other.counts(), strict=True):
-            later[0] += earlier[0]
-
-    def counts(self) -> tuple[CodePoints, CodePoints, CodePoints]:
-        return self.num_chars, self.num_tokens, self.num_unknown
+        self.num_chars[0] += other.num_chars[0]
+        self.num_tokens[0] += other.num_tokens[0]
+        self.num_unknown[0] += other.num_unknown[0]
 
     def select(self, index: int) -> _LineSums:
         """Return one line."""
-        selected = slice(index, index + 1)
-        heads, head_bits = self.heads[selected], self.head_bits[selected]
-        return _LineSums(
-            heads,
-            head_bits,
-            self.bits[:, selected],
-            self.num_chars[selected],
-            self.num_tokens[selected],
-            self.num_unknown[selected],
-            self.keys[selected],
-            self.sources[selected],
-        )
+        at = slice(index, index + 1)
+        counts = (self.num_chars[at], self.num_tokens[at], self.num_unknown[at])
+        return _LineSums(self.heads[at], self.head_bits[at], self.bits[:, at], *counts, self.keys[at], self.sources[at])
 
 
 class ScoringStream:

@@ -19,8 +19,7 @@ from unrolled.errors import ModelError, UsageError
 from unrolled.nn.cells import CELLS, map_state, unroll_by_step
 from unrolled.nn.clamp import clamped
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM, parameter_count
-from unrolled.nn.loss import cross_entropy
+from unrolled.nn.language_model import RecurrentLM, cross_entropy, parameter_count
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import Doubles, Floats, Ids, LanguageModel, Mask, State
 from unrolled.runtime.native_decoder import Precision

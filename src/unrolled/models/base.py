@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from unrolled.training.launch import TrainResult
 
 
+MAX_PATH_CHARS = 1024
+"""A longer text is not taken for the name of a file."""
+
+
 class TrainedModel(ABC):
     """What `Model` and `TableModel` have in common.
 

@@ -14,7 +14,7 @@ from unrolled.display import agree, plural
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ExplainKwargs, PredictKwargs
-from unrolled.models.base import TrainedModel
+from unrolled.models.base import MAX_PATH_CHARS, TrainedModel
 from unrolled.option_rules import check_prediction
 from unrolled.options import (
     ExplainOptions,
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from unrolled.tables.table_files import Table
 
 
-MAX_PATH_CHARS = 1024
 NOT_IN_PYTHON = {
     "probabilities": "predictions() returns them",
     "image_dir": "the pixels are in the values of predictions()",

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from unrolled.network_shapes import embedding_dim
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, State
-from unrolled.nn.loss import cross_entropy
 from unrolled.nn.stack import EMBEDDING_INIT_SCALE, Stack, StackState, TokenDropout, find_dropouts, seed_dropouts
 from unrolled.options import ModelOptions
+from unrolled.text.batching import IGNORE_INDEX
 
 UNIFORM_INIT_BOUND = 0.08
 """Bound of the uniform initialization of char-rnn."""
@@ -148,3 +148,12 @@ def parameter_count(vocab_size: int, options: ModelOptions) -> int:
     norms = 2 * size * options.layers if options.residual else 0
     embedding = vocab_size * width if options.embedding != 0 else 0
     return embedding + cells + norms + size * vocab_size + vocab_size
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Return the mean of -ln p(target) in nats, computed in float32: `logits` `(T, B, V)`, `targets` `(T, B)`.
+
+    Steps whose target is `IGNORE_INDEX` do not count. With the `reduction` "sum", it is the sum; with "none", each of them,
+    `(T * B,)`.
+    """
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction=reduction)

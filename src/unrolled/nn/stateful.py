@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM as objects that keep their state: the `rnn.step(x)` of Karpathy's blog post.
+"""RNN, GRU, LSTM and every other cell as objects that keep their state: the `rnn.step(x)` of Karpathy's blog post.
 
     rnn = unrolled.RNN(input_size, hidden_size, output_size)
     y = rnn.step(x)
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.nn.cells import GatedCell, GRUCell, LSTMCell, RNNState, State, map_state
+from unrolled.nn import cells
+from unrolled.nn.cells import GatedCell, RNNState, State, map_state
 
 Vector = TypeVar("Vector", npt.NDArray[Any], Tensor)
 
@@ -60,6 +61,12 @@ class Stateful(nn.Module):
 
     A numpy input gives a numpy output of the same float type, without gradients. A torch input gives a torch output, and
     gradients flow through all steps since the last `reset` or `detach`. Raises `ValueError` for a size below 1.
+
+    >>> import numpy as np
+    >>> import unrolled
+    >>> rnn = unrolled.MinGRU(input_size=4, hidden_size=8, output_size=3, seed=1)
+    >>> rnn.step(np.ones((2, 4))).shape
+    (2, 3)
     """
 
     cell_class: ClassVar[type[GatedCell]]
@@ -239,7 +246,7 @@ class GRU(Stateful):
     torch.Size([2, 4])
     """
 
-    cell_class = GRUCell
+    cell_class = cells.GRUCell
 
 
 class LSTM(Stateful):
@@ -256,7 +263,7 @@ class LSTM(Stateful):
     torch.Size([1, 8])
     """
 
-    cell_class = LSTMCell
+    cell_class = cells.LSTMCell
 
     @property
     def c(self) -> Any:
@@ -266,3 +273,54 @@ class LSTM(Stateful):
     @c.setter
     def c(self, value: Any) -> None:
         self._set_state("c", value)
+
+
+class MogrifierGRU(Stateful):
+    """A Mogrifier GRU (equations: `nn.cells.MogrifierGRUCell`) with `y = W_hy h`. Arguments: see `Stateful`."""
+
+    cell_class = cells.MogrifierGRUCell
+
+
+class MogrifierLSTM(Stateful):
+    """A Mogrifier LSTM (equations: `nn.cells.MogrifierLSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`."""
+
+    cell_class = cells.MogrifierLSTMCell
+
+
+class MinGRU(Stateful):
+    """A minGRU (equations: `nn.cells.MinGRUCell`) with `y = W_hy h`. Arguments: see `Stateful`."""
+
+    cell_class = cells.MinGRUCell
+
+
+class MinLSTM(Stateful):
+    """A minLSTM (equations: `nn.cells.MinLSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`."""
+
+    cell_class = cells.MinLSTMCell
+
+
+class RGLRU(Stateful):
+    """A real-gated linear recurrent unit (equations: `nn.cells.RGLRUCell`) with `y = W_hy h`. Arguments: see `Stateful`."""
+
+    cell_class = cells.RGLRUCell
+
+
+class SLSTM(Stateful):
+    """An sLSTM (equations: `nn.cells.SLSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`."""
+
+    cell_class = cells.SLSTMCell
+
+
+class MLSTM(Stateful):
+    """An mLSTM, with a matrix as memory (equations: `nn.cells.MLSTMCell`) with `y = W_hy h`. Arguments: see `Stateful`."""
+
+    cell_class = cells.MLSTMCell
+
+
+class GatedDeltaNet(Stateful):
+    """A Gated DeltaNet, with a matrix as memory (equations: `nn.cells.GatedDeltaNetCell`), and `y = W_hy h`.
+
+    Arguments: see `Stateful`.
+    """
+
+    cell_class = cells.GatedDeltaNetCell

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.text.decode_stream import DecodeStream
 from unrolled.text.token_pattern import TokenPattern
-from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, CharTokenizer, Ids, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_SEPARATORS, CharTokenizer, Tokenizer
 
 MAX_TOKENS = 30_000
 """Tokens of several characters in a vocabulary: the most frequent ones."""
@@ -168,11 +168,6 @@ class RuleTokenizer(CharTokenizer):
 
     def char_counts(self) -> npt.NDArray[np.int64]:
         return self._lengths
-
-    def encode(self, text: str) -> tuple[Ids, int]:
-        ids = self.id_of_code_point[self.code_points(self.normalize(text))]
-        known_ids = ids[ids >= 0]
-        return known_ids, len(ids) - len(known_ids)
 
     def encode_prompt(self, text: str) -> tuple[list[int], dict[str, str]]:
         ids: list[int] = []

@@ -22,6 +22,7 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
 from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
 from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_encoder, adopt_settings, load_base
+from unrolled.training.grown_model import log_growth
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.text import TextTask
@@ -59,7 +60,7 @@ def open_with_base(
         if base is None:
             return request, task
     task = task.start_from(base, request)
-    task.log_growth()
+    log_growth(request, base.tokenizer, task.corpus.tokenizer)
     return request, task
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from unrolled.checkpoints.model_file import TextModelFile
+from unrolled.display import plural
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM
-from unrolled.options import ModelOptions
+from unrolled.options import ModelOptions, TrainRequest
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+
+logger = logging.getLogger(__name__)
 
 NEW_TOKEN_BIAS = -3.0
 """What is added to the output bias of a new token: it begins 20 times less likely than the token whose row it has."""
@@ -35,6 +39,13 @@ def grow_tokenizer(base: Tokenizer, text: Tokenizer, shrink: bool = False) -> To
         grown = ByteTokenizer(has_eos)
     grown.normalization, grown.line_format = text.normalization, text.line_format
     return grown
+
+
+def log_growth(request: TrainRequest, base: Tokenizer, grown: Tokenizer) -> None:
+    """Log how many characters of a vocabulary the base of a request does not know."""
+    if num_new := len(set(grown.token_strings()) - set(base.token_strings())):
+        name = request.training.init_from
+        logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {name} does not know")
 
 
 def row_sources(base: Tokenizer, grown: Tokenizer) -> list[list[int]]:

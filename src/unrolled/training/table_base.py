@@ -6,7 +6,6 @@ import logging
 from dataclasses import replace
 
 from unrolled.checkpoints.model_file import TextModelFile
-from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
 from unrolled.tables.spec import TableSpec
@@ -14,7 +13,7 @@ from unrolled.tables.spec_inference import parse_column
 from unrolled.tables.table_files import Table
 from unrolled.tables.text_column import TextColumn
 from unrolled.training.fine_tuning import require_common_tokens
-from unrolled.training.grown_model import grow_tokenizer
+from unrolled.training.grown_model import grow_tokenizer, log_growth
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ def read_as_base(spec: TableSpec, source: str, table: Table, request: TrainReque
     require_common_tokens(name, base.tokenizer, text.tokenizer)
     grown = TextColumn(column.name, grow_tokenizer(base.tokenizer, text.tokenizer, request.training.shrink_vocabulary))
     grown.normalization, grown.missing_names = text.normalization, column.missing_names
-    if num_new := len(set(grown.tokenizer.token_strings()) - set(base.tokenizer.token_strings())):
-        logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {name} does not know")
+    log_growth(request, base.tokenizer, grown.tokenizer)
     logger.info(f"'{column.name}' is read from {name} on: {grown.describe()}")
     return replace(spec, source=grown)

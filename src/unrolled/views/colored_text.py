@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from unrolled.display import escape
 from unrolled.evaluation.line_surprisal import ScoredLine
 from unrolled.printable import printable
 
@@ -94,7 +94,7 @@ def surprisal_html(token_texts: Sequence[str], bits: npt.NDArray[Any]) -> str:
         background = surprisal_color(token_bits)
         style = f"background:rgb({background[0]},{background[1]},{background[2]})" if background else ""
         title = "" if math.isnan(token_bits) else f"{token_bits:.2f} bits"
-        spans.append(f'<span style="{style}" title="{title}">{html.escape(printable(token_text))}</span>')
+        spans.append(f'<span style="{style}" title="{title}">{escape(token_text)}</span>')
     omitted_note = (
         "" if len(token_texts) <= MAX_HTML_TOKENS else f"<div>... and {len(token_texts) - MAX_HTML_TOKENS:,} more tokens</div>"
     )

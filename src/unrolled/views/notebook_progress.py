@@ -5,18 +5,17 @@ It is made of display handles, which every front end has; widgets would need an 
 
 from __future__ import annotations
 
-import html
 import importlib
 import math
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from unrolled.printable import printable
+from unrolled.display import escape
 from unrolled.training.callbacks import NullProgress, Progress
-from unrolled.views.progress import LogProgress, MessageHandler, format_bits, format_duration
+from unrolled.views.progress import LogProgress, MessageProgress, format_bits, format_duration
 from unrolled.views.svg_curves import loss_curves_svg
 
 DRAW_INTERVAL = 1.0
@@ -37,11 +36,11 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-class NotebookProgress(NullProgress):
+class NotebookProgress(MessageProgress):
     """One display in the output of a cell."""
 
     def __init__(self) -> None:
-        self._handler = MessageHandler(self._add_message)
+        super().__init__()
         self._messages: list[str] = []
         self._curves: dict[str, list[tuple[float, float]]] = {"training": [], "validation": []}
         self._sample = ""
@@ -49,12 +48,8 @@ class NotebookProgress(NullProgress):
         self._handle: Any = None
         self._next_time = 0.0
 
-    def __enter__(self) -> Self:
-        self._handler.__enter__()
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._handler.__exit__()
+        super().__exit__(kind, error, traceback)
         self._draw()
 
     def on_step(self, progress: Callable[[], Progress]) -> None:
@@ -86,11 +81,11 @@ class NotebookProgress(NullProgress):
         if curves and max(points[-1][0] for points in curves.values()) > 0:
             parts.append(f'<div style="max-width:480px">{loss_curves_svg(curves)}</div>')
         if self._sample:
-            parts.append(f'<pre style="white-space:pre-wrap;max-height:16em;overflow:auto">{_escape(self._sample)}</pre>')
-        messages = "<br>".join(map(_escape, self._messages))
+            parts.append(f'<pre style="white-space:pre-wrap;max-height:16em;overflow:auto">{escape(self._sample)}</pre>')
+        messages = "<br>".join(map(escape, self._messages))
         return "".join(parts) + (f'<div style="opacity:.7;font-size:85%">{messages}</div>' if messages else "")
 
-    def _add_message(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         self._messages = [*self._messages, message][-MAX_MESSAGES:]
 
     def _add_point(self, name: str, progress: Progress, nats: float | None) -> None:
@@ -105,7 +100,3 @@ class NotebookProgress(NullProgress):
         else:
             self._handle.update(content)
         self._next_time = time.monotonic() + DRAW_INTERVAL
-
-
-def _escape(text: str) -> str:
-    return html.escape(printable(text))

@@ -72,7 +72,7 @@ class MessageHandler(logging.Handler):
         self._logger.setLevel(self._level)
 
 
-class _MessageProgress(NullProgress):
+class MessageProgress(NullProgress):
     """A view that also shows the messages of the package's loggers while it is entered."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class _MessageProgress(NullProgress):
         raise NotImplementedError
 
 
-class LogProgress(_MessageProgress):
+class LogProgress(MessageProgress):
     """One line per interval, for logs and pipes, without cursor movement."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class LogProgress(_MessageProgress):
         print(printable(line), file=sys.stderr, flush=True)
 
 
-class BarProgress(_MessageProgress):
+class BarProgress(MessageProgress):
     """A live bar on a terminal, with the numbers and the latest sample below it."""
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("eval", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, model file, builtin:english or builtin:python.")
+    parser.add_model()
     parser.add_argument("input", metavar="INPUT", nargs="*", default=[], help="Texts, or one table (default: the run's own).")
     parser.add_options("evaluation", EvaluateOptions)
     parser.add_options("machine", MachineOptions)

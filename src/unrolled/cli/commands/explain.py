@@ -30,7 +30,7 @@ from unrolled.printable import printable
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("explain", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, model file, builtin:english or builtin:python.")
+    parser.add_model()
     parser.add_argument("input", metavar="INPUT", nargs="?", default=None, help="A text, or '-' (default: validation split).")
     parser.add_options("explorer", ExplainOptions)
     parser.add_options("machine", MachineOptions)

@@ -22,7 +22,7 @@ LABELS = {"training": "saved at"}
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("info", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, model file, builtin:english or builtin:python.")
+    parser.add_model()
     cli_values = parser.parse_cli_values(argv)
     from unrolled.api import open_model
     from unrolled.options import MachineOptions

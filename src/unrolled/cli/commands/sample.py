@@ -47,7 +47,7 @@ _MIDI_MARK = "MThd"
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("sample", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, model file, builtin:english or builtin:python.")
+    parser.add_model()
     parser.add_value(
         "--prompt-file",
         "FILE",

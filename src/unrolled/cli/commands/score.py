@@ -45,7 +45,7 @@ MAX_PAGE_LINES = 1000
 def run(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = CommandParser("score", __doc__)
-    parser.add_argument("run", metavar="RUN", help="Run folder, model file, builtin:english or builtin:python.")
+    parser.add_model()
     parser.add_argument(
         "input", metavar="INPUT", nargs="?", default=None, help="A text, a folder, or '-' (default: validation split)."
     )

@@ -25,7 +25,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unrolled import __version__
 from unrolled.cli.json_output import print_json
@@ -34,9 +34,6 @@ from unrolled.display import plural
 from unrolled.errors import Interrupted, UsageError
 from unrolled.options import BUDGET_OPTIONS, GROUP_TITLES, OPTION_CLASSES, PRESETS, TrainRequest, present_names
 from unrolled.printable import shell_argument
-
-if TYPE_CHECKING:
-    from unrolled.training.launch import TrainResult
 
 
 def run(argv: list[str]) -> int:
@@ -94,8 +91,10 @@ def _run_training(
             else launch.start_run(request, progress)
         )
         result = training_run.train()
-    if not training_run.process_group.is_main:
-        return _exit_worker(result)
+    if not training_run.process_group.is_main:  # only the main process prints
+        if result.stop_signal:
+            raise Interrupted("stopped", result.stop_signal)
+        return 0
     if as_json:
         print_json(dataclasses.asdict(result))
     loss_text = "" if result.val_nats is None else f"\nbest validation: {result.val_loss_text}"
@@ -114,13 +113,6 @@ def _run_training(
     if result.stop_signal:
         raise Interrupted(message, result.stop_signal)
     print(message, file=sys.stderr)
-    return 0
-
-
-def _exit_worker(result: TrainResult) -> int:
-    """Exit one of several processes without output: only the main process prints."""
-    if result.stop_signal:
-        raise Interrupted("stopped", result.stop_signal)
     return 0
 
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from unrolled.nn.cells import EmbeddingLookup, GatedCell, Inputs, State, state_tensors, to_dense
 from unrolled.nn.kernels import native
 from unrolled.nn.kernels.select import KERNELS
-from unrolled.nn.language_model import RecurrentLM
-from unrolled.nn.loss import cross_entropy
+from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.nn.sequence_model import Network
 
 MAX_STEPS = 8

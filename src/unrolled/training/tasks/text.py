@@ -113,12 +113,6 @@ class TextTask:
         task.init_from = request.training.init_from
         return task
 
-    def log_growth(self) -> None:
-        """Log how many characters the base of this task does not know, if it has one."""
-        known = () if self.base is None else self.base.tokenizer.token_strings()
-        if known and (num_new := len(set(self.corpus.tokenizer.token_strings()) - set(known))):
-            logger.info(f"the vocabulary grows by {plural(num_new, 'character')} that {self.init_from} does not know")
-
     @classmethod
     def reopen(cls, request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TextTask:
         """Read the text of a run again."""
